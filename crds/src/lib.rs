@@ -1,0 +1,39 @@
+//! The Kubernetes API of Portlane, group `portlane.dev`, version `v1alpha1`.
+//!
+//! The Rust types here are the single source: `crdgen` prints the CRDs that stand beside them as YAML, and the same
+//! types are read by the operator and by `portlane` on a laptop. Types ignore unknown fields, so that an operator
+//! older than the CRD goes on; refusing them is the validator's work.
+//!
+//! Every optional field says what its absence means. There are no schema defaults: they drift in GitOps tools when
+//! they sit inside lists, and one rule for all is easier to remember.
+
+#![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
+
+mod gateway;
+mod listener;
+mod manifests;
+mod policy;
+mod portforward;
+mod selector;
+mod status;
+
+pub use gateway::{
+    AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, PortRange, ProtocolPorts,
+};
+pub use listener::{
+    AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, Protocol,
+    ServiceBackend,
+};
+pub use manifests::{CrdYaml, crds};
+pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
+pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
+pub use selector::{LabelValue, Selector, SelectorOperator, SelectorRequirement};
+pub use status::{
+    BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus, PortForwardStatus,
+    RejectedListener,
+};
+
+/// API group of every Portlane kind.
+pub const GROUP: &str = "portlane.dev";
+/// Served and stored version.
+pub const VERSION: &str = "v1alpha1";

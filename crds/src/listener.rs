@@ -1,0 +1,153 @@
+//! Listeners and their backends.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One port to listen on and where its bytes go.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listener {
+    /// Name of the listener, unique in this object: a DNS-1123 label. Status, metrics and logs use it.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Port to listen on, 1 to 65535. Absent, on a gateway only: one is allocated and told in status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Which addresses to listen on. Loopback: 127.0.0.1 and ::1. All: every address of the pod or machine.
+    /// Absent: Loopback in a sidecar and on a laptop, All in a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<Bind>,
+    /// Where sessions go, 1 to 16 entries.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub backends: Vec<Backend>,
+    /// How an endpoint is picked for a new session. Absent: `RoundRobin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// When an endpoint that fails connections is put aside. Always on; absent: 5 failures, 30 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<Outlier>,
+}
+
+/// Transport of a listener.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
+    Tcp,
+    #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
+    Udp,
+}
+
+impl Protocol {
+    /// The name in manifests and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// Addresses a listener is bound to.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum Bind {
+    Loopback,
+    All,
+}
+
+/// One destination: exactly one of `service`, `address` and `local`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.service), has(self.address), has(self.local)].exists_one(x, x)").message("exactly one of service, address and local must be set"))]
+pub struct Backend {
+    /// A Service: sessions go straight to its ready endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceBackend>,
+    /// A host outside: an IP address, or a DNS name whose addresses are all endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressBackend>,
+    /// A port of the pod that the sidecar sits in (of this machine, on a laptop).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalBackend>,
+    /// Share of new sessions, relative to the other entries, 0 to 1000000. 0: no new sessions. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub weight: Option<u32>,
+}
+
+/// A Service as destination.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceBackend {
+    /// Name of the Service.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its namespace; another one than the object's own needs a `ReferenceGrant` there. Absent: the object's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+    /// The Service's port number, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+/// A host and port as destination.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressBackend {
+    /// IP address or DNS name.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("isIP(self) || self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*[.]?$')").message("must be an IP address or a DNS name"))]
+    pub host: String,
+    /// Port, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+/// A port of the own pod as destination.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalBackend {
+    /// Port on loopback, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+/// How endpoints are picked.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadBalancing {
+    /// The policy inside one backend entry; `weight` splits between entries. Absent: `RoundRobin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<LoadBalancingPolicy>,
+}
+
+/// Load balancing policies.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum LoadBalancingPolicy {
+    RoundRobin,
+    LeastConnections,
+    Random,
+    SourceHash,
+}
+
+/// Passive health: an endpoint that fails connections is put aside for a while.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outlier {
+    /// Failed connects in a row that put an endpoint aside, 1 to 1000. Absent: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub consecutive_failures: Option<u32>,
+    /// For how long, in seconds, 1 to 3600. Absent: 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub eject_seconds: Option<u32>,
+}

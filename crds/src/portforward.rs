@@ -1,0 +1,110 @@
+//! `PortForward`: what a person writes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts};
+
+/// A `PortForward` says which ports to listen on, where those listeners run, and where the bytes go.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "portlane.dev",
+    version = "v1alpha1",
+    kind = "PortForward",
+    plural = "portforwards",
+    shortname = "pf",
+    category = "portlane",
+    namespaced,
+    status = "PortForwardStatus",
+    derive = "PartialEq",
+    doc = "A PortForward says which ports to listen on, where those listeners run, and where the bytes go.",
+    validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter (it also names Services)"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Proxies", type_ = "string", json_path = ".status.dataPlane.summary", description = "Proxies that run this generation, of all that should"),
+    printcolumn(name = "Ports", type_ = "string", json_path = ".status.ports"),
+    printcolumn(name = "To", type_ = "string", json_path = ".status.to"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.placement.gateway) || self.listeners.all(l, has(l.port))").message("listeners[].port is required in a sidecar: only a gateway allocates ports"),
+    validation = Rule::new("has(self.placement.sidecar) || self.listeners.all(l, l.backends.all(b, !has(b.local)))").message("a local backend needs placement.sidecar: in a gateway there is no pod to be local to"),
+    validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && b.port == a.port && b.protocol == a.protocol))").message("two listeners have the same protocol and port")
+)]
+pub struct PortForwardSpec {
+    /// Stops listening while true: ports stay claimed, live sessions are treated by `sessions.onUpdate`. Absent: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Where the listeners run: exactly one of `sidecar` and `gateway`.
+    pub placement: Placement,
+    /// The ports to listen on, 1 to 32, each with its backends. Identified by `name`.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub listeners: Vec<Listener>,
+    /// How long things may take. Absent: every field at the value its description names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+    /// How a connection to a backend is tried again before any byte was forwarded. Absent: three tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// What happens to live sessions when this object changes. Absent: they stay until they end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
+    /// Which sessions are written to the access log. Absent: each once, when it closes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
+}
+
+/// Where listeners run: exactly one of `sidecar` and `gateway`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.sidecar) != has(self.gateway)").message("exactly one of sidecar and gateway must be set"))]
+pub struct Placement {
+    /// The listeners run inside the pods that the selector matches, in this object's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<SidecarPlacement>,
+    /// The listeners run in the fleet of this `ForwardGateway`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayPlacement>,
+}
+
+/// Listeners inside the user's own pods.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarPlacement {
+    /// Which pods of the namespace. `{}` selects all of them.
+    pub selector: Selector,
+}
+
+/// Listeners in a managed fleet.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayPlacement {
+    /// Name of the `ForwardGateway`.
+    #[schemars(length(min = 1, max = 52), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its namespace. Absent: the namespace of the `PortForward`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+}
+
+impl PortForward {
+    /// An object with this namespace and name, for generators and tests.
+    #[must_use]
+    pub fn named(namespace: &str, name: &str, spec: PortForwardSpec) -> Self {
+        Self {
+            metadata: ObjectMeta {
+                namespace: Some(namespace.to_owned()),
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec,
+            status: None,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the operator tells back.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Protocol;
+
+/// State of a `PortForward` as the operator and its proxies see it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortForwardStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling and Stalled only while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The listeners with the ports they hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub listeners: Vec<ListenerStatus>,
+    /// What the proxies report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_plane: Option<DataPlaneStatus>,
+    /// Ports in one line, such as `5432/TCP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub ports: Option<String>,
+    /// Backends in one line, such as `svc/pg:5432 (+2)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub to: Option<String>,
+    /// Where clients reach the listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<ForwardAddress>,
+}
+
+/// A condition by the Kubernetes API conventions.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Type of the condition, `PascalCase`.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 316))]
+    pub type_: String,
+    /// True, False or Unknown.
+    #[schemars(length(max = 7))]
+    pub status: String,
+    /// Generation of the object that the condition is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed, RFC 3339.
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub last_transition_time: String,
+    /// Why, one word in `CamelCase`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// Why, for a person, with what to do.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+}
+
+/// One listener as it runs.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// Name of the listener.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The port it holds: the one asked for, or the one allocated.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// How many of its backends are healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backends: Option<BackendHealth>,
+}
+
+/// Health of a listener's backends, without counts: counts belong to metrics.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum BackendHealth {
+    All,
+    Some,
+    None,
+}
+
+/// What the proxies of a forward report.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataPlaneStatus {
+    /// Proxies that should run this forward.
+    #[schemars(range(min = 0))]
+    pub total: u32,
+    /// Proxies that run this generation.
+    #[schemars(range(min = 0))]
+    pub acked: u32,
+    /// `acked/total`.
+    #[schemars(length(max = 32))]
+    pub summary: String,
+    /// Proxies that refused a listener, at most 8 named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub rejected: Vec<RejectedListener>,
+    /// How many refused in all.
+    #[schemars(range(min = 0))]
+    pub rejected_count: u32,
+}
+
+/// A listener that a proxy could not run.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedListener {
+    /// The pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// The listener.
+    #[schemars(length(max = 63))]
+    pub listener: String,
+    /// Why, such as `bind 0.0.0.0:5432: address in use`.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+}
+
+/// An address under which a forward is reached.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForwardAddress {
+    /// `IPAddress` or `Hostname`.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 32))]
+    pub type_: String,
+    /// The address.
+    #[schemars(length(max = 253))]
+    pub value: String,
+}
+
+/// State of a `ForwardGateway`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForwardGatewayStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, Programmed and Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Forwards that are attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub attached_forwards: Option<u32>,
+}

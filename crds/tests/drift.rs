@@ -1,0 +1,49 @@
+//! The committed YAML is what the types generate.
+
+use std::{fs, path::Path};
+
+#[test]
+fn committed_crds_are_what_the_types_generate() {
+    for crd in crds::crds().expect("schemas serialise") {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(crd.file);
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        let generated = serde_yaml::to_string(&crd.document).expect("YAML");
+        assert!(
+            committed == generated,
+            "{} is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
+            crd.file
+        );
+    }
+}
+
+#[test]
+fn every_list_and_string_of_the_spec_is_bounded() {
+    for crd in crds::crds().expect("schemas serialise") {
+        let schema = &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for part in ["spec", "status"] {
+            unbounded(&schema[part], part);
+        }
+    }
+}
+
+fn unbounded(node: &serde_json::Value, path: &str) {
+    let bound = match node["type"].as_str() {
+        Some("array") => Some("maxItems"),
+        Some("string") if node.get("enum").is_none() => Some("maxLength"),
+        Some("integer") if !path.ends_with("observedGeneration") => Some("minimum"),
+        _ => None,
+    };
+    if let Some(bound) = bound {
+        assert!(node.get(bound).is_some(), "{path} has no {bound}");
+    }
+    if let Some(properties) = node["properties"].as_object() {
+        for (name, child) in properties {
+            unbounded(child, &format!("{path}.{name}"));
+        }
+    }
+    for child in ["items", "additionalProperties"] {
+        if node[child].is_object() {
+            unbounded(&node[child], &format!("{path}[]"));
+        }
+    }
+}

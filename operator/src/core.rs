@@ -1,0 +1,15 @@
+//! The pure core: the whole world in, configurations and verdicts out.
+
+mod backends;
+mod claims;
+mod groups;
+mod translate;
+mod validate;
+mod verdict;
+mod world;
+
+pub use self::groups::Group;
+pub use self::translate::{Translation, translate};
+pub use self::validate::{ValidForward, Violation, validate};
+pub use self::verdict::{Condition, ListenerVerdict, Outcome, Reason, Verdict};
+pub use self::world::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};

@@ -1,0 +1,129 @@
+//! The whole configuration of one group of proxies.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::{CONTRACT, Listener, ListenerId, Revision};
+
+/// Where a configuration stands in the order of all that were published.
+///
+/// An epoch is one term of leadership. Within an epoch a smaller number is older and refused. Another epoch is not
+/// comparable: it is accepted on a new, authenticated stream only, because a counter alone would wedge a fleet when
+/// the counter starts anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// The term; any text.
+    #[serde(default)]
+    pub epoch: String,
+    /// Counts up within the term.
+    #[serde(default)]
+    pub number: u64,
+}
+
+impl Version {
+    /// Whether `next` may replace this version; `new_stream` says that it is the first on its stream.
+    #[must_use]
+    pub fn admits(&self, next: &Self, new_stream: bool) -> bool {
+        if self.epoch == next.epoch { next.number >= self.number } else { new_stream }
+    }
+}
+
+/// Everything that one group of proxies runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// Contract version of the writer.
+    #[serde(default = "contract")]
+    pub contract: u32,
+    /// Its place in the order.
+    #[serde(flatten)]
+    pub version: Version,
+    /// Listeners by name.
+    #[serde(default)]
+    pub listeners: BTreeMap<ListenerId, Offer>,
+    /// Endpoint sets by name; they change without changing any listener's revision.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, EndpointSet>,
+}
+
+fn contract() -> u32 {
+    CONTRACT
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self { contract: CONTRACT, version: Version::default(), listeners: BTreeMap::new(), endpoints: BTreeMap::new() }
+    }
+}
+
+/// The ready endpoints of a Service port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSet {
+    /// Addresses with ports, sorted.
+    #[serde(default)]
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A listener as it arrived: understood, or kept as it is and refused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Offer {
+    /// Every field and value is known to this build.
+    Supported(Box<Listener>),
+    /// Something in it is not; it must not run.
+    Unsupported {
+        /// Its revision, so that the refusal can be matched to it.
+        revision: Revision,
+        /// What is unknown.
+        what: String,
+        /// The document as it came.
+        raw: Value,
+    },
+}
+
+impl Offer {
+    /// The revision, understood or not.
+    #[must_use]
+    pub fn revision(&self) -> &Revision {
+        match self {
+            Self::Supported(listener) => &listener.revision,
+            Self::Unsupported { revision, .. } => revision,
+        }
+    }
+}
+
+impl From<Listener> for Offer {
+    fn from(listener: Listener) -> Self {
+        Self::Supported(Box::new(listener))
+    }
+}
+
+impl Serialize for Offer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Supported(listener) => listener.serialize(serializer),
+            Self::Unsupported { raw, .. } => raw.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Offer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Value::deserialize(deserializer)?;
+        Ok(match Listener::deserialize(&raw) {
+            Ok(listener) if listener.socket.port == 0 => Self::unsupported(raw, "socket.port is 0".to_owned()),
+            Ok(listener) => Self::Supported(Box::new(listener)),
+            Err(error) => Self::unsupported(raw, error.to_string()),
+        })
+    }
+}
+
+impl Offer {
+    fn unsupported(raw: Value, what: String) -> Self {
+        let revision = raw.get("revision").and_then(Value::as_str).unwrap_or_default().chars().take(64).collect();
+        Self::Unsupported { revision: Revision(revision), what, raw }
+    }
+}

@@ -1,0 +1,65 @@
+//! Bounded decoding: a document is checked for size before it is parsed, and for count after.
+
+use crate::{Configuration, Offer};
+
+/// Largest document, in bytes. 10,000 listeners are about 10 MB.
+pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
+/// Most listeners that one proxy takes.
+pub const MAX_LISTENERS: usize = 20_000;
+
+/// A document that is not a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Larger than [`MAX_DOCUMENT_BYTES`].
+    #[error("document has {0} bytes, more than the {MAX_DOCUMENT_BYTES} that are read")]
+    TooLarge(usize),
+    /// More listeners than [`MAX_LISTENERS`].
+    #[error("document has {0} listeners, more than the {MAX_LISTENERS} that one proxy runs")]
+    TooMany(usize),
+    /// Nothing in it: an editor or a copy may be half-way.
+    #[error("document is empty")]
+    Empty,
+    /// Not JSON.
+    #[error("document is not valid JSON")]
+    Json(#[source] serde_json::Error),
+    /// Not YAML.
+    #[error("document is not valid YAML")]
+    Yaml(#[source] serde_yaml::Error),
+}
+
+impl Configuration {
+    /// Reads a configuration from JSON or YAML.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]. A single listener that is not understood is no error but an [`Offer::Unsupported`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_DOCUMENT_BYTES {
+            return Err(DecodeError::TooLarge(bytes.len()));
+        }
+        let configuration: Self = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => return Err(DecodeError::Empty),
+            Some(b'{') => serde_json::from_slice(bytes).map_err(DecodeError::Json)?,
+            Some(_) => serde_yaml::from_slice(bytes).map_err(DecodeError::Yaml)?,
+        };
+        if configuration.listeners.len() > MAX_LISTENERS {
+            return Err(DecodeError::TooMany(configuration.listeners.len()));
+        }
+        Ok(configuration)
+    }
+
+    /// The canonical JSON form, as it stands in files and on the wire.
+    ///
+    /// # Errors
+    /// Only if a listener that was kept as it came does not serialise.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec_pretty(self)
+    }
+
+    /// The listeners that are understood.
+    pub fn supported(&self) -> impl Iterator<Item = (&crate::ListenerId, &crate::Listener)> {
+        self.listeners.iter().filter_map(|(id, offer)| match offer {
+            Offer::Supported(listener) => Some((id, &**listener)),
+            Offer::Unsupported { .. } => None,
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! The contract between whoever compiles forwards (the operator, `portlane run`) and the proxy.
+//!
+//! The document in a file, on the wire and in golden tests is the same set of types. Compatibility rules, tested in
+//! `tests/compat.rs`:
+//!
+//! 1. **Top level: unknown fields are ignored**, by both sides. A newer side may say more than an older one reads.
+//! 2. **Inside a listener nothing is ignored.** An unknown field or value makes that listener
+//!    [`Offer::Unsupported`]: it is reported as failed and never run, because a proxy that overlooks a restriction is
+//!    worse than one that refuses. The other listeners are not concerned.
+//! 3. **Inside a report unknown values are kept as unknown**, so that an older operator reads a newer proxy.
+//! 4. Fields are only ever added, optional, with the old behaviour as their absence; none is renamed or reused.
+//! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.
+//! 6. Both sides state [`CONTRACT`]. It is raised when a change cannot be made by rules 1 to 4.
+//!
+//! Order is (`epoch`, `number`): see [`Version`]. No type here knows of Kubernetes.
+
+mod change;
+mod configuration;
+mod decode;
+mod listener;
+mod report;
+
+pub use change::{Assembler, Change, ChangeError, Held};
+pub use configuration::{Configuration, EndpointSet, Offer, Version};
+pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
+pub use listener::{
+    AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, ListenerId, ListenerIdError, OnUnhealthy,
+    OnUpdate, Outlier, Policy, Retry, Revision, Sessions, SocketKey, Target, Timeouts, Transport,
+};
+pub use report::{Failure, FailureReason, ListenerReport, ListenerState, Report};
+
+/// Version of the contract that this build speaks.
+pub const CONTRACT: u32 = 1;

@@ -1,0 +1,136 @@
+//! The compatibility rules of the contract, one test each.
+
+use proptest::prelude::*;
+use proxy_api::{
+    Assembler, ChangeError, Configuration, Held, ListenerId, ListenerState, MAX_DOCUMENT_BYTES, Offer, Report, Version,
+};
+
+const V1: &str = include_str!("documents/v1.yaml");
+
+fn v1() -> Configuration {
+    Configuration::decode(V1.as_bytes()).expect("v1 decodes")
+}
+
+fn id() -> ListenerId {
+    "shop/shop-db/pg".parse().expect("id")
+}
+
+#[test]
+fn a_document_of_v1_decodes_for_ever_and_is_the_same_after_a_round_trip() {
+    let configuration = v1();
+    assert_eq!(configuration.supported().count(), 1);
+    assert_eq!(configuration.version, Version { epoch: "lease-7".into(), number: 42 });
+    let json = configuration.encode().expect("encodes");
+    assert_eq!(Configuration::decode(&json).expect("decodes"), configuration);
+}
+
+#[test]
+fn old_proxy_new_operator_an_unknown_field_in_a_listener_fails_that_listener_only() {
+    let newer = V1.replace("    policy:", "    limits: {maxConnections: 10}\n    policy:").replace(
+        "endpoints:\n  shop",
+        "  shop/other/tcp:\n    revision: r2\n    socket: {transport: TCP, bind: All, port: 1}\n    backends: []\n    policy: Random\n    outlier: {consecutiveFailures: 1, ejectSeconds: 1}\n    timeouts: {connectSeconds: 5, idleSeconds: 3600, halfCloseSeconds: 300, udpIdleSeconds: 60, keepaliveSeconds: 60}\n    retry: {attempts: 3, initialBackoffMillis: 50, maxBackoffMillis: 2000}\n    sessions: {onUpdate: Keep, onUnhealthy: Keep, drainSeconds: 300}\n    accessLog: {mode: Close, intervalSeconds: 0}\n    destinations: {refuseLocal: false, cidrs: []}\nendpoints:\n  shop",
+    );
+    let configuration = Configuration::decode(newer.as_bytes()).expect("decodes");
+    let Offer::Unsupported { revision, what, .. } = &configuration.listeners[&id()] else { panic!("supported") };
+    assert_eq!(revision.0, "d2c9a9c0ffee0001");
+    assert!(what.contains("`limits`"), "{what}");
+    assert_eq!(configuration.supported().count(), 1, "the other listener runs");
+    let again = Configuration::decode(&configuration.encode().expect("encodes")).expect("decodes");
+    assert_eq!(again, configuration, "kept on disk as it came");
+}
+
+#[test]
+fn old_proxy_new_operator_an_unknown_value_in_a_listener_fails_it() {
+    let newer = V1.replace("policy: LeastConnections", "policy: Fastest");
+    let configuration = Configuration::decode(newer.as_bytes()).expect("decodes");
+    let Offer::Unsupported { what, .. } = &configuration.listeners[&id()] else { panic!("supported") };
+    assert!(what.contains("Fastest"), "{what}");
+}
+
+#[test]
+fn unknown_top_level_fields_are_ignored() {
+    let newer = format!("{V1}trust: {{bundle: abc}}\n");
+    assert_eq!(Configuration::decode(newer.as_bytes()).expect("decodes"), v1());
+}
+
+#[test]
+fn new_proxy_old_operator_unknown_states_and_fields_of_a_report_are_read_as_unknown() {
+    let newer = r#"{"contract": 9, "epoch": "e", "number": 1, "load": 3, "listeners": {"a/b/c":
+        {"revision": "r", "state": "Warming", "since": 4, "failure": {"reason": "TooHot", "message": "m", "x": 1}}}}"#;
+    let report: Report = serde_json::from_str(newer).expect("decodes");
+    let listener = report.listeners.values().next().expect("one");
+    assert_eq!(listener.state, ListenerState::Unknown);
+    assert_eq!(report.contract, 9);
+}
+
+#[test]
+fn decoding_is_bounded() {
+    let large = vec![b' '; MAX_DOCUMENT_BYTES + 1];
+    assert!(Configuration::decode(&large).is_err());
+    assert!(Configuration::decode(b" \n").is_err(), "a file that is being written is no empty configuration");
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nlisteners: {a/b/c: *g}\n";
+    assert!(Configuration::decode(bomb.as_bytes()).is_err(), "aliases are bounded");
+}
+
+#[test]
+fn an_older_number_is_refused_and_another_epoch_needs_a_new_stream() {
+    let current = v1();
+    let older = Configuration { version: Version { epoch: "lease-7".into(), number: 41 }, ..v1() };
+    let other = Configuration { version: Version { epoch: "lease-8".into(), number: 1 }, ..v1() };
+    let part = |configuration: &Configuration| configuration.changes_from(&current.held(), 8).remove(0);
+    let mut stream = Assembler::default();
+    assert!(matches!(stream.take(&current, part(&older)), Err(ChangeError::Stale { .. })));
+    assert!(stream.take(&current, part(&other)).expect("first on its stream").is_some());
+    assert!(matches!(stream.take(&current, part(&other)), Err(ChangeError::Stale { .. })), "not in mid-stream");
+}
+
+fn configurations() -> impl Strategy<Value = Configuration> {
+    proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20).prop_map(|listeners| {
+        let template = v1().supported().next().expect("one").1.clone();
+        let mut configuration = Configuration::default();
+        for (name, variant) in listeners {
+            let mut listener = template.clone();
+            listener.socket.port = 1000 + u16::from(variant);
+            let id = format!("ns/forward/l{name}").parse().expect("id");
+            configuration.listeners.insert(id, listener.sealed().into());
+            configuration.endpoints.insert(format!("set{}", name % 5), Default::default());
+        }
+        configuration
+    })
+}
+
+proptest! {
+    #[test]
+    fn changes_lead_from_any_configuration_to_any_other(
+        old in configurations(), mut new in configurations(), per_part in 1_usize..7,
+    ) {
+        new.version.number = 1;
+        let mut stream = Assembler::default();
+        let parts = new.changes_from(&old.held(), per_part);
+        let last = parts.len() - 1;
+        for (at, part) in parts.into_iter().enumerate() {
+            let size = part.upserts.len() + part.removals.len() + part.endpoints.len() + part.endpoint_removals.len();
+            prop_assert!(size <= per_part);
+            let json = serde_json::to_vec(&part).expect("encodes");
+            let part = serde_json::from_slice(&json).expect("decodes");
+            match stream.take(&old, part).expect("taken") {
+                Some(reached) => { prop_assert_eq!(at, last); prop_assert_eq!(&reached, &new); }
+                None => prop_assert!(at < last, "nothing before the commit"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_holds_everything_is_sent_nothing(configuration in configurations()) {
+        let parts = configuration.changes_from(&configuration.held(), 4);
+        prop_assert_eq!(parts.len(), 1);
+        prop_assert!(parts[0].upserts.is_empty() && parts[0].removals.is_empty() && parts[0].commit);
+        let whole = configuration.changes_from(&Held::default(), usize::MAX);
+        prop_assert_eq!(whole[0].upserts.len(), configuration.listeners.len());
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Configuration::decode(&bytes);
+    }
+}
