@@ -39,8 +39,8 @@ pub struct Retry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub attempts: Option<u32>,
-    /// Pause before the second try, doubled for each further one, 1 to 60000 milliseconds. Absent: 50, or
-    /// `maxBackoffMillis` if that is less.
+    /// Pause before an endpoint is tried again, doubled for each further try, 1 to 60000 milliseconds; another
+    /// endpoint is tried at once. Absent: 50, or `maxBackoffMillis` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000))]
     pub initial_backoff_millis: Option<u32>,

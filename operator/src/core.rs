@@ -3,12 +3,14 @@
 mod backends;
 mod claims;
 mod groups;
+mod last_good;
 mod translate;
 mod validate;
 mod verdict;
 mod world;
 
 pub use self::groups::Group;
+pub use self::last_good::keep_last_good;
 pub use self::translate::{Translation, translate};
 pub use self::validate::{ValidForward, Violation, validate};
 pub use self::verdict::{Condition, ListenerVerdict, Outcome, Reason, Verdict};

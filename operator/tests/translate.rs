@@ -20,7 +20,7 @@ fn output(translation: &Translation) -> String {
         configurations: translation.configurations.iter().map(|(group, c)| (group.to_string(), c)).collect(),
         verdicts: translation.verdicts.iter().map(|(key, verdict)| (key.to_string(), verdict)).collect(),
     };
-    serde_yaml::to_string(&output).expect("YAML")
+    serde_yaml::to_string(&serde_json::to_value(&output).expect("JSON")).expect("YAML")
 }
 
 #[test]

@@ -55,6 +55,16 @@ impl Configuration {
         serde_json::to_vec_pretty(self)
     }
 
+    /// The YAML form, for people.
+    ///
+    /// # Errors
+    /// As [`Configuration::encode`].
+    pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
+        // By way of JSON, which has no tags: a document is the same data in either form.
+        let value = serde_json::to_value(self).map_err(serde::ser::Error::custom)?;
+        serde_yaml::to_string(&value)
+    }
+
     /// The listeners that are understood.
     pub fn supported(&self) -> impl Iterator<Item = (&crate::ListenerId, &crate::Listener)> {
         self.listeners.iter().filter_map(|(id, offer)| match offer {

@@ -22,6 +22,8 @@ fn a_document_of_v1_decodes_for_ever_and_is_the_same_after_a_round_trip() {
     assert_eq!(configuration.version, Version { epoch: "lease-7".into(), number: 42 });
     let json = configuration.encode().expect("encodes");
     assert_eq!(Configuration::decode(&json).expect("decodes"), configuration);
+    let yaml = configuration.to_yaml().expect("encodes");
+    assert_eq!(Configuration::decode(yaml.as_bytes()).expect("decodes"), configuration, "{yaml}");
 }
 
 #[test]

@@ -1,1 +1,148 @@
-fn main() {}
+//! `portlane-proxy`: serves a configuration document and follows it.
+
+use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use proxy::{
+    follow::{Followed, LOOK_EVERY},
+    handle::{Ended, Proxy},
+    log::LogFormat,
+    settings::Settings,
+};
+use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Serves the listeners of a configuration document, and follows the document as it changes.
+///
+/// The document is YAML or JSON, as `portlane translate` prints it. One that cannot be read is refused whole: the last
+/// good one stays in force.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example:\n  portlane translate -f forwards/ > config.yaml\n  portlane-proxy --config config.yaml"
+)]
+struct Args {
+    /// The document.
+    #[arg(long, value_name = "FILE", env = "PORTLANE_CONFIG")]
+    config: PathBuf,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9180", env = "PORTLANE_HEALTH_ADDRESS")]
+    health_address: SocketAddr,
+    /// Where /config, /listeners, /conns and /drain are served; on loopback only.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9181", env = "PORTLANE_ADMIN_ADDRESS")]
+    admin_address: SocketAddr,
+    /// Threads that move bytes. Absent: the processors this process may use, at most 2.
+    #[arg(long, value_name = "N", env = "PORTLANE_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// Most bytes held in memory for peers that do not read.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "PORTLANE_HELD_BYTES")]
+    held_bytes: usize,
+    /// Most bytes in kernel pipes for splicing; 0: bytes are copied.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
+    pipe_bytes: usize,
+    /// Most UDP flows of one listener.
+    #[arg(long, value_name = "N", default_value_t = 10_000, env = "PORTLANE_MAX_FLOWS")]
+    max_flows: usize,
+    /// Longest time that the end of the process waits for sessions.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "PORTLANE_DRAIN_SECONDS")]
+    drain_seconds: u32,
+    /// Form of log records, on standard output.
+    #[arg(long, value_enum, default_value_t = Log::Json, env = "PORTLANE_LOG")]
+    log: Log,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Log {
+    Text,
+    Json,
+}
+
+impl Args {
+    fn settings(&self) -> Settings {
+        let usual = Settings::default();
+        Settings {
+            workers: self.workers.unwrap_or(usual.workers),
+            held_bytes: self.held_bytes,
+            pipe_bytes: self.pipe_bytes,
+            max_flows: self.max_flows,
+            log_format: match self.log {
+                Log::Text => LogFormat::Text,
+                Log::Json => LogFormat::Json,
+            },
+            health: Some(self.health_address),
+            admin: Some(self.admin_address),
+            drain_seconds: self.drain_seconds,
+            ..usual
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(io::stderr)
+        .init();
+    let proxy = Proxy::start(&args.settings(), Box::new(io::stdout()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(args, &proxy))?;
+    proxy.finish();
+    Ok(())
+}
+
+async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut file = Followed::new(args.config.clone());
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = look.tick() => if proxy.has_ended() { return Ok(()) } else { update(args, &mut file, proxy).await? },
+        }
+    }
+    proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
+    wait_for_end(proxy, &mut term, &mut interrupt).await;
+    Ok(())
+}
+
+async fn update(args: &Args, file: &mut Followed, proxy: &Proxy) -> Result<(), Ended> {
+    let name = args.config.display();
+    match file.changed(MAX_DOCUMENT_BYTES) {
+        Ok(None) => Ok(()),
+        Err(error) => proxy.refuse(format!("{name} cannot be read: {error}")).await,
+        Ok(Some(bytes)) => match Configuration::decode(&bytes) {
+            Ok(configuration) => proxy.apply(configuration).await.map(drop),
+            Err(error) => {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                proxy.refuse(format!("{name}: {error}{cause}")).await
+            }
+        },
+    }
+}
+
+/// Waits for the last session; a further signal ends the wait.
+async fn wait_for_end(proxy: &Proxy, term: &mut Signal, interrupt: &mut Signal) {
+    while !proxy.has_ended() {
+        tokio::select! {
+            _ = term.recv() => proxy.stop_waiting(),
+            _ = interrupt.recv() => proxy.stop_waiting(),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use crds::ForwardGateway;
 use proxy_api::{Backend, Destinations, EndpointSet, Target, Transport};
 
 use super::{
@@ -131,6 +132,13 @@ fn permitted(world: &World, from: &str, to: &ObjectKey) -> bool {
             && grant.service.as_ref().is_none_or(|service| *service == to.name)
     };
     from == to.namespace || world.grants.iter().any(grants)
+}
+
+/// A network of a gateway that cannot be read. Leaving it out could widen access, so nobody is admitted until it is mended.
+pub(super) fn bad_cidr(gateway: &ForwardGateway) -> Option<&str> {
+    let allowed = gateway.spec.allowed_forwards.as_ref()?;
+    let mut cidrs = allowed.address_cidrs.iter().map(|cidr| cidr.0.as_str());
+    cidrs.find(|cidr| cidr.parse::<ipnet::IpNet>().is_err())
 }
 
 /// What a proxy that runs this forward may connect to.

@@ -89,6 +89,12 @@ fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
         );
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
+    if let Some(cidr) = backends::bad_cidr(gateway) {
+        let message = format!(
+            "ForwardGateway {key} has spec.allowedForwards.addressCIDRs that cannot be read: '{cidr}' is not a network"
+        );
+        return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
+    }
     let outside = forward.listeners.iter().find(|listener| !port_allowed(gateway, listener));
     match outside {
         None => Ok(()),

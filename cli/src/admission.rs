@@ -1,0 +1,260 @@
+//! What an API server would say of an object: the schema and the CEL rules of the CRD, evaluated here.
+
+mod metadata;
+mod schema;
+
+use std::collections::BTreeMap;
+
+use kube_cel::{CompiledSchema, Validator, compile_schema};
+use serde_json::Value;
+
+use crate::manifest::{Document, Place, Problem};
+
+/// The kinds of the group with their rules.
+pub(crate) struct Admission {
+    kinds: BTreeMap<String, Kind>,
+    validator: Validator,
+}
+
+struct Kind {
+    schema: Value,
+    rules: CompiledSchema,
+}
+
+/// A document, sorted.
+pub(crate) enum Admitted {
+    /// An object of ours that is valid.
+    Object(Box<Object>),
+    /// Another kind, which is not our business.
+    Other,
+    /// Refused.
+    Refused(Vec<Problem>),
+}
+
+/// A valid object of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) value: Value,
+}
+
+impl Object {
+    /// `kind namespace/name`.
+    pub(crate) fn identity(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl Admission {
+    /// The rules of the CRDs that this build generates.
+    ///
+    /// # Errors
+    /// A CRD that does not serialise; its own tests would see that first.
+    pub(crate) fn new() -> Result<Self, serde_json::Error> {
+        let mut kinds = BTreeMap::new();
+        for crd in crds::crds()? {
+            let kind = crd.document["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+            let schema = crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+            let rules = compile_schema(&schema);
+            kinds.insert(kind, Kind { schema, rules });
+        }
+        Ok(Self { kinds, validator: Validator::new() })
+    }
+
+    /// Judges one document. Objects without a namespace are in `default_namespace`.
+    pub(crate) fn admit(&self, file: &str, document: &Document, default_namespace: &str) -> Admitted {
+        let value = &document.value;
+        let refuse = |object: Option<String>, field: &str, message: String| {
+            let place = Place { file: file.to_owned(), line: document.line_of(field) };
+            let field = (!field.is_empty()).then(|| field.to_owned());
+            Problem { place, object, field, message }
+        };
+        let (Some(api_version), Some(kind)) = (value["apiVersion"].as_str(), value["kind"].as_str()) else {
+            let message = "is not a Kubernetes manifest: it has no apiVersion and kind".to_owned();
+            return Admitted::Refused(vec![refuse(None, "", message)]);
+        };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        if group != crds::GROUP {
+            return Admitted::Other;
+        }
+        let Some(known) = self.kinds.get(kind).filter(|_| version == crds::VERSION) else {
+            let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+            let message = format!(
+                "unknown kind {kind} of {api_version}: this version knows {} of {}/{}",
+                kinds.join(" and "),
+                crds::GROUP,
+                crds::VERSION
+            );
+            return Admitted::Refused(vec![refuse(None, "kind", message)]);
+        };
+        let name = value["metadata"]["name"].as_str().unwrap_or_default();
+        let namespace = value["metadata"]["namespace"].as_str().unwrap_or(default_namespace);
+        let identity = format!("{kind} {namespace}/{name}");
+        let problems = self.check(known, value);
+        if problems.is_empty() {
+            return Admitted::Object(Box::new(Object {
+                kind: kind.to_owned(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                place: Place { file: file.to_owned(), line: document.line },
+                value: value.clone(),
+            }));
+        }
+        let told = problems.into_iter().map(|(field, message)| refuse(Some(identity.clone()), &field, message));
+        Admitted::Refused(told.collect())
+    }
+
+    /// Schema first, and rules only on what has the right shape, as an API server does it.
+    fn check(&self, kind: &Kind, value: &Value) -> Vec<(String, String)> {
+        let mut problems = metadata::check(value);
+        problems.extend(schema::check(&kind.schema, value));
+        if !problems.is_empty() {
+            return problems;
+        }
+        match self.validator.validate_compiled(&kind.rules, value, None) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.into_vec().into_iter().map(|error| (error.field_path, error.message)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::parse;
+
+    fn verdict(text: &str) -> Result<usize, Vec<String>> {
+        let admission = Admission::new().expect("rules");
+        let mut refused = Vec::new();
+        let mut valid = 0;
+        for document in parse("f", text).expect("parses") {
+            match admission.admit("f", &document, "default") {
+                Admitted::Object(_) => valid += 1,
+                Admitted::Other => {}
+                Admitted::Refused(problems) => refused.extend(problems.iter().map(ToString::to_string)),
+            }
+        }
+        if refused.is_empty() { Ok(valid) } else { Err(refused) }
+    }
+
+    fn forward(spec: &str) -> String {
+        format!("apiVersion: portlane.dev/v1alpha1\nkind: PortForward\nmetadata: {{name: a}}\nspec:\n{spec}")
+    }
+
+    const LISTENERS: &str =
+        "  listeners:\n  - name: l\n    protocol: TCP\n    port: 1\n    backends: [{local: {port: 2}}]\n";
+    const SIDECAR: &str = "  placement: {sidecar: {selector: {}}}\n";
+
+    #[track_caller]
+    fn refused(text: &str, with: &str) {
+        let problems = verdict(text).expect_err("refused");
+        assert!(problems.iter().any(|problem| problem.contains(with)), "{with:?} is not in {problems:#?}");
+    }
+
+    #[test]
+    fn every_rule_of_the_crd_compiles() {
+        for (name, kind) in Admission::new().expect("rules").kinds {
+            let errors = kind.rules.compilation_errors();
+            assert!(errors.is_empty(), "{name}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_valid_forward_is_admitted_and_other_kinds_are_passed_over() {
+        let other = "---\napiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
+        assert_eq!(verdict(&(forward(&format!("{SIDECAR}{LISTENERS}")) + other)), Ok(1));
+    }
+
+    #[test]
+    fn unknown_kinds_of_ours_are_refused() {
+        refused("apiVersion: portlane.dev/v1alpha1\nkind: PortForwrad\n", "f:2: kind: unknown kind PortForwrad");
+        refused("apiVersion: portlane.dev/v1\nkind: PortForward\n", "unknown kind");
+        refused("a: 1\n", "no apiVersion");
+    }
+
+    #[test]
+    fn shape_is_checked_with_file_line_object_and_field() {
+        let text = forward(&format!("{SIDECAR}{LISTENERS}")).replace("port: 1\n", "port: 70000\n");
+        refused(&text, "f:9: PortForward default/a: spec.listeners[0].port: must be at most 65535");
+        refused(&text.replace("70000", "'x'"), "must be an integer");
+        refused(&text.replace("70000", "010.5"), "must be an integer");
+        refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
+        refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
+        refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
+        refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "null");
+    }
+
+    #[test]
+    fn lists_are_bounded_and_their_keys_unique() {
+        let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
+        refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
+        refused(&forward(&format!("{SIDECAR}  listeners: []\n")), "at least 1");
+        refused(&forward(SIDECAR), "spec.listeners: is required");
+    }
+
+    #[test]
+    fn every_cel_rule_refuses_what_it_is_there_for() {
+        let with = |from: &str, to: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace(from, to);
+        refused(
+            &with("{sidecar: {selector: {}}}", "{sidecar: {selector: {}}, gateway: {name: x}}"),
+            "exactly one of sidecar",
+        );
+        refused(&with("{sidecar: {selector: {}}}", "{}"), "exactly one of sidecar");
+        refused(&with("    port: 1\n", ""), "required in a sidecar");
+        refused(&with("{sidecar: {selector: {}}}", "{gateway: {name: x}}"), "needs placement.sidecar");
+        refused(
+            &with("{local: {port: 2}}", "{local: {port: 2}, address: {host: a, port: 1}}"),
+            "exactly one of service",
+        );
+        refused(&with("{local: {port: 2}}", "{address: {host: 'a b', port: 1}}"), "IP address or a DNS name");
+        refused(
+            &with(
+                "  listeners:\n",
+                "  listeners:\n  - {name: m, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n",
+            ),
+            "same protocol and port",
+        );
+        refused(
+            &with("  listeners:\n", "  retry: {initialBackoffMillis: 9, maxBackoffMillis: 8}\n  listeners:\n"),
+            "greater than maxBackoffMillis",
+        );
+        refused(&with("name: a}", &format!("name: {}}}", "a".repeat(53))), "at most 52");
+        refused(&with("name: a}", "name: my.edge}"), "DNS-1035");
+        refused(
+            &with("selector: {}", "selector: {matchExpressions: [{key: a, operator: In}]}"),
+            "values must be given",
+        );
+    }
+
+    #[test]
+    fn gateway_rules() {
+        let gateway = |spec: &str| {
+            format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
+        };
+        assert_eq!(verdict(&gateway("{}")), Ok(1));
+        assert_eq!(
+            verdict(&gateway("{allowedForwards: {namespaces: {from: All}, addressCIDRs: [10.0.0.0/8]}}")),
+            Ok(1)
+        );
+        refused(&gateway("{allowedForwards: {namespaces: {from: Selector}}}"), "selector must be set");
+        refused(&gateway("{allowedForwards: {addressCIDRs: [10.0.0.0]}}"), "must be a network");
+        refused(&gateway("{allowedForwards: {ports: [{protocol: TCP, port: 5, endPort: 4}]}}"), "must not be less");
+        refused(&gateway("{allocation: [{port: 2000, endPort: 1999}]}"), "allocation range must not be less");
+    }
+
+    #[test]
+    fn metadata_is_checked_too() {
+        refused(&forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", "{}"), "metadata.name");
+        refused(
+            &forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", "{name: a, labels: {x: 1}}"),
+            "metadata.labels.x",
+        );
+        refused(
+            &forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", "{name: a, namspace: b}"),
+            "unknown field",
+        );
+    }
+}

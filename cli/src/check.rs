@@ -1,0 +1,70 @@
+//! `portlane validate` and `portlane translate`.
+
+use std::collections::BTreeSet;
+
+use operator::core::{Group, translate};
+
+use crate::{
+    Error,
+    admission::Admission,
+    args::{Input, Translate},
+    manifest::{Problem, Sources},
+    store::{Objects, Store},
+    verdicts, world,
+};
+
+/// Reads all files once.
+pub(crate) fn read(input: &Input) -> Result<Store, Error> {
+    let admission = Admission::new()?;
+    let mut sources = Sources::new(&input.files).map_err(|error| Error::files(&input.files, error))?;
+    let mut store = Store::default();
+    for (file, change) in sources.standard_input().into_iter().chain(sources.look()) {
+        store.take(&admission, &file, change, &input.namespace);
+    }
+    Ok(store)
+}
+
+/// Says what is wrong with the manifests; true if nothing is.
+pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
+    let mut objects = read(input)?.objects(&input.only);
+    objects.world = world::any_cluster(std::mem::take(&mut objects.world));
+    let translation = translate(&objects.world);
+    let (refused, warnings) = verdicts::problems(&objects, &translation);
+    let problems: BTreeSet<&Problem> = objects.problems.iter().chain(&refused).collect();
+    for problem in &problems {
+        println!("{problem}");
+    }
+    for warning in &warnings {
+        println!("{warning} (warning)");
+    }
+    println!("{}", summary(&objects, problems.len()));
+    Ok(problems.is_empty())
+}
+
+fn summary(objects: &Objects, problems: usize) -> String {
+    let skipped = match objects.skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} of other kinds skipped"),
+    };
+    let count = objects.world.forwards.len();
+    let plural = if count == 1 { "" } else { "s" };
+    match problems {
+        0 => format!("{count} PortForward{plural} valid{skipped}"),
+        problems => format!("{count} PortForward{plural} read, {problems} problem(s){skipped}"),
+    }
+}
+
+/// Prints the configuration document; true if nothing was refused.
+pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
+    let mut objects = read(&args.input)?.objects(&args.input.only);
+    objects.world = world::laptop(std::mem::take(&mut objects.world), &args.laptop);
+    let mut translation = translate(&objects.world);
+    let (refused, warnings) = verdicts::problems(&objects, &translation);
+    for problem in objects.problems.iter().chain(&refused).chain(&warnings) {
+        eprintln!("{problem}");
+    }
+    let mut configuration = translation.configurations.remove(&Group::Laptop).unwrap_or_default();
+    configuration.version.number = 1;
+    print!("{}", configuration.to_yaml()?);
+    Ok(objects.problems.is_empty() && refused.is_empty())
+}

@@ -1,0 +1,46 @@
+//! Manifests as a person writes them: YAML with places, read as kubectl reads it.
+
+mod resolve;
+mod source;
+mod yaml;
+
+pub(crate) use source::{FileChange, Sources};
+pub(crate) use yaml::{Document, MAX_FILE_BYTES, parse};
+
+use std::fmt;
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) file: String,
+    pub(crate) line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Something wrong with a file or an object in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Problem {
+    pub(crate) place: Place,
+    /// `kind namespace/name`, once that much is known.
+    pub(crate) object: Option<String>,
+    pub(crate) field: Option<String>,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,199 @@
+//! `portlane run`: files instead of an API server, a proxy in this process instead of a fleet.
+
+use std::{collections::BTreeSet, error::Error as _, io, time::Duration};
+
+use operator::core::{Group, Translation, keep_last_good, translate};
+use proxy::{
+    follow::LOOK_EVERY,
+    handle::{Ended, Proxy},
+    log::{Level, LogFormat},
+    settings::Settings,
+};
+use proxy_api::{Configuration, Report};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    Error,
+    admission::Admission,
+    args::{Log, Run},
+    manifest::{Problem, Sources},
+    store::Store,
+    table, verdicts, world,
+};
+
+/// Runs until told to end and drained.
+pub(crate) fn run(args: &Run) -> Result<(), Error> {
+    let sources = Sources::new(&args.input.files).map_err(|error| Error::files(&args.input.files, error))?;
+    let admission = Admission::new()?;
+    let proxy = Proxy::start(&settings(args), Box::new(io::stdout()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runner = Runner {
+        args,
+        admission,
+        sources,
+        store: Store::default(),
+        number: 0,
+        told: BTreeSet::new(),
+        configuration: Configuration::default(),
+        proxy,
+    };
+    runtime.block_on(runner.serve())?;
+    runner.proxy.finish();
+    Ok(())
+}
+
+fn settings(args: &Run) -> Settings {
+    let usual = Settings::default();
+    Settings {
+        workers: args.workers.unwrap_or(usual.workers),
+        held_bytes: args.held_bytes,
+        max_flows: args.max_flows,
+        log_format: if args.log == Log::Json { LogFormat::Json } else { LogFormat::Text },
+        quiet_start: args.log == Log::Text,
+        health: args.health_address,
+        admin: args.admin_address,
+        drain_seconds: args.drain_seconds,
+        ..usual
+    }
+}
+
+struct Runner<'a> {
+    args: &'a Run,
+    admission: Admission,
+    sources: Sources,
+    store: Store,
+    number: u64,
+    /// Problems that were told and still hold.
+    told: BTreeSet<Problem>,
+    configuration: Configuration,
+    proxy: Proxy,
+}
+
+impl Runner<'_> {
+    async fn serve(&mut self) -> Result<(), Error> {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let from_stdin: Vec<_> = self.sources.standard_input().into_iter().collect();
+        let first = from_stdin.into_iter().chain(self.sources.look()).collect();
+        self.start(first).await?;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = look.tick() => {
+                    if self.proxy.has_ended() {
+                        return Ok(());
+                    }
+                    let changes = self.sources.look();
+                    if !changes.is_empty() {
+                        self.update(changes).await?;
+                    }
+                }
+            }
+        }
+        self.drain(&mut term, &mut interrupt).await;
+        Ok(())
+    }
+
+    async fn start(&mut self, changes: Vec<(String, crate::manifest::FileChange)>) -> Result<(), Error> {
+        let (translation, report, skipped) = self.update(changes).await?;
+        if self.store.is_empty() && !self.sources.can_change() {
+            return Err(Error::NothingToRun);
+        }
+        if self.args.log == Log::Text {
+            print!("{}", table::table(&translation, &self.configuration, &report));
+            if skipped > 0 {
+                println!("{skipped} document(s) of other kinds skipped");
+            }
+        }
+        if translation.verdicts.is_empty() {
+            self.proxy.log().notice(Level::Warn, "waiting", "portlane", "there is no PortForward to run yet");
+        }
+        Ok(())
+    }
+
+    /// Takes changes of files, runs what they mean, and says what is wrong with them.
+    async fn update(
+        &mut self,
+        changes: Vec<(String, crate::manifest::FileChange)>,
+    ) -> Result<(Translation, Report, usize), Error> {
+        for (file, change) in changes {
+            self.store.take(&self.admission, &file, change, &self.args.input.namespace);
+        }
+        let mut objects = self.store.objects(&self.args.input.only);
+        objects.world = world::laptop(std::mem::take(&mut objects.world), &self.args.laptop);
+        let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
+        let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
+        objects.world.reserved = reserved.collect();
+        let translation = translate(&objects.world);
+        let report = self.publish(&translation).await?;
+        let (refused, warnings) = verdicts::problems(&objects, &translation);
+        let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
+        self.tell(problems, &warnings);
+        Ok((translation, report, objects.skipped))
+    }
+
+    async fn publish(&mut self, translation: &Translation) -> Result<Report, Ended> {
+        let mut configuration = translation.configurations.get(&Group::Laptop).cloned().unwrap_or_default();
+        configuration.version = self.configuration.version.clone();
+        keep_last_good(&self.configuration, &mut configuration, &translation.verdicts);
+        if configuration == self.configuration && self.number > 0 {
+            return Ok(self.proxy.report().borrow().clone());
+        }
+        self.number += 1;
+        configuration.version.epoch = "laptop".to_owned();
+        configuration.version.number = self.number;
+        self.configuration = configuration.clone();
+        self.proxy.apply(configuration).await
+    }
+
+    /// Each problem is told once, and again only if it went away in between.
+    fn tell(&mut self, problems: BTreeSet<Problem>, warnings: &BTreeSet<Problem>) {
+        let log = self.proxy.log();
+        for problem in problems.difference(&self.told) {
+            log.notice(Level::Error, "refused", &problem.place, describe(problem));
+        }
+        for warning in warnings.difference(&self.told) {
+            log.notice(Level::Warn, "warning", &warning.place, describe(warning));
+        }
+        self.told = problems.union(warnings).cloned().collect();
+    }
+
+    async fn drain(&self, term: &mut Signal, interrupt: &mut Signal) {
+        let live = self.proxy.live_sessions();
+        if live > 0 {
+            let message = format!(
+                "{live} live session(s) may go on for {} s at most; Ctrl-C again ends them now",
+                self.args.drain_seconds
+            );
+            self.proxy.log().notice(Level::Info, "draining", "portlane", message);
+        }
+        self.proxy.drain(Duration::from_secs(self.args.drain_seconds.into())).await;
+        while !self.proxy.has_ended() {
+            tokio::select! {
+                _ = term.recv() => self.proxy.stop_waiting(),
+                _ = interrupt.recv() => self.proxy.stop_waiting(),
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    }
+}
+
+/// A problem without its place, which is the subject of the line.
+fn describe(problem: &Problem) -> String {
+    let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(problem.message.as_str())];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
+
+/// An error with its causes, each once.
+pub(crate) fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

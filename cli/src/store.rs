@@ -1,0 +1,150 @@
+//! The objects of all files: what each file has now, or had when it could last be read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::{ForwardGateway, PortForward};
+use operator::core::{ObjectKey, World};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    admission::{Admission, Admitted, Object},
+    manifest::{Document, FileChange, Place, Problem},
+};
+
+/// Objects by file, as an API server would hold them: one that is refused changes nothing.
+#[derive(Default)]
+pub(crate) struct Store {
+    files: BTreeMap<String, File>,
+}
+
+#[derive(Default)]
+struct File {
+    objects: BTreeMap<String, Object>,
+    problems: Vec<Problem>,
+    skipped: usize,
+}
+
+/// The objects of all files as the translation wants them.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) world: World,
+    pub(crate) places: BTreeMap<ObjectKey, Place>,
+    /// Problems of files, of objects, and between files.
+    pub(crate) problems: BTreeSet<Problem>,
+    /// Documents of other kinds.
+    pub(crate) skipped: usize,
+}
+
+impl Store {
+    /// Takes a change of one file.
+    pub(crate) fn take(&mut self, admission: &Admission, file: &str, change: FileChange, namespace: &str) {
+        match change {
+            FileChange::Gone => {
+                self.files.remove(file);
+            }
+            FileChange::Unreadable(problem) => {
+                self.files.entry(file.to_owned()).or_default().problems = vec![problem];
+            }
+            FileChange::Documents(documents) => {
+                let before = self.files.remove(file).unwrap_or_default();
+                let now = read(admission, file, &documents, namespace, before);
+                self.files.insert(file.to_owned(), now);
+            }
+        }
+    }
+
+    /// Whether there is no object at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.values().all(|file| file.objects.is_empty())
+    }
+
+    /// Everything together. Of an object that stands in two files the first one counts.
+    pub(crate) fn objects(&self, only: &[String]) -> Objects {
+        let mut all = Objects::default();
+        let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
+        for file in self.files.values() {
+            all.problems.extend(file.problems.iter().cloned());
+            all.skipped += file.skipped;
+            for (identity, object) in &file.objects {
+                if let Some(place) = first.get(identity.as_str()) {
+                    all.problems.insert(twice(object, place));
+                } else {
+                    first.insert(identity, &object.place);
+                    all.add(object, only);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &str, before: File) -> File {
+    let mut now = File::default();
+    for document in documents {
+        match admission.admit(file, document, namespace) {
+            Admitted::Other => now.skipped += 1,
+            Admitted::Object(object) => match now.objects.get(&object.identity()) {
+                Some(other) => now.problems.push(twice(&object, &other.place)),
+                None => {
+                    now.objects.insert(object.identity(), *object);
+                }
+            },
+            Admitted::Refused(problems) => {
+                // What ran stays: a cluster would not have taken this version either.
+                let identity = problems.first().and_then(|problem| problem.object.clone());
+                if let Some((identity, object)) = identity.and_then(|identity| before.objects.get_key_value(&identity))
+                {
+                    now.objects.entry(identity.clone()).or_insert_with(|| object.clone());
+                }
+                now.problems.extend(problems);
+            }
+        }
+    }
+    now
+}
+
+fn twice(object: &Object, first: &Place) -> Problem {
+    Problem {
+        place: object.place.clone(),
+        object: Some(object.identity()),
+        field: None,
+        message: format!("stands at {first} too; that one counts: remove one of them"),
+    }
+}
+
+impl Objects {
+    fn add(&mut self, object: &Object, only: &[String]) {
+        let key = ObjectKey::new(&object.namespace, &object.name);
+        match object.kind.as_str() {
+            "PortForward" => {
+                let wanted = |name: &String| *name == key.name || *name == key.to_string();
+                if !only.is_empty() && !only.iter().any(wanted) {
+                    return;
+                }
+                if let Some(mut forward) = self.typed::<PortForward>(object) {
+                    forward.metadata.namespace = Some(key.namespace.clone());
+                    self.places.insert(key.clone(), object.place.clone());
+                    self.world.forwards.insert(key, forward);
+                }
+            }
+            _ => {
+                if let Some(gateway) = self.typed::<ForwardGateway>(object) {
+                    self.world.gateways.insert(key, gateway);
+                }
+            }
+        }
+    }
+
+    fn typed<T: DeserializeOwned>(&mut self, object: &Object) -> Option<T> {
+        serde_json::from_value(object.value.clone())
+            .map_err(|error| {
+                self.problems.insert(Problem {
+                    place: object.place.clone(),
+                    object: Some(object.identity()),
+                    field: None,
+                    message: format!("cannot be read: {error}"),
+                });
+            })
+            .ok()
+    }
+}

@@ -1,0 +1,48 @@
+//! The table that `portlane run` starts with.
+
+use std::fmt::Write as _;
+
+use operator::core::{Outcome, Translation};
+use proxy_api::{Configuration, ListenerState, Offer, Report, SocketKey};
+
+use crate::verdicts::listener_name;
+
+const HEAD: [&str; 4] = ["LISTENER", "ADDRESS", "BACKENDS", "STATE"];
+
+/// One line per listener: its name, where it listens, where bytes go, and whether it runs.
+pub(crate) fn table(translation: &Translation, configuration: &Configuration, report: &Report) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    for (key, verdict) in &translation.verdicts {
+        for listener in &verdict.listeners {
+            let name = listener_name(key, &listener.name);
+            let id = name.parse().ok();
+            let socket = id.as_ref().and_then(|id| match configuration.listeners.get(id) {
+                Some(Offer::Supported(listener)) => Some(listener.socket),
+                _ => None,
+            });
+            let address = socket.map_or_else(|| "-".to_owned(), |socket: SocketKey| socket.to_string());
+            let state = match &listener.outcome {
+                Outcome::Published(_) => match id.and_then(|id| report.listeners.get(&id)).map(|item| item.state) {
+                    Some(ListenerState::Bound) => "Bound".to_owned(),
+                    Some(_) | None => "Failed".to_owned(),
+                },
+                Outcome::Allocated => "Allocated".to_owned(),
+                Outcome::Suspended => "Suspended".to_owned(),
+                Outcome::Refused { reason, .. } => format!("Refused ({})", reason.as_str()),
+            };
+            rows.push([name, address, listener.to.join(", "), state]);
+        }
+    }
+    layout(&rows)
+}
+
+fn layout(rows: &[[String; 4]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(60);
+    let widths = [width(0), width(1), width(2)];
+    let mut text = String::new();
+    for [name, address, backends, state] in rows {
+        let [a, b, c] = widths;
+        let _ = writeln!(text, "{name:<a$}  {address:<b$}  {backends:<c$}  {state}");
+    }
+    text
+}

@@ -1,0 +1,27 @@
+//! The process clock: time since start, small enough to keep in every session.
+
+use std::time::Instant;
+
+/// Counts from the start of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Seconds since the start.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        self.0.elapsed().as_secs()
+    }
+}

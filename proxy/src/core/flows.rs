@@ -1,0 +1,215 @@
+//! The table of UDP flows: bounded, in order of use, without sockets and without a clock.
+
+use std::{hash::Hash, net::IpAddr, net::SocketAddr};
+
+use foldhash::{HashMap, HashMapExt};
+use slab::Slab;
+
+/// What makes a flow: the client, and the address of ours it spoke to (replies leave from there).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// The client.
+    pub client: SocketAddr,
+    /// Our address, if the system tells.
+    pub local: Option<IpAddr>,
+}
+
+/// A flow of quiet time shorter than this is in use and is never evicted, in milliseconds.
+const IN_USE_MILLIS: u64 = 1000;
+const NONE: usize = usize::MAX;
+
+struct Node<T> {
+    key: FlowKey,
+    used: u64,
+    newer: usize,
+    older: usize,
+    value: T,
+}
+
+/// Flows by key, in order of their last use.
+pub struct FlowTable<T> {
+    nodes: Slab<Node<T>>,
+    by_key: HashMap<FlowKey, usize>,
+    newest: usize,
+    oldest: usize,
+    limit: usize,
+}
+
+/// Why no flow could be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl<T> FlowTable<T> {
+    /// An empty table for at most `limit` flows.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { nodes: Slab::new(), by_key: HashMap::new(), newest: NONE, oldest: NONE, limit: limit.max(1) }
+    }
+
+    /// Number of flows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Finds a flow and notes that it was used at `now` (milliseconds).
+    pub fn touch(&mut self, key: &FlowKey, now: u64) -> Option<&mut T> {
+        let at = *self.by_key.get(key)?;
+        self.unlink(at);
+        self.link_newest(at);
+        let node = &mut self.nodes[at];
+        node.used = now;
+        Some(&mut node.value)
+    }
+
+    /// Adds a flow. If the table is full, the least recently used flow that is not in use makes room and is returned.
+    ///
+    /// # Errors
+    /// [`Full`] if every flow is in use.
+    pub fn insert(&mut self, key: FlowKey, value: T, now: u64) -> Result<Option<T>, Full> {
+        let replaced = self.remove(&key);
+        let evicted = if self.nodes.len() < self.limit { None } else { Some(self.evict(now).ok_or(Full)?) };
+        let at = self.nodes.insert(Node { key, used: now, newer: NONE, older: NONE, value });
+        self.by_key.insert(key, at);
+        self.link_newest(at);
+        Ok(evicted.or(replaced))
+    }
+
+    fn evict(&mut self, now: u64) -> Option<T> {
+        let oldest = self.nodes.get(self.oldest)?;
+        (now.saturating_sub(oldest.used) >= IN_USE_MILLIS).then_some(oldest.key).and_then(|key| self.remove(&key))
+    }
+
+    /// Takes a flow out.
+    pub fn remove(&mut self, key: &FlowKey) -> Option<T> {
+        let at = self.by_key.remove(key)?;
+        self.unlink(at);
+        Some(self.nodes.remove(at).value)
+    }
+
+    /// Takes out the oldest flow if it was not used for `idle` milliseconds; call until `None`.
+    pub fn expire(&mut self, now: u64, idle: u64) -> Option<T> {
+        let oldest = self.nodes.get(self.oldest)?;
+        let key = (now.saturating_sub(oldest.used) >= idle).then_some(oldest.key)?;
+        self.remove(&key)
+    }
+
+    /// Takes out every flow for which `wanted` says so.
+    pub fn remove_where(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let keys: Vec<FlowKey> =
+            self.nodes.iter().filter(|(_, node)| wanted(&node.value)).map(|(_, node)| node.key).collect();
+        keys.iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// The flows in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
+        self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let (newer, older) = (self.nodes[at].newer, self.nodes[at].older);
+        match self.nodes.get_mut(newer) {
+            Some(node) => node.older = older,
+            None => self.newest = older,
+        }
+        match self.nodes.get_mut(older) {
+            Some(node) => node.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn link_newest(&mut self, at: usize) {
+        let previous = self.newest;
+        if let Some(node) = self.nodes.get_mut(previous) {
+            node.newer = at;
+        } else {
+            self.oldest = at;
+        }
+        let node = &mut self.nodes[at];
+        node.newer = NONE;
+        node.older = previous;
+        self.newest = at;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(n: u16) -> FlowKey {
+        FlowKey { client: SocketAddr::from(([10, 0, 0, 1], n)), local: None }
+    }
+
+    #[test]
+    fn a_full_table_evicts_the_oldest_that_is_not_in_use_and_else_refuses() {
+        let mut table = FlowTable::new(2);
+        assert_eq!(table.insert(key(1), 'a', 0), Ok(None));
+        assert_eq!(table.insert(key(2), 'b', 500), Ok(None));
+        assert_eq!(table.insert(key(3), 'c', 900), Err(Full));
+        table.touch(&key(1), 950);
+        assert_eq!(table.insert(key(3), 'c', 1500), Ok(Some('b')), "the oldest by use, not by birth");
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn expiry_goes_by_last_use() {
+        let mut table = FlowTable::new(9);
+        for n in 1..=3 {
+            table.insert(key(n), n, 0).expect("room");
+        }
+        table.touch(&key(1), 60);
+        assert_eq!((table.expire(100, 100), table.expire(100, 100), table.expire(100, 100)), (Some(2), Some(3), None));
+        assert_eq!(table.touch(&key(1), 200).copied(), Some(1));
+    }
+
+    proptest! {
+        /// Against a plain list kept in order of use.
+        #[test]
+        fn behaves_like_a_list_in_order_of_use(
+            steps in proptest::collection::vec((0_u8..4, 0_u16..8, 0_u64..700), 0..200), limit in 1_usize..6,
+        ) {
+            let mut table = FlowTable::new(limit);
+            let mut list: Vec<(u16, u64)> = Vec::new();
+            let mut now = 0;
+            for (step, n, passed) in steps {
+                now += passed;
+                let known = list.iter().position(|(other, _)| *other == n);
+                match step {
+                    0 => {
+                        let found = table.touch(&key(n), now).copied();
+                        prop_assert_eq!(found, known.map(|_| n));
+                        if let Some(at) = known { list.remove(at); list.push((n, now)); }
+                    }
+                    1 => {
+                        if let Some(at) = known { list.remove(at); }
+                        let full = list.len() >= limit;
+                        let evictable = !full || list.first().is_some_and(|(_, used)| now - used >= 1000);
+                        prop_assert_eq!(table.insert(key(n), n, now).is_ok(), evictable);
+                        if evictable {
+                            if full { list.remove(0); }
+                            list.push((n, now));
+                        }
+                    }
+                    2 => {
+                        prop_assert_eq!(table.remove(&key(n)), known.map(|_| n));
+                        if let Some(at) = known { list.remove(at); }
+                    }
+                    _ => {
+                        let old = list.first().filter(|(_, used)| now - used >= 500).map(|(n, _)| *n);
+                        prop_assert_eq!(table.expire(now, 500), old);
+                        if old.is_some() { list.remove(0); }
+                    }
+                }
+                prop_assert_eq!(table.len(), list.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Following a file: rename-over, writes in place, and the symlink swap of a mounted `ConfigMap`.
+//!
+//! The file is looked at four times a second. Watching for events would be sooner by a fraction of a second, and would
+//! miss changes on network and some container file systems.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// How often a file is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64),
+}
+
+impl Stamp {
+    /// The state of a file, through symlinks.
+    ///
+    /// # Errors
+    /// As `stat(2)`.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            inode: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.dev(), metadata.ino())
+            },
+        })
+    }
+}
+
+/// A file and the state in which it was last read.
+#[derive(Debug)]
+pub struct Followed {
+    path: PathBuf,
+    seen: Option<Stamp>,
+}
+
+impl Followed {
+    /// Follows a file that was not read yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, seen: None }
+    }
+
+    /// Its content, if it is not as it was when it was last read. A file that is away is no change.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn changed(&mut self, most_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        let stamp = match Stamp::of(&self.path) {
+            Ok(stamp) => stamp,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.seen.is_some() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if self.seen == Some(stamp) {
+            return Ok(None);
+        }
+        self.seen = Some(stamp);
+        if stamp.length > most_bytes as u64 {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
+        }
+        fs::read(&self.path).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_a_write_a_rename_over_and_a_symlink_swap_once_each() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("one"), "1").expect("write");
+        std::os::unix::fs::symlink("one", path("link")).expect("link");
+        let mut followed = Followed::new(path("link"));
+        let mut changed = || followed.changed(100).expect("readable");
+        assert_eq!((changed(), changed()), (Some(b"1".to_vec()), None));
+        fs::write(path("one"), "22").expect("write");
+        assert_eq!((changed(), changed()), (Some(b"22".to_vec()), None));
+        fs::write(path("new"), "33").expect("write");
+        fs::rename(path("new"), path("one")).expect("rename");
+        assert_eq!((changed(), changed()), (Some(b"33".to_vec()), None));
+        fs::write(path("two"), "44").expect("write");
+        std::os::unix::fs::symlink("two", path("next")).expect("link");
+        fs::rename(path("next"), path("link")).expect("swap");
+        assert_eq!((changed(), changed()), (Some(b"44".to_vec()), None));
+        fs::remove_file(path("link")).expect("remove");
+        assert_eq!(changed(), None);
+    }
+}

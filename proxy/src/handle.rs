@@ -1,0 +1,193 @@
+//! Starting a proxy in this process, and speaking to it.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use proxy_api::{Configuration, Report};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    clock::Clock,
+    files::Files,
+    http::{self, Role, View},
+    log::{Log, LogWriter},
+    metrics::Metrics,
+    settings::Settings,
+    supervisor::{Control, Supervisor},
+    worker::{Process, Workers, budget::Budget},
+};
+
+/// Requests that may wait for the control thread.
+const REQUESTS: usize = 64;
+/// DNS answers that may wait for the control thread.
+const ANSWERS: usize = 256;
+
+/// A proxy that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address of its own is taken or not allowed.
+    #[error("the {role} address {address} cannot be opened; choose another one")]
+    Address {
+        /// Which one.
+        role: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin address is reachable from elsewhere.
+    #[error("the admin address {0} is not on loopback; it has no access control, so it must be")]
+    AdminNotLoopback(SocketAddr),
+    /// Threads or runtimes cannot be made.
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
+}
+
+/// The proxy has ended and takes no more requests.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy has ended")]
+pub struct Ended;
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    control: mpsc::Sender<Control>,
+    report: watch::Receiver<Report>,
+    metrics: Arc<Metrics>,
+    process: Process,
+    thread: thread::JoinHandle<()>,
+    writer: LogWriter,
+    /// Where health is served, with the port that was given.
+    pub health: Option<SocketAddr>,
+    /// Where admin is served, with the port that was given.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Proxy {
+    /// Starts the threads of a proxy that runs nothing yet. Log records go to `output`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(settings: &Settings, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
+        let files = Files::of_process();
+        let (log, writer) = Log::start(settings.log_format, settings.log_queue, output).map_err(StartError::Threads)?;
+        let process = Process {
+            clock: Clock::start(),
+            files,
+            budget: Arc::new(Budget::new(settings.held_bytes)),
+            log,
+            stop: Arc::default(),
+            timings: Arc::default(),
+        };
+        let addresses = addresses(settings)?;
+        let bound =
+            |role| addresses.iter().find(|(other, _)| *other == role).and_then(|(_, socket)| socket.local_addr().ok());
+        let (health, admin) = (bound(Role::Health), bound(Role::Admin));
+        let workers = Workers::start(settings, &process).map_err(StartError::Threads)?;
+        let metrics = Metrics::new(process.clone());
+        let (control, requests) = mpsc::channel(REQUESTS);
+        let (reporter, report) = watch::channel(Report::default());
+        let view = View { metrics: metrics.clone(), report: report.clone(), control: control.clone() };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
+        let parts = (process.clone(), metrics.clone(), settings.quiet_start);
+        let thread = thread::Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    let (answers, answered) = mpsc::channel(ANSWERS);
+                    for (role, listener) in addresses {
+                        tokio::spawn(http::serve(listener, role, view.clone()));
+                    }
+                    drop(view);
+                    Supervisor::new(parts.0, workers, parts.1, answers, reporter, parts.2)
+                        .run(requests, answered)
+                        .await;
+                });
+            })
+            .map_err(StartError::Threads)?;
+        Ok(Self { control, report, metrics, process, thread, writer, health, admin })
+    }
+
+    /// Runs this configuration; returns what became of it.
+    ///
+    /// # Errors
+    /// The proxy has ended.
+    pub async fn apply(&self, configuration: Configuration) -> Result<Report, Ended> {
+        let (done, report) = oneshot::channel();
+        let request = Control::Apply { configuration: Box::new(configuration), done: Some(done) };
+        self.control.send(request).await.map_err(|_| Ended)?;
+        report.await.map_err(|_| Ended)
+    }
+
+    /// Counts and logs a document that could not be read.
+    ///
+    /// # Errors
+    /// The proxy has ended.
+    pub async fn refuse(&self, why: String) -> Result<(), Ended> {
+        self.control.send(Control::Refused(why)).await.map_err(|_| Ended)
+    }
+
+    /// Where events are written.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.process.log
+    }
+
+    /// The state of the listeners, as it changes.
+    #[must_use]
+    pub fn report(&self) -> watch::Receiver<Report> {
+        self.report.clone()
+    }
+
+    /// Live sessions.
+    #[must_use]
+    pub fn live_sessions(&self) -> u64 {
+        self.metrics.live_sessions()
+    }
+
+    /// Closes the listeners and lets sessions end, at most so long. Returns at once; see [`Proxy::has_ended`].
+    pub async fn drain(&self, longest: Duration) {
+        // Already ended is as good.
+        let _ = self.control.send(Control::Drain(longest)).await;
+    }
+
+    /// Ends a drain now.
+    pub fn stop_waiting(&self) {
+        self.process.stop.store(true, Relaxed);
+    }
+
+    /// Whether the last session has ended and all threads with it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end and for the last log record.
+    pub fn finish(self) {
+        drop(self.control);
+        let _ = self.thread.join();
+        drop(self.process);
+        drop(self.metrics);
+        self.writer.finish();
+    }
+}
+
+fn addresses(settings: &Settings) -> Result<Vec<(Role, std::net::TcpListener)>, StartError> {
+    let mut opened = Vec::new();
+    for (role, name, address) in [(Role::Health, "health", settings.health), (Role::Admin, "admin", settings.admin)] {
+        let Some(address) = address else { continue };
+        if role == Role::Admin && !address.ip().is_loopback() {
+            return Err(StartError::AdminNotLoopback(address));
+        }
+        let listener = http::open(address).map_err(|source| StartError::Address { role: name, address, source })?;
+        opened.push((role, listener));
+    }
+    Ok(opened)
+}

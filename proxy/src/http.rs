@@ -1,0 +1,170 @@
+//! The two addresses of a proxy: health (livez, readyz, metrics) and admin (config, conns, drain).
+//!
+//! Both are served by the control thread, so that a scrape costs no worker anything.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::CONTENT_TYPE,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use proxy_api::Report;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{metrics::Metrics, supervisor::Control};
+
+/// Requests served at once on each address.
+const REQUESTS: usize = 32;
+/// Longest time for one request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Sessions listed at most.
+const SESSIONS: usize = 10_000;
+
+/// What the endpoints look at.
+#[derive(Clone)]
+pub struct View {
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// State of the listeners.
+    pub report: watch::Receiver<Report>,
+    /// The control thread.
+    pub control: mpsc::Sender<Control>,
+}
+
+/// Which endpoints an address has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// For kubelet and Prometheus.
+    Health,
+    /// For the owner of the machine.
+    Admin,
+}
+
+/// Opens an address; done before anything else, so that a taken address is told at start.
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves an address until the runtime ends.
+pub async fn serve(listener: std::net::TcpListener, role: Role, view: View) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let room = Arc::new(Semaphore::new(REQUESTS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let view = view.clone();
+                tokio::spawn(async move {
+                    let _ = timeout(PATIENCE, connection(stream, role, view)).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, role: Role, view: View) {
+    let service = service_fn(move |request| {
+        let view = view.clone();
+        async move { Ok::<_, Infallible>(answer(role, &view, &request).await) }
+    });
+    // A client that goes away in the middle is its own affair.
+    let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    match (role, request.method(), request.uri().path()) {
+        (Role::Health, &Method::GET, "/livez") => text(StatusCode::OK, "ok\n"),
+        (Role::Health, &Method::GET, "/readyz") => ready(view),
+        (Role::Health, &Method::GET, "/metrics") => match view.metrics.text() {
+            Ok(metrics) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n"),
+        },
+        (Role::Admin, &Method::GET, "/config") => config(view).await,
+        (Role::Admin, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
+        (Role::Admin, &Method::GET, "/conns") => conns(view).await,
+        (Role::Admin, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
+        (_, _, path) => text(StatusCode::NOT_FOUND, &format!("nothing at {path}; {}\n", known(role))),
+    }
+}
+
+fn known(role: Role) -> &'static str {
+    match role {
+        Role::Health => "there is GET /livez, /readyz and /metrics",
+        Role::Admin => "there is GET /config, /listeners and /conns, and POST /drain?seconds=N",
+    }
+}
+
+/// Ready once a configuration was applied.
+fn ready(view: &View) -> Response<Full<Bytes>> {
+    use std::sync::atomic::Ordering::Relaxed;
+    if view.metrics.control.applied.load(Relaxed) > 0 {
+        text(StatusCode::OK, "ok\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "no configuration was applied yet\n")
+    }
+}
+
+async fn config(view: &View) -> Response<Full<Bytes>> {
+    let (reply, answer) = oneshot::channel();
+    if view.control.send(Control::Current(reply)).await.is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n");
+    }
+    match answer.await {
+        Ok(configuration) => json(serde_json::to_string_pretty(&configuration)),
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n"),
+    }
+}
+
+async fn conns(view: &View) -> Response<Full<Bytes>> {
+    let (reply, answer) = oneshot::channel();
+    if view.control.send(Control::Inspect(SESSIONS, reply)).await.is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n");
+    }
+    json(serde_json::to_string_pretty(&answer.await.unwrap_or_default()))
+}
+
+async fn drain(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
+    let seconds = query.and_then(|query| query.strip_prefix("seconds=")).map_or(Ok(300), str::parse::<u64>);
+    let Ok(seconds) = seconds else {
+        return text(StatusCode::BAD_REQUEST, "seconds must be a whole number: POST /drain?seconds=30\n");
+    };
+    if view.control.send(Control::Drain(Duration::from_secs(seconds))).await.is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n");
+    }
+    text(StatusCode::ACCEPTED, "draining\n")
+}
+
+fn json(body: Result<String, serde_json::Error>) -> Response<Full<Bytes>> {
+    match body {
+        Ok(body) => typed("application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+    }
+}
+
+fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_owned())));
+    *response.status_mut() = status;
+    response
+}

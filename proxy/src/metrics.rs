@@ -1,0 +1,252 @@
+//! What is counted, in the text format of Prometheus.
+//!
+//! Labels name the namespace, the forward, the listener and the backend entry; never a client, a pod or an address.
+//! Series go with their listener.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{
+        counter::ConstCounter,
+        gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::{
+    core::end::EndReason,
+    shared::{Dropped, Shared},
+    worker::Process,
+};
+
+/// Durations over all listeners of the process.
+#[derive(Debug)]
+pub struct Timings {
+    connect: Histogram,
+    session: Histogram,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            connect: Histogram::new(exponential_buckets(0.000_25, 4.0, 9)),
+            session: Histogram::new(exponential_buckets(0.01, 10.0, 8)),
+        }
+    }
+}
+
+impl Timings {
+    /// Notes how long a connect took.
+    pub fn connect(&self, took: Duration) {
+        self.connect.observe(took.as_secs_f64());
+    }
+
+    /// Notes how long a session lived.
+    pub fn session(&self, lived: Duration) {
+        self.session.observe(lived.as_secs_f64());
+    }
+}
+
+/// Counts of the control side.
+#[derive(Debug, Default)]
+pub struct ControlCounters {
+    /// Configurations applied.
+    pub applied: std::sync::atomic::AtomicU64,
+    /// Configurations refused whole, such as a torn file.
+    pub refused: std::sync::atomic::AtomicU64,
+    /// Number of the configuration in force.
+    pub number: std::sync::atomic::AtomicU64,
+    /// Listeners that do not run as wanted.
+    pub failed_listeners: std::sync::atomic::AtomicU64,
+    /// Names that do not resolve now.
+    pub dns_failing: std::sync::atomic::AtomicU64,
+    /// Seconds for which the name that fails longest has failed.
+    pub dns_failing_seconds: std::sync::atomic::AtomicU64,
+}
+
+/// Everything that is exposed.
+#[derive(Debug)]
+pub struct Metrics {
+    process: Process,
+    /// Of the control side.
+    pub control: ControlCounters,
+    listeners: Mutex<Vec<Arc<Shared>>>,
+}
+
+impl Metrics {
+    /// For a process without listeners.
+    #[must_use]
+    pub fn new(process: Process) -> Arc<Self> {
+        Arc::new(Self { process, control: ControlCounters::default(), listeners: Mutex::default() })
+    }
+
+    /// Replaces the listeners whose series are exposed.
+    pub fn expose(&self, listeners: Vec<Arc<Shared>>) {
+        *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
+    }
+
+    /// Live sessions over all listeners, those that were removed included.
+    #[must_use]
+    pub fn live_sessions(&self) -> u64 {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().map(|shared| shared.counters.active()).sum()
+    }
+
+    /// The text that a scrape gets.
+    ///
+    /// # Errors
+    /// Formatting fails only without memory.
+    pub fn text(self: &Arc<Self>) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Exposition(self.clone())));
+        let mut text = String::new();
+        text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+#[derive(Debug)]
+struct Exposition(Arc<Metrics>);
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl Collector for Exposition {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        listeners_text(&mut out, &listeners)?;
+        backends_text(&mut out, &listeners)?;
+        process_text(&mut out, &self.0)
+    }
+}
+
+fn labels(shared: &Shared) -> Labels<'_> {
+    let id = &*shared.id;
+    vec![("namespace", &id.namespace), ("forward", &id.forward), ("listener", &id.listener)]
+}
+
+fn family<'a>(
+    out: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    counter: bool,
+    series: impl Iterator<Item = (Labels<'a>, u64)>,
+) -> Result<(), std::fmt::Error> {
+    let kind = if counter { ConstCounter::new(0_u64).metric_type() } else { ConstGauge::new(0_i64).metric_type() };
+    let mut family = out.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in series {
+        let encoder = family.encode_family(&labels)?;
+        if counter {
+            ConstCounter::new(value).encode(encoder)?;
+        } else {
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)?;
+        }
+    }
+    Ok(())
+}
+
+fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let opened = |shared: &Shared| shared.counters.opened.load(Relaxed);
+    let per_listener = |value: fn(&Shared) -> u64| all.iter().map(move |shared| (labels(shared), value(shared)));
+    family(
+        out,
+        ("portlane_connections_opened", "Sessions begun: TCP connections accepted and UDP flows."),
+        true,
+        all.iter().map(|shared| (labels(shared), opened(shared))),
+    )?;
+    let closed = all.iter().flat_map(|shared| {
+        EndReason::ALL.iter().map(move |reason| {
+            let mut labels = labels(shared);
+            labels.push(("reason", reason.as_str()));
+            (labels, shared.counters.closed[reason.index()].load(Relaxed))
+        })
+    });
+    family(out, ("portlane_connections_closed", "Sessions ended, by reason."), true, closed)?;
+    family(out, ("portlane_connections_active", "Live sessions."), false, per_listener(|s| s.counters.active()))?;
+    let bytes = all.iter().flat_map(|shared| {
+        let (up, down) = (shared.counters.up.load(Relaxed), shared.counters.down.load(Relaxed));
+        [("up", up), ("down", down)].map(|(direction, value)| {
+            let mut labels = labels(shared);
+            labels.push(("direction", direction));
+            (labels, value)
+        })
+    });
+    family(out, ("portlane_bytes", "Bytes forwarded; up is from the client."), true, bytes)?;
+    let retries = per_listener(|s| s.counters.retries.load(Relaxed));
+    family(out, ("portlane_connect_retries", "Further tries to connect to a backend."), true, retries)?;
+    let ejected = per_listener(|s| s.counters.ejected.load(Relaxed));
+    family(out, ("portlane_endpoint_ejections", "Endpoints put aside after failed connects."), true, ejected)?;
+    let errors = per_listener(|s| s.counters.accept_errors.load(Relaxed));
+    family(out, ("portlane_accept_errors", "Times that the system refused to accept."), true, errors)?;
+    let dropped = all.iter().flat_map(|shared| {
+        Dropped::ALL.iter().map(move |reason| {
+            let mut labels = labels(shared);
+            labels.push(("reason", reason.as_str()));
+            (labels, shared.counters.dropped[reason.index()].load(Relaxed))
+        })
+    });
+    family(out, ("portlane_datagrams_dropped", "UDP datagrams dropped, by reason."), true, dropped)
+}
+
+fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let targets: Vec<_> = all.iter().map(|shared| (shared, shared.targets.load_full())).collect();
+    let series = |value: fn(&crate::core::balance::Entry) -> u64| {
+        targets.iter().flat_map(move |(shared, targets)| {
+            targets.entries.iter().map(move |entry| {
+                let mut labels = labels(shared);
+                labels.push(("backend", &entry.id));
+                (labels, value(entry))
+            })
+        })
+    };
+    let sessions = series(|entry| entry.stats.sessions.load(Relaxed));
+    family(out, ("portlane_backend_connections", "Sessions connected to this backend."), true, sessions)?;
+    let failures = series(|entry| entry.stats.failures.load(Relaxed));
+    family(out, ("portlane_backend_connect_failures", "Connects to this backend that failed."), true, failures)?;
+    let endpoints = series(|entry| entry.endpoints.len() as u64);
+    family(out, ("portlane_backend_endpoints", "Endpoints that this backend has now."), false, endpoints)
+}
+
+fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), std::fmt::Error> {
+    let process = &metrics.process;
+    let control = &metrics.control;
+    let (files, limit) = process.files.usage();
+    let counters = [
+        ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
+        ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
+        ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
+        ("portlane_accept_paused", "Times that accepting waited for a free file.", process.files.paused.load(Relaxed)),
+    ];
+    for (name, help, value) in counters {
+        family(out, (name, help), true, std::iter::once((Vec::new(), value)))?;
+    }
+    let gauges = [
+        ("portlane_config_number", "Number of the configuration in force.", control.number.load(Relaxed)),
+        ("portlane_listeners_failed", "Listeners not running as wanted.", control.failed_listeners.load(Relaxed)),
+        ("portlane_held_bytes", "Bytes held for peers that do not read.", process.budget.held() as u64),
+        ("portlane_held_bytes_limit", "Most bytes held.", process.budget.limit() as u64),
+        ("portlane_files", "Files in use.", files as u64),
+        ("portlane_files_limit", "Files at which accepting stops.", limit as u64),
+        ("portlane_dns_failing", "Names that do not resolve now.", control.dns_failing.load(Relaxed)),
+        (
+            "portlane_dns_failing_seconds",
+            "Seconds for which the name that fails longest has failed; the last answer stays in use.",
+            control.dns_failing_seconds.load(Relaxed),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        family(out, (name, help), false, std::iter::once((Vec::new(), value)))?;
+    }
+    let histograms = [
+        ("portlane_connect_duration_seconds", "Time to connect to a backend.", &process.timings.connect),
+        ("portlane_session_duration_seconds", "Life of a session.", &process.timings.session),
+    ];
+    for (name, help, histogram) in histograms {
+        histogram.encode(out.encode_descriptor(name, help, None, histogram.metric_type())?)?;
+    }
+    Ok(())
+}

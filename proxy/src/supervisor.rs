@@ -1,0 +1,237 @@
+//! The control thread's work: takes configurations, carries plans out, keeps targets current, reports.
+
+mod apply;
+mod report;
+mod targets;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy_api::{Configuration, Failure, Listener, ListenerId, Report, SocketKey};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    core::diff::Running,
+    log::Level,
+    metrics::Metrics,
+    net::OsSocket,
+    resolver::{Answer, Resolver},
+    shared::Shared,
+    worker::{Command, Process, Route, SocketId, Workers, session::SessionView},
+};
+
+/// Pause before sockets that could not be bound are tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// How often removed listeners are looked at, and reported as gone once their last session ended.
+const RETIRED_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the control thread is asked.
+#[derive(Debug)]
+pub enum Control {
+    /// Run this configuration.
+    Apply {
+        /// All of it.
+        configuration: Box<Configuration>,
+        /// Told when it is applied.
+        done: Option<oneshot::Sender<Report>>,
+    },
+    /// A document could not be read; the last good configuration stays.
+    Refused(String),
+    /// List live sessions, at most so many.
+    Inspect(usize, oneshot::Sender<Vec<SessionView>>),
+    /// The configuration in force.
+    Current(oneshot::Sender<Configuration>),
+    /// Close listeners and let sessions end, at most so long.
+    Drain(Duration),
+}
+
+struct OpenSocket {
+    route: Route,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    id: SocketId,
+    socket: OsSocket,
+    worker: usize,
+}
+
+/// State of the control thread.
+pub struct Supervisor {
+    process: Process,
+    workers: Workers,
+    metrics: Arc<Metrics>,
+    resolver: Resolver,
+    configuration: Configuration,
+    running: Running,
+    listeners: BTreeMap<ListenerId, Arc<Shared>>,
+    /// Listeners that are gone, while they have sessions.
+    retired: Vec<Arc<Shared>>,
+    sockets: BTreeMap<SocketKey, OpenSocket>,
+    failures: BTreeMap<ListenerId, Failure>,
+    /// What ran when the last line about it was written.
+    previous: BTreeMap<ListenerId, Arc<Listener>>,
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+    failing_since: BTreeMap<String, Instant>,
+    /// Refusals of endpoints that were told already.
+    told: BTreeSet<(ListenerId, String)>,
+    report: watch::Sender<Report>,
+    next_socket: u64,
+    next_worker: usize,
+    /// Until the first configuration is applied: listeners that come up are not told.
+    quiet: bool,
+}
+
+impl Supervisor {
+    /// A supervisor that runs nothing yet.
+    #[must_use]
+    pub fn new(
+        process: Process,
+        workers: Workers,
+        metrics: Arc<Metrics>,
+        answers: mpsc::Sender<Answer>,
+        report: watch::Sender<Report>,
+        quiet_start: bool,
+    ) -> Self {
+        Self {
+            process,
+            workers,
+            metrics,
+            resolver: Resolver::new(answers),
+            configuration: Configuration::default(),
+            running: Running::default(),
+            listeners: BTreeMap::new(),
+            retired: Vec::new(),
+            sockets: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            previous: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            failing_since: BTreeMap::new(),
+            told: BTreeSet::new(),
+            report,
+            next_socket: 0,
+            next_worker: 0,
+            quiet: quiet_start,
+        }
+    }
+
+    /// Works until told to drain, or until nobody can tell any more.
+    pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
+        let mut again = Instant::now() + BIND_AGAIN;
+        loop {
+            tokio::select! {
+                asked = control.recv() => match asked {
+                    None => return self.drain(Duration::ZERO).await,
+                    Some(Control::Drain(longest)) => return self.drain(longest).await,
+                    Some(asked) => self.asked(asked).await,
+                },
+                Some(answer) = answers.recv() => self.answered(answer),
+                () = sleep_until(again), if self.has_unfinished() => {
+                    again = Instant::now() + BIND_AGAIN.min(RETIRED_AGAIN);
+                    self.finish().await;
+                }
+            }
+        }
+    }
+
+    async fn asked(&mut self, asked: Control) {
+        match asked {
+            Control::Apply { configuration, done } => {
+                self.configuration = *configuration;
+                self.apply().await;
+                self.quiet = false;
+                self.metrics.control.applied.fetch_add(1, Relaxed);
+                self.metrics.control.number.store(self.configuration.version.number, Relaxed);
+                if let Some(done) = done {
+                    let _ = done.send(self.report.borrow().clone());
+                }
+            }
+            Control::Refused(why) => {
+                self.metrics.control.refused.fetch_add(1, Relaxed);
+                let message = format!("{why}; the last good configuration stays in force");
+                self.process.log.notice(Level::Error, "refused", "configuration", message);
+            }
+            Control::Inspect(limit, reply) => {
+                let _ = reply.send(self.inspect(limit).await);
+            }
+            Control::Current(reply) => {
+                let _ = reply.send(self.configuration.clone());
+            }
+            Control::Drain(_) => {}
+        }
+    }
+
+    fn has_unfinished(&self) -> bool {
+        !self.failures.is_empty() || !self.retired.is_empty() || !self.failing_since.is_empty()
+    }
+
+    /// Tries again what could not be done, and forgets what has ended.
+    async fn finish(&mut self) {
+        self.tell_dns();
+        let had = self.retired.len();
+        self.retired.retain(|shared| shared.counters.active() > 0);
+        if !self.failures.is_empty() {
+            self.apply().await;
+        } else if self.retired.len() != had {
+            self.publish();
+        }
+    }
+
+    async fn inspect(&self, limit: usize) -> Vec<SessionView> {
+        let mut views = Vec::new();
+        for worker in &self.workers.handles {
+            let (reply, answer) = oneshot::channel();
+            let room = limit.saturating_sub(views.len());
+            if worker.tell(Command::Inspect { limit: room, reply }).await {
+                views.extend(answer.await.unwrap_or_default());
+            }
+        }
+        views
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        match answer.addresses {
+            Ok(addresses) => {
+                if self.failing_since.remove(&answer.host).is_some() {
+                    self.process.log.notice(Level::Info, "resolved", &answer.host, "the name resolves again");
+                }
+                self.addresses.insert(answer.host, addresses);
+                self.refresh_targets();
+            }
+            Err(why) => {
+                if !self.failing_since.contains_key(&answer.host) {
+                    let kept =
+                        if self.addresses.contains_key(&answer.host) { "; the last answer stays in use" } else { "" };
+                    let message = format!("does not resolve: {why}{kept}");
+                    self.process.log.notice(Level::Warn, "unresolved", &answer.host, message);
+                    self.failing_since.insert(answer.host, Instant::now());
+                }
+            }
+        }
+        self.tell_dns();
+    }
+
+    fn tell_dns(&self) {
+        let control = &self.metrics.control;
+        control.dns_failing.store(self.failing_since.len() as u64, Relaxed);
+        let longest = self.failing_since.values().map(|since| since.elapsed().as_secs()).max();
+        control.dns_failing_seconds.store(longest.unwrap_or(0), Relaxed);
+    }
+
+    async fn drain(self, longest: Duration) {
+        let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        for worker in &self.workers.handles {
+            worker.tell(Command::Drain { millis }).await;
+        }
+        drop(self.sockets);
+        // Joining waits for the sessions; the control thread goes on answering /livez meanwhile.
+        let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
+    }
+}

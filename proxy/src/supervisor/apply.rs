@@ -1,0 +1,165 @@
+//! Carrying a plan out: bind, switch, close, and end the sessions that the change concerns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use proxy_api::{Listener, ListenerId, OnUpdate, SocketKey};
+use socket2::SockRef;
+
+use super::{OpenSocket, Part, Supervisor};
+use crate::{
+    core::{
+        diff::{self, Concern, Settled},
+        end::EndReason,
+    },
+    net::{self, BindError, OsSocket},
+    shared::Shared,
+    worker::{Command, Ending, SocketId},
+};
+
+type Opened = BTreeMap<SocketKey, Vec<OsSocket>>;
+
+impl Supervisor {
+    /// Runs the configuration that is set, as far as it can be run.
+    pub(super) async fn apply(&mut self) {
+        let desired = diff::desired(&self.configuration);
+        let plan = diff::diff(&self.running, &desired);
+        let (mut opened, errors) = self.open(&plan.bind);
+        let settled = plan.settle(&errors.keys().copied().collect());
+        let before = self.listeners.clone();
+        self.place_listeners(&settled);
+        self.running = settled.next.clone();
+        self.refresh_targets();
+        self.switch_routes(&settled, &mut opened).await;
+        self.close(&settled.close).await;
+        self.end_concerned(&settled.concerned, &before).await;
+        self.retire(&before);
+        self.note(&settled, &errors, &before);
+        self.publish();
+    }
+
+    fn open(&self, keys: &BTreeSet<SocketKey>) -> (Opened, BTreeMap<SocketKey, BindError>) {
+        let (mut opened, mut errors) = (Opened::new(), BTreeMap::new());
+        for key in keys {
+            let beside = |other: &SocketKey| other.transport == key.transport && other.port == key.port;
+            let ours = self.sockets.iter().filter(|(other, _)| beside(other)).flat_map(|(_, open)| &open.parts);
+            let fresh = opened.iter().filter(|(other, _)| beside(other)).flat_map(|(_, sockets)| sockets);
+            let beside: Vec<OsSocket> = ours.map(|part| &part.socket).chain(fresh).cloned().collect();
+            match net::open(*key, &beside) {
+                Ok(sockets) => {
+                    opened.insert(*key, sockets);
+                }
+                Err(error) => {
+                    errors.insert(*key, error);
+                }
+            }
+        }
+        (opened, errors)
+    }
+
+    /// Brings the shared listeners up to date. One that moves to another socket is made anew, with the old counts, so
+    /// that its old sessions can be told from its new ones.
+    fn place_listeners(&mut self, settled: &Settled) {
+        self.listeners.retain(|id, _| settled.next.listeners.contains_key(id));
+        for (id, spec) in &settled.next.listeners {
+            let known = self.listeners.get(id);
+            match known {
+                Some(shared) if shared.spec.load().socket == spec.socket => {
+                    if shared.spec.load().revision != spec.revision {
+                        shared.spec.store(spec.clone());
+                    }
+                }
+                _ => {
+                    let counters = known.map(|shared| shared.counters.clone()).or_else(|| self.retired_counters(id));
+                    let shared = Shared::new(id.clone(), spec.clone(), counters.unwrap_or_default());
+                    self.listeners.insert(id.clone(), shared);
+                }
+            }
+        }
+    }
+
+    fn retired_counters(&self, id: &ListenerId) -> Option<Arc<crate::shared::Counters>> {
+        self.retired.iter().find(|shared| *shared.id == *id).map(|shared| shared.counters.clone())
+    }
+
+    async fn switch_routes(&mut self, settled: &Settled, opened: &mut Opened) {
+        for (key, id) in &settled.next.sockets {
+            let Some(shared) = self.listeners.get(id).cloned() else { continue };
+            if let Some(open) = self.sockets.get(key) {
+                if !Arc::ptr_eq(&open.route.load(), &shared) {
+                    open.route.store(shared.clone());
+                }
+            } else if let Some(sockets) = opened.remove(key) {
+                let open = self.serve(sockets, shared.clone()).await;
+                self.sockets.insert(*key, open);
+            }
+            if let Some(open) = self.sockets.get(key) {
+                set_keepalive(open, &shared.spec.load());
+            }
+        }
+    }
+
+    async fn serve(&mut self, sockets: Vec<OsSocket>, shared: Arc<Shared>) -> OpenSocket {
+        let route = Arc::new(ArcSwap::new(shared));
+        let mut parts = Vec::with_capacity(sockets.len());
+        // Both addresses of a listener on one worker; listeners spread over workers.
+        let worker = self.next_worker % self.workers.handles.len();
+        self.next_worker += 1;
+        for socket in sockets {
+            let id = SocketId(self.next_socket);
+            self.next_socket += 1;
+            let command = Command::Listen { id, socket: socket.clone(), route: route.clone() };
+            self.workers.handles[worker].tell(command).await;
+            parts.push(Part { id, socket, worker });
+        }
+        OpenSocket { route, parts }
+    }
+
+    async fn close(&mut self, keys: &BTreeSet<SocketKey>) {
+        for key in keys {
+            for part in self.sockets.remove(key).map(|open| open.parts).unwrap_or_default() {
+                self.workers.handles[part.worker].tell(Command::Close(part.id)).await;
+            }
+        }
+    }
+
+    async fn end_concerned(&self, concerned: &[Concern], before: &BTreeMap<ListenerId, Arc<Shared>>) {
+        for concern in concerned {
+            let Some(listener) = before.get(&concern.listener) else { continue };
+            let over_millis = match concern.policy.sessions.on_update {
+                OnUpdate::Keep => continue,
+                OnUpdate::Drain => u64::from(concern.policy.sessions.drain_seconds) * 1000,
+                OnUpdate::Close => 0,
+            };
+            for worker in &self.workers.handles {
+                let ending = Ending {
+                    listener: listener.clone(),
+                    backends: concern.backends.clone(),
+                    reason: EndReason::Updated,
+                    over_millis,
+                };
+                worker.tell(Command::End(ending)).await;
+            }
+        }
+    }
+
+    /// Keeps listeners that are gone in sight while they have sessions.
+    fn retire(&mut self, before: &BTreeMap<ListenerId, Arc<Shared>>) {
+        let gone = before.iter().filter(|(id, _)| !self.listeners.contains_key(*id)).map(|(_, shared)| shared.clone());
+        self.retired.extend(gone);
+        self.retired.retain(|shared| shared.counters.active() > 0 && !self.listeners.contains_key(&*shared.id));
+        self.told.retain(|(id, _)| self.listeners.contains_key(id));
+    }
+}
+
+/// Accepted connections inherit this from the socket they come from.
+fn set_keepalive(open: &OpenSocket, spec: &Listener) {
+    for part in &open.parts {
+        if let OsSocket::Tcp(socket) = &part.socket {
+            net::set_keepalive(&SockRef::from(&**socket), spec.timeouts.keepalive_seconds);
+        }
+    }
+}

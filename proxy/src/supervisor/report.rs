@@ -1,0 +1,135 @@
+//! Saying what happened: the report for whoever sent the configuration, and a line for every event.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use proxy_api::{
+    CONTRACT, Failure, FailureReason, Listener, ListenerId, ListenerReport, ListenerState, Offer, Report, Revision,
+    SocketKey,
+};
+
+use super::Supervisor;
+use crate::{
+    core::diff::{Blocked, Settled},
+    log::Level,
+    net::BindError,
+    shared::Shared,
+};
+
+impl Supervisor {
+    /// Writes a line for every listener that changed its state.
+    pub(super) fn note(
+        &mut self,
+        settled: &Settled,
+        errors: &BTreeMap<SocketKey, BindError>,
+        before: &BTreeMap<ListenerId, Arc<Shared>>,
+    ) {
+        let log = &self.process.log;
+        for id in &settled.applied {
+            let Some(after) = settled.next.listeners.get(id) else { continue };
+            match before.get(id).or_else(|| self.retired.iter().find(|shared| *shared.id == *id)) {
+                Some(shared) => {
+                    let old = self.previous.get(id);
+                    let message = change(old.map(|old| &**old), after, shared.counters.active());
+                    log.notice(Level::Info, "swapped", id, message);
+                }
+                None if self.quiet => {}
+                None => log.notice(Level::Info, "bound", id, format!("{} -> {}", after.socket, backends(after))),
+            }
+        }
+        for (id, shared) in before.iter().filter(|(id, _)| !settled.next.listeners.contains_key(*id)) {
+            let live = sessions_go_on(shared.counters.active());
+            log.notice(Level::Info, "removed", id, format!("no longer listens{live}"));
+        }
+        let failures: BTreeMap<ListenerId, Failure> =
+            settled.blocked.iter().map(|(id, blocked)| (id.clone(), self.failure(id, blocked, errors))).collect();
+        for (id, failure) in &failures {
+            if self.failures.get(id) != Some(failure) {
+                let serving = if failure.serving.is_some() { "; the previous version goes on serving" } else { "" };
+                log.notice(Level::Error, "failed", id, format!("{}{serving}", failure.message));
+            }
+        }
+        self.failures = failures;
+        self.previous = settled.next.listeners.clone();
+    }
+
+    fn failure(&self, id: &ListenerId, blocked: &Blocked, errors: &BTreeMap<SocketKey, BindError>) -> Failure {
+        let (reason, message) = match blocked {
+            Blocked::Unsupported => (FailureReason::Unsupported, self.unsupported(id)),
+            Blocked::Unbound(socket) => match errors.get(socket) {
+                Some(error) => (error.reason, error.to_string()),
+                None => (FailureReason::BindFailed, format!("{socket} could not be opened")),
+            },
+            Blocked::Held(socket, holder) => (
+                FailureReason::SocketHeld,
+                format!("{socket} is still needed by {holder}, which could not change; see its own message"),
+            ),
+        };
+        let serving = self.running.listeners.get(id).map(|listener| listener.revision.clone());
+        Failure { reason, message, serving }
+    }
+
+    fn unsupported(&self, id: &ListenerId) -> String {
+        match self.configuration.listeners.get(id) {
+            Some(Offer::Unsupported { what, .. }) => {
+                format!("this proxy does not understand the listener: {what}; upgrade the proxy")
+            }
+            _ => "this proxy does not understand the listener; upgrade the proxy".to_owned(),
+        }
+    }
+
+    /// Publishes the report and the listeners whose series are exposed.
+    pub(super) fn publish(&mut self) {
+        let mut listeners: BTreeMap<ListenerId, ListenerReport> = BTreeMap::new();
+        for shared in &self.retired {
+            let revision = shared.spec.load().revision.clone();
+            let report = ListenerReport { revision, state: ListenerState::Draining, failure: None };
+            listeners.insert((*shared.id).clone(), report);
+        }
+        for (id, offer) in &self.configuration.listeners {
+            listeners.insert(id.clone(), self.listener_report(id, offer.revision()));
+        }
+        let version = self.configuration.version.clone();
+        self.report.send_replace(Report { contract: CONTRACT, version, listeners });
+        self.metrics.control.failed_listeners.store(self.failures.len() as u64, Relaxed);
+        self.metrics.expose(self.listeners.values().chain(&self.retired).cloned().collect());
+    }
+
+    fn listener_report(&self, id: &ListenerId, revision: &Revision) -> ListenerReport {
+        let failure = self.failures.get(id).cloned();
+        let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
+        ListenerReport { revision: revision.clone(), state, failure }
+    }
+}
+
+fn backends(listener: &Listener) -> String {
+    let names: Vec<&str> = listener.backends.iter().map(|backend| backend.id.as_str()).collect();
+    if names.is_empty() { "(no backend)".to_owned() } else { names.join(", ") }
+}
+
+fn sessions_go_on(live: u64) -> String {
+    match live {
+        0 => String::new(),
+        1 => "; 1 live session".to_owned(),
+        live => format!("; {live} live sessions"),
+    }
+}
+
+/// What is different, in words.
+fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
+    let live = sessions_go_on(live);
+    let Some(before) = before else { return format!("{} -> {}{live}", after.socket, backends(after)) };
+    let mut parts = Vec::new();
+    if before.socket != after.socket {
+        parts.push(format!("{} (was {})", after.socket, before.socket));
+    }
+    if before.backends != after.backends {
+        parts.push(format!("-> {} (was {})", backends(after), backends(before)));
+    }
+    if parts.is_empty() {
+        parts.push("settings changed in place".to_owned());
+    }
+    format!("{}{live}", parts.join(" "))
+}

@@ -1,0 +1,159 @@
+//! The connect phase: pick an endpoint, try, try again elsewhere, give up when the client leaves.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy_api::Listener;
+use tokio::{
+    io::Interest,
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    core::{
+        balance::{Draw, EntryStats},
+        end::EndReason,
+        endpoint::Endpoint,
+    },
+    log::Level,
+    net,
+    worker::{Worker, session::Session},
+};
+
+/// A connection to an endpoint.
+pub struct Connected {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The endpoint, which counts the session while this lives.
+    pub counted: Counted,
+}
+
+/// Counts a live session of an endpoint until dropped.
+pub struct Counted(Arc<Endpoint>);
+
+impl Counted {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.active.fetch_add(1, Relaxed);
+        Self(endpoint)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Connects within the tries that the listener allows, or says why the session ends.
+///
+/// # Errors
+/// The reason to end the session.
+pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
+    tokio::select! {
+        biased;
+        reason = session.told_to_end() => Err(reason),
+        _ = client.ready(Interest::ERROR) => Err(EndReason::ClientLeft),
+        result = attempts(worker, session) => result,
+    }
+}
+
+async fn attempts(worker: &Worker, session: &Session) -> Result<Connected, EndReason> {
+    let listener = &session.listener;
+    let ticket = listener.tickets.fetch_add(1, Relaxed);
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    for attempt in 1.. {
+        let spec = listener.spec.load_full();
+        if let Some(connected) = attempt_one(worker, session, &spec, ticket, &mut tried).await {
+            return Ok(connected);
+        }
+        if attempt >= spec.retry.attempts {
+            break;
+        }
+        listener.counters.retries.fetch_add(1, Relaxed);
+        // The pause spares an endpoint that has just failed; one that was not tried yet needs none.
+        let known: usize = listener.targets.load().entries.iter().map(|entry| entry.endpoints.len()).sum();
+        if tried.len() >= known {
+            sleep(backoff(&spec, attempt)).await;
+        }
+    }
+    Err(EndReason::NoBackend)
+}
+
+fn backoff(spec: &Listener, attempt: u32) -> Duration {
+    let doubled = u64::from(spec.retry.initial_backoff_millis) << (attempt - 1).min(20);
+    Duration::from_millis(doubled.min(spec.retry.max_backoff_millis.into()))
+}
+
+async fn attempt_one(
+    worker: &Worker,
+    session: &Session,
+    spec: &Listener,
+    ticket: u64,
+    tried: &mut Vec<SocketAddr>,
+) -> Option<Connected> {
+    let draw =
+        Draw { ticket, chance: worker.chance(), source: session.client.ip(), now: worker.process.clock.seconds() };
+    let (backend, endpoint, stats) = {
+        let targets = session.listener.targets.load();
+        let (entry, endpoint) = targets.pick(spec.policy, draw, tried)?;
+        (entry.id.clone(), endpoint.clone(), entry.stats.clone())
+    };
+    *session.to.borrow_mut() = Some((backend.clone(), endpoint.clone()));
+    tried.push(endpoint.address);
+    // Counted from here, so that sessions which connect at the same time spread over endpoints.
+    let counted = Counted::new(endpoint.clone());
+    let began = Instant::now();
+    let limit = Duration::from_secs(spec.timeouts.connect_seconds.into());
+    let result = match timeout(limit, dial(endpoint.address, spec.timeouts.keepalive_seconds)).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    match result {
+        Ok(stream) => {
+            endpoint.succeeded();
+            stats.sessions.fetch_add(1, Relaxed);
+            worker.process.timings.connect(began.elapsed());
+            Some(Connected { stream, counted })
+        }
+        Err(error) => {
+            failed(worker, session, spec, (&backend, &endpoint, &stats), &error);
+            None
+        }
+    }
+}
+
+fn failed(
+    worker: &Worker,
+    session: &Session,
+    spec: &Listener,
+    (backend, endpoint, stats): (&str, &Endpoint, &EntryStats),
+    error: &io::Error,
+) {
+    stats.failures.fetch_add(1, Relaxed);
+    if endpoint.failed(spec.outlier, worker.process.clock.seconds()) {
+        session.listener.counters.ejected.fetch_add(1, Relaxed);
+        let message = format!(
+            "endpoint {} of {backend} is put aside for {} s after {} failed connects, the last: {error}",
+            endpoint.address, spec.outlier.eject_seconds, spec.outlier.consecutive_failures
+        );
+        worker.process.log.notice(Level::Warn, "ejected", &session.listener.id, message);
+    }
+}
+
+async fn dial(to: SocketAddr, keepalive_seconds: u32) -> io::Result<TcpStream> {
+    let socket = net::upstream_tcp(to, keepalive_seconds)?;
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
+    // A connect to a dead port in the range of outgoing ports can meet itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "the connection met itself: nothing listens there",
+        ));
+    }
+    Ok(stream)
+}

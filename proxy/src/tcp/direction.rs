@@ -1,0 +1,404 @@
+//! One direction of a relay: bytes from a source to a sink.
+//!
+//! An idle direction holds no buffer. Bytes are read into the worker's scratch and written at once; only what the sink
+//! does not take is kept, charged to the process budget, and nothing more is read until it is gone: that is the
+//! backpressure. With the budget spent, bytes are looked at without taking them from the kernel and then taken exactly
+//! as far as they could be written, so that sessions whose peers read go on. A direction that streams is spliced.
+
+use std::{
+    cell::Cell,
+    io,
+    task::{Context, Poll, ready},
+};
+
+use rustix::net::{RecvFlags, recv};
+use tokio::{io::Interest, net::TcpStream};
+
+use crate::{
+    sys,
+    worker::{SCRATCH_BYTES, Worker, pipes::PooledPipe},
+};
+
+/// Read size of a direction that starts, or whose sink was full.
+const SMALL_READ: usize = 16 * 1024;
+/// A read or splice that moves less than this is not streaming.
+const STREAMING: usize = 32 * 1024;
+/// Full reads in a row that make a stream.
+const STREAM_AFTER: u8 = 3;
+/// Reads before others on this worker have their turn.
+const TURNS: usize = 16;
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct End {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Whether any call has seen an error: the system tells of a reset once, and afterwards it looks like a clean end.
+    pub broken: Cell<bool>,
+    /// Set for one read that is made whatever the readiness says.
+    pub read_anyway: Cell<bool>,
+}
+
+impl End {
+    /// A connection that works.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false) }
+    }
+}
+
+/// How far a direction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The source may send.
+    Open,
+    /// The source has finished; what is kept has still to go.
+    Finishing,
+    /// The sink was told that the source has finished.
+    Finished,
+    /// The source is broken; what is kept has still to go.
+    Cut,
+    /// The sink is broken: there is nowhere to write.
+    Dead,
+}
+
+#[derive(Debug)]
+struct Kept {
+    bytes: Box<[u8]>,
+    at: usize,
+}
+
+/// Bytes on their way from a source to a sink.
+#[derive(Debug)]
+pub struct Direction {
+    /// How far it has come.
+    pub phase: Phase,
+    /// Whether it waits for the sink to take something.
+    pub blocked: bool,
+    kept: Option<Kept>,
+    pipe: Option<(PooledPipe, usize)>,
+    read_size: usize,
+    streak: u8,
+    streaming: bool,
+}
+
+impl Default for Direction {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Open,
+            blocked: false,
+            kept: None,
+            pipe: None,
+            read_size: SMALL_READ,
+            streak: 0,
+            streaming: false,
+        }
+    }
+}
+
+enum Moved {
+    /// So many bytes went to the sink, and more may follow.
+    Bytes(usize),
+    /// The phase changed.
+    Phase,
+}
+
+impl Direction {
+    /// Whether nothing is left to be written and nothing more will be read.
+    pub fn is_drained(&self) -> bool {
+        match self.phase {
+            Phase::Open | Phase::Finishing => false,
+            Phase::Finished | Phase::Dead => true,
+            Phase::Cut => self.kept.is_none() && self.pipe.is_none(),
+        }
+    }
+
+    /// Moves what can be moved now; `count` is told of bytes that reached the sink.
+    ///
+    /// Ready when the direction will do nothing more by itself, pending when a waker is registered.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        from: &End,
+        to: &End,
+        count: &dyn Fn(usize),
+    ) -> Poll<()> {
+        for _ in 0..TURNS {
+            if self.is_drained() {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_step(cx, worker, from, to)) {
+                Moved::Bytes(0) | Moved::Phase => {}
+                Moved::Bytes(bytes) => count(bytes),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End, to: &End) -> Poll<Moved> {
+        if self.kept.is_some() {
+            return self.poll_flush(cx, worker, to);
+        }
+        if self.pipe.as_ref().is_some_and(|(_, left)| *left > 0) {
+            return self.poll_splice_out(cx, worker, to);
+        }
+        match self.phase {
+            Phase::Open => {}
+            Phase::Finishing => {
+                self.release(worker);
+                self.finish(to);
+                return Poll::Ready(Moved::Phase);
+            }
+            Phase::Finished | Phase::Cut | Phase::Dead => {
+                self.release(worker);
+                return Poll::Ready(Moved::Phase);
+            }
+        }
+        if self.streaming && self.pipe.is_none() {
+            self.pipe = worker.pipes.lend().map(|pipe| (pipe, 0));
+        }
+        if self.pipe.is_some() {
+            return self.poll_splice_in(cx, worker, from);
+        }
+        if self.blocked {
+            ready!(self.poll_sink(cx, to));
+        }
+        self.poll_copy(cx, worker, from, to)
+    }
+
+    /// Passes the end of the source on.
+    fn finish(&mut self, to: &End) {
+        self.phase = match socket2::SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write) {
+            Ok(()) => Phase::Finished,
+            Err(_) => {
+                to.broken.set(true);
+                Phase::Dead
+            }
+        };
+    }
+
+    fn poll_copy(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End, to: &End) -> Poll<Moved> {
+        let anyway = from.read_anyway.take();
+        if !anyway {
+            ready!(poll_source(cx, from));
+        }
+        let budget = &worker.process.budget;
+        let asked = self.read_size;
+        if !budget.take(asked) {
+            return Poll::Ready(self.copy_by_peeking(worker, from, to));
+        }
+        let mut scratch = worker.scratch.borrow_mut();
+        let read = if anyway {
+            recv(&from.stream, &mut scratch[..asked], RecvFlags::DONTWAIT).map(|read| read.1).map_err(io::Error::from)
+        } else {
+            from.stream.try_read(&mut scratch[..asked])
+        };
+        let moved = match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Bytes(0),
+            Err(_) => self.cut(from),
+            Ok(0) => self.source_ended(from),
+            Ok(read) => {
+                if read < asked {
+                    became_empty(from);
+                }
+                Moved::Bytes(self.write(&scratch[..read], read == asked, worker, to))
+            }
+        };
+        // Of what was taken from the budget only what is kept stays taken.
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes.len());
+        budget.give(asked - kept);
+        Poll::Ready(moved)
+    }
+
+    /// Writes at once; keeps what the sink does not take. Returns what it took.
+    fn write(&mut self, bytes: &[u8], full_read: bool, worker: &Worker, to: &End) -> usize {
+        let written = match to.stream.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.sink_broke(worker, to);
+                return 0;
+            }
+        };
+        if written < bytes.len() {
+            self.kept = Some(Kept { bytes: bytes[written..].into(), at: 0 });
+            self.blocked = true;
+            self.read_size = SMALL_READ;
+            self.streak = 0;
+        } else if full_read {
+            self.streak = self.streak.saturating_add(1);
+            if self.read_size >= STREAMING && self.streak >= STREAM_AFTER {
+                self.streaming = true;
+            }
+            self.read_size = (self.read_size * 2).min(SCRATCH_BYTES);
+        } else {
+            self.streak = 0;
+        }
+        written
+    }
+
+    /// With nothing to hold bytes in: look, write, and take from the kernel what was written.
+    fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End) -> Moved {
+        let mut scratch = worker.scratch.borrow_mut();
+        let peek = || Ok(recv(&from.stream, &mut scratch[..SMALL_READ], RecvFlags::PEEK)?.1);
+        let seen = match from.stream.try_io(Interest::READABLE, peek) {
+            Ok(0) => return self.source_ended(from),
+            Ok(seen) => seen,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Moved::Bytes(0),
+            Err(_) => return self.cut(from),
+        };
+        match to.stream.try_write(&scratch[..seen]) {
+            Ok(written) => match from.stream.try_read(&mut scratch[..written]) {
+                Ok(_) => Moved::Bytes(written),
+                Err(_) => self.cut(from),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Moved::Bytes(0)
+            }
+            Err(_) => {
+                drop(scratch);
+                self.sink_broke(worker, to);
+                Moved::Phase
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
+        ready!(self.poll_sink(cx, to));
+        let Some(kept) = &mut self.kept else { return Poll::Ready(Moved::Bytes(0)) };
+        match to.stream.try_write(&kept.bytes[kept.at..]) {
+            Ok(written) => {
+                kept.at += written;
+                if kept.at == kept.bytes.len() {
+                    self.drop_kept(worker);
+                }
+                Poll::Ready(Moved::Bytes(written))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(_) => {
+                self.sink_broke(worker, to);
+                Poll::Ready(Moved::Phase)
+            }
+        }
+    }
+
+    fn poll_splice_in(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End) -> Poll<Moved> {
+        if let Poll::Pending = poll_source(cx, from) {
+            // Pipes are for those who stream now.
+            self.release(worker);
+            return Poll::Pending;
+        }
+        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
+        match from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe)) {
+            Ok(0) => Poll::Ready(self.source_ended(from)),
+            Ok(moved) => {
+                *left = moved;
+                self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
+                self.streaming = self.streak > 0;
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Moved::Bytes(0)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.stop_streaming(worker);
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(_) => Poll::Ready(self.cut(from)),
+        }
+    }
+
+    fn poll_splice_out(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
+        ready!(self.poll_sink(cx, to));
+        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
+        match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(&pooled.pipe, &to.stream, *left)) {
+            Ok(moved) => {
+                *left -= moved;
+                if *left == 0 && !self.streaming {
+                    self.release(worker);
+                }
+                Poll::Ready(Moved::Bytes(moved))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(_) => {
+                self.sink_broke(worker, to);
+                Poll::Ready(Moved::Phase)
+            }
+        }
+    }
+
+    fn stop_streaming(&mut self, worker: &Worker) {
+        self.streaming = false;
+        self.streak = 0;
+        self.release(worker);
+    }
+
+    fn poll_sink(&mut self, cx: &mut Context<'_>, to: &End) -> Poll<()> {
+        match to.stream.poll_write_ready(cx) {
+            Poll::Ready(_) => {
+                self.blocked = false;
+                Poll::Ready(())
+            }
+            Poll::Pending => {
+                self.blocked = true;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn source_ended(&mut self, from: &End) -> Moved {
+        if from.broken.get() {
+            return self.cut(from);
+        }
+        self.phase = Phase::Finishing;
+        Moved::Phase
+    }
+
+    fn cut(&mut self, from: &End) -> Moved {
+        from.broken.set(true);
+        self.phase = Phase::Cut;
+        Moved::Phase
+    }
+
+    fn sink_broke(&mut self, worker: &Worker, to: &End) {
+        to.broken.set(true);
+        self.phase = Phase::Dead;
+        self.abandon(worker);
+    }
+
+    /// Drops what is kept.
+    pub fn abandon(&mut self, worker: &Worker) {
+        self.drop_kept(worker);
+        self.release(worker);
+        self.blocked = false;
+    }
+
+    fn drop_kept(&mut self, worker: &Worker) {
+        if let Some(kept) = self.kept.take() {
+            worker.process.budget.give(kept.bytes.len());
+        }
+    }
+
+    fn release(&mut self, worker: &Worker) {
+        if let Some((pipe, left)) = self.pipe.take() {
+            worker.pipes.take_back(pipe, left);
+        }
+    }
+}
+
+fn poll_source(cx: &mut Context<'_>, from: &End) -> Poll<()> {
+    from.stream.poll_read_ready(cx).map(|_| ())
+}
+
+/// A short read has emptied the socket: say so without asking the system again. (Urgent data ends a read early too; the
+/// sweep looks for what is behind it.)
+fn became_empty(from: &End) {
+    let _ = from.stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+}

@@ -1,0 +1,157 @@
+//! Both directions of a session in one future, and what the end of one means for the other.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+use super::direction::{Direction, End, Phase};
+use crate::{
+    core::end::EndReason,
+    sys,
+    worker::{Worker, session::Session},
+};
+
+/// A peer that has taken nothing for so long does not read; nothing is delivered to it any more.
+const NOT_READING: Duration = Duration::from_secs(2);
+
+/// Relays until the session is over, and says why. The caller closes the connections as the reason asks.
+pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End) -> EndReason {
+    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let reason = {
+        let mut client_error = pin!(client.stream.ready(Interest::ERROR));
+        let mut server_error = pin!(server.stream.ready(Interest::ERROR));
+        let mut stall = Stall::default();
+        poll_fn(|cx| {
+            if let Poll::Ready(reason) = session.poll_ended(cx) {
+                return Poll::Ready(reason);
+            }
+            if session.recheck.take() {
+                recheck(&up, client);
+                recheck(&down, server);
+            }
+            let moved_before = session.up.get() + session.down.get();
+            let _ = up.poll(cx, worker, client, server, &|bytes| {
+                session.up.set(session.up.get() + bytes as u64);
+                session.active_at.set(worker.now.get());
+            });
+            let _ = down.poll(cx, worker, server, client, &|bytes| {
+                session.down.set(session.down.get() + bytes as u64);
+                session.active_at.set(worker.now.get());
+            });
+            watch_for_errors(cx, &up, client, client_error.as_mut());
+            watch_for_errors(cx, &down, server, server_error.as_mut());
+            let progress = session.up.get() + session.down.get() != moved_before;
+            decide(cx, session, (&up, client), (&down, server), |cx| stall.poll(cx, worker, session, progress))
+        })
+        .await
+    };
+    let left = match reason {
+        EndReason::ClientReset => deliver(session, &server.stream).await,
+        EndReason::BackendReset => deliver(session, &client.stream).await,
+        _ => None,
+    };
+    up.abandon(worker);
+    down.abandon(worker);
+    left.unwrap_or(reason)
+}
+
+/// Since when a broken session has made no progress.
+#[derive(Default)]
+struct Stall {
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// Ready once there was no progress for [`NOT_READING`], the time before the break included.
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, session: &Session, progress: bool) -> Poll<()> {
+        let now = Instant::now();
+        let quiet_before = || {
+            let seconds = worker.now.get().saturating_sub(session.active_at.get());
+            now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now)
+        };
+        let since = if progress { now } else { self.since.unwrap_or_else(quiet_before) };
+        self.since = Some(since);
+        let deadline = since + NOT_READING;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// The readiness of a source may hide bytes behind urgent data: ask the socket itself.
+fn recheck(direction: &Direction, from: &End) {
+    if direction.phase == Phase::Open
+        && !direction.blocked
+        && rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0)
+    {
+        from.read_anyway.set(true);
+    }
+}
+
+/// While nothing is read from an end, only its error state tells that it is gone.
+fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &Direction, end: &End, mut error: Pin<&mut F>) {
+    let unread = direction.blocked || direction.phase != Phase::Open;
+    if unread && !end.broken.get() && error.as_mut().poll(cx).is_ready() {
+        end.broken.set(true);
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Whether the session is over. The bytes of a broken end go first; then the other end learns how it ended.
+fn decide(
+    cx: &mut Context<'_>,
+    session: &Session,
+    (up, client): (&Direction, &End),
+    (down, server): (&Direction, &End),
+    mut stalled: impl FnMut(&mut Context<'_>) -> Poll<()>,
+) -> Poll<EndReason> {
+    session.half_closed.set(up.phase != Phase::Open || down.phase != Phase::Open);
+    if up.phase == Phase::Finished && down.phase == Phase::Finished {
+        return Poll::Ready(EndReason::Finished);
+    }
+    let (reason, rest) = match (client.broken.get(), server.broken.get()) {
+        (false, false) => return Poll::Pending,
+        (true, true) => return Poll::Ready(EndReason::ClientReset),
+        (true, false) => (EndReason::ClientReset, up),
+        (false, true) => (EndReason::BackendReset, down),
+    };
+    if rest.is_drained() || (rest.blocked && stalled(cx).is_ready()) {
+        return Poll::Ready(reason);
+    }
+    Poll::Pending
+}
+
+/// Waits until the peer has everything that was written to it, so that the reset which follows discards nothing.
+async fn deliver(session: &Session, stream: &TcpStream) -> Option<EndReason> {
+    let limit = Duration::from_secs(session.listener.spec.load().timeouts.half_close_seconds.into());
+    let deadline = Instant::now() + limit;
+    let mut left = sys::unacknowledged(stream);
+    let mut progress = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while left > 0 && Instant::now() < deadline && progress.elapsed() < NOT_READING {
+        tokio::select! {
+            reason = session.told_to_end() => return Some(reason),
+            _ = stream.ready(Interest::ERROR) => return None,
+            () = sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+        let now = sys::unacknowledged(stream);
+        if now < left {
+            progress = Instant::now();
+        }
+        left = now;
+    }
+    None
+}

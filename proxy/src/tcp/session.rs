@@ -1,0 +1,89 @@
+//! The life of one TCP session.
+
+use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use proxy_api::AccessLogMode;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::{connect, direction::End, relay};
+use crate::{
+    core::end::EndReason,
+    files::Permit,
+    log::Event,
+    worker::{Accepted, Worker, session::Session},
+};
+
+/// Begins a session on this worker.
+pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, listener, permit } = accepted;
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let session = Rc::new(Session::new(listener, peer, worker.process.clock.millis()));
+    let live =
+        Live { key: worker.enter(session.clone()), session, worker: worker.clone(), reason: EndReason::Internal };
+    live.session.listener.counters.opened.fetch_add(1, Relaxed);
+    if let Ok(stream) = TcpStream::from_std(stream) {
+        tokio::task::spawn_local(run(live, stream, permit));
+    }
+}
+
+/// A session in the table; leaves it, counted and logged, however its task ends.
+struct Live {
+    worker: Rc<Worker>,
+    session: Rc<Session>,
+    key: usize,
+    reason: EndReason,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let (worker, session) = (&self.worker, &self.session);
+        worker.leave(self.key);
+        session.count_bytes();
+        session.listener.counters.closed[self.reason.index()].fetch_add(1, Relaxed);
+        let now = worker.process.clock.millis();
+        worker.process.timings.session(Duration::from_millis(now.saturating_sub(session.started)));
+        if session.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
+            worker.process.log.emit(Event::Session(Box::new(session.record("closed", now, Some(self.reason)))));
+        }
+    }
+}
+
+async fn run(mut live: Live, client: TcpStream, permit: Permit) {
+    let (worker, session) = (live.worker.clone(), live.session.clone());
+    let client = End::new(client);
+    live.reason = match connect::connect(&worker, &session, &client.stream).await {
+        Err(reason) => {
+            close(reason, &client);
+            reason
+        }
+        Ok(connected) => {
+            opened(&worker, &session);
+            let server = End::new(connected.stream);
+            let reason = relay::run(&worker, &session, &client, &server).await;
+            close(reason, &server);
+            close(reason, &client);
+            drop(connected.counted);
+            reason
+        }
+    };
+    drop(client);
+    drop(live);
+    drop(permit);
+}
+
+fn opened(worker: &Worker, session: &Session) {
+    session.active_at.set(worker.process.clock.seconds());
+    if session.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
+        let now = worker.process.clock.millis();
+        worker.process.log.emit(Event::Session(Box::new(session.record("opened", now, None))));
+    }
+}
+
+/// What ended by itself is closed; what was cut is reset.
+fn close(reason: EndReason, end: &End) {
+    if !reason.is_clean() {
+        // Fails on a connection that is gone already.
+        let _ = SockRef::from(&end.stream).set_linger(Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,276 @@
+//! UDP: one client-facing socket, one connected upstream socket per flow, no buffer per flow.
+//!
+//! Datagrams of 0 to 65,507 bytes pass whole. What cannot be sent at once is dropped and counted: a queue would only
+//! make it late. A flow stands for a session: same counters, same log, same policies. When the socket itself goes, its
+//! flows end, because replies can leave from nowhere else.
+
+mod flow;
+
+use std::{
+    cell::RefCell,
+    io::IoSliceMut,
+    net::{SocketAddr, UdpSocket},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use proxy_api::OnUnhealthy;
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
+
+use self::flow::{Flow, SendError};
+use crate::{
+    core::{
+        end::{self, EndReason},
+        flows::{FlowKey, FlowTable},
+    },
+    log::Level,
+    shared::{Dropped, Shared},
+    sys,
+    worker::{Ending, Route, SocketId, Worker, session::SessionView},
+};
+
+/// Largest datagram with room to spare; also the largest train that the system joins into one.
+const DATAGRAM_BYTES: usize = 65_536;
+/// Batches received before others on this worker have their turn.
+const TURNS: usize = 8;
+
+/// Buffers for one batch, shared by all sockets of a worker and made when the first one needs them.
+#[derive(Default)]
+pub struct Datagrams {
+    bytes: Vec<u8>,
+}
+
+impl Datagrams {
+    fn make(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            // Zeroed pages cost nothing until a datagram is written to them.
+            self.bytes = vec![0; DATAGRAM_BYTES * quinn_udp::BATCH_SIZE];
+        }
+        &mut self.bytes
+    }
+}
+
+/// A client-facing socket with its flows.
+pub struct UdpListener {
+    socket: AsyncFd<Arc<UdpSocket>>,
+    state: UdpSocketState,
+    route: Route,
+    flows: RefCell<FlowTable<Rc<Flow>>>,
+}
+
+/// Serves a socket until told to close.
+pub fn serve(worker: &Rc<Worker>, id: SocketId, socket: &Arc<UdpSocket>, route: Route, close: Rc<Notify>) {
+    let state = UdpSocketState::new(UdpSockRef::from(&**socket));
+    let watched = sys::watch(socket.clone());
+    let (state, watched) = match state.and_then(|state| Ok((state, watched?))) {
+        Ok(both) => both,
+        Err(error) => {
+            let id = route.load().id.clone();
+            worker.process.log.notice(Level::Error, "failed", id, format!("cannot watch the UDP socket: {error}"));
+            return;
+        }
+    };
+    sys::allow_fragments(&**socket);
+    let flows = RefCell::new(FlowTable::new(worker.max_flows));
+    let listener = Rc::new(UdpListener { socket: watched, state, route, flows });
+    worker.udp.borrow_mut().insert(id, listener.clone());
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        listener.receive(&worker, &close).await;
+        listener.end_all(&worker, EndReason::Updated);
+        worker.udp.borrow_mut().remove(&id);
+    });
+}
+
+impl UdpListener {
+    /// Number of flows.
+    pub fn len(&self) -> usize {
+        self.flows.borrow().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.flows.borrow().is_empty()
+    }
+
+    async fn receive(self: &Rc<Self>, worker: &Rc<Worker>, close: &Notify) {
+        loop {
+            let mut ready = tokio::select! {
+                biased;
+                () = close.notified() => return,
+                ready = self.socket.readable() => match ready { Ok(ready) => ready, Err(_) => return },
+            };
+            for _ in 0..TURNS {
+                if !self.receive_batch(worker) {
+                    ready.clear_ready();
+                    break;
+                }
+            }
+            drop(ready);
+            yield_now().await;
+        }
+    }
+
+    /// Receives and forwards one batch; false if there was nothing, or an error to wait out.
+    fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
+        let mut datagrams = worker.datagrams.borrow_mut();
+        let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
+        let received = {
+            let mut chunks = datagrams.make().chunks_mut(DATAGRAM_BYTES);
+            let mut slices: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
+                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+            self.state.recv(UdpSockRef::from(self.socket.get_ref()), &mut slices, &mut metas)
+        };
+        let Ok(count) = received else { return false };
+        let now = worker.process.clock.millis();
+        for (meta, bytes) in metas.iter().zip(datagrams.make().chunks(DATAGRAM_BYTES)).take(count) {
+            let stride = if meta.stride == 0 { meta.len.max(1) } else { meta.stride };
+            self.forward(worker, meta, &bytes[..meta.len], stride, now);
+        }
+        count > 0
+    }
+
+    /// Sends a train of datagrams from one client on to its endpoint.
+    fn forward(self: &Rc<Self>, worker: &Rc<Worker>, meta: &RecvMeta, bytes: &[u8], stride: usize, now: u64) {
+        let key = FlowKey { client: meta.addr, local: meta.dst_ip };
+        let mut tried = Vec::new();
+        for _ in 0..2 {
+            let Some(flow) = self.flow(worker, key, now, &tried) else { return };
+            match flow.send(bytes, stride) {
+                Ok(()) => return,
+                Err(SendError::Dropped(reason)) => return drop_datagram(&flow.listener, reason),
+                // The error belongs to an earlier datagram; this one was not sent, and goes elsewhere if it can.
+                Err(SendError::Unreachable) => {
+                    tried.push(flow.endpoint());
+                    flow.failed(worker);
+                    self.flows.borrow_mut().remove(&key);
+                    flow.end(worker, EndReason::BackendUnhealthy);
+                }
+            }
+        }
+        drop_datagram(&self.route.load(), Dropped::SendFailed);
+    }
+
+    /// The flow of a client, made if there is none or if its endpoint is not to be used any more.
+    fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64, tried: &[SocketAddr]) -> Option<Rc<Flow>> {
+        let known = self.flows.borrow_mut().touch(&key, now).cloned();
+        if let Some(flow) = known {
+            if flow.is_usable(now / 1000) {
+                return Some(flow);
+            }
+            self.flows.borrow_mut().remove(&key);
+            flow.end(worker, EndReason::BackendUnhealthy);
+        }
+        let shared = self.route.load_full();
+        if worker.draining.get() {
+            drop_datagram(&shared, Dropped::Draining);
+            return None;
+        }
+        match Flow::open(worker, self, &shared, key, tried) {
+            Ok(flow) => self.admit(worker, flow, key, now),
+            Err(reason) => {
+                drop_datagram(&shared, reason);
+                None
+            }
+        }
+    }
+
+    fn admit(self: &Rc<Self>, worker: &Rc<Worker>, flow: Rc<Flow>, key: FlowKey, now: u64) -> Option<Rc<Flow>> {
+        let room = self.flows.borrow_mut().insert(key, flow.clone(), now);
+        match room {
+            Ok(evicted) => {
+                if let Some(evicted) = evicted {
+                    evicted.end(worker, EndReason::Evicted);
+                }
+                flow.begin(worker, self);
+                worker.wake_sweep();
+                Some(flow)
+            }
+            Err(_) => {
+                drop_datagram(&flow.listener, Dropped::TableFull);
+                None
+            }
+        }
+    }
+
+    /// Sends a reply to a client, from the address that the client spoke to.
+    fn reply(&self, flow: &Flow, bytes: &[u8]) -> Result<(), Dropped> {
+        let transmit = Transmit {
+            destination: flow.key.client,
+            ecn: None,
+            contents: bytes,
+            segment_size: None,
+            src_ip: flow.key.local,
+        };
+        match self.state.try_send(UdpSockRef::from(self.socket.get_ref()), &transmit) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Dropped::SendBufferFull),
+            Err(_) => Err(Dropped::SendFailed),
+        }
+    }
+
+    fn touch(&self, key: &FlowKey, now: u64) {
+        self.flows.borrow_mut().touch(key, now);
+    }
+
+    /// Once a second: deadlines, logs and counts.
+    pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
+        let idle = u64::from(self.route.load().spec.load().timeouts.udp_idle_seconds) * 1000;
+        loop {
+            let expired = self.flows.borrow_mut().expire(now, idle);
+            let Some(flow) = expired else { break };
+            flow.end(worker, EndReason::FlowIdle);
+        }
+        let live: Vec<Rc<Flow>> = self.flows.borrow().iter().map(|(_, flow)| flow.clone()).collect();
+        for flow in live {
+            flow.count_bytes();
+            let close = flow.listener.spec.load().sessions.on_unhealthy == OnUnhealthy::Close;
+            let reason = match flow.end_at.get() {
+                Some((at, reason)) if at <= now => Some(reason),
+                _ if close && !flow.is_usable(now / 1000) => Some(EndReason::BackendUnhealthy),
+                _ => None,
+            };
+            match reason {
+                Some(reason) => self.end_flow(worker, &flow, reason),
+                None => flow.log_if_due(worker, now),
+            }
+        }
+    }
+
+    fn end_flow(&self, worker: &Rc<Worker>, flow: &Flow, reason: EndReason) {
+        self.flows.borrow_mut().remove(&flow.key);
+        flow.end(worker, reason);
+    }
+
+    /// Ends the flows that a change concerns, now or spread over a time.
+    pub fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
+        let concerned: Vec<Rc<Flow>> = {
+            let flows = self.flows.borrow();
+            flows.iter().map(|(_, flow)| flow).filter(|flow| flow.is_concerned(ending)).cloned().collect()
+        };
+        for (at, flow) in concerned.iter().enumerate() {
+            if ending.over_millis == 0 {
+                self.end_flow(worker, flow, ending.reason);
+            } else {
+                flow.end_at.set(Some((now + end::spread(at, concerned.len(), ending.over_millis), ending.reason)));
+            }
+        }
+    }
+
+    /// Ends every flow.
+    pub fn end_all(&self, worker: &Rc<Worker>, reason: EndReason) {
+        for flow in self.flows.borrow_mut().remove_where(|_| true) {
+            flow.end(worker, reason);
+        }
+    }
+
+    /// The live flows, at most `limit`.
+    pub fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
+        self.flows.borrow().iter().take(limit).map(|(_, flow)| flow.view(now)).collect()
+    }
+}
+
+fn drop_datagram(listener: &Shared, reason: Dropped) {
+    listener.counters.dropped[reason.index()].fetch_add(1, Relaxed);
+}

@@ -1,0 +1,270 @@
+//! One UDP flow: a client and the endpoint that it was given.
+
+use std::{
+    cell::Cell,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy_api::{AccessLogMode, Transport};
+use socket2::SockRef;
+use tokio::{net::UdpSocket, sync::Notify, task::yield_now};
+
+use super::{TURNS, UdpListener, drop_datagram};
+use crate::{
+    core::{balance::Draw, end::EndReason, endpoint::Endpoint, flows::FlowKey},
+    files::Permit,
+    log::{Event, Level, SessionRecord},
+    net,
+    shared::{Dropped, Shared},
+    tcp::connect::Counted,
+    worker::{Ending, Worker, session::SessionView},
+};
+
+/// A client's flow to one endpoint.
+pub(super) struct Flow {
+    pub(super) key: FlowKey,
+    pub(super) listener: Arc<Shared>,
+    /// Milliseconds of the process clock at which it is to end, with the reason.
+    pub(super) end_at: Cell<Option<(u64, EndReason)>>,
+    backend: Arc<str>,
+    endpoint: Arc<Endpoint>,
+    upstream: UdpSocket,
+    started: u64,
+    up: Cell<u64>,
+    down: Cell<u64>,
+    counted: Cell<(u64, u64)>,
+    logged_at: Cell<u64>,
+    unreachable: Cell<bool>,
+    ended: Notify,
+    _live: Counted,
+    _permit: Permit,
+}
+
+/// Why a datagram was not sent.
+pub(super) enum SendError {
+    /// It is lost.
+    Dropped(Dropped),
+    /// The endpoint has answered an earlier one with an error.
+    Unreachable,
+}
+
+impl Flow {
+    /// Picks an endpoint and opens a socket to it.
+    pub(super) fn open(
+        worker: &Rc<Worker>,
+        _socket: &UdpListener,
+        listener: &Arc<Shared>,
+        key: FlowKey,
+        tried: &[SocketAddr],
+    ) -> Result<Rc<Self>, Dropped> {
+        let permit = worker.process.files.take(1).ok_or(Dropped::FileLimit)?;
+        let spec = listener.spec.load_full();
+        let draw = Draw {
+            ticket: listener.tickets.fetch_add(1, Relaxed),
+            chance: worker.chance(),
+            source: key.client.ip(),
+            now: worker.process.clock.seconds(),
+        };
+        let targets = listener.targets.load_full();
+        let (entry, endpoint) = targets.pick(spec.policy, draw, tried).ok_or(Dropped::NoBackend)?;
+        let upstream = net::upstream_udp(endpoint.address).and_then(UdpSocket::from_std);
+        let upstream = upstream.map_err(|_| {
+            entry.stats.failures.fetch_add(1, Relaxed);
+            Dropped::SendFailed
+        })?;
+        entry.stats.sessions.fetch_add(1, Relaxed);
+        let started = worker.process.clock.millis();
+        Ok(Rc::new(Self {
+            key,
+            listener: listener.clone(),
+            end_at: Cell::new(None),
+            backend: entry.id.clone(),
+            endpoint: endpoint.clone(),
+            upstream,
+            started,
+            up: Cell::new(0),
+            down: Cell::new(0),
+            counted: Cell::new((0, 0)),
+            logged_at: Cell::new(started / 1000),
+            unreachable: Cell::new(false),
+            ended: Notify::new(),
+            _live: Counted::new(endpoint.clone()),
+            _permit: permit,
+        }))
+    }
+
+    /// Counts the flow as begun and starts to carry replies.
+    pub(super) fn begin(self: &Rc<Self>, worker: &Rc<Worker>, socket: &Rc<UdpListener>) {
+        self.listener.counters.opened.fetch_add(1, Relaxed);
+        if self.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
+            self.log(worker, "opened", self.started, None);
+        }
+        let (flow, worker, socket) = (self.clone(), worker.clone(), socket.clone());
+        tokio::task::spawn_local(async move { flow.carry_replies(&worker, &socket).await });
+    }
+
+    async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.ended.notified() => return,
+                ready = self.upstream.readable() => if ready.is_err() { return },
+            }
+            let mut moved = false;
+            for _ in 0..TURNS {
+                if !self.carry_reply(worker, socket) {
+                    break;
+                }
+                moved = true;
+            }
+            if moved {
+                self.endpoint.succeeded();
+                socket.touch(&self.key, worker.process.clock.millis());
+            }
+            yield_now().await;
+        }
+    }
+
+    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener) -> bool {
+        let mut scratch = worker.scratch.borrow_mut();
+        match self.upstream.try_recv(&mut scratch) {
+            Ok(length) => {
+                match socket.reply(self, &scratch[..length]) {
+                    Ok(()) => self.down.set(self.down.get() + length as u64),
+                    Err(reason) => drop_datagram(&self.listener, reason),
+                }
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => {
+                // An ICMP error: the next datagram goes elsewhere.
+                if !self.unreachable.replace(true) {
+                    self.failed(worker);
+                }
+                false
+            }
+        }
+    }
+
+    /// Sends a train of datagrams of `stride` bytes each (the last may be shorter) to the endpoint.
+    pub(super) fn send(&self, bytes: &[u8], stride: usize) -> Result<(), SendError> {
+        let socket = SockRef::from(&self.upstream);
+        if bytes.is_empty() {
+            return self.sent(0, socket.send(&[]));
+        }
+        for datagram in bytes.chunks(stride) {
+            self.sent(datagram.len(), socket.send(datagram))?;
+        }
+        Ok(())
+    }
+
+    fn sent(&self, length: usize, result: io::Result<usize>) -> Result<(), SendError> {
+        match result {
+            Ok(_) => {
+                self.up.set(self.up.get() + length as u64);
+                Ok(())
+            }
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => SendError::Unreachable,
+                io::ErrorKind::WouldBlock => SendError::Dropped(Dropped::SendBufferFull),
+                _ => SendError::Dropped(Dropped::SendFailed),
+            }),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+
+    /// Whether further datagrams may use it at `now` (seconds).
+    pub(super) fn is_usable(&self, now: u64) -> bool {
+        !self.unreachable.get() && self.endpoint.is_healthy(now)
+    }
+
+    /// Notes that the endpoint did not take a datagram.
+    pub(super) fn failed(&self, worker: &Worker) {
+        let outlier = self.listener.spec.load().outlier;
+        if self.endpoint.failed(outlier, worker.process.clock.seconds()) {
+            self.listener.counters.ejected.fetch_add(1, Relaxed);
+            let message = format!(
+                "endpoint {} of {} is put aside for {} s: it answers that the port is unreachable",
+                self.endpoint.address, self.backend, outlier.eject_seconds
+            );
+            worker.process.log.notice(Level::Warn, "ejected", &self.listener.id, message);
+        }
+    }
+
+    /// Ends the flow; the caller has taken it out of the table.
+    pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
+        self.ended.notify_one();
+        self.count_bytes();
+        self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
+        let now = worker.process.clock.millis();
+        worker.process.timings.session(Duration::from_millis(now.saturating_sub(self.started)));
+        if self.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
+            self.log(worker, "closed", now, Some(reason));
+        }
+    }
+
+    pub(super) fn is_concerned(&self, ending: &Ending) -> bool {
+        Arc::ptr_eq(&ending.listener, &self.listener)
+            && ending.backends.as_ref().is_none_or(|gone| gone.contains(&*self.backend))
+    }
+
+    pub(super) fn count_bytes(&self) {
+        let now = (self.up.get(), self.down.get());
+        let before = self.counted.replace(now);
+        self.listener.counters.up.fetch_add(now.0 - before.0, Relaxed);
+        self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
+    }
+
+    pub(super) fn log_if_due(&self, worker: &Worker, now: u64) {
+        let access_log = self.listener.spec.load().access_log;
+        let every = u64::from(access_log.interval_seconds);
+        if every > 0
+            && access_log.mode != AccessLogMode::Disabled
+            && (now / 1000).saturating_sub(self.logged_at.get()) >= every
+        {
+            self.logged_at.set(now / 1000);
+            self.log(worker, "open", now, None);
+        }
+    }
+
+    fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.key.client.ip().to_canonical(), self.key.client.port())
+    }
+
+    fn log(&self, worker: &Worker, phase: &'static str, now: u64, reason: Option<EndReason>) {
+        worker.process.log.emit(Event::Session(Box::new(SessionRecord {
+            phase,
+            listener: self.listener.id.clone(),
+            transport: Transport::Udp,
+            client: self.client(),
+            backend: Some(self.backend.clone()),
+            endpoint: Some(self.endpoint.address),
+            up: self.up.get(),
+            down: self.down.get(),
+            duration: Duration::from_millis(now.saturating_sub(self.started)),
+            reason,
+        })));
+    }
+
+    pub(super) fn view(&self, now: u64) -> SessionView {
+        SessionView {
+            listener: self.listener.id.to_string(),
+            protocol: "UDP",
+            client: self.client().to_string(),
+            backend: Some(self.backend.to_string()),
+            endpoint: Some(self.endpoint.address.to_string()),
+            bytes_up: self.up.get(),
+            bytes_down: self.down.get(),
+            seconds: now.saturating_sub(self.started) / 1000,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The accept loop of one socket: bounded batches, never more than there are files for, never ended by an error.
+
+use std::{
+    io,
+    net::TcpListener,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::yield_now, time::sleep};
+
+use super::{Accepted, Route, Worker};
+use crate::{log::Level, sys};
+
+/// Connections accepted before others on this worker have their turn.
+const BATCH: usize = 16;
+/// Files of a session: its client and its upstream.
+const FILES_PER_SESSION: usize = 2;
+/// Pause after the system refused to accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until told to close, then takes what the kernel has queued.
+pub async fn run(worker: Rc<Worker>, listener: Arc<TcpListener>, route: Route, close: Rc<Notify>) {
+    let socket = match sys::watch(listener) {
+        Ok(socket) => socket,
+        Err(error) => {
+            let id = route.load().id.clone();
+            worker.process.log.notice(
+                Level::Error,
+                "failed",
+                id,
+                format!("cannot watch the listening socket: {error}"),
+            );
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            biased;
+            () = close.notified() => break,
+            ready = socket.readable() => {
+                let Ok(mut ready) = ready else { break };
+                let step = tokio::select! {
+                    biased;
+                    () = close.notified() => break,
+                    step = batch(&worker, socket.get_ref(), &route) => step,
+                };
+                if step == Step::Empty {
+                    ready.clear_ready();
+                }
+            }
+        }
+        yield_now().await;
+    }
+    // Connections that the kernel has completed are ours: closing the socket first would reset them.
+    while let Some(permit) = worker.process.files.take(FILES_PER_SESSION) {
+        let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
+        worker.place(Accepted { stream, peer, listener: route.load_full(), permit });
+    }
+}
+
+#[derive(PartialEq)]
+enum Step {
+    More,
+    Empty,
+}
+
+async fn batch(worker: &Rc<Worker>, listener: &TcpListener, route: &Route) -> Step {
+    for _ in 0..BATCH {
+        let permit = worker.process.files.wait(FILES_PER_SESSION).await;
+        match sys::accept(listener) {
+            Ok((stream, peer)) => worker.place(Accepted { stream, peer, listener: route.load_full(), permit }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Empty,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => {
+                route.load().counters.accept_errors.fetch_add(1, Relaxed);
+                drop(permit);
+                sleep(PAUSE).await;
+                return Step::More;
+            }
+        }
+    }
+    Step::More
+}
+
+/// Errors that the network left on the connection at the head of the queue (`accept(2)`).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}

@@ -1,0 +1,151 @@
+//! Once a second over the table: deadlines, logs and counts, so that sessions need no timers of their own.
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy_api::{AccessLogMode, OnUnhealthy};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::{
+    Ending, Worker,
+    session::{Session, SessionView},
+};
+use crate::{
+    core::end::{self, EndReason},
+    log::Event,
+};
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Sweeps while there are sessions, sleeps while there are none.
+pub async fn run(worker: Rc<Worker>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        if worker.sessions.borrow().is_empty() && worker.udp.borrow().values().all(|socket| socket.is_empty()) {
+            worker.sweep.notified().await;
+            ticks.reset();
+        }
+        ticks.tick().await;
+        let now = worker.process.clock.millis();
+        worker.now.set(now / 1000);
+        let sessions: Vec<Rc<Session>> = worker.sessions.borrow().iter().map(|(_, session)| session.clone()).collect();
+        for session in sessions {
+            check(&worker, &session, now);
+        }
+        let sockets: Vec<_> = worker.udp.borrow().values().cloned().collect();
+        for socket in sockets {
+            socket.sweep(&worker, now);
+        }
+    }
+}
+
+fn check(worker: &Worker, session: &Session, now_millis: u64) {
+    let now = now_millis / 1000;
+    let spec = session.listener.spec.load();
+    session.count_bytes();
+    if let Some((_, reason)) = session.end_at.get().filter(|(at, _)| *at <= now_millis) {
+        return session.end(reason);
+    }
+    let connected = session.to.borrow().as_ref().map(|(_, endpoint)| endpoint.clone());
+    let Some(endpoint) = connected else { return };
+    if spec.sessions.on_unhealthy == OnUnhealthy::Close && !endpoint.is_healthy(now) {
+        return session.end(EndReason::BackendUnhealthy);
+    }
+    let quiet = now.saturating_sub(session.active_at.get());
+    let times = spec.timeouts;
+    let limit = if session.half_closed.get() { times.half_close_seconds } else { times.idle_seconds };
+    if quiet >= u64::from(limit) {
+        return session.end(EndReason::Idle);
+    }
+    if quiet <= 1 {
+        // Urgent data ends a read early without emptying the socket; one look per burst finds what is behind it.
+        session.recheck.set(true);
+        session.wake();
+    }
+    let every = u64::from(spec.access_log.interval_seconds);
+    let due = every > 0 && now.saturating_sub(session.logged_at.get()) >= every;
+    if due && spec.access_log.mode != AccessLogMode::Disabled {
+        session.logged_at.set(now);
+        worker.process.log.emit(Event::Session(Box::new(session.record("open", now_millis, None))));
+    }
+}
+
+/// Ends the sessions that a change concerns, now or spread over a time.
+pub fn end(worker: &Rc<Worker>, ending: &Ending) {
+    let concerned: Vec<Rc<Session>> = {
+        let sessions = worker.sessions.borrow();
+        sessions.iter().map(|(_, session)| session).filter(|session| concerns(ending, session)).cloned().collect()
+    };
+    let now = worker.process.clock.millis();
+    for (at, session) in concerned.iter().enumerate() {
+        if ending.over_millis == 0 {
+            session.end(ending.reason);
+        } else {
+            let at = now + end::spread(at, concerned.len(), ending.over_millis);
+            session.end_at.set(Some((at, ending.reason)));
+        }
+    }
+    for socket in worker.udp.borrow().values() {
+        socket.end(worker, ending, now);
+    }
+}
+
+fn concerns(ending: &Ending, session: &Session) -> bool {
+    Arc::ptr_eq(&ending.listener, &session.listener)
+        && ending
+            .backends
+            .as_ref()
+            .is_none_or(|gone| session.to.borrow().as_ref().is_some_and(|(backend, _)| gone.contains(&**backend)))
+}
+
+/// Ends every session now.
+pub fn end_all(worker: &Rc<Worker>, reason: EndReason) {
+    let sessions: Vec<Rc<Session>> = worker.sessions.borrow().iter().map(|(_, session)| session.clone()).collect();
+    for session in sessions {
+        session.end(reason);
+    }
+    for socket in worker.udp.borrow().values() {
+        socket.end_all(worker, reason);
+    }
+}
+
+/// Waits until no session lives, at most `millis`; then ends what is left.
+pub async fn drain(worker: &Rc<Worker>, millis: u64) {
+    let deadline = worker.process.clock.millis() + millis;
+    let goes_on = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
+    while live(worker) > 0 && goes_on() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    end_all(worker, EndReason::Drained);
+    settled(worker).await;
+}
+
+/// Waits, shortly, until the tasks of ended sessions have run.
+async fn settled(worker: &Rc<Worker>) {
+    for _ in 0..100 {
+        if live(worker) == 0 {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn live(worker: &Worker) -> usize {
+    worker.sessions.borrow().len() + worker.udp.borrow().values().map(|socket| socket.len()).sum::<usize>()
+}
+
+/// The live sessions, at most `limit`.
+pub fn inspect(worker: &Worker, limit: usize) -> Vec<SessionView> {
+    let now = worker.process.clock.millis();
+    let mut views: Vec<SessionView> =
+        worker.sessions.borrow().iter().take(limit).map(|(_, session)| session.view(now)).collect();
+    for socket in worker.udp.borrow().values() {
+        let room = limit.saturating_sub(views.len());
+        views.extend(socket.views(now, room));
+    }
+    views
+}

@@ -1,0 +1,147 @@
+//! Properties of the plan: nothing that is unchanged is touched, nothing is lost when a socket cannot be had.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+use proxy::core::diff::{Blocked, Desired, Running, diff};
+use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, SocketKey, Target, Transport};
+
+fn template() -> Listener {
+    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
+    Configuration::decode(text.as_bytes()).expect("v1").supported().next().expect("one").1.clone()
+}
+
+fn id(n: u8) -> ListenerId {
+    format!("ns/f/l{n}").parse().expect("id")
+}
+
+fn socket(bind: Bind, port: u16) -> SocketKey {
+    SocketKey { transport: Transport::Tcp, bind, port }
+}
+
+fn listener(socket: SocketKey, backends: &[u8]) -> Arc<Listener> {
+    let backend = |n: &u8| Backend { id: format!("b{n}"), weight: 1, target: Target::Endpoints(format!("b{n}")) };
+    Arc::new(Listener { socket, backends: backends.iter().map(backend).collect(), ..template() }.sealed())
+}
+
+fn desired(listeners: &[(u8, SocketKey, &[u8])]) -> Desired {
+    listeners.iter().map(|(n, socket, backends)| (id(*n), Some(listener(*socket, backends)))).collect()
+}
+
+fn run(running: &Running, desired: &Desired, unbound: &[SocketKey]) -> proxy::core::diff::Settled {
+    diff(running, desired).settle(&unbound.iter().copied().collect())
+}
+
+const A: SocketKey = SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port: 1 };
+const B: SocketKey = SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port: 2 };
+const C: SocketKey = SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port: 3 };
+
+#[test]
+fn swapped_ports_close_and_bind_nothing() {
+    let before = run(&Running::default(), &desired(&[(1, A, &[1]), (2, B, &[1])]), &[]).next;
+    let swapped = desired(&[(1, B, &[1]), (2, A, &[1])]);
+    let plan = diff(&before, &swapped);
+    assert!(plan.bind.is_empty());
+    let after = plan.settle(&BTreeSet::new());
+    assert!(after.close.is_empty() && after.blocked.is_empty());
+    assert_eq!(after.next.sockets[&A], id(2));
+    assert_eq!(after.concerned.len(), 2, "their sessions would not be made on these ports");
+}
+
+#[test]
+fn a_port_passes_from_a_deleted_to_a_new_listener() {
+    let before = run(&Running::default(), &desired(&[(1, A, &[1])]), &[]).next;
+    let renamed = desired(&[(2, A, &[1])]);
+    let after = run(&before, &renamed, &[]);
+    assert!(diff(&before, &renamed).bind.is_empty() && after.close.is_empty());
+    assert_eq!(after.next.sockets[&A], id(2));
+}
+
+#[test]
+fn a_listener_that_cannot_move_stays_and_so_does_whoever_wanted_its_place() {
+    let before = run(&Running::default(), &desired(&[(1, A, &[1]), (2, B, &[1])]), &[]).next;
+    let wanted = desired(&[(1, C, &[1]), (2, A, &[1])]);
+    let after = run(&before, &wanted, &[C]);
+    assert_eq!(after.blocked[&id(1)], Blocked::Unbound(C));
+    assert_eq!(after.blocked[&id(2)], Blocked::Held(A, id(1)));
+    assert_eq!(after.next, before);
+    assert!(after.concerned.is_empty() && after.close.is_empty() && after.applied.is_empty());
+}
+
+#[test]
+fn an_unsupported_listener_leaves_the_previous_one_serving() {
+    let before = run(&Running::default(), &desired(&[(1, A, &[1])]), &[]).next;
+    let after = run(&before, &Desired::from([(id(1), None)]), &[]);
+    assert_eq!(after.blocked[&id(1)], Blocked::Unsupported);
+    assert_eq!(after.next, before);
+}
+
+#[test]
+fn loopback_to_all_keeps_the_old_socket_and_back_closes_the_wide_one() {
+    let wide = socket(Bind::All, 1);
+    let before = run(&Running::default(), &desired(&[(1, A, &[1])]), &[]).next;
+    let after = run(&before, &desired(&[(1, wide, &[1])]), &[]);
+    assert_eq!(after.next.sockets.keys().copied().collect::<Vec<_>>(), [A, wide]);
+    assert!(after.close.is_empty());
+    let back = desired(&[(1, A, &[1])]);
+    assert!(diff(&after.next, &back).bind.is_empty());
+    assert_eq!(run(&after.next, &back, &[]).close, BTreeSet::from([wide]));
+}
+
+#[test]
+fn only_sessions_of_a_backend_that_is_gone_are_concerned() {
+    let before = run(&Running::default(), &desired(&[(1, A, &[1, 2])]), &[]).next;
+    assert!(run(&before, &desired(&[(1, A, &[1, 2, 3])]), &[]).concerned.is_empty());
+    let concerned = run(&before, &desired(&[(1, A, &[2])]), &[]).concerned;
+    assert_eq!(concerned[0].backends, Some(BTreeSet::from(["b1".to_owned()])));
+}
+
+fn worlds() -> impl Strategy<Value = Desired> {
+    let listener = (0_u8..6, 1_u16..6, any::<bool>(), 0_u8..3, proptest::bool::weighted(0.1));
+    proptest::collection::vec(listener, 0..6).prop_map(|listeners| {
+        let mut desired = Desired::new();
+        for (n, port, all, backend, unsupported) in listeners {
+            let bind = if all { Bind::All } else { Bind::Loopback };
+            desired.insert(id(n), (!unsupported).then(|| self::listener(socket(bind, port), &[backend])));
+        }
+        desired
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_result_is_whole(
+        steps in proptest::collection::vec((worlds(), proptest::collection::btree_set((any::<bool>(), 1_u16..6), 0..4)), 1..6),
+    ) {
+        let mut running = Running::default();
+        for (desired, taken) in steps {
+            let taken: BTreeSet<SocketKey> = taken.into_iter()
+                .map(|(all, port)| socket(if all { Bind::All } else { Bind::Loopback }, port)).collect();
+            let plan = diff(&running, &desired);
+            let unbound: BTreeSet<SocketKey> = plan.bind.intersection(&taken).copied().collect();
+            let settled = plan.settle(&unbound);
+            for (id, listener) in &settled.next.listeners {
+                prop_assert_eq!(&settled.next.sockets[&listener.socket], id, "a listener has its socket");
+            }
+            for (socket, id) in &settled.next.sockets {
+                prop_assert!(settled.next.listeners.contains_key(id), "{} serves nobody", socket);
+                prop_assert!(running.sockets.contains_key(socket) || plan.bind.contains(socket) && !unbound.contains(socket));
+            }
+            for id in settled.blocked.keys() {
+                prop_assert_eq!(settled.next.listeners.get(id), running.listeners.get(id), "all or nothing");
+            }
+            for (id, before) in &running.listeners {
+                if desired.get(id).and_then(Option::as_ref).is_some_and(|wanted| wanted == before)
+                    && !settled.blocked.contains_key(id)
+                {
+                    prop_assert!(!settled.applied.contains(id), "an unchanged listener is never touched");
+                    prop_assert!(!settled.concerned.iter().any(|concern| concern.listener == *id));
+                }
+            }
+            let again = diff(&settled.next, &desired).settle(&unbound);
+            prop_assert_eq!(&again.next, &settled.next, "the same wish again changes nothing");
+            prop_assert!(again.applied.is_empty() && again.close.is_empty());
+            running = settled.next;
+        }
+    }
+}
