@@ -61,7 +61,7 @@ impl Configuration {
     /// As [`Configuration::encode`].
     pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
         // By way of JSON, which has no tags: a document is the same data in either form.
-        let value = serde_json::to_value(self).map_err(serde::ser::Error::custom)?;
+        let value = serde_json::to_value(self).map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
         serde_yaml::to_string(&value)
     }
 

@@ -1,6 +1,6 @@
 //! Following a file: rename-over, writes in place, and the symlink swap of a mounted `ConfigMap`.
 //!
-//! The file is looked at four times a second. Watching for events would be sooner by a fraction of a second, and would
+//! The file is looked at ten times a second. Watching for events would be sooner by a fraction of a second, and would
 //! miss changes on network and some container file systems.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 /// How often a file is looked at.
-pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

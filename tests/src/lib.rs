@@ -1,1 +1,94 @@
-//! x
+//! What the tests that drive the built programs share: processes, ports, backends, deadlines.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on panics; that is its verdict"
+)]
+
+mod backend;
+mod manifest;
+mod ports;
+mod process;
+
+pub use backend::{Backend, Behaviour, UdpEcho};
+pub use manifest::{Listener, forward};
+pub use ports::free_port;
+pub use process::{Event, Program, binary};
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest wait for anything that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds, or panics with `what` after [`PATIENCE`].
+#[track_caller]
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, condition);
+}
+
+/// Waits until `condition` holds, or panics with `what` after `limit`.
+#[track_caller]
+#[allow(clippy::disallowed_methods, reason = "the one place that polls")]
+pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "did not happen within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A connection whose reads and writes end after [`PATIENCE`].
+///
+/// # Errors
+/// As `connect(2)`.
+pub fn connect(port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Sends `message` and reads as many bytes back.
+///
+/// # Errors
+/// The connection broke.
+pub fn round_trip(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(message)?;
+    let mut answer = vec![0; message.len()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+/// Body and status of a GET.
+///
+/// # Errors
+/// The server did not answer.
+pub fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = connect(port)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    Ok((status, body))
+}
+
+/// The value of a metric whose line starts with `series`.
+#[must_use]
+pub fn metric(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.rsplit(' ').next()?.parse().ok())
+}
+
+/// Raises the limit of open files of this process, for tests with thousands of connections.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
+}

@@ -1,0 +1,191 @@
+//! Servers for the forwards to reach.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::PATIENCE;
+
+/// What a server does with a connection.
+#[derive(Clone)]
+pub enum Behaviour {
+    /// Sends everything back, then finishes.
+    Echo,
+    /// Sends so many bytes at once, then resets.
+    SendAndReset(usize),
+    /// Sends so many bytes as far as they are taken, then holds the connection.
+    SendAndHold(usize),
+    /// Holds the connection without reading.
+    Hold,
+    /// Runs this.
+    Run(Arc<dyn Fn(TcpStream) + Send + Sync>),
+}
+
+/// A TCP server on loopback. Dropping it closes everything.
+pub struct Backend {
+    /// Its port.
+    pub port: u16,
+    /// Connections so far.
+    pub accepted: Arc<AtomicUsize>,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Backend {
+    /// A server on a port that the system picks.
+    #[must_use]
+    pub fn start(behaviour: Behaviour) -> Self {
+        Self::start_on(0, behaviour)
+    }
+
+    /// A server on this port.
+    #[must_use]
+    pub fn start_on(port: u16, behaviour: Behaviour) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        socket.set_reuse_address(true).expect("option");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("bind");
+        socket.listen(4096).expect("listen");
+        let listener = TcpListener::from(socket);
+        let port = listener.local_addr().expect("address").port();
+        let (accepted, held, stop) = (Arc::default(), Arc::default(), Arc::default());
+        let server = Server { behaviour, accepted: Arc::clone(&accepted), held: Arc::clone(&held) };
+        let stopped: Arc<AtomicBool> = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Relaxed) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                server.take(stream);
+            }
+        });
+        Self { port, accepted, held, stop, thread: Some(thread) }
+    }
+
+    /// Connections so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.accepted.load(Relaxed)
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        // Wakes the accept loop.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        for stream in self.held.lock().expect("unpoisoned").drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+struct Server {
+    behaviour: Behaviour,
+    accepted: Arc<AtomicUsize>,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Server {
+    fn take(&self, mut stream: TcpStream) {
+        self.accepted.fetch_add(1, Relaxed);
+        let keep = |stream: &TcpStream| self.held.lock().expect("unpoisoned").push(stream.try_clone().expect("clone"));
+        match self.behaviour.clone() {
+            Behaviour::Echo => {
+                keep(&stream);
+                thread::spawn(move || echo(stream));
+            }
+            Behaviour::SendAndReset(bytes) => {
+                thread::spawn(move || {
+                    stream.set_write_timeout(Some(PATIENCE)).expect("option");
+                    let _ = stream.write_all(&vec![7; bytes]);
+                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                });
+            }
+            Behaviour::SendAndHold(bytes) => {
+                // As far as the kernel and the proxy take it; the rest is never sent.
+                stream.set_nonblocking(true).expect("option");
+                let chunk = vec![7; bytes];
+                let _ = stream.write(&chunk);
+                keep(&stream);
+            }
+            Behaviour::Hold => keep(&stream),
+            Behaviour::Run(run) => {
+                thread::spawn(move || run(stream));
+            }
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream) {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => {
+                if stream.write_all(&buffer[..read]).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    // The test holds a clone to cut it, so the end has to be said.
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+/// A UDP server on loopback that sends every datagram back.
+pub struct UdpEcho {
+    /// Its port.
+    pub port: u16,
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl UdpEcho {
+    /// A server on a port that the system picks.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_on(0)
+    }
+
+    /// A server on this port.
+    #[must_use]
+    pub fn start_on(port: u16) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("bind");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("option");
+        let port = socket.local_addr().expect("address").port();
+        let stop: Arc<AtomicBool> = Arc::default();
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            while !stopped.load(Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            }
+        });
+        Self { port, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for UdpEcho {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
