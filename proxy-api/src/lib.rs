@@ -6,7 +6,8 @@
 //! 1. **Top level: unknown fields are ignored**, by both sides. A newer side may say more than an older one reads.
 //! 2. **Inside a listener nothing is ignored.** An unknown field or value makes that listener
 //!    [`Offer::Unsupported`]: it is reported as failed and never run, because a proxy that overlooks a restriction is
-//!    worse than one that refuses. The other listeners are not concerned.
+//!    worse than one that refuses. The other listeners are not concerned. A missing field or a wrong type is neither an
+//!    older nor a newer release: the document is damaged, and refused whole.
 //! 3. **Inside a report unknown values are kept as unknown**, so that an older operator reads a newer proxy.
 //! 4. Fields are only ever added, optional, with the old behaviour as their absence; none is renamed or reused.
 //! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.

@@ -50,6 +50,19 @@ fn old_proxy_new_operator_an_unknown_value_in_a_listener_fails_it() {
 }
 
 #[test]
+fn a_damaged_listener_is_no_newer_one_and_refuses_the_document() {
+    for damage in [
+        ("    policy: LeastConnections\n", ""),
+        ("weight: 90", "weight: heavy"),
+        ("port: 5432}\n    back", "port: 70000}\n    back"),
+    ] {
+        let damaged = V1.replace(damage.0, damage.1);
+        assert_ne!(damaged, V1);
+        Configuration::decode(damaged.as_bytes()).expect_err(damage.0);
+    }
+}
+
+#[test]
 fn unknown_top_level_fields_are_ignored() {
     let newer = format!("{V1}trust: {{bundle: abc}}\n");
     assert_eq!(Configuration::decode(newer.as_bytes()).expect("decodes"), v1());

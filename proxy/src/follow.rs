@@ -44,17 +44,21 @@ impl Stamp {
 #[derive(Debug)]
 pub struct Followed {
     path: PathBuf,
+    /// As it was read last.
     seen: Option<Stamp>,
+    /// As it was at the last look.
+    last: Option<Stamp>,
 }
 
 impl Followed {
     /// Follows a file that was not read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, seen: None }
+        Self { path, seen: None, last: None }
     }
 
-    /// Its content, if it is not as it was when it was last read. A file that is away is no change.
+    /// Its content, if it is not as it was when it was last read. A file that is away is no change, and neither is one
+    /// that still changes from look to look: it is being written, and half of it must not count as all of it.
     ///
     /// # Errors
     /// It is there and cannot be read.
@@ -65,6 +69,10 @@ impl Followed {
             Err(error) => return Err(error),
         };
         if self.seen == Some(stamp) {
+            return Ok(None);
+        }
+        let settled = self.last.replace(stamp) == Some(stamp);
+        if self.seen.is_some() && !settled {
             return Ok(None);
         }
         self.seen = Some(stamp);
@@ -87,16 +95,17 @@ mod tests {
         std::os::unix::fs::symlink("one", path("link")).expect("link");
         let mut followed = Followed::new(path("link"));
         let mut changed = || followed.changed(100).expect("readable");
-        assert_eq!((changed(), changed()), (Some(b"1".to_vec()), None));
+        assert_eq!((changed(), changed()), (Some(b"1".to_vec()), None), "the first time at once");
+        let mut settled = || (changed(), changed(), changed());
         fs::write(path("one"), "22").expect("write");
-        assert_eq!((changed(), changed()), (Some(b"22".to_vec()), None));
+        assert_eq!(settled(), (None, Some(b"22".to_vec()), None), "then once it no longer changes");
         fs::write(path("new"), "33").expect("write");
         fs::rename(path("new"), path("one")).expect("rename");
-        assert_eq!((changed(), changed()), (Some(b"33".to_vec()), None));
+        assert_eq!(settled(), (None, Some(b"33".to_vec()), None));
         fs::write(path("two"), "44").expect("write");
         std::os::unix::fs::symlink("two", path("next")).expect("link");
         fs::rename(path("next"), path("link")).expect("swap");
-        assert_eq!((changed(), changed()), (Some(b"44".to_vec()), None));
+        assert_eq!(settled(), (None, Some(b"44".to_vec()), None));
         fs::remove_file(path("link")).expect("remove");
         assert_eq!(changed(), None);
     }

@@ -1,6 +1,7 @@
 //! Servers for the forwards to reach.
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
@@ -30,13 +31,16 @@ pub enum Behaviour {
     Run(Arc<dyn Fn(TcpStream) + Send + Sync>),
 }
 
+/// Live connections, by number.
+type Held = Arc<Mutex<HashMap<usize, TcpStream>>>;
+
 /// A TCP server on loopback. Dropping it closes everything.
 pub struct Backend {
     /// Its port.
     pub port: u16,
     /// Connections so far.
     pub accepted: Arc<AtomicUsize>,
-    held: Arc<Mutex<Vec<TcpStream>>>,
+    held: Held,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -87,7 +91,7 @@ impl Drop for Backend {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        for stream in self.held.lock().expect("unpoisoned").drain(..) {
+        for (_, stream) in self.held.lock().expect("unpoisoned").drain() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
@@ -96,17 +100,24 @@ impl Drop for Backend {
 struct Server {
     behaviour: Behaviour,
     accepted: Arc<AtomicUsize>,
-    held: Arc<Mutex<Vec<TcpStream>>>,
+    held: Held,
 }
 
 impl Server {
     fn take(&self, mut stream: TcpStream) {
-        self.accepted.fetch_add(1, Relaxed);
-        let keep = |stream: &TcpStream| self.held.lock().expect("unpoisoned").push(stream.try_clone().expect("clone"));
+        let number = self.accepted.fetch_add(1, Relaxed);
+        let keep = |stream: &TcpStream| {
+            let clone = stream.try_clone().expect("clone");
+            self.held.lock().expect("unpoisoned").insert(number, clone);
+        };
         match self.behaviour.clone() {
             Behaviour::Echo => {
                 keep(&stream);
-                thread::spawn(move || echo(stream));
+                let held = self.held.clone();
+                thread::spawn(move || {
+                    echo(stream);
+                    held.lock().expect("unpoisoned").remove(&number);
+                });
             }
             Behaviour::SendAndReset(bytes) => {
                 thread::spawn(move || {

@@ -1,0 +1,143 @@
+//! Many connections, slow readers, spent files: bounded, and over when it is over.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use harness::{
+    Backend, Behaviour, Listener, PATIENCE, Program, connect, forward, free_port, http_get, metric, raise_file_limit,
+    round_trip, until,
+};
+use socket2::{Domain, Socket, Type};
+
+const MANY: usize = 2000;
+
+fn held(health: u16) -> f64 {
+    let (_, text) = http_get(health, "/metrics").expect("metrics");
+    metric(&text, "portlane_held_bytes").expect("metric")
+}
+
+#[test]
+fn two_thousand_idle_connections_stay_open_and_cost_little() {
+    raise_file_limit();
+    let backend = Backend::start(Behaviour::Run(std::sync::Arc::new(|mut stream: TcpStream| {
+        // A thread each, asleep in a read.
+        let mut byte = [0];
+        while let Ok(1) = stream.read(&mut byte) {
+            if std::io::Write::write_all(&mut stream, &byte).is_err() {
+                return;
+            }
+        }
+    })));
+    let (port, health) = (free_port(), free_port());
+    let manifest = forward("f", "accessLog: {mode: Disabled}", &[Listener::tcp("idle", port).to(backend.port)]);
+    let program = Program::run(&manifest, health, &[]);
+    let before = program.resident_bytes();
+    let mut clients: Vec<TcpStream> = (0..MANY).map(|_| connect(port).expect("connect")).collect();
+    for client in &mut clients {
+        round_trip(client, b"x").expect("echo");
+    }
+    if let (Some(before), Some(after)) = (before, program.resident_bytes()) {
+        let each = after.saturating_sub(before) / MANY as u64;
+        println!("{each} bytes of resident memory for each of {MANY} idle connections (debug build)");
+        assert!(each < 16 * 1024, "{each} bytes each: a buffer is held per connection");
+    }
+    for client in &mut clients {
+        round_trip(client, b"y").expect("still open");
+    }
+}
+
+#[test]
+fn two_thousand_stalled_readers_stay_within_the_budget_and_stop_nobody_else() {
+    raise_file_limit();
+    const BUDGET: usize = 8 << 20;
+    let (source, echo) = (Backend::start(Behaviour::SendAndHold(1 << 20)), Backend::start(Behaviour::Echo));
+    let (slow, quick, health) = (free_port(), free_port(), free_port());
+    let listeners = [Listener::tcp("slow", slow).to(source.port), Listener::tcp("quick", quick).to(echo.port)];
+    let manifest = forward("f", "accessLog: {mode: Disabled}", &listeners);
+    let program = Program::run(&manifest, health, &["--held-bytes", &BUDGET.to_string()]);
+    let stalled: Vec<TcpStream> = (0..MANY).map(|_| narrow(slow)).collect();
+    until("all are connected", || source.count() >= MANY);
+    let mut client = connect(quick).expect("connect");
+    let message = vec![5; 300_000];
+    for _ in 0..20 {
+        assert_eq!(round_trip(&mut client, &message).expect("another session goes on").len(), message.len());
+        #[allow(clippy::cast_precision_loss, reason = "small")]
+        let budget = BUDGET as f64;
+        assert!(held(health) <= budget, "{} bytes held", held(health));
+    }
+    assert!(held(health) > 0.0, "the readers do stall");
+    if let Some(resident) = program.resident_bytes() {
+        assert!(resident < (BUDGET + (96 << 20)) as u64, "{resident} bytes resident");
+    }
+    drop(stalled);
+    until("all memory comes back", || held(health) == 0.0);
+}
+
+/// A client with a small receive buffer, which it never reads.
+fn narrow(port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+    socket.set_recv_buffer_size(4096).expect("option");
+    socket.connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)).into(), PATIENCE).expect("connect");
+    socket.into()
+}
+
+#[test]
+fn at_the_file_limit_health_answers_and_traffic_comes_back() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, health) = (free_port(), free_port());
+    let manifest = forward("f", "accessLog: {mode: Disabled}", &[Listener::tcp("l", port).to(backend.port)]);
+    let program = Program::run_limited(&manifest, health, &[], Some(200));
+    // Far more than 200 files: the rest waits in the accept queue, not accepted and not refused.
+    let clients: Vec<TcpStream> = (0..150).map(|_| connect(port).expect("the kernel completes it")).collect();
+    until("accepting waits", || {
+        let (_, text) = http_get(health, "/metrics").expect("metrics at the limit");
+        metric(&text, "portlane_accept_paused_total").is_some_and(|paused| paused > 0.0)
+    });
+    assert_eq!(http_get(health, "/livez").expect("livez at the limit").0, 200);
+    let mut last = connect(port).expect("connect");
+    last.set_read_timeout(Some(Duration::from_millis(200))).expect("option");
+    round_trip(&mut last, b"x").expect_err("it waits for a file");
+    drop(clients);
+    drop(last);
+    round_trip(&mut connect(port).expect("connect"), b"back").expect("traffic comes back");
+    let errors: Vec<_> = program.events().into_iter().filter(|line| line["level"] == "error").collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn udp_flows_are_bounded_and_the_oldest_quiet_one_makes_room() {
+    let server = harness::UdpEcho::start();
+    let (port, health) = (free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::udp("u", port).to(server.port)]);
+    let program = Program::run(&manifest, health, &["--max-flows", "4"]);
+    let flow = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        socket.connect(("127.0.0.1", port)).expect("connect");
+        socket.set_read_timeout(Some(PATIENCE)).expect("option");
+        socket
+    };
+    let sockets: Vec<_> = (0..4).map(|_| flow()).collect();
+    let mut answer = [0; 8];
+    for socket in &sockets {
+        socket.send(b"x").expect("send");
+        socket.recv(&mut answer).expect("answer");
+    }
+    let fifth = flow();
+    fifth.set_read_timeout(Some(Duration::from_millis(50))).expect("option");
+    until("a quiet flow makes room", || {
+        fifth.send(b"x").expect("send");
+        fifth.recv(&mut answer).is_ok()
+    });
+    assert_eq!(program.wait("session_closed", "u")["reason"], "Evicted");
+    let (_, text) = http_get(health, "/metrics").expect("metrics");
+    let dropped =
+        "portlane_datagrams_dropped_total{namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"TableFull\"}";
+    assert!(
+        metric(&text, dropped).is_some_and(|count| count > 0.0),
+        "flows in use are not evicted, and that is counted"
+    );
+}

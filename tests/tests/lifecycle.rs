@@ -1,0 +1,225 @@
+//! Start and end of the programs, and the commands beside `run`.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use harness::{
+    Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, round_trip, until,
+};
+use rustix::process::Signal;
+
+#[test]
+fn sigterm_lets_live_connections_finish_and_takes_no_new_ones() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let mut program = Program::run(&manifest, free_port(), &["--drain-seconds", "30"]);
+    let mut live = connect(port).expect("connect");
+    round_trip(&mut live, b"x").expect("echo");
+    program.signal(Signal::TERM);
+    let draining = program.wait("draining", "portlane");
+    assert!(draining["message"].as_str().is_some_and(|text| text.contains("1 live session")), "{draining}");
+    until("no new connection", || connect(port).is_err());
+    for _ in 0..10 {
+        round_trip(&mut live, b"still").expect("a live session goes on");
+    }
+    assert!(program.is_running());
+    drop(live);
+    assert!(program.wait_for_end(Duration::from_secs(10)).success());
+    assert_eq!(program.wait("session_closed", "l")["reason"], "Finished");
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let mut program = Program::run(&manifest, free_port(), &["--drain-seconds", "1"]);
+    let mut live = connect(port).expect("connect");
+    round_trip(&mut live, b"x").expect("echo");
+    program.signal(Signal::TERM);
+    assert!(program.wait_for_end(Duration::from_secs(10)).success());
+    round_trip(&mut live, b"x").expect_err("reset");
+    assert_eq!(program.wait("session_closed", "l")["reason"], "Drained");
+}
+
+#[test]
+fn a_second_signal_ends_the_drain_now() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let mut program = Program::run(&manifest, free_port(), &[]);
+    let mut live = connect(port).expect("connect");
+    round_trip(&mut live, b"x").expect("echo");
+    program.signal(Signal::INT);
+    program.wait("draining", "portlane");
+    let second = Instant::now();
+    program.signal(Signal::INT);
+    program.wait_for_end(Duration::from_secs(10));
+    assert!(second.elapsed() < Duration::from_secs(5));
+}
+
+fn portlane(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(binary("portlane"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // It may refuse the arguments and never read.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("ends")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn validate_says_file_line_object_field_and_reason_and_exits_with_one() {
+    let good = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
+    let output = portlane(&["validate", "-f", "-"], &good);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), "1 PortForward valid\n");
+    let bad = portlane(&["validate", "-f", "-"], &good.replace("port: 1000", "port: 70000"));
+    assert_eq!(bad.status.code(), Some(1));
+    let said = text(&bad.stdout);
+    let line = "<stdin>:8: PortForward default/a: spec.listeners[0].port: must be at most 65535, and is 70000";
+    assert!(said.contains(line), "{said}");
+}
+
+#[test]
+fn validate_tells_of_conflicts_between_objects() {
+    let one = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
+    let two = forward("b", "", &[Listener::tcp("l", 1000).to(1)]);
+    let output = portlane(&["validate", "-f", "-"], &format!("{one}{two}"));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains("default/b: PortConflict: port 1000/TCP") && said.contains("held by default/a"), "{said}");
+}
+
+#[test]
+fn what_translate_prints_the_proxy_serves_and_follows() {
+    let (one, two) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let (port, health, admin) = (free_port(), free_port(), free_port());
+    let translate = |target: u16| {
+        let manifest = forward("f", "", &[Listener::tcp("l", port).to(target)]);
+        let output = portlane(&["translate", "-f", "-"], &manifest);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let program = Program::proxy(&translate(one.port), health, admin, &[]);
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    program.replace("config.yaml", &translate(two.port));
+    program.wait("swapped", "f/l");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    assert_eq!(two.count(), 1);
+    // A torn file is refused whole, and the last good one stays.
+    program.replace("config.yaml", &translate(one.port)[..200]);
+    program.wait("refused", "configuration");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    assert_eq!(two.count(), 2);
+    let (_, metrics) = http_get(health, "/metrics").expect("metrics");
+    assert!(metrics.contains("portlane_config_refused_total{} 1"), "{metrics}");
+    let (status, config) = http_get(admin, "/config").expect("config");
+    assert!(status == 200 && config.contains(&two.port.to_string()), "{config}");
+    let mut live = connect(port).expect("connect");
+    round_trip(&mut live, b"x").expect("echo");
+    let (_, conns) = http_get(admin, "/conns").expect("conns");
+    assert!(conns.contains("\"listener\": \"default/f/l\""), "{conns}");
+}
+
+#[test]
+fn a_listener_that_the_proxy_does_not_understand_fails_alone() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (good, newer, health, admin) = (free_port(), free_port(), free_port(), free_port());
+    let manifest = forward(
+        "f",
+        "",
+        &[Listener::tcp("good", good).to(backend.port), Listener::tcp("newer", newer).to(backend.port)],
+    );
+    let document = text(&portlane(&["translate", "-f", "-"], &manifest).stdout);
+    let at = document.find("default/f/newer").expect("there");
+    let document = format!(
+        "{}{}",
+        &document[..at],
+        document[at..].replacen("policy:", "limits: {maxConnections: 1}\n    policy:", 1)
+    );
+    let program = Program::proxy(&document, health, admin, &[]);
+    let failed = program.wait("failed", "f/newer");
+    assert!(failed["message"].as_str().is_some_and(|text| text.contains("`limits`")), "{failed}");
+    round_trip(&mut connect(good).expect("connect"), b"x").expect("the other one serves");
+    connect(newer).expect_err("not run with a restriction left out");
+    let (_, listeners) = http_get(admin, "/listeners").expect("listeners");
+    assert!(listeners.contains("Unsupported"), "{listeners}");
+}
+
+#[test]
+fn laptop_options_move_ports_and_place_services() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, mapped) = (free_port(), free_port());
+    let service = format!("service: {{name: pg, port: {}}}", backend.port);
+    let listeners =
+        [Listener::tcp("mapped", 1).backend(&service), Listener::tcp("shifted", port - 100).backend(&service)];
+    let map = format!("f/mapped={mapped}");
+    let arguments = ["--resolve", "pg.default=127.0.0.1", "--map", &map, "--port-offset", "100"];
+    let _program = Program::run(&forward("f", "", &listeners), free_port(), &arguments);
+    for port in [port, mapped] {
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    }
+}
+
+#[test]
+fn only_picks_one_of_two_forwards_that_clash_on_a_laptop() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let one = forward("one", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let two = forward("two", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let both = format!("{one}{two}");
+    let program = Program::run(&both, free_port(), &[]);
+    let said = program.wait("refused", "");
+    assert!(said["message"].as_str().is_some_and(|text| text.contains("--only")), "{said}");
+    drop(program);
+    let program = Program::run(&both, free_port(), &["--only", "two"]);
+    program.wait("bound", "two/l");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+}
+
+#[test]
+fn the_first_screen_is_a_table() {
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(9)])
+        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("f.yaml"), manifest).expect("write");
+    let mut child = Command::new(binary("portlane"))
+        .args(["run", "-f"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    until("it listens", || connect(port).is_ok());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("runs");
+    let status = child.wait().expect("ends");
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().expect("piped"), &mut said).expect("text");
+    assert!(status.success());
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("LISTENER") && lines[0].ends_with("STATE"), "{said}");
+    assert!(lines[1].starts_with("default/f/l ") && lines[1].ends_with("Bound"), "{said}");
+    assert_eq!(lines[2], "1 document(s) of other kinds skipped");
+}
+
+#[test]
+fn help_has_examples_and_completions_are_printed() {
+    let help = text(&portlane(&["run", "--help"], "").stdout);
+    assert!(help.contains("Examples:") && help.contains("--resolve"), "{help}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(portlane(&["completions", shell], "").stdout.len() > 1000, "{shell}");
+    }
+}
