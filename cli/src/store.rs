@@ -80,6 +80,7 @@ impl Store {
 
 fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &str, before: File) -> File {
     let mut now = File::default();
+    let mut unattributed = false;
     for document in documents {
         match admission.admit(file, document, namespace) {
             Admitted::Other => now.skipped += 1,
@@ -92,12 +93,20 @@ fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &s
             Admitted::Refused(problems) => {
                 // What ran stays: a cluster would not have taken this version either.
                 let identity = problems.first().and_then(|problem| problem.object.clone());
-                if let Some((identity, object)) = identity.and_then(|identity| before.objects.get_key_value(&identity))
-                {
-                    now.objects.entry(identity.clone()).or_insert_with(|| object.clone());
+                match identity.and_then(|identity| before.objects.get_key_value(&identity)) {
+                    Some((identity, object)) => {
+                        now.objects.entry(identity.clone()).or_insert_with(|| object.clone());
+                    }
+                    None => unattributed = true,
                 }
                 now.problems.extend(problems);
             }
+        }
+    }
+    if unattributed {
+        // A refused document may be any of the objects that are missing now, with its name or kind misspelt.
+        for (identity, object) in before.objects {
+            now.objects.entry(identity).or_insert(object);
         }
     }
     now
