@@ -15,7 +15,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the PortForwards of manifests on this machine, and follow the files as they change.
+    /// Run the `PortForward`s of manifests on this machine, and follow the files as they change.
     #[command(after_help = "Examples:
   portlane run -f forwards/                                  a folder of manifests
   portlane run -f db.yaml --resolve pg.shop=10.0.0.7:5432    say where a Service is

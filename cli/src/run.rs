@@ -130,7 +130,7 @@ impl Runner<'_> {
         let report = self.publish(&translation).await?;
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
-        self.tell(problems, &warnings);
+        self.tell(&problems, &warnings);
         Ok((translation, report, objects.skipped))
     }
 
@@ -142,14 +142,14 @@ impl Runner<'_> {
             return Ok(self.proxy.report().borrow().clone());
         }
         self.number += 1;
-        configuration.version.epoch = "laptop".to_owned();
+        "laptop".clone_into(&mut configuration.version.epoch);
         configuration.version.number = self.number;
         self.configuration = configuration.clone();
         self.proxy.apply(configuration).await
     }
 
     /// Each problem is told once, and again only if it went away in between.
-    fn tell(&mut self, problems: BTreeSet<Problem>, warnings: &BTreeSet<Problem>) {
+    fn tell(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>) {
         let log = self.proxy.log();
         for problem in problems.difference(&self.told) {
             log.notice(Level::Error, "refused", &problem.place, describe(problem));

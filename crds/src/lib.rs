@@ -7,6 +7,7 @@
 //! Every optional field says what its absence means. There are no schema defaults: they drift in GitOps tools when
 //! they sit inside lists, and one rule for all is easier to remember.
 
+#![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
 mod gateway;

@@ -1,4 +1,5 @@
 //! The committed YAML is what the types generate.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{fs, path::Path};
 

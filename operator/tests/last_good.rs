@@ -1,4 +1,5 @@
 //! A mistake in an edit leaves the last good version; a permission that is taken away does not.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 mod support;
 

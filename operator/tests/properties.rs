@@ -1,4 +1,5 @@
 //! Properties of the translation over generated worlds.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 mod support;
 
@@ -40,11 +41,11 @@ fn manifest(at: usize, plan: &Plan) -> String {
     let mut listeners = String::new();
     for n in 0..plan.listeners {
         let port = if plan.broken { 0 } else { plan.port + n };
-        listeners.push_str(&format!(
+        listeners += &format!(
             "  - {{name: l{n}, protocol: TCP, port: {port}, backends: [{{address: {{host: 10.0.0.1, port: 1}}, \
              weight: {}}}]}}\n",
             plan.weight
-        ));
+        );
     }
     format!(
         "---\nkind: PortForward\napiVersion: portlane.dev/v1alpha1\nmetadata: {{name: f{at}, namespace: ns}}\nspec:\n  \

@@ -1,6 +1,7 @@
 //! Golden files: `tests/translate/NAME.in.yaml` is a world, `NAME.out.yaml` what it means.
 //!
 //! `UPDATE=1 cargo test -p portlane-operator --test translate` writes the outputs anew; the diff is the review.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 mod support;
 

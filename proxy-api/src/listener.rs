@@ -156,7 +156,8 @@ impl Listener {
         self.revision = Revision::default();
         let json = serde_json::to_vec(&self).unwrap_or_default();
         let digest = Sha256::digest(&json);
-        self.revision = Revision(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect());
+        let first = digest.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
+        self.revision = Revision(format!("{first:016x}"));
         self
     }
 }

@@ -1,8 +1,10 @@
 //! The compatibility rules of the contract, one test each.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use proptest::prelude::*;
 use proxy_api::{
-    Assembler, ChangeError, Configuration, Held, ListenerId, ListenerState, MAX_DOCUMENT_BYTES, Offer, Report, Version,
+    Assembler, ChangeError, Configuration, EndpointSet, Held, ListenerId, ListenerState, MAX_DOCUMENT_BYTES, Offer,
+    Report, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -108,7 +110,7 @@ fn configurations() -> impl Strategy<Value = Configuration> {
             listener.socket.port = 1000 + u16::from(variant);
             let id = format!("ns/forward/l{name}").parse().expect("id");
             configuration.listeners.insert(id, listener.sealed().into());
-            configuration.endpoints.insert(format!("set{}", name % 5), Default::default());
+            configuration.endpoints.insert(format!("set{}", name % 5), EndpointSet::default());
         }
         configuration
     })

@@ -1,6 +1,7 @@
 //! Log records go through a bounded queue to one writer thread: a full pipe never stops traffic.
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     net::SocketAddr,
     sync::{
@@ -111,7 +112,7 @@ impl Log {
     }
 
     /// Queues a notice.
-    pub fn notice(&self, level: Level, event: &'static str, subject: impl ToString, message: impl Into<String>) {
+    pub fn notice(&self, level: Level, event: &'static str, subject: impl Display, message: impl Into<String>) {
         self.emit(Event::Notice(Notice { level, event, subject: subject.to_string(), message: message.into() }));
     }
 

@@ -197,6 +197,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::expect_used, reason = "a test helper")]
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
@@ -207,7 +208,7 @@ mod tests {
     fn unacknowledged_counts_what_the_peer_has_not_taken_and_falls_to_zero() {
         let (mut client, server) = pair();
         client.set_nonblocking(true).expect("nonblocking");
-        let chunk = [7_u8; 65536];
+        let chunk = vec![7_u8; 65536];
         let mut written = 0;
         while let Ok(n) = client.write(&chunk) {
             written += n;

@@ -177,21 +177,16 @@ impl UdpListener {
     }
 
     fn admit(self: &Rc<Self>, worker: &Rc<Worker>, flow: Rc<Flow>, key: FlowKey, now: u64) -> Option<Rc<Flow>> {
-        let room = self.flows.borrow_mut().insert(key, flow.clone(), now);
-        match room {
-            Ok(evicted) => {
-                if let Some(evicted) = evicted {
-                    evicted.end(worker, EndReason::Evicted);
-                }
-                flow.begin(worker, self);
-                worker.wake_sweep();
-                Some(flow)
-            }
-            Err(_) => {
-                drop_datagram(&flow.listener, Dropped::TableFull);
-                None
-            }
+        let Ok(evicted) = self.flows.borrow_mut().insert(key, flow.clone(), now) else {
+            drop_datagram(&flow.listener, Dropped::TableFull);
+            return None;
+        };
+        if let Some(evicted) = evicted {
+            evicted.end(worker, EndReason::Evicted);
         }
+        flow.begin(worker, self);
+        worker.wake_sweep();
+        Some(flow)
     }
 
     /// Sends a reply to a client, from the address that the client spoke to.

@@ -49,11 +49,13 @@ pub struct Program {
 
 impl Program {
     /// `portlane run` on one manifest file, with a health address on `health`.
+    #[must_use]
     pub fn run(manifest: &str, health: u16, arguments: &[&str]) -> Self {
         Self::run_limited(manifest, health, arguments, None)
     }
 
     /// The same with a limit on its open files.
+    #[must_use]
     pub fn run_limited(manifest: &str, health: u16, arguments: &[&str], files: Option<usize>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("forwards.yaml");
@@ -64,11 +66,12 @@ impl Program {
         command.args(["run", "--log", "json", "-f"]).arg(&path);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]).args(arguments);
         let program = Self::start(command, folder);
-        program.until_ready(health);
+        until_ready(health);
         program
     }
 
     /// `portlane-proxy` on one document.
+    #[must_use]
     pub fn proxy(document: &str, health: u16, admin: u16, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("config.yaml");
@@ -77,14 +80,8 @@ impl Program {
         command.arg("--config").arg(&path).args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args(["--admin-address", &format!("127.0.0.1:{admin}")]).args(arguments);
         let program = Self::start(command, folder);
-        program.until_ready(health);
+        until_ready(health);
         program
-    }
-
-    fn until_ready(&self, health: u16) {
-        until_within(PATIENCE, "the program is ready", || {
-            crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200)
-        });
     }
 
     fn start(mut command: Command, folder: TempDir) -> Self {
@@ -179,6 +176,12 @@ impl Program {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
     }
+}
+
+fn until_ready(health: u16) {
+    until_within(PATIENCE, "the program is ready", || {
+        crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200)
+    });
 }
 
 struct LastEvents<'a>(&'a Program);

@@ -1,5 +1,5 @@
 //! Many connections, slow readers, spent files: bounded, and over when it is over.
-#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{
     io::Read,
@@ -52,8 +52,8 @@ fn two_thousand_idle_connections_stay_open_and_cost_little() {
 
 #[test]
 fn two_thousand_stalled_readers_stay_within_the_budget_and_stop_nobody_else() {
-    raise_file_limit();
     const BUDGET: usize = 8 << 20;
+    raise_file_limit();
     let (source, echo) = (Backend::start(Behaviour::SendAndHold(1 << 20)), Backend::start(Behaviour::Echo));
     let (slow, quick, health) = (free_port(), free_port(), free_port());
     let listeners = [Listener::tcp("slow", slow).to(source.port), Listener::tcp("quick", quick).to(echo.port)];

@@ -1,5 +1,5 @@
 //! Start and end of the programs, and the commands beside `run`.
-#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{
     io::Write,
@@ -222,4 +222,21 @@ fn help_has_examples_and_completions_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(portlane(&["completions", shell], "").stdout.len() > 1000, "{shell}");
     }
+}
+
+#[test]
+fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).expect("examples") {
+        let path = entry.expect("entry").path();
+        let path = path.to_str().expect("a name");
+        let validated = portlane(&["validate", "-f", path], "");
+        assert!(validated.status.success(), "{path}: {}", text(&validated.stdout));
+        let translated = portlane(&["translate", "-f", path, "--resolve", "pg.shop=127.0.0.1:15432"], "");
+        assert!(translated.status.success(), "{path}: {}", text(&translated.stderr));
+        assert!(text(&translated.stdout).contains("revision:"), "{path} compiles to nothing");
+        seen += 1;
+    }
+    assert!(seen >= 4, "only {seen} examples found");
 }

@@ -1,5 +1,5 @@
 //! `portlane run` as a process, with real sockets: what happens to bytes, ends and resets.
-#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{
     io::{ErrorKind, Read, Write},

@@ -1,5 +1,5 @@
 //! UDP through `portlane run`.
-#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{io::ErrorKind, net::UdpSocket, time::Duration};
 

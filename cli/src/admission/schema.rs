@@ -39,9 +39,8 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Problem>) {
                 &mut wrong,
             );
         }
-        (Some("boolean"), Value::Bool(_)) => {}
+        (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         (Some(wanted), value) => wrong(format!("must be {}, and is {}", article(wanted), words(value))),
-        (None, _) => {}
     }
 }
 

@@ -40,9 +40,8 @@ fn is_mistaken(id: &ListenerId, verdicts: &BTreeMap<ObjectKey, Verdict>) -> bool
     let listener = verdict.listeners.iter().find(|listener| listener.name == id.listener);
     let reason = match listener.map(|listener| &listener.outcome) {
         Some(Outcome::Refused { reason, .. }) => *reason,
-        Some(_) => return false,
         None if verdict.listeners.is_empty() => verdict.accepted.reason,
-        None => return false,
+        Some(_) | None => return false,
     };
     matches!(reason, Reason::Invalid | Reason::PortConflict | Reason::BackendLoop | Reason::BackendNotFound)
 }

@@ -206,7 +206,7 @@ impl Judge<'_> {
             judged.outcome = Outcome::Refused { reason: lost.reason, message: lost.message };
             return judged;
         };
-        self.warn(item, port, verdict);
+        warn(item, port, verdict);
         let destinations = backends::destinations(self.world, forward);
         let resolved = backends::resolve(self.world, forward, item, own, &destinations);
         self.resolved_refs(at, &resolved, verdict);
@@ -246,16 +246,6 @@ impl Judge<'_> {
     fn lost_everywhere(&self, at: usize) -> bool {
         let place = (self.forward.key.clone(), at);
         self.groups.of(&self.forward.key).iter().all(|group| self.claims[group].lost.contains_key(&place))
-    }
-
-    fn warn(&self, item: &ValidListener, port: u16, verdict: &mut Verdict) {
-        if claims::is_ephemeral(port) {
-            verdict.warnings.push(format!(
-                "port {port} of listener '{}' is in 32768-60999, where the machine takes ports for its own connections: \
-                 it may be in use when the proxy starts",
-                item.name
-            ));
-        }
     }
 
     /// Sets the condition by what could not be resolved, and by backends that are listeners of the same proxies.
@@ -327,5 +317,15 @@ impl Judge<'_> {
             configuration.listeners.insert(id.clone(), listener.clone().into());
             configuration.endpoints.extend(resolved.endpoints.clone());
         }
+    }
+}
+
+fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
+    if claims::is_ephemeral(port) {
+        verdict.warnings.push(format!(
+            "port {port} of listener '{}' is in 32768-60999, where the machine takes ports for its own connections: \
+             it may be in use when the proxy starts",
+            item.name
+        ));
     }
 }

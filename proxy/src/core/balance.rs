@@ -104,7 +104,7 @@ impl Targets {
                 let turn = (draw.chance >> 32) % count.max(1);
                 usable_endpoints.nth(usize::try_from(turn).unwrap_or(0))?
             }
-            Policy::LeastConnections => least(usable_endpoints, &entry.stats.turns)?,
+            Policy::LeastConnections => least(&usable_endpoints, &entry.stats.turns)?,
             Policy::SourceHash => usable_endpoints
                 .max_by_key(|endpoint| source_hash(draw.source, endpoint.address.to_string().as_bytes()))?,
         };
@@ -114,7 +114,7 @@ impl Targets {
 
 /// The least busy endpoint; among equals they take turns.
 fn least<'a>(
-    endpoints: impl Iterator<Item = &'a Arc<Endpoint>> + Clone,
+    endpoints: &(impl Iterator<Item = &'a Arc<Endpoint>> + Clone),
     turns: &AtomicU64,
 ) -> Option<&'a Arc<Endpoint>> {
     let fewest = endpoints.clone().map(|endpoint| endpoint.active.load(Relaxed)).min()?;
@@ -183,6 +183,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
     fn targets(shape: &[(u32, usize)]) -> Targets {
         let entry = |(at, (weight, endpoints)): (usize, &(u32, usize))| Entry {
             id: format!("e{at}").into(),
@@ -195,6 +196,7 @@ mod tests {
         Targets { entries: shape.iter().enumerate().map(entry).collect() }
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
     fn draw(ticket: u64) -> Draw {
         let chance = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Draw { ticket, chance, source: IpAddr::from([192, 0, 2, ticket as u8]), now: 0 }
@@ -295,7 +297,9 @@ mod tests {
                 })
                 .count();
             let expected = 2048.0 * f64::from(heavy) / f64::from(heavy + 1);
-            prop_assert!((hits as f64 - expected).abs() < 160.0, "{} of {}", hits, expected);
+            #[allow(clippy::cast_precision_loss, reason = "small")]
+            let hits = hits as f64;
+            prop_assert!((hits - expected).abs() < 160.0, "{} of {}", hits, expected);
         }
     }
 }

@@ -105,6 +105,7 @@ enum Moved {
 
 impl Direction {
     /// Whether nothing is left to be written and nothing more will be read.
+    #[must_use]
     pub fn is_drained(&self) -> bool {
         match self.phase {
             Phase::Open | Phase::Finishing => false,
@@ -170,13 +171,9 @@ impl Direction {
 
     /// Passes the end of the source on.
     fn finish(&mut self, to: &End) {
-        self.phase = match socket2::SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write) {
-            Ok(()) => Phase::Finished,
-            Err(_) => {
-                to.broken.set(true);
-                Phase::Dead
-            }
-        };
+        let told = socket2::SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write).is_ok();
+        to.broken.set(to.broken.get() || !told);
+        self.phase = if told { Phase::Finished } else { Phase::Dead };
     }
 
     fn poll_copy(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End, to: &End) -> Poll<Moved> {
@@ -289,7 +286,7 @@ impl Direction {
     }
 
     fn poll_splice_in(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End) -> Poll<Moved> {
-        if let Poll::Pending = poll_source(cx, from) {
+        if poll_source(cx, from).is_pending() {
             // Pipes are for those who stream now.
             self.release(worker);
             return Poll::Pending;
