@@ -40,7 +40,7 @@ fn messages(verdict: &Verdict) -> BTreeSet<String> {
             messages.insert(format!("{}: {}", condition.reason.as_str(), condition.message));
         }
     }
-    messages.extend(verdict.rejected.values().map(|message| format!("PortConflict: {message}")));
+    messages.extend(verdict.rejected.iter().map(|rejected| format!("PortConflict: {}", rejected.message)));
     messages
 }
 

@@ -103,7 +103,7 @@ pub struct ServiceBackend {
 pub struct AddressBackend {
     /// IP address or DNS name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("isIP(self) || self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*[.]?$')").message("must be an IP address or a DNS name"))]
+    #[x_kube(validation = Rule::new("isIP(self) || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.])*[a-zA-Z]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.]?$')").message("must be an IP address or a DNS name"))]
     pub host: String,
     /// Port, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]

@@ -13,5 +13,5 @@ pub use self::groups::Group;
 pub use self::last_good::keep_last_good;
 pub use self::translate::{Translation, translate};
 pub use self::validate::{ValidForward, Violation, validate};
-pub use self::verdict::{Condition, ListenerVerdict, Outcome, Reason, Verdict};
+pub use self::verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict};
 pub use self::world::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};

@@ -61,13 +61,14 @@ impl Configuration {
     #[must_use]
     pub fn changes_from(&self, held: &Held, per_part: usize) -> Vec<Change> {
         let mut parts = Parts { version: &self.version, per_part: per_part.max(1), done: Vec::new(), items: 0 };
+        // Removals first, so that a full proxy has room for what comes.
+        for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id)) {
+            parts.open().removals.insert(id.clone());
+        }
         for (id, offer) in &self.listeners {
             if held.listeners.get(id) != Some(offer.revision()) {
                 parts.open().upserts.insert(id.clone(), offer.clone());
             }
-        }
-        for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id)) {
-            parts.open().removals.insert(id.clone());
         }
         for (name, set) in &self.endpoints {
             if held.endpoints.get(name) != Some(set) {

@@ -30,17 +30,13 @@ pub(super) fn resolve(
     let mut resolved = Resolved::default();
     for entry in &listener.backends {
         if let Some(port) = own_port(&entry.to, listener.transport, own) {
-            let message = format!(
-                "backend {} of listener '{}' is port {port} of this same forward; name the port of the real server",
-                entry.to.words(&forward.key.namespace),
-                listener.name
-            );
-            resolved.problems.push(Condition::unmet(Reason::BackendLoop, message));
+            resolved.problems.push(looped(&entry.to, port, forward, listener));
             continue;
         }
         let target = match &entry.to {
             Destination::Service { key, port } => {
                 service(world, forward, listener, key, *port, &mut resolved.endpoints)
+                    .and_then(|target| elsewhere(target, forward, listener, own, destinations))
             }
             Destination::Address { host, port } => address(host, *port, destinations),
             Destination::Local { port } => Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port }),
@@ -51,6 +47,31 @@ pub(super) fn resolve(
         }
     }
     resolved
+}
+
+/// A Service that is another name for a host: the host is judged as if it stood in the forward.
+fn elsewhere(
+    target: Target,
+    forward: &ValidForward,
+    listener: &ValidListener,
+    own: &[(Transport, u16)],
+    destinations: &Destinations,
+) -> Result<Target, Condition> {
+    let Target::Address { host, port } = target else { return Ok(target) };
+    let to = Destination::Address { host: host.clone(), port };
+    match own_port(&to, listener.transport, own) {
+        Some(port) => Err(looped(&to, port, forward, listener)),
+        None => address(&host, port, destinations),
+    }
+}
+
+fn looped(to: &Destination, port: u16, forward: &ValidForward, listener: &ValidListener) -> Condition {
+    let message = format!(
+        "backend {} of listener '{}' is port {port} of this same forward; name the port of the real server",
+        to.words(&forward.key.namespace),
+        listener.name
+    );
+    Condition::unmet(Reason::BackendLoop, message)
 }
 
 /// The port of this machine that a destination means, if it says so by itself.

@@ -4,7 +4,7 @@
 //! which is edited cannot take the port of one that has served for months. Among newcomers the oldest object wins;
 //! ties, and objects without a timestamp, by namespace and name. Ports are allocated after every explicit request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::Transport;
 use sha2::{Digest, Sha256};
@@ -93,7 +93,7 @@ impl Candidate<'_> {
 pub(super) fn claims(
     world: &World,
     group: &Group,
-    members: &[ObjectKey],
+    members: &BTreeSet<ObjectKey>,
     forwards: &BTreeMap<ObjectKey, ValidForward>,
 ) -> Claims {
     let mut claims = Claims::default();

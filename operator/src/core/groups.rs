@@ -47,14 +47,19 @@ impl Serialize for Group {
 /// The groups with the forwards in each, and the pods of sidecar groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    pub(super) forwards: BTreeMap<Group, Vec<ObjectKey>>,
+    pub(super) forwards: BTreeMap<Group, BTreeSet<ObjectKey>>,
     pub(super) pods: BTreeMap<Group, Vec<ObjectKey>>,
+    by_forward: BTreeMap<ObjectKey, BTreeSet<Group>>,
 }
 
 impl Groups {
     pub(super) fn of(&self, key: &ObjectKey) -> BTreeSet<Group> {
-        let holds = |forwards: &Vec<ObjectKey>| forwards.contains(key);
-        self.forwards.iter().filter(|(_, forwards)| holds(forwards)).map(|(group, _)| group.clone()).collect()
+        self.by_forward.get(key).cloned().unwrap_or_default()
+    }
+
+    fn add(&mut self, group: &Group, forward: &ObjectKey) {
+        self.forwards.entry(group.clone()).or_default().insert(forward.clone());
+        self.by_forward.entry(forward.clone()).or_default().insert(group.clone());
     }
 }
 
@@ -62,32 +67,38 @@ impl Groups {
 pub(super) fn groups(world: &World, forwards: &BTreeMap<ObjectKey, ValidForward>) -> Groups {
     let mut found = Groups::default();
     if world.site.is_laptop() {
-        found.forwards.insert(Group::Laptop, forwards.keys().cloned().collect());
+        found.forwards.insert(Group::Laptop, BTreeSet::new());
+        for key in forwards.keys() {
+            found.add(&Group::Laptop, key);
+        }
         return found;
     }
     for key in world.gateways.keys() {
-        found.forwards.insert(Group::Gateway(key.clone()), Vec::new());
+        found.forwards.insert(Group::Gateway(key.clone()), BTreeSet::new());
     }
     for (key, forward) in forwards {
         if let Placement::Gateway(gateway) = &forward.placement {
-            found.forwards.entry(Group::Gateway(gateway.clone())).or_default().push(key.clone());
+            found.add(&Group::Gateway(gateway.clone()), key);
         }
     }
     for (pod_key, pod) in &world.pods {
-        let selecting: BTreeSet<String> = forwards
-            .iter()
-            .filter(|(key, forward)| {
-                key.namespace == pod_key.namespace
-                    && matches!(&forward.placement, Placement::Sidecar(selector) if selector.matches(&pod.labels))
+        let first = ObjectKey::new(pod_key.namespace.clone(), "");
+        let same_namespace = forwards.range(first..).take_while(|(key, _)| key.namespace == pod_key.namespace);
+        let selecting: BTreeSet<String> = same_namespace
+            .filter(|(_, forward)| {
+                matches!(&forward.placement, Placement::Sidecar(selector) if selector.matches(&pod.labels))
             })
             .map(|(key, _)| key.name.clone())
             .collect();
         if selecting.is_empty() {
             continue;
         }
-        let keys = selecting.iter().map(|name| ObjectKey::new(pod_key.namespace.clone(), name.clone())).collect();
-        let group = Group::Sidecars { namespace: pod_key.namespace.clone(), forwards: selecting };
-        found.forwards.insert(group.clone(), keys);
+        let group = Group::Sidecars { namespace: pod_key.namespace.clone(), forwards: selecting.clone() };
+        if !found.pods.contains_key(&group) {
+            for name in selecting {
+                found.add(&group, &ObjectKey::new(pod_key.namespace.clone(), name));
+            }
+        }
         found.pods.entry(group).or_default().push(pod_key.clone());
     }
     found

@@ -13,11 +13,13 @@ pub fn keep_last_good(
     next: &mut Configuration,
     verdicts: &BTreeMap<ObjectKey, Verdict>,
 ) -> BTreeSet<ListenerId> {
-    let mut taken: BTreeSet<SocketKey> = next.supported().map(|(_, listener)| listener.socket).collect();
+    // A port is claimed whatever the addresses, so that two listeners never share one.
+    let port = |socket: SocketKey| (socket.transport, socket.port);
+    let mut taken: BTreeSet<_> = next.supported().map(|(_, listener)| port(listener.socket)).collect();
     let mut kept = BTreeSet::new();
     for (id, offer) in &previous.listeners {
         let Offer::Supported(listener) = offer else { continue };
-        if next.listeners.contains_key(id) || !is_mistaken(id, verdicts) || !taken.insert(listener.socket) {
+        if next.listeners.contains_key(id) || !is_mistaken(id, verdicts) || !taken.insert(port(listener.socket)) {
             continue;
         }
         next.listeners.insert(id.clone(), offer.clone());

@@ -6,7 +6,7 @@ use crds::{ForwardGateway, From};
 use proxy_api::{Bind, Configuration, Listener, ListenerId, SocketKey, Transport};
 
 use super::{
-    Condition, Group, ListenerVerdict, ObjectKey, Outcome, Reason, Verdict, World,
+    Condition, Group, ListenerVerdict, ObjectKey, Outcome, Reason, RejectedIn, Verdict, World,
     backends::{self, Resolved},
     claims::{self, Claims, Lost},
     groups::{self, Groups},
@@ -50,7 +50,8 @@ pub fn translate(world: &World) -> Translation {
         translation.configurations.insert(group.clone(), Configuration::default());
     }
     for forward in valid.values() {
-        let verdict = Judge { world, groups: &groups, claims: &claims, forward }.judge(&mut translation.configurations);
+        let verdict = Judge { world, groups: &groups, own: groups.of(&forward.key), claims: &claims, forward }
+            .judge(&mut translation.configurations);
         translation.verdicts.insert(forward.key.clone(), verdict);
     }
     translation
@@ -63,7 +64,7 @@ impl Verdict {
             accepted,
             listeners: Vec::new(),
             groups: BTreeSet::new(),
-            rejected: BTreeMap::new(),
+            rejected: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -124,7 +125,7 @@ fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, n
 
 fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
     let ranges = gateway.spec.allowed_forwards.as_ref().map(|allowed| allowed.ports.as_slice()).unwrap_or_default();
-    let Some(port) = listener.port else { return true };
+    let Some(port) = listener.port.or(listener.held) else { return true };
     ranges.is_empty()
         || ranges.iter().any(|range| {
             super::validate::transport(range.protocol) == listener.transport
@@ -136,6 +137,8 @@ fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
 struct Judge<'a> {
     world: &'a World,
     groups: &'a Groups,
+    /// The groups that this forward is in.
+    own: BTreeSet<Group>,
     claims: &'a BTreeMap<Group, Claims>,
     forward: &'a ValidForward,
 }
@@ -143,7 +146,6 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn judge(&self, configurations: &mut BTreeMap<Group, Configuration>) -> Verdict {
         let forward = self.forward;
-        let groups = self.groups.of(&forward.key);
         let mut verdict = Verdict {
             accepted: if forward.suspended {
                 Condition::met(Reason::Suspended, "suspended by spec.suspend; ports stay claimed")
@@ -152,9 +154,9 @@ impl Judge<'_> {
             },
             resolved_refs: Condition::met(Reason::ResolvedRefs, "every backend exists and may be used"),
             listeners: Vec::new(),
-            rejected: BTreeMap::new(),
+            rejected: Vec::new(),
             warnings: Vec::new(),
-            groups,
+            groups: self.own.clone(),
         };
         let ports = self.ports();
         let own: Vec<(Transport, u16)> = forward
@@ -174,9 +176,9 @@ impl Judge<'_> {
     fn ports(&self) -> Vec<Option<u16>> {
         let won = |at: usize| {
             let place = (self.forward.key.clone(), at);
-            self.groups.of(&self.forward.key).iter().find_map(|group| self.claims[group].won.get(&place).copied())
+            self.own.iter().find_map(|group| self.claims[group].won.get(&place).copied())
         };
-        let alone = self.groups.of(&self.forward.key).is_empty();
+        let alone = self.own.is_empty();
         let listeners = self.forward.listeners.iter().enumerate();
         listeners.map(|(at, listener)| won(at).or(listener.port.filter(|_| alone))).collect()
     }
@@ -235,8 +237,13 @@ impl Judge<'_> {
         let mut first = None;
         for group in &verdict.groups {
             let Some(lost) = self.claims[group].lost.get(&place) else { continue };
-            for pod in self.groups.pods.get(group).into_iter().flatten() {
-                verdict.rejected.insert(pod.clone(), lost.message.clone());
+            if !self.lost_everywhere(at) {
+                let pods = self.groups.pods.get(group).into_iter().flatten();
+                verdict.rejected.extend(pods.map(|pod| RejectedIn {
+                    pod: pod.clone(),
+                    listener: self.forward.listeners[at].name.clone(),
+                    message: lost.message.clone(),
+                }));
             }
             first.get_or_insert_with(|| lost.clone());
         }
@@ -245,7 +252,7 @@ impl Judge<'_> {
 
     fn lost_everywhere(&self, at: usize) -> bool {
         let place = (self.forward.key.clone(), at);
-        self.groups.of(&self.forward.key).iter().all(|group| self.claims[group].lost.contains_key(&place))
+        self.own.iter().all(|group| self.claims[group].lost.contains_key(&place))
     }
 
     /// Sets the condition by what could not be resolved, and by backends that are listeners of the same proxies.
@@ -309,11 +316,11 @@ impl Judge<'_> {
             forward: key.name.clone(),
             listener: self.forward.listeners[at].name.clone(),
         };
-        for group in self.groups.of(key) {
-            if !self.claims[&group].won.contains_key(&(key.clone(), at)) {
+        for group in &self.own {
+            if !self.claims[group].won.contains_key(&(key.clone(), at)) {
                 continue;
             }
-            let configuration = configurations.entry(group).or_default();
+            let configuration = configurations.entry(group.clone()).or_default();
             configuration.listeners.insert(id.clone(), listener.clone().into());
             configuration.endpoints.extend(resolved.endpoints.clone());
         }

@@ -1,6 +1,6 @@
 //! What the translation has to say about each forward.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proxy_api::{Revision, Transport};
 use serde::Serialize;
@@ -19,12 +19,24 @@ pub struct Verdict {
     pub listeners: Vec<ListenerVerdict>,
     /// The groups of proxies that should run it.
     pub groups: BTreeSet<Group>,
-    /// Pods in which a listener lost its port to a forward that this one meets only there, with the reason.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub rejected: BTreeMap<ObjectKey, String>,
+    /// Pods in which a listener lost its port to a forward that this one meets only there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedIn>,
     /// Things that work and may surprise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// A listener that is left out in one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedIn {
+    /// The pod.
+    pub pod: ObjectKey,
+    /// The listener.
+    pub listener: String,
+    /// Why, and what to do.
+    pub message: String,
 }
 
 /// One condition, without times: those belong to whoever writes status.
