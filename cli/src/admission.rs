@@ -6,6 +6,7 @@ mod schema;
 use std::collections::BTreeMap;
 
 use kube_cel::{CompiledSchema, Validator, compile_schema};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::manifest::{Document, Place, Problem};
@@ -27,6 +28,8 @@ pub(crate) enum Admitted {
     Object(Box<Object>),
     /// Another kind, which is not our business.
     Other,
+    /// A namespace with its labels, which gateways may ask for.
+    Namespace(String, BTreeMap<String, String>),
     /// Refused.
     Refused(Vec<Problem>),
 }
@@ -38,7 +41,10 @@ pub(crate) struct Object {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// The object without the nulls that an API server drops.
     pub(crate) value: Value,
+    /// Line of each item of `spec.listeners`.
+    pub(crate) listener_lines: Vec<usize>,
 }
 
 impl Object {
@@ -78,7 +84,11 @@ impl Admission {
         };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if group != crds::GROUP {
-            return Admitted::Other;
+            if self.kinds.contains_key(kind) && schema::distance(group, crds::GROUP) <= 3 {
+                let message = format!("unknown group of {kind}: '{group}'; did you mean '{}'?", crds::GROUP);
+                return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
+            }
+            return namespace(api_version, kind, value).unwrap_or(Admitted::Other);
         }
         let Some(known) = self.kinds.get(kind).filter(|_| version == crds::VERSION) else {
             let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
@@ -93,14 +103,18 @@ impl Admission {
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
         let namespace = value["metadata"]["namespace"].as_str().unwrap_or(default_namespace);
         let identity = format!("{kind} {namespace}/{name}");
-        let problems = self.check(known, value);
+        let mut value = value.clone();
+        schema::drop_nulls(&known.schema, &mut value);
+        let problems = self.check(known, kind, &value);
         if problems.is_empty() {
+            let listeners = value["spec"]["listeners"].as_array().map_or(0, Vec::len);
             return Admitted::Object(Box::new(Object {
                 kind: kind.to_owned(),
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
-                place: Place { file: file.to_owned(), line: document.line },
-                value: value.clone(),
+                place: Place { file: file.to_owned(), line: document.line() },
+                listener_lines: (0..listeners).map(|at| document.line_of(&format!("spec.listeners[{at}]"))).collect(),
+                value,
             }));
         }
         let told = problems.into_iter().map(|(field, message)| refuse(Some(identity.clone()), &field, message));
@@ -108,17 +122,36 @@ impl Admission {
     }
 
     /// Schema first, and rules only on what has the right shape, as an API server does it.
-    fn check(&self, kind: &Kind, value: &Value) -> Vec<(String, String)> {
+    fn check(&self, kind: &Kind, name: &str, value: &Value) -> Vec<(String, String)> {
         let mut problems = metadata::check(value);
         problems.extend(schema::check(&kind.schema, value));
         if !problems.is_empty() {
             return problems;
         }
         match self.validator.validate_compiled(&kind.rules, value, None) {
-            Ok(()) => Vec::new(),
+            Ok(()) => typed(name, value),
             Err(errors) => errors.into_vec().into_iter().map(|error| (error.field_path, error.message)).collect(),
         }
     }
+}
+
+/// Whether the object can be read at all: metadata that no schema speaks of has types too.
+fn typed(kind: &str, value: &Value) -> Vec<(String, String)> {
+    let read = match kind {
+        "PortForward" => crds::PortForward::deserialize(value).map(drop),
+        _ => crds::ForwardGateway::deserialize(value).map(drop),
+    };
+    read.err().map(|error| ("metadata".to_owned(), format!("cannot be read: {error}"))).into_iter().collect()
+}
+
+fn namespace(api_version: &str, kind: &str, value: &Value) -> Option<Admitted> {
+    if (api_version, kind) != ("v1", "Namespace") {
+        return None;
+    }
+    let metadata = &value["metadata"];
+    let label = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    let labels = metadata["labels"].as_object().map(|labels| labels.iter().filter_map(label).collect());
+    Some(Admitted::Namespace(metadata["name"].as_str()?.to_owned(), labels.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -133,7 +166,7 @@ mod tests {
         for document in parse("f", text).expect("parses") {
             match admission.admit("f", &document, "default") {
                 Admitted::Object(_) => valid += 1,
-                Admitted::Other => {}
+                Admitted::Other | Admitted::Namespace(..) => {}
                 Admitted::Refused(problems) => refused.extend(problems.iter().map(ToString::to_string)),
             }
         }
@@ -184,7 +217,21 @@ mod tests {
         refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
         refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
         refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
-        refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "null");
+        refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "protocol: is required");
+    }
+
+    #[test]
+    fn nulls_are_dropped_where_an_api_server_drops_them() {
+        let text = forward(&format!("  suspend: ~\n  timeouts:\n{SIDECAR}{LISTENERS}"));
+        assert_eq!(verdict(&text), Ok(1));
+        refused(&text.replace("[{local: {port: 2}}]", "[~]"), "is null");
+    }
+
+    #[test]
+    fn a_misspelt_group_is_told() {
+        let text = forward(&format!("{SIDECAR}{LISTENERS}"));
+        refused(&text.replace("portlane.dev", "portlan.dev"), "did you mean 'portlane.dev'?");
+        assert_eq!(verdict(&text.replace("portlane.dev", "example.com")), Ok(0));
     }
 
     #[test]

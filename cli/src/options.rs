@@ -1,6 +1,8 @@
 //! Options with a form of their own.
 
-use operator::core::{ObjectKey, Service};
+use operator::core::{ObjectKey, Service, World};
+
+use crate::args;
 
 /// `--resolve`: where a Service is.
 #[derive(Clone, Debug)]
@@ -20,7 +22,13 @@ pub(crate) struct Map {
 pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
     let form = "must be SERVICE.NAMESPACE=HOST or SERVICE.NAMESPACE=HOST:PORT";
     let (service, place) = text.split_once('=').ok_or(form)?;
-    let (name, namespace) = service.split_once('.').ok_or(form)?;
+    let (name, rest) = service.split_once('.').ok_or(form)?;
+    // The name that a cluster's DNS knows is fine too.
+    let namespace = match rest.split_once('.') {
+        None => rest,
+        Some((namespace, tail)) if tail == "svc" || tail.starts_with("svc.") => namespace,
+        Some(_) => return Err(form.to_owned()),
+    };
     let (host, port) = host_and_port(place)?;
     if name.is_empty() || namespace.is_empty() || host.is_empty() {
         return Err(form.to_owned());
@@ -58,6 +66,41 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
+/// Options that name something which is not there: most likely misspelt.
+pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::Laptop>) -> Vec<String> {
+    let mut found = Vec::new();
+    let names: Vec<String> = world.forwards.keys().map(ToString::to_string).collect();
+    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
+    let is_there = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);
+    for name in only.iter().filter(|name| !is_there(name)) {
+        found.push(format!("--only {name} names no PortForward; {there}"));
+    }
+    let Some(laptop) = laptop else { return found };
+    for map in &laptop.map {
+        let has = |(key, forward): (&ObjectKey, &crds::PortForward)| {
+            key.name == map.forward && forward.spec.listeners.iter().any(|listener| listener.name == map.listener)
+        };
+        if !world.forwards.iter().any(has) {
+            found.push(format!("--map {}/{} names no listener; {there}", map.forward, map.listener));
+        }
+    }
+    for resolve in &laptop.resolve {
+        let named = world.forwards.iter().any(|(key, forward)| {
+            let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
+            backends.filter_map(|backend| backend.service.as_ref()).any(|service| {
+                service.name == resolve.service.name
+                    && *service.namespace.as_ref().unwrap_or(&key.namespace) == resolve.service.namespace
+            })
+        });
+        if !named {
+            let Resolve { service, .. } = resolve;
+            found
+                .push(format!("--resolve {}.{} names a Service that no backend uses", service.name, service.namespace));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,10 +113,13 @@ mod tests {
             Err(error) => Err(error),
         };
         assert_eq!(place("pg.shop=db:5432"), Ok(("db".into(), Some(5432))));
+        assert_eq!(place("pg.shop.svc.cluster.local=db"), Ok(("db".into(), None)));
         assert_eq!(place("pg.shop=10.0.0.1"), Ok(("10.0.0.1".into(), None)));
         assert_eq!(place("pg.shop=::1"), Ok(("::1".into(), None)));
         assert_eq!(place("pg.shop=[::1]:7"), Ok(("::1".into(), Some(7))));
-        for bad in ["pg=db", "pg.shop", "pg.shop=", "pg.shop=db:0", "pg.shop=db:x", "pg.shop=[::1", ".shop=db"] {
+        for bad in
+            ["pg=db", "pg.shop", "pg.shop=", "pg.shop=db:0", "pg.shop=db:x", "pg.shop=[::1", ".shop=db", "a.b.c=db"]
+        {
             place(bad).expect_err(bad);
         }
     }

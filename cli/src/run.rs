@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeSet, error::Error as _, io, time::Duration};
 
-use operator::core::{Group, Translation, keep_last_good, translate};
+use crds::{ListenerStatus, Protocol};
+use operator::core::{Group, ObjectKey, Translation, World, keep_last_good, translate};
 use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
     settings::Settings,
 };
-use proxy_api::{Configuration, Report};
+use proxy_api::{Configuration, Report, Transport};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     admission::Admission,
     args::{Log, Run},
     manifest::{Problem, Sources},
+    options,
     store::Store,
     table, verdicts, world,
 };
@@ -98,6 +100,11 @@ impl Runner<'_> {
 
     async fn start(&mut self, changes: Vec<(String, crate::manifest::FileChange)>) -> Result<(), Error> {
         let (translation, report, skipped) = self.update(changes).await?;
+        let mut world = self.store.objects(&[], &BTreeSet::new()).world;
+        world.forwards.retain(|key, _| translation.verdicts.contains_key(key));
+        for option in options::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
+            self.proxy.log().notice(Level::Warn, "option", "portlane", option);
+        }
         if self.store.is_empty() && !self.sources.can_change() {
             return Err(Error::NothingToRun);
         }
@@ -121,7 +128,8 @@ impl Runner<'_> {
         for (file, change) in changes {
             self.store.take(&self.admission, &file, change, &self.args.input.namespace);
         }
-        let mut objects = self.store.objects(&self.args.input.only);
+        let mut objects = self.store.objects(&self.args.input.only, &self.sources.absent());
+        self.tell_status(&mut objects.world);
         objects.world = world::laptop(std::mem::take(&mut objects.world), &self.args.laptop);
         let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
@@ -132,6 +140,24 @@ impl Runner<'_> {
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
         self.tell(&problems, &warnings);
         Ok((translation, report, objects.skipped))
+    }
+
+    /// What runs holds its port: a file that comes later does not take it.
+    fn tell_status(&self, world: &mut World) {
+        for (id, listener) in self.configuration.supported() {
+            let key = ObjectKey::new(id.namespace.clone(), id.forward.clone());
+            let Some(forward) = world.forwards.get_mut(&key) else { continue };
+            let protocol = match listener.socket.transport {
+                Transport::Tcp => Protocol::Tcp,
+                Transport::Udp => Protocol::Udp,
+            };
+            forward.status.get_or_insert_default().listeners.push(ListenerStatus {
+                name: id.listener.clone(),
+                protocol,
+                port: listener.socket.port,
+                backends: None,
+            });
+        }
     }
 
     async fn publish(&mut self, translation: &Translation) -> Result<Report, Ended> {

@@ -15,10 +15,14 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Store {
     files: BTreeMap<String, File>,
+    taken: u64,
 }
 
 #[derive(Default)]
 struct File {
+    /// When it was first seen: of an object in two files the one that was there first counts.
+    since: u64,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
     objects: BTreeMap<String, Object>,
     problems: Vec<Problem>,
     skipped: usize,
@@ -28,11 +32,19 @@ struct File {
 #[derive(Default)]
 pub(crate) struct Objects {
     pub(crate) world: World,
-    pub(crate) places: BTreeMap<ObjectKey, Place>,
+    pub(crate) places: BTreeMap<ObjectKey, ObjectPlace>,
     /// Problems of files, of objects, and between files.
     pub(crate) problems: BTreeSet<Problem>,
     /// Documents of other kinds.
     pub(crate) skipped: usize,
+}
+
+/// Where an object stands.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectPlace {
+    pub(crate) object: Place,
+    /// Line of each listener.
+    pub(crate) listeners: Vec<usize>,
 }
 
 impl Store {
@@ -46,7 +58,9 @@ impl Store {
                 self.files.entry(file.to_owned()).or_default().problems = vec![problem];
             }
             FileChange::Documents(documents) => {
-                let before = self.files.remove(file).unwrap_or_default();
+                self.taken += 1;
+                let fresh = || File { since: self.taken, ..File::default() };
+                let before = self.files.remove(file).unwrap_or_else(fresh);
                 let now = read(admission, file, &documents, namespace, before);
                 self.files.insert(file.to_owned(), now);
             }
@@ -58,16 +72,21 @@ impl Store {
         self.files.values().all(|file| file.objects.is_empty())
     }
 
-    /// Everything together. Of an object that stands in two files the first one counts.
-    pub(crate) fn objects(&self, only: &[String]) -> Objects {
+    /// Everything together. A file that is away (it may just have been renamed) gives way to one that is there.
+    pub(crate) fn objects(&self, only: &[String], absent: &BTreeSet<String>) -> Objects {
         let mut all = Objects::default();
         let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
-        for file in self.files.values() {
+        let mut files: Vec<(&String, &File)> = self.files.iter().collect();
+        files.sort_by_key(|(name, file)| (absent.contains(*name), file.since));
+        for (name, file) in files {
             all.problems.extend(file.problems.iter().cloned());
             all.skipped += file.skipped;
+            all.world.namespaces.extend(file.namespaces.clone());
             for (identity, object) in &file.objects {
                 if let Some(place) = first.get(identity.as_str()) {
-                    all.problems.insert(twice(object, place));
+                    if !absent.contains(name) {
+                        all.problems.insert(twice(object, place));
+                    }
                 } else {
                     first.insert(identity, &object.place);
                     all.add(object, only);
@@ -79,11 +98,15 @@ impl Store {
 }
 
 fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &str, before: File) -> File {
-    let mut now = File::default();
+    let mut now = File { since: before.since, ..File::default() };
     let mut unattributed = false;
     for document in documents {
         match admission.admit(file, document, namespace) {
             Admitted::Other => now.skipped += 1,
+            Admitted::Namespace(name, labels) => {
+                now.skipped += 1;
+                now.namespaces.insert(name, labels);
+            }
             Admitted::Object(object) => match now.objects.get(&object.identity()) {
                 Some(other) => now.problems.push(twice(&object, &other.place)),
                 None => {
@@ -132,7 +155,10 @@ impl Objects {
                 }
                 if let Some(mut forward) = self.typed::<PortForward>(object) {
                     forward.metadata.namespace = Some(key.namespace.clone());
-                    self.places.insert(key.clone(), object.place.clone());
+                    // Status is what a cluster says; here nobody has said anything yet.
+                    forward.status = None;
+                    let listeners = object.listener_lines.clone();
+                    self.places.insert(key.clone(), ObjectPlace { object: object.place.clone(), listeners });
                     self.world.forwards.insert(key, forward);
                 }
             }

@@ -1,4 +1,4 @@
-//! Verdicts as problems: with the place of the object they are about.
+//! Verdicts as problems: with the place of what they are about.
 
 use std::collections::BTreeSet;
 
@@ -13,34 +13,47 @@ use crate::{
 pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSet<Problem>, BTreeSet<Problem>) {
     let (mut refused, mut warnings) = (BTreeSet::new(), BTreeSet::new());
     for (key, verdict) in &translation.verdicts {
-        let place = objects.places.get(key).cloned().unwrap_or(Place { file: "?".to_owned(), line: 1 });
-        let problem = |message: String| Problem {
-            place: place.clone(),
-            object: Some(format!("PortForward {key}")),
-            field: None,
-            message,
+        let problem = |listener: Option<usize>, message: String| {
+            let place = objects.places.get(key);
+            let file = place.map_or("?", |place| place.object.file.as_str()).to_owned();
+            let line = place.map_or(1, |place| {
+                listener.and_then(|at| place.listeners.get(at).copied()).unwrap_or(place.object.line)
+            });
+            Problem {
+                place: Place { file, line },
+                object: Some(format!("PortForward {key}")),
+                field: listener.map(|at| format!("spec.listeners[{at}]")),
+                message,
+            }
         };
-        refused.extend(messages(verdict).into_iter().map(problem));
-        warnings.extend(verdict.warnings.iter().cloned().map(problem));
+        refused.extend(messages(verdict).into_iter().map(|(message, listener)| problem(listener, message)));
+        warnings.extend(verdict.warnings.iter().map(|message| problem(None, message.clone())));
     }
     (refused, warnings)
 }
 
-/// Each thing that is wrong once: the same conflict stands in a listener and in a condition.
-fn messages(verdict: &Verdict) -> BTreeSet<String> {
-    let mut messages = BTreeSet::new();
-    for listener in &verdict.listeners {
-        if let Outcome::Refused { reason, message } = &listener.outcome {
-            messages.insert(format!("{}: {message}", reason.as_str()));
+/// Each thing that is wrong once, with the listener it is about: the same conflict stands in a listener and in a condition.
+fn messages(verdict: &Verdict) -> Vec<(String, Option<usize>)> {
+    let mut messages: Vec<(String, Option<usize>)> = Vec::new();
+    let mut add = |message: String, listener: Option<usize>| {
+        if !messages.iter().any(|(other, _)| *other == message) {
+            messages.push((message, listener));
         }
+    };
+    for (at, listener) in verdict.listeners.iter().enumerate() {
+        if let Outcome::Refused { reason, message } = &listener.outcome {
+            add(format!("{}: {message}", reason.as_str()), Some(at));
+        }
+    }
+    for rejected in &verdict.rejected {
+        let at = verdict.listeners.iter().position(|listener| listener.name == rejected.listener);
+        add(format!("PortConflict: {}", rejected.message), at);
     }
     for condition in [&verdict.accepted, &verdict.resolved_refs] {
-        let counts = !condition.status && !condition.message.starts_with("not looked at");
-        if counts {
-            messages.insert(format!("{}: {}", condition.reason.as_str(), condition.message));
+        if !condition.status && !condition.message.starts_with("not looked at") {
+            add(format!("{}: {}", condition.reason.as_str(), condition.message), None);
         }
     }
-    messages.extend(verdict.rejected.iter().map(|rejected| format!("PortConflict: {}", rejected.message)));
     messages
 }
 

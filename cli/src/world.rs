@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope};
+use crds::{AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Selector, SelectorOperator};
 use operator::core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
 
 use crate::args;
@@ -12,7 +12,40 @@ pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
     let ports = options.map.iter().map(|map| ((map.forward.clone(), map.listener.clone()), map.port));
     world.site = Site::Laptop(Laptop { port_offset: options.port_offset, ports: ports.collect() });
     world.services = options.resolve.iter().map(|item| (item.service.clone(), item.place.clone())).collect();
+    open_to_unknown_namespaces(&mut world);
     world
+}
+
+/// A gateway that chooses namespaces by their labels cannot be judged for namespaces whose labels are not among the
+/// manifests: it admits them here, and the cluster has the last word.
+fn open_to_unknown_namespaces(world: &mut World) {
+    let known = |namespace: &String| world.namespaces.contains_key(namespace);
+    if world.forwards.keys().all(|key| known(&key.namespace)) {
+        return;
+    }
+    for gateway in world.gateways.values_mut() {
+        let scope = gateway.spec.allowed_forwards.as_mut().and_then(|allowed| allowed.namespaces.as_mut());
+        if let Some(scope) = scope.filter(|scope| scope.from == From::Selector) {
+            *scope = NamespaceScope { from: From::All, selector: None };
+        }
+    }
+}
+
+/// The labels of a pod that a selector is sure to match, if there can be one.
+fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
+    let mut labels: BTreeMap<String, String> =
+        selector.match_labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
+    for requirement in &selector.match_expressions {
+        let value = match requirement.operator {
+            SelectorOperator::In => requirement.values.first().map(|value| value.0.clone()),
+            SelectorOperator::Exists => Some("any".to_owned()),
+            SelectorOperator::NotIn | SelectorOperator::DoesNotExist => None,
+        };
+        if let Some(value) = value {
+            labels.entry(requirement.key.clone()).or_insert(value);
+        }
+    }
+    selector.matches(&labels).then_some(labels)
 }
 
 /// A cluster that has whatever the manifests do not say: every Service and gateway that is named exists and is
@@ -30,8 +63,9 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         }
         if let Some(sidecar) = &forward.spec.placement.sidecar {
             // A pod with just these labels: who else selects it meets this forward there.
-            let labels = sidecar.selector.match_labels.iter().map(|(key, value)| (key.clone(), value.0.clone()));
-            world.pods.insert(key.clone(), Pod { labels: labels.collect() });
+            if let Some(labels) = labels_for(&sidecar.selector) {
+                world.pods.insert(key.clone(), Pod { labels });
+            }
         }
         if let Some(gateway) = &forward.spec.placement.gateway {
             let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
@@ -40,6 +74,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         }
     }
     world.services = services;
+    open_to_unknown_namespaces(&mut world);
     world
 }
 

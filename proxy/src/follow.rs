@@ -4,7 +4,8 @@
 //! miss changes on network and some container file systems.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -17,8 +18,9 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
+    /// Device, inode and time of the last change, which also moves when permissions do.
     #[cfg(unix)]
-    inode: (u64, u64),
+    inode: (u64, u64, i64, i64),
 }
 
 impl Stamp {
@@ -34,7 +36,7 @@ impl Stamp {
             #[cfg(unix)]
             inode: {
                 use std::os::unix::fs::MetadataExt;
-                (metadata.dev(), metadata.ino())
+                (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
             },
         })
     }
@@ -79,7 +81,18 @@ impl Followed {
         if stamp.length > most_bytes as u64 {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
         }
-        fs::read(&self.path).map(Some)
+        let mut bytes = Vec::new();
+        fs::File::open(&self.path)?.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > most_bytes {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Whether there is no such file. A file that may not be looked at is not missing.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(Stamp::of(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 

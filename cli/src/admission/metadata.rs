@@ -50,8 +50,21 @@ pub(super) fn check(object: &Value) -> Vec<(String, String)> {
         match metadata.get(map) {
             None | Some(Value::Null) => {}
             Some(Value::Object(entries)) => {
-                for (key, _) in entries.iter().filter(|(_, value)| !value.is_string()) {
-                    wrong(&format!("metadata.{map}.{key}"), "must be a string; use quotes");
+                for (key, value) in entries {
+                    let field = format!("metadata.{map}.{key}");
+                    match value.as_str() {
+                        _ if !is_qualified_name(key) => {
+                            wrong(
+                                &field,
+                                "must be a name of letters, digits, '-', '_' and '.', with an optional prefix/",
+                            );
+                        }
+                        None => wrong(&field, "must be a string; use quotes"),
+                        Some(text) if map == "labels" && !is_label_value(text) => {
+                            wrong(&field, "must have at most 63 letters, digits, '-', '_' and '.'");
+                        }
+                        Some(_) => {}
+                    }
                 }
             }
             Some(_) => wrong(&format!("metadata.{map}"), "must be a map of strings"),
@@ -66,6 +79,25 @@ pub(super) fn check(object: &Value) -> Vec<(String, String)> {
 fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// A part of a label: begins and ends with a letter or digit.
+fn is_name_part(text: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner)
+}
+
+fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_name_part(text)
+}
+
+fn is_qualified_name(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),
+        None => is_name_part(text),
+    }
 }
 
 fn is_subdomain(text: &str) -> bool {

@@ -1,6 +1,9 @@
 //! The structural schema of a CRD: types, enums, patterns, bounds, required and unknown fields, list-map keys.
 
-use std::collections::BTreeSet;
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -23,6 +26,23 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Problem> {
         node(schema, &Value::Object(rest), "", &mut found);
     }
     found
+}
+
+/// Drops nulls of fields, as an API server does with fields that are not nullable; in lists they stay, and are refused.
+pub(super) fn drop_nulls(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let below = |name: &str| schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
+            fields.retain(|name, value| !(value.is_null() && below(name).is_some()));
+            for (name, value) in fields {
+                if let Some(schema) = below(name) {
+                    drop_nulls(schema, value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| drop_nulls(&schema["items"], item)),
+        _ => {}
+    }
 }
 
 fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Problem>) {
@@ -103,7 +123,7 @@ fn unknown(name: &str, known: Option<&Map<String, Value>>) -> String {
 }
 
 /// Letters to change, add or take away to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (at, letter) in a.chars().enumerate() {
@@ -159,10 +179,21 @@ fn string(schema: &Value, text: &str, wrong: &mut impl FnMut(String)) {
     }
     if let Some(pattern) = schema["pattern"].as_str() {
         // Patterns are our own; one that did not compile would fail the test that admits the examples.
-        if Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(text)) {
+        if !matches(pattern, text) {
             wrong(format!("must match {pattern}, and is '{}'", text.chars().take(60).collect::<String>()));
         }
     }
+}
+
+/// Compiled once each: a schema has a handful.
+fn matches(pattern: &str, text: &str) -> bool {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        let known = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+        known.as_ref().is_none_or(|pattern| pattern.is_match(text))
+    })
 }
 
 fn integer(schema: &Value, value: i128, wrong: &mut impl FnMut(String)) {

@@ -23,7 +23,7 @@ pub(crate) enum FileChange {
     Documents(Vec<Document>),
     /// It cannot be read; what it had stays.
     Unreadable(Problem),
-    /// It is gone.
+    /// It is gone, or can be read again and has nothing of its own (a folder).
     Gone,
 }
 
@@ -31,11 +31,16 @@ pub(crate) enum FileChange {
 pub(crate) struct Sources {
     paths: Vec<PathBuf>,
     files: BTreeMap<PathBuf, File>,
+    /// Folders that could not be listed at the last look, with what was told.
+    unlisted: BTreeMap<PathBuf, String>,
 }
 
 struct File {
     followed: Followed,
-    missing_since: Option<Instant>,
+    /// Empty, which is what a file is while its content is on the way.
+    blank: bool,
+    absent_since: Option<Instant>,
+    gone: bool,
 }
 
 impl Sources {
@@ -47,12 +52,18 @@ impl Sources {
         for path in paths.iter().filter(|path| !is_stdin(path)) {
             fs::metadata(path)?;
         }
-        Ok(Self { paths: paths.to_vec(), files: BTreeMap::new() })
+        Ok(Self { paths: paths.to_vec(), files: BTreeMap::new(), unlisted: BTreeMap::new() })
     }
 
     /// Whether anything can change later.
     pub(crate) fn can_change(&self) -> bool {
         self.paths.iter().any(|path| !is_stdin(path))
+    }
+
+    /// Files that are away, and not yet for long enough to count as removed.
+    pub(crate) fn absent(&self) -> BTreeSet<String> {
+        let absent = self.files.iter().filter(|(_, file)| file.absent_since.is_some());
+        absent.map(|(path, _)| path.display().to_string()).collect()
     }
 
     /// What standard input has, if it is among the sources; read once, to its end.
@@ -68,50 +79,84 @@ impl Sources {
 
     /// What is different since the last look, by file.
     pub(crate) fn look(&mut self) -> Vec<(String, FileChange)> {
-        let (present, mut changes) = self.present();
+        let mut changes = Vec::new();
+        let present = self.present(&mut changes);
         for path in &present {
-            self.files
-                .entry(path.clone())
-                .or_insert_with(|| File { followed: Followed::new(path.clone()), missing_since: None });
+            self.files.entry(path.clone()).or_insert_with(|| File {
+                followed: Followed::new(path.clone()),
+                blank: false,
+                absent_since: None,
+                gone: false,
+            });
         }
-        let mut gone = Vec::new();
         for (path, file) in &mut self.files {
-            let name = path.display().to_string();
-            if present.contains(path) && path.exists() {
-                file.missing_since = None;
-                match file.followed.changed(MAX_FILE_BYTES) {
-                    Ok(None) => {}
-                    Ok(Some(bytes)) => changes.push((name.clone(), change(&name, Ok(bytes)))),
-                    Err(error) => changes.push((name.clone(), change(&name, Err(error)))),
-                }
-            } else if file.missing_since.get_or_insert_with(Instant::now).elapsed() >= GONE_AFTER {
-                gone.push(path.clone());
-                changes.push((name, FileChange::Gone));
-            }
+            let found = file.look(present.contains(path), &path.display().to_string());
+            changes.extend(found.map(|change| (path.display().to_string(), change)));
         }
-        for path in gone {
-            self.files.remove(&path);
-        }
+        self.files.retain(|path, file| !file.gone || present.contains(path));
         changes
     }
 
-    fn present(&self) -> (BTreeSet<PathBuf>, Vec<(String, FileChange)>) {
+    fn present(&mut self, changes: &mut Vec<(String, FileChange)>) -> BTreeSet<PathBuf> {
         let mut present = BTreeSet::new();
-        let mut problems = Vec::new();
         for path in self.paths.iter().filter(|path| !is_stdin(path)) {
-            if !path.is_dir() {
+            if !path.is_dir() && !self.unlisted.contains_key(path) {
                 present.insert(path.clone());
                 continue;
             }
+            let name = path.display().to_string();
             match manifests_in(path) {
-                Ok(files) => present.extend(files),
+                Ok(files) => {
+                    present.extend(files);
+                    if self.unlisted.remove(path).is_some() {
+                        changes.push((name, FileChange::Gone));
+                    }
+                }
                 Err(error) => {
-                    let name = path.display().to_string();
-                    problems.push((name.clone(), change(&name, Err(error))));
+                    // What the folder had stays: not being able to look is no proof that it is empty.
+                    present.extend(self.files.keys().filter(|file| file.parent() == Some(path)).cloned());
+                    let told = error.to_string();
+                    if self.unlisted.insert(path.clone(), told.clone()) != Some(told) {
+                        changes.push((name.clone(), change(&name, Err(error))));
+                    }
                 }
             }
         }
-        (present, problems)
+        present
+    }
+}
+
+impl File {
+    fn look(&mut self, listed: bool, name: &str) -> Option<FileChange> {
+        if listed && !self.followed.is_missing() {
+            match self.followed.changed(MAX_FILE_BYTES) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    self.blank = bytes.iter().all(u8::is_ascii_whitespace);
+                    if !self.blank {
+                        self.present();
+                        return Some(change(name, Ok(bytes)));
+                    }
+                }
+                Err(error) => {
+                    self.present();
+                    return Some(change(name, Err(error)));
+                }
+            }
+            if !self.blank {
+                self.present();
+                return None;
+            }
+        }
+        let since = *self.absent_since.get_or_insert_with(Instant::now);
+        let goes = !self.gone && since.elapsed() >= GONE_AFTER;
+        self.gone |= goes;
+        goes.then_some(FileChange::Gone)
+    }
+
+    fn present(&mut self) {
+        self.absent_since = None;
+        self.gone = false;
     }
 }
 
@@ -155,7 +200,11 @@ fn change(name: &str, bytes: io::Result<Vec<u8>>) -> FileChange {
         Err(error) => return problem(format!("cannot be read: {error}")),
     };
     let Ok(text) = String::from_utf8(bytes) else { return problem("is not UTF-8 text".to_owned()) };
-    match parse(name, &text) {
+    let documents = parse(name, &text).or_else(|problem| {
+        // JSON has escapes that YAML does not know.
+        serde_json::from_str(&text).map(|value| vec![Document::without_lines(value)]).map_err(|_| problem)
+    });
+    match documents {
         Ok(documents) => FileChange::Documents(documents.into_iter().flat_map(Document::items).collect()),
         Err(problem) => FileChange::Unreadable(problem),
     }

@@ -1,6 +1,6 @@
 //! YAML documents as JSON values, with the line of every field. Bounded in size, depth and expansion.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
@@ -11,53 +11,81 @@ use super::{Place, Problem, resolve};
 pub(crate) const MAX_FILE_BYTES: usize = 8 << 20;
 /// Most values in a file, aliases expanded.
 const MAX_NODES: usize = 1_000_000;
+/// Most bytes of text in a file, aliases expanded.
+const MAX_TEXT: usize = 4 * MAX_FILE_BYTES;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;
 
 /// One document of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
-    pub(crate) line: usize,
     pub(crate) value: Value,
-    lines: BTreeMap<String, usize>,
+    lines: Lines,
+}
+
+/// The line of a value, and of every value in it.
+#[derive(Clone, Debug)]
+struct Lines {
+    line: usize,
+    fields: Vec<(String, Lines)>,
+    items: Vec<Lines>,
+}
+
+impl Lines {
+    fn leaf(line: usize) -> Self {
+        Self { line, fields: Vec::new(), items: Vec::new() }
+    }
+
+    /// The line of a path below, or of the nearest value around it that is there.
+    fn find(&self, path: &str) -> usize {
+        let path = path.trim_start_matches('.');
+        if let Some((number, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            let item = number.parse().ok().and_then(|at: usize| self.items.get(at));
+            return item.map_or(self.line, |item| item.find(rest));
+        }
+        // Keys may have dots themselves; the longest one that fits is meant.
+        let fits =
+            |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let field = self.fields.iter().filter(|(key, _)| fits(key)).max_by_key(|(key, _)| key.len());
+        field.map_or(self.line, |(key, lines)| lines.find(&path[key.len()..]))
+    }
 }
 
 impl Document {
+    /// The line on which it begins.
+    pub(crate) fn line(&self) -> usize {
+        self.lines.line
+    }
+
     /// The line of a field, or of the nearest field around it that is there.
     pub(crate) fn line_of(&self, field: &str) -> usize {
-        let mut path = field;
-        loop {
-            if let Some(line) = self.lines.get(path) {
-                return *line;
-            }
-            match path.rfind(['.', '[']) {
-                Some(at) => path = &path[..at],
-                None => return self.line,
-            }
-        }
+        self.lines.find(field)
+    }
+
+    /// A document of which only the value is known.
+    pub(crate) fn without_lines(value: Value) -> Self {
+        Self { value, lines: Lines::leaf(1) }
     }
 
     /// The items of a `List`, each as a document of its own.
-    pub(crate) fn items(self) -> Vec<Self> {
-        let is_list = self.value["kind"].as_str() == Some("List") && self.value["items"].is_array();
-        if !is_list {
+    pub(crate) fn items(mut self) -> Vec<Self> {
+        let is_list = self.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+        let Some(Value::Array(items)) = self.value.get_mut("items").filter(|_| is_list).map(Value::take) else {
             return vec![self];
-        }
-        let items = self.value["items"].as_array().cloned().unwrap_or_default();
-        let item = |(at, value): (usize, Value)| {
-            let prefix = format!("items[{at}]");
-            let inside = self.lines.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
-            let lines =
-                inside.map(|(path, line)| (path[prefix.len()..].trim_start_matches('.').to_owned(), *line)).collect();
-            Self { line: self.line_of(&prefix), value, lines }
         };
-        items.into_iter().enumerate().map(item).collect()
+        let at = self.lines.fields.iter().position(|(key, _)| key == "items");
+        let mut lines = at.map(|at| self.lines.fields.swap_remove(at).1.items).unwrap_or_default().into_iter();
+        let line = self.lines.line;
+        items
+            .into_iter()
+            .map(|value| Self { value, lines: lines.next().unwrap_or_else(|| Lines::leaf(line)) })
+            .collect()
     }
 }
 
 /// Reads all documents of a file; empty ones are left out.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
+    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, text: 0 };
     builder.documents().map_err(|Wrong { line, message }| Problem {
         place: Place { file: file.to_owned(), line },
         object: None,
@@ -71,19 +99,20 @@ struct Wrong {
     message: String,
 }
 
-/// A value with the lines of the fields below it, by path relative to it.
+/// A value with its lines, and what it costs to copy it.
 #[derive(Clone)]
 struct Node {
     value: Value,
-    line: usize,
-    lines: Vec<(String, usize)>,
-    size: usize,
+    lines: Lines,
+    nodes: usize,
+    text: usize,
 }
 
 struct Builder<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    text: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -97,8 +126,7 @@ impl<'a> Builder<'a> {
                     let (event, span) = self.next()?;
                     let node = self.node(event, span, 0)?;
                     if !node.value.is_null() {
-                        let lines = node.lines.into_iter().collect();
-                        documents.push(Document { line: node.line, value: node.value, lines });
+                        documents.push(Document { value: node.value, lines: node.lines });
                     }
                 }
                 _ => {}
@@ -121,57 +149,65 @@ impl<'a> Builder<'a> {
         if depth > MAX_DEPTH {
             return Err(Wrong { line, message: format!("is nested deeper than {MAX_DEPTH} levels") });
         }
-        self.spend(1, line)?;
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                (leaf(scalar(&text, style, tag.as_deref(), line)?, line), anchor)
+                self.spend(1, text.len(), line)?;
+                (leaf(scalar(&text, style, tag.as_deref(), line)?, line, text.len()), anchor)
             }
             Event::SequenceStart(anchor, _) => (self.sequence(line, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(line, depth)?, anchor),
             Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    return Err(Wrong {
-                        line,
-                        message: "is not valid YAML: an alias stands inside its own anchor".into(),
-                    });
+                let Some(node) = self.anchors.get(&anchor) else {
+                    let message = "is not valid YAML: an alias stands inside its own anchor".to_owned();
+                    return Err(Wrong { line, message });
                 };
-                self.spend(node.size, line)?;
-                return Ok(node);
+                // Before the copy is made: that is what a bomb counts on.
+                let (nodes, text) = (node.nodes, node.text);
+                self.spend(nodes, text, line)?;
+                return self.anchors.get(&anchor).cloned().ok_or(Wrong { line, message: String::new() });
             }
             _ => return Err(Wrong { line, message: "is not valid YAML".to_owned() }),
         };
         if anchor > 0 {
+            // The anchor's own copy.
+            self.spend(node.nodes, node.text, line)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
     }
 
-    fn spend(&mut self, nodes: usize, line: usize) -> Result<(), Wrong> {
+    fn spend(&mut self, nodes: usize, text: usize, line: usize) -> Result<(), Wrong> {
         self.nodes += nodes;
-        if self.nodes > MAX_NODES {
-            let message = format!("has more than {MAX_NODES} values once its aliases are expanded");
+        self.text += text;
+        if self.nodes > MAX_NODES || self.text > MAX_TEXT {
+            let message =
+                format!("has more than {MAX_NODES} values or {MAX_TEXT} bytes of text once its aliases are expanded");
             return Err(Wrong { line, message });
         }
         Ok(())
     }
 
     fn sequence(&mut self, line: usize, depth: usize) -> Result<Node, Wrong> {
-        let (mut items, mut lines, mut size) = (Vec::new(), Vec::new(), 1);
+        self.spend(1, 0, line)?;
+        let mut items = Vec::new();
+        let mut node = leaf(Value::Null, line, 0);
         loop {
             let (event, span) = self.next()?;
             if event == Event::SequenceEnd {
-                return Ok(Node { value: Value::Array(items), line, lines, size });
+                return Ok(Node { value: Value::Array(items), ..node });
             }
-            let node = self.node(event, span, depth + 1)?;
-            let path = format!("[{}]", items.len());
-            size += node.size;
-            add_lines(&mut lines, &path, &node);
-            items.push(node.value);
+            let item = self.node(event, span, depth + 1)?;
+            node.nodes += item.nodes;
+            node.text += item.text;
+            node.lines.items.push(item.lines);
+            items.push(item.value);
         }
     }
 
     fn mapping(&mut self, line: usize, depth: usize) -> Result<Node, Wrong> {
-        let (mut map, mut lines, mut size) = (Map::new(), Vec::new(), 1);
+        self.spend(1, 0, line)?;
+        let mut map = Map::new();
+        let mut node = leaf(Value::Null, line, 0);
         let mut merged = Vec::new();
         loop {
             let (event, span) = self.next()?;
@@ -182,10 +218,11 @@ impl<'a> Builder<'a> {
             let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
             let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next()?;
-            let node = self.node(event, span, depth + 1)?;
-            size += node.size + 1;
+            let value = self.node(event, span, depth + 1)?;
+            node.nodes += value.nodes + 1;
+            node.text += value.text + 2 * key.text;
             if is_merge {
-                merged.push((at, node.value));
+                merged.push((at, value.value));
                 continue;
             }
             let Some(key) = resolve::key(&key.value) else {
@@ -194,13 +231,13 @@ impl<'a> Builder<'a> {
             if map.contains_key(&key) {
                 return Err(Wrong { line: at, message: format!("has the key '{key}' twice in one place") });
             }
-            add_lines(&mut lines, &key, &Node { line: at, ..node.clone() });
-            map.insert(key, node.value);
+            node.lines.fields.push((key.clone(), Lines { line: at, ..value.lines }));
+            map.insert(key, value.value);
         }
         for (at, value) in merged {
             merge(&mut map, value, at)?;
         }
-        Ok(Node { value: Value::Object(map), line, lines, size })
+        Ok(Node { value: Value::Object(map), ..node })
     }
 }
 
@@ -218,16 +255,8 @@ fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), 
     }
 }
 
-fn leaf(value: Value, line: usize) -> Node {
-    Node { value, line, lines: Vec::new(), size: 1 }
-}
-
-fn add_lines(lines: &mut Vec<(String, usize)>, path: &str, node: &Node) {
-    lines.push((path.to_owned(), node.line));
-    for (below, line) in &node.lines {
-        let dot = if below.starts_with('[') { "" } else { "." };
-        lines.push((format!("{path}{dot}{below}"), *line));
-    }
+fn leaf(value: Value, line: usize, text: usize) -> Node {
+    Node { value, lines: Lines::leaf(line), nodes: 1, text }
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, Wrong> {
@@ -296,6 +325,20 @@ mod tests {
             bomb.push_str(&format!("a{n}: &a{n} [{}]\n", [alias.as_str(); 10].join(",")));
         }
         assert!(problem(&bomb).contains("aliases"));
+    }
+
+    #[test]
+    fn a_bomb_of_long_texts_is_refused_too() {
+        let long = "x".repeat(1 << 20);
+        let bomb = format!("a: &a {long}\nb: [{}]\n", ["*a"; 2000].join(","));
+        assert!(problem(&bomb).contains("bytes of text"));
+    }
+
+    #[test]
+    fn keys_with_dots_are_found() {
+        let document = &read("metadata:\n  labels:\n    app: x\n    app.kubernetes.io/name: 1\n")[0];
+        assert_eq!(document.line_of("metadata.labels.app.kubernetes.io/name"), 4);
+        assert_eq!(document.line_of("metadata.labels.app"), 3);
     }
 
     #[test]
