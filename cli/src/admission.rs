@@ -294,14 +294,26 @@ mod tests {
 
     #[test]
     fn metadata_is_checked_too() {
-        refused(&forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", "{}"), "metadata.name");
-        refused(
-            &forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", "{name: a, labels: {x: 1}}"),
-            "metadata.labels.x",
-        );
-        refused(
-            &forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", "{name: a, namspace: b}"),
-            "unknown field",
-        );
+        let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
+        refused(&with("{}"), "metadata.name");
+        refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x");
+        refused(&with("{name: a, namspace: b}"), "unknown field");
+        refused(&with("{name: a, finalizers: zz}"), "metadata: cannot be read");
+        refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
+        refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
+    }
+
+    #[test]
+    fn hosts_are_addresses_or_names() {
+        let with = |host: &str| {
+            let address = format!("{{address: {{host: '{host}', port: 1}}}}");
+            forward(&format!("{SIDECAR}{LISTENERS}")).replace("{local: {port: 2}}", &address)
+        };
+        for good in ["10.0.0.1", "::1", "db", "db.example.com", "db.example.com.", "3com.example.com"] {
+            assert_eq!(verdict(&with(good)), Ok(1), "{good}");
+        }
+        for bad in ["10.0.0.256", "010.0.0.1", "a b", "-a", "a..b", "a_b", "[::1]"] {
+            refused(&with(bad), "IP address or a DNS name");
+        }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) struct Run {
     /// Most bytes held in memory for peers that do not read.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub(crate) held_bytes: usize,
-    /// Most UDP flows of one listener.
+    /// Most UDP flows of one socket; a Loopback listener has two, for IPv4 and IPv6.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_flows: usize,
 }

@@ -62,14 +62,15 @@ fn summary(objects: &Objects, problems: usize) -> String {
 /// Prints the configuration document; true if nothing was refused.
 pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     let mut objects = read(&args.input)?.objects(&args.input.only, &BTreeSet::new());
-    let misspelt = options::unmatched(&objects.world, &args.input.only, Some(&args.laptop));
+    let misspelt = options::unmatched(&objects.world, &args.input.only, None);
+    let idle = options::unmatched(&objects.world, &[], Some(&args.laptop));
     objects.world = world::laptop(std::mem::take(&mut objects.world), &args.laptop);
     let mut translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
     for problem in objects.problems.iter().chain(&refused).chain(&warnings) {
         eprintln!("{problem}");
     }
-    for option in &misspelt {
+    for option in misspelt.iter().chain(&idle) {
         eprintln!("{option}");
     }
     let mut configuration = translation.configurations.remove(&Group::Laptop).unwrap_or_default();

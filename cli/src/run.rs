@@ -88,8 +88,13 @@ impl Runner<'_> {
                         return Ok(());
                     }
                     let changes = self.sources.look();
-                    if !changes.is_empty() {
-                        self.update(changes).await?;
+                    if changes.is_empty() {
+                        continue;
+                    }
+                    match self.update(changes).await {
+                        // Told to drain by its admin address.
+                        Err(Error::Ended(_)) => break,
+                        result => drop(result?),
                     }
                 }
             }

@@ -56,6 +56,13 @@ impl Files {
         self.used.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Permit { files: self.clone(), count })
     }
 
+    /// Takes `count` files that are open already, such as listening sockets.
+    #[must_use]
+    pub fn take_anyway(self: &Arc<Self>, count: usize) -> Permit {
+        self.used.fetch_add(count, Relaxed);
+        Permit { files: self.clone(), count }
+    }
+
     /// Waits until `count` files can be taken.
     pub async fn wait(self: &Arc<Self>, count: usize) -> Permit {
         loop {

@@ -77,12 +77,13 @@ impl Followed {
         if self.seen.is_some() && !settled {
             return Ok(None);
         }
-        self.seen = Some(stamp);
         if stamp.length > most_bytes as u64 {
+            self.seen = Some(stamp);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
         }
         let mut bytes = Vec::new();
         fs::File::open(&self.path)?.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
+        self.seen = Some(stamp);
         if bytes.len() > most_bytes {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
         }

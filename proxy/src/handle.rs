@@ -171,6 +171,8 @@ impl Proxy {
 
     /// Waits for the end and for the last log record.
     pub fn finish(self) {
+        // Does nothing if it has ended; without it the endpoints would keep the control thread alive.
+        let _ = self.control.blocking_send(Control::Drain(Duration::ZERO));
         drop(self.control);
         let _ = self.thread.join();
         drop(self.process);

@@ -8,11 +8,11 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::CONTENT_TYPE,
+    header::{CONTENT_TYPE, ORIGIN},
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_api::Report;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,7 +23,9 @@ use tokio::{
 use crate::{metrics::Metrics, supervisor::Control};
 
 /// Requests served at once on each address.
-const REQUESTS: usize = 32;
+const REQUESTS: usize = 128;
+/// Longest time until a request has been sent.
+const HEADERS: Duration = Duration::from_secs(1);
 /// Longest time for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Sessions listed at most.
@@ -84,7 +86,12 @@ async fn connection(stream: TcpStream, role: Role, view: View) {
         async move { Ok::<_, Infallible>(answer(role, &view, &request).await) }
     });
     // A client that goes away in the middle is its own affair.
-    let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -98,6 +105,10 @@ async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Respons
         (Role::Admin, &Method::GET, "/config") => config(view).await,
         (Role::Admin, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
         (Role::Admin, &Method::GET, "/conns") => conns(view).await,
+        // A page in a browser on this machine must not end sessions.
+        (Role::Admin, &Method::POST, _) if request.headers().contains_key(ORIGIN) => {
+            text(StatusCode::FORBIDDEN, "requests of web pages are refused\n")
+        }
         (Role::Admin, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
         (_, _, path) => text(StatusCode::NOT_FOUND, &format!("nothing at {path}; {}\n", known(role))),
     }

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 use crate::core::end::EndReason;
 
+/// Longest wait for the last records at the end of the process.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Form of log records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -100,8 +103,13 @@ impl Log {
     /// The thread cannot be started.
     pub fn start(format: LogFormat, queue: usize, output: Box<dyn Write + Send>) -> io::Result<(Self, LogWriter)> {
         let (sender, receiver) = sync_channel(queue.max(1));
-        let thread = thread::Builder::new().name("log".into()).spawn(move || write_all(format, &receiver, output))?;
-        Ok((Self { queue: sender, dropped: Arc::default() }, LogWriter(thread)))
+        let (ended, end) = sync_channel(1);
+        thread::Builder::new().name("log".into()).spawn(move || {
+            write_all(format, &receiver, output);
+            // The sender is dropped with this thread, which is what `finish` waits for.
+            drop(ended);
+        })?;
+        Ok((Self { queue: sender, dropped: Arc::default() }, LogWriter(end)))
     }
 
     /// Queues a record, or drops and counts it.
@@ -125,12 +133,13 @@ impl Log {
 
 /// The writer thread.
 #[derive(Debug)]
-pub struct LogWriter(thread::JoinHandle<()>);
+pub struct LogWriter(Receiver<()>);
 
 impl LogWriter {
-    /// Waits until everything is written; call after the last [`Log`] is dropped.
+    /// Waits until everything is written, but not for a reader that does not read; call after the last [`Log`] is
+    /// dropped.
     pub fn finish(self) {
-        let _ = self.0.join();
+        let _ = self.0.recv_timeout(LAST_WORDS);
     }
 }
 

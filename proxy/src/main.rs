@@ -40,7 +40,7 @@ struct Args {
     /// Most bytes in kernel pipes for splicing; 0: bytes are copied.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
     pipe_bytes: usize,
-    /// Most UDP flows of one listener.
+    /// Most UDP flows of one socket; a Loopback listener has two, for IPv4 and IPv6.
     #[arg(long, value_name = "N", default_value_t = 10_000, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
     /// Longest time that the end of the process waits for sessions.
@@ -107,13 +107,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut file = Followed::new(args.config.clone());
+    let mut file = Watched { followed: Followed::new(args.config.clone()), refusal: None };
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = look.tick() => if proxy.has_ended() { return Ok(()) } else { update(args, &mut file, proxy).await? },
+            // An error means that the proxy was told to drain by its admin address.
+            _ = look.tick() => if update(args, &mut file, proxy).await.is_err() { break },
         }
     }
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
@@ -121,19 +122,37 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn update(args: &Args, file: &mut Followed, proxy: &Proxy) -> Result<(), Ended> {
+async fn update(args: &Args, file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
     let name = args.config.display();
-    match file.changed(MAX_DOCUMENT_BYTES) {
-        Ok(None) => Ok(()),
-        Err(error) => proxy.refuse(format!("{name} cannot be read: {error}")).await,
+    if proxy.has_ended() {
+        return Err(Ended);
+    }
+    let refusal = match file.followed.changed(MAX_DOCUMENT_BYTES) {
+        Ok(None) => return Ok(()),
+        Err(error) => format!("{name} cannot be read: {error}"),
         Ok(Some(bytes)) => match Configuration::decode(&bytes) {
-            Ok(configuration) => proxy.apply(configuration).await.map(drop),
+            Ok(configuration) => {
+                file.refusal = None;
+                return proxy.apply(configuration).await.map(drop);
+            }
             Err(error) => {
                 let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                proxy.refuse(format!("{name}: {error}{cause}")).await
+                format!("{name}: {error}{cause}")
             }
         },
+    };
+    // Told once, not at every look.
+    if file.refusal.as_ref() != Some(&refusal) {
+        file.refusal = Some(refusal.clone());
+        proxy.refuse(refusal).await?;
     }
+    Ok(())
+}
+
+/// The document and what was last said against it.
+struct Watched {
+    followed: Followed,
+    refusal: Option<String>,
 }
 
 /// Waits for the last session; a further signal ends the wait.

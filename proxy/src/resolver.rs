@@ -6,13 +6,15 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
+    path::Path,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use hickory_resolver::{
     Resolver as Hickory, TokioResolver,
-    config::{LookupIpStrategy, ResolverConfig, ResolverOpts},
+    config::{LookupIpStrategy, ResolverConfig},
     net::runtime::TokioRuntimeProvider,
 };
 use tokio::{
@@ -21,10 +23,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::follow::Stamp;
+
 /// Shortest and longest time until a name is asked again, whatever its answer says.
 const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for the second family once the first one has answered.
+const SECOND_FAMILY: Duration = Duration::from_millis(300);
+/// Files that the system's settings stand in.
+const SETTINGS: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+const NO_ADDRESS: &str = "no such name, or it has no address";
 
 /// What was learnt about a name.
 #[derive(Debug)]
@@ -37,7 +46,7 @@ pub struct Answer {
 
 /// Follows a set of names.
 pub struct Resolver {
-    hickory: Result<Arc<TokioResolver>, String>,
+    system: Arc<Mutex<System>>,
     tasks: HashMap<String, JoinHandle<()>>,
     answers: mpsc::Sender<Answer>,
 }
@@ -46,7 +55,7 @@ impl Resolver {
     /// A resolver by the system's settings; answers come through the channel.
     #[must_use]
     pub fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { hickory: hickory().map(Arc::new), tasks: HashMap::new(), answers }
+        Self { system: Arc::default(), tasks: HashMap::new(), answers }
     }
 
     /// Follows exactly these names.
@@ -60,34 +69,60 @@ impl Resolver {
         });
         for host in hosts {
             if !self.tasks.contains_key(host) {
-                let task = tokio::spawn(follow(self.hickory.clone(), host.clone(), self.answers.clone()));
+                let task = tokio::spawn(follow(self.system.clone(), host.clone(), self.answers.clone()));
                 self.tasks.insert(host.clone(), task);
             }
         }
     }
 }
 
-fn hickory() -> Result<TokioResolver, String> {
-    let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
+/// One resolver for each family: an answer of one does not wait for the other.
+#[derive(Clone)]
+struct Pair {
+    four: TokioResolver,
+    six: TokioResolver,
+}
+
+/// The resolvers by the system's settings, made anew when these change: a laptop moves between networks.
+#[derive(Default)]
+struct System {
+    settings: Vec<Option<Stamp>>,
+    pair: Option<Arc<Pair>>,
+}
+
+impl System {
+    fn pair(&mut self) -> Result<Arc<Pair>, String> {
+        let settings: Vec<Option<Stamp>> = SETTINGS.iter().map(|path| Stamp::of(Path::new(path)).ok()).collect();
+        if let Some(pair) = self.pair.as_ref().filter(|_| self.settings == settings) {
+            return Ok(pair.clone());
+        }
+        let four = hickory(LookupIpStrategy::Ipv4Only)?;
+        let pair = Arc::new(Pair { four, six: hickory(LookupIpStrategy::Ipv6Only)? });
+        self.settings = settings;
+        self.pair = Some(pair.clone());
+        Ok(pair)
+    }
+}
+
+fn hickory(strategy: LookupIpStrategy) -> Result<TokioResolver, String> {
+    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
         // Without resolv.conf the hosts file still works.
         Hickory::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
     });
-    let mut builder = builder;
-    adjust(builder.options_mut());
+    let options = builder.options_mut();
+    options.ip_strategy = strategy;
+    options.timeout = Duration::from_secs(2);
+    // A name that comes back is found at the next question.
+    options.negative_max_ttl = Some(Duration::from_secs(1));
     builder.build().map_err(|error| error.to_string())
 }
 
-fn adjust(options: &mut ResolverOpts) {
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    // A name that comes back is found at the next question.
-    options.negative_max_ttl = Some(Duration::from_secs(1));
-}
-
-async fn follow(hickory: Result<Arc<TokioResolver>, String>, host: String, answers: mpsc::Sender<Answer>) {
+async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<Answer>) {
     loop {
-        let (addresses, wait) = match &hickory {
-            Ok(hickory) => ask(hickory, &host).await,
-            Err(error) => (Err(error.clone()), TTL.1),
+        let pair = system.lock().unwrap_or_else(PoisonError::into_inner).pair();
+        let (addresses, wait) = match pair {
+            Ok(pair) => ask(&pair, &host).await,
+            Err(error) => (Err(error), TTL.1),
         };
         if answers.send(Answer { host: host.clone(), addresses }).await.is_err() {
             return;
@@ -96,18 +131,71 @@ async fn follow(hickory: Result<Arc<TokioResolver>, String>, host: String, answe
     }
 }
 
-async fn ask(hickory: &TokioResolver, host: &str) -> (Result<Vec<IpAddr>, String>, Duration) {
-    match timeout(PATIENCE, hickory.lookup_ip(host)).await {
-        Err(_) => (Err(format!("no answer within {} s", PATIENCE.as_secs())), TTL.0),
-        Ok(Err(error)) if error.is_no_records_found() => (Err("no such name, or it has no address".to_owned()), TTL.0),
-        Ok(Err(error)) => (Err(error.to_string()), TTL.0),
-        Ok(Ok(found)) => {
-            let wait = found.valid_until().saturating_duration_since(Instant::now()).clamp(TTL.0, TTL.1);
-            let addresses: BTreeSet<IpAddr> = found.iter().collect();
-            if addresses.is_empty() {
-                return (Err("the name has no address".to_owned()), wait);
-            }
-            (Ok(addresses.into_iter().collect()), wait)
+type Found = Result<(BTreeSet<IpAddr>, Instant), String>;
+
+/// Asks for both families at once. When one has answered the other has a moment more.
+async fn ask(pair: &Pair, host: &str) -> (Result<Vec<IpAddr>, String>, Duration) {
+    let (mut four, mut six) = (pin!(ask_one(&pair.four, host)), pin!(ask_one(&pair.six, host)));
+    let late = || Err("no answer in time".to_owned());
+    let (a, b) = tokio::select! {
+        a = &mut four => {
+            let longest = if a.is_ok() { SECOND_FAMILY } else { PATIENCE };
+            (a, timeout(longest, six).await.unwrap_or_else(|_| late()))
         }
+        b = &mut six => {
+            let longest = if b.is_ok() { SECOND_FAMILY } else { PATIENCE };
+            (timeout(longest, four).await.unwrap_or_else(|_| late()), b)
+        }
+    };
+    join(a, b)
+}
+
+fn join(a: Found, b: Found) -> (Result<Vec<IpAddr>, String>, Duration) {
+    let until = [&a, &b].iter().filter_map(|found| found.as_ref().ok().map(|found| found.1)).min();
+    let wait = until.map_or(TTL.0, |until| until.saturating_duration_since(Instant::now()).clamp(TTL.0, TTL.1));
+    let addresses: BTreeSet<IpAddr> =
+        [&a, &b].iter().filter_map(|found| found.as_ref().ok()).flat_map(|f| f.0.clone()).collect();
+    match (addresses.is_empty(), a, b) {
+        (false, _, _) => (Ok(addresses.into_iter().collect()), wait),
+        (true, Err(error), _) | (true, Ok(_), Err(error)) => (Err(error), wait),
+        (true, Ok(_), Ok(_)) => (Err(NO_ADDRESS.to_owned()), wait),
+    }
+}
+
+async fn ask_one(hickory: &TokioResolver, host: &str) -> Found {
+    match timeout(PATIENCE, hickory.lookup_ip(host)).await {
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(error)) if error.is_no_records_found() => Err(NO_ADDRESS.to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(found)) => Ok((found.iter().collect(), found.valid_until())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn found(ip: IpAddr, seconds: u64) -> Found {
+        Ok((BTreeSet::from([ip]), Instant::now() + Duration::from_secs(seconds)))
+    }
+
+    #[test]
+    fn what_one_family_answers_is_used_although_the_other_fails() {
+        let four = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+        let (addresses, _) = join(found(four, 60), Err("timeout".to_owned()));
+        assert_eq!(addresses, Ok(vec![four]));
+        let (addresses, _) = join(Err("timeout".to_owned()), Err(NO_ADDRESS.to_owned()));
+        assert_eq!(addresses, Err("timeout".to_owned()));
+    }
+
+    #[test]
+    fn times_to_live_are_kept_within_bounds_and_the_shorter_one_counts() {
+        let (four, six) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        assert_eq!(join(found(four, 1), found(six, 900)).1, TTL.0);
+        assert_eq!(join(found(four, 900), found(six, 900)).1, TTL.1);
+        let (_, wait) = join(found(four, 60), found(six, 900));
+        assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(60), "{wait:?}");
     }
 }

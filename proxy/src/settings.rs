@@ -13,7 +13,7 @@ pub struct Settings {
     pub held_bytes: usize,
     /// Most bytes in kernel pipes for splicing; the limit of the system is per user, not per process.
     pub pipe_bytes: usize,
-    /// Most UDP flows of one listener.
+    /// Most UDP flows of one socket; a Loopback listener has two, for IPv4 and IPv6.
     pub max_flows: usize,
     /// Most log records that wait for the writer; further ones are dropped and counted.
     pub log_queue: usize,

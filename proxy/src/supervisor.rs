@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, Failure, Listener, ListenerId, Report, SocketKey};
+use proxy_api::{Configuration, Failure, FailureReason, Listener, ListenerId, Report, SocketKey};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     core::diff::Running,
+    files::Permit,
     log::Level,
     metrics::Metrics,
     net::OsSocket,
@@ -52,9 +53,17 @@ pub enum Control {
     Drain(Duration),
 }
 
+/// Whether anybody but our own list knows this listener: its sessions do.
+fn has_sessions(shared: &Arc<Shared>) -> bool {
+    Arc::strong_count(shared) > 1
+}
+
 struct OpenSocket {
     route: Route,
     parts: Vec<Part>,
+    /// Seconds before keepalive probes, as set on the sockets.
+    keepalive: u32,
+    _files: Permit,
 }
 
 struct Part {
@@ -74,6 +83,8 @@ pub struct Supervisor {
     listeners: BTreeMap<ListenerId, Arc<Shared>>,
     /// Listeners that are gone, while they have sessions.
     retired: Vec<Arc<Shared>>,
+    /// Listeners as they were before they moved to another socket, while they have sessions.
+    moved: Vec<Arc<Shared>>,
     sockets: BTreeMap<SocketKey, OpenSocket>,
     failures: BTreeMap<ListenerId, Failure>,
     /// What ran when the last line about it was written.
@@ -109,6 +120,7 @@ impl Supervisor {
             running: Running::default(),
             listeners: BTreeMap::new(),
             retired: Vec::new(),
+            moved: Vec::new(),
             sockets: BTreeMap::new(),
             failures: BTreeMap::new(),
             previous: BTreeMap::new(),
@@ -125,11 +137,11 @@ impl Supervisor {
     /// Works until told to drain, or until nobody can tell any more.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
         let mut again = Instant::now() + BIND_AGAIN;
-        loop {
+        let longest = loop {
             tokio::select! {
                 asked = control.recv() => match asked {
-                    None => return self.drain(Duration::ZERO).await,
-                    Some(Control::Drain(longest)) => return self.drain(longest).await,
+                    None => break Duration::ZERO,
+                    Some(Control::Drain(longest)) => break longest,
                     Some(asked) => self.asked(asked).await,
                 },
                 Some(answer) = answers.recv() => self.answered(answer),
@@ -138,7 +150,10 @@ impl Supervisor {
                     self.finish().await;
                 }
             }
-        }
+        };
+        // Nobody is answered from here on: who asks is told so instead of waiting.
+        drop((control, answers));
+        self.drain(longest).await;
     }
 
     async fn asked(&mut self, asked: Control) {
@@ -169,7 +184,12 @@ impl Supervisor {
     }
 
     fn has_unfinished(&self) -> bool {
-        !self.failures.is_empty() || !self.retired.is_empty() || !self.failing_since.is_empty()
+        self.may_heal() || !self.retired.is_empty() || !self.moved.is_empty() || !self.failing_since.is_empty()
+    }
+
+    /// Whether a listener failed for a reason that time may mend.
+    fn may_heal(&self) -> bool {
+        self.failures.values().any(|failure| failure.reason != FailureReason::Unsupported)
     }
 
     /// Tries again what could not be done, and forgets what has ended.
@@ -177,7 +197,8 @@ impl Supervisor {
         self.tell_dns();
         let had = self.retired.len();
         self.retired.retain(|shared| shared.counters.active() > 0);
-        if !self.failures.is_empty() {
+        self.moved.retain(has_sessions);
+        if self.may_heal() {
             self.apply().await;
         } else if self.retired.len() != had {
             self.publish();
@@ -225,12 +246,13 @@ impl Supervisor {
         control.dns_failing_seconds.store(longest.unwrap_or(0), Relaxed);
     }
 
-    async fn drain(self, longest: Duration) {
+    async fn drain(mut self, longest: Duration) {
+        // Our handles would keep the listening sockets open after the workers have closed theirs.
+        self.sockets.clear();
         let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         for worker in &self.workers.handles {
             worker.tell(Command::Drain { millis }).await;
         }
-        drop(self.sockets);
         // Joining waits for the sessions; the control thread goes on answering /livez meanwhile.
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
     }

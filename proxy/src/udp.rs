@@ -9,7 +9,7 @@ mod flow;
 use std::{
     cell::RefCell,
     io::IoSliceMut,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -18,7 +18,7 @@ use proxy_api::OnUnhealthy;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 
-use self::flow::{Flow, SendError};
+use self::flow::{Flow, NotSent, SendError};
 use crate::{
     core::{
         end::{self, EndReason},
@@ -134,59 +134,66 @@ impl UdpListener {
     /// Sends a train of datagrams from one client on to its endpoint.
     fn forward(self: &Rc<Self>, worker: &Rc<Worker>, meta: &RecvMeta, bytes: &[u8], stride: usize, now: u64) {
         let key = FlowKey { client: meta.addr, local: meta.dst_ip };
-        let mut tried = Vec::new();
+        let count = |bytes: &[u8]| bytes.len().div_ceil(stride).max(1);
+        let mut rest = bytes;
         for _ in 0..2 {
-            let Some(flow) = self.flow(worker, key, now, &tried) else { return };
-            match flow.send(bytes, stride) {
+            let flow = match self.flow(worker, key, now) {
+                Ok(flow) => flow,
+                Err(reason) => return drop_datagrams(&self.route.load(), reason, count(rest)),
+            };
+            match flow.send(rest, stride) {
                 Ok(()) => return,
-                Err(SendError::Dropped(reason)) => return drop_datagram(&flow.listener, reason),
+                Err(NotSent { from, why: SendError::Dropped(reason) }) => {
+                    return drop_datagrams(&flow.listener, reason, count(&rest[from..]));
+                }
                 // The error belongs to an earlier datagram; this one was not sent, and goes elsewhere if it can.
-                Err(SendError::Unreachable) => {
-                    tried.push(flow.endpoint());
+                Err(NotSent { from, why: SendError::Unreachable }) => {
+                    rest = &rest[from..];
                     flow.failed(worker);
-                    self.flows.borrow_mut().remove(&key);
-                    flow.end(worker, EndReason::BackendUnhealthy);
                 }
             }
         }
-        drop_datagram(&self.route.load(), Dropped::SendFailed);
+        drop_datagrams(&self.route.load(), Dropped::SendFailed, count(rest));
     }
 
-    /// The flow of a client, made if there is none or if its endpoint is not to be used any more.
-    fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64, tried: &[SocketAddr]) -> Option<Rc<Flow>> {
+    /// The flow of a client, made if there is none or if another endpoint is better than the one it has.
+    fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64) -> Result<Rc<Flow>, Dropped> {
         let known = self.flows.borrow_mut().touch(&key, now).cloned();
+        let mut tried = Vec::new();
         if let Some(flow) = known {
-            if flow.is_usable(now / 1000) {
-                return Some(flow);
+            // With nowhere else to go a flow stays: making it anew for every datagram would help nobody.
+            if flow.is_usable(now / 1000) || !flow.has_alternative(now / 1000) {
+                flow.forgive();
+                return Ok(flow);
             }
+            tried.push(flow.endpoint());
             self.flows.borrow_mut().remove(&key);
             flow.end(worker, EndReason::BackendUnhealthy);
         }
-        let shared = self.route.load_full();
         if worker.draining.get() {
-            drop_datagram(&shared, Dropped::Draining);
-            return None;
+            return Err(Dropped::Draining);
         }
-        match Flow::open(worker, self, &shared, key, tried) {
-            Ok(flow) => self.admit(worker, flow, key, now),
-            Err(reason) => {
-                drop_datagram(&shared, reason);
-                None
-            }
+        if !self.flows.borrow().has_room(now) {
+            return Err(Dropped::TableFull);
         }
+        let flow = Flow::open(worker, &self.route.load_full(), key, &tried)?;
+        self.admit(worker, flow, key, now)
     }
 
-    fn admit(self: &Rc<Self>, worker: &Rc<Worker>, flow: Rc<Flow>, key: FlowKey, now: u64) -> Option<Rc<Flow>> {
-        let Ok(evicted) = self.flows.borrow_mut().insert(key, flow.clone(), now) else {
-            drop_datagram(&flow.listener, Dropped::TableFull);
-            return None;
-        };
+    fn admit(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        flow: Rc<Flow>,
+        key: FlowKey,
+        now: u64,
+    ) -> Result<Rc<Flow>, Dropped> {
+        let evicted = self.flows.borrow_mut().insert(key, flow.clone(), now).map_err(|_| Dropped::TableFull)?;
         if let Some(evicted) = evicted {
             evicted.end(worker, EndReason::Evicted);
         }
         flow.begin(worker, self);
         worker.wake_sweep();
-        Some(flow)
+        Ok(flow)
     }
 
     /// Sends a reply to a client, from the address that the client spoke to.
@@ -266,6 +273,6 @@ impl UdpListener {
     }
 }
 
-fn drop_datagram(listener: &Shared, reason: Dropped) {
-    listener.counters.dropped[reason.index()].fetch_add(1, Relaxed);
+fn drop_datagrams(listener: &Shared, reason: Dropped, count: usize) {
+    listener.counters.dropped[reason.index()].fetch_add(count as u64, Relaxed);
 }

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpStream},
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -263,14 +264,29 @@ impl Worker {
                 Command::Drain { millis } => {
                     self.draining.set(true);
                     self.close_tcp();
-                    // Handles to each other would keep the queues open for ever.
+                    // Nobody hands over any more; what was handed over already is still begun.
                     self.peers.borrow_mut().clear();
-                    sweep::drain(&self, millis).await;
+                    self.drain(&mut queue, millis).await;
                     break;
                 }
             }
         }
         sweeper.abort();
+    }
+
+    async fn drain(self: &Rc<Self>, queue: &mut mpsc::Receiver<Command>, millis: u64) {
+        let mut drained = pin!(sweep::drain(self, millis));
+        let mut open = true;
+        loop {
+            tokio::select! {
+                command = queue.recv(), if open => match command {
+                    Some(Command::Adopt(accepted)) => tcp::session::begin(self, accepted),
+                    Some(_) => {}
+                    None => open = false,
+                },
+                () = &mut drained => return,
+            }
+        }
     }
 
     fn listen(self: &Rc<Self>, id: SocketId, socket: OsSocket, route: Route) {

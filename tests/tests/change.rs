@@ -117,7 +117,7 @@ fn a_bad_edit_leaves_everything_running_and_says_what_is_wrong() {
         (with(&port_text, "port: 'http'"), "refused", "must be an integer, and is the string 'http'"),
         (with(&port_text, "port: 65536"), "refused", "must be at most 65535"),
         (with("protocol: TCP", "protocol: on"), "refused", "YAML reads on, off"),
-        (with("name: l,", "name:,"), "refused", "is null"),
+        (with("name: l,", "name:,"), "refused", "name: is required"),
         (format!("{good}{}", &good[good.find("  - {name").expect("item")..]), "refused", "same name"),
         (format!("{good}{good}"), "refused", "remove one of them"),
         ("a: [".to_owned(), "refused", "not valid YAML"),
@@ -165,7 +165,7 @@ fn a_name_that_does_not_resolve_is_told_and_stops_nothing() {
     let program = Program::run(&manifest, free_port(), &[]);
     program.wait("unresolved", "nowhere.invalid");
     round_trip(&mut connect(good).expect("connect"), b"x").expect("echo");
-    connect(lost).expect("listens").read(&mut [0]).expect_err("reset");
+    connect(lost).and_then(|mut stream| stream.read(&mut [0])).expect_err("reset");
 }
 
 #[test]
@@ -247,4 +247,37 @@ fn a_file_that_vanishes_counts_as_removed_after_a_second() {
     assert!(gone.elapsed() >= Duration::from_millis(900), "a file that is being replaced is away for a moment");
     program.edit(&manifest);
     program.wait("bound", "f/l");
+}
+
+#[test]
+fn sessions_of_a_listener_that_moved_still_follow_its_policy() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (first, second) = (free_port(), free_port());
+    let manifest = |policy: &str, port: u16| {
+        forward("f", &format!("sessions: {{onUpdate: {policy}}}"), &[Listener::tcp("l", port).to(backend.port)])
+    };
+    let program = Program::run(&manifest("Keep", first), free_port(), &[]);
+    let mut session = connect(first).expect("connect");
+    round_trip(&mut session, b"x").expect("echo");
+    program.edit_and_wait(&manifest("Keep", second), "swapped", "f/l");
+    round_trip(&mut session, b"x").expect("Keep");
+    let seen = program.events().len();
+    program.edit(&manifest("Close", second));
+    program.wait_after(seen, "swapped", "f/l");
+    round_trip(&mut session, b"x").expect("a new policy closes nothing by itself");
+    std::fs::remove_file(program.path("forwards.yaml")).expect("remove");
+    session.read(&mut [0]).expect_err("removed by the last known policy, wherever it was accepted");
+}
+
+#[test]
+fn a_file_that_comes_later_does_not_take_a_port_that_serves() {
+    let (one, two) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let port = free_port();
+    let program = Program::run(&forward("b", "", &[Listener::tcp("l", port).to(one.port)]), free_port(), &[]);
+    let both = forward("a", "", &[Listener::tcp("l", port).to(two.port)])
+        + &forward("b", "", &[Listener::tcp("l", port).to(one.port)]);
+    let said = program.edit_and_wait(&both, "refused", "");
+    assert!(said["message"].as_str().is_some_and(|text| text.contains("held by default/b")), "{said}");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    assert_eq!((one.count(), two.count()), (1, 0));
 }

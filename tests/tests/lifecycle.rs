@@ -100,7 +100,11 @@ fn validate_tells_of_conflicts_between_objects() {
     let output = portlane(&["validate", "-f", "-"], &format!("{one}{two}"));
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
-    assert!(said.contains("default/b: PortConflict: port 1000/TCP") && said.contains("held by default/a"), "{said}");
+    assert!(
+        said.contains("default/b: spec.listeners[0]: PortConflict: port 1000/TCP")
+            && said.contains("held by default/a"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -239,4 +243,29 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
         seen += 1;
     }
     assert!(seen >= 4, "only {seen} examples found");
+}
+
+#[test]
+fn told_to_drain_by_its_admin_address_it_drains_and_hangs_on_no_edit() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, admin) = (free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let address = format!("127.0.0.1:{admin}");
+    let mut program = Program::run(&manifest, free_port(), &["--admin-address", &address]);
+    let mut live = connect(port).expect("connect");
+    round_trip(&mut live, b"x").expect("echo");
+    let post = |header: &str| {
+        let mut stream = connect(admin).expect("admin");
+        write!(stream, "POST /drain?seconds=60 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").expect("request");
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).expect("answer");
+        answer
+    };
+    assert!(post("Origin: http://example.com\r\n").contains("403"), "not for web pages");
+    assert!(post("").contains("202"));
+    until("no new connection", || connect(port).is_err());
+    program.edit(&manifest.replace("name: l", "name: m"));
+    round_trip(&mut live, b"x").expect("a live session goes on");
+    drop(live);
+    assert!(program.wait_for_end(Duration::from_secs(20)).success());
 }

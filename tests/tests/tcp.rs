@@ -304,3 +304,62 @@ fn idle_sessions_end_by_a_clean_close() {
     assert_eq!(client.read(&mut [0]).expect("a clean end"), 0);
     assert_eq!(program.wait("session_closed", "idle")["reason"], "Idle");
 }
+
+#[test]
+fn urgent_data_in_a_stream_loses_nothing() {
+    const HALF: usize = 16 << 20;
+    let (sent, received) = mpsc::channel();
+    let backend = Backend::start(Behaviour::Run(Arc::new(move |mut stream: TcpStream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("to the end");
+        sent.send(all.len()).expect("test waits");
+    })));
+    let port = free_port();
+    let (_program, _) = run(&[Listener::tcp("urgent", port).to(backend.port)]);
+    let mut client = connect(port).expect("connect");
+    client.write_all(&vec![1; HALF]).expect("write");
+    SockRef::from(&client).send_out_of_band(b"!").expect("urgent");
+    client.write_all(&vec![2; 100_000]).expect("write");
+    client.shutdown(Shutdown::Write).expect("finish");
+    assert_eq!(received.recv_timeout(PATIENCE).expect("server"), HALF + 1 + 100_000);
+}
+
+#[test]
+fn a_session_that_is_idle_because_its_client_does_not_read_is_cut_and_not_finished() {
+    let backend = Backend::start(Behaviour::Run(Arc::new(|mut stream: TcpStream| {
+        let _ = stream.write_all(&vec![1; 64 << 20]);
+    })));
+    let port = free_port();
+    let (program, _) = run_with("timeouts: {idleSeconds: 1}", &[Listener::tcp("slow", port).to(backend.port)], &[]);
+    let mut client = connect(port).expect("connect");
+    assert_eq!(program.wait("session_closed", "slow")["reason"], "Stalled");
+    let mut buffer = vec![0; 1 << 20];
+    let error = loop {
+        match client.read(&mut buffer) {
+            Ok(0) => panic!("a clean end: the answer looks complete"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_half_closed_session_has_its_own_limit_from_then_on() {
+    let backend = Backend::start(Behaviour::Run(Arc::new(|mut stream: TcpStream| {
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).expect("request");
+        // Longer than the sweep takes, shorter than the limit.
+        thread::park_timeout(Duration::from_millis(2500));
+        stream.write_all(b"late").expect("answer");
+    })));
+    let port = free_port();
+    let times = "timeouts: {idleSeconds: 60, halfCloseSeconds: 4}";
+    let (_program, _) = run_with(times, &[Listener::tcp("late", port).to(backend.port)], &[]);
+    let mut client = connect(port).expect("connect");
+    thread::park_timeout(Duration::from_millis(4500));
+    client.shutdown(Shutdown::Write).expect("finish");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("answer");
+    assert_eq!(answer, "late");
+}

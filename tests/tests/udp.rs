@@ -141,3 +141,29 @@ fn loopback_to_all_and_back_loses_no_flow_on_loopback() {
         echo(&client, b"after");
     }
 }
+
+#[test]
+fn a_flow_with_nowhere_else_to_go_is_kept_while_its_backend_is_away() {
+    let gone = free_port();
+    let (port, health) = (free_port(), free_port());
+    let listener = Listener::udp("u", port).to(gone).with("outlier: {consecutiveFailures: 1, ejectSeconds: 3600}");
+    let _program = Program::run(&forward("f", "", &[listener]), health, &[]);
+    let client = client(port);
+    client.set_read_timeout(Some(Duration::from_millis(20))).expect("option");
+    let mut answer = [0; 16];
+    for _ in 0..50 {
+        client.send(b"ping").expect("send");
+        let _ = client.recv(&mut answer);
+    }
+    let opened = || {
+        let (_, text) = http_get(health, "/metrics").expect("metrics");
+        metric(&text, "portlane_connections_opened_total{namespace=\"default\",forward=\"f\",listener=\"u\"}")
+    };
+    assert_eq!(opened(), Some(1.0));
+    let _revived = UdpEcho::start_on(gone);
+    until("the same flow reaches the backend again", || {
+        client.send(b"ping").expect("send");
+        client.recv(&mut answer).is_ok()
+    });
+    assert_eq!(opened(), Some(1.0));
+}

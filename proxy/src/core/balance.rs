@@ -73,6 +73,13 @@ impl Targets {
             .or_else(|| self.pick_among(policy, draw, &|_| true))
     }
 
+    /// Whether an endpoint other than this one is healthy at `now` (seconds of the process clock).
+    #[must_use]
+    pub fn has_healthy_other(&self, address: SocketAddr, now: u64) -> bool {
+        let open = self.entries.iter().filter(|entry| entry.weight > 0);
+        open.flat_map(|entry| &entry.endpoints).any(|other| other.address != address && other.is_healthy(now))
+    }
+
     fn pick_among(
         &self,
         policy: Policy,

@@ -11,6 +11,8 @@ pub enum EndReason {
     BackendReset,
     /// No byte for `idleSeconds`, or for `halfCloseSeconds` after one side finished.
     Idle,
+    /// The same while bytes were waiting for a peer that does not read.
+    Stalled,
     /// A UDP flow without a datagram for `udpIdleSeconds`.
     FlowIdle,
     /// No endpoint could be connected.
@@ -25,8 +27,6 @@ pub enum EndReason {
     Drained,
     /// A UDP flow made room for another.
     Evicted,
-    /// The two ends of the connection are the same socket, or a listener of this proxy.
-    Loop,
     /// Something failed inside the proxy.
     Internal,
 }
@@ -38,6 +38,7 @@ impl EndReason {
         Self::ClientReset,
         Self::BackendReset,
         Self::Idle,
+        Self::Stalled,
         Self::FlowIdle,
         Self::NoBackend,
         Self::ClientLeft,
@@ -45,7 +46,6 @@ impl EndReason {
         Self::BackendUnhealthy,
         Self::Drained,
         Self::Evicted,
-        Self::Loop,
         Self::Internal,
     ];
 
@@ -57,6 +57,7 @@ impl EndReason {
             Self::ClientReset => "ClientReset",
             Self::BackendReset => "BackendReset",
             Self::Idle => "Idle",
+            Self::Stalled => "Stalled",
             Self::FlowIdle => "FlowIdle",
             Self::NoBackend => "NoBackend",
             Self::ClientLeft => "ClientLeft",
@@ -64,7 +65,6 @@ impl EndReason {
             Self::BackendUnhealthy => "BackendUnhealthy",
             Self::Drained => "Drained",
             Self::Evicted => "Evicted",
-            Self::Loop => "Loop",
             Self::Internal => "Internal",
         }
     }

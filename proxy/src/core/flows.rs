@@ -81,6 +81,13 @@ impl<T> FlowTable<T> {
         Ok(evicted.or(replaced))
     }
 
+    /// Whether a further flow would be taken in at `now`.
+    #[must_use]
+    pub fn has_room(&self, now: u64) -> bool {
+        self.nodes.len() < self.limit
+            || self.nodes.get(self.oldest).is_some_and(|oldest| now.saturating_sub(oldest.used) >= IN_USE_MILLIS)
+    }
+
     fn evict(&mut self, now: u64) -> Option<T> {
         let oldest = self.nodes.get(self.oldest)?;
         (now.saturating_sub(oldest.used) >= IN_USE_MILLIS).then_some(oldest.key).and_then(|key| self.remove(&key))

@@ -64,6 +64,12 @@ impl Supervisor {
     /// that its old sessions can be told from its new ones.
     fn place_listeners(&mut self, settled: &Settled) {
         self.listeners.retain(|id, _| settled.next.listeners.contains_key(id));
+        for shared in &self.moved {
+            // Limits and policies of old sessions are those of now.
+            if let Some(spec) = settled.next.listeners.get(&*shared.id) {
+                shared.spec.store(spec.clone());
+            }
+        }
         for (id, spec) in &settled.next.listeners {
             let known = self.listeners.get(id);
             match known {
@@ -73,16 +79,13 @@ impl Supervisor {
                     }
                 }
                 _ => {
-                    let counters = known.map(|shared| shared.counters.clone()).or_else(|| self.retired_counters(id));
-                    let shared = Shared::new(id.clone(), spec.clone(), counters.unwrap_or_default());
-                    self.listeners.insert(id.clone(), shared);
+                    let before = known.or_else(|| self.retired.iter().find(|shared| *shared.id == *id)).cloned();
+                    let counters = before.as_ref().map(|shared| shared.counters.clone()).unwrap_or_default();
+                    self.moved.extend(before);
+                    self.listeners.insert(id.clone(), Shared::new(id.clone(), spec.clone(), counters));
                 }
             }
         }
-    }
-
-    fn retired_counters(&self, id: &ListenerId) -> Option<Arc<crate::shared::Counters>> {
-        self.retired.iter().find(|shared| *shared.id == *id).map(|shared| shared.counters.clone())
     }
 
     async fn switch_routes(&mut self, settled: &Settled, opened: &mut Opened) {
@@ -96,7 +99,7 @@ impl Supervisor {
                 let open = self.serve(sockets, shared.clone()).await;
                 self.sockets.insert(*key, open);
             }
-            if let Some(open) = self.sockets.get(key) {
+            if let Some(open) = self.sockets.get_mut(key) {
                 set_keepalive(open, &shared.spec.load());
             }
         }
@@ -115,7 +118,8 @@ impl Supervisor {
             self.workers.handles[worker].tell(command).await;
             parts.push(Part { id, socket, worker });
         }
-        OpenSocket { route, parts }
+        let files = self.process.files.take_anyway(parts.len());
+        OpenSocket { route, parts, keepalive: 0, _files: files }
     }
 
     async fn close(&mut self, keys: &BTreeSet<SocketKey>) {
@@ -128,20 +132,22 @@ impl Supervisor {
 
     async fn end_concerned(&self, concerned: &[Concern], before: &BTreeMap<ListenerId, Arc<Shared>>) {
         for concern in concerned {
-            let Some(listener) = before.get(&concern.listener) else { continue };
             let over_millis = match concern.policy.sessions.on_update {
                 OnUpdate::Keep => continue,
                 OnUpdate::Drain => u64::from(concern.policy.sessions.drain_seconds) * 1000,
                 OnUpdate::Close => 0,
             };
-            for worker in &self.workers.handles {
-                let ending = Ending {
-                    listener: listener.clone(),
-                    backends: concern.backends.clone(),
-                    reason: EndReason::Updated,
-                    over_millis,
-                };
-                worker.tell(Command::End(ending)).await;
+            let moved = self.moved.iter().filter(|shared| *shared.id == concern.listener);
+            for listener in before.get(&concern.listener).into_iter().chain(moved) {
+                for worker in &self.workers.handles {
+                    let ending = Ending {
+                        listener: listener.clone(),
+                        backends: concern.backends.clone(),
+                        reason: EndReason::Updated,
+                        over_millis,
+                    };
+                    worker.tell(Command::End(ending)).await;
+                }
             }
         }
     }
@@ -156,10 +162,14 @@ impl Supervisor {
 }
 
 /// Accepted connections inherit this from the socket they come from.
-fn set_keepalive(open: &OpenSocket, spec: &Listener) {
+fn set_keepalive(open: &mut OpenSocket, spec: &Listener) {
+    let seconds = spec.timeouts.keepalive_seconds;
+    if std::mem::replace(&mut open.keepalive, seconds) == seconds {
+        return;
+    }
     for part in &open.parts {
         if let OsSocket::Tcp(socket) = &part.socket {
-            net::set_keepalive(&SockRef::from(&**socket), spec.timeouts.keepalive_seconds);
+            net::set_keepalive(&SockRef::from(&**socket), seconds);
         }
     }
 }

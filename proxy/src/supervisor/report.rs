@@ -92,7 +92,12 @@ impl Supervisor {
             listeners.insert(id.clone(), self.listener_report(id, offer.revision()));
         }
         let version = self.configuration.version.clone();
-        self.report.send_replace(Report { contract: CONTRACT, version, listeners });
+        let report = Report { contract: CONTRACT, version, listeners };
+        self.report.send_if_modified(|now| {
+            let modified = *now != report;
+            *now = report;
+            modified
+        });
         self.metrics.control.failed_listeners.store(self.failures.len() as u64, Relaxed);
         self.metrics.expose(self.listeners.values().chain(&self.retired).cloned().collect());
     }

@@ -135,7 +135,7 @@ fn failed(
     error: &io::Error,
 ) {
     stats.failures.fetch_add(1, Relaxed);
-    if endpoint.failed(spec.outlier, worker.process.clock.seconds()) {
+    if is_of_the_endpoint(error) && endpoint.failed(spec.outlier, worker.process.clock.seconds()) {
         session.listener.counters.ejected.fetch_add(1, Relaxed);
         let message = format!(
             "endpoint {} of {backend} is put aside for {} s after {} failed connects, the last: {error}",
@@ -143,6 +143,19 @@ fn failed(
         );
         worker.process.log.notice(Level::Warn, "ejected", &session.listener.id, message);
     }
+}
+
+/// Whether an error says something of the endpoint, and not of this machine (no port, no file, no memory).
+fn is_of_the_endpoint(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
 }
 
 async fn dial(to: SocketAddr, keepalive_seconds: u32) -> io::Result<TcpStream> {

@@ -9,9 +9,14 @@ use std::{
     cell::Cell,
     io,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use rustix::net::{RecvFlags, recv};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
 use crate::{
@@ -37,13 +42,24 @@ pub struct End {
     pub broken: Cell<bool>,
     /// Set for one read that is made whatever the readiness says.
     pub read_anyway: Cell<bool>,
+    /// Whether the connection is to end by FIN; without it, as after a panic, it is reset.
+    pub clean: Cell<bool>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.clean.get() {
+            // Fails on a connection that is gone already.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
 }
 
 impl End {
     /// A connection that works.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false) }
+        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false) }
     }
 }
 
@@ -114,6 +130,12 @@ impl Direction {
         }
     }
 
+    /// Whether bytes wait for a sink that does not take them.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.blocked || self.kept.is_some() || self.pipe.as_ref().is_some_and(|(_, left)| *left > 0)
+    }
+
     /// Moves what can be moved now; `count` is told of bytes that reached the sink.
     ///
     /// Ready when the direction will do nothing more by itself, pending when a waker is registered.
@@ -171,7 +193,7 @@ impl Direction {
 
     /// Passes the end of the source on.
     fn finish(&mut self, to: &End) {
-        let told = socket2::SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write).is_ok();
+        let told = SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write).is_ok();
         to.broken.set(to.broken.get() || !told);
         self.phase = if told { Phase::Finished } else { Phase::Dead };
     }
@@ -239,18 +261,28 @@ impl Direction {
     /// With nothing to hold bytes in: look, write, and take from the kernel what was written.
     fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End) -> Moved {
         let mut scratch = worker.scratch.borrow_mut();
-        let peek = || Ok(recv(&from.stream, &mut scratch[..SMALL_READ], RecvFlags::PEEK)?.1);
-        let seen = match from.stream.try_io(Interest::READABLE, peek) {
-            Ok(0) => return self.source_ended(from),
-            Ok(seen) => seen,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Moved::Bytes(0),
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let seen = match recv(&from.stream, &mut scratch[..SMALL_READ], flags) {
+            Ok((_, 0)) => return self.source_ended(from),
+            Ok((_, seen)) => seen,
+            Err(Errno::AGAIN) => {
+                became_empty(from);
+                return Moved::Bytes(0);
+            }
             Err(_) => return self.cut(from),
         };
         match to.stream.try_write(&scratch[..seen]) {
-            Ok(written) => match from.stream.try_read(&mut scratch[..written]) {
-                Ok(_) => Moved::Bytes(written),
-                Err(_) => self.cut(from),
-            },
+            Ok(written) => {
+                let mut taken = 0;
+                // Urgent data may split what was seen as one.
+                while taken < written {
+                    match recv(&from.stream, &mut scratch[taken..written], RecvFlags::DONTWAIT) {
+                        Ok((_, read)) if read > 0 => taken += read,
+                        _ => return self.cut(from),
+                    }
+                }
+                Moved::Bytes(written)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.blocked = true;
                 Moved::Bytes(0)
@@ -285,7 +317,13 @@ impl Direction {
         }
     }
 
+    /// Fills the pipe. At urgent data a splice says that the socket is empty, or even at its end, with bytes still in
+    /// it; so splicing never decides that: a plain read does.
     fn poll_splice_in(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End) -> Poll<Moved> {
+        if from.read_anyway.get() {
+            self.stop_streaming(worker);
+            return Poll::Ready(Moved::Bytes(0));
+        }
         if poll_source(cx, from).is_pending() {
             // Pipes are for those who stream now.
             self.release(worker);
@@ -293,14 +331,22 @@ impl Direction {
         }
         let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
         match from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe)) {
-            Ok(0) => Poll::Ready(self.source_ended(from)),
+            Ok(0) => {
+                self.read_plainly(worker, from);
+                Poll::Ready(Moved::Bytes(0))
+            }
             Ok(moved) => {
                 *left = moved;
                 self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
                 self.streaming = self.streak > 0;
                 Poll::Ready(Moved::Bytes(0))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Moved::Bytes(0)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0) {
+                    self.read_plainly(worker, from);
+                }
+                Poll::Ready(Moved::Bytes(0))
+            }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 self.stop_streaming(worker);
                 Poll::Ready(Moved::Bytes(0))
@@ -329,6 +375,11 @@ impl Direction {
                 Poll::Ready(Moved::Phase)
             }
         }
+    }
+
+    fn read_plainly(&mut self, worker: &Worker, from: &End) {
+        self.stop_streaming(worker);
+        from.read_anyway.set(true);
     }
 
     fn stop_streaming(&mut self, worker: &Worker) {

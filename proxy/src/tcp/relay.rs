@@ -25,7 +25,8 @@ const NOT_READING: Duration = Duration::from_secs(2);
 
 /// Relays until the session is over, and says why. The caller closes the connections as the reason asks.
 pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End) -> EndReason {
-    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let mut pair = Pair { up: Direction::default(), down: Direction::default(), worker };
+    let Pair { up, down, .. } = &mut pair;
     let reason = {
         let mut client_error = pin!(client.stream.ready(Interest::ERROR));
         let mut server_error = pin!(server.stream.ready(Interest::ERROR));
@@ -35,8 +36,8 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
                 return Poll::Ready(reason);
             }
             if session.recheck.take() {
-                recheck(&up, client);
-                recheck(&down, server);
+                recheck(up, client);
+                recheck(down, server);
             }
             let moved_before = session.up.get() + session.down.get();
             let _ = up.poll(cx, worker, client, server, &|bytes| {
@@ -47,21 +48,35 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
                 session.down.set(session.down.get() + bytes as u64);
                 session.active_at.set(worker.now.get());
             });
-            watch_for_errors(cx, &up, client, client_error.as_mut());
-            watch_for_errors(cx, &down, server, server_error.as_mut());
+            watch_for_errors(cx, up, client, client_error.as_mut());
+            watch_for_errors(cx, down, server, server_error.as_mut());
             let progress = session.up.get() + session.down.get() != moved_before;
-            decide(cx, session, (&up, client), (&down, server), |cx| stall.poll(cx, worker, session, progress))
+            decide(cx, worker, session, (up, client), (down, server), |cx| stall.poll(cx, worker, session, progress))
         })
         .await
     };
     let left = match reason {
         EndReason::ClientReset => deliver(session, &server.stream).await,
         EndReason::BackendReset => deliver(session, &client.stream).await,
+        // Quiet because a peer does not read: bytes are lost with it, so this is a cut and not an end.
+        EndReason::Idle if pair.up.is_holding() || pair.down.is_holding() => Some(EndReason::Stalled),
         _ => None,
     };
-    up.abandon(worker);
-    down.abandon(worker);
     left.unwrap_or(reason)
+}
+
+/// Both directions; what they hold goes back however the session ends.
+struct Pair<'a> {
+    up: Direction,
+    down: Direction,
+    worker: &'a Worker,
+}
+
+impl Drop for Pair<'_> {
+    fn drop(&mut self) {
+        self.up.abandon(self.worker);
+        self.down.abandon(self.worker);
+    }
 }
 
 /// Since when a broken session has made no progress.
@@ -112,12 +127,17 @@ fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &Direction, end:
 /// Whether the session is over. The bytes of a broken end go first; then the other end learns how it ended.
 fn decide(
     cx: &mut Context<'_>,
+    worker: &Worker,
     session: &Session,
     (up, client): (&Direction, &End),
     (down, server): (&Direction, &End),
     mut stalled: impl FnMut(&mut Context<'_>) -> Poll<()>,
 ) -> Poll<EndReason> {
-    session.half_closed.set(up.phase != Phase::Open || down.phase != Phase::Open);
+    let half_closed = up.phase != Phase::Open || down.phase != Phase::Open;
+    if half_closed && !session.half_closed.replace(true) {
+        // The shorter limit counts from here.
+        session.active_at.set(worker.now.get());
+    }
     if up.phase == Phase::Finished && down.phase == Phase::Finished {
         return Poll::Ready(EndReason::Finished);
     }

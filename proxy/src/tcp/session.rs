@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::AccessLogMode;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{connect, direction::End, relay};
@@ -53,16 +52,14 @@ async fn run(mut live: Live, client: TcpStream, permit: Permit) {
     let (worker, session) = (live.worker.clone(), live.session.clone());
     let client = End::new(client);
     live.reason = match connect::connect(&worker, &session, &client.stream).await {
-        Err(reason) => {
-            close(reason, &client);
-            reason
-        }
+        Err(reason) => reason,
         Ok(connected) => {
             opened(&worker, &session);
             let server = End::new(connected.stream);
             let reason = relay::run(&worker, &session, &client, &server).await;
-            close(reason, &server);
-            close(reason, &client);
+            // What ended by itself is closed; what was cut is reset.
+            server.clean.set(reason.is_clean());
+            client.clean.set(reason.is_clean());
             drop(connected.counted);
             reason
         }
@@ -73,17 +70,10 @@ async fn run(mut live: Live, client: TcpStream, permit: Permit) {
 }
 
 fn opened(worker: &Worker, session: &Session) {
+    session.connected.set(true);
     session.active_at.set(worker.process.clock.seconds());
     if session.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
         let now = worker.process.clock.millis();
         worker.process.log.emit(Event::Session(Box::new(session.record("opened", now, None))));
-    }
-}
-
-/// What ended by itself is closed; what was cut is reset.
-fn close(reason: EndReason, end: &End) {
-    if !reason.is_clean() {
-        // Fails on a connection that is gone already.
-        let _ = SockRef::from(&end.stream).set_linger(Some(Duration::ZERO));
     }
 }

@@ -13,9 +13,14 @@ use proxy_api::{AccessLogMode, Transport};
 use socket2::SockRef;
 use tokio::{net::UdpSocket, sync::Notify, task::yield_now};
 
-use super::{TURNS, UdpListener, drop_datagram};
+use super::{TURNS, UdpListener, drop_datagrams};
 use crate::{
-    core::{balance::Draw, end::EndReason, endpoint::Endpoint, flows::FlowKey},
+    core::{
+        balance::{Draw, EntryStats},
+        end::EndReason,
+        endpoint::Endpoint,
+        flows::FlowKey,
+    },
     files::Permit,
     log::{Event, Level, SessionRecord},
     net,
@@ -32,6 +37,7 @@ pub(super) struct Flow {
     pub(super) end_at: Cell<Option<(u64, EndReason)>>,
     backend: Arc<str>,
     endpoint: Arc<Endpoint>,
+    stats: Arc<EntryStats>,
     upstream: UdpSocket,
     started: u64,
     up: Cell<u64>,
@@ -42,6 +48,23 @@ pub(super) struct Flow {
     ended: Notify,
     _live: Counted,
     _permit: Permit,
+}
+
+/// Where a train stopped, and why.
+pub(super) struct NotSent {
+    /// Offset of the first datagram that was not sent.
+    pub(super) from: usize,
+    pub(super) why: SendError,
+}
+
+fn classify(error: &io::Error) -> SendError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            SendError::Unreachable
+        }
+        io::ErrorKind::WouldBlock => SendError::Dropped(Dropped::SendBufferFull),
+        _ => SendError::Dropped(Dropped::SendFailed),
+    }
 }
 
 /// Why a datagram was not sent.
@@ -56,7 +79,6 @@ impl Flow {
     /// Picks an endpoint and opens a socket to it.
     pub(super) fn open(
         worker: &Rc<Worker>,
-        _socket: &UdpListener,
         listener: &Arc<Shared>,
         key: FlowKey,
         tried: &[SocketAddr],
@@ -76,7 +98,6 @@ impl Flow {
             entry.stats.failures.fetch_add(1, Relaxed);
             Dropped::SendFailed
         })?;
-        entry.stats.sessions.fetch_add(1, Relaxed);
         let started = worker.process.clock.millis();
         Ok(Rc::new(Self {
             key,
@@ -84,6 +105,7 @@ impl Flow {
             end_at: Cell::new(None),
             backend: entry.id.clone(),
             endpoint: endpoint.clone(),
+            stats: entry.stats.clone(),
             upstream,
             started,
             up: Cell::new(0),
@@ -100,6 +122,7 @@ impl Flow {
     /// Counts the flow as begun and starts to carry replies.
     pub(super) fn begin(self: &Rc<Self>, worker: &Rc<Worker>, socket: &Rc<UdpListener>) {
         self.listener.counters.opened.fetch_add(1, Relaxed);
+        self.stats.sessions.fetch_add(1, Relaxed);
         if self.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
             self.log(worker, "opened", self.started, None);
         }
@@ -135,14 +158,14 @@ impl Flow {
             Ok(length) => {
                 match socket.reply(self, &scratch[..length]) {
                     Ok(()) => self.down.set(self.down.get() + length as u64),
-                    Err(reason) => drop_datagram(&self.listener, reason),
+                    Err(reason) => drop_datagrams(&self.listener, reason, 1),
                 }
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
                 // An ICMP error: the next datagram goes elsewhere.
-                if !self.unreachable.replace(true) {
+                if !self.unreachable.get() {
                     self.failed(worker);
                 }
                 false
@@ -151,30 +174,19 @@ impl Flow {
     }
 
     /// Sends a train of datagrams of `stride` bytes each (the last may be shorter) to the endpoint.
-    pub(super) fn send(&self, bytes: &[u8], stride: usize) -> Result<(), SendError> {
+    pub(super) fn send(&self, bytes: &[u8], stride: usize) -> Result<(), NotSent> {
         let socket = SockRef::from(&self.upstream);
-        if bytes.is_empty() {
-            return self.sent(0, socket.send(&[]));
-        }
-        for datagram in bytes.chunks(stride) {
-            self.sent(datagram.len(), socket.send(datagram))?;
-        }
-        Ok(())
-    }
-
-    fn sent(&self, length: usize, result: io::Result<usize>) -> Result<(), SendError> {
-        match result {
-            Ok(_) => {
-                self.up.set(self.up.get() + length as u64);
-                Ok(())
+        let mut from = 0;
+        loop {
+            let datagram = &bytes[from..bytes.len().min(from + stride)];
+            if let Err(error) = socket.send(datagram) {
+                return Err(NotSent { from, why: classify(&error) });
             }
-            Err(error) => Err(match error.kind() {
-                io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable => SendError::Unreachable,
-                io::ErrorKind::WouldBlock => SendError::Dropped(Dropped::SendBufferFull),
-                _ => SendError::Dropped(Dropped::SendFailed),
-            }),
+            self.up.set(self.up.get() + datagram.len() as u64);
+            from += stride;
+            if from >= bytes.len() {
+                return Ok(());
+            }
         }
     }
 
@@ -187,8 +199,19 @@ impl Flow {
         !self.unreachable.get() && self.endpoint.is_healthy(now)
     }
 
+    /// Whether another endpoint is healthy at `now` (seconds).
+    pub(super) fn has_alternative(&self, now: u64) -> bool {
+        self.listener.targets.load().has_healthy_other(self.endpoint.address, now)
+    }
+
+    /// Forgets that a datagram was not taken.
+    pub(super) fn forgive(&self) {
+        self.unreachable.set(false);
+    }
+
     /// Notes that the endpoint did not take a datagram.
     pub(super) fn failed(&self, worker: &Worker) {
+        self.unreachable.set(true);
         let outlier = self.listener.spec.load().outlier;
         if self.endpoint.failed(outlier, worker.process.clock.seconds()) {
             self.listener.counters.ejected.fetch_add(1, Relaxed);

@@ -29,6 +29,8 @@ pub struct Session {
     pub started: u64,
     /// Backend entry and endpoint, once connected.
     pub to: RefCell<Option<(Arc<str>, Arc<Endpoint>)>>,
+    /// Whether bytes can flow; before that `to` is the endpoint that is being tried.
+    pub connected: Cell<bool>,
     /// Seconds of the process clock at the last byte.
     pub active_at: Cell<u64>,
     /// Whether one side has finished.
@@ -79,6 +81,7 @@ impl Session {
             client,
             started: now_millis,
             to: RefCell::default(),
+            connected: Cell::new(false),
             active_at: Cell::new(now_millis / 1000),
             half_closed: Cell::new(false),
             up: Cell::new(0),

@@ -50,8 +50,8 @@ fn check(worker: &Worker, session: &Session, now_millis: u64) {
     if let Some((_, reason)) = session.end_at.get().filter(|(at, _)| *at <= now_millis) {
         return session.end(reason);
     }
-    let connected = session.to.borrow().as_ref().map(|(_, endpoint)| endpoint.clone());
-    let Some(endpoint) = connected else { return };
+    let endpoint = session.to.borrow().as_ref().map(|(_, endpoint)| endpoint.clone());
+    let Some(endpoint) = endpoint.filter(|_| session.connected.get()) else { return };
     if spec.sessions.on_unhealthy == OnUnhealthy::Close && !endpoint.is_healthy(now) {
         return session.end(EndReason::BackendUnhealthy);
     }
@@ -86,7 +86,9 @@ pub fn end(worker: &Rc<Worker>, ending: &Ending) {
             session.end(ending.reason);
         } else {
             let at = now + end::spread(at, concerned.len(), ending.over_millis);
-            session.end_at.set(Some((at, ending.reason)));
+            // A second change never gives a session more time.
+            let sooner = session.end_at.get().filter(|(before, _)| *before <= at);
+            session.end_at.set(sooner.or(Some((at, ending.reason))));
         }
     }
     for socket in worker.udp.borrow().values() {
@@ -115,10 +117,14 @@ pub fn end_all(worker: &Rc<Worker>, reason: EndReason) {
 
 /// Waits until no session lives, at most `millis`; then ends what is left.
 pub async fn drain(worker: &Rc<Worker>, millis: u64) {
-    let deadline = worker.process.clock.millis() + millis;
+    let deadline = worker.process.clock.millis().saturating_add(millis);
     let goes_on = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
-    while live(worker) > 0 && goes_on() {
+    // The accept loops have to run once more, to take what the kernel has queued.
+    loop {
         sleep(Duration::from_millis(20)).await;
+        if live(worker) == 0 || !goes_on() {
+            break;
+        }
     }
     end_all(worker, EndReason::Drained);
     settled(worker).await;
