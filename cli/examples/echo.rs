@@ -13,7 +13,7 @@ fn main() -> io::Result<()> {
     let (tcp, udp) = (TcpListener::bind(("127.0.0.1", port))?, UdpSocket::bind(("127.0.0.1", port))?);
     println!("echo on 127.0.0.1:{port}, TCP and UDP");
     thread::spawn(move || {
-        let mut datagram = [0; 65_536];
+        let mut datagram = vec![0; 65_536];
         while let Ok((length, from)) = udp.recv_from(&mut datagram) {
             let _ = udp.send_to(&datagram[..length], from);
         }

@@ -85,14 +85,14 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
         }
     }
     for resolve in &laptop.resolve {
-        let named = world.forwards.iter().any(|(key, forward)| {
+        let is_used = world.forwards.iter().any(|(key, forward)| {
             let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
             backends.filter_map(|backend| backend.service.as_ref()).any(|service| {
                 service.name == resolve.service.name
                     && *service.namespace.as_ref().unwrap_or(&key.namespace) == resolve.service.namespace
             })
         });
-        if !named {
+        if !is_used {
             let Resolve { service, .. } = resolve;
             found
                 .push(format!("--resolve {}.{} names a Service that no backend uses", service.name, service.namespace));

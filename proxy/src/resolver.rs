@@ -177,6 +177,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "what the function under test takes")]
     fn found(ip: IpAddr, seconds: u64) -> Found {
         Ok((BTreeSet::from([ip]), Instant::now() + Duration::from_secs(seconds)))
     }

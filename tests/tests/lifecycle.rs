@@ -254,15 +254,15 @@ fn told_to_drain_by_its_admin_address_it_drains_and_hangs_on_no_edit() {
     let mut program = Program::run(&manifest, free_port(), &["--admin-address", &address]);
     let mut live = connect(port).expect("connect");
     round_trip(&mut live, b"x").expect("echo");
-    let post = |header: &str| {
+    let ask_to_drain = |header: &str| {
         let mut stream = connect(admin).expect("admin");
         write!(stream, "POST /drain?seconds=60 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").expect("request");
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).expect("answer");
         answer
     };
-    assert!(post("Origin: http://example.com\r\n").contains("403"), "not for web pages");
-    assert!(post("").contains("202"));
+    assert!(ask_to_drain("Origin: http://example.com\r\n").contains("403"), "not for web pages");
+    assert!(ask_to_drain("").contains("202"));
     until("no new connection", || connect(port).is_err());
     program.edit(&manifest.replace("name: l", "name: m"));
     round_trip(&mut live, b"x").expect("a live session goes on");

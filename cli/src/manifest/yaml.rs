@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_bomb_of_long_texts_is_refused_too() {
         let long = "x".repeat(1 << 20);
-        let bomb = format!("a: &a {long}\nb: [{}]\n", ["*a"; 2000].join(","));
+        let bomb = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 2000].join(","));
         assert!(problem(&bomb).contains("bytes of text"));
     }
 

@@ -5,6 +5,8 @@
 //! backpressure. With the budget spent, bytes are looked at without taking them from the kernel and then taken exactly
 //! as far as they could be written, so that sessions whose peers read go on. A direction that streams is spliced.
 
+mod splice;
+
 use std::{
     cell::Cell,
     io,
@@ -19,10 +21,7 @@ use rustix::{
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
-use crate::{
-    sys,
-    worker::{SCRATCH_BYTES, Worker, pipes::PooledPipe},
-};
+use crate::worker::{SCRATCH_BYTES, Worker, pipes::PooledPipe};
 
 /// Read size of a direction that starts, or whose sink was full.
 const SMALL_READ: usize = 16 * 1024;
@@ -317,77 +316,6 @@ impl Direction {
         }
     }
 
-    /// Fills the pipe. At urgent data a splice says that the socket is empty, or even at its end, with bytes still in
-    /// it; so splicing never decides that: a plain read does.
-    fn poll_splice_in(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End) -> Poll<Moved> {
-        if from.read_anyway.get() {
-            self.stop_streaming(worker);
-            return Poll::Ready(Moved::Bytes(0));
-        }
-        if poll_source(cx, from).is_pending() {
-            // Pipes are for those who stream now.
-            self.release(worker);
-            return Poll::Pending;
-        }
-        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
-        match from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe)) {
-            Ok(0) => {
-                self.read_plainly(worker, from);
-                Poll::Ready(Moved::Bytes(0))
-            }
-            Ok(moved) => {
-                *left = moved;
-                self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
-                self.streaming = self.streak > 0;
-                Poll::Ready(Moved::Bytes(0))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0) {
-                    self.read_plainly(worker, from);
-                }
-                Poll::Ready(Moved::Bytes(0))
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.stop_streaming(worker);
-                Poll::Ready(Moved::Bytes(0))
-            }
-            Err(_) => Poll::Ready(self.cut(from)),
-        }
-    }
-
-    fn poll_splice_out(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
-        ready!(self.poll_sink(cx, to));
-        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
-        match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(&pooled.pipe, &to.stream, *left)) {
-            Ok(moved) => {
-                *left -= moved;
-                if *left == 0 && !self.streaming {
-                    self.release(worker);
-                }
-                Poll::Ready(Moved::Bytes(moved))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                Poll::Ready(Moved::Bytes(0))
-            }
-            Err(_) => {
-                self.sink_broke(worker, to);
-                Poll::Ready(Moved::Phase)
-            }
-        }
-    }
-
-    fn read_plainly(&mut self, worker: &Worker, from: &End) {
-        self.stop_streaming(worker);
-        from.read_anyway.set(true);
-    }
-
-    fn stop_streaming(&mut self, worker: &Worker) {
-        self.streaming = false;
-        self.streak = 0;
-        self.release(worker);
-    }
-
     fn poll_sink(&mut self, cx: &mut Context<'_>, to: &End) -> Poll<()> {
         match to.stream.poll_write_ready(cx) {
             Poll::Ready(_) => {
@@ -431,12 +359,6 @@ impl Direction {
     fn drop_kept(&mut self, worker: &Worker) {
         if let Some(kept) = self.kept.take() {
             worker.process.budget.give(kept.bytes.len());
-        }
-    }
-
-    fn release(&mut self, worker: &Worker) {
-        if let Some((pipe, left)) = self.pipe.take() {
-            worker.pipes.take_back(pipe, left);
         }
     }
 }

@@ -1,0 +1,91 @@
+//! The part of a direction that moves streams through a pipe of the kernel, without copying them to the process.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::Interest;
+
+use super::{Direction, End, Moved, STREAM_AFTER, STREAMING, poll_source};
+use crate::{sys, worker::Worker};
+
+impl Direction {
+    /// Fills the pipe. At urgent data a splice says that the socket is empty, or even at its end, with bytes still in
+    /// it; so splicing never decides that: a plain read does.
+    pub(super) fn poll_splice_in(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End) -> Poll<Moved> {
+        if from.read_anyway.get() {
+            self.stop_streaming(worker);
+            return Poll::Ready(Moved::Bytes(0));
+        }
+        if poll_source(cx, from).is_pending() {
+            // Pipes are for those who stream now.
+            self.release(worker);
+            return Poll::Pending;
+        }
+        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
+        match from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe)) {
+            Ok(0) => {
+                self.read_plainly(worker, from);
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Ok(moved) => {
+                *left = moved;
+                self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
+                self.streaming = self.streak > 0;
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0) {
+                    self.read_plainly(worker, from);
+                }
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.stop_streaming(worker);
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(_) => Poll::Ready(self.cut(from)),
+        }
+    }
+
+    pub(super) fn poll_splice_out(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
+        ready!(self.poll_sink(cx, to));
+        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
+        match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(&pooled.pipe, &to.stream, *left)) {
+            Ok(moved) => {
+                *left -= moved;
+                if *left == 0 && !self.streaming {
+                    self.release(worker);
+                }
+                Poll::Ready(Moved::Bytes(moved))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Poll::Ready(Moved::Bytes(0))
+            }
+            Err(_) => {
+                self.sink_broke(worker, to);
+                Poll::Ready(Moved::Phase)
+            }
+        }
+    }
+
+    fn read_plainly(&mut self, worker: &Worker, from: &End) {
+        self.stop_streaming(worker);
+        from.read_anyway.set(true);
+    }
+
+    fn stop_streaming(&mut self, worker: &Worker) {
+        self.streaming = false;
+        self.streak = 0;
+        self.release(worker);
+    }
+
+    /// Gives the pipe back to the pool.
+    pub(super) fn release(&mut self, worker: &Worker) {
+        if let Some((pipe, left)) = self.pipe.take() {
+            worker.pipes.take_back(pipe, left);
+        }
+    }
+}
