@@ -55,7 +55,7 @@ pub(crate) struct Input {
 /// How a laptop differs from a cluster.
 #[derive(Args, Debug)]
 pub(crate) struct Laptop {
-    /// Where a Service is: SERVICE.NAMESPACE=HOST[:PORT]; may be given several times.
+    /// Where a Service is: SERVICE.NAMESPACE=HOST or SERVICE.NAMESPACE=HOST:PORT; may be given several times.
     #[arg(long, value_name = "SVC.NS=HOST[:PORT]", value_parser = crate::options::resolve)]
     pub(crate) resolve: Vec<crate::options::Resolve>,
     /// Added to every port that is listened on.

@@ -9,7 +9,7 @@ use crate::{
     admission::Admission,
     args::{Input, Translate},
     manifest::{Problem, Sources},
-    options,
+    misspelt,
     store::{Objects, Store},
     verdicts, world,
 };
@@ -28,7 +28,7 @@ pub(crate) fn read(input: &Input) -> Result<Store, Error> {
 /// Says what is wrong with the manifests; true if nothing is.
 pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     let mut objects = read(input)?.objects(&input.only, &BTreeSet::new());
-    let misspelt = options::unmatched(&objects.world, &input.only, None);
+    let wrong = misspelt::unmatched(&objects.world, &input.only, None);
     objects.world = world::any_cluster(std::mem::take(&mut objects.world));
     let translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
@@ -39,11 +39,11 @@ pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     for warning in &warnings {
         println!("{warning} (warning)");
     }
-    for option in &misspelt {
+    for option in &wrong {
         println!("{option}");
     }
-    println!("{}", summary(&objects, problems.len() + misspelt.len()));
-    Ok(problems.is_empty() && misspelt.is_empty())
+    println!("{}", summary(&objects, problems.len() + wrong.len()));
+    Ok(problems.is_empty() && wrong.is_empty())
 }
 
 fn summary(objects: &Objects, problems: usize) -> String {
@@ -62,19 +62,19 @@ fn summary(objects: &Objects, problems: usize) -> String {
 /// Prints the configuration document; true if nothing was refused.
 pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     let mut objects = read(&args.input)?.objects(&args.input.only, &BTreeSet::new());
-    let misspelt = options::unmatched(&objects.world, &args.input.only, None);
-    let idle = options::unmatched(&objects.world, &[], Some(&args.laptop));
+    let wrong = misspelt::unmatched(&objects.world, &args.input.only, None);
+    let idle = misspelt::unmatched(&objects.world, &[], Some(&args.laptop));
     objects.world = world::laptop(std::mem::take(&mut objects.world), &args.laptop);
     let mut translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
     for problem in objects.problems.iter().chain(&refused).chain(&warnings) {
         eprintln!("{problem}");
     }
-    for option in misspelt.iter().chain(&idle) {
+    for option in wrong.iter().chain(&idle) {
         eprintln!("{option}");
     }
     let mut configuration = translation.configurations.remove(&Group::Laptop).unwrap_or_default();
     configuration.version.number = 1;
     print!("{}", configuration.to_yaml()?);
-    Ok(objects.problems.is_empty() && refused.is_empty() && misspelt.is_empty())
+    Ok(objects.problems.is_empty() && refused.is_empty() && wrong.is_empty())
 }

@@ -4,6 +4,7 @@ mod admission;
 mod args;
 mod check;
 mod manifest;
+mod misspelt;
 mod options;
 mod run;
 mod store;

@@ -1,8 +1,6 @@
 //! Options with a form of their own.
 
-use operator::core::{ObjectKey, Service, World};
-
-use crate::args;
+use operator::core::{ObjectKey, Service};
 
 /// `--resolve`: where a Service is.
 #[derive(Clone, Debug)]
@@ -64,41 +62,6 @@ fn port(text: &str) -> Result<u16, String> {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("'{text}' is not a port of 1 to 65535")),
     }
-}
-
-/// Options that name something which is not there: most likely misspelt.
-pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::Laptop>) -> Vec<String> {
-    let mut found = Vec::new();
-    let names: Vec<String> = world.forwards.keys().map(ToString::to_string).collect();
-    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
-    let is_there = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);
-    for name in only.iter().filter(|name| !is_there(name)) {
-        found.push(format!("--only {name} names no PortForward; {there}"));
-    }
-    let Some(laptop) = laptop else { return found };
-    for map in &laptop.map {
-        let has = |(key, forward): (&ObjectKey, &crds::PortForward)| {
-            key.name == map.forward && forward.spec.listeners.iter().any(|listener| listener.name == map.listener)
-        };
-        if !world.forwards.iter().any(has) {
-            found.push(format!("--map {}/{} names no listener; {there}", map.forward, map.listener));
-        }
-    }
-    for resolve in &laptop.resolve {
-        let is_used = world.forwards.iter().any(|(key, forward)| {
-            let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
-            backends.filter_map(|backend| backend.service.as_ref()).any(|service| {
-                service.name == resolve.service.name
-                    && *service.namespace.as_ref().unwrap_or(&key.namespace) == resolve.service.namespace
-            })
-        });
-        if !is_used {
-            let Resolve { service, .. } = resolve;
-            found
-                .push(format!("--resolve {}.{} names a Service that no backend uses", service.name, service.namespace));
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     admission::Admission,
     args::{Log, Run},
     manifest::{Problem, Sources},
-    options,
+    misspelt,
     store::Store,
     table, verdicts, world,
 };
@@ -107,7 +107,7 @@ impl Runner<'_> {
         let (translation, report, skipped) = self.update(changes).await?;
         let mut world = self.store.objects(&[], &BTreeSet::new()).world;
         world.forwards.retain(|key, _| translation.verdicts.contains_key(key));
-        for option in options::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
+        for option in misspelt::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
             self.proxy.log().notice(Level::Warn, "option", "portlane", option);
         }
         if self.store.is_empty() && !self.sources.can_change() {

@@ -17,9 +17,11 @@ use crate::{
     http::{self, Role, View},
     log::{Log, LogWriter},
     metrics::Metrics,
+    process::Process,
     settings::Settings,
     supervisor::{Control, Supervisor},
-    worker::{Process, Workers, budget::Budget},
+    threads::Workers,
+    worker::budget::Budget,
 };
 
 /// Requests that may wait for the control thread.

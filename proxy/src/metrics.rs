@@ -3,55 +3,20 @@
 //! Labels name the namespace, the forward, the listener and the backend entry; never a client, a pod or an address.
 //! Series go with their listener.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{
-        counter::ConstCounter,
-        gauge::ConstGauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
 use crate::{
     core::end::EndReason,
+    process::Process,
     shared::{Dropped, Shared},
-    worker::Process,
 };
-
-/// Durations over all listeners of the process.
-#[derive(Debug)]
-pub struct Timings {
-    connect: Histogram,
-    session: Histogram,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Self {
-            connect: Histogram::new(exponential_buckets(0.000_25, 4.0, 9)),
-            session: Histogram::new(exponential_buckets(0.01, 10.0, 8)),
-        }
-    }
-}
-
-impl Timings {
-    /// Notes how long a connect took.
-    pub fn connect(&self, took: Duration) {
-        self.connect.observe(took.as_secs_f64());
-    }
-
-    /// Notes how long a session lived.
-    pub fn session(&self, lived: Duration) {
-        self.session.observe(lived.as_secs_f64());
-    }
-}
 
 /// Counts of the control side.
 #[derive(Debug, Default)]

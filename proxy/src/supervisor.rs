@@ -23,9 +23,12 @@ use crate::{
     log::Level,
     metrics::Metrics,
     net::OsSocket,
+    process::Process,
     resolver::{Answer, Resolver},
     shared::Shared,
-    worker::{Command, Process, Route, SocketId, Workers, session::SessionView},
+    threads::{Command, Workers},
+    udp::SocketId,
+    worker::{Route, session::SessionView},
 };
 
 /// Pause before sockets that could not be bound are tried again.

@@ -8,6 +8,7 @@ mod flow;
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     io::IoSliceMut,
     net::UdpSocket,
     rc::Rc,
@@ -27,7 +28,7 @@ use crate::{
     log::Level,
     shared::{Dropped, Shared},
     sys,
-    worker::{Ending, Route, SocketId, Worker, session::SessionView},
+    worker::{Ending, Route, Worker, session::SessionView},
 };
 
 /// Largest datagram with room to spare; also the largest train that the system joins into one.
@@ -35,65 +36,89 @@ const DATAGRAM_BYTES: usize = 65_536;
 /// Batches received before others on this worker have their turn.
 const TURNS: usize = 8;
 
-/// Buffers for one batch, shared by all sockets of a worker and made when the first one needs them.
-#[derive(Default)]
-pub struct Datagrams {
-    bytes: Vec<u8>,
-}
+/// Names an open socket of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketId(pub u64);
 
-impl Datagrams {
-    fn make(&mut self) -> &mut [u8] {
-        if self.bytes.is_empty() {
-            // Zeroed pages cost nothing until a datagram is written to them.
-            self.bytes = vec![0; DATAGRAM_BYTES * quinn_udp::BATCH_SIZE];
-        }
-        &mut self.bytes
-    }
-}
+/// The UDP sockets of one worker.
+#[derive(Default)]
+pub struct Sockets(Rc<RefCell<HashMap<SocketId, Rc<UdpListener>>>>);
 
 /// A client-facing socket with its flows.
-pub struct UdpListener {
+struct UdpListener {
     socket: AsyncFd<Arc<UdpSocket>>,
     state: UdpSocketState,
     route: Route,
     flows: RefCell<FlowTable<Rc<Flow>>>,
 }
 
-/// Serves a socket until told to close.
-pub fn serve(worker: &Rc<Worker>, id: SocketId, socket: &Arc<UdpSocket>, route: Route, close: Rc<Notify>) {
-    let state = UdpSocketState::new(UdpSockRef::from(&**socket));
-    let watched = sys::watch(socket.clone());
-    let (state, watched) = match state.and_then(|state| Ok((state, watched?))) {
-        Ok(both) => both,
-        Err(error) => {
-            let id = route.load().id.clone();
-            worker.process.log.notice(Level::Error, "failed", id, format!("cannot watch the UDP socket: {error}"));
-            return;
-        }
-    };
-    sys::allow_fragments(&**socket);
-    let flows = RefCell::new(FlowTable::new(worker.max_flows));
-    let listener = Rc::new(UdpListener { socket: watched, state, route, flows });
-    worker.udp.borrow_mut().insert(id, listener.clone());
-    let worker = worker.clone();
-    tokio::task::spawn_local(async move {
-        listener.receive(&worker, &close).await;
-        listener.end_all(&worker, EndReason::Updated);
-        worker.udp.borrow_mut().remove(&id);
-    });
+impl Sockets {
+    /// Serves a socket until told to close.
+    pub fn serve(&self, worker: &Rc<Worker>, id: SocketId, socket: &Arc<UdpSocket>, route: Route, close: Rc<Notify>) {
+        let state = UdpSocketState::new(UdpSockRef::from(&**socket));
+        let (state, watched) = match state.and_then(|state| Ok((state, sys::watch(socket.clone())?))) {
+            Ok(both) => both,
+            Err(error) => {
+                let id = route.load().id.clone();
+                worker.process.log.notice(Level::Error, "failed", id, format!("cannot watch the UDP socket: {error}"));
+                return;
+            }
+        };
+        sys::allow_fragments(&**socket);
+        let flows = RefCell::new(FlowTable::new(worker.max_flows));
+        let listener = Rc::new(UdpListener { socket: watched, state, route, flows });
+        self.0.borrow_mut().insert(id, listener.clone());
+        let (worker, sockets) = (worker.clone(), self.0.clone());
+        tokio::task::spawn_local(async move {
+            listener.receive(&worker, &close).await;
+            listener.end_all(&worker, EndReason::Updated);
+            sockets.borrow_mut().remove(&id);
+        });
+    }
+
+    /// Whether this is a UDP socket of ours.
+    pub fn has(&self, id: SocketId) -> bool {
+        self.0.borrow().contains_key(&id)
+    }
+
+    /// Live flows.
+    pub fn flows(&self) -> usize {
+        self.all().iter().map(|socket| socket.flows.borrow().len()).sum()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.flows() == 0
+    }
+
+    /// Once a second: deadlines, logs and counts.
+    pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
+        self.all().iter().for_each(|socket| socket.sweep(worker, now));
+    }
+
+    /// Ends the flows that a change concerns, now or spread over a time.
+    pub fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
+        self.all().iter().for_each(|socket| socket.end(worker, ending, now));
+    }
+
+    /// Ends every flow.
+    pub fn end_all(&self, worker: &Rc<Worker>, reason: EndReason) {
+        self.all().iter().for_each(|socket| socket.end_all(worker, reason));
+    }
+
+    /// The live flows, at most `limit`.
+    pub fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
+        let sockets = self.all();
+        let views = sockets.iter().flat_map(|socket| socket.views(now, limit));
+        views.take(limit).collect()
+    }
+
+    fn all(&self) -> Vec<Rc<UdpListener>> {
+        self.0.borrow().values().cloned().collect()
+    }
 }
 
 impl UdpListener {
-    /// Number of flows.
-    pub fn len(&self) -> usize {
-        self.flows.borrow().len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.flows.borrow().is_empty()
-    }
-
     async fn receive(self: &Rc<Self>, worker: &Rc<Worker>, close: &Notify) {
         loop {
             let mut ready = tokio::select! {
@@ -115,16 +140,18 @@ impl UdpListener {
     /// Receives and forwards one batch; false if there was nothing, or an error to wait out.
     fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let mut datagrams = worker.datagrams.borrow_mut();
+        // Zeroed pages cost nothing until a datagram is written to them.
+        datagrams.resize(DATAGRAM_BYTES * quinn_udp::BATCH_SIZE, 0);
         let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
         let received = {
-            let mut chunks = datagrams.make().chunks_mut(DATAGRAM_BYTES);
+            let mut chunks = datagrams.chunks_mut(DATAGRAM_BYTES);
             let mut slices: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
             self.state.recv(UdpSockRef::from(self.socket.get_ref()), &mut slices, &mut metas)
         };
         let Ok(count) = received else { return false };
         let now = worker.process.clock.millis();
-        for (meta, bytes) in metas.iter().zip(datagrams.make().chunks(DATAGRAM_BYTES)).take(count) {
+        for (meta, bytes) in metas.iter().zip(datagrams.chunks(DATAGRAM_BYTES)).take(count) {
             let stride = if meta.stride == 0 { meta.len.max(1) } else { meta.stride };
             self.forward(worker, meta, &bytes[..meta.len], stride, now);
         }
@@ -216,8 +243,7 @@ impl UdpListener {
         self.flows.borrow_mut().touch(key, now);
     }
 
-    /// Once a second: deadlines, logs and counts.
-    pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
+    fn sweep(&self, worker: &Rc<Worker>, now: u64) {
         let idle = u64::from(self.route.load().spec.load().timeouts.udp_idle_seconds) * 1000;
         loop {
             let expired = self.flows.borrow_mut().expire(now, idle);
@@ -245,8 +271,7 @@ impl UdpListener {
         flow.end(worker, reason);
     }
 
-    /// Ends the flows that a change concerns, now or spread over a time.
-    pub fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
+    fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
         let concerned: Vec<Rc<Flow>> = {
             let flows = self.flows.borrow();
             flows.iter().map(|(_, flow)| flow).filter(|flow| flow.is_concerned(ending)).cloned().collect()
@@ -260,15 +285,13 @@ impl UdpListener {
         }
     }
 
-    /// Ends every flow.
-    pub fn end_all(&self, worker: &Rc<Worker>, reason: EndReason) {
+    fn end_all(&self, worker: &Rc<Worker>, reason: EndReason) {
         for flow in self.flows.borrow_mut().remove_where(|_| true) {
             flow.end(worker, reason);
         }
     }
 
-    /// The live flows, at most `limit`.
-    pub fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
+    fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
         self.flows.borrow().iter().take(limit).map(|(_, flow)| flow.view(now)).collect()
     }
 }

@@ -197,6 +197,7 @@ impl Judge<'_> {
             name: item.name.clone(),
             transport: item.transport,
             port,
+            partial: false,
             to,
             outcome: Outcome::Suspended,
         };
@@ -208,6 +209,7 @@ impl Judge<'_> {
             judged.outcome = Outcome::Refused { reason: lost.reason, message: lost.message };
             return judged;
         };
+        judged.partial = lost.is_some();
         warn(item, port, verdict);
         let destinations = backends::destinations(self.world, forward);
         let resolved = backends::resolve(self.world, forward, item, own, &destinations);

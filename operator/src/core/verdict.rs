@@ -118,9 +118,13 @@ pub struct ListenerVerdict {
     pub name: String,
     /// TCP or UDP.
     pub transport: Transport,
-    /// The port it holds, if any.
+    /// The port it has, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// It lost the port in some of its pods. Status must not list such a port as held: an old forward that is edited
+    /// could then take it from the forward that holds it there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// Its backends in words, such as `svc/pg:5432`.
     pub to: Vec<String>,
     /// What becomes of it.

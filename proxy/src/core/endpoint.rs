@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use proxy_api::Outlier;
@@ -52,6 +55,25 @@ impl Endpoint {
         self.failures.store(outlier.consecutive_failures.saturating_sub(1), Relaxed);
         let until = now.saturating_add(u64::from(outlier.eject_seconds)).max(1);
         self.aside_until.swap(until, Relaxed) <= now
+    }
+}
+
+/// Counts a live session of an endpoint until dropped.
+#[derive(Debug)]
+pub struct Counted(Arc<Endpoint>);
+
+impl Counted {
+    /// Counts from now on.
+    #[must_use]
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.active.fetch_add(1, Relaxed);
+        Self(endpoint)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
     }
 }
 

@@ -17,7 +17,9 @@ use crate::{
     },
     net::{self, BindError, OsSocket},
     shared::Shared,
-    worker::{Command, Ending, SocketId},
+    threads::Command,
+    udp::SocketId,
+    worker::Ending,
 };
 
 type Opened = BTreeMap<SocketKey, Vec<OsSocket>>;

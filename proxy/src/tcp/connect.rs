@@ -1,11 +1,6 @@
 //! The connect phase: pick an endpoint, try, try again elsewhere, give up when the client leaves.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::Listener;
 use tokio::{
@@ -18,7 +13,7 @@ use crate::{
     core::{
         balance::{Draw, EntryStats},
         end::EndReason,
-        endpoint::Endpoint,
+        endpoint::{Counted, Endpoint},
     },
     log::Level,
     net,
@@ -31,22 +26,6 @@ pub struct Connected {
     pub stream: TcpStream,
     /// The endpoint, which counts the session while this lives.
     pub counted: Counted,
-}
-
-/// Counts a live session of an endpoint until dropped.
-pub struct Counted(Arc<Endpoint>);
-
-impl Counted {
-    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
-        endpoint.active.fetch_add(1, Relaxed);
-        Self(endpoint)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Relaxed);
-    }
 }
 
 /// Connects within the tries that the listener allows, or says why the session ends.
@@ -117,7 +96,7 @@ async fn attempt_one(
         Ok(stream) => {
             endpoint.succeeded();
             stats.sessions.fetch_add(1, Relaxed);
-            worker.process.timings.connect(began.elapsed());
+            worker.process.timings.connected(began.elapsed());
             Some(Connected { stream, counted })
         }
         Err(error) => {

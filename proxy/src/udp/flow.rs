@@ -18,14 +18,13 @@ use crate::{
     core::{
         balance::{Draw, EntryStats},
         end::EndReason,
-        endpoint::Endpoint,
+        endpoint::{Counted, Endpoint},
         flows::FlowKey,
     },
     files::Permit,
     log::{Event, Level, SessionRecord},
     net,
     shared::{Dropped, Shared},
-    tcp::connect::Counted,
     worker::{Ending, Worker, session::SessionView},
 };
 
@@ -229,7 +228,7 @@ impl Flow {
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
-        worker.process.timings.session(Duration::from_millis(now.saturating_sub(self.started)));
+        worker.process.timings.ended(Duration::from_millis(now.saturating_sub(self.started)));
         if self.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             self.log(worker, "closed", now, Some(reason));
         }

@@ -10,8 +10,12 @@ use std::{
 
 use tokio::{sync::Notify, task::yield_now, time::sleep};
 
-use super::{Accepted, Route, Worker};
-use crate::{log::Level, sys};
+use super::Thread;
+use crate::{
+    log::Level,
+    sys,
+    worker::{Accepted, Route},
+};
 
 /// Connections accepted before others on this worker have their turn.
 const BATCH: usize = 16;
@@ -21,12 +25,12 @@ const FILES_PER_SESSION: usize = 2;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until told to close, then takes what the kernel has queued.
-pub async fn run(worker: Rc<Worker>, listener: Arc<TcpListener>, route: Route, close: Rc<Notify>) {
+pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: Route, close: Rc<Notify>) {
     let socket = match sys::watch(listener) {
         Ok(socket) => socket,
         Err(error) => {
             let id = route.load().id.clone();
-            worker.process.log.notice(
+            thread.worker.process.log.notice(
                 Level::Error,
                 "failed",
                 id,
@@ -44,7 +48,7 @@ pub async fn run(worker: Rc<Worker>, listener: Arc<TcpListener>, route: Route, c
                 let step = tokio::select! {
                     biased;
                     () = close.notified() => break,
-                    step = batch(&worker, socket.get_ref(), &route) => step,
+                    step = batch(&thread, socket.get_ref(), &route) => step,
                 };
                 if step == Step::Empty {
                     ready.clear_ready();
@@ -54,9 +58,9 @@ pub async fn run(worker: Rc<Worker>, listener: Arc<TcpListener>, route: Route, c
         yield_now().await;
     }
     // Connections that the kernel has completed are ours: closing the socket first would reset them.
-    while let Some(permit) = worker.process.files.take(FILES_PER_SESSION) {
+    while let Some(permit) = thread.worker.process.files.take(FILES_PER_SESSION) {
         let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
-        worker.place(Accepted { stream, peer, listener: route.load_full(), permit });
+        thread.place(Accepted { stream, peer, listener: route.load_full(), permit });
     }
 }
 
@@ -66,11 +70,11 @@ enum Step {
     Empty,
 }
 
-async fn batch(worker: &Rc<Worker>, listener: &TcpListener, route: &Route) -> Step {
+async fn batch(thread: &Rc<Thread>, listener: &TcpListener, route: &Route) -> Step {
     for _ in 0..BATCH {
-        let permit = worker.process.files.wait(FILES_PER_SESSION).await;
+        let permit = thread.worker.process.files.wait(FILES_PER_SESSION).await;
         match sys::accept(listener) {
-            Ok((stream, peer)) => worker.place(Accepted { stream, peer, listener: route.load_full(), permit }),
+            Ok((stream, peer)) => thread.place(Accepted { stream, peer, listener: route.load_full(), permit }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Empty,
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => {

@@ -9,23 +9,25 @@ use std::{
 use proxy_api::{AccessLogMode, OnUnhealthy};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{
-    Ending, Worker,
-    session::{Session, SessionView},
-};
+use super::Thread;
 use crate::{
     core::end::{self, EndReason},
     log::Event,
+    worker::{
+        Ending, Worker,
+        session::{Session, SessionView},
+    },
 };
 
 const TICK: Duration = Duration::from_secs(1);
 
 /// Sweeps while there are sessions, sleeps while there are none.
-pub async fn run(worker: Rc<Worker>) {
+pub(super) async fn run(thread: Rc<Thread>) {
+    let worker = &thread.worker;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if worker.sessions.borrow().is_empty() && worker.udp.borrow().values().all(|socket| socket.is_empty()) {
+        if worker.sessions.borrow().is_empty() && thread.udp.is_empty() {
             worker.sweep.notified().await;
             ticks.reset();
         }
@@ -34,12 +36,9 @@ pub async fn run(worker: Rc<Worker>) {
         worker.now.set(now / 1000);
         let sessions: Vec<Rc<Session>> = worker.sessions.borrow().iter().map(|(_, session)| session.clone()).collect();
         for session in sessions {
-            check(&worker, &session, now);
+            check(worker, &session, now);
         }
-        let sockets: Vec<_> = worker.udp.borrow().values().cloned().collect();
-        for socket in sockets {
-            socket.sweep(&worker, now);
-        }
+        thread.udp.sweep(worker, now);
     }
 }
 
@@ -75,7 +74,8 @@ fn check(worker: &Worker, session: &Session, now_millis: u64) {
 }
 
 /// Ends the sessions that a change concerns, now or spread over a time.
-pub fn end(worker: &Rc<Worker>, ending: &Ending) {
+pub(super) fn end(thread: &Rc<Thread>, ending: &Ending) {
+    let worker = &thread.worker;
     let concerned: Vec<Rc<Session>> = {
         let sessions = worker.sessions.borrow();
         sessions.iter().map(|(_, session)| session).filter(|session| concerns(ending, session)).cloned().collect()
@@ -91,9 +91,7 @@ pub fn end(worker: &Rc<Worker>, ending: &Ending) {
             session.end_at.set(sooner.or(Some((at, ending.reason))));
         }
     }
-    for socket in worker.udp.borrow().values() {
-        socket.end(worker, ending, now);
-    }
+    thread.udp.end(worker, ending, now);
 }
 
 fn concerns(ending: &Ending, session: &Session) -> bool {
@@ -105,53 +103,51 @@ fn concerns(ending: &Ending, session: &Session) -> bool {
 }
 
 /// Ends every session now.
-pub fn end_all(worker: &Rc<Worker>, reason: EndReason) {
+pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
+    let worker = &thread.worker;
     let sessions: Vec<Rc<Session>> = worker.sessions.borrow().iter().map(|(_, session)| session.clone()).collect();
     for session in sessions {
         session.end(reason);
     }
-    for socket in worker.udp.borrow().values() {
-        socket.end_all(worker, reason);
-    }
+    thread.udp.end_all(worker, reason);
 }
 
 /// Waits until no session lives, at most `millis`; then ends what is left.
-pub async fn drain(worker: &Rc<Worker>, millis: u64) {
+pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
+    let worker = &thread.worker;
     let deadline = worker.process.clock.millis().saturating_add(millis);
     let goes_on = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
     // The accept loops have to run once more, to take what the kernel has queued.
     loop {
         sleep(Duration::from_millis(20)).await;
-        if live(worker) == 0 || !goes_on() {
+        if live(thread) == 0 || !goes_on() {
             break;
         }
     }
-    end_all(worker, EndReason::Drained);
-    settled(worker).await;
+    end_all(thread, EndReason::Drained);
+    settled(thread).await;
 }
 
 /// Waits, shortly, until the tasks of ended sessions have run.
-async fn settled(worker: &Rc<Worker>) {
+async fn settled(thread: &Rc<Thread>) {
     for _ in 0..100 {
-        if live(worker) == 0 {
+        if live(thread) == 0 {
             return;
         }
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-fn live(worker: &Worker) -> usize {
-    worker.sessions.borrow().len() + worker.udp.borrow().values().map(|socket| socket.len()).sum::<usize>()
+fn live(thread: &Thread) -> usize {
+    thread.worker.sessions.borrow().len() + thread.udp.flows()
 }
 
 /// The live sessions, at most `limit`.
-pub fn inspect(worker: &Worker, limit: usize) -> Vec<SessionView> {
+pub(super) fn inspect(thread: &Thread, limit: usize) -> Vec<SessionView> {
+    let worker = &thread.worker;
     let now = worker.process.clock.millis();
     let mut views: Vec<SessionView> =
         worker.sessions.borrow().iter().take(limit).map(|(_, session)| session.view(now)).collect();
-    for socket in worker.udp.borrow().values() {
-        let room = limit.saturating_sub(views.len());
-        views.extend(socket.views(now, room));
-    }
+    views.extend(thread.udp.views(now, limit.saturating_sub(views.len())));
     views
 }

@@ -1,0 +1,40 @@
+//! Options that name something which is not there.
+
+use operator::core::{ObjectKey, World};
+
+use crate::{args, options::Resolve};
+
+/// What is wrong with the options that choose or place objects: most likely they are misspelt.
+pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::Laptop>) -> Vec<String> {
+    let mut found = Vec::new();
+    let names: Vec<String> = world.forwards.keys().map(ToString::to_string).collect();
+    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
+    let is_there = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);
+    for name in only.iter().filter(|name| !is_there(name)) {
+        found.push(format!("--only {name} names no PortForward; {there}"));
+    }
+    let Some(laptop) = laptop else { return found };
+    for map in &laptop.map {
+        let has = |(key, forward): (&ObjectKey, &crds::PortForward)| {
+            key.name == map.forward && forward.spec.listeners.iter().any(|listener| listener.name == map.listener)
+        };
+        if !world.forwards.iter().any(has) {
+            found.push(format!("--map {}/{} names no listener; {there}", map.forward, map.listener));
+        }
+    }
+    for resolve in &laptop.resolve {
+        let is_used = world.forwards.iter().any(|(key, forward)| {
+            let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
+            backends.filter_map(|backend| backend.service.as_ref()).any(|service| {
+                service.name == resolve.service.name
+                    && *service.namespace.as_ref().unwrap_or(&key.namespace) == resolve.service.namespace
+            })
+        });
+        if !is_used {
+            let Resolve { service, .. } = resolve;
+            found
+                .push(format!("--resolve {}.{} names a Service that no backend uses", service.name, service.namespace));
+        }
+    }
+    found
+}

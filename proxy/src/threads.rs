@@ -1,0 +1,240 @@
+//! The worker threads: each takes commands, accepts connections and sweeps its table.
+
+mod accept;
+mod sweep;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    pin::pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::LocalSet,
+};
+
+use crate::{
+    net::OsSocket,
+    process::Process,
+    settings::Settings,
+    tcp,
+    udp::{SocketId, Sockets},
+    worker::{Accepted, Ending, Route, Worker, session::SessionView},
+};
+
+/// Commands that may wait for a worker.
+const COMMANDS: usize = 1024;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve this socket.
+    Listen {
+        /// Its name.
+        id: SocketId,
+        /// The socket.
+        socket: OsSocket,
+        /// Whom it serves.
+        route: Route,
+    },
+    /// Take what is queued on this socket, then close it.
+    Close(SocketId),
+    /// Run a connection that another worker accepted.
+    Adopt(Accepted),
+    /// End sessions.
+    End(Ending),
+    /// List live sessions, at most so many.
+    Inspect {
+        /// Bound of the answer.
+        limit: usize,
+        /// Where it goes.
+        reply: oneshot::Sender<Vec<SessionView>>,
+    },
+    /// Stop taking sessions; end those that live at the deadline.
+    Drain {
+        /// Longest wait in milliseconds.
+        millis: u64,
+    },
+}
+
+/// A worker as other threads see it.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    commands: mpsc::Sender<Command>,
+    load: Arc<AtomicUsize>,
+}
+
+impl WorkerHandle {
+    /// Live sessions.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
+    /// Tells the worker; waits while its queue is full. False if it has ended.
+    pub async fn tell(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Hands over a connection, or gives it back if the queue is full.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn adopt(&self, accepted: Accepted) -> Result<(), Accepted> {
+        self.commands.try_send(Command::Adopt(accepted)).map_err(|error| match error.into_inner() {
+            Command::Adopt(accepted) => accepted,
+            _ => unreachable!("only connections are handed over"),
+        })
+    }
+}
+
+/// Worker threads of the process.
+#[derive(Debug)]
+pub struct Workers {
+    /// Their handles.
+    pub handles: Vec<WorkerHandle>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// A thread or its runtime cannot be made.
+    pub fn start(settings: &Settings, process: &Process) -> io::Result<Self> {
+        let count = settings.workers.get();
+        let mut handles = Vec::with_capacity(count);
+        let mut queues = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (commands, queue) = mpsc::channel(COMMANDS);
+            handles.push(WorkerHandle { commands, load: Arc::default() });
+            queues.push(queue);
+        }
+        let mut threads = Vec::with_capacity(count);
+        for (index, queue) in queues.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (process, peers, settings) = (process.clone(), handles.clone(), settings.clone());
+            let thread = thread::Builder::new().name(format!("worker-{index}"));
+            threads.push(thread.spawn(move || {
+                let load = peers[index].load.clone();
+                let thread = Rc::new(Thread {
+                    worker: Worker::new(index, process, load, &settings),
+                    udp: Sockets::default(),
+                    peers: RefCell::new(peers),
+                    sockets: RefCell::default(),
+                });
+                LocalSet::new().block_on(&runtime, thread.run(queue));
+            })?);
+        }
+        Ok(Self { handles, threads })
+    }
+
+    /// Waits for the threads; call after [`Command::Drain`] was told to all.
+    pub fn join(self) {
+        for thread in self.threads {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What runs on one thread.
+struct Thread {
+    worker: Rc<Worker>,
+    udp: Sockets,
+    peers: RefCell<Vec<WorkerHandle>>,
+    sockets: RefCell<HashMap<SocketId, Rc<Notify>>>,
+}
+
+impl Thread {
+    async fn run(self: Rc<Self>, mut queue: mpsc::Receiver<Command>) {
+        let sweeper = tokio::task::spawn_local(sweep::run(self.clone()));
+        while let Some(command) = queue.recv().await {
+            match command {
+                Command::Listen { id, socket, route } => self.listen(id, socket, route),
+                Command::Close(id) => self.close(id),
+                Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
+                Command::End(ending) => sweep::end(&self, &ending),
+                Command::Inspect { limit, reply } => {
+                    let _ = reply.send(sweep::inspect(&self, limit));
+                }
+                Command::Drain { millis } => {
+                    self.worker.draining.set(true);
+                    self.close_tcp();
+                    // Nobody hands over any more; what was handed over already is still begun.
+                    self.peers.borrow_mut().clear();
+                    self.drain(&mut queue, millis).await;
+                    break;
+                }
+            }
+        }
+        sweeper.abort();
+    }
+
+    async fn drain(self: &Rc<Self>, queue: &mut mpsc::Receiver<Command>, millis: u64) {
+        let mut drained = pin!(sweep::drain(self, millis));
+        let mut open = true;
+        loop {
+            tokio::select! {
+                command = queue.recv(), if open => match command {
+                    Some(Command::Adopt(accepted)) => tcp::session::begin(&self.worker, accepted),
+                    Some(_) => {}
+                    None => open = false,
+                },
+                () = &mut drained => return,
+            }
+        }
+    }
+
+    fn listen(self: &Rc<Self>, id: SocketId, socket: OsSocket, route: Route) {
+        let close = Rc::new(Notify::new());
+        self.sockets.borrow_mut().insert(id, close.clone());
+        match socket {
+            OsSocket::Tcp(listener) => {
+                tokio::task::spawn_local(accept::run(self.clone(), listener, route, close));
+            }
+            OsSocket::Udp(socket) => self.udp.serve(&self.worker, id, &socket, route, close),
+        }
+    }
+
+    fn close(&self, id: SocketId) {
+        if let Some(close) = self.sockets.borrow_mut().remove(&id) {
+            close.notify_one();
+        }
+    }
+
+    /// Closes what accepts connections. UDP sockets stay open for the flows they have.
+    fn close_tcp(&self) {
+        self.sockets.borrow_mut().retain(|id, close| {
+            let stays = self.udp.has(*id);
+            if !stays {
+                close.notify_one();
+            }
+            stays
+        });
+    }
+
+    /// Runs a connection here, or on the worker that has clearly less to do.
+    fn place(self: &Rc<Self>, accepted: Accepted) {
+        let own = self.worker.load.load(Relaxed);
+        let peers = self.peers.borrow();
+        // A hand-over wakes another thread: it has to be worth it.
+        let lighter = peers.iter().filter(|peer| peer.load() + 2 + own / 8 < own).min_by_key(|peer| peer.load());
+        let here = match lighter.cloned() {
+            Some(peer) => peer.adopt(accepted).err(),
+            None => Some(accepted),
+        };
+        drop(peers);
+        if let Some(accepted) = here {
+            tcp::session::begin(&self.worker, accepted);
+        }
+    }
+}
