@@ -64,17 +64,29 @@ impl BindError {
 /// # Errors
 /// The first address that could not be bound.
 pub fn open(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, BindError> {
-    for socket in beside {
-        share(socket, true);
-    }
+    let before: Vec<bool> = beside.iter().map(|socket| share(socket, true)).collect();
     let opened = match key.bind {
         Bind::Loopback => open_loopback(key, !beside.is_empty()),
         Bind::All => open_all(key, !beside.is_empty()),
     };
-    for socket in beside.iter().chain(opened.iter().flatten()) {
+    for (socket, before) in beside.iter().zip(before) {
+        share(socket, before);
+    }
+    for socket in opened.iter().flatten() {
         share(socket, false);
     }
     opened
+}
+
+/// A further socket on the address of one of ours, so that another worker accepts from a queue of its own. From now on
+/// both share the port: the kernel spreads connections over sockets only while they say so.
+///
+/// # Errors
+/// As `bind(2)`.
+pub fn open_shard(socket: &TcpListener) -> io::Result<OsSocket> {
+    let address = socket.local_addr()?;
+    SockRef::from(socket).set_reuse_port(true)?;
+    bind(Transport::Tcp, address, true)
 }
 
 /// 127.0.0.1, and `::1` where the machine has it.
@@ -109,12 +121,16 @@ fn is_absent(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| absent.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn share(socket: &OsSocket, on: bool) {
-    // Fails only on a closed socket, which the bind that follows would tell.
-    let _ = match socket {
-        OsSocket::Tcp(socket) => SockRef::from(&**socket).set_reuse_port(on),
-        OsSocket::Udp(socket) => SockRef::from(&**socket).set_reuse_port(on),
+/// Lets others of ours bind beside this socket, or not; returns how it was.
+fn share(socket: &OsSocket, on: bool) -> bool {
+    let socket = match socket {
+        OsSocket::Tcp(socket) => SockRef::from(&**socket),
+        OsSocket::Udp(socket) => SockRef::from(&**socket),
     };
+    let before = socket.reuse_port().unwrap_or(false);
+    // Fails only on a closed socket, which the bind that follows would tell.
+    let _ = socket.set_reuse_port(on);
+    before
 }
 
 fn bind(transport: Transport, address: SocketAddr, shared: bool) -> io::Result<OsSocket> {

@@ -2,12 +2,13 @@
 
 mod apply;
 mod report;
+mod shards;
 mod targets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -35,6 +36,9 @@ use crate::{
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// How often removed listeners are looked at, and reported as gone once their last session ended.
 const RETIRED_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often hot listeners are looked for.
+const LOOK_FOR_HOT: Duration = Duration::from_secs(1);
 
 /// What the control thread is asked.
 #[derive(Debug)]
@@ -66,7 +70,11 @@ struct OpenSocket {
     parts: Vec<Part>,
     /// Seconds before keepalive probes, as set on the sockets.
     keepalive: u32,
-    _files: Permit,
+    /// Whether every worker has a socket of its own, or it was tried.
+    sharded: bool,
+    /// The listener and its count of sessions at the last look for hot ones.
+    seen: (Weak<Shared>, u64),
+    files: Permit,
 }
 
 struct Part {
@@ -140,6 +148,7 @@ impl Supervisor {
     /// Works until told to drain, or until nobody can tell any more.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
         let mut again = Instant::now() + BIND_AGAIN;
+        let mut look = Instant::now() + LOOK_FOR_HOT;
         let longest = loop {
             tokio::select! {
                 asked = control.recv() => match asked {
@@ -151,6 +160,10 @@ impl Supervisor {
                 () = sleep_until(again), if self.has_unfinished() => {
                     again = Instant::now() + BIND_AGAIN.min(RETIRED_AGAIN);
                     self.finish().await;
+                }
+                () = sleep_until(look), if self.may_shard() => {
+                    look = Instant::now() + LOOK_FOR_HOT;
+                    self.shard().await;
                 }
             }
         };

@@ -141,3 +141,37 @@ fn udp_flows_are_bounded_and_the_oldest_quiet_one_makes_room() {
         "flows in use are not evicted, and that is counted"
     );
 }
+
+#[test]
+fn a_hot_listener_is_accepted_by_every_worker_and_refuses_nobody() {
+    let backend = Backend::start(Behaviour::Run(std::sync::Arc::new(drop)));
+    let port = free_port();
+    let manifest = |extra: &[Listener]| {
+        let mut listeners = vec![Listener::tcp("hot", port).to(backend.port)];
+        listeners.extend_from_slice(extra);
+        forward("f", "accessLog: {mode: Disabled}", &listeners)
+    };
+    let program = Program::run(&manifest(&[]), free_port(), &["--workers", "2"]);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let knocking: Vec<_> = (0..8)
+        .map(|_| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut stream = connect(port).expect("never refused");
+                    // The backend closes at once; a FIN or a reset, whichever comes first.
+                    let _ = stream.read(&mut [0]);
+                    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                }
+            })
+        })
+        .collect();
+    program.wait("sharded", "f/hot");
+    // A change elsewhere, and back, while both sockets accept.
+    program.edit_and_wait(&manifest(&[Listener::tcp("other", free_port()).to(backend.port)]), "bound", "f/other");
+    program.edit_and_wait(&manifest(&[]), "removed", "f/other");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for client in knocking {
+        client.join().expect("no connection was refused");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use arc_swap::ArcSwap;
@@ -121,7 +121,7 @@ impl Supervisor {
             parts.push(Part { id, socket, worker });
         }
         let files = self.process.files.take_anyway(parts.len());
-        OpenSocket { route, parts, keepalive: 0, _files: files }
+        OpenSocket { route, parts, keepalive: 0, sharded: false, seen: (Weak::new(), 0), files }
     }
 
     async fn close(&mut self, keys: &BTreeSet<SocketKey>) {
@@ -164,7 +164,7 @@ impl Supervisor {
 }
 
 /// Accepted connections inherit this from the socket they come from.
-fn set_keepalive(open: &mut OpenSocket, spec: &Listener) {
+pub(super) fn set_keepalive(open: &mut OpenSocket, spec: &Listener) {
     let seconds = spec.timeouts.keepalive_seconds;
     if std::mem::replace(&mut open.keepalive, seconds) == seconds {
         return;
