@@ -363,3 +363,19 @@ fn a_half_closed_session_has_its_own_limit_from_then_on() {
     client.read_to_string(&mut answer).expect("answer");
     assert_eq!(answer, "late");
 }
+
+#[test]
+fn a_name_is_resolved_and_all_its_addresses_are_endpoints() {
+    // In every hosts file; whichever of its addresses does not answer is passed over without a pause.
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let listener =
+        Listener::tcp("named", port).backend(&format!("address: {{host: localhost, port: {}}}", backend.port));
+    let (program, _) = run_with("retry: {initialBackoffMillis: 60000, maxBackoffMillis: 60000}", &[listener], &[]);
+    until("the name is resolved", || connect(port).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok());
+    for _ in 0..6 {
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    }
+    let unresolved: Vec<_> = program.events().into_iter().filter(|line| line["event"] == "unresolved").collect();
+    assert!(unresolved.is_empty(), "{unresolved:?}");
+}
