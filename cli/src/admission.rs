@@ -90,7 +90,11 @@ impl Admission {
             }
             return namespace(api_version, kind, value).unwrap_or(Admitted::Other);
         }
-        let Some(known) = self.kinds.get(kind).filter(|_| version == crds::VERSION) else {
+        if self.kinds.contains_key(kind) && version != crds::VERSION {
+            let message = format!("unknown version {version} of {kind}: this build knows {}", crds::VERSION);
+            return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
+        }
+        let Some(known) = self.kinds.get(kind) else {
             let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
             let message = format!(
                 "unknown kind {kind} of {api_version}: this version knows {} of {}/{}",
@@ -204,7 +208,7 @@ mod tests {
     #[test]
     fn unknown_kinds_of_ours_are_refused() {
         refused("apiVersion: portlane.dev/v1alpha1\nkind: PortForwrad\n", "f:2: kind: unknown kind PortForwrad");
-        refused("apiVersion: portlane.dev/v1\nkind: PortForward\n", "unknown kind");
+        refused("apiVersion: portlane.dev/v1\nkind: PortForward\n", "apiVersion: unknown version v1");
         refused("a: 1\n", "no apiVersion");
     }
 

@@ -85,8 +85,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) drain_seconds: u32,
     /// Threads that move bytes. Absent: the processors of this machine, at most 2.
-    #[arg(long, value_name = "N")]
-    pub(crate) workers: Option<std::num::NonZeroUsize>,
+    #[arg(long, value_name = "1..=256", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
     /// Most bytes held in memory for peers that do not read.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub(crate) held_bytes: usize,

@@ -1,6 +1,9 @@
 //! `portlane validate` and `portlane translate`.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use operator::core::{Group, translate};
 
@@ -27,23 +30,27 @@ pub(crate) fn read(input: &Input) -> Result<Store, Error> {
 
 /// Says what is wrong with the manifests; true if nothing is.
 pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
-    let mut objects = read(input)?.objects(&input.only, &BTreeSet::new());
-    let wrong = misspelt::unmatched(&objects.world, &input.only, None);
+    let store = read(input)?;
+    let mut objects = store.objects(&input.only, &BTreeSet::new());
+    let wrong = misspelt::unmatched(&store.objects(&[], &BTreeSet::new()).world, &input.only, None);
     objects.world = world::any_cluster(std::mem::take(&mut objects.world));
     let translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
     let problems: BTreeSet<&Problem> = objects.problems.iter().chain(&refused).collect();
-    for problem in &problems {
-        println!("{problem}");
-    }
-    for warning in &warnings {
-        println!("{warning} (warning)");
-    }
-    for option in &wrong {
-        println!("{option}");
-    }
-    println!("{}", summary(&objects, problems.len() + wrong.len()));
+    let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.extend(warnings.iter().map(|warning| format!("{warning} (warning)")));
+    lines.extend(wrong.iter().cloned());
+    lines.push(summary(&objects, problems.len() + wrong.len()));
+    print(format!("{}\n", lines.join("\n")).as_bytes())?;
     Ok(problems.is_empty() && wrong.is_empty())
+}
+
+/// Writes to standard output; a reader that has enough is no error.
+pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
+    match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 fn summary(objects: &Objects, problems: usize) -> String {
@@ -59,11 +66,14 @@ fn summary(objects: &Objects, problems: usize) -> String {
     }
 }
 
-/// Prints the configuration document; true if nothing was refused.
+/// Prints the configuration document; true if nothing was refused. With anything refused it prints no document: a proxy
+/// may be following the file that it goes to.
 pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
-    let mut objects = read(&args.input)?.objects(&args.input.only, &BTreeSet::new());
-    let wrong = misspelt::unmatched(&objects.world, &args.input.only, None);
-    let idle = misspelt::unmatched(&objects.world, &[], Some(&args.laptop));
+    let store = read(&args.input)?;
+    let mut objects = store.objects(&args.input.only, &BTreeSet::new());
+    let all = store.objects(&[], &BTreeSet::new()).world;
+    let wrong = misspelt::unmatched(&all, &args.input.only, None);
+    let idle = misspelt::unmatched(&all, &[], Some(&args.laptop));
     objects.world = world::laptop(std::mem::take(&mut objects.world), &args.laptop);
     let mut translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
@@ -73,8 +83,12 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     for option in wrong.iter().chain(&idle) {
         eprintln!("{option}");
     }
+    if !objects.problems.is_empty() || !refused.is_empty() || !wrong.is_empty() {
+        eprintln!("no document is printed, because something was refused");
+        return Ok(false);
+    }
     let mut configuration = translation.configurations.remove(&Group::Laptop).unwrap_or_default();
     configuration.version.number = 1;
-    print!("{}", configuration.to_yaml()?);
-    Ok(objects.problems.is_empty() && refused.is_empty() && wrong.is_empty())
+    print(configuration.to_yaml()?.as_bytes())?;
+    Ok(true)
 }

@@ -25,7 +25,7 @@ enum Error {
     #[error("cannot read {0}")]
     Files(String, #[source] io::Error),
     /// Standard input had no valid object and cannot change.
-    #[error("there is no valid PortForward in the input; what was wrong with it is said above")]
+    #[error("there is no valid PortForward in the input")]
     NothingToRun,
     /// Printing the document.
     #[error("cannot print the configuration")]
@@ -57,8 +57,9 @@ fn main() -> ExitCode {
         Command::Validate(input) => check::validate(&input),
         Command::Translate(args) => check::translate_to_stdout(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "portlane", &mut io::stdout());
-            Ok(true)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "portlane", &mut script);
+            check::print(&script).map(|()| true).map_err(Error::from)
         }
     };
     match result {

@@ -19,7 +19,13 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
             key.name == map.forward && forward.spec.listeners.iter().any(|listener| listener.name == map.listener)
         };
         if !world.forwards.iter().any(has) {
-            found.push(format!("--map {}/{} names no listener; {there}", map.forward, map.listener));
+            let listeners: Vec<String> = world
+                .forwards
+                .iter()
+                .flat_map(|(key, forward)| forward.spec.listeners.iter().map(|l| format!("{}/{}", key.name, l.name)))
+                .collect();
+            let there = listeners.join(", ");
+            found.push(format!("--map {}/{} names no listener; there is {there}", map.forward, map.listener));
         }
     }
     for resolve in &laptop.resolve {

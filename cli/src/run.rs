@@ -1,6 +1,6 @@
 //! `portlane run`: files instead of an API server, a proxy in this process instead of a fleet.
 
-use std::{collections::BTreeSet, error::Error as _, io, time::Duration};
+use std::{collections::BTreeSet, error::Error as _, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
 use operator::core::{Group, ObjectKey, Translation, World, keep_last_good, translate};
@@ -17,6 +17,7 @@ use crate::{
     Error,
     admission::Admission,
     args::{Log, Run},
+    check,
     manifest::{Problem, Sources},
     misspelt,
     store::Store,
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
 fn settings(args: &Run) -> Settings {
     let usual = Settings::default();
     Settings {
-        workers: args.workers.unwrap_or(usual.workers),
+        workers: args.workers.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or(usual.workers),
         held_bytes: args.held_bytes,
         max_flows: args.max_flows,
         log_format: if args.log == Log::Json { LogFormat::Json } else { LogFormat::Text },
@@ -105,8 +106,7 @@ impl Runner<'_> {
 
     async fn start(&mut self, changes: Vec<(String, crate::manifest::FileChange)>) -> Result<(), Error> {
         let (translation, report, skipped) = self.update(changes).await?;
-        let mut world = self.store.objects(&[], &BTreeSet::new()).world;
-        world.forwards.retain(|key, _| translation.verdicts.contains_key(key));
+        let world = self.store.objects(&[], &BTreeSet::new()).world;
         for option in misspelt::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
             self.proxy.log().notice(Level::Warn, "option", "portlane", option);
         }
@@ -114,10 +114,11 @@ impl Runner<'_> {
             return Err(Error::NothingToRun);
         }
         if self.args.log == Log::Text {
-            print!("{}", table::table(&translation, &self.configuration, &report));
+            let mut text = table::table(&translation, &self.configuration, &report);
             if skipped > 0 {
-                println!("{skipped} document(s) of other kinds skipped");
+                text.push_str(&format!("{skipped} document(s) of other kinds skipped\n"));
             }
+            check::print(text.as_bytes())?;
         }
         if translation.verdicts.is_empty() {
             self.proxy.log().notice(Level::Warn, "waiting", "portlane", "there is no PortForward to run yet");
@@ -187,6 +188,19 @@ impl Runner<'_> {
         }
         for warning in warnings.difference(&self.told) {
             log.notice(Level::Warn, "warning", &warning.place, describe(warning));
+        }
+        let now: BTreeSet<&Option<String>> = problems.iter().map(|problem| &problem.object).collect();
+        let mended: BTreeSet<&Problem> = self.told.difference(problems).filter(|p| !now.contains(&p.object)).collect();
+        for problem in mended {
+            if !warnings.contains(problem) {
+                let object = problem.object.as_deref().unwrap_or("the file");
+                log.notice(
+                    Level::Info,
+                    "accepted",
+                    &problem.place.file,
+                    format!("{object}: what was refused is mended"),
+                );
+            }
         }
         self.told = problems.union(warnings).cloned().collect();
     }

@@ -41,8 +41,7 @@ pub struct Configuration {
     /// Its place in the order.
     #[serde(flatten)]
     pub version: Version,
-    /// Listeners by name.
-    #[serde(default)]
+    /// Listeners by name. Must be there, be it empty: a document without it is some other document.
     pub listeners: BTreeMap<ListenerId, Offer>,
     /// Endpoint sets by name; they change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

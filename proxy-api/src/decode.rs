@@ -1,6 +1,8 @@
 //! Bounded decoding: a document is checked for size before it is parsed, and for count after.
 
-use crate::{Configuration, Offer};
+use serde::Deserialize;
+
+use crate::{CONTRACT, Configuration, Offer};
 
 /// Largest document, in bytes. 10,000 listeners are about 10 MB.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
@@ -19,12 +21,27 @@ pub enum DecodeError {
     /// Nothing in it: an editor or a copy may be half-way.
     #[error("document is empty")]
     Empty,
+    /// A later contract than this build speaks.
+    #[error("document is of contract {0}, and this proxy speaks {CONTRACT}: upgrade the proxy")]
+    Contract(u32),
+    /// A manifest.
+    #[error("document is a Kubernetes manifest; `portlane translate -f FILE` makes the configuration of it")]
+    Manifest,
     /// Not JSON.
     #[error("document is not valid JSON")]
     Json(#[source] serde_json::Error),
     /// Not YAML.
     #[error("document is not valid YAML")]
     Yaml(#[source] serde_yaml::Error),
+}
+
+/// What every manifest has and no configuration.
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
 }
 
 impl Configuration {
@@ -36,15 +53,24 @@ impl Configuration {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(DecodeError::TooLarge(bytes.len()));
         }
-        let configuration: Self = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            None => return Err(DecodeError::Empty),
-            Some(b'{') => serde_json::from_slice(bytes).map_err(DecodeError::Json)?,
-            Some(_) => serde_yaml::from_slice(bytes).map_err(DecodeError::Yaml)?,
-        };
+        let configuration = Self::parse(bytes)?;
+        if configuration.contract > CONTRACT {
+            return Err(DecodeError::Contract(configuration.contract));
+        }
         if configuration.listeners.len() > MAX_LISTENERS {
             return Err(DecodeError::TooMany(configuration.listeners.len()));
         }
         Ok(configuration)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let parsed = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => return Err(DecodeError::Empty),
+            Some(b'{') => serde_json::from_slice(bytes).map_err(DecodeError::Json),
+            Some(_) => serde_yaml::from_slice(bytes).map_err(DecodeError::Yaml),
+        };
+        let is_manifest = || serde_yaml::from_slice::<Manifest>(bytes).is_ok();
+        parsed.map_err(|error| if is_manifest() { DecodeError::Manifest } else { error })
     }
 
     /// The canonical JSON form, as it stands in files and on the wire.

@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 /// Files that sessions never take.
-const RESERVE: usize = 64;
+pub const RESERVE: usize = 64;
 /// Assumed open at start where the system does not tell.
 const OPEN_AT_START: usize = 32;
 /// Assumed limit where the system sets none.

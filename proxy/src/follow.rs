@@ -29,8 +29,13 @@ impl Stamp {
     /// # Errors
     /// As `stat(2)`.
     pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self::and_kind(path)?.0)
+    }
+
+    /// The same, and whether it is a regular file.
+    fn and_kind(path: &Path) -> io::Result<(Self, bool)> {
         let metadata = fs::metadata(path)?;
-        Ok(Self {
+        let stamp = Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
             #[cfg(unix)]
@@ -38,7 +43,8 @@ impl Stamp {
                 use std::os::unix::fs::MetadataExt;
                 (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
             },
-        })
+        };
+        Ok((stamp, metadata.is_file()))
     }
 }
 
@@ -59,19 +65,19 @@ impl Followed {
         Self { path, seen: None, last: None }
     }
 
-    /// Its content, if it is not as it was when it was last read. A file that is away is no change, and neither is one
-    /// that still changes from look to look: it is being written, and half of it must not count as all of it.
+    /// Its content, if it is not as it was when it was last read. One that still changes from look to look is no change: it
+    /// is being written, and half of it must not count as all of it.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// `NotFound` while it is away; others if it is there and cannot be read.
     pub fn changed(&mut self, most_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-        let stamp = match Stamp::of(&self.path) {
-            Ok(stamp) => stamp,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.seen.is_some() => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let (stamp, is_file) = Stamp::and_kind(&self.path)?;
         if self.seen == Some(stamp) {
             return Ok(None);
+        }
+        if !is_file {
+            // Opening a pipe would wait for its writer.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file (standard input is -)"));
         }
         let settled = self.last.replace(stamp) == Some(stamp);
         if self.seen.is_some() && !settled {
@@ -88,12 +94,6 @@ impl Followed {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
         }
         Ok(Some(bytes))
-    }
-
-    /// Whether there is no such file. A file that may not be looked at is not missing.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
-        matches!(Stamp::of(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
@@ -121,6 +121,6 @@ mod tests {
         fs::rename(path("next"), path("link")).expect("swap");
         assert_eq!(settled(), (None, Some(b"44".to_vec()), None));
         fs::remove_file(path("link")).expect("remove");
-        assert_eq!(changed(), None);
+        assert_eq!(followed.changed(100).expect_err("away").kind(), io::ErrorKind::NotFound);
     }
 }

@@ -87,6 +87,8 @@ pub struct SessionRecord {
     pub duration: Duration,
     /// Why it ended, with `closed`.
     pub reason: Option<EndReason>,
+    /// What was behind the reason.
+    pub cause: Option<String>,
 }
 
 /// Hands records to the writer.
@@ -182,12 +184,13 @@ fn text(buffer: &mut String, time: SystemTime, event: &Event) {
                 ("opened", _) => writeln!(buffer),
                 (_, reason) => writeln!(
                     buffer,
-                    ", {} B up, {} B down, {:.3} s{}{}",
+                    ", {} B up, {} B down, {:.3} s{}{}{}",
                     record.up,
                     record.down,
                     record.duration.as_secs_f64(),
                     if reason.is_some() { ", " } else { "" },
-                    reason.map_or("", EndReason::as_str)
+                    reason.map_or("", EndReason::as_str),
+                    record.cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default()
                 ),
             }
         }
@@ -219,6 +222,7 @@ fn json_record(time: SystemTime, event: &Event) -> Value {
             "bytesDown": record.down,
             "durationSeconds": record.duration.as_secs_f64(),
             "reason": record.reason.map(EndReason::as_str),
+            "cause": record.cause,
         }),
     }
 }

@@ -32,8 +32,8 @@ struct Args {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9181", env = "PORTLANE_ADMIN_ADDRESS")]
     admin_address: SocketAddr,
     /// Threads that move bytes. Absent: the processors this process may use, at most 2.
-    #[arg(long, value_name = "N", env = "PORTLANE_WORKERS")]
-    workers: Option<NonZeroUsize>,
+    #[arg(long, value_name = "1..=256", env = "PORTLANE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
     /// Most bytes held in memory for peers that do not read.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "PORTLANE_HELD_BYTES")]
     held_bytes: usize,
@@ -61,7 +61,7 @@ impl Args {
     fn settings(&self) -> Settings {
         let usual = Settings::default();
         Settings {
-            workers: self.workers.unwrap_or(usual.workers),
+            workers: self.workers.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or(usual.workers),
             held_bytes: self.held_bytes,
             pipe_bytes: self.pipe_bytes,
             max_flows: self.max_flows,
@@ -107,7 +107,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut file = Watched { followed: Followed::new(args.config.clone()), refusal: None };
+    let mut file = Watched { followed: Followed::new(args.config.clone()), refusal: None, was_read: false };
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
@@ -129,10 +129,13 @@ async fn update(args: &Args, file: &mut Watched, proxy: &Proxy) -> Result<(), En
     }
     let refusal = match file.followed.changed(MAX_DOCUMENT_BYTES) {
         Ok(None) => return Ok(()),
+        // A mounted file is away for a moment while it is replaced.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && file.was_read => return Ok(()),
         Err(error) => format!("{name} cannot be read: {error}"),
         Ok(Some(bytes)) => match Configuration::decode(&bytes) {
             Ok(configuration) => {
                 file.refusal = None;
+                file.was_read = true;
                 return proxy.apply(configuration).await.map(drop);
             }
             Err(error) => {
@@ -153,6 +156,7 @@ async fn update(args: &Args, file: &mut Watched, proxy: &Proxy) -> Result<(), En
 struct Watched {
     followed: Followed,
     refusal: Option<String>,
+    was_read: bool,
 }
 
 /// Waits for the last session; a further signal ends the wait.

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     core::diff::Running,
-    files::Permit,
+    files::{Permit, RESERVE},
     log::Level,
     metrics::Metrics,
     net::OsSocket,
@@ -107,6 +107,8 @@ pub struct Supervisor {
     report: watch::Sender<Report>,
     next_socket: u64,
     next_worker: usize,
+    /// Waits for files as they were told last, and when.
+    paused: (u64, Option<Instant>),
     /// Until the first configuration is applied: listeners that come up are not told.
     quiet: bool,
 }
@@ -141,6 +143,7 @@ impl Supervisor {
             report,
             next_socket: 0,
             next_worker: 0,
+            paused: (0, None),
             quiet: quiet_start,
         }
     }
@@ -161,8 +164,9 @@ impl Supervisor {
                     again = Instant::now() + BIND_AGAIN.min(RETIRED_AGAIN);
                     self.finish().await;
                 }
-                () = sleep_until(look), if self.may_shard() => {
+                () = sleep_until(look), if !self.sockets.is_empty() => {
                     look = Instant::now() + LOOK_FOR_HOT;
+                    self.tell_files();
                     self.shard().await;
                 }
             }
@@ -186,7 +190,11 @@ impl Supervisor {
             }
             Control::Refused(why) => {
                 self.metrics.control.refused.fetch_add(1, Relaxed);
-                let message = format!("{why}; the last good configuration stays in force");
+                let stays = match self.metrics.control.applied.load(Relaxed) {
+                    0 => "nothing runs until it can be read",
+                    _ => "the last good configuration stays in force",
+                };
+                let message = format!("{why}; {stays}");
                 self.process.log.notice(Level::Error, "refused", "configuration", message);
             }
             Control::Inspect(limit, reply) => {
@@ -260,6 +268,22 @@ impl Supervisor {
         control.dns_failing.store(self.failing_since.len() as u64, Relaxed);
         let longest = self.failing_since.values().map(|since| since.elapsed().as_secs()).max();
         control.dns_failing_seconds.store(longest.unwrap_or(0), Relaxed);
+    }
+
+    /// Says, at most once a minute, that connections wait because the process has no files left.
+    fn tell_files(&mut self) {
+        let paused = self.process.files.paused.load(Relaxed);
+        let (before, told) = self.paused;
+        if paused == before || told.is_some_and(|told| told.elapsed() < Duration::from_secs(60)) {
+            return;
+        }
+        let (used, limit) = self.process.files.usage();
+        let message = format!(
+            "new connections wait: {used} files are in use and {limit} may be, beside a reserve of {RESERVE}; raise the \
+             limit of open files (ulimit -n)"
+        );
+        self.process.log.notice(Level::Warn, "files", "process", message);
+        self.paused = (paused, Some(Instant::now()));
     }
 
     async fn drain(mut self, longest: Duration) {

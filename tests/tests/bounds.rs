@@ -104,6 +104,7 @@ fn at_the_file_limit_health_answers_and_traffic_comes_back() {
     drop(clients);
     drop(last);
     round_trip(&mut connect(port).expect("connect"), b"back").expect("traffic comes back");
+    program.wait("files", "process");
     let errors: Vec<_> = program.events().into_iter().filter(|line| line["level"] == "error").collect();
     assert!(errors.is_empty(), "{errors:#?}");
 }

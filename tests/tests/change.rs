@@ -281,3 +281,20 @@ fn a_file_that_comes_later_does_not_take_a_port_that_serves() {
     round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
     assert_eq!((one.count(), two.count()), (1, 0));
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_manifest_stops_no_following() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let program = Program::run(&manifest, free_port(), &[]);
+    let path = program.path("forwards.yaml");
+    std::fs::remove_file(&path).expect("remove");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+    let said = program.wait("refused", "forwards.yaml");
+    assert!(said["message"].as_str().is_some_and(|text| text.contains("not a regular file")), "{said}");
+    round_trip(&mut connect(port).expect("what it had stays"), b"x").expect("echo");
+    let moved = free_port();
+    program.edit_and_wait(&manifest.replace(&port.to_string(), &moved.to_string()), "swapped", "f/l");
+    program.wait("accepted", "forwards.yaml");
+}

@@ -269,3 +269,34 @@ fn told_to_drain_by_its_admin_address_it_drains_and_hangs_on_no_edit() {
     drop(live);
     assert!(program.wait_for_end(Duration::from_secs(20)).success());
 }
+
+#[test]
+fn a_manifest_is_no_configuration_and_stops_nothing() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, health, admin) = (free_port(), free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let document = text(&portlane(&["translate", "-f", "-"], &manifest).stdout);
+    let program = Program::proxy(&document, health, admin, &[]);
+    program.replace("config.yaml", &manifest);
+    let refused = program.wait("refused", "configuration");
+    assert!(refused["message"].as_str().is_some_and(|text| text.contains("portlane translate")), "{refused}");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+}
+
+#[test]
+fn translate_prints_no_document_if_anything_is_refused() {
+    let good = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
+    let bad = forward("b", "", &[Listener::tcp("l", 1001).backend("service: {name: pg, port: 1}")]);
+    let output = portlane(&["translate", "-f", "-"], &format!("{good}{bad}"));
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).contains("--resolve pg.default"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_crash() {
+    for command in ["completions bash", "validate -f -", "--help"] {
+        let script = format!("\"$0\" {command} </dev/null | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}");
+        let output = Command::new("bash").arg("-c").arg(script).arg(binary("portlane")).output().expect("runs");
+        assert!(!text(&output.stderr).contains("panicked"), "{command}: {}", text(&output.stderr));
+    }
+}

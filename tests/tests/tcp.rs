@@ -291,7 +291,8 @@ fn without_any_backend_a_connection_is_reset_and_says_why() {
     let mut client = connect(port).expect("connect");
     let error = client.read(&mut [0]).expect_err("reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    assert_eq!(program.wait("session_closed", "none")["reason"], "NoBackend");
+    let closed = program.wait("session_closed", "none");
+    assert_eq!((closed["reason"].as_str(), closed["cause"].as_str()), (Some("NoBackend"), Some("connection refused")));
 }
 
 #[test]

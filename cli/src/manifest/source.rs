@@ -39,6 +39,8 @@ struct File {
     followed: Followed,
     /// Empty, which is what a file is while its content is on the way.
     blank: bool,
+    /// Why it could not be read at the last look.
+    refusal: Option<String>,
     absent_since: Option<Instant>,
     gone: bool,
 }
@@ -85,6 +87,7 @@ impl Sources {
             self.files.entry(path.clone()).or_insert_with(|| File {
                 followed: Followed::new(path.clone()),
                 blank: false,
+                refusal: None,
                 absent_since: None,
                 gone: false,
             });
@@ -128,19 +131,23 @@ impl Sources {
 
 impl File {
     fn look(&mut self, listed: bool, name: &str) -> Option<FileChange> {
-        if listed && !self.followed.is_missing() {
+        if listed {
             match self.followed.changed(MAX_FILE_BYTES) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.is_away(),
                 Ok(None) => {}
                 Ok(Some(bytes)) => {
                     self.blank = bytes.iter().all(u8::is_ascii_whitespace);
                     if !self.blank {
                         self.present();
+                        self.refusal = None;
                         return Some(change(name, Ok(bytes)));
                     }
                 }
                 Err(error) => {
                     self.present();
-                    return Some(change(name, Err(error)));
+                    let told = error.to_string();
+                    let is_new = self.refusal.replace(told.clone()) != Some(told);
+                    return is_new.then(|| change(name, Err(error)));
                 }
             }
             if !self.blank {
@@ -148,6 +155,10 @@ impl File {
                 return None;
             }
         }
+        self.is_away()
+    }
+
+    fn is_away(&mut self) -> Option<FileChange> {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
         let goes = !self.gone && since.elapsed() >= GONE_AFTER;
         self.gone |= goes;
@@ -168,9 +179,11 @@ fn is_stdin(path: &Path) -> bool {
 fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         let is_manifest = matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"));
-        if is_manifest && path.is_file() {
+        // No look at the file itself: that is made once, when it is read.
+        if is_manifest && !entry.file_type()?.is_dir() {
             files.push(path);
         }
         if files.len() > MAX_FILES {

@@ -20,12 +20,15 @@ const HOT: u64 = 1000;
 
 impl Supervisor {
     /// Whether there is anything to be watched: more than one worker, and a system that spreads connections.
-    pub(super) fn may_shard(&self) -> bool {
-        cfg!(target_os = "linux") && self.workers.handles.len() > 1 && !self.sockets.is_empty()
+    fn may_shard(&self) -> bool {
+        cfg!(target_os = "linux") && self.workers.handles.len() > 1
     }
 
     /// Called once a second: gives listeners that have become hot a socket for every worker.
     pub(super) async fn shard(&mut self) {
+        if !self.may_shard() {
+            return;
+        }
         let hot: Vec<SocketKey> =
             self.sockets.iter_mut().filter_map(|(key, open)| is_hot(open).then_some(*key)).collect();
         for key in hot {

@@ -114,10 +114,11 @@ fn failed(
     error: &io::Error,
 ) {
     stats.failures.fetch_add(1, Relaxed);
+    session.cause.set(Some(error.kind()));
     if is_of_the_endpoint(error) && endpoint.failed(spec.outlier, worker.process.clock.seconds()) {
         session.listener.counters.ejected.fetch_add(1, Relaxed);
         let message = format!(
-            "endpoint {} of {backend} is put aside for {} s after {} failed connects, the last: {error}",
+            "endpoint {} of {backend} is put aside for {} s after {} failed connects (while no other is healthy it is still tried), the last: {error}",
             endpoint.address, spec.outlier.eject_seconds, spec.outlier.consecutive_failures
         );
         worker.process.log.notice(Level::Warn, "ejected", &session.listener.id, message);

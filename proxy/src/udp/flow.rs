@@ -274,6 +274,7 @@ impl Flow {
             down: self.down.get(),
             duration: Duration::from_millis(now.saturating_sub(self.started)),
             reason,
+            cause: None,
         })));
     }
 

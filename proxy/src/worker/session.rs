@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
@@ -29,6 +30,8 @@ pub struct Session {
     pub started: u64,
     /// Backend entry and endpoint, once connected.
     pub to: RefCell<Option<(Arc<str>, Arc<Endpoint>)>>,
+    /// Why the last connect failed.
+    pub cause: Cell<Option<io::ErrorKind>>,
     /// Whether bytes can flow; before that `to` is the endpoint that is being tried.
     pub connected: Cell<bool>,
     /// Seconds of the process clock at the last byte.
@@ -81,6 +84,7 @@ impl Session {
             client,
             started: now_millis,
             to: RefCell::default(),
+            cause: Cell::new(None),
             connected: Cell::new(false),
             active_at: Cell::new(now_millis / 1000),
             half_closed: Cell::new(false),
@@ -154,6 +158,10 @@ impl Session {
             down: self.down.get(),
             duration: Duration::from_millis(now_millis.saturating_sub(self.started)),
             reason,
+            cause: reason.filter(|reason| *reason == EndReason::NoBackend).map(|_| match self.cause.get() {
+                Some(kind) => kind.to_string(),
+                None => "no endpoint is known".to_owned(),
+            }),
         }
     }
 
