@@ -107,14 +107,6 @@ mod imp {
             let size = fcntl_setpipe_size(&write, size)?;
             Ok(Self { read, write, size })
         }
-
-        /// Takes bytes out by copying, for a session that goes on without splicing.
-        ///
-        /// # Errors
-        /// As `read(2)`.
-        pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-            Ok(rustix::io::read(&self.read, buffer)?)
-        }
     }
 
     const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
@@ -159,14 +151,6 @@ mod imp {
         /// # Errors
         /// `Unsupported`.
         pub fn new(_size: usize) -> io::Result<Self> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        /// Never called.
-        ///
-        /// # Errors
-        /// `Unsupported`.
-        pub fn read(&self, _buffer: &mut [u8]) -> io::Result<usize> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

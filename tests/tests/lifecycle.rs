@@ -136,6 +136,12 @@ fn what_translate_prints_the_proxy_serves_and_follows() {
     round_trip(&mut live, b"x").expect("echo");
     let (_, conns) = http_get(admin, "/conns").expect("conns");
     assert!(conns.contains("\"listener\": \"default/f/l\""), "{conns}");
+    let mut program = program;
+    program.signal(Signal::TERM);
+    until("no new connection", || connect(port).is_err());
+    round_trip(&mut live, b"x").expect("the proxy drains too");
+    drop(live);
+    assert!(program.wait_for_end(Duration::from_secs(10)).success());
 }
 
 #[test]

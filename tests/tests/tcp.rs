@@ -380,3 +380,46 @@ fn a_name_is_resolved_and_all_its_addresses_are_endpoints() {
     let unresolved: Vec<_> = program.events().into_iter().filter(|line| line["event"] == "unresolved").collect();
     assert!(unresolved.is_empty(), "{unresolved:?}");
 }
+
+#[test]
+fn sessions_of_an_endpoint_that_is_put_aside_are_closed_if_asked() {
+    // Takes one connection, holds it, and refuses all further ones.
+    let only = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = only.local_addr().expect("address").port();
+    let alive = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let listener = Listener::tcp("sick", port)
+        .to(address)
+        .to(alive.port)
+        .with("outlier: {consecutiveFailures: 1, ejectSeconds: 60}");
+    let (program, _) = run_with("sessions: {onUnhealthy: Close}", &[listener], &[]);
+    let mut first = connect(port).expect("connect");
+    let (held, _) = only.accept().expect("accept");
+    drop(only);
+    for _ in 0..4 {
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("the other one answers");
+    }
+    first.read(&mut [0]).expect_err("reset");
+    let closed = || program.events().into_iter().any(|line| line["reason"] == "BackendUnhealthy");
+    until("the reason is logged", closed);
+    drop(held);
+}
+
+#[test]
+fn the_access_log_tells_of_open_living_and_closed_sessions() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let spec = "accessLog: {mode: OpenAndClose, intervalSeconds: 1}";
+    let (program, _) = run_with(spec, &[Listener::tcp("logged", port).to(backend.port)], &[]);
+    let mut client = connect(port).expect("connect");
+    round_trip(&mut client, b"12345").expect("echo");
+    let opened = program.wait("session_opened", "logged");
+    assert_eq!(opened["backend"].as_str(), Some(format!("addr/127.0.0.1:{}", backend.port).as_str()));
+    let open = program.wait("session_open", "logged");
+    assert_eq!((open["bytesUp"].as_u64(), open["reason"].as_str()), (Some(5), None));
+    let own = client.local_addr().expect("address").to_string();
+    drop(client);
+    let closed = program.wait("session_closed", "logged");
+    assert_eq!((closed["client"].as_str(), closed["bytesDown"].as_u64()), (Some(own.as_str()), Some(5)));
+    assert!(closed["durationSeconds"].as_f64().is_some_and(|seconds| seconds >= 1.0), "{closed}");
+}
