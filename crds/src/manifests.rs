@@ -33,7 +33,8 @@ pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
 ///
 /// - Rust's integer formats (`uint16`, …) mean nothing to an API server, which warns about each; the bounds stay.
 /// - An optional field is absent, never null: a null would be a third state that no rule speaks of.
-/// - Bounds are whole numbers, and descriptions carry no Markdown, as `kubectl explain` prints them as they are.
+/// - Bounds are whole numbers, and descriptions carry no Markdown and no line ends of the source, as `kubectl explain`
+///   prints them as they are.
 fn plain(node: &mut Value) {
     match node {
         Value::Object(map) => {
@@ -48,7 +49,8 @@ fn plain(node: &mut Value) {
                 }
             }
             if let Some(Value::String(description)) = map.get_mut("description") {
-                description.retain(|c| c != '`');
+                *description =
+                    description.replace('`', "").replace("\n\n", "\u{1}").replace('\n', " ").replace('\u{1}', "\n\n");
             }
             if let Some(Value::Array(variants)) = map.get_mut("enum") {
                 variants.retain(|variant| !variant.is_null());
