@@ -219,6 +219,8 @@ mod tests {
         refused(&text.replace("70000", "'x'"), "must be an integer");
         refused(&text.replace("70000", "010.5"), "must be an integer");
         refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
+        let misspelt = verdict(&text.replace("protocol", "protokol").replace("70000", "1")).expect_err("refused");
+        assert_eq!(misspelt.len(), 1, "one mistake, one message: {misspelt:?}");
         refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
         refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
         refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "protocol: is required");

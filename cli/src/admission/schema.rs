@@ -95,8 +95,12 @@ fn join(path: &str, name: &str) -> String {
 
 fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Problem>) {
     let known = schema["properties"].as_object();
+    let is_known = |name: &str| known.is_some_and(|known| known.contains_key(name));
+    let misspelt: Vec<&str> =
+        fields.keys().filter(|name| !is_known(name)).filter_map(|name| close(name, known)).collect();
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !fields.contains_key(required) {
+        // A misspelt field is one mistake, and told once: where it stands.
+        if !fields.contains_key(required) && !misspelt.contains(&required) {
             found.push((join(path, required), "is required".to_owned()));
         }
     }
@@ -115,11 +119,16 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
 
 fn unknown(name: &str, known: Option<&Map<String, Value>>) -> String {
     let names: Vec<&str> = known.into_iter().flat_map(|known| known.keys()).map(String::as_str).collect();
-    let close = names.iter().find(|other| other.eq_ignore_ascii_case(name) || distance(other, name) <= 2);
-    match close {
+    match close(name, known) {
         Some(close) => format!("unknown field; did you mean '{close}'?"),
         None => format!("unknown field; there is {}", names.join(", ")),
     }
+}
+
+/// The known field that was most likely meant.
+fn close<'a>(name: &str, known: Option<&'a Map<String, Value>>) -> Option<&'a str> {
+    let mut names = known.into_iter().flat_map(|known| known.keys()).map(String::as_str);
+    names.find(|other| other.eq_ignore_ascii_case(name) || distance(other, name) <= 2)
 }
 
 /// Letters to change, add or take away to make one word of the other.
