@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{CONTRACT, Configuration, Offer};
 
-/// Largest document, in bytes. 10,000 listeners are about 10 MB.
+/// Largest document, in bytes: room for [`MAX_LISTENERS`] with several backends each.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
 /// Most listeners that one proxy takes.
 pub const MAX_LISTENERS: usize = 20_000;
