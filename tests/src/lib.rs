@@ -1,4 +1,9 @@
-//! What the tests that drive the built programs share: processes, ports, backends, deadlines.
+//! What the tests share: built programs on sockets, a real Kubernetes, deadlines.
+//!
+//! - `sockets`: the programs as a person starts them, backends, ports, manifests.
+//! - `kubernetes`: a control plane or a node as a test sees it (Linux).
+//! - `cluster`: what runs when a test asks for one (Linux).
+//! - `programs`: where the programs of Kubernetes come from.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -7,15 +12,20 @@
     reason = "a test that cannot go on panics; that is its verdict"
 )]
 
-mod backend;
-mod manifest;
-mod ports;
-mod process;
+#[cfg(target_os = "linux")]
+mod cluster;
+#[cfg(target_os = "linux")]
+mod kubernetes;
+#[cfg(target_os = "linux")]
+mod netns;
+pub mod programs;
+mod sockets;
 
-pub use backend::{Backend, Behaviour, UdpEcho};
-pub use manifest::{Listener, forward};
-pub use ports::free_port;
-pub use process::{Event, Program, binary};
+#[cfg(target_os = "linux")]
+pub use cluster::{Folder, main as keeper};
+#[cfg(target_os = "linux")]
+pub use kubernetes::{Cluster, ControlPlane, Namespace, Namespaced, Node, Said};
+pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port};
 
 use std::{
     io::{Read, Write},
@@ -84,6 +94,18 @@ pub fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
 #[must_use]
 pub fn metric(text: &str, series: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(series)?.rsplit(' ').next()?.parse().ok())
+}
+
+/// An error with its causes, in one line.
+#[cfg(target_os = "linux")]
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Raises the limit of open files of this process, for tests with thousands of connections.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, OnceLock,
@@ -26,16 +26,17 @@ pub type Event = Value;
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
-        let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-        cargo.args(["build", "--quiet", "-p", "portlane", "-p", "portlane-proxy", "--bins"]);
+        let mut cargo = images::cargo();
+        cargo.args(["build", "--quiet", "-p", "portlane", "-p", "portlane-proxy", "-p", "portlane-tests", "--bins"]);
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
         assert!(cargo.status().expect("cargo runs").success(), "the programs do not build");
-        // target/debug/deps/test-123 -> target/debug
+        // target/debug/deps/test-123 or target/debug/xtask -> target/debug
         let own = std::env::current_exe().expect("own path");
-        own.parent().and_then(Path::parent).expect("target folder").to_owned()
+        let folder = own.parent().expect("a folder");
+        if folder.ends_with("deps") { folder.parent().expect("target folder").to_owned() } else { folder.to_owned() }
     });
     folder.join(name)
 }

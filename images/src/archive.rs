@@ -1,0 +1,195 @@
+//! The archive: an OCI image layout in a tar file, which `ctr` and `kind` load, with the one extra file by which older
+//! `docker load` finds its way. See the OCI image layout specification 1.0.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{Archive, Image, Platform, USER};
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A file.
+    #[error("{path} cannot be read or written")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A program that is needed did not start.
+    #[error("cannot run {program}")]
+    Run {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The compiler refused.
+    #[error("{package} does not build for {target}; the compiler's messages stand above")]
+    Build {
+        /// What.
+        package: String,
+        /// For which target.
+        target: &'static str,
+    },
+    /// No such target here.
+    #[error("the Rust target {0} is not installed; run `rustup target add {0}`")]
+    Target(&'static str),
+}
+
+impl ImageError {
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+
+    pub(crate) fn run(program: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Run { program, source }
+    }
+}
+
+/// Writes the archive of an image.
+pub(crate) fn write(image: Image, platform: Platform, program: &Path, to: &Path) -> Result<Archive, ImageError> {
+    let binary = fs::read(program).map_err(ImageError::write(program))?;
+    let (bytes, digest) = pack(image, platform, &binary).map_err(ImageError::write(to))?;
+    // Renamed into place: a reader sees the old archive or the new one.
+    let fresh = to.with_extension(format!("{}.new", std::process::id()));
+    fs::write(&fresh, &bytes).map_err(ImageError::write(&fresh))?;
+    fs::rename(&fresh, to).map_err(ImageError::write(to))?;
+    Ok(Archive { path: to.to_owned(), reference: image.reference(), digest, bytes: bytes.len() as u64 })
+}
+
+/// The archive and the digest of its manifest.
+fn pack(image: Image, platform: Platform, binary: &[u8]) -> io::Result<(Vec<u8>, String)> {
+    let layer = tar(&[(image.package().to_owned(), binary, 0o755)])?;
+    let configuration = serde_json::to_vec(&configuration(image, platform, &digest(&layer)))?;
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &configuration),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    }))?;
+    let reference = image.reference();
+    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    entry["platform"] = json!({"architecture": platform.architecture(), "os": "linux"});
+    entry["annotations"] = json!({
+        "io.containerd.image.name": reference,
+        "org.opencontainers.image.ref.name": reference.rsplit(':').next(),
+    });
+    let index = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry],
+    }))?;
+    let docker = serde_json::to_vec(&json!([{
+        "Config": blob(&configuration),
+        "RepoTags": [reference],
+        "Layers": [blob(&layer)],
+    }]))?;
+    let files = [
+        (blob(&configuration), &configuration[..], 0o644),
+        (blob(&layer), &layer[..], 0o644),
+        (blob(&manifest), &manifest[..], 0o644),
+        ("index.json".to_owned(), &index[..], 0o644),
+        ("manifest.json".to_owned(), &docker[..], 0o644),
+        ("oci-layout".to_owned(), &br#"{"imageLayoutVersion":"1.0.0"}"#[..], 0o644),
+    ];
+    Ok((tar(&files)?, digest(&manifest)))
+}
+
+fn configuration(image: Image, platform: Platform, layer: &str) -> Value {
+    json!({
+        "architecture": platform.architecture(),
+        "os": "linux",
+        "config": {
+            "Entrypoint": image.entrypoint(),
+            "User": USER,
+            "Env": ["PATH=/"],
+            "Labels": {
+                "org.opencontainers.image.title": format!("portlane-{}", image.name()),
+                "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
+                "org.opencontainers.image.licenses": env!("CARGO_PKG_LICENSE"),
+            },
+        },
+        "rootfs": {"type": "layers", "diff_ids": [layer]},
+    })
+}
+
+fn descriptor(media_type: &str, content: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": digest(content), "size": content.len()})
+}
+
+fn digest(content: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(content))
+}
+
+fn blob(content: &[u8]) -> String {
+    format!("blobs/{}", digest(content).replace(':', "/"))
+}
+
+/// A tar of files in the order given, of nobody and of no time.
+fn tar(files: &[(String, &[u8], u32)]) -> io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content, mode) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        tar.append_data(&mut header, path, *content)?;
+    }
+    tar.into_inner()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_program_gives_the_same_bytes_and_another_one_another_digest() {
+        let pack = |binary: &[u8]| pack(Image::Proxy, Platform::Amd64, binary).unwrap();
+        assert_eq!(pack(b"program"), pack(b"program"));
+        assert_ne!(pack(b"program").1, pack(b"Program").1);
+    }
+
+    #[test]
+    fn every_blob_has_the_digest_that_is_its_name() {
+        let (archive, manifest) = pack(Image::Echo, Platform::Arm64, b"program").unwrap();
+        let mut names = Vec::new();
+        for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let mut content = Vec::new();
+            io::Read::read_to_end(&mut entry, &mut content).unwrap();
+            if path.starts_with("blobs/") {
+                assert_eq!(path, blob(&content));
+            }
+            names.push(path);
+        }
+        assert!(names.contains(&format!("blobs/{}", manifest.replace(':', "/"))), "{names:?}");
+    }
+
+    #[test]
+    fn the_dockerfile_says_the_same() {
+        let file = include_str!("../Dockerfile");
+        for image in Image::RELEASED {
+            let stage =
+                file.split("\nFROM ").find(|stage| stage.starts_with(&format!("scratch AS {}\n", image.name())));
+            let stage = stage.unwrap_or_else(|| panic!("no stage {}", image.name()));
+            let entrypoint = serde_json::to_string(&image.entrypoint()).unwrap();
+            assert!(stage.contains(&format!("ENTRYPOINT {entrypoint}\n")), "{entrypoint} is not in {stage}");
+            assert!(stage.contains(&format!("USER {USER}\n")), "{stage}");
+            assert!(file.contains(&format!("-p {}", image.package())), "{} is not built", image.package());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The static program of an image.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::{ImageError, Platform, target, workspace};
+
+/// Builds a package for a platform and gives the program.
+pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageError> {
+    install(platform)?;
+    let triple = platform.target();
+    let mut command = cargo();
+    command.args(["build", "--locked", "--release", "--quiet", "--package", package, "--target", triple]);
+    command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
+    let variable = triple.to_uppercase().replace('-', "_");
+    command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags(platform)).env_remove("RUSTFLAGS");
+    let status = command.status().map_err(ImageError::run("cargo"))?;
+    if !status.success() {
+        return Err(ImageError::Build { package: package.to_owned(), target: triple });
+    }
+    Ok(target().join(triple).join("release").join(package))
+}
+
+/// A cargo as a shell would start it: what `cargo run` and `cargo test` tell their programs about packages is taken away,
+/// because build scripts look at it and would run again and again.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if told.iter().any(|prefix| text.starts_with(prefix)) || text == "OUT_DIR" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// No path of this machine gets into the program, and another architecture is linked by the linker that Rust brings.
+fn flags(platform: Platform) -> String {
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let remapped = [(workspace().to_owned(), "/portlane"), (cargo, "/cargo")];
+    let mut flags: Vec<String> =
+        remapped.iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect();
+    if platform != Platform::here() {
+        flags.push("-Clinker=rust-lld".to_owned());
+    }
+    flags.join(" ")
+}
+
+/// Asks rustup for the target; where there is no rustup, the compiler has it or says that it has not.
+fn install(platform: Platform) -> Result<(), ImageError> {
+    let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
+    let Ok(installed) = installed else { return Ok(()) };
+    if String::from_utf8_lossy(&installed.stdout).lines().any(|line| line == platform.target()) {
+        return Ok(());
+    }
+    eprintln!("images: installing the Rust target {}", platform.target());
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", platform.target()]).stdin(Stdio::null());
+    match add.status().map_err(ImageError::run("rustup"))? {
+        status if status.success() => Ok(()),
+        _ => Err(ImageError::Target(platform.target())),
+    }
+}

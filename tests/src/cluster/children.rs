@@ -1,0 +1,83 @@
+//! Components that run: started with a log each, seen when they end, and ended with us.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use super::{ClusterError, Folder, components::Component};
+
+/// Lines of a log that are shown when its component has ended.
+const TAIL: usize = 15;
+
+#[derive(Debug)]
+pub(super) struct Children {
+    folder: Folder,
+    running: Vec<(&'static str, Child)>,
+}
+
+impl Children {
+    pub(super) fn of(folder: &Folder) -> Self {
+        Self { folder: folder.clone(), running: Vec::new() }
+    }
+
+    /// Starts a component. It is killed when this process ends, however it ends.
+    pub(super) fn start(&mut self, component: &Component) -> Result<(), ClusterError> {
+        let failed = || ClusterError::io(format!("cannot start {}", component.name));
+        let log = File::create(self.log(component.name)).map_err(failed())?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&component.program).args(&component.arguments);
+        command
+            .current_dir(self.folder.data())
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().map_err(failed())?)
+            .stdout(log);
+        self.running.push((component.name, command.spawn().map_err(failed())?));
+        Ok(())
+    }
+
+    /// An error if a component has ended by itself.
+    pub(super) fn all_run(&mut self) -> Result<(), ClusterError> {
+        for (name, child) in &mut self.running {
+            if let Ok(Some(status)) = child.try_wait() {
+                let name = *name;
+                return Err(self.ended(name, status));
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.logs().join(format!("{name}.log"))
+    }
+
+    fn ended(&self, name: &str, status: ExitStatus) -> ClusterError {
+        let log = self.log(name);
+        ClusterError::Ended {
+            name: name.to_owned(),
+            status: status.to_string(),
+            tail: tail(&log, TAIL).unwrap_or_default(),
+            log: log.display().to_string(),
+        }
+    }
+}
+
+/// The last lines of a file.
+pub(crate) fn tail(path: &Path, lines: usize) -> io::Result<String> {
+    let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+    let all: Vec<&str> = text.lines().collect();
+    Ok(all[all.len().saturating_sub(lines)..].join("\n"))
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.running {
+            let _ = child.kill();
+        }
+        for (_, child) in &mut self.running {
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The command lines of the components. Nothing here touches the world.
+
+use std::path::PathBuf;
+
+use super::{API_PORT, DNS_SERVICE, Folder, NODE_ADDRESS, POD_NETWORK, SERVICE_NETWORK};
+use crate::programs::{self, KubernetesVersion, Missing};
+
+/// A program with its arguments.
+#[derive(Clone, Debug)]
+pub(super) struct Component {
+    /// Its name, and that of its log.
+    pub(super) name: &'static str,
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+}
+
+impl Component {
+    pub(super) fn new(name: &'static str, program: impl Into<PathBuf>, arguments: &[String]) -> Self {
+        Self { name, program: program.into(), arguments: arguments.to_vec() }
+    }
+}
+
+/// Where an API server listens and what it is reached by.
+#[derive(Clone, Debug)]
+pub(super) struct ApiServer {
+    pub(super) version: KubernetesVersion,
+    pub(super) address: &'static str,
+    pub(super) port: u16,
+    /// Whether Pods run, so that the server asks a kubelet and reaches aggregated APIs inside.
+    pub(super) has_node: bool,
+}
+
+impl ApiServer {
+    /// One on loopback.
+    pub(super) fn on_loopback(version: KubernetesVersion, port: u16) -> Self {
+        Self { version, address: "127.0.0.1", port, has_node: false }
+    }
+
+    /// The one of a node.
+    pub(super) fn of_node() -> Self {
+        Self { version: KubernetesVersion::Oldest, address: NODE_ADDRESS, port: API_PORT, has_node: true }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("https://{}:{}", self.address, self.port)
+    }
+}
+
+/// Where etcd listens: files of these names in its working folder, so that there is no port to collide with. It takes
+/// nothing for an address that does not look like host and port.
+const ETCD_CLIENT: &str = "etcd:2379";
+const ETCD_PEER: &str = "etcd:2380";
+
+/// etcd, run in the data folder.
+pub(super) fn etcd(folder: &Folder) -> Result<Component, Missing> {
+    let socket = |name: &str| format!("unix://{name}");
+    let arguments = [
+        "--name=test".to_owned(),
+        format!("--data-dir={}", folder.data().join("etcd").display()),
+        format!("--listen-client-urls={}", socket(ETCD_CLIENT)),
+        format!("--advertise-client-urls={}", socket(ETCD_CLIENT)),
+        format!("--listen-peer-urls={}", socket(ETCD_PEER)),
+        format!("--initial-advertise-peer-urls={}", socket(ETCD_PEER)),
+        format!("--initial-cluster=test={}", socket(ETCD_PEER)),
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    Ok(Component::new("etcd", programs::find(KubernetesVersion::Oldest, "etcd")?, &arguments))
+}
+
+pub(super) fn api_server(folder: &Folder, api: &ApiServer) -> Result<Component, Missing> {
+    let pki = |file: &str| folder.pki().join(file).display().to_string();
+    let mut arguments = vec![
+        format!("--etcd-servers=unix://{}", folder.data().join(ETCD_CLIENT).display()),
+        format!("--bind-address={}", api.address),
+        format!("--advertise-address={}", api.address),
+        format!("--secure-port={}", api.port),
+        format!("--tls-cert-file={}", pki("api.crt")),
+        format!("--tls-private-key-file={}", pki("api.key")),
+        format!("--client-ca-file={}", pki("ca.crt")),
+        format!("--service-account-key-file={}", pki("sa.pub")),
+        format!("--service-account-signing-key-file={}", pki("sa.key")),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-cluster-ip-range={SERVICE_NETWORK}"),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        "--profiling=false".to_owned(),
+        // The front proxy that aggregated APIs and webhooks are reached through; 1.37 insists on the allowed names.
+        format!("--requestheader-client-ca-file={}", pki("ca.crt")),
+        "--requestheader-allowed-names=front-proxy".to_owned(),
+        "--requestheader-username-headers=X-Remote-User".to_owned(),
+        "--requestheader-group-headers=X-Remote-Group".to_owned(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        format!("--proxy-client-cert-file={}", pki("front-proxy.crt")),
+        format!("--proxy-client-key-file={}", pki("front-proxy.key")),
+    ];
+    if api.has_node {
+        arguments.extend([
+            "--enable-aggregator-routing=true".to_owned(),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            format!("--kubelet-client-certificate={}", pki("admin.crt")),
+            format!("--kubelet-client-key={}", pki("admin.key")),
+        ]);
+    } else {
+        // No controller makes the accounts that this would ask for.
+        arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
+        arguments.push("--endpoint-reconciler-type=none".to_owned());
+    }
+    Ok(Component::new("kube-apiserver", programs::find(api.version, "kube-apiserver")?, &arguments))
+}
+
+pub(super) fn controller_manager(folder: &Folder) -> Result<Component, Missing> {
+    let pki = |file: &str| folder.pki().join(file).display().to_string();
+    let kubeconfig = folder.configuration().join("controller-manager.kubeconfig").display().to_string();
+    let arguments = [
+        format!("--kubeconfig={kubeconfig}"),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        format!("--service-account-private-key-file={}", pki("sa.key")),
+        format!("--root-ca-file={}", pki("ca.crt")),
+        format!("--cluster-signing-cert-file={}", pki("ca.crt")),
+        format!("--cluster-signing-key-file={}", pki("ca.key")),
+        format!("--cluster-cidr={POD_NETWORK}"),
+        "--use-service-account-credentials".to_owned(),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+        // So that a test of an autoscaler takes seconds.
+        "--horizontal-pod-autoscaler-sync-period=5s".to_owned(),
+        "--horizontal-pod-autoscaler-downscale-stabilization=15s".to_owned(),
+        "--horizontal-pod-autoscaler-cpu-initialization-period=10s".to_owned(),
+        "--horizontal-pod-autoscaler-initial-readiness-delay=5s".to_owned(),
+    ];
+    let program = programs::find(KubernetesVersion::Oldest, "kube-controller-manager")?;
+    Ok(Component::new("kube-controller-manager", program, &arguments))
+}
+
+pub(super) fn scheduler(folder: &Folder) -> Result<Component, Missing> {
+    let kubeconfig = folder.configuration().join("scheduler.kubeconfig").display().to_string();
+    let arguments =
+        [format!("--kubeconfig={kubeconfig}"), "--leader-elect=false".to_owned(), "--secure-port=0".to_owned()];
+    Ok(Component::new("kube-scheduler", programs::built(KubernetesVersion::Oldest, "kube-scheduler")?, &arguments))
+}
+
+pub(super) fn containerd(folder: &Folder) -> Component {
+    let configuration = folder.configuration().join("containerd.toml").display().to_string();
+    Component::new("containerd", "containerd", &["--config".to_owned(), configuration])
+}
+
+pub(super) fn kubelet(folder: &Folder, node: &str) -> Result<Component, Missing> {
+    let file = |name: &str| folder.configuration().join(name).display().to_string();
+    let arguments = [
+        format!("--config={}", file("kubelet.yaml")),
+        format!("--kubeconfig={}", file("kubelet.kubeconfig")),
+        format!("--hostname-override={node}"),
+        format!("--node-ip={NODE_ADDRESS}"),
+    ];
+    Ok(Component::new("kubelet", programs::built(KubernetesVersion::Oldest, "kubelet")?, &arguments))
+}
+
+pub(super) fn kube_proxy(folder: &Folder) -> Result<Component, Missing> {
+    let arguments = [format!("--config={}", folder.configuration().join("kube-proxy.yaml").display())];
+    Ok(Component::new("kube-proxy", programs::built(KubernetesVersion::Oldest, "kube-proxy")?, &arguments))
+}
+
+pub(super) fn coredns(folder: &Folder) -> Result<Component, Missing> {
+    let arguments = ["-conf".to_owned(), folder.configuration().join("Corefile").display().to_string()];
+    Ok(Component::new("coredns", programs::built(KubernetesVersion::Oldest, "coredns")?, &arguments))
+}
+
+/// Service and endpoint of the DNS server, which runs beside the node and not in a Pod.
+pub(super) fn dns_objects() -> String {
+    format!(
+        r"apiVersion: v1
+kind: Service
+metadata: {{name: kube-dns, namespace: kube-system}}
+spec:
+  clusterIP: {DNS_SERVICE}
+  ports:
+  - {{name: dns, port: 53, targetPort: 5353, protocol: UDP}}
+  - {{name: dns-tcp, port: 53, targetPort: 5353, protocol: TCP}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: kube-dns-node, namespace: kube-system, labels: {{kubernetes.io/service-name: kube-dns}}}}
+addressType: IPv4
+endpoints: [{{addresses: [{NODE_ADDRESS}], conditions: {{ready: true}}}}]
+ports:
+- {{name: dns, port: 5353, protocol: UDP}}
+- {{name: dns-tcp, port: 5353, protocol: TCP}}
+"
+    )
+}

@@ -1,0 +1,180 @@
+//! The files that components read. Nothing here touches the world but [`write`].
+
+use std::fs;
+
+use super::{API_SERVICE, ClusterError, DNS_SERVICE, Folder, POD_NETWORK, pki::Identity};
+
+/// Name of the image that holds a Pod's namespaces.
+pub(super) const PAUSE_IMAGE: &str = "localhost/portlane/echo:pause";
+/// Where containerd listens, in the private /run of a node.
+pub(super) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Writes one file below `etc`.
+pub(super) fn write(folder: &Folder, name: &str, content: &str) -> Result<(), ClusterError> {
+    let path = folder.configuration().join(name);
+    fs::write(&path, content).map_err(ClusterError::io(format!("cannot write {}", path.display())))
+}
+
+/// A kubeconfig for one identity.
+pub(super) fn kubeconfig(folder: &Folder, server: &str, file: &str) -> String {
+    let pki = folder.pki();
+    let pki = pki.display();
+    format!(
+        "apiVersion: v1
+kind: Config
+clusters:
+- name: portlane-test
+  cluster: {{server: '{server}', certificate-authority: '{pki}/ca.crt'}}
+users:
+- name: {file}
+  user: {{client-certificate: '{pki}/{file}.crt', client-key: '{pki}/{file}.key'}}
+contexts:
+- name: portlane-test
+  context: {{cluster: portlane-test, user: {file}}}
+current-context: portlane-test
+"
+    )
+}
+
+/// Who takes part in every cluster. The first is the API server itself.
+pub(super) fn identities(address: &str) -> Vec<Identity> {
+    let names = ["127.0.0.1", "localhost", address, API_SERVICE, "kubernetes", "kubernetes.default.svc"];
+    let api = Identity {
+        file: "api",
+        user: "kube-apiserver".to_owned(),
+        group: "kubernetes",
+        serves: names.into_iter().map(str::to_owned).collect(),
+    };
+    vec![
+        api,
+        Identity::client("admin", "admin", "system:masters"),
+        Identity::client("controller-manager", "system:kube-controller-manager", "system"),
+        Identity::client("front-proxy", "front-proxy", "system"),
+    ]
+}
+
+/// Who takes part in a node.
+pub(super) fn node_identities(node: &str, address: &str) -> Vec<Identity> {
+    let kubelet = Identity {
+        file: "kubelet",
+        user: format!("system:node:{node}"),
+        group: "system:nodes",
+        serves: vec![address.to_owned(), node.to_owned()],
+    };
+    vec![
+        kubelet,
+        Identity::client("scheduler", "system:kube-scheduler", "system"),
+        Identity::client("kube-proxy", "system:kube-proxy", "system"),
+    ]
+}
+
+/// For containerd 1.x and 2.x: no `AppArmor`, no systemd, our own pause image.
+pub(super) fn containerd(folder: &Folder) -> String {
+    format!(
+        r#"version = 2
+root = "{root}"
+state = "/run/containerd"
+[grpc]
+address = "{CONTAINERD_SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE_IMAGE}"
+disable_apparmor = true
+tolerate_missing_hugetlb_controller = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "overlayfs"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = false
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{cni}"
+"#,
+        root = folder.data().join("containerd").display(),
+        cni = folder.configuration().join("cni").display(),
+    )
+}
+
+/// Pods on a bridge.
+pub(super) fn cni() -> String {
+    let pods = POD_NETWORK.replace("/16", "/24");
+    format!(
+        r#"{{"cniVersion": "0.4.0", "name": "pods", "plugins": [
+  {{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
+    "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{pods}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]}}}},
+  {{"type": "portmap", "capabilities": {{"portMappings": true}}}}
+]}}
+"#
+    )
+}
+
+/// The kubelet's; `cgroup` is the folder below which its Pods are.
+pub(super) fn kubelet(folder: &Folder, cgroup: &str) -> String {
+    let pki = folder.pki();
+    let pki = pki.display();
+    let pods = POD_NETWORK.replace("/16", "/24");
+    format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {{anonymous: {{enabled: false}}, x509: {{clientCAFile: '{pki}/ca.crt'}}, webhook: {{enabled: true}}}}
+authorization: {{mode: Webhook}}
+tlsCertFile: '{pki}/kubelet.crt'
+tlsPrivateKeyFile: '{pki}/kubelet.key'
+cgroupDriver: cgroupfs
+cgroupRoot: /{cgroup}
+failCgroupV1: false
+clusterDNS: [{DNS_SERVICE}]
+clusterDomain: cluster.local
+containerRuntimeEndpoint: 'unix://{CONTAINERD_SOCKET}'
+failSwapOn: false
+# The node's files are on a memory file system of their own.
+localStorageCapacityIsolation: false
+evictionHard: {{memory.available: 100Mi}}
+imageGCHighThresholdPercent: 100
+imageMinimumGCAge: 24h
+podCIDR: {pods}
+resolvConf: /dev/null
+maxPods: 250
+nodeStatusUpdateFrequency: 5s
+"
+    )
+}
+
+/// kube-proxy's; conntrack's sysctls are read-only in a network namespace.
+pub(super) fn kube_proxy(folder: &Folder, node: &str) -> String {
+    format!(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clientConnection: {{kubeconfig: '{}'}}
+clusterCIDR: {POD_NETWORK}
+hostnameOverride: {node}
+conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
+",
+        folder.configuration().join("kube-proxy.kubeconfig").display()
+    )
+}
+
+/// The DNS server's.
+pub(super) fn corefile(folder: &Folder, server: &str) -> String {
+    let kubeconfig = folder.configuration().join("admin.kubeconfig");
+    let kubeconfig = kubeconfig.display();
+    format!(
+        ".:5353 {{
+  errors
+  kubernetes cluster.local {{
+    endpoint {server}
+    kubeconfig {kubeconfig} portlane-test
+    pods insecure
+    ttl 5
+  }}
+}}
+"
+    )
+}
+
+/// Where the node's own programs ask for names.
+pub(super) fn resolv_conf() -> String {
+    format!("nameserver {DNS_SERVICE}\nsearch svc.cluster.local cluster.local\noptions ndots:2\n")
+}

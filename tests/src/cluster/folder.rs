@@ -1,0 +1,102 @@
+//! The folder of one cluster, and the sweeping of those whose keeper is gone.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::ClusterError;
+
+/// Folders of ended clusters that are kept for their logs.
+const KEPT: usize = 30;
+
+/// Where the files of a cluster are.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    /// The folder of all clusters.
+    pub fn all() -> PathBuf {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+        target.join("clusters")
+    }
+
+    /// A folder that is there.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Makes a new one and its parts.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self, ClusterError> {
+        let folder = Self::at(root);
+        for part in [folder.logs(), folder.pki(), folder.configuration(), folder.data()] {
+            fs::create_dir_all(&part).map_err(ClusterError::io(format!("cannot create {}", part.display())))?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// One log for each component.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Keys and certificates.
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    /// Files that components read.
+    pub fn configuration(&self) -> PathBuf {
+        self.root.join("etc")
+    }
+
+    /// What goes away when the cluster ends.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// The kubeconfig of an administrator, for use outside.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    /// Takes the folder for this process: as long as the file is open, nobody sweeps it.
+    pub fn own(&self) -> Result<File, ClusterError> {
+        let path = self.root.join("lock");
+        let file = File::create(&path).map_err(ClusterError::io(format!("cannot create {}", path.display())))?;
+        let _ = file.try_lock();
+        Ok(file)
+    }
+
+    /// Removes the data of clusters whose keeper is gone, and the oldest folders.
+    pub fn sweep() {
+        let mut ended: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(Self::all()).into_iter().flatten().flatten() {
+            let folder = Self::at(entry.path());
+            let abandoned = File::open(folder.root.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+            if abandoned {
+                let _ = fs::remove_dir_all(folder.data());
+                let changed = entry.metadata().and_then(|metadata| metadata.modified());
+                ended.push((changed.unwrap_or(SystemTime::UNIX_EPOCH), folder.root));
+            }
+        }
+        ended.sort();
+        for (_, folder) in ended.iter().rev().skip(KEPT) {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// The checkout.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}

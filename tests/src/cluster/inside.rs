@@ -1,0 +1,133 @@
+//! A node seen from inside its namespaces.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use rustix::process::{WaitOptions, wait};
+
+use super::{
+    ClusterError, Folder, cgroups,
+    children::Children,
+    components::{self, ApiServer},
+    configuration,
+    keeper::{Answer, Ask, Holder, Inside, answer, is_ready, kubectl_says},
+    machine,
+};
+use crate::programs::{self, KubernetesVersion};
+
+/// Name of the node.
+pub(super) const NAME: &str = "node";
+
+/// The first process of the namespaces: starts the one that sets the node up, and buries whatever dies here. When it
+/// ends, the kernel ends everything else.
+pub(super) fn init(inside: Inside) -> ExitCode {
+    let ask = serde_json::to_string(&Ask::Inside(inside)).unwrap_or_default();
+    // It has no terminal and gets no signal; only its end matters.
+    let child = std::env::current_exe().and_then(|own| Command::new(own).arg(ask).spawn());
+    let Ok(child) = child else { return ExitCode::FAILURE };
+    let child = rustix::process::Pid::from_child(&child);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((ended, _))) if ended != child => {}
+            Ok(None) => {}
+            _ => return ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// Sets the node up and keeps it.
+pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError> {
+    let programs = node_programs()?;
+    let folder = machine::private_folders(&Folder::at(&inside.folder))?;
+    machine::network()?;
+    cgroups::create(&inside.cgroup)?;
+    let api = ApiServer::of_node();
+    write_files(&folder, &api, &inside.cgroup)?;
+    let kubeconfig = folder.configuration().join("admin.kubeconfig");
+    let kubectl = |arguments: &[&str]| kubectl_says(&programs.kubectl, &kubeconfig, arguments);
+
+    let mut children = Children::of(&folder);
+    children.start(&components::etcd(&folder)?)?;
+    children.start(&components::api_server(&folder, &api)?)?;
+    children.start(&components::containerd(&folder))?;
+    holder.until("start of containerd", &mut children, &folder, || {
+        Path::new(configuration::CONTAINERD_SOCKET).exists()
+            && machine::run("ctr", &["--namespace", "k8s.io", "version"]).is_ok()
+    })?;
+    for image in &inside.images {
+        let image = image.display().to_string();
+        machine::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
+    }
+    holder.until("readiness of the API server", &mut children, &folder, || is_ready(&programs.kubectl, &kubeconfig))?;
+    children.start(&components::controller_manager(&folder)?)?;
+    children.start(&components::scheduler(&folder)?)?;
+    children.start(&components::kubelet(&folder, NAME)?)?;
+    children.start(&components::kube_proxy(&folder)?)?;
+    apply(&programs.kubectl, &kubeconfig, &components::dns_objects())?;
+    children.start(&components::coredns(&folder)?)?;
+    let ready = r#"--output=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+    holder.until("readiness of the node", &mut children, &folder, || {
+        kubectl(&["get", "node", NAME, ready]).is_some_and(|status| status == "True")
+    })?;
+    holder.until("the first service account", &mut children, &folder, || {
+        kubectl(&["get", "serviceaccount", "default"]).is_some()
+    })?;
+    answer(&Answer::Ready { init: None });
+    holder.keep(&mut children)
+}
+
+struct NodePrograms {
+    kubectl: PathBuf,
+}
+
+/// All that will be needed, asked for before anything is started.
+fn node_programs() -> Result<NodePrograms, ClusterError> {
+    let version = KubernetesVersion::Oldest;
+    for program in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        programs::find(version, program)?;
+    }
+    for program in ["kube-scheduler", "kubelet", "kube-proxy", "coredns"] {
+        programs::built(version, program)?;
+    }
+    Ok(NodePrograms { kubectl: programs::find(version, "kubectl")? })
+}
+
+fn write_files(folder: &Folder, api: &ApiServer, cgroup: &str) -> Result<(), ClusterError> {
+    for user in ["admin", "controller-manager", "scheduler", "kubelet", "kube-proxy"] {
+        let content = configuration::kubeconfig(folder, &api.url(), user);
+        configuration::write(folder, &format!("{user}.kubeconfig"), &content)?;
+    }
+    let cni = folder.configuration().join("cni");
+    fs::create_dir_all(&cni).map_err(ClusterError::io(format!("cannot create {}", cni.display())))?;
+    configuration::write(folder, "cni/10-pods.conflist", &configuration::cni())?;
+    configuration::write(folder, "containerd.toml", &configuration::containerd(folder))?;
+    configuration::write(folder, "kubelet.yaml", &configuration::kubelet(folder, cgroup))?;
+    configuration::write(folder, "kube-proxy.yaml", &configuration::kube_proxy(folder, NAME))?;
+    configuration::write(folder, "Corefile", &configuration::corefile(folder, &api.url()))
+}
+
+fn apply(kubectl: &Path, kubeconfig: &Path, objects: &str) -> Result<(), ClusterError> {
+    let failed = || ClusterError::io("cannot run kubectl");
+    let mut child = Command::new(kubectl)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(["apply", "--server-side", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed())?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(objects.as_bytes()).map_err(failed())?;
+    }
+    let output = child.wait_with_output().map_err(failed())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let output = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(ClusterError::Command { command: "kubectl apply".to_owned(), output })
+}

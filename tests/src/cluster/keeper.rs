@@ -1,0 +1,346 @@
+//! The process that lives as long as somebody holds its standard input, and the cluster with it.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterError, Folder, cgroups,
+    children::Children,
+    components::{self, ApiServer},
+    configuration, inside, pki,
+};
+use crate::{
+    netns,
+    programs::{self, KubernetesVersion},
+    sockets::free_port,
+};
+
+/// Longest start of an API server.
+pub(super) const START: Duration = Duration::from_secs(90);
+/// How often something is looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// Starts of an API server, when another process takes its port first.
+const TRIES: usize = 3;
+
+/// What a keeper is asked to keep: its only argument, as JSON.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) enum Ask {
+    /// etcd and an API server on loopback.
+    ControlPlane {
+        /// Where its files go.
+        folder: PathBuf,
+        /// Whether it is the newest Kubernetes, or the oldest.
+        newest: bool,
+        /// Whether Deployments, autoscalers and garbage collection are to work.
+        controller_manager: bool,
+    },
+    /// A whole node in namespaces of its own.
+    Node {
+        /// Where its files go.
+        folder: PathBuf,
+        /// Archives of images.
+        images: Vec<PathBuf>,
+    },
+    /// The first process of a node's namespaces.
+    Init(Inside),
+    /// What sets a node up inside of them.
+    Inside(Inside),
+}
+
+/// What the inside of a node is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Inside {
+    pub(super) folder: PathBuf,
+    pub(super) images: Vec<PathBuf>,
+    pub(super) cgroup: String,
+}
+
+/// What a keeper says, one line of JSON each.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) enum Answer {
+    /// The cluster can be used.
+    Ready {
+        /// First process of the node's namespaces.
+        init: Option<u32>,
+    },
+    /// It cannot be, or not any longer.
+    Failed(String),
+}
+
+/// The whole of the keeper's program.
+pub fn main() -> ExitCode {
+    let ask = std::env::args().nth(1).and_then(|ask| serde_json::from_str(&ask).ok());
+    let Some(ask) = ask else {
+        eprintln!("this program is started by the tests; to play with a cluster, run `cargo xtask node`");
+        return ExitCode::FAILURE;
+    };
+    if let Ask::Init(inside) = ask {
+        return inside::init(inside);
+    }
+    let holder = Holder::watch();
+    let result = match ask {
+        Ask::ControlPlane { folder, newest, controller_manager } => {
+            let version = if newest { KubernetesVersion::Newest } else { KubernetesVersion::Oldest };
+            control_plane(&folder, version, controller_manager, &holder)
+        }
+        Ask::Node { folder, images } => node(&folder, images, &holder),
+        Ask::Init(inside) | Ask::Inside(inside) => inside::keep(&inside, &holder),
+    };
+    match result {
+        Ok(()) | Err(ClusterError::Abandoned) => ExitCode::SUCCESS,
+        Err(error) => {
+            answer(&Answer::Failed(crate::chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever holds the other end of standard input.
+#[derive(Debug)]
+pub(super) struct Holder(Receiver<()>);
+
+impl Holder {
+    fn watch() -> Self {
+        let (sender, gone) = mpsc::channel();
+        thread::spawn(move || {
+            // Nobody writes; the end of the file is the news.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            drop(sender);
+        });
+        Self(gone)
+    }
+
+    /// Waits, at most `limit`, and fails if the holder is gone.
+    pub(super) fn wait(&self, limit: Duration) -> Result<(), ClusterError> {
+        match self.0.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Err(ClusterError::Abandoned),
+        }
+    }
+
+    /// Waits until `done`, while all components run.
+    pub(super) fn until(
+        &self,
+        what: &'static str,
+        children: &mut Children,
+        folder: &Folder,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<(), ClusterError> {
+        let deadline = Instant::now() + START;
+        while !done() {
+            children.all_run()?;
+            if Instant::now() > deadline {
+                let logs = folder.logs().display().to_string();
+                return Err(ClusterError::Late { what, seconds: START.as_secs(), logs });
+            }
+            self.wait(LOOK)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the holder is gone or a component ends.
+    pub(super) fn keep(&self, children: &mut Children) -> Result<(), ClusterError> {
+        loop {
+            children.all_run()?;
+            self.wait(LOOK)?;
+        }
+    }
+}
+
+pub(super) fn answer(answer: &Answer) {
+    let line = serde_json::to_string(answer).unwrap_or_default();
+    // A holder that is gone reads nothing.
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Whether the API server answers that it is ready.
+pub(super) fn is_ready(kubectl: &Path, kubeconfig: &Path) -> bool {
+    kubectl_says(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
+}
+
+/// Standard output of a kubectl that succeeded.
+pub(super) fn kubectl_says(kubectl: &Path, kubeconfig: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(kubectl)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(["--request-timeout=5s"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn control_plane(
+    root: &Path,
+    version: KubernetesVersion,
+    controller_manager: bool,
+    holder: &Holder,
+) -> Result<(), ClusterError> {
+    Folder::sweep();
+    let folder = Folder::create(root)?;
+    let lock = folder.own()?;
+    let mut tries = 0;
+    let started = loop {
+        tries += 1;
+        match start_control_plane(&folder, version, controller_manager, holder) {
+            Err(ClusterError::Ended { tail, .. }) if tries < TRIES && tail.contains("address already in use") => {
+                let _ = fs::remove_dir_all(folder.data().join("etcd"));
+            }
+            result => break result,
+        }
+    };
+    let result = started.and_then(|mut children| {
+        answer(&Answer::Ready { init: None });
+        holder.keep(&mut children)
+    });
+    let _ = fs::remove_dir_all(folder.data());
+    drop(lock);
+    result
+}
+
+fn start_control_plane(
+    folder: &Folder,
+    version: KubernetesVersion,
+    controller_manager: bool,
+    holder: &Holder,
+) -> Result<Children, ClusterError> {
+    let api = ApiServer::on_loopback(version, free_port());
+    pki::write(&folder.pki(), &configuration::identities(api.address))?;
+    let kubeconfig = folder.kubeconfig();
+    fs::write(&kubeconfig, configuration::kubeconfig(folder, &api.url(), "admin"))
+        .map_err(ClusterError::io(format!("cannot write {}", kubeconfig.display())))?;
+    let kubectl = programs::find(version, "kubectl")?;
+    let mut children = Children::of(folder);
+    children.start(&components::etcd(folder)?)?;
+    children.start(&components::api_server(folder, &api)?)?;
+    holder.until("readiness of the API server", &mut children, folder, || is_ready(&kubectl, &kubeconfig))?;
+    if controller_manager {
+        let own = configuration::kubeconfig(folder, &api.url(), "controller-manager");
+        configuration::write(folder, "controller-manager.kubeconfig", &own)?;
+        children.start(&components::controller_manager(folder)?)?;
+    }
+    Ok(children)
+}
+
+fn node(root: &Path, images: Vec<PathBuf>, holder: &Holder) -> Result<(), ClusterError> {
+    Folder::sweep();
+    cgroups::sweep();
+    let folder = Folder::create(root)?;
+    let lock = folder.own()?;
+    let cgroup = cgroups::name(std::process::id());
+    let result = keep_node(&folder, images, &cgroup, holder);
+    cgroups::remove_all(&cgroup);
+    drop(lock);
+    result
+}
+
+fn keep_node(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holder) -> Result<(), ClusterError> {
+    let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ClusterError::io("cannot listen on loopback"))?;
+    let port = relay.local_addr().map_err(ClusterError::io("cannot listen on loopback"))?.port();
+    let mut identities = configuration::identities(super::NODE_ADDRESS);
+    identities.extend(configuration::node_identities(inside::NAME, super::NODE_ADDRESS));
+    pki::write(&folder.pki(), &identities)?;
+    let kubeconfig = configuration::kubeconfig(folder, &format!("https://127.0.0.1:{port}"), "admin");
+    fs::write(folder.kubeconfig(), kubeconfig).map_err(ClusterError::io("cannot write the kubeconfig"))?;
+    let ask = Ask::Init(Inside { folder: folder.root().to_owned(), images, cgroup: cgroup.to_owned() });
+    let mut namespaces = Namespaces::start(&ask)?;
+    let (sender, answers) = mpsc::channel();
+    let lines = BufReader::new(namespaces.output()?).lines();
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    loop {
+        if let Ok(line) = answers.try_recv() {
+            match serde_json::from_str(&line) {
+                Ok(Answer::Ready { .. }) => {
+                    let init = namespaces.init()?;
+                    netns::relay(relay.try_clone().map_err(ClusterError::io("cannot relay"))?, init, api_address());
+                    answer(&Answer::Ready { init: Some(init) });
+                }
+                Ok(failed @ Answer::Failed(_)) => {
+                    answer(&failed);
+                    return Err(ClusterError::Abandoned);
+                }
+                Err(_) => eprintln!("{line}"),
+            }
+            continue;
+        }
+        namespaces.still_there()?;
+        holder.wait(LOOK)?;
+    }
+}
+
+fn api_address() -> std::net::SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, 1), super::API_PORT).into()
+}
+
+/// The process that made the namespaces. When it ends, everything in them does.
+#[derive(Debug)]
+struct Namespaces {
+    unshare: Child,
+    /// Its end is the sign to stop, also when this process is killed.
+    held: Option<ChildStdin>,
+}
+
+impl Namespaces {
+    fn start(ask: &Ask) -> Result<Self, ClusterError> {
+        let failed = || ClusterError::io("cannot start unshare");
+        let own = std::env::current_exe().map_err(failed())?;
+        let ask = serde_json::to_string(ask).unwrap_or_default();
+        let mut unshare = Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--"])
+            .arg(own)
+            .arg(ask)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed())?;
+        let held = unshare.stdin.take();
+        Ok(Self { unshare, held })
+    }
+
+    fn output(&mut self) -> Result<impl Read + Send + use<>, ClusterError> {
+        let taken = || ClusterError::io("cannot read")(io::ErrorKind::BrokenPipe.into());
+        self.unshare.stdout.take().ok_or_else(taken)
+    }
+
+    /// The first process inside, by its number outside.
+    fn init(&self) -> Result<u32, ClusterError> {
+        let unshare = self.unshare.id();
+        let path = format!("/proc/{unshare}/task/{unshare}/children");
+        let children = fs::read_to_string(&path).map_err(ClusterError::io(format!("cannot read {path}")))?;
+        let first = children.split_whitespace().next().and_then(|child| child.parse().ok());
+        first.ok_or_else(|| ClusterError::io("the namespaces have no process")(io::ErrorKind::NotFound.into()))
+    }
+
+    fn still_there(&mut self) -> Result<(), ClusterError> {
+        match self.unshare.try_wait() {
+            Ok(Some(status)) => Err(ClusterError::Command {
+                command: "unshare".to_owned(),
+                output: format!("the namespaces ended ({status})"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}

@@ -1,0 +1,70 @@
+//! The namespaces of a node made into a machine: private folders, a network without a way out.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::{ClusterError, Folder, NODE_ADDRESS, configuration};
+
+/// Where the private file systems of a node are.
+const PRIVATE: &str = "/run/portlane";
+
+/// Runs a command of the operating system.
+pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, ClusterError> {
+    let command = || format!("{program} {}", arguments.join(" "));
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(ClusterError::io(format!("cannot run {program}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ClusterError::Command { command: command(), output })
+}
+
+/// Makes /run, /etc, /var and the folder's data private, and gives the folder as it is called from now on. Whatever is
+/// written to them vanishes with the mount namespace.
+pub(super) fn private_folders(folder: &Folder) -> Result<Folder, ClusterError> {
+    let root = folder.root().display().to_string();
+    let here = format!("{PRIVATE}/folder");
+    // Held open while its path may be hidden.
+    let held = fs::File::open(folder.root()).map_err(ClusterError::io(format!("cannot open {root}")))?;
+    let held_path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&held));
+    run("mount", &["--make-rprivate", "/"])?;
+    run("mount", &["-t", "tmpfs", "-o", "size=4g,mode=755", "tmpfs", "/run"])?;
+    create(&here)?;
+    run("mount", &["--no-canonicalize", "--bind", &held_path, &here])?;
+    let inside = Folder::at(here);
+    run("mount", &["-t", "tmpfs", "-o", "size=4g,mode=755", "tmpfs", &inside.data().display().to_string()])?;
+    for name in ["etc", "var"] {
+        let (upper, work) = (format!("{PRIVATE}/{name}/upper"), format!("{PRIVATE}/{name}/work"));
+        create(&upper)?;
+        create(&work)?;
+        let options = format!("lowerdir=/{name},upperdir={upper},workdir={work}");
+        run("mount", &["-t", "overlay", "-o", &options, "overlay", &format!("/{name}")])?;
+    }
+    let names = Path::new("/etc/resolv.conf");
+    let _ = fs::remove_file(names);
+    fs::write(names, configuration::resolv_conf()).map_err(ClusterError::io("cannot write /etc/resolv.conf"))?;
+    Ok(inside)
+}
+
+fn create(path: &str) -> Result<(), ClusterError> {
+    fs::create_dir_all(path).map_err(ClusterError::io(format!("cannot create {path}")))
+}
+
+/// A loopback, a bridge that carries the node's address, and a default route that leads nowhere: addresses of Services
+/// need one to be routed at all.
+pub(super) fn network() -> Result<(), ClusterError> {
+    run("ip", &["link", "set", "lo", "up"])?;
+    run("ip", &["link", "add", "node0", "type", "bridge"])?;
+    run("ip", &["address", "add", &format!("{NODE_ADDRESS}/24"), "dev", "node0"])?;
+    run("ip", &["link", "set", "node0", "up"])?;
+    run("ip", &["route", "add", "default", "via", "192.0.2.254", "dev", "node0"])?;
+    let forwarding = "/proc/sys/net/ipv4/ip_forward";
+    fs::write(forwarding, "1").map_err(ClusterError::io(format!("cannot write {forwarding}")))
+}

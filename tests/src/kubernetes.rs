@@ -1,0 +1,13 @@
+//! A real Kubernetes as a test sees it: start one, take a namespace, apply, wait, look.
+
+mod cluster;
+mod control_plane;
+mod diagnosis;
+mod held;
+mod namespace;
+mod node;
+
+pub use cluster::{Cluster, Said};
+pub use control_plane::ControlPlane;
+pub use namespace::{Namespace, Namespaced};
+pub use node::Node;

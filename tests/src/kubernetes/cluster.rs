@@ -1,0 +1,174 @@
+//! What every cluster can do, one of our own or an existing one.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use kube::{Client, Config, config::Kubeconfig};
+use tokio::runtime::Runtime;
+
+use super::{Namespace, held::Held};
+use crate::{
+    cluster::Folder,
+    programs::{self, KubernetesVersion},
+};
+
+/// Drives the clients of all tests, so that one that is shared survives the test that made it.
+pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
+
+/// An API server that answers.
+#[derive(Debug)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    client: ClientOf,
+    /// Absent: it was there before us.
+    pub(super) own: Option<Own>,
+}
+
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) held: Held,
+    pub(super) folder: Folder,
+}
+
+struct ClientOf(Client);
+
+impl std::fmt::Debug for ClientOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+/// What a program wrote, and whether it succeeded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Said {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Whether it ended with 0.
+    pub success: bool,
+}
+
+impl Said {
+    /// Runs a command with this on its standard input.
+    pub(super) fn by(command: &mut Command, input: &str) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", command.get_program().display()));
+        let mut pipe = child.stdin.take().expect("piped");
+        let output = std::thread::scope(|scope| {
+            // A program that does not read its input to the end is no failure of the test.
+            scope.spawn(move || drop(pipe.write_all(input.as_bytes())));
+            child.wait_with_output().expect("it ends")
+        });
+        Self {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            success: output.status.success(),
+        }
+    }
+
+    /// Standard output of a program that must have succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(self.success, "it failed:\n{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Standard error of a program that must have failed.
+    #[track_caller]
+    pub fn refused(self) -> String {
+        assert!(!self.success, "it succeeded:\n{}{}", self.stdout, self.stderr);
+        self.stderr
+    }
+}
+
+impl Cluster {
+    pub(super) fn own(held: Held, folder: Folder, version: KubernetesVersion) -> Self {
+        let kubectl = programs::find(version, "kubectl").unwrap_or_else(|missing| panic!("{missing}"));
+        Self::at(folder.kubeconfig(), kubectl, Some(Own { held, folder }))
+    }
+
+    /// The cluster of `PORTLANE_TEST_KUBECONFIG`, if there is one.
+    pub(super) fn existing() -> Option<Self> {
+        let kubeconfig = programs::existing_cluster()?;
+        let kubectl = programs::find(KubernetesVersion::Oldest, "kubectl").unwrap_or_else(|_| "kubectl".into());
+        Some(Self::at(kubeconfig, kubectl, None))
+    }
+
+    fn at(kubeconfig: PathBuf, kubectl: PathBuf, own: Option<Own>) -> Self {
+        let client = RUNTIME.block_on(async {
+            let file = Kubeconfig::read_from(&kubeconfig)?;
+            let config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
+            Ok::<_, Box<dyn std::error::Error>>(Client::try_from(config)?)
+        });
+        let client = client.unwrap_or_else(|error| panic!("{} cannot be used: {error}", kubeconfig.display()));
+        Self { kubeconfig, kubectl, client: ClientOf(client), own }
+    }
+
+    /// The kubeconfig of an administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The kubectl that fits the cluster.
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// Where the logs of its components are; nowhere, if it was there before the tests.
+    pub fn logs(&self) -> PathBuf {
+        self.own.as_ref().map(|own| own.folder.logs()).unwrap_or_default()
+    }
+
+    /// A client for the API.
+    pub fn client(&self) -> Client {
+        self.client.0.clone()
+    }
+
+    /// Whether it was there before the tests.
+    pub fn is_existing(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// kubectl as an administrator runs it.
+    pub fn kubectl(&self, arguments: &[&str]) -> Said {
+        self.kubectl_with(arguments, "")
+    }
+
+    /// The same with something on its standard input.
+    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
+        let mut command = Command::new(&self.kubectl);
+        // Its own answers, not those of whoever runs the tests.
+        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECTL_KUBERC", "false").args(arguments);
+        Said::by(&mut command, input)
+    }
+
+    /// A namespace of the caller's own, named after what it is for.
+    #[track_caller]
+    pub fn namespace(&self, purpose: &str) -> Namespace<'_> {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let name = format!("{purpose}-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        Namespace::create(self, name)
+    }
+
+    /// Installs the committed CRDs and waits until they are served.
+    #[track_caller]
+    pub fn install_crds(&self) {
+        let folder = crate::cluster::workspace().join("crds").display().to_string();
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &folder]).ok();
+        let names = ["crd/portforwards.portlane.dev", "crd/forwardgateways.portlane.dev"];
+        self.kubectl(&[&["wait", "--for=condition=Established", "--timeout=30s"], &names[..]].concat()).ok();
+    }
+}

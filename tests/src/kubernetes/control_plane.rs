@@ -1,0 +1,55 @@
+//! etcd and an API server.
+
+use std::ops::Deref;
+
+use super::{
+    cluster::Cluster,
+    held::{Held, folder},
+};
+use crate::{
+    cluster::{Ask, Folder},
+    programs::KubernetesVersion,
+};
+
+/// An API server on loopback with a store of its own. It takes objects and runs nothing.
+#[derive(Debug)]
+pub struct ControlPlane {
+    cluster: Cluster,
+}
+
+impl ControlPlane {
+    /// Starts one, or takes the cluster of `PORTLANE_TEST_KUBECONFIG`.
+    ///
+    /// # Panics
+    /// It did not start; the message says why and what to do.
+    pub fn start(version: KubernetesVersion) -> Self {
+        Cluster::existing().map_or_else(|| Self::start_own(version, false), |cluster| Self { cluster })
+    }
+
+    /// One whose Deployments, autoscalers and garbage collection work; Pods stay Pending.
+    ///
+    /// # Panics
+    /// It did not start; the message says why and what to do.
+    pub fn start_with_controller_manager(version: KubernetesVersion) -> Self {
+        Cluster::existing().map_or_else(|| Self::start_own(version, true), |cluster| Self { cluster })
+    }
+
+    /// Starts one, whatever the environment says.
+    ///
+    /// # Panics
+    /// It did not start; the message says why and what to do.
+    pub fn start_own(version: KubernetesVersion, controller_manager: bool) -> Self {
+        let folder = folder(&format!("api-{}", version.minor()));
+        let newest = version == KubernetesVersion::Newest;
+        let (held, _) = Held::start(&Ask::ControlPlane { folder: folder.clone(), newest, controller_manager });
+        Self { cluster: Cluster::own(held, Folder::at(folder), version) }
+    }
+}
+
+impl Deref for ControlPlane {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}

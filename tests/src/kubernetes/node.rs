@@ -1,0 +1,131 @@
+//! A whole node: what is applied to it runs.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream, UdpSocket},
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use images::Image;
+
+use super::{
+    cluster::{Cluster, Said},
+    held::{Held, folder},
+};
+use crate::{
+    PATIENCE,
+    cluster::{Ask, Folder},
+    netns,
+    programs::{self, KubernetesVersion},
+};
+
+/// What every node has: Pods cannot be had without the first.
+const IMAGES: [Image; 3] = [Image::Pause, Image::Proxy, Image::Echo];
+
+/// A control plane with a node in namespaces of its own, without a way out of the machine.
+#[derive(Debug)]
+pub struct Node {
+    cluster: Cluster,
+    /// First process of its namespaces.
+    init: u32,
+}
+
+impl Node {
+    /// Starts one with the images of this checkout loaded.
+    ///
+    /// # Panics
+    /// It did not start; the message says why and what to do.
+    pub fn start() -> Self {
+        let archive = |image| images::build(image, images::Platform::here()).unwrap_or_else(|error| panic!("{error}"));
+        let images: Vec<PathBuf> = IMAGES.into_iter().map(|image| archive(image).path).collect();
+        Self::start_with(&images)
+    }
+
+    /// Starts one with these archives of images loaded.
+    ///
+    /// # Panics
+    /// It did not start; the message says why and what to do.
+    pub fn start_with(images: &[PathBuf]) -> Self {
+        match programs::missing_packages() {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => {
+                let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+                panic!("a node needs {}, not found here; run `cargo xtask setup`", names.join(", "));
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let folder = folder("node");
+        let (held, init) = Held::start(&Ask::Node { folder: folder.clone(), images: images.to_vec() });
+        let init = init.expect("a node has namespaces");
+        Self { cluster: Cluster::own(held, Folder::at(folder), KubernetesVersion::Oldest), init }
+    }
+
+    /// First process of its namespaces, by its number outside.
+    pub fn init(&self) -> u32 {
+        self.init
+    }
+
+    /// What the images of this checkout are called.
+    pub fn images(&self) -> Vec<String> {
+        IMAGES.into_iter().map(Image::reference).collect()
+    }
+
+    /// Does something in the node's network, as a program on the host would.
+    ///
+    /// # Errors
+    /// Those of `work`, and a node that is gone.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        netns::within(self.init, work)
+    }
+
+    /// A connection from the host of the node.
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let stream = self.within(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// A UDP socket on the host of the node, for one peer; reads end after a second, as datagrams may be lost.
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    pub fn udp(&self, peer: SocketAddr) -> io::Result<UdpSocket> {
+        self.within(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+            socket.connect(peer)?;
+            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+            Ok(socket)
+        })
+    }
+
+    /// A command inside of the node: its network, files and processes.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init.to_string(), "--net", "--mount", "--pid", "--ipc", "--uts", "--"]);
+        command.arg(program);
+        command
+    }
+
+    /// Loads one more archive of an image.
+    #[track_caller]
+    pub fn load(&self, archive: &Path) {
+        let mut command = self.command("ctr");
+        command.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
+        Said::by(&mut command, "").ok();
+    }
+}
+
+impl Deref for Node {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}

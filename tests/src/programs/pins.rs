@@ -1,0 +1,150 @@
+//! What is built from which Go module, and the key under which it is kept.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// A Kubernetes that Portlane supports.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum KubernetesVersion {
+    /// The oldest: 1.34. Test nodes run it.
+    Oldest,
+    /// The newest: 1.37. Its API server and kubectl are tested.
+    Newest,
+}
+
+impl KubernetesVersion {
+    /// Major and minor, such as `1.34`.
+    pub fn minor(self) -> &'static str {
+        match self {
+            Self::Oldest => "1.34",
+            Self::Newest => "1.37",
+        }
+    }
+}
+
+/// One program of a module.
+#[derive(Debug)]
+pub struct Tool {
+    /// The Go package.
+    pub package: &'static str,
+    /// The file it becomes.
+    pub program: &'static str,
+}
+
+/// A folder of `tests/programs` with a `go.mod` and a `go.sum`.
+#[derive(Debug)]
+pub struct Module {
+    /// Name of the folder.
+    pub name: &'static str,
+    /// What is built there.
+    pub tools: &'static [Tool],
+    kubernetes: Option<KubernetesVersion>,
+    files: [&'static str; 2],
+}
+
+macro_rules! module {
+    ($name:literal, $kubernetes:expr, [$($program:literal = $package:literal),+]) => {
+        Module {
+            name: $name,
+            kubernetes: $kubernetes,
+            tools: &[$(Tool { package: $package, program: $program }),+],
+            files: [
+                include_str!(concat!("../../programs/", $name, "/go.mod")),
+                include_str!(concat!("../../programs/", $name, "/go.sum")),
+            ],
+        }
+    };
+}
+
+impl Module {
+    /// All of them, the ones that API servers need first.
+    pub const ALL: [Self; 5] = [
+        module!("etcd", None, ["etcd" = "go.etcd.io/etcd/server/v3"]),
+        module!(
+            "kubernetes-1.34",
+            Some(KubernetesVersion::Oldest),
+            [
+                "kube-apiserver" = "k8s.io/kubernetes/cmd/kube-apiserver",
+                "kubectl" = "k8s.io/kubernetes/cmd/kubectl",
+                "kube-controller-manager" = "k8s.io/kubernetes/cmd/kube-controller-manager",
+                "kube-scheduler" = "k8s.io/kubernetes/cmd/kube-scheduler",
+                "kubelet" = "k8s.io/kubernetes/cmd/kubelet",
+                "kube-proxy" = "k8s.io/kubernetes/cmd/kube-proxy"
+            ]
+        ),
+        module!(
+            "kubernetes-1.37",
+            Some(KubernetesVersion::Newest),
+            ["kube-apiserver" = "k8s.io/kubernetes/cmd/kube-apiserver", "kubectl" = "k8s.io/kubernetes/cmd/kubectl"]
+        ),
+        module!("coredns", None, ["coredns" = "github.com/coredns/coredns"]),
+        module!("helm", None, ["helm" = "helm.sh/helm/v3/cmd/helm"]),
+    ];
+
+    pub(super) fn has(&self, program: &str) -> bool {
+        self.tools.iter().any(|tool| tool.program == program)
+    }
+
+    pub(super) fn serves(&self, version: KubernetesVersion) -> bool {
+        self.kubernetes == Some(version)
+    }
+
+    /// Where its programs are kept below `cache`: the name holds a digest of everything they are made from.
+    pub fn folder(&self, cache: &Path) -> PathBuf {
+        let mut digest = Sha256::new();
+        for part in self.files.into_iter().chain([self.linker_flags().as_str(), std::env::consts::ARCH]) {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part.as_bytes());
+        }
+        let digest = format!("{:x}", digest.finalize());
+        cache.join(format!("{}-{}", self.name, &digest[..12]))
+    }
+
+    /// Flags for the linker. Kubernetes must know its version: without, the API server says v0.0.0 and clients complain.
+    pub(super) fn linker_flags(&self) -> String {
+        let mut flags = "-s -w".to_owned();
+        if let (Some(_), Some(version)) = (self.kubernetes, self.required("k8s.io/kubernetes")) {
+            let mut parts = version.trim_start_matches('v').split('.');
+            for (name, value) in [
+                ("gitVersion", version),
+                ("gitMajor", parts.next().unwrap_or_default()),
+                ("gitMinor", parts.next().unwrap_or_default()),
+                ("gitTreeState", "clean"),
+            ] {
+                flags += &format!(" -X k8s.io/component-base/version.{name}={value}");
+            }
+        }
+        flags
+    }
+
+    /// The version of a module in go.mod.
+    fn required(&self, module: &str) -> Option<&'static str> {
+        let line = |line: &'static str| {
+            let mut words = line.trim().trim_start_matches("require ").split(' ');
+            (words.next() == Some(module)).then(|| words.next()).flatten()
+        };
+        self.files[0].lines().find_map(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubernetes_is_told_the_version_that_is_pinned() {
+        let newest = Module::ALL.iter().find(|module| module.serves(KubernetesVersion::Newest)).expect("there is one");
+        let pinned = newest.required("k8s.io/kubernetes").expect("a pin");
+        assert!(pinned.starts_with("v1.37."), "{pinned}");
+        assert!(newest.linker_flags().contains(&format!("gitVersion={pinned} ")), "{}", newest.linker_flags());
+        assert!(newest.linker_flags().contains("gitMinor=37"), "{}", newest.linker_flags());
+    }
+
+    #[test]
+    fn every_module_has_a_folder_of_its_own() {
+        let folders: std::collections::BTreeSet<_> =
+            Module::ALL.iter().map(|module| module.folder(Path::new("/"))).collect();
+        assert_eq!(folders.len(), Module::ALL.len());
+    }
+}

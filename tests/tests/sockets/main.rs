@@ -1,0 +1,8 @@
+//! The built programs driven from outside, with real sockets and no cluster.
+#![allow(missing_docs, reason = "tests")]
+
+mod bounds;
+mod change;
+mod lifecycle;
+mod tcp;
+mod udp;

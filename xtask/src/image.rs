@@ -1,0 +1,37 @@
+//! The images, and what they weigh.
+
+use clap::ValueEnum;
+use images::Image;
+
+use crate::tiers::TaskError;
+
+/// What an image is for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Platform {
+    #[value(name = "linux/amd64")]
+    Amd64,
+    #[value(name = "linux/arm64")]
+    Arm64,
+}
+
+/// Builds every image that users get.
+pub(crate) fn run(platform: Option<Platform>) -> Result<(), TaskError> {
+    let platform = match platform {
+        None => images::Platform::here(),
+        Some(Platform::Amd64) => images::Platform::Amd64,
+        Some(Platform::Arm64) => images::Platform::Arm64,
+    };
+    for image in Image::RELEASED {
+        let archive = images::build(image, platform)?;
+        let megabytes = archive.bytes.div_ceil(100_000);
+        println!(
+            "{}  {}  {}.{} MB  {}",
+            archive.path.display(),
+            archive.reference,
+            megabytes / 10,
+            megabytes % 10,
+            archive.digest
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Everything that the tests need beside Rust.
+
+use std::time::Instant;
+
+use harness::programs::{self, Module};
+
+use crate::tiers::{TaskError, Tier};
+
+/// Builds and installs what these tiers need. Safe to run twice, and twice at once.
+pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
+    if programs::existing_cluster().is_some() {
+        eprintln!("setup: {} is set: the tests use that cluster, nothing is built", programs::EXISTING_CLUSTER);
+        return Ok(());
+    }
+    let started = Instant::now();
+    if tiers.contains(&Tier::Node) {
+        programs::install_packages()?;
+    }
+    for module in Module::ALL.iter().filter(|module| tiers.iter().any(|tier| tier.needs(module.name))) {
+        programs::build(module, &programs::cache())?;
+    }
+    eprintln!(
+        "setup: all there, after {} s; programs are in {}",
+        started.elapsed().as_secs(),
+        programs::cache().display()
+    );
+    Ok(())
+}
