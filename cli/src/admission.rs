@@ -109,7 +109,12 @@ impl Admission {
         let identity = format!("{kind} {namespace}/{name}");
         let mut value = value.clone();
         schema::drop_nulls(&known.schema, &mut value);
+        metadata::drop_nulls(&mut value);
         let problems = self.check(known, kind, &value);
+        if let Some(fields) = value.as_object_mut() {
+            // Status is not taken from a manifest; the operator alone writes it.
+            fields.remove("status");
+        }
         if problems.is_empty() {
             let listeners = value["spec"]["listeners"].as_array().map_or(0, Vec::len);
             return Admitted::Object(Box::new(Object {
@@ -127,20 +132,30 @@ impl Admission {
 
     /// Schema first, and rules only on what has the right shape, as an API server does it.
     fn check(&self, kind: &Kind, name: &str, value: &Value) -> Vec<(String, String)> {
-        let mut problems = metadata::check(value);
-        problems.extend(schema::check(&kind.schema, value));
-        if !problems.is_empty() {
+        let mut wrong = metadata::check(value);
+        if value["metadata"].is_object() {
+            wrong.extend(schema::check(&kind.schema, value));
+            wrong.extend(schema::unknown_in_status(&kind.schema, value));
+        }
+        let blocked = wrong.iter().any(|wrong| wrong.blocks_rules);
+        let mut problems: Vec<(String, String)> =
+            wrong.into_iter().map(|wrong| (wrong.field, wrong.message)).collect();
+        if blocked {
             return problems;
         }
-        match self.validator.validate_compiled(&kind.rules, value, None) {
-            Ok(()) => typed(name, value),
-            Err(errors) => errors.into_vec().into_iter().map(|error| (error.field_path, error.message)).collect(),
+        if let Err(errors) = self.validator.validate_compiled(&kind.rules, value, None) {
+            problems.extend(errors.into_vec().into_iter().map(|error| (error.field_path, error.message)));
         }
+        if problems.is_empty() { typed(name, value) } else { problems }
     }
 }
 
-/// Whether the object can be read at all: metadata that no schema speaks of has types too.
+/// Whether the object can be read at all: what the checks before have missed.
 fn typed(kind: &str, value: &Value) -> Vec<(String, String)> {
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("status");
+    }
     let read = match kind {
         "PortForward" => crds::PortForward::deserialize(value).map(drop),
         _ => crds::ForwardGateway::deserialize(value).map(drop),
@@ -304,7 +319,7 @@ mod tests {
         refused(&with("{}"), "metadata.name");
         refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x");
         refused(&with("{name: a, namspace: b}"), "unknown field");
-        refused(&with("{name: a, finalizers: zz}"), "metadata: cannot be read");
+        refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
         refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
         refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
     }

@@ -128,7 +128,8 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
 }
 
 fn digest(content: &[u8]) -> String {
-    format!("sha256:{:x}", Sha256::digest(content))
+    let hash = Sha256::digest(content).iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
+    format!("sha256:{hash}")
 }
 
 fn blob(content: &[u8]) -> String {

@@ -1,79 +1,191 @@
 //! What every object's metadata must be, whatever its kind.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// Fields that an object may be written with; the API server ignores or sets the rest of them itself.
-const KNOWN: [&str; 15] = [
-    "annotations",
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "finalizers",
-    "generateName",
-    "generation",
-    "labels",
-    "managedFields",
-    "name",
-    "namespace",
-    "ownerReferences",
-    "resourceVersion",
-    "selfLink",
-    "uid",
+use super::schema::Wrong;
+
+/// What a field of metadata must be to be read at all.
+#[derive(Clone, Copy)]
+enum Type {
+    Text,
+    Integer,
+    Time,
+    Texts,
+    Owners,
+    Map,
+    List,
+}
+
+/// Fields that an object may be written with; the API server ignores or sets most of them itself.
+const KNOWN: [(&str, Type); 15] = [
+    ("annotations", Type::Map),
+    ("creationTimestamp", Type::Time),
+    ("deletionGracePeriodSeconds", Type::Integer),
+    ("deletionTimestamp", Type::Time),
+    ("finalizers", Type::Texts),
+    ("generateName", Type::Text),
+    ("generation", Type::Integer),
+    ("labels", Type::Map),
+    ("managedFields", Type::List),
+    ("name", Type::Text),
+    ("namespace", Type::Text),
+    ("ownerReferences", Type::Owners),
+    ("resourceVersion", Type::Text),
+    ("selfLink", Type::Text),
+    ("uid", Type::Text),
 ];
 
-/// Field and message of everything that is wrong.
-pub(super) fn check(object: &Value) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut wrong = |field: &str, message: &str| found.push((field.to_owned(), message.to_owned()));
-    let Some(metadata) = object["metadata"].as_object() else {
-        wrong("metadata", "is required, with a name");
-        return found;
-    };
-    match metadata.get("name") {
-        Some(Value::String(name)) if is_subdomain(name) => {}
-        Some(Value::String(_)) => wrong(
-            "metadata.name",
-            "must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.', at most 253 characters",
-        ),
-        Some(_) => wrong("metadata.name", "must be a string"),
-        None if metadata.contains_key("generateName") => {
-            wrong("metadata.generateName", "needs a cluster to make the name; write metadata.name instead");
-        }
-        None => wrong("metadata.name", "is required"),
-    }
-    match metadata.get("namespace") {
-        None => {}
-        Some(Value::String(namespace)) if is_label(namespace) => {}
-        Some(_) => wrong("metadata.namespace", "must be a DNS-1123 label: lower case letters, digits and '-'"),
-    }
+/// Most bytes of all annotations, keys and values.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+
+/// Fields of an owner reference; those that are strings must be there, the others are booleans.
+const OWNER: [(&str, bool); 6] = [
+    ("apiVersion", true),
+    ("kind", true),
+    ("name", true),
+    ("uid", true),
+    ("blockOwnerDeletion", false),
+    ("controller", false),
+];
+
+/// Drops what an API server takes for left out: nulls, and in maps of strings for the empty string.
+pub(super) fn drop_nulls(object: &mut Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    metadata.retain(|name, value| !(value.is_null() && KNOWN.iter().any(|(known, _)| known == name)));
     for map in ["labels", "annotations"] {
-        match metadata.get(map) {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(entries)) => {
-                for (key, value) in entries {
-                    let field = format!("metadata.{map}.{key}");
-                    match value.as_str() {
-                        _ if !is_qualified_name(key) => {
-                            wrong(
-                                &field,
-                                "must be a name of letters, digits, '-', '_' and '.', with an optional prefix/",
-                            );
-                        }
-                        None => wrong(&field, "must be a string; use quotes"),
-                        Some(text) if map == "labels" && !is_label_value(text) => {
-                            wrong(&field, "must have at most 63 letters, digits, '-', '_' and '.'");
-                        }
-                        Some(_) => {}
-                    }
-                }
-            }
-            Some(_) => wrong(&format!("metadata.{map}"), "must be a map of strings"),
+        let values = metadata.get_mut(map).and_then(Value::as_object_mut).into_iter().flatten();
+        for (_, value) in values.filter(|(_, value)| value.is_null()) {
+            *value = Value::from("");
         }
     }
-    for name in metadata.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
-        wrong(&format!("metadata.{name}"), "unknown field");
+}
+
+/// Everything that is wrong.
+pub(super) fn check(object: &Value) -> Vec<Wrong> {
+    let metadata = match &object["metadata"] {
+        Value::Object(metadata) => metadata,
+        Value::Null => return vec![Wrong::blocking("metadata.name", "is required")],
+        _ => return vec![Wrong::blocking("metadata", "must be an object")],
+    };
+    let mut found = Vec::new();
+    for (name, value) in metadata {
+        match KNOWN.iter().find(|(known, _)| known == name) {
+            Some((_, wanted)) => typed(&format!("metadata.{name}"), *wanted, value, &mut found),
+            None => found.push(Wrong::blocking(format!("metadata.{name}"), "unknown field")),
+        }
+    }
+    names(metadata, &mut found);
+    for map in ["labels", "annotations"] {
+        for (key, value) in metadata.get(map).and_then(Value::as_object).into_iter().flatten() {
+            entry(map, key, value, &mut found);
+        }
+    }
+    let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    let annotations = metadata.get("annotations").and_then(Value::as_object);
+    if annotations.into_iter().flatten().map(size).sum::<usize>() > MAX_ANNOTATIONS {
+        found.push(Wrong::blocking("metadata.annotations", format!("must have at most {MAX_ANNOTATIONS} bytes in all")));
     }
     found
+}
+
+fn names(metadata: &Map<String, Value>, found: &mut Vec<Wrong>) {
+    match metadata.get("name") {
+        Some(Value::String(name)) if !is_subdomain(name) => found.push(Wrong::new(
+            "metadata.name",
+            "must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.', at most 253 characters",
+        )),
+        Some(_) => {}
+        None if metadata.contains_key("generateName") => {
+            let message = "needs a cluster to make the name; write metadata.name instead";
+            found.push(Wrong::blocking("metadata.generateName", message));
+        }
+        None => found.push(Wrong::blocking("metadata.name", "is required")),
+    }
+    if metadata.get("namespace").and_then(Value::as_str).is_some_and(|name| !is_label(name)) {
+        let message = "must be a DNS-1123 label: lower case letters, digits and '-'";
+        found.push(Wrong::new("metadata.namespace", message));
+    }
+}
+
+/// One label or annotation.
+fn entry(map: &str, key: &str, value: &Value, found: &mut Vec<Wrong>) {
+    let field = format!("metadata.{map}.{key}");
+    // Only the keys of annotations may have capitals in their prefix.
+    let name = if map == "annotations" { key.to_lowercase() } else { key.to_owned() };
+    if !is_qualified_name(&name) {
+        let message = "must be a name of letters, digits, '-', '_' and '.', with an optional prefix/";
+        found.push(Wrong::new(&field, message));
+    }
+    match value.as_str() {
+        None => found.push(Wrong::blocking(field, "must be a string; use quotes")),
+        Some(text) if map == "labels" && !is_label_value(text) => {
+            found.push(Wrong::new(field, "must have at most 63 letters, digits, '-', '_' and '.'"));
+        }
+        Some(_) => {}
+    }
+}
+
+fn typed(field: &str, wanted: Type, value: &Value, found: &mut Vec<Wrong>) {
+    let mut must = |right: bool, what: &str| {
+        if !right {
+            found.push(Wrong::blocking(field, format!("must be {what}")));
+        }
+    };
+    match wanted {
+        Type::Text | Type::Time => must(value.is_string(), "a string; use quotes"),
+        Type::Integer => must(value.is_i64(), "an integer"),
+        Type::Map => must(value.is_object(), "a map of strings"),
+        Type::List => must(value.is_array(), "a list"),
+        Type::Texts => match value.as_array() {
+            None => must(false, "a list"),
+            Some(texts) if !texts.iter().all(Value::is_string) => must(false, "a list of strings"),
+            Some(texts) => {
+                for text in texts.iter().filter_map(Value::as_str).filter(|text| !is_qualified_name(text)) {
+                    let message = format!("'{text}' must be a name such as example.com/cleanup");
+                    found.push(Wrong::new(field, message));
+                }
+            }
+        },
+        Type::Owners => match value.as_array() {
+            None => must(false, "a list"),
+            Some(list) => owners(field, list, found),
+        },
+    }
+}
+
+fn owners(field: &str, owners: &[Value], found: &mut Vec<Wrong>) {
+    for (at, value) in owners.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        match value {
+            Value::Object(fields) => owner(&field, fields, found),
+            Value::Null => owner(&field, &Map::new(), found),
+            _ => found.push(Wrong::blocking(field, "must be an object")),
+        }
+    }
+    if owners.iter().filter(|owner| owner["controller"] == true).count() > 1 {
+        found.push(Wrong::new(field, "must have at most one owner with controller: true"));
+    }
+}
+
+fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Wrong>) {
+    for name in owner.keys().filter(|name| !OWNER.iter().any(|(known, _)| known == name)) {
+        found.push(Wrong::blocking(format!("{field}.{name}"), "unknown field"));
+    }
+    for (name, is_text) in OWNER {
+        match owner.get(name) {
+            Some(Value::String(text)) if is_text && !text.is_empty() => {}
+            Some(Value::Bool(_)) | None | Some(Value::Null) if !is_text => {}
+            _ if is_text => found.push(Wrong::blocking(format!("{field}.{name}"), "is required, and is a string")),
+            _ => found.push(Wrong::blocking(format!("{field}.{name}"), "must be a boolean (true or false)")),
+        }
+    }
+    let text = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("apiVersion").matches('/').count() > 1 {
+        found.push(Wrong::new(format!("{field}.apiVersion"), "must be GROUP/VERSION or VERSION"));
+    }
+    if (text("apiVersion"), text("kind")) == ("v1", "Event") {
+        found.push(Wrong::new(field, "must not be an Event, which ends long before what it would own"));
+    }
 }
 
 fn is_label(text: &str) -> bool {

@@ -8,14 +8,31 @@ use std::{
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// Field and message.
-type Problem = (String, String);
+/// Something that is wrong.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) field: String,
+    pub(super) message: String,
+    /// Whether an API server does not get to the rules any more: they are evaluated beside values that are out of
+    /// bounds, but not beside those of a wrong type, missing, too long or too many (`hasBlockingErr` of its source).
+    pub(super) blocks_rules: bool,
+}
 
-/// Fields that every object has, and that `metadata::check` looks at.
-const ROOT_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
+impl Wrong {
+    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into(), blocks_rules: false }
+    }
+
+    pub(super) fn blocking(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { blocks_rules: true, ..Self::new(field, message) }
+    }
+}
+
+/// Fields that every object has, that `metadata::check` looks at, and that an API server does not take from a manifest.
+const ROOT_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
 /// Everything that is wrong with the shape of an object.
-pub(super) fn check(schema: &Value, object: &Value) -> Vec<Problem> {
+pub(super) fn check(schema: &Value, object: &Value) -> Vec<Wrong> {
     let mut found = Vec::new();
     if let Value::Object(fields) = object {
         let rest: Map<String, Value> = fields
@@ -26,6 +43,35 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Problem> {
         node(schema, &Value::Object(rest), "", &mut found);
     }
     found
+}
+
+/// Fields of a status that there are not. Its values are not looked at: an API server does not take them from a manifest,
+/// but it decodes them strictly.
+pub(super) fn unknown_in_status(schema: &Value, object: &Value) -> Vec<Wrong> {
+    let mut found = Vec::new();
+    unknown_below(&schema["properties"]["status"], &object["status"], "status", &mut found);
+    found
+}
+
+fn unknown_below(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
+    let known = schema["properties"].as_object();
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match known.and_then(|known| known.get(name)) {
+                    Some(schema) => unknown_below(schema, value, &join(path, name), found),
+                    None if known.is_some() => found.push(Wrong::blocking(join(path, name), unknown(name, known))),
+                    None => {}
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                unknown_below(&schema["items"], item, &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Drops nulls of fields, as an API server does with fields that are not nullable; in lists they stay, and are refused.
@@ -45,22 +91,25 @@ pub(super) fn drop_nulls(schema: &Value, value: &mut Value) {
     }
 }
 
-fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Problem>) {
-    let mut wrong = |message: String| found.push((path.to_owned(), message));
+fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
+    let mut wrong = |wrong: Wrong| found.push(wrong);
     match (schema["type"].as_str(), value) {
-        (_, Value::Null) => wrong("is null; leave the field out instead".to_owned()),
+        (_, Value::Null) => wrong(Wrong::blocking(path, "is null; leave the field out instead")),
         (Some("object"), Value::Object(fields)) => object(schema, fields, path, found),
         (Some("array"), Value::Array(items)) => array(schema, items, path, found),
-        (Some("string"), Value::String(text)) => string(schema, text, &mut wrong),
+        (Some("string"), Value::String(text)) => string(schema, text, path, &mut wrong),
         (Some("integer"), Value::Number(number)) if number.is_i64() || number.is_u64() => {
             integer(
                 schema,
                 number.as_i64().map_or_else(|| number.as_u64().map_or(0, i128::from), i128::from),
+                path,
                 &mut wrong,
             );
         }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
-        (Some(wanted), value) => wrong(format!("must be {}, and is {}", article(wanted), words(value))),
+        (Some(wanted), value) => {
+            wrong(Wrong::blocking(path, format!("must be {}, and is {}", article(wanted), words(value))));
+        }
     }
 }
 
@@ -93,7 +142,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Problem>) {
+fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Wrong>) {
     let known = schema["properties"].as_object();
     let is_known = |name: &str| known.is_some_and(|known| known.contains_key(name));
     let misspelt: Vec<&str> =
@@ -101,18 +150,18 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         // A misspelt field is one mistake, and told once: where it stands.
         if !fields.contains_key(required) && !misspelt.contains(&required) {
-            found.push((join(path, required), "is required".to_owned()));
+            found.push(Wrong::blocking(join(path, required), "is required"));
         }
     }
     if let Some(most) = schema["maxProperties"].as_u64().filter(|most| fields.len() as u64 > *most) {
-        found.push((path.to_owned(), format!("must have at most {most} entries, and has {}", fields.len())));
+        found.push(Wrong::blocking(path, format!("must have at most {most} entries, and has {}", fields.len())));
     }
     for (name, value) in fields {
         let below = join(path, name);
         match (known.and_then(|known| known.get(name)), &schema["additionalProperties"]) {
             (Some(schema), _) => node(schema, value, &below, found),
             (None, schema) if schema.is_object() => node(schema, value, &below, found),
-            (None, _) => found.push((below, unknown(name, known))),
+            (None, _) => found.push(Wrong::blocking(below, unknown(name, known))),
         }
     }
 }
@@ -146,13 +195,13 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Problem>) {
+fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Wrong>) {
     let count = items.len() as u64;
     if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
-        found.push((path.to_owned(), format!("must have at least {least} item(s), and has {count}")));
+        found.push(Wrong::new(path, format!("must have at least {least} item(s), and has {count}")));
     }
     if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
-        found.push((path.to_owned(), format!("must have at most {most} items, and has {count}")));
+        found.push(Wrong::blocking(path, format!("must have at most {most} items, and has {count}")));
     }
     for (at, item) in items.iter().enumerate() {
         node(&schema["items"], item, &format!("{path}[{at}]"), found);
@@ -165,31 +214,32 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Problem>) 
             let identity: Vec<String> = keys.iter().map(|key| item[*key].to_string()).collect();
             if !seen.insert(identity) {
                 let message = format!("has the same {} as an item before it", keys.join(" and "));
-                found.push((format!("{path}[{at}]"), message));
+                found.push(Wrong::new(format!("{path}[{at}]"), message));
             }
         }
     }
 }
 
-fn string(schema: &Value, text: &str, wrong: &mut impl FnMut(String)) {
+fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Wrong)) {
     if let Some(variants) = schema["enum"].as_array() {
         let names: Vec<&str> = variants.iter().filter_map(Value::as_str).collect();
         if !names.contains(&text) {
-            wrong(format!("must be one of {}, and is '{text}'", names.join(", ")));
+            wrong(Wrong::blocking(path, format!("must be one of {}, and is '{text}'", names.join(", "))));
         }
         return;
     }
     let length = text.chars().count() as u64;
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
-        wrong(format!("must have at least {least} character(s)"));
+        wrong(Wrong::new(path, format!("must have at least {least} character(s)")));
     }
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
-        wrong(format!("must have at most {most} characters, and has {length}"));
+        wrong(Wrong::blocking(path, format!("must have at most {most} characters, and has {length}")));
     }
     if let Some(pattern) = schema["pattern"].as_str() {
         // Patterns are our own; one that did not compile would fail the test that admits the examples.
         if !matches(pattern, text) {
-            wrong(format!("must match {pattern}, and is '{}'", text.chars().take(60).collect::<String>()));
+            let text: String = text.chars().take(60).collect();
+            wrong(Wrong::new(path, format!("must match {pattern}, and is '{text}'")));
         }
     }
 }
@@ -205,11 +255,11 @@ fn matches(pattern: &str, text: &str) -> bool {
     })
 }
 
-fn integer(schema: &Value, value: i128, wrong: &mut impl FnMut(String)) {
+fn integer(schema: &Value, value: i128, path: &str, wrong: &mut impl FnMut(Wrong)) {
     if let Some(least) = schema["minimum"].as_i64().filter(|least| value < i128::from(*least)) {
-        wrong(format!("must be at least {least}, and is {value}"));
+        wrong(Wrong::new(path, format!("must be at least {least}, and is {value}")));
     }
     if let Some(most) = schema["maximum"].as_i64().filter(|most| value > i128::from(*most)) {
-        wrong(format!("must be at most {most}, and is {value}"));
+        wrong(Wrong::new(path, format!("must be at most {most}, and is {value}")));
     }
 }

@@ -85,6 +85,10 @@ impl Document {
 
 /// Reads all documents of a file; empty ones are left out.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
+    if let Some(at) = text.lines().position(|line| line.starts_with('%')).filter(|at| is_head(text, *at)) {
+        let message = "has a YAML directive, which kubectl does not read; take the line out".to_owned();
+        return Err(Problem { place: Place { file: file.to_owned(), line: at + 1 }, object: None, field: None, message });
+    }
     let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, text: 0 };
     builder.documents().map_err(|Wrong { line, message }| Problem {
         place: Place { file: file.to_owned(), line },
@@ -92,6 +96,11 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
         field: None,
         message,
     })
+}
+
+/// Whether only comments and empty lines stand before a line.
+fn is_head(text: &str, line: usize) -> bool {
+    text.lines().take(line).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 struct Wrong {

@@ -97,7 +97,7 @@ impl Module {
             digest.update(part.len().to_le_bytes());
             digest.update(part.as_bytes());
         }
-        let digest = format!("{:x}", digest.finalize());
+        let digest = digest.finalize().iter().fold(String::new(), |digest, byte| digest + &format!("{byte:02x}"));
         cache.join(format!("{}-{}", self.name, &digest[..12]))
     }
 

@@ -1,12 +1,21 @@
-//! A real API server with the committed CRDs: what it accepts, refuses and shows.
+//! A real API server with the committed CRDs: what it accepts, refuses and shows. Everything is tried on the oldest and on
+//! the newest Kubernetes that Portlane supports.
 #![cfg(target_os = "linux")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
-use harness::{ControlPlane, programs::KubernetesVersion};
-
-#[test]
-fn smoke() {
-    let server = ControlPlane::start(KubernetesVersion::Newest);
-    server.install_crds();
-    println!("{}", server.kubectl(&["get", "crd,ns"]).ok());
-    println!("{}", server.kubectl(&["version"]).ok());
+/// Makes a test for each API server of functions that take one.
+macro_rules! on_both {
+    ($($test:ident),+ $(,)?) => {
+        mod oldest {
+            $(#[test] fn $test() { crate::server::with(harness::programs::KubernetesVersion::Oldest, super::$test); })+
+        }
+        mod newest {
+            $(#[test] fn $test() { crate::server::with(harness::programs::KubernetesVersion::Newest, super::$test); })+
+        }
+    };
 }
+
+mod agreement;
+mod bounds;
+mod rules;
+mod server;

@@ -1,0 +1,72 @@
+//! `portlane validate` and the API server agree: verdict for verdict, field for field.
+//!
+//! The rows are hand-written (`agreement/rows.txt`) and generated from the CRDs (`generate`). What the server says is what
+//! `kubectl apply` says; where the validator refuses more, the row says why.
+
+mod generate;
+mod rows;
+mod verdict;
+
+use std::{fmt::Write, fs, sync::LazyLock};
+
+use harness::ControlPlane;
+
+use rows::Row;
+use tempfile::TempDir;
+use verdict::Verdict;
+
+on_both!(the_offline_validator_and_the_api_server_agree);
+
+/// The rows as files, and what the validator says of them: the same for every server.
+struct Table {
+    rows: Vec<Row>,
+    folder: TempDir,
+    offline: Vec<Verdict>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut rows = rows::handwritten();
+    rows.extend(generate::rows());
+    let folder = tempfile::tempdir().expect("folder");
+    for (number, row) in rows.iter().enumerate() {
+        fs::write(folder.path().join(file(number)), &row.manifest).expect("write");
+    }
+    let offline = verdict::of_validator(folder.path(), rows.len());
+    Table { rows, folder, offline }
+});
+
+fn the_offline_validator_and_the_api_server_agree(server: &ControlPlane) {
+    let Table { rows, folder, offline } = &*TABLE;
+    let online = verdict::of_server(server, folder.path(), rows.len());
+    let mut wrong = String::new();
+    for ((row, online), offline) in rows.iter().zip(&online).zip(offline) {
+        if let Some(difference) = difference(row, online, offline) {
+            let _ = write!(wrong, "\n== {}: {difference}\n{}\n", row.name, row.manifest);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    let accepted = online.iter().filter(|verdict| verdict.accepted).count();
+    let refused = rows.len() - accepted;
+    assert!(accepted > 100 && refused > 300, "both verdicts are common: {accepted} accepted, {refused} refused");
+}
+
+fn file(number: usize) -> String {
+    format!("{number:04}.yaml")
+}
+
+/// What is not as it should be.
+fn difference(row: &Row, online: &Verdict, offline: &Verdict) -> Option<String> {
+    let said = format!("\nthe API server:\n{online}\nportlane validate:\n{offline}");
+    if let Some(reason) = &row.stricter {
+        let as_listed = online.accepted && !offline.accepted;
+        return (!as_listed).then(|| format!("listed as refused offline only ({reason}), but:{said}"));
+    }
+    if online.accepted != offline.accepted {
+        return Some(said);
+    }
+    let same = online.fields == offline.fields;
+    match &row.other_fields {
+        Some(reason) => same.then(|| format!("listed as naming other fields ({reason}), but:{said}")),
+        None => (!same).then_some(said),
+    }
+}

@@ -1,0 +1,161 @@
+//! Rows made from the CRDs: complete manifests, and every value in them replaced by values at and beyond its bounds, of
+//! other types, left out, and misspelt.
+
+use serde_json::{Map, Value, json};
+
+use super::Row;
+
+const COMPLETE: &str = include_str!("complete.yaml");
+
+/// One row for each variant of each value of each complete manifest.
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for crd in crds::crds().expect("CRDs") {
+        let kind = crd.document["spec"]["names"]["kind"].as_str().expect("kind").to_owned();
+        let schema = &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        for (number, manifest) in manifests(&kind).into_iter().enumerate() {
+            let mut found = Vec::new();
+            walk(&schema["properties"]["spec"], &manifest["spec"], "/spec", &mut found);
+            rows.push(row(&format!("{kind} {number}: complete"), &manifest));
+            for (pointer, variant, value) in found {
+                let changed = set(&manifest, &pointer, value);
+                rows.push(row(&format!("{kind} {number}: {pointer}: {variant}"), &changed));
+            }
+        }
+    }
+    rows
+}
+
+/// JSON is YAML, and has no words that YAML 1.1 and 1.2 read differently.
+fn row(name: &str, manifest: &Value) -> Row {
+    let manifest = serde_json::to_string_pretty(manifest).expect("JSON");
+    Row { name: name.to_owned(), manifest, stricter: None, other_fields: None }
+}
+
+fn manifests(kind: &str) -> Vec<Value> {
+    let documents = COMPLETE.split("\n---\n").map(|text| serde_yaml::from_str::<Value>(text).expect("YAML"));
+    documents.filter(|document| document["kind"] == kind).collect()
+}
+
+/// The manifest with one value replaced, or taken out.
+fn set(manifest: &Value, pointer: &str, value: Option<Value>) -> Value {
+    let mut changed = manifest.clone();
+    let (parent, name) = pointer.rsplit_once('/').expect("below the root");
+    match (changed.pointer_mut(parent).expect("it was walked"), value) {
+        (Value::Object(fields), Some(value)) => drop(fields.insert(unescape(name), value)),
+        (Value::Object(fields), None) => drop(fields.remove(&unescape(name))),
+        (Value::Array(items), Some(value)) => items[name.parse::<usize>().expect("an index")] = value,
+        (parent, _) => panic!("{parent} has no parts"),
+    }
+    changed
+}
+
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("~1", "/").replace("~0", "~")
+}
+
+/// Pointer, what was done, and the new value; nothing: left out.
+type Variant = (String, &'static str, Option<Value>);
+
+fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) {
+    let mut add = |what, value| found.push((pointer.to_owned(), what, Some(value)));
+    add("null", Value::Null);
+    match schema["type"].as_str() {
+        Some("integer") => integers(schema, &mut add),
+        Some("string") => strings(schema, &mut add),
+        Some("boolean") => {
+            add("a string", json!("true"));
+            add("a number", json!(1));
+        }
+        Some("array") => lists(schema, value, &mut add),
+        _ => {
+            add("a list", json!([]));
+            add("empty", json!({}));
+        }
+    }
+    if !pointer.rsplit('/').next().is_some_and(|name| name.parse::<usize>().is_ok()) {
+        found.push((pointer.to_owned(), "left out", None));
+    }
+    match value {
+        Value::Object(fields) => objects(schema, fields, pointer, found),
+        // Variants of one item are enough.
+        Value::Array(items) => items.iter().take(1).for_each(|item| walk(&schema["items"], item, &format!("{pointer}/0"), found)),
+        _ => {}
+    }
+}
+
+fn integers(schema: &Value, add: &mut impl FnMut(&'static str, Value)) {
+    if let Some(least) = schema["minimum"].as_i64() {
+        add("the least", json!(least));
+        add("less than the least", json!(least - 1));
+    }
+    if let Some(most) = schema["maximum"].as_i64() {
+        add("the most", json!(most));
+        add("more than the most", json!(most + 1));
+    }
+    add("a string", json!("1"));
+    add("half", json!(1.5));
+    add("a whole float", json!(2000.0));
+    add("true", json!(true));
+    add("beyond 64 bits", json!(1e30));
+}
+
+fn strings(schema: &Value, add: &mut impl FnMut(&'static str, Value)) {
+    add("a number", json!(5));
+    add("empty", json!(""));
+    if schema["enum"].is_array() {
+        add("not one of them", json!("Bogus"));
+        let first = schema["enum"][0].as_str().unwrap_or_default();
+        add("in lower case", json!(first.to_lowercase()));
+        return;
+    }
+    add("with capitals", json!("Name"));
+    add("with a dash at the end", json!("name-"));
+    add("with a space", json!("a name"));
+    add("with a letter of two bytes", json!("größe"));
+    if let Some(most) = schema["maxLength"].as_u64().and_then(|most| usize::try_from(most).ok()) {
+        add("the longest", json!("a".repeat(most)));
+        add("longer than the longest", json!("a".repeat(most + 1)));
+        add("the longest, of letters of two bytes", json!("ö".repeat(most)));
+    }
+}
+
+fn lists(schema: &Value, value: &Value, add: &mut impl FnMut(&'static str, Value)) {
+    add("a string", json!("text"));
+    add("empty", json!([]));
+    let Some(first) = value.get(0) else { return };
+    add("the first item twice", json!([first, first]));
+    add("with a null", json!([first, null]));
+    if let Some(most) = schema["maxItems"].as_u64() {
+        let named = |number: u64| {
+            let mut item = first.clone();
+            // Items with names and ports need names and ports of their own.
+            if let Some(fields) = item.as_object_mut() {
+                if fields.contains_key("name") {
+                    fields.insert("name".to_owned(), json!(format!("n{number}")));
+                }
+                if fields.contains_key("port") {
+                    fields.insert("port".to_owned(), json!(20000 + number));
+                    fields.remove("endPort");
+                }
+            }
+            item
+        };
+        add("the most items", (0..most).map(named).collect());
+        add("more items than the most", (0..=most).map(named).collect());
+    }
+}
+
+fn objects(schema: &Value, fields: &Map<String, Value>, pointer: &str, found: &mut Vec<Variant>) {
+    if schema["properties"].is_object() {
+        found.push((format!("{pointer}/bogus"), "an unknown field", Some(json!(1))));
+    }
+    for (name, value) in fields {
+        let below = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
+        walk(below, value, &format!("{pointer}/{}", escape(name)), found);
+    }
+}

@@ -1,0 +1,93 @@
+//! Every bound of the CRDs: the server accepts what stands on it and refuses what stands beyond it, at that field.
+
+use harness::ControlPlane;
+
+on_both!(numbers_have_the_bounds_that_their_descriptions_name, lists_and_strings_have_theirs);
+
+/// Field in a forward's spec as JSON around `@`, least and most.
+const NUMBERS: [(&str, &str, i64, i64); 14] = [
+    ("spec.accessLog.intervalSeconds", "accessLog: {intervalSeconds: @}", 1, 86_400),
+    ("spec.retry.attempts", "retry: {attempts: @}", 1, 10),
+    ("spec.retry.initialBackoffMillis", "retry: {initialBackoffMillis: @}", 1, 60_000),
+    ("spec.retry.maxBackoffMillis", "retry: {maxBackoffMillis: @}", 1, 60_000),
+    ("spec.sessions.drainSeconds", "sessions: {drainSeconds: @}", 1, 86_400),
+    ("spec.timeouts.connectSeconds", "timeouts: {connectSeconds: @}", 1, 300),
+    ("spec.timeouts.halfCloseSeconds", "timeouts: {halfCloseSeconds: @}", 1, 604_800),
+    ("spec.timeouts.idleSeconds", "timeouts: {idleSeconds: @}", 1, 604_800),
+    ("spec.timeouts.keepaliveSeconds", "timeouts: {keepaliveSeconds: @}", 1, 7_200),
+    ("spec.timeouts.udpIdleSeconds", "timeouts: {udpIdleSeconds: @}", 1, 86_400),
+    ("spec.listeners[0].port", "listeners: [{name: l, protocol: TCP, port: @, backends: [{local: {port: 1}}]}]", 1, 65_535),
+    (
+        "spec.listeners[0].backends[0].weight",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}, weight: @}]}]",
+        0,
+        1_000_000,
+    ),
+    (
+        "spec.listeners[0].outlier.consecutiveFailures",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], outlier: {consecutiveFailures: @}}]",
+        1,
+        1_000,
+    ),
+    (
+        "spec.listeners[0].outlier.ejectSeconds",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], outlier: {ejectSeconds: @}}]",
+        1,
+        3_600,
+    ),
+];
+
+fn forward(part: &str) -> String {
+    let listeners = "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}]}]";
+    let listeners = if part.starts_with("listeners") { String::new() } else { format!("{listeners}, ") };
+    format!(
+        "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: f}}, \
+         spec: {{placement: {{sidecar: {{selector: {{}}}}}}, {listeners}{part}}}}}\n---\n"
+    )
+}
+
+/// Whether the server takes a manifest; if not, what it says.
+fn create(server: &ControlPlane, manifest: &str) -> Result<(), String> {
+    let said = server.kubectl_with(&["create", "--dry-run=server", "-n", "default", "-f", "-"], manifest);
+    if said.success { Ok(()) } else { Err(said.stderr) }
+}
+
+fn numbers_have_the_bounds_that_their_descriptions_name(server: &ControlPlane) {
+    for (field, part, least, most) in NUMBERS {
+        let with = |value: i64| forward(&part.replace('@', &value.to_string()));
+        create(server, &(with(least) + &with(most).replace("name: f", "name: g"))).unwrap_or_else(|said| panic!("{said}"));
+        for (beyond, words) in [(least - 1, "greater than or equal to"), (most + 1, "less than or equal to")] {
+            let said = create(server, &with(beyond)).expect_err("beyond the bound");
+            assert!(said.contains(&format!("{field}: Invalid value: {beyond}")) && said.contains(words), "{said}");
+        }
+    }
+}
+
+fn lists_and_strings_have_theirs(server: &ControlPlane) {
+    let listeners = |count: usize| {
+        let one = |n: usize| format!("{{name: l{n}, protocol: TCP, port: {}, backends: [{{local: {{port: 1}}}}]}}", 100 + n);
+        forward(&format!("listeners: [{}]", (0..count).map(one).collect::<Vec<_>>().join(", ")))
+    };
+    let backends = |count: usize| {
+        let all = vec!["{local: {port: 1}}"; count].join(", ");
+        forward(&format!("listeners: [{{name: l, protocol: TCP, port: 2, backends: [{all}]}}]"))
+    };
+    let name = |length: usize| {
+        let name = "a".repeat(length);
+        forward(&format!("listeners: [{{name: {name:?}, protocol: TCP, port: 2, backends: [{{local: {{port: 1}}}}]}}]"))
+    };
+    for right in [listeners(1), listeners(32), backends(1), backends(16), name(1), name(63)] {
+        create(server, &right).unwrap_or_else(|said| panic!("{said}"));
+    }
+    for (wrong, field, words) in [
+        (listeners(0), "spec.listeners", "at least 1 items"),
+        (listeners(33), "spec.listeners", "at most 32 items"),
+        (backends(0), "spec.listeners[0].backends", "at least 1 items"),
+        (backends(17), "spec.listeners[0].backends", "at most 16 items"),
+        (name(0), "spec.listeners[0].name", "at least 1 chars"),
+        (name(64), "spec.listeners[0].name", "may not be more than 63"),
+    ] {
+        let said = create(server, &wrong).expect_err("beyond the bound");
+        assert!(said.contains(&format!("{field}: ")) && said.contains(words), "{field}, {words}: {said}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Every rule of the CRDs refuses what it is there for, with the words that it promises, and accepts the nearest thing
+//! that is right.
+
+use std::collections::BTreeSet;
+
+use harness::{ControlPlane, Namespace};
+use serde_json::Value;
+
+on_both!(every_rule_refuses_with_its_message_and_accepts_what_is_right);
+
+/// A rule by its message, a manifest that breaks it, and one that does not.
+struct Case {
+    message: &'static str,
+    wrong: String,
+    right: String,
+}
+
+fn forward(name: &str, placement: &str, listeners: &str, more: &str) -> String {
+    format!(
+        "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: {name}}}, \
+         spec: {{placement: {placement}, listeners: [{listeners}]{more}}}}}"
+    )
+}
+
+fn gateway(name: &str, spec: &str) -> String {
+    format!("{{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {{name: {name}}}, spec: {spec}}}")
+}
+
+const SIDECAR: &str = "{sidecar: {selector: {}}}";
+const GATEWAY: &str = "{gateway: {name: g}}";
+const LISTENER: &str = "{name: a, protocol: TCP, port: 7000, backends: [{service: {name: s, port: 1}}]}";
+
+fn listener(backend: &str) -> String {
+    format!("{{name: a, protocol: TCP, port: 7000, backends: [{backend}]}}")
+}
+
+fn cases() -> Vec<Case> {
+    let case = |message, wrong: String, right: String| Case { message, wrong, right };
+    let of_forward = |message, wrong: [&str; 3], right: [&str; 3]| {
+        case(message, forward("f", wrong[0], wrong[1], wrong[2]), forward("f", right[0], right[1], right[2]))
+    };
+    let of_backend = |message, wrong: &str, right: &str| {
+        case(message, forward("f", SIDECAR, &listener(wrong), ""), forward("f", SIDECAR, &listener(right), ""))
+    };
+    let of_gateway = |message, wrong: &str, right: &str| case(message, gateway("g", wrong), gateway("g", right));
+    let (long, longest) = ("f".repeat(53), "f".repeat(52));
+    let label = "DNS-1035 label: lower case letters, digits and '-', starting with a letter";
+    vec![
+        of_forward("exactly one of sidecar and gateway must be set", ["{}", LISTENER, ""], [SIDECAR, LISTENER, ""]),
+        of_forward(
+            "listeners[].port is required in a sidecar: only a gateway allocates ports",
+            [SIDECAR, "{name: a, protocol: TCP, backends: [{local: {port: 1}}]}", ""],
+            [GATEWAY, "{name: a, protocol: TCP, backends: [{service: {name: s, port: 1}}]}", ""],
+        ),
+        of_forward(
+            "a local backend needs placement.sidecar: in a gateway there is no pod to be local to",
+            [GATEWAY, "{name: a, protocol: TCP, backends: [{local: {port: 1}}]}", ""],
+            [SIDECAR, "{name: a, protocol: TCP, port: 2, backends: [{local: {port: 1}}]}", ""],
+        ),
+        of_forward(
+            "two listeners have the same protocol and port",
+            [SIDECAR, &format!("{LISTENER}, {}", LISTENER.replace("name: a", "name: b")), ""],
+            [SIDECAR, &format!("{LISTENER}, {}", LISTENER.replace("name: a", "name: b").replace("TCP", "UDP")), ""],
+        ),
+        of_forward(
+            "initialBackoffMillis must not be greater than maxBackoffMillis",
+            [SIDECAR, LISTENER, ", retry: {initialBackoffMillis: 3, maxBackoffMillis: 2}"],
+            [SIDECAR, LISTENER, ", retry: {initialBackoffMillis: 2, maxBackoffMillis: 2}"],
+        ),
+        of_forward(
+            "values must be given for In and NotIn, and for no other operator",
+            ["{sidecar: {selector: {matchExpressions: [{key: a, operator: In}]}}}", LISTENER, ""],
+            ["{sidecar: {selector: {matchExpressions: [{key: a, operator: Exists}]}}}", LISTENER, ""],
+        ),
+        of_backend("exactly one of service, address and local must be set", "{weight: 1}", "{local: {port: 1}}"),
+        of_backend(
+            "must be an IP address or a DNS name",
+            "{address: {host: a_b, port: 1}}",
+            "{address: {host: a-b, port: 1}}",
+        ),
+        case(
+            "metadata.name must be at most 52 characters",
+            forward(&long, SIDECAR, LISTENER, ""),
+            forward(&longest, SIDECAR, LISTENER, ""),
+        ),
+        case(
+            Box::leak(format!("metadata.name must be a {label} (it also names Services)").into_boxed_str()),
+            forward("a.b", SIDECAR, LISTENER, ""),
+            forward("a-b", SIDECAR, LISTENER, ""),
+        ),
+        case("metadata.name must be at most 52 characters long", gateway(&long, "{}"), gateway(&longest, "{}")),
+        case(
+            Box::leak(format!("metadata.name must be a {label}").into_boxed_str()),
+            gateway("1a", "{}"),
+            gateway("a1", "{}"),
+        ),
+        of_gateway(
+            "selector must be set if, and only if, from is Selector",
+            "{allowedForwards: {namespaces: {from: All, selector: {}}}}",
+            "{allowedForwards: {namespaces: {from: Selector, selector: {}}}}",
+        ),
+        of_gateway(
+            "endPort of an allocation range must not be less than port",
+            "{allocation: [{port: 2001, endPort: 2000}]}",
+            "{allocation: [{port: 2000, endPort: 2000}]}",
+        ),
+        of_gateway(
+            "endPort of an allowed range must not be less than port",
+            "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 1}]}}",
+            "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 2}]}}",
+        ),
+        of_gateway(
+            "must be a network such as 10.0.0.0/8",
+            "{allowedForwards: {addressCIDRs: [10.0.0.0]}}",
+            "{allowedForwards: {addressCIDRs: [10.0.0.0/8]}}",
+        ),
+    ]
+}
+
+fn every_rule_refuses_with_its_message_and_accepts_what_is_right(server: &ControlPlane) {
+    let namespace = server.namespace("rules");
+    let cases = cases();
+    for case in &cases {
+        let refused = create(&namespace, &case.wrong).refused();
+        assert!(refused.contains(case.message), "{:?} is not in: {refused}", case.message);
+        create(&namespace, &case.right).ok();
+    }
+    let tried: BTreeSet<&str> = cases.iter().map(|case| case.message).collect();
+    let promised = messages();
+    let promised: BTreeSet<&str> = promised.iter().map(String::as_str).collect();
+    assert_eq!(promised, tried, "every rule of the committed CRDs stands in this table");
+}
+
+fn create(namespace: &Namespace<'_>, manifest: &str) -> harness::Said {
+    namespace.kubectl_with(&["create", "--dry-run=server", "-f", "-"], manifest)
+}
+
+/// The messages of all rules of the committed CRDs.
+fn messages() -> BTreeSet<String> {
+    fn below(value: &Value, found: &mut BTreeSet<String>) {
+        for rule in value["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            found.insert(rule["message"].as_str().expect("every rule has a message").to_owned());
+        }
+        match value {
+            Value::Object(fields) => fields.values().for_each(|value| below(value, found)),
+            Value::Array(items) => items.iter().for_each(|value| below(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    for committed in [
+        include_str!("../../../crds/portlane.dev_portforwards.yaml"),
+        include_str!("../../../crds/portlane.dev_forwardgateways.yaml"),
+    ] {
+        below(&serde_yaml::from_str(committed).expect("YAML"), &mut found);
+    }
+    found
+}

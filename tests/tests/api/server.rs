@@ -1,0 +1,29 @@
+//! The API servers that the tests share.
+
+use std::{
+    io::Write,
+    sync::OnceLock,
+    thread,
+};
+
+use harness::{
+    ControlPlane,
+    programs::{self, KubernetesVersion},
+};
+
+/// Runs a test on the server of a version, which starts when the first test asks for it.
+pub(crate) fn with(version: KubernetesVersion, test: fn(&ControlPlane)) {
+    static SERVERS: [OnceLock<ControlPlane>; 2] = [OnceLock::new(), OnceLock::new()];
+    // There is one server, and its version is what it is: the tests of the newest take it.
+    if version == KubernetesVersion::Oldest && (programs::existing_cluster().is_some() || programs::assets().is_some()) {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        // Straight to the terminal: what a test prints is shown only if it fails.
+        let _ = writeln!(std::io::stderr(), "not run: {name}: the given API server is tested as the newest");
+        return;
+    }
+    test(SERVERS[usize::from(version == KubernetesVersion::Newest)].get_or_init(|| {
+        let server = ControlPlane::start(version);
+        server.install_crds();
+        server
+    }));
+}
