@@ -137,6 +137,8 @@ podCIDR: {pods}
 resolvConf: /dev/null
 maxPods: 250
 nodeStatusUpdateFrequency: 5s
+# Changed ConfigMaps reach Pods within seconds.
+syncFrequency: 5s
 "
     )
 }

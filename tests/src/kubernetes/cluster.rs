@@ -59,7 +59,7 @@ pub struct Said {
 
 impl Said {
     /// Runs a command with this on its standard input.
-    pub(super) fn by(command: &mut Command, input: &str) -> Self {
+    pub fn by(command: &mut Command, input: &str) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// The cluster of `PORTLANE_TEST_KUBECONFIG`, if there is one.
-    pub(super) fn existing() -> Option<Self> {
+    pub fn existing() -> Option<Self> {
         let kubeconfig = programs::existing_cluster()?;
         let kubectl = programs::find(KubernetesVersion::Oldest, "kubectl").unwrap_or_else(|_| "kubectl".into());
         Some(Self::at(kubeconfig, kubectl, None))

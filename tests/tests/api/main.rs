@@ -17,5 +17,7 @@ macro_rules! on_both {
 
 mod agreement;
 mod bounds;
+mod objects;
+mod person;
 mod rules;
 mod server;

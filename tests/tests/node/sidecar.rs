@@ -1,0 +1,193 @@
+//! `examples/sidecar-without-operator.yaml`: the proxy as a native sidecar, configured by a ConfigMap.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Namespace, Node, Said, binary, round_trip, until};
+use k8s_openapi::api::core::v1::{Pod, Service};
+
+use crate::shared;
+
+const EXAMPLE: &str = include_str!("../../../examples/sidecar-without-operator.yaml");
+const DOOR: &str = include_str!("../../../examples/door.yaml");
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// Applies the example and waits until its Pods are ready; gives the address of the one with the sidecar.
+fn door(namespace: &Namespace<'_>, example: &str) -> IpAddr {
+    namespace.apply(example);
+    namespace.until::<Pod>("backend", "is ready", is_ready);
+    let app = namespace.until::<Pod>("app", "is ready", is_ready);
+    app.status.and_then(|status| status.pod_ip).expect("an address").parse().expect("an address")
+}
+
+/// A Pod from which the test calls others.
+fn client(namespace: &Namespace<'_>) {
+    namespace.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: client}, spec: {terminationGracePeriodSeconds: 0, containers: \
+         [{name: client, image: 'localhost/portlane/echo:0.1.0', args: [pause]}]}}",
+    );
+    namespace.until::<Pod>("client", "is ready", is_ready);
+}
+
+fn call(namespace: &Namespace<'_>, protocol: &str, to: &str, text: &str) -> String {
+    let command = ["exec", "client", "--", "/portlane-echo", "call", protocol, to, text];
+    namespace.kubectl(&command).ok().trim_end().to_owned()
+}
+
+#[test]
+fn it_forwards_tcp_and_udp_between_pods_and_through_a_service() {
+    let namespace = shared::cluster().namespace("door").for_pods();
+    client(&namespace);
+    let pod = door(&namespace, EXAMPLE);
+    for to in ["app".to_owned(), pod.to_string()] {
+        for protocol in ["tcp", "udp"] {
+            assert_eq!(call(&namespace, protocol, &format!("{to}:8000"), "hello"), "app: hello", "{protocol} {to}");
+            assert_eq!(call(&namespace, protocol, &format!("{to}:8001"), "hello"), "backend: hello", "{protocol} {to}");
+        }
+    }
+}
+
+#[test]
+fn it_forwards_tcp_and_udp_from_the_host() {
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = node.namespace("door-host").for_pods();
+    let pod = door(&namespace, EXAMPLE);
+    let service: Service = namespace.get("app").expect("it is there");
+    let service: IpAddr = service.spec.and_then(|spec| spec.cluster_ip).expect("an address").parse().expect("an address");
+    for address in [pod, service] {
+        for (port, from) in [(8000, "app: "), (8001, "backend: ")] {
+            let to = SocketAddr::new(address, port);
+            assert_eq!(tcp(node, to), format!("{from}hello"), "TCP {to}");
+            assert_eq!(udp(node, to), format!("{from}hello"), "UDP {to}");
+        }
+    }
+}
+
+/// What comes back for a greeting on a connection of its own.
+fn tcp(node: &Node, to: SocketAddr) -> String {
+    let mut stream = node.connect(to).unwrap_or_else(|error| panic!("connect to {to}: {error}"));
+    stream.write_all(b"hello").expect("write");
+    stream.shutdown(std::net::Shutdown::Write).expect("half-close");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("read");
+    answer
+}
+
+fn udp(node: &Node, to: SocketAddr) -> String {
+    let socket = node.udp(to).expect("socket");
+    let mut answer = [0; 64];
+    let mut length = 0;
+    until(&format!("a datagram comes back from {to}"), || {
+        socket.send(b"hello").is_ok() && socket.recv(&mut answer).is_ok_and(|received| {
+            length = received;
+            true
+        })
+    });
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+/// A connection that has been greeted by whoever is behind it.
+fn session(node: &Node, to: SocketAddr, greeting: &str) -> TcpStream {
+    let mut stream = node.connect(to).expect("connect");
+    let mut greeted = vec![0; greeting.len()];
+    stream.read_exact(&mut greeted).expect("greeting");
+    assert_eq!(greeted, greeting.as_bytes());
+    assert_eq!(round_trip(&mut stream, b"one").expect("echo"), b"one");
+    stream
+}
+
+#[test]
+fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = node.namespace("door-swap").for_pods();
+    let pod = door(&namespace, EXAMPLE);
+    let (old, new, other) = (SocketAddr::new(pod, 8000), SocketAddr::new(pod, 8002), SocketAddr::new(pod, 8001));
+    let mut held = session(node, old, "app: ");
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        // Somebody uses the listener that does not change, all the time.
+        let load = scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                assert_eq!(tcp(node, other), "backend: hello");
+                served.fetch_add(1, Relaxed);
+            }
+        });
+        configure(&namespace, &DOOR.replace("port: 8000", "port: 8002"));
+        until("the new port answers", || node.connect(new).is_ok());
+        until("connections are made meanwhile", || served.load(Relaxed) > 20);
+        stop.store(true, Relaxed);
+        load.join().expect("no connection was refused or broken");
+    });
+    assert_eq!(tcp(node, new), "app: hello");
+    assert_eq!(udp(node, new), "app: hello");
+    let refused = node.connect(old).expect_err("the old port is gone");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(round_trip(&mut held, b"two").expect("the old session goes on"), b"two");
+    let pod: Pod = namespace.get("app").expect("it is there");
+    let restarts = pod.status.and_then(|status| status.init_container_statuses).map(|all| all[0].restart_count);
+    assert_eq!(restarts, Some(0), "and nothing was restarted");
+}
+
+/// Puts what `portlane translate` makes of a forward into the ConfigMap, as the example says.
+fn configure(namespace: &Namespace<'_>, forward: &str) {
+    let folder = tempfile::tempdir().expect("folder");
+    let (source, document) = (folder.path().join("door.yaml"), folder.path().join("config.yaml"));
+    std::fs::write(&source, forward).expect("write");
+    let output = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::write(&document, &output.stdout).expect("write");
+    let file = format!("--from-file={}", document.display());
+    let made = namespace.kubectl(&["create", "configmap", "door", &file, "--dry-run=client", "--output=yaml"]).ok();
+    namespace.apply(&made);
+}
+
+#[test]
+fn a_deleted_pod_lets_its_sessions_end_and_takes_no_new_ones() {
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = node.namespace("door-drain").for_pods();
+    let pod = door(&namespace, EXAMPLE);
+    let through = SocketAddr::new(pod, 8001);
+    let mut held = session(node, through, "backend: ");
+    let started = Instant::now();
+    delete(&namespace).ok();
+    until("the proxy takes no new connections", || node.connect(through).is_err());
+    for _ in 0..3 {
+        assert_eq!(round_trip(&mut held, b"two").expect("the session goes on"), b"two");
+    }
+    assert!(namespace.get::<Pod>("app").is_some(), "the Pod waits for its session");
+    drop(held);
+    namespace.until_gone::<Pod>("app");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(40), "it ended with its session and did not wait for a deadline: {took:?}");
+}
+
+#[test]
+fn a_session_that_does_not_end_is_cut_off_before_the_grace_period_ends() {
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = node.namespace("door-deadline").for_pods();
+    let example = EXAMPLE.replace("PORTLANE_DRAIN_SECONDS, value: \"45\"", "PORTLANE_DRAIN_SECONDS, value: \"3\"");
+    assert_ne!(example, EXAMPLE, "the example says how long it drains");
+    let pod = door(&namespace, &example);
+    let mut held = session(node, SocketAddr::new(pod, 8001), "backend: ");
+    let started = Instant::now();
+    delete(&namespace).ok();
+    let end = held.read(&mut [0; 16]);
+    assert!(matches!(end, Ok(0) | Err(_)), "the session ends: {end:?}");
+    namespace.until_gone::<Pod>("app");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(40), "well before the 60 seconds of its grace period: {took:?}");
+}
+
+fn delete(namespace: &Namespace<'_>) -> Said {
+    namespace.kubectl(&["delete", "pod", "app", "--wait=false"])
+}
