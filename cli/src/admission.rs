@@ -138,8 +138,7 @@ impl Admission {
             wrong.extend(schema::unknown_in_status(&kind.schema, value));
         }
         let blocked = wrong.iter().any(|wrong| wrong.blocks_rules);
-        let mut problems: Vec<(String, String)> =
-            wrong.into_iter().map(|wrong| (wrong.field, wrong.message)).collect();
+        let mut problems: Vec<(String, String)> = wrong.into_iter().map(|wrong| (wrong.field, wrong.message)).collect();
         if blocked {
             return problems;
         }

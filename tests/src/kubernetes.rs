@@ -7,7 +7,8 @@ mod held;
 mod namespace;
 mod node;
 
-pub use cluster::{Cluster, Said};
+pub use cluster::{Cluster, Said, block_on};
 pub use control_plane::ControlPlane;
+pub use held::processes_of;
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;

@@ -83,7 +83,8 @@ pub(super) fn check(object: &Value) -> Vec<Wrong> {
     let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
     let annotations = metadata.get("annotations").and_then(Value::as_object);
     if annotations.into_iter().flatten().map(size).sum::<usize>() > MAX_ANNOTATIONS {
-        found.push(Wrong::blocking("metadata.annotations", format!("must have at most {MAX_ANNOTATIONS} bytes in all")));
+        found
+            .push(Wrong::blocking("metadata.annotations", format!("must have at most {MAX_ANNOTATIONS} bytes in all")));
     }
     found
 }
@@ -174,7 +175,7 @@ fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Wrong>) {
     for (name, is_text) in OWNER {
         match owner.get(name) {
             Some(Value::String(text)) if is_text && !text.is_empty() => {}
-            Some(Value::Bool(_)) | None | Some(Value::Null) if !is_text => {}
+            Some(Value::Bool(_) | Value::Null) | None if !is_text => {}
             _ if is_text => found.push(Wrong::blocking(format!("{field}.{name}"), "is required, and is a string")),
             _ => found.push(Wrong::blocking(format!("{field}.{name}"), "must be a boolean (true or false)")),
         }

@@ -87,7 +87,12 @@ impl Document {
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     if let Some(at) = text.lines().position(|line| line.starts_with('%')).filter(|at| is_head(text, *at)) {
         let message = "has a YAML directive, which kubectl does not read; take the line out".to_owned();
-        return Err(Problem { place: Place { file: file.to_owned(), line: at + 1 }, object: None, field: None, message });
+        return Err(Problem {
+            place: Place { file: file.to_owned(), line: at + 1 },
+            object: None,
+            field: None,
+            message,
+        });
     }
     let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, text: 0 };
     builder.documents().map_err(|Wrong { line, message }| Problem {

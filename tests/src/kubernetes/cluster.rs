@@ -22,6 +22,11 @@ use crate::{
 /// Drives the clients of all tests, so that one that is shared survives the test that made it.
 pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
 
+/// Drives a request of a client of the harness to its end.
+pub fn block_on<T>(request: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(request)
+}
+
 /// An API server that answers.
 #[derive(Debug)]
 pub struct Cluster {

@@ -1,9 +1,10 @@
 //! A cluster that ends when this process does, or when nobody holds it.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -36,6 +37,14 @@ pub(super) struct Held {
 pub(super) fn folder(purpose: &str) -> PathBuf {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     Folder::all().join(format!("{purpose}-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)))
+}
+
+/// How many processes have a cluster's folder in their command line.
+pub fn processes_of(folder: &Path) -> usize {
+    let folder = folder.display().to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(&folder)).count()
 }
 
 impl Held {

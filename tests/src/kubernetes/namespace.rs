@@ -34,13 +34,14 @@ impl<K> Namespaced for K where
 pub struct Namespace<'a> {
     cluster: &'a Cluster,
     name: String,
+    patience: Duration,
 }
 
 impl<'a> Namespace<'a> {
     #[track_caller]
     pub(super) fn create(cluster: &'a Cluster, name: String) -> Self {
         cluster.kubectl(&["create", "namespace", &name]).ok();
-        Self { cluster, name }
+        Self { cluster, name, patience: PATIENCE }
     }
 
     /// Waits for what Pods need before they may be made: the service account that controllers put there.
@@ -48,6 +49,13 @@ impl<'a> Namespace<'a> {
     #[must_use]
     pub fn for_pods(self) -> Self {
         self.until::<ServiceAccount>("default", "is there", |_| true);
+        self
+    }
+
+    /// With another longest wait for a condition than a minute.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -110,7 +118,7 @@ impl<'a> Namespace<'a> {
     #[track_caller]
     #[allow(clippy::disallowed_methods, reason = "polls")]
     fn poll<K: Namespaced, T>(&self, name: &str, what: &str, done: impl Fn(Option<K>) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             if let Some(result) = done(self.get(name)) {
                 return result;
@@ -118,7 +126,7 @@ impl<'a> Namespace<'a> {
             if Instant::now() > deadline {
                 let kind = K::kind(&());
                 let clues = diagnosis::of(self, &kind, name);
-                panic!("{kind} {name}: not so within {PATIENCE:?}: {what}\n{clues}");
+                panic!("{kind} {name}: not so within {:?}: {what}\n{clues}", self.patience);
             }
             thread::sleep(Duration::from_millis(100));
         }

@@ -16,7 +16,12 @@ const NUMBERS: [(&str, &str, i64, i64); 14] = [
     ("spec.timeouts.idleSeconds", "timeouts: {idleSeconds: @}", 1, 604_800),
     ("spec.timeouts.keepaliveSeconds", "timeouts: {keepaliveSeconds: @}", 1, 7_200),
     ("spec.timeouts.udpIdleSeconds", "timeouts: {udpIdleSeconds: @}", 1, 86_400),
-    ("spec.listeners[0].port", "listeners: [{name: l, protocol: TCP, port: @, backends: [{local: {port: 1}}]}]", 1, 65_535),
+    (
+        "spec.listeners[0].port",
+        "listeners: [{name: l, protocol: TCP, port: @, backends: [{local: {port: 1}}]}]",
+        1,
+        65_535,
+    ),
     (
         "spec.listeners[0].backends[0].weight",
         "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}, weight: @}]}]",
@@ -55,7 +60,8 @@ fn create(server: &ControlPlane, manifest: &str) -> Result<(), String> {
 fn numbers_have_the_bounds_that_their_descriptions_name(server: &ControlPlane) {
     for (field, part, least, most) in NUMBERS {
         let with = |value: i64| forward(&part.replace('@', &value.to_string()));
-        create(server, &(with(least) + &with(most).replace("name: f", "name: g"))).unwrap_or_else(|said| panic!("{said}"));
+        create(server, &(with(least) + &with(most).replace("name: f", "name: g")))
+            .unwrap_or_else(|said| panic!("{said}"));
         for (beyond, words) in [(least - 1, "greater than or equal to"), (most + 1, "less than or equal to")] {
             let said = create(server, &with(beyond)).expect_err("beyond the bound");
             assert!(said.contains(&format!("{field}: Invalid value: {beyond}")) && said.contains(words), "{said}");
@@ -65,7 +71,8 @@ fn numbers_have_the_bounds_that_their_descriptions_name(server: &ControlPlane) {
 
 fn lists_and_strings_have_theirs(server: &ControlPlane) {
     let listeners = |count: usize| {
-        let one = |n: usize| format!("{{name: l{n}, protocol: TCP, port: {}, backends: [{{local: {{port: 1}}}}]}}", 100 + n);
+        let one =
+            |n: usize| format!("{{name: l{n}, protocol: TCP, port: {}, backends: [{{local: {{port: 1}}}}]}}", 100 + n);
         forward(&format!("listeners: [{}]", (0..count).map(one).collect::<Vec<_>>().join(", ")))
     };
     let backends = |count: usize| {

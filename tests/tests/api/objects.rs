@@ -44,7 +44,8 @@ fn examples_are_accepted_and_applying_them_again_changes_nothing(server: &Contro
             }
             let apply = || namespace.kubectl_with(&[&["apply", "-f", "-"], flags].concat(), &text).ok();
             let versions = || {
-                let columns = "--output=custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion";
+                let columns =
+                    "--output=custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion";
                 namespace.kubectl(&["get", "portlane,configmaps,services,pods", columns]).ok()
             };
             let first = apply();
@@ -81,7 +82,10 @@ fn server_side_apply_merges_listeners_by_name_and_tells_conflicts(server: &Contr
 
     let other_port = FORWARD.replace("port: 5432\n", "port: 6432\n");
     let conflict = apply("two", &other_port, &[]).refused();
-    assert!(conflict.contains("conflict with \"one\"") && conflict.contains(r#".spec.listeners[name="pg"].port"#), "{conflict}");
+    assert!(
+        conflict.contains("conflict with \"one\"") && conflict.contains(r#".spec.listeners[name="pg"].port"#),
+        "{conflict}"
+    );
     apply("two", &other_port, &["--force-conflicts"]).ok();
     assert_eq!(forward(&namespace).spec.listeners[0].port, Some(6432));
 }
@@ -112,13 +116,20 @@ fn status_is_written_by_its_subresource_only(server: &ControlPlane) {
 fn status_is_bounded_too(server: &ControlPlane) {
     let namespace = server.namespace("status-bounds");
     namespace.apply(FORWARD);
-    let patch = |body: &str| namespace.kubectl(&["patch", "pf", "db", "--type=merge", "--subresource=status", "--patch", body]);
+    let patch =
+        |body: &str| namespace.kubectl(&["patch", "pf", "db", "--type=merge", "--subresource=status", "--patch", body]);
     for (body, field) in [
         (r#"{"status": {"ports": 5}}"#.to_owned(), "status.ports"),
         (format!(r#"{{"status": {{"to": "{}"}}}}"#, "a".repeat(1025)), "status.to"),
         (r#"{"status": {"conditions": [{"type": "Ready"}]}}"#.to_owned(), "status.conditions[0].status"),
-        (r#"{"status": {"listeners": [{"name": "a", "port": 0, "protocol": "TCP"}]}}"#.to_owned(), "status.listeners[0].port"),
-        (r#"{"status": {"dataPlane": {"acked": -1, "total": 1, "rejectedCount": 0, "summary": ""}}}"#.to_owned(), "status.dataPlane.acked"),
+        (
+            r#"{"status": {"listeners": [{"name": "a", "port": 0, "protocol": "TCP"}]}}"#.to_owned(),
+            "status.listeners[0].port",
+        ),
+        (
+            r#"{"status": {"dataPlane": {"acked": -1, "total": 1, "rejectedCount": 0, "summary": ""}}}"#.to_owned(),
+            "status.dataPlane.acked",
+        ),
     ] {
         let said = patch(&body).refused();
         assert!(said.contains(&format!("{field}: ")), "{field}: {said}");

@@ -42,7 +42,9 @@ const STATUS: &str = r#", "observedGeneration": 1, "ports": "5432/TCP", "to": "s
 /// Words of a table's lines; ages are seconds old.
 fn table(text: &str) -> Vec<String> {
     let age = Regex::new(r"\b\d+s\b").unwrap();
-    text.lines().map(|line| age.replace(&line.split_whitespace().collect::<Vec<_>>().join(" "), "AGE").into_owned()).collect()
+    text.lines()
+        .map(|line| age.replace(&line.split_whitespace().collect::<Vec<_>>().join(" "), "AGE").into_owned())
+        .collect()
 }
 
 fn get_tells_the_story_in_one_line(server: &ControlPlane) {
@@ -79,7 +81,15 @@ fn describe_shows_spec_and_conditions(server: &ControlPlane) {
     namespace.apply(FORWARD);
     set_status(&namespace, "pf/db", "False", STATUS);
     let text = table(&namespace.kubectl(&["describe", "pf", "db"]).ok()).join("\n");
-    for line in ["Kind: PortForward", "Port: 5432", "Match Labels:", "Message: all proxies run it", "Reason: Programmed", "Status: False", "Summary: 3/3"] {
+    for line in [
+        "Kind: PortForward",
+        "Port: 5432",
+        "Match Labels:",
+        "Message: all proxies run it",
+        "Reason: Programmed",
+        "Status: False",
+        "Summary: 3/3",
+    ] {
         assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
     }
 }
@@ -138,7 +148,8 @@ fn diff_shows_what_would_change_and_nothing_else(server: &ControlPlane) {
     let said = diff(&FORWARD.replace("port: 5432\n", "port: 6432\n"));
     assert!(!said.success);
     let changed = |sign: char| {
-        let lines = said.stdout.lines().filter(|line| line.starts_with(sign) && !line.starts_with(&sign.to_string().repeat(3)));
+        let lines =
+            said.stdout.lines().filter(|line| line.starts_with(sign) && !line.starts_with(&sign.to_string().repeat(3)));
         lines.map(|line| line[1..].trim().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(changed('-'), ["generation: 1", "port: 5432"], "{}", said.stdout);

@@ -1,10 +1,6 @@
 //! The API servers that the tests share.
 
-use std::{
-    io::Write,
-    sync::OnceLock,
-    thread,
-};
+use std::{io::Write, sync::OnceLock, thread};
 
 use harness::{
     ControlPlane,
@@ -15,7 +11,8 @@ use harness::{
 pub(crate) fn with(version: KubernetesVersion, test: fn(&ControlPlane)) {
     static SERVERS: [OnceLock<ControlPlane>; 2] = [OnceLock::new(), OnceLock::new()];
     // There is one server, and its version is what it is: the tests of the newest take it.
-    if version == KubernetesVersion::Oldest && (programs::existing_cluster().is_some() || programs::assets().is_some()) {
+    if version == KubernetesVersion::Oldest && (programs::existing_cluster().is_some() || programs::assets().is_some())
+    {
         let name = thread::current().name().unwrap_or_default().to_owned();
         // Straight to the terminal: what a test prints is shown only if it fails.
         let _ = writeln!(std::io::stderr(), "not run: {name}: the given API server is tested as the newest");

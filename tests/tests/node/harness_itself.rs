@@ -110,10 +110,10 @@ fn a_node_whose_holder_is_killed_leaves_nothing() {
     let lines = BufReader::new(holder.stdout.take().expect("piped")).lines().map_while(Result::ok);
     let held = lines.filter_map(|line| line.strip_prefix("held: ").map(str::to_owned)).next().expect("a node");
     let folder = Path::new(&held).parent().expect("a folder").to_owned();
-    assert!(!of(&folder).is_empty(), "it runs");
+    assert!(harness::processes_of(&folder) > 0, "it runs");
     holder.kill().expect("it is killed");
     holder.wait().expect("it is gone");
-    until("all of its processes are gone", || of(&folder).is_empty());
+    until("all of its processes are gone", || harness::processes_of(&folder) == 0);
     until("its control groups are gone", || !groups_with_dead_keepers());
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     assert!(!mounts.contains("portlane"), "{mounts}");
@@ -128,21 +128,12 @@ fn hold() -> ! {
     }
 }
 
-/// Processes that have a folder in their command line.
-fn of(folder: &Path) -> Vec<String> {
-    let folder = folder.display().to_string();
-    let processes = fs::read_dir("/proc").expect("processes").flatten();
-    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(&folder)).collect()
-}
-
 /// Whether a control group is left whose keeper is not.
 fn groups_with_dead_keepers() -> bool {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let groups = hierarchies.flat_map(|hierarchy| fs::read_dir(hierarchy.path()).into_iter().flatten().flatten());
     let names = groups.map(|group| group.file_name().to_string_lossy().into_owned());
-    names.filter_map(|name| name.strip_prefix("portlane-test-").map(str::to_owned)).any(|keeper| {
-        !Path::new("/proc").join(keeper).exists()
-    })
+    names
+        .filter_map(|name| name.strip_prefix("portlane-test-").map(str::to_owned))
+        .any(|keeper| !Path::new("/proc").join(keeper).exists())
 }

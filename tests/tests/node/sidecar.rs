@@ -1,4 +1,4 @@
-//! `examples/sidecar-without-operator.yaml`: the proxy as a native sidecar, configured by a ConfigMap.
+//! `examples/sidecar-without-operator.yaml`: the proxy as a native sidecar, configured by a config map.
 
 use std::{
     io::{Read, Write},
@@ -39,9 +39,14 @@ fn client(namespace: &Namespace<'_>) {
     namespace.until::<Pod>("client", "is ready", is_ready);
 }
 
-fn call(namespace: &Namespace<'_>, protocol: &str, to: &str, text: &str) -> String {
-    let command = ["exec", "client", "--", "/portlane-echo", "call", protocol, to, text];
-    namespace.kubectl(&command).ok().trim_end().to_owned()
+/// What comes back for a greeting from the client. A Service routes a moment after its Pods are ready, not at once.
+fn call(namespace: &Namespace<'_>, protocol: &str, to: &str) -> String {
+    let mut said = None;
+    until(&format!("{to} answers on {protocol}"), || {
+        said = Some(namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, to, "hello"]));
+        said.as_ref().is_some_and(|said| said.success)
+    });
+    said.expect("it answered").ok().trim_end().to_owned()
 }
 
 #[test]
@@ -51,8 +56,8 @@ fn it_forwards_tcp_and_udp_between_pods_and_through_a_service() {
     let pod = door(&namespace, EXAMPLE);
     for to in ["app".to_owned(), pod.to_string()] {
         for protocol in ["tcp", "udp"] {
-            assert_eq!(call(&namespace, protocol, &format!("{to}:8000"), "hello"), "app: hello", "{protocol} {to}");
-            assert_eq!(call(&namespace, protocol, &format!("{to}:8001"), "hello"), "backend: hello", "{protocol} {to}");
+            assert_eq!(call(&namespace, protocol, &format!("{to}:8000")), "app: hello", "{protocol} {to}");
+            assert_eq!(call(&namespace, protocol, &format!("{to}:8001")), "backend: hello", "{protocol} {to}");
         }
     }
 }
@@ -63,7 +68,9 @@ fn it_forwards_tcp_and_udp_from_the_host() {
     let namespace = node.namespace("door-host").for_pods();
     let pod = door(&namespace, EXAMPLE);
     let service: Service = namespace.get("app").expect("it is there");
-    let service: IpAddr = service.spec.and_then(|spec| spec.cluster_ip).expect("an address").parse().expect("an address");
+    let service: IpAddr =
+        service.spec.and_then(|spec| spec.cluster_ip).expect("an address").parse().expect("an address");
+    until("the Service routes", || node.connect(SocketAddr::new(service, 8000)).is_ok());
     for address in [pod, service] {
         for (port, from) in [(8000, "app: "), (8001, "backend: ")] {
             let to = SocketAddr::new(address, port);
@@ -88,10 +95,11 @@ fn udp(node: &Node, to: SocketAddr) -> String {
     let mut answer = [0; 64];
     let mut length = 0;
     until(&format!("a datagram comes back from {to}"), || {
-        socket.send(b"hello").is_ok() && socket.recv(&mut answer).is_ok_and(|received| {
-            length = received;
-            true
-        })
+        socket.send(b"hello").is_ok()
+            && socket.recv(&mut answer).is_ok_and(|received| {
+                length = received;
+                true
+            })
     });
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
@@ -138,7 +146,7 @@ fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
     assert_eq!(restarts, Some(0), "and nothing was restarted");
 }
 
-/// Puts what `portlane translate` makes of a forward into the ConfigMap, as the example says.
+/// Puts what `portlane translate` makes of a forward into the config map, as the example says.
 fn configure(namespace: &Namespace<'_>, forward: &str) {
     let folder = tempfile::tempdir().expect("folder");
     let (source, document) = (folder.path().join("door.yaml"), folder.path().join("config.yaml"));

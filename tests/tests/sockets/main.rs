@@ -3,6 +3,7 @@
 
 mod bounds;
 mod change;
+mod examples;
 mod lifecycle;
 mod tcp;
 mod udp;

@@ -83,7 +83,9 @@ fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) 
     match value {
         Value::Object(fields) => objects(schema, fields, pointer, found),
         // Variants of one item are enough.
-        Value::Array(items) => items.iter().take(1).for_each(|item| walk(&schema["items"], item, &format!("{pointer}/0"), found)),
+        Value::Array(items) => {
+            items.iter().take(1).for_each(|item| walk(&schema["items"], item, &format!("{pointer}/0"), found))
+        }
         _ => {}
     }
 }

@@ -36,6 +36,7 @@ impl fmt::Display for Verdict {
 
 /// One `kubectl apply --dry-run=server` of all files.
 pub(super) fn of_server(server: &ControlPlane, folder: &Path, count: usize) -> Vec<Verdict> {
+    static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[/"](\d{4})\.yaml"?"#).unwrap());
     let namespace = server.namespace("agreement");
     let folder = folder.display().to_string();
     let said = namespace.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &folder]);
@@ -43,7 +44,6 @@ pub(super) fn of_server(server: &ControlPlane, folder: &Path, count: usize) -> V
     let told: Vec<&str> = said.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
     let told = told.join("\n");
     // A message begins with the file that it is about, and goes on until the next one does; some share a line.
-    static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[/"](\d{4})\.yaml"?"#).unwrap());
     let mentions: Vec<(usize, usize, usize)> = FILE
         .captures_iter(&told)
         .map(|found| (found[1].parse().expect("a number"), found.get(0).unwrap().start(), found.get(0).unwrap().end()))
@@ -62,8 +62,7 @@ fn fields_of_server(said: &str) -> BTreeSet<String> {
         let kinds = "Invalid value|Required value|Unsupported value|Duplicate value|Too many|Too long|Forbidden";
         Regex::new(&format!(r"(?:is invalid: \[?|, |\* )([a-z][\w.\[\]/-]*): (?:{kinds})")).unwrap()
     });
-    static STRICT: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r#"(?:unknown|duplicate) field "([^"]+)""#).unwrap());
+    static STRICT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?:unknown|duplicate) field "([^"]+)""#).unwrap());
     static METADATA: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"Go struct field \w+\.(metadata[\w.]*) of type").unwrap());
     // kubectl asks for the object before it sends it.
@@ -85,7 +84,8 @@ pub(super) fn of_validator(folder: &Path, count: usize) -> Vec<Verdict> {
                     command.args(["validate", "-f"]).arg(folder.join(file(number))).stdin(Stdio::null());
                     let output = command.output().expect("it runs");
                     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                    let verdict = Verdict { accepted: output.status.success(), fields: fields_of_validator(&said), said };
+                    let verdict =
+                        Verdict { accepted: output.status.success(), fields: fields_of_validator(&said), said };
                     verdicts.lock().expect("unpoisoned")[number] = verdict;
                 }
             });
