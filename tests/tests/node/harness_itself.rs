@@ -107,8 +107,8 @@ fn a_node_whose_holder_is_killed_leaves_nothing() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let lines = BufReader::new(holder.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    let held = lines.filter_map(|line| line.strip_prefix("held: ").map(str::to_owned)).next().expect("a node");
+    let mut lines = BufReader::new(holder.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a node");
     let folder = Path::new(&held).parent().expect("a folder").to_owned();
     assert!(harness::processes_of(&folder) > 0, "it runs");
     holder.kill().expect("it is killed");

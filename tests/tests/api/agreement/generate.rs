@@ -77,14 +77,14 @@ fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) 
             add("empty", json!({}));
         }
     }
-    if !pointer.rsplit('/').next().is_some_and(|name| name.parse::<usize>().is_ok()) {
+    if pointer.rsplit('/').next().is_none_or(|name| name.parse::<usize>().is_err()) {
         found.push((pointer.to_owned(), "left out", None));
     }
     match value {
         Value::Object(fields) => objects(schema, fields, pointer, found),
         // Variants of one item are enough.
         Value::Array(items) => {
-            items.iter().take(1).for_each(|item| walk(&schema["items"], item, &format!("{pointer}/0"), found))
+            items.iter().take(1).for_each(|item| walk(&schema["items"], item, &format!("{pointer}/0"), found));
         }
         _ => {}
     }
