@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{Archive, Image, Platform, USER};
@@ -113,14 +113,19 @@ fn configuration(image: Image, platform: Platform, layer: &str) -> Value {
             "Entrypoint": image.entrypoint(),
             "User": USER,
             "Env": ["PATH=/"],
-            "Labels": {
-                "org.opencontainers.image.title": format!("portlane-{}", image.name()),
-                "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
-                "org.opencontainers.image.licenses": env!("CARGO_PKG_LICENSE"),
-            },
+            "Labels": labels(image).into_iter().collect::<Map<_, _>>(),
         },
         "rootfs": {"type": "layers", "diff_ids": [layer]},
     })
+}
+
+fn labels(image: Image) -> [(String, Value); 3] {
+    [
+        ("title", format!("portlane-{}", image.name())),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("licenses", env!("CARGO_PKG_LICENSE").to_owned()),
+    ]
+    .map(|(name, value)| (format!("org.opencontainers.image.{name}"), Value::from(value)))
 }
 
 fn descriptor(media_type: &str, content: &[u8]) -> Value {
@@ -190,6 +195,13 @@ mod tests {
             let entrypoint = serde_json::to_string(&image.entrypoint()).unwrap();
             assert!(stage.contains(&format!("ENTRYPOINT {entrypoint}\n")), "{entrypoint} is not in {stage}");
             assert!(stage.contains(&format!("USER {USER}\n")), "{stage}");
+            assert!(stage.contains("ENV PATH=/\n"), "{stage}");
+            let package = image.package();
+            let copied = format!("COPY --from=build /portlane/target/release/{package} /{package}\n");
+            assert!(stage.contains(&copied) && stage.matches("COPY").count() == 1, "{stage}");
+            for (name, value) in labels(image) {
+                assert!(stage.contains(&format!("{name}={value}")), "{name} is not in {stage}");
+            }
             assert!(file.contains(&format!("-p {}", image.package())), "{} is not built", image.package());
         }
     }

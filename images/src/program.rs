@@ -15,8 +15,8 @@ pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageE
     let mut command = cargo();
     command.args(["build", "--locked", "--release", "--quiet", "--package", package, "--target", triple]);
     command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
-    let variable = triple.to_uppercase().replace('-', "_");
-    command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags(platform)).env_remove("RUSTFLAGS");
+    // The variable that goes before every other one.
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags(platform));
     let status = command.status().map_err(ImageError::run("cargo"))?;
     if !status.success() {
         return Err(ImageError::Build { package: package.to_owned(), target: triple });
@@ -48,7 +48,7 @@ fn flags(platform: Platform) -> String {
     if platform != Platform::here() {
         flags.push("-Clinker=rust-lld".to_owned());
     }
-    flags.join(" ")
+    flags.join("\u{1f}")
 }
 
 /// Asks rustup for the target; where there is no rustup, the compiler has it or says that it has not.

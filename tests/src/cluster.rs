@@ -34,7 +34,7 @@ pub(crate) const DNS_SERVICE: &str = "198.19.0.10";
 
 /// Why a cluster did not come up, or went away.
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub(crate) enum ClusterError {
     /// A file or process of the cluster.
     #[error("{what}")]
     Io {

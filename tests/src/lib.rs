@@ -97,8 +97,7 @@ pub fn metric(text: &str, series: &str) -> Option<f64> {
 }
 
 /// An error with its causes, in one line.
-#[cfg(target_os = "linux")]
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

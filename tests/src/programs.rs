@@ -52,6 +52,28 @@ pub fn assets() -> Option<PathBuf> {
     env::var_os(ASSETS).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// Somebody else's folder lacks what every API server needs.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "KUBEBUILDER_ASSETS is {folder}, which has no {program}; give a folder with etcd, kube-apiserver and kubectl, or unset it"
+)]
+pub struct IncompleteAssets {
+    folder: String,
+    program: &'static str,
+}
+
+/// Whether somebody else's folder is used; it must have what every API server needs.
+///
+/// # Errors
+/// It has not.
+pub fn check_assets() -> Result<bool, IncompleteAssets> {
+    let Some(folder) = assets() else { return Ok(false) };
+    match ["etcd", "kube-apiserver", "kubectl"].into_iter().find(|program| !is_program(&folder.join(program))) {
+        Some(program) => Err(IncompleteAssets { folder: folder.display().to_string(), program }),
+        None => Ok(true),
+    }
+}
+
 /// Where a program is.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! `cargo xtask`: setup, tests by tier, images, a node to play with.
 
 mod image;
+#[cfg(target_os = "linux")]
 mod node;
 mod setup;
 mod tiers;
@@ -45,13 +46,16 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test { tiers } => tiers::run(&Tier::or_all(tiers)),
         Task::Images { platform } => image::run(platform),
+        #[cfg(target_os = "linux")]
         Task::Node { command } => node::run(&command),
+        #[cfg(not(target_os = "linux"))]
+        Task::Node { .. } => Err(tiers::TaskError::NotLinux),
         Task::Setup { tiers } => setup::run(&Tier::or_all(tiers)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", harness::chain(&error));
             ExitCode::FAILURE
         }
     }

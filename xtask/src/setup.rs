@@ -16,7 +16,10 @@ pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
     if tiers.contains(&Tier::Node) {
         programs::install_packages()?;
     }
-    for module in Module::ALL.iter().filter(|module| tiers.iter().any(|tier| tier.needs(module.name))) {
+    let given = programs::check_assets()?;
+    // What an API server needs is in the given folder; a node runs versions that fit each other.
+    let needs = |tier: &Tier, module: &Module| tier.needs(module.name) && !(given && *tier == Tier::Api);
+    for module in Module::ALL.iter().filter(|module| tiers.iter().any(|tier| needs(tier, module))) {
         programs::build(module, &programs::cache())?;
     }
     eprintln!(

@@ -32,6 +32,11 @@ pub(crate) enum TaskError {
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
+    Assets(#[from] programs::IncompleteAssets),
+    #[cfg(not(target_os = "linux"))]
+    #[error("a node needs Linux; use a cluster that you have (docs/testing.md)")]
+    NotLinux,
+    #[error(transparent)]
     Missing(#[from] programs::Missing),
     #[error("cannot run {0}: {1}")]
     Start(String, #[source] std::io::Error),

@@ -70,11 +70,16 @@ async fn main() -> io::Result<()> {
             Some(Command::Pause) => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         result = work => result,
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+    };
+    // A thread that reads standard input cannot be interrupted: nothing waits for it.
+    if let Err(error) = &result {
+        eprintln!("error: {error}");
     }
+    std::process::exit(i32::from(result.is_err()))
 }
 
 async fn serve(address: IpAddr, port: u16, name: String) -> io::Result<()> {

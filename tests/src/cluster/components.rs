@@ -20,6 +20,9 @@ impl Component {
     }
 }
 
+/// Where programs are looked for: a control plane heeds `KUBEBUILDER_ASSETS`, a node runs versions that fit each other.
+pub(super) type Find = fn(KubernetesVersion, &str) -> Result<PathBuf, Missing>;
+
 /// Where an API server listens and what it is reached by.
 #[derive(Clone, Debug)]
 pub(super) struct ApiServer {
@@ -52,7 +55,7 @@ const ETCD_CLIENT: &str = "etcd:2379";
 const ETCD_PEER: &str = "etcd:2380";
 
 /// etcd, run in the data folder.
-pub(super) fn etcd(folder: &Folder) -> Result<Component, Missing> {
+pub(super) fn etcd(folder: &Folder, find: Find) -> Result<Component, Missing> {
     let socket = |name: &str| format!("unix://{name}");
     let arguments = [
         "--name=test".to_owned(),
@@ -65,13 +68,14 @@ pub(super) fn etcd(folder: &Folder) -> Result<Component, Missing> {
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ];
-    Ok(Component::new("etcd", programs::find(KubernetesVersion::Oldest, "etcd")?, &arguments))
+    Ok(Component::new("etcd", find(KubernetesVersion::Oldest, "etcd")?, &arguments))
 }
 
-pub(super) fn api_server(folder: &Folder, api: &ApiServer) -> Result<Component, Missing> {
+pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result<Component, Missing> {
     let pki = |file: &str| folder.pki().join(file).display().to_string();
     let mut arguments = vec![
-        format!("--etcd-servers=unix://{}", folder.data().join(ETCD_CLIENT).display()),
+        // From the same folder: the path of a socket has at most 107 bytes, that of a checkout may have more.
+        format!("--etcd-servers=unix://{ETCD_CLIENT}"),
         format!("--bind-address={}", api.address),
         format!("--advertise-address={}", api.address),
         format!("--secure-port={}", api.port),
@@ -106,10 +110,10 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer) -> Result<Component, 
         arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
         arguments.push("--endpoint-reconciler-type=none".to_owned());
     }
-    Ok(Component::new("kube-apiserver", programs::find(api.version, "kube-apiserver")?, &arguments))
+    Ok(Component::new("kube-apiserver", find(api.version, "kube-apiserver")?, &arguments))
 }
 
-pub(super) fn controller_manager(folder: &Folder) -> Result<Component, Missing> {
+pub(super) fn controller_manager(folder: &Folder, find: Find) -> Result<Component, Missing> {
     let pki = |file: &str| folder.pki().join(file).display().to_string();
     let kubeconfig = folder.configuration().join("controller-manager.kubeconfig").display().to_string();
     let arguments = [
@@ -130,7 +134,7 @@ pub(super) fn controller_manager(folder: &Folder) -> Result<Component, Missing> 
         "--horizontal-pod-autoscaler-cpu-initialization-period=10s".to_owned(),
         "--horizontal-pod-autoscaler-initial-readiness-delay=5s".to_owned(),
     ];
-    let program = programs::find(KubernetesVersion::Oldest, "kube-controller-manager")?;
+    let program = find(KubernetesVersion::Oldest, "kube-controller-manager")?;
     Ok(Component::new("kube-controller-manager", program, &arguments))
 }
 

@@ -1,7 +1,6 @@
 //! The folder of one cluster, and the sweeping of those whose keeper is gone.
 
 use std::{
-    env,
     fs::{self, File},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -21,8 +20,7 @@ pub struct Folder {
 impl Folder {
     /// The folder of all clusters.
     pub fn all() -> PathBuf {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-        target.join("clusters")
+        images::target().join("clusters")
     }
 
     /// A folder that is there.
@@ -30,13 +28,25 @@ impl Folder {
         Self { root: root.into() }
     }
 
-    /// Makes a new one and its parts.
-    pub fn create(root: impl Into<PathBuf>) -> Result<Self, ClusterError> {
+    /// Makes a new one and its parts, and takes it: as long as the file is open, nobody sweeps it.
+    pub(super) fn create(root: impl Into<PathBuf>) -> Result<(Self, File), ClusterError> {
         let folder = Self::at(root);
+        let create = |part: &Path| {
+            fs::create_dir_all(part).map_err(ClusterError::io(format!("cannot create {}", part.display())))
+        };
+        create(&folder.root)?;
+        let path = folder.lock();
+        let lock = File::create(&path).map_err(ClusterError::io(format!("cannot create {}", path.display())))?;
+        // Whoever sweeps holds it for a moment only.
+        lock.lock().map_err(ClusterError::io(format!("cannot lock {}", path.display())))?;
         for part in [folder.logs(), folder.pki(), folder.configuration(), folder.data()] {
-            fs::create_dir_all(&part).map_err(ClusterError::io(format!("cannot create {}", part.display())))?;
+            create(&part)?;
         }
-        Ok(folder)
+        Ok((folder, lock))
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.root.join("lock")
     }
 
     /// The folder itself.
@@ -69,21 +79,14 @@ impl Folder {
         self.root.join("kubeconfig")
     }
 
-    /// Takes the folder for this process: as long as the file is open, nobody sweeps it.
-    pub fn own(&self) -> Result<File, ClusterError> {
-        let path = self.root.join("lock");
-        let file = File::create(&path).map_err(ClusterError::io(format!("cannot create {}", path.display())))?;
-        let _ = file.try_lock();
-        Ok(file)
-    }
-
     /// Removes the data of clusters whose keeper is gone, and the oldest folders.
     pub fn sweep() {
         let mut ended: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(Self::all()).into_iter().flatten().flatten() {
             let folder = Self::at(entry.path());
-            let abandoned = File::open(folder.root.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
-            if abandoned {
+            // Held until its data is gone: who makes the folder anew waits.
+            let Ok(lock) = File::open(folder.lock()) else { continue };
+            if lock.try_lock().is_ok() {
                 let _ = fs::remove_dir_all(folder.data());
                 let changed = entry.metadata().and_then(|metadata| metadata.modified());
                 ended.push((changed.unwrap_or(SystemTime::UNIX_EPOCH), folder.root));

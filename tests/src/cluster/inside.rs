@@ -41,18 +41,18 @@ pub(super) fn init(inside: Inside) -> ExitCode {
 
 /// Sets the node up and keeps it.
 pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError> {
-    let programs = node_programs()?;
+    let program = kubectl_program()?;
     let folder = machine::private_folders(&Folder::at(&inside.folder))?;
     machine::network()?;
     cgroups::create(&inside.cgroup)?;
     let api = ApiServer::of_node();
     write_files(&folder, &api, &inside.cgroup)?;
     let kubeconfig = folder.configuration().join("admin.kubeconfig");
-    let kubectl = |arguments: &[&str]| kubectl_says(&programs.kubectl, &kubeconfig, arguments);
+    let kubectl = |arguments: &[&str]| kubectl_says(&program, &kubeconfig, arguments);
 
     let mut children = Children::of(&folder);
-    children.start(&components::etcd(&folder)?)?;
-    children.start(&components::api_server(&folder, &api)?)?;
+    children.start(&components::etcd(&folder, programs::built)?)?;
+    children.start(&components::api_server(&folder, &api, programs::built)?)?;
     children.start(&components::containerd(&folder))?;
     holder.until("start of containerd", &mut children, &folder, || {
         Path::new(configuration::CONTAINERD_SOCKET).exists()
@@ -62,12 +62,12 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
         let image = image.display().to_string();
         machine::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
     }
-    holder.until("readiness of the API server", &mut children, &folder, || is_ready(&programs.kubectl, &kubeconfig))?;
-    children.start(&components::controller_manager(&folder)?)?;
+    holder.until("readiness of the API server", &mut children, &folder, || is_ready(&program, &kubeconfig))?;
+    children.start(&components::controller_manager(&folder, programs::built)?)?;
     children.start(&components::scheduler(&folder)?)?;
     children.start(&components::kubelet(&folder, NAME)?)?;
     children.start(&components::kube_proxy(&folder)?)?;
-    apply(&programs.kubectl, &kubeconfig, &components::dns_objects())?;
+    apply(&program, &kubeconfig, &components::dns_objects())?;
     children.start(&components::coredns(&folder)?)?;
     let ready = r#"--output=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
     holder.until("readiness of the node", &mut children, &folder, || {
@@ -80,20 +80,15 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
     holder.keep(&mut children)
 }
 
-struct NodePrograms {
-    kubectl: PathBuf,
-}
-
-/// All that will be needed, asked for before anything is started.
-fn node_programs() -> Result<NodePrograms, ClusterError> {
+/// kubectl; and all else that will be needed is asked for before anything is started.
+fn kubectl_program() -> Result<PathBuf, ClusterError> {
     let version = KubernetesVersion::Oldest;
-    for program in ["etcd", "kube-apiserver", "kube-controller-manager"] {
-        programs::find(version, program)?;
-    }
-    for program in ["kube-scheduler", "kubelet", "kube-proxy", "coredns"] {
+    let others =
+        ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns"];
+    for program in others {
         programs::built(version, program)?;
     }
-    Ok(NodePrograms { kubectl: programs::find(version, "kubectl")? })
+    Ok(programs::built(version, "kubectl")?)
 }
 
 fn write_files(folder: &Folder, api: &ApiServer, cgroup: &str) -> Result<(), ClusterError> {
@@ -115,7 +110,7 @@ fn apply(kubectl: &Path, kubeconfig: &Path, objects: &str) -> Result<(), Cluster
     let mut child = Command::new(kubectl)
         .arg("--kubeconfig")
         .arg(kubeconfig)
-        .args(["apply", "--server-side", "-f", "-"])
+        .args(["--request-timeout=20s", "apply", "--server-side", "-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

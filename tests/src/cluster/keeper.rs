@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Longest start of an API server.
-pub(super) const START: Duration = Duration::from_secs(90);
+pub(super) const START: Duration = Duration::from_secs(60);
 /// How often something is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// Starts of an API server, when another process takes its port first.
@@ -188,8 +188,7 @@ fn control_plane(
     holder: &Holder,
 ) -> Result<(), ClusterError> {
     Folder::sweep();
-    let folder = Folder::create(root)?;
-    let lock = folder.own()?;
+    let (folder, lock) = Folder::create(root)?;
     let mut tries = 0;
     let started = loop {
         tries += 1;
@@ -222,13 +221,13 @@ fn start_control_plane(
         .map_err(ClusterError::io(format!("cannot write {}", kubeconfig.display())))?;
     let kubectl = programs::find(version, "kubectl")?;
     let mut children = Children::of(folder);
-    children.start(&components::etcd(folder)?)?;
-    children.start(&components::api_server(folder, &api)?)?;
+    children.start(&components::etcd(folder, programs::find)?)?;
+    children.start(&components::api_server(folder, &api, programs::find)?)?;
     holder.until("readiness of the API server", &mut children, folder, || is_ready(&kubectl, &kubeconfig))?;
     if controller_manager {
         let own = configuration::kubeconfig(folder, &api.url(), "controller-manager");
         configuration::write(folder, "controller-manager.kubeconfig", &own)?;
-        children.start(&components::controller_manager(folder)?)?;
+        children.start(&components::controller_manager(folder, programs::find)?)?;
     }
     Ok(children)
 }
@@ -236,8 +235,7 @@ fn start_control_plane(
 fn node(root: &Path, images: Vec<PathBuf>, holder: &Holder) -> Result<(), ClusterError> {
     Folder::sweep();
     cgroups::sweep();
-    let folder = Folder::create(root)?;
-    let lock = folder.own()?;
+    let (folder, lock) = Folder::create(root)?;
     let cgroup = cgroups::name(std::process::id());
     let result = keep_node(&folder, images, &cgroup, holder);
     cgroups::remove_all(&cgroup);
@@ -263,7 +261,10 @@ fn keep_node(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holde
         }
     });
     loop {
-        if let Ok(line) = answers.try_recv() {
+        let ended = namespaces.still_there();
+        // What they said last tells more than that they ended.
+        let limit = if ended.is_err() { LOOK } else { Duration::ZERO };
+        if let Ok(line) = answers.recv_timeout(limit) {
             match serde_json::from_str(&line) {
                 Ok(Answer::Ready { .. }) => {
                     let init = namespaces.init()?;
@@ -278,7 +279,7 @@ fn keep_node(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holde
             }
             continue;
         }
-        namespaces.still_there()?;
+        ended?;
         holder.wait(LOOK)?;
     }
 }
@@ -300,8 +301,22 @@ impl Namespaces {
         let failed = || ClusterError::io("cannot start unshare");
         let own = std::env::current_exe().map_err(failed())?;
         let ask = serde_json::to_string(ask).unwrap_or_default();
-        let mut unshare = Command::new("unshare")
-            .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--"])
+        let mut unshare = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "--",
+                "unshare",
+                "--net",
+                "--mount",
+                "--pid",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--",
+            ])
             .arg(own)
             .arg(ask)
             .stdin(Stdio::piped())

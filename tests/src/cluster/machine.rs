@@ -10,11 +10,14 @@ use super::{ClusterError, Folder, NODE_ADDRESS, configuration};
 
 /// Where the private file systems of a node are.
 const PRIVATE: &str = "/run/portlane";
+/// Longest run of a command, for timeout(1).
+const LIMIT: &str = "30s";
 
 /// Runs a command of the operating system.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, ClusterError> {
     let command = || format!("{program} {}", arguments.join(" "));
-    let output = Command::new(program)
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", LIMIT, program])
         .args(arguments)
         .stdin(Stdio::null())
         .output()

@@ -6,21 +6,28 @@ use std::{
     process::{Command, Stdio},
     sync::{
         LazyLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use kube::{Client, Config, config::Kubeconfig};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
 use super::{Namespace, held::Held};
 use crate::{
     cluster::Folder,
-    programs::{self, KubernetesVersion},
+    programs::{self, KubernetesVersion, Missing},
 };
 
 /// Drives the clients of all tests, so that one that is shared survives the test that made it.
 pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
+
+/// Longest request of a client.
+const REQUEST: Duration = Duration::from_secs(30);
+/// Longest run of a program.
+const PROGRAM: Duration = Duration::from_secs(120);
 
 /// Drives a request of a client of the harness to its end.
 pub fn block_on<T>(request: impl Future<Output = T>) -> T {
@@ -72,10 +79,24 @@ impl Said {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", command.get_program().display()));
         let mut pipe = child.stdin.take().expect("piped");
+        let ended = AtomicBool::new(false);
+        let process = Pid::from_child(&child);
         let output = std::thread::scope(|scope| {
             // A program that does not read its input to the end is no failure of the test.
             scope.spawn(move || drop(pipe.write_all(input.as_bytes())));
-            child.wait_with_output().expect("it ends")
+            let watch = scope.spawn(|| {
+                let deadline = Instant::now() + PROGRAM;
+                while !ended.load(Relaxed) && Instant::now() < deadline {
+                    std::thread::park_timeout(PROGRAM);
+                }
+                if !ended.load(Relaxed) {
+                    let _ = kill_process(process, Signal::KILL);
+                }
+            });
+            let output = child.wait_with_output().expect("it ends");
+            ended.store(true, Relaxed);
+            watch.thread().unpark();
+            output
         });
         Self {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -100,8 +121,8 @@ impl Said {
 }
 
 impl Cluster {
-    pub(super) fn own(held: Held, folder: Folder, version: KubernetesVersion) -> Self {
-        let kubectl = programs::find(version, "kubectl").unwrap_or_else(|missing| panic!("{missing}"));
+    pub(super) fn own(held: Held, folder: Folder, kubectl: Result<PathBuf, Missing>) -> Self {
+        let kubectl = kubectl.unwrap_or_else(|missing| panic!("{missing}"));
         Self::at(folder.kubeconfig(), kubectl, Some(Own { held, folder }))
     }
 
@@ -115,7 +136,12 @@ impl Cluster {
     fn at(kubeconfig: PathBuf, kubectl: PathBuf, own: Option<Own>) -> Self {
         let client = RUNTIME.block_on(async {
             let file = Kubeconfig::read_from(&kubeconfig)?;
-            let config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
+            let mut config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
+            config.read_timeout = Some(REQUEST);
+            if own.is_some() {
+                // A proxy of this machine leads nowhere near a cluster of our own.
+                config.proxy_url = None;
+            }
             Ok::<_, Box<dyn std::error::Error>>(Client::try_from(config)?)
         });
         let client = client.unwrap_or_else(|error| panic!("{} cannot be used: {error}", kubeconfig.display()));
@@ -137,6 +163,11 @@ impl Cluster {
         self.own.as_ref().map(|own| own.folder.logs()).unwrap_or_default()
     }
 
+    /// The process that keeps it, if it is not an existing one.
+    pub fn keeper(&self) -> Option<u32> {
+        self.own.as_ref().map(|own| own.held.keeper())
+    }
+
     /// A client for the API.
     pub fn client(&self) -> Client {
         self.client.0.clone()
@@ -145,6 +176,12 @@ impl Cluster {
     /// Whether it was there before the tests.
     pub fn is_existing(&self) -> bool {
         self.own.is_none()
+    }
+
+    /// Why it does not answer any more, if its keeper knows.
+    pub(super) fn failure(&self) -> String {
+        let failure = self.own.as_ref().and_then(|own| own.held.failure_soon());
+        failure.map(|failure| format!("\nthe cluster has failed: {failure}")).unwrap_or_default()
     }
 
     /// kubectl as an administrator runs it.
@@ -157,7 +194,11 @@ impl Cluster {
         let mut command = Command::new(&self.kubectl);
         // Its own answers, not those of whoever runs the tests.
         command.env("KUBECONFIG", &self.kubeconfig).env("KUBECTL_KUBERC", "false").args(arguments);
-        Said::by(&mut command, input)
+        let mut said = Said::by(&mut command, input);
+        if !said.success && ["refused", "EOF", "reset by peer"].iter().any(|sign| said.stderr.contains(sign)) {
+            said.stderr += &self.failure();
+        }
+        said
     }
 
     /// A namespace of the caller's own, named after what it is for.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cluster::{Ask, Folder},
-    programs::KubernetesVersion,
+    programs::{self, KubernetesVersion},
 };
 
 /// An API server on loopback with a store of its own. It takes objects and runs nothing.
@@ -42,7 +42,7 @@ impl ControlPlane {
         let folder = folder(&format!("api-{}", version.minor()));
         let newest = version == KubernetesVersion::Newest;
         let (held, _) = Held::start(&Ask::ControlPlane { folder: folder.clone(), newest, controller_manager });
-        Self { cluster: Cluster::own(held, Folder::at(folder), version) }
+        Self { cluster: Cluster::own(held, Folder::at(folder), programs::find(version, "kubectl")) }
     }
 }
 

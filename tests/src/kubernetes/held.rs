@@ -12,7 +12,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -21,7 +21,13 @@ use crate::{
 };
 
 /// Longest start of a cluster.
-const START: Duration = Duration::from_secs(180);
+const START: Duration = Duration::from_secs(300);
+
+/// Longest end of one: a node's last processes, and its control groups.
+const END: Duration = Duration::from_secs(20);
+
+/// Settings of whoever runs the tests that would lead the components of a cluster astray.
+const FOREIGN: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "CONTAINERD_ADDRESS", "KUBECONFIG", "KUBERC"];
 
 /// A running keeper.
 #[derive(Debug)]
@@ -54,7 +60,11 @@ impl Held {
     /// It did not start; the message says why.
     pub(super) fn start(ask: &Ask) -> (Self, Option<u32>) {
         let ask = serde_json::to_string(ask).expect("an ask is JSON");
-        let mut keeper = Command::new(binary("portlane-test-cluster"))
+        let mut command = Command::new(binary("portlane-test-cluster"));
+        for name in FOREIGN {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        let mut keeper = command
             .arg(ask)
             // A Ctrl-C in the terminal is for the test: the keeper has cleaning to do.
             .process_group(0)
@@ -86,15 +96,39 @@ impl Held {
         }
     }
 
+    /// The keeper.
+    pub(super) fn keeper(&self) -> u32 {
+        self.keeper.id()
+    }
+
     /// Why the cluster is not what it was.
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.lock().expect("unpoisoned").clone()
+    }
+
+    /// The same, after a moment in which the keeper may come to say it.
+    #[allow(clippy::disallowed_methods, reason = "polls")]
+    pub(super) fn failure_soon(&self) -> Option<String> {
+        for _ in 0..20 {
+            if let Some(failure) = self.failure() {
+                return Some(failure);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        None
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         drop(self.pipe.take());
-        let _ = self.keeper.wait();
+        let deadline = Instant::now() + END;
+        while let Ok(None) = self.keeper.try_wait() {
+            if Instant::now() > deadline {
+                // Its children end without it; what it has not cleaned is swept.
+                let _ = self.keeper.kill();
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
     }
 }

@@ -94,7 +94,9 @@ impl<'a> Namespace<'a> {
     #[track_caller]
     pub fn get<K: Namespaced>(&self, name: &str) -> Option<K> {
         let api = self.api::<K>();
-        RUNTIME.block_on(async { api.get_opt(name).await }).unwrap_or_else(|error| panic!("get {name}: {error}"))
+        RUNTIME
+            .block_on(async { api.get_opt(name).await })
+            .unwrap_or_else(|error| panic!("cannot get {} {name}: {error}{}", K::kind(&()), self.cluster.failure()))
     }
 
     /// Waits until an object fulfils a condition, and gives it.

@@ -60,7 +60,8 @@ impl Node {
         let folder = folder("node");
         let (held, init) = Held::start(&Ask::Node { folder: folder.clone(), images: images.to_vec() });
         let init = init.expect("a node has namespaces");
-        Self { cluster: Cluster::own(held, Folder::at(folder), KubernetesVersion::Oldest), init }
+        let kubectl = programs::built(KubernetesVersion::Oldest, "kubectl");
+        Self { cluster: Cluster::own(held, Folder::at(folder), kubectl), init }
     }
 
     /// First process of its namespaces, by its number outside.

@@ -27,7 +27,7 @@ pub enum BuildError {
         status: ExitStatus,
     },
     /// The cache cannot be written.
-    #[error("{path} cannot be written; set PORTLANE_TEST_CACHE to a folder that can")]
+    #[error("{path} cannot be read or written; PORTLANE_TEST_CACHE says where built programs go")]
     Cache {
         /// Where.
         path: PathBuf,
@@ -57,10 +57,21 @@ pub fn build(module: &Module, cache: &Path) -> Result<(), BuildError> {
         eprintln!("{}: another run is building it; waiting", module.name);
         held.lock().map_err(at(&lock))?;
     }
+    // What a run that was killed has left: nobody else writes here now.
+    for left in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if left.file_name().to_string_lossy().starts_with('.') && left.path() != lock {
+            let _ = fs::remove_file(left.path());
+        }
+    }
     for tool in missing(module, &folder).collect::<Vec<_>>() {
         compile(module, tool, &folder)?;
     }
     Ok(())
+}
+
+/// The folder of the modules.
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs")
 }
 
 fn missing<'a>(module: &'a Module, folder: &'a Path) -> impl Iterator<Item = &'a Tool> {
@@ -71,16 +82,25 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
     let started = Instant::now();
     eprintln!("{}: building {} ...", module.name, tool.program);
     // Renamed into place, so that a program that is there is whole.
-    let fresh = folder.join(format!(".{}.new", tool.program));
+    // A compiler may outlive a run that was killed, so each run has a name of its own.
+    let fresh = folder.join(format!(".{}.{}", tool.program, std::process::id()));
     let status = Command::new("go")
         .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &module.linker_flags(), "-o"])
         .arg(&fresh)
         .arg(tool.package)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(module.name))
+        .current_dir(modules().join(module.name))
         .env("CGO_ENABLED", "0")
+        // What would make another program of the same sources.
+        .env("GOWORK", "off")
         .env_remove("GOFLAGS")
+        .env_remove("GOOS")
+        .env_remove("GOARCH")
+        .env_remove("GOEXPERIMENT")
         .status()
-        .map_err(BuildError::NoGo)?;
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if modules().is_dir() => BuildError::NoGo(source),
+            _ => BuildError::Cache { path: modules(), source },
+        })?;
     if !status.success() {
         return Err(BuildError::Failed { program: tool.program, module: module.name, status });
     }

@@ -2,12 +2,13 @@
 
 use std::{
     env,
+    fs::File,
     path::Path,
     process::{Command, ExitStatus},
 };
 
 /// File and Debian package; a name without `/` is looked up on the PATH.
-const NEEDED: [(&str, &str); 11] = [
+const NEEDED: [(&str, &str); 13] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -18,6 +19,8 @@ const NEEDED: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("timeout", "coreutils"),
     ("mount", "mount"),
 ];
 
@@ -63,10 +66,12 @@ pub fn missing() -> Result<Vec<(&'static str, &'static str)>, PackageError> {
 /// # Errors
 /// No root, no apt, or apt failed.
 pub fn install() -> Result<(), PackageError> {
-    let lacking = missing()?;
-    if lacking.is_empty() {
+    if missing()?.is_empty() {
         return Ok(());
     }
+    // Two runs at once take turns: apt's own lists have a lock that nobody waits for.
+    let turn = File::create(env::temp_dir().join("portlane-packages.lock")).and_then(|file| file.lock().map(|()| file));
+    let lacking = missing()?;
     let mut packages: Vec<&str> = lacking.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     let names = packages.join(" ");
@@ -88,6 +93,7 @@ pub fn install() -> Result<(), PackageError> {
         let _ = apt(&["update"]);
         done = apt(&wanted);
     }
+    drop(turn);
     match done {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(PackageError::Apt { packages: names, status }),

@@ -1,5 +1,8 @@
 //! `portlane validate` and the API server agree: verdict for verdict, field for field.
 //!
+//! Beside that, every value on a bound of the CRDs is accepted by the server, and every value beyond one is refused at its
+//! field.
+//!
 //! The rows are hand-written (`agreement/rows.txt`) and generated from the CRDs (`generate`). What the server says is what
 //! `kubectl apply` says; where the validator refuses more, the row says why.
 
@@ -11,33 +14,37 @@ use std::{fmt::Write, fs, sync::LazyLock};
 
 use harness::ControlPlane;
 
-use rows::Row;
+use rows::{Bound, Row};
 use tempfile::TempDir;
 use verdict::Verdict;
 
 on_both!(the_offline_validator_and_the_api_server_agree);
 
-/// The rows as files, and what the validator says of them: the same for every server.
+/// The rows, and what the validator says of them: the same for every server.
 struct Table {
     rows: Vec<Row>,
-    folder: TempDir,
     offline: Vec<Verdict>,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut rows = rows::handwritten();
     rows.extend(generate::rows());
+    let offline = verdict::of_validator(written(&rows).path(), rows.len());
+    Table { rows, offline }
+});
+
+/// The rows as files.
+fn written(rows: &[Row]) -> TempDir {
     let folder = tempfile::tempdir().expect("folder");
     for (number, row) in rows.iter().enumerate() {
         fs::write(folder.path().join(file(number)), &row.manifest).expect("write");
     }
-    let offline = verdict::of_validator(folder.path(), rows.len());
-    Table { rows, folder, offline }
-});
+    folder
+}
 
 fn the_offline_validator_and_the_api_server_agree(server: &ControlPlane) {
-    let Table { rows, folder, offline } = &*TABLE;
-    let online = verdict::of_server(server, folder.path(), rows.len());
+    let Table { rows, offline } = &*TABLE;
+    let online = verdict::of_server(server, written(rows).path(), rows.len());
     let mut wrong = String::new();
     for ((row, online), offline) in rows.iter().zip(&online).zip(offline) {
         if let Some(difference) = difference(row, online, offline) {
@@ -63,6 +70,12 @@ fn difference(row: &Row, online: &Verdict, offline: &Verdict) -> Option<String> 
     }
     if online.accepted != offline.accepted {
         return Some(said);
+    }
+    if let Some(Bound { field, beyond }) = &row.bound
+        && online.fields.contains(field) != *beyond
+    {
+        let should = if *beyond { "should be wrong" } else { "should be right" };
+        return Some(format!("{field} {should}:{said}"));
     }
     let same = online.fields == offline.fields;
     match &row.other_fields {

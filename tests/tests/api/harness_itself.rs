@@ -1,28 +1,25 @@
 //! What the tests promise about their own control planes.
 
 use std::{
-    env, fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Command, Stdio},
-    thread,
+    env,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
 };
 
-use harness::{ControlPlane, programs, programs::KubernetesVersion, until};
+use harness::{ControlPlane, programs::KubernetesVersion, until};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::ConfigMap,
 };
 use kube::{Api, api::ListParams};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// Whether the tests start servers at all.
-fn ours() -> bool {
-    programs::existing_cluster().is_none()
-}
+use crate::server;
 
 #[test]
 fn two_servers_at_once_have_nothing_in_common() {
-    if !ours() {
+    if !server::ours(&[]) {
         return;
     }
     let [one, two] = [(); 2].map(|()| ControlPlane::start(KubernetesVersion::Oldest));
@@ -35,7 +32,7 @@ fn two_servers_at_once_have_nothing_in_common() {
 
 #[test]
 fn a_controller_manager_rolls_out_and_collects_garbage() {
-    if !ours() {
+    if !server::ours(&["kube-controller-manager"]) {
         return;
     }
     let server = ControlPlane::start_with_controller_manager(KubernetesVersion::Oldest);
@@ -59,7 +56,7 @@ fn a_controller_manager_rolls_out_and_collects_garbage() {
 
 #[test]
 fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
-    if !ours() {
+    if !server::ours(&[]) {
         return;
     }
     let server = ControlPlane::start(KubernetesVersion::Oldest);
@@ -78,36 +75,82 @@ fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
 /// Set for the process that is to be killed.
 const HOLDER: &str = "PORTLANE_TEST_HOLDER";
 
+/// A test process that holds a server.
+struct Holder {
+    process: Child,
+    keeper: i32,
+    folder: PathBuf,
+}
+
+impl Holder {
+    fn start(test: &str) -> Self {
+        let mut process = Command::new(env::current_exe().expect("own path"))
+            .args(["--exact", test, "--nocapture"])
+            .env(HOLDER, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a server");
+        let (keeper, logs) = held.split_once(' ').expect("a number and a folder");
+        let folder = Path::new(logs).parent().expect("a folder").to_owned();
+        let holder = Self { process, keeper: keeper.parse().expect("a number"), folder };
+        assert!(holder.processes() >= 3, "etcd, the API server and their keeper run");
+        holder
+    }
+
+    fn processes(&self) -> usize {
+        harness::processes_of(&self.folder)
+    }
+
+    fn has_data(&self) -> bool {
+        self.folder.join("data").exists()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Starts a server, says so, and holds it until it is killed or its own holder is.
+fn hold() -> ! {
+    let server = ControlPlane::start(KubernetesVersion::Oldest);
+    println!("held: {} {}", server.keeper().expect("its own"), server.logs().display());
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    std::process::exit(1);
+}
+
 #[test]
-fn a_server_whose_holder_is_killed_leaves_nothing() {
+fn a_server_whose_holder_is_killed_leaves_nothing_but_logs() {
     if env::var_os(HOLDER).is_some() {
         hold();
     }
-    if !ours() {
+    if !server::ours(&[]) {
         return;
     }
-    let mut holder = Command::new(env::current_exe().expect("own path"))
-        .args(["--exact", "harness_itself::a_server_whose_holder_is_killed_leaves_nothing", "--nocapture"])
-        .env(HOLDER, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut lines = BufReader::new(holder.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a server");
-    let folder = Path::new(&held).parent().expect("a folder").to_owned();
-    assert!(harness::processes_of(&folder) >= 3, "etcd, the API server and their keeper run");
-    holder.kill().expect("it is killed");
-    holder.wait().expect("it is gone");
-    until("all of its processes are gone", || harness::processes_of(&folder) == 0);
-    until("its data is gone", || !folder.join("data").exists());
-    assert!(fs::exists(folder.join("logs/kube-apiserver.log")).is_ok_and(|kept| kept), "its logs are kept");
+    let mut holder = Holder::start("harness_itself::a_server_whose_holder_is_killed_leaves_nothing_but_logs");
+    holder.process.kill().expect("it is killed");
+    until("all of its processes are gone", || holder.processes() == 0);
+    assert!(!holder.has_data(), "its data is gone");
+    assert!(holder.folder.join("logs/kube-apiserver.log").exists(), "its logs are kept");
 }
 
-/// Starts a server, says where, and waits to be killed.
-fn hold() -> ! {
-    let server = ControlPlane::start(KubernetesVersion::Oldest);
-    println!("held: {}", server.logs().display());
-    loop {
-        thread::park();
+#[test]
+fn a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
+    if env::var_os(HOLDER).is_some() {
+        hold();
     }
+    if !server::ours(&[]) {
+        return;
+    }
+    let holder = Holder::start("harness_itself::a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
+    kill_process(Pid::from_raw(holder.keeper).expect("a number"), Signal::KILL).expect("it is killed");
+    until("all of its processes are gone", || holder.processes() == 0);
+    assert!(holder.has_data(), "nobody was left to remove it");
+    drop(ControlPlane::start(KubernetesVersion::Oldest));
+    assert!(!holder.has_data(), "but the next one has");
 }

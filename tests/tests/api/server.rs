@@ -7,15 +7,29 @@ use harness::{
     programs::{self, KubernetesVersion},
 };
 
+/// Whether the tests start servers, with these programs; if not, the test that asks says that it is not run.
+pub(crate) fn ours(programs: &[&str]) -> bool {
+    let missing = programs::assets().is_some_and(|folder| programs.iter().any(|name| !folder.join(name).exists()));
+    if programs::existing_cluster().is_none() && !missing {
+        return true;
+    }
+    not_run("it starts servers of its own");
+    false
+}
+
+fn not_run(why: &str) {
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    // Straight to the terminal: what a test prints is shown only if it fails.
+    let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");
+}
+
 /// Runs a test on the server of a version, which starts when the first test asks for it.
 pub(crate) fn with(version: KubernetesVersion, test: fn(&ControlPlane)) {
     static SERVERS: [OnceLock<ControlPlane>; 2] = [OnceLock::new(), OnceLock::new()];
     // There is one server, and its version is what it is: the tests of the newest take it.
     if version == KubernetesVersion::Oldest && (programs::existing_cluster().is_some() || programs::assets().is_some())
     {
-        let name = thread::current().name().unwrap_or_default().to_owned();
-        // Straight to the terminal: what a test prints is shown only if it fails.
-        let _ = writeln!(std::io::stderr(), "not run: {name}: the given API server is tested as the newest");
+        not_run("the given API server is tested as the newest");
         return;
     }
     test(SERVERS[usize::from(version == KubernetesVersion::Newest)].get_or_init(|| {

@@ -3,16 +3,16 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     net::{SocketAddr, TcpStream},
-    path::Path,
-    process::{Command, Stdio},
-    thread,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use harness::{Node, programs, until};
+use harness::{Node, until};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::shared;
 
@@ -31,7 +31,8 @@ spec:
       - name: peer
         image: localhost/portlane/echo:0.1.0
         restartPolicy: Always
-        args: [serve, --name, 'peer: ']
+        args: [serve, --address, 0.0.0.0, --name, 'peer: ']
+        startupProbe: {tcpSocket: {port: 7777}, periodSeconds: 1}
       containers:
       - name: greet
         image: localhost/portlane/echo:0.1.0
@@ -93,47 +94,104 @@ fn two_nodes_do_not_notice_each_other() {
 /// Set for the process that is to be killed.
 const HOLDER: &str = "PORTLANE_TEST_HOLDER";
 
+/// A test process that holds a node with a running Pod, and what is known of it.
+struct Holder {
+    process: Child,
+    keeper: u32,
+    /// Identity of the PID namespace, which every process of the node is in.
+    namespace: PathBuf,
+    cgroup: String,
+}
+
+impl Holder {
+    fn start(test: &str) -> Self {
+        let mut process = Command::new(env::current_exe().expect("own path"))
+            .args(["--exact", test, "--nocapture"])
+            .env(HOLDER, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a node");
+        let (init, keeper) = held.split_once(' ').expect("two numbers");
+        let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).expect("it runs");
+        let cgroup = format!("portlane-test-{keeper}");
+        let holder = Self { process, keeper: keeper.parse().expect("a number"), namespace, cgroup };
+        // Two of ours, eight components, and the shim of a Pod, whose own processes are a namespace further in: the
+        // control group tells of them.
+        assert!(holder.processes() >= 11, "{} processes run", holder.processes());
+        assert!(holder.groups() > 0, "in a control group of their own");
+        holder
+    }
+
+    /// Processes that are still in the node.
+    fn processes(&self) -> usize {
+        let processes = fs::read_dir("/proc").expect("processes").flatten();
+        let namespaces = processes.filter_map(|process| fs::read_link(process.path().join("ns/pid")).ok());
+        namespaces.filter(|namespace| *namespace == self.namespace).count()
+    }
+
+    /// Control groups of the node, in every hierarchy of cgroup v1 or at the root of v2.
+    fn groups(&self) -> usize {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        hierarchies.chain([root.to_owned()]).filter(|hierarchy| hierarchy.join(&self.cgroup).exists()).count()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Starts a node with a Pod, says so, and holds it until it is killed or its own holder is.
+fn hold() -> ! {
+    let node = Node::start();
+    let namespace = node.namespace("held").for_pods();
+    namespace.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: idle}, spec: {containers: \
+         [{name: idle, image: 'localhost/portlane/echo:0.1.0', args: [pause]}]}}",
+    );
+    namespace.until::<Pod>("idle", "runs", |pod| {
+        pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+    });
+    println!("held: {} {}", node.init(), node.keeper().expect("its own"));
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    std::process::exit(1);
+}
+
 #[test]
 fn a_node_whose_holder_is_killed_leaves_nothing() {
-    if programs::existing_cluster().is_some() {
-        return;
-    }
     if env::var_os(HOLDER).is_some() {
         hold();
     }
-    let mut holder = Command::new(env::current_exe().expect("own path"))
-        .args(["--exact", "harness_itself::a_node_whose_holder_is_killed_leaves_nothing", "--nocapture"])
-        .env(HOLDER, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut lines = BufReader::new(holder.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a node");
-    let folder = Path::new(&held).parent().expect("a folder").to_owned();
-    assert!(harness::processes_of(&folder) > 0, "it runs");
-    holder.kill().expect("it is killed");
-    holder.wait().expect("it is gone");
-    until("all of its processes are gone", || harness::processes_of(&folder) == 0);
-    until("its control groups are gone", || !groups_with_dead_keepers());
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-    assert!(!mounts.contains("portlane"), "{mounts}");
-}
-
-/// Starts a node, says where, and waits to be killed.
-fn hold() -> ! {
-    let node = Node::start();
-    println!("held: {}", node.logs().display());
-    loop {
-        thread::park();
+    if shared::node_with_a_host().is_none() {
+        return;
     }
+    let mut holder = Holder::start("harness_itself::a_node_whose_holder_is_killed_leaves_nothing");
+    holder.process.kill().expect("it is killed");
+    until("all processes of the node are gone", || holder.processes() == 0);
+    until("its control groups are gone", || holder.groups() == 0);
+    until("its keeper is gone", || !Path::new("/proc").join(holder.keeper.to_string()).exists());
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    assert!(!mounts.contains("/run/portlane"), "{mounts}");
 }
 
-/// Whether a control group is left whose keeper is not.
-fn groups_with_dead_keepers() -> bool {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let groups = hierarchies.flat_map(|hierarchy| fs::read_dir(hierarchy.path()).into_iter().flatten().flatten());
-    let names = groups.map(|group| group.file_name().to_string_lossy().into_owned());
-    names
-        .filter_map(|name| name.strip_prefix("portlane-test-").map(str::to_owned))
-        .any(|keeper| !Path::new("/proc").join(keeper).exists())
+#[test]
+fn a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
+    if env::var_os(HOLDER).is_some() {
+        hold();
+    }
+    if shared::node_with_a_host().is_none() {
+        return;
+    }
+    let holder = Holder::start("harness_itself::a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
+    let keeper = i32::try_from(holder.keeper).ok().and_then(Pid::from_raw).expect("a number");
+    kill_process(keeper, Signal::KILL).expect("it is killed");
+    until("all processes of the node are gone", || holder.processes() == 0);
+    drop(Node::start());
+    assert_eq!(holder.groups(), 0, "what a killed keeper leaves is swept");
 }

@@ -22,6 +22,15 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
+/// The same, and the Service of the backend routes.
+fn door_on(node: &Node, namespace: &Namespace<'_>, example: &str) -> IpAddr {
+    let pod = door(namespace, example);
+    until("the backend answers through the sidecar", || {
+        answer(node, SocketAddr::new(pod, 8001)).is_ok_and(|text| !text.is_empty())
+    });
+    pod
+}
+
 /// Applies the example and waits until its Pods are ready; gives the address of the one with the sidecar.
 fn door(namespace: &Namespace<'_>, example: &str) -> IpAddr {
     namespace.apply(example);
@@ -44,7 +53,7 @@ fn call(namespace: &Namespace<'_>, protocol: &str, to: &str) -> String {
     let mut said = None;
     until(&format!("{to} answers on {protocol}"), || {
         said = Some(namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, to, "hello"]));
-        said.as_ref().is_some_and(|said| said.success)
+        said.as_ref().is_some_and(|said| said.success && !said.stdout.trim().is_empty())
     });
     said.expect("it answered").ok().trim_end().to_owned()
 }
@@ -66,7 +75,10 @@ fn it_forwards_tcp_and_udp_between_pods_and_through_a_service() {
 fn it_forwards_tcp_and_udp_from_the_host() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-host").for_pods();
-    let pod = door(&namespace, EXAMPLE);
+    // And the example is as restricted as Pods can be.
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    let pod = door_on(node, &namespace, EXAMPLE);
     let service: Service = namespace.get("app").expect("it is there");
     let service: IpAddr =
         service.spec.and_then(|spec| spec.cluster_ip).expect("an address").parse().expect("an address");
@@ -82,12 +94,16 @@ fn it_forwards_tcp_and_udp_from_the_host() {
 
 /// What comes back for a greeting on a connection of its own.
 fn tcp(node: &Node, to: SocketAddr) -> String {
-    let mut stream = node.connect(to).unwrap_or_else(|error| panic!("connect to {to}: {error}"));
-    stream.write_all(b"hello").expect("write");
-    stream.shutdown(std::net::Shutdown::Write).expect("half-close");
+    answer(node, to).unwrap_or_else(|error| panic!("{to}: {error}"))
+}
+
+fn answer(node: &Node, to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = node.connect(to)?;
+    stream.write_all(b"hello")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("read");
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn udp(node: &Node, to: SocketAddr) -> String {
@@ -114,32 +130,46 @@ fn session(node: &Node, to: SocketAddr, greeting: &str) -> TcpStream {
     stream
 }
 
+/// Sets the flag when it goes.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-swap").for_pods();
-    let pod = door(&namespace, EXAMPLE);
+    let pod = door_on(node, &namespace, EXAMPLE);
     let (old, new, other) = (SocketAddr::new(pod, 8000), SocketAddr::new(pod, 8002), SocketAddr::new(pod, 8001));
     let mut held = session(node, old, "app: ");
     let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        // Somebody uses the listener that does not change, all the time.
+        // Somebody uses the listener that does not change, all the time; a check that fails stops that too.
+        let stopping = Stopping(&stop);
         let load = scope.spawn(|| {
             while !stop.load(Relaxed) {
                 assert_eq!(tcp(node, other), "backend: hello");
                 served.fetch_add(1, Relaxed);
+                thread::park_timeout(Duration::from_millis(5));
             }
         });
         configure(&namespace, &DOOR.replace("port: 8000", "port: 8002"));
         until("the new port answers", || node.connect(new).is_ok());
-        until("connections are made meanwhile", || served.load(Relaxed) > 20);
-        stop.store(true, Relaxed);
+        let since = served.load(Relaxed);
+        until("connections are made afterwards too", || served.load(Relaxed) > since + 20 || load.is_finished());
+        drop(stopping);
         load.join().expect("no connection was refused or broken");
     });
+    let refused = |result: std::io::Result<TcpStream>| {
+        result.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    until("the old port takes no more connections", || refused(node.connect(old)));
     assert_eq!(tcp(node, new), "app: hello");
     assert_eq!(udp(node, new), "app: hello");
-    let refused = node.connect(old).expect_err("the old port is gone");
-    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(round_trip(&mut held, b"two").expect("the old session goes on"), b"two");
     let pod: Pod = namespace.get("app").expect("it is there");
     let restarts = pod.status.and_then(|status| status.init_container_statuses).map(|all| all[0].restart_count);
@@ -163,7 +193,7 @@ fn configure(namespace: &Namespace<'_>, forward: &str) {
 fn a_deleted_pod_lets_its_sessions_end_and_takes_no_new_ones() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-drain").for_pods();
-    let pod = door(&namespace, EXAMPLE);
+    let pod = door_on(node, &namespace, EXAMPLE);
     let through = SocketAddr::new(pod, 8001);
     let mut held = session(node, through, "backend: ");
     let started = Instant::now();
@@ -185,7 +215,7 @@ fn a_session_that_does_not_end_is_cut_off_before_the_grace_period_ends() {
     let namespace = node.namespace("door-deadline").for_pods();
     let example = EXAMPLE.replace("PORTLANE_DRAIN_SECONDS, value: \"45\"", "PORTLANE_DRAIN_SECONDS, value: \"3\"");
     assert_ne!(example, EXAMPLE, "the example says how long it drains");
-    let pod = door(&namespace, &example);
+    let pod = door_on(node, &namespace, &example);
     let mut held = session(node, SocketAddr::new(pod, 8001), "backend: ");
     let started = Instant::now();
     delete(&namespace).ok();

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Row;
+use super::rows::{Bound, Row};
 
 const COMPLETE: &str = include_str!("complete.yaml");
 
@@ -19,17 +19,37 @@ pub(super) fn rows() -> Vec<Row> {
             rows.push(row(&format!("{kind} {number}: complete"), &manifest));
             for (pointer, variant, value) in found {
                 let changed = set(&manifest, &pointer, value);
-                rows.push(row(&format!("{kind} {number}: {pointer}: {variant}"), &changed));
+                let row = row(&format!("{kind} {number}: {pointer}: {variant}"), &changed);
+                rows.push(Row { bound: bound(&pointer, variant), ..row });
             }
         }
     }
     rows
 }
 
+/// Variants that stand on a bound of their field, and variants beyond one.
+const ON: [&str; 3] = ["the least", "the most", "the most items"];
+const BEYOND: [&str; 7] = [
+    "less than the least",
+    "more than the most",
+    "more items than the most",
+    "fewer items than the least",
+    "longer than the longest",
+    "shorter than the shortest",
+    "not one of them",
+];
+
+fn bound(pointer: &str, variant: &str) -> Option<Bound> {
+    let beyond = BEYOND.contains(&variant);
+    let part = |part: &str| if part.parse::<usize>().is_ok() { format!("[{part}]") } else { format!(".{part}") };
+    let field: String = pointer.split('/').skip(1).map(|name| part(&unescape(name))).collect();
+    (beyond || ON.contains(&variant)).then(|| Bound { field: field[1..].to_owned(), beyond })
+}
+
 /// JSON is YAML, and has no words that YAML 1.1 and 1.2 read differently.
 fn row(name: &str, manifest: &Value) -> Row {
     let manifest = serde_json::to_string_pretty(manifest).expect("JSON");
-    Row { name: name.to_owned(), manifest, stricter: None, other_fields: None }
+    Row { name: name.to_owned(), manifest, stricter: None, other_fields: None, bound: None }
 }
 
 fn manifests(kind: &str) -> Vec<Value> {
@@ -108,7 +128,7 @@ fn integers(schema: &Value, add: &mut impl FnMut(&'static str, Value)) {
 
 fn strings(schema: &Value, add: &mut impl FnMut(&'static str, Value)) {
     add("a number", json!(5));
-    add("empty", json!(""));
+    add(if schema["minLength"].as_u64() > Some(0) { "shorter than the shortest" } else { "empty" }, json!(""));
     if schema["enum"].is_array() {
         add("not one of them", json!("Bogus"));
         let first = schema["enum"][0].as_str().unwrap_or_default();
@@ -128,7 +148,7 @@ fn strings(schema: &Value, add: &mut impl FnMut(&'static str, Value)) {
 
 fn lists(schema: &Value, value: &Value, add: &mut impl FnMut(&'static str, Value)) {
     add("a string", json!("text"));
-    add("empty", json!([]));
+    add(if schema["minItems"].as_u64() > Some(0) { "fewer items than the least" } else { "empty" }, json!([]));
     let Some(first) = value.get(0) else { return };
     add("the first item twice", json!([first, first]));
     add("with a null", json!([first, null]));
