@@ -58,7 +58,11 @@ fn examples_are_accepted_and_applying_them_again_changes_nothing(server: &Contro
             let before = versions();
             let second = apply();
             let unchanged = if flags.is_empty() { "unchanged" } else { "serverside-applied" };
-            assert!(second.lines().all(|line| line.ends_with(unchanged)), "{}: {second}", example.display());
+            // Client-side apply tells the ports of a container apart by number alone, and sends a patch that changes nothing
+            // where TCP and UDP share one and admission has added to the Pod.
+            let patched = |line: &str| flags.is_empty() && server.is_existing() && line.starts_with("pod/");
+            let idle = |line: &str| line.ends_with(unchanged) || patched(line);
+            assert!(second.lines().all(idle), "{}: {second}", example.display());
             assert_eq!(versions(), before, "{} {flags:?}", example.display());
         }
     }
