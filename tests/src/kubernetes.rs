@@ -4,11 +4,13 @@ mod cluster;
 mod control_plane;
 mod diagnosis;
 mod held;
+mod holder;
 mod namespace;
 mod node;
 
 pub use cluster::{Cluster, Said, block_on};
 pub use control_plane::ControlPlane;
 pub use held::processes_of;
+pub use holder::Holder;
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use images::Image;
 
-use crate::tiers::TaskError;
+use crate::error::TaskError;
 
 /// What an image is for.
 #[derive(Clone, Copy, Debug, ValueEnum)]

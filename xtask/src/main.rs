@@ -1,16 +1,18 @@
 //! `cargo xtask`: setup, tests by tier, images, a node to play with.
 
+mod error;
 mod image;
 #[cfg(target_os = "linux")]
 mod node;
 mod setup;
-mod tiers;
+mod test;
+mod tier;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser;
 
-use tiers::Tier;
+use tier::Tier;
 
 /// What a developer of Portlane runs. `docs/testing.md` says more.
 #[derive(Debug, Parser)]
@@ -44,12 +46,12 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
-        Task::Test { tiers } => tiers::run(&Tier::or_all(tiers)),
+        Task::Test { tiers } => test::run(&Tier::or_all(tiers)),
         Task::Images { platform } => image::run(platform),
         #[cfg(target_os = "linux")]
         Task::Node { command } => node::run(&command),
         #[cfg(not(target_os = "linux"))]
-        Task::Node { .. } => Err(tiers::TaskError::NotLinux),
+        Task::Node { .. } => Err(error::TaskError::NotLinux),
         Task::Setup { tiers } => setup::run(&Tier::or_all(tiers)),
     };
     match done {

@@ -7,10 +7,7 @@ use harness::{
     programs::{self, KubernetesVersion},
 };
 
-use crate::{
-    setup,
-    tiers::{TaskError, Tier},
-};
+use crate::{error::TaskError, setup, tier::Tier};
 
 /// Starts a node with the images and CRDs of this checkout, and runs a command (a shell, if none is given) with
 /// KUBECONFIG set and kubectl and helm on the PATH. The node ends with it.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use harness::programs::{self, Module};
 
-use crate::tiers::{TaskError, Tier};
+use crate::{error::TaskError, tier::Tier};
 
 /// Builds and installs what these tiers need. Safe to run twice, and twice at once.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {

@@ -1,13 +1,8 @@
 //! What the tests promise about their own control planes.
 
-use std::{
-    env,
-    io::{self, BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
+use std::path::{Path, PathBuf};
 
-use harness::{ControlPlane, programs::KubernetesVersion, until};
+use harness::{ControlPlane, Holder, programs::KubernetesVersion, until};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::ConfigMap,
@@ -72,32 +67,22 @@ fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
     }
 }
 
-/// Set for the process that is to be killed.
-const HOLDER: &str = "PORTLANE_TEST_HOLDER";
-
-/// A test process that holds a server.
-struct Holder {
-    process: Child,
+/// A server that another process holds.
+struct Server {
+    holder: Holder,
     keeper: i32,
     folder: PathBuf,
 }
 
-impl Holder {
-    fn start(test: &str) -> Self {
-        let mut process = Command::new(env::current_exe().expect("own path"))
-            .args(["--exact", test, "--nocapture"])
-            .env(HOLDER, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a server");
-        let (keeper, logs) = held.split_once(' ').expect("a number and a folder");
+impl Server {
+    fn held_by(test: &str) -> Self {
+        let holder = Holder::start(test);
+        let (keeper, logs) = holder.said().split_once(' ').expect("a number and a folder");
+        let keeper = keeper.parse().expect("a number");
         let folder = Path::new(logs).parent().expect("a folder").to_owned();
-        let holder = Self { process, keeper: keeper.parse().expect("a number"), folder };
-        assert!(holder.processes() >= 3, "etcd, the API server and their keeper run");
-        holder
+        let server = Self { holder, keeper, folder };
+        assert!(server.processes() >= 3, "etcd, the API server and their keeper run");
+        server
     }
 
     fn processes(&self) -> usize {
@@ -109,48 +94,38 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Starts a server, says so, and holds it until it is killed or its own holder is.
 fn hold() -> ! {
     let server = ControlPlane::start(KubernetesVersion::Oldest);
-    println!("held: {} {}", server.keeper().expect("its own"), server.logs().display());
-    let _ = io::copy(&mut io::stdin(), &mut io::sink());
-    std::process::exit(1);
+    Holder::hold(&format!("{} {}", server.keeper().expect("its own"), server.logs().display()))
 }
 
 #[test]
 fn a_server_whose_holder_is_killed_leaves_nothing_but_logs() {
-    if env::var_os(HOLDER).is_some() {
+    if Holder::is_this() {
         hold();
     }
     if !server::ours(&[]) {
         return;
     }
-    let mut holder = Holder::start("harness_itself::a_server_whose_holder_is_killed_leaves_nothing_but_logs");
-    holder.process.kill().expect("it is killed");
-    until("all of its processes are gone", || holder.processes() == 0);
-    assert!(!holder.has_data(), "its data is gone");
-    assert!(holder.folder.join("logs/kube-apiserver.log").exists(), "its logs are kept");
+    let mut server = Server::held_by("harness_itself::a_server_whose_holder_is_killed_leaves_nothing_but_logs");
+    server.holder.kill();
+    until("all of its processes are gone", || server.processes() == 0);
+    assert!(!server.has_data(), "its data is gone");
+    assert!(server.folder.join("logs/kube-apiserver.log").exists(), "its logs are kept");
 }
 
 #[test]
 fn a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
-    if env::var_os(HOLDER).is_some() {
+    if Holder::is_this() {
         hold();
     }
     if !server::ours(&[]) {
         return;
     }
-    let holder = Holder::start("harness_itself::a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
-    kill_process(Pid::from_raw(holder.keeper).expect("a number"), Signal::KILL).expect("it is killed");
-    until("all of its processes are gone", || holder.processes() == 0);
-    assert!(holder.has_data(), "nobody was left to remove it");
+    let server = Server::held_by("harness_itself::a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
+    kill_process(Pid::from_raw(server.keeper).expect("a number"), Signal::KILL).expect("it is killed");
+    until("all of its processes are gone", || server.processes() == 0);
+    assert!(server.has_data(), "nobody was left to remove it");
     drop(ControlPlane::start(KubernetesVersion::Oldest));
-    assert!(!holder.has_data(), "but the next one has");
+    assert!(!server.has_data(), "but the next one has");
 }

@@ -22,3 +22,16 @@ mod objects;
 mod person;
 mod rules;
 mod server;
+
+/// A forward that is right.
+const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {name: db}
+spec:
+  placement: {sidecar: {selector: {matchLabels: {app: shop}}}}
+  listeners:
+  - name: pg
+    protocol: TCP
+    port: 5432
+    backends: [{service: {name: pg, port: 5432}}]
+";

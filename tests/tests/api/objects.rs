@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 use crds::{PortForward, PortForwardSpec};
 use harness::{ControlPlane, Namespace};
 
+use crate::FORWARD;
+
 on_both!(
     examples_are_accepted_and_applying_them_again_changes_nothing,
     nothing_is_added_to_what_was_written,
@@ -12,18 +14,6 @@ on_both!(
     status_is_written_by_its_subresource_only,
     status_is_bounded_too,
 );
-
-const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
-kind: PortForward
-metadata: {name: db}
-spec:
-  placement: {sidecar: {selector: {matchLabels: {app: shop}}}}
-  listeners:
-  - name: pg
-    protocol: TCP
-    port: 5432
-    backends: [{service: {name: pg, port: 5432}}]
-";
 
 fn forward(namespace: &Namespace<'_>) -> PortForward {
     namespace.get("db").expect("it is there")

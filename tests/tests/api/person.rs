@@ -6,6 +6,8 @@ use harness::{ControlPlane, Namespace};
 use regex::Regex;
 use serde_json::Value;
 
+use crate::FORWARD;
+
 on_both!(
     get_tells_the_story_in_one_line,
     a_new_object_is_listed_before_it_has_a_status,
@@ -14,18 +16,6 @@ on_both!(
     wait_ends_when_the_condition_does,
     diff_shows_what_would_change_and_nothing_else,
 );
-
-const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
-kind: PortForward
-metadata: {name: db}
-spec:
-  placement: {sidecar: {selector: {matchLabels: {app: shop}}}}
-  listeners:
-  - name: pg
-    protocol: TCP
-    port: 5432
-    backends: [{service: {name: pg, port: 5432}}]
-";
 
 fn set_status(namespace: &Namespace<'_>, resource: &str, ready: &str, more: &str) {
     let condition = format!(

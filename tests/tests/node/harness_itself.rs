@@ -2,15 +2,13 @@
 //! is.
 
 use std::{
-    env, fs,
-    io::{self, BufRead, BufReader},
+    fs,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use harness::{Node, until};
+use harness::{Holder, Node, until};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -91,38 +89,26 @@ fn two_nodes_do_not_notice_each_other() {
     assert!(namespaces[0].kubectl(&["get", "namespace", namespaces[1].name()]).refused().contains("not found"));
 }
 
-/// Set for the process that is to be killed.
-const HOLDER: &str = "PORTLANE_TEST_HOLDER";
-
-/// A test process that holds a node with a running Pod, and what is known of it.
-struct Holder {
-    process: Child,
+/// A node with a running Pod that another process holds, and what is known of it.
+struct Held {
+    holder: Holder,
     keeper: u32,
     /// Identity of the PID namespace, which every process of the node is in.
     namespace: PathBuf,
-    cgroup: String,
 }
 
-impl Holder {
-    fn start(test: &str) -> Self {
-        let mut process = Command::new(env::current_exe().expect("own path"))
-            .args(["--exact", test, "--nocapture"])
-            .env(HOLDER, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let held = lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a node");
-        let (init, keeper) = held.split_once(' ').expect("two numbers");
+impl Held {
+    fn by(test: &str) -> Self {
+        let holder = Holder::start(test);
+        let (init, keeper) = holder.said().split_once(' ').expect("two numbers");
         let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).expect("it runs");
-        let cgroup = format!("portlane-test-{keeper}");
-        let holder = Self { process, keeper: keeper.parse().expect("a number"), namespace, cgroup };
+        let keeper = keeper.parse().expect("a number");
+        let held = Self { holder, keeper, namespace };
         // Two of ours, eight components, and the shim of a Pod, whose own processes are a namespace further in: the
         // control group tells of them.
-        assert!(holder.processes() >= 11, "{} processes run", holder.processes());
-        assert!(holder.groups() > 0, "in a control group of their own");
-        holder
+        assert!(held.processes() >= 11, "{} processes run", held.processes());
+        assert!(held.groups() > 0, "in a control group of their own");
+        held
     }
 
     /// Processes that are still in the node.
@@ -134,20 +120,12 @@ impl Holder {
 
     /// Control groups of the node, in every hierarchy of cgroup v1 or at the root of v2.
     fn groups(&self) -> usize {
-        let root = Path::new("/sys/fs/cgroup");
+        let (root, name) = (Path::new("/sys/fs/cgroup"), format!("portlane-test-{}", self.keeper));
         let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-        hierarchies.chain([root.to_owned()]).filter(|hierarchy| hierarchy.join(&self.cgroup).exists()).count()
+        hierarchies.chain([root.to_owned()]).filter(|hierarchy| hierarchy.join(&name).exists()).count()
     }
 }
 
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Starts a node with a Pod, says so, and holds it until it is killed or its own holder is.
 fn hold() -> ! {
     let node = Node::start();
     let namespace = node.namespace("held").for_pods();
@@ -158,40 +136,38 @@ fn hold() -> ! {
     namespace.until::<Pod>("idle", "runs", |pod| {
         pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
     });
-    println!("held: {} {}", node.init(), node.keeper().expect("its own"));
-    let _ = io::copy(&mut io::stdin(), &mut io::sink());
-    std::process::exit(1);
+    Holder::hold(&format!("{} {}", node.init(), node.keeper().expect("its own")))
 }
 
 #[test]
 fn a_node_whose_holder_is_killed_leaves_nothing() {
-    if env::var_os(HOLDER).is_some() {
+    if Holder::is_this() {
         hold();
     }
     if shared::node_with_a_host().is_none() {
         return;
     }
-    let mut holder = Holder::start("harness_itself::a_node_whose_holder_is_killed_leaves_nothing");
-    holder.process.kill().expect("it is killed");
-    until("all processes of the node are gone", || holder.processes() == 0);
-    until("its control groups are gone", || holder.groups() == 0);
-    until("its keeper is gone", || !Path::new("/proc").join(holder.keeper.to_string()).exists());
+    let mut held = Held::by("harness_itself::a_node_whose_holder_is_killed_leaves_nothing");
+    held.holder.kill();
+    until("all processes of the node are gone", || held.processes() == 0);
+    until("its control groups are gone", || held.groups() == 0);
+    until("its keeper is gone", || !Path::new("/proc").join(held.keeper.to_string()).exists());
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     assert!(!mounts.contains("/run/portlane"), "{mounts}");
 }
 
 #[test]
 fn a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
-    if env::var_os(HOLDER).is_some() {
+    if Holder::is_this() {
         hold();
     }
     if shared::node_with_a_host().is_none() {
         return;
     }
-    let holder = Holder::start("harness_itself::a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
-    let keeper = i32::try_from(holder.keeper).ok().and_then(Pid::from_raw).expect("a number");
+    let held = Held::by("harness_itself::a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
+    let keeper = i32::try_from(held.keeper).ok().and_then(Pid::from_raw).expect("a number");
     kill_process(keeper, Signal::KILL).expect("it is killed");
-    until("all processes of the node are gone", || holder.processes() == 0);
+    until("all processes of the node are gone", || held.processes() == 0);
     drop(Node::start());
-    assert_eq!(holder.groups(), 0, "what a killed keeper leaves is swept");
+    assert_eq!(held.groups(), 0, "what a killed keeper leaves is swept");
 }
