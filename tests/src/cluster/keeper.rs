@@ -239,6 +239,7 @@ fn node(root: &Path, images: Vec<PathBuf>, holder: &Holder) -> Result<(), Cluste
     let cgroup = cgroups::name(std::process::id());
     let result = keep_node(&folder, images, &cgroup, holder);
     cgroups::remove_all(&cgroup);
+    let _ = fs::remove_dir_all(folder.data());
     drop(lock);
     result
 }

@@ -194,6 +194,10 @@ impl Cluster {
         let mut command = Command::new(&self.kubectl);
         // Its own answers, not those of whoever runs the tests.
         command.env("KUBECONFIG", &self.kubeconfig).env("KUBECTL_KUBERC", "false").args(arguments);
+        if let Some(own) = &self.own {
+            // What it remembers of servers goes by address and port, which other clusters have had before.
+            command.env("KUBECACHEDIR", own.folder.data().join("kubectl"));
+        }
         let mut said = Said::by(&mut command, input);
         if !said.success && ["refused", "EOF", "reset by peer"].iter().any(|sign| said.stderr.contains(sign)) {
             said.stderr += &self.failure();
@@ -216,5 +220,7 @@ impl Cluster {
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &folder]).ok();
         let names = ["crd/portforwards.portlane.dev", "crd/forwardgateways.portlane.dev"];
         self.kubectl(&[&["wait", "--for=condition=Established", "--timeout=30s"], &names[..]].concat()).ok();
+        // Discovery, which kubectl asks for what there is, comes a moment later.
+        crate::until("kubectl finds the kinds", || self.kubectl(&["get", "portlane", "-n", "default"]).success);
     }
 }

@@ -13,6 +13,7 @@ on_both!(
     server_side_apply_merges_listeners_by_name_and_tells_conflicts,
     status_is_written_by_its_subresource_only,
     status_is_bounded_too,
+    neither_kind_has_replicas_to_scale,
 );
 
 fn forward(namespace: &Namespace<'_>) -> PortForward {
@@ -132,5 +133,16 @@ fn status_is_bounded_too(server: &ControlPlane) {
     ] {
         let said = patch(&body).refused();
         assert!(said.contains(&format!("{field}: ")), "{field}: {said}");
+    }
+}
+
+/// A forward has no replicas, and a gateway's come with its fleet: until then `kubectl scale` says so.
+fn neither_kind_has_replicas_to_scale(server: &ControlPlane) {
+    let namespace = server.namespace("scale");
+    namespace.apply(FORWARD);
+    namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
+    for object in ["portforward/db", "forwardgateway/edge"] {
+        let said = namespace.kubectl(&["scale", object, "--replicas=2"]).refused();
+        assert!(said.contains("not found"), "{said}");
     }
 }
