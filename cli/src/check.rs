@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use operator::core::{Group, translate};
+use operator_core::{Group, translate};
 
 use crate::{
     Error,

@@ -1,6 +1,6 @@
 //! Options that name something which is not there.
 
-use operator::core::{ObjectKey, World};
+use operator_core::{ObjectKey, World};
 
 use crate::{args, options::Resolve};
 

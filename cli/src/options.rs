@@ -1,6 +1,6 @@
 //! Options with a form of their own.
 
-use operator::core::{ObjectKey, Service};
+use operator_core::{ObjectKey, Service};
 
 /// `--resolve`: where a Service is.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, error::Error as _, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
-use operator::core::{Group, ObjectKey, Translation, World, keep_last_good, translate};
+use operator_core::{Group, ObjectKey, Translation, World, keep_last_good, translate};
 use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},

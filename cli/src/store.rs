@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{ForwardGateway, PortForward};
-use operator::core::{ObjectKey, World};
+use operator_core::{ObjectKey, World};
 use serde::de::DeserializeOwned;
 
 use crate::{

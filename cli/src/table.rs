@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use operator::core::{Outcome, Translation};
+use operator_core::{Outcome, Translation};
 use proxy_api::{Configuration, ListenerState, Offer, Report, SocketKey};
 
 use crate::verdicts::listener_name;

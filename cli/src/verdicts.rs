@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use operator::core::{ObjectKey, Outcome, Translation, Verdict};
+use operator_core::{ObjectKey, Outcome, Translation, Verdict};
 
 use crate::{
     manifest::{Place, Problem},

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::{AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Selector, SelectorOperator};
-use operator::core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
+use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
 
 use crate::args;
 

@@ -5,7 +5,8 @@
 //! older than the CRD goes on; refusing them is the validator's work.
 //!
 //! Every optional field says what its absence means. There are no schema defaults: they drift in GitOps tools when
-//! they sit inside lists, and one rule for all is easier to remember.
+//! they sit inside lists, and one rule for all is easier to remember. The one exception is a gateway's `replicas`,
+//! without which its scale subresource would not answer.
 
 #![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
@@ -13,19 +14,22 @@
 mod gateway;
 mod listener;
 mod manifests;
+mod pod_template;
 mod policy;
 mod portforward;
 mod selector;
 mod status;
 
 pub use gateway::{
-    AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, PortRange, ProtocolPorts,
+    AllowedForwards, AnnotationValue, Cidr, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From,
+    GatewayService, NamespaceScope, PortRange, ProtocolPorts, ServiceType,
 };
 pub use listener::{
     AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, Protocol,
     ServiceBackend,
 };
-pub use manifests::{CrdYaml, crds};
+pub use manifests::{CHART, CrdYaml, chart_template, crds};
+pub use pod_template::{PodTemplate, Quantity, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
 pub use selector::{LabelValue, Selector, SelectorOperator, SelectorRequirement};

@@ -29,6 +29,17 @@ pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     Ok(all)
 }
 
+/// Where the chart has its copies, from this crate's folder.
+pub const CHART: &str = "../charts/portlane-crds/templates";
+
+/// A CRD as a template of the chart: the same, and kept when the chart goes if its value `keep` says so.
+#[must_use]
+pub fn chart_template(yaml: &str) -> String {
+    let kept =
+        "\nmetadata:\n  {{- if .Values.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n";
+    yaml.replacen("\nmetadata:\n", kept, 1)
+}
+
 /// Makes the generated schema what a person would have written for an API server.
 ///
 /// - Rust's integer formats (`uint16`, …) mean nothing to an API server, which warns about each; the bounds stay.

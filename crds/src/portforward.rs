@@ -27,6 +27,7 @@ use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, T
     printcolumn(name = "Ports", type_ = "string", json_path = ".status.ports"),
     printcolumn(name = "To", type_ = "string", json_path = ".status.to"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Placement", type_ = "string", json_path = ".status.placement", priority = 1),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]

@@ -6,14 +6,20 @@ use std::{fs, path::Path};
 #[test]
 fn committed_crds_are_what_the_types_generate() {
     for crd in crds::crds().expect("schemas serialise") {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(crd.file);
-        let committed = fs::read_to_string(&path).unwrap_or_default();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let generated = serde_yaml::to_string(&crd.document).expect("YAML");
-        assert!(
-            committed == generated,
-            "{} is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
-            crd.file
-        );
+        let template = crds::chart_template(&generated);
+        assert!(template.contains("helm.sh/resource-policy: keep"));
+        for (path, generated) in
+            [(folder.join(crd.file), generated), (folder.join(crds::CHART).join(crd.file), template)]
+        {
+            let committed = fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                committed == generated,
+                "{} is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
+                path.display()
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use serde_json::{Map, Value, json};
@@ -58,10 +59,11 @@ impl ImageError {
 
 /// Writes the archive of an image.
 pub(crate) fn write(image: Image, platform: Platform, program: &Path, to: &Path) -> Result<Archive, ImageError> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     let binary = fs::read(program).map_err(ImageError::write(program))?;
     let (bytes, digest) = pack(image, platform, &binary).map_err(ImageError::write(to))?;
     // Renamed into place: a reader sees the old archive or the new one.
-    let fresh = to.with_extension(format!("{}.new", std::process::id()));
+    let fresh = to.with_extension(format!("{}-{}.new", std::process::id(), NEXT.fetch_add(1, Relaxed)));
     fs::write(&fresh, &bytes).map_err(ImageError::write(&fresh))?;
     fs::rename(&fresh, to).map_err(ImageError::write(to))?;
     Ok(Archive { path: to.to_owned(), reference: image.reference(), digest, bytes: bytes.len() as u64 })

@@ -23,6 +23,8 @@ pub const USER: &str = "65532:65532";
 pub enum Image {
     /// The proxy.
     Proxy,
+    /// The operator.
+    Operator,
     /// What the examples forward to.
     Echo,
     /// The same program, doing nothing: what a test node holds the namespaces of its Pods with.
@@ -53,12 +55,13 @@ pub struct Archive {
 
 impl Image {
     /// The ones that users get.
-    pub const RELEASED: [Self; 2] = [Self::Proxy, Self::Echo];
+    pub const RELEASED: [Self; 3] = [Self::Proxy, Self::Operator, Self::Echo];
 
     /// Name of its archive.
     pub fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
+            Self::Operator => "operator",
             Self::Echo => "echo",
             Self::Pause => "pause",
         }
@@ -76,6 +79,7 @@ impl Image {
     pub fn package(self) -> &'static str {
         match self {
             Self::Proxy => "portlane-proxy",
+            Self::Operator => "portlane-operator",
             Self::Echo | Self::Pause => "portlane-echo",
         }
     }
@@ -85,7 +89,7 @@ impl Image {
         let program = format!("/{}", self.package());
         match self {
             Self::Pause => vec![program, "pause".to_owned()],
-            Self::Proxy | Self::Echo => vec![program],
+            Self::Proxy | Self::Operator | Self::Echo => vec![program],
         }
     }
 }

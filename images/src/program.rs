@@ -17,6 +17,11 @@ pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageE
     command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
     // The variable that goes before every other one.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags(platform));
+    for (variable, value) in c_compiler(platform) {
+        if env::var_os(&variable).is_none() {
+            command.env(variable, value);
+        }
+    }
     let status = command.status().map_err(ImageError::run("cargo"))?;
     if !status.success() {
         return Err(ImageError::Build { package: package.to_owned(), target: triple });
@@ -38,13 +43,31 @@ pub fn cargo() -> Command {
     command
 }
 
-/// No path of this machine gets into the program, and another architecture is linked by the linker that Rust brings.
-fn flags(platform: Platform) -> String {
+/// The parts in C (of ring, which needs no C library) are compiled by the C compiler that is here, whatever library it
+/// was made for; another architecture needs its cross compiler.
+fn c_compiler(platform: Platform) -> [(String, String); 2] {
+    let target = platform.target().replace('-', "_");
+    let compiler = match (platform == Platform::here(), platform) {
+        (true, _) => "cc",
+        (false, Platform::Arm64) => "aarch64-linux-gnu-gcc",
+        (false, Platform::Amd64) => "x86_64-linux-gnu-gcc",
+    };
+    let maps: Vec<String> =
+        remapped().iter().map(|(path, name)| format!("-ffile-prefix-map={}={name}", path.display())).collect();
+    [(format!("CC_{target}"), compiler.to_owned()), (format!("CFLAGS_{target}"), maps.join(" "))]
+}
+
+/// Folders of this machine, and what programs call them.
+fn remapped() -> [(PathBuf, &'static str); 2] {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    let remapped = [(workspace().to_owned(), "/portlane"), (cargo, "/cargo")];
+    [(workspace().to_owned(), "/portlane"), (cargo, "/cargo")]
+}
+
+/// No path of this machine gets into the program, and another architecture is linked by the linker that Rust brings.
+fn flags(platform: Platform) -> String {
     let mut flags: Vec<String> =
-        remapped.iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect();
+        remapped().iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect();
     if platform != Platform::here() {
         flags.push("-Clinker=rust-lld".to_owned());
     }

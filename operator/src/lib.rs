@@ -1,11 +1,36 @@
-//! Compiles `PortForward`s into configuration for proxies.
+//! The operator: watches the objects of the cluster, compiles them, pushes configuration to proxies and writes status.
 //!
 //! ```text
-//! World ──validate──▶ ValidForward ──groups──▶ who runs together ──claims──▶ who has which port
-//!       ──backends──▶ where bytes may go ──translate──▶ Translation { Configuration per group, Verdict per object }
+//! API server ══watch══▶ Cache (World) ──translate──▶ Publisher ──▶ Hub ══stream══▶ proxies
+//!     ▲                                                             │
+//!     │                              Proxies (what was reported) ◀══╛
+//!     ├──status patches── StatusWriter ◀── status(verdict, reports)
+//!     └──children──────── gateways: Deployment, Service, …
 //! ```
 //!
-//! Everything in [`core`] is pure: no async, no client, no clock, no environment. The same code runs in the operator
-//! and in `portlane run`.
+//! One task, the [`driver`], owns all state and decides in the words of [`operator_core`]; everything else carries
+//! messages to it and from it. Every replica keeps its cache warm; only the one that holds the Lease translates, serves
+//! streams and writes.
 
-pub mod core;
+pub mod cache;
+pub mod driver;
+pub mod events;
+pub mod gateway;
+pub mod http;
+pub mod identity;
+pub mod lease;
+pub mod metrics;
+pub mod pki;
+pub mod publish;
+pub mod run;
+pub mod serve;
+pub mod settings;
+pub mod status_writer;
+pub mod watch;
+
+/// The controller's name: field manager, reporter of events.
+pub const NAME: &str = "portlane-operator";
+/// Label of the pods that carry a proxy: `gateway` or `sidecar`.
+pub const PROXY_LABEL: &str = "portlane.dev/proxy";
+/// Label of a gateway's pods and children, with its name.
+pub const GATEWAY_LABEL: &str = "portlane.dev/gateway";

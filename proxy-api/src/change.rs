@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTRACT, Configuration, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Revision, Version};
+use crate::{CONTRACT, Configuration, Digest, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Revision, Version};
 
 /// Part of an update. Nothing of it is applied before a part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,21 +28,57 @@ pub struct Change {
     /// Endpoint sets that are gone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub endpoint_removals: BTreeSet<String>,
+    /// With `commit`: the digest of what the operator now believes this proxy to hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// The last part.
     #[serde(default)]
     pub commit: bool,
 }
 
-/// What a proxy says it holds when it connects.
+/// What a proxy says it holds, in parts, if its digest is not the one that it should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// Revisions by listener.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub listeners: BTreeMap<ListenerId, Revision>,
-    /// Endpoint sets by name.
+    /// Revisions of endpoint sets by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, Revision>,
+    /// The last part.
     #[serde(default)]
-    pub endpoints: BTreeMap<String, EndpointSet>,
+    pub commit: bool,
+}
+
+impl Held {
+    /// The same in parts of at most so many entries; the last one has `commit`.
+    #[must_use]
+    pub fn into_parts(self, per_part: usize) -> Vec<Self> {
+        let per_part = per_part.max(1);
+        let mut parts = vec![Self::default()];
+        let mut items = 0;
+        let mut last = |parts: &mut Vec<Self>| {
+            if items == per_part {
+                parts.push(Self::default());
+                items = 0;
+            }
+            items += 1;
+            parts.len() - 1
+        };
+        for (id, revision) in self.listeners {
+            let at = last(&mut parts);
+            parts[at].listeners.insert(id, revision);
+        }
+        for (name, revision) in self.endpoints {
+            let at = last(&mut parts);
+            parts[at].endpoints.insert(name, revision);
+        }
+        if let Some(part) = parts.last_mut() {
+            part.commit = true;
+        }
+        parts
+    }
 }
 
 impl Configuration {
@@ -51,36 +87,72 @@ impl Configuration {
     pub fn held(&self) -> Held {
         Held {
             listeners: self.listeners.iter().map(|(id, offer)| (id.clone(), offer.revision().clone())).collect(),
-            endpoints: self.endpoints.clone(),
+            endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.revision())).collect(),
+            commit: true,
         }
     }
 
-    /// The parts that lead a proxy which holds `held` to this configuration, at most `per_part` items in each.
-    ///
-    /// Their size depends on what differs and not on what is equal. There is always a last part with `commit`.
+    /// The parts that lead a proxy which runs `before` to this configuration: as [`Configuration::changes_from`], and
+    /// with the digest, as both sides know what the proxy ends up with.
     #[must_use]
-    pub fn changes_from(&self, held: &Held, per_part: usize) -> Vec<Change> {
+    pub fn changes_since(&self, before: &Self, per_part: usize) -> Vec<Change> {
+        let mut held = Held::default();
+        let differs = |(id, offer): &(&ListenerId, &Offer)| self.listeners.get(*id) != Some(*offer);
+        // Only what differs is said to be held, and only what differs is compared below.
+        let mut next = Self { version: self.version.clone(), ..Self::default() };
+        for (id, offer) in before.listeners.iter().filter(differs) {
+            held.listeners.insert(id.clone(), offer.revision().clone());
+        }
+        for (id, offer) in &self.listeners {
+            if before.listeners.get(id) != Some(offer) {
+                next.listeners.insert(id.clone(), offer.clone());
+            }
+        }
+        for (name, set) in before.endpoints.iter().filter(|(name, set)| self.endpoints.get(*name) != Some(*set)) {
+            held.endpoints.insert(name.clone(), set.revision());
+        }
+        for (name, set) in &self.endpoints {
+            if before.endpoints.get(name) != Some(set) {
+                next.endpoints.insert(name.clone(), set.clone());
+            }
+        }
+        next.changes_from(&held, &BTreeSet::new(), per_part)
+    }
+
+    /// The parts that lead a proxy which holds `held` to this configuration, at most `per_part` items in each (an endpoint
+    /// set counts by its addresses).
+    ///
+    /// Their size depends on what differs and not on what is equal. Listeners of the forwards in `unreadable` are not
+    /// removed: nobody knows what they should be. There is always a last part with `commit`.
+    #[must_use]
+    pub fn changes_from(&self, held: &Held, unreadable: &BTreeSet<(String, String)>, per_part: usize) -> Vec<Change> {
         let mut parts = Parts { version: &self.version, per_part: per_part.max(1), done: Vec::new(), items: 0 };
         // Removals first, so that a full proxy has room for what comes.
-        for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id)) {
-            parts.open().removals.insert(id.clone());
+        let kept = |id: &ListenerId| unreadable.contains(&(id.namespace.clone(), id.forward.clone()));
+        for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id) && !kept(id)) {
+            parts.open(1).removals.insert(id.clone());
         }
         for (id, offer) in &self.listeners {
             if held.listeners.get(id) != Some(offer.revision()) {
-                parts.open().upserts.insert(id.clone(), offer.clone());
+                parts.open(1).upserts.insert(id.clone(), offer.clone());
             }
         }
         for (name, set) in &self.endpoints {
-            if held.endpoints.get(name) != Some(set) {
-                parts.open().endpoints.insert(name.clone(), set.clone());
+            if held.endpoints.get(name) != Some(&set.revision()) {
+                parts.open(1 + set.addresses.len() / ADDRESSES_PER_ITEM).endpoints.insert(name.clone(), set.clone());
             }
         }
-        for name in held.endpoints.keys().filter(|name| !self.endpoints.contains_key(*name)) {
-            parts.open().endpoint_removals.insert(name.clone());
+        // Whose endpoints a listener that is kept would need is not known either.
+        let gone = held.endpoints.keys().filter(|name| unreadable.is_empty() && !self.endpoints.contains_key(*name));
+        for name in gone {
+            parts.open(1).endpoint_removals.insert(name.clone());
         }
         parts.finish()
     }
 }
+
+/// Addresses of an endpoint set that count as one item.
+const ADDRESSES_PER_ITEM: usize = 16;
 
 struct Parts<'a> {
     version: &'a Version,
@@ -94,11 +166,13 @@ impl Parts<'_> {
         Change { contract: CONTRACT, version: self.version.clone(), ..Change::default() }
     }
 
-    fn open(&mut self) -> &mut Change {
-        if self.items.is_multiple_of(self.per_part) {
+    /// The part that takes an item of this weight.
+    fn open(&mut self, weight: usize) -> &mut Change {
+        if self.done.is_empty() || self.items + weight > self.per_part {
             self.done.push(self.empty());
+            self.items = 0;
         }
-        self.items += 1;
+        self.items += weight;
         let last = self.done.len() - 1;
         &mut self.done[last]
     }

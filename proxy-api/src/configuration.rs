@@ -1,9 +1,10 @@
 //! The whole configuration of one group of proxies.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{CONTRACT, Listener, ListenerId, Revision};
 
@@ -67,11 +68,49 @@ pub struct EndpointSet {
     pub addresses: Vec<SocketAddr>,
 }
 
+impl EndpointSet {
+    /// Hash of the addresses: what a proxy says to have instead of all of them.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        let mut hash = Sha256::new();
+        for address in &self.addresses {
+            hash.update(address.to_string());
+            hash.update([0]);
+        }
+        Revision(short(&hash.finalize()))
+    }
+}
+
+/// Hash of everything that a configuration runs, whatever its version: two that are equal run the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(pub String);
+
+impl Configuration {
+    /// The digest: SHA-256 over the revisions of listeners and endpoint sets, the first 16 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for (id, offer) in &self.listeners {
+            hash.update(format!("{id}={};", offer.revision()));
+        }
+        for (name, set) in &self.endpoints {
+            hash.update(format!("{name}:{};", set.revision()));
+        }
+        Digest(short(&hash.finalize()))
+    }
+}
+
+fn short(hash: &[u8]) -> String {
+    let first = hash.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
+    format!("{first:016x}")
+}
+
 /// A listener as it arrived: understood, or kept as it is and refused.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Offer {
     /// Every field and value is known to this build.
-    Supported(Box<Listener>),
+    Supported(Arc<Listener>),
     /// Something in it is not; it must not run.
     Unsupported {
         /// Its revision, so that the refusal can be matched to it.
@@ -96,7 +135,7 @@ impl Offer {
 
 impl From<Listener> for Offer {
     fn from(listener: Listener) -> Self {
-        Self::Supported(Box::new(listener))
+        Self::Supported(Arc::new(listener))
     }
 }
 
@@ -114,7 +153,7 @@ impl<'de> Deserialize<'de> for Offer {
         let raw = Value::deserialize(deserializer)?;
         Ok(match Listener::deserialize(&raw) {
             Ok(listener) if listener.socket.port == 0 => Self::unsupported(raw, "socket.port is 0".to_owned()),
-            Ok(listener) => Self::Supported(Box::new(listener)),
+            Ok(listener) => Self::Supported(Arc::new(listener)),
             Err(error) if is_unknown(&error) => Self::unsupported(raw, error.to_string()),
             // Neither an older nor a newer release writes this: the document is damaged, and refused whole.
             Err(error) => return Err(<D::Error as serde::de::Error>::custom(error)),

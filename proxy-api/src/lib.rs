@@ -20,15 +20,17 @@ mod configuration;
 mod decode;
 mod listener;
 mod report;
+mod stream;
 
 pub use change::{Assembler, Change, ChangeError, Held};
-pub use configuration::{Configuration, EndpointSet, Offer, Version};
+pub use configuration::{Configuration, Digest, EndpointSet, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, ListenerId, ListenerIdError, OnUnhealthy,
     OnUpdate, Outlier, Policy, Retry, Revision, Sessions, SocketKey, Target, Timeouts, Transport,
 };
-pub use report::{Failure, FailureReason, ListenerReport, ListenerState, Report};
+pub use report::{Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
+pub use stream::{FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SERVICE, ToProxy, Trust};
 
 /// Version of the contract that this build speaks.
 pub const CONTRACT: u32 = 1;

@@ -1,10 +1,10 @@
 //! What a proxy tells back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTRACT, ListenerId, Revision, Version};
+use crate::{CONTRACT, Digest, ListenerId, Revision, Version};
 
 /// State of a proxy's listeners: whole after each apply and on reconnect, single listeners when one changes later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,82 @@ pub struct Report {
 impl Default for Report {
     fn default() -> Self {
         Self { contract: CONTRACT, version: Version::default(), listeners: BTreeMap::new() }
+    }
+}
+
+/// Part of what a proxy tells the operator. Nothing of it counts before a part with `commit`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportPart {
+    /// Contract version of the proxy.
+    #[serde(default)]
+    pub contract: u32,
+    /// The configuration that was last applied.
+    #[serde(flatten)]
+    pub version: Version,
+    /// Forget what was told before: the first of its stream.
+    #[serde(default)]
+    pub whole: bool,
+    /// The digest of what runs. If it is the one that the operator sent, every listener that no report names is bound in
+    /// the revision that was sent.
+    #[serde(default)]
+    pub digest: Digest,
+    /// Listeners whose state is new.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub listeners: BTreeMap<ListenerId, ListenerReport>,
+    /// Listeners that are gone with their last session.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<ListenerId>,
+    /// The last part.
+    #[serde(default)]
+    pub commit: bool,
+}
+
+impl Report {
+    /// What to tell an operator that was told `before`, in parts of at most so many listeners.
+    ///
+    /// Without `before`, everything: with `agreed`, when both sides have the same digest, only what is not bound.
+    #[must_use]
+    pub fn parts_since(
+        &self,
+        before: Option<&Self>,
+        digest: &Digest,
+        agreed: bool,
+        per_part: usize,
+    ) -> Vec<ReportPart> {
+        let is_news = |id: &ListenerId, now: &ListenerReport| match before {
+            Some(before) => before.listeners.get(id) != Some(now),
+            None => !agreed || now.state != ListenerState::Bound,
+        };
+        let empty = || ReportPart {
+            contract: CONTRACT,
+            version: self.version.clone(),
+            digest: digest.clone(),
+            ..ReportPart::default()
+        };
+        let mut parts = vec![ReportPart { whole: before.is_none(), ..empty() }];
+        let mut items = 0;
+        let mut last = |parts: &mut Vec<ReportPart>| {
+            if items == per_part.max(1) {
+                parts.push(empty());
+                items = 0;
+            }
+            items += 1;
+            parts.len() - 1
+        };
+        for (id, now) in self.listeners.iter().filter(|(id, now)| is_news(id, now)) {
+            let at = last(&mut parts);
+            parts[at].listeners.insert(id.clone(), now.clone());
+        }
+        let known = before.map(|before| &before.listeners);
+        for id in known.into_iter().flatten().map(|(id, _)| id).filter(|id| !self.listeners.contains_key(id)) {
+            let at = last(&mut parts);
+            parts[at].gone.insert(id.clone());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.commit = true;
+        }
+        parts
     }
 }
 

@@ -1,6 +1,8 @@
 //! The compatibility rules of the contract, one test each.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proxy_api::{
     Assembler, ChangeError, Configuration, EndpointSet, Held, ListenerId, ListenerState, MAX_DOCUMENT_BYTES, Offer,
@@ -110,7 +112,8 @@ fn an_older_number_is_refused_and_another_epoch_needs_a_new_stream() {
     let current = v1();
     let older = Configuration { version: Version { epoch: "lease-7".into(), number: 41 }, ..v1() };
     let other = Configuration { version: Version { epoch: "lease-8".into(), number: 1 }, ..v1() };
-    let part = |configuration: &Configuration| configuration.changes_from(&current.held(), 8).remove(0);
+    let part =
+        |configuration: &Configuration| configuration.changes_from(&current.held(), &BTreeSet::new(), 8).remove(0);
     let mut stream = Assembler::default();
     assert!(matches!(stream.take(&current, part(&older)), Err(ChangeError::Stale { .. })));
     assert!(stream.take(&current, part(&other)).expect("first on its stream").is_some());
@@ -135,11 +138,11 @@ fn configurations() -> impl Strategy<Value = Configuration> {
 proptest! {
     #[test]
     fn changes_lead_from_any_configuration_to_any_other(
-        old in configurations(), mut new in configurations(), per_part in 1_usize..7,
+        old in configurations(), mut new in configurations(), per_part in 1_usize..7, by_diff in any::<bool>(),
     ) {
         new.version.number = 1;
         let mut stream = Assembler::default();
-        let parts = new.changes_from(&old.held(), per_part);
+        let parts = if by_diff { new.changes_since(&old, per_part) } else { new.changes_from(&old.held(), &BTreeSet::new(), per_part) };
         let last = parts.len() - 1;
         for (at, part) in parts.into_iter().enumerate() {
             let size = part.upserts.len() + part.removals.len() + part.endpoints.len() + part.endpoint_removals.len();
@@ -155,10 +158,10 @@ proptest! {
 
     #[test]
     fn a_proxy_that_holds_everything_is_sent_nothing(configuration in configurations()) {
-        let parts = configuration.changes_from(&configuration.held(), 4);
+        let parts = configuration.changes_from(&configuration.held(), &BTreeSet::new(), 4);
         prop_assert_eq!(parts.len(), 1);
         prop_assert!(parts[0].upserts.is_empty() && parts[0].removals.is_empty() && parts[0].commit);
-        let whole = configuration.changes_from(&Held::default(), usize::MAX);
+        let whole = configuration.changes_from(&Held::default(), &BTreeSet::new(), usize::MAX);
         prop_assert_eq!(whole[0].upserts.len(), configuration.listeners.len());
     }
 

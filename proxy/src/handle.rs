@@ -142,6 +142,12 @@ impl Proxy {
         &self.process.log
     }
 
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The state of the listeners, as it changes.
     #[must_use]
     pub fn report(&self) -> watch::Receiver<Report> {

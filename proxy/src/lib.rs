@@ -19,6 +19,8 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod net;
+#[cfg(feature = "operator")]
+pub mod operator;
 pub mod process;
 pub mod resolver;
 pub mod settings;

@@ -7,15 +7,16 @@ use proxy::{
     follow::{Followed, LOOK_EVERY},
     handle::{Ended, Proxy},
     log::LogFormat,
+    operator::{self, Operator},
     settings::Settings,
 };
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Serves the listeners of a configuration document, and follows the document as it changes.
+/// Serves the listeners of a configuration, and follows it as it changes.
 ///
-/// The document is YAML or JSON, as `portlane translate` prints it. One that cannot be read is refused whole: the last
-/// good one stays in force.
+/// The configuration is a document (YAML or JSON, as `portlane translate` prints it) or comes from an operator. One that
+/// cannot be read is refused whole: the last good one stays in force.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -23,8 +24,26 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 )]
 struct Args {
     /// The document.
-    #[arg(long, value_name = "FILE", env = "PORTLANE_CONFIG")]
-    config: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PORTLANE_CONFIG",
+        conflicts_with = "operator",
+        required_unless_present = "operator"
+    )]
+    config: Option<PathBuf>,
+    /// The operator to follow.
+    #[arg(long, value_name = "HOST:PORT", env = "PORTLANE_OPERATOR", requires = "roots")]
+    operator: Option<String>,
+    /// PEM of the certificates that the operator's own may descend from.
+    #[arg(long, value_name = "PEM", env = "PORTLANE_ROOTS", hide_env_values = true, allow_hyphen_values = true)]
+    roots: Option<String>,
+    /// Token of a service account that proves to the operator which pod this is.
+    #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/portlane/token", env = "PORTLANE_TOKEN_FILE")]
+    token_file: PathBuf,
+    /// Folder in which the last good configuration and newer roots are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portlane", env = "PORTLANE_STATE_DIR")]
+    state_dir: PathBuf,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9180", env = "PORTLANE_HEALTH_ADDRESS")]
     health_address: SocketAddr,
@@ -107,23 +126,41 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut file = Watched { followed: Followed::new(args.config.clone()), refusal: None, was_read: false };
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            _ = term.recv() => break,
-            _ = interrupt.recv() => break,
-            // An error means that the proxy was told to drain by its admin address.
-            _ = look.tick() => if update(args, &mut file, proxy).await.is_err() { break },
-        }
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+        // It ends by itself when the proxy was told to drain by its admin address.
+        Ended = source(args, proxy) => {}
     }
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
     wait_for_end(proxy, &mut term, &mut interrupt).await;
     Ok(())
 }
 
-async fn update(args: &Args, file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
-    let name = args.config.display();
+/// Applies configurations from where they come, until the proxy ends.
+async fn source(args: &Args, proxy: &Proxy) -> Ended {
+    if let Some(address) = &args.operator {
+        let operator = Operator {
+            address: address.clone(),
+            roots: args.roots.clone().unwrap_or_default(),
+            token: args.token_file.clone(),
+            state: args.state_dir.clone(),
+        };
+        return operator::follow(&operator, proxy).await.err().unwrap_or(Ended);
+    }
+    let path = args.config.clone().unwrap_or_default();
+    let mut file = Watched { followed: Followed::new(path.clone()), path, refusal: None, was_read: false };
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        look.tick().await;
+        if let Err(ended) = update(&mut file, proxy).await {
+            return ended;
+        }
+    }
+}
+
+async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
+    let name = file.path.display();
     if proxy.has_ended() {
         return Err(Ended);
     }
@@ -154,6 +191,7 @@ async fn update(args: &Args, file: &mut Watched, proxy: &Proxy) -> Result<(), En
 
 /// The document and what was last said against it.
 struct Watched {
+    path: PathBuf,
     followed: Followed,
     refusal: Option<String>,
     was_read: bool,

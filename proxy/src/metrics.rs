@@ -27,6 +27,14 @@ pub struct ControlCounters {
     pub refused: std::sync::atomic::AtomicU64,
     /// Number of the configuration in force.
     pub number: std::sync::atomic::AtomicU64,
+    /// 1 while an operator is followed.
+    pub operator_connected: std::sync::atomic::AtomicU64,
+    /// Streams to an operator that were opened.
+    pub operator_streams: std::sync::atomic::AtomicU64,
+    /// Tries that did not lead to a stream, or streams that broke.
+    pub operator_failures: std::sync::atomic::AtomicU64,
+    /// Kept configurations and roots that could not be read or written.
+    pub state_failures: std::sync::atomic::AtomicU64,
     /// Listeners that do not run as wanted.
     pub failed_listeners: std::sync::atomic::AtomicU64,
     /// Names that do not resolve now.
@@ -183,6 +191,9 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     let counters = [
         ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
         ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
+        ("portlane_operator_streams", "Streams to an operator.", control.operator_streams.load(Relaxed)),
+        ("portlane_operator_failures", "Failed or broken streams.", control.operator_failures.load(Relaxed)),
+        ("portlane_state_failures", "Kept state not read or written.", control.state_failures.load(Relaxed)),
         ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
         ("portlane_accept_paused", "Times that accepting waited for a free file.", process.files.paused.load(Relaxed)),
     ];
@@ -191,6 +202,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     }
     let gauges = [
         ("portlane_config_number", "Number of the configuration in force.", control.number.load(Relaxed)),
+        ("portlane_operator_connected", "1 while an operator is followed.", control.operator_connected.load(Relaxed)),
         ("portlane_listeners_failed", "Listeners not running as wanted.", control.failed_listeners.load(Relaxed)),
         ("portlane_held_bytes", "Bytes held for peers that do not read.", process.budget.held() as u64),
         ("portlane_held_bytes_limit", "Most bytes held.", process.budget.limit() as u64),

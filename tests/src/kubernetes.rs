@@ -7,6 +7,7 @@ mod held;
 mod holder;
 mod namespace;
 mod node;
+mod operated;
 
 pub use cluster::{Cluster, Said, block_on};
 pub use control_plane::ControlPlane;
@@ -14,3 +15,4 @@ pub use held::processes_of;
 pub use holder::Holder;
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;
+pub use operated::{FleetPod, FleetProxy, Operator, roots};

@@ -24,7 +24,10 @@ mod sockets;
 #[cfg(target_os = "linux")]
 pub use cluster::{Folder, main as keeper};
 #[cfg(target_os = "linux")]
-pub use kubernetes::{Cluster, ControlPlane, Holder, Namespace, Namespaced, Node, Said, block_on, processes_of};
+pub use kubernetes::{
+    Cluster, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Said, block_on,
+    processes_of, roots,
+};
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port};
 
 use std::{

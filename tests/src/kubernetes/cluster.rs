@@ -205,6 +205,14 @@ impl Cluster {
         said
     }
 
+    /// helm as an administrator runs it, in the checkout.
+    pub fn helm(&self, arguments: &[&str]) -> Said {
+        let helm = crate::programs::built(crate::programs::KubernetesVersion::Oldest, "helm");
+        let mut command = Command::new(helm.unwrap_or_else(|error| panic!("{error}")));
+        command.env("KUBECONFIG", &self.kubeconfig).current_dir(crate::cluster::workspace()).args(arguments);
+        Said::by(&mut command, "")
+    }
+
     /// A namespace of the caller's own, named after what it is for.
     #[track_caller]
     pub fn namespace(&self, purpose: &str) -> Namespace<'_> {

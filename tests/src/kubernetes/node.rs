@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What every node has: Pods cannot be had without the first.
-const IMAGES: [Image; 3] = [Image::Pause, Image::Proxy, Image::Echo];
+const IMAGES: [Image; 4] = [Image::Pause, Image::Proxy, Image::Operator, Image::Echo];
 
 /// A control plane with a node in namespaces of its own, without a way out of the machine.
 #[derive(Debug)]

@@ -55,9 +55,19 @@ impl Backend {
     /// A server on this port.
     #[must_use]
     pub fn start_on(port: u16, behaviour: Behaviour) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], port)), behaviour)
+    }
+
+    /// A server that is reached by every address of this machine, on a port that the system picks.
+    #[must_use]
+    pub fn reachable(behaviour: Behaviour) -> Self {
+        Self::start_at(SocketAddr::from(([0, 0, 0, 0], 0)), behaviour)
+    }
+
+    fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         socket.set_reuse_address(true).expect("option");
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("bind");
+        socket.bind(&address.into()).expect("bind");
         socket.listen(4096).expect("listen");
         let listener = TcpListener::from(socket);
         let port = listener.local_addr().expect("address").port();

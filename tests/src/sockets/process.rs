@@ -27,7 +27,19 @@ pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let mut cargo = images::cargo();
-        cargo.args(["build", "--quiet", "-p", "portlane", "-p", "portlane-proxy", "-p", "portlane-tests", "--bins"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "-p",
+            "portlane",
+            "-p",
+            "portlane-proxy",
+            "-p",
+            "portlane-operator",
+            "-p",
+            "portlane-tests",
+            "--bins",
+        ]);
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
@@ -85,7 +97,9 @@ impl Program {
         program
     }
 
-    fn start(mut command: Command, folder: TempDir) -> Self {
+    /// A command with the folder that its files are in.
+    #[must_use]
+    pub fn start(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let (lines, kept) = (BufReader::new(child.stdout.take().expect("piped")).lines(), events.clone());
@@ -146,6 +160,15 @@ impl Program {
             found.is_some()
         });
         found.expect("just found")
+    }
+
+    /// Kills it (SIGKILL) and gives its folder.
+    #[must_use]
+    pub fn kill(mut self) -> TempDir {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let elsewhere = tempfile::tempdir().expect("folder");
+        std::mem::replace(&mut self.folder, elsewhere)
     }
 
     /// Sends a signal.

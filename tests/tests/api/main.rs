@@ -19,6 +19,7 @@ mod agreement;
 mod bounds;
 mod harness_itself;
 mod objects;
+mod operator;
 mod person;
 mod rules;
 mod server;

@@ -13,7 +13,7 @@ on_both!(
     server_side_apply_merges_listeners_by_name_and_tells_conflicts,
     status_is_written_by_its_subresource_only,
     status_is_bounded_too,
-    neither_kind_has_replicas_to_scale,
+    a_gateway_is_scaled_and_a_forward_is_not,
 );
 
 fn forward(namespace: &Namespace<'_>) -> PortForward {
@@ -136,13 +136,15 @@ fn status_is_bounded_too(server: &ControlPlane) {
     }
 }
 
-/// A forward has no replicas, and a gateway's come with its fleet: until then `kubectl scale` says so.
-fn neither_kind_has_replicas_to_scale(server: &ControlPlane) {
+/// A forward has no replicas; a gateway's are scaled as those of a Deployment, also where the manifest names none.
+fn a_gateway_is_scaled_and_a_forward_is_not(server: &ControlPlane) {
     let namespace = server.namespace("scale");
     namespace.apply(FORWARD);
     namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
-    for object in ["portforward/db", "forwardgateway/edge"] {
-        let said = namespace.kubectl(&["scale", object, "--replicas=2"]).refused();
-        assert!(said.contains("not found"), "{said}");
-    }
+    let said = namespace.kubectl(&["scale", "portforward/db", "--replicas=2"]).refused();
+    assert!(said.contains("not found"), "{said}");
+    let replicas = || namespace.kubectl(&["get", "fgw", "edge", "--output=jsonpath={.spec.replicas}"]).ok();
+    assert_eq!(replicas(), "2", "the default, without which the scale subresource does not answer");
+    namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=5"]).ok();
+    assert_eq!(replicas(), "5");
 }

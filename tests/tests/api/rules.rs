@@ -46,6 +46,16 @@ fn cases() -> Vec<Case> {
     let (long, longest) = ("f".repeat(53), "f".repeat(52));
     let label = "DNS-1035 label: lower case letters, digits and '-', starting with a letter";
     vec![
+        of_gateway(
+            "loadBalancerClass and allocateLoadBalancerNodePorts need type LoadBalancer",
+            "{service: {loadBalancerClass: example.com/a}}",
+            "{service: {type: LoadBalancer, loadBalancerClass: example.com/a}}",
+        ),
+        of_gateway(
+            "externalTrafficPolicy needs type LoadBalancer or NodePort",
+            "{service: {type: ClusterIP, externalTrafficPolicy: Local}}",
+            "{service: {type: NodePort, externalTrafficPolicy: Local}}",
+        ),
         of_forward("exactly one of sidecar and gateway must be set", ["{}", LISTENER, ""], [SIDECAR, LISTENER, ""]),
         of_forward(
             "listeners[].port is required in a sidecar: only a gateway allocates ports",

@@ -17,6 +17,15 @@ pub(crate) fn ours(programs: &[&str]) -> bool {
     false
 }
 
+/// Whether no kubelet and no controller comes between a test and its Pods; if one may, the test that asks says that it is not
+/// run.
+pub(crate) fn without_kubelets(server: &ControlPlane) -> bool {
+    if server.is_existing() {
+        not_run("its Pods must not be run, and the given cluster would run them");
+    }
+    !server.is_existing()
+}
+
 fn not_run(why: &str) {
     let name = thread::current().name().unwrap_or_default().to_owned();
     // Straight to the terminal: what a test prints is shown only if it fails.

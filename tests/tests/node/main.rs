@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 mod harness_itself;
+mod operator;
 mod shared;
 mod sidecar;

@@ -1,0 +1,62 @@
+{{- define "portlane.name" -}}
+portlane-operator
+{{- end }}
+
+{{- define "portlane.selector" -}}
+app.kubernetes.io/name: portlane
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "portlane.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{ include "portlane.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "portlane.image" -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* What the operator does in every namespace that it watches. */}}
+{{- define "portlane.rules" -}}
+- apiGroups: [portlane.dev]
+  resources: [portforwards, forwardgateways]
+  verbs: [get, list, watch]
+- apiGroups: [portlane.dev]
+  resources: [portforwards/status, forwardgateways/status]
+  verbs: [patch]
+# Owner references that block deletion are admitted to those who may set finalizers on the owner.
+- apiGroups: [portlane.dev]
+  resources: [forwardgateways/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
+  verbs: [get, list, watch]
+# The children of gateways.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, create, patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}

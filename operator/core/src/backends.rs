@@ -1,0 +1,175 @@
+//! Where the bytes of a listener may go.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crds::ForwardGateway;
+use proxy_api::{Backend, Destinations, EndpointSet, Target, Transport};
+
+use crate::{
+    Condition, Grant, ObjectKey, Reason, Service, World,
+    validate::{Destination, Placement, ValidForward, ValidListener, transport},
+};
+
+/// The backends of a listener as far as they could be resolved.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved {
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) endpoints: BTreeMap<String, EndpointSet>,
+    /// What was wrong with entries that were left out.
+    pub(crate) problems: Vec<Condition>,
+}
+
+/// Resolves the backends of one listener. `own` are the ports that the same forward listens on.
+pub(crate) fn resolve(
+    world: &World,
+    forward: &ValidForward,
+    listener: &ValidListener,
+    own: &[(Transport, u16)],
+    destinations: &Destinations,
+) -> Resolved {
+    let mut resolved = Resolved::default();
+    for entry in &listener.backends {
+        if let Some(port) = own_port(&entry.to, listener.transport, own) {
+            resolved.problems.push(looped(&entry.to, port, forward, listener));
+            continue;
+        }
+        let target = match &entry.to {
+            Destination::Service { key, port } => {
+                service(world, forward, listener, key, *port, &mut resolved.endpoints)
+                    .and_then(|target| elsewhere(target, forward, listener, own, destinations))
+            }
+            Destination::Address { host, port } => address(host, *port, destinations),
+            Destination::Local { port } => Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port }),
+        };
+        match target {
+            Ok(target) => resolved.backends.push(Backend { id: entry.to.id(), weight: entry.weight, target }),
+            Err(problem) => resolved.problems.push(problem),
+        }
+    }
+    resolved
+}
+
+/// A Service that is another name for a host: the host is judged as if it stood in the forward.
+fn elsewhere(
+    target: Target,
+    forward: &ValidForward,
+    listener: &ValidListener,
+    own: &[(Transport, u16)],
+    destinations: &Destinations,
+) -> Result<Target, Condition> {
+    let Target::Address { host, port } = target else { return Ok(target) };
+    let to = Destination::Address { host: host.clone(), port };
+    match own_port(&to, listener.transport, own) {
+        Some(port) => Err(looped(&to, port, forward, listener)),
+        None => address(&host, port, destinations),
+    }
+}
+
+fn looped(to: &Destination, port: u16, forward: &ValidForward, listener: &ValidListener) -> Condition {
+    let message = format!(
+        "backend {} of listener '{}' is port {port} of this same forward; name the port of the real server",
+        to.words(&forward.key.namespace),
+        listener.name
+    );
+    Condition::unmet(Reason::BackendLoop, message)
+}
+
+/// The port of this machine that a destination means, if it says so by itself.
+pub(crate) fn local_port(to: &Destination) -> Option<u16> {
+    match to {
+        Destination::Local { port } => Some(*port),
+        Destination::Address { host, port } => {
+            let own = match host.parse::<IpAddr>() {
+                Ok(ip) => ip.to_canonical().is_loopback() || ip.is_unspecified(),
+                Err(_) => host == "localhost",
+            };
+            own.then_some(*port)
+        }
+        Destination::Service { .. } => None,
+    }
+}
+
+fn own_port(to: &Destination, transport: Transport, own: &[(Transport, u16)]) -> Option<u16> {
+    local_port(to).filter(|port| own.contains(&(transport, *port)))
+}
+
+fn address(host: &str, port: u16, destinations: &Destinations) -> Result<Target, Condition> {
+    if let Some(why) = host.parse().ok().and_then(|ip| destinations.refuses(ip)) {
+        return Err(Condition::unmet(
+            Reason::AddressNotAllowed,
+            format!("backend {}: {why}", crate::validate::host_port(host, port)),
+        ));
+    }
+    Ok(Target::Address { host: host.to_owned(), port })
+}
+
+fn service(
+    world: &World,
+    forward: &ValidForward,
+    listener: &ValidListener,
+    key: &ObjectKey,
+    port: u16,
+    endpoints: &mut BTreeMap<String, EndpointSet>,
+) -> Result<Target, Condition> {
+    let laptop = world.site.is_laptop();
+    if !laptop && !permitted(world, &forward.key.namespace, key) {
+        // The answer must not tell whether the Service exists.
+        return Err(Condition::unmet(
+            Reason::RefNotPermitted,
+            format!(
+                "Service {key} is in another namespace and no ReferenceGrant there lets PortForwards of namespace \
+                 '{}' use it; make one, or let the operator admit all Services (chart value allowAllServices)",
+                forward.key.namespace
+            ),
+        ));
+    }
+    let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
+    match world.services.get(key) {
+        Some(Service::External { host, port: other }) => {
+            Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) })
+        }
+        Some(Service::Cluster(ports)) => {
+            let same = |item: &&crate::ServicePort| item.port == port && transport(item.protocol) == listener.transport;
+            let Some(found) = ports.iter().find(same) else {
+                return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
+            };
+            let name = format!("{key}:{port}/{}", listener.transport);
+            let addresses = found.endpoints.iter().copied().collect();
+            endpoints.insert(name.clone(), EndpointSet { addresses });
+            Ok(Target::Endpoints(name))
+        }
+        None if laptop => not_found(format!(
+            "Service {key} is not known on a laptop: say where it is with --resolve {}.{}=HOST[:PORT]",
+            key.name, key.namespace
+        )),
+        None => not_found(format!("Service {key} does not exist")),
+    }
+}
+
+fn permitted(world: &World, from: &str, to: &ObjectKey) -> bool {
+    let grants = |grant: &Grant| {
+        grant.from == from
+            && grant.to == to.namespace
+            && grant.service.as_ref().is_none_or(|service| *service == to.name)
+    };
+    from == to.namespace || world.any_service || world.grants.iter().any(grants)
+}
+
+/// A network of a gateway that cannot be read. Leaving it out could widen access, so nobody is admitted until it is mended.
+pub(crate) fn bad_cidr(gateway: &ForwardGateway) -> Option<&str> {
+    let allowed = gateway.spec.allowed_forwards.as_ref()?;
+    let mut cidrs = allowed.address_cidrs.iter().map(|cidr| cidr.0.as_str());
+    cidrs.find(|cidr| cidr.parse::<ipnet::IpNet>().is_err())
+}
+
+/// What a proxy that runs this forward may connect to.
+pub(crate) fn destinations(world: &World, forward: &ValidForward) -> Destinations {
+    let Placement::Gateway(key) = &forward.placement else { return Destinations::default() };
+    let allowed = world.gateways.get(key).and_then(|gateway| gateway.spec.allowed_forwards.as_ref());
+    let cidrs = allowed.map(|allowed| allowed.address_cidrs.as_slice()).unwrap_or_default();
+    Destinations {
+        // On a laptop the machine is the user's own: there is nobody to protect it from.
+        refuse_local: !world.site.is_laptop(),
+        cidrs: cidrs.iter().filter_map(|cidr| cidr.0.parse().ok()).collect(),
+    }
+}

@@ -1,0 +1,256 @@
+//! The status of a forward, from the verdict on it and from what its proxies report.
+//!
+//! Conditions follow the Kubernetes API conventions and kstatus: `Accepted`, `ResolvedRefs`, `Programmed` and their sum
+//! `Ready` are always there; `Reconciling` and `Stalled` only while true. Every reason is explained in
+//! `docs/conditions.md`.
+
+use crds::{
+    Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus,
+    Protocol,
+};
+use proxy_api::Transport;
+
+use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict};
+
+/// Seconds after which a proxy that has not told is late.
+pub const LATE_AFTER_SECONDS: u64 = 30;
+
+/// Of a forward that runs.
+const PROGRAMMED: &str = "every proxy that should run it has its listeners bound";
+
+/// A condition before it has a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its type.
+    pub type_: &'static str,
+    /// True, False or Unknown.
+    pub status: &'static str,
+    /// Why, one word.
+    pub reason: String,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+impl Finding {
+    /// One finding.
+    #[must_use]
+    pub fn new(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Self {
+        Self { type_, status, reason: reason.to_owned(), message: message.into() }
+    }
+
+    fn of(type_: &'static str, condition: &crate::Condition) -> Self {
+        let status = if condition.status { "True" } else { "False" };
+        Self::new(type_, status, condition.reason.as_str(), condition.message.clone())
+    }
+}
+
+/// Gives findings their times: `lastTransitionTime` moves only with `status`. `now` is RFC 3339.
+#[must_use]
+pub fn conditions(
+    old: &[StatusCondition],
+    findings: Vec<Finding>,
+    generation: Option<i64>,
+    now: &str,
+) -> Vec<StatusCondition> {
+    let told = |finding: Finding| {
+        let before = old.iter().find(|old| old.type_ == finding.type_ && old.status == finding.status);
+        StatusCondition {
+            type_: finding.type_.to_owned(),
+            status: finding.status.to_owned(),
+            observed_generation: generation,
+            last_transition_time: before.map_or_else(|| now.to_owned(), |before| before.last_transition_time.clone()),
+            reason: finding.reason,
+            message: finding.message.chars().take(4096).collect(),
+        }
+    };
+    findings.into_iter().map(told).collect()
+}
+
+/// What the moment adds to the verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// Now, RFC 3339.
+    pub now: String,
+    /// Seconds since what runs now was published.
+    pub outstanding_seconds: u64,
+    /// Addresses of the gateway.
+    pub addresses: Vec<ForwardAddress>,
+}
+
+/// The status of a forward.
+#[must_use]
+pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, moment: &Moment) -> PortForwardStatus {
+    let empty = PortForwardStatus::default();
+    let old = forward.status.as_ref().unwrap_or(&empty);
+    let generation = forward.metadata.generation;
+    let programmed = programmed(old, generation, verdict, data_plane, moment);
+    let findings = findings(verdict, programmed);
+    let listeners = if verdict.accepted.reason == Reason::Unsupported {
+        old.listeners.clone()
+    } else {
+        verdict.listeners.iter().filter_map(listener).collect()
+    };
+    let placement = Some(verdict.placement.clone()).filter(|placement| !placement.is_empty());
+    PortForwardStatus {
+        observed_generation: generation,
+        conditions: conditions(&old.conditions, findings, generation, &moment.now),
+        ports: Some(ports(&listeners)).filter(|ports| !ports.is_empty()),
+        listeners,
+        data_plane: Some(counts(data_plane)),
+        to: Some(to(verdict)).filter(|to| !to.is_empty()),
+        placement: placement.or_else(|| old.placement.clone()),
+        addresses: moment.addresses.clone(),
+    }
+}
+
+/// Whether two statuses tell a person the same: counts follow the size of a fleet and are refreshed at leisure.
+#[must_use]
+pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
+    let plain = |status: &PortForwardStatus| PortForwardStatus { data_plane: None, ..status.clone() };
+    plain(one) == plain(other)
+}
+
+fn listener(verdict: &ListenerVerdict) -> Option<ListenerStatus> {
+    // A listener that lost its port in some pods does not hold it: see `ListenerVerdict::partial`.
+    let port = verdict.port.filter(|_| !verdict.partial)?;
+    let protocol = match verdict.transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    };
+    Some(ListenerStatus { name: verdict.name.clone(), protocol, port, backends: None })
+}
+
+fn ports(listeners: &[ListenerStatus]) -> String {
+    let word = |listener: &ListenerStatus| {
+        let protocol = if listener.protocol == Protocol::Tcp { "TCP" } else { "UDP" };
+        format!("{}/{protocol}", listener.port)
+    };
+    listeners.iter().map(word).collect::<Vec<_>>().join(",")
+}
+
+fn to(verdict: &Verdict) -> String {
+    let all: Vec<&String> = verdict.listeners.iter().flat_map(|listener| &listener.to).collect();
+    let first = all.first().map(|first| first.chars().take(900).collect::<String>()).unwrap_or_default();
+    let more = all.iter().filter(|other| **other != all[0]).collect::<std::collections::BTreeSet<_>>().len();
+    if more == 0 { first } else { format!("{first} (+{more})") }
+}
+
+fn counts(data_plane: &DataPlane) -> DataPlaneStatus {
+    DataPlaneStatus {
+        total: data_plane.total,
+        acked: data_plane.acked,
+        summary: format!("{}/{}", data_plane.acked, data_plane.total),
+        rejected: data_plane.rejected.clone(),
+        rejected_count: data_plane.rejected_count,
+    }
+}
+
+fn findings(verdict: &Verdict, programmed: Finding) -> Vec<Finding> {
+    let accepted = Finding::of("Accepted", &verdict.accepted);
+    let resolved = Finding::of("ResolvedRefs", &verdict.resolved_refs);
+    let ready = ready(verdict, &programmed);
+    let waits = programmed.status == "Unknown" && verdict.accepted.status;
+    let reconciling =
+        waits.then(|| Finding::new("Reconciling", "True", &programmed.reason, programmed.message.clone()));
+    let stalled = stalled(verdict);
+    [Some(accepted), Some(resolved), Some(programmed), Some(ready), reconciling, stalled]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {
+    let like = |type_: &str, condition: &crate::Condition| {
+        let message = format!("{type_}: {}", condition.message);
+        Finding::new("Ready", "False", condition.reason.as_str(), message)
+    };
+    if !verdict.accepted.status {
+        return like("not accepted", &verdict.accepted);
+    }
+    if !verdict.resolved_refs.status {
+        return like("a backend cannot be used", &verdict.resolved_refs);
+    }
+    match programmed.status {
+        "True" if programmed.reason == "Programmed" => Finding::new("Ready", "True", "Ready", "every proxy runs it"),
+        status => Finding::new("Ready", status, &programmed.reason, programmed.message.clone()),
+    }
+}
+
+/// What only a person can mend, as kstatus wants it told apart from what may still come right.
+fn stalled(verdict: &Verdict) -> Option<Finding> {
+    let lasting = |reason| {
+        !matches!(reason, Reason::Accepted | Reason::Suspended | Reason::ResolvedRefs | Reason::GatewayNotFound)
+            && reason != Reason::BackendNotFound
+    };
+    let unmet = [&verdict.accepted, &verdict.resolved_refs].into_iter().find(|condition| !condition.status)?;
+    lasting(unmet.reason).then(|| Finding::new("Stalled", "True", unmet.reason.as_str(), unmet.message.clone()))
+}
+
+fn programmed(
+    old: &PortForwardStatus,
+    generation: Option<i64>,
+    verdict: &Verdict,
+    data_plane: &DataPlane,
+    moment: &Moment,
+) -> Finding {
+    let told = |status, reason: &str, message: String| Finding::new("Programmed", status, reason, message);
+    let left_out = verdict.listeners.iter().find(|listener| matches!(listener.outcome, Outcome::Refused { .. }));
+    if verdict.accepted.reason == Reason::Unsupported {
+        return told("Unknown", "Unsupported", "what ran before goes on as it was".to_owned());
+    }
+    if verdict.listeners.is_empty() {
+        return told("False", "NotAccepted", "nothing is published: the forward is not accepted".to_owned());
+    }
+    if let Some(listener) = left_out {
+        let message =
+            format!("listener '{}' is left out or goes on as before: see the other conditions", listener.name);
+        return told("False", "ListenerLeftOut", message);
+    }
+    if verdict.accepted.reason == Reason::Suspended {
+        return told("True", "Suspended", "suspended by spec.suspend: no proxy listens".to_owned());
+    }
+    if verdict.listeners.iter().any(|listener| listener.outcome == Outcome::Allocated) {
+        return told("Unknown", "Allocating", "a port was chosen and is published once it stands in status".to_owned());
+    }
+    if let Some(first) = data_plane.rejected.first() {
+        let DataPlane { total, rejected_count, .. } = data_plane;
+        let message = format!(
+            "{rejected_count} listener(s) do not run in {total} proxies; first in pod {}, listener '{}': {}",
+            first.pod, first.listener, first.reason
+        );
+        return told("False", "Rejected", message);
+    }
+    if data_plane.no_proxies {
+        return told("False", "NoProxies", "the gateway has no ready proxy: see the ForwardGateway".to_owned());
+    }
+    if data_plane.total == 0 {
+        let message = "no pod matches spec.placement.sidecar.selector yet; the forward runs in those that will";
+        return told("True", "NoMatchingPods", message.to_owned());
+    }
+    if data_plane.late.is_empty() {
+        return told("True", "Programmed", PROGRAMMED.to_owned());
+    }
+    if let Some(before) = was_programmed(old, generation) {
+        // Proxies that come and go do not undo what was said of this generation.
+        return told("True", &before.reason, before.message.clone());
+    }
+    if moment.outstanding_seconds < LATE_AFTER_SECONDS {
+        return told("Unknown", "Pending", "published; not every proxy has told yet".to_owned());
+    }
+    let more = if data_plane.late.len() < crate::data_plane::NAMED { "" } else { ", …" };
+    let message = format!(
+        "no report for {LATE_AFTER_SECONDS} s from {}{more}: is the proxy running, and does it reach the operator?",
+        data_plane.late.join(", ")
+    );
+    told("False", "ReportTimeout", message)
+}
+
+/// What was said of this generation, if it was that it is programmed.
+fn was_programmed(old: &PortForwardStatus, generation: Option<i64>) -> Option<&StatusCondition> {
+    old.conditions.iter().find(|condition| {
+        condition.type_ == "Programmed"
+            && condition.status == "True"
+            && condition.reason != "Suspended"
+            && condition.observed_generation == generation
+    })
+}

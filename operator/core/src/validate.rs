@@ -1,0 +1,339 @@
+//! One object on its own: from what a person wrote to something without holes.
+//!
+//! The API server refuses most of this by schema and CEL; an operator may be newer than the CRD that it meets, so the
+//! rules that the translation relies on are checked here again.
+
+use std::{cmp, fmt};
+
+use crds::{AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
+use proxy_api::{Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
+
+use crate::ObjectKey;
+
+/// Something in an object that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Violation {
+    /// Path of the field, such as `spec.listeners[0].port`.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// A forward in which nothing is absent.
+#[derive(Clone, Debug)]
+pub struct ValidForward {
+    pub(crate) key: ObjectKey,
+    /// Creation time in nanoseconds since 1970, if known.
+    pub(crate) created: Option<i128>,
+    pub(crate) suspended: bool,
+    pub(crate) placement: Placement,
+    pub(crate) listeners: Vec<ValidListener>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Retry,
+    pub(crate) sessions: Sessions,
+    pub(crate) access_log: proxy_api::AccessLog,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Placement {
+    Sidecar(Selector),
+    Gateway(ObjectKey),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ValidListener {
+    pub(crate) name: String,
+    pub(crate) transport: Transport,
+    /// The port asked for; `None` asks for any.
+    pub(crate) port: Option<u16>,
+    /// The port that status says it has.
+    pub(crate) held: Option<u16>,
+    /// `None`: as the place has it.
+    pub(crate) bind: Option<Bind>,
+    pub(crate) backends: Vec<ValidBackend>,
+    pub(crate) policy: Policy,
+    pub(crate) outlier: Outlier,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ValidBackend {
+    pub(crate) weight: u32,
+    pub(crate) to: Destination,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Service { key: ObjectKey, port: u16 },
+    Address { host: String, port: u16 },
+    Local { port: u16 },
+}
+
+impl Destination {
+    /// Identity of the entry in the contract.
+    pub(crate) fn id(&self) -> String {
+        match self {
+            Self::Service { key, port } => format!("svc/{key}:{port}"),
+            Self::Address { host, port } => format!("addr/{}", host_port(host, *port)),
+            Self::Local { port } => format!("local:{port}"),
+        }
+    }
+
+    /// As a person would say it.
+    pub(crate) fn words(&self, own_namespace: &str) -> String {
+        match self {
+            Self::Service { key, port } if key.namespace == own_namespace => format!("svc/{}:{port}", key.name),
+            Self::Service { .. } | Self::Local { .. } => self.id(),
+            Self::Address { host, port } => host_port(host, *port),
+        }
+    }
+}
+
+pub(crate) fn host_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Checks one object and fills in what is absent.
+///
+/// # Errors
+/// All violations of the object.
+pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
+    let mut found = Violations::default();
+    let key = ObjectKey {
+        namespace: forward.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        name: forward.metadata.name.clone().unwrap_or_default(),
+    };
+    if key.name.is_empty() {
+        found.add("metadata.name", "must be set");
+    }
+    let placement = placement(forward, &key, &mut found);
+    let held = placement.as_ref().map_or(&[][..], |placement| held(forward, placement));
+    let in_gateway = matches!(placement, Some(Placement::Gateway(_)));
+    let spec = &forward.spec;
+    if spec.listeners.is_empty() || spec.listeners.len() > 32 {
+        found.add("spec.listeners", "must have 1 to 32 items");
+    }
+    let listeners: Vec<ValidListener> = spec
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(at, item)| listener(item, &format!("spec.listeners[{at}]"), held, &key, in_gateway, &mut found))
+        .collect();
+    uniqueness(&listeners, &mut found);
+    match (placement, found.0.is_empty()) {
+        (Some(placement), true) => Ok(ValidForward {
+            created: forward.metadata.creation_timestamp.as_ref().map(|time| time.0.as_nanosecond()),
+            suspended: spec.suspend.unwrap_or(false),
+            placement,
+            listeners,
+            timeouts: timeouts(spec.timeouts.as_ref()),
+            retry: retry(spec.retry.as_ref()),
+            sessions: sessions(spec.sessions.as_ref()),
+            access_log: access_log(spec.access_log.as_ref()),
+            key,
+        }),
+        _ => Err(found.0),
+    }
+}
+
+#[derive(Default)]
+struct Violations(Vec<Violation>);
+
+impl Violations {
+    fn add(&mut self, field: impl Into<String>, message: &str) {
+        self.0.push(Violation { field: field.into(), message: message.to_owned() });
+    }
+}
+
+/// The listeners that status says are held in this place. Those of another place are another place's affair: a forward
+/// that moves to another gateway is a newcomer there.
+fn held<'a>(forward: &'a PortForward, placement: &Placement) -> &'a [ListenerStatus] {
+    let Some(status) = &forward.status else { return &[] };
+    let there = status.placement.as_deref().is_none_or(|there| there == placement.words());
+    if there { &status.listeners } else { &[] }
+}
+
+impl Placement {
+    /// As status has it.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Sidecar(_) => "sidecar".to_owned(),
+            Self::Gateway(key) => format!("gateway {key}"),
+        }
+    }
+}
+
+fn placement(forward: &PortForward, key: &ObjectKey, found: &mut Violations) -> Option<Placement> {
+    match (&forward.spec.placement.sidecar, &forward.spec.placement.gateway) {
+        (Some(sidecar), None) => Some(Placement::Sidecar(sidecar.selector.clone())),
+        (None, Some(gateway)) => {
+            let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
+            Some(Placement::Gateway(ObjectKey::new(namespace, gateway.name.clone())))
+        }
+        _ => {
+            found.add("spec.placement", "exactly one of sidecar and gateway must be set");
+            None
+        }
+    }
+}
+
+fn listener(
+    item: &Listener,
+    path: &str,
+    held: &[ListenerStatus],
+    key: &ObjectKey,
+    in_gateway: bool,
+    found: &mut Violations,
+) -> ValidListener {
+    match item.port {
+        Some(0) => found.add(format!("{path}.port"), "must be 1 to 65535"),
+        None if !in_gateway => {
+            found.add(format!("{path}.port"), "is required in a sidecar: only a gateway allocates ports");
+        }
+        _ => {}
+    }
+    if item.backends.is_empty() || item.backends.len() > 16 {
+        found.add(format!("{path}.backends"), "must have 1 to 16 items");
+    }
+    let mut backends: Vec<ValidBackend> = Vec::new();
+    for (at, entry) in item.backends.iter().enumerate() {
+        let Some(to) = destination(entry, key) else {
+            found.add(
+                format!("{path}.backends[{at}]"),
+                "exactly one of service, address and local must be set, with a port of 1 to 65535",
+            );
+            continue;
+        };
+        if in_gateway && matches!(to, Destination::Local { .. }) {
+            found.add(format!("{path}.backends[{at}].local"), "needs placement.sidecar");
+        }
+        let weight = entry.weight.unwrap_or(1);
+        // The same destination twice is one entry with both shares: sessions and metrics know entries by destination.
+        match backends.iter_mut().find(|other| other.to == to) {
+            Some(other) => other.weight = other.weight.saturating_add(weight),
+            None => backends.push(ValidBackend { weight, to }),
+        }
+    }
+    ValidListener {
+        name: item.name.clone(),
+        transport: transport(item.protocol),
+        port: item.port,
+        held: held.iter().find(|held| held.name == item.name && held.protocol == item.protocol).map(|held| held.port),
+        bind: item.bind.map(|bind| match bind {
+            crds::Bind::Loopback => Bind::Loopback,
+            crds::Bind::All => Bind::All,
+        }),
+        backends,
+        policy: policy(item),
+        outlier: Outlier {
+            consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
+            eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
+        },
+    }
+}
+
+pub(crate) fn transport(protocol: crds::Protocol) -> Transport {
+    match protocol {
+        crds::Protocol::Tcp => Transport::Tcp,
+        crds::Protocol::Udp => Transport::Udp,
+    }
+}
+
+fn policy(item: &Listener) -> Policy {
+    match item.load_balancing.as_ref().and_then(|balancing| balancing.policy) {
+        None | Some(crds::LoadBalancingPolicy::RoundRobin) => Policy::RoundRobin,
+        Some(crds::LoadBalancingPolicy::LeastConnections) => Policy::LeastConnections,
+        Some(crds::LoadBalancingPolicy::Random) => Policy::Random,
+        Some(crds::LoadBalancingPolicy::SourceHash) => Policy::SourceHash,
+    }
+}
+
+fn destination(entry: &Backend, key: &ObjectKey) -> Option<Destination> {
+    let to = match (&entry.service, &entry.address, &entry.local) {
+        (Some(service), None, None) => Destination::Service {
+            key: ObjectKey::new(
+                service.namespace.clone().unwrap_or_else(|| key.namespace.clone()),
+                service.name.clone(),
+            ),
+            port: service.port,
+        },
+        (None, Some(address), None) => {
+            Destination::Address { host: address.host.trim_end_matches('.').to_ascii_lowercase(), port: address.port }
+        }
+        (None, None, Some(local)) => Destination::Local { port: local.port },
+        _ => return None,
+    };
+    let port = match to {
+        Destination::Service { port, .. } | Destination::Address { port, .. } | Destination::Local { port } => port,
+    };
+    (port != 0).then_some(to)
+}
+
+fn uniqueness(listeners: &[ValidListener], found: &mut Violations) {
+    for (at, item) in listeners.iter().enumerate() {
+        let earlier = &listeners[..at];
+        if earlier.iter().any(|other| other.name == item.name) {
+            found.add(format!("spec.listeners[{at}].name"), "is used twice; names are unique in an object");
+        }
+        let same_port = |other: &&ValidListener| other.transport == item.transport && other.port == item.port;
+        if item.port.is_some() && earlier.iter().any(|other| same_port(&other)) {
+            found.add(format!("spec.listeners[{at}].port"), "two listeners have the same protocol and port");
+        }
+    }
+}
+
+fn timeouts(spec: Option<&crds::Timeouts>) -> Timeouts {
+    let spec = spec.cloned().unwrap_or_default();
+    let idle_seconds = spec.idle_seconds.unwrap_or(3600);
+    Timeouts {
+        connect_seconds: spec.connect_seconds.unwrap_or(5),
+        idle_seconds,
+        half_close_seconds: spec.half_close_seconds.unwrap_or_else(|| cmp::min(300, idle_seconds)),
+        udp_idle_seconds: spec.udp_idle_seconds.unwrap_or(60),
+        keepalive_seconds: spec.keepalive_seconds.unwrap_or(60),
+    }
+}
+
+fn retry(spec: Option<&crds::Retry>) -> Retry {
+    let spec = spec.cloned().unwrap_or_default();
+    let initial =
+        spec.initial_backoff_millis.unwrap_or_else(|| cmp::min(50, spec.max_backoff_millis.unwrap_or(u32::MAX)));
+    Retry {
+        attempts: spec.attempts.unwrap_or(3).max(1),
+        initial_backoff_millis: initial,
+        max_backoff_millis: spec.max_backoff_millis.unwrap_or_else(|| cmp::max(2000, initial)),
+    }
+}
+
+fn sessions(spec: Option<&crds::Sessions>) -> Sessions {
+    let spec = spec.cloned().unwrap_or_default();
+    Sessions {
+        on_update: match spec.on_update.unwrap_or_default() {
+            crds::OnUpdate::Keep => proxy_api::OnUpdate::Keep,
+            crds::OnUpdate::Drain => proxy_api::OnUpdate::Drain,
+            crds::OnUpdate::Close => proxy_api::OnUpdate::Close,
+        },
+        on_unhealthy: match spec.on_unhealthy.unwrap_or_default() {
+            crds::OnUnhealthy::Keep => proxy_api::OnUnhealthy::Keep,
+            crds::OnUnhealthy::Close => proxy_api::OnUnhealthy::Close,
+        },
+        drain_seconds: spec.drain_seconds.unwrap_or(300),
+    }
+}
+
+fn access_log(spec: Option<&crds::AccessLog>) -> proxy_api::AccessLog {
+    let spec = spec.cloned().unwrap_or_default();
+    proxy_api::AccessLog {
+        mode: match spec.mode.unwrap_or_default() {
+            AccessLogMode::Disabled => proxy_api::AccessLogMode::Disabled,
+            AccessLogMode::Close => proxy_api::AccessLogMode::Close,
+            AccessLogMode::OpenAndClose => proxy_api::AccessLogMode::OpenAndClose,
+        },
+        interval_seconds: spec.interval_seconds.unwrap_or(0),
+    }
+}

@@ -1,0 +1,141 @@
+//! What the translation knows: plain maps, filled by the shell.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+};
+
+use crds::{ForwardGateway, PortForward, Protocol};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// A key from its parts.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Serialize for ObjectKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Everything that a translation depends on.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Cluster or laptop.
+    pub site: Site,
+    /// The forwards.
+    pub forwards: BTreeMap<ObjectKey, PortForward>,
+    /// The gateways they may attach to.
+    pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
+    /// The Services that backends name.
+    pub services: BTreeMap<ObjectKey, Service>,
+    /// Pods that may carry a sidecar.
+    pub pods: BTreeMap<ObjectKey, Pod>,
+    /// Labels of namespaces.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Who may use Services of another namespace.
+    pub grants: BTreeSet<Grant>,
+    /// Every namespace may use every Service, whatever `grants` says.
+    pub any_service: bool,
+    /// Forwards whose newest version cannot be read, and why. Their last readable version stands in `forwards`, if it is
+    /// known.
+    pub unreadable: BTreeMap<ObjectKey, String>,
+    /// TCP ports of the proxy itself, which no listener may claim, with what they are for.
+    pub reserved: BTreeMap<u16, String>,
+}
+
+/// Where the proxies run.
+#[derive(Clone, Debug, Default)]
+pub enum Site {
+    /// In a cluster.
+    #[default]
+    Cluster,
+    /// All in one process on one machine.
+    Laptop(Laptop),
+}
+
+impl Site {
+    /// Whether this is a laptop.
+    #[must_use]
+    pub fn is_laptop(&self) -> bool {
+        matches!(self, Self::Laptop(_))
+    }
+}
+
+/// How ports are shifted on a machine that has taken some of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Laptop {
+    /// Added to every listener port.
+    pub port_offset: u16,
+    /// Ports by (forward name, listener name); these are not shifted.
+    pub ports: BTreeMap<(String, String), u16>,
+}
+
+/// A Service as far as forwards are concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Service {
+    /// With ports and ready endpoints.
+    Cluster(Vec<ServicePort>),
+    /// A name for a host elsewhere: `ExternalName`, or `--resolve` on a laptop.
+    External {
+        /// IP address or DNS name.
+        host: String,
+        /// Port there, if not the Service's own.
+        #[serde(default)]
+        port: Option<u16>,
+    },
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The Service's port number.
+    pub port: u16,
+    /// The ready endpoints behind it.
+    #[serde(default)]
+    pub endpoints: BTreeSet<SocketAddr>,
+}
+
+/// A pod as far as forwards are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Permission to use Services of another namespace (`ReferenceGrant` of the Gateway API).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Grant {
+    /// Namespace of the forwards.
+    pub from: String,
+    /// Namespace of the Services.
+    pub to: String,
+    /// One Service, or all of them.
+    #[serde(default)]
+    pub service: Option<String>,
+}

@@ -1,0 +1,228 @@
+//! What a person reads, from what the world and the proxies say.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crds::PortForwardStatus;
+use operator_core::{
+    Fleet, Group, Moment, ObjectKey, Proxies, Snapshot, World, data_plane, same_but_for_counts, status, translate,
+};
+use proxy_api::{Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version};
+
+const WORLD: &str = "
+kind: World
+pods: {}
+---
+kind: ForwardGateway
+metadata: {name: edge, namespace: ns}
+spec: {}
+---
+kind: PortForward
+metadata: {name: web, namespace: ns, generation: 3}
+spec:
+  placement: {gateway: {name: edge}}
+  listeners:
+  - {name: a, protocol: TCP, port: 80, backends: [{address: {host: 192.0.2.1, port: 1}}]}
+  - {name: b, protocol: TCP, port: 81, backends: [{address: {host: 192.0.2.1, port: 2}}]}
+";
+
+/// A gateway with its pods, as an operator would see it.
+struct Scene {
+    world: World,
+    fleets: BTreeMap<Group, Fleet>,
+    proxies: Proxies,
+    number: u64,
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new("ns", "web")
+}
+
+fn pod(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+fn id(listener: &str) -> ListenerId {
+    format!("ns/web/{listener}").parse().expect("id")
+}
+
+impl Scene {
+    fn new(manifests: &str, pods: &[&str]) -> Self {
+        let mut scene =
+            Self { world: support::world(manifests), fleets: BTreeMap::new(), proxies: Proxies::default(), number: 0 };
+        scene.publish(pods);
+        scene
+    }
+
+    fn publish(&mut self, pods: &[&str]) {
+        self.number += 1;
+        let version = Version { epoch: "term".into(), number: self.number };
+        for (group, configuration) in translate(&self.world).configurations {
+            let previous = self.fleets.remove(&group).map(|fleet| fleet.snapshot);
+            let next = Snapshot::next(previous.as_deref(), configuration, &version).map(Arc::new);
+            let snapshot = next.or(previous).expect("one of them");
+            let pods = pods.iter().map(|name| pod(name)).collect();
+            self.fleets.insert(group, Fleet { snapshot, pods, ready: 1 });
+        }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.fleets.values().next().expect("one").snapshot.clone()
+    }
+
+    /// What a proxy says that has all listeners bound, but for those that failed.
+    fn report(&mut self, name: &str, failed: &[&str]) {
+        let snapshot = self.snapshot();
+        let listener = |(id, offer): (&ListenerId, &proxy_api::Offer)| {
+            let failure = failed.contains(&id.listener.as_str()).then(|| Failure {
+                reason: FailureReason::AddressInUse,
+                message: "bind 0.0.0.0:80: address in use".into(),
+                serving: None,
+            });
+            let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
+            (id.clone(), ListenerReport { revision: offer.revision().clone(), state, failure })
+        };
+        let report = Report {
+            version: snapshot.configuration.version.clone(),
+            listeners: snapshot.configuration.listeners.iter().map(listener).collect(),
+            ..Report::default()
+        };
+        self.proxies.connected(&pod(name));
+        for part in report.parts_since(None, &snapshot.digest, true, 1) {
+            self.proxies.reported(&pod(name), part, true);
+        }
+    }
+
+    fn status(&mut self, seconds: u64) -> PortForwardStatus {
+        let translation = translate(&self.world);
+        let verdict = &translation.verdicts[&key()];
+        let seen = data_plane(&key(), verdict, &self.fleets, &self.proxies);
+        let now = format!("2026-01-01T00:00:{seconds:02}Z");
+        let moment = Moment { now, outstanding_seconds: seconds, addresses: Vec::new() };
+        let forward = self.world.forwards.get_mut(&key()).expect("there");
+        let next = status(forward, verdict, &seen, &moment);
+        forward.status = Some(next.clone());
+        next
+    }
+}
+
+fn said(status: &PortForwardStatus, type_: &str) -> (String, String) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
+    condition.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn it_waits_for_every_proxy_and_then_says_so_once() {
+    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
+    scene.report("p1", &[]);
+    let waits = scene.status(1);
+    assert_eq!(said(&waits, "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(
+        (said(&waits, "Ready"), said(&waits, "Reconciling")),
+        (pair("Unknown", "Pending"), pair("True", "Pending"))
+    );
+    assert_eq!(waits.data_plane.as_ref().expect("counts").summary, "1/2");
+    scene.report("p2", &[]);
+    let ready = scene.status(2);
+    assert_eq!(said(&ready, "Ready"), pair("True", "Ready"));
+    assert_eq!(said(&ready, "Reconciling"), pair("", ""), "only while true");
+    assert!(ready.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+    assert_eq!((ready.ports.as_deref(), ready.to.as_deref()), (Some("80/TCP,81/TCP"), Some("192.0.2.1:1 (+1)")));
+    assert_eq!(scene.status(9), ready, "nothing moves with time alone");
+}
+
+#[test]
+fn proxies_that_come_and_go_flip_nothing_and_a_rejection_does() {
+    let mut scene = Scene::new(WORLD, &["p1"]);
+    scene.report("p1", &[]);
+    let ready = scene.status(1);
+    scene.publish(&["p1", "p2", "p3"]);
+    let grown = scene.status(40);
+    assert!(same_but_for_counts(&ready, &grown), "{grown:?}");
+    assert_eq!(grown.data_plane.as_ref().expect("counts").summary, "1/3");
+    scene.report("p2", &["a"]);
+    let rejected = scene.status(41);
+    assert_eq!(said(&rejected, "Programmed"), pair("False", "Rejected"));
+    let counts = rejected.data_plane.as_ref().expect("counts");
+    assert_eq!((counts.rejected_count, counts.rejected[0].pod.as_str()), (1, "p2"));
+    let moved = |status: &PortForwardStatus, type_: &str| {
+        let mut conditions = status.conditions.iter();
+        conditions.find(|condition| condition.type_ == type_).expect("there").last_transition_time.clone()
+    };
+    assert_eq!(moved(&rejected, "Accepted"), moved(&ready, "Accepted"), "its time moves only with its status");
+    assert_eq!(moved(&rejected, "Programmed"), "2026-01-01T00:00:41Z");
+    scene.report("p2", &[]);
+    assert_eq!(said(&scene.status(42), "Programmed"), pair("False", "ReportTimeout"), "p3 has not told for long");
+    scene.report("p3", &[]);
+    assert_eq!(said(&scene.status(43), "Ready"), pair("True", "Ready"), "it heals");
+}
+
+#[test]
+fn late_proxies_are_named_after_half_a_minute() {
+    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
+    scene.report("p1", &[]);
+    assert_eq!(said(&scene.status(29), "Programmed"), pair("Unknown", "Pending"));
+    let late = scene.status(30);
+    assert_eq!(said(&late, "Programmed"), pair("False", "ReportTimeout"));
+    let message = &late.conditions.iter().find(|condition| condition.type_ == "Programmed").expect("there").message;
+    assert!(message.contains("p2") && !message.contains("p1,"), "{message}");
+}
+
+#[test]
+fn a_report_about_another_revision_or_number_counts_for_nothing() {
+    let mut scene = Scene::new(WORLD, &["p1"]);
+    scene.report("p1", &[]);
+    scene.status(1);
+    let mut changed = support::world(&WORLD.replace("port: 81", "port: 82").replace("generation: 3", "generation: 4"));
+    changed.forwards.get_mut(&key()).expect("there").status = scene.world.forwards[&key()].status.clone();
+    scene.world = changed;
+    scene.publish(&["p1"]);
+    assert_eq!(said(&scene.status(2), "Programmed"), pair("Unknown", "Pending"), "what it said was of the old one");
+    let stale = ReportPart {
+        version: scene.snapshot().configuration.version.clone(),
+        listeners: BTreeMap::from([(
+            id("b"),
+            ListenerReport {
+                revision: proxy_api::Revision("other".into()),
+                state: ListenerState::Bound,
+                failure: None,
+            },
+        )]),
+        commit: true,
+        ..ReportPart::default()
+    };
+    scene.proxies.reported(&pod("p1"), stale, false);
+    assert_eq!(said(&scene.status(3), "Programmed"), pair("Unknown", "Pending"));
+    scene.report("p1", &[]);
+    assert_eq!(said(&scene.status(4), "Ready"), pair("True", "Ready"));
+}
+
+#[test]
+fn a_gateway_without_a_ready_proxy_and_a_sidecar_without_pods() {
+    let mut scene = Scene::new(WORLD, &[]);
+    scene.fleets.values_mut().for_each(|fleet| fleet.ready = 0);
+    assert_eq!(said(&scene.status(1), "Ready"), pair("False", "NoProxies"));
+    let sidecar = WORLD.replace("gateway: {name: edge}}", "sidecar: {selector: {}}}");
+    let mut scene = Scene::new(&sidecar, &[]);
+    assert_eq!(said(&scene.status(1), "Ready"), pair("True", "NoMatchingPods"), "a sync wave goes on");
+}
+
+#[test]
+fn what_only_a_person_can_mend_is_stalled() {
+    let missing = WORLD.replace("address: {host: 192.0.2.1, port: 1}", "service: {name: none, port: 1}");
+    let mut scene = Scene::new(&missing, &["p1"]);
+    let status = scene.status(1);
+    assert_eq!(said(&status, "Ready"), pair("False", "BackendNotFound"));
+    assert_eq!(said(&status, "Stalled"), pair("", ""), "the Service may still come");
+    let invalid = WORLD.replace("port: 81", "port: 80");
+    let status = Scene::new(&invalid, &["p1"]).status(1);
+    assert_eq!((said(&status, "Ready"), said(&status, "Stalled")), (pair("False", "Invalid"), pair("True", "Invalid")));
+    let suspended = WORLD.replace("placement:", "suspend: true\n  placement:");
+    assert_eq!(said(&Scene::new(&suspended, &["p1"]).status(1), "Ready"), pair("True", "Suspended"));
+}

@@ -1,0 +1,82 @@
+//! Reads a world from YAML: manifests, and one document of kind `World` for what is not a manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
+use serde::Deserialize;
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WorldDocument {
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(default)]
+    laptop: Option<LaptopDocument>,
+    #[serde(default)]
+    services: BTreeMap<String, Service>,
+    #[serde(default)]
+    pods: BTreeMap<String, Pod>,
+    #[serde(default)]
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default)]
+    grants: BTreeSet<Grant>,
+    #[serde(default)]
+    reserved: BTreeMap<u16, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LaptopDocument {
+    #[serde(default)]
+    port_offset: u16,
+    #[serde(default)]
+    ports: BTreeMap<String, u16>,
+}
+
+fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').expect("namespace/name");
+    ObjectKey::new(namespace, name)
+}
+
+fn of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> ObjectKey {
+    ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// The world that a file describes.
+pub(crate) fn world(text: &str) -> World {
+    let mut world = World::default();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let value = serde_json::Value::deserialize(document).expect("YAML");
+        match value["kind"].as_str() {
+            Some("PortForward") => {
+                let forward: crds::PortForward = serde_json::from_value(value).expect("PortForward");
+                world.forwards.insert(of(&forward.metadata), forward);
+            }
+            Some("ForwardGateway") => {
+                let gateway: crds::ForwardGateway = serde_json::from_value(value).expect("ForwardGateway");
+                world.gateways.insert(of(&gateway.metadata), gateway);
+            }
+            Some("World") => {
+                let document: WorldDocument = serde_json::from_value(value).expect("World");
+                fill(&mut world, document);
+            }
+            other => panic!("kind {other:?}"),
+        }
+    }
+    world
+}
+
+fn fill(world: &mut World, document: WorldDocument) {
+    if let Some(laptop) = document.laptop {
+        let ports = laptop.ports.iter().map(|(name, port)| {
+            let (forward, listener) = name.split_once('/').expect("forward/listener");
+            ((forward.to_owned(), listener.to_owned()), *port)
+        });
+        world.site = Site::Laptop(Laptop { port_offset: laptop.port_offset, ports: ports.collect() });
+    }
+    world.services = document.services.into_iter().map(|(name, service)| (key(&name), service)).collect();
+    world.pods = document.pods.into_iter().map(|(name, pod)| (key(&name), pod)).collect();
+    world.namespaces = document.namespaces;
+    world.grants = document.grants;
+    world.reserved = document.reserved;
+}

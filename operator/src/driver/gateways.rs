@@ -1,0 +1,236 @@
+//! When the children of gateways are applied, and what gateways' statuses say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crds::{ForwardGateway, ForwardGatewayStatus};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use operator_core::{FleetFacts, Group, ObjectKey, gateway_status};
+use proxy_api::Transport;
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{Leading, statuses};
+use crate::{
+    cache::Cache,
+    gateway::{
+        apply::{Desired, apply},
+        children::{Fleets, selector_text},
+    },
+    metrics::{Metrics, count},
+    pki::Trusted,
+    status_writer::{StatusWriter, Subject, Write},
+};
+
+/// Children are applied again after so long, should anybody have changed them.
+const RESYNC: Duration = Duration::from_secs(600);
+/// Pause after an application that failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// Shortest time between two writes of one gateway's status.
+const WRITES: Duration = Duration::from_secs(1);
+
+/// What became of an application.
+#[derive(Debug)]
+pub struct Applied {
+    key: ObjectKey,
+    hash: String,
+    error: Option<String>,
+}
+
+#[derive(Default)]
+struct Entry {
+    ports: BTreeSet<(Transport, u16)>,
+    /// Hash of what was applied last, and when.
+    applied: Option<(String, Instant)>,
+    applying: bool,
+    failed: Option<(String, Instant)>,
+    /// Generation of the Deployment when it was last looked at.
+    seen: Option<i64>,
+    touched: bool,
+    wrote: Option<Instant>,
+}
+
+/// All gateways.
+pub struct Gateways {
+    client: Client,
+    fleets: Fleets,
+    trusted: watch::Receiver<Trusted>,
+    writer: StatusWriter,
+    results: mpsc::Sender<Applied>,
+    metrics: std::sync::Arc<Metrics>,
+    entries: BTreeMap<ObjectKey, Entry>,
+}
+
+impl Gateways {
+    /// None yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        fleets: Fleets,
+        trusted: watch::Receiver<Trusted>,
+        writer: StatusWriter,
+        results: mpsc::Sender<Applied>,
+        metrics: std::sync::Arc<Metrics>,
+    ) -> Self {
+        Self { client, fleets, trusted, writer, results, metrics, entries: BTreeMap::new() }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Something of a gateway is another.
+    pub(super) fn touch(&mut self, key: &ObjectKey) {
+        self.entries.entry(key.clone()).or_default().touched = true;
+    }
+
+    /// The listeners of every gateway, as they are published.
+    pub(super) fn listeners(&mut self, leading: &Leading) {
+        for (group, fleet) in &leading.fleets {
+            let Group::Gateway(key) = group else { continue };
+            let listeners = fleet.snapshot.configuration.supported();
+            let ports = listeners.map(|(_, listener)| (listener.socket.transport, listener.socket.port)).collect();
+            let entry = self.entries.entry(key.clone()).or_default();
+            if entry.ports != ports {
+                entry.ports = ports;
+                entry.touched = true;
+            }
+        }
+    }
+
+    /// An application has ended.
+    pub(super) fn applied(&mut self, applied: Applied) {
+        let Applied { key, hash, error } = applied;
+        count(&self.metrics.children, "result", if error.is_some() { "failed" } else { "applied" });
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.applying = false;
+        entry.touched = true;
+        match error {
+            None => {
+                entry.applied = Some((hash, Instant::now()));
+                entry.failed = None;
+            }
+            Some(why) => {
+                if entry.failed.as_ref().map(|(before, _)| before) != Some(&why) {
+                    tracing::warn!(gateway = %key, error = %why, "children cannot be applied and are tried again");
+                }
+                entry.failed = Some((why, Instant::now()));
+            }
+        }
+    }
+
+    /// Applies what is due, and writes what differs.
+    pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
+        self.entries.retain(|key, _| cache.world.gateways.contains_key(key));
+        let attached = attached(leading);
+        for (key, gateway) in &cache.world.gateways {
+            self.children(key, gateway, cache, now);
+            let count = attached.get(key).copied().unwrap_or(0);
+            self.status(key, gateway, cache, count, now);
+        }
+    }
+
+    fn children(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, now: Instant) {
+        let trusted = self.trusted.borrow().clone();
+        if trusted.signing.is_empty()
+            || cache.unreadable_gateway(key).is_some()
+            || gateway.metadata.deletion_timestamp.is_some()
+        {
+            return;
+        }
+        let entry = self.entries.entry(key.clone()).or_default();
+        if entry.applying || entry.failed.as_ref().is_some_and(|(_, at)| now < *at + RETRY) {
+            return;
+        }
+        let hash = hash(gateway, &self.fleets, &trusted, &entry.ports);
+        // Somebody else's change of the Deployment shows in its generation.
+        let generation = cache.deployments.get(key).map(|state| state.generation);
+        let changed = entry.applied.is_some() && entry.seen.is_some() && entry.seen != generation;
+        entry.seen = generation;
+        let fresh = entry.applied.as_ref().is_some_and(|(applied, at)| *applied == hash && now < *at + RESYNC);
+        if fresh && !changed {
+            return;
+        }
+        entry.applying = true;
+        let desired = Desired {
+            key: key.clone(),
+            gateway: gateway.clone(),
+            fleets: self.fleets.clone(),
+            trusted,
+            ports: entry.ports.clone(),
+        };
+        let (client, results) = (self.client.clone(), self.results.clone());
+        tokio::spawn(async move {
+            let error = apply(&client, &desired).await.err().map(|error| error.to_string());
+            let _ = results.send(Applied { key: desired.key, hash, error }).await;
+        });
+    }
+
+    fn status(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, attached: u32, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if !entry.touched || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
+            return;
+        }
+        entry.touched = false;
+        let state = cache.deployments.get(key).cloned().unwrap_or_default();
+        let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
+        let facts = FleetFacts {
+            refused: cache.unreadable_gateway(key).map(|why| {
+                let message = format!("this operator cannot read the object ({why}); the fleet goes on as before");
+                ("Unsupported".to_owned(), message)
+            }),
+            children: entry.failed.as_ref().map(|(why, _)| why.clone()),
+            applied: entry.applied.is_some(),
+            replicas: state.replicas,
+            ready: state.ready,
+            addresses: service.map(|service| statuses::forward_addresses(&service.addresses)).unwrap_or_default(),
+            attached,
+            selector: selector_text(key),
+        };
+        let next = gateway_status(gateway, &facts, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        if gateway.status.as_ref() == Some(&next) {
+            return;
+        }
+        entry.wrote = Some(now);
+        // Looked at again, as the cache may show an older status than was written.
+        entry.touched = true;
+        let uid = gateway.metadata.uid.clone().unwrap_or_default();
+        self.writer.write(Write { subject: Subject::Gateway(key.clone()), uid, status: all_of(&next) });
+    }
+}
+
+fn all_of(status: &ForwardGatewayStatus) -> serde_json::Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    for field in ["conditions", "addresses"] {
+        statuses::null_if_absent(&mut value, field);
+    }
+    value
+}
+
+/// How many accepted forwards each gateway has.
+fn attached(leading: &Leading) -> BTreeMap<ObjectKey, u32> {
+    let mut attached = BTreeMap::new();
+    for verdict in leading.translation.verdicts.values().filter(|verdict| verdict.accepted.status) {
+        for group in &verdict.groups {
+            if let Group::Gateway(key) = group {
+                *attached.entry(key.clone()).or_insert(0) += 1;
+            }
+        }
+    }
+    attached
+}
+
+/// Hash of all that children depend on.
+fn hash(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: &BTreeSet<(Transport, u16)>) -> String {
+    let spec = serde_json::to_string(&gateway.spec).unwrap_or_default();
+    let all = format!("{spec}{:?}{fleets:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);
+    let digest = Sha256::digest(all.as_bytes());
+    let first = digest.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
+    format!("{first:016x}")
+}

@@ -1,0 +1,365 @@
+//! Which statuses are to be written, and when.
+//!
+//! A transition is written at once; counts that follow the size of a fleet are refreshed at leisure, so that a fleet which
+//! grows does not flood the API server.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crds::{ForwardAddress, PortForward, PortForwardStatus};
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use operator_core::{Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Verdict, data_plane, same_but_for_counts, status};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Leading, Moved};
+use crate::{
+    cache::Cache,
+    events::{Events, Happened},
+    status_writer::{StatusWriter, Subject, Write, Written},
+};
+
+/// Time that proxies have to report before "pending" is written: most of them need less, and one write tells it all.
+const GRACE: Duration = Duration::from_millis(400);
+/// Shortest time between two refreshments of one forward's counts.
+const COUNTS: Duration = Duration::from_secs(30);
+/// Refreshments of counts in one tick of a quarter of a second.
+const COUNTS_PER_TICK: usize = 12;
+/// Pods asked in one go, over all forwards; the rest comes a moment later.
+const PODS_PER_LOOK: usize = 100_000;
+/// Pause between two goes.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Pause after a write that failed.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long the cache may take to show what was written.
+const SHOWN: Duration = Duration::from_secs(10);
+
+/// State of one forward's status.
+#[derive(Default)]
+struct Entry {
+    /// When what runs now was published.
+    published: Option<Instant>,
+    /// When it was last written.
+    wrote: Option<Instant>,
+    /// A write is under way.
+    writing: bool,
+    /// It changed during the write.
+    again: bool,
+    /// What was written, until the cache shows the version that has it.
+    unseen: Option<(PortForwardStatus, Option<String>, Instant)>,
+}
+
+/// All of them.
+pub struct Statuses {
+    writer: StatusWriter,
+    events: Events,
+    entries: BTreeMap<ObjectKey, Entry>,
+    /// To be looked at as soon as may be.
+    now: BTreeSet<ObjectKey>,
+    due: Option<Instant>,
+    /// To be looked at later.
+    later: BTreeSet<(Instant, ObjectKey)>,
+    /// Whose counts may be old.
+    counts: BTreeSet<ObjectKey>,
+    /// That not every proxy has told of.
+    pending: BTreeSet<ObjectKey>,
+}
+
+impl Statuses {
+    /// None yet.
+    #[must_use]
+    pub fn new(writer: StatusWriter, events: Events) -> Self {
+        Self {
+            writer,
+            events,
+            entries: BTreeMap::new(),
+            now: BTreeSet::new(),
+            due: None,
+            later: BTreeSet::new(),
+            counts: BTreeSet::new(),
+            pending: BTreeSet::new(),
+        }
+    }
+
+    /// A term has ended or begun: nothing that was planned counts.
+    pub(super) fn forget(&mut self) {
+        self.entries.clear();
+        self.now.clear();
+        self.later.clear();
+        self.counts.clear();
+        self.pending.clear();
+        self.due = None;
+    }
+
+    /// Nobody may write now.
+    pub(super) fn pause(&mut self) {
+        self.due = None;
+    }
+
+    /// When something is to be looked at.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Forwards that not every proxy has told of.
+    pub(super) fn outstanding(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn soon(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// The cache shows a forward, or that it is gone.
+    pub(super) fn seen(&mut self, key: &ObjectKey, forward: Option<&PortForward>, now: Instant) {
+        let Some(forward) = forward else {
+            self.entries.remove(key);
+            self.pending.remove(key);
+            self.counts.remove(key);
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(key)
+            && let Some((_, version, _)) = &entry.unseen
+            && *version == forward.metadata.resource_version
+        {
+            entry.unseen = None;
+        }
+        self.now.insert(key.clone());
+        self.soon(now + AGAIN);
+    }
+
+    /// The verdict on these is another one.
+    pub(super) fn verdicts(&mut self, changed: Vec<ObjectKey>, now: Instant) {
+        for key in changed {
+            self.entries.entry(key.clone()).or_default().published = Some(now);
+            self.now.insert(key);
+        }
+        self.soon(now);
+    }
+
+    /// The pods of groups are others. Whether there is a ready proxy at all is told at once, the rest at leisure.
+    pub(super) fn fleets(&mut self, moved: &Moved, verdicts: &BTreeMap<ObjectKey, Verdict>, now: Instant) {
+        if moved.is_empty() {
+            return;
+        }
+        let concerns = |group: &Group| moved.get(group);
+        for (key, verdict) in verdicts {
+            match verdict.groups.iter().filter_map(concerns).max() {
+                Some(true) => drop(self.now.insert(key.clone())),
+                Some(false) => drop(self.counts.insert(key.clone())),
+                None => {}
+            }
+        }
+        self.soon(now + AGAIN);
+    }
+
+    /// A proxy told something about these forwards; at the end of its report, about all that wait.
+    pub(super) fn reported(&mut self, forwards: BTreeSet<ObjectKey>, whole: bool, now: Instant) {
+        self.now.extend(forwards);
+        if whole {
+            self.now.extend(self.pending.iter().cloned());
+        }
+        self.soon(now + AGAIN);
+    }
+
+    /// A write has ended.
+    pub(super) fn written(&mut self, written: &Written, now: Instant) {
+        let Subject::Forward(key) = &written.subject else { return };
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.writing = false;
+        match (&written.version, &mut entry.unseen) {
+            (Some(version), Some((_, unseen, _))) => *unseen = Some(version.clone()),
+            _ => entry.unseen = None,
+        }
+        let again = std::mem::take(&mut entry.again);
+        if written.again {
+            self.later.insert((now + RETRY, key.clone()));
+        } else if again {
+            self.now.insert(key.clone());
+            self.soon(now);
+        }
+    }
+
+    /// Once in a while: what has come due, and a few counts.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        while let Some((at, key)) = self.later.first().cloned()
+            && at <= now
+        {
+            self.later.remove(&(at, key.clone()));
+            self.now.insert(key);
+        }
+        let rested = |key: &&ObjectKey| {
+            let wrote = self.entries.get(*key).and_then(|entry| entry.wrote);
+            wrote.is_none_or(|wrote| wrote + COUNTS <= now)
+        };
+        let some: Vec<ObjectKey> = self.counts.iter().filter(rested).take(COUNTS_PER_TICK).cloned().collect();
+        for key in some {
+            self.counts.remove(&key);
+            self.entries.entry(key.clone()).or_default().wrote = None;
+            self.now.insert(key);
+        }
+        if !self.now.is_empty() {
+            self.soon(now);
+        }
+    }
+
+    /// Looks at what is to be looked at.
+    pub(super) fn evaluate(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
+        self.due = None;
+        let mut pods = 0;
+        let time = Timestamp::now();
+        let time = Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
+        while let Some(key) = self.now.pop_first() {
+            pods += 1 + self.one(&key, leading, cache, now, &time);
+            if pods > PODS_PER_LOOK && !self.now.is_empty() {
+                self.due = Some(now + AGAIN);
+                return;
+            }
+        }
+    }
+
+    /// Looks at one forward; gives how many pods were asked.
+    fn one(&mut self, key: &ObjectKey, leading: &Leading, cache: &Cache, now: Instant, time: &str) -> usize {
+        let (Some(forward), Some(verdict)) = (cache.world.forwards.get(key), leading.translation.verdicts.get(key))
+        else {
+            return 0;
+        };
+        let is_sidecar = forward.spec.placement.sidecar.is_some();
+        if is_sidecar && !cache.knows_pods_of(&key.namespace) {
+            self.later.insert((now + Duration::from_secs(1), key.clone()));
+            return 0;
+        }
+        let entry = self.entries.entry(key.clone()).or_default();
+        if entry.writing {
+            entry.again = true;
+            return 0;
+        }
+        if entry.unseen.as_ref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
+            entry.unseen = None;
+        }
+        let seen = data_plane(key, verdict, &leading.fleets, &leading.proxies);
+        let published = *entry.published.get_or_insert(now);
+        let mut shown = None;
+        if let Some((written, _, _)) = &entry.unseen {
+            let mut forward = forward.clone();
+            forward.status = Some(written.clone());
+            shown = Some(forward);
+        }
+        let forward = shown.as_ref().unwrap_or(forward);
+        let moment = Moment {
+            now: time.to_owned(),
+            outstanding_seconds: now.duration_since(published).as_secs(),
+            addresses: addresses(verdict, cache),
+        };
+        let next = status(forward, verdict, &seen, &moment);
+        if seen.late.is_empty() {
+            self.pending.remove(key);
+        } else {
+            self.pending.insert(key.clone());
+        }
+        let total = seen.total as usize;
+        let waits = is_pending(&next);
+        if waits {
+            let late = published + Duration::from_secs(LATE_AFTER_SECONDS);
+            self.later.insert((late.max(now + Duration::from_secs(1)), key.clone()));
+        }
+        let old = forward.status.clone().unwrap_or_default();
+        if old == next {
+            return total;
+        }
+        if waits && now < published + GRACE {
+            self.later.insert((published + GRACE, key.clone()));
+            return total;
+        }
+        let only_counts = same_but_for_counts(&old, &next);
+        if only_counts && entry.wrote.is_some_and(|wrote| now < wrote + COUNTS) {
+            self.counts.insert(key.clone());
+            return total;
+        }
+        self.write(key, forward, &old, next, now);
+        total
+    }
+
+    fn write(
+        &mut self,
+        key: &ObjectKey,
+        forward: &PortForward,
+        old: &PortForwardStatus,
+        next: PortForwardStatus,
+        now: Instant,
+    ) {
+        let uid = forward.metadata.uid.clone().unwrap_or_default();
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.writing = true;
+        entry.wrote = Some(now);
+        self.events.of_ready(forward, &old.conditions, &next.conditions);
+        let value = all_of(&next);
+        entry.unseen = Some((next, None, now));
+        self.writer.write(Write { subject: Subject::Forward(key.clone()), uid, status: value });
+    }
+}
+
+fn is_pending(status: &PortForwardStatus) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == "Programmed" && condition.reason == "Pending")
+}
+
+/// Where the listeners of a forward are reached: its gateway's addresses.
+fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
+    let mut gateways = verdict.groups.iter().filter_map(|group| match group {
+        Group::Gateway(key) => cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name)),
+        _ => None,
+    });
+    gateways.next().map(|service| forward_addresses(&service.addresses)).unwrap_or_default()
+}
+
+pub(super) fn forward_addresses(addresses: &[(String, String)]) -> Vec<ForwardAddress> {
+    let address = |(type_, value): &(String, String)| ForwardAddress { type_: type_.clone(), value: value.clone() };
+    addresses.iter().take(16).map(address).collect()
+}
+
+/// The status as a merge patch that leaves nothing of an older one: what is absent is null.
+fn all_of(status: &PortForwardStatus) -> Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    for field in ["conditions", "listeners", "dataPlane", "ports", "to", "placement", "addresses"] {
+        null_if_absent(&mut value, field);
+    }
+    null_if_absent(&mut value["dataPlane"], "rejected");
+    value
+}
+
+pub(super) fn null_if_absent(value: &mut Value, field: &str) {
+    if let Value::Object(fields) = value {
+        fields.entry(field).or_insert(Value::Null);
+    }
+}
+
+impl Events {
+    /// Tells when a forward becomes ready, or is no more, or for another reason.
+    fn of_ready(&self, forward: &PortForward, old: &[crds::Condition], new: &[crds::Condition]) {
+        let ready =
+            |conditions: &[crds::Condition]| conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
+        let Some(now) = ready(new) else { return };
+        let before = ready(old);
+        // A new forward that is not ready yet has its status to say so.
+        if now.status != "True" && before.is_none() {
+            return;
+        }
+        if now.status == "Unknown"
+            || before.is_some_and(|old| (old.status, old.reason) == (now.status.clone(), now.reason.clone()))
+        {
+            return;
+        }
+        let object = ObjectReference {
+            api_version: Some(format!("{}/{}", crds::GROUP, crds::VERSION)),
+            kind: Some("PortForward".to_owned()),
+            name: forward.metadata.name.clone(),
+            namespace: forward.metadata.namespace.clone(),
+            uid: forward.metadata.uid.clone(),
+            resource_version: forward.metadata.resource_version.clone(),
+            field_path: None,
+        };
+        self.tell(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message });
+    }
+}

@@ -1,0 +1,69 @@
+//! What proxies say, and what they are answered.
+
+use std::collections::BTreeSet;
+
+use operator_core::ObjectKey;
+use proxy_api::ListenerId;
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::{
+    identity::Identity,
+    serve::{Admission, FromStream},
+};
+
+impl Driver {
+    pub(super) fn heard(&mut self, message: FromStream) {
+        match message {
+            FromStream::Connected { identity, id, reply } => {
+                let admission = self.admit(&identity, id);
+                // A proxy that left meanwhile is seen as gone by its stream.
+                let _ = reply.send(admission);
+            }
+            FromStream::Reported { pod, id, part, agreed } => {
+                let Some(leading) = &mut self.leading else { return };
+                if !leading.publisher.is_newest(&pod, id) {
+                    return;
+                }
+                let whole = part.commit;
+                let changed = leading.proxies.reported(&pod, *part, agreed);
+                let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
+                self.statuses.reported(forwards, whole, Instant::now());
+            }
+            FromStream::Gone { pod, id } => {
+                let Some(leading) = &mut self.leading else { return };
+                if leading.publisher.disconnect(&pod, id) {
+                    leading.proxies.gone(&pod);
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, identity: &Identity, id: u64) -> Admission {
+        let Some(leading) = &mut self.leading else { return Admission::NotLeader };
+        if !self.cache.is_synced() || !leading.published {
+            return Admission::NotSynced;
+        }
+        let pod = &identity.pod;
+        // A deleted pod's token passes a review for seconds: the cache knows better.
+        let Some(known) = self.cache.pod(pod).filter(|known| known.uid == identity.uid) else {
+            return Admission::UnknownPod;
+        };
+        if known.gateway.is_some() && known.service_account != identity.service_account {
+            return Admission::UnknownPod;
+        }
+        let target = leading.publisher.connect(pod, id, leading.group_of.get(pod));
+        leading.proxies.connected(pod);
+        let unreadable = &self.cache.world.unreadable;
+        let unreadable = unreadable.keys().filter(|key| !self.cache.world.forwards.contains_key(key));
+        Admission::Follow {
+            target,
+            deltas: leading.deltas.clone(),
+            unreadable: unreadable.map(|key| (key.namespace.clone(), key.name.clone())).collect(),
+        }
+    }
+}
+
+fn forward(id: &ListenerId) -> ObjectKey {
+    ObjectKey::new(id.namespace.clone(), id.forward.clone())
+}

@@ -1,0 +1,144 @@
+//! Applying children, server-side, with this operator as their one field manager.
+
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta},
+};
+use operator_core::ObjectKey;
+use serde_json::Value;
+
+use super::children::{Fleets, children};
+use crate::{NAME, pki::Trusted};
+use crds::{ForwardGateway, ServiceType};
+use proxy_api::Transport;
+use std::collections::BTreeSet;
+
+/// Children that could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The name is somebody else's.
+    #[error("{kind} {name} exists and belongs to somebody else: rename the gateway or remove that object")]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server says no, or nothing.
+    #[error("{kind} {name} cannot be applied: {}", said(source))]
+    Api {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+}
+
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What a gateway's children are made of.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// The gateway.
+    pub gateway: ForwardGateway,
+    /// Of all gateways.
+    pub fleets: Fleets,
+    /// What proxies are to trust.
+    pub trusted: Trusted,
+    /// Ports that its listeners have.
+    pub ports: BTreeSet<(Transport, u16)>,
+}
+
+/// Applies all children of one gateway.
+///
+/// # Errors
+/// See [`ApplyError`]; those before the one that failed are applied.
+pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError> {
+    let uid = desired.gateway.metadata.uid.clone().unwrap_or_default();
+    let deployment = Place::of(client, "apps/v1", "Deployment", &desired.key).there(&uid).await?;
+    let roots = roots(deployment.as_ref(), &desired.trusted);
+    for child in children(&desired.key, &desired.gateway, &desired.fleets, &roots, &desired.ports) {
+        let text = |field: &str| child[field].as_str().unwrap_or_default();
+        let place = Place::of(client, text("apiVersion"), text("kind"), &desired.key);
+        if text("kind") != "Deployment" {
+            place.there(&uid).await?;
+        }
+        place.apply(&child).await?;
+    }
+    let service = desired.gateway.spec.service.as_ref().and_then(|service| service.type_);
+    if service == Some(ServiceType::None) {
+        Place::of(client, "v1", "Service", &desired.key).remove(&uid).await?;
+    }
+    Ok(())
+}
+
+/// The roots in a Deployment stay as they are while they lead to the operator: new ones come over the stream, and a change
+/// would roll the fleet over.
+fn roots(deployment: Option<&DynamicObject>, trusted: &Trusted) -> String {
+    let containers = deployment.map(|deployment| &deployment.data["spec"]["template"]["spec"]["containers"]);
+    let variables = containers.and_then(|containers| containers[0]["env"].as_array()).into_iter().flatten();
+    let mut there = variables.filter(|variable| variable["name"] == "PORTLANE_ROOTS");
+    let there = there.next().and_then(|variable| variable["value"].as_str());
+    there.filter(|there| there.contains(&trusted.signing)).unwrap_or(&trusted.bundle).to_owned()
+}
+
+/// Where one child is.
+struct Place {
+    api: Api<DynamicObject>,
+    kind: String,
+    name: String,
+}
+
+impl Place {
+    fn of(client: &Client, version: &str, kind: &str, key: &ObjectKey) -> Self {
+        let types = TypeMeta { api_version: version.to_owned(), kind: kind.to_owned() };
+        let gvk = GroupVersionKind::try_from(&types).unwrap_or_else(|_| GroupVersionKind::gvk("", version, kind));
+        let mut resource = ApiResource::from_gvk(&gvk);
+        if kind == "NetworkPolicy" {
+            "networkpolicies".clone_into(&mut resource.plural);
+        }
+        let api = Api::namespaced_with(client.clone(), &key.namespace, &resource);
+        Self { api, kind: kind.to_owned(), name: key.name.clone() }
+    }
+
+    fn failed(&self, source: kube::Error) -> ApplyError {
+        ApplyError::Api { kind: self.kind.clone(), name: self.name.clone(), source: Box::new(source) }
+    }
+
+    /// The object, if there is one; an error if it is not the gateway's.
+    async fn there(&self, uid: &str) -> Result<Option<DynamicObject>, ApplyError> {
+        let there = self.api.get_opt(&self.name).await.map_err(|error| self.failed(error))?;
+        let Some(there) = there else { return Ok(None) };
+        let owners = there.metadata.owner_references.iter().flatten();
+        if owners.into_iter().any(|owner| owner.uid == uid) {
+            return Ok(Some(there));
+        }
+        Err(ApplyError::Taken { kind: self.kind.clone(), name: self.name.clone() })
+    }
+
+    async fn apply(&self, child: &Value) -> Result<(), ApplyError> {
+        let parameters = PatchParams::apply(NAME).force();
+        let applied = self.api.patch(&self.name, &parameters, &Patch::Apply(child)).await;
+        applied.map(drop).map_err(|error| self.failed(error))
+    }
+
+    async fn remove(&self, uid: &str) -> Result<(), ApplyError> {
+        let Some(there) = self.there(uid).await? else { return Ok(()) };
+        let only = Preconditions { uid: there.metadata.uid, resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+        match self.api.delete(&self.name, &parameters).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop).map_err(|error| self.failed(error)),
+        }
+    }
+}

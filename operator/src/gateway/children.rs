@@ -1,0 +1,262 @@
+//! What a gateway's children should be. Pure: the same gateway and listeners give the same manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::{ForwardGateway, GatewayService, PodTemplate, ServiceType};
+use operator_core::ObjectKey;
+use proxy_api::Transport;
+use serde_json::{Value, json};
+
+use crate::{GATEWAY_LABEL, NAME, PROXY_LABEL};
+
+/// Port of a gateway's health address.
+pub const HEALTH_PORT: u16 = 9180;
+/// Port of a proxy's admin address, on loopback.
+pub const ADMIN_PORT: u16 = 9181;
+/// Seconds that a leaving pod goes on accepting, until endpoints have moved.
+const LEAVE_SECONDS: u32 = 5;
+/// Seconds between the last drained session and the end of patience.
+const SPARE_SECONDS: u32 = 5;
+/// Bytes in pipes for splicing: the kernel's budget is per user and node.
+const PIPE_BYTES: u32 = 32 << 20;
+
+/// What is the same for all gateways of an installation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleets {
+    /// Image of the proxy.
+    pub image: String,
+    /// When it is pulled.
+    pub pull_policy: String,
+    /// `HOST:PORT` of the operator.
+    pub operator: String,
+}
+
+/// The children that are always there, in the order in which they are applied.
+#[must_use]
+pub fn children(
+    key: &ObjectKey,
+    gateway: &ForwardGateway,
+    fleets: &Fleets,
+    roots: &str,
+    ports: &BTreeSet<(Transport, u16)>,
+) -> Vec<Value> {
+    let child = Child { key, gateway };
+    let mut all = vec![
+        child.of("v1", "ServiceAccount", json!({"automountServiceAccountToken": false})),
+        child.of("apps/v1", "Deployment", json!({"spec": child.deployment(fleets, roots)})),
+        child.of(
+            "policy/v1",
+            "PodDisruptionBudget",
+            json!({"spec": {
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": child.selector()},
+            }}),
+        ),
+        child.of("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": child.network_policy(ports)})),
+    ];
+    let service = gateway.spec.service.clone().unwrap_or_default();
+    if service.type_ != Some(ServiceType::None) && !ports.is_empty() {
+        all.push(child.service(&service, ports));
+    }
+    all
+}
+
+/// The labels by which a gateway's pods are found, as the scale subresource wants them.
+#[must_use]
+pub fn selector_text(key: &ObjectKey) -> String {
+    format!("{GATEWAY_LABEL}={}", key.name)
+}
+
+struct Child<'a> {
+    key: &'a ObjectKey,
+    gateway: &'a ForwardGateway,
+}
+
+impl Child<'_> {
+    fn selector(&self) -> Value {
+        json!({GATEWAY_LABEL: self.key.name})
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let own = [
+            ("app.kubernetes.io/name", "portlane-gateway"),
+            ("app.kubernetes.io/instance", &self.key.name),
+            ("app.kubernetes.io/managed-by", NAME),
+            (GATEWAY_LABEL, &self.key.name),
+        ];
+        own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// A child with its metadata and what `rest` adds.
+    fn of(&self, version: &str, kind: &str, rest: Value) -> Value {
+        let mut child = json!({
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": {
+                "name": self.key.name,
+                "namespace": self.key.namespace,
+                "labels": self.labels(),
+                "ownerReferences": [{
+                    "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
+                    "kind": "ForwardGateway",
+                    "name": self.key.name,
+                    "uid": self.gateway.metadata.uid,
+                    "controller": true,
+                    "blockOwnerDeletion": true,
+                }],
+            },
+        });
+        if let (Value::Object(child), Value::Object(rest)) = (&mut child, rest) {
+            child.extend(rest);
+        }
+        child
+    }
+
+    fn drain_seconds(&self) -> u32 {
+        self.gateway.spec.drain_seconds.unwrap_or(300)
+    }
+
+    fn deployment(&self, fleets: &Fleets, roots: &str) -> Value {
+        let empty = PodTemplate::default();
+        let template = self.gateway.spec.pod_template.as_ref().unwrap_or(&empty);
+        let mut labels: BTreeMap<String, String> =
+            template.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
+        labels.extend(self.labels());
+        labels.insert(PROXY_LABEL.to_owned(), "gateway".to_owned());
+        let annotations: BTreeMap<&String, &String> =
+            template.annotations.iter().map(|(key, value)| (key, &value.0)).collect();
+        json!({
+            "replicas": self.gateway.spec.replicas.unwrap_or(2),
+            "selector": {"matchLabels": self.selector()},
+            // The new pod is there before the old one leaves.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": self.pod(template, fleets, roots),
+            },
+        })
+    }
+
+    fn pod(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
+        let mut pod = json!({
+            "serviceAccountName": self.key.name,
+            "automountServiceAccountToken": false,
+            // Thousands of Service ports as variables would keep a container from starting.
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": LEAVE_SECONDS + self.drain_seconds() + SPARE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+                "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+            },
+            "containers": [self.container(template, fleets, roots)],
+            "volumes": [
+                {"name": "state", "emptyDir": {"sizeLimit": "256Mi"}},
+                {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+                    "audience": proxy_grpc::AUDIENCE, "expirationSeconds": 3600, "path": "token",
+                }}]}},
+            ],
+        });
+        let node_selector: BTreeMap<&String, &String> =
+            template.node_selector.iter().map(|(key, value)| (key, &value.0)).collect();
+        if !node_selector.is_empty() {
+            pod["nodeSelector"] = json!(node_selector);
+        }
+        if !template.tolerations.is_empty() {
+            pod["tolerations"] = json!(template.tolerations);
+        }
+        if let Some(class) = &template.priority_class_name {
+            pod["priorityClassName"] = json!(class);
+        }
+        pod
+    }
+
+    fn container(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
+        let variable = |name: &str, value: String| json!({"name": name, "value": value});
+        let probe = |path: &str, every: u32, failures: u32| {
+            json!({
+                "httpGet": {"path": path, "port": "health"},
+                "periodSeconds": every,
+                "timeoutSeconds": 2,
+                "failureThreshold": failures,
+            })
+        };
+        let resources = template
+            .resources
+            .as_ref()
+            .map_or_else(|| json!({"requests": {"cpu": "100m", "memory": "64Mi"}}), |resources| json!(resources));
+        json!({
+            "name": "proxy",
+            "image": fleets.image,
+            "imagePullPolicy": fleets.pull_policy,
+            "env": [
+                variable("PORTLANE_OPERATOR", fleets.operator.clone()),
+                variable("PORTLANE_ROOTS", roots.to_owned()),
+                variable("PORTLANE_HEALTH_ADDRESS", format!("0.0.0.0:{HEALTH_PORT}")),
+                variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
+                variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
+                variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
+            ],
+            "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
+            // A slow first configuration is no reason to start anew; a proxy that does not answer is.
+            "livenessProbe": probe("/livez", 10, 3),
+            "readinessProbe": probe("/readyz", 2, 2),
+            "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
+            "resources": resources,
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [
+                {"name": "state", "mountPath": "/var/lib/portlane"},
+                {"name": "token", "mountPath": "/var/run/secrets/portlane", "readOnly": true},
+            ],
+        })
+    }
+
+    fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>) -> Value {
+        let mut open: Vec<Value> =
+            ports.iter().map(|(transport, port)| json!({"protocol": transport.to_string(), "port": port})).collect();
+        open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
+        json!({
+            "podSelector": {"matchLabels": self.selector()},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"ports": open}],
+        })
+    }
+
+    fn service(&self, service: &GatewayService, ports: &BTreeSet<(Transport, u16)>) -> Value {
+        let port = |(transport, port): &(Transport, u16)| {
+            let name = format!("{}-{port}", transport.to_string().to_lowercase());
+            json!({"name": name, "protocol": transport.to_string(), "port": port, "targetPort": port})
+        };
+        let kind = match service.type_ {
+            Some(ServiceType::NodePort) => "NodePort",
+            Some(ServiceType::LoadBalancer) => "LoadBalancer",
+            _ => "ClusterIP",
+        };
+        let mut spec = json!({
+            "type": kind,
+            "selector": self.selector(),
+            "ports": ports.iter().map(port).collect::<Vec<_>>(),
+        });
+        if let Some(policy) = service.external_traffic_policy {
+            spec["externalTrafficPolicy"] = json!(policy);
+        }
+        if let Some(class) = &service.load_balancer_class {
+            spec["loadBalancerClass"] = json!(class);
+        }
+        if let Some(allocate) = service.allocate_load_balancer_node_ports {
+            spec["allocateLoadBalancerNodePorts"] = json!(allocate);
+        }
+        let mut child = self.of("v1", "Service", json!({"spec": spec}));
+        if !service.annotations.is_empty() {
+            child["metadata"]["annotations"] = json!(service.annotations);
+        }
+        child
+    }
+}

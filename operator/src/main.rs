@@ -1,0 +1,37 @@
+//! `portlane-operator`.
+
+use std::{error::Error, io, process::ExitCode};
+
+use clap::Parser;
+use operator::{
+    run::run,
+    settings::{LogFormat, Settings},
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&settings.log)?).with_writer(io::stdout);
+    match settings.log_format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.init(),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(settings))?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Putting the parts together, and taking them apart again.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use kube::Client;
+use operator_core::World;
+use proxy_grpc::{Limits, TlsError};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    cache::Cache,
+    driver::{Driver, Gateways, Inputs, Statuses},
+    events::Events,
+    gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
+    http,
+    identity::Identities,
+    lease::{Candidate, Election, Term},
+    metrics::Metrics,
+    pki::{Authority, Leaf, Trusted},
+    serve::Streams,
+    settings::Settings,
+    status_writer::StatusWriter,
+    watch::Watches,
+};
+
+/// Messages of watches that may wait for the driver.
+const MESSAGES: usize = 1024;
+/// How often roots and leaf are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(60);
+/// The same while there is none.
+const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
+/// Handshakes at once.
+const HANDSHAKES: usize = 64;
+/// Longest time for giving the Lease back.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// An operator that cannot start, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No API server is configured.
+    #[error("no way to the API server: neither a ServiceAccount of a pod nor a kubeconfig")]
+    Client(#[source] Box<kube::Error>),
+    /// An address is taken.
+    #[error("the {role} address cannot be opened; choose another one")]
+    Address {
+        /// Which.
+        role: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals cannot be listened to.
+    #[error("signals cannot be listened to")]
+    Signals(#[source] io::Error),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] TlsError),
+    /// The server for proxies failed.
+    #[error("the server for proxies failed")]
+    Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Runs until told to end.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
+    let open = |role, address| async move {
+        TcpListener::bind(address).await.map_err(|source| RunError::Address { role, source })
+    };
+    let health = open("health", settings.health_address).await?;
+    let listener = open("stream", settings.stream_address).await?;
+    let metrics = Arc::new(Metrics::default());
+    let (synced, is_synced) = watch::channel(false);
+    tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced }));
+    let (term, terms) = watch::channel(None);
+    let (end, ends) = watch::channel(false);
+    let election = Election::new(client.clone(), candidate(&settings), metrics.clone());
+    let election = tokio::spawn(election.run(term, ends.clone()));
+    let (trust, trusted) = watch::channel(Trusted::default());
+    let (authority, leaf) = Authority::new(client.clone(), &settings.namespace, &settings.roots_secret, trust);
+    tokio::spawn(certificates(authority, terms.clone(), metrics.clone()));
+    let streams = drive(&settings, client, terms, trusted, synced, metrics);
+    let serving = serve(listener, leaf, streams, settings.max_proxies, ends);
+    wait(serving, end, election).await
+}
+
+/// Starts the driver and what feeds it.
+fn drive(
+    settings: &Settings,
+    client: Client,
+    term: watch::Receiver<Term>,
+    trusted: watch::Receiver<Trusted>,
+    synced: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+) -> Streams {
+    let (messages, watched) = mpsc::channel(MESSAGES);
+    let (watching, sources) =
+        Watches::start(client.clone(), settings.watch_namespaces.clone(), messages, metrics.clone());
+    let reserved = BTreeMap::from([(HEALTH_PORT, "health".to_owned()), (ADMIN_PORT, "admin".to_owned())]);
+    let world = World { any_service: settings.allow_all_services, reserved, ..World::default() };
+    let cache = Cache::new(world, sources);
+    let (results, written) = mpsc::channel(MESSAGES);
+    let writer = StatusWriter::new(client.clone(), results, metrics.clone());
+    let events = Events::start(client.clone(), settings.pod.clone(), metrics.clone());
+    let fleets = Fleets {
+        image: settings.proxy_image.clone(),
+        pull_policy: settings.proxy_pull_policy.clone(),
+        operator: settings.operator.clone(),
+    };
+    let (applying, applied) = mpsc::channel(64);
+    let gateways = Gateways::new(client.clone(), fleets, trusted.clone(), writer.clone(), applying, metrics.clone());
+    let statuses = Statuses::new(writer, events);
+    let driver = Driver::new(cache, watching, metrics.clone(), synced, statuses, gateways);
+    let (reports, streams) = mpsc::channel(MESSAGES);
+    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, term }));
+    Streams::new(Identities::new(client), reports, trusted, metrics)
+}
+
+fn candidate(settings: &Settings) -> Candidate {
+    // A container that starts again in its pod is another candidate: its predecessor may still be writing.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    Candidate {
+        namespace: settings.namespace.clone(),
+        name: settings.lease.clone(),
+        identity: format!("{}_{now}", settings.pod),
+    }
+}
+
+async fn certificates(mut authority: Authority, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
+    loop {
+        let leads = term.borrow().is_some();
+        let pause = match authority.refresh(leads).await {
+            Ok(end) => {
+                metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
+                if end.is_some() { CERTIFICATES } else { CERTIFICATES_SOON }
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "certificates stay as they are");
+                CERTIFICATES_SOON
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    leaf: Arc<Leaf>,
+    streams: Streams,
+    connections: usize,
+    mut end: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let tls = proxy_grpc::server_config(leaf).map_err(RunError::Tls)?;
+    let limits = Limits { connections, handshakes: HANDSHAKES };
+    let ended = async move {
+        let _ = end.wait_for(|end| *end).await;
+    };
+    let served = proxy_grpc::serve(listener, Arc::new(tls), limits, Arc::new(streams), ended).await;
+    served.map_err(|error| RunError::Serve(Box::new(error)))
+}
+
+/// Waits for a signal; then the Lease is given back, and streams end with the process.
+async fn wait(
+    serving: impl Future<Output = Result<(), RunError>>,
+    end: watch::Sender<bool>,
+    election: JoinHandle<()>,
+) -> Result<(), RunError> {
+    let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let result = tokio::select! {
+        result = serving => result,
+        _ = term.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    tracing::info!("ending: the Lease is given back");
+    end.send_replace(true);
+    let _ = timeout(GOODBYE, election).await;
+    result
+}

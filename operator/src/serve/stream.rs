@@ -1,0 +1,216 @@
+//! The life of one stream.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use operator_core::{ObjectKey, Snapshot};
+use proxy_api::{Digest, FromProxy, Held, MAX_LISTENERS, PARTS, ReportPart, ToProxy, Trust};
+use proxy_grpc::{Frame, Status, Streaming, frame};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use super::FromStream;
+use crate::{
+    metrics::{Metrics, count},
+    pki::Trusted,
+    publish::{Deltas, Target, encode},
+};
+
+/// Longest time for a proxy to take one message.
+const SLOW: Duration = Duration::from_secs(10);
+/// Longest time for a proxy to say what it holds.
+const HELLO: Duration = Duration::from_secs(20);
+/// Snapshots that may be on their way before the proxy reports one of them; then newer ones wait.
+const UNREPORTED: usize = 8;
+
+/// What a stream follows.
+pub(super) struct Following {
+    pub(super) target: Target,
+    pub(super) deltas: Arc<Deltas>,
+    pub(super) unreadable: BTreeSet<(String, String)>,
+}
+
+/// One stream.
+pub(super) struct Stream {
+    pub(super) pod: ObjectKey,
+    pub(super) id: u64,
+    pub(super) following: Following,
+    pub(super) messages: Streaming<FromProxy>,
+    pub(super) out: mpsc::Sender<Result<Frame, Status>>,
+    pub(super) driver: mpsc::Sender<FromStream>,
+    pub(super) roots: watch::Receiver<Trusted>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Why a stream ended.
+enum End {
+    /// The proxy left.
+    Proxy,
+    /// This replica leads no more, or a newer stream of the pod is there.
+    Replaced,
+    /// It does not read.
+    Slow,
+    /// It said something that cannot be.
+    Garbage(&'static str),
+}
+
+impl Stream {
+    pub(super) async fn run(mut self) {
+        let end = match self.follow().await {
+            Err(end) => end,
+            Ok(()) => End::Proxy,
+        };
+        let (reason, status) = match end {
+            End::Proxy => ("proxy", None),
+            End::Replaced => ("replaced", Some(Status::unavailable("this replica ends the stream; connect again"))),
+            End::Slow => ("slow", Some(Status::resource_exhausted("messages are not taken in time"))),
+            End::Garbage(what) => ("garbage", Some(Status::invalid_argument(what))),
+        };
+        count(&self.metrics.ended, "reason", reason);
+        if let Some(status) = status {
+            let _ = self.out.try_send(Err(status));
+        }
+        let _ = self.driver.send(FromStream::Gone { pod: self.pod, id: self.id }).await;
+    }
+
+    async fn follow(&mut self) -> Result<(), End> {
+        let mut at = self.hello().await?;
+        self.tell_roots().await?;
+        // Numbers with the digests that were sent under them, until the proxy reports one.
+        let mut sent: VecDeque<(u64, Digest)> = VecDeque::from([(number(&at), at.digest.clone())]);
+        let mut behind = false;
+        loop {
+            if behind && sent.len() < UNREPORTED {
+                at = self.step(&at).await?;
+                sent.push_back((number(&at), at.digest.clone()));
+                behind = false;
+            }
+            tokio::select! {
+                // A term that is over, or a newer stream of this pod, is seen whatever the proxy does.
+                changed = self.following.target.changed() => {
+                    changed.map_err(|_| End::Replaced)?;
+                    behind = true;
+                }
+                changed = self.roots.changed() => {
+                    changed.map_err(|_| End::Replaced)?;
+                    self.tell_roots().await?;
+                }
+                message = self.messages.message() => {
+                    let Some(part) = report(message)? else { return Ok(()) };
+                    while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
+                        sent.pop_front();
+                    }
+                    self.report(part, &at, &sent).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what leads to the snapshot of now.
+    async fn step(&mut self, at: &Snapshot) -> Result<Arc<Snapshot>, End> {
+        let next = self.following.target.borrow_and_update().clone();
+        let frames = self.following.deltas.step(at, &next).map_err(|_| End::Garbage("not encodable"))?;
+        for frame in frames.iter() {
+            self.change(frame.clone()).await?;
+        }
+        Ok(next)
+    }
+
+    /// Learns what the proxy holds and brings it to the snapshot of its group.
+    async fn hello(&mut self) -> Result<Arc<Snapshot>, End> {
+        let first = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
+        let Ok(Some(FromProxy { hello: Some(hello), .. })) = first else {
+            return Err(End::Garbage("the first message must be a hello"));
+        };
+        let now = self.following.target.borrow_and_update().clone();
+        let parts = if hello.digest == now.digest && self.following.unreadable.is_empty() {
+            let nothing = now.configuration.changes_since(&now.configuration, PARTS);
+            encode(nothing, &now)
+        } else {
+            let held = self.held().await?;
+            encode(now.configuration.changes_from(&held, &self.following.unreadable, PARTS), &now)
+        };
+        for frame in parts.map_err(|_| End::Garbage("not encodable"))? {
+            self.change(frame).await?;
+        }
+        Ok(now)
+    }
+
+    async fn held(&mut self) -> Result<Held, End> {
+        let tell = ToProxy { tell_held: true, ..ToProxy::default() };
+        self.send(frame(&tell).map_err(|_| End::Garbage("not encodable"))?).await?;
+        let mut held = Held::default();
+        while !held.commit {
+            let message = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
+            let part = match message {
+                Ok(Some(FromProxy { held: Some(part), .. })) => part,
+                Ok(None) | Err(_) => return Err(End::Proxy),
+                Ok(Some(_)) => return Err(End::Garbage("asked what it holds, the proxy said something else")),
+            };
+            held.listeners.extend(part.listeners);
+            held.endpoints.extend(part.endpoints);
+            held.commit = part.commit;
+            if held.listeners.len() > MAX_LISTENERS || held.endpoints.len() > 16 * MAX_LISTENERS {
+                return Err(End::Garbage("more listeners than a proxy takes"));
+            }
+        }
+        Ok(held)
+    }
+
+    async fn tell_roots(&mut self) -> Result<(), End> {
+        let roots = self.roots.borrow_and_update().bundle.clone();
+        let message = ToProxy { trust: Some(Trust { roots }), ..ToProxy::default() };
+        self.send(frame(&message).map_err(|_| End::Garbage("not encodable"))?).await
+    }
+
+    async fn change(&self, frame: Frame) -> Result<(), End> {
+        self.metrics.changes.inc();
+        self.metrics.change_bytes.inc_by(frame.len() as u64);
+        self.send(frame).await
+    }
+
+    async fn send(&self, frame: Frame) -> Result<(), End> {
+        match timeout(SLOW, self.out.send(Ok(frame))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Proxy),
+            Err(_) => Err(End::Slow),
+        }
+    }
+
+    /// Passes a report on, if it is about something that this proxy was sent.
+    async fn report(&self, mut part: ReportPart, at: &Snapshot, sent: &VecDeque<(u64, Digest)>) -> Result<(), End> {
+        if part.version.epoch != at.configuration.version.epoch || part.version.number > number(at) {
+            self.metrics.bad_reports.inc();
+            return Err(End::Garbage("a report about a version that was never sent"));
+        }
+        let known = part.listeners.len();
+        part.listeners.retain(|id, _| at.configuration.listeners.contains_key(id));
+        if part.listeners.len() != known {
+            tracing::debug!(pod = %self.pod, "a report names listeners that are not published any more");
+        }
+        let agreed = sent.iter().any(|(number, digest)| *number == part.version.number && *digest == part.digest);
+        let (pod, id) = (self.pod.clone(), self.id);
+        let report = FromStream::Reported { pod, id, part: Box::new(part), agreed };
+        self.driver.send(report).await.map_err(|_| End::Replaced)
+    }
+}
+
+fn number(snapshot: &Snapshot) -> u64 {
+    snapshot.configuration.version.number
+}
+
+/// The report in a message; nothing at the end of the stream.
+fn report(message: Result<Option<FromProxy>, Status>) -> Result<Option<ReportPart>, End> {
+    match message {
+        Ok(Some(FromProxy { report: Some(part), .. })) => Ok(Some(part)),
+        Ok(Some(_)) => Err(End::Garbage("only reports are expected now")),
+        Ok(None) => Ok(None),
+        Err(status) if status.code() == proxy_grpc::Code::InvalidArgument => Err(End::Garbage("not a message")),
+        Err(_) => Err(End::Proxy),
+    }
+}

@@ -1,0 +1,69 @@
+//! What can be set about an operator, from arguments and variables.
+
+#![allow(clippy::doc_markdown, reason = "these texts are shown by --help, which prints backticks as they are")]
+
+use std::net::SocketAddr;
+
+use clap::{Parser, ValueEnum};
+
+/// Compiles PortForwards into configuration, pushes it to proxies, and tells in status what became of it.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Settings {
+    /// Namespace that the operator runs in: its Lease and the Secret with its roots are there.
+    #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
+    pub namespace: String,
+    /// Name of this pod, part of its identity in the election.
+    #[arg(long, env = "PORTLANE_POD", default_value = "portlane-operator")]
+    pub pod: String,
+    /// Name of the Lease.
+    #[arg(long, env = "PORTLANE_LEASE", default_value = "portlane-operator")]
+    pub lease: String,
+    /// Name of the Secret with the roots.
+    #[arg(long, env = "PORTLANE_ROOTS_SECRET", default_value = "portlane-roots")]
+    pub roots_secret: String,
+    /// Namespaces to watch, separated by commas. Absent: all.
+    #[arg(long, env = "PORTLANE_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Let every namespace use every Service, without ReferenceGrants.
+    #[arg(long, env = "PORTLANE_ALLOW_ALL_SERVICES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub allow_all_services: bool,
+    /// Where proxies connect.
+    #[arg(long, env = "PORTLANE_STREAM_ADDRESS", default_value = "0.0.0.0:9443")]
+    pub stream_address: SocketAddr,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "0.0.0.0:9080")]
+    pub health_address: SocketAddr,
+    /// Address under which proxies reach the operator.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "PORTLANE_OPERATOR",
+        default_value = "portlane-operator.portlane.svc:9443"
+    )]
+    pub operator: String,
+    /// Image of the proxies of gateways.
+    #[arg(long, env = "PORTLANE_PROXY_IMAGE", default_value = concat!("localhost/portlane/proxy:", env!("CARGO_PKG_VERSION")))]
+    pub proxy_image: String,
+    /// When that image is pulled: Always, IfNotPresent or Never.
+    #[arg(long, env = "PORTLANE_PROXY_PULL_POLICY", default_value = "IfNotPresent")]
+    pub proxy_pull_policy: String,
+    /// Most proxies that may be connected.
+    #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = 5000)]
+    pub max_proxies: usize,
+    /// What is logged, as RUST_LOG has it.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log: String,
+    /// Form of log records.
+    #[arg(long, value_enum, env = "PORTLANE_LOG_FORMAT", default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// Forms of log records.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}

@@ -1,0 +1,118 @@
+//! Writing status: one write at a time per object, few at once, none that says what stands there already.
+
+use std::{sync::Arc, time::Duration};
+
+use crds::{ForwardGateway, PortForward};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use operator_core::ObjectKey;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+use crate::{
+    NAME,
+    metrics::{Metrics, count},
+};
+
+/// Writes at once. An API server takes 400 to 500 of them a second.
+const AT_ONCE: usize = 16;
+/// Longest time for one write.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whose status.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// Of a forward.
+    Forward(ObjectKey),
+    /// Of a gateway.
+    Gateway(ObjectKey),
+}
+
+/// One status to write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Whose.
+    pub subject: Subject,
+    /// The object must still be this one.
+    pub uid: String,
+    /// All of the status.
+    pub status: Value,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Whose.
+    pub subject: Subject,
+    /// The version of the object that has it; nothing if it was not written.
+    pub version: Option<String>,
+    /// Whether it is worth to try again.
+    pub again: bool,
+}
+
+/// The writer. Results come back to the driver.
+#[derive(Clone)]
+pub struct StatusWriter {
+    client: Client,
+    turns: Arc<Semaphore>,
+    results: mpsc::Sender<Written>,
+    metrics: Arc<Metrics>,
+}
+
+impl StatusWriter {
+    /// A writer that tells `results`.
+    #[must_use]
+    pub fn new(client: Client, results: mpsc::Sender<Written>, metrics: Arc<Metrics>) -> Self {
+        Self { client, turns: Arc::new(Semaphore::new(AT_ONCE)), results, metrics }
+    }
+
+    /// Writes, as soon as it is its turn.
+    pub fn write(&self, write: Write) {
+        let writer = self.clone();
+        tokio::spawn(async move {
+            let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
+            let result = timeout(PATIENCE, writer.patch(&write)).await;
+            let written = writer.judge(write.subject, result.unwrap_or(Err(None)));
+            let _ = writer.results.send(written).await;
+        });
+    }
+
+    async fn patch(&self, write: &Write) -> Result<Option<String>, Option<kube::Error>> {
+        // The uid keeps the status of a deleted object away from a new one of its name.
+        let patch = Patch::Merge(json!({"metadata": {"uid": write.uid}, "status": write.status}));
+        let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
+        let version = match &write.subject {
+            Subject::Forward(key) => {
+                let api: Api<kube::core::PartialObjectMeta<PortForward>> =
+                    Api::namespaced(self.client.clone(), &key.namespace);
+                api.patch_status(&key.name, &parameters, &patch).await.map(|object| object.metadata.resource_version)
+            }
+            Subject::Gateway(key) => {
+                let api: Api<kube::core::PartialObjectMeta<ForwardGateway>> =
+                    Api::namespaced(self.client.clone(), &key.namespace);
+                api.patch_status(&key.name, &parameters, &patch).await.map(|object| object.metadata.resource_version)
+            }
+        };
+        version.map_err(Some)
+    }
+
+    fn judge(&self, subject: Subject, result: Result<Option<String>, Option<kube::Error>>) -> Written {
+        let (outcome, version, again) = match result {
+            Ok(version) => ("written", version, false),
+            // It is gone, or another one: the watch tells.
+            Err(Some(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => ("outdated", None, false),
+            Err(error) => {
+                count(&self.metrics.api_errors, "request", "status");
+                tracing::warn!(?subject, ?error, "a status cannot be written and is tried again");
+                ("failed", None, true)
+            }
+        };
+        count(&self.metrics.status_writes, "result", outcome);
+        Written { subject, version, again }
+    }
+}

@@ -1,0 +1,242 @@
+//! Watches: each is a task that turns the API server's events into messages for the driver.
+
+mod grants;
+mod objects;
+
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+
+use crds::{ForwardGateway, PortForward};
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Client, Resource,
+    api::PartialObjectMeta,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+pub use self::objects::{FleetState, Object, PodInfo, ServiceInfo, SliceInfo};
+use crate::{PROXY_LABEL, metrics::Metrics};
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// One watch: a kind, in one namespace or in all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// What is watched.
+    pub kind: Kind,
+    /// Where; `None` is everywhere.
+    pub namespace: Option<String>,
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `PortForward`.
+    Forwards,
+    /// `ForwardGateway`.
+    Gateways,
+    /// `Service`.
+    Services,
+    /// `EndpointSlice`.
+    Slices,
+    /// Pods that carry a proxy.
+    ProxyPods,
+    /// Metadata of the pods of a namespace.
+    Pods,
+    /// Metadata of namespaces.
+    Namespaces,
+    /// `ReferenceGrant`.
+    Grants,
+    /// Deployments of gateways.
+    Deployments,
+}
+
+/// What a watch has to say.
+#[derive(Debug)]
+pub enum Seen {
+    /// A list begins: what is not in it is gone.
+    Restarted,
+    /// The list is complete.
+    Synced,
+    /// An object is there, as it is now.
+    Upsert(Box<Object>),
+    /// An object is gone.
+    Gone(operator_core::ObjectKey),
+}
+
+/// A message to the driver.
+pub type Message = (Source, Seen);
+
+/// The tasks that watch.
+pub struct Watches {
+    client: Client,
+    out: mpsc::Sender<Message>,
+    metrics: Arc<Metrics>,
+    /// Namespaces to watch; empty: all.
+    namespaces: Vec<String>,
+    running: BTreeMap<Source, JoinHandle<()>>,
+}
+
+impl Watches {
+    /// Starts the watches that are always there. Gives them, so that it is known who has to sync.
+    #[must_use]
+    pub fn start(
+        client: Client,
+        namespaces: Vec<String>,
+        out: mpsc::Sender<Message>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Vec<Source>) {
+        let mut watches = Self { client, out, metrics, namespaces, running: BTreeMap::new() };
+        let kinds = [
+            Kind::Forwards,
+            Kind::Gateways,
+            Kind::Services,
+            Kind::Slices,
+            Kind::ProxyPods,
+            Kind::Namespaces,
+            Kind::Grants,
+            Kind::Deployments,
+        ];
+        for kind in kinds {
+            for namespace in watches.scopes(kind) {
+                watches.run(Source { kind, namespace });
+            }
+        }
+        let sources = watches.running.keys().cloned().collect();
+        (watches, sources)
+    }
+
+    /// Namespaces cannot be watched with rights in a few namespaces only: their labels stay unknown then.
+    fn scopes(&self, kind: Kind) -> Vec<Option<String>> {
+        match (kind, self.namespaces.is_empty()) {
+            (_, true) => vec![None],
+            (Kind::Namespaces, false) => Vec::new(),
+            _ => self.namespaces.iter().cloned().map(Some).collect(),
+        }
+    }
+
+    /// Watches the pods of one more namespace.
+    pub fn watch_pods(&mut self, namespace: &str) -> Source {
+        let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
+        if !self.running.contains_key(&source) {
+            self.run(source.clone());
+        }
+        source
+    }
+
+    /// Ends the watch of a namespace's pods.
+    pub fn unwatch_pods(&mut self, namespace: &str) {
+        let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
+        if let Some(task) = self.running.remove(&source) {
+            task.abort();
+        }
+    }
+
+    fn run(&mut self, source: Source) {
+        let task = Task {
+            client: self.client.clone(),
+            source: source.clone(),
+            out: self.out.clone(),
+            metrics: self.metrics.clone(),
+        };
+        self.running.insert(source, tokio::spawn(task.run()));
+    }
+}
+
+struct Task {
+    client: Client,
+    source: Source,
+    out: mpsc::Sender<Message>,
+    metrics: Arc<Metrics>,
+}
+
+impl Task {
+    async fn run(self) {
+        let all = watcher::Config::default().page_size(PAGE);
+        let labelled = |label: &str| all.clone().labels(label);
+        match self.source.kind {
+            Kind::Forwards => {
+                let api = self.api::<DeserializeGuard<PortForward>>();
+                self.pump(watcher(api, all), |guard| objects::forward(guard.0)).await;
+            }
+            Kind::Gateways => {
+                let api = self.api::<DeserializeGuard<ForwardGateway>>();
+                self.pump(watcher(api, all), |guard| objects::gateway(guard.0)).await;
+            }
+            Kind::Services => self.pump(watcher(self.api::<Service>(), all), |it| objects::service(&it)).await,
+            Kind::Slices => self.pump(watcher(self.api::<EndpointSlice>(), all), |it| objects::slice(&it)).await,
+            Kind::ProxyPods => {
+                self.pump(watcher(self.api::<Pod>(), labelled(PROXY_LABEL)), |it| objects::proxy_pod(&it)).await;
+            }
+            Kind::Pods => {
+                self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), all), |it| objects::pod(&it)).await;
+            }
+            Kind::Namespaces => {
+                let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
+                self.pump(watcher(api, all), |it| objects::namespace(&it)).await;
+            }
+            Kind::Grants => grants::run(&self).await,
+            Kind::Deployments => {
+                let label = format!("app.kubernetes.io/managed-by={}", crate::NAME);
+                self.pump(watcher(self.api::<Deployment>(), labelled(&label)), |it| objects::deployment(&it)).await;
+            }
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        match &self.source.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// Passes events on until nobody listens.
+    async fn pump<K, S>(&self, events: S, convert: impl Fn(K) -> Object)
+    where
+        K: Debug + Clone + DeserializeOwned + Send + 'static,
+        S: Stream<Item = watcher::Result<Event<K>>> + Send,
+    {
+        let mut events = Box::pin(events.default_backoff());
+        let mut failing = false;
+        while let Some(event) = events.next().await {
+            let seen = match event {
+                Ok(event) => self.seen(event, &convert),
+                Err(error) => {
+                    self.metrics.watch_errors.inc();
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(source = ?self.source, %error, "the watch failed and is tried again");
+                    }
+                    continue;
+                }
+            };
+            failing = false;
+            if self.out.send((self.source.clone(), seen)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn seen<K>(&self, event: Event<K>, convert: &impl Fn(K) -> Object) -> Seen {
+        self.metrics.watch_events.inc();
+        match event {
+            Event::Init => Seen::Restarted,
+            Event::InitDone => Seen::Synced,
+            Event::InitApply(object) | Event::Apply(object) => Seen::Upsert(Box::new(convert(object))),
+            Event::Delete(object) => Seen::Gone(convert(object).key()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `ReferenceGrant`s of the Gateway API, if a cluster has them.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use kube::{
+    Api,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::watcher::{self, watcher},
+};
+use operator_core::{Grant, ObjectKey};
+use tokio::time::sleep;
+
+use super::{Object, Seen, Task};
+
+/// Pause between two looks for the kind.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Watches grants as soon as the cluster knows the kind; until then there are none.
+pub(super) async fn run(task: &Task) {
+    let mut told = false;
+    loop {
+        if let Some(resource) = resource(task).await {
+            let api = match &task.source.namespace {
+                Some(namespace) => Api::<DynamicObject>::namespaced_with(task.client.clone(), namespace, &resource),
+                None => Api::all_with(task.client.clone(), &resource),
+            };
+            let events = watcher(api, watcher::Config::default().page_size(super::PAGE));
+            task.pump(events, |object| convert(&object)).await;
+            return;
+        }
+        if !std::mem::replace(&mut told, true) {
+            for seen in [Seen::Restarted, Seen::Synced] {
+                if task.out.send((task.source.clone(), seen)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// The kind as this cluster serves it; nothing while it does not, or cannot be asked.
+async fn resource(task: &Task) -> Option<ApiResource> {
+    for version in ["v1", "v1beta1"] {
+        let group = format!("gateway.networking.k8s.io/{version}");
+        let Ok(list) = task.client.list_api_group_resources(&group).await else { continue };
+        if list.resources.iter().any(|resource| resource.kind == "ReferenceGrant") {
+            let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", version, "ReferenceGrant");
+            return Some(ApiResource::from_gvk(&kind));
+        }
+    }
+    None
+}
+
+/// Every pair of a `from` and a `to` that concerns forwards and Services.
+fn convert(object: &DynamicObject) -> Object {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let items = |list: &str| object.data["spec"][list].as_array().cloned().unwrap_or_default();
+    let mut grants = BTreeSet::new();
+    for from in items("from") {
+        let (group, kind) = (from["group"].as_str(), from["kind"].as_str());
+        let Some(whose) =
+            from["namespace"].as_str().filter(|_| (group, kind) == (Some(crds::GROUP), Some("PortForward")))
+        else {
+            continue;
+        };
+        for to in items("to") {
+            if matches!(to["group"].as_str(), None | Some("")) && to["kind"].as_str() == Some("Service") {
+                let service = to["name"].as_str().map(str::to_owned);
+                grants.insert(Grant { from: whose.to_owned(), to: namespace.clone(), service });
+            }
+        }
+    }
+    let name = object.metadata.name.clone().unwrap_or_default();
+    Object::Grants(ObjectKey::new(namespace, name), grants)
+}

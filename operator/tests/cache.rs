@@ -1,0 +1,127 @@
+//! What the watches tell, and what becomes of it in the world.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+
+use crds::{PortForward, Protocol};
+use operator::{
+    cache::Cache,
+    watch::{Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source},
+};
+use operator_core::{ObjectKey, Service, World};
+
+fn source(kind: Kind) -> Source {
+    Source { kind, namespace: None }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+fn upsert(object: Object) -> Seen {
+    Seen::Upsert(Box::new(object))
+}
+
+fn forward(name: &str, port: u16) -> PortForward {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": name},
+        "spec": {
+            "placement": {"sidecar": {"selector": {}}},
+            "listeners": [{"name": "l", "protocol": "TCP", "port": port, "backends": [{"local": {"port": 1}}]}],
+        },
+    }))
+    .expect("a forward")
+}
+
+fn readable(name: &str, port: u16) -> Seen {
+    upsert(Object::Forward(key(name), Box::new(Ok(forward(name, port)))))
+}
+
+#[test]
+fn nothing_is_complete_before_every_list_and_after_a_gap() {
+    let forwards = source(Kind::Forwards);
+    let mut cache = Cache::new(World::default(), [forwards.clone(), source(Kind::Services)]);
+    cache.apply(&forwards, Seen::Restarted);
+    cache.apply(&forwards, readable("a", 1));
+    assert!(!cache.apply(&forwards, Seen::Synced).synced && !cache.is_synced(), "Services are not listed yet");
+    cache.apply(&source(Kind::Services), Seen::Restarted);
+    assert!(cache.apply(&source(Kind::Services), Seen::Synced).synced && cache.is_synced());
+    cache.apply(&forwards, Seen::Restarted);
+    assert!(!cache.is_synced(), "a watch that lists again");
+    cache.apply(&forwards, readable("b", 2));
+    assert!(cache.world.forwards.contains_key(&key("a")), "what the list has not shown yet stays until it ends");
+    assert!(cache.apply(&forwards, Seen::Synced).synced);
+    let names: Vec<&str> = cache.world.forwards.keys().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["b"], "gone during the gap");
+    cache.expect(Source { kind: Kind::Pods, namespace: Some("ns".into()) });
+    assert!(!cache.is_synced(), "one more to wait for");
+}
+
+#[test]
+fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such() {
+    let forwards = source(Kind::Forwards);
+    let mut cache = Cache::new(World::default(), [forwards.clone()]);
+    cache.apply(&forwards, readable("a", 1));
+    let unreadable = upsert(Object::Forward(key("a"), Box::new(Err("unknown variant `SCTP`".into()))));
+    assert!(cache.apply(&forwards, unreadable).world);
+    assert_eq!(cache.world.forwards[&key("a")].spec.listeners[0].port, Some(1));
+    let translation = operator_core::translate(&cache.world);
+    assert_eq!(translation.verdicts[&key("a")].accepted.reason.as_str(), "Unsupported");
+    cache.apply(&forwards, readable("a", 2));
+    assert!(cache.world.unreadable.is_empty(), "mended");
+}
+
+#[test]
+fn a_status_that_was_written_is_no_reason_to_translate() {
+    let forwards = source(Kind::Forwards);
+    let mut cache = Cache::new(World::default(), [forwards.clone()]);
+    assert!(cache.apply(&forwards, readable("a", 1)).world);
+    let mut same = forward("a", 1);
+    same.status = Some(crds::PortForwardStatus { observed_generation: Some(1), ..Default::default() });
+    let touched = cache.apply(&forwards, upsert(Object::Forward(key("a"), Box::new(Ok(same)))));
+    assert!(!touched.world && touched.forward == Some(key("a")));
+    assert!(cache.apply(&forwards, readable("a", 2)).world);
+}
+
+#[test]
+fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
+    let (services, slices) = (source(Kind::Services), source(Kind::Slices));
+    let mut cache = Cache::new(World::default(), [services.clone(), slices.clone()]);
+    let info = ServiceInfo { ports: vec![("web".into(), Protocol::Tcp, 80)], ..ServiceInfo::default() };
+    cache.apply(&services, upsert(Object::Service(key("web"), info)));
+    let slice = |address: &str| {
+        let addresses = std::iter::once(address.parse().expect("an address")).collect();
+        SliceInfo { service: "web".into(), endpoints: BTreeMap::from([(("web".to_owned(), false), addresses)]) }
+    };
+    cache.apply(&slices, upsert(Object::Slice(key("web-1"), slice("10.0.0.1:8080"))));
+    cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080"))));
+    let endpoints = |cache: &Cache| match &cache.world.services[&key("web")] {
+        Service::Cluster(ports) => ports[0].endpoints.len(),
+        Service::External { .. } => panic!("not external"),
+    };
+    assert_eq!(endpoints(&cache), 2);
+    assert!(!cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080")))).world, "nothing new");
+    assert!(cache.apply(&slices, Seen::Gone(key("web-1"))).world);
+    assert_eq!(endpoints(&cache), 1);
+    cache.apply(&services, Seen::Gone(key("web")));
+    assert!(cache.world.services.is_empty());
+}
+
+#[test]
+fn the_pods_of_a_fleet_are_no_sidecars_and_a_pod_that_leaves_is_none() {
+    let pods = Source { kind: Kind::Pods, namespace: Some("ns".into()) };
+    let mut cache = Cache::new(World::default(), [pods.clone()]);
+    let pod = |role: Option<&str>, leaving| {
+        let labels = role.map(|role| ("portlane.dev/proxy".to_owned(), role.to_owned())).into_iter().collect();
+        PodInfo { labels, leaving, ..PodInfo::default() }
+    };
+    for (name, role, leaving) in [("app", None, false), ("fleet", Some("gateway"), false), ("old", None, true)] {
+        cache.apply(&pods, upsert(Object::Pod(key(name), pod(role, leaving))));
+    }
+    let names: Vec<&str> = cache.world.pods.keys().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["app"]);
+    cache.apply(&pods, upsert(Object::Pod(key("app"), pod(None, true))));
+    assert!(cache.world.pods.is_empty());
+    cache.forget_pods("ns");
+    assert!(cache.pod(&key("app")).is_none() && cache.watched_pods().is_empty());
+}

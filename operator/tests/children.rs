@@ -1,0 +1,67 @@
+//! Golden file of a gateway's children: `UPDATE=1 cargo test -p portlane-operator --test children` writes it anew.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crds::ForwardGateway;
+use operator::gateway::children::{Fleets, children};
+use operator_core::ObjectKey;
+use proxy_api::Transport;
+
+fn gateway(spec: &serde_json::Value) -> ForwardGateway {
+    let metadata = serde_json::json!({"name": "edge", "namespace": "infra", "uid": "u-1"});
+    serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": spec})).expect("a gateway")
+}
+
+fn of(gateway: &ForwardGateway, ports: &[(Transport, u16)]) -> Vec<serde_json::Value> {
+    let fleets = Fleets {
+        image: "example.com/proxy:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        operator: "portlane-operator.portlane.svc:9443".into(),
+    };
+    let ports: BTreeSet<_> = ports.iter().copied().collect();
+    children(&ObjectKey::new("infra", "edge"), gateway, &fleets, "ROOTS", &ports)
+}
+
+#[test]
+fn the_children_of_a_full_gateway_are_what_the_golden_file_says() {
+    let gateway = gateway(&serde_json::json!({
+        "replicas": 3,
+        "drainSeconds": 60,
+        "service": {
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "example.com/lb",
+            "annotations": {"example.com/scheme": "internal"}, "allocateLoadBalancerNodePorts": false,
+        },
+        "podTemplate": {
+            "labels": {"team": "edge", "portlane.dev/gateway": "mine"},
+            "annotations": {"example.com/note": "text"},
+            "resources": {"limits": {"memory": "256Mi"}},
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [{"key": "edge", "operator": "Exists"}],
+            "priorityClassName": "high",
+        },
+    }));
+    let mut actual = String::new();
+    for child in of(&gateway, &[(Transport::Tcp, 53), (Transport::Udp, 53)]) {
+        actual += "---\n";
+        actual += &serde_yaml::to_string(&child).expect("YAML");
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/children.yaml");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&golden, &actual).expect("write");
+    }
+    assert_eq!(fs::read_to_string(&golden).unwrap_or_default(), actual);
+    assert!(!actual.contains("mine"), "a user's label does not take a pod out of its fleet");
+}
+
+#[test]
+fn a_listener_changes_no_pod_and_a_gateway_without_listeners_has_no_service() {
+    let gateway = gateway(&serde_json::json!({}));
+    let kinds = |children: &[serde_json::Value]| -> Vec<String> {
+        children.iter().map(|child| child["kind"].as_str().expect("kind").to_owned()).collect()
+    };
+    let (none, some) = (of(&gateway, &[]), of(&gateway, &[(Transport::Tcp, 80)]));
+    assert_eq!(kinds(&none), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy"]);
+    assert_eq!(kinds(&some)[4], "Service");
+    assert_eq!(none[1], some[1], "no listener starts a pod anew");
+}

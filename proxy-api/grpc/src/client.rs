@@ -1,0 +1,127 @@
+//! The proxy's end.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use proxy_api::{FromProxy, MAX_MESSAGE_BYTES, METHOD, SERVICE, ToProxy};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, sync::mpsc};
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming, client::Grpc, metadata::MetadataValue, transport::Endpoint as Transport};
+
+use crate::{
+    SERVER_NAME,
+    codec::{Frame, Json, frame},
+};
+
+/// Longest time until connected, TLS included.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Time without an answer before the connection is asked for one, and before it is given up.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Messages that may wait to be sent.
+const WAITING: usize = 4;
+
+/// Whom to connect to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Address of an operator.
+    pub address: SocketAddr,
+    /// Roots and protocol.
+    pub tls: Arc<ClientConfig>,
+    /// The token that proves which pod this is.
+    pub token: String,
+}
+
+/// A stream that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operator is not reached, or its certificate is not trusted.
+    #[error("the operator at {address} cannot be connected to")]
+    Connect {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The token has characters that no header has.
+    #[error("the ServiceAccount token is not one")]
+    Token,
+    /// The operator answered no.
+    #[error("the operator refuses: {0}")]
+    Refused(String),
+    /// This operator is not the leader; another one is.
+    #[error("this operator is not the leader")]
+    NotLeader,
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Connection {
+    out: mpsc::Sender<Frame>,
+    /// What the operator sends.
+    pub messages: Streaming<ToProxy>,
+}
+
+impl Connection {
+    /// Sends one message; waits while too many wait.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub async fn send(&self, message: &FromProxy) -> io::Result<()> {
+        let frame = frame(message).map_err(io::Error::other)?;
+        self.out.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Connects and opens the stream.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn open(endpoint: &Endpoint) -> Result<Connection, OpenError> {
+    let address = endpoint.address;
+    let channel = Transport::from_static("http://portlane-operator")
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(connector(endpoint))
+        .await
+        .map_err(|source| OpenError::Connect { address, source })?;
+    let (out, waiting) = mpsc::channel(WAITING);
+    let mut request = Request::new(ReceiverStream::new(waiting));
+    let bearer = format!("Bearer {}", endpoint.token);
+    let mut bearer: MetadataValue<_> = bearer.parse().map_err(|_| OpenError::Token)?;
+    bearer.set_sensitive(true);
+    request.metadata_mut().insert("authorization", bearer);
+    let path = http::uri::PathAndQuery::try_from(format!("/{SERVICE}/{METHOD}")).map_err(|_| OpenError::Token)?;
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    grpc.ready().await.map_err(|source| OpenError::Connect { address, source })?;
+    let answer = grpc.streaming(request, path, Json::<ToProxy>::default()).await.map_err(|status| refused(&status))?;
+    Ok(Connection { out, messages: answer.into_inner() })
+}
+
+fn refused(status: &tonic::Status) -> OpenError {
+    match status.code() {
+        tonic::Code::Unavailable if status.message().starts_with(crate::server::NOT_LEADER) => OpenError::NotLeader,
+        code => OpenError::Refused(format!("{} ({code})", status.message())),
+    }
+}
+
+type Tls = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;
+
+fn connector(
+    endpoint: &Endpoint,
+) -> impl tower::Service<http::Uri, Response = Tls, Error = io::Error, Future: Send> + Send + 'static {
+    let (address, tls) = (endpoint.address, TlsConnector::from(endpoint.tls.clone()));
+    tower::service_fn(move |_| {
+        let tls = tls.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+            tls.connect(name, stream).await.map(TokioIo::new)
+        }
+    })
+}

@@ -1,0 +1,65 @@
+//! TLS 1.3 with ring, and nothing older.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+    server::ResolvesServerCert,
+    version::TLS13,
+};
+
+/// Keys or certificates that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Not PEM.
+    #[error("the roots to trust are not PEM certificates")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    /// PEM without a certificate.
+    #[error("there is no certificate among the roots to trust")]
+    NoRoots,
+    /// The library refuses them.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// The certificates of a PEM bundle, as roots.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn roots(pem: &str) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        store.add(certificate.map_err(TlsError::Pem)?).map_err(TlsError::Tls)?;
+    }
+    if store.is_empty() { Err(TlsError::NoRoots) } else { Ok(store) }
+}
+
+/// What a proxy connects with.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn client_config(pem: &str) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Tls)?
+        .with_root_certificates(roots(pem)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// What an operator answers with; the resolver may give another certificate at each handshake.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn server_config(certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Tls)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,158 @@
+//! One stream, from hello to its end.
+
+use std::time::Duration;
+
+use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, FromProxy, Hello, PARTS, Report};
+use proxy_grpc::{Connection, Status};
+use tokio::time::{Instant, sleep_until};
+
+use super::{backoff::Backoff, state::State};
+use crate::handle::{Ended, Proxy};
+
+/// Never, as far as a stream is concerned.
+const NEVER: Duration = Duration::from_secs(86_400);
+
+/// A stream under way.
+struct Stream<'a> {
+    connection: Connection,
+    proxy: &'a Proxy,
+    state: &'a mut State,
+    current: &'a mut Configuration,
+    assembler: Assembler,
+    /// The digest of `current`.
+    digest: Digest,
+    /// Whether the operator said the same digest.
+    agreed: bool,
+    /// What was reported on this stream.
+    told: Option<Report>,
+}
+
+/// Follows one stream to its end; says why it ended.
+///
+/// # Errors
+/// The proxy has ended.
+pub(super) async fn run(
+    connection: Connection,
+    proxy: &Proxy,
+    state: &mut State,
+    current: &mut Configuration,
+    backoff: &mut Backoff,
+) -> Result<String, Ended> {
+    let digest = current.digest();
+    let mut stream = Stream {
+        connection,
+        proxy,
+        state,
+        current,
+        assembler: Assembler::default(),
+        digest,
+        agreed: false,
+        told: None,
+    };
+    match stream.follow(backoff).await {
+        Ok(()) => Ok("the operator ended the stream".to_owned()),
+        Err(End::Proxy) => Err(Ended),
+        Err(End::Stream(why)) => Ok(why),
+    }
+}
+
+enum End {
+    Proxy,
+    Stream(String),
+}
+
+impl From<Ended> for End {
+    fn from(_: Ended) -> Self {
+        Self::Proxy
+    }
+}
+
+impl Stream<'_> {
+    async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), End> {
+        let hello = Hello {
+            contract: CONTRACT,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            version: self.current.version.clone(),
+            digest: self.digest.clone(),
+        };
+        self.send(FromProxy { hello: Some(hello), ..FromProxy::default() }).await?;
+        let mut reports = self.proxy.report();
+        loop {
+            let due = self.state.due().unwrap_or_else(|| Instant::now() + NEVER);
+            tokio::select! {
+                message = self.connection.messages.message() => {
+                    let message = message.map_err(|status| End::Stream(ended(&status)))?;
+                    let Some(message) = message else { return Ok(()) };
+                    if message.tell_held {
+                        self.tell_held().await?;
+                    }
+                    if let Some(trust) = message.trust {
+                        self.state.keep_roots(&trust.roots, self.proxy);
+                    }
+                    if let Some(change) = message.change {
+                        self.change(change).await?;
+                        backoff.succeeded();
+                        reports.borrow_and_update();
+                    }
+                }
+                changed = reports.changed(), if self.told.is_some() => {
+                    changed.map_err(|_| End::Proxy)?;
+                    let report = reports.borrow_and_update().clone();
+                    self.report(report).await?;
+                }
+                () = sleep_until(due) => self.state.flush(self.proxy).await,
+            }
+        }
+    }
+
+    async fn send(&self, message: FromProxy) -> Result<(), End> {
+        self.connection.send(&message).await.map_err(|error| End::Stream(format!("the stream broke: {error}")))
+    }
+
+    async fn tell_held(&self) -> Result<(), End> {
+        for part in self.current.held().into_parts(PARTS) {
+            self.send(FromProxy { held: Some(part), ..FromProxy::default() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&mut self, part: Change) -> Result<(), End> {
+        if part.contract > CONTRACT {
+            let why =
+                format!("the operator speaks contract {}, this proxy {CONTRACT}: upgrade the proxy", part.contract);
+            self.proxy.refuse(why.clone()).await?;
+            return Err(End::Stream(why));
+        }
+        let digest = part.digest.clone();
+        let next = match self.assembler.take(self.current, part) {
+            Ok(None) => return Ok(()),
+            Ok(Some(next)) => next,
+            Err(error) => {
+                self.proxy.refuse(error.to_string()).await?;
+                return Err(End::Stream(error.to_string()));
+            }
+        };
+        self.digest = next.digest();
+        self.agreed = digest.as_ref() == Some(&self.digest);
+        let report = self.proxy.apply(next.clone()).await?;
+        *self.current = next;
+        self.state.keep(self.current);
+        self.report(report).await
+    }
+
+    /// Tells what the operator does not know yet; after an apply always something, be it only the version.
+    async fn report(&mut self, report: Report) -> Result<(), End> {
+        for part in report.parts_since(self.told.as_ref(), &self.digest, self.agreed, PARTS) {
+            self.send(FromProxy { report: Some(part), ..FromProxy::default() }).await?;
+        }
+        self.told = Some(report);
+        Ok(())
+    }
+}
+
+fn ended(status: &Status) -> String {
+    match status.message() {
+        "" => format!("the stream ended ({})", status.code()),
+        message => format!("the stream ended: {message} ({})", status.code()),
+    }
+}
