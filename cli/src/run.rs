@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, error::Error as _, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
-use operator_core::{Group, ObjectKey, Translation, World, keep_last_good, translate};
+use operator_core::{Changes, Group, ObjectKey, Translation, Translator, Update, World};
 use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
     settings::Settings,
 };
-use proxy_api::{Configuration, Report, Transport};
+use proxy_api::{Configuration, Report, Transport, Version};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
         store: Store::default(),
         number: 0,
         told: BTreeSet::new(),
+        translator: Translator::default(),
         configuration: Configuration::default(),
         proxy,
     };
@@ -68,6 +69,7 @@ struct Runner<'a> {
     number: u64,
     /// Problems that were told and still hold.
     told: BTreeSet<Problem>,
+    translator: Translator,
     configuration: Configuration,
     proxy: Proxy,
 }
@@ -140,8 +142,10 @@ impl Runner<'_> {
         let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
         objects.world.reserved = reserved.collect();
-        let translation = translate(&objects.world);
-        let report = self.publish(&translation).await?;
+        let version = Version { epoch: "laptop".to_owned(), number: self.number + 1 };
+        let update = self.translator.update(&objects.world, &Changes::all(), &version);
+        let translation = self.translator.translation();
+        let report = self.publish(&update).await?;
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
         self.tell(&problems, &warnings);
@@ -166,18 +170,14 @@ impl Runner<'_> {
         }
     }
 
-    async fn publish(&mut self, translation: &Translation) -> Result<Report, Ended> {
-        let mut configuration = translation.configurations.get(&Group::Laptop).cloned().unwrap_or_default();
-        configuration.version = self.configuration.version.clone();
-        keep_last_good(&self.configuration, &mut configuration, &translation.verdicts);
-        if configuration == self.configuration && self.number > 0 {
+    async fn publish(&mut self, update: &Update) -> Result<Report, Ended> {
+        let snapshot = self.translator.snapshot(&Group::Laptop);
+        let Some(snapshot) = snapshot.filter(|_| update.programs.contains(&Group::Laptop)) else {
             return Ok(self.proxy.report().borrow().clone());
-        }
-        self.number += 1;
-        "laptop".clone_into(&mut configuration.version.epoch);
-        configuration.version.number = self.number;
-        self.configuration = configuration.clone();
-        self.proxy.apply(configuration).await
+        };
+        self.number = snapshot.version.number;
+        self.configuration = snapshot.configuration();
+        self.proxy.apply(self.configuration.clone()).await
     }
 
     /// Each problem is told once, and again only if it went away in between.

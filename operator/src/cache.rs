@@ -2,27 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::Protocol;
-use operator_core::{Grant, Group, ObjectKey, Pod, Service, ServicePort, World};
+use crds::{ForwardGateway, PortForward, Protocol};
+use operator_core::{Changes, Grant, Group, ObjectKey, Pod, Service, ServicePort, World};
 
 use crate::{
     PROXY_LABEL,
     watch::{FleetState, Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source},
 };
 
-/// What a message changed.
+/// What messages changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// A translation may give something else.
-    pub world: bool,
-    /// The pods of fleets, or what is known of them.
-    pub fleets: bool,
-    /// A forward.
-    pub forward: Option<ObjectKey>,
-    /// A gateway or its children.
-    pub gateway: Option<ObjectKey>,
+    /// What a translation has to look at.
+    pub changes: Changes,
+    /// Pods that carry a proxy.
+    pub proxy_pods: BTreeSet<ObjectKey>,
+    /// Forwards, be it only their status.
+    pub forwards: BTreeSet<ObjectKey>,
+    /// Gateways or their children.
+    pub gateways: BTreeSet<ObjectKey>,
     /// Every watch is complete now, and was not before.
     pub synced: bool,
+}
+
+impl Touched {
+    /// Adds what another message changed.
+    pub fn absorb(&mut self, other: Self) {
+        self.changes.absorb(other.changes);
+        self.proxy_pods.extend(other.proxy_pods);
+        self.forwards.extend(other.forwards);
+        self.gateways.extend(other.gateways);
+        self.synced |= other.synced;
+    }
+
+    fn gateway(key: Option<ObjectKey>) -> Self {
+        Self { gateways: key.into_iter().collect(), ..Self::default() }
+    }
 }
 
 /// Everything that is known of the cluster.
@@ -41,6 +56,8 @@ pub struct Cache {
     pods: BTreeMap<ObjectKey, PodInfo>,
     grants: BTreeMap<ObjectKey, BTreeSet<Grant>>,
     unreadable_gateways: BTreeMap<ObjectKey, String>,
+    /// Sidecar forwards by namespace.
+    sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
 }
 
@@ -76,12 +93,13 @@ impl Cache {
     }
 
     /// The watch of a namespace's pods has ended; what it told is forgotten.
-    pub fn forget_pods(&mut self, namespace: &str) {
+    pub fn forget_pods(&mut self, namespace: &str) -> Touched {
         let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
-        let Some(state) = self.sources.remove(&source) else { return };
-        for key in state.known {
-            self.remove(source.kind, &key);
+        let mut touched = Touched::default();
+        for key in self.sources.remove(&source).unwrap_or_default().known {
+            touched.absorb(self.remove(source.kind, &key));
         }
+        touched
     }
 
     /// Whether every watch is complete.
@@ -113,10 +131,8 @@ impl Cache {
     }
 
     /// Namespaces with sidecar forwards.
-    #[must_use]
-    pub fn sidecar_namespaces(&self) -> BTreeSet<String> {
-        let sidecar = self.world.forwards.iter().filter(|(_, forward)| forward.spec.placement.sidecar.is_some());
-        sidecar.map(|(key, _)| key.namespace.clone()).collect()
+    pub fn sidecar_namespaces(&self) -> impl Iterator<Item = &String> {
+        self.sidecars.keys()
     }
 
     /// Why a gateway cannot be read, if so.
@@ -152,133 +168,169 @@ impl Cache {
                 let listed = state.listed.take().unwrap_or_default();
                 let gone: Vec<ObjectKey> = state.known.difference(&listed).cloned().collect();
                 state.known = listed;
+                let mut touched = Touched::default();
                 for key in &gone {
-                    self.remove(source.kind, key);
+                    touched.absorb(self.remove(source.kind, key));
                 }
-                Touched { world: true, fleets: true, synced: !was_synced && self.is_synced(), ..Touched::default() }
+                touched.synced = !was_synced && self.is_synced();
+                touched
             }
         }
     }
 
     fn upsert(&mut self, object: Object) -> Touched {
-        let world = Touched { world: true, ..Touched::default() };
+        let mut touched = Touched::default();
         match object {
-            Object::Forward(key, read) => {
-                match *read {
-                    Ok(forward) => {
-                        self.world.unreadable.remove(&key);
-                        let only_status = self.world.forwards.get(&key).is_some_and(|old| {
-                            old.spec == forward.spec
-                                && old.metadata.uid == forward.metadata.uid
-                                && held_same(old, &forward)
-                        });
-                        self.world.forwards.insert(key.clone(), forward);
-                        return Touched { world: !only_status, forward: Some(key), ..Touched::default() };
-                    }
-                    Err(why) => drop(self.world.unreadable.insert(key.clone(), why)),
-                }
-                Touched { forward: Some(key), ..world }
-            }
-            Object::Gateway(key, read) => {
-                match *read {
-                    Ok(gateway) => {
-                        self.unreadable_gateways.remove(&key);
-                        let same = self.world.gateways.get(&key).is_some_and(|old| old.spec == gateway.spec);
-                        self.world.gateways.insert(key.clone(), gateway);
-                        return Touched { world: !same, fleets: !same, gateway: Some(key), ..Touched::default() };
-                    }
-                    Err(why) => drop(self.unreadable_gateways.insert(key.clone(), why)),
-                }
-                Touched { gateway: Some(key), ..Touched::default() }
-            }
+            Object::Forward(key, read) => return self.forward(key, *read),
+            Object::Gateway(key, read) => return self.gateway(key, *read),
             Object::Service(key, info) => {
                 let gateway = info.gateway.clone().map(|name| ObjectKey::new(key.namespace.clone(), name));
                 self.services.insert(key.clone(), info);
-                Touched { world: self.service(&key), gateway, ..Touched::default() }
+                touched = Touched::gateway(gateway);
+                self.service(&key, &mut touched);
             }
-            Object::Slice(key, info) => Touched { world: self.slice(&key, Some(info)), ..Touched::default() },
+            Object::Slice(key, info) => self.slice(&key, Some(info), &mut touched),
             Object::ProxyPod(key, info) => {
-                let fleets = self.proxy_pods.get(&key) != Some(&info);
-                self.proxy_pods.insert(key, info);
-                Touched { fleets, ..Touched::default() }
+                if self.proxy_pods.get(&key) != Some(&info) {
+                    touched.proxy_pods.insert(key.clone());
+                    self.proxy_pods.insert(key, info);
+                }
             }
             Object::Pod(key, info) => {
                 let pod = Pod { labels: info.labels.clone() };
                 let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
-                let changed = if info.leaving || in_fleet {
-                    self.world.pods.remove(&key).is_some()
-                } else {
-                    let changed = self.world.pods.get(&key) != Some(&pod);
-                    self.world.pods.insert(key.clone(), pod);
-                    changed
-                };
+                let stays = (!info.leaving && !in_fleet).then_some(pod);
+                if self.world.pods.get(&key) != stays.as_ref() {
+                    touched.changes.pods.insert(key.clone());
+                    match stays {
+                        Some(pod) => drop(self.world.pods.insert(key.clone(), pod)),
+                        None => drop(self.world.pods.remove(&key)),
+                    }
+                }
                 self.pods.insert(key, info);
-                Touched { world: changed, fleets: changed, ..Touched::default() }
             }
             Object::Namespace(key, labels) => {
-                let changed = self.world.namespaces.get(&key.name) != Some(&labels);
-                self.world.namespaces.insert(key.name, labels);
-                Touched { world: changed, ..Touched::default() }
+                if self.world.namespaces.get(&key.name) != Some(&labels) {
+                    touched.changes.namespaces.insert(key.name.clone());
+                    self.world.namespaces.insert(key.name, labels);
+                }
             }
             Object::Grants(key, grants) => {
                 self.grants.insert(key, grants);
-                self.world.grants = self.grants.values().flatten().cloned().collect();
-                world
+                self.collect_grants(&mut touched);
             }
             Object::Deployment(key, state) => {
                 self.deployments.insert(key.clone(), state);
-                Touched { gateway: Some(key), ..Touched::default() }
+                touched.gateways.insert(key);
+            }
+        }
+        touched
+    }
+
+    fn forward(&mut self, key: ObjectKey, read: Result<PortForward, String>) -> Touched {
+        let mut touched = Touched::default();
+        let is_same = match read {
+            Ok(forward) => {
+                let was_unreadable = self.world.unreadable.remove(&key).is_some();
+                let only_status = self.world.forwards.get(&key).is_some_and(|old| {
+                    old.spec == forward.spec && old.metadata.uid == forward.metadata.uid && held_same(old, &forward)
+                });
+                self.note_sidecar(&key, forward.spec.placement.sidecar.is_some());
+                self.world.forwards.insert(key.clone(), forward);
+                only_status && !was_unreadable
+            }
+            Err(why) => self.world.unreadable.insert(key.clone(), why.clone()).is_some_and(|before| before == why),
+        };
+        if !is_same {
+            touched.changes.forwards.insert(key.clone());
+        }
+        touched.forwards.insert(key);
+        touched
+    }
+
+    fn note_sidecar(&mut self, key: &ObjectKey, is_sidecar: bool) {
+        if is_sidecar {
+            self.sidecars.entry(key.namespace.clone()).or_default().insert(key.name.clone());
+        } else if let Some(names) = self.sidecars.get_mut(&key.namespace) {
+            names.remove(&key.name);
+            if names.is_empty() {
+                self.sidecars.remove(&key.namespace);
             }
         }
     }
 
+    fn gateway(&mut self, key: ObjectKey, read: Result<ForwardGateway, String>) -> Touched {
+        let mut touched = Touched::gateway(Some(key.clone()));
+        match read {
+            Ok(gateway) => {
+                self.unreadable_gateways.remove(&key);
+                let old = self.world.gateways.get(&key);
+                if old.is_none_or(|old| old.spec != gateway.spec || old.metadata.uid != gateway.metadata.uid) {
+                    touched.changes.gateways.insert(key.clone());
+                }
+                self.world.gateways.insert(key, gateway);
+            }
+            Err(why) => drop(self.unreadable_gateways.insert(key, why)),
+        }
+        touched
+    }
+
+    fn collect_grants(&mut self, touched: &mut Touched) {
+        let grants = self.grants.values().flatten().cloned().collect();
+        touched.changes.grants |= self.world.grants != grants;
+        self.world.grants = grants;
+    }
+
     fn remove(&mut self, kind: Kind, key: &ObjectKey) -> Touched {
-        let world = Touched { world: true, ..Touched::default() };
+        let mut touched = Touched::default();
         match kind {
             Kind::Forwards => {
                 self.world.unreadable.remove(key);
                 self.world.forwards.remove(key);
-                Touched { forward: Some(key.clone()), ..world }
+                self.note_sidecar(key, false);
+                touched.changes.forwards.insert(key.clone());
+                touched.forwards.insert(key.clone());
             }
             Kind::Gateways => {
                 self.unreadable_gateways.remove(key);
                 self.world.gateways.remove(key);
-                Touched { gateway: Some(key.clone()), fleets: true, ..world }
+                touched.changes.gateways.insert(key.clone());
+                touched.gateways.insert(key.clone());
             }
             Kind::Services => {
                 let info = self.services.remove(key);
                 self.world.services.remove(key);
-                let gateway =
-                    info.and_then(|info| info.gateway).map(|name| ObjectKey::new(key.namespace.clone(), name));
-                Touched { gateway, ..world }
+                let gateway = info.and_then(|info| info.gateway);
+                touched = Touched::gateway(gateway.map(|name| ObjectKey::new(key.namespace.clone(), name)));
+                touched.changes.services.insert(key.clone());
             }
-            Kind::Slices => Touched { world: self.slice(key, None), ..Touched::default() },
+            Kind::Slices => self.slice(key, None, &mut touched),
             Kind::ProxyPods => {
                 self.proxy_pods.remove(key);
-                Touched { fleets: true, ..Touched::default() }
+                touched.proxy_pods.insert(key.clone());
             }
             Kind::Pods => {
                 self.pods.remove(key);
-                let known = self.world.pods.remove(key).is_some();
-                Touched { world: known, fleets: known, ..Touched::default() }
+                self.world.pods.remove(key);
+                touched.changes.pods.insert(key.clone());
             }
             Kind::Namespaces => {
                 self.world.namespaces.remove(&key.name);
-                world
+                touched.changes.namespaces.insert(key.name.clone());
             }
             Kind::Grants => {
                 self.grants.remove(key);
-                self.world.grants = self.grants.values().flatten().cloned().collect();
-                world
+                self.collect_grants(&mut touched);
             }
             Kind::Deployments => {
                 self.deployments.remove(key);
-                Touched { gateway: Some(key.clone()), ..Touched::default() }
+                touched.gateways.insert(key.clone());
             }
         }
+        touched
     }
 
-    fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>) -> bool {
+    fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {
         let before = self.slices.remove(key);
         if let Some(before) = &before {
             let service = ObjectKey::new(key.namespace.clone(), before.service.clone());
@@ -297,23 +349,28 @@ impl Cache {
             self.slices_of.entry(service).or_default().insert(key.name.clone());
             self.slices.insert(key.clone(), info);
         }
-        let mut changed = false;
         for service in &services {
-            changed |= self.service(service);
+            self.service(service, touched);
         }
-        changed
     }
 
-    /// Puts a Service together with its endpoints; whether that is anything new.
-    fn service(&mut self, key: &ObjectKey) -> bool {
-        let Some(info) = self.services.get(key) else { return false };
+    /// Puts a Service together with its endpoints, and notes what is new about it.
+    fn service(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        let Some(info) = self.services.get(key) else { return };
         let service = match &info.external {
             Some(host) => Service::External { host: host.clone(), port: None },
             None => Service::Cluster(info.ports.iter().map(|port| self.port(key, port)).collect()),
         };
-        let changed = self.world.services.get(key) != Some(&service);
+        match self.world.services.get(key) {
+            Some(old) if *old == service => return,
+            Some(old) if shape(old) == shape(&service) => {
+                touched.changes.endpoints.insert(key.clone());
+            }
+            _ => {
+                touched.changes.services.insert(key.clone());
+            }
+        }
         self.world.services.insert(key.clone(), service);
-        changed
     }
 
     fn port(&self, key: &ObjectKey, (name, protocol, port): &(String, Protocol, u16)) -> ServicePort {
@@ -322,6 +379,16 @@ impl Cache {
         let wanted = (name.clone(), *protocol == Protocol::Udp);
         let endpoints = slices.filter_map(|slice| slice.endpoints.get(&wanted)).flatten().copied().collect();
         ServicePort { protocol: *protocol, port: *port, endpoints }
+    }
+}
+
+/// A Service without its endpoints.
+fn shape(service: &Service) -> (Option<&str>, Vec<(bool, u16)>) {
+    match service {
+        Service::External { host, .. } => (Some(host), Vec::new()),
+        Service::Cluster(ports) => {
+            (None, ports.iter().map(|port| (port.protocol == Protocol::Udp, port.port)).collect())
+        }
     }
 }
 

@@ -8,22 +8,20 @@
 //! Messages only mark what has to be looked at; a look comes a moment later and takes all that came meanwhile. While not
 //! every cache is complete, or while another replica leads, nothing is translated, published or written.
 
+mod fleets;
 mod gateways;
 mod statuses;
 mod streams;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use operator_core::{Fleet, Group, ObjectKey, Proxies, Translation, Verdict, translate};
+use operator_core::{Changes, Group, Proxies, Translator};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 
+use self::fleets::{Fleets, Moved};
 pub use self::{
     gateways::{Applied, Gateways},
     statuses::Statuses,
@@ -71,20 +69,20 @@ pub struct Driver {
     gateways: Gateways,
     /// While this replica leads.
     leading: Option<Leading>,
-    /// When the world, or what is known of fleets, is to be looked at: soonest, latest.
+    /// When what was touched is to be looked at: soonest, latest.
     dirty: Option<(Instant, Instant)>,
-    world_dirty: bool,
+    /// What was touched since the last look.
+    touched: Touched,
 }
 
 /// State of one term.
 struct Leading {
     publisher: Publisher,
     deltas: Arc<Deltas>,
-    translation: Translation,
+    translator: Translator,
     /// A translation has been published in this term.
     published: bool,
-    fleets: BTreeMap<Group, Fleet>,
-    group_of: BTreeMap<ObjectKey, Group>,
+    fleets: Fleets,
     proxies: Proxies,
 }
 
@@ -93,10 +91,9 @@ impl Leading {
         Self {
             publisher: Publisher::new(term),
             deltas: Arc::default(),
-            translation: Translation::default(),
+            translator: Translator::default(),
             published: false,
-            fleets: BTreeMap::new(),
-            group_of: BTreeMap::new(),
+            fleets: Fleets::default(),
             proxies: Proxies::default(),
         }
     }
@@ -113,7 +110,8 @@ impl Driver {
         statuses: Statuses,
         gateways: Gateways,
     ) -> Self {
-        Self { cache, watches, metrics, synced, statuses, gateways, leading: None, dirty: None, world_dirty: false }
+        let (leading, dirty, touched) = (None, None, Touched::default());
+        Self { cache, watches, metrics, synced, statuses, gateways, leading, dirty, touched }
     }
 
     /// Works until the election is over and its sender gone.
@@ -158,75 +156,68 @@ impl Driver {
         self.gateways.forget();
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
-        if self.leading.is_some() {
-            self.touch(true);
-        }
+        self.touch();
         self.metrics.proxies.set(0);
     }
 
     fn seen(&mut self, (source, seen): Message) {
         let touched = self.cache.apply(&source, seen);
-        self.touched(&touched);
+        for key in &touched.forwards {
+            self.statuses.seen(key, self.cache.world.forwards.get(key), Instant::now());
+        }
+        for key in &touched.gateways {
+            self.gateways.touch(key);
+        }
+        if touched.synced || !touched.changes.is_empty() || !touched.proxy_pods.is_empty() {
+            self.touch();
+        }
+        self.touched.absorb(touched);
         let synced = self.cache.is_synced();
         self.synced.send_if_modified(|now| std::mem::replace(now, synced) != synced);
     }
 
-    fn touched(&mut self, touched: &Touched) {
-        if let Some(key) = &touched.forward {
-            self.statuses.seen(key, self.cache.world.forwards.get(key), Instant::now());
-        }
-        if let Some(key) = &touched.gateway {
-            self.gateways.touch(key);
-        }
-        if touched.world || touched.fleets || touched.synced {
-            self.touch(touched.world || touched.synced);
-        }
-    }
-
-    fn touch(&mut self, world: bool) {
+    fn touch(&mut self) {
         let now = Instant::now();
         let latest = self.dirty.map_or(now + SETTLE_MOST, |(_, latest)| latest);
         self.dirty = Some((now + SETTLE, latest));
-        self.world_dirty |= world;
     }
 
-    /// Looks at the world: translates and publishes what is new.
+    /// Looks at what was touched: translates and publishes what is new.
     fn look(&mut self) {
         self.dirty = None;
-        self.follow_namespaces();
+        if self.touched.changes.all || !self.touched.changes.forwards.is_empty() {
+            self.follow_namespaces();
+        }
         self.metrics.forwards.set(i64::try_from(self.cache.world.forwards.len()).unwrap_or(i64::MAX));
-        let Some(leading) = &mut self.leading else { return };
+        let Some(leading) = &mut self.leading else {
+            // Whoever begins to lead looks at everything.
+            self.touched = Touched::default();
+            return;
+        };
         if !self.cache.is_synced() {
             return;
         }
-        if self.world_dirty || !leading.published {
-            self.world_dirty = false;
-            let started = std::time::Instant::now();
-            let mut translation = translate(&self.cache.world);
-            self.metrics.translation.observe(started.elapsed().as_secs_f64());
-            let snapshots = leading.publisher.update(&mut translation);
-            self.metrics.snapshots.inc_by(snapshots as u64);
-            let changed = changed(&leading.translation.verdicts, &translation.verdicts);
-            self.statuses.verdicts(changed, Instant::now());
-            leading.translation = translation;
-            leading.published = true;
+        let mut touched = std::mem::take(&mut self.touched);
+        if !leading.published {
+            touched.changes = Changes::all();
+            touched.proxy_pods = self.cache.proxy_pods.keys().cloned().collect();
         }
-        let started = std::time::Instant::now();
-        let moved = leading.find_fleets(&self.cache);
-        leading.tell(&self.cache);
-        self.metrics.publish.observe(started.elapsed().as_secs_f64());
-        self.statuses.fleets(&moved, &leading.translation.verdicts, Instant::now());
+        let (moved, verdicts) = leading.take(&touched, &self.cache, &self.metrics);
+        leading.published = true;
+        let now = Instant::now();
+        self.statuses.verdicts(verdicts, now);
+        self.statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
                 self.gateways.touch(key);
+                self.gateways.listeners(key, leading.translator.ports(group).collect());
             }
         }
-        self.gateways.listeners(leading);
     }
 
     /// Watches the pods of just those namespaces that have sidecar forwards.
     fn follow_namespaces(&mut self) {
-        let wanted = self.cache.sidecar_namespaces();
+        let wanted: BTreeSet<String> = self.cache.sidecar_namespaces().cloned().collect();
         let watched = self.cache.watched_pods();
         for namespace in wanted.difference(&watched) {
             let source = self.watches.watch_pods(namespace);
@@ -234,7 +225,8 @@ impl Driver {
         }
         for namespace in watched.difference(&wanted) {
             self.watches.unwatch_pods(namespace);
-            self.cache.forget_pods(namespace);
+            let forgotten = self.cache.forget_pods(namespace);
+            self.touched.absorb(forgotten);
         }
     }
 
@@ -258,64 +250,40 @@ impl Driver {
     }
 }
 
-/// The forwards on which the verdict is another one, or new.
-fn changed(old: &BTreeMap<ObjectKey, Verdict>, new: &BTreeMap<ObjectKey, Verdict>) -> Vec<ObjectKey> {
-    new.iter().filter(|(key, verdict)| old.get(*key) != Some(*verdict)).map(|(key, _)| key.clone()).collect()
-}
-
-/// What became of a group's fleet: whether it has, or has no longer, any ready proxy.
-type Moved = BTreeMap<Group, bool>;
-
 impl Leading {
-    /// Brings fleets up to date with pods and snapshots; gives those whose pods are others.
-    fn find_fleets(&mut self, cache: &Cache) -> Moved {
-        let mut pods: BTreeMap<Group, (BTreeSet<ObjectKey>, usize)> = BTreeMap::new();
-        self.group_of.clear();
-        for (key, pod) in &cache.proxy_pods {
-            let Some(group) = cache.gateway_of(key) else { continue };
-            self.group_of.insert(key.clone(), group.clone());
-            if !pod.leaving {
-                let fleet = pods.entry(group).or_default();
-                fleet.0.insert(key.clone());
-                fleet.1 += usize::from(pod.ready);
-            }
+    /// Translates what was touched, publishes what it means and tells streams; gives the groups with something new, and
+    /// the forwards on which the verdict is another one.
+    fn take(
+        &mut self,
+        touched: &Touched,
+        cache: &Cache,
+        metrics: &Metrics,
+    ) -> (Moved, BTreeSet<operator_core::ObjectKey>) {
+        let started = std::time::Instant::now();
+        let version = self.publisher.next_version();
+        let update = self.translator.update(&cache.world, &touched.changes, &version);
+        metrics.translation.observe(started.elapsed().as_secs_f64());
+        let started = std::time::Instant::now();
+        let mut moved = self.fleets.update(touched, &update, cache, &self.translator);
+        for group in update.programs {
+            let snapshot = self.translator.snapshot(&group);
+            metrics.snapshots.inc_by(snapshot.is_some().into());
+            self.publisher.publish(&group, snapshot.cloned());
+            moved.entry(group).or_insert(fleets::Pods::Same);
         }
-        for (group, members) in &self.translation.pods {
-            for pod in members {
-                self.group_of.insert(pod.clone(), group.clone());
-            }
-            pods.insert(group.clone(), (members.clone(), members.len()));
+        self.end_streams(touched, cache);
+        for pod in self.fleets.take_placed() {
+            self.publisher.place(&pod, self.fleets.group_of(&pod, &self.translator));
         }
-        let groups = cache.world.gateways.keys().map(|key| Group::Gateway(key.clone()));
-        for group in groups {
-            pods.entry(group).or_default();
-        }
-        let mut moved = Moved::new();
-        let mut fleets = BTreeMap::new();
-        for (group, (pods, ready)) in pods {
-            let snapshot = self.publisher.snapshot(Some(&group));
-            match self.fleets.remove(&group) {
-                Some(old) if old.pods == pods && old.ready == ready => {}
-                old => {
-                    let had = old.is_some_and(|old| old.ready > 0);
-                    moved.insert(group.clone(), had != (ready > 0));
-                }
-            }
-            fleets.insert(group, Fleet { snapshot, pods, ready });
-        }
-        self.fleets = fleets;
-        moved
+        metrics.publish.observe(started.elapsed().as_secs_f64());
+        (moved, update.verdicts)
     }
 
-    /// Tells every stream what its pod is to run. Pods that are gone have no stream any more.
-    fn tell(&mut self, cache: &Cache) {
-        let gone: Vec<ObjectKey> =
-            self.publisher.connected().into_iter().filter(|pod| cache.pod(pod).is_none()).collect();
-        for pod in gone {
-            self.publisher.remove(&pod);
-            self.proxies.gone(&pod);
+    /// Pods that are gone have no stream any more.
+    fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
+        for pod in touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| cache.pod(pod).is_none()) {
+            self.publisher.remove(pod);
+            self.proxies.gone(pod);
         }
-        let group_of = &self.group_of;
-        self.publisher.tell(|pod| group_of.get(pod).cloned());
     }
 }

@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use operator_core::{Group, ObjectKey, Snapshot, Translation, keep_last_good};
-use proxy_api::{Configuration, Version};
+use operator_core::{Group, ObjectKey, Snapshot};
+use proxy_api::Version;
 use tokio::sync::watch;
 
 pub use self::deltas::Deltas;
@@ -17,7 +17,7 @@ pub(crate) use self::deltas::encode;
 /// What a proxy is to run, as its stream sees it.
 pub type Target = watch::Receiver<Arc<Snapshot>>;
 
-/// The snapshots of one term of leadership. Numbers are never used twice in it.
+/// The snapshots of one term of leadership, and the streams that follow them. Numbers are never used twice in it.
 #[derive(Debug)]
 pub struct Publisher {
     epoch: String,
@@ -26,11 +26,14 @@ pub struct Publisher {
     /// What proxies of no group run: nothing.
     empty: Arc<Snapshot>,
     streams: BTreeMap<ObjectKey, Stream>,
+    /// Streams by the group that they follow.
+    followers: BTreeMap<Group, BTreeSet<ObjectKey>>,
 }
 
 #[derive(Debug)]
 struct Stream {
     id: u64,
+    group: Option<Group>,
     target: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -38,35 +41,26 @@ impl Publisher {
     /// For one term.
     #[must_use]
     pub fn new(epoch: String) -> Self {
-        let version = Version { epoch: epoch.clone(), number: 1 };
-        let empty = Snapshot::next(None, Configuration::default(), &version).unwrap_or_default();
-        let (snapshots, streams) = (BTreeMap::new(), BTreeMap::new());
-        Self { epoch, number: 1, snapshots, empty: Arc::new(empty), streams }
+        let empty = Arc::new(Snapshot::empty(Version { epoch: epoch.clone(), number: 1 }));
+        let (snapshots, streams, followers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { epoch, number: 1, snapshots, empty, streams, followers }
     }
 
-    fn version(&mut self) -> Version {
+    /// The version of what is published next.
+    pub fn next_version(&mut self) -> Version {
         self.number += 1;
         Version { epoch: self.epoch.clone(), number: self.number }
     }
 
-    /// Takes a translation; gives how many groups have something new. What is refused as a mistake goes on as before.
-    pub fn update(&mut self, translation: &mut Translation) -> usize {
-        let mut changed = 0;
-        let configurations = std::mem::take(&mut translation.configurations);
-        self.snapshots.retain(|group, _| configurations.contains_key(group));
-        for (group, mut configuration) in configurations {
-            let previous = self.snapshots.get(&group).cloned();
-            if let Some(previous) = &previous {
-                keep_last_good(&previous.configuration, &mut configuration, &translation.verdicts);
-            }
-            let version = Version { epoch: self.epoch.clone(), number: self.number + 1 };
-            if let Some(next) = Snapshot::next(previous.as_deref(), configuration, &version) {
-                self.number += 1;
-                changed += 1;
-                self.snapshots.insert(group, Arc::new(next));
-            }
+    /// A group is to run this from now on; nothing if the group is gone. Its streams are told.
+    pub fn publish(&mut self, group: &Group, snapshot: Option<Arc<Snapshot>>) {
+        match snapshot {
+            Some(snapshot) => drop(self.snapshots.insert(group.clone(), snapshot)),
+            None => drop(self.snapshots.remove(group)),
         }
-        changed
+        for pod in self.followers.get(group).cloned().unwrap_or_default() {
+            self.tell(&pod);
+        }
     }
 
     /// The snapshot of a group.
@@ -77,23 +71,52 @@ impl Publisher {
 
     /// A pod opened a stream; an older one of the same pod ends.
     pub fn connect(&mut self, pod: &ObjectKey, id: u64, group: Option<&Group>) -> Target {
+        self.remove(pod);
         let (target, receiver) = watch::channel(self.snapshot(group));
-        self.streams.insert(pod.clone(), Stream { id, target });
+        self.streams.insert(pod.clone(), Stream { id, group: group.cloned(), target });
+        self.follow(pod, group);
         receiver
+    }
+
+    fn follow(&mut self, pod: &ObjectKey, group: Option<&Group>) {
+        if let Some(group) = group {
+            self.followers.entry(group.clone()).or_default().insert(pod.clone());
+        }
+    }
+
+    fn unfollow(&mut self, pod: &ObjectKey, group: Option<&Group>) {
+        let Some(group) = group else { return };
+        if let Some(pods) = self.followers.get_mut(group) {
+            pods.remove(pod);
+            if pods.is_empty() {
+                self.followers.remove(group);
+            }
+        }
+    }
+
+    /// A pod is of this group from now on; its stream is told.
+    pub fn place(&mut self, pod: &ObjectKey, group: Option<&Group>) {
+        let Some(stream) = self.streams.get_mut(pod).filter(|stream| stream.group.as_ref() != group) else { return };
+        let old = std::mem::replace(&mut stream.group, group.cloned());
+        self.unfollow(pod, old.as_ref());
+        self.follow(pod, group);
+        self.tell(pod);
     }
 
     /// A stream ended; whether it was the pod's newest one.
     pub fn disconnect(&mut self, pod: &ObjectKey, id: u64) -> bool {
-        let is_newest = self.streams.get(pod).is_some_and(|stream| stream.id == id);
+        let is_newest = self.is_newest(pod, id);
         if is_newest {
-            self.streams.remove(pod);
+            self.remove(pod);
         }
         is_newest
     }
 
     /// Ends the stream of a pod.
     pub fn remove(&mut self, pod: &ObjectKey) {
-        self.streams.remove(pod);
+        if let Some(stream) = self.streams.remove(pod) {
+            self.unfollow(pod, stream.group.as_ref());
+        }
     }
 
     /// Whether this is the newest stream of the pod.
@@ -102,40 +125,28 @@ impl Publisher {
         self.streams.get(pod).is_some_and(|stream| stream.id == id)
     }
 
-    /// Pods with a stream.
-    #[must_use]
-    pub fn connected(&self) -> BTreeSet<ObjectKey> {
-        self.streams.keys().cloned().collect()
-    }
-
-    /// Tells every stream what its pod is to run now. A stream whose pod may not have one any more ends.
-    pub fn tell(&mut self, group_of: impl Fn(&ObjectKey) -> Option<Group>) {
-        let wanted: Vec<(ObjectKey, Option<Group>, u64)> = self
-            .streams
-            .iter()
-            .map(|(pod, stream)| (pod.clone(), group_of(pod), stream.target.borrow().configuration.version.number))
-            .collect();
-        for (pod, group, has) in wanted {
-            let mut next = self.snapshot(group.as_ref());
-            if next.configuration.version.number < has {
-                // A pod came from another group: within a term the order only goes up.
-                next = self.renumber(group.as_ref());
-            }
-            if let Some(stream) = self.streams.get(&pod) {
-                stream.target.send_if_modified(|now| {
-                    let modified = !Arc::ptr_eq(now, &next);
-                    *now = next.clone();
-                    modified
-                });
-            }
+    /// Tells a stream what its pod is to run now.
+    fn tell(&mut self, pod: &ObjectKey) {
+        let Some(stream) = self.streams.get(pod) else { return };
+        let group = stream.group.clone();
+        let has = stream.target.borrow().version.number;
+        let mut next = self.snapshot(group.as_ref());
+        if next.version.number < has {
+            // The pod came from another group: within a term the order only goes up.
+            next = self.renumber(group.as_ref());
+        }
+        if let Some(stream) = self.streams.get(pod) {
+            stream.target.send_if_modified(|now| {
+                let modified = !Arc::ptr_eq(now, &next);
+                *now = next;
+                modified
+            });
         }
     }
 
     fn renumber(&mut self, group: Option<&Group>) -> Arc<Snapshot> {
-        let version = self.version();
-        let mut next = (*self.snapshot(group)).clone();
-        next.configuration.version = version;
-        let next = Arc::new(next);
+        let version = self.next_version();
+        let next = Arc::new(Snapshot { version, ..(*self.snapshot(group)).clone() });
         match group {
             Some(group) if self.snapshots.contains_key(group) => {
                 drop(self.snapshots.insert(group.clone(), next.clone()));
@@ -158,45 +169,42 @@ mod tests {
         Group::Gateway(pod(name))
     }
 
-    fn translation(groups: &[(&str, u16)]) -> Translation {
-        let listener = |port: u16| {
-            let text = format!(
-                "listeners: {{ns/f/l: {{revision: 'r{port}', socket: {{transport: TCP, bind: All, port: {port}}}, backends: [], \
-                 policy: Random, outlier: {{consecutiveFailures: 1, ejectSeconds: 1}}, timeouts: {{connectSeconds: 5, \
-                 idleSeconds: 3600, halfCloseSeconds: 300, udpIdleSeconds: 60, keepaliveSeconds: 60}}, retry: {{attempts: 3, \
-                 initialBackoffMillis: 50, maxBackoffMillis: 2000}}, sessions: {{onUpdate: Keep, onUnhealthy: Keep, \
-                 drainSeconds: 300}}, accessLog: {{mode: Close, intervalSeconds: 0}}, destinations: {{refuseLocal: false, \
-                 cidrs: []}}}}}}"
-            );
-            Configuration::decode(text.as_bytes()).expect("configuration")
-        };
-        let configurations = groups.iter().map(|(name, port)| (group(name), listener(*port))).collect();
-        Translation { configurations, ..Translation::default() }
+    fn snapshot(number: u64) -> Arc<Snapshot> {
+        Arc::new(Snapshot::empty(Version { epoch: "term".to_owned(), number }))
+    }
+
+    fn number(target: &Target) -> u64 {
+        target.borrow().version.number
     }
 
     #[test]
-    fn only_groups_that_run_something_else_get_a_snapshot() {
+    fn only_streams_of_a_group_are_told_of_it() {
         let mut publisher = Publisher::new("term".to_owned());
-        assert_eq!(publisher.update(&mut translation(&[("a", 1), ("b", 2)])), 2);
-        let before = publisher.snapshot(Some(&group("b")));
-        assert_eq!(publisher.update(&mut translation(&[("a", 3), ("b", 2)])), 1);
-        assert!(Arc::ptr_eq(&before, &publisher.snapshot(Some(&group("b")))));
+        let mut targets: Vec<Target> =
+            ["a", "b"].iter().map(|name| publisher.connect(&pod(name), 1, Some(&group(name)))).collect();
+        let version = publisher.next_version();
+        publisher.publish(&group("a"), Some(snapshot(version.number)));
+        let told: Vec<bool> = targets.iter().map(|target| target.has_changed().expect("open")).collect();
+        assert_eq!((told, number(&targets[0])), (vec![true, false], version.number));
+        targets[0].borrow_and_update();
+        publisher.remove(&pod("a"));
+        assert!(targets[0].has_changed().is_err() && targets[1].has_changed().is_ok());
     }
 
     #[test]
     fn a_pod_that_changes_its_group_is_never_sent_a_smaller_number() {
         let mut publisher = Publisher::new("term".to_owned());
-        publisher.update(&mut translation(&[("a", 1), ("b", 2)]));
-        publisher.update(&mut translation(&[("a", 1), ("b", 3)]));
+        for name in ["a", "b"] {
+            let version = publisher.next_version();
+            publisher.publish(&group(name), Some(snapshot(version.number)));
+        }
         let target = publisher.connect(&pod("p"), 1, Some(&group("b")));
-        let number = |target: &Target| target.borrow().configuration.version.number;
         let had = number(&target);
-        publisher.tell(|_| Some(group("a")));
+        publisher.place(&pod("p"), Some(&group("a")));
         assert!(number(&target) > had);
-        assert_eq!(target.borrow().configuration.listeners.len(), 1);
         let had = number(&target);
-        publisher.tell(|_| None);
-        assert!(number(&target) > had && target.borrow().configuration.listeners.is_empty());
+        publisher.place(&pod("p"), None);
+        assert!(number(&target) > had && target.borrow().listeners.is_empty());
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such()
     let mut cache = Cache::new(World::default(), [forwards.clone()]);
     cache.apply(&forwards, readable("a", 1));
     let unreadable = upsert(Object::Forward(key("a"), Box::new(Err("unknown variant `SCTP`".into()))));
-    assert!(cache.apply(&forwards, unreadable).world);
+    assert!(cache.apply(&forwards, unreadable).changes.forwards.contains(&key("a")));
     assert_eq!(cache.world.forwards[&key("a")].spec.listeners[0].port, Some(1));
     let translation = operator_core::translate(&cache.world);
     assert_eq!(translation.verdicts[&key("a")].accepted.reason.as_str(), "Unsupported");
@@ -75,12 +75,12 @@ fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such()
 fn a_status_that_was_written_is_no_reason_to_translate() {
     let forwards = source(Kind::Forwards);
     let mut cache = Cache::new(World::default(), [forwards.clone()]);
-    assert!(cache.apply(&forwards, readable("a", 1)).world);
+    assert!(!cache.apply(&forwards, readable("a", 1)).changes.is_empty());
     let mut same = forward("a", 1);
     same.status = Some(crds::PortForwardStatus { observed_generation: Some(1), ..Default::default() });
     let touched = cache.apply(&forwards, upsert(Object::Forward(key("a"), Box::new(Ok(same)))));
-    assert!(!touched.world && touched.forward == Some(key("a")));
-    assert!(cache.apply(&forwards, readable("a", 2)).world);
+    assert!(touched.changes.is_empty() && touched.forwards.contains(&key("a")));
+    assert!(!cache.apply(&forwards, readable("a", 2)).changes.is_empty());
 }
 
 #[test]
@@ -100,8 +100,10 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
         Service::External { .. } => panic!("not external"),
     };
     assert_eq!(endpoints(&cache), 2);
-    assert!(!cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080")))).world, "nothing new");
-    assert!(cache.apply(&slices, Seen::Gone(key("web-1"))).world);
+    let again = cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080"))));
+    assert!(again.changes.is_empty(), "nothing new");
+    let touched = cache.apply(&slices, Seen::Gone(key("web-1"))).changes;
+    assert!(touched.endpoints.contains(&key("web")) && touched.services.is_empty(), "its ports are the same");
     assert_eq!(endpoints(&cache), 1);
     cache.apply(&services, Seen::Gone(key("web")));
     assert!(cache.world.services.is_empty());

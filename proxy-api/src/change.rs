@@ -92,33 +92,6 @@ impl Configuration {
         }
     }
 
-    /// The parts that lead a proxy which runs `before` to this configuration: as [`Configuration::changes_from`], and
-    /// with the digest, as both sides know what the proxy ends up with.
-    #[must_use]
-    pub fn changes_since(&self, before: &Self, per_part: usize) -> Vec<Change> {
-        let mut held = Held::default();
-        let differs = |(id, offer): &(&ListenerId, &Offer)| self.listeners.get(*id) != Some(*offer);
-        // Only what differs is said to be held, and only what differs is compared below.
-        let mut next = Self { version: self.version.clone(), ..Self::default() };
-        for (id, offer) in before.listeners.iter().filter(differs) {
-            held.listeners.insert(id.clone(), offer.revision().clone());
-        }
-        for (id, offer) in &self.listeners {
-            if before.listeners.get(id) != Some(offer) {
-                next.listeners.insert(id.clone(), offer.clone());
-            }
-        }
-        for (name, set) in before.endpoints.iter().filter(|(name, set)| self.endpoints.get(*name) != Some(*set)) {
-            held.endpoints.insert(name.clone(), set.revision());
-        }
-        for (name, set) in &self.endpoints {
-            if before.endpoints.get(name) != Some(set) {
-                next.endpoints.insert(name.clone(), set.clone());
-            }
-        }
-        next.changes_from(&held, &BTreeSet::new(), per_part)
-    }
-
     /// The parts that lead a proxy which holds `held` to this configuration, at most `per_part` items in each (an endpoint
     /// set counts by its addresses).
     ///

@@ -82,22 +82,61 @@ impl EndpointSet {
 }
 
 /// Hash of everything that a configuration runs, whatever its version: two that are equal run the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest(pub String);
 
-impl Configuration {
-    /// The digest: SHA-256 over the revisions of listeners and endpoint sets, the first 16 hex digits.
+/// A digest under construction: the sum of the hashes of all items, so that what changes is all that has to be hashed.
+///
+/// Each item is the first 128 bits of SHA-256 over its name and revision; the sum is taken modulo 2^128. It tells
+/// configurations apart that differ by mistake, not such as somebody made to be alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DigestSum(u128);
+
+impl DigestSum {
+    /// Adds a listener.
+    pub fn add_listener(&mut self, id: &ListenerId, revision: &Revision) {
+        self.0 = self.0.wrapping_add(item(&format!("{id}={revision}")));
+    }
+
+    /// Takes a listener away.
+    pub fn remove_listener(&mut self, id: &ListenerId, revision: &Revision) {
+        self.0 = self.0.wrapping_sub(item(&format!("{id}={revision}")));
+    }
+
+    /// Adds an endpoint set.
+    pub fn add_endpoints(&mut self, name: &str, set: &EndpointSet) {
+        self.0 = self.0.wrapping_add(item(&format!("{name}:{}", set.revision())));
+    }
+
+    /// Takes an endpoint set away.
+    pub fn remove_endpoints(&mut self, name: &str, set: &EndpointSet) {
+        self.0 = self.0.wrapping_sub(item(&format!("{name}:{}", set.revision())));
+    }
+
+    /// The digest: 32 hex digits.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let mut hash = Sha256::new();
+        Digest(format!("{:032x}", self.0))
+    }
+}
+
+fn item(text: &str) -> u128 {
+    Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+}
+
+impl Configuration {
+    /// The digest of all listeners and endpoint sets.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut sum = DigestSum::default();
         for (id, offer) in &self.listeners {
-            hash.update(format!("{id}={};", offer.revision()));
+            sum.add_listener(id, offer.revision());
         }
         for (name, set) in &self.endpoints {
-            hash.update(format!("{name}:{};", set.revision()));
+            sum.add_endpoints(name, set);
         }
-        Digest(short(&hash.finalize()))
+        sum.digest()
     }
 }
 

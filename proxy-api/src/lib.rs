@@ -23,7 +23,7 @@ mod report;
 mod stream;
 
 pub use change::{Assembler, Change, ChangeError, Held};
-pub use configuration::{Configuration, Digest, EndpointSet, Offer, Version};
+pub use configuration::{Configuration, Digest, DigestSum, EndpointSet, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, ListenerId, ListenerIdError, OnUnhealthy,

@@ -6,7 +6,7 @@ use crds::ForwardGateway;
 use proxy_api::{Backend, Destinations, EndpointSet, Target, Transport};
 
 use crate::{
-    Condition, Grant, ObjectKey, Reason, Service, World,
+    Condition, Grant, ObjectKey, Reason, Service, ServicePort, World,
     validate::{Destination, Placement, ValidForward, ValidListener, transport},
 };
 
@@ -129,13 +129,12 @@ fn service(
             Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) })
         }
         Some(Service::Cluster(ports)) => {
-            let same = |item: &&crate::ServicePort| item.port == port && transport(item.protocol) == listener.transport;
+            let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;
             let Some(found) = ports.iter().find(same) else {
                 return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
             };
-            let name = format!("{key}:{port}/{}", listener.transport);
-            let addresses = found.endpoints.iter().copied().collect();
-            endpoints.insert(name.clone(), EndpointSet { addresses });
+            let name = set_name(key, port, listener.transport);
+            endpoints.insert(name.clone(), set_of(found));
             Ok(Target::Endpoints(name))
         }
         None if laptop => not_found(format!(
@@ -144,6 +143,30 @@ fn service(
         )),
         None => not_found(format!("Service {key} does not exist")),
     }
+}
+
+/// The name of an endpoint set.
+fn set_name(service: &ObjectKey, port: u16, transport: Transport) -> String {
+    format!("{service}:{port}/{transport}")
+}
+
+fn set_of(port: &ServicePort) -> EndpointSet {
+    EndpointSet { addresses: port.endpoints.iter().copied().collect() }
+}
+
+/// The Service whose endpoint set this is.
+pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
+    let (namespace, rest) = set.split_once('/')?;
+    let (name, _) = rest.split_once(':')?;
+    Some(ObjectKey::new(namespace, name))
+}
+
+/// The endpoint set of this name as it is now; nothing if its Service, or the port, is not there.
+pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
+    let key = service_of(set)?;
+    let Some(Service::Cluster(ports)) = world.services.get(&key) else { return None };
+    let is = |item: &&ServicePort| set_name(&key, item.port, transport(item.protocol)) == set;
+    ports.iter().find(is).map(set_of)
 }
 
 fn permitted(world: &World, from: &str, to: &ObjectKey) -> bool {

@@ -3,16 +3,20 @@
 //! The key of a claim is (transport, port). A listener whose port stands in its status keeps it, so that an old object
 //! which is edited cannot take the port of one that has served for months. Among newcomers the oldest object wins;
 //! ties, and objects without a timestamp, by namespace and name. Ports are allocated after every explicit request.
+//!
+//! A [`Ledger`] keeps the claims by port, so that a change of one forward costs as much as the ports that it names.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod ledger;
+
+use std::collections::BTreeMap;
 
 use crds::ServiceType;
 use proxy_api::Transport;
-use sha2::{Digest, Sha256};
 
+pub(crate) use self::ledger::Ledger;
 use crate::{
     Group, ObjectKey, Reason, Site, World,
-    validate::{ValidForward, ValidListener},
+    validate::{Placement, ValidForward, ValidListener},
 };
 
 /// Outgoing connections are given ports from here (Linux's default), so none of them is ever allocated.
@@ -30,6 +34,9 @@ pub(crate) fn is_ephemeral(port: u16) -> bool {
 /// A listener, by its object and its place in it.
 pub(crate) type ListenerRef = (ObjectKey, usize);
 
+/// What a claim is about.
+pub(crate) type Port = (Transport, u16);
+
 /// A claim that was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
@@ -37,19 +44,68 @@ pub(crate) struct Lost {
     pub(crate) message: String,
 }
 
-/// The claims of one group.
-#[derive(Debug, Default)]
-pub(crate) struct Claims {
-    pub(crate) won: BTreeMap<ListenerRef, u16>,
-    pub(crate) lost: BTreeMap<ListenerRef, Lost>,
-    holders: BTreeMap<(Transport, u16), ListenerRef>,
+/// What one listener wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    name: String,
+    transport: Transport,
+    wish: Wish,
+    /// Its status says that it has this port.
+    held: bool,
+    /// Its spec names this port.
+    asked: bool,
+    created: Option<i128>,
 }
 
-impl Claims {
-    /// The listener that has this port.
-    pub(crate) fn holder(&self, transport: Transport, port: u16) -> Option<&ListenerRef> {
-        self.holders.get(&(transport, port))
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    Port(u16),
+    /// Any of these ranges.
+    Any(Vec<(u16, u16)>),
+    Impossible(Lost),
+}
+
+/// Who comes first: those that hold their port, those that ask for one, the oldest.
+type Rank = (bool, bool, bool, Option<i128>, ListenerRef);
+
+impl Candidate {
+    fn rank(&self, place: ListenerRef) -> Rank {
+        (!self.held, !self.asked, self.created.is_none(), self.created, place)
     }
+}
+
+/// What the listeners of a forward want.
+pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate> {
+    let candidate = |listener: &ValidListener| {
+        let asked = asked_port(&world.site, &forward.key, listener);
+        // The port that it has by its status: the one it asks for, or one it was given.
+        let held = match &asked {
+            Ok(asked) => listener.held.filter(|held| asked.is_none_or(|asked| asked == *held)),
+            Err(_) => None,
+        };
+        Candidate {
+            name: listener.name.clone(),
+            transport: listener.transport,
+            held: held.is_some(),
+            asked: matches!(asked, Ok(Some(_))),
+            created: forward.created,
+            wish: match asked {
+                Err(lost) => Wish::Impossible(lost),
+                Ok(asked) => held.or(asked).map_or_else(|| Wish::Any(allocation(world, forward)), Wish::Port),
+            },
+        }
+    };
+    forward.listeners.iter().map(candidate).collect()
+}
+
+/// Where a gateway's ports come from.
+fn allocation(world: &World, forward: &ValidForward) -> Vec<(u16, u16)> {
+    let Placement::Gateway(key) = &forward.placement else { return vec![DEFAULT_ALLOCATION] };
+    let ranges = world.gateways.get(key).map(|gateway| gateway.spec.allocation.as_slice()).unwrap_or_default();
+    if ranges.is_empty() {
+        return vec![DEFAULT_ALLOCATION];
+    }
+    ranges.iter().map(|range| (range.port, range.end_port.unwrap_or(range.port).max(range.port))).collect()
 }
 
 /// The port that a listener asks for at this site, if it asks for one.
@@ -69,148 +125,72 @@ pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener)
     }
 }
 
-struct Candidate<'a> {
-    forward: &'a ValidForward,
-    at: usize,
-    asked: Option<u16>,
+/// The rules of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    group: String,
+    laptop: bool,
+    reserved: BTreeMap<u16, String>,
+    /// The most ports that its Service takes.
+    most: Option<usize>,
 }
 
-impl Candidate<'_> {
-    fn listener(&self) -> &ValidListener {
-        &self.forward.listeners[self.at]
-    }
-
-    /// The port that this listener has by its status: the one it asks for, or one it was given.
-    fn held(&self) -> Option<u16> {
-        self.listener().held.filter(|held| self.asked.is_none_or(|asked| asked == *held))
-    }
-
-    fn rank(&self) -> impl Ord + use<> {
-        let forward = self.forward;
-        let age = (forward.created.is_none(), forward.created);
-        (self.held().is_none(), self.asked.is_none(), age, forward.key.clone(), self.at)
-    }
-}
-
-/// Decides the claims of one group.
-pub(crate) fn claims(
-    world: &World,
-    group: &Group,
-    members: &BTreeSet<ObjectKey>,
-    forwards: &BTreeMap<ObjectKey, ValidForward>,
-) -> Claims {
-    let mut claims = Claims::default();
-    let mut candidates: Vec<Candidate<'_>> = Vec::new();
-    for forward in members.iter().filter_map(|key| forwards.get(key)) {
-        for (at, listener) in forward.listeners.iter().enumerate() {
-            match asked_port(&world.site, &forward.key, listener) {
-                Ok(asked) => candidates.push(Candidate { forward, at, asked }),
-                Err(lost) => {
-                    claims.lost.insert((forward.key.clone(), at), lost);
-                }
-            }
-        }
-    }
-    candidates.sort_by_cached_key(Candidate::rank);
-    let most_ports = most_ports(world, group);
-    for candidate in candidates {
-        let place = (candidate.forward.key.clone(), candidate.at);
-        let transport = candidate.listener().transport;
-        if let Some(most) = most_ports.filter(|most| claims.won.len() >= *most) {
-            claims.lost.insert(place, too_many(group, most));
-            continue;
-        }
-        let decided = match candidate.held().or(candidate.asked) {
-            Some(port) => explicit(world, &claims, forwards, &candidate, transport, port),
-            None => allocate(world, group, &claims, &candidate, transport),
+impl Terms {
+    pub(crate) fn of(world: &World, group: &Group) -> Self {
+        let gateway = match group {
+            Group::Gateway(key) => world.gateways.get(key),
+            _ => None,
         };
-        match decided {
-            Ok(port) => {
-                claims.holders.insert((transport, port), place.clone());
-                claims.won.insert(place, port);
-            }
-            Err(lost) => {
-                claims.lost.insert(place, lost);
-            }
+        let service = gateway.and_then(|gateway| gateway.spec.service.as_ref());
+        let has_service = gateway.is_some() && service.is_none_or(|service| service.type_ != Some(ServiceType::None));
+        let most = service.and_then(|service| service.max_ports).unwrap_or(DEFAULT_MAX_PORTS);
+        Self {
+            group: group.to_string(),
+            laptop: world.site.is_laptop(),
+            reserved: world.reserved.clone(),
+            most: (has_service && !world.site.is_laptop()).then_some(most.into()),
         }
     }
-    claims
-}
 
-/// The most ports that the Service of this group takes.
-fn most_ports(world: &World, group: &Group) -> Option<usize> {
-    let Group::Gateway(key) = group else { return None };
-    let service = world.gateways.get(key)?.spec.service.as_ref();
-    if service.is_some_and(|service| service.type_ == Some(ServiceType::None)) || world.site.is_laptop() {
-        return None;
+    fn is_reserved(&self, (transport, port): Port) -> Option<&str> {
+        self.reserved.get(&port).filter(|_| transport == Transport::Tcp).map(String::as_str)
     }
-    Some(service.and_then(|service| service.max_ports).unwrap_or(DEFAULT_MAX_PORTS).into())
-}
 
-fn too_many(group: &Group, most: usize) -> Lost {
-    let message = format!(
-        "the Service of {group} has all its {most} ports: raise spec.service.maxPorts of the gateway, or use another one"
-    );
-    Lost { reason: Reason::TooManyPorts, message }
-}
-
-fn explicit(
-    world: &World,
-    claims: &Claims,
-    forwards: &BTreeMap<ObjectKey, ValidForward>,
-    candidate: &Candidate<'_>,
-    transport: Transport,
-    port: u16,
-) -> Result<u16, Lost> {
-    if let (Transport::Tcp, Some(what)) = (transport, world.reserved.get(&port)) {
-        let message = format!("port {port}/{transport} is the proxy's own ({what}); choose another port");
-        return Err(Lost { reason: Reason::PortConflict, message });
+    fn held_by(&self, (transport, port): Port, name: &str, holder: &ObjectKey, other: &str) -> Lost {
+        let mut message =
+            format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')");
+        message.push_str(if self.laptop {
+            "; on a laptop all forwards share one machine: run one of them with --only, or move it with --map or \
+             --port-offset"
+        } else {
+            "; choose another port or remove that forward"
+        });
+        Lost { reason: Reason::PortConflict, message }
     }
-    let Some((holder, at)) = claims.holder(transport, port) else { return Ok(port) };
-    let name = &candidate.listener().name;
-    let other = forwards.get(holder).and_then(|forward| forward.listeners.get(*at)).map_or("", |l| l.name.as_str());
-    let mut message = format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')");
-    message.push_str(if world.site.is_laptop() {
-        "; on a laptop all forwards share one machine: run one of them with --only, or move it with --map or \
-         --port-offset"
-    } else {
-        "; choose another port or remove that forward"
-    });
-    Err(Lost { reason: Reason::PortConflict, message })
+
+    fn too_many(&self) -> Lost {
+        let message = format!(
+            "the Service of {} has all its {} ports: raise spec.service.maxPorts of the gateway, or use another one",
+            self.group,
+            self.most.unwrap_or(0)
+        );
+        Lost { reason: Reason::TooManyPorts, message }
+    }
 }
 
-fn allocate(
-    world: &World,
-    group: &Group,
-    claims: &Claims,
-    candidate: &Candidate<'_>,
-    transport: Transport,
-) -> Result<u16, Lost> {
-    let ranges = allocation_ranges(world, group, candidate);
-    let total: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
-    let name = format!("{}/{}", candidate.forward.key, candidate.listener().name);
-    let start = hash(&name) % total.max(1);
-    let free = |port: &u16| {
-        !is_ephemeral(*port) && !world.reserved.contains_key(port) && claims.holder(transport, *port).is_none()
-    };
-    (0..total).map(|step| nth_port(&ranges, (start + step) % total)).find(free).ok_or_else(|| Lost {
-        reason: Reason::NoPortAvailable,
-        message: format!("no free {transport} port is left in the gateway's allocation ranges; widen spec.allocation"),
-    })
+fn own_port((transport, port): Port, what: &str) -> Lost {
+    let message = format!("port {port}/{transport} is the proxy's own ({what}); choose another port");
+    Lost { reason: Reason::PortConflict, message }
 }
 
-fn allocation_ranges(world: &World, group: &Group, candidate: &Candidate<'_>) -> Vec<(u16, u16)> {
-    let key = match (&candidate.forward.placement, group) {
-        (crate::validate::Placement::Gateway(key), _) | (_, Group::Gateway(key)) => Some(key),
-        _ => None,
-    };
-    let spec = key.and_then(|key| world.gateways.get(key)).map(|gateway| gateway.spec.allocation.as_slice());
-    let ranges: Vec<(u16, u16)> = spec
-        .unwrap_or_default()
-        .iter()
-        .map(|range| (range.port, range.end_port.unwrap_or(range.port).max(range.port)))
-        .collect();
-    if ranges.is_empty() { vec![DEFAULT_ALLOCATION] } else { ranges }
+fn none_left(transport: Transport) -> Lost {
+    let message = format!("no free {transport} port is left in the gateway's allocation ranges; widen spec.allocation");
+    Lost { reason: Reason::NoPortAvailable, message }
+}
+
+/// Ports in these ranges.
+fn total(ranges: &[(u16, u16)]) -> u64 {
+    ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
 }
 
 fn nth_port(ranges: &[(u16, u16)], mut nth: u64) -> u16 {
@@ -222,9 +202,4 @@ fn nth_port(ranges: &[(u16, u16)], mut nth: u64) -> u16 {
         nth -= width;
     }
     ranges.first().map_or(0, |range| range.0)
-}
-
-fn hash(name: &str) -> u64 {
-    let digest = Sha256::digest(name.as_bytes());
-    digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }

@@ -75,10 +75,8 @@ impl DataPlane {
         let mut all = true;
         for id in published {
             // A listener that lost its port in this pod stands among the rejections already.
-            let Some((offer, since)) = snapshot.configuration.listeners.get(id).zip(snapshot.since.get(id)) else {
-                continue;
-            };
-            match state.ack(id, offer.revision(), *since) {
+            let Some(published) = snapshot.listeners.get(id) else { continue };
+            match state.ack(id, published.offer.revision(), published.since) {
                 Ack::Bound => {}
                 Ack::Pending => {
                     self.late(pod);

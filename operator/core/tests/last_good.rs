@@ -3,8 +3,8 @@
 
 mod support;
 
-use operator_core::{Group, keep_last_good, translate};
-use proxy_api::Configuration;
+use operator_core::{Changes, Group, Outcome, Translator};
+use proxy_api::{Configuration, Version};
 
 const GOOD: &str = "
 kind: World
@@ -19,14 +19,24 @@ spec:
   - {name: two, protocol: TCP, port: 1002, backends: [{address: {host: 10.0.0.1, port: 2}}]}
 ";
 
+/// What runs before an edit and after it, and how many listeners go on although their new version is refused.
 fn after(edit: impl Fn(&str) -> String) -> (Configuration, Configuration, usize) {
-    let laptop = |text: &str| {
-        let mut translation = translate(&support::world(text));
-        (translation.configurations.remove(&Group::Laptop).expect("laptop"), translation.verdicts)
+    let mut translator = Translator::default();
+    let mut laptop = |number: u64, text: &str| {
+        let version = Version { epoch: String::new(), number };
+        translator.update(&support::world(text), &Changes::all(), &version);
+        let refused = translator.verdicts().flat_map(|(key, verdict)| {
+            let refused = |outcome: &Outcome| !matches!(outcome, Outcome::Published(_));
+            let listeners = verdict.listeners.iter().filter(move |listener| refused(&listener.outcome));
+            listeners.map(move |listener| format!("{key}/{}", listener.name).parse().expect("an id"))
+        });
+        let refused: Vec<proxy_api::ListenerId> = refused.collect();
+        let configuration = translator.snapshot(&Group::Laptop).expect("laptop").configuration();
+        let kept = refused.iter().filter(|id| configuration.listeners.contains_key(*id)).count();
+        (configuration, kept)
     };
-    let (previous, _) = laptop(GOOD);
-    let (mut next, verdicts) = laptop(&edit(GOOD));
-    let kept = keep_last_good(&previous, &mut next, &verdicts).len();
+    let (previous, _) = laptop(1, GOOD);
+    let (next, kept) = laptop(2, &edit(GOOD));
     (previous, next, kept)
 }
 
@@ -59,4 +69,28 @@ fn what_was_removed_or_suspended_stays_away() {
     assert_eq!((removed.1.listeners.len(), removed.2), (1, 0));
     let suspended = after(|text| text.replace("spec:", "spec:\n  suspend: true"));
     assert_eq!((suspended.1.listeners.len(), suspended.2), (0, 0));
+}
+
+#[test]
+fn a_forward_that_is_no_longer_valid_goes_on_in_its_pods() {
+    let world = |listeners: &str| {
+        support::world(&format!(
+            "kind: World\npods: {{ns/p: {{}}}}\n---\nkind: PortForward\nmetadata: {{name: a, namespace: ns}}\nspec: {{placement: \
+             {{sidecar: {{selector: {{}}}}}}, listeners: [{listeners}]}}\n---\nkind: PortForward\nmetadata: {{name: b, namespace: \
+             ns}}\nspec: {{placement: {{sidecar: {{selector: {{}}}}}}, listeners: [{{name: l, protocol: TCP, port: 2, backends: \
+             [{{local: {{port: 9}}}}]}}]}}\n"
+        ))
+    };
+    let listener = |port: u16| format!("{{name: l, protocol: TCP, port: {port}, backends: [{{local: {{port: 9}}}}]}}");
+    let mut translator = Translator::default();
+    let mut update = |number: u64, listeners: &str| {
+        let version = Version { epoch: String::new(), number };
+        translator.update(&world(listeners), &Changes::all(), &version);
+        let group = translator.group_of(&operator_core::ObjectKey::new("ns", "p")).expect("a group").clone();
+        translator.snapshot(&group).expect("runs").configuration().listeners
+    };
+    let before = update(1, &listener(1));
+    assert_eq!(before.len(), 2);
+    assert_eq!(update(2, ""), before, "no listeners at all is a mistake");
+    assert_ne!(update(3, &listener(3)), before);
 }

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::PortForwardStatus;
 use operator_core::{
-    Fleet, Group, Moment, ObjectKey, Proxies, Snapshot, World, data_plane, same_but_for_counts, status, translate,
+    Changes, Fleet, Group, Moment, ObjectKey, Proxies, Published, Snapshot, Translator, World, data_plane,
+    same_but_for_counts, status,
 };
 use proxy_api::{Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version};
 
@@ -31,6 +32,7 @@ spec:
 /// A gateway with its pods, as an operator would see it.
 struct Scene {
     world: World,
+    translator: Translator,
     fleets: BTreeMap<Group, Fleet>,
     proxies: Proxies,
     number: u64,
@@ -50,8 +52,13 @@ fn id(listener: &str) -> ListenerId {
 
 impl Scene {
     fn new(manifests: &str, pods: &[&str]) -> Self {
-        let mut scene =
-            Self { world: support::world(manifests), fleets: BTreeMap::new(), proxies: Proxies::default(), number: 0 };
+        let mut scene = Self {
+            world: support::world(manifests),
+            translator: Translator::default(),
+            fleets: BTreeMap::new(),
+            proxies: Proxies::default(),
+            number: 0,
+        };
         scene.publish(pods);
         scene
     }
@@ -59,12 +66,10 @@ impl Scene {
     fn publish(&mut self, pods: &[&str]) {
         self.number += 1;
         let version = Version { epoch: "term".into(), number: self.number };
-        for (group, configuration) in translate(&self.world).configurations {
-            let previous = self.fleets.remove(&group).map(|fleet| fleet.snapshot);
-            let next = Snapshot::next(previous.as_deref(), configuration, &version).map(Arc::new);
-            let snapshot = next.or(previous).expect("one of them");
+        self.translator.update(&self.world, &Changes::all(), &version);
+        for (group, snapshot) in self.translator.snapshots() {
             let pods = pods.iter().map(|name| pod(name)).collect();
-            self.fleets.insert(group, Fleet { snapshot, pods, ready: 1 });
+            self.fleets.insert(group.clone(), Fleet { snapshot: snapshot.clone(), pods, ready: 1 });
         }
     }
 
@@ -75,7 +80,7 @@ impl Scene {
     /// What a proxy says that has all listeners bound, but for those that failed.
     fn report(&mut self, name: &str, failed: &[&str]) {
         let snapshot = self.snapshot();
-        let listener = |(id, offer): (&ListenerId, &proxy_api::Offer)| {
+        let listener = |(id, Published { offer, .. }): (&ListenerId, &Published)| {
             let failure = failed.contains(&id.listener.as_str()).then(|| Failure {
                 reason: FailureReason::AddressInUse,
                 message: "bind 0.0.0.0:80: address in use".into(),
@@ -85,8 +90,8 @@ impl Scene {
             (id.clone(), ListenerReport { revision: offer.revision().clone(), state, failure })
         };
         let report = Report {
-            version: snapshot.configuration.version.clone(),
-            listeners: snapshot.configuration.listeners.iter().map(listener).collect(),
+            version: snapshot.version.clone(),
+            listeners: snapshot.listeners.iter().map(listener).collect(),
             ..Report::default()
         };
         self.proxies.connected(&pod(name));
@@ -96,8 +101,7 @@ impl Scene {
     }
 
     fn status(&mut self, seconds: u64) -> PortForwardStatus {
-        let translation = translate(&self.world);
-        let verdict = &translation.verdicts[&key()];
+        let verdict = self.translator.verdict(&key()).expect("judged");
         let seen = data_plane(&key(), verdict, &self.fleets, &self.proxies);
         let now = format!("2026-01-01T00:00:{seconds:02}Z");
         let moment = Moment { now, outstanding_seconds: seconds, addresses: Vec::new() };
@@ -185,7 +189,7 @@ fn a_report_about_another_revision_or_number_counts_for_nothing() {
     scene.publish(&["p1"]);
     assert_eq!(said(&scene.status(2), "Programmed"), pair("Unknown", "Pending"), "what it said was of the old one");
     let stale = ReportPart {
-        version: scene.snapshot().configuration.version.clone(),
+        version: scene.snapshot().version.clone(),
         listeners: BTreeMap::from([(
             id("b"),
             ListenerReport {

@@ -8,7 +8,7 @@ use std::{
 use crds::{ForwardGateway, ForwardGatewayStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use operator_core::{FleetFacts, Group, ObjectKey, gateway_status};
+use operator_core::{FleetFacts, ObjectKey, gateway_status};
 use proxy_api::Transport;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -90,17 +90,12 @@ impl Gateways {
         self.entries.entry(key.clone()).or_default().touched = true;
     }
 
-    /// The listeners of every gateway, as they are published.
-    pub(super) fn listeners(&mut self, leading: &Leading) {
-        for (group, fleet) in &leading.fleets {
-            let Group::Gateway(key) = group else { continue };
-            let listeners = fleet.snapshot.configuration.supported();
-            let ports = listeners.map(|(_, listener)| (listener.socket.transport, listener.socket.port)).collect();
-            let entry = self.entries.entry(key.clone()).or_default();
-            if entry.ports != ports {
-                entry.ports = ports;
-                entry.touched = true;
-            }
+    /// The ports that the listeners of a gateway have, as they are published.
+    pub(super) fn listeners(&mut self, key: &ObjectKey, ports: BTreeSet<(Transport, u16)>) {
+        let entry = self.entries.entry(key.clone()).or_default();
+        if entry.ports != ports {
+            entry.ports = ports;
+            entry.touched = true;
         }
     }
 
@@ -128,11 +123,9 @@ impl Gateways {
     /// Applies what is due, and writes what differs.
     pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
         self.entries.retain(|key, _| cache.world.gateways.contains_key(key));
-        let attached = attached(leading);
         for (key, gateway) in &cache.world.gateways {
             self.children(key, gateway, cache, now);
-            let count = attached.get(key).copied().unwrap_or(0);
-            self.status(key, gateway, cache, count, now);
+            self.status(key, gateway, cache, leading, now);
         }
     }
 
@@ -172,7 +165,7 @@ impl Gateways {
         });
     }
 
-    fn status(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, attached: u32, now: Instant) {
+    fn status(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, leading: &Leading, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if !entry.touched || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
             return;
@@ -190,7 +183,7 @@ impl Gateways {
             replicas: state.replicas,
             ready: state.ready,
             addresses: service.map(|service| statuses::forward_addresses(&service.addresses)).unwrap_or_default(),
-            attached,
+            attached: u32::try_from(leading.translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
         };
         let next = gateway_status(gateway, &facts, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
@@ -211,19 +204,6 @@ fn all_of(status: &ForwardGatewayStatus) -> serde_json::Value {
         statuses::null_if_absent(&mut value, field);
     }
     value
-}
-
-/// How many accepted forwards each gateway has.
-fn attached(leading: &Leading) -> BTreeMap<ObjectKey, u32> {
-    let mut attached = BTreeMap::new();
-    for verdict in leading.translation.verdicts.values().filter(|verdict| verdict.accepted.status) {
-        for group in &verdict.groups {
-            if let Group::Gateway(key) = group {
-                *attached.entry(key.clone()).or_insert(0) += 1;
-            }
-        }
-    }
-    attached
 }
 
 /// Hash of all that children depend on.

@@ -10,11 +10,16 @@ use std::{
 
 use crds::{ForwardAddress, PortForward, PortForwardStatus};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
-use operator_core::{Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Verdict, data_plane, same_but_for_counts, status};
+use operator_core::{
+    Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Translator, Verdict, data_plane, same_but_for_counts, status,
+};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Leading, Moved};
+use super::{
+    Leading,
+    fleets::{Moved, Pods},
+};
 use crate::{
     cache::Cache,
     events::{Events, Happened},
@@ -131,7 +136,10 @@ impl Statuses {
     }
 
     /// The verdict on these is another one.
-    pub(super) fn verdicts(&mut self, changed: Vec<ObjectKey>, now: Instant) {
+    pub(super) fn verdicts(&mut self, changed: BTreeSet<ObjectKey>, now: Instant) {
+        if changed.is_empty() {
+            return;
+        }
         for key in changed {
             self.entries.entry(key.clone()).or_default().published = Some(now);
             self.now.insert(key);
@@ -140,19 +148,15 @@ impl Statuses {
     }
 
     /// The pods of groups are others. Whether there is a ready proxy at all is told at once, the rest at leisure.
-    pub(super) fn fleets(&mut self, moved: &Moved, verdicts: &BTreeMap<ObjectKey, Verdict>, now: Instant) {
-        if moved.is_empty() {
-            return;
-        }
-        let concerns = |group: &Group| moved.get(group);
-        for (key, verdict) in verdicts {
-            match verdict.groups.iter().filter_map(concerns).max() {
-                Some(true) => drop(self.now.insert(key.clone())),
-                Some(false) => drop(self.counts.insert(key.clone())),
-                None => {}
+    pub(super) fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Instant) {
+        for (group, pods) in moved {
+            match pods {
+                Pods::Same => continue,
+                Pods::Other => self.counts.extend(translator.forwards(group)),
+                Pods::AnyReady => self.now.extend(translator.forwards(group)),
             }
+            self.soon(now + AGAIN);
         }
-        self.soon(now + AGAIN);
     }
 
     /// A proxy told something about these forwards; at the end of its report, about all that wait.
@@ -222,8 +226,7 @@ impl Statuses {
 
     /// Looks at one forward; gives how many pods were asked.
     fn one(&mut self, key: &ObjectKey, leading: &Leading, cache: &Cache, now: Instant, time: &str) -> usize {
-        let (Some(forward), Some(verdict)) = (cache.world.forwards.get(key), leading.translation.verdicts.get(key))
-        else {
+        let (Some(forward), Some(verdict)) = (cache.world.forwards.get(key), leading.translator.verdict(key)) else {
             return 0;
         };
         let is_sidecar = forward.spec.placement.sidecar.is_some();
@@ -239,7 +242,7 @@ impl Statuses {
         if entry.unseen.as_ref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
             entry.unseen = None;
         }
-        let seen = data_plane(key, verdict, &leading.fleets, &leading.proxies);
+        let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
         let published = *entry.published.get_or_insert(now);
         let mut shown = None;
         if let Some((written, _, _)) = &entry.unseen {

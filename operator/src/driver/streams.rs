@@ -52,7 +52,7 @@ impl Driver {
         if known.gateway.is_some() && known.service_account != identity.service_account {
             return Admission::UnknownPod;
         }
-        let target = leading.publisher.connect(pod, id, leading.group_of.get(pod));
+        let target = leading.publisher.connect(pod, id, leading.fleets.group_of(pod, &leading.translator));
         leading.proxies.connected(pod);
         let unreadable = &self.cache.world.unreadable;
         let unreadable = unreadable.keys().filter(|key| !self.cache.world.forwards.contains_key(key));

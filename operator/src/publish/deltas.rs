@@ -6,18 +6,27 @@ use std::{
 };
 
 use operator_core::Snapshot;
-use proxy_api::{Change, PARTS, ToProxy};
+use proxy_api::{Change, Digest, ToProxy};
 use proxy_grpc::Frame;
 
 /// Steps that are remembered; a fleet takes one at a time, its stragglers a few.
 const REMEMBERED: usize = 64;
+/// Bytes of steps that are remembered.
+const BYTES: usize = 32 << 20;
 
-type Step = (u64, u64);
+/// Where a step begins and where it ends. Groups that run the same take the same steps.
+type Step = (u64, Digest, u64, Digest);
 
 /// Encoded steps of one term.
 #[derive(Debug, Default)]
 pub struct Deltas {
-    steps: Mutex<HashMap<Step, Arc<Vec<Frame>>>>,
+    steps: Mutex<Steps>,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    frames: HashMap<Step, Arc<Vec<Frame>>>,
+    bytes: usize,
 }
 
 impl Deltas {
@@ -26,16 +35,19 @@ impl Deltas {
     /// # Errors
     /// Only if a listener does not serialise.
     pub fn step(&self, from: &Snapshot, to: &Snapshot) -> Result<Arc<Vec<Frame>>, serde_json::Error> {
-        let step = (from.configuration.version.number, to.configuration.version.number);
+        let step = (from.version.number, from.digest.clone(), to.version.number, to.digest.clone());
+        // One stream encodes while the others wait: they want the same.
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(frames) = steps.get(&step) {
+        if let Some(frames) = steps.frames.get(&step) {
             return Ok(frames.clone());
         }
-        let frames = Arc::new(encode(to.configuration.changes_since(&from.configuration, PARTS), to)?);
-        if steps.len() >= REMEMBERED {
-            steps.clear();
+        let frames = Arc::new(encode(to.changes_since(from), to)?);
+        let bytes: usize = frames.iter().map(Frame::len).sum();
+        if steps.frames.len() >= REMEMBERED || steps.bytes + bytes > BYTES {
+            *steps = Steps::default();
         }
-        steps.insert(step, frames.clone());
+        steps.bytes += bytes;
+        steps.frames.insert(step, frames.clone());
         Ok(frames)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use operator_core::{ObjectKey, Snapshot};
-use proxy_api::{Digest, FromProxy, Held, MAX_LISTENERS, PARTS, ReportPart, ToProxy, Trust};
+use proxy_api::{Digest, FromProxy, Held, Hello, MAX_LISTENERS, PARTS, ReportPart, ToProxy, Trust, Version};
 use proxy_grpc::{Frame, Status, Streaming, frame};
 use tokio::{
     sync::{mpsc, watch},
@@ -128,17 +128,29 @@ impl Stream {
             return Err(End::Garbage("the first message must be a hello"));
         };
         let now = self.following.target.borrow_and_update().clone();
-        let parts = if hello.digest == now.digest && self.following.unreadable.is_empty() {
-            let nothing = now.configuration.changes_since(&now.configuration, PARTS);
-            encode(nothing, &now)
-        } else {
-            let held = self.held().await?;
-            encode(now.configuration.changes_from(&held, &self.following.unreadable, PARTS), &now)
-        };
-        for frame in parts.map_err(|_| End::Garbage("not encodable"))? {
-            self.change(frame).await?;
+        let frames = self.first(&hello, &now).await?;
+        for frame in frames.iter() {
+            self.change(frame.clone()).await?;
         }
         Ok(now)
+    }
+
+    /// What brings a proxy that has just come to this snapshot.
+    async fn first(&mut self, hello: &Hello, now: &Snapshot) -> Result<Arc<Vec<Frame>>, End> {
+        let nothing = Snapshot::empty(Version::default());
+        let known = if !self.following.unreadable.is_empty() {
+            None
+        } else if hello.digest == now.digest {
+            Some(now)
+        } else {
+            Some(&nothing).filter(|nothing| hello.digest == nothing.digest)
+        };
+        if let Some(known) = known {
+            return self.following.deltas.step(known, now).map_err(|_| End::Garbage("not encodable"));
+        }
+        let held = self.held().await?;
+        let parts = now.configuration().changes_from(&held, &self.following.unreadable, PARTS);
+        encode(parts, now).map(Arc::new).map_err(|_| End::Garbage("not encodable"))
     }
 
     async fn held(&mut self) -> Result<Held, End> {
@@ -184,12 +196,12 @@ impl Stream {
 
     /// Passes a report on, if it is about something that this proxy was sent.
     async fn report(&self, mut part: ReportPart, at: &Snapshot, sent: &VecDeque<(u64, Digest)>) -> Result<(), End> {
-        if part.version.epoch != at.configuration.version.epoch || part.version.number > number(at) {
+        if part.version.epoch != at.version.epoch || part.version.number > number(at) {
             self.metrics.bad_reports.inc();
             return Err(End::Garbage("a report about a version that was never sent"));
         }
         let known = part.listeners.len();
-        part.listeners.retain(|id, _| at.configuration.listeners.contains_key(id));
+        part.listeners.retain(|id, _| at.listeners.contains_key(id));
         if part.listeners.len() != known {
             tracing::debug!(pod = %self.pod, "a report names listeners that are not published any more");
         }
@@ -201,7 +213,7 @@ impl Stream {
 }
 
 fn number(snapshot: &Snapshot) -> u64 {
-    snapshot.configuration.version.number
+    snapshot.version.number
 }
 
 /// The report in a message; nothing at the end of the stream.

@@ -1,0 +1,66 @@
+//! Whether a gateway lets a forward in.
+
+use crds::{ForwardGateway, From};
+
+use crate::{
+    Condition, ObjectKey, Reason, World, backends,
+    validate::{Placement, ValidForward, ValidListener, transport},
+};
+
+/// Whether the gateway of a forward exists and lets it in.
+pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
+    let Placement::Gateway(key) = &forward.placement else { return Ok(()) };
+    let Some(gateway) = world.gateways.get(key) else {
+        // A laptop stands in for a gateway that is not among its manifests.
+        let missing = || Condition::unmet(Reason::GatewayNotFound, format!("ForwardGateway {key} does not exist"));
+        return if world.site.is_laptop() { Ok(()) } else { Err(missing()) };
+    };
+    if !namespace_allowed(world, key, gateway, &forward.key.namespace) {
+        let message = format!(
+            "ForwardGateway {key} does not admit forwards of namespace '{}': see its spec.allowedForwards.namespaces",
+            forward.key.namespace
+        );
+        return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
+    }
+    if let Some(cidr) = backends::bad_cidr(gateway) {
+        let message = format!(
+            "ForwardGateway {key} has spec.allowedForwards.addressCIDRs that cannot be read: '{cidr}' is not a network"
+        );
+        return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
+    }
+    let outside = forward.listeners.iter().find(|listener| !port_allowed(gateway, listener));
+    match outside {
+        None => Ok(()),
+        Some(listener) => Err(Condition::unmet(
+            Reason::NotAllowedByGateway,
+            format!(
+                "ForwardGateway {key} does not admit port {}/{} of listener '{}': see its spec.allowedForwards.ports",
+                listener.port.unwrap_or_default(),
+                listener.transport,
+                listener.name
+            ),
+        )),
+    }
+}
+
+fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> bool {
+    let scope = gateway.spec.allowed_forwards.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    match scope.map(|scope| (scope.from, scope.selector.as_ref())) {
+        None | Some((From::Same, _)) => key.namespace == namespace,
+        Some((From::All, _)) => true,
+        Some((From::Selector, selector)) => {
+            let labels = world.namespaces.get(namespace);
+            selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
+        }
+    }
+}
+
+fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
+    let ranges = gateway.spec.allowed_forwards.as_ref().map(|allowed| allowed.ports.as_slice()).unwrap_or_default();
+    let Some(port) = listener.port.or(listener.held) else { return true };
+    ranges.is_empty()
+        || ranges.iter().any(|range| {
+            transport(range.protocol) == listener.transport
+                && (range.port..=range.end_port.unwrap_or(range.port)).contains(&port)
+        })
+}

@@ -1,0 +1,139 @@
+//! The groups of one namespace's pods, kept as pods and forwards come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::Selector;
+
+use super::Group;
+use crate::{ObjectKey, Pod, World};
+
+/// Sidecar forwards and pods of one namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Sidecars {
+    selectors: BTreeMap<String, Selector>,
+    /// The group of each pod that any forward selects.
+    group_of: BTreeMap<String, Group>,
+    pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
+    groups_of: BTreeMap<String, BTreeSet<Group>>,
+}
+
+/// What moved.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    /// Groups with other pods than before; those that have none are gone.
+    pub(crate) groups: BTreeSet<Group>,
+    /// Forwards in these groups.
+    pub(crate) forwards: BTreeSet<ObjectKey>,
+}
+
+impl Sidecars {
+    /// Whether nothing is known of the namespace.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.selectors.is_empty() && self.group_of.is_empty()
+    }
+
+    /// The groups of a forward.
+    pub(crate) fn groups_of(&self, forward: &str) -> BTreeSet<Group> {
+        self.groups_of.get(forward).cloned().unwrap_or_default()
+    }
+
+    /// The pods of a group.
+    pub(crate) fn pods(&self, group: &Group) -> Option<&BTreeSet<ObjectKey>> {
+        self.pods.get(group)
+    }
+
+    /// Every group with its pods.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&Group, &BTreeSet<ObjectKey>)> {
+        self.pods.iter()
+    }
+
+    /// The group of a pod.
+    pub(crate) fn group_of(&self, pod: &str) -> Option<&Group> {
+        self.group_of.get(pod)
+    }
+
+    /// Sets what a forward selects; nothing if it is gone or no sidecar.
+    pub(crate) fn select(&mut self, key: &ObjectKey, selector: Option<&Selector>, world: &World, moved: &mut Moved) {
+        if self.selectors.get(&key.name) == selector {
+            return;
+        }
+        match selector {
+            Some(selector) => drop(self.selectors.insert(key.name.clone(), selector.clone())),
+            None => drop(self.selectors.remove(&key.name)),
+        }
+        let first = ObjectKey::new(key.namespace.clone(), "");
+        for (pod, Pod { labels }) in world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace) {
+            let is = selector.is_some_and(|selector| selector.matches(labels));
+            let old = self.group_of.get(&pod.name);
+            let was = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));
+            if is != was {
+                let mut forwards = match old {
+                    Some(Group::Sidecars { forwards, .. }) => forwards.clone(),
+                    _ => BTreeSet::new(),
+                };
+                if is {
+                    forwards.insert(key.name.clone());
+                } else {
+                    forwards.remove(&key.name);
+                }
+                self.place(pod, forwards, moved);
+            }
+        }
+    }
+
+    /// A pod is there with these labels, or is not.
+    pub(crate) fn pod(&mut self, key: &ObjectKey, pod: Option<&Pod>, moved: &mut Moved) {
+        let selecting = |pod: &Pod| {
+            let selecting = self.selectors.iter().filter(|(_, selector)| selector.matches(&pod.labels));
+            selecting.map(|(name, _)| name.clone()).collect()
+        };
+        let forwards: BTreeSet<String> = pod.map(selecting).unwrap_or_default();
+        self.place(key, forwards, moved);
+    }
+
+    fn place(&mut self, pod: &ObjectKey, forwards: BTreeSet<String>, moved: &mut Moved) {
+        let namespace = pod.namespace.clone();
+        let group = (!forwards.is_empty()).then_some(Group::Sidecars { namespace, forwards });
+        if self.group_of.get(&pod.name) == group.as_ref() {
+            return;
+        }
+        if let Some(old) = self.group_of.remove(&pod.name) {
+            if let Some(pods) = self.pods.get_mut(&old) {
+                pods.remove(pod);
+                if pods.is_empty() {
+                    self.pods.remove(&old);
+                    self.each_forward(&old, |groups| groups.remove(&old));
+                }
+            }
+            moved.note(old, pod);
+        }
+        if let Some(group) = group {
+            self.group_of.insert(pod.name.clone(), group.clone());
+            if self.pods.entry(group.clone()).or_default().insert(pod.clone()) {
+                self.each_forward(&group, |groups| groups.insert(group.clone()));
+            }
+            moved.note(group, pod);
+        }
+    }
+
+    fn each_forward(&mut self, group: &Group, change: impl Fn(&mut BTreeSet<Group>) -> bool) {
+        let Group::Sidecars { forwards, .. } = group else { return };
+        for forward in forwards {
+            let groups = self.groups_of.entry(forward.clone()).or_default();
+            change(groups);
+            if groups.is_empty() {
+                self.groups_of.remove(forward);
+            }
+        }
+    }
+}
+
+impl Moved {
+    fn note(&mut self, group: Group, pod: &ObjectKey) {
+        if let Group::Sidecars { forwards, .. } = &group {
+            let forwards = forwards.iter().map(|name| ObjectKey::new(pod.namespace.clone(), name.clone()));
+            self.forwards.extend(forwards);
+        }
+        self.groups.insert(group);
+    }
+}

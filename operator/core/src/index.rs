@@ -1,0 +1,36 @@
+//! Which forwards depend on what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ObjectKey;
+
+/// Forwards by something that they name.
+#[derive(Debug, Default)]
+pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<ObjectKey>>);
+
+impl Index {
+    /// Replaces what a forward names.
+    pub(crate) fn set(&mut self, forward: &ObjectKey, old: &BTreeSet<ObjectKey>, new: &BTreeSet<ObjectKey>) {
+        for gone in old.difference(new) {
+            if let Some(forwards) = self.0.get_mut(gone) {
+                forwards.remove(forward);
+                if forwards.is_empty() {
+                    self.0.remove(gone);
+                }
+            }
+        }
+        for added in new.difference(old) {
+            self.0.entry(added.clone()).or_default().insert(forward.clone());
+        }
+    }
+
+    /// The forwards that name it.
+    pub(crate) fn of(&self, named: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.0.get(named).into_iter().flatten()
+    }
+
+    /// Everything that is named.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.0.keys()
+    }
+}

@@ -1,0 +1,282 @@
+//! One forward in front of all that was decided about its groups: the verdict, and what its proxies are to run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey};
+
+use crate::{
+    Condition, Group, ListenerVerdict, ObjectKey, Outcome, Reason, RejectedIn, Verdict, World,
+    backends::{self, Resolved},
+    claims::{self, Ledger, Lost, Port},
+    validate::{Placement, ValidForward, ValidListener},
+};
+
+/// A listener as groups are to run it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Compiled {
+    pub(crate) offer: Offer,
+    pub(crate) groups: BTreeSet<Group>,
+    /// It goes on as it was, because its new version is refused as a mistake.
+    pub(crate) kept: bool,
+}
+
+/// What became of one forward.
+#[derive(Clone, Debug)]
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) compiled: BTreeMap<ListenerId, Compiled>,
+    /// Endpoint sets that it resolved.
+    pub(crate) endpoints: BTreeMap<String, EndpointSet>,
+}
+
+impl Judgement {
+    /// A forward that is refused whole.
+    pub(crate) fn refused(accepted: Condition) -> Self {
+        let resolved = "not looked at: the forward is not accepted".to_owned();
+        let verdict = Verdict {
+            resolved_refs: Condition::unmet(accepted.reason, resolved),
+            accepted,
+            listeners: Vec::new(),
+            placement: String::new(),
+            groups: BTreeSet::new(),
+            rejected: Vec::new(),
+            warnings: Vec::new(),
+        };
+        Self { verdict, compiled: BTreeMap::new(), endpoints: BTreeMap::new() }
+    }
+
+    /// Has listeners go on as they were before, where their new version is refused as a mistake and nobody else has taken
+    /// their port. A refusal that takes a permission away is final: it is not among the mistakes.
+    pub(crate) fn keep(
+        &mut self,
+        key: &ObjectKey,
+        previous: &BTreeMap<ListenerId, Compiled>,
+        groups: &BTreeSet<Group>,
+        ledgers: &BTreeMap<Group, Ledger>,
+    ) {
+        for (id, before) in previous {
+            if self.compiled.contains_key(id) || !self.is_mistaken(&id.listener) {
+                continue;
+            }
+            let Offer::Supported(listener) = &before.offer else { continue };
+            let port = (listener.socket.transport, listener.socket.port);
+            let is_free = |group: &&Group| {
+                let holder = ledgers.get(group).and_then(|ledger| ledger.holder(port));
+                holder.is_none_or(|(holder, _)| holder == key)
+            };
+            let groups: BTreeSet<Group> = groups.iter().filter(is_free).cloned().collect();
+            if !groups.is_empty() {
+                self.compiled.insert(id.clone(), Compiled { offer: before.offer.clone(), groups, kept: true });
+            }
+        }
+    }
+
+    /// Whether the new version of a listener is refused as a mistake.
+    fn is_mistaken(&self, name: &str) -> bool {
+        let verdict = &self.verdict;
+        let listener = verdict.listeners.iter().find(|listener| listener.name == name);
+        let reason = match listener.map(|listener| &listener.outcome) {
+            Some(Outcome::Refused { reason, .. }) => *reason,
+            None if verdict.listeners.is_empty() => verdict.accepted.reason,
+            Some(_) | None => return false,
+        };
+        matches!(reason, Reason::Invalid | Reason::PortConflict | Reason::BackendLoop | Reason::BackendNotFound)
+    }
+}
+
+/// One forward, and what was decided about its groups.
+pub(crate) struct Judge<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) forward: &'a ValidForward,
+    /// The groups that this forward is in, each with its claims and the pods of a sidecar group.
+    pub(crate) own: BTreeMap<&'a Group, (&'a Ledger, Option<&'a BTreeSet<ObjectKey>>)>,
+}
+
+impl Judge<'_> {
+    pub(crate) fn judge(&self) -> Judgement {
+        let forward = self.forward;
+        let verdict = Verdict {
+            accepted: if forward.suspended {
+                Condition::met(Reason::Suspended, "suspended by spec.suspend; ports stay claimed")
+            } else {
+                Condition::met(Reason::Accepted, "the spec is valid and its ports are won")
+            },
+            resolved_refs: Condition::met(Reason::ResolvedRefs, "every backend exists and may be used"),
+            listeners: Vec::new(),
+            rejected: Vec::new(),
+            warnings: Vec::new(),
+            placement: forward.placement.words(),
+            groups: self.own.keys().map(|group| (*group).clone()).collect(),
+        };
+        let mut judgement = Judgement { verdict, compiled: BTreeMap::new(), endpoints: BTreeMap::new() };
+        let ports = self.ports();
+        let own: Vec<Port> = forward
+            .listeners
+            .iter()
+            .zip(&ports)
+            .filter_map(|(listener, port)| port.map(|port| (listener.transport, port)))
+            .collect();
+        for (at, port) in ports.iter().enumerate() {
+            let listener = self.listener(at, *port, &own, &mut judgement);
+            judgement.verdict.listeners.push(listener);
+        }
+        judgement
+    }
+
+    /// The port of each listener: the one it won somewhere, else the one it asks for if it meets nobody.
+    fn ports(&self) -> Vec<Option<u16>> {
+        let won = |at: usize| {
+            let place = (self.forward.key.clone(), at);
+            self.own.values().find_map(|(ledger, _)| ledger.won(&place))
+        };
+        let alone = self.own.is_empty();
+        let listeners = self.forward.listeners.iter().enumerate();
+        listeners.map(|(at, listener)| won(at).or(listener.port.filter(|_| alone))).collect()
+    }
+
+    fn listener(&self, at: usize, port: Option<u16>, own: &[Port], judgement: &mut Judgement) -> ListenerVerdict {
+        let (forward, item) = (self.forward, &self.forward.listeners[at]);
+        let to = item.backends.iter().map(|entry| entry.to.words(&forward.key.namespace)).collect();
+        let mut judged = ListenerVerdict {
+            name: item.name.clone(),
+            transport: item.transport,
+            port,
+            partial: false,
+            to,
+            outcome: Outcome::Suspended,
+        };
+        let verdict = &mut judgement.verdict;
+        let lost = self.lost(at, verdict);
+        let (Some(port), false) = (port, lost.is_some() && self.lost_everywhere(at)) else {
+            let lost = lost.unwrap_or(Lost { reason: Reason::NoPortAvailable, message: "no port".to_owned() });
+            verdict.accepted = Condition::unmet(lost.reason, lost.message.clone());
+            judged.port = None;
+            judged.outcome = Outcome::Refused { reason: lost.reason, message: lost.message };
+            return judged;
+        };
+        judged.partial = lost.is_some();
+        warn(item, port, verdict);
+        let destinations = backends::destinations(self.world, forward);
+        let resolved = backends::resolve(self.world, forward, item, own, &destinations);
+        self.resolved_refs(at, &resolved, verdict);
+        if resolved.backends.is_empty()
+            && let Some(problem) = resolved.problems.first()
+        {
+            judged.outcome = Outcome::Refused { reason: problem.reason, message: problem.message.clone() };
+            return judged;
+        }
+        if forward.suspended {
+            return judged;
+        }
+        if item.port.is_none() && item.held.is_none() && !self.world.site.is_laptop() {
+            judged.outcome = Outcome::Allocated;
+            return judged;
+        }
+        judged.outcome = Outcome::Published(self.publish(at, port, resolved, destinations, judgement));
+        judged
+    }
+
+    fn publish(
+        &self,
+        at: usize,
+        port: u16,
+        resolved: Resolved,
+        destinations: proxy_api::Destinations,
+        judgement: &mut Judgement,
+    ) -> Revision {
+        let (key, item) = (&self.forward.key, &self.forward.listeners[at]);
+        let id =
+            ListenerId { namespace: key.namespace.clone(), forward: key.name.clone(), listener: item.name.clone() };
+        let Resolved { backends, endpoints, .. } = resolved;
+        let listener = self.compile(item, port, backends, destinations);
+        let revision = listener.revision.clone();
+        let place = (key.clone(), at);
+        let won = self.own.iter().filter(|(_, (ledger, _))| ledger.won(&place).is_some());
+        let groups = won.map(|(group, _)| (*group).clone()).collect();
+        judgement.compiled.insert(id, Compiled { offer: listener.into(), groups, kept: false });
+        judgement.endpoints.extend(endpoints);
+        revision
+    }
+
+    fn compile(
+        &self,
+        item: &ValidListener,
+        port: u16,
+        backends: Vec<proxy_api::Backend>,
+        destinations: proxy_api::Destinations,
+    ) -> Listener {
+        let forward = self.forward;
+        let in_fleet = matches!(forward.placement, Placement::Gateway(_)) && !self.world.site.is_laptop();
+        let usual = if in_fleet { Bind::All } else { Bind::Loopback };
+        Listener {
+            revision: Revision::default(),
+            socket: SocketKey { transport: item.transport, bind: item.bind.unwrap_or(usual), port },
+            backends,
+            policy: item.policy,
+            outlier: item.outlier,
+            timeouts: forward.timeouts,
+            retry: forward.retry,
+            sessions: forward.sessions,
+            access_log: forward.access_log,
+            destinations,
+        }
+        .sealed()
+    }
+
+    /// Why the listener lost its port, noting the pods in which it did.
+    fn lost(&self, at: usize, verdict: &mut Verdict) -> Option<Lost> {
+        let place = (self.forward.key.clone(), at);
+        let everywhere = self.lost_everywhere(at);
+        let mut first = None;
+        for (ledger, pods) in self.own.values() {
+            let Some(lost) = ledger.lost(&place) else { continue };
+            if !everywhere {
+                verdict.rejected.extend(pods.iter().copied().flatten().map(|pod| RejectedIn {
+                    pod: pod.clone(),
+                    listener: self.forward.listeners[at].name.clone(),
+                    message: lost.message.clone(),
+                }));
+            }
+            first.get_or_insert_with(|| lost.clone());
+        }
+        first
+    }
+
+    fn lost_everywhere(&self, at: usize) -> bool {
+        let place = (self.forward.key.clone(), at);
+        self.own.values().all(|(ledger, _)| ledger.lost(&place).is_some())
+    }
+
+    /// Sets the condition by what could not be resolved, and by backends that are listeners of the same proxies.
+    fn resolved_refs(&self, at: usize, resolved: &Resolved, verdict: &mut Verdict) {
+        let item = &self.forward.listeners[at];
+        let chained = item.backends.iter().find_map(|entry| {
+            let port = backends::local_port(&entry.to)?;
+            let holder = self.own.values().find_map(|(ledger, _)| ledger.holder((item.transport, port)))?;
+            (holder.0 != self.forward.key).then(|| {
+                let message = format!(
+                    "backend {} of listener '{}' is a listener of the same proxy (forward {}); name the real server",
+                    entry.to.words(&self.forward.key.namespace),
+                    item.name,
+                    holder.0
+                );
+                Condition::unmet(Reason::BackendLoop, message)
+            })
+        });
+        if let Some(problem) = resolved.problems.first().cloned().or(chained)
+            && verdict.resolved_refs.status
+        {
+            verdict.resolved_refs = problem;
+        }
+    }
+}
+
+fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
+    if claims::is_ephemeral(port) {
+        verdict.warnings.push(format!(
+            "port {port} of listener '{}' is in 32768-60999, where the machine takes ports for its own connections: \
+             it may be in use when the proxy starts",
+            item.name
+        ));
+    }
+}

@@ -1,0 +1,273 @@
+//! What one group of proxies runs, kept up to date one listener at a time, and its snapshots.
+
+use std::collections::BTreeMap;
+
+use imbl::{OrdMap, ordmap::DiffItem};
+use proxy_api::{
+    Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, PARTS, Target, Transport, Version,
+};
+
+use crate::claims::Port;
+
+/// A listener as it was published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// What the proxy is to run.
+    pub offer: Offer,
+    /// The number under which it was first published as it is now.
+    pub since: u64,
+}
+
+impl PartialEq for Published {
+    fn eq(&self, other: &Self) -> bool {
+        self.since == other.since && self.offer.revision() == other.offer.revision()
+    }
+}
+
+/// What one group of proxies is to run, with its place in the order. A copy costs nothing, and two of them are compared by
+/// what differs.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Its place in the order.
+    pub version: Version,
+    /// Its listeners.
+    pub listeners: OrdMap<ListenerId, Published>,
+    /// Its endpoint sets by name.
+    pub endpoints: OrdMap<String, EndpointSet>,
+    /// Digest of both.
+    pub digest: Digest,
+}
+
+impl Snapshot {
+    /// A snapshot that runs nothing.
+    #[must_use]
+    pub fn empty(version: Version) -> Self {
+        Self { version, digest: DigestSum::default().digest(), ..Self::default() }
+    }
+
+    /// The same as a document.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        Configuration {
+            version: self.version.clone(),
+            listeners: self.listeners.iter().map(|(id, published)| (id.clone(), published.offer.clone())).collect(),
+            endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.clone())).collect(),
+            ..Configuration::default()
+        }
+    }
+
+    /// The messages that lead a proxy from `before` to this snapshot. Their number, and the time this takes, depend on what
+    /// differs.
+    #[must_use]
+    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
+        // Only what differs is said to be held, and only what differs is compared.
+        let mut held = Held::default();
+        let mut next = Configuration { version: self.version.clone(), ..Configuration::default() };
+        for item in before.listeners.diff(&self.listeners) {
+            match item {
+                DiffItem::Add(id, now) => drop(next.listeners.insert(id.clone(), now.offer.clone())),
+                DiffItem::Update { old: (id, old), new: (_, now) } => {
+                    held.listeners.insert(id.clone(), old.offer.revision().clone());
+                    next.listeners.insert(id.clone(), now.offer.clone());
+                }
+                DiffItem::Remove(id, old) => drop(held.listeners.insert(id.clone(), old.offer.revision().clone())),
+            }
+        }
+        for item in before.endpoints.diff(&self.endpoints) {
+            match item {
+                DiffItem::Add(name, now) => drop(next.endpoints.insert(name.clone(), now.clone())),
+                DiffItem::Update { old: (name, old), new: (_, now) } => {
+                    held.endpoints.insert(name.clone(), old.revision());
+                    next.endpoints.insert(name.clone(), now.clone());
+                }
+                DiffItem::Remove(name, old) => drop(held.endpoints.insert(name.clone(), old.revision())),
+            }
+        }
+        next.changes_from(&held, &std::collections::BTreeSet::new(), PARTS)
+    }
+}
+
+/// The endpoint sets that any listener uses.
+pub(crate) type Sets = BTreeMap<String, EndpointSet>;
+
+/// What one group runs now.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    now: Snapshot,
+    sum: DigestSum,
+    /// Listeners that use each endpoint set.
+    uses: BTreeMap<String, usize>,
+    /// Who has each port.
+    ports: BTreeMap<Port, ListenerId>,
+    is_changed: bool,
+}
+
+fn port(offer: &Offer) -> Option<Port> {
+    match offer {
+        Offer::Supported(listener) => Some((listener.socket.transport, listener.socket.port)),
+        Offer::Unsupported { .. } => None,
+    }
+}
+
+/// The endpoint sets of a listener, one for each backend that has one.
+pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
+    let backends = match offer {
+        Offer::Supported(listener) => listener.backends.as_slice(),
+        Offer::Unsupported { .. } => &[],
+    };
+    backends.iter().filter_map(|backend| match &backend.target {
+        Target::Endpoints(name) => Some(name),
+        Target::Address { .. } => None,
+    })
+}
+
+impl Program {
+    /// The ports that listeners have.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (Transport, u16)> {
+        self.ports.keys().copied()
+    }
+
+    pub(crate) fn remove(&mut self, id: &ListenerId) {
+        let Some(old) = self.now.listeners.remove(id) else { return };
+        self.is_changed = true;
+        self.sum.remove_listener(id, old.offer.revision());
+        if let Some(port) = port(&old.offer)
+            && self.ports.get(&port) == Some(id)
+        {
+            self.ports.remove(&port);
+        }
+        for name in sets(&old.offer) {
+            let Some(uses) = self.uses.get_mut(name) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(name);
+                if let Some(set) = self.now.endpoints.remove(name) {
+                    self.sum.remove_endpoints(name, &set);
+                }
+            }
+        }
+    }
+
+    /// Puts a listener in its place, under this number. Whoever has its port goes.
+    pub(crate) fn put(&mut self, id: &ListenerId, offer: &Offer, number: u64, all: &Sets) {
+        if self.now.listeners.get(id).is_some_and(|now| now.offer.revision() == offer.revision()) {
+            return;
+        }
+        // The sets that both use stay.
+        let kept: Vec<String> = sets(offer).cloned().collect();
+        for name in &kept {
+            *self.uses.entry(name.clone()).or_default() += 1;
+        }
+        self.remove(id);
+        self.is_changed = true;
+        let port = port(offer);
+        if let Some(other) = port.and_then(|port| self.ports.get(&port)).cloned() {
+            self.remove(&other);
+        }
+        for name in &kept {
+            if !self.now.endpoints.contains_key(name)
+                && let Some(set) = all.get(name)
+            {
+                self.sum.add_endpoints(name, set);
+                self.now.endpoints.insert(name.clone(), set.clone());
+            }
+        }
+        if let Some(port) = port {
+            self.ports.insert(port, id.clone());
+        }
+        self.sum.add_listener(id, offer.revision());
+        self.now.listeners.insert(id.clone(), Published { offer: offer.clone(), since: number });
+    }
+
+    /// The same, unless another listener has the port.
+    pub(crate) fn put_if_free(&mut self, id: &ListenerId, offer: &Offer, number: u64, all: &Sets) {
+        let holder = port(offer).and_then(|port| self.ports.get(&port));
+        if holder.is_none_or(|holder| holder == id) {
+            self.put(id, offer, number, all);
+        } else {
+            self.remove(id);
+        }
+    }
+
+    /// An endpoint set is another one now.
+    pub(crate) fn set_endpoints(&mut self, name: &str, set: &EndpointSet) {
+        let old = self.now.endpoints.get(name);
+        if old == Some(set) || !self.uses.contains_key(name) {
+            return;
+        }
+        if let Some(old) = old {
+            self.sum.remove_endpoints(name, old);
+        }
+        self.sum.add_endpoints(name, set);
+        self.now.endpoints.insert(name.to_owned(), set.clone());
+        self.is_changed = true;
+    }
+
+    /// The snapshot under this version, if it runs anything else than the last one.
+    pub(crate) fn publish(&mut self, version: &Version) -> Option<Snapshot> {
+        if !std::mem::take(&mut self.is_changed) && self.now.version.number > 0 {
+            return None;
+        }
+        self.now.version = version.clone();
+        self.now.digest = self.sum.digest();
+        Some(self.now.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(port: u16, set: &str) -> Offer {
+        let text = format!(
+            "{{\"revision\": \"{port}{set}\", \"socket\": {{\"transport\": \"TCP\", \"bind\": \"All\", \"port\": {port}}}, \
+             \"backends\": [{{\"id\": \"b\", \"weight\": 1, \"target\": {{\"endpoints\": \"{set}\"}}}}], \"policy\": \"Random\", \
+             \"outlier\": {{\"consecutiveFailures\": 1, \"ejectSeconds\": 1}}, \"timeouts\": {{\"connectSeconds\": 5, \
+             \"idleSeconds\": 3600, \"halfCloseSeconds\": 300, \"udpIdleSeconds\": 60, \"keepaliveSeconds\": 60}}, \"retry\": \
+             {{\"attempts\": 3, \"initialBackoffMillis\": 50, \"maxBackoffMillis\": 2000}}, \"sessions\": {{\"onUpdate\": \
+             \"Keep\", \"onUnhealthy\": \"Keep\", \"drainSeconds\": 300}}, \"accessLog\": {{\"mode\": \"Close\", \
+             \"intervalSeconds\": 0}}, \"destinations\": {{\"refuseLocal\": false, \"cidrs\": []}}}}"
+        );
+        serde_json::from_str(&text).expect("an offer")
+    }
+
+    fn id(name: &str) -> ListenerId {
+        format!("ns/f/{name}").parse().expect("an id")
+    }
+
+    #[test]
+    fn an_endpoint_set_lives_as_long_as_a_listener_uses_it_and_the_digest_follows() {
+        let set = EndpointSet { addresses: vec!["10.0.0.1:1".parse().expect("address")] };
+        let all = Sets::from([("x".to_owned(), set.clone()), ("y".to_owned(), set)]);
+        let mut program = Program::default();
+        program.put(&id("a"), &offer(1, "x"), 1, &all);
+        program.put(&id("b"), &offer(2, "x"), 1, &all);
+        program.put(&id("a"), &offer(1, "y"), 2, &all);
+        let version = Version { epoch: String::new(), number: 2 };
+        let snapshot = program.publish(&version).expect("changed");
+        assert_eq!(snapshot.endpoints.keys().cloned().collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(snapshot.digest, snapshot.configuration().digest());
+        assert!(program.publish(&version).is_none(), "nothing changed since");
+        program.remove(&id("b"));
+        let next = program.publish(&Version { number: 3, ..version }).expect("changed");
+        assert_eq!(next.endpoints.keys().cloned().collect::<Vec<_>>(), ["y"]);
+        assert_eq!((next.listeners[&id("a")].since, &next.digest), (2, &next.configuration().digest()));
+        let steps = next.changes_since(&snapshot);
+        assert_eq!((steps.len(), steps[0].removals.len(), steps[0].endpoint_removals.len()), (1, 1, 1));
+        assert!(steps[0].upserts.is_empty() && steps[0].commit);
+    }
+
+    #[test]
+    fn a_port_is_of_one_listener() {
+        let all = Sets::new();
+        let mut program = Program::default();
+        program.put(&id("a"), &offer(1, "x"), 1, &all);
+        program.put_if_free(&id("b"), &offer(1, "x"), 1, &all);
+        assert_eq!(program.ports.values().collect::<Vec<_>>(), [&id("a")]);
+        program.put(&id("b"), &offer(1, "x"), 2, &all);
+        assert_eq!(program.now.listeners.keys().collect::<Vec<_>>(), [&id("b")]);
+        program.put(&id("a"), &offer(2, "x"), 3, &all);
+        program.remove(&id("b"));
+        assert_eq!(program.ports().collect::<Vec<_>>(), [(Transport::Tcp, 2)]);
+    }
+}

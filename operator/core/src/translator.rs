@@ -1,0 +1,332 @@
+//! The translation, kept up to date one change at a time.
+//!
+//! ```text
+//! Changes ─▶ forwards to read anew ─▶ their groups ─▶ their claims ─▶ forwards to judge anew ─▶ programs
+//! ```
+//!
+//! Each step passes on only what it changed, so that the cost of a change follows what depends on it, and not how many other
+//! forwards there are. What comes out is what a translation of the whole world would give, but for listeners that go on in
+//! their last good version.
+
+mod apply;
+mod reach;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proxy_api::{Configuration, ListenerId, Transport, Version};
+
+use crate::{
+    Changes, Condition, Group, ObjectKey, Reason, Snapshot, Translation, Update, Verdict, World,
+    admission::admitted,
+    claims::{self, Ledger, Terms},
+    groups::{Moved, Sidecars},
+    index::Index,
+    judge::{Compiled, Judge, Judgement},
+    program::{Program, Sets},
+    validate::{Placement, ValidForward, validate},
+};
+
+/// One forward as it was read and judged last.
+#[derive(Debug)]
+struct Known {
+    read: Result<ValidForward, Condition>,
+    /// Where it runs; of one that is refused, where its last good version does.
+    place: Option<Placement>,
+    judgement: Judgement,
+    /// Gateways that it names.
+    gateways: BTreeSet<ObjectKey>,
+    /// Services that it names, or that its listeners use.
+    services: BTreeSet<ObjectKey>,
+}
+
+/// The translation of a world, and what it takes to keep it up to date.
+#[derive(Debug, Default)]
+pub struct Translator {
+    known: BTreeMap<ObjectKey, Known>,
+    ledgers: BTreeMap<Group, Ledger>,
+    sidecars: BTreeMap<String, Sidecars>,
+    by_gateway: Index,
+    by_service: Index,
+    /// Forwards with Services of other namespaces.
+    foreign: BTreeSet<ObjectKey>,
+    /// Forwards with backends that may be listeners of the same proxies.
+    near: BTreeSet<ObjectKey>,
+    /// Forwards with listeners in their last good version.
+    kept: BTreeSet<ObjectKey>,
+    sets: Sets,
+    programs: BTreeMap<Group, Program>,
+    snapshots: BTreeMap<Group, Arc<Snapshot>>,
+}
+
+/// What is under way in one update.
+#[derive(Debug, Default)]
+struct Step {
+    /// Forwards to judge anew.
+    judge: BTreeSet<ObjectKey>,
+    /// Groups whose claims may be others.
+    claims: BTreeSet<Group>,
+    moved: Moved,
+    /// Groups whose programs may be others.
+    touched: BTreeSet<Group>,
+    update: Update,
+}
+
+impl Translator {
+    /// Brings the translation up to date; what changes is published under this version, whose number must be larger than
+    /// that of any update before.
+    pub fn update(&mut self, world: &World, changes: &Changes, version: &Version) -> Update {
+        let mut step = Step::default();
+        self.open_groups(world, changes, &mut step);
+        for key in self.to_read(world, changes) {
+            self.read(world, &key, &mut step);
+        }
+        self.move_pods(world, changes, &mut step);
+        self.move_forwards(&mut step);
+        self.settle(world, &mut step);
+        self.add_dependents(changes, &mut step);
+        let judged: Vec<(ObjectKey, BTreeMap<ListenerId, Compiled>)> = std::mem::take(&mut step.judge)
+            .into_iter()
+            .filter_map(|key| Some((key.clone(), self.judge(world, &key, &mut step)?)))
+            .collect();
+        self.refresh_sets(world, changes, &mut step);
+        self.apply(judged, version.number, &mut step);
+        self.publish(version, step)
+    }
+
+    /// The verdict on a forward.
+    #[must_use]
+    pub fn verdict(&self, key: &ObjectKey) -> Option<&Verdict> {
+        self.known.get(key).map(|known| &known.judgement.verdict)
+    }
+
+    /// Every verdict.
+    pub fn verdicts(&self) -> impl Iterator<Item = (&ObjectKey, &Verdict)> {
+        self.known.iter().map(|(key, known)| (key, &known.judgement.verdict))
+    }
+
+    /// What a group is to run.
+    #[must_use]
+    pub fn snapshot(&self, group: &Group) -> Option<&Arc<Snapshot>> {
+        self.snapshots.get(group)
+    }
+
+    /// Every group with what it is to run.
+    pub fn snapshots(&self) -> impl Iterator<Item = (&Group, &Arc<Snapshot>)> {
+        self.snapshots.iter()
+    }
+
+    /// The ports that listeners of a group have.
+    pub fn ports(&self, group: &Group) -> impl Iterator<Item = (Transport, u16)> {
+        self.programs.get(group).into_iter().flat_map(Program::ports)
+    }
+
+    /// The pods of a sidecar group.
+    #[must_use]
+    pub fn pods(&self, group: &Group) -> Option<&BTreeSet<ObjectKey>> {
+        let Group::Sidecars { namespace, .. } = group else { return None };
+        self.sidecars.get(namespace)?.pods(group)
+    }
+
+    /// The group of a pod that sidecar forwards select.
+    #[must_use]
+    pub fn group_of(&self, pod: &ObjectKey) -> Option<&Group> {
+        self.sidecars.get(&pod.namespace)?.group_of(&pod.name)
+    }
+
+    /// Forwards in a group.
+    pub fn forwards<'a>(&'a self, group: &'a Group) -> Box<dyn Iterator<Item = ObjectKey> + 'a> {
+        match group {
+            Group::Laptop => Box::new(self.known.keys().cloned()),
+            Group::Gateway(key) => Box::new(self.by_gateway.of(key).cloned()),
+            Group::Sidecars { namespace, forwards } => {
+                Box::new(forwards.iter().map(|name| ObjectKey::new(namespace.clone(), name.clone())))
+            }
+        }
+    }
+
+    /// Accepted forwards that are attached to a gateway.
+    #[must_use]
+    pub fn attached(&self, gateway: &ObjectKey) -> usize {
+        let accepted = |key: &&ObjectKey| self.verdict(key).is_some_and(|verdict| verdict.accepted.status);
+        self.by_gateway.of(gateway).filter(accepted).count()
+    }
+
+    fn groups_of(&self, world: &World, key: &ObjectKey) -> BTreeSet<Group> {
+        let Some(known) = self.known.get(key) else { return BTreeSet::new() };
+        match &known.place {
+            None => BTreeSet::new(),
+            Some(_) if world.site.is_laptop() => BTreeSet::from([Group::Laptop]),
+            Some(Placement::Gateway(gateway)) => BTreeSet::from([Group::Gateway(gateway.clone())]),
+            Some(Placement::Sidecar(_)) => {
+                self.sidecars.get(&key.namespace).map(|sidecars| sidecars.groups_of(&key.name)).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Reads one forward anew and takes it out of where it does not belong any more.
+    fn read(&mut self, world: &World, key: &ObjectKey, step: &mut Step) {
+        step.judge.insert(key.clone());
+        let before = self.groups_of(world, key);
+        step.claims.extend(before.iter().cloned());
+        let Some(forward) = world.forwards.get(key) else {
+            self.unread(world, key, step);
+            return;
+        };
+        let read = validate(forward)
+            .map_err(|violations| {
+                let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                Condition::unmet(Reason::Invalid, all.join("; "))
+            })
+            .and_then(|forward| admitted(world, &forward).map(|()| forward));
+        let old = self.known.remove(key);
+        let (old_place, judgement) = old.as_ref().map_or((None, None), |old| (old.place.clone(), Some(&old.judgement)));
+        let place = match &read {
+            Ok(forward) => Some(forward.placement.clone()),
+            // Its last good version goes on where it is.
+            Err(why) if why.reason == Reason::Invalid => {
+                old_place.filter(|_| judgement.is_some_and(|judgement| !judgement.compiled.is_empty()))
+            }
+            Err(_) => None,
+        };
+        let gateways = forward.spec.placement.gateway.as_ref().map(|gateway| {
+            ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
+        });
+        let gateways: BTreeSet<ObjectKey> = gateways.into_iter().collect();
+        let (old_gateways, services, judgement) = match old {
+            Some(old) => (old.gateways, old.services, old.judgement),
+            None => (BTreeSet::new(), BTreeSet::new(), Judgement::refused(Condition::met(Reason::Accepted, ""))),
+        };
+        self.by_gateway.set(key, &old_gateways, &gateways);
+        let selector = match &place {
+            Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector.clone()),
+            _ => None,
+        };
+        self.known.insert(key.clone(), Known { read, place, judgement, gateways, services });
+        self.select(world, key, selector.as_ref(), step);
+        let after = self.groups_of(world, key);
+        self.leave(key, before.difference(&after));
+        step.claims.extend(after);
+    }
+
+    /// A forward is not there, or never could be read.
+    fn unread(&mut self, world: &World, key: &ObjectKey, step: &mut Step) {
+        let before = self.groups_of(world, key);
+        self.select(world, key, None, step);
+        self.leave(key, &before);
+        if let Some(known) = self.known.get_mut(key) {
+            known.place = None;
+            known.read = Err(Condition::met(Reason::Accepted, ""));
+        }
+    }
+
+    fn select(&mut self, world: &World, key: &ObjectKey, selector: Option<&crds::Selector>, step: &mut Step) {
+        if selector.is_none() && !self.sidecars.contains_key(&key.namespace) {
+            return;
+        }
+        let sidecars = self.sidecars.entry(key.namespace.clone()).or_default();
+        sidecars.select(key, selector, world, &mut step.moved);
+        if sidecars.is_empty() {
+            self.sidecars.remove(&key.namespace);
+        }
+    }
+
+    fn leave<'a>(&mut self, key: &ObjectKey, groups: impl IntoIterator<Item = &'a Group>) {
+        for group in groups {
+            if let Some(ledger) = self.ledgers.get_mut(group) {
+                ledger.remove(key);
+            }
+        }
+    }
+
+    /// Has every group that something moved in decide its claims; takes up the forwards for which that is any news.
+    fn settle(&mut self, world: &World, step: &mut Step) {
+        let mut settled = BTreeSet::new();
+        for key in &step.judge {
+            let Some(Known { read: Ok(forward), .. }) = self.known.get(key) else {
+                for group in self.groups_of(world, key) {
+                    self.leave(key, [&group]);
+                }
+                continue;
+            };
+            let candidates = claims::candidates(world, forward);
+            for group in self.groups_of(world, key) {
+                self.ledgers.entry(group.clone()).or_default().set(key, candidates.clone());
+                settled.insert(group);
+            }
+        }
+        settled.extend(std::mem::take(&mut step.claims));
+        for group in settled {
+            let Some(ledger) = self.ledgers.get_mut(&group) else { continue };
+            step.judge.extend(ledger.settle(Terms::of(world, &group)));
+            step.judge.extend(self.watchful(&group));
+        }
+    }
+
+    /// The forwards of a group that have an eye on what others have in it.
+    fn watchful(&self, group: &Group) -> Vec<ObjectKey> {
+        let is_here =
+            |place: &Placement| matches!((place, group), (Placement::Gateway(key), Group::Gateway(at)) if key == at);
+        match group {
+            // Its backends are never listeners of the same proxies: those are refused.
+            Group::Gateway(_) => {
+                let place = |key: &ObjectKey| self.known.get(key).and_then(|known| known.place.as_ref());
+                self.kept.iter().filter(|key| place(key).is_some_and(is_here)).cloned().collect()
+            }
+            Group::Laptop | Group::Sidecars { .. } => {
+                self.forwards(group).filter(|key| self.near.contains(key) || self.kept.contains(key)).collect()
+            }
+        }
+    }
+
+    /// Judges one forward; gives what it had compiled to before. Nothing if it is not there.
+    fn judge(&mut self, world: &World, key: &ObjectKey, step: &mut Step) -> Option<BTreeMap<ListenerId, Compiled>> {
+        let groups = self.groups_of(world, key);
+        let known = self.known.get(key);
+        let is_there = world.forwards.contains_key(key) || world.unreadable.contains_key(key);
+        let mut judgement = match known.map(|known| &known.read) {
+            Some(Ok(forward)) => {
+                let own = groups.iter().filter_map(|group| Some((group, (self.ledgers.get(group)?, self.pods(group)))));
+                Judge { world, forward, own: own.collect() }.judge()
+            }
+            Some(Err(why)) => Judgement::refused(why.clone()),
+            None => Judgement::refused(Condition::met(Reason::Accepted, "")),
+        };
+        if let Some(why) = world.unreadable.get(key) {
+            judgement.verdict.accepted = unreadable(why);
+        }
+        if let Some(known) = known {
+            judgement.keep(key, &known.judgement.compiled, &groups, &self.ledgers);
+        }
+        if !is_there {
+            step.update.verdicts.insert(key.clone());
+            return self.forget(key);
+        }
+        if known.is_none_or(|known| known.judgement.verdict != judgement.verdict) {
+            step.update.verdicts.insert(key.clone());
+        }
+        Some(self.replace(key, judgement))
+    }
+
+    /// All of it as one value, without versions.
+    #[must_use]
+    pub fn translation(&self) -> Translation {
+        let all_pods = self.sidecars.values().flat_map(Sidecars::groups);
+        let configuration =
+            |snapshot: &Snapshot| Configuration { version: Version::default(), ..snapshot.configuration() };
+        Translation {
+            configurations: self.snapshots.iter().map(|(group, now)| (group.clone(), configuration(now))).collect(),
+            verdicts: self.verdicts().map(|(key, verdict)| (key.clone(), verdict.clone())).collect(),
+            pods: all_pods.map(|(group, pods)| (group.clone(), pods.clone())).collect(),
+        }
+    }
+}
+
+fn unreadable(why: &str) -> Condition {
+    let message = format!(
+        "this operator cannot read the object ({why}); what ran before goes on: install CRDs and operator of one release"
+    );
+    Condition::unmet(Reason::Unsupported, message)
+}

@@ -1,0 +1,176 @@
+//! From judgements to programs and snapshots.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proxy_api::{EndpointSet, ListenerId, Version};
+
+use super::{Step, Translator};
+use crate::{
+    Changes, Group, ObjectKey, Update, World, backends,
+    judge::{Compiled, Judgement},
+    program::{self, Program},
+    validate::{Destination, Placement},
+};
+
+impl Translator {
+    /// Forgets a forward that is gone; gives what it had compiled to.
+    pub(super) fn forget(&mut self, key: &ObjectKey) -> Option<BTreeMap<ListenerId, Compiled>> {
+        let known = self.known.remove(key)?;
+        let none = BTreeSet::new();
+        self.by_gateway.set(key, &known.gateways, &none);
+        self.by_service.set(key, &known.services, &none);
+        for set in [&mut self.foreign, &mut self.near, &mut self.kept] {
+            set.remove(key);
+        }
+        Some(known.judgement.compiled)
+    }
+
+    /// Replaces the judgement on a forward, and what it is known to depend on; gives what it had compiled to before.
+    pub(super) fn replace(&mut self, key: &ObjectKey, judgement: Judgement) -> BTreeMap<ListenerId, Compiled> {
+        let mut services = BTreeSet::new();
+        let (mut foreign, mut near) = (false, false);
+        let known = self.known.get(key);
+        if let Some(Ok(forward)) = known.map(|known| &known.read) {
+            let in_pods =
+                self.programs.contains_key(&Group::Laptop) || matches!(forward.placement, Placement::Sidecar(_));
+            for to in forward.listeners.iter().flat_map(|listener| &listener.backends).map(|entry| &entry.to) {
+                near |= in_pods && backends::local_port(to).is_some();
+                if let Destination::Service { key: service, .. } = to {
+                    foreign |= service.namespace != key.namespace;
+                    services.insert(service.clone());
+                }
+            }
+        }
+        let used = judgement.compiled.values().flat_map(|compiled| program::sets(&compiled.offer));
+        services.extend(used.filter_map(|name| backends::service_of(name)));
+        for (set, is) in [
+            (&mut self.foreign, foreign),
+            (&mut self.near, near),
+            (&mut self.kept, judgement.compiled.values().any(|compiled| compiled.kept)),
+        ] {
+            if is {
+                set.insert(key.clone());
+            } else {
+                set.remove(key);
+            }
+        }
+        for (name, set) in &judgement.endpoints {
+            self.sets.entry(name.clone()).or_insert_with(|| set.clone());
+        }
+        let Some(known) = self.known.get_mut(key) else {
+            // It never could be read: the verdict is all there is.
+            let read = Err(judgement.verdict.accepted.clone());
+            let (gateways, services) = (BTreeSet::new(), BTreeSet::new());
+            self.known.insert(key.clone(), super::Known { read, place: None, judgement, gateways, services });
+            return BTreeMap::new();
+        };
+        let old = std::mem::replace(&mut known.services, services.clone());
+        let before = std::mem::replace(&mut known.judgement, judgement);
+        self.by_service.set(key, &old, &services);
+        before.compiled
+    }
+
+    /// Brings endpoint sets up to date with their Services. That of a Service which is gone stays as it was, for listeners
+    /// that go on in their last good version.
+    pub(super) fn refresh_sets(&mut self, world: &World, changes: &Changes, step: &mut Step) {
+        let services: BTreeSet<ObjectKey> = if changes.all {
+            self.by_service.named().cloned().collect()
+        } else {
+            changes.services.union(&changes.endpoints).cloned().collect()
+        };
+        for service in services {
+            let first = format!("{service}:");
+            let names: Vec<String> = self
+                .sets
+                .range(first.clone()..)
+                .map(|(name, _)| name)
+                .take_while(|name| name.starts_with(&first))
+                .cloned()
+                .collect();
+            for name in names {
+                let Some(set) = backends::endpoint_set(world, &name) else { continue };
+                if self.sets.get(&name) != Some(&set) {
+                    self.set_endpoints(&service, &name, &set, step);
+                    self.sets.insert(name, set);
+                }
+            }
+            if self.by_service.of(&service).next().is_none() {
+                self.sets.retain(|name, _| !name.starts_with(&first));
+            }
+        }
+    }
+
+    fn set_endpoints(&mut self, service: &ObjectKey, name: &str, set: &EndpointSet, step: &mut Step) {
+        for forward in self.by_service.of(service) {
+            let Some(known) = self.known.get(forward) else { continue };
+            let users = known.judgement.compiled.values();
+            for compiled in users.filter(|compiled| program::sets(&compiled.offer).any(|used| used == name)) {
+                for group in &compiled.groups {
+                    if let Some(program) = self.programs.get_mut(group) {
+                        program.set_endpoints(name, set);
+                        step.touched.insert(group.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts what was judged into the programs: what goes first, then what is won, then what goes on in ports that are left.
+    pub(super) fn apply(
+        &mut self,
+        judged: Vec<(ObjectKey, BTreeMap<ListenerId, Compiled>)>,
+        number: u64,
+        step: &mut Step,
+    ) {
+        let Self { known, programs, sets, .. } = self;
+        let none = BTreeMap::new();
+        let now = |key: &ObjectKey| known.get(key).map_or(&none, |known| &known.judgement.compiled);
+        let mut each = |groups: &BTreeSet<Group>, change: &dyn Fn(&mut Program, &Group)| {
+            for group in groups {
+                if let Some(program) = programs.get_mut(group) {
+                    change(program, group);
+                    step.touched.insert(group.clone());
+                }
+            }
+        };
+        for (key, before) in &judged {
+            for (id, compiled) in before {
+                let stays = now(key).get(id).map(|compiled| &compiled.groups);
+                each(&compiled.groups, &|program, group| {
+                    if stays.is_none_or(|stays| !stays.contains(group)) {
+                        program.remove(id);
+                    }
+                });
+            }
+        }
+        for kept in [false, true] {
+            for (id, compiled) in judged.iter().flat_map(|(key, _)| now(key)).filter(|(_, it)| it.kept == kept) {
+                each(&compiled.groups, &|program, _| {
+                    if kept {
+                        program.put_if_free(id, &compiled.offer, number, sets);
+                    } else {
+                        program.put(id, &compiled.offer, number, sets);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Makes snapshots of what changed.
+    pub(super) fn publish(&mut self, version: &Version, step: Step) -> Update {
+        let mut update = step.update;
+        for group in step.touched {
+            match self.programs.get_mut(&group).map(|program| program.publish(version)) {
+                Some(Some(next)) => drop(self.snapshots.insert(group.clone(), Arc::new(next))),
+                Some(None) => continue,
+                None if self.snapshots.remove(&group).is_some() => {}
+                None => continue,
+            }
+            update.programs.insert(group);
+        }
+        update
+    }
+}

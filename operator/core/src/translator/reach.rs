@@ -1,0 +1,103 @@
+//! What a change reaches.
+
+use std::collections::BTreeSet;
+
+use super::{Step, Translator};
+use crate::{Changes, Group, ObjectKey, World};
+
+impl Translator {
+    /// Makes the programs of groups that are there whatever they run, and drops those of gateways that are gone.
+    pub(super) fn open_groups(&mut self, world: &World, changes: &Changes, step: &mut Step) {
+        if world.site.is_laptop() {
+            self.programs.entry(Group::Laptop).or_default();
+            step.touched.insert(Group::Laptop);
+            return;
+        }
+        let gateways: BTreeSet<&ObjectKey> = if changes.all {
+            let known = self.programs.keys().filter_map(|group| match group {
+                Group::Gateway(key) => Some(key),
+                _ => None,
+            });
+            known.chain(world.gateways.keys()).collect()
+        } else {
+            changes.gateways.iter().collect()
+        };
+        let gateways: Vec<ObjectKey> = gateways.into_iter().cloned().collect();
+        for key in gateways {
+            let group = Group::Gateway(key.clone());
+            step.touched.insert(group.clone());
+            if world.gateways.contains_key(&key) {
+                self.programs.entry(group.clone()).or_default();
+                self.ledgers.entry(group.clone()).or_default();
+                step.claims.insert(group);
+            } else {
+                self.programs.remove(&group);
+                self.ledgers.remove(&group);
+            }
+        }
+    }
+
+    /// The forwards that may read otherwise than before.
+    pub(super) fn to_read(&self, world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
+        if changes.all {
+            let there = world.forwards.keys().chain(world.unreadable.keys());
+            return there.chain(self.known.keys()).cloned().collect();
+        }
+        let mut keys = changes.forwards.clone();
+        for gateway in &changes.gateways {
+            keys.extend(self.by_gateway.of(gateway).cloned());
+        }
+        for namespace in &changes.namespaces {
+            let first = ObjectKey::new(namespace.clone(), "");
+            let there = world.forwards.range(first..).take_while(|(key, _)| key.namespace == *namespace);
+            keys.extend(there.filter(|(_, it)| it.spec.placement.gateway.is_some()).map(|(key, _)| key.clone()));
+        }
+        keys
+    }
+
+    /// Brings the groups of pods up to date.
+    pub(super) fn move_pods(&mut self, world: &World, changes: &Changes, step: &mut Step) {
+        if world.site.is_laptop() {
+            return;
+        }
+        let mut pods = changes.pods.clone();
+        if changes.all {
+            pods.extend(world.pods.keys().cloned());
+            let known = self.sidecars.values().flat_map(|sidecars| sidecars.groups());
+            pods.extend(known.flat_map(|(_, pods)| pods).cloned());
+        }
+        for key in pods {
+            if let Some(sidecars) = self.sidecars.get_mut(&key.namespace) {
+                sidecars.pod(&key, world.pods.get(&key), &mut step.moved);
+            }
+        }
+        step.update.pods.extend(step.moved.groups.iter().cloned());
+        step.judge.extend(std::mem::take(&mut step.moved.forwards));
+    }
+
+    /// Makes and drops what belongs to groups whose pods are others.
+    pub(super) fn move_forwards(&mut self, step: &mut Step) {
+        for group in std::mem::take(&mut step.moved.groups) {
+            let is_there = self.pods(&group).is_some_and(|pods| !pods.is_empty());
+            step.touched.insert(group.clone());
+            if is_there {
+                self.programs.entry(group.clone()).or_default();
+                self.ledgers.entry(group.clone()).or_default();
+                step.claims.insert(group);
+            } else {
+                self.programs.remove(&group);
+                self.ledgers.remove(&group);
+            }
+        }
+    }
+
+    /// The forwards that depend on other objects that are new.
+    pub(super) fn add_dependents(&self, changes: &Changes, step: &mut Step) {
+        for service in &changes.services {
+            step.judge.extend(self.by_service.of(service).cloned());
+        }
+        if changes.grants {
+            step.judge.extend(self.foreign.iter().cloned());
+        }
+    }
+}

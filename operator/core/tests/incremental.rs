@@ -1,0 +1,252 @@
+//! A translation that is kept up to date says what one of the whole world says, whatever happened in which order; and what
+//! is sent to proxies leads them to what they are to run.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+
+use crds::{ListenerStatus, PortForwardStatus, Protocol};
+use operator_core::{Changes, Group, ObjectKey, Outcome, Snapshot, Translator, Update, World, translate};
+use proptest::prelude::*;
+use proxy_api::{Assembler, Configuration, Version};
+
+/// Something that happens to a world.
+#[derive(Clone, Debug)]
+enum Event {
+    Forward(usize, Option<String>),
+    Gateway(usize, Option<&'static str>),
+    Service(usize, Option<String>),
+    Pod(usize, Option<&'static str>),
+    Namespace(usize, &'static str),
+    Grants(bool),
+    /// The status of a forward is written as its verdict has it.
+    Status(usize),
+    Unreadable(usize, bool),
+}
+
+const NAMESPACES: [&str; 2] = ["one", "two"];
+
+fn forward_key(at: usize) -> ObjectKey {
+    ObjectKey::new(NAMESPACES[at % 2], format!("f{at}"))
+}
+
+/// Listeners without a mistake of their own: such a forward goes on in its last good version, which has tests of its own.
+fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
+    let service = (0_usize..3, 0_usize..2)
+        .prop_map(|(at, ns)| format!("{{service: {{name: s{at}, namespace: {}, port: 80}}}}", NAMESPACES[ns]));
+    let near = if in_gateway { "{address: {host: 127.0.0.1, port: 1001}}" } else { "{local: {port: 1002}}" };
+    let backend = prop_oneof![
+        2 => service,
+        1 => Just("{address: {host: 192.0.2.7, port: 1}}".to_owned()),
+        1 => Just(near.to_owned()),
+    ];
+    let protocol = prop_oneof![3 => Just("TCP"), 1 => Just("UDP")];
+    let listener = (0_u16..3, protocol, prop::collection::vec(backend, 1..3));
+    prop::collection::vec(listener, 1..3).prop_map(move |all| {
+        let listener = |(at, (port, protocol, backends)): (usize, (u16, &str, Vec<String>))| {
+            let port = match port {
+                2 if in_gateway => String::new(),
+                port => format!("port: {}, ", 1000 + 2 * port.min(1) + u16::try_from(at).expect("few")),
+            };
+            format!("{{name: l{at}, protocol: {protocol}, {port}backends: [{}]}}", backends.join(", "))
+        };
+        all.into_iter().enumerate().map(listener).collect::<Vec<_>>().join(", ")
+    })
+}
+
+fn forward() -> impl Strategy<Value = Event> {
+    let spec = |placement: &'static [&'static str], in_gateway: bool| {
+        (prop::sample::select(placement), any::<bool>(), listeners(in_gateway)).prop_map(
+            |(placement, suspend, listeners)| {
+                format!("{{placement: {{{placement}}}, suspend: {suspend}, listeners: [{listeners}]}}")
+            },
+        )
+    };
+    let spec = prop_oneof![
+        1 => spec(&["sidecar: {selector: {}}", "sidecar: {selector: {matchLabels: {app: a}}}"], false),
+        2 => spec(&["gateway: {name: g0, namespace: one}", "gateway: {name: g1, namespace: two}"], true),
+    ];
+    (0_usize..6, prop::option::weighted(0.9, spec)).prop_map(|(at, spec)| Event::Forward(at, spec))
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let gateway = prop_oneof![
+        Just("{allowedForwards: {namespaces: {from: All}}}"),
+        Just("{allowedForwards: {namespaces: {from: Selector, selector: {matchLabels: {in: 'yes'}}}}}"),
+        Just("{service: {maxPorts: 2}, allowedForwards: {namespaces: {from: All}}}"),
+        Just("{allocation: [{port: 1000, endPort: 1005}], allowedForwards: {addressCIDRs: [198.51.100.0/24]}}"),
+    ];
+    let service = prop_oneof![
+        (1_u8..4)
+            .prop_map(|end| format!("{{cluster: [{{protocol: TCP, port: 80, endpoints: ['10.0.0.{end}:8080']}}]}}")),
+        Just("{cluster: [{protocol: UDP, port: 80, endpoints: []}]}".to_owned()),
+        Just("{external: {host: db.example.com}}".to_owned()),
+    ];
+    prop_oneof![
+        8 => forward(),
+        2 => (0_usize..2, prop::option::weighted(0.8, gateway)).prop_map(|(at, spec)| Event::Gateway(at, spec)),
+        3 => (0_usize..6, prop::option::weighted(0.8, service)).prop_map(|(at, spec)| Event::Service(at, spec)),
+        2 => (0_usize..4, prop::option::weighted(0.8, prop_oneof![Just("{labels: {app: a}}"), Just("{}")]))
+            .prop_map(|(at, labels)| Event::Pod(at, labels)),
+        1 => (0_usize..2, prop_oneof![Just("{in: 'yes'}"), Just("{}")]).prop_map(|(at, labels)| Event::Namespace(at, labels)),
+        1 => any::<bool>().prop_map(Event::Grants),
+        4 => (0_usize..6).prop_map(Event::Status),
+        1 => (0_usize..6, any::<bool>()).prop_map(|(at, is)| Event::Unreadable(at, is)),
+    ]
+}
+
+fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    serde_yaml::from_str(text).expect("YAML")
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+/// Lets it happen; what it touches is noted.
+fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &Translator) {
+    match event {
+        Event::Forward(at, spec) => {
+            let key = forward_key(*at);
+            let status = world.forwards.get(&key).and_then(|forward| forward.status.clone());
+            let forward = spec.as_ref().map(|spec| {
+                let text = format!(
+                    "{{metadata: {{name: {}, namespace: {}, creationTimestamp: '2020-01-0{}T00:00:00Z'}}, spec: {spec}}}",
+                    key.name,
+                    key.namespace,
+                    1 + at % 3
+                );
+                crds::PortForward { status, ..yaml(&text) }
+            });
+            put(&mut world.forwards, key.clone(), forward);
+            changes.forwards.insert(key);
+        }
+        Event::Gateway(at, spec) => {
+            let key = ObjectKey::new(NAMESPACES[*at], format!("g{at}"));
+            let gateway = spec.map(|spec| {
+                yaml(&format!("{{metadata: {{name: {}, namespace: {}}}, spec: {spec}}}", key.name, key.namespace))
+            });
+            put(&mut world.gateways, key.clone(), gateway);
+            changes.gateways.insert(key);
+        }
+        Event::Service(at, spec) => {
+            let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));
+            put(
+                &mut world.services,
+                key.clone(),
+                spec.as_deref().map(|spec| serde_json::from_value(yaml(spec)).expect("a Service")),
+            );
+            changes.services.insert(key);
+        }
+        Event::Pod(at, labels) => {
+            let key = ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"));
+            put(&mut world.pods, key.clone(), labels.map(yaml));
+            changes.pods.insert(key);
+        }
+        Event::Namespace(at, labels) => {
+            world.namespaces.insert(NAMESPACES[*at].to_owned(), yaml(labels));
+            changes.namespaces.insert(NAMESPACES[*at].to_owned());
+        }
+        Event::Grants(open) => {
+            world.grants.clear();
+            if *open {
+                world.grants.insert(yaml("{from: one, to: two}"));
+            }
+            changes.grants = true;
+        }
+        Event::Status(at) => write_status(&forward_key(*at), world, changes, translator),
+        Event::Unreadable(at, is) => {
+            let key = forward_key(*at);
+            put(&mut world.unreadable, key.clone(), is.then(|| "newer".to_owned()));
+            changes.forwards.insert(key);
+        }
+    }
+}
+
+fn write_status(key: &ObjectKey, world: &mut World, changes: &mut Changes, translator: &Translator) {
+    let (Some(forward), Some(verdict)) = (world.forwards.get_mut(key), translator.verdict(key)) else { return };
+    let held = verdict.listeners.iter().filter(|listener| !listener.partial);
+    let listeners = held.filter_map(|listener| {
+        let protocol = if listener.transport == proxy_api::Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
+        Some(ListenerStatus { name: listener.name.clone(), protocol, port: listener.port?, backends: None })
+    });
+    let placement = Some(verdict.placement.clone());
+    forward.status =
+        Some(PortForwardStatus { listeners: listeners.collect(), placement, ..PortForwardStatus::default() });
+    changes.forwards.insert(key.clone());
+}
+
+/// Groups with what their proxies run.
+type Fleet = BTreeMap<Group, (Configuration, Snapshot)>;
+
+/// Sends every group what leads it on, and looks whether it got there.
+fn follow(fleet: &mut Fleet, translator: &Translator, update: &Update) {
+    fleet.retain(|group, _| translator.snapshot(group).is_some());
+    for (group, next) in translator.snapshots() {
+        let (current, at) = fleet.entry(group.clone()).or_default();
+        let was_told = update.programs.contains(group);
+        assert_eq!(was_told, at.version != next.version, "{group}: a change is told, and nothing else");
+        let mut assembler = Assembler::default();
+        for part in next.changes_since(at) {
+            if let Some(reached) = assembler.take(current, part).expect("in order") {
+                *current = reached;
+            }
+        }
+        assert_eq!(*current, next.configuration());
+        assert_eq!(current.digest(), next.digest);
+        *at = (**next).clone();
+    }
+}
+
+/// What a configuration runs in its last good version only.
+fn without_kept(configuration: &Configuration, translator: &Translator) -> Configuration {
+    let mut plain = configuration.clone();
+    plain.listeners.retain(|id, offer| {
+        let verdict = translator.verdict(&ObjectKey::new(id.namespace.clone(), id.forward.clone()));
+        let listener = verdict.and_then(|verdict| verdict.listeners.iter().find(|l| l.name == id.listener));
+        listener.is_some_and(|l| l.outcome == Outcome::Published(offer.revision().clone()))
+    });
+    let used: Vec<&String> = plain
+        .supported()
+        .flat_map(|(_, listener)| &listener.backends)
+        .filter_map(|backend| match &backend.target {
+            proxy_api::Target::Endpoints(name) => Some(name),
+            proxy_api::Target::Address { .. } => None,
+        })
+        .collect();
+    let used: std::collections::BTreeSet<String> = used.into_iter().cloned().collect();
+    plain.endpoints.retain(|name, _| used.contains(name));
+    plain
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn step_by_step_says_what_the_whole_says(steps in prop::collection::vec(prop::collection::vec(event(), 1..4), 1..25)) {
+        let mut world = World { reserved: BTreeMap::from([(1003, "health".to_owned())]), ..World::default() };
+        let (mut translator, mut fleet) = (Translator::default(), Fleet::new());
+        for (at, events) in steps.iter().enumerate() {
+            let mut changes = if at == 0 { Changes::all() } else { Changes::default() };
+            for event in events {
+                happen(event, &mut world, &mut changes, &translator);
+            }
+            let before: BTreeMap<_, _> = translator.verdicts().map(|(key, verdict)| (key.clone(), verdict.clone())).collect();
+            let version = Version { epoch: "term".to_owned(), number: at as u64 + 1 };
+            let update = translator.update(&world, &changes, &version);
+            follow(&mut fleet, &translator, &update);
+            let whole = translate(&world);
+            let now = translator.translation();
+            prop_assert_eq!(&now.verdicts, &whole.verdicts);
+            prop_assert_eq!(&now.pods, &whole.pods);
+            for key in before.keys().chain(now.verdicts.keys()) {
+                prop_assert_eq!(update.verdicts.contains(key), before.get(key) != now.verdicts.get(key), "{}", key);
+            }
+            for (group, configuration) in &whole.configurations {
+                prop_assert_eq!(&without_kept(&now.configurations[group], &translator), configuration, "{}", group);
+            }
+        }
+    }
+}

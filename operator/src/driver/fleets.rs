@@ -1,0 +1,140 @@
+//! Which pods run what: the fleets of gateways by the pods that carry a proxy, those of sidecars by the translation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use operator_core::{Fleet, Group, ObjectKey, Translator, Update};
+
+use crate::cache::{Cache, Touched};
+
+/// What became of the pods of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pods {
+    /// They are the same.
+    Same,
+    /// They are others.
+    Other,
+    /// There is now a ready one, or none any more.
+    AnyReady,
+}
+
+/// Groups with something new.
+pub(super) type Moved = BTreeMap<Group, Pods>;
+
+/// The fleets of one term.
+#[derive(Debug, Default)]
+pub(super) struct Fleets {
+    by_group: BTreeMap<Group, Fleet>,
+    /// The gateway's group of each pod that is in its fleet, leaving or not.
+    gateway_of: BTreeMap<ObjectKey, Group>,
+    /// Pods whose group may be another one.
+    placed: BTreeSet<ObjectKey>,
+}
+
+impl Fleets {
+    /// All of them.
+    pub(super) fn all(&self) -> &BTreeMap<Group, Fleet> {
+        &self.by_group
+    }
+
+    /// The group of a pod.
+    pub(super) fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
+        self.gateway_of.get(pod).or_else(|| translator.group_of(pod))
+    }
+
+    /// Pods that may have changed their group since this was asked last.
+    pub(super) fn take_placed(&mut self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.placed)
+    }
+
+    /// Brings fleets up to date with pods and snapshots; gives those with other pods.
+    pub(super) fn update(
+        &mut self,
+        touched: &Touched,
+        update: &Update,
+        cache: &Cache,
+        translator: &Translator,
+    ) -> Moved {
+        let mut moved = Moved::new();
+        let mut pods: BTreeSet<&ObjectKey> = touched.proxy_pods.iter().collect();
+        if touched.changes.all || !touched.changes.gateways.is_empty() {
+            // Whether a pod is of a fleet depends on whether there is such a gateway.
+            pods.extend(cache.proxy_pods.keys());
+        }
+        let mut gateways: BTreeSet<Group> = touched.changes.gateways.iter().cloned().map(Group::Gateway).collect();
+        if touched.changes.all {
+            gateways.extend(cache.world.gateways.keys().cloned().map(Group::Gateway));
+        }
+        for pod in pods {
+            let group = cache.gateway_of(pod);
+            gateways.extend(group.clone());
+            let old = match group {
+                Some(group) => self.gateway_of.insert(pod.clone(), group),
+                None => self.gateway_of.remove(pod),
+            };
+            gateways.extend(old);
+            self.placed.insert(pod.clone());
+        }
+        for group in gateways {
+            self.gateway(group, cache, translator, &mut moved);
+        }
+        for group in &update.pods {
+            self.sidecars(group, translator, &mut moved);
+        }
+        self.placed.extend(touched.changes.pods.iter().cloned());
+        for group in &update.programs {
+            if let (Some(fleet), Some(snapshot)) = (self.by_group.get_mut(group), translator.snapshot(group)) {
+                fleet.snapshot = snapshot.clone();
+            }
+        }
+        moved
+    }
+
+    fn gateway(&mut self, group: Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
+        let Group::Gateway(key) = &group else { return };
+        if !cache.world.gateways.contains_key(key) {
+            self.by_group.remove(&group);
+            return;
+        }
+        let first = ObjectKey::new(key.namespace.clone(), "");
+        let here = cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
+        let stay = here.filter(|(pod, info)| !info.leaving && self.gateway_of.get(*pod) == Some(&group));
+        let (mut pods, mut ready) = (BTreeSet::new(), 0);
+        for (pod, info) in stay {
+            pods.insert(pod.clone());
+            ready += usize::from(info.ready);
+        }
+        self.set(group, pods, ready, translator, moved);
+    }
+
+    fn sidecars(&mut self, group: &Group, translator: &Translator, moved: &mut Moved) {
+        match translator.pods(group) {
+            Some(pods) => {
+                self.placed.extend(pods.iter().cloned());
+                self.set(group.clone(), pods.clone(), pods.len(), translator, moved);
+            }
+            None => {
+                let gone = self.by_group.remove(group).unwrap_or_default();
+                self.placed.extend(gone.pods);
+            }
+        }
+    }
+
+    fn set(
+        &mut self,
+        group: Group,
+        pods: BTreeSet<ObjectKey>,
+        ready: usize,
+        translator: &Translator,
+        moved: &mut Moved,
+    ) {
+        let snapshot = translator.snapshot(&group).cloned().unwrap_or_default();
+        let old = self.by_group.get(&group);
+        if old.is_some_and(|old| old.pods == pods && old.ready == ready) {
+            return;
+        }
+        let had = old.is_some_and(|old| old.ready > 0);
+        let what = if had == (ready > 0) { Pods::Other } else { Pods::AnyReady };
+        moved.insert(group.clone(), what);
+        self.by_group.insert(group, Fleet { snapshot, pods, ready });
+    }
+}
