@@ -17,6 +17,7 @@ mod manifests;
 mod pod_template;
 mod policy;
 mod portforward;
+mod scheduling;
 mod selector;
 mod status;
 
@@ -32,6 +33,10 @@ pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Quantity, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
+pub use scheduling::{
+    Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,
+    PreferredNodes, PreferredPods, TopologySpread, WhenUnsatisfiable,
+};
 pub use selector::{LabelValue, Selector, SelectorOperator, SelectorRequirement};
 pub use status::{
     BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus, PortForwardStatus,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts};
 
 /// A `PortForward` says which ports to listen on, where those listeners run, and where the bytes go.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "portlane.dev",
     version = "v1alpha1",

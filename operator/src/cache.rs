@@ -1,13 +1,17 @@
 //! The world as the watches tell it, kept up to date one object at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use crds::{ForwardGateway, PortForward, Protocol};
+use crds::{ForwardGateway, ForwardGatewaySpec, PortForward, PortForwardSpec, Protocol};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::{Changes, Grant, Group, ObjectKey, Pod, Service, ServicePort, World};
 
 use crate::{
     PROXY_LABEL,
-    watch::{FleetState, Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source},
+    watch::{FleetState, Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
 };
 
 /// What messages changed.
@@ -55,7 +59,8 @@ pub struct Cache {
     slices_of: BTreeMap<ObjectKey, BTreeSet<String>>,
     pods: BTreeMap<ObjectKey, PodInfo>,
     grants: BTreeMap<ObjectKey, BTreeSet<Grant>>,
-    unreadable_gateways: BTreeMap<ObjectKey, String>,
+    unreadable_forwards: BTreeMap<ObjectKey, ObjectMeta>,
+    unreadable_gateways: BTreeMap<ObjectKey, Unreadable>,
     /// Sidecar forwards by namespace.
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
@@ -138,7 +143,35 @@ impl Cache {
     /// Why a gateway cannot be read, if so.
     #[must_use]
     pub fn unreadable_gateway(&self, key: &ObjectKey) -> Option<&str> {
-        self.unreadable_gateways.get(key).map(String::as_str)
+        self.unreadable_gateways.get(key).map(|found| found.why.as_str())
+    }
+
+    /// A forward with the metadata that it has now, although its newest version may not be readable. Of one that never was
+    /// readable, nothing but the metadata is known.
+    #[must_use]
+    pub fn forward(&self, key: &ObjectKey) -> Option<Cow<'_, PortForward>> {
+        let known = self.world.forwards.get(key);
+        let Some(metadata) = self.unreadable_forwards.get(key) else { return known.map(Cow::Borrowed) };
+        let mut forward = known.cloned().unwrap_or_else(|| PortForward::new(&key.name, PortForwardSpec::default()));
+        forward.metadata = metadata.clone();
+        Some(Cow::Owned(forward))
+    }
+
+    /// The same of a gateway.
+    #[must_use]
+    pub fn gateway(&self, key: &ObjectKey) -> Option<Cow<'_, ForwardGateway>> {
+        let known = self.world.gateways.get(key);
+        let Some(found) = self.unreadable_gateways.get(key) else { return known.map(Cow::Borrowed) };
+        let mut gateway =
+            known.cloned().unwrap_or_else(|| ForwardGateway::new(&key.name, ForwardGatewaySpec::default()));
+        gateway.metadata = found.metadata.clone();
+        Some(Cow::Owned(gateway))
+    }
+
+    /// Every gateway, readable or not.
+    #[must_use]
+    pub fn gateways(&self) -> BTreeSet<ObjectKey> {
+        self.world.gateways.keys().chain(self.unreadable_gateways.keys()).cloned().collect()
     }
 
     /// Takes one message. Those of a watch that has ended are late, and mean nothing.
@@ -181,8 +214,8 @@ impl Cache {
     fn upsert(&mut self, object: Object) -> Touched {
         let mut touched = Touched::default();
         match object {
-            Object::Forward(key, read) => return self.forward(key, *read),
-            Object::Gateway(key, read) => return self.gateway(key, *read),
+            Object::Forward(key, read) => return self.take_forward(key, *read),
+            Object::Gateway(key, read) => return self.take_gateway(key, *read),
             Object::Service(key, info) => {
                 let gateway = info.gateway.clone().map(|name| ObjectKey::new(key.namespace.clone(), name));
                 self.services.insert(key.clone(), info);
@@ -227,10 +260,11 @@ impl Cache {
         touched
     }
 
-    fn forward(&mut self, key: ObjectKey, read: Result<PortForward, String>) -> Touched {
+    fn take_forward(&mut self, key: ObjectKey, read: Result<PortForward, Unreadable>) -> Touched {
         let mut touched = Touched::default();
         let is_same = match read {
             Ok(forward) => {
+                self.unreadable_forwards.remove(&key);
                 let was_unreadable = self.world.unreadable.remove(&key).is_some();
                 let only_status = self.world.forwards.get(&key).is_some_and(|old| {
                     old.spec == forward.spec && old.metadata.uid == forward.metadata.uid && held_same(old, &forward)
@@ -239,7 +273,13 @@ impl Cache {
                 self.world.forwards.insert(key.clone(), forward);
                 only_status && !was_unreadable
             }
-            Err(why) => self.world.unreadable.insert(key.clone(), why.clone()).is_some_and(|before| before == why),
+            Err(Unreadable { why, metadata }) => {
+                let generation = metadata.generation;
+                let before = self.unreadable_forwards.insert(key.clone(), metadata);
+                let same_why =
+                    self.world.unreadable.insert(key.clone(), why.clone()).is_some_and(|before| before == why);
+                same_why && before.is_some_and(|before| before.generation == generation)
+            }
         };
         if !is_same {
             touched.changes.forwards.insert(key.clone());
@@ -259,7 +299,7 @@ impl Cache {
         }
     }
 
-    fn gateway(&mut self, key: ObjectKey, read: Result<ForwardGateway, String>) -> Touched {
+    fn take_gateway(&mut self, key: ObjectKey, read: Result<ForwardGateway, Unreadable>) -> Touched {
         let mut touched = Touched::gateway(Some(key.clone()));
         match read {
             Ok(gateway) => {
@@ -270,7 +310,7 @@ impl Cache {
                 }
                 self.world.gateways.insert(key, gateway);
             }
-            Err(why) => drop(self.unreadable_gateways.insert(key, why)),
+            Err(found) => drop(self.unreadable_gateways.insert(key, found)),
         }
         touched
     }
@@ -285,6 +325,7 @@ impl Cache {
         let mut touched = Touched::default();
         match kind {
             Kind::Forwards => {
+                self.unreadable_forwards.remove(key);
                 self.world.unreadable.remove(key);
                 self.world.forwards.remove(key);
                 self.note_sidecar(key, false);

@@ -206,6 +206,8 @@ impl Driver {
         leading.published = true;
         let now = Instant::now();
         self.statuses.verdicts(verdicts, now);
+        // A new generation is observed even if it means the same.
+        self.statuses.look_at(touched.changes.forwards, now);
         self.statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
             if let Group::Gateway(key) = group {

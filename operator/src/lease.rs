@@ -19,10 +19,11 @@ use tokio::{
 
 use crate::metrics::{Metrics, count};
 
-/// How long a Lease counts without being renewed.
-pub const DURATION: Duration = Duration::from_secs(15);
+/// How long a Lease counts without being renewed. With the pauses between two tries, another replica leads 16 s after a
+/// leader has died, and proxies ask again within a second.
+pub const DURATION: Duration = Duration::from_secs(12);
 /// How long a leader goes on without a renewal that succeeds.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(8);
 /// Pause between two tries.
 const RETRY: Duration = Duration::from_secs(2);
 

@@ -28,8 +28,6 @@ use tokio::sync::watch;
 
 pub use self::rotation::{Root, Roots};
 
-/// Life of a leaf; it is changed at half of it.
-const LEAF: Duration = Duration::from_secs(24 * 3600);
 /// Clocks of proxies may be behind by so much.
 const SKEW: Duration = Duration::from_secs(3600);
 
@@ -80,6 +78,8 @@ pub struct Authority {
     api: Api<Secret>,
     name: String,
     leaf: Arc<Leaf>,
+    /// Life of a leaf, seconds; it is changed at half of it.
+    life: u64,
     /// Root that signed the leaf in use, and when that ends.
     used: Option<(String, u64)>,
     trusted: watch::Sender<Trusted>,
@@ -92,10 +92,16 @@ fn now() -> u64 {
 impl Authority {
     /// The CA whose roots stand in this Secret. Also what handshakes are answered with.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, trusted: watch::Sender<Trusted>) -> (Self, Arc<Leaf>) {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        life: Duration,
+        trusted: watch::Sender<Trusted>,
+    ) -> (Self, Arc<Leaf>) {
         let leaf = Arc::new(Leaf::default());
         let api = Api::namespaced(client, namespace);
-        (Self { api, name: name.to_owned(), leaf: leaf.clone(), used: None, trusted }, leaf)
+        (Self { api, name: name.to_owned(), leaf: leaf.clone(), life: life.as_secs(), used: None, trusted }, leaf)
     }
 
     /// Reads the roots, has the leader rotate them when it is time, and has a leaf that lasts. To be called again and again.
@@ -124,9 +130,9 @@ impl Authority {
             *now = next;
             changed
         });
-        let lasts = |(signer, end): &(String, u64)| *signer == root.certificate && *end > now() + LEAF.as_secs() / 2;
+        let lasts = |(signer, end): &(String, u64)| *signer == root.certificate && *end > now() + self.life / 2;
         if !self.used.as_ref().is_some_and(lasts) {
-            let end = now() + LEAF.as_secs();
+            let end = now() + self.life;
             self.leaf.0.store(Some(Arc::new(make_leaf(root, end)?)));
             self.used = Some((root.certificate.clone(), end));
         }

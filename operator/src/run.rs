@@ -36,7 +36,7 @@ use crate::{
 
 /// Messages of watches that may wait for the driver.
 const MESSAGES: usize = 1024;
-/// How often roots and leaf are looked at.
+/// How often roots and leaf are looked at, at least.
 const CERTIFICATES: Duration = Duration::from_secs(60);
 /// The same while there is none.
 const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
@@ -90,8 +90,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let election = Election::new(client.clone(), candidate(&settings), metrics.clone());
     let election = tokio::spawn(election.run(term, ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
-    let (authority, leaf) = Authority::new(client.clone(), &settings.namespace, &settings.roots_secret, trust);
-    tokio::spawn(certificates(authority, terms.clone(), metrics.clone()));
+    let life = Duration::from_secs(settings.certificate_seconds);
+    let (authority, leaf) = Authority::new(client.clone(), &settings.namespace, &settings.roots_secret, life, trust);
+    tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
     let streams = drive(&settings, client, terms, trusted, synced, metrics);
     let serving = serve(listener, leaf, streams, settings.max_proxies, ends);
     wait(serving, end, election).await
@@ -139,13 +140,13 @@ fn candidate(settings: &Settings) -> Candidate {
     }
 }
 
-async fn certificates(mut authority: Authority, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
+async fn certificates(mut authority: Authority, often: Duration, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
     loop {
         let leads = term.borrow().is_some();
         let pause = match authority.refresh(leads).await {
             Ok(end) => {
                 metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
-                if end.is_some() { CERTIFICATES } else { CERTIFICATES_SOON }
+                if end.is_some() { often } else { CERTIFICATES_SOON }
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

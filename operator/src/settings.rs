@@ -51,6 +51,9 @@ pub struct Settings {
     /// Most proxies that may be connected.
     #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = 5000)]
     pub max_proxies: usize,
+    /// Seconds that the operator's own certificate lasts; it is changed at half of it.
+    #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
+    pub certificate_seconds: u64,
     /// What is logged, as RUST_LOG has it.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,

@@ -24,7 +24,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use self::objects::{FleetState, Object, PodInfo, ServiceInfo, SliceInfo};
+pub use self::objects::{FleetState, Object, PodInfo, ServiceInfo, SliceInfo, Unreadable};
 use crate::{PROXY_LABEL, metrics::Metrics};
 
 /// Objects in one page of a list.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crds::{PortForward, Protocol};
 use operator::{
     cache::Cache,
-    watch::{Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source},
+    watch::{Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
 };
 use operator_core::{ObjectKey, Service, World};
 
@@ -62,11 +62,14 @@ fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such()
     let forwards = source(Kind::Forwards);
     let mut cache = Cache::new(World::default(), [forwards.clone()]);
     cache.apply(&forwards, readable("a", 1));
-    let unreadable = upsert(Object::Forward(key("a"), Box::new(Err("unknown variant `SCTP`".into()))));
+    let metadata = serde_json::from_value(serde_json::json!({"generation": 7})).expect("metadata");
+    let newer = Unreadable { why: "unknown variant `SCTP`".into(), metadata };
+    let unreadable = upsert(Object::Forward(key("a"), Box::new(Err(newer))));
     assert!(cache.apply(&forwards, unreadable).changes.forwards.contains(&key("a")));
     assert_eq!(cache.world.forwards[&key("a")].spec.listeners[0].port, Some(1));
     let translation = operator_core::translate(&cache.world);
     assert_eq!(translation.verdicts[&key("a")].accepted.reason.as_str(), "Unsupported");
+    assert_eq!(cache.forward(&key("a")).expect("there").metadata.generation, Some(7), "its status is about the newest");
     cache.apply(&forwards, readable("a", 2));
     assert!(cache.world.unreadable.is_empty(), "mended");
 }

@@ -38,6 +38,15 @@ fn the_children_of_a_full_gateway_are_what_the_golden_file_says() {
             "resources": {"limits": {"memory": "256Mi"}},
             "nodeSelector": {"disk": "fast"},
             "tolerations": [{"key": "edge", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname"}],
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {
+                    "topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "db"}},
+                }}],
+            }},
+            "topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"},
+            ],
             "priorityClassName": "high",
         },
     }));
@@ -64,4 +73,17 @@ fn a_listener_changes_no_pod_and_a_gateway_without_listeners_has_no_service() {
     assert_eq!(kinds(&none), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy"]);
     assert_eq!(kinds(&some)[4], "Service");
     assert_eq!(none[1], some[1], "no listener starts a pod anew");
+}
+
+#[test]
+fn a_network_policy_says_neighbouring_ports_as_one_range_and_stays_small() {
+    let gateway = gateway(&serde_json::json!({"service": {"type": "None"}}));
+    let ports = |ports: Vec<u16>| {
+        let ports: Vec<_> = ports.into_iter().map(|port| (Transport::Tcp, port)).collect();
+        of(&gateway, &ports)[3]["spec"]["ingress"][0]["ports"].as_array().expect("ports").clone()
+    };
+    let open = ports(vec![80, 81, 82, 90]);
+    assert_eq!(open[0], serde_json::json!({"protocol": "TCP", "port": 80, "endPort": 82}));
+    assert_eq!((open.len(), &open[1]["port"]), (3, &serde_json::json!(90)));
+    assert_eq!(ports((1..500).map(|port| port * 2).collect()).len(), 3, "TCP, UDP and health");
 }

@@ -32,6 +32,8 @@ use crate::{
 /// One forward as it was read and judged last.
 #[derive(Debug)]
 struct Known {
+    /// Generation of the object that was read.
+    generation: Option<i64>,
     read: Result<ValidForward, Condition>,
     /// Where it runs; of one that is refused, where its last good version does.
     place: Option<Placement>,
@@ -100,6 +102,12 @@ impl Translator {
     #[must_use]
     pub fn verdict(&self, key: &ObjectKey) -> Option<&Verdict> {
         self.known.get(key).map(|known| &known.judgement.verdict)
+    }
+
+    /// The generation of a forward that the verdict on it is about.
+    #[must_use]
+    pub fn generation(&self, key: &ObjectKey) -> Option<i64> {
+        self.known.get(key).and_then(|known| known.generation)
     }
 
     /// Every verdict.
@@ -204,7 +212,8 @@ impl Translator {
             Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector.clone()),
             _ => None,
         };
-        self.known.insert(key.clone(), Known { read, place, judgement, gateways, services });
+        let generation = forward.metadata.generation;
+        self.known.insert(key.clone(), Known { generation, read, place, judgement, gateways, services });
         self.select(world, key, selector.as_ref(), step);
         let after = self.groups_of(world, key);
         self.leave(key, before.difference(&after));

@@ -54,6 +54,8 @@ struct Entry {
     seen: Option<i64>,
     touched: bool,
     wrote: Option<Instant>,
+    /// The status that was written last.
+    said: Option<ForwardGatewayStatus>,
 }
 
 /// All gateways.
@@ -122,10 +124,11 @@ impl Gateways {
 
     /// Applies what is due, and writes what differs.
     pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
-        self.entries.retain(|key, _| cache.world.gateways.contains_key(key));
-        for (key, gateway) in &cache.world.gateways {
-            self.children(key, gateway, cache, now);
-            self.status(key, gateway, cache, leading, now);
+        let gateways = cache.gateways();
+        self.entries.retain(|key, _| gateways.contains(key));
+        for (key, gateway) in gateways.iter().filter_map(|key| Some((key, cache.gateway(key)?))) {
+            self.children(key, &gateway, cache, now);
+            self.status(key, &gateway, cache, leading, now);
         }
     }
 
@@ -187,12 +190,14 @@ impl Gateways {
             selector: selector_text(key),
         };
         let next = gateway_status(gateway, &facts, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        if gateway.status.as_ref() == Some(&next) {
+        let is_unreadable = cache.unreadable_gateway(key).is_some();
+        if gateway.status.as_ref() == Some(&next) || is_unreadable && entry.said.as_ref() == Some(&next) {
             return;
         }
         entry.wrote = Some(now);
         // Looked at again, as the cache may show an older status than was written.
-        entry.touched = true;
+        entry.touched = !is_unreadable;
+        entry.said = Some(next.clone());
         let uid = gateway.metadata.uid.clone().unwrap_or_default();
         self.writer.write(Write { subject: Subject::Gateway(key.clone()), uid, status: all_of(&next) });
     }

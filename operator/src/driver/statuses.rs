@@ -11,9 +11,9 @@ use std::{
 use crds::{ForwardAddress, PortForward, PortForwardStatus};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use operator_core::{
-    Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Translator, Verdict, data_plane, same_but_for_counts, status,
+    Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, Verdict, data_plane, same_but_for_counts, status,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -147,6 +147,14 @@ impl Statuses {
         self.soon(now);
     }
 
+    /// These are to be looked at.
+    pub(super) fn look_at(&mut self, keys: BTreeSet<ObjectKey>, now: Instant) {
+        if !keys.is_empty() {
+            self.now.extend(keys);
+            self.soon(now);
+        }
+    }
+
     /// The pods of groups are others. Whether there is a ready proxy at all is told at once, the rest at leisure.
     pub(super) fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Instant) {
         for (group, pods) in moved {
@@ -226,11 +234,17 @@ impl Statuses {
 
     /// Looks at one forward; gives how many pods were asked.
     fn one(&mut self, key: &ObjectKey, leading: &Leading, cache: &Cache, now: Instant, time: &str) -> usize {
-        let (Some(forward), Some(verdict)) = (cache.world.forwards.get(key), leading.translator.verdict(key)) else {
-            return 0;
+        let (Some(forward), Some(verdict)) = (cache.forward(key), leading.translator.verdict(key)) else { return 0 };
+        let is_unreadable = cache.world.unreadable.contains_key(key);
+        let is_about_it = match is_unreadable {
+            true => verdict.accepted.reason == Reason::Unsupported,
+            false => leading.translator.generation(key) == forward.metadata.generation,
         };
-        let is_sidecar = forward.spec.placement.sidecar.is_some();
-        if is_sidecar && !cache.knows_pods_of(&key.namespace) {
+        if !is_about_it {
+            // The verdict is about an older one; the next look at the world brings another.
+            return 0;
+        }
+        if forward.spec.placement.sidecar.is_some() && !cache.knows_pods_of(&key.namespace) {
             self.later.insert((now + Duration::from_secs(1), key.clone()));
             return 0;
         }
@@ -239,69 +253,81 @@ impl Statuses {
             entry.again = true;
             return 0;
         }
-        if entry.unseen.as_ref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
+        // What was written of an unreadable object is not shown by the cache: it is remembered.
+        if !is_unreadable && entry.unseen.as_ref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
             entry.unseen = None;
+        }
+        let mut forward = forward.into_owned();
+        if let Some((written, _, _)) = &entry.unseen {
+            forward.status = Some(written.clone());
         }
         let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
         let published = *entry.published.get_or_insert(now);
-        let mut shown = None;
-        if let Some((written, _, _)) = &entry.unseen {
-            let mut forward = forward.clone();
-            forward.status = Some(written.clone());
-            shown = Some(forward);
-        }
-        let forward = shown.as_ref().unwrap_or(forward);
         let moment = Moment {
             now: time.to_owned(),
             outstanding_seconds: now.duration_since(published).as_secs(),
             addresses: addresses(verdict, cache),
         };
-        let next = status(forward, verdict, &seen, &moment);
+        let next = status(&forward, verdict, &seen, &moment);
         if seen.late.is_empty() {
             self.pending.remove(key);
         } else {
             self.pending.insert(key.clone());
         }
-        let total = seen.total as usize;
-        let waits = is_pending(&next);
+        if self.is_due(key, &forward, &next, published, now) {
+            let is_known = cache.world.forwards.contains_key(key);
+            self.write(key, &forward, next, is_known, now);
+        }
+        seen.total as usize
+    }
+
+    /// Whether a status is to be written now; if it is to be written later, it is looked at again then.
+    fn is_due(
+        &mut self,
+        key: &ObjectKey,
+        forward: &PortForward,
+        next: &PortForwardStatus,
+        published: Instant,
+        now: Instant,
+    ) -> bool {
+        let waits = is_pending(next);
         if waits {
             let late = published + Duration::from_secs(LATE_AFTER_SECONDS);
             self.later.insert((late.max(now + Duration::from_secs(1)), key.clone()));
         }
-        let old = forward.status.clone().unwrap_or_default();
+        let nothing = PortForwardStatus::default();
+        let old = forward.status.as_ref().unwrap_or(&nothing);
         if old == next {
-            return total;
+            return false;
         }
         if waits && now < published + GRACE {
             self.later.insert((published + GRACE, key.clone()));
-            return total;
+            return false;
         }
-        let only_counts = same_but_for_counts(&old, &next);
-        if only_counts && entry.wrote.is_some_and(|wrote| now < wrote + COUNTS) {
+        let wrote = self.entries.get(key).and_then(|entry| entry.wrote);
+        if same_but_for_counts(old, next) && wrote.is_some_and(|wrote| now < wrote + COUNTS) {
             self.counts.insert(key.clone());
-            return total;
+            return false;
         }
-        self.write(key, forward, &old, next, now);
-        total
+        true
     }
 
-    fn write(
-        &mut self,
-        key: &ObjectKey,
-        forward: &PortForward,
-        old: &PortForwardStatus,
-        next: PortForwardStatus,
-        now: Instant,
-    ) {
+    fn write(&mut self, key: &ObjectKey, forward: &PortForward, next: PortForwardStatus, is_known: bool, now: Instant) {
         let uid = forward.metadata.uid.clone().unwrap_or_default();
         let entry = self.entries.entry(key.clone()).or_default();
         entry.writing = true;
         entry.wrote = Some(now);
-        self.events.of_ready(forward, &old.conditions, &next.conditions);
-        let value = all_of(&next);
+        let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
+        self.events.of_ready(forward, old, &next.conditions);
+        // Of an object that never could be read, what its status holds is not known, and left alone.
+        let value = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some((next, None, now));
         self.writer.write(Write { subject: Subject::Forward(key.clone()), uid, status: value });
     }
+}
+
+fn findings_of(status: &PortForwardStatus) -> Value {
+    json!({"observedGeneration": status.observed_generation, "conditions": status.conditions})
 }
 
 fn is_pending(status: &PortForwardStatus) -> bool {

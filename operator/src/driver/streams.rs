@@ -52,6 +52,14 @@ impl Driver {
         if known.gateway.is_some() && known.service_account != identity.service_account {
             return Admission::UnknownPod;
         }
+        // What the fleet of such a gateway should run is not known: its proxies go on with what they have.
+        let gateway = known.gateway.as_ref().map(|name| ObjectKey::new(pod.namespace.clone(), name.clone()));
+        let is_unknown = |key: &ObjectKey| {
+            self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
+        };
+        if gateway.as_ref().is_some_and(is_unknown) {
+            return Admission::NotSynced;
+        }
         let target = leading.publisher.connect(pod, id, leading.fleets.group_of(pod, &leading.translator));
         leading.proxies.connected(pod);
         let unreadable = &self.cache.world.unreadable;

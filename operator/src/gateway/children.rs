@@ -171,7 +171,26 @@ impl Child<'_> {
         if let Some(class) = &template.priority_class_name {
             pod["priorityClassName"] = json!(class);
         }
+        if let Some(affinity) = &template.affinity {
+            let mut affinity = json!(affinity);
+            for way in ["podAffinity", "podAntiAffinity"] {
+                affinity.get_mut(way).into_iter().flat_map(pod_terms).for_each(|term| self.select_own(term));
+            }
+            pod["affinity"] = affinity;
+        }
+        if !template.topology_spread_constraints.is_empty() {
+            let mut constraints = json!(template.topology_spread_constraints);
+            constraints.as_array_mut().into_iter().flatten().for_each(|constraint| self.select_own(constraint));
+            pod["topologySpreadConstraints"] = constraints;
+        }
         pod
+    }
+
+    /// Who does not say which pods means those of the gateway.
+    fn select_own(&self, term: &mut Value) {
+        if let Value::Object(fields) = term {
+            fields.entry("labelSelector").or_insert_with(|| json!({"matchLabels": self.selector()}));
+        }
     }
 
     fn container(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
@@ -219,8 +238,7 @@ impl Child<'_> {
     }
 
     fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>) -> Value {
-        let mut open: Vec<Value> =
-            ports.iter().map(|(transport, port)| json!({"protocol": transport.to_string(), "port": port})).collect();
+        let mut open = opened(ports);
         open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
         json!({
             "podSelector": {"matchLabels": self.selector()},
@@ -259,4 +277,46 @@ impl Child<'_> {
         }
         child
     }
+}
+
+/// The terms of an affinity to pods.
+fn pod_terms(affinity: &mut Value) -> Vec<&mut Value> {
+    let Value::Object(fields) = affinity else { return Vec::new() };
+    let mut terms = Vec::new();
+    for (name, list) in fields {
+        let items = list.as_array_mut().into_iter().flatten();
+        terms.extend(items.filter_map(|item| match name.starts_with("preferred") {
+            true => item.get_mut("podAffinityTerm"),
+            false => Some(item),
+        }));
+    }
+    terms
+}
+
+/// Most entries of a network policy; a fleet with more ports than these can say is open to every port.
+const MAX_OPENED: usize = 100;
+
+/// The ports as a network policy has them: those that follow each other as one range.
+fn opened(ports: &BTreeSet<(Transport, u16)>) -> Vec<Value> {
+    let mut ranges: Vec<(Transport, u16, u16)> = Vec::new();
+    for (transport, port) in ports {
+        match ranges.last_mut() {
+            Some((same, _, last)) if same == transport && last.checked_add(1) == Some(*port) => *last = *port,
+            _ => ranges.push((*transport, *port, *port)),
+        }
+    }
+    if ranges.len() > MAX_OPENED {
+        return ["TCP", "UDP"]
+            .iter()
+            .map(|transport| json!({"protocol": transport, "port": 1, "endPort": 65535}))
+            .collect();
+    }
+    let entry = |(transport, first, last): (Transport, u16, u16)| {
+        let mut entry = json!({"protocol": transport.to_string(), "port": first});
+        if last > first {
+            entry["endPort"] = json!(last);
+        }
+        entry
+    };
+    ranges.into_iter().map(entry).collect()
 }

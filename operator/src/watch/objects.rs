@@ -23,9 +23,9 @@ use crate::GATEWAY_LABEL;
 #[derive(Clone, Debug)]
 pub enum Object {
     /// A forward, or why it cannot be read.
-    Forward(ObjectKey, Box<Result<PortForward, String>>),
+    Forward(ObjectKey, Box<Result<PortForward, Unreadable>>),
     /// A gateway, or why it cannot be read.
-    Gateway(ObjectKey, Box<Result<ForwardGateway, String>>),
+    Gateway(ObjectKey, Box<Result<ForwardGateway, Unreadable>>),
     /// A Service.
     Service(ObjectKey, ServiceInfo),
     /// Some of the endpoints of a Service.
@@ -57,6 +57,22 @@ impl Object {
             | Self::Grants(key, _)
             | Self::Deployment(key, _) => key.clone(),
         }
+    }
+}
+
+/// An object of another release, as far as it can be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub why: String,
+    /// Its metadata, stripped.
+    pub metadata: ObjectMeta,
+}
+
+impl From<InvalidObject> for Unreadable {
+    fn from(InvalidObject { error: why, mut metadata }: InvalidObject) -> Self {
+        strip(&mut metadata);
+        Self { why, metadata }
     }
 }
 
@@ -131,7 +147,7 @@ pub(super) fn forward(read: Result<PortForward, InvalidObject>) -> Object {
             strip(&mut forward.metadata);
             Object::Forward(key(&forward.metadata), Box::new(Ok(forward)))
         }
-        Err(error) => Object::Forward(key(&error.metadata), Box::new(Err(error.error))),
+        Err(error) => Object::Forward(key(&error.metadata), Box::new(Err(error.into()))),
     }
 }
 
@@ -141,7 +157,7 @@ pub(super) fn gateway(read: Result<ForwardGateway, InvalidObject>) -> Object {
             strip(&mut gateway.metadata);
             Object::Gateway(key(&gateway.metadata), Box::new(Ok(gateway)))
         }
-        Err(error) => Object::Gateway(key(&error.metadata), Box::new(Err(error.error))),
+        Err(error) => Object::Gateway(key(&error.metadata), Box::new(Err(error.into()))),
     }
 }
 

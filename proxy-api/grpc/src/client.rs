@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use hyper_util::rt::TokioIo;
 use proxy_api::{FromProxy, MAX_MESSAGE_BYTES, METHOD, SERVICE, ToProxy};
 use rustls::{ClientConfig, pki_types::ServerName};
+use serde::de::DeserializeOwned;
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,15 +57,15 @@ pub enum OpenError {
     NotLeader,
 }
 
-/// An open stream.
+/// An open stream whose messages are read as `M`.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<M = ToProxy> {
     out: mpsc::Sender<Frame>,
     /// What the operator sends.
-    pub messages: Streaming<ToProxy>,
+    pub messages: Streaming<M>,
 }
 
-impl Connection {
+impl<M> Connection<M> {
     /// Sends one message; waits while too many wait.
     ///
     /// # Errors
@@ -79,7 +80,9 @@ impl Connection {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub async fn open(endpoint: &Endpoint) -> Result<Connection, OpenError> {
+pub async fn open<M: DeserializeOwned + Send + Sync + 'static>(
+    endpoint: &Endpoint,
+) -> Result<Connection<M>, OpenError> {
     let address = endpoint.address;
     let channel = Transport::from_static("http://portlane-operator")
         .connect_timeout(CONNECT)
@@ -98,7 +101,7 @@ pub async fn open(endpoint: &Endpoint) -> Result<Connection, OpenError> {
     let path = http::uri::PathAndQuery::try_from(format!("/{SERVICE}/{METHOD}")).map_err(|_| OpenError::Token)?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     grpc.ready().await.map_err(|source| OpenError::Connect { address, source })?;
-    let answer = grpc.streaming(request, path, Json::<ToProxy>::default()).await.map_err(|status| refused(&status))?;
+    let answer = grpc.streaming(request, path, Json::<M>::default()).await.map_err(|status| refused(&status))?;
     Ok(Connection { out, messages: answer.into_inner() })
 }
 

@@ -85,6 +85,11 @@ impl<'a> Namespace<'a> {
         self.kubectl_with(&["apply", "-f", "-"], manifests).ok()
     }
 
+    /// The same; whether they were accepted.
+    pub fn try_apply(&self, manifests: &str) -> bool {
+        self.kubectl_with(&["apply", "--request-timeout=5s", "-f", "-"], manifests).success
+    }
+
     /// A client for one kind here.
     pub fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.cluster.client(), &self.name)

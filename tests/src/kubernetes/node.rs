@@ -1,7 +1,7 @@
 //! A whole node: what is applied to it runs.
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpStream, UdpSocket},
     ops::Deref,
     path::{Path, PathBuf},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use images::Image;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     cluster::{Cluster, Said},
@@ -114,12 +115,66 @@ impl Node {
         command
     }
 
+    /// The processes of the node that run this program, by their numbers outside.
+    pub fn processes(&self, program: &str) -> Vec<u32> {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let runs = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
+            Path::new(&*String::from_utf8_lossy(first)).file_name().is_some_and(|name| name == program)
+        };
+        numbers.filter(runs).filter(|pid| self.is_ancestor_of(*pid)).collect()
+    }
+
+    fn is_ancestor_of(&self, mut pid: u32) -> bool {
+        while pid > 1 && pid != self.init {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            pid = parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0);
+        }
+        pid == self.init
+    }
+
+    /// Kills a process of the node.
+    #[track_caller]
+    pub fn kill(&self, pid: u32) {
+        assert!(self.is_ancestor_of(pid), "process {pid} is none of this node's");
+        signal(pid, Signal::KILL);
+    }
+
+    /// Stops a component of the node where it is, until what this gives is dropped.
+    #[track_caller]
+    pub fn pause(&self, component: &str) -> Paused {
+        let pids = self.processes(component);
+        assert!(!pids.is_empty(), "no process of the node runs {component}");
+        pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        Paused(pids)
+    }
+
     /// Loads one more archive of an image.
     #[track_caller]
     pub fn load(&self, archive: &Path) {
         let mut command = self.command("ctr");
         command.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
         Said::by(&mut command, "").ok();
+    }
+}
+
+/// Processes that stand still. They go on when this is dropped.
+#[derive(Debug)]
+pub struct Paused(Vec<u32>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| signal(*pid, Signal::CONT));
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // One that has ended meanwhile needs none.
+        let _ = kill_process(pid, signal);
     }
 }
 

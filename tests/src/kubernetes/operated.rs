@@ -25,9 +25,20 @@ impl Operator {
         Self::named(namespace, "operator", free_port())
     }
 
+    /// The same with more options.
+    #[track_caller]
+    pub fn with(namespace: &Namespace<'_>, options: &[&str]) -> Self {
+        Self::launch(namespace, "operator", free_port(), options)
+    }
+
     /// The same with a name of its own and the address that proxies know.
     #[track_caller]
     pub fn named(namespace: &Namespace<'_>, name: &str, stream: u16) -> Self {
+        Self::launch(namespace, name, stream, &[])
+    }
+
+    #[track_caller]
+    fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
         let health = free_port();
         let mut command = Command::new(binary("portlane-operator"));
         command.env("KUBECONFIG", namespace.cluster().kubeconfig());
@@ -39,6 +50,7 @@ impl Operator {
             "--operator",
             &format!("127.0.0.1:{stream}"),
         ]);
+        command.args(options);
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
         Self { program, health, stream }
@@ -112,8 +124,20 @@ impl FleetPod {
     /// Its proxy, with a token that is bound to it.
     #[track_caller]
     pub fn proxy(&self, namespace: &Namespace<'_>, account: &str, operator: &Operator) -> FleetProxy {
+        self.proxy_trusting(namespace, account, operator, &roots(namespace))
+    }
+
+    /// The same, started with these roots.
+    #[track_caller]
+    pub fn proxy_trusting(
+        &self,
+        namespace: &Namespace<'_>,
+        account: &str,
+        operator: &Operator,
+        roots: &str,
+    ) -> FleetProxy {
         let token = self.token(namespace, account, "portlane-operator");
-        FleetProxy::start(&token, &roots(namespace), operator.stream)
+        FleetProxy::start(&token, roots, operator.stream)
     }
 }
 

@@ -162,6 +162,12 @@ impl Program {
         found.expect("just found")
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it (SIGKILL) and gives its folder.
     #[must_use]
     pub fn kill(mut self) -> TempDir {

@@ -2,7 +2,10 @@
 //! status. No kubelet runs these Pods: their proxies are processes here, and share one machine's ports.
 
 mod identity;
+mod liars;
+mod newer;
 mod outage;
+mod rotation;
 mod story;
 mod verdicts;
 

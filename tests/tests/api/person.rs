@@ -15,6 +15,7 @@ on_both!(
     explain_describes_every_field,
     wait_ends_when_the_condition_does,
     diff_shows_what_would_change_and_nothing_else,
+    an_example_that_is_applied_twice_changes_nothing,
 );
 
 fn set_status(namespace: &Namespace<'_>, resource: &str, ready: &str, more: &str) {
@@ -144,4 +145,32 @@ fn diff_shows_what_would_change_and_nothing_else(server: &ControlPlane) {
     };
     assert_eq!(changed('-'), ["generation: 1", "port: 5432"], "{}", said.stdout);
     assert_eq!(changed('+'), ["generation: 2", "port: 6432"], "{}", said.stdout);
+}
+
+fn an_example_that_is_applied_twice_changes_nothing(server: &ControlPlane) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let examples = std::fs::read_dir(folder).expect("examples").map(|entry| entry.expect("entry").path());
+    let mut seen = 0;
+    for path in examples.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
+        let path = path.to_str().expect("a name");
+        for way in [&["--server-side=false"][..], &["--server-side"]] {
+            let namespace = server.namespace("twice");
+            // Where an example names its namespace, that is this one.
+            let manifests = std::fs::read_to_string(path).expect("an example");
+            let own = Regex::new(r"namespace: [a-z]+").expect("a pattern");
+            let manifests = own.replace_all(&manifests, format!("namespace: {}", namespace.name()));
+            let apply = || namespace.kubectl_with(&[&["apply", "-f", "-"], way].concat(), &manifests).ok();
+            let versions = || {
+                let versions = "{range .items[*]}{.kind} {.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}";
+                let output = format!("--output=jsonpath={versions}");
+                namespace.kubectl_with(&["get", "-f", "-", &output], &manifests).ok()
+            };
+            apply();
+            let first = versions();
+            apply();
+            assert_eq!(versions(), first, "{path} {way:?}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "only {seen} examples found");
 }

@@ -2,7 +2,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+mod fleet;
 mod harness_itself;
 mod operator;
+mod outage;
 mod shared;
 mod sidecar;

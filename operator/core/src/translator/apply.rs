@@ -64,7 +64,8 @@ impl Translator {
             // It never could be read: the verdict is all there is.
             let read = Err(judgement.verdict.accepted.clone());
             let (gateways, services) = (BTreeSet::new(), BTreeSet::new());
-            self.known.insert(key.clone(), super::Known { read, place: None, judgement, gateways, services });
+            let known = super::Known { generation: None, read, place: None, judgement, gateways, services };
+            self.known.insert(key.clone(), known);
             return BTreeMap::new();
         };
         let old = std::mem::replace(&mut known.services, services.clone());

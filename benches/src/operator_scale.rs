@@ -1,0 +1,55 @@
+//! How the operator scales: simulated proxies (real streams, real tokens) and `PortForward`s against a real API server.
+//!
+//! `cargo run --release -p portlane-benches --bin operator-scale`; `docs/performance.md` says what came out.
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on panics")]
+
+mod scale;
+
+use std::sync::Arc;
+
+use clap::Parser;
+
+use scale::{Bench, Layout, Row};
+
+/// Measures from a change to the last report, and what it costs the operator.
+#[derive(Clone, Debug, Parser)]
+struct Args {
+    /// Layouts to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "gateway,sidecar")]
+    layouts: Vec<Layout>,
+    /// Numbers of proxies.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
+    proxies: Vec<usize>,
+    /// Numbers of forwards, ascending.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+    forwards: Vec<usize>,
+    /// Changes in each measurement, one after the other.
+    #[arg(long, default_value_t = 100)]
+    changes: usize,
+    /// Instead: a fleet with the last of these numbers of forwards grows from the first to the last of these numbers of
+    /// proxies; how much is written then.
+    #[arg(long)]
+    grow: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    if args.grow {
+        let (Some(from), Some(to)) = (args.proxies.first(), args.proxies.last()) else { return };
+        let bench = Arc::new(Bench::start(Layout::Gateway, *from));
+        runtime.block_on(bench.grow(args.forwards.last().copied().unwrap_or(0), *to));
+        return;
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for layout in args.layouts {
+        for proxies in &args.proxies {
+            let bench = Arc::new(Bench::start(layout, *proxies));
+            rows.extend(runtime.block_on(bench.clone().measure(&args.forwards, args.changes)));
+        }
+    }
+    println!("{}", Row::HEAD);
+    for row in rows {
+        println!("{row}");
+    }
+}

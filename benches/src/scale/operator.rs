@@ -1,0 +1,87 @@
+//! The operator as its image has it, and what it costs.
+
+use std::{fs, process::Command};
+
+use harness::{ControlPlane, Program, free_port, until};
+use images::{Image, Platform};
+
+/// Where it has its Lease and roots.
+pub(super) const NAMESPACE: &str = "portlane";
+
+/// A running operator.
+pub(super) struct Operator {
+    program: Program,
+    health: u16,
+    /// Where proxies connect.
+    pub(super) stream: u16,
+}
+
+/// What it has used so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cost {
+    /// Seconds of processor time.
+    pub(super) cpu: f64,
+    /// Mebibytes now.
+    pub(super) memory: f64,
+    /// Mebibytes at most.
+    pub(super) most_memory: f64,
+    /// Bytes of changes sent.
+    pub(super) bytes: f64,
+    /// Objects and events written.
+    pub(super) writes: f64,
+    /// Translations: how many, and seconds in all.
+    pub(super) translations: (f64, f64),
+}
+
+impl Operator {
+    /// Starts one that watches everything.
+    pub(super) fn start(server: &ControlPlane) -> Self {
+        images::build(Image::Operator, Platform::here()).expect("the operator's image");
+        let built = images::target().join(Platform::here().target()).join("release/portlane-operator");
+        server.kubectl(&["create", "namespace", NAMESPACE]).ok();
+        let (health, stream) = (free_port(), free_port());
+        let mut command = Command::new(built);
+        command.env("KUBECONFIG", server.kubeconfig()).args(["--namespace", NAMESPACE, "--log", "warn"]);
+        command.args(["--health-address", &format!("127.0.0.1:{health}")]);
+        command.args(["--stream-address", &format!("127.0.0.1:{stream}")]);
+        let program = Program::start(command, tempfile::tempdir().expect("folder"));
+        until("the operator is ready", || harness::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
+        let operator = Self { program, health, stream };
+        until("it leads", || operator.metric("leader") > 0.0);
+        operator
+    }
+
+    fn metrics(&self) -> String {
+        harness::http_get(self.health, "/metrics").expect("metrics").1
+    }
+
+    /// One of its series; 0 if it has none yet.
+    pub(super) fn metric(&self, name: &str) -> f64 {
+        harness::metric(&self.metrics(), &format!("portlane_operator_{name}")).unwrap_or(0.0)
+    }
+
+    /// What it has used so far.
+    pub(super) fn cost(&self) -> Cost {
+        let pid = self.program.id();
+        let text = self.metrics();
+        let metric = |name: &str| harness::metric(&text, &format!("portlane_operator_{name}")).unwrap_or(0.0);
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+        let kilobytes = |field: &str| -> f64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+            line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+        };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        let (_, after_name) = stat.rsplit_once(')').expect("a name");
+        let ticks: f64 = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
+        Cost {
+            cpu: ticks / rustix::param::clock_ticks_per_second() as f64,
+            memory: kilobytes("VmRSS:") / 1024.0,
+            most_memory: kilobytes("VmHWM:") / 1024.0,
+            bytes: metric("change_bytes_sent_total"),
+            writes: metric("status_writes_total{result=\"written\"}")
+                + metric("events_total{result=\"written\"}")
+                + metric("children_applied_total{result=\"applied\"}"),
+            translations: (metric("translation_duration_seconds_count"), metric("translation_duration_seconds_sum")),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The operator as a user installs it, and a fleet to look at: what the tests of the operator share.
+
+use std::{
+    io::{self, Read},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+};
+
+use harness::{Cluster, Namespace, Node, round_trip};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::shared;
+
+/// Both charts.
+pub(crate) const CHARTS: [&str; 2] = ["charts/portlane-crds", "charts/portlane"];
+/// Namespace of the operator.
+pub(crate) const OPERATOR: &str = "portlane";
+
+/// The shared cluster with the operator installed, once for all tests.
+pub(crate) fn operated() -> &'static Cluster {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    let cluster = shared::cluster();
+    INSTALLED.get_or_init(|| install(cluster));
+    cluster
+}
+
+/// Installs both charts with the images of this checkout.
+pub(crate) fn install(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", OPERATOR]).ok();
+    // As restricted as Pods can be.
+    cluster.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]).ok();
+    cluster.helm(&["upgrade", "--install", "portlane-crds", CHARTS[0], "--namespace", OPERATOR, "--wait"]).ok();
+    let never = ["--set", "image.pullPolicy=Never", "--set", "proxyImage.pullPolicy=Never"];
+    let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "50s"];
+    cluster.helm(&[&install[..], &never[..]].concat()).ok();
+}
+
+const BACKEND: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME}
+spec:
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: echo
+        image: localhost/portlane/echo:0.1.0
+        imagePullPolicy: Never
+        args: [serve, --address, '0.0.0.0', --port, '8000', --name, 'NAME: ']
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec:
+  selector: {app: NAME}
+  ports:
+  - {name: tcp, port: 80, targetPort: 8000, protocol: TCP}
+  - {name: udp, port: 80, targetPort: 8000, protocol: UDP}
+";
+
+/// A forward of one TCP and one UDP port in the gateway `edge`.
+pub(crate) fn forward(backend: &str) -> String {
+    format!(
+        "apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {{name: web}}
+spec:
+  placement: {{gateway: {{name: edge}}}}
+  listeners:
+  - {{name: tcp, protocol: TCP, port: 80, backends: [{{service: {{name: {backend}, port: 80}}}}]}}
+  - {{name: udp, protocol: UDP, port: 80, backends: [{{service: {{name: {backend}, port: 80}}}}]}}
+"
+    )
+}
+
+/// A gateway with two proxies.
+pub(crate) const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {replicas: 2, drainSeconds: 5}}";
+
+/// A namespace as restricted as Pods can be, with two backends and a client.
+pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
+    let namespace = cluster.namespace(purpose).for_pods();
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    namespace.apply(&BACKEND.replace("NAME", "web"));
+    namespace.apply(&BACKEND.replace("NAME", "other"));
+    namespace.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: client}, spec: {terminationGracePeriodSeconds: 0, securityContext: \
+         {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: client, image: \
+         'localhost/portlane/echo:0.1.0', args: [pause], securityContext: {allowPrivilegeEscalation: false, capabilities: \
+         {drop: [ALL]}}}]}}",
+    );
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=25s"]).ok();
+    namespace
+}
+
+/// Waits until an object is ready, as a person would; what there is to know if it is not.
+pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
+    let said = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
+    if !said.success {
+        let story = namespace.kubectl(&["describe", "portlane"]).stdout;
+        let log =
+            namespace.cluster().kubectl(&["logs", "-n", OPERATOR, "deploy/portlane-operator", "--tail=20"]).stdout;
+        panic!("{}\n{story}\n{log}", said.stderr);
+    }
+}
+
+/// What comes back for a greeting from the client through the gateway's Service.
+pub(crate) fn call(namespace: &Namespace<'_>, protocol: &str) -> String {
+    let said = namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, "edge:80", "hello"]);
+    said.stdout.trim_end().to_owned()
+}
+
+/// The proxies of the fleet: name of the pod, address of its TCP listener.
+pub(crate) fn proxies(namespace: &Namespace<'_>) -> Vec<(String, SocketAddr)> {
+    let names = namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
+    let proxy = |name: &str| {
+        let name = name.trim_start_matches("pod/");
+        let pod = namespace.get::<Pod>(name).expect("there");
+        let ip = pod.status.and_then(|status| status.pod_ip).expect("an address");
+        (name.to_owned(), format!("{ip}:80").parse().expect("an address"))
+    };
+    names.lines().map(proxy).collect()
+}
+
+/// Sessions that send and receive all the time. None may break.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    work: JoinHandle<io::Result<usize>>,
+    round_trips: Arc<AtomicUsize>,
+}
+
+impl Load {
+    /// So many sessions, in turn to these addresses.
+    pub(crate) fn start(node: &Node, addresses: &[SocketAddr], sessions: usize) -> Self {
+        let open = |at: usize| node.connect(addresses[at % addresses.len()]).expect("it listens");
+        let mut sessions: Vec<TcpStream> = (0..sessions).map(open).collect();
+        for session in &mut sessions {
+            greeting(session).expect("a greeting");
+        }
+        let (stop, round_trips) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, count) = (stop.clone(), round_trips.clone());
+        let work = thread::spawn(move || {
+            let live = sessions.len();
+            while !stopped.load(Relaxed) {
+                for session in &mut sessions {
+                    if round_trip(session, b"load")? != b"load" {
+                        return Err(io::Error::other("other bytes came back than were sent"));
+                    }
+                    count.fetch_add(1, Relaxed);
+                }
+            }
+            Ok(live)
+        });
+        Self { stop, work, round_trips }
+    }
+
+    /// Ends it; gives how many round trips there were.
+    #[track_caller]
+    pub(crate) fn stop(self) -> usize {
+        self.stop.store(true, Relaxed);
+        let ended = self.work.join().expect("the load does not panic");
+        ended.unwrap_or_else(|error| panic!("a session broke: {error}"));
+        self.round_trips.load(Relaxed)
+    }
+}
+
+/// The name that a backend says first.
+pub(crate) fn greeting(session: &mut TcpStream) -> io::Result<String> {
+    let mut name = Vec::new();
+    while !name.ends_with(b": ") {
+        let mut byte = [0];
+        session.read_exact(&mut byte)?;
+        name.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}

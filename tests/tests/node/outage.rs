@@ -1,0 +1,104 @@
+//! The control plane goes away for two minutes, a proxy is killed meanwhile, and traffic does not notice.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Namespace, Node, until, until_within};
+
+use crate::{
+    fleet::{self, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
+    shared,
+};
+
+/// How long there is no API server.
+const OUTAGE: Duration = Duration::from_secs(120);
+
+/// It has a node of its own: the others would notice.
+#[test]
+fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serves_what_it_had() {
+    if shared::node_with_a_host().is_none() {
+        return;
+    }
+    let node = Node::start();
+    install(&node);
+    let namespace = shop(&node, "outage");
+    namespace.apply(GATEWAY);
+    namespace.apply(&forward("web"));
+    wait_for(&namespace, "portforward/web");
+    until("bytes go through the Service", || call(&namespace, "tcp") == "web: hello");
+    let addresses = proxies(&namespace);
+    let (spared, killed) = (addresses[0].clone(), addresses[1].clone());
+    let load = Load::start(&node, &[spared.1], 40);
+
+    let pause = node.pause("kube-apiserver");
+    let started = Instant::now();
+    // It comes back with what it had, although nobody can tell it anything.
+    kill_proxy(&node, &killed.0);
+    until_within(Duration::from_secs(60), "the killed proxy serves again", || greets(&node, killed.1));
+    while started.elapsed() < OUTAGE {
+        assert!(
+            greets(&node, killed.1) && greets(&node, spared.1),
+            "new sessions are taken at {:?}",
+            started.elapsed()
+        );
+        pause_between_looks();
+    }
+    drop(pause);
+
+    // Everything flows again: a change reaches the proxies, and the sessions from before are still there.
+    let back = Instant::now();
+    until_within(Duration::from_secs(60), "the API server takes a change", || namespace.try_apply(&forward("other")));
+    until_within(Duration::from_secs(60), "new sessions go to the other backend", || {
+        call(&namespace, "tcp") == "other: hello"
+    });
+    eprintln!("a change flowed {:?} after the API server was back", back.elapsed());
+    namespace.cluster().kubectl(&["delete", "lease", "portlane-operator", "-n", OPERATOR]).ok();
+    namespace.apply(&forward("web"));
+    until_within(Duration::from_secs(60), "a change flows under a Lease made anew", || {
+        call(&namespace, "tcp") == "web: hello"
+    });
+    until_within(Duration::from_secs(90), "the forward is ready", || {
+        namespace.kubectl(&["wait", "--for=condition=Ready", "portforward/web", "--timeout=1s"]).success
+    });
+    assert!(load.stop() > 1000, "there was load, and no session broke");
+    nothing_is_left(&namespace);
+}
+
+/// Kills the proxy in a pod; kubelet starts another one in its place.
+fn kill_proxy(node: &Node, pod: &str) {
+    let is_of = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == format!("HOSTNAME={pod}").as_bytes())
+    };
+    let proxy = node.processes("portlane-proxy").into_iter().find(is_of);
+    node.kill(proxy.unwrap_or_else(|| panic!("pod {pod} has no proxy")));
+}
+
+fn greets(node: &Node, address: SocketAddr) -> bool {
+    node.connect(address).and_then(|mut session| fleet::greeting(&mut session)).is_ok()
+}
+
+#[allow(clippy::disallowed_methods, reason = "the outage has to last, and the load needs no help")]
+fn pause_between_looks() {
+    thread::sleep(Duration::from_millis(500));
+}
+
+/// The gateway goes with all that was made for it, and the charts with all that they made.
+fn nothing_is_left(namespace: &Namespace<'_>) {
+    namespace.kubectl(&["delete", "portforward/web", "forwardgateway/edge"]).ok();
+    let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies,pods";
+    until_within(Duration::from_secs(60), "all of the fleet is gone", || {
+        let left = namespace.kubectl(&["get", kinds, "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
+        left.is_empty()
+    });
+    let cluster = namespace.cluster();
+    cluster.helm(&["uninstall", "portlane", "--namespace", OPERATOR, "--wait"]).ok();
+    let named = cluster.kubectl(&["get", "clusterroles,clusterrolebindings", "-o", "name"]).ok();
+    assert!(!named.contains("portlane"), "{named}");
+    until("the operator's pods are gone", || {
+        cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
+    });
+}
