@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p portlane-benches --bin operator-scale`; `docs/performance.md` says what came out.
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on panics")]
+#![allow(clippy::cast_precision_loss, reason = "numbers for people")]
 
 mod scale;
 

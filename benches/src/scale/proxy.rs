@@ -9,7 +9,7 @@ use std::{
 
 use proxy_api::{CONTRACT, Configuration, Digest, FromProxy, Hello, ReportPart, Version};
 use proxy_grpc::{Connection, Endpoint};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use tokio::{sync::mpsc, time::sleep};
 
 /// Where the operator is.
@@ -35,6 +35,13 @@ pub(super) struct Applied {
     pub(super) at: Instant,
 }
 
+/// A listener, of which only the name is looked at.
+#[derive(Deserialize)]
+struct Skipped {
+    #[allow(dead_code, reason = "a map wants values of a size")]
+    revision: String,
+}
+
 /// As much of a message as this proxy looks at.
 #[derive(Deserialize)]
 struct Message {
@@ -47,7 +54,7 @@ struct Change {
     #[serde(flatten)]
     version: Version,
     #[serde(default)]
-    upserts: BTreeMap<String, IgnoredAny>,
+    upserts: BTreeMap<String, Skipped>,
     digest: Option<Digest>,
     #[serde(default)]
     commit: bool,

@@ -94,7 +94,7 @@ impl Translator {
             .filter_map(|key| Some((key.clone(), self.judge(world, &key, &mut step)?)))
             .collect();
         self.refresh_sets(world, changes, &mut step);
-        self.apply(judged, version.number, &mut step);
+        self.apply(&judged, version.number, &mut step);
         self.publish(version, step)
     }
 

@@ -107,15 +107,12 @@ impl Fleets {
     }
 
     fn sidecars(&mut self, group: &Group, translator: &Translator, moved: &mut Moved) {
-        match translator.pods(group) {
-            Some(pods) => {
-                self.placed.extend(pods.iter().cloned());
-                self.set(group.clone(), pods.clone(), pods.len(), translator, moved);
-            }
-            None => {
-                let gone = self.by_group.remove(group).unwrap_or_default();
-                self.placed.extend(gone.pods);
-            }
+        if let Some(pods) = translator.pods(group) {
+            self.placed.extend(pods.iter().cloned());
+            self.set(group.clone(), pods.clone(), pods.len(), translator, moved);
+        } else {
+            let gone = self.by_group.remove(group).unwrap_or_default();
+            self.placed.extend(gone.pods);
         }
     }
 

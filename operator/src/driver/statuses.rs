@@ -236,9 +236,10 @@ impl Statuses {
     fn one(&mut self, key: &ObjectKey, leading: &Leading, cache: &Cache, now: Instant, time: &str) -> usize {
         let (Some(forward), Some(verdict)) = (cache.forward(key), leading.translator.verdict(key)) else { return 0 };
         let is_unreadable = cache.world.unreadable.contains_key(key);
-        let is_about_it = match is_unreadable {
-            true => verdict.accepted.reason == Reason::Unsupported,
-            false => leading.translator.generation(key) == forward.metadata.generation,
+        let is_about_it = if is_unreadable {
+            verdict.accepted.reason == Reason::Unsupported
+        } else {
+            leading.translator.generation(key) == forward.metadata.generation
         };
         if !is_about_it {
             // The verdict is about an older one; the next look at the world brings another.

@@ -285,10 +285,8 @@ fn pod_terms(affinity: &mut Value) -> Vec<&mut Value> {
     let mut terms = Vec::new();
     for (name, list) in fields {
         let items = list.as_array_mut().into_iter().flatten();
-        terms.extend(items.filter_map(|item| match name.starts_with("preferred") {
-            true => item.get_mut("podAffinityTerm"),
-            false => Some(item),
-        }));
+        let is_weighted = name.starts_with("preferred");
+        terms.extend(items.filter_map(|item| if is_weighted { item.get_mut("podAffinityTerm") } else { Some(item) }));
     }
     terms
 }

@@ -148,7 +148,9 @@ impl Node {
     pub fn pause(&self, component: &str) -> Paused {
         let pids = self.processes(component);
         assert!(!pids.is_empty(), "no process of the node runs {component}");
-        pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        for pid in &pids {
+            signal(*pid, Signal::STOP);
+        }
         Paused(pids)
     }
 
@@ -167,7 +169,9 @@ pub struct Paused(Vec<u32>);
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        self.0.iter().for_each(|pid| signal(*pid, Signal::CONT));
+        for pid in &self.0 {
+            signal(*pid, Signal::CONT);
+        }
     }
 }
 

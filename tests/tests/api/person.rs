@@ -26,7 +26,7 @@ fn set_status(namespace: &Namespace<'_>, resource: &str, ready: &str, more: &str
     namespace.kubectl(&["patch", resource, "--type=merge", "--subresource=status", "--patch", &body]).ok();
 }
 
-const STATUS: &str = r#", "observedGeneration": 1, "ports": "5432/TCP", "to": "svc/pg:5432",
+const STATUS: &str = r#", "observedGeneration": 1, "ports": "5432/TCP", "to": "svc/pg:5432", "placement": "sidecar",
     "addresses": [{"type": "IPAddress", "value": "192.0.2.7"}],
     "dataPlane": {"acked": 3, "total": 3, "rejectedCount": 0, "summary": "3/3"}"#;
 
@@ -43,7 +43,7 @@ fn get_tells_the_story_in_one_line(server: &ControlPlane) {
     namespace.apply(FORWARD);
     namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
     set_status(&namespace, "portforward/db", "True", STATUS);
-    set_status(&namespace, "fgw/edge", "True", r#", "attachedForwards": 4"#);
+    set_status(&namespace, "fgw/edge", "True", r#", "attachedForwards": 4, "replicas": 2"#);
     let get = |arguments: &[&str]| table(&namespace.kubectl(&[&["get"], arguments].concat()).ok());
     let narrow = ["NAME READY REASON PROXIES PORTS TO AGE", "db True Programmed 3/3 5432/TCP svc/pg:5432 AGE"];
     assert_eq!(get(&["pf"]), narrow);
@@ -51,11 +51,11 @@ fn get_tells_the_story_in_one_line(server: &ControlPlane) {
     assert_eq!(
         get(&["pf", "--output=wide"]),
         [
-            "NAME READY REASON PROXIES PORTS TO AGE ADDRESS MESSAGE",
-            "db True Programmed 3/3 5432/TCP svc/pg:5432 AGE 192.0.2.7 all proxies run it"
+            "NAME READY REASON PROXIES PORTS TO AGE PLACEMENT ADDRESS MESSAGE",
+            "db True Programmed 3/3 5432/TCP svc/pg:5432 AGE sidecar 192.0.2.7 all proxies run it"
         ]
     );
-    assert_eq!(get(&["fgw"]), ["NAME READY REASON FORWARDS AGE", "edge True Programmed 4 AGE"]);
+    assert_eq!(get(&["fgw"]), ["NAME READY REASON REPLICAS FORWARDS AGE", "edge True Programmed 2 4 AGE"]);
     let names = get(&["portlane", "--output=name"]);
     assert_eq!(names, ["forwardgateway.portlane.dev/edge", "portforward.portlane.dev/db"]);
 }
@@ -150,14 +150,14 @@ fn diff_shows_what_would_change_and_nothing_else(server: &ControlPlane) {
 fn an_example_that_is_applied_twice_changes_nothing(server: &ControlPlane) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
     let examples = std::fs::read_dir(folder).expect("examples").map(|entry| entry.expect("entry").path());
+    // Where an example names its namespace, that is this one.
+    let own = Regex::new(r"namespace: [a-z]+").expect("a pattern");
     let mut seen = 0;
     for path in examples.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
         let path = path.to_str().expect("a name");
         for way in [&["--server-side=false"][..], &["--server-side"]] {
             let namespace = server.namespace("twice");
-            // Where an example names its namespace, that is this one.
             let manifests = std::fs::read_to_string(path).expect("an example");
-            let own = Regex::new(r"namespace: [a-z]+").expect("a pattern");
             let manifests = own.replace_all(&manifests, format!("namespace: {}", namespace.name()));
             let apply = || namespace.kubectl_with(&[&["apply", "-f", "-"], way].concat(), &manifests).ok();
             let versions = || {

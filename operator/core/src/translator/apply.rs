@@ -122,7 +122,7 @@ impl Translator {
     /// Puts what was judged into the programs: what goes first, then what is won, then what goes on in ports that are left.
     pub(super) fn apply(
         &mut self,
-        judged: Vec<(ObjectKey, BTreeMap<ListenerId, Compiled>)>,
+        judged: &[(ObjectKey, BTreeMap<ListenerId, Compiled>)],
         number: u64,
         step: &mut Step,
     ) {
@@ -137,7 +137,7 @@ impl Translator {
                 }
             }
         };
-        for (key, before) in &judged {
+        for (key, before) in judged {
             for (id, compiled) in before {
                 let stays = now(key).get(id).map(|compiled| &compiled.groups);
                 each(&compiled.groups, &|program, group| {
@@ -164,13 +164,16 @@ impl Translator {
     pub(super) fn publish(&mut self, version: &Version, step: Step) -> Update {
         let mut update = step.update;
         for group in step.touched {
-            match self.programs.get_mut(&group).map(|program| program.publish(version)) {
-                Some(Some(next)) => drop(self.snapshots.insert(group.clone(), Arc::new(next))),
-                Some(None) => continue,
-                None if self.snapshots.remove(&group).is_some() => {}
-                None => continue,
+            let is_other = match self.programs.get_mut(&group) {
+                None => self.snapshots.remove(&group).is_some(),
+                Some(program) => {
+                    let next = program.publish(version).map(Arc::new);
+                    next.map(|next| self.snapshots.insert(group.clone(), next)).is_some()
+                }
+            };
+            if is_other {
+                update.programs.insert(group);
             }
-            update.programs.insert(group);
         }
         update
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Step, Translator};
-use crate::{Changes, Group, ObjectKey, World};
+use crate::{Changes, Group, ObjectKey, World, groups::Sidecars};
 
 impl Translator {
     /// Makes the programs of groups that are there whatever they run, and drops those of gateways that are gone.
@@ -63,7 +63,7 @@ impl Translator {
         let mut pods = changes.pods.clone();
         if changes.all {
             pods.extend(world.pods.keys().cloned());
-            let known = self.sidecars.values().flat_map(|sidecars| sidecars.groups());
+            let known = self.sidecars.values().flat_map(Sidecars::groups);
             pods.extend(known.flat_map(|(_, pods)| pods).cloned());
         }
         for key in pods {

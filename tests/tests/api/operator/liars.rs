@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use harness::{
     Backend, Behaviour, ControlPlane, FleetPod, Operator, block_on, free_port, programs::KubernetesVersion, roots,
-    until, until_within,
+    until_within,
 };
 use proxy_api::{CONTRACT, Configuration, FromProxy, Hello, ReportPart, Version};
 use proxy_grpc::{Code, Connection, Endpoint};
@@ -43,7 +43,7 @@ fn story(server: &ControlPlane) {
     assert!(operator.metric("portlane_operator_streams_ended_total{reason=\"garbage\"}") >= 2.0);
 
     // It takes what it is sent and says nothing: after half a minute its pod is named.
-    let mut silent = open();
+    let silent = open();
     block_on(async { silent.send(&hello()).await.expect("sent") });
     namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
     until_within(Duration::from_secs(60), "the silent pod is named", || {
