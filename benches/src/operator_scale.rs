@@ -27,6 +27,9 @@ struct Args {
     /// Changes in each measurement, one after the other.
     #[arg(long, default_value_t = 100)]
     changes: usize,
+    /// Another operator than the one of the image, to compare.
+    #[arg(long)]
+    operator: Option<std::path::PathBuf>,
     /// Instead: a fleet with the last of these numbers of forwards grows from the first to the last of these numbers of
     /// proxies; how much is written then.
     #[arg(long)]
@@ -38,14 +41,14 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
     if args.grow {
         let (Some(from), Some(to)) = (args.proxies.first(), args.proxies.last()) else { return };
-        let bench = Arc::new(Bench::start(Layout::Gateway, *from));
+        let bench = Arc::new(Bench::start(Layout::Gateway, *from, args.operator.as_deref()));
         runtime.block_on(bench.grow(args.forwards.last().copied().unwrap_or(0), *to));
         return;
     }
     let mut rows: Vec<Row> = Vec::new();
     for layout in args.layouts {
         for proxies in &args.proxies {
-            let bench = Arc::new(Bench::start(layout, *proxies));
+            let bench = Arc::new(Bench::start(layout, *proxies, args.operator.as_deref()));
             rows.extend(runtime.block_on(bench.clone().measure(&args.forwards, args.changes)));
         }
     }

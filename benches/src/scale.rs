@@ -7,6 +7,7 @@ mod row;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,13 +45,13 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// An API server with the CRDs, and an operator.
-    pub(crate) fn start(layout: Layout, proxies: usize) -> Self {
+    pub(crate) fn start(layout: Layout, proxies: usize, program: Option<&Path>) -> Self {
         let server = ControlPlane::start_own(KubernetesVersion::Oldest, false);
         server.install_crds();
         for namespace in layout.namespaces() {
             server.kubectl(&["create", "namespace", &namespace]).ok();
         }
-        let operator = Operator::start(&server);
+        let operator = Operator::start(&server, program);
         Self { layout, proxies, client: server.client(), operator, _server: server }
     }
 

@@ -15,7 +15,7 @@ mod streams;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use operator_core::{Changes, Group, Proxies, Translator};
+use operator_core::{Changes, Group, Proxies, Translator, Update};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -40,6 +40,9 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(20);
 /// Longest time that further messages may put the look off.
 const SETTLE_MOST: Duration = Duration::from_millis(200);
+/// Longest time that the look waits for reports on what was published last, while many are missing: proxies that are all
+/// told at once of many changes share the work that proxies told one by one would make.
+const SETTLE_BEHIND: Duration = Duration::from_millis(500);
 /// How often what is due is looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// Messages taken at once.
@@ -69,10 +72,18 @@ pub struct Driver {
     gateways: Gateways,
     /// While this replica leads.
     leading: Option<Leading>,
-    /// When what was touched is to be looked at: soonest, latest.
-    dirty: Option<(Instant, Instant)>,
+    /// When what was touched is to be looked at.
+    dirty: Option<Dirty>,
     /// What was touched since the last look.
     touched: Touched,
+}
+
+/// Something was touched.
+#[derive(Clone, Copy)]
+struct Dirty {
+    since: Instant,
+    /// When to look at it.
+    at: Instant,
 }
 
 /// State of one term.
@@ -120,7 +131,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let far = Instant::now() + Duration::from_secs(3600);
-            let look = self.dirty.map_or(far, |(soonest, latest)| soonest.min(latest));
+            let look = self.dirty.map_or(far, |dirty| dirty.at);
             let evaluate = self.statuses.due().unwrap_or(far);
             tokio::select! {
                 changed = inputs.term.changed() => {
@@ -178,12 +189,21 @@ impl Driver {
 
     fn touch(&mut self) {
         let now = Instant::now();
-        let latest = self.dirty.map_or(now + SETTLE_MOST, |(_, latest)| latest);
-        self.dirty = Some((now + SETTLE, latest));
+        let dirty = self.dirty.unwrap_or(Dirty { since: now, at: now });
+        let at = dirty.at.max((now + SETTLE).min(dirty.since + SETTLE_MOST));
+        self.dirty = Some(Dirty { at, ..dirty });
     }
 
     /// Looks at what was touched: translates and publishes what is new.
     fn look(&mut self) {
+        let now = Instant::now();
+        let leads = self.leading.as_ref();
+        if let Some(dirty) = self.dirty.filter(|dirty| now < dirty.since + SETTLE_BEHIND)
+            && leads.is_some_and(|leading| leading.publisher.is_behind(&leading.proxies))
+        {
+            self.dirty = Some(Dirty { at: now + SETTLE, ..dirty });
+            return;
+        }
         self.dirty = None;
         if self.touched.changes.all || !self.touched.changes.forwards.is_empty() {
             self.follow_namespaces();
@@ -202,16 +222,20 @@ impl Driver {
             touched.changes = Changes::all();
             touched.proxy_pods = self.cache.proxy_pods.keys().cloned().collect();
         }
-        let (moved, verdicts) = leading.take(&touched, &self.cache, &self.metrics);
+        let (moved, update) = leading.take(&touched, &self.cache, &self.metrics);
         leading.published = true;
         let now = Instant::now();
-        self.statuses.verdicts(verdicts, now);
+        self.statuses.verdicts(update.verdicts, now);
         // A new generation is observed even if it means the same.
         self.statuses.look_at(touched.changes.forwards, now);
         self.statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
                 self.gateways.touch(key);
+            }
+        }
+        for group in &update.ports {
+            if let Group::Gateway(key) = group {
                 self.gateways.listeners(key, leading.translator.ports(group).collect());
             }
         }
@@ -253,32 +277,26 @@ impl Driver {
 }
 
 impl Leading {
-    /// Translates what was touched, publishes what it means and tells streams; gives the groups with something new, and
-    /// the forwards on which the verdict is another one.
-    fn take(
-        &mut self,
-        touched: &Touched,
-        cache: &Cache,
-        metrics: &Metrics,
-    ) -> (Moved, BTreeSet<operator_core::ObjectKey>) {
+    /// Translates what was touched, publishes what it means and tells streams; gives what became of the pods of groups, and
+    /// what the translation did.
+    fn take(&mut self, touched: &Touched, cache: &Cache, metrics: &Metrics) -> (Moved, Update) {
         let started = std::time::Instant::now();
         let version = self.publisher.next_version();
         let update = self.translator.update(&cache.world, &touched.changes, &version);
         metrics.translation.observe(started.elapsed().as_secs_f64());
         let started = std::time::Instant::now();
-        let mut moved = self.fleets.update(touched, &update, cache, &self.translator);
-        for group in update.programs {
-            let snapshot = self.translator.snapshot(&group);
+        let moved = self.fleets.update(touched, &update, cache, &self.translator);
+        for group in &update.programs {
+            let snapshot = self.translator.snapshot(group);
             metrics.snapshots.inc_by(snapshot.is_some().into());
-            self.publisher.publish(&group, snapshot.cloned());
-            moved.entry(group).or_insert(fleets::Pods::Same);
+            self.publisher.publish(group, snapshot.cloned());
         }
         self.end_streams(touched, cache);
         for pod in self.fleets.take_placed() {
             self.publisher.place(&pod, self.fleets.group_of(&pod, &self.translator));
         }
         metrics.publish.observe(started.elapsed().as_secs_f64());
-        (moved, update.verdicts)
+        (moved, update)
     }
 
     /// Pods that are gone have no stream any more.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use operator_core::{Group, ObjectKey, Snapshot};
+use operator_core::{Group, ObjectKey, Proxies, Snapshot};
 use proxy_api::Version;
 use tokio::sync::watch;
 
@@ -123,6 +123,16 @@ impl Publisher {
     #[must_use]
     pub fn is_newest(&self, pod: &ObjectKey, id: u64) -> bool {
         self.streams.get(pod).is_some_and(|stream| stream.id == id)
+    }
+
+    /// Whether so many proxies have not told yet of what they were sent last that it pays to wait for them.
+    #[must_use]
+    pub fn is_behind(&self, proxies: &Proxies) -> bool {
+        let number = |stream: &Stream| stream.target.borrow().version.number;
+        let is_behind =
+            |(pod, stream): &(&ObjectKey, &Stream)| proxies.get(pod).is_none_or(|state| state.applied < number(stream));
+        let behind = self.streams.iter().filter(is_behind).count();
+        behind * 10 > self.streams.len()
     }
 
     /// Tells a stream what its pod is to run now.

@@ -66,9 +66,6 @@ pub enum RunError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
-    /// The server for proxies failed.
-    #[error("the server for proxies failed")]
-    Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Runs until told to end.
@@ -170,8 +167,8 @@ async fn serve(
     let ended = async move {
         let _ = end.wait_for(|end| *end).await;
     };
-    let served = proxy_grpc::serve(listener, Arc::new(tls), limits, Arc::new(streams), ended).await;
-    served.map_err(|error| RunError::Serve(Box::new(error)))
+    proxy_grpc::serve(listener, Arc::new(tls), limits, Arc::new(streams), ended).await;
+    Ok(())
 }
 
 /// Waits for a signal; then the Lease is given back, and streams end with the process.

@@ -17,7 +17,6 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     identity::{Identities, Identity, IdentityError},
@@ -149,6 +148,6 @@ impl Follower for Streams {
             metrics: self.metrics.clone(),
         };
         tokio::spawn(stream.run());
-        Ok(ReceiverStream::new(answer))
+        Ok(answer)
     }
 }

@@ -1,6 +1,10 @@
 //! The operator as its image has it, and what it costs.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use harness::{ControlPlane, Program, free_port, until};
 use images::{Image, Platform};
@@ -33,11 +37,16 @@ pub(super) struct Cost {
     pub(super) translations: (f64, f64),
 }
 
+/// The program of the image, built if it is not.
+fn of_the_image() -> PathBuf {
+    images::build(Image::Operator, Platform::here()).expect("the operator's image");
+    images::target().join(Platform::here().target()).join("release/portlane-operator")
+}
+
 impl Operator {
     /// Starts one that watches everything.
-    pub(super) fn start(server: &ControlPlane) -> Self {
-        images::build(Image::Operator, Platform::here()).expect("the operator's image");
-        let built = images::target().join(Platform::here().target()).join("release/portlane-operator");
+    pub(super) fn start(server: &ControlPlane, program: Option<&Path>) -> Self {
+        let built = program.map_or_else(of_the_image, Path::to_owned);
         server.kubectl(&["create", "namespace", NAMESPACE]).ok();
         let (health, stream) = (free_port(), free_port());
         let mut command = Command::new(built);

@@ -58,6 +58,8 @@ pub struct Update {
     pub verdicts: BTreeSet<ObjectKey>,
     /// Groups that are to run something else, or are gone.
     pub programs: BTreeSet<Group>,
+    /// Groups whose listeners have other ports.
+    pub ports: BTreeSet<Group>,
     /// Sidecar groups with other pods, or that are gone.
     pub pods: BTreeSet<Group>,
 }

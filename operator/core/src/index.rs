@@ -10,8 +10,8 @@ pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<ObjectKey>>);
 
 impl Index {
     /// Replaces what a forward names.
-    pub(crate) fn set(&mut self, forward: &ObjectKey, old: &BTreeSet<ObjectKey>, new: &BTreeSet<ObjectKey>) {
-        for gone in old.difference(new) {
+    pub(crate) fn set(&mut self, forward: &ObjectKey, old: &[ObjectKey], new: &[ObjectKey]) {
+        for gone in old.iter().filter(|named| !new.contains(named)) {
             if let Some(forwards) = self.0.get_mut(gone) {
                 forwards.remove(forward);
                 if forwards.is_empty() {
@@ -19,7 +19,7 @@ impl Index {
                 }
             }
         }
-        for added in new.difference(old) {
+        for added in new.iter().filter(|named| !old.contains(named)) {
             self.0.entry(added.clone()).or_default().insert(forward.clone());
         }
     }

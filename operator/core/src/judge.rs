@@ -14,8 +14,10 @@ use crate::{
 /// A listener as groups are to run it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Compiled {
+    pub(crate) id: ListenerId,
     pub(crate) offer: Offer,
-    pub(crate) groups: BTreeSet<Group>,
+    /// In order.
+    pub(crate) groups: Vec<Group>,
     /// It goes on as it was, because its new version is refused as a mistake.
     pub(crate) kept: bool,
 }
@@ -24,7 +26,8 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    pub(crate) compiled: BTreeMap<ListenerId, Compiled>,
+    /// A few: the listeners of one forward. Lists, because there are tens of thousands of judgements.
+    pub(crate) compiled: Vec<Compiled>,
     /// Endpoint sets that it resolved.
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
 }
@@ -38,11 +41,11 @@ impl Judgement {
             accepted,
             listeners: Vec::new(),
             placement: String::new(),
-            groups: BTreeSet::new(),
+            groups: Vec::new(),
             rejected: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { verdict, compiled: BTreeMap::new(), endpoints: BTreeMap::new() }
+        Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new() }
     }
 
     /// Has listeners go on as they were before, where their new version is refused as a mistake and nobody else has taken
@@ -50,12 +53,13 @@ impl Judgement {
     pub(crate) fn keep(
         &mut self,
         key: &ObjectKey,
-        previous: &BTreeMap<ListenerId, Compiled>,
+        previous: &[Compiled],
         groups: &BTreeSet<Group>,
         ledgers: &BTreeMap<Group, Ledger>,
     ) {
-        for (id, before) in previous {
-            if self.compiled.contains_key(id) || !self.is_mistaken(&id.listener) {
+        for before in previous {
+            let id = &before.id;
+            if self.compiled.iter().any(|now| now.id == *id) || !self.is_mistaken(&id.listener) {
                 continue;
             }
             let Offer::Supported(listener) = &before.offer else { continue };
@@ -64,9 +68,10 @@ impl Judgement {
                 let holder = ledgers.get(group).and_then(|ledger| ledger.holder(port));
                 holder.is_none_or(|(holder, _)| holder == key)
             };
-            let groups: BTreeSet<Group> = groups.iter().filter(is_free).cloned().collect();
+            let groups: Vec<Group> = groups.iter().filter(is_free).cloned().collect();
             if !groups.is_empty() {
-                self.compiled.insert(id.clone(), Compiled { offer: before.offer.clone(), groups, kept: true });
+                let (id, offer) = (id.clone(), before.offer.clone());
+                self.compiled.push(Compiled { id, offer, groups, kept: true });
             }
         }
     }
@@ -108,7 +113,7 @@ impl Judge<'_> {
             placement: forward.placement.words(),
             groups: self.own.keys().map(|group| (*group).clone()).collect(),
         };
-        let mut judgement = Judgement { verdict, compiled: BTreeMap::new(), endpoints: BTreeMap::new() };
+        let mut judgement = Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new() };
         let ports = self.ports();
         let own: Vec<Port> = forward
             .listeners
@@ -193,7 +198,7 @@ impl Judge<'_> {
         let place = (key.clone(), at);
         let won = self.own.iter().filter(|(_, (ledger, _))| ledger.won(&place).is_some());
         let groups = won.map(|(group, _)| (*group).clone()).collect();
-        judgement.compiled.insert(id, Compiled { offer: listener.into(), groups, kept: false });
+        judgement.compiled.push(Compiled { id, offer: listener.into(), groups, kept: false });
         judgement.endpoints.extend(endpoints);
         revision
     }

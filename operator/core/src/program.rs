@@ -100,6 +100,7 @@ pub(crate) struct Program {
     /// Who has each port.
     ports: BTreeMap<Port, ListenerId>,
     is_changed: bool,
+    has_other_ports: bool,
 }
 
 fn port(offer: &Offer) -> Option<Port> {
@@ -135,6 +136,7 @@ impl Program {
             && self.ports.get(&port) == Some(id)
         {
             self.ports.remove(&port);
+            self.has_other_ports = true;
         }
         for name in sets(&old.offer) {
             let Some(uses) = self.uses.get_mut(name) else { continue };
@@ -158,9 +160,11 @@ impl Program {
         for name in &kept {
             *self.uses.entry(name.clone()).or_default() += 1;
         }
+        let (had_others, port) = (self.has_other_ports, port(offer));
+        let had = port.is_some_and(|port| self.ports.get(&port) == Some(id));
         self.remove(id);
         self.is_changed = true;
-        let port = port(offer);
+        self.has_other_ports = had_others || !had;
         if let Some(other) = port.and_then(|port| self.ports.get(&port)).cloned() {
             self.remove(&other);
         }
@@ -201,6 +205,11 @@ impl Program {
         self.sum.add_endpoints(name, set);
         self.now.endpoints.insert(name.to_owned(), set.clone());
         self.is_changed = true;
+    }
+
+    /// Whether the ports that listeners have are others than when this was asked last, or it was never published.
+    pub(crate) fn take_other_ports(&mut self) -> bool {
+        std::mem::take(&mut self.has_other_ports) || self.now.version.number == 0
     }
 
     /// The snapshot under this version, if it runs anything else than the last one.
@@ -248,7 +257,12 @@ mod tests {
         assert_eq!(snapshot.endpoints.keys().cloned().collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(snapshot.digest, snapshot.configuration().digest());
         assert!(program.publish(&version).is_none(), "nothing changed since");
+        assert!(program.take_other_ports() && !program.take_other_ports());
+        program.put(&id("a"), &offer(1, "x"), 2, &all);
+        program.put(&id("a"), &offer(1, "y"), 2, &all);
+        assert!(!program.take_other_ports(), "another listener in the same port");
         program.remove(&id("b"));
+        assert!(program.take_other_ports());
         let next = program.publish(&Version { number: 3, ..version }).expect("changed");
         assert_eq!(next.endpoints.keys().cloned().collect::<Vec<_>>(), ["y"]);
         assert_eq!((next.listeners[&id("a")].since, &next.digest), (2, &next.configuration().digest()));

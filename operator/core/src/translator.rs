@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{Configuration, ListenerId, Transport, Version};
+use proxy_api::{Configuration, Transport, Version};
 
 use crate::{
     Changes, Condition, Group, ObjectKey, Reason, Snapshot, Translation, Update, Verdict, World,
@@ -38,10 +38,10 @@ struct Known {
     /// Where it runs; of one that is refused, where its last good version does.
     place: Option<Placement>,
     judgement: Judgement,
-    /// Gateways that it names.
-    gateways: BTreeSet<ObjectKey>,
-    /// Services that it names, or that its listeners use.
-    services: BTreeSet<ObjectKey>,
+    /// The gateway that it names.
+    gateway: Option<ObjectKey>,
+    /// Services that it names, or that its listeners use, in order.
+    services: Vec<ObjectKey>,
 }
 
 /// The translation of a world, and what it takes to keep it up to date.
@@ -89,7 +89,7 @@ impl Translator {
         self.move_forwards(&mut step);
         self.settle(world, &mut step);
         self.add_dependents(changes, &mut step);
-        let judged: Vec<(ObjectKey, BTreeMap<ListenerId, Compiled>)> = std::mem::take(&mut step.judge)
+        let judged: Vec<(ObjectKey, Vec<Compiled>)> = std::mem::take(&mut step.judge)
             .into_iter()
             .filter_map(|key| Some((key.clone(), self.judge(world, &key, &mut step)?)))
             .collect();
@@ -199,21 +199,20 @@ impl Translator {
             }
             Err(_) => None,
         };
-        let gateways = forward.spec.placement.gateway.as_ref().map(|gateway| {
+        let gateway = forward.spec.placement.gateway.as_ref().map(|gateway| {
             ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
         });
-        let gateways: BTreeSet<ObjectKey> = gateways.into_iter().collect();
-        let (old_gateways, services, judgement) = match old {
-            Some(old) => (old.gateways, old.services, old.judgement),
-            None => (BTreeSet::new(), BTreeSet::new(), Judgement::refused(Condition::met(Reason::Accepted, ""))),
+        let (old_gateway, services, judgement) = match old {
+            Some(old) => (old.gateway, old.services, old.judgement),
+            None => (None, Vec::new(), Judgement::refused(Condition::met(Reason::Accepted, ""))),
         };
-        self.by_gateway.set(key, &old_gateways, &gateways);
+        self.by_gateway.set(key, old_gateway.as_slice(), gateway.as_slice());
         let selector = match &place {
             Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector.clone()),
             _ => None,
         };
         let generation = forward.metadata.generation;
-        self.known.insert(key.clone(), Known { generation, read, place, judgement, gateways, services });
+        self.known.insert(key.clone(), Known { generation, read, place, judgement, gateway, services });
         self.select(world, key, selector.as_ref(), step);
         let after = self.groups_of(world, key);
         self.leave(key, before.difference(&after));
@@ -291,7 +290,7 @@ impl Translator {
     }
 
     /// Judges one forward; gives what it had compiled to before. Nothing if it is not there.
-    fn judge(&mut self, world: &World, key: &ObjectKey, step: &mut Step) -> Option<BTreeMap<ListenerId, Compiled>> {
+    fn judge(&mut self, world: &World, key: &ObjectKey, step: &mut Step) -> Option<Vec<Compiled>> {
         let groups = self.groups_of(world, key);
         let known = self.known.get(key);
         let is_there = world.forwards.contains_key(key) || world.unreadable.contains_key(key);

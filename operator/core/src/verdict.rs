@@ -1,7 +1,5 @@
 //! What the translation has to say about each forward.
 
-use std::collections::BTreeSet;
-
 use proxy_api::{Revision, Transport};
 use serde::Serialize;
 
@@ -19,8 +17,8 @@ pub struct Verdict {
     pub listeners: Vec<ListenerVerdict>,
     /// Where it should run: `sidecar`, or `gateway NAMESPACE/NAME`.
     pub placement: String,
-    /// The groups of proxies that should run it.
-    pub groups: BTreeSet<Group>,
+    /// The groups of proxies that should run it, in order.
+    pub groups: Vec<Group>,
     /// Pods in which a listener lost its port to a forward that this one meets only there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedIn>,

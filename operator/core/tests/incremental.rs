@@ -228,6 +228,7 @@ proptest! {
     fn step_by_step_says_what_the_whole_says(steps in prop::collection::vec(prop::collection::vec(event(), 1..4), 1..25)) {
         let mut world = World { reserved: BTreeMap::from([(1003, "health".to_owned())]), ..World::default() };
         let (mut translator, mut fleet) = (Translator::default(), Fleet::new());
+        let mut known_ports: BTreeMap<Group, Vec<_>> = BTreeMap::new();
         for (at, events) in steps.iter().enumerate() {
             let mut changes = if at == 0 { Changes::all() } else { Changes::default() };
             for event in events {
@@ -243,6 +244,11 @@ proptest! {
             prop_assert_eq!(&now.pods, &whole.pods);
             for key in before.keys().chain(now.verdicts.keys()) {
                 prop_assert_eq!(update.verdicts.contains(key), before.get(key) != now.verdicts.get(key), "{}", key);
+            }
+            for group in update.programs.iter().filter(|group| translator.snapshot(group).is_some()) {
+                let ports = translator.ports(group).collect();
+                let old = known_ports.insert(group.clone(), ports);
+                prop_assert!(old.unwrap_or_default() == known_ports[group] || update.ports.contains(group));
             }
             for (group, configuration) in &whole.configurations {
                 prop_assert_eq!(&without_kept(&now.configurations[group], &translator), configuration, "{}", group);

@@ -9,8 +9,6 @@ use crate::cache::{Cache, Touched};
 /// What became of the pods of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pods {
-    /// They are the same.
-    Same,
     /// They are others.
     Other,
     /// There is now a ready one, or none any more.

@@ -52,7 +52,10 @@ struct Entry {
     failed: Option<(String, Instant)>,
     /// Generation of the Deployment when it was last looked at.
     seen: Option<i64>,
+    /// Its status is to be looked at.
     touched: bool,
+    /// What its children are made of is to be looked at.
+    changed: bool,
     wrote: Option<Instant>,
     /// The status that was written last.
     said: Option<ForwardGatewayStatus>,
@@ -89,7 +92,9 @@ impl Gateways {
 
     /// Something of a gateway is another.
     pub(super) fn touch(&mut self, key: &ObjectKey) {
-        self.entries.entry(key.clone()).or_default().touched = true;
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.touched = true;
+        entry.changed = true;
     }
 
     /// The ports that the listeners of a gateway have, as they are published.
@@ -97,7 +102,7 @@ impl Gateways {
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.ports != ports {
             entry.ports = ports;
-            entry.touched = true;
+            entry.changed = true;
         }
     }
 
@@ -108,6 +113,7 @@ impl Gateways {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.applying = false;
         entry.touched = true;
+        entry.changed = true;
         match error {
             None => {
                 entry.applied = Some((hash, Instant::now()));
@@ -124,9 +130,12 @@ impl Gateways {
 
     /// Applies what is due, and writes what differs.
     pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
+        let other_roots = self.trusted.has_changed().unwrap_or(false);
+        self.trusted.mark_unchanged();
         let gateways = cache.gateways();
         self.entries.retain(|key, _| gateways.contains(key));
         for (key, gateway) in gateways.iter().filter_map(|key| Some((key, cache.gateway(key)?))) {
+            self.entries.entry(key.clone()).or_default().changed |= other_roots;
             self.children(key, &gateway, cache, now);
             self.status(key, &gateway, cache, leading, now);
         }
@@ -142,6 +151,10 @@ impl Gateways {
         }
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.applying || entry.failed.as_ref().is_some_and(|(_, at)| now < *at + RETRY) {
+            return;
+        }
+        let is_old = entry.applied.as_ref().is_none_or(|(_, at)| now >= *at + RESYNC);
+        if !std::mem::take(&mut entry.changed) && entry.failed.is_none() && !is_old {
             return;
         }
         let hash = hash(gateway, &self.fleets, &trusted, &entry.ports);

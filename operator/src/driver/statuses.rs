@@ -159,7 +159,6 @@ impl Statuses {
     pub(super) fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Instant) {
         for (group, pods) in moved {
             match pods {
-                Pods::Same => continue,
                 Pods::Other => self.counts.extend(translator.forwards(group)),
                 Pods::AnyReady => self.now.extend(translator.forwards(group)),
             }

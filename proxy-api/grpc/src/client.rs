@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use proxy_api::{FromProxy, MAX_MESSAGE_BYTES, METHOD, SERVICE, ToProxy};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -11,10 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, client::Grpc, metadata::MetadataValue, transport::Endpoint as Transport};
 
-use crate::{
-    SERVER_NAME,
-    codec::{Frame, Json, frame},
-};
+use crate::{SERVER_NAME, codec::Json};
 
 /// Longest time until connected, TLS included.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -60,7 +58,7 @@ pub enum OpenError {
 /// An open stream whose messages are read as `M`.
 #[derive(Debug)]
 pub struct Connection<M = ToProxy> {
-    out: mpsc::Sender<Frame>,
+    out: mpsc::Sender<Bytes>,
     /// What the operator sends.
     pub messages: Streaming<M>,
 }
@@ -71,8 +69,8 @@ impl<M> Connection<M> {
     /// # Errors
     /// The stream has ended.
     pub async fn send(&self, message: &FromProxy) -> io::Result<()> {
-        let frame = frame(message).map_err(io::Error::other)?;
-        self.out.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let message = serde_json::to_vec(message).map_err(io::Error::other)?;
+        self.out.send(message.into()).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -1,4 +1,5 @@
-//! JSON messages as gRPC frames; what goes out is encoded already, so that many streams share one encoding.
+//! JSON messages as gRPC frames. What an operator sends is encoded once, prefix and all, and shared by all streams that
+//! send it.
 
 use std::marker::PhantomData;
 
@@ -9,15 +10,22 @@ use tonic::{
     codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// One encoded message.
+/// One encoded message with its prefix: a byte that says "not compressed", and the length.
 pub type Frame = Bytes;
 
-/// Encodes a message.
+/// Bytes before a message.
+const PREFIX: usize = 5;
+
+/// Encodes a message as it goes over the wire.
 ///
 /// # Errors
 /// Only if a listener that was kept as it came does not serialise.
 pub fn frame<T: Serialize>(message: &T) -> Result<Frame, serde_json::Error> {
-    serde_json::to_vec(message).map(Bytes::from)
+    let mut bytes = vec![0; PREFIX];
+    serde_json::to_writer(&mut bytes, message)?;
+    let length = u32::try_from(bytes.len() - PREFIX).map_err(serde::ser::Error::custom)?;
+    bytes[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(Bytes::from(bytes))
 }
 
 /// Sends [`Frame`]s and receives `D`.
@@ -30,7 +38,7 @@ impl<D> Default for Json<D> {
 }
 
 impl<D: DeserializeOwned + Send + 'static> Codec for Json<D> {
-    type Encode = Frame;
+    type Encode = Bytes;
     type Decode = D;
     type Encoder = Out;
     type Decoder = In<D>;
@@ -40,17 +48,17 @@ impl<D: DeserializeOwned + Send + 'static> Codec for Json<D> {
     }
 
     fn decoder(&mut self) -> In<D> {
-        In(PhantomData)
+        In::default()
     }
 }
 
 pub(crate) struct Out;
 
 impl Encoder for Out {
-    type Item = Frame;
+    type Item = Bytes;
     type Error = Status;
 
-    fn encode(&mut self, item: Frame, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
         to.put(item);
         Ok(())
     }
@@ -61,6 +69,12 @@ impl Encoder for Out {
 }
 
 pub(crate) struct In<D>(PhantomData<D>);
+
+impl<D> Default for In<D> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
 
 impl<D: DeserializeOwned> Decoder for In<D> {
     type Item = D;

@@ -15,8 +15,8 @@ use crate::ObjectKey;
 pub(crate) struct Ledger {
     terms: Terms,
     candidates: BTreeMap<ObjectKey, Vec<Candidate>>,
-    /// Who wants each port, the first one first.
-    wanted: BTreeMap<Port, BTreeSet<Rank>>,
+    /// Who wants each port, the first one first. Mostly one: a list, because there are tens of thousands.
+    wanted: BTreeMap<Port, Vec<Rank>>,
     /// Who wants any port.
     fresh: BTreeSet<Rank>,
     allocated: BTreeMap<Port, ListenerRef>,
@@ -41,7 +41,8 @@ impl Ledger {
                 Wish::Any(_) => drop(self.fresh.insert(candidate.rank(place))),
                 Wish::Port(port) => {
                     let port = (candidate.transport, *port);
-                    self.wanted.entry(port).or_default().insert(candidate.rank(place));
+                    let (bucket, rank) = (self.wanted.entry(port).or_default(), candidate.rank(place));
+                    bucket.insert(bucket.partition_point(|other| *other < rank), rank);
                     self.dirty.insert(port);
                 }
             }
@@ -59,7 +60,8 @@ impl Ledger {
             if let Wish::Port(port) = candidate.wish {
                 let port = (candidate.transport, port);
                 if let Some(bucket) = self.wanted.get_mut(&port) {
-                    bucket.remove(&candidate.rank(place));
+                    let rank = candidate.rank(place);
+                    bucket.retain(|other| *other != rank);
                     if bucket.is_empty() {
                         self.wanted.remove(&port);
                     }
@@ -76,9 +78,8 @@ impl Ledger {
     pub(crate) fn settle(&mut self, terms: Terms) -> BTreeSet<ObjectKey> {
         let other_terms = self.terms != terms;
         self.terms = terms;
-        let reserved =
-            self.wanted.keys().filter(|port| port.0 == Transport::Tcp && self.terms.reserved.contains_key(&port.1));
-        let winners = self.wanted.len() - if self.terms.reserved.is_empty() { 0 } else { reserved.count() };
+        let reserved = self.terms.reserved.keys().filter(|port| self.wanted.contains_key(&(Transport::Tcp, **port)));
+        let winners = self.wanted.len() - reserved.count();
         let over = self.terms.most.is_some_and(|most| winners + self.fresh.len() > most);
         if over || self.over || other_terms {
             self.dirty.extend(self.wanted.keys().copied());
@@ -187,7 +188,7 @@ impl Ledger {
 
     /// The listener that has this port.
     pub(crate) fn holder(&self, port: Port) -> Option<&ListenerRef> {
-        let first = self.wanted.get(&port).and_then(BTreeSet::first).map(|rank| &rank.4);
+        let first = self.wanted.get(&port).and_then(|bucket| bucket.first()).map(|rank| &rank.4);
         first.filter(|place| self.won(place).is_some()).or_else(|| self.allocated.get(&port))
     }
 }

@@ -1,11 +1,8 @@
 //! From judgements to programs and snapshots.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use proxy_api::{EndpointSet, ListenerId, Version};
+use proxy_api::{EndpointSet, Version};
 
 use super::{Step, Translator};
 use crate::{
@@ -17,11 +14,10 @@ use crate::{
 
 impl Translator {
     /// Forgets a forward that is gone; gives what it had compiled to.
-    pub(super) fn forget(&mut self, key: &ObjectKey) -> Option<BTreeMap<ListenerId, Compiled>> {
+    pub(super) fn forget(&mut self, key: &ObjectKey) -> Option<Vec<Compiled>> {
         let known = self.known.remove(key)?;
-        let none = BTreeSet::new();
-        self.by_gateway.set(key, &known.gateways, &none);
-        self.by_service.set(key, &known.services, &none);
+        self.by_gateway.set(key, known.gateway.as_slice(), &[]);
+        self.by_service.set(key, &known.services, &[]);
         for set in [&mut self.foreign, &mut self.near, &mut self.kept] {
             set.remove(key);
         }
@@ -29,7 +25,7 @@ impl Translator {
     }
 
     /// Replaces the judgement on a forward, and what it is known to depend on; gives what it had compiled to before.
-    pub(super) fn replace(&mut self, key: &ObjectKey, judgement: Judgement) -> BTreeMap<ListenerId, Compiled> {
+    pub(super) fn replace(&mut self, key: &ObjectKey, mut judgement: Judgement) -> Vec<Compiled> {
         let mut services = BTreeSet::new();
         let (mut foreign, mut near) = (false, false);
         let known = self.known.get(key);
@@ -44,12 +40,12 @@ impl Translator {
                 }
             }
         }
-        let used = judgement.compiled.values().flat_map(|compiled| program::sets(&compiled.offer));
+        let used = judgement.compiled.iter().flat_map(|compiled| program::sets(&compiled.offer));
         services.extend(used.filter_map(|name| backends::service_of(name)));
         for (set, is) in [
             (&mut self.foreign, foreign),
             (&mut self.near, near),
-            (&mut self.kept, judgement.compiled.values().any(|compiled| compiled.kept)),
+            (&mut self.kept, judgement.compiled.iter().any(|compiled| compiled.kept)),
         ] {
             if is {
                 set.insert(key.clone());
@@ -57,16 +53,17 @@ impl Translator {
                 set.remove(key);
             }
         }
-        for (name, set) in &judgement.endpoints {
-            self.sets.entry(name.clone()).or_insert_with(|| set.clone());
+        for (name, set) in std::mem::take(&mut judgement.endpoints) {
+            self.sets.entry(name).or_insert(set);
         }
+        let services: Vec<ObjectKey> = services.into_iter().collect();
         let Some(known) = self.known.get_mut(key) else {
             // It never could be read: the verdict is all there is.
             let read = Err(judgement.verdict.accepted.clone());
-            let (gateways, services) = (BTreeSet::new(), BTreeSet::new());
-            let known = super::Known { generation: None, read, place: None, judgement, gateways, services };
+            let services = Vec::new();
+            let known = super::Known { generation: None, read, place: None, judgement, gateway: None, services };
             self.known.insert(key.clone(), known);
-            return BTreeMap::new();
+            return Vec::new();
         };
         let old = std::mem::replace(&mut known.services, services.clone());
         let before = std::mem::replace(&mut known.judgement, judgement);
@@ -107,7 +104,7 @@ impl Translator {
     fn set_endpoints(&mut self, service: &ObjectKey, name: &str, set: &EndpointSet, step: &mut Step) {
         for forward in self.by_service.of(service) {
             let Some(known) = self.known.get(forward) else { continue };
-            let users = known.judgement.compiled.values();
+            let users = known.judgement.compiled.iter();
             for compiled in users.filter(|compiled| program::sets(&compiled.offer).any(|used| used == name)) {
                 for group in &compiled.groups {
                     if let Some(program) = self.programs.get_mut(group) {
@@ -120,16 +117,10 @@ impl Translator {
     }
 
     /// Puts what was judged into the programs: what goes first, then what is won, then what goes on in ports that are left.
-    pub(super) fn apply(
-        &mut self,
-        judged: &[(ObjectKey, BTreeMap<ListenerId, Compiled>)],
-        number: u64,
-        step: &mut Step,
-    ) {
+    pub(super) fn apply(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], number: u64, step: &mut Step) {
         let Self { known, programs, sets, .. } = self;
-        let none = BTreeMap::new();
-        let now = |key: &ObjectKey| known.get(key).map_or(&none, |known| &known.judgement.compiled);
-        let mut each = |groups: &BTreeSet<Group>, change: &dyn Fn(&mut Program, &Group)| {
+        let now = |key: &ObjectKey| known.get(key).map_or(&[][..], |known| &known.judgement.compiled);
+        let mut each = |groups: &[Group], change: &dyn Fn(&mut Program, &Group)| {
             for group in groups {
                 if let Some(program) = programs.get_mut(group) {
                     change(program, group);
@@ -138,8 +129,9 @@ impl Translator {
             }
         };
         for (key, before) in judged {
-            for (id, compiled) in before {
-                let stays = now(key).get(id).map(|compiled| &compiled.groups);
+            for compiled in before {
+                let id = &compiled.id;
+                let stays = now(key).iter().find(|now| now.id == *id).map(|compiled| &compiled.groups);
                 each(&compiled.groups, &|program, group| {
                     if stays.is_none_or(|stays| !stays.contains(group)) {
                         program.remove(id);
@@ -148,7 +140,8 @@ impl Translator {
             }
         }
         for kept in [false, true] {
-            for (id, compiled) in judged.iter().flat_map(|(key, _)| now(key)).filter(|(_, it)| it.kept == kept) {
+            for compiled in judged.iter().flat_map(|(key, _)| now(key)).filter(|compiled| compiled.kept == kept) {
+                let id = &compiled.id;
                 each(&compiled.groups, &|program, _| {
                     if kept {
                         program.put_if_free(id, &compiled.offer, number, sets);
@@ -167,6 +160,9 @@ impl Translator {
             let is_other = match self.programs.get_mut(&group) {
                 None => self.snapshots.remove(&group).is_some(),
                 Some(program) => {
+                    if program.take_other_ports() {
+                        update.ports.insert(group.clone());
+                    }
                     let next = program.publish(version).map(Arc::new);
                     next.map(|next| self.snapshots.insert(group.clone(), next)).is_some()
                 }
