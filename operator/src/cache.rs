@@ -64,11 +64,14 @@ pub struct Cache {
     /// Sidecar forwards by namespace.
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
+    is_open: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     synced: bool,
+    /// Nothing hangs on it before it is complete for the first time: a namespace that is watched since just now.
+    is_late: bool,
     /// What the list under way has shown.
     listed: Option<BTreeSet<ObjectKey>>,
     known: BTreeSet<ObjectKey>,
@@ -84,7 +87,13 @@ impl Cache {
 
     /// One more watch has to be complete.
     pub fn expect(&mut self, source: Source) {
-        self.sources.entry(source).or_default();
+        let is_late = self.is_open;
+        self.sources.entry(source).or_insert_with(|| State { is_late, ..State::default() });
+    }
+
+    /// Something is published from now on: namespaces that are watched from here on hold up nobody else.
+    pub fn open(&mut self) {
+        self.is_open = true;
     }
 
     /// Namespaces whose pods are watched.
@@ -110,7 +119,7 @@ impl Cache {
     /// Whether every watch is complete.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.sources.values().all(|state| state.synced)
+        self.sources.values().all(|state| state.synced || state.is_late)
     }
 
     /// Whether the pods of a namespace are known.
@@ -198,6 +207,7 @@ impl Cache {
             }
             Seen::Synced => {
                 state.synced = true;
+                state.is_late = false;
                 let listed = state.listed.take().unwrap_or_default();
                 let gone: Vec<ObjectKey> = state.known.difference(&listed).cloned().collect();
                 state.known = listed;

@@ -13,9 +13,13 @@ mod gateways;
 mod statuses;
 mod streams;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use operator_core::{Changes, Group, Proxies, Translator, Update};
+use operator_core::{Changes, Group, ObjectKey, Proxies, Translator, Update};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -95,6 +99,8 @@ struct Leading {
     published: bool,
     fleets: Fleets,
     proxies: Proxies,
+    /// Proxies that were let keep listeners of forwards which nobody can read.
+    exempt: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
 }
 
 impl Leading {
@@ -106,6 +112,7 @@ impl Leading {
             published: false,
             fleets: Fleets::default(),
             proxies: Proxies::default(),
+            exempt: BTreeMap::new(),
         }
     }
 }
@@ -173,8 +180,10 @@ impl Driver {
 
     fn seen(&mut self, (source, seen): Message) {
         let touched = self.cache.apply(&source, seen);
-        for key in &touched.forwards {
-            self.statuses.seen(key, self.cache.world.forwards.get(key), Instant::now());
+        if self.leading.is_some() {
+            for key in &touched.forwards {
+                self.statuses.seen(key, self.cache.forward(key).as_deref(), Instant::now());
+            }
         }
         for key in &touched.gateways {
             self.gateways.touch(key);
@@ -183,8 +192,9 @@ impl Driver {
             self.touch();
         }
         self.touched.absorb(touched);
+        // Once ready, it stays so: what a list that starts anew delays is publishing, and nothing that a probe should see.
         let synced = self.cache.is_synced();
-        self.synced.send_if_modified(|now| std::mem::replace(now, synced) != synced);
+        self.synced.send_if_modified(|now| synced && !std::mem::replace(now, true));
     }
 
     fn touch(&mut self) {
@@ -217,6 +227,7 @@ impl Driver {
         if !self.cache.is_synced() {
             return;
         }
+        self.cache.open();
         let mut touched = std::mem::take(&mut self.touched);
         if !leading.published {
             touched.changes = Changes::all();
@@ -236,7 +247,7 @@ impl Driver {
         }
         for group in &update.ports {
             if let Group::Gateway(key) = group {
-                self.gateways.listeners(key, leading.translator.ports(group).collect());
+                self.gateways.listeners(key);
             }
         }
     }
@@ -286,14 +297,19 @@ impl Leading {
         metrics.translation.observe(started.elapsed().as_secs_f64());
         let started = std::time::Instant::now();
         let moved = self.fleets.update(touched, &update, cache, &self.translator);
-        for group in &update.programs {
-            let snapshot = self.translator.snapshot(group);
-            metrics.snapshots.inc_by(snapshot.is_some().into());
-            self.publisher.publish(group, snapshot.cloned());
+        for (group, snapshot) in update.programs.iter().filter_map(|it| Some((it, self.translator.snapshot(it)?))) {
+            metrics.snapshots.inc();
+            self.publisher.publish(group, Some(snapshot.clone()));
         }
         self.end_streams(touched, cache);
         for pod in self.fleets.take_placed() {
-            self.publisher.place(&pod, self.fleets.group_of(&pod, &self.translator));
+            if self.publisher.place(&pod, self.fleets.group_of(&pod, &self.translator)) {
+                self.proxies.moved(&pod);
+            }
+        }
+        // Last, when nobody is of it any more: its pods have never been told to run nothing.
+        for group in update.programs.iter().filter(|group| self.translator.snapshot(group).is_none()) {
+            self.publisher.publish(group, None);
         }
         metrics.publish.observe(started.elapsed().as_secs_f64());
         (moved, update)
@@ -302,8 +318,19 @@ impl Leading {
     /// Pods that are gone have no stream any more.
     fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
         for pod in touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| cache.pod(pod).is_none()) {
-            self.publisher.remove(pod);
+            self.publisher.forget(pod);
             self.proxies.gone(pod);
+            self.exempt.remove(pod);
+        }
+        // A forward that can be read now, or is gone: only a proxy that says what it holds can be brought in line.
+        let is_exempt =
+            |key: &ObjectKey| cache.world.unreadable.contains_key(key) && !cache.world.forwards.contains_key(key);
+        let outdated = |(_, forwards): &(&ObjectKey, &BTreeSet<ObjectKey>)| !forwards.iter().all(is_exempt);
+        let outdated: Vec<ObjectKey> = self.exempt.iter().filter(outdated).map(|(pod, _)| pod.clone()).collect();
+        for pod in outdated {
+            self.publisher.remove(&pod);
+            self.proxies.gone(&pod);
+            self.exempt.remove(&pod);
         }
     }
 }

@@ -70,7 +70,8 @@ impl Election {
     pub async fn run(mut self, term: watch::Sender<Term>, mut end: watch::Receiver<bool>) {
         loop {
             let asked = Instant::now();
-            let tried = timeout(RETRY * 2, self.try_once(asked)).await;
+            // Neither a try that hangs nor a pause goes beyond the time at which it leads no more.
+            let tried = timeout(self.lasts().min(RETRY * 2), self.try_once(asked)).await;
             if let Ok(Err(error)) = &tried {
                 count(&self.metrics.api_errors, "request", "lease");
                 tracing::warn!(%error, "the Lease cannot be read or written");
@@ -81,12 +82,17 @@ impl Election {
             }
             self.tell(&term);
             tokio::select! {
-                () = sleep(RETRY) => {}
+                () = sleep(self.lasts().min(RETRY)) => {}
                 _ = end.wait_for(|end| *end) => break,
             }
         }
         term.send_replace(None);
         self.release().await;
+    }
+
+    /// How long it leads if nothing is renewed; for ever if it does not lead.
+    fn lasts(&self) -> Duration {
+        self.held.as_ref().map_or(Duration::MAX, |(_, renewed)| DEADLINE.saturating_sub(renewed.elapsed()))
     }
 
     fn tell(&self, term: &watch::Sender<Term>) {

@@ -113,7 +113,12 @@ impl Authority {
         let (secret, kept) = self.read().await?;
         let (roots, changed) = kept.unwrap_or_default().rotated(now(), || make_root(now()))?;
         if changed && (leads || secret.is_none()) {
-            self.write(secret, &roots).await?;
+            if let Err(error) = self.write(secret, &roots).await {
+                // What is there goes on signing.
+                let kept = self.read().await?.1.unwrap_or_default();
+                self.take(&kept)?;
+                return Err(error);
+            }
         } else if changed {
             // The leader will; until then the roots as they are.
             let kept = self.read().await?.1.unwrap_or_default();

@@ -28,6 +28,8 @@ pub struct Publisher {
     streams: BTreeMap<ObjectKey, Stream>,
     /// Streams by the group that they follow.
     followers: BTreeMap<Group, BTreeSet<ObjectKey>>,
+    /// The number that pods without a stream were sent last: they keep it, and take no smaller one.
+    had: BTreeMap<ObjectKey, u64>,
 }
 
 #[derive(Debug)]
@@ -42,8 +44,8 @@ impl Publisher {
     #[must_use]
     pub fn new(epoch: String) -> Self {
         let empty = Arc::new(Snapshot::empty(Version { epoch: epoch.clone(), number: 1 }));
-        let (snapshots, streams, followers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { epoch, number: 1, snapshots, empty, streams, followers }
+        let (snapshots, streams) = (BTreeMap::new(), BTreeMap::new());
+        Self { epoch, number: 1, snapshots, empty, streams, followers: BTreeMap::new(), had: BTreeMap::new() }
     }
 
     /// The version of what is published next.
@@ -72,7 +74,11 @@ impl Publisher {
     /// A pod opened a stream; an older one of the same pod ends.
     pub fn connect(&mut self, pod: &ObjectKey, id: u64, group: Option<&Group>) -> Target {
         self.remove(pod);
-        let (target, receiver) = watch::channel(self.snapshot(group));
+        let mut snapshot = self.snapshot(group);
+        if self.had.remove(pod).is_some_and(|had| snapshot.version.number < had) {
+            snapshot = self.renumber(group);
+        }
+        let (target, receiver) = watch::channel(snapshot);
         self.streams.insert(pod.clone(), Stream { id, group: group.cloned(), target });
         self.follow(pod, group);
         receiver
@@ -94,13 +100,16 @@ impl Publisher {
         }
     }
 
-    /// A pod is of this group from now on; its stream is told.
-    pub fn place(&mut self, pod: &ObjectKey, group: Option<&Group>) {
-        let Some(stream) = self.streams.get_mut(pod).filter(|stream| stream.group.as_ref() != group) else { return };
+    /// A pod is of this group from now on; its stream is told. Whether it was of another one.
+    pub fn place(&mut self, pod: &ObjectKey, group: Option<&Group>) -> bool {
+        let Some(stream) = self.streams.get_mut(pod).filter(|stream| stream.group.as_ref() != group) else {
+            return false;
+        };
         let old = std::mem::replace(&mut stream.group, group.cloned());
         self.unfollow(pod, old.as_ref());
         self.follow(pod, group);
         self.tell(pod);
+        true
     }
 
     /// A stream ended; whether it was the pod's newest one.
@@ -115,8 +124,15 @@ impl Publisher {
     /// Ends the stream of a pod.
     pub fn remove(&mut self, pod: &ObjectKey) {
         if let Some(stream) = self.streams.remove(pod) {
+            self.had.insert(pod.clone(), stream.target.borrow().version.number);
             self.unfollow(pod, stream.group.as_ref());
         }
+    }
+
+    /// The same of a pod that is gone.
+    pub fn forget(&mut self, pod: &ObjectKey) {
+        self.remove(pod);
+        self.had.remove(pod);
     }
 
     /// Whether this is the newest stream of the pod.
@@ -215,6 +231,22 @@ mod tests {
         let had = number(&target);
         publisher.place(&pod("p"), None);
         assert!(number(&target) > had && target.borrow().listeners.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_comes_back_to_a_smaller_number_takes_it() {
+        let mut publisher = Publisher::new("term".to_owned());
+        for name in ["a", "b"] {
+            let version = publisher.next_version();
+            publisher.publish(&group(name), Some(snapshot(version.number)));
+        }
+        let had = number(&publisher.connect(&pod("p"), 1, Some(&group("b"))));
+        publisher.remove(&pod("p"));
+        for at in [Some(group("a")), None] {
+            assert!(number(&publisher.connect(&pod("p"), 2, at.as_ref())) > had, "{at:?}");
+        }
+        publisher.forget(&pod("p"));
+        assert!(publisher.had.is_empty());
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! Writing status: one write at a time per object, few at once, none that says what stands there already.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use crds::{ForwardGateway, PortForward};
 use kube::{
@@ -62,20 +68,30 @@ pub struct StatusWriter {
     turns: Arc<Semaphore>,
     results: mpsc::Sender<Written>,
     metrics: Arc<Metrics>,
+    /// Counts terms of leadership: what waits for its turn when one ends is not written any more.
+    term: Arc<AtomicU64>,
 }
 
 impl StatusWriter {
     /// A writer that tells `results`.
     #[must_use]
     pub fn new(client: Client, results: mpsc::Sender<Written>, metrics: Arc<Metrics>) -> Self {
-        Self { client, turns: Arc::new(Semaphore::new(AT_ONCE)), results, metrics }
+        Self { client, turns: Arc::new(Semaphore::new(AT_ONCE)), results, metrics, term: Arc::default() }
+    }
+
+    /// Nothing that was asked for before is written from now on, but for what is under way.
+    pub fn end_term(&self) {
+        self.term.fetch_add(1, Relaxed);
     }
 
     /// Writes, as soon as it is its turn.
     pub fn write(&self, write: Write) {
-        let writer = self.clone();
+        let (writer, term) = (self.clone(), self.term.load(Relaxed));
         tokio::spawn(async move {
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
+            if writer.term.load(Relaxed) != term {
+                return;
+            }
             let result = timeout(PATIENCE, writer.patch(&write)).await;
             let written = writer.judge(write.subject, result.unwrap_or(Err(None)));
             let _ = writer.results.send(written).await;

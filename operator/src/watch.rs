@@ -180,7 +180,9 @@ impl Task {
                 self.pump(watcher(self.api::<Pod>(), labelled(PROXY_LABEL)), |it| objects::proxy_pod(&it)).await;
             }
             Kind::Pods => {
-                self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), all), |it| objects::pod(&it)).await;
+                // Pods that have ended run no proxy; one that ends is told as gone.
+                let running = all.fields("status.phase!=Succeeded,status.phase!=Failed");
+                self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), running), |it| objects::pod(&it)).await;
             }
             Kind::Namespaces => {
                 let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());

@@ -55,6 +55,14 @@ impl Proxies {
         self.by_pod.len()
     }
 
+    /// A proxy is to run something else altogether: what it agreed to is of no account.
+    pub fn moved(&mut self, pod: &ObjectKey) {
+        if let Some(state) = self.by_pod.get_mut(pod) {
+            state.agreed = false;
+            state.applied = 0;
+        }
+    }
+
     /// What one proxy has told.
     #[must_use]
     pub fn get(&self, pod: &ObjectKey) -> Option<&ProxyState> {

@@ -32,8 +32,10 @@ use crate::{
 /// One forward as it was read and judged last.
 #[derive(Debug)]
 struct Known {
-    /// Generation of the object that was read.
-    generation: Option<i64>,
+    /// Uid and generation of the object that was read.
+    object: (Option<String>, Option<i64>),
+    /// It is another object than the one that was judged.
+    is_other: bool,
     read: Result<ValidForward, Condition>,
     /// Where it runs; of one that is refused, where its last good version does.
     place: Option<Placement>,
@@ -104,10 +106,12 @@ impl Translator {
         self.known.get(key).map(|known| &known.judgement.verdict)
     }
 
-    /// The generation of a forward that the verdict on it is about.
+    /// Whether the verdict on a forward is about just this version of its spec.
     #[must_use]
-    pub fn generation(&self, key: &ObjectKey) -> Option<i64> {
-        self.known.get(key).and_then(|known| known.generation)
+    pub fn is_about(&self, key: &ObjectKey, forward: &crds::PortForward) -> bool {
+        let object = self.known.get(key).map(|known| &known.object);
+        object
+            .is_some_and(|(uid, generation)| *uid == forward.metadata.uid && *generation == forward.metadata.generation)
     }
 
     /// Every verdict.
@@ -189,13 +193,16 @@ impl Translator {
                 Condition::unmet(Reason::Invalid, all.join("; "))
             })
             .and_then(|forward| admitted(world, &forward).map(|()| forward));
+        let object = (forward.metadata.uid.clone(), forward.metadata.generation);
         let old = self.known.remove(key);
+        // Another object of the same name: what the old one ran is none of its business.
+        let is_other = old.as_ref().is_some_and(|old| old.object.0 != object.0);
         let (old_place, judgement) = old.as_ref().map_or((None, None), |old| (old.place.clone(), Some(&old.judgement)));
         let place = match &read {
             Ok(forward) => Some(forward.placement.clone()),
             // Its last good version goes on where it is.
             Err(why) if why.reason == Reason::Invalid => {
-                old_place.filter(|_| judgement.is_some_and(|judgement| !judgement.compiled.is_empty()))
+                old_place.filter(|_| !is_other && judgement.is_some_and(|judgement| !judgement.compiled.is_empty()))
             }
             Err(_) => None,
         };
@@ -211,8 +218,7 @@ impl Translator {
             Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector.clone()),
             _ => None,
         };
-        let generation = forward.metadata.generation;
-        self.known.insert(key.clone(), Known { generation, read, place, judgement, gateway, services });
+        self.known.insert(key.clone(), Known { object, is_other, read, place, judgement, gateway, services });
         self.select(world, key, selector.as_ref(), step);
         let after = self.groups_of(world, key);
         self.leave(key, before.difference(&after));
@@ -278,10 +284,11 @@ impl Translator {
         let is_here =
             |place: &Placement| matches!((place, group), (Placement::Gateway(key), Group::Gateway(at)) if key == at);
         match group {
-            // Its backends are never listeners of the same proxies: those are refused.
+            // Few: of thousands of forwards hardly any names its own machine.
             Group::Gateway(_) => {
                 let place = |key: &ObjectKey| self.known.get(key).and_then(|known| known.place.as_ref());
-                self.kept.iter().filter(|key| place(key).is_some_and(is_here)).cloned().collect()
+                let watchful = self.kept.union(&self.near);
+                watchful.filter(|key| place(key).is_some_and(is_here)).cloned().collect()
             }
             Group::Laptop | Group::Sidecars { .. } => {
                 self.forwards(group).filter(|key| self.near.contains(key) || self.kept.contains(key)).collect()
@@ -302,11 +309,11 @@ impl Translator {
             Some(Err(why)) => Judgement::refused(why.clone()),
             None => Judgement::refused(Condition::met(Reason::Accepted, "")),
         };
+        if let Some(known) = known.filter(|known| !known.is_other) {
+            judgement.keep(key, &known.judgement.compiled, &groups, &self.ledgers);
+        }
         if let Some(why) = world.unreadable.get(key) {
             judgement.verdict.accepted = unreadable(why);
-        }
-        if let Some(known) = known {
-            judgement.keep(key, &known.judgement.compiled, &groups, &self.ledgers);
         }
         if !is_there {
             step.update.verdicts.insert(key.clone());

@@ -33,7 +33,7 @@ fn forward_key(at: usize) -> ObjectKey {
 fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
     let service = (0_usize..3, 0_usize..2)
         .prop_map(|(at, ns)| format!("{{service: {{name: s{at}, namespace: {}, port: 80}}}}", NAMESPACES[ns]));
-    let near = if in_gateway { "{address: {host: 127.0.0.1, port: 1001}}" } else { "{local: {port: 1002}}" };
+    let near = if in_gateway { "{address: {host: localhost, port: 1001}}" } else { "{local: {port: 1002}}" };
     let backend = prop_oneof![
         2 => service,
         1 => Just("{address: {host: 192.0.2.7, port: 1}}".to_owned()),

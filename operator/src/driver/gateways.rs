@@ -8,7 +8,7 @@ use std::{
 use crds::{ForwardGateway, ForwardGatewayStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use operator_core::{FleetFacts, ObjectKey, gateway_status};
+use operator_core::{FleetFacts, Group, ObjectKey, gateway_status};
 use proxy_api::Transport;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -39,6 +39,7 @@ const WRITES: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Applied {
     key: ObjectKey,
+    generation: Option<i64>,
     hash: String,
     error: Option<String>,
 }
@@ -48,6 +49,8 @@ struct Entry {
     ports: BTreeSet<(Transport, u16)>,
     /// Hash of what was applied last, and when.
     applied: Option<(String, Instant)>,
+    /// Generation of the gateway that was applied last.
+    generation: Option<i64>,
     applying: bool,
     failed: Option<(String, Instant)>,
     /// Generation of the Deployment when it was last looked at.
@@ -97,18 +100,14 @@ impl Gateways {
         entry.changed = true;
     }
 
-    /// The ports that the listeners of a gateway have, as they are published.
-    pub(super) fn listeners(&mut self, key: &ObjectKey, ports: BTreeSet<(Transport, u16)>) {
-        let entry = self.entries.entry(key.clone()).or_default();
-        if entry.ports != ports {
-            entry.ports = ports;
-            entry.changed = true;
-        }
+    /// The listeners of a gateway have other ports.
+    pub(super) fn listeners(&mut self, key: &ObjectKey) {
+        self.entries.entry(key.clone()).or_default().changed = true;
     }
 
     /// An application has ended.
     pub(super) fn applied(&mut self, applied: Applied) {
-        let Applied { key, hash, error } = applied;
+        let Applied { key, generation, hash, error } = applied;
         count(&self.metrics.children, "result", if error.is_some() { "failed" } else { "applied" });
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.applying = false;
@@ -117,6 +116,7 @@ impl Gateways {
         match error {
             None => {
                 entry.applied = Some((hash, Instant::now()));
+                entry.generation = generation;
                 entry.failed = None;
             }
             Some(why) => {
@@ -136,12 +136,12 @@ impl Gateways {
         self.entries.retain(|key, _| gateways.contains(key));
         for (key, gateway) in gateways.iter().filter_map(|key| Some((key, cache.gateway(key)?))) {
             self.entries.entry(key.clone()).or_default().changed |= other_roots;
-            self.children(key, &gateway, cache, now);
+            self.children(key, &gateway, cache, leading, now);
             self.status(key, &gateway, cache, leading, now);
         }
     }
 
-    fn children(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, now: Instant) {
+    fn children(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, leading: &Leading, now: Instant) {
         let trusted = self.trusted.borrow().clone();
         if trusted.signing.is_empty()
             || cache.unreadable_gateway(key).is_some()
@@ -157,12 +157,15 @@ impl Gateways {
         if !std::mem::take(&mut entry.changed) && entry.failed.is_none() && !is_old {
             return;
         }
+        let group = Group::Gateway(key.clone());
+        entry.ports = leading.translator.ports(&group).collect();
         let hash = hash(gateway, &self.fleets, &trusted, &entry.ports);
         // Somebody else's change of the Deployment shows in its generation.
         let generation = cache.deployments.get(key).map(|state| state.generation);
         let changed = entry.applied.is_some() && entry.seen.is_some() && entry.seen != generation;
         entry.seen = generation;
-        let fresh = entry.applied.as_ref().is_some_and(|(applied, at)| *applied == hash && now < *at + RESYNC);
+        let fresh = entry.failed.is_none()
+            && entry.applied.as_ref().is_some_and(|(applied, at)| *applied == hash && now < *at + RESYNC);
         if fresh && !changed {
             return;
         }
@@ -177,13 +180,15 @@ impl Gateways {
         let (client, results) = (self.client.clone(), self.results.clone());
         tokio::spawn(async move {
             let error = apply(&client, &desired).await.err().map(|error| error.to_string());
-            let _ = results.send(Applied { key: desired.key, hash, error }).await;
+            let generation = desired.gateway.metadata.generation;
+            let _ = results.send(Applied { key: desired.key, generation, hash, error }).await;
         });
     }
 
     fn status(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, leading: &Leading, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if !entry.touched || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
+        // While children are applied nothing can be said that would not be otherwise a moment later.
+        if !entry.touched || entry.applying || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
             return;
         }
         entry.touched = false;
@@ -195,7 +200,7 @@ impl Gateways {
                 ("Unsupported".to_owned(), message)
             }),
             children: entry.failed.as_ref().map(|(why, _)| why.clone()),
-            applied: entry.applied.is_some(),
+            applied: entry.applied.is_some() && entry.generation == gateway.metadata.generation,
             replicas: state.replicas,
             ready: state.ready,
             addresses: service.map(|service| statuses::forward_addresses(&service.addresses)).unwrap_or_default(),

@@ -44,10 +44,12 @@ const SHOWN: Duration = Duration::from_secs(10);
 /// State of one forward's status.
 #[derive(Default)]
 struct Entry {
-    /// When what runs now was published.
-    published: Option<Instant>,
+    /// When what runs now was published, and the generation that it is of.
+    published: Option<(Instant, Option<i64>)>,
     /// When it was last written.
     wrote: Option<Instant>,
+    /// It is this one's turn to have its counts refreshed.
+    is_rested: bool,
     /// A write is under way.
     writing: bool,
     /// It changed during the write.
@@ -61,6 +63,8 @@ pub struct Statuses {
     writer: StatusWriter,
     events: Events,
     entries: BTreeMap<ObjectKey, Entry>,
+    /// When the term began: whatever was written before is taken to be of then.
+    began: Instant,
     /// To be looked at as soon as may be.
     now: BTreeSet<ObjectKey>,
     due: Option<Instant>,
@@ -80,6 +84,7 @@ impl Statuses {
             writer,
             events,
             entries: BTreeMap::new(),
+            began: Instant::now(),
             now: BTreeSet::new(),
             due: None,
             later: BTreeSet::new(),
@@ -90,6 +95,8 @@ impl Statuses {
 
     /// A term has ended or begun: nothing that was planned counts.
     pub(super) fn forget(&mut self) {
+        self.writer.end_term();
+        self.began = Instant::now();
         self.entries.clear();
         self.now.clear();
         self.later.clear();
@@ -141,7 +148,7 @@ impl Statuses {
             return;
         }
         for key in changed {
-            self.entries.entry(key.clone()).or_default().published = Some(now);
+            self.entries.entry(key.clone()).or_default().published = None;
             self.now.insert(key);
         }
         self.soon(now);
@@ -203,12 +210,12 @@ impl Statuses {
         }
         let rested = |key: &&ObjectKey| {
             let wrote = self.entries.get(*key).and_then(|entry| entry.wrote);
-            wrote.is_none_or(|wrote| wrote + COUNTS <= now)
+            wrote.unwrap_or(self.began) + COUNTS <= now
         };
         let some: Vec<ObjectKey> = self.counts.iter().filter(rested).take(COUNTS_PER_TICK).cloned().collect();
         for key in some {
             self.counts.remove(&key);
-            self.entries.entry(key.clone()).or_default().wrote = None;
+            self.entries.entry(key.clone()).or_default().is_rested = true;
             self.now.insert(key);
         }
         if !self.now.is_empty() {
@@ -233,12 +240,15 @@ impl Statuses {
 
     /// Looks at one forward; gives how many pods were asked.
     fn one(&mut self, key: &ObjectKey, leading: &Leading, cache: &Cache, now: Instant, time: &str) -> usize {
-        let (Some(forward), Some(verdict)) = (cache.forward(key), leading.translator.verdict(key)) else { return 0 };
+        let (Some(forward), Some(verdict)) = (cache.forward(key), leading.translator.verdict(key)) else {
+            self.entries.remove(key);
+            return 0;
+        };
         let is_unreadable = cache.world.unreadable.contains_key(key);
         let is_about_it = if is_unreadable {
             verdict.accepted.reason == Reason::Unsupported
         } else {
-            leading.translator.generation(key) == forward.metadata.generation
+            leading.translator.is_about(key, &forward)
         };
         if !is_about_it {
             // The verdict is about an older one; the next look at the world brings another.
@@ -262,7 +272,9 @@ impl Statuses {
             forward.status = Some(written.clone());
         }
         let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
-        let published = *entry.published.get_or_insert(now);
+        let generation = forward.metadata.generation;
+        let published = entry.published.filter(|(_, of)| *of == generation).map_or(now, |(at, _)| at);
+        entry.published = Some((published, generation));
         let moment = Moment {
             now: time.to_owned(),
             outstanding_seconds: now.duration_since(published).as_secs(),
@@ -304,8 +316,9 @@ impl Statuses {
             self.later.insert((published + GRACE, key.clone()));
             return false;
         }
-        let wrote = self.entries.get(key).and_then(|entry| entry.wrote);
-        if same_but_for_counts(old, next) && wrote.is_some_and(|wrote| now < wrote + COUNTS) {
+        let Some(entry) = self.entries.get_mut(key) else { return true };
+        let wrote = entry.wrote.unwrap_or(self.began);
+        if same_but_for_counts(old, next) && !std::mem::take(&mut entry.is_rested) && now < wrote + COUNTS {
             self.counts.insert(key.clone());
             return false;
         }

@@ -17,8 +17,14 @@ impl Driver {
         match message {
             FromStream::Connected { identity, id, reply } => {
                 let admission = self.admit(&identity, id);
-                // A proxy that left meanwhile is seen as gone by its stream.
-                let _ = reply.send(admission);
+                let pod = identity.pod;
+                if reply.send(admission).is_err()
+                    && let Some(leading) = &mut self.leading
+                    && leading.publisher.disconnect(&pod, id)
+                {
+                    // It left meanwhile, and no stream will say so.
+                    leading.proxies.gone(&pod);
+                }
             }
             FromStream::Reported { pod, id, part, agreed } => {
                 let Some(leading) = &mut self.leading else { return };
@@ -57,17 +63,22 @@ impl Driver {
         let is_unknown = |key: &ObjectKey| {
             self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
         };
-        if gateway.as_ref().is_some_and(is_unknown) {
+        let is_sidecar = gateway.is_none() && self.cache.sidecar_namespaces().any(|it| *it == pod.namespace);
+        if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && !self.cache.knows_pods_of(&pod.namespace) {
             return Admission::NotSynced;
         }
         let target = leading.publisher.connect(pod, id, leading.fleets.group_of(pod, &leading.translator));
         leading.proxies.connected(pod);
-        let unreadable = &self.cache.world.unreadable;
-        let unreadable = unreadable.keys().filter(|key| !self.cache.world.forwards.contains_key(key));
+        let world = &self.cache.world;
+        let unreadable: BTreeSet<ObjectKey> =
+            world.unreadable.keys().filter(|key| !world.forwards.contains_key(key)).cloned().collect();
+        if !unreadable.is_empty() {
+            leading.exempt.insert(pod.clone(), unreadable.clone());
+        }
         Admission::Follow {
             target,
             deltas: leading.deltas.clone(),
-            unreadable: unreadable.map(|key| (key.namespace.clone(), key.name.clone())).collect(),
+            unreadable: unreadable.into_iter().map(|key| (key.namespace, key.name)).collect(),
         }
     }
 }

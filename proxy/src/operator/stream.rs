@@ -92,7 +92,11 @@ impl Stream<'_> {
                     if let Some(change) = message.change {
                         self.change(change).await?;
                         backoff.succeeded();
-                        reports.borrow_and_update();
+                        // What became of listeners since the report that the change ended with.
+                        let latest = reports.borrow_and_update().clone();
+                        if self.told.as_ref().is_some_and(|told| *told != latest) {
+                            self.report(latest).await?;
+                        }
                     }
                 }
                 changed = reports.changed(), if self.told.is_some() => {

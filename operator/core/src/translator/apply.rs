@@ -9,7 +9,7 @@ use crate::{
     Changes, Group, ObjectKey, Update, World, backends,
     judge::{Compiled, Judgement},
     program::{self, Program},
-    validate::{Destination, Placement},
+    validate::Destination,
 };
 
 impl Translator {
@@ -30,10 +30,8 @@ impl Translator {
         let (mut foreign, mut near) = (false, false);
         let known = self.known.get(key);
         if let Some(Ok(forward)) = known.map(|known| &known.read) {
-            let in_pods =
-                self.programs.contains_key(&Group::Laptop) || matches!(forward.placement, Placement::Sidecar(_));
             for to in forward.listeners.iter().flat_map(|listener| &listener.backends).map(|entry| &entry.to) {
-                near |= in_pods && backends::local_port(to).is_some();
+                near |= backends::local_port(to).is_some();
                 if let Destination::Service { key: service, .. } = to {
                     foreign |= service.namespace != key.namespace;
                     services.insert(service.clone());
@@ -61,10 +59,19 @@ impl Translator {
             // It never could be read: the verdict is all there is.
             let read = Err(judgement.verdict.accepted.clone());
             let services = Vec::new();
-            let known = super::Known { generation: None, read, place: None, judgement, gateway: None, services };
+            let known = super::Known {
+                object: (None, None),
+                is_other: false,
+                read,
+                place: None,
+                judgement,
+                gateway: None,
+                services,
+            };
             self.known.insert(key.clone(), known);
             return Vec::new();
         };
+        known.is_other = false;
         let old = std::mem::replace(&mut known.services, services.clone());
         let before = std::mem::replace(&mut known.judgement, judgement);
         self.by_service.set(key, &old, &services);
