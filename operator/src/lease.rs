@@ -68,13 +68,18 @@ impl Election {
 
     /// Takes part until `end` is true; tells `term` when this replica begins to lead, and when it does no more.
     pub async fn run(mut self, term: watch::Sender<Term>, mut end: watch::Receiver<bool>) {
+        let mut failing = false;
         loop {
             let asked = Instant::now();
             // Neither a try that hangs nor a pause goes beyond the time at which it leads no more.
             let tried = timeout(self.lasts().min(RETRY * 2), self.try_once(asked)).await;
             if let Ok(Err(error)) = &tried {
                 count(&self.metrics.api_errors, "request", "lease");
-                tracing::warn!(%error, "the Lease cannot be read or written");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the Lease cannot be read or written; it is tried again");
+                }
+            } else if tried.is_ok() && std::mem::replace(&mut failing, false) {
+                tracing::info!("the Lease can be read and written again");
             }
             let leads = self.held.as_ref().is_some_and(|(_, renewed)| renewed.elapsed() < DEADLINE);
             if !leads && self.held.take().is_some() {

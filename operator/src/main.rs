@@ -27,6 +27,8 @@ fn main() -> ExitCode {
 
 fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
     let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&settings.log)?).with_writer(io::stdout);
+    // A log that nobody takes is lost; to complain of that elsewhere, for every record, helps nobody.
+    let log = log.log_internal_errors(false);
     match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),

@@ -138,16 +138,20 @@ fn candidate(settings: &Settings) -> Candidate {
 }
 
 async fn certificates(mut authority: Authority, often: Duration, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
+    let mut failing = false;
     loop {
         let leads = term.borrow().is_some();
         let pause = match authority.refresh(leads).await {
             Ok(end) => {
+                failing = false;
                 metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
                 if end.is_some() { often } else { CERTIFICATES_SOON }
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "certificates stay as they are");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, cause, "certificates stay as they are until it works");
+                }
                 CERTIFICATES_SOON
             }
         };

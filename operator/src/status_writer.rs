@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -70,13 +70,22 @@ pub struct StatusWriter {
     metrics: Arc<Metrics>,
     /// Counts terms of leadership: what waits for its turn when one ends is not written any more.
     term: Arc<AtomicU64>,
+    /// Writes fail, which was told.
+    failing: Arc<AtomicBool>,
 }
 
 impl StatusWriter {
     /// A writer that tells `results`.
     #[must_use]
     pub fn new(client: Client, results: mpsc::Sender<Written>, metrics: Arc<Metrics>) -> Self {
-        Self { client, turns: Arc::new(Semaphore::new(AT_ONCE)), results, metrics, term: Arc::default() }
+        Self {
+            client,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            results,
+            metrics,
+            term: Arc::default(),
+            failing: Arc::default(),
+        }
     }
 
     /// Nothing that was asked for before is written from now on, but for what is under way.
@@ -119,12 +128,21 @@ impl StatusWriter {
 
     fn judge(&self, subject: Subject, result: Result<Option<String>, Option<kube::Error>>) -> Written {
         let (outcome, version, again) = match result {
-            Ok(version) => ("written", version, false),
+            Ok(version) => {
+                if self.failing.swap(false, Relaxed) {
+                    tracing::info!("statuses can be written again");
+                }
+                ("written", version, false)
+            }
             // It is gone, or another one: the watch tells.
             Err(Some(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => ("outdated", None, false),
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "status");
-                tracing::warn!(?subject, ?error, "a status cannot be written and is tried again");
+                // Once for all: without an API server there would be a line for every forward.
+                if !self.failing.swap(true, Relaxed) {
+                    let error = error.as_ref().map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
+                    tracing::warn!(?subject, %error, "statuses cannot be written and are tried again");
+                }
                 ("failed", None, true)
             }
         };
