@@ -2,7 +2,7 @@
 
 mod sidecars;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
@@ -20,8 +20,8 @@ pub enum Group {
     Sidecars {
         /// The namespace.
         namespace: String,
-        /// Names of the forwards.
-        forwards: BTreeSet<String>,
+        /// Names of the forwards; shared, as every one of them knows its groups.
+        forwards: Arc<BTreeSet<String>>,
     },
 }
 

@@ -41,6 +41,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How long the cache may take to show what was written.
 const SHOWN: Duration = Duration::from_secs(10);
 
+/// A status that was written, the version of the object that has it once that is known, and when.
+type Unseen = (PortForwardStatus, Option<String>, Instant);
+
 /// State of one forward's status.
 #[derive(Default)]
 struct Entry {
@@ -55,7 +58,7 @@ struct Entry {
     /// It changed during the write.
     again: bool,
     /// What was written, until the cache shows the version that has it.
-    unseen: Option<(PortForwardStatus, Option<String>, Instant)>,
+    unseen: Option<Box<Unseen>>,
 }
 
 /// All of them.
@@ -133,7 +136,7 @@ impl Statuses {
             return;
         };
         if let Some(entry) = self.entries.get_mut(key)
-            && let Some((_, version, _)) = &entry.unseen
+            && let Some((_, version, _)) = entry.unseen.as_deref()
             && *version == forward.metadata.resource_version
         {
             entry.unseen = None;
@@ -187,7 +190,7 @@ impl Statuses {
         let Subject::Forward(key) = &written.subject else { return };
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.writing = false;
-        match (&written.version, &mut entry.unseen) {
+        match (&written.version, entry.unseen.as_deref_mut()) {
             (Some(version), Some((_, unseen, _))) => *unseen = Some(version.clone()),
             _ => entry.unseen = None,
         }
@@ -264,11 +267,11 @@ impl Statuses {
             return 0;
         }
         // What was written of an unreadable object is not shown by the cache: it is remembered.
-        if !is_unreadable && entry.unseen.as_ref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
+        if !is_unreadable && entry.unseen.as_deref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
             entry.unseen = None;
         }
         let mut forward = forward.into_owned();
-        if let Some((written, _, _)) = &entry.unseen {
+        if let Some((written, _, _)) = entry.unseen.as_deref() {
             forward.status = Some(written.clone());
         }
         let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
@@ -334,7 +337,7 @@ impl Statuses {
         self.events.of_ready(forward, old, &next.conditions);
         // Of an object that never could be read, what its status holds is not known, and left alone.
         let value = if is_known { all_of(&next) } else { findings_of(&next) };
-        entry.unseen = Some((next, None, now));
+        entry.unseen = Some(Box::new((next, None, now)));
         self.writer.write(Write { subject: Subject::Forward(key.clone()), uid, status: value });
     }
 }

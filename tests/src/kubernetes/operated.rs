@@ -163,6 +163,21 @@ pub struct FleetProxy {
     stream: u16,
 }
 
+/// The folder of a proxy that was killed.
+pub struct StoppedProxy {
+    folder: tempfile::TempDir,
+    roots: String,
+    stream: u16,
+}
+
+impl StoppedProxy {
+    /// Starts another one in its place.
+    #[must_use]
+    pub fn started(self) -> FleetProxy {
+        FleetProxy::in_folder(self.folder, &self.roots, self.stream)
+    }
+}
+
 impl FleetProxy {
     /// Starts one with this token.
     #[track_caller]
@@ -186,8 +201,14 @@ impl FleetProxy {
     /// Kills it, and starts another one with the same folder, as kubelet does with a container.
     #[must_use]
     pub fn restarted(self) -> Self {
+        self.stopped().started()
+    }
+
+    /// Kills it; what it has kept stays.
+    #[must_use]
+    pub fn stopped(self) -> StoppedProxy {
         let Self { program, roots, stream, .. } = self;
-        Self::in_folder(program.kill(), &roots, stream)
+        StoppedProxy { folder: program.kill(), roots, stream }
     }
 
     /// Whether it has applied a configuration.

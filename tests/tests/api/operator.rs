@@ -6,6 +6,7 @@ mod liars;
 mod newer;
 mod outage;
 mod rotation;
+mod sidecars;
 mod story;
 mod verdicts;
 

@@ -1,6 +1,9 @@
 //! The groups of one namespace's pods, kept as pods and forwards come and go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crds::Selector;
 
@@ -68,7 +71,7 @@ impl Sidecars {
             let was = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));
             if is != was {
                 let mut forwards = match old {
-                    Some(Group::Sidecars { forwards, .. }) => forwards.clone(),
+                    Some(Group::Sidecars { forwards, .. }) => (**forwards).clone(),
                     _ => BTreeSet::new(),
                 };
                 if is {
@@ -93,7 +96,10 @@ impl Sidecars {
 
     fn place(&mut self, pod: &ObjectKey, forwards: BTreeSet<String>, moved: &mut Moved) {
         let namespace = pod.namespace.clone();
-        let group = (!forwards.is_empty()).then_some(Group::Sidecars { namespace, forwards });
+        let group = (!forwards.is_empty()).then(|| Group::Sidecars { namespace, forwards: Arc::new(forwards) });
+        // One copy of the names for all that know the group.
+        let group =
+            group.map(|group| self.pods.get_key_value(&group).map_or(group.clone(), |(known, _)| known.clone()));
         if self.group_of.get(&pod.name) == group.as_ref() {
             return;
         }
@@ -118,7 +124,7 @@ impl Sidecars {
 
     fn each_forward(&mut self, group: &Group, change: impl Fn(&mut BTreeSet<Group>) -> bool) {
         let Group::Sidecars { forwards, .. } = group else { return };
-        for forward in forwards {
+        for forward in forwards.iter() {
             let groups = self.groups_of.entry(forward.clone()).or_default();
             change(groups);
             if groups.is_empty() {

@@ -1,0 +1,111 @@
+//! Sidecars: pods change their group whenever a forward comes or goes that selects them, and traffic does not notice.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use harness::{
+    Backend, Behaviour, ControlPlane, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip,
+    until,
+};
+use serde_json::json;
+
+use super::until_ready;
+
+#[test]
+fn forwards_that_come_and_go_leave_the_others_in_their_pods_alone() {
+    crate::server::with(KubernetesVersion::Newest, story);
+}
+
+fn sidecar(name: &str, app: &str, port: u16, backend: u16) -> String {
+    format!(
+        "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: {name}}}, spec: {{placement: {{sidecar: \
+         {{selector: {{matchLabels: {{app: {app}}}}}}}}}, sessions: {{onUpdate: Close}}, listeners: [{{name: tcp, protocol: TCP, \
+         port: {port}, backends: [{{local: {{port: {backend}}}}}]}}]}}}}"
+    )
+}
+
+fn story(server: &ControlPlane) {
+    if !crate::server::without_kubelets(server) {
+        return;
+    }
+    let namespace = server.namespace("sidecars");
+    let operator = Operator::start(&namespace);
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, other) = (free_port(), free_port());
+    namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: app}}");
+    namespace.apply(&sidecar("db", "shop", port, backend.port));
+    until_ready(&namespace, "db", "True", "NoMatchingPods");
+    let labels = json!({"app": "shop", "portlane.dev/proxy": "sidecar"});
+    let pod = FleetPod::create(&namespace, "shop-1", "app", &labels);
+    let proxy = pod.proxy(&namespace, "app", &operator);
+    let ready = until_ready(&namespace, "db", "True", "Ready");
+    assert_eq!(ready.status.expect("status").data_plane.expect("counts").summary, "1/1");
+
+    let mut session = connect(port).expect("it listens");
+    let load = Hammer::start(port);
+    for _ in 0..5 {
+        // One more group, and back to the old one; then a group of none.
+        namespace.apply(&sidecar("cache", "shop", other, backend.port));
+        until_ready(&namespace, "cache", "True", "Ready");
+        namespace.kubectl(&["delete", "portforward", "cache"]).ok();
+        until("its listener is gone", || connect(other).is_err());
+    }
+    assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still", "a change elsewhere ended a session");
+    // The pod comes back with what it holds of a group that has changed meanwhile.
+    namespace.apply(&sidecar("cache", "shop", other, backend.port));
+    until_ready(&namespace, "cache", "True", "Ready");
+    until("the configuration is kept", || {
+        std::fs::read_to_string(proxy.path("configuration.json")).is_ok_and(|text| text.contains("cache"))
+    });
+    let (connections, refused) = load.stop();
+    assert!(connections > 100 && refused == 0, "{refused} of {connections} connections were refused or broke");
+    let proxy = proxy.stopped();
+    namespace.kubectl(&["delete", "portforward", "cache"]).ok();
+    let _proxy = proxy.started();
+    until("the listener of the deleted forward is gone", || connect(port).is_ok() && connect(other).is_err());
+    until_ready(&namespace, "db", "True", "Ready");
+
+    namespace.kubectl(&["label", "pod", "shop-1", "app=other", "--overwrite"]).ok();
+    until("a pod that is not selected any more listens no more", || connect(port).is_err());
+    until_ready(&namespace, "db", "True", "NoMatchingPods");
+}
+
+/// Connects, sends and receives all the time.
+struct Hammer {
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicUsize>,
+    work: thread::JoinHandle<usize>,
+}
+
+impl Hammer {
+    fn start(port: u16) -> Self {
+        let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, failures) = (stop.clone(), failed.clone());
+        let once = move || -> io::Result<()> {
+            let mut session = connect(port)?;
+            round_trip(&mut session, b"load").map(drop)
+        };
+        let work = thread::spawn(move || {
+            let mut connections = 0;
+            while !stopped.load(Relaxed) {
+                connections += 1;
+                failures.fetch_add(usize::from(once().is_err()), Relaxed);
+            }
+            connections
+        });
+        Self { stop, failed, work }
+    }
+
+    /// How many connections there were, and how many of them failed.
+    fn stop(self) -> (usize, usize) {
+        self.stop.store(true, Relaxed);
+        let connections = self.work.join().expect("it does not panic");
+        (connections, self.failed.load(Relaxed))
+    }
+}
