@@ -1,10 +1,12 @@
 //! The operator against a real API server: what it pushes to real proxies, with the tokens of Pods, and what it says in
 //! status. No kubelet runs these Pods: their proxies are processes here, and share one machine's ports.
 
+mod excess;
 mod identity;
 mod liars;
 mod newer;
 mod outage;
+mod reinstall;
 mod rotation;
 mod sidecars;
 mod story;
