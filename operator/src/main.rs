@@ -26,7 +26,9 @@ fn main() -> ExitCode {
 }
 
 fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&settings.log)?).with_writer(io::stdout);
+    // The client has a line of its own for every request that fails; whoever asked says so, once.
+    let filter = EnvFilter::try_new(&settings.log)?.add_directive("kube_client::client::builder=off".parse()?);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stdout);
     // A log that nobody takes is lost; to complain of that elsewhere, for every record, helps nobody.
     let log = log.log_internal_errors(false);
     match settings.log_format {

@@ -225,7 +225,8 @@ impl Task {
                     continue;
                 }
             };
-            failing = false;
+            // That a list begins says nothing yet: every try begins with it.
+            failing &= matches!(seen, Seen::Restarted);
             if self.out.send((self.source.clone(), seen)).await.is_err() {
                 return;
             }
