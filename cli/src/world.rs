@@ -64,7 +64,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         if let Some(sidecar) = &forward.spec.placement.sidecar {
             // A pod with just these labels: who else selects it meets this forward there.
             if let Some(labels) = labels_for(&sidecar.selector) {
-                world.pods.insert(key.clone(), Pod { labels });
+                world.pods.insert(key.clone(), Pod { labels, ..Pod::default() });
             }
         }
         if let Some(gateway) = &forward.spec.placement.gateway {

@@ -240,7 +240,8 @@ impl Cache {
                 }
             }
             Object::Pod(key, info) => {
-                let pod = Pod { labels: info.labels.clone() };
+                let carries = info.labels.contains_key(PROXY_LABEL);
+                let pod = Pod { labels: info.labels.clone(), carries, problem: info.problem.clone() };
                 let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
                 let stays = (!info.leaving && !in_fleet).then_some(pod);
                 if self.world.pods.get(&key) != stays.as_ref() {

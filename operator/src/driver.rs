@@ -32,6 +32,7 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, Touched},
+    inject::Selectors,
     lease,
     metrics::Metrics,
     publish::{Deltas, Publisher},
@@ -74,6 +75,7 @@ pub struct Driver {
     synced: watch::Sender<bool>,
     statuses: Statuses,
     gateways: Gateways,
+    selectors: Arc<Selectors>,
     /// While this replica leads.
     leading: Option<Leading>,
     /// When what was touched is to be looked at.
@@ -127,9 +129,10 @@ impl Driver {
         synced: watch::Sender<bool>,
         statuses: Statuses,
         gateways: Gateways,
+        selectors: Arc<Selectors>,
     ) -> Self {
         let (leading, dirty, touched) = (None, None, Touched::default());
-        Self { cache, watches, metrics, synced, statuses, gateways, leading, dirty, touched }
+        Self { cache, watches, metrics, synced, statuses, gateways, selectors, leading, dirty, touched }
     }
 
     /// Works until the election is over and its sender gone.
@@ -184,6 +187,11 @@ impl Driver {
             for key in &touched.forwards {
                 self.statuses.seen(key, self.cache.forward(key).as_deref(), Instant::now());
             }
+        }
+        for key in &touched.changes.forwards {
+            let sidecar =
+                self.cache.world.forwards.get(key).and_then(|forward| forward.spec.placement.sidecar.as_ref());
+            self.selectors.set(key, sidecar.map(|sidecar| &sidecar.selector));
         }
         for key in &touched.gateways {
             self.gateways.touch(key);

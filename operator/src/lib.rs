@@ -18,6 +18,7 @@ pub mod events;
 pub mod gateway;
 pub mod http;
 pub mod identity;
+pub mod inject;
 pub mod lease;
 pub mod metrics;
 pub mod pki;

@@ -45,6 +45,10 @@ pub struct Metrics {
     pub events: Labelled,
     /// Applications of children, by result.
     pub children: Labelled,
+    /// Pods that the webhook was asked about, by what became of them.
+    pub injections: Labelled,
+    /// Time of an answer of the webhook, seconds.
+    pub injection: Histogram,
     /// 1 while this replica leads.
     pub leader: Gauge,
     /// Forwards, gateways.
@@ -74,6 +78,8 @@ impl Default for Metrics {
             api_errors: Family::default(),
             events: Family::default(),
             children: Family::default(),
+            injections: Family::default(),
+            injection: Histogram::new([0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1]),
             leader: Gauge::default(),
             forwards: Gauge::default(),
             certificate_end: Gauge::default(),
@@ -102,6 +108,8 @@ impl Metrics {
         registry.register("api_errors", "Failed requests to the API server", self.api_errors.clone());
         registry.register("events", "Events written", self.events.clone());
         registry.register("children_applied", "Children of gateways applied", self.children.clone());
+        registry.register("injections", "Pods that the webhook was asked about", self.injections.clone());
+        registry.register("injection_duration_seconds", "Time of an answer of the webhook", self.injection.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
         registry.register("forwards", "PortForwards known", self.forwards.clone());
         registry.register("certificate_end_seconds", "End of the certificate in use", self.certificate_end.clone());

@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, api::PostParams};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -80,6 +80,8 @@ pub struct Authority {
     leaf: Arc<Leaf>,
     /// Life of a leaf, seconds; it is changed at half of it.
     life: u64,
+    /// Names that the leaf is for.
+    names: Vec<String>,
     /// Root that signed the leaf in use, and when that ends.
     used: Option<(String, u64)>,
     trusted: watch::Sender<Trusted>,
@@ -90,18 +92,20 @@ fn now() -> u64 {
 }
 
 impl Authority {
-    /// The CA whose roots stand in this Secret. Also what handshakes are answered with.
+    /// The CA whose roots stand in this Secret, for leaves with the name that proxies know and that of this host, under which
+    /// the API server calls. Also what handshakes are answered with.
     #[must_use]
     pub fn new(
-        client: Client,
-        namespace: &str,
+        api: Api<Secret>,
         name: &str,
+        host: &str,
         life: Duration,
         trusted: watch::Sender<Trusted>,
     ) -> (Self, Arc<Leaf>) {
         let leaf = Arc::new(Leaf::default());
-        let api = Api::namespaced(client, namespace);
-        (Self { api, name: name.to_owned(), leaf: leaf.clone(), life: life.as_secs(), used: None, trusted }, leaf)
+        let names = vec![proxy_grpc::SERVER_NAME.to_owned(), host.to_owned()];
+        let (name, life) = (name.to_owned(), life.as_secs());
+        (Self { api, name, leaf: leaf.clone(), life, names, used: None, trusted }, leaf)
     }
 
     /// Reads the roots, has the leader rotate them when it is time, and has a leaf that lasts. To be called again and again.
@@ -138,7 +142,7 @@ impl Authority {
         let lasts = |(signer, end): &(String, u64)| *signer == root.certificate && *end > now() + self.life / 2;
         if !self.used.as_ref().is_some_and(lasts) {
             let end = now() + self.life;
-            self.leaf.0.store(Some(Arc::new(make_leaf(root, end)?)));
+            self.leaf.0.store(Some(Arc::new(make_leaf(root, end, &self.names)?)));
             self.used = Some((root.certificate.clone(), end));
         }
         Ok(self.used.as_ref().map(|(_, end)| *end))
@@ -200,11 +204,10 @@ fn make_root(now: u64) -> Result<Root, PkiError> {
     Ok(Root { made: now, end, certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn make_leaf(root: &Root, end: u64) -> Result<CertifiedKey, PkiError> {
+fn make_leaf(root: &Root, end: u64, names: &[String]) -> Result<CertifiedKey, PkiError> {
     let signer = KeyPair::from_pem(&root.key).map_err(PkiError::Make)?;
     let issuer = Issuer::new(root_parameters(root.made, root.end), signer);
     let key = KeyPair::generate().map_err(PkiError::Make)?;
-    let names = vec![proxy_grpc::SERVER_NAME.to_owned()];
     let mut parameters = CertificateParams::new(names).map_err(PkiError::Make)?;
     parameters.distinguished_name.push(DnType::CommonName, proxy_grpc::SERVER_NAME);
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn a_leaf_is_trusted_by_the_bundle_and_by_no_other_root() {
         let (ours, other) = (make_root(now()).expect("root"), make_root(now()).expect("root"));
-        make_leaf(&ours, now() + 60).expect("leaf");
+        make_leaf(&ours, now() + 60, &["example.svc".to_owned(), "127.0.0.1".to_owned()]).expect("leaf");
         let bundle = Roots { roots: vec![ours, other] }.bundle();
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
         assert!(!bundle.contains("PRIVATE"), "no key leaves the Secret");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use kube::Client;
+use kube::{Api, Client};
 use operator_core::World;
 use proxy_grpc::{Limits, TlsError};
 use tokio::{
@@ -25,6 +25,7 @@ use crate::{
     gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
     http,
     identity::Identities,
+    inject::{self, Injector, Selectors, Sidecar, Webhook},
     lease::{Candidate, Election, Term},
     metrics::Metrics,
     pki::{Authority, Leaf, Trusted},
@@ -79,6 +80,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     };
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
+    let reviews = open("webhook", settings.webhook_address).await?;
     let metrics = Arc::new(Metrics::default());
     let (synced, is_synced) = watch::channel(false);
     tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced }));
@@ -88,9 +90,18 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let election = tokio::spawn(election.run(term, ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
     let life = Duration::from_secs(settings.certificate_seconds);
-    let (authority, leaf) = Authority::new(client.clone(), &settings.namespace, &settings.roots_secret, life, trust);
+    let host = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
+    let secrets = Api::namespaced(client.clone(), &settings.namespace);
+    let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, host, life, trust);
     tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
-    let streams = drive(&settings, client, terms, trusted, synced, metrics);
+    let selectors = Arc::new(Selectors::default());
+    let injector = Injector::new(selectors.clone(), sidecar(&settings), trusted.clone(), metrics.clone());
+    tokio::spawn(inject::serve(reviews, https(leaf.clone())?, Arc::new(injector)));
+    if let Some(name) = settings.webhook.clone() {
+        let webhook = Webhook::new(client.clone(), name, metrics.clone());
+        tokio::spawn(webhook.keep(terms.clone(), trusted.clone()));
+    }
+    let streams = drive(&settings, client, terms, trusted, synced, selectors, metrics);
     let serving = serve(listener, leaf, streams, settings.max_proxies, ends);
     wait(serving, end, election).await
 }
@@ -102,6 +113,7 @@ fn drive(
     term: watch::Receiver<Term>,
     trusted: watch::Receiver<Trusted>,
     synced: watch::Sender<bool>,
+    selectors: Arc<Selectors>,
     metrics: Arc<Metrics>,
 ) -> Streams {
     let (messages, watched) = mpsc::channel(MESSAGES);
@@ -121,10 +133,26 @@ fn drive(
     let (applying, applied) = mpsc::channel(64);
     let gateways = Gateways::new(client.clone(), fleets, trusted.clone(), writer.clone(), applying, metrics.clone());
     let statuses = Statuses::new(writer, events);
-    let driver = Driver::new(cache, watching, metrics.clone(), synced, statuses, gateways);
+    let driver = Driver::new(cache, watching, metrics.clone(), synced, statuses, gateways, selectors);
     let (reports, streams) = mpsc::channel(MESSAGES);
     tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, term }));
     Streams::new(Identities::new(client), reports, trusted, metrics)
+}
+
+fn sidecar(settings: &Settings) -> Sidecar {
+    Sidecar {
+        image: settings.proxy_image.clone(),
+        pull_policy: settings.proxy_pull_policy.clone(),
+        operator: settings.operator.clone(),
+        roots: String::new(),
+    }
+}
+
+/// What API servers are answered with.
+fn https(leaf: Arc<Leaf>) -> Result<Arc<rustls::ServerConfig>, RunError> {
+    let mut tls = proxy_grpc::server_config(leaf).map_err(RunError::Tls)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(tls))
 }
 
 fn candidate(settings: &Settings) -> Candidate {

@@ -34,6 +34,12 @@ pub struct Settings {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "0.0.0.0:9080")]
     pub health_address: SocketAddr,
+    /// Where the webhook is served that gives pods a proxy.
+    #[arg(long, env = "PORTLANE_WEBHOOK_ADDRESS", default_value = "0.0.0.0:9444")]
+    pub webhook_address: SocketAddr,
+    /// Name of the MutatingWebhookConfiguration whose CA bundle is kept. Absent: none.
+    #[arg(long, env = "PORTLANE_WEBHOOK")]
+    pub webhook: Option<String>,
     /// Address under which proxies reach the operator.
     #[arg(
         long,

@@ -3,9 +3,10 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proxy_api::{Configuration, Report};
@@ -14,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     clock::Clock,
     files::Files,
-    http::{self, Role, View},
-    log::{Log, LogWriter},
+    http::{self, Role, Startup, View},
+    log::{Level, Log, LogWriter},
     metrics::Metrics,
     process::Process,
     settings::Settings,
@@ -39,6 +40,15 @@ pub enum StartError {
         role: &'static str,
         /// The address.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file of the socket cannot be made.
+    #[error("the socket {} cannot be opened", path.display())]
+    Socket {
+        /// Its file.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -78,7 +88,8 @@ impl Proxy {
     /// See [`StartError`].
     pub fn start(settings: &Settings, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
         let files = Files::of_process();
-        let (log, writer) = Log::start(settings.log_format, settings.log_queue, output).map_err(StartError::Threads)?;
+        let (log, writer) = Log::start(settings.log_format, settings.log_level, settings.log_queue, output)
+            .map_err(StartError::Threads)?;
         let process = Process {
             clock: Clock::start(),
             files,
@@ -87,7 +98,8 @@ impl Proxy {
             stop: Arc::default(),
             timings: Arc::default(),
         };
-        let addresses = addresses(settings)?;
+        let addresses = addresses(settings, &process)?;
+        let file = settings.socket.as_deref().map(socket).transpose()?;
         let bound =
             |role| addresses.iter().find(|(other, _)| *other == role).and_then(|(_, socket)| socket.local_addr().ok());
         let (health, admin) = (bound(Role::Health), bound(Role::Admin));
@@ -95,7 +107,8 @@ impl Proxy {
         let metrics = Metrics::new(process.clone());
         let (control, requests) = mpsc::channel(REQUESTS);
         let (reporter, report) = watch::channel(Report::default());
-        let view = View { metrics: metrics.clone(), report: report.clone(), control: control.clone() };
+        let startup = Startup { since: Instant::now(), patience: settings.startup };
+        let view = View { metrics: metrics.clone(), report: report.clone(), control: control.clone(), startup };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
         let parts = (process.clone(), metrics.clone(), settings.quiet_start);
@@ -106,6 +119,10 @@ impl Proxy {
                     let (answers, answered) = mpsc::channel(ANSWERS);
                     for (role, listener) in addresses {
                         tokio::spawn(http::serve(listener, role, view.clone()));
+                    }
+                    if let Some(file) = file {
+                        tokio::spawn(http::serve_file(file, view.clone()));
+                        tokio::spawn(tell_late(startup, parts.1.clone(), parts.0.clone()));
                     }
                     drop(view);
                     Supervisor::new(parts.0, workers, parts.1, answers, reporter, parts.2)
@@ -189,15 +206,38 @@ impl Proxy {
     }
 }
 
-fn addresses(settings: &Settings) -> Result<Vec<(Role, std::net::TcpListener)>, StartError> {
+/// Says so, if there is no configuration when the app of a sidecar starts.
+async fn tell_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
+    tokio::time::sleep(startup.patience.saturating_sub(startup.since.elapsed())).await;
+    if metrics.control.applied.load(Relaxed) == 0 {
+        metrics.control.started_without.store(1, Relaxed);
+        let message = format!(
+            "no configuration came within {} s: the app starts without its listeners, which come up as soon as one does",
+            startup.patience.as_secs()
+        );
+        process.log.notice(Level::Warn, "startup", "portlane-proxy", message);
+    }
+}
+
+fn socket(path: &Path) -> Result<std::os::unix::net::UnixListener, StartError> {
+    http::open_file(path).map_err(|source| StartError::Socket { path: path.to_owned(), source })
+}
+
+fn addresses(settings: &Settings, process: &Process) -> Result<Vec<(Role, std::net::TcpListener)>, StartError> {
     let mut opened = Vec::new();
     for (role, name, address) in [(Role::Health, "health", settings.health), (Role::Admin, "admin", settings.admin)] {
         let Some(address) = address else { continue };
         if role == Role::Admin && !address.ip().is_loopback() {
             return Err(StartError::AdminNotLoopback(address));
         }
-        let listener = http::open(address).map_err(|source| StartError::Address { role: name, address, source })?;
-        opened.push((role, listener));
+        match http::open(address) {
+            Ok(listener) => opened.push((role, listener)),
+            Err(error) if settings.may_lack_addresses => {
+                let message = format!("the {name} address {address} is not served: {error}");
+                process.log.notice(Level::Warn, "address", "portlane-proxy", message);
+            }
+            Err(source) => return Err(StartError::Address { role: name, address, source }),
+        }
     }
     Ok(opened)
 }

@@ -2,7 +2,13 @@
 //!
 //! Both are served by the control thread, so that a scrape costs no worker anything.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -15,7 +21,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_api::Report;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::{Semaphore, mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
@@ -40,6 +47,8 @@ pub struct View {
     pub report: watch::Receiver<Report>,
     /// The control thread.
     pub control: mpsc::Sender<Control>,
+    /// For /startupz.
+    pub startup: Startup,
 }
 
 /// Which endpoints an address has.
@@ -49,6 +58,17 @@ pub enum Role {
     Health,
     /// For the owner of the machine.
     Admin,
+    /// Both, and what kubelet asks a sidecar: for whoever may open the file of the socket.
+    Local,
+}
+
+/// How long a sidecar's app waits for the first configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Startup {
+    /// When the proxy started.
+    pub since: Instant,
+    /// How long it waits at most.
+    pub patience: Duration,
 }
 
 /// Opens an address; done before anything else, so that a taken address is told at start.
@@ -59,6 +79,39 @@ pub fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Opens a socket that is a file; one that a process before this one has left there goes.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves a socket that is a file until the runtime ends.
+pub async fn serve_file(listener: std::os::unix::net::UnixListener, view: View) {
+    let Ok(listener) = UnixListener::from_std(listener) else { return };
+    let room = Arc::new(Semaphore::new(REQUESTS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let view = view.clone();
+                tokio::spawn(async move {
+                    let _ = timeout(PATIENCE, connection(stream, Role::Local, view)).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Serves an address until the runtime ends.
@@ -80,7 +133,7 @@ pub async fn serve(listener: std::net::TcpListener, role: Role, view: View) {
     }
 }
 
-async fn connection(stream: TcpStream, role: Role, view: View) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, role: Role, view: View) {
     let service = service_fn(move |request| {
         let view = view.clone();
         async move { Ok::<_, Infallible>(answer(role, &view, &request).await) }
@@ -95,21 +148,23 @@ async fn connection(stream: TcpStream, role: Role, view: View) {
 }
 
 async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    use Role::{Admin, Health, Local};
     match (role, request.method(), request.uri().path()) {
-        (Role::Health, &Method::GET, "/livez") => text(StatusCode::OK, "ok\n"),
-        (Role::Health, &Method::GET, "/readyz") => ready(view),
-        (Role::Health, &Method::GET, "/metrics") => match view.metrics.text() {
+        (Local, &Method::GET, "/startupz") => started(view),
+        (Health | Local, &Method::GET, "/livez") => text(StatusCode::OK, "ok\n"),
+        (Health | Local, &Method::GET, "/readyz") => ready(view),
+        (Health | Local, &Method::GET, "/metrics") => match view.metrics.text() {
             Ok(metrics) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n"),
         },
-        (Role::Admin, &Method::GET, "/config") => config(view).await,
-        (Role::Admin, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
-        (Role::Admin, &Method::GET, "/conns") => conns(view).await,
+        (Admin | Local, &Method::GET, "/config") => config(view).await,
+        (Admin | Local, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
+        (Admin | Local, &Method::GET, "/conns") => conns(view).await,
         // A page in a browser on this machine must not end sessions.
-        (Role::Admin, &Method::POST, _) if request.headers().contains_key(ORIGIN) => {
+        (Admin | Local, &Method::POST, _) if request.headers().contains_key(ORIGIN) => {
             text(StatusCode::FORBIDDEN, "requests of web pages are refused\n")
         }
-        (Role::Admin, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
+        (Admin | Local, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
         (_, _, path) => text(StatusCode::NOT_FOUND, &format!("nothing at {path}; {}\n", known(role))),
     }
 }
@@ -118,7 +173,16 @@ fn known(role: Role) -> &'static str {
     match role {
         Role::Health => "there is GET /livez, /readyz and /metrics",
         Role::Admin => "there is GET /config, /listeners and /conns, and POST /drain?seconds=N",
+        Role::Local => {
+            "there is GET /livez, /readyz, /startupz, /metrics, /config, /listeners and /conns, and POST /drain?seconds=N"
+        }
     }
+}
+
+/// Started once a configuration was applied, or was waited for long enough: a probe that never passes would keep the app of
+/// a sidecar from starting.
+fn started(view: &View) -> Response<Full<Bytes>> {
+    if view.startup.since.elapsed() >= view.startup.patience { text(StatusCode::OK, "ok\n") } else { ready(view) }
 }
 
 /// Ready once a configuration was applied.

@@ -41,9 +41,10 @@ pub enum Event {
 }
 
 /// How important a notice is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// As expected.
+    #[default]
     Info,
     /// Somebody should look.
     Warn,
@@ -95,6 +96,7 @@ pub struct SessionRecord {
 #[derive(Clone, Debug)]
 pub struct Log {
     queue: SyncSender<(SystemTime, Event)>,
+    least: Level,
     dropped: Arc<AtomicU64>,
 }
 
@@ -103,7 +105,12 @@ impl Log {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(format: LogFormat, queue: usize, output: Box<dyn Write + Send>) -> io::Result<(Self, LogWriter)> {
+    pub fn start(
+        format: LogFormat,
+        least: Level,
+        queue: usize,
+        output: Box<dyn Write + Send>,
+    ) -> io::Result<(Self, LogWriter)> {
         let (sender, receiver) = sync_channel(queue.max(1));
         let (ended, end) = sync_channel(1);
         thread::Builder::new().name("log".into()).spawn(move || {
@@ -111,7 +118,7 @@ impl Log {
             // The sender is dropped with this thread, which is what `finish` waits for.
             drop(ended);
         })?;
-        Ok((Self { queue: sender, dropped: Arc::default() }, LogWriter(end)))
+        Ok((Self { queue: sender, least, dropped: Arc::default() }, LogWriter(end)))
     }
 
     /// Queues a record, or drops and counts it.
@@ -123,7 +130,9 @@ impl Log {
 
     /// Queues a notice.
     pub fn notice(&self, level: Level, event: &'static str, subject: impl Display, message: impl Into<String>) {
-        self.emit(Event::Notice(Notice { level, event, subject: subject.to_string(), message: message.into() }));
+        if level >= self.least {
+            self.emit(Event::Notice(Notice { level, event, subject: subject.to_string(), message: message.into() }));
+        }
     }
 
     /// Records that were dropped.

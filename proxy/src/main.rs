@@ -1,17 +1,29 @@
 //! `portlane-proxy`: serves a configuration document and follows it.
 
-use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Read, Write},
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use proxy::{
     follow::{Followed, LOOK_EVERY},
     handle::{Ended, Proxy},
-    log::LogFormat,
+    log::{Level, LogFormat},
     operator::{self, Operator},
     settings::Settings,
 };
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Longest time for a proxy to answer a probe.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Serves the listeners of a configuration, and follows it as it changes.
 ///
@@ -20,9 +32,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Example:\n  portlane translate -f forwards/ > config.yaml\n  portlane-proxy --config config.yaml"
 )]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The document.
     #[arg(
         long,
@@ -45,11 +61,29 @@ struct Args {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portlane", env = "PORTLANE_STATE_DIR")]
     state_dir: PathBuf,
     /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9180", env = "PORTLANE_HEALTH_ADDRESS")]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:9180",
+        env = "PORTLANE_HEALTH_ADDRESS",
+        value_parser = address
+    )]
     health_address: SocketAddr,
     /// Where /config, /listeners, /conns and /drain are served; on loopback only.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9181", env = "PORTLANE_ADMIN_ADDRESS")]
     admin_address: SocketAddr,
+    /// File of a socket on which all of that is served, and what `portlane-proxy probe` asks.
+    #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
+    socket: Option<PathBuf>,
+    /// Go on without an address of its own that is taken: in the pod of an app, the app may have it.
+    #[arg(long, env = "PORTLANE_MAY_LACK_ADDRESSES", default_value_t = false)]
+    may_lack_addresses: bool,
+    /// How long `portlane-proxy probe startup` fails while no configuration has come; then the app of a sidecar may start.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "PORTLANE_STARTUP_SECONDS")]
+    startup_seconds: u32,
+    /// The least important notices that are written; the access log is a matter of each forward.
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, env = "PORTLANE_LOG_LEVEL")]
+    log_level: LogLevel,
     /// Threads that move bytes. Absent: the processors this process may use, at most 2.
     #[arg(long, value_name = "1..=256", env = "PORTLANE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
@@ -70,6 +104,34 @@ struct Args {
     log: Log,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks a proxy on this machine by its socket; says no by its exit code. What kubelet runs in a sidecar.
+    Probe {
+        /// What is asked.
+        #[arg(value_enum)]
+        what: Probe,
+        /// The file of the socket.
+        #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Probe {
+    /// Whether the app may start.
+    Startup,
+    /// Whether it answers at all.
+    Live,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogLevel {
+    Info,
+    Warn,
+    Error,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Log {
     Text,
@@ -88,16 +150,36 @@ impl Args {
                 Log::Text => LogFormat::Text,
                 Log::Json => LogFormat::Json,
             },
+            log_level: match self.log_level {
+                LogLevel::Info => Level::Info,
+                LogLevel::Warn => Level::Warn,
+                LogLevel::Error => Level::Error,
+            },
             health: Some(self.health_address),
             admin: Some(self.admin_address),
+            socket: self.socket.clone(),
+            may_lack_addresses: self.may_lack_addresses,
+            startup: Duration::from_secs(self.startup_seconds.into()),
             drain_seconds: self.drain_seconds,
             ..usual
         }
     }
 }
 
+/// An address with its port. In a pod it is put together from the pod's address, and IPv6 comes without brackets then.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let apart = || text.rsplit_once(':').and_then(|(ip, port)| Some((ip.parse().ok()?, port.parse().ok()?)));
+    let whole = text.parse().ok().or_else(|| apart().map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)));
+    whole.ok_or_else(|| "an address such as 192.0.2.1:9180".to_owned())
+}
+
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    let done = match &args.command {
+        Some(Command::Probe { what, socket }) => probe(*what, socket),
+        None => run(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -109,6 +191,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Asks by the socket; an error is a no.
+fn probe(what: Probe, socket: &Path) -> Result<(), Box<dyn Error>> {
+    let path = match what {
+        Probe::Startup => "/startupz",
+        Probe::Live => "/livez",
+    };
+    let mut stream = UnixStream::connect(socket).map_err(|error| format!("{}: {error}", socket.display()))?;
+    stream.set_read_timeout(Some(PROBE))?;
+    stream.set_write_timeout(Some(PROBE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let words = answer.split_once("\r\n\r\n").map_or("", |(_, words)| words.trim());
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(words.to_owned().into()) }
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {

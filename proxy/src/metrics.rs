@@ -37,6 +37,8 @@ pub struct ControlCounters {
     pub state_failures: std::sync::atomic::AtomicU64,
     /// Listeners that do not run as wanted.
     pub failed_listeners: std::sync::atomic::AtomicU64,
+    /// 1 if the app of a sidecar was started without a configuration.
+    pub started_without: std::sync::atomic::AtomicU64,
     /// Names that do not resolve now.
     pub dns_failing: std::sync::atomic::AtomicU64,
     /// Seconds for which the name that fails longest has failed.
@@ -204,6 +206,11 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_config_number", "Number of the configuration in force.", control.number.load(Relaxed)),
         ("portlane_operator_connected", "1 while an operator is followed.", control.operator_connected.load(Relaxed)),
         ("portlane_listeners_failed", "Listeners not running as wanted.", control.failed_listeners.load(Relaxed)),
+        (
+            "portlane_started_without",
+            "1 if the app was let start without listeners.",
+            control.started_without.load(Relaxed),
+        ),
         ("portlane_held_bytes", "Bytes held for peers that do not read.", process.budget.held() as u64),
         ("portlane_held_bytes_limit", "Most bytes held.", process.budget.limit() as u64),
         ("portlane_files", "Files in use.", files as u64),

@@ -1,8 +1,8 @@
 //! What can be set about a proxy process, each with its bound.
 
-use std::{net::SocketAddr, num::NonZeroUsize, thread};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
-use crate::log::LogFormat;
+use crate::log::{Level, LogFormat};
 
 /// Settings of a proxy process. [`Settings::default`] suits a sidecar and a laptop.
 #[derive(Clone, Debug)]
@@ -19,10 +19,18 @@ pub struct Settings {
     pub log_queue: usize,
     /// Form of log records.
     pub log_format: LogFormat,
+    /// The least important notices that are written; the access log is a matter of each forward.
+    pub log_level: Level,
     /// Where /livez, /readyz and /metrics are served; `None`: nowhere.
     pub health: Option<SocketAddr>,
     /// Where /config, /conns and /drain are served, on loopback only; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// File of a socket on which all of that is served, and /startupz; `None`: nowhere.
+    pub socket: Option<PathBuf>,
+    /// Go on without an address of health or admin that is taken, and say so: in a sidecar the app may have it.
+    pub may_lack_addresses: bool,
+    /// How long /startupz waits for the first configuration; then the app of a sidecar starts without it.
+    pub startup: Duration,
     /// Say nothing of listeners that come up with the first configuration, because the caller shows them itself.
     pub quiet_start: bool,
     /// Longest time that the end of the process waits for sessions, in seconds.
@@ -40,8 +48,12 @@ impl Default for Settings {
             max_flows: 10_000,
             log_queue: 4096,
             log_format: LogFormat::Text,
+            log_level: Level::Info,
             health: None,
             admin: None,
+            socket: None,
+            may_lack_addresses: false,
+            startup: Duration::from_secs(10),
             quiet_start: false,
             drain_seconds: 300,
         }

@@ -53,6 +53,7 @@ impl Operator {
         command.env("KUBECONFIG", server.kubeconfig()).args(["--namespace", NAMESPACE, "--log", "warn"]);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args(["--stream-address", &format!("127.0.0.1:{stream}")]);
+        command.args(["--webhook-address", &format!("127.0.0.1:{}", free_port())]);
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || harness::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
         let operator = Self { program, health, stream };

@@ -2,6 +2,10 @@
 portlane-operator
 {{- end }}
 
+{{- define "portlane.webhook" -}}
+{{ include "portlane.name" . }}.{{ .Release.Namespace }}
+{{- end }}
+
 {{- define "portlane.selector" -}}
 app.kubernetes.io/name: portlane
 app.kubernetes.io/instance: {{ .Release.Name }}

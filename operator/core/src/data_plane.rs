@@ -8,7 +8,7 @@ use std::{
 use crds::RejectedListener;
 use proxy_api::ListenerId;
 
-use crate::{Ack, Group, ObjectKey, Outcome, Proxies, Snapshot, Verdict};
+use crate::{Ack, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
 
 /// Rejections and late proxies that are named.
 pub(crate) const NAMED: usize = 8;
@@ -22,6 +22,26 @@ pub struct Fleet {
     pub pods: BTreeSet<ObjectKey>,
     /// How many of them are ready.
     pub ready: usize,
+    /// Pods that were made without a proxy, or with one that is not as they asked.
+    pub remarks: BTreeMap<ObjectKey, Remark>,
+}
+
+/// What there is to say of how a pod was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remark {
+    /// Whether it was made with a proxy.
+    pub carries: bool,
+    /// What was wrong.
+    pub problem: Option<String>,
+}
+
+impl Remark {
+    /// Of a pod; nothing if all is well.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let remark = Self { carries: pod.carries, problem: pod.problem.clone() };
+        (!remark.carries || remark.problem.is_some()).then_some(remark)
+    }
 }
 
 /// The sum over the proxies that should run a forward.
@@ -39,6 +59,10 @@ pub struct DataPlane {
     pub rejected_count: u32,
     /// Its gateway has no ready proxy.
     pub no_proxies: bool,
+    /// Pods that carry no proxy.
+    pub bare: u32,
+    /// Some of them, or of those whose proxy is not as they asked, at most eight: how they were made.
+    pub remarks: Vec<(String, Remark)>,
 }
 
 /// Asks every pod of every group of a forward.
@@ -63,7 +87,9 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
         sum.no_proxies |= matches!(group, Group::Gateway(_)) && fleet.ready == 0;
         for pod in &fleet.pods {
             sum.total += 1;
-            sum.pod(pod, &published, &fleet.snapshot, proxies);
+            if !sum.is_bare(pod, fleet.remarks.get(pod), proxies) {
+                sum.pod(pod, &published, &fleet.snapshot, proxies);
+            }
         }
     }
     sum
@@ -89,6 +115,17 @@ impl DataPlane {
             }
         }
         self.acked += u32::from(all);
+    }
+
+    /// Whether a pod has no proxy that could tell anything. One that connects has one, however it was made.
+    fn is_bare(&mut self, pod: &ObjectKey, remark: Option<&Remark>, proxies: &Proxies) -> bool {
+        let Some(remark) = remark else { return false };
+        let is_bare = !remark.carries && proxies.get(pod).is_none();
+        self.bare += u32::from(is_bare);
+        if (is_bare || remark.problem.is_some()) && self.remarks.len() < NAMED {
+            self.remarks.push((pod.name.clone(), Remark { carries: !is_bare, ..remark.clone() }));
+        }
+        is_bare
     }
 
     fn late(&mut self, pod: &ObjectKey) {

@@ -20,6 +20,7 @@ mod data_plane;
 mod gateway_status;
 mod groups;
 mod index;
+mod injected;
 mod judge;
 mod program;
 mod proxies;
@@ -31,7 +32,7 @@ mod verdict;
 mod world;
 
 pub use self::changes::{Changes, Update};
-pub use self::data_plane::{DataPlane, Fleet, data_plane};
+pub use self::data_plane::{DataPlane, Fleet, Remark, data_plane};
 pub use self::gateway_status::{FleetFacts, gateway_status};
 pub use self::groups::Group;
 pub use self::program::{Published, Snapshot};

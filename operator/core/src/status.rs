@@ -10,7 +10,7 @@ use crds::{
 };
 use proxy_api::Transport;
 
-use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict};
+use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict, injected::injected};
 
 /// Seconds after which a proxy that has not told is late.
 pub const LATE_AFTER_SECONDS: u64 = 30;
@@ -84,7 +84,9 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let old = forward.status.as_ref().unwrap_or(&empty);
     let generation = forward.metadata.generation;
     let programmed = programmed(old, generation, verdict, data_plane, moment);
-    let findings = findings(verdict, programmed);
+    let is_sidecar = forward.spec.placement.sidecar.is_some();
+    let injected = is_sidecar.then(|| injected(data_plane));
+    let findings = findings(verdict, programmed, injected);
     let listeners = if verdict.accepted.reason == Reason::Unsupported {
         old.listeners.clone()
     } else {
@@ -106,7 +108,12 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
 /// Whether two statuses tell a person the same: counts follow the size of a fleet and are refreshed at leisure.
 #[must_use]
 pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
-    let plain = |status: &PortForwardStatus| PortForwardStatus { data_plane: None, ..status.clone() };
+    let plain = |status: &PortForwardStatus| {
+        let mut plain = PortForwardStatus { data_plane: None, ..status.clone() };
+        // It names and counts pods; whether all carry a proxy is no count.
+        plain.conditions.iter_mut().filter(|it| it.type_ == "Injected").for_each(|it| it.message.clear());
+        plain
+    };
     plain(one) == plain(other)
 }
 
@@ -145,7 +152,7 @@ fn counts(data_plane: &DataPlane) -> DataPlaneStatus {
     }
 }
 
-fn findings(verdict: &Verdict, programmed: Finding) -> Vec<Finding> {
+fn findings(verdict: &Verdict, programmed: Finding, injected: Option<Finding>) -> Vec<Finding> {
     let accepted = Finding::of("Accepted", &verdict.accepted);
     let resolved = Finding::of("ResolvedRefs", &verdict.resolved_refs);
     let ready = ready(verdict, &programmed);
@@ -153,7 +160,7 @@ fn findings(verdict: &Verdict, programmed: Finding) -> Vec<Finding> {
     let reconciling =
         waits.then(|| Finding::new("Reconciling", "True", &programmed.reason, programmed.message.clone()));
     let stalled = stalled(verdict);
-    [Some(accepted), Some(resolved), Some(programmed), Some(ready), reconciling, stalled]
+    [Some(accepted), Some(resolved), Some(programmed), Some(ready), injected, reconciling, stalled]
         .into_iter()
         .flatten()
         .collect()
@@ -226,6 +233,9 @@ fn programmed(
     if data_plane.total == 0 {
         let message = "no pod matches spec.placement.sidecar.selector yet; the forward runs in those that will";
         return told("True", "NoMatchingPods", message.to_owned());
+    }
+    if data_plane.bare == data_plane.total {
+        return told("True", "NoSidecars", "no matching pod carries a proxy: see Injected".to_owned());
     }
     if data_plane.late.is_empty() {
         return told("True", "Programmed", PROGRAMMED.to_owned());

@@ -126,6 +126,12 @@ pub struct Pod {
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether it was made with a proxy.
+    #[serde(default)]
+    pub carries: bool,
+    /// What was wrong when it was to be given one.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// Permission to use Services of another namespace (`ReferenceGrant` of the Gateway API).

@@ -69,7 +69,7 @@ impl Scene {
         self.translator.update(&self.world, &Changes::all(), &version);
         for (group, snapshot) in self.translator.snapshots() {
             let pods = pods.iter().map(|name| pod(name)).collect();
-            self.fleets.insert(group.clone(), Fleet { snapshot: snapshot.clone(), pods, ready: 1 });
+            self.fleets.insert(group.clone(), Fleet { snapshot: snapshot.clone(), pods, ready: 1, ..Fleet::default() });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use operator_core::{Fleet, Group, ObjectKey, Translator, Update};
+use operator_core::{Fleet, Group, ObjectKey, Remark, Translator, Update};
 
 use crate::cache::{Cache, Touched};
 
@@ -11,7 +11,7 @@ use crate::cache::{Cache, Touched};
 pub(super) enum Pods {
     /// They are others.
     Other,
-    /// There is now a ready one, or none any more.
+    /// There is now a ready one, or none any more; or one that was not made as it should have been.
     AnyReady,
 }
 
@@ -75,8 +75,11 @@ impl Fleets {
         for group in gateways {
             self.gateway(group, cache, translator, &mut moved);
         }
-        for group in &update.pods {
-            self.sidecars(group, translator, &mut moved);
+        // Pods that were made otherwise than it seemed stay where they are.
+        let remarked: BTreeSet<&Group> =
+            touched.changes.pods.iter().filter_map(|pod| translator.group_of(pod)).collect();
+        for group in update.pods.iter().chain(remarked.into_iter().filter(|group| !update.pods.contains(*group))) {
+            self.sidecars(group, cache, translator, &mut moved);
         }
         self.placed.extend(touched.changes.pods.iter().cloned());
         for group in &update.programs {
@@ -101,35 +104,31 @@ impl Fleets {
             pods.insert(pod.clone());
             ready += usize::from(info.ready);
         }
-        self.set(group, pods, ready, translator, moved);
+        self.set(group, Fleet { pods, ready, ..Fleet::default() }, translator, moved);
     }
 
-    fn sidecars(&mut self, group: &Group, translator: &Translator, moved: &mut Moved) {
+    fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
         if let Some(pods) = translator.pods(group) {
             self.placed.extend(pods.iter().cloned());
-            self.set(group.clone(), pods.clone(), pods.len(), translator, moved);
+            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(cache.world.pods.get(key)?)?));
+            let remarks = pods.iter().filter_map(remark).collect();
+            let next = Fleet { pods: pods.clone(), ready: pods.len(), remarks, ..Fleet::default() };
+            self.set(group.clone(), next, translator, moved);
         } else {
             let gone = self.by_group.remove(group).unwrap_or_default();
             self.placed.extend(gone.pods);
         }
     }
 
-    fn set(
-        &mut self,
-        group: Group,
-        pods: BTreeSet<ObjectKey>,
-        ready: usize,
-        translator: &Translator,
-        moved: &mut Moved,
-    ) {
+    fn set(&mut self, group: Group, next: Fleet, translator: &Translator, moved: &mut Moved) {
         let snapshot = translator.snapshot(&group).cloned().unwrap_or_default();
         let old = self.by_group.get(&group);
-        if old.is_some_and(|old| old.pods == pods && old.ready == ready) {
+        if old.is_some_and(|old| old.pods == next.pods && old.ready == next.ready && old.remarks == next.remarks) {
             return;
         }
-        let had = old.is_some_and(|old| old.ready > 0);
-        let what = if had == (ready > 0) { Pods::Other } else { Pods::AnyReady };
-        moved.insert(group.clone(), what);
-        self.by_group.insert(group, Fleet { snapshot, pods, ready });
+        let is_known = |fleet: &Fleet| (fleet.ready > 0, fleet.remarks.is_empty());
+        let is_other = old.map_or((false, true), is_known) != is_known(&next);
+        moved.insert(group.clone(), if is_other { Pods::AnyReady } else { Pods::Other });
+        self.by_group.insert(group, Fleet { snapshot, ..next });
     }
 }

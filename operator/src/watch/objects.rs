@@ -17,7 +17,7 @@ use k8s_openapi::{
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
 use operator_core::{Grant, ObjectKey};
 
-use crate::GATEWAY_LABEL;
+use crate::{GATEWAY_LABEL, inject::PROBLEM};
 
 /// One object as it is now.
 #[derive(Clone, Debug)]
@@ -114,6 +114,8 @@ pub struct PodInfo {
     pub ready: bool,
     /// The gateway whose fleet it says to be of.
     pub gateway: Option<String>,
+    /// What was wrong when it was to be given a proxy.
+    pub problem: Option<String>,
     /// Its `ServiceAccount` (known of pods that carry a proxy).
     pub service_account: String,
 }
@@ -228,6 +230,7 @@ fn pod_info(metadata: &ObjectMeta) -> PodInfo {
         uid: metadata.uid.clone().unwrap_or_default(),
         leaving: metadata.deletion_timestamp.is_some(),
         gateway: labels.get(GATEWAY_LABEL).cloned(),
+        problem: metadata.annotations.as_ref().and_then(|all| all.get(PROBLEM)).cloned(),
         labels,
         ..PodInfo::default()
     }

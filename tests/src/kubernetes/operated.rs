@@ -16,6 +16,8 @@ pub struct Operator {
     pub health: u16,
     /// Where proxies connect.
     pub stream: u16,
+    /// Where API servers ask about pods.
+    pub webhook: u16,
 }
 
 impl Operator {
@@ -39,7 +41,7 @@ impl Operator {
 
     #[track_caller]
     fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
-        let health = free_port();
+        let (health, webhook) = (free_port(), free_port());
         let mut command = Command::new(binary("portlane-operator"));
         command.env("KUBECONFIG", namespace.cluster().kubeconfig());
         command.args(["--namespace", namespace.name(), "--watch-namespaces", namespace.name(), "--pod", name]);
@@ -50,10 +52,11 @@ impl Operator {
             "--operator",
             &format!("127.0.0.1:{stream}"),
         ]);
+        command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
         command.args(options);
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
-        Self { program, health, stream }
+        Self { program, health, stream, webhook }
     }
 
     /// The value of one of its series; 0 if it has none yet.

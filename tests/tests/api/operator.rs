@@ -3,6 +3,7 @@
 
 mod excess;
 mod identity;
+mod injection;
 mod liars;
 mod newer;
 mod outage;

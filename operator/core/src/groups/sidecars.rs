@@ -65,7 +65,8 @@ impl Sidecars {
             None => drop(self.selectors.remove(&key.name)),
         }
         let first = ObjectKey::new(key.namespace.clone(), "");
-        for (pod, Pod { labels }) in world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace) {
+        for (pod, Pod { labels, .. }) in world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace)
+        {
             let is = selector.is_some_and(|selector| selector.matches(labels));
             let old = self.group_of.get(&pod.name);
             let was = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));

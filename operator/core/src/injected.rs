@@ -1,0 +1,61 @@
+//! Whether the pods of a sidecar forward were made with a proxy. It never enters `Ready`: a pod that was started before its
+//! forward, or without the operator, is no reason to hold up everything that waits.
+
+use crate::{DataPlane, Finding};
+
+/// The condition of a forward that runs in these pods.
+pub(crate) fn injected(pods: &DataPlane) -> Finding {
+    let told = |status, reason: &str, message: String| Finding::new("Injected", status, reason, message);
+    let problems: Vec<String> = pods
+        .remarks
+        .iter()
+        .filter_map(|(pod, remark)| remark.problem.as_ref().map(|problem| format!("pod {pod}: {problem}")))
+        .collect();
+    if pods.bare > 0 {
+        let names: Vec<&str> =
+            pods.remarks.iter().filter(|(_, remark)| !remark.carries).map(|(pod, _)| pod.as_str()).collect();
+        let more = if (names.len() as u64) < u64::from(pods.bare) { ", …" } else { "" };
+        let what = if problems.is_empty() {
+            "set the label portlane.dev/inject: enabled on their template, or restart them if it is set (kubectl rollout restart)"
+                .to_owned()
+        } else {
+            problems.join("; ")
+        };
+        let message =
+            format!("{} of {} pods carry no proxy ({}{more}): {what}", pods.bare, pods.total, names.join(", "));
+        return told("False", "NotInjected", message);
+    }
+    if !problems.is_empty() {
+        return told("True", "AnnotationsIgnored", problems.join("; "));
+    }
+    if pods.total == 0 {
+        return told("True", "NoMatchingPods", "no pod matches the selector yet".to_owned());
+    }
+    told("True", "Injected", "every matching pod carries a proxy".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Remark;
+
+    fn of(total: u32, bare: u32, remarks: &[(&str, bool, Option<&str>)]) -> Finding {
+        let remark = |(pod, carries, problem): &(&str, bool, Option<&str>)| {
+            ((*pod).to_owned(), Remark { carries: *carries, problem: problem.map(str::to_owned) })
+        };
+        injected(&DataPlane { total, bare, remarks: remarks.iter().map(remark).collect(), ..DataPlane::default() })
+    }
+
+    #[test]
+    fn pods_without_a_proxy_are_named_with_what_to_do() {
+        let none = of(3, 2, &[("a", false, None), ("b", false, None)]);
+        assert_eq!((none.status, none.reason.as_str()), ("False", "NotInjected"));
+        assert!(none.message.starts_with("2 of 3 pods carry no proxy (a, b): set the label"), "{}", none.message);
+        let host = of(1, 1, &[("a", false, Some("a pod with hostNetwork cannot"))]);
+        assert!(host.message.ends_with("(a): pod a: a pod with hostNetwork cannot"), "{}", host.message);
+        let tuned = of(1, 0, &[("a", true, Some("annotation x"))]);
+        assert_eq!((tuned.status, tuned.reason.as_str()), ("True", "AnnotationsIgnored"));
+        assert_eq!(of(0, 0, &[]).reason, "NoMatchingPods");
+        assert_eq!(of(2, 0, &[]).reason, "Injected");
+    }
+}

@@ -1,0 +1,127 @@
+//! Sidecars: the mutating webhook that gives pods a proxy when they are made.
+//!
+//! Every replica answers it from its own cache, whoever leads. A pod that says `portlane.dev/inject: enabled` by its label
+//! always gets one, as its forwards may come later; in a namespace with that label, a pod gets one if a forward selects it.
+
+mod serve;
+mod sidecar;
+mod tuning;
+mod webhook;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use crds::Selector;
+use imbl::OrdMap;
+use operator_core::ObjectKey;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+pub use self::serve::serve;
+pub use self::sidecar::{CONTAINER, Injection, PROBLEM, Sidecar, inject};
+pub use self::webhook::Webhook;
+use crate::{
+    PROXY_LABEL,
+    metrics::{Metrics, count},
+    pki::Trusted,
+};
+
+/// Label by which pods and namespaces ask for a proxy.
+pub const INJECT_LABEL: &str = "portlane.dev/inject";
+
+/// Which pods sidecar forwards select, as the cache knows it now. Read by every request, written by the driver.
+#[derive(Debug, Default)]
+pub struct Selectors(ArcSwap<OrdMap<ObjectKey, Selector>>);
+
+impl Selectors {
+    /// A forward selects this; nothing if it is gone or no sidecar.
+    pub fn set(&self, key: &ObjectKey, selector: Option<&Selector>) {
+        let mut all = (**self.0.load()).clone();
+        if all.get(key) == selector {
+            return;
+        }
+        match selector {
+            Some(selector) => drop(all.insert(key.clone(), selector.clone())),
+            None => drop(all.remove(key)),
+        }
+        self.0.store(Arc::new(all));
+    }
+
+    /// Whether any forward of a namespace selects a pod with these labels.
+    #[must_use]
+    pub fn select(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let all = self.0.load();
+        let first = ObjectKey::new(namespace, "");
+        all.range(first..).take_while(|(key, _)| key.namespace == namespace).any(|(_, it)| it.matches(labels))
+    }
+}
+
+/// Answers reviews.
+pub struct Injector {
+    selectors: Arc<Selectors>,
+    /// All but the roots, which come from the CA.
+    sidecar: Sidecar,
+    trusted: watch::Receiver<Trusted>,
+    metrics: Arc<Metrics>,
+}
+
+impl Injector {
+    /// With these settings.
+    #[must_use]
+    pub fn new(
+        selectors: Arc<Selectors>,
+        sidecar: Sidecar,
+        trusted: watch::Receiver<Trusted>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { selectors, sidecar, trusted, metrics }
+    }
+
+    /// The answer to an `AdmissionReview` (admission.k8s.io/v1); nothing if it is none.
+    #[must_use]
+    pub fn answer(&self, review: &Value) -> Option<Value> {
+        let started = std::time::Instant::now();
+        let request = &review["request"];
+        let uid = request["uid"].as_str()?;
+        let mut response = json!({"uid": uid, "allowed": true});
+        let result = match self.decide(request) {
+            None => "left",
+            Some(Injection::Carried) => "carried",
+            Some(Injection::Changed(patch, told)) => {
+                let bytes = k8s_openapi::ByteString(serde_json::to_vec(&patch).ok()?);
+                response["patchType"] = json!("JSONPatch");
+                response["patch"] = json!(bytes);
+                let refused = !told.is_empty() && patch.len() == 1;
+                if !told.is_empty() {
+                    response["warnings"] = told.iter().map(|told| json!(format!("portlane: {told}"))).collect();
+                }
+                if refused { "refused" } else { "injected" }
+            }
+        };
+        count(&self.metrics.injections, "result", result);
+        self.metrics.injection.observe(started.elapsed().as_secs_f64());
+        Some(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+    }
+
+    fn decide(&self, request: &Value) -> Option<Injection> {
+        let pod = &request["object"];
+        // What the API server shows of a pod that a kubelet runs by itself cannot be changed.
+        let is_mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
+        if request["kind"]["kind"] != "Pod" || !pod.is_object() || is_mirror {
+            return None;
+        }
+        let labels: BTreeMap<String, String> =
+            serde_json::from_value(pod["metadata"]["labels"].clone()).unwrap_or_default();
+        if labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway") {
+            return None;
+        }
+        let wanted = match labels.get(INJECT_LABEL).map(String::as_str) {
+            Some("enabled") => true,
+            Some(_) => false,
+            None => self.selectors.select(request["namespace"].as_str().unwrap_or_default(), &labels),
+        };
+        let roots = self.trusted.borrow().bundle.clone();
+        // Without roots it would trust nobody, and without a proxy the pod starts all the same.
+        (wanted && !roots.is_empty()).then(|| inject(pod, &Sidecar { roots, ..self.sidecar.clone() }))
+    }
+}

@@ -1,0 +1,202 @@
+//! What a pod gets so that it carries a proxy. Pure: the same pod and settings give the same patch.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::tuning::{Tuning, tuning};
+use crate::{PROXY_LABEL, gateway::children::HEALTH_PORT};
+
+/// Name of the container.
+pub const CONTAINER: &str = "portlane-proxy";
+/// Annotation with what is wrong about an injection; status reads it.
+pub const PROBLEM: &str = "portlane.dev/injection-problem";
+/// File of the proxy's socket.
+const SOCKET: &str = "/var/lib/portlane/proxy.sock";
+/// Seconds that the probe of the proxy itself may take.
+const PROBE_SECONDS: u32 = 2;
+/// Names of the volumes.
+const VOLUMES: [&str; 2] = ["portlane-state", "portlane-token"];
+/// The sysctl that lets a proxy without capabilities have ports below 1024.
+const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
+
+/// What is the same for all sidecars of an installation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Image of the proxy.
+    pub image: String,
+    /// When it is pulled.
+    pub pull_policy: String,
+    /// `HOST:PORT` of the operator.
+    pub operator: String,
+    /// Roots to trust, PEM.
+    pub roots: String,
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Injection {
+    /// It carries a proxy already.
+    Carried,
+    /// It is changed like this (JSON patch), and whoever makes it is told this.
+    Changed(Vec<Value>, Vec<String>),
+}
+
+/// Gives a pod a proxy. A pod that cannot have one is started without, and says why in an annotation.
+#[must_use]
+pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
+    let spec = &pod["spec"];
+    if let Some(container) = containers(spec).find(|container| container["name"] == CONTAINER) {
+        if is_ours(container) {
+            return Injection::Carried;
+        }
+        return refused(pod, &format!("the pod has a container of its own that is called {CONTAINER}: rename it"));
+    }
+    if spec["hostNetwork"] == true {
+        return refused(pod, "a pod with hostNetwork cannot carry a proxy: it would listen on the node");
+    }
+    if spec["os"]["name"] == "windows" {
+        return refused(pod, "a Windows pod cannot carry a proxy: it runs on Linux");
+    }
+    if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
+        return refused(pod, "the pod has no ServiceAccount, by whose token a proxy proves which pod it is of");
+    }
+    let mut volumes = spec["volumes"].as_array().into_iter().flatten();
+    if let Some(name) = volumes.find_map(|volume| VOLUMES.iter().find(|name| volume["name"] == **name)) {
+        return refused(pod, &format!("the pod has a volume of its own that is called {name}: rename it"));
+    }
+    let (tuning, problems) = tuning(&pod["metadata"]["annotations"]);
+    let mut patch = Patch(Vec::new());
+    patch.map(&pod["metadata"]["labels"], "/metadata/labels", PROXY_LABEL, &json!("sidecar"));
+    if !problems.is_empty() {
+        patch.map(&pod["metadata"]["annotations"], "/metadata/annotations", PROBLEM, &json!(problems.join("; ")));
+    }
+    patch.list(
+        &spec["volumes"],
+        "/spec/volumes",
+        "-",
+        &json!({"name": "portlane-state", "emptyDir": {"sizeLimit": "64Mi"}}),
+    );
+    let token =
+        json!({"serviceAccountToken": {"audience": proxy_grpc::AUDIENCE, "expirationSeconds": 3600, "path": "token"}});
+    patch.0.push(json!({
+        "op": "add", "path": "/spec/volumes/-",
+        "value": {"name": "portlane-token", "projected": {"sources": [token]}},
+    }));
+    // First of all, so that other containers that run before the app have its doors too.
+    patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning));
+    low_ports(spec, &mut patch);
+    Injection::Changed(patch.0, problems)
+}
+
+fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"].into_iter().flat_map(|list| spec[list].as_array().into_iter().flatten())
+}
+
+/// Whether a container is a proxy that follows an operator.
+fn is_ours(container: &Value) -> bool {
+    let variables = container["env"].as_array().into_iter().flatten();
+    container["restartPolicy"] == "Always"
+        && variables.into_iter().any(|variable| variable["name"] == "PORTLANE_OPERATOR")
+}
+
+fn refused(pod: &Value, why: &str) -> Injection {
+    let mut patch = Patch(Vec::new());
+    patch.map(&pod["metadata"]["annotations"], "/metadata/annotations", PROBLEM, &json!(why));
+    Injection::Changed(patch.0, vec![why.to_owned()])
+}
+
+/// A pod that shares its network with nobody may open low ports; one that sets the sysctl itself knows better.
+fn low_ports(spec: &Value, patch: &mut Patch) {
+    let sysctl = json!({"name": LOW_PORTS, "value": "0"});
+    let context = &spec["securityContext"];
+    if context.is_null() {
+        patch.0.push(json!({"op": "add", "path": "/spec/securityContext", "value": {"sysctls": [sysctl]}}));
+        return;
+    }
+    let mut set = context["sysctls"].as_array().into_iter().flatten();
+    if !set.any(|set| set["name"] == LOW_PORTS) {
+        patch.list(&context["sysctls"], "/spec/securityContext/sysctls", "-", &sysctl);
+    }
+}
+
+fn container(sidecar: &Sidecar, tuning: &Tuning) -> Value {
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    let ip = json!({"name": "PORTLANE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
+    let probe = |what: &str| json!({"command": ["/portlane-proxy", "probe", what, "--socket", SOCKET]});
+    json!({
+        "name": CONTAINER,
+        "image": tuning.image.as_deref().unwrap_or(&sidecar.image),
+        "imagePullPolicy": sidecar.pull_policy,
+        "restartPolicy": "Always",
+        "env": [
+            ip,
+            variable("PORTLANE_OPERATOR", &sidecar.operator),
+            variable("PORTLANE_ROOTS", &sidecar.roots),
+            variable("PORTLANE_HEALTH_ADDRESS", &format!("$(PORTLANE_POD_IP):{HEALTH_PORT}")),
+            variable("PORTLANE_SOCKET", SOCKET),
+            variable("PORTLANE_MAY_LACK_ADDRESSES", "true"),
+            variable("PORTLANE_STARTUP_SECONDS", &tuning.startup_seconds.to_string()),
+            variable("PORTLANE_LOG_LEVEL", &tuning.log_level),
+            // It is told to end after the app has: there is nobody left whose sessions could end by themselves.
+            variable("PORTLANE_DRAIN_SECONDS", "0"),
+        ],
+        // It passes once the first configuration is applied, or was waited for long enough.
+        "startupProbe": {
+            "exec": probe("startup"),
+            "periodSeconds": 1,
+            "timeoutSeconds": PROBE_SECONDS,
+            "failureThreshold": tuning.startup_seconds + 20,
+        },
+        "livenessProbe": {"exec": probe("live"), "periodSeconds": 10, "timeoutSeconds": PROBE_SECONDS, "failureThreshold": 3},
+        "resources": resources(tuning),
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [
+            {"name": "portlane-state", "mountPath": "/var/lib/portlane"},
+            {"name": "portlane-token", "mountPath": "/var/run/secrets/portlane", "readOnly": true},
+        ],
+    })
+}
+
+fn resources(tuning: &Tuning) -> Value {
+    let mut resources = Map::new();
+    for (name, amounts) in [("requests", &tuning.requests), ("limits", &tuning.limits)] {
+        let amounts: BTreeMap<&str, &str> = amounts.iter().map(|(name, amount)| (*name, amount.as_str())).collect();
+        if !amounts.is_empty() {
+            resources.insert(name.to_owned(), json!(amounts));
+        }
+    }
+    Value::Object(resources)
+}
+
+/// A JSON patch (RFC 6902) in the making.
+struct Patch(Vec<Value>);
+
+impl Patch {
+    /// Adds to a map that may not be there.
+    fn map(&mut self, map: &Value, path: &str, key: &str, value: &Value) {
+        if map.is_object() {
+            let key = key.replace('~', "~0").replace('/', "~1");
+            self.0.push(json!({"op": "add", "path": format!("{path}/{key}"), "value": value}));
+        } else {
+            self.0.push(json!({"op": "add", "path": path, "value": {key: value}}));
+        }
+    }
+
+    /// Adds to a list that may not be there, at this place.
+    fn list(&mut self, list: &Value, path: &str, at: &str, value: &Value) {
+        if list.is_array() {
+            self.0.push(json!({"op": "add", "path": format!("{path}/{at}"), "value": value}));
+        } else {
+            self.0.push(json!({"op": "add", "path": path, "value": [value]}));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The webhook's configuration: the chart makes it, the leader keeps its CA bundle.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{ByteString, api::admissionregistration::v1::MutatingWebhookConfiguration};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    NAME,
+    lease::Term,
+    metrics::{Metrics, count},
+    pki::Trusted,
+};
+
+/// How often the bundle is looked at: somebody may have made the configuration anew.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The bundle could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the CA bundle of MutatingWebhookConfiguration {name} cannot be kept: new pods go without a proxy")]
+struct WebhookError {
+    name: String,
+    #[source]
+    source: kube::Error,
+}
+
+/// Keeps the bundle of one configuration.
+pub struct Webhook {
+    api: Api<MutatingWebhookConfiguration>,
+    name: String,
+    metrics: Arc<Metrics>,
+}
+
+impl Webhook {
+    /// For the configuration of this name.
+    #[must_use]
+    pub fn new(client: Client, name: String, metrics: Arc<Metrics>) -> Self {
+        Self { api: Api::all(client), name, metrics }
+    }
+
+    /// Has the configuration trust the roots, whenever this replica leads, until the process ends.
+    pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
+        let mut failing = false;
+        loop {
+            let bundle = trusted.borrow_and_update().bundle.clone();
+            let leads = term.borrow_and_update().is_some();
+            if leads && !bundle.is_empty() {
+                match self.trust(&bundle).await {
+                    Ok(()) => failing = false,
+                    Err(error) => {
+                        count(&self.metrics.api_errors, "what", "webhook");
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::warn!(%error, cause, "it is tried again");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                Ok(()) = term.changed() => {}
+                Ok(()) = trusted.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Has every entry trust these roots, PEM. Nothing is written if they do, or if there is no such configuration.
+    async fn trust(&self, bundle: &str) -> Result<(), WebhookError> {
+        let failed = |source| WebhookError { name: self.name.clone(), source };
+        let Some(there) = self.api.get_opt(&self.name).await.map_err(failed)? else { return Ok(()) };
+        let bundle = ByteString(bundle.as_bytes().to_vec());
+        let entries = there.webhooks.unwrap_or_default();
+        let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
+            let path = format!("/webhooks/{at}/clientConfig/caBundle");
+            let is_outdated = entry.client_config.ca_bundle.as_ref() != Some(&bundle);
+            is_outdated.then(|| json!({"op": "add", "path": path, "value": bundle}))
+        };
+        let mut patch: Vec<Value> = entries.iter().enumerate().filter_map(outdated).collect();
+        if patch.is_empty() {
+            return Ok(());
+        }
+        // Entries are told by their place: they must not have moved.
+        let version = there.metadata.resource_version;
+        patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
+        let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
+        let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
+        self.api.patch(&self.name, &parameters, &Patch::<()>::Json(patch)).await.map(drop).map_err(failed)
+    }
+}

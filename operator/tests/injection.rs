@@ -1,0 +1,97 @@
+//! Pods before and after the webhook; `UPDATE=1 cargo test -p portlane-operator --test injection` writes the golden file anew.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::{fs, path::Path};
+
+use operator::inject::{Injection, PROBLEM, Sidecar, inject};
+use serde_json::{Value, json};
+
+fn sidecar() -> Sidecar {
+    Sidecar {
+        image: "example.com/proxy:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        operator: "portlane-operator.portlane.svc:9443".into(),
+        roots: "ROOTS".into(),
+    }
+}
+
+/// A pod as it is after the patch, and what its maker is told.
+fn injected(pod: &Value) -> (Value, Vec<String>) {
+    let Injection::Changed(patch, told) = inject(pod, &sidecar()) else { panic!("it is changed: {pod}") };
+    let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).expect("a patch");
+    let mut after = pod.clone();
+    json_patch::patch(&mut after, &patch).expect("it fits");
+    (after, told)
+}
+
+fn plain() -> Value {
+    json!({"metadata": {}, "spec": {"serviceAccountName": "default", "containers": [{"name": "app", "image": "app"}]}})
+}
+
+fn full() -> Value {
+    json!({
+        "metadata": {
+            "labels": {"app": "shop"},
+            "annotations": {"portlane.dev/proxy-memory-limit": "1Gi", "portlane.dev/proxy-log-level": "loud"},
+        },
+        "spec": {
+            "serviceAccountName": "shop",
+            "securityContext": {"runAsUser": 1000, "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]},
+            "initContainers": [{"name": "migrate", "image": "app"}],
+            "containers": [{"name": "app", "image": "app"}],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        },
+    })
+}
+
+#[test]
+fn pods_get_what_the_golden_file_says() {
+    let all: Vec<Value> = [plain(), full()].iter().map(|pod| injected(pod).0).collect();
+    let text: String = all.iter().map(|pod| format!("---\n{}", serde_yaml::to_string(pod).expect("YAML"))).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/injection.yaml");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).expect("written");
+    }
+    assert_eq!(text, fs::read_to_string(&path).expect("UPDATE=1 writes it"), "UPDATE=1 writes it anew");
+}
+
+#[test]
+fn what_was_injected_is_left_as_it_is() {
+    for pod in [plain(), full()] {
+        let (once, _) = injected(&pod);
+        assert_eq!(inject(&once, &sidecar()), Injection::Carried);
+    }
+}
+
+#[test]
+fn a_pod_that_cannot_have_a_proxy_gets_nothing_but_the_reason() {
+    let cases = [
+        ("/spec/hostNetwork", json!(true), "hostNetwork"),
+        ("/spec/serviceAccountName", json!(""), "ServiceAccount"),
+        ("/spec/os", json!({"name": "windows"}), "Windows"),
+        ("/spec/containers", json!([{"name": "portlane-proxy", "image": "mine"}]), "container of its own"),
+        ("/spec/initContainers", json!([{"name": "portlane-proxy", "image": "mine"}]), "container of its own"),
+        ("/spec/volumes", json!([{"name": "portlane-token", "emptyDir": {}}]), "volume of its own"),
+    ];
+    for (path, value, word) in cases {
+        let mut pod = plain();
+        let patch = json!([{"op": "add", "path": path, "value": value}]);
+        json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(patch).expect("a patch"))
+            .expect("it fits");
+        let (after, told) = injected(&pod);
+        assert!(told.len() == 1 && told[0].contains(word), "{told:?}");
+        assert_eq!(after["metadata"]["annotations"], json!({PROBLEM: told[0]}));
+        assert_eq!(after["spec"], pod["spec"], "its spec is its own");
+    }
+}
+
+#[test]
+fn annotations_that_cannot_be_followed_are_told_in_the_pod_and_to_its_maker() {
+    let (after, told) = injected(&full());
+    assert_eq!(after["metadata"]["annotations"][PROBLEM], told[0]);
+    assert_eq!(after["spec"]["initContainers"][0]["resources"]["limits"]["memory"], "1Gi");
+    let mut huge = full();
+    huge["metadata"]["annotations"]["portlane.dev/proxy-log-level"] = json!("x".repeat(200_000));
+    let (_, told) = injected(&huge);
+    assert!(told[0].len() < 250, "an answer is no longer than API servers pass on");
+}
