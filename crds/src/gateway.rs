@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ForwardGatewayStatus, PodTemplate, Protocol, Selector};
+use crate::{Autoscaling, ForwardGatewayStatus, PodTemplate, Protocol, Selector};
 
 /// A `ForwardGateway` is a managed fleet of proxies; it says who may attach forwards and which ports it gives out.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000), extend("default" = 2))]
     pub replicas: Option<i32>,
+    /// Proxies in the fleet by their load; replicas is not used then. Absent: replicas says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// The Service in front of the fleet; its ports follow the listeners. Absent: a ClusterIP Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<GatewayService>,

@@ -11,6 +11,7 @@
 #![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
+mod autoscaling;
 mod gateway;
 mod listener;
 mod manifests;
@@ -21,6 +22,7 @@ mod scheduling;
 mod selector;
 mod status;
 
+pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use gateway::{
     AllowedForwards, AnnotationValue, Cidr, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From,
     GatewayService, NamespaceScope, PortRange, ProtocolPorts, ServiceType,

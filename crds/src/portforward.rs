@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts};
+use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts, WorkloadAutoscaling};
 
 /// A `PortForward` says which ports to listen on, where those listeners run, and where the bytes go.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,7 @@ use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, T
 #[x_kube(
     validation = Rule::new("has(self.placement.gateway) || self.listeners.all(l, has(l.port))").message("listeners[].port is required in a sidecar: only a gateway allocates ports"),
     validation = Rule::new("has(self.placement.sidecar) || self.listeners.all(l, l.backends.all(b, !has(b.local)))").message("a local backend needs placement.sidecar: in a gateway there is no pod to be local to"),
+    validation = Rule::new("!has(self.autoscaling) || has(self.placement.sidecar)").message("autoscaling needs placement.sidecar: a gateway scales by its own autoscaling"),
     validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && b.port == a.port && b.protocol == a.protocol))").message("two listeners have the same protocol and port")
 )]
 pub struct PortForwardSpec {
@@ -58,6 +59,9 @@ pub struct PortForwardSpec {
     /// Which sessions are written to the access log. Absent: each once, when it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// Pods of the workload that carries the sidecars, by their load. Absent: nobody but you scales it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<WorkloadAutoscaling>,
 }
 
 /// Where listeners run: exactly one of `sidecar` and `gateway`.

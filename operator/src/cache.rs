@@ -11,7 +11,8 @@ use operator_core::{Changes, Grant, Group, ObjectKey, Pod, Service, ServicePort,
 
 use crate::{
     PROXY_LABEL,
-    watch::{FleetState, Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
+    status_writer::Subject,
+    watch::{FleetState, Kind, Object, PodInfo, ScalerState, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
 };
 
 /// What messages changed.
@@ -39,6 +40,14 @@ impl Touched {
         self.synced |= other.synced;
     }
 
+    /// The status of an object may be another.
+    fn subject(&mut self, subject: &Subject) {
+        match subject {
+            Subject::Forward(key) => self.forwards.insert(key.clone()),
+            Subject::Gateway(key) => self.gateways.insert(key.clone()),
+        };
+    }
+
     fn gateway(key: Option<ObjectKey>) -> Self {
         Self { gateways: key.into_iter().collect(), ..Self::default() }
     }
@@ -53,6 +62,10 @@ pub struct Cache {
     pub proxy_pods: BTreeMap<ObjectKey, PodInfo>,
     /// Deployments of gateways.
     pub deployments: BTreeMap<ObjectKey, FleetState>,
+    /// Autoscalers of ours.
+    pub scalers: BTreeMap<ObjectKey, ScalerState>,
+    /// Forwards that ask for one.
+    scaling_forwards: BTreeSet<ObjectKey>,
     /// All Services.
     pub services: BTreeMap<ObjectKey, ServiceInfo>,
     slices: BTreeMap<ObjectKey, SliceInfo>,
@@ -183,6 +196,13 @@ impl Cache {
         self.world.gateways.keys().chain(self.unreadable_gateways.keys()).cloned().collect()
     }
 
+    /// Everything that asks for an autoscaler.
+    pub fn scaling(&self) -> impl Iterator<Item = Subject> {
+        let gateways = self.world.gateways.iter().filter(|(_, gateway)| gateway.spec.autoscaling.is_some());
+        let gateways = gateways.map(|(key, _)| Subject::Gateway(key.clone()));
+        gateways.chain(self.scaling_forwards.iter().cloned().map(Subject::Forward))
+    }
+
     /// Takes one message. Those of a watch that has ended are late, and mean nothing.
     pub fn apply(&mut self, source: &Source, seen: Seen) -> Touched {
         let was_synced = self.is_synced();
@@ -267,6 +287,10 @@ impl Cache {
                 self.deployments.insert(key.clone(), state);
                 touched.gateways.insert(key);
             }
+            Object::Scaler(key, state) => {
+                touched.subject(&state.subject);
+                self.scalers.insert(key, *state);
+            }
         }
         touched
     }
@@ -281,6 +305,11 @@ impl Cache {
                     old.spec == forward.spec && old.metadata.uid == forward.metadata.uid && held_same(old, &forward)
                 });
                 self.note_sidecar(&key, forward.spec.placement.sidecar.is_some());
+                if forward.spec.autoscaling.is_some() {
+                    self.scaling_forwards.insert(key.clone());
+                } else {
+                    self.scaling_forwards.remove(&key);
+                }
                 self.world.forwards.insert(key.clone(), forward);
                 only_status && !was_unreadable
             }
@@ -340,6 +369,7 @@ impl Cache {
                 self.world.unreadable.remove(key);
                 self.world.forwards.remove(key);
                 self.note_sidecar(key, false);
+                self.scaling_forwards.remove(key);
                 touched.changes.forwards.insert(key.clone());
                 touched.forwards.insert(key.clone());
             }
@@ -373,6 +403,11 @@ impl Cache {
             Kind::Grants => {
                 self.grants.remove(key);
                 self.collect_grants(&mut touched);
+            }
+            Kind::Scalers => {
+                if let Some(state) = self.scalers.remove(key) {
+                    touched.subject(&state.subject);
+                }
             }
             Kind::Deployments => {
                 self.deployments.remove(key);

@@ -10,6 +10,7 @@
 
 mod fleets;
 mod gateways;
+mod scalers;
 mod statuses;
 mod streams;
 
@@ -28,6 +29,7 @@ use tokio::{
 use self::fleets::{Fleets, Moved};
 pub use self::{
     gateways::{Applied, Gateways},
+    scalers::{Scaled, Scalers},
     statuses::Statuses,
 };
 use crate::{
@@ -37,7 +39,7 @@ use crate::{
     metrics::Metrics,
     publish::{Deltas, Publisher},
     serve::FromStream,
-    status_writer::Written,
+    status_writer::{Subject, Written},
     watch::{Message, Watches},
 };
 
@@ -63,8 +65,20 @@ pub struct Inputs {
     pub written: mpsc::Receiver<Written>,
     /// From the application of children.
     pub applied: mpsc::Receiver<Applied>,
+    /// From the application of autoscalers.
+    pub scaled: mpsc::Receiver<Scaled>,
     /// From the election.
     pub term: watch::Receiver<lease::Term>,
+}
+
+/// What a leader writes to the API server.
+pub struct Writers {
+    /// Statuses of forwards.
+    pub statuses: Statuses,
+    /// Children and statuses of gateways.
+    pub gateways: Gateways,
+    /// Autoscalers.
+    pub scalers: Scalers,
 }
 
 /// What the driver works with.
@@ -75,6 +89,7 @@ pub struct Driver {
     synced: watch::Sender<bool>,
     statuses: Statuses,
     gateways: Gateways,
+    scalers: Scalers,
     selectors: Arc<Selectors>,
     /// While this replica leads.
     leading: Option<Leading>,
@@ -127,12 +142,11 @@ impl Driver {
         watches: Watches,
         metrics: Arc<Metrics>,
         synced: watch::Sender<bool>,
-        statuses: Statuses,
-        gateways: Gateways,
         selectors: Arc<Selectors>,
+        Writers { statuses, gateways, scalers }: Writers,
     ) -> Self {
         let (leading, dirty, touched) = (None, None, Touched::default());
-        Self { cache, watches, metrics, synced, statuses, gateways, selectors, leading, dirty, touched }
+        Self { cache, watches, metrics, synced, statuses, gateways, scalers, selectors, leading, dirty, touched }
     }
 
     /// Works until the election is over and its sender gone.
@@ -165,6 +179,7 @@ impl Driver {
                 }
                 Some(written) = inputs.written.recv() => self.statuses.written(&written, Instant::now()),
                 Some(applied) = inputs.applied.recv() => self.gateways.applied(applied),
+                Some(scaled) = inputs.scaled.recv() => self.scaled(scaled),
                 () = sleep_until(look) => self.look(),
                 () = sleep_until(evaluate) => self.evaluate(),
                 _ = tick.tick() => self.tick(),
@@ -175,6 +190,7 @@ impl Driver {
     fn term(&mut self, term: lease::Term) {
         self.statuses.forget();
         self.gateways.forget();
+        self.scalers.forget();
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.touch();
@@ -280,8 +296,17 @@ impl Driver {
             self.statuses.pause();
             return;
         };
-        self.statuses.evaluate(leading, &self.cache, Instant::now());
+        self.statuses.evaluate(leading, &self.cache, &self.scalers, Instant::now());
         self.metrics.outstanding.set(i64::try_from(self.statuses.outstanding()).unwrap_or(i64::MAX));
+    }
+
+    fn scaled(&mut self, scaled: Scaled) {
+        let now = Instant::now();
+        match self.scalers.scaled(scaled, now) {
+            Some(Subject::Forward(key)) => self.statuses.look_at(BTreeSet::from([key]), now),
+            Some(Subject::Gateway(key)) => self.gateways.touch(&key),
+            None => {}
+        }
     }
 
     fn tick(&mut self) {
@@ -291,7 +316,8 @@ impl Driver {
         }
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         self.statuses.refresh(Instant::now());
-        self.gateways.tick(leading, &self.cache, Instant::now());
+        self.scalers.tick(&self.cache, Instant::now());
+        self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
     }
 }
 

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod pki;
 pub mod publish;
 pub mod run;
+pub mod scaling;
 pub mod serve;
 pub mod settings;
 pub mod status_writer;

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     cache::Cache,
-    driver::{Driver, Gateways, Inputs, Statuses},
+    driver::{Driver, Gateways, Inputs, Scalers, Statuses, Writers},
     events::Events,
     gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
     http,
@@ -132,10 +132,13 @@ fn drive(
     };
     let (applying, applied) = mpsc::channel(64);
     let gateways = Gateways::new(client.clone(), fleets, trusted.clone(), writer.clone(), applying, metrics.clone());
+    let (scaling, scaled) = mpsc::channel(64);
+    let scalers = Scalers::new(client.clone(), scaling, metrics.clone());
     let statuses = Statuses::new(writer, events);
-    let driver = Driver::new(cache, watching, metrics.clone(), synced, statuses, gateways, selectors);
+    let driver =
+        Driver::new(cache, watching, metrics.clone(), synced, selectors, Writers { statuses, gateways, scalers });
     let (reports, streams) = mpsc::channel(MESSAGES);
-    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, term }));
+    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, scaled, term }));
     Streams::new(Identities::new(client), reports, trusted, metrics)
 }
 

@@ -9,6 +9,7 @@ use crds::{ForwardGateway, PortForward};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Namespace, Pod, Service},
     discovery::v1::EndpointSlice,
 };
@@ -24,7 +25,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use self::objects::{FleetState, Object, PodInfo, ServiceInfo, SliceInfo, Unreadable};
+pub use self::objects::{FleetState, Object, PodInfo, ScalerState, ServiceInfo, SliceInfo, Unreadable};
 use crate::{PROXY_LABEL, metrics::Metrics};
 
 /// Objects in one page of a list.
@@ -60,6 +61,8 @@ pub enum Kind {
     Grants,
     /// Deployments of gateways.
     Deployments,
+    /// Autoscalers of ours.
+    Scalers,
 }
 
 /// What a watch has to say.
@@ -107,6 +110,7 @@ impl Watches {
             Kind::Namespaces,
             Kind::Grants,
             Kind::Deployments,
+            Kind::Scalers,
         ];
         for kind in kinds {
             for namespace in watches.scopes(kind) {
@@ -192,6 +196,11 @@ impl Task {
             Kind::Deployments => {
                 let label = format!("app.kubernetes.io/managed-by={}", crate::NAME);
                 self.pump(watcher(self.api::<Deployment>(), labelled(&label)), |it| objects::deployment(&it)).await;
+            }
+            Kind::Scalers => {
+                let label = format!("app.kubernetes.io/managed-by={}", crate::NAME);
+                let api = self.api::<HorizontalPodAutoscaler>();
+                self.pump(watcher(api, labelled(&label)), |it| objects::scaler(&it)).await;
             }
         }
     }

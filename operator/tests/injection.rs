@@ -47,7 +47,8 @@ fn full() -> Value {
 #[test]
 fn pods_get_what_the_golden_file_says() {
     let all: Vec<Value> = [plain(), full()].iter().map(|pod| injected(pod).0).collect();
-    let text: String = all.iter().map(|pod| format!("---\n{}", serde_yaml::to_string(pod).expect("YAML"))).collect();
+    let all: Vec<String> = all.iter().map(|pod| serde_yaml::to_string(pod).expect("YAML")).collect();
+    let text = all.join("---\n");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/injection.yaml");
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&path, &text).expect("written");

@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counts_and_does_not_wait() {
         let (queue, _receiver) = sync_channel(1);
-        let log = Log { queue, dropped: Arc::default() };
+        let log = Log { queue, least: Level::Info, dropped: Arc::default() };
         log.notice(Level::Info, "a", "b", "c");
         log.notice(Level::Info, "a", "b", "c");
         assert_eq!(log.dropped(), 1);

@@ -156,6 +156,10 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
     if let Some(most) = schema["maxProperties"].as_u64().filter(|most| fields.len() as u64 > *most) {
         found.push(Wrong::blocking(path, format!("must have at most {most} entries, and has {}", fields.len())));
     }
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        // Part of another API, which checks it.
+        return;
+    }
     for (name, value) in fields {
         let below = join(path, name);
         match (known.and_then(|known| known.get(name)), &schema["additionalProperties"]) {

@@ -23,6 +23,8 @@ pub struct FleetFacts {
     pub attached: u32,
     /// Labels of its pods.
     pub selector: String,
+    /// Whether replicas follow the load, if they should.
+    pub scaling: Option<Finding>,
 }
 
 /// The status of a gateway. `now` is RFC 3339.
@@ -47,8 +49,10 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
         finding.status == "False" && (finding.type_ == "Accepted" || finding.reason == "ChildrenFailed")
     });
     let stalled = stuck.map(|finding| Finding::new("Stalled", "True", &finding.reason, finding.message.clone()));
-    let findings =
-        [Some(accepted), Some(programmed), Some(ready), reconciling, stalled].into_iter().flatten().collect();
+    let findings = [Some(accepted), Some(programmed), Some(ready), facts.scaling.clone(), reconciling, stalled]
+        .into_iter()
+        .flatten()
+        .collect();
     ForwardGatewayStatus {
         observed_generation: generation,
         conditions: conditions(old, findings, generation, now),
@@ -67,7 +71,8 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
     if let Some(why) = &facts.children {
         return told("False", "ChildrenFailed", why);
     }
-    let wanted = gateway.spec.replicas.unwrap_or(2);
+    // An autoscaler has at least one.
+    let wanted = if gateway.spec.autoscaling.is_some() { 1 } else { gateway.spec.replicas.unwrap_or(2) };
     if !facts.applied {
         return told("Unknown", "Pending", "its Deployment and Service are being applied");
     }

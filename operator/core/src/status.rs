@@ -75,6 +75,8 @@ pub struct Moment {
     pub outstanding_seconds: u64,
     /// Addresses of the gateway.
     pub addresses: Vec<ForwardAddress>,
+    /// Whether replicas follow the load, if they should.
+    pub scaling: Option<Finding>,
 }
 
 /// The status of a forward.
@@ -86,7 +88,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let programmed = programmed(old, generation, verdict, data_plane, moment);
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let findings = findings(verdict, programmed, injected);
+    let beside = injected.into_iter().chain(moment.scaling.clone());
+    let findings = findings(verdict, programmed, beside);
     let listeners = if verdict.accepted.reason == Reason::Unsupported {
         old.listeners.clone()
     } else {
@@ -152,7 +155,8 @@ fn counts(data_plane: &DataPlane) -> DataPlaneStatus {
     }
 }
 
-fn findings(verdict: &Verdict, programmed: Finding, injected: Option<Finding>) -> Vec<Finding> {
+/// `beside` is told, and never enters `Ready`.
+fn findings(verdict: &Verdict, programmed: Finding, beside: impl Iterator<Item = Finding>) -> Vec<Finding> {
     let accepted = Finding::of("Accepted", &verdict.accepted);
     let resolved = Finding::of("ResolvedRefs", &verdict.resolved_refs);
     let ready = ready(verdict, &programmed);
@@ -160,10 +164,8 @@ fn findings(verdict: &Verdict, programmed: Finding, injected: Option<Finding>) -
     let reconciling =
         waits.then(|| Finding::new("Reconciling", "True", &programmed.reason, programmed.message.clone()));
     let stalled = stalled(verdict);
-    [Some(accepted), Some(resolved), Some(programmed), Some(ready), injected, reconciling, stalled]
-        .into_iter()
-        .flatten()
-        .collect()
+    let always = [accepted, resolved, programmed, ready].into_iter();
+    always.chain(beside).chain(reconciling).chain(stalled).collect()
 }
 
 fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {

@@ -104,7 +104,7 @@ impl Scene {
         let verdict = self.translator.verdict(&key()).expect("judged");
         let seen = data_plane(&key(), verdict, &self.fleets, &self.proxies);
         let now = format!("2026-01-01T00:00:{seconds:02}Z");
-        let moment = Moment { now, outstanding_seconds: seconds, addresses: Vec::new() };
+        let moment = Moment { now, outstanding_seconds: seconds, ..Moment::default() };
         let forward = self.world.forwards.get_mut(&key()).expect("there");
         let next = status(forward, verdict, &seen, &moment);
         forward.status = Some(next.clone());

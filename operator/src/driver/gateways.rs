@@ -8,7 +8,7 @@ use std::{
 use crds::{ForwardGateway, ForwardGatewayStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use operator_core::{FleetFacts, Group, ObjectKey, gateway_status};
+use operator_core::{Finding, FleetFacts, Group, ObjectKey, gateway_status};
 use proxy_api::Transport;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Leading, statuses};
+use super::{Leading, Scalers, statuses};
 use crate::{
     cache::Cache,
     gateway::{
@@ -129,7 +129,7 @@ impl Gateways {
     }
 
     /// Applies what is due, and writes what differs.
-    pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
+    pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, scalers: &Scalers, now: Instant) {
         let other_roots = self.trusted.has_changed().unwrap_or(false);
         self.trusted.mark_unchanged();
         let gateways = cache.gateways();
@@ -137,7 +137,8 @@ impl Gateways {
         for (key, gateway) in gateways.iter().filter_map(|key| Some((key, cache.gateway(key)?))) {
             self.entries.entry(key.clone()).or_default().changed |= other_roots;
             self.children(key, &gateway, cache, leading, now);
-            self.status(key, &gateway, cache, leading, now);
+            let scaling = scalers.finding(&Subject::Gateway(key.clone()), cache);
+            self.status(key, &gateway, cache, leading, scaling, now);
         }
     }
 
@@ -185,7 +186,15 @@ impl Gateways {
         });
     }
 
-    fn status(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, leading: &Leading, now: Instant) {
+    fn status(
+        &mut self,
+        key: &ObjectKey,
+        gateway: &ForwardGateway,
+        cache: &Cache,
+        leading: &Leading,
+        scaling: Option<Finding>,
+        now: Instant,
+    ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         // While children are applied nothing can be said that would not be otherwise a moment later.
         if !entry.touched || entry.applying || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
@@ -206,6 +215,7 @@ impl Gateways {
             addresses: service.map(|service| statuses::forward_addresses(&service.addresses)).unwrap_or_default(),
             attached: u32::try_from(leading.translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
+            scaling,
         };
         let next = gateway_status(gateway, &facts, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         let is_unreadable = cache.unreadable_gateway(key).is_some();

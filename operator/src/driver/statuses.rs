@@ -11,13 +11,14 @@ use std::{
 use crds::{ForwardAddress, PortForward, PortForwardStatus};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use operator_core::{
-    Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, Verdict, data_plane, same_but_for_counts, status,
+    Finding, Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, Verdict, data_plane,
+    same_but_for_counts, status,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Leading,
+    Leading, Scalers,
     fleets::{Moved, Pods},
 };
 use crate::{
@@ -227,13 +228,14 @@ impl Statuses {
     }
 
     /// Looks at what is to be looked at.
-    pub(super) fn evaluate(&mut self, leading: &Leading, cache: &Cache, now: Instant) {
+    pub(super) fn evaluate(&mut self, leading: &Leading, cache: &Cache, scalers: &Scalers, now: Instant) {
         self.due = None;
         let mut pods = 0;
         let time = Timestamp::now();
         let time = Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
         while let Some(key) = self.now.pop_first() {
-            pods += 1 + self.one(&key, leading, cache, now, &time);
+            let scaling = scalers.finding(&Subject::Forward(key.clone()), cache);
+            pods += 1 + self.one(&key, leading, cache, scaling, (now, &time));
             if pods > PODS_PER_LOOK && !self.now.is_empty() {
                 self.due = Some(now + AGAIN);
                 return;
@@ -242,7 +244,14 @@ impl Statuses {
     }
 
     /// Looks at one forward; gives how many pods were asked.
-    fn one(&mut self, key: &ObjectKey, leading: &Leading, cache: &Cache, now: Instant, time: &str) -> usize {
+    fn one(
+        &mut self,
+        key: &ObjectKey,
+        leading: &Leading,
+        cache: &Cache,
+        scaling: Option<Finding>,
+        (now, time): (Instant, &str),
+    ) -> usize {
         let (Some(forward), Some(verdict)) = (cache.forward(key), leading.translator.verdict(key)) else {
             self.entries.remove(key);
             return 0;
@@ -282,6 +291,7 @@ impl Statuses {
             now: time.to_owned(),
             outstanding_seconds: now.duration_since(published).as_secs(),
             addresses: addresses(verdict, cache),
+            scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
         if seen.late.is_empty() {

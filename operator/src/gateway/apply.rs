@@ -1,5 +1,6 @@
 //! Applying children, server-side, with this operator as their one field manager.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -9,7 +10,11 @@ use operator_core::ObjectKey;
 use serde_json::Value;
 
 use super::children::{Fleets, children};
-use crate::{NAME, pki::Trusted};
+use crate::{
+    NAME,
+    pki::Trusted,
+    scaling::{HANDOVER, least},
+};
 use crds::{ForwardGateway, ServiceType};
 use proxy_api::Transport;
 use std::collections::BTreeSet;
@@ -67,11 +72,14 @@ pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError>
     let uid = desired.gateway.metadata.uid.clone().unwrap_or_default();
     let deployment = Place::of(client, "apps/v1", "Deployment", &desired.key).there(&uid).await?;
     let roots = roots(deployment.as_ref(), &desired.trusted);
-    for child in children(&desired.key, &desired.gateway, &desired.fleets, &roots, &desired.ports) {
+    for mut child in children(&desired.key, &desired.gateway, &desired.fleets, &roots, &desired.ports) {
         let text = |field: &str| child[field].as_str().unwrap_or_default();
         let place = Place::of(client, text("apiVersion"), text("kind"), &desired.key);
-        if text("kind") != "Deployment" {
-            place.there(&uid).await?;
+        match (text("kind"), desired.gateway.spec.autoscaling.as_ref(), deployment.as_ref()) {
+            ("Deployment", Some(autoscaling), None) => child["spec"]["replicas"] = least(autoscaling).into(),
+            ("Deployment", Some(_), Some(deployment)) => place.hand_over_replicas(deployment).await?,
+            ("Deployment", None, _) => {}
+            _ => drop(place.there(&uid).await?),
         }
         place.apply(&child).await?;
     }
@@ -130,6 +138,26 @@ impl Place {
         let parameters = PatchParams::apply(NAME).force();
         let applied = self.api.patch(&self.name, &parameters, &Patch::Apply(child)).await;
         applied.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Keeps the replicas of a Deployment as they are while this operator lets go of them: an autoscaler takes them over, and
+    /// what nobody holds would go back to one.
+    async fn hand_over_replicas(&self, deployment: &DynamicObject) -> Result<(), ApplyError> {
+        let entries = deployment.metadata.managed_fields.iter().flatten();
+        let holds = |entry: &ManagedFieldsEntry| {
+            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:spec"]["f:replicas"]);
+            entry.manager.as_deref() == Some(NAME) && fields.is_some_and(|field| !field.is_null())
+        };
+        if !entries.into_iter().any(holds) {
+            return Ok(());
+        }
+        let kept = serde_json::json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": self.name},
+            "spec": {"replicas": deployment.data["spec"]["replicas"]},
+        });
+        let parameters = PatchParams::apply(HANDOVER).force();
+        let kept = self.api.patch(&self.name, &parameters, &Patch::Apply(&kept)).await;
+        kept.map(drop).map_err(|error| self.failed(error))
     }
 
     async fn remove(&self, uid: &str) -> Result<(), ApplyError> {

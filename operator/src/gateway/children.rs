@@ -125,8 +125,7 @@ impl Child<'_> {
         labels.insert(PROXY_LABEL.to_owned(), "gateway".to_owned());
         let annotations: BTreeMap<&String, &String> =
             template.annotations.iter().map(|(key, value)| (key, &value.0)).collect();
-        json!({
-            "replicas": self.gateway.spec.replicas.unwrap_or(2),
+        let mut deployment = json!({
             "selector": {"matchLabels": self.selector()},
             // The new pod is there before the old one leaves.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
@@ -134,7 +133,12 @@ impl Child<'_> {
                 "metadata": {"labels": labels, "annotations": annotations},
                 "spec": self.pod(template, fleets, roots),
             },
-        })
+        });
+        // Those of a fleet that scales by itself are its autoscaler's.
+        if self.gateway.spec.autoscaling.is_none() {
+            deployment["replicas"] = json!(self.gateway.spec.replicas.unwrap_or(2));
+        }
+        deployment
     }
 
     fn pod(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {

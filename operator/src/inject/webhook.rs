@@ -53,7 +53,7 @@ impl Webhook {
                 match self.trust(&bundle).await {
                     Ok(()) => failing = false,
                     Err(error) => {
-                        count(&self.metrics.api_errors, "what", "webhook");
+                        count(&self.metrics.api_errors, "request", "webhook");
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
                         if !std::mem::replace(&mut failing, true) {
                             tracing::warn!(%error, cause, "it is tried again");

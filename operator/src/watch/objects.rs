@@ -9,15 +9,16 @@ use crds::{ForwardGateway, PortForward, Protocol};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
+        autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{Namespace, Pod, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
-use operator_core::{Grant, ObjectKey};
+use operator_core::{Grant, ObjectKey, ScalerTold, Told};
 
-use crate::{GATEWAY_LABEL, inject::PROBLEM};
+use crate::{GATEWAY_LABEL, inject::PROBLEM, scaling::FORWARD_LABEL, status_writer::Subject};
 
 /// One object as it is now.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub enum Object {
     Grants(ObjectKey, BTreeSet<Grant>),
     /// The Deployment of a gateway.
     Deployment(ObjectKey, FleetState),
+    /// An autoscaler of ours.
+    Scaler(ObjectKey, Box<ScalerState>),
 }
 
 impl Object {
@@ -55,7 +58,8 @@ impl Object {
             | Self::Pod(key, _)
             | Self::Namespace(key, _)
             | Self::Grants(key, _)
-            | Self::Deployment(key, _) => key.clone(),
+            | Self::Deployment(key, _)
+            | Self::Scaler(key, _) => key.clone(),
         }
     }
 }
@@ -129,6 +133,21 @@ pub struct FleetState {
     pub ready: i32,
     /// Changes with every change of its spec, by whomever.
     pub generation: i64,
+}
+
+/// An autoscaler of ours as far as status is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalerState {
+    /// Uid of the object that it belongs to.
+    pub owner: String,
+    /// That object.
+    pub subject: Subject,
+    /// What it says of itself.
+    pub told: ScalerTold,
+    /// Replicas that it has asked for last.
+    pub desired: i32,
+    /// The least that it asks for.
+    pub least: i32,
 }
 
 fn key(metadata: &ObjectMeta) -> ObjectKey {
@@ -266,4 +285,30 @@ pub(super) fn deployment(deployment: &Deployment) -> Object {
         generation: deployment.metadata.generation.unwrap_or(0),
     };
     Object::Deployment(key(&deployment.metadata), state)
+}
+
+pub(super) fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
+    let key = key(&scaler.metadata);
+    let label = |label: &str| scaler.metadata.labels.as_ref().and_then(|labels| labels.get(label)).cloned();
+    let named = |name: String| ObjectKey::new(key.namespace.clone(), name);
+    let subject = match label(FORWARD_LABEL) {
+        Some(name) => Subject::Forward(named(name)),
+        None => Subject::Gateway(named(label(GATEWAY_LABEL).unwrap_or_default())),
+    };
+    let status = scaler.status.as_ref();
+    let told = |type_: &str| {
+        let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        let found = conditions.find(|condition| condition.type_ == type_)?;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Some(Told { holds: found.status == "True", reason: text(&found.reason), message: text(&found.message) })
+    };
+    let mut owners = scaler.metadata.owner_references.iter().flatten();
+    let state = ScalerState {
+        owner: owners.next().map(|owner| owner.uid.clone()).unwrap_or_default(),
+        subject,
+        told: ScalerTold { able: told("AbleToScale"), active: told("ScalingActive") },
+        desired: status.map_or(0, |status| status.desired_replicas),
+        least: scaler.spec.as_ref().and_then(|spec| spec.min_replicas).unwrap_or(1),
+    };
+    Object::Scaler(key, Box::new(state))
 }

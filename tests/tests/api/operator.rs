@@ -9,6 +9,7 @@ mod newer;
 mod outage;
 mod reinstall;
 mod rotation;
+mod scaling;
 mod sidecars;
 mod story;
 mod verdicts;

@@ -63,6 +63,7 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
     until_within(Duration::from_secs(90), "the forward is ready", || {
         namespace.kubectl(&["wait", "--for=condition=Ready", "portforward/web", "--timeout=1s"]).success
     });
+    without_an_operator(&namespace);
     assert!(load.stop() > 1000, "there was load, and no session broke");
     nothing_is_left(&namespace);
 }
@@ -84,6 +85,21 @@ fn greets(node: &Node, address: SocketAddr) -> bool {
 #[allow(clippy::disallowed_methods, reason = "the outage has to last, and the load needs no help")]
 fn pause_between_looks() {
     thread::sleep(Duration::from_millis(500));
+}
+
+/// Nothing waits for an operator that is not there: pods start, without a proxy, and namespaces go.
+fn without_an_operator(namespace: &Namespace<'_>) {
+    let cluster = namespace.cluster();
+    let scale = |to: &str| cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, to]).ok();
+    scale("--replicas=0");
+    until("the operator is gone", || cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty());
+    let label = "{\"spec\": {\"template\": {\"metadata\": {\"labels\": {\"portlane.dev/inject\": \"enabled\"}}}}}";
+    namespace.kubectl(&["patch", "deploy/other", "--patch", label]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/other", "--timeout=28s"]).ok();
+    cluster.kubectl(&["create", "namespace", "short-lived"]).ok();
+    cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=28s"]).ok();
+    scale("--replicas=2");
+    cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=28s"]).ok();
 }
 
 /// The gateway goes with all that was made for it, and the charts with all that they made.

@@ -5,5 +5,6 @@ mod bounds;
 mod change;
 mod examples;
 mod lifecycle;
+mod sidecar;
 mod tcp;
 mod udp;

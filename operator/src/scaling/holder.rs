@@ -1,0 +1,70 @@
+//! Who holds `spec.replicas` of a workload, so that an autoscaler would fight with them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::HANDOVER;
+use crate::NAME;
+
+/// What `kubectl apply` and Argo CD remember of their manifests.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The manager whose manifests say how many replicas there are, if there is one.
+///
+/// Of server-side appliers the managed fields tell. Others are named there for every field of an object that they made,
+/// defaults included; what they wrote themselves stands in an annotation. Whoever scales once (`kubectl scale`, another
+/// autoscaler) does not come back to it.
+#[must_use]
+pub fn holder(metadata: &ObjectMeta) -> Option<String> {
+    let entries = metadata.managed_fields.as_deref().unwrap_or_default();
+    let has_replicas = |fields: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1>| {
+        fields.as_ref().is_some_and(|fields| !fields.0["f:spec"]["f:replicas"].is_null())
+    };
+    let mut holding = entries.iter().filter(|entry| has_replicas(&entry.fields_v1) && entry.subresource.is_none());
+    let is_other = |manager: &str| manager != NAME && manager != HANDOVER;
+    let applier = holding
+        .clone()
+        .find(|entry| entry.operation.as_deref() == Some("Apply") && entry.manager.as_deref().is_some_and(is_other));
+    if let Some(applier) = applier {
+        return applier.manager.clone();
+    }
+    let kept = metadata.annotations.as_ref().and_then(|all| all.get(LAST_APPLIED));
+    let kept: Option<Value> = kept.and_then(|text| serde_json::from_str(text).ok());
+    if kept.is_none_or(|kept| kept["spec"]["replicas"].is_null()) {
+        return None;
+    }
+    let updater = holding.find_map(|entry| entry.manager.clone().filter(|manager| is_other(manager)));
+    Some(updater.unwrap_or_else(|| "kubectl apply".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn metadata(manager: &str, operation: &str, subresource: Option<&str>, applied: Option<&str>) -> ObjectMeta {
+        let fields = json!({"f:spec": {"f:replicas": {}}});
+        let mut entry = json!({"manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": fields});
+        if let Some(subresource) = subresource {
+            entry["subresource"] = json!(subresource);
+        }
+        let annotations = applied.map(|applied| json!({LAST_APPLIED: applied}));
+        serde_json::from_value(json!({"managedFields": [entry], "annotations": annotations})).expect("metadata")
+    }
+
+    #[test]
+    fn whoever_comes_back_to_the_replicas_holds_them() {
+        let held =
+            |manager, operation, subresource, applied| holder(&metadata(manager, operation, subresource, applied));
+        assert_eq!(held("argocd-controller", "Apply", None, None).as_deref(), Some("argocd-controller"));
+        assert_eq!(held(NAME, "Apply", None, None), None);
+        assert_eq!(held(HANDOVER, "Apply", None, None), None);
+        assert_eq!(held("kube-controller-manager", "Update", Some("scale"), None), None, "an autoscaler's own work");
+        let manager = "kubectl-client-side-apply";
+        assert_eq!(held(manager, "Update", None, Some("{\"spec\": {}}")), None, "only a default");
+        assert_eq!(held(manager, "Update", None, Some("{\"spec\": {\"replicas\": 2}}")).as_deref(), Some(manager));
+        assert_eq!(held("helm", "Update", None, None), None);
+        assert_eq!(holder(&ObjectMeta::default()), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! `examples/sidecar.yaml`: sidecars in a user's pods, by the operator as a user installs it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use harness::{Namespace, until};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::{
+    fleet::{self, Load, operated, wait_for},
+    shared,
+};
+
+const EXAMPLE: &str = include_str!("../../../examples/sidecar.yaml");
+
+/// As restricted as Pods can be.
+fn restricted(purpose: &str) -> Namespace<'static> {
+    let namespace = operated().namespace(purpose).for_pods();
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    namespace
+}
+
+/// What the app gets from a door of its pod.
+fn call(namespace: &Namespace<'_>, to: &str) -> String {
+    let words = ["exec", "deploy/shop", "-c", "app", "--", "/portlane-echo", "call", "tcp", to, "hello"];
+    namespace.kubectl(&words).stdout.trim_end().to_owned()
+}
+
+/// The pods of the app that stay.
+fn pods(namespace: &Namespace<'_>) -> Vec<Pod> {
+    let names = namespace.kubectl(&["get", "pods", "-l", "app=shop", "-o", "name"]).ok();
+    let all = names.lines().filter_map(|name| namespace.get::<Pod>(name.trim_start_matches("pod/")));
+    all.filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+}
+
+fn address(pod: &Pod, port: u16) -> SocketAddr {
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).expect("an address");
+    SocketAddr::new(ip.parse::<IpAddr>().expect("an address"), port)
+}
+
+#[test]
+fn one_apply_brings_forward_and_pods_in_either_order() {
+    let mut documents: Vec<&str> = EXAMPLE.split("\n---\n").collect();
+    for purpose in ["sync-forward-first", "sync-pods-first"] {
+        let namespace = restricted(purpose);
+        namespace.apply(&documents.join("\n---\n"));
+        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+        wait_for(&namespace, "portforward/db");
+        until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
+        let table = namespace.kubectl(&["get", "pf"]).ok();
+        assert!(table.contains("1/1") && table.contains("svc/db:5432"), "{table}");
+        let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].reason}";
+        assert_eq!(namespace.kubectl(&["get", "pf", "db", injected]).ok(), "Injected");
+        documents.reverse();
+    }
+}
+
+/// A port of the pod that leads to a port of the app, which listens on loopback only.
+fn inside(name: &str, port: u16, to: u16) -> String {
+    format!(
+        "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: {name}}}, spec: {{placement: {{sidecar: \
+         {{selector: {{matchLabels: {{app: shop}}}}}}}}, listeners: [{{name: tcp, protocol: TCP, bind: All, port: {port}, \
+         backends: [{{local: {{port: {to}}}}}]}}]}}}}"
+    )
+}
+
+#[test]
+fn forwards_come_change_and_go_inside_running_pods() {
+    let namespace = restricted("hot");
+    namespace.apply(EXAMPLE);
+    namespace.apply(&inside("web", 80, 8000));
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    wait_for(&namespace, "portforward/web");
+    let before = pods(&namespace);
+    let web = address(&before[0], 80);
+    let load = shared::node_with_a_host().map(|node| Load::start(node, &[web], 20));
+    for to in [8000, 8001, 8000] {
+        // Another listener of the same pods: made, changed, gone.
+        namespace.apply(&inside("more", 81, to));
+        wait_for(&namespace, "portforward/more");
+    }
+    // The listener that is loaded moves: its sessions stay, as onUpdate says nothing else.
+    namespace.apply(&inside("web", 82, 8000));
+    wait_for(&namespace, "portforward/web");
+    if let Some(node) = shared::node_with_a_host() {
+        let moved = address(&before[0], 82);
+        until("the new port greets", || {
+            node.connect(moved).and_then(|mut session| fleet::greeting(&mut session)).is_ok_and(|it| it == "shop: ")
+        });
+        until("the old port is closed", || node.connect(web).is_err());
+    }
+    namespace.kubectl(&["delete", "pf", "more", "web"]).ok();
+    assert!(load.is_none_or(|load| load.stop() > 100), "there was load, and no session broke");
+    // Two that want one port: the younger one loses, in words; the other does not notice.
+    namespace.apply(&inside("late", 5432, 8000));
+    let said = "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    until("the loser is told", || {
+        let rejected = namespace.kubectl(&["get", "pf", "late", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
+        rejected.contains("db")
+            || namespace.kubectl(&["get", "pf", "late", "-o", "yaml"]).stdout.contains("PortConflict")
+    });
+    assert_eq!(namespace.kubectl(&["get", "pf", "db", said]).ok(), "True");
+    assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello");
+    let after = pods(&namespace);
+    let told = |pod: &Pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        let all = [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
+        (pod.metadata.uid.clone(), all.map(|it| it.restart_count).sum::<i32>())
+    };
+    assert_eq!(before.iter().map(told).collect::<Vec<_>>(), after.iter().map(told).collect::<Vec<_>>());
+    assert_eq!(told(&after[0]).1, 0, "nothing was restarted");
+}
+
+#[test]
+fn a_job_reaches_the_database_at_its_first_try_and_completes() {
+    let namespace = restricted("job");
+    namespace.apply(EXAMPLE);
+    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=28s"]).ok();
+    wait_for(&namespace, "portforward/db");
+    namespace.apply(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {backoffLimit: 0, template: {metadata: {labels: {app: \
+         shop, portlane.dev/inject: enabled}}, spec: {restartPolicy: Never, securityContext: {runAsNonRoot: true, \
+         seccompProfile: {type: RuntimeDefault}}, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [call, \
+         tcp, '127.0.0.1:5432', hello], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}}",
+    );
+    let said = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=40s"]);
+    assert!(
+        said.success,
+        "{}{}",
+        said.stderr,
+        namespace.kubectl(&["describe", "pods", "-l", "batch.kubernetes.io/job-name=once"]).stdout
+    );
+    assert_eq!(namespace.kubectl(&["logs", "job/once", "-c", "app"]).ok().trim_end(), "db: hello");
+    wait_for(&namespace, "portforward/db");
+}
+
+#[test]
+fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
+    let namespace = operated().namespace("taken").for_pods();
+    namespace.apply(EXAMPLE);
+    // The app listens on 127.0.0.1:8000, before the forward is there.
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.apply(&inside("web", 8000, 9).replace("bind: All", "bind: Loopback"));
+    let rejected = || namespace.kubectl(&["get", "pf", "web", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
+    until("the pod is named with the reason", || rejected().contains("in use"));
+    namespace
+        .kubectl(&[
+            "patch",
+            "pf",
+            "web",
+            "--type=json",
+            "-p",
+            "[{\"op\": \"replace\", \"path\": \"/spec/listeners/0/port\", \"value\": 8001}]",
+        ])
+        .ok();
+    until("it heals when mended", || rejected().is_empty());
+
+    namespace.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: host, labels: {app: shop, portlane.dev/inject: enabled}}, spec: \
+         {hostNetwork: true, terminationGracePeriodSeconds: 0, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', \
+         args: [pause]}]}}",
+    );
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=28s"]).ok();
+    let message = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
+    until("the forward says so", || namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork"));
+    wait_for(&namespace, "portforward/db");
+}

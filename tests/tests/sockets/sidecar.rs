@@ -1,0 +1,103 @@
+//! What kubelet asks a sidecar, and how it gets on with an app that has its ports.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use harness::{
+    Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, round_trip, until,
+};
+
+/// The document of a forward with these listeners.
+fn document(folder: &Path, listeners: &[Listener]) -> PathBuf {
+    let (source, document) = (folder.join("forward.yaml"), folder.join("config.yaml"));
+    std::fs::write(&source, forward("f", "", listeners)).expect("manifest");
+    let output = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output().expect("it runs");
+    std::fs::write(&document, output.stdout).expect("document");
+    document
+}
+
+fn probe(what: &str, socket: &Path) -> Output {
+    Command::new(binary("portlane-proxy")).args(["probe", what, "--socket"]).arg(socket).output().expect("it runs")
+}
+
+/// A proxy as it is in a pod, before anything was said of its configuration.
+fn sidecar(folder: &Path, health: &str, admin: &str) -> Command {
+    let mut command = Command::new(binary("portlane-proxy"));
+    command.arg("--socket").arg(folder.join("proxy.sock")).arg("--may-lack-addresses");
+    command.args(["--health-address", health, "--admin-address", admin, "--log", "json"]);
+    command
+}
+
+#[test]
+fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("proxy.sock");
+    let refused = probe("startup", &socket);
+    assert!(!refused.status.success(), "nobody is there yet");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("proxy.sock"));
+
+    std::fs::write(folder.path().join("token"), "none").expect("token");
+    let mut command = sidecar(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
+    command.args(["--operator", &format!("127.0.0.1:{}", free_port()), "--startup-seconds", "3"]);
+    command.arg("--state-dir").arg(folder.path()).arg("--token-file").arg(folder.path().join("token"));
+    command.env(
+        "PORTLANE_ROOTS",
+        rcgen::generate_simple_self_signed(vec!["example".to_owned()]).expect("a certificate").cert.pem(),
+    );
+    let started = Instant::now();
+    let program = Program::start(command, folder);
+    until("it answers", || probe("live", &socket).status.success());
+    let first = probe("startup", &socket);
+    if started.elapsed() < Duration::from_secs(3) {
+        assert!(!first.status.success(), "nothing has come from the operator");
+    }
+    until("the app may start without", || probe("startup", &socket).status.success());
+    assert!(started.elapsed() >= Duration::from_secs(3), "it has waited");
+    let told = program.wait("startup", "portlane-proxy");
+    assert_eq!(told["level"], "warn", "{told}");
+}
+
+#[test]
+fn an_app_that_has_the_ports_of_the_proxy_keeps_them_and_the_proxy_forwards() {
+    let app = [TcpListener::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0")].map(|one| one.expect("a port"));
+    let [health, admin] = [&app[0], &app[1]].map(|one| one.local_addr().expect("an address").to_string());
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("proxy.sock");
+    let path = document(folder.path(), &[Listener::tcp("l", port).to(backend.port)]);
+    let mut command = sidecar(folder.path(), &health, &admin);
+    command.arg("--config").arg(path);
+    // What a process before it has left there is no obstacle.
+    drop(std::os::unix::net::UnixListener::bind(&socket).expect("socket"));
+    let program = Program::start(command, folder);
+    until("it has started", || probe("startup", &socket).status.success());
+    let mut session = connect(port).expect("it listens");
+    assert_eq!(round_trip(&mut session, b"x").expect("echo"), b"x");
+    assert!(
+        program.wait("address", "portlane-proxy")["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("is not served"))
+    );
+}
+
+#[test]
+fn the_address_of_an_ipv6_pod_comes_without_brackets() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let folder = tempfile::tempdir().expect("folder");
+    let path = document(folder.path(), &[Listener::tcp("l", free_port()).to(1)]);
+    let mut command = sidecar(folder.path(), &format!("::1:{port}"), "127.0.0.1:0");
+    command.arg("--config").arg(path);
+    let socket = folder.path().join("proxy.sock");
+    let _program = Program::start(command, folder);
+    until("it has started", || probe("startup", &socket).status.success());
+    assert!(std::net::TcpStream::connect(("::1", port)).is_ok());
+    assert!(http_get(port, "/livez").is_err(), "and on no other address");
+}
