@@ -65,21 +65,21 @@ fn lacks_provider(active: &Told) -> bool {
 mod tests {
     use super::*;
 
-    fn told(holds: bool, reason: &str, message: &str) -> Option<Told> {
-        Some(Told { holds, reason: reason.to_owned(), message: message.to_owned() })
+    fn told(holds: bool, reason: &str, message: &str) -> Told {
+        Told { holds, reason: reason.to_owned(), message: message.to_owned() }
     }
 
     #[test]
     fn what_an_autoscaler_says_is_said_in_the_words_of_what_to_do() {
-        let of = |able, active| scaling(Ok(()), Some(&ScalerTold { able, active }));
+        let of = |able: Option<Told>, active: Option<Told>| scaling(Ok(()), Some(&ScalerTold { able, active }));
         let missing = "unable to get metric portlane_connections: unable to fetch metrics from custom metrics API: \
                        no known available metric versions found";
-        assert_eq!(of(None, told(false, "FailedGetPodsMetric", missing)).reason, "NoMetricsProvider");
+        assert_eq!(of(None, Some(told(false, "FailedGetPodsMetric", missing))).reason, "NoMetricsProvider");
         let empty = "unable to fetch metrics from custom metrics API: no metrics returned from custom metrics API";
-        assert_eq!(of(None, told(false, "FailedGetPodsMetric", empty)).reason, "FailedGetPodsMetric");
-        assert_eq!(of(told(false, "FailedGetScale", "x"), None).reason, "FailedGetScale");
-        assert_eq!(of(told(true, "y", ""), told(true, "ValidMetricFound", "")).status, "True");
-        assert_eq!(of(told(true, "y", ""), None).status, "Unknown");
+        assert_eq!(of(None, Some(told(false, "FailedGetPodsMetric", empty))).reason, "FailedGetPodsMetric");
+        assert_eq!(of(Some(told(false, "FailedGetScale", "x")), None).reason, "FailedGetScale");
+        assert_eq!(of(Some(told(true, "y", "")), Some(told(true, "ValidMetricFound", ""))).status, "True");
+        assert_eq!(of(Some(told(true, "y", "")), None).status, "Unknown");
         let none = NoScaler { reason: "TargetNotFound", message: "mend the name".into() };
         assert_eq!(scaling(Err(&none), None).message, "mend the name");
     }
