@@ -8,6 +8,7 @@
 //! Messages only mark what has to be looked at; a look comes a moment later and takes all that came meanwhile. While not
 //! every cache is complete, or while another replica leads, nothing is translated, published or written.
 
+mod costs;
 mod fleets;
 mod gateways;
 mod scalers;
@@ -28,12 +29,14 @@ use tokio::{
 
 use self::fleets::{Fleets, Moved};
 pub use self::{
+    costs::Costs,
     gateways::{Applied, Gateways},
     scalers::{Scaled, Scalers},
     statuses::Statuses,
 };
 use crate::{
     cache::{Cache, Touched},
+    custom_metrics::{Of, Question},
     inject::Selectors,
     lease,
     metrics::Metrics,
@@ -67,6 +70,8 @@ pub struct Inputs {
     pub applied: mpsc::Receiver<Applied>,
     /// From the application of autoscalers.
     pub scaled: mpsc::Receiver<Scaled>,
+    /// From the metrics API.
+    pub questions: mpsc::Receiver<Question>,
     /// From the election.
     pub term: watch::Receiver<lease::Term>,
 }
@@ -79,6 +84,8 @@ pub struct Writers {
     pub gateways: Gateways,
     /// Autoscalers.
     pub scalers: Scalers,
+    /// Costs of deleting pods.
+    pub costs: Costs,
 }
 
 /// What the driver works with.
@@ -90,6 +97,7 @@ pub struct Driver {
     statuses: Statuses,
     gateways: Gateways,
     scalers: Scalers,
+    costs: Costs,
     selectors: Arc<Selectors>,
     /// While this replica leads.
     leading: Option<Leading>,
@@ -143,10 +151,10 @@ impl Driver {
         metrics: Arc<Metrics>,
         synced: watch::Sender<bool>,
         selectors: Arc<Selectors>,
-        Writers { statuses, gateways, scalers }: Writers,
+        Writers { statuses, gateways, scalers, costs }: Writers,
     ) -> Self {
         let (leading, dirty, touched) = (None, None, Touched::default());
-        Self { cache, watches, metrics, synced, statuses, gateways, scalers, selectors, leading, dirty, touched }
+        Self { cache, watches, metrics, synced, statuses, gateways, scalers, costs, selectors, leading, dirty, touched }
     }
 
     /// Works until the election is over and its sender gone.
@@ -180,6 +188,7 @@ impl Driver {
                 Some(written) = inputs.written.recv() => self.statuses.written(&written, Instant::now()),
                 Some(applied) = inputs.applied.recv() => self.gateways.applied(applied),
                 Some(scaled) = inputs.scaled.recv() => self.scaled(scaled),
+                Some(question) = inputs.questions.recv() => self.answer(question),
                 () = sleep_until(look) => self.look(),
                 () = sleep_until(evaluate) => self.evaluate(),
                 _ = tick.tick() => self.tick(),
@@ -191,6 +200,7 @@ impl Driver {
         self.statuses.forget();
         self.gateways.forget();
         self.scalers.forget();
+        self.costs.forget();
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.touch();
@@ -300,6 +310,21 @@ impl Driver {
         self.metrics.outstanding.set(i64::try_from(self.statuses.outstanding()).unwrap_or(i64::MAX));
     }
 
+    /// Answers what an autoscaler asks; one that cannot drops the question.
+    fn answer(&self, question: Question) {
+        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
+        let Question { namespace, of, metric, forward, reply } = question;
+        let first = ObjectKey::new(namespace.clone(), "");
+        let here = self.cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == namespace);
+        let asked = here.filter(|(pod, info)| match &of {
+            Of::Pod(name) => pod.name == *name,
+            Of::All(labels) => !info.leaving && labels.matches(&info.labels),
+        });
+        let value = |pod: &ObjectKey| Some((pod.name.clone(), leading.proxies.load(pod, metric, forward.as_ref())?));
+        // Whoever asked may have gone.
+        let _ = reply.send(asked.filter_map(|(pod, _)| value(pod)).collect());
+    }
+
     fn scaled(&mut self, scaled: Scaled) {
         let now = Instant::now();
         match self.scalers.scaled(scaled, now) {
@@ -317,6 +342,7 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         self.statuses.refresh(Instant::now());
         self.scalers.tick(&self.cache, Instant::now());
+        self.costs.tick(leading, &self.cache, Instant::now());
         self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
     }
 }

@@ -3,7 +3,6 @@
 //! Every replica answers it from its own cache, whoever leads. A pod that says `portlane.dev/inject: enabled` by its label
 //! always gets one, as its forwards may come later; in a namespace with that label, a pod gets one if a forward selects it.
 
-mod serve;
 mod sidecar;
 mod tuning;
 mod webhook;
@@ -12,16 +11,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use crds::Selector;
+use hyper::{Method, StatusCode, body::Bytes};
 use imbl::OrdMap;
 use operator_core::ObjectKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-pub use self::serve::serve;
 pub use self::sidecar::{CONTAINER, Injection, PROBLEM, Sidecar, inject};
 pub use self::webhook::Webhook;
 use crate::{
     PROXY_LABEL,
+    https::{Answer, Answers},
     metrics::{Metrics, count},
     pki::Trusted,
 };
@@ -79,7 +79,7 @@ impl Injector {
 
     /// The answer to an `AdmissionReview` (admission.k8s.io/v1); nothing if it is none.
     #[must_use]
-    pub fn answer(&self, review: &Value) -> Option<Value> {
+    pub fn review(&self, review: &Value) -> Option<Value> {
         let started = std::time::Instant::now();
         let request = &review["request"];
         let uid = request["uid"].as_str()?;
@@ -123,5 +123,18 @@ impl Injector {
         let roots = self.trusted.borrow().bundle.clone();
         // Without roots it would trust nobody, and without a proxy the pod starts all the same.
         (wanted && !roots.is_empty()).then(|| inject(pod, &Sidecar { roots, ..self.sidecar.clone() }))
+    }
+}
+
+impl Answers for Injector {
+    async fn answer(&self, method: Method, path: String, _: String, body: Bytes) -> Answer {
+        if method != Method::POST || path != "/inject" {
+            return Answer { status: StatusCode::NOT_FOUND, body: Err("there is POST /inject") };
+        }
+        let review: Option<Value> = serde_json::from_slice(&body).ok();
+        match review.and_then(|review| self.review(&review)) {
+            Some(answer) => Answer { status: StatusCode::OK, body: Ok(answer) },
+            None => Answer { status: StatusCode::BAD_REQUEST, body: Err("not an AdmissionReview") },
+        }
     }
 }

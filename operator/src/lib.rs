@@ -13,10 +13,12 @@
 //! streams and writes.
 
 pub mod cache;
+pub mod custom_metrics;
 pub mod driver;
 pub mod events;
 pub mod gateway;
 pub mod http;
+pub mod https;
 pub mod identity;
 pub mod inject;
 pub mod lease;

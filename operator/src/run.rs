@@ -1,42 +1,35 @@
 //! Putting the parts together, and taking them apart again.
 
+mod apis;
+mod drive;
+
 use std::{
-    collections::BTreeMap,
     io,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use kube::{Api, Client};
-use operator_core::World;
 use proxy_grpc::{Limits, TlsError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use crate::{
-    cache::Cache,
-    driver::{Driver, Gateways, Inputs, Scalers, Statuses, Writers},
-    events::Events,
-    gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
     http,
-    identity::Identities,
-    inject::{self, Injector, Selectors, Sidecar, Webhook},
+    inject::Selectors,
     lease::{Candidate, Election, Term},
     metrics::Metrics,
     pki::{Authority, Leaf, Trusted},
     serve::Streams,
     settings::Settings,
-    status_writer::StatusWriter,
-    watch::Watches,
 };
 
-/// Messages of watches that may wait for the driver.
-const MESSAGES: usize = 1024;
 /// How often roots and leaf are looked at, at least.
 const CERTIFICATES: Duration = Duration::from_secs(60);
 /// The same while there is none.
@@ -69,18 +62,33 @@ pub enum RunError {
     Tls(#[source] TlsError),
 }
 
+/// What all parts of one replica share.
+pub(super) struct Replica {
+    settings: Settings,
+    client: Client,
+    /// Whether it leads.
+    term: watch::Receiver<Term>,
+    /// What proxies and API servers are to trust.
+    trusted: watch::Receiver<Trusted>,
+    /// What they are shown.
+    leaf: Arc<Leaf>,
+    metrics: Arc<Metrics>,
+    /// Which pods sidecar forwards select.
+    selectors: Arc<Selectors>,
+}
+
+async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Address { role, source })
+}
+
 /// Runs until told to end.
 ///
 /// # Errors
 /// See [`RunError`].
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
-    let open = |role, address| async move {
-        TcpListener::bind(address).await.map_err(|source| RunError::Address { role, source })
-    };
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
-    let reviews = open("webhook", settings.webhook_address).await?;
     let metrics = Arc::new(Metrics::default());
     let (synced, is_synced) = watch::channel(false);
     tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced }));
@@ -94,68 +102,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, host, life, trust);
     tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
-    let selectors = Arc::new(Selectors::default());
-    let injector = Injector::new(selectors.clone(), sidecar(&settings), trusted.clone(), metrics.clone());
-    tokio::spawn(inject::serve(reviews, https(leaf.clone())?, Arc::new(injector)));
-    if let Some(name) = settings.webhook.clone() {
-        let webhook = Webhook::new(client.clone(), name, metrics.clone());
-        tokio::spawn(webhook.keep(terms.clone(), trusted.clone()));
-    }
-    let streams = drive(&settings, client, terms, trusted, synced, selectors, metrics);
-    let serving = serve(listener, leaf, streams, settings.max_proxies, ends);
+    let selectors = Arc::default();
+    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
+    apis::webhook(&replica).await?;
+    let questions = apis::metrics(&replica).await?;
+    let streams = drive::start(&replica, synced, questions);
+    let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
     wait(serving, end, election).await
-}
-
-/// Starts the driver and what feeds it.
-fn drive(
-    settings: &Settings,
-    client: Client,
-    term: watch::Receiver<Term>,
-    trusted: watch::Receiver<Trusted>,
-    synced: watch::Sender<bool>,
-    selectors: Arc<Selectors>,
-    metrics: Arc<Metrics>,
-) -> Streams {
-    let (messages, watched) = mpsc::channel(MESSAGES);
-    let (watching, sources) =
-        Watches::start(client.clone(), settings.watch_namespaces.clone(), messages, metrics.clone());
-    let reserved = BTreeMap::from([(HEALTH_PORT, "health".to_owned()), (ADMIN_PORT, "admin".to_owned())]);
-    let world = World { any_service: settings.allow_all_services, reserved, ..World::default() };
-    let cache = Cache::new(world, sources);
-    let (results, written) = mpsc::channel(MESSAGES);
-    let writer = StatusWriter::new(client.clone(), results, metrics.clone());
-    let events = Events::start(client.clone(), settings.pod.clone(), metrics.clone());
-    let fleets = Fleets {
-        image: settings.proxy_image.clone(),
-        pull_policy: settings.proxy_pull_policy.clone(),
-        operator: settings.operator.clone(),
-    };
-    let (applying, applied) = mpsc::channel(64);
-    let gateways = Gateways::new(client.clone(), fleets, trusted.clone(), writer.clone(), applying, metrics.clone());
-    let (scaling, scaled) = mpsc::channel(64);
-    let scalers = Scalers::new(client.clone(), scaling, metrics.clone());
-    let statuses = Statuses::new(writer, events);
-    let driver =
-        Driver::new(cache, watching, metrics.clone(), synced, selectors, Writers { statuses, gateways, scalers });
-    let (reports, streams) = mpsc::channel(MESSAGES);
-    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, scaled, term }));
-    Streams::new(Identities::new(client), reports, trusted, metrics)
-}
-
-fn sidecar(settings: &Settings) -> Sidecar {
-    Sidecar {
-        image: settings.proxy_image.clone(),
-        pull_policy: settings.proxy_pull_policy.clone(),
-        operator: settings.operator.clone(),
-        roots: String::new(),
-    }
-}
-
-/// What API servers are answered with.
-fn https(leaf: Arc<Leaf>) -> Result<Arc<rustls::ServerConfig>, RunError> {
-    let mut tls = proxy_grpc::server_config(leaf).map_err(RunError::Tls)?;
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(tls))
 }
 
 fn candidate(settings: &Settings) -> Candidate {

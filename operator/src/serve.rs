@@ -11,7 +11,7 @@ use std::{
 };
 
 use operator_core::ObjectKey;
-use proxy_api::{FromProxy, ReportPart};
+use proxy_api::{FromProxy, Load, ReportPart};
 use proxy_grpc::{Answer, Follower, Status, Streaming};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -52,6 +52,15 @@ pub enum FromStream {
         part: Box<ReportPart>,
         /// Its digest is the one that was sent.
         agreed: bool,
+    },
+    /// A proxy has other work than before.
+    Loaded {
+        /// The pod.
+        pod: ObjectKey,
+        /// The stream.
+        id: u64,
+        /// What it has to do.
+        load: Box<Load>,
     },
     /// A stream ended.
     Gone {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "these texts are shown by --help, which prints backticks as they are")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::{Parser, ValueEnum};
 
@@ -40,6 +40,18 @@ pub struct Settings {
     /// Name of the MutatingWebhookConfiguration whose CA bundle is kept. Absent: none.
     #[arg(long, env = "PORTLANE_WEBHOOK")]
     pub webhook: Option<String>,
+    /// Keep pod-deletion-cost in step with live sessions, in fleets that scale by themselves.
+    #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
+    pub deletion_cost: bool,
+    /// Where the leader serves the metrics API that autoscalers ask. Absent: nowhere.
+    #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ip")]
+    pub custom_metrics_address: Option<SocketAddr>,
+    /// Name of the Service of the metrics API, without a selector: its endpoint is the leader.
+    #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
+    pub custom_metrics_service: String,
+    /// Address of this pod.
+    #[arg(long, env = "PORTLANE_POD_IP")]
+    pub pod_ip: Option<IpAddr>,
     /// Address under which proxies reach the operator.
     #[arg(
         long,

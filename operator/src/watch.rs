@@ -25,7 +25,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use self::objects::{FleetState, Object, PodInfo, ScalerState, ServiceInfo, SliceInfo, Unreadable};
+pub use self::objects::{
+    Cost, DELETION_COST, FleetState, Object, PodInfo, ScalerState, ServiceInfo, SliceInfo, Unreadable,
+};
 use crate::{PROXY_LABEL, metrics::Metrics};
 
 /// Objects in one page of a list.

@@ -19,6 +19,7 @@ mod change;
 mod configuration;
 mod decode;
 mod listener;
+mod load;
 mod report;
 mod stream;
 
@@ -29,6 +30,7 @@ pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, ListenerId, ListenerIdError, OnUnhealthy,
     OnUpdate, Outlier, Policy, Retry, Revision, Sessions, SocketKey, Target, Timeouts, Transport,
 };
+pub use load::{Load, MAX_LOADS, Work};
 pub use report::{Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
 pub use stream::{FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SERVICE, ToProxy, Trust};
 

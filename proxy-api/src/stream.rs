@@ -6,6 +6,7 @@
 //!       ── Held, in parts ──▶
 //!       ◀── Change, in parts ──                     nothing is applied before the commit
 //!       ── ReportPart ──▶                           after each apply, and at each later change of state
+//!       ── Load ──▶                                 when it is another, every few seconds at most
 //!       ◀── Trust ──                                whenever the roots to trust have changed
 //! ```
 //!
@@ -14,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Change, Digest, Held, ReportPart, Version};
+use crate::{Change, Digest, Held, Load, ReportPart, Version};
 
 /// Name of the gRPC service.
 pub const SERVICE: &str = "portlane.v1.Configurations";
@@ -38,6 +39,9 @@ pub struct FromProxy {
     /// State of its listeners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportPart>,
+    /// What it has to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
 }
 
 /// Who speaks.

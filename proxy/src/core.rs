@@ -5,3 +5,4 @@ pub mod diff;
 pub mod end;
 pub mod endpoint;
 pub mod flows;
+pub mod load;

@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    core::end::EndReason,
+    core::{end::EndReason, load::ByForward},
     process::Process,
     shared::{Dropped, Shared},
 };
@@ -71,6 +71,20 @@ impl Metrics {
     pub fn live_sessions(&self) -> u64 {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.iter().map(|shared| shared.counters.active()).sum()
+    }
+
+    /// Counts by forward.
+    #[must_use]
+    pub fn by_forward(&self) -> ByForward {
+        let mut all = ByForward::new();
+        for shared in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+            let counters = &shared.counters;
+            let counts = all.entry(format!("{}/{}", shared.id.namespace, shared.id.forward)).or_default();
+            counts.live += counters.active();
+            counts.begun += counters.opened.load(Relaxed);
+            counts.bytes += counters.up.load(Relaxed) + counters.down.load(Relaxed);
+        }
+        all
     }
 
     /// The text that a scrape gets.

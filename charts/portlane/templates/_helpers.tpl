@@ -2,6 +2,10 @@
 portlane-operator
 {{- end }}
 
+{{- define "portlane.metrics" -}}
+portlane-metrics
+{{- end }}
+
 {{- define "portlane.webhook" -}}
 {{ include "portlane.name" . }}.{{ .Release.Namespace }}
 {{- end }}
@@ -38,6 +42,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+{{- if .Values.deletionCost.enabled }}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [patch]
+{{- end }}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]

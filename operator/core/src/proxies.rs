@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Failure, ListenerId, ListenerReport, ListenerState, ReportPart, Revision};
+use proxy_api::{Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
 
 use crate::ObjectKey;
 
@@ -25,6 +25,8 @@ pub struct ProxyState {
     told: BTreeMap<ListenerId, ListenerReport>,
     /// Whether everything that is not in `told` is as it was published.
     agreed: bool,
+    /// What it has to do, as it told last.
+    pub load: Option<Load>,
 }
 
 /// How one proxy stands to one listener as it was published.
@@ -67,6 +69,13 @@ impl Proxies {
     #[must_use]
     pub fn get(&self, pod: &ObjectKey) -> Option<&ProxyState> {
         self.by_pod.get(pod)
+    }
+
+    /// A proxy told what it has to do.
+    pub fn loaded(&mut self, pod: &ObjectKey, load: Load) {
+        if let Some(state) = self.by_pod.get_mut(pod) {
+            state.load = Some(load);
+        }
     }
 
     /// Takes one part of a report; `agreed` says that its digest is the one that was sent for its number. Gives the

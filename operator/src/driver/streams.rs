@@ -36,6 +36,12 @@ impl Driver {
                 let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
                 self.statuses.reported(forwards, whole, Instant::now());
             }
+            FromStream::Loaded { pod, id, load } => {
+                let Some(leading) = &mut self.leading else { return };
+                if leading.publisher.is_newest(&pod, id) {
+                    leading.proxies.loaded(&pod, *load);
+                }
+            }
             FromStream::Gone { pod, id } => {
                 let Some(leading) = &mut self.leading else { return };
                 if leading.publisher.disconnect(&pod, id) {

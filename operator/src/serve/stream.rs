@@ -7,7 +7,9 @@ use std::{
 };
 
 use operator_core::{ObjectKey, Snapshot};
-use proxy_api::{Digest, FromProxy, Held, Hello, MAX_LISTENERS, PARTS, ReportPart, ToProxy, Trust, Version};
+use proxy_api::{
+    Digest, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, PARTS, ReportPart, ToProxy, Trust, Version,
+};
 use proxy_grpc::{Frame, Status, Streaming, frame};
 use tokio::{
     sync::{mpsc, watch},
@@ -101,7 +103,11 @@ impl Stream {
                     self.tell_roots().await?;
                 }
                 message = self.messages.message() => {
-                    let Some(part) = report(message)? else { return Ok(()) };
+                    let Some(message) = told(message)? else { return Ok(()) };
+                    if let Some(load) = message.load {
+                        self.loaded(load).await?;
+                    }
+                    let Some(part) = message.report else { continue };
                     while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
                         sent.pop_front();
                     }
@@ -194,6 +200,14 @@ impl Stream {
         }
     }
 
+    async fn loaded(&self, load: Load) -> Result<(), End> {
+        if load.forwards.len() > MAX_LOADS {
+            return Err(End::Garbage("the load of more forwards than may be told one by one"));
+        }
+        let loaded = FromStream::Loaded { pod: self.pod.clone(), id: self.id, load: Box::new(load) };
+        self.driver.send(loaded).await.map_err(|_| End::Replaced)
+    }
+
     /// Passes a report on, if it is about something that this proxy was sent.
     async fn report(&self, mut part: ReportPart, at: &Snapshot, sent: &VecDeque<(u64, Digest)>) -> Result<(), End> {
         if part.version.epoch != at.version.epoch || part.version.number > number(at) {
@@ -216,11 +230,13 @@ fn number(snapshot: &Snapshot) -> u64 {
     snapshot.version.number
 }
 
-/// The report in a message; nothing at the end of the stream.
-fn report(message: Result<Option<FromProxy>, Status>) -> Result<Option<ReportPart>, End> {
+/// What a message says; nothing at the end of the stream. One that says nothing known is of a newer proxy.
+fn told(message: Result<Option<FromProxy>, Status>) -> Result<Option<FromProxy>, End> {
     match message {
-        Ok(Some(FromProxy { report: Some(part), .. })) => Ok(Some(part)),
-        Ok(Some(_)) => Err(End::Garbage("only reports are expected now")),
+        Ok(Some(FromProxy { hello: None, held: None, report, load })) => {
+            Ok(Some(FromProxy { report, load, ..FromProxy::default() }))
+        }
+        Ok(Some(_)) => Err(End::Garbage("a hello and what is held were told already")),
         Ok(None) => Ok(None),
         Err(status) if status.code() == proxy_grpc::Code::InvalidArgument => Err(End::Garbage("not a message")),
         Err(_) => Err(End::Proxy),

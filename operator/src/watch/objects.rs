@@ -18,7 +18,7 @@ use k8s_openapi::{
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
 use operator_core::{Grant, ObjectKey, ScalerTold, Told};
 
-use crate::{GATEWAY_LABEL, inject::PROBLEM, scaling::FORWARD_LABEL, status_writer::Subject};
+use crate::{GATEWAY_LABEL, NAME, inject::PROBLEM, scaling::FORWARD_LABEL, status_writer::Subject};
 
 /// One object as it is now.
 #[derive(Clone, Debug)]
@@ -120,8 +120,27 @@ pub struct PodInfo {
     pub gateway: Option<String>,
     /// What was wrong when it was to be given a proxy.
     pub problem: Option<String>,
+    /// It belongs to a `ReplicaSet` (known of pods that carry a proxy).
+    pub of_replica_set: bool,
+    /// What it costs to delete it (known of pods that carry a proxy).
+    pub cost: Cost,
     /// Its `ServiceAccount` (known of pods that carry a proxy).
     pub service_account: String,
+}
+
+/// Annotation with what it costs to delete a pod.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// What it costs to delete a pod, and by whom that was said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cost {
+    /// Nobody said.
+    #[default]
+    Unset,
+    /// This operator.
+    Ours(i32),
+    /// Somebody else.
+    Foreign,
 }
 
 /// What a Deployment says about a fleet.
@@ -259,12 +278,25 @@ pub(super) fn pod(pod: &PartialObjectMeta<Pod>) -> Object {
     Object::Pod(key(&pod.metadata), pod_info(&pod.metadata))
 }
 
+fn cost(metadata: &ObjectMeta) -> Cost {
+    let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)) else { return Cost::Unset };
+    let field = format!("f:{DELETION_COST}");
+    let mut entries = metadata.managed_fields.iter().flatten();
+    let is_ours = entries.any(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:metadata"]["f:annotations"][&field]);
+        entry.manager.as_deref() == Some(NAME) && fields.is_some_and(|field| !field.is_null())
+    });
+    if is_ours { value.parse().map_or(Cost::Foreign, Cost::Ours) } else { Cost::Foreign }
+}
+
 pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let status = pod.status.as_ref();
     let ended = matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
     let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let info = pod_info(&pod.metadata);
     let info = PodInfo {
+        of_replica_set: pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "ReplicaSet"),
+        cost: cost(&pod.metadata),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, FromProxy, Hello, PARTS, Report};
+use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, FromProxy, Hello, Load, PARTS, Report};
 use proxy_grpc::{Connection, Status};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{backoff::Backoff, state::State};
-use crate::handle::{Ended, Proxy};
+use crate::{
+    core::load::{ByForward, load},
+    handle::{Ended, Proxy},
+};
 
+/// How often a proxy looks at what it has to do, to tell it if it is another.
+const LOAD: Duration = Duration::from_secs(5);
 /// Never, as far as a stream is concerned.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -56,6 +61,23 @@ pub(super) async fn run(
     }
 }
 
+/// What was counted and told last.
+struct Meter {
+    at: Instant,
+    counts: ByForward,
+    told: Option<Load>,
+}
+
+impl Meter {
+    /// What there is to do now, if it is another than was told.
+    fn look(&mut self, proxy: &Proxy) -> Option<Load> {
+        let (now, counts) = (Instant::now(), proxy.metrics().by_forward());
+        let load = load(&self.counts, &counts, now.duration_since(self.at).as_secs_f64());
+        (self.at, self.counts) = (now, counts);
+        (self.told.as_ref() != Some(&load)).then(|| self.told.insert(load).clone())
+    }
+}
+
 enum End {
     Proxy,
     Stream(String),
@@ -77,6 +99,9 @@ impl Stream<'_> {
         };
         self.send(FromProxy { hello: Some(hello), ..FromProxy::default() }).await?;
         let mut reports = self.proxy.report();
+        let mut looks = interval(LOAD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut meter = Meter { at: Instant::now(), counts: self.proxy.metrics().by_forward(), told: None };
         loop {
             let due = self.state.due().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
@@ -103,6 +128,11 @@ impl Stream<'_> {
                     changed.map_err(|_| End::Proxy)?;
                     let report = reports.borrow_and_update().clone();
                     self.report(report).await?;
+                }
+                _ = looks.tick(), if self.told.is_some() => {
+                    if let Some(load) = meter.look(self.proxy) {
+                        self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
+                    }
                 }
                 () = sleep_until(due) => self.state.flush(self.proxy).await,
             }

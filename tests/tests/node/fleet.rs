@@ -24,19 +24,19 @@ pub(crate) const OPERATOR: &str = "portlane";
 pub(crate) fn operated() -> &'static Cluster {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     let cluster = shared::cluster();
-    INSTALLED.get_or_init(|| install(cluster));
+    INSTALLED.get_or_init(|| install(cluster, &["--set", "customMetrics.enabled=true"]));
     cluster
 }
 
-/// Installs both charts with the images of this checkout.
-pub(crate) fn install(cluster: &Cluster) {
+/// Installs both charts with the images of this checkout, and with these options.
+pub(crate) fn install(cluster: &Cluster, more: &[&str]) {
     cluster.kubectl(&["create", "namespace", OPERATOR]).ok();
     // As restricted as Pods can be.
     cluster.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]).ok();
     cluster.helm(&["upgrade", "--install", "portlane-crds", CHARTS[0], "--namespace", OPERATOR, "--wait"]).ok();
     let never = ["--set", "image.pullPolicy=Never", "--set", "proxyImage.pullPolicy=Never"];
     let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "50s"];
-    cluster.helm(&[&install[..], &never[..]].concat()).ok();
+    cluster.helm(&[&install[..], &never[..], more].concat()).ok();
 }
 
 const BACKEND: &str = "apiVersion: apps/v1

@@ -7,5 +7,6 @@ mod harness_itself;
 mod injected;
 mod operator;
 mod outage;
+mod scaling;
 mod shared;
 mod sidecar;

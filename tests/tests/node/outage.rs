@@ -23,7 +23,7 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
         return;
     }
     let node = Node::start();
-    install(&node);
+    install(&node, &[]);
     let namespace = shop(&node, "outage");
     namespace.apply(GATEWAY);
     namespace.apply(&forward("web"));

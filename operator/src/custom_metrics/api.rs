@@ -1,0 +1,140 @@
+//! Paths and documents of the API. Pure.
+
+use operator_core::{ObjectKey, PodMetric};
+use serde_json::{Value, json};
+
+use super::labels::Labels;
+
+/// Group of the API.
+pub(super) const GROUP: &str = "custom.metrics.k8s.io";
+/// Its version.
+pub(super) const VERSION: &str = "v1beta2";
+
+/// What is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Which versions there are.
+    Group,
+    /// Which metrics there are.
+    Resources,
+    /// Values of pods.
+    Pods { namespace: String, of: Of, metric: PodMetric, forward: Option<ObjectKey> },
+    /// Something that is not here.
+    Nothing,
+}
+
+/// Which pods.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The one of this name.
+    Pod(String),
+    /// All with such labels.
+    All(Labels),
+}
+
+/// What a path asks.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn route(path: &str, query: &str) -> Result<Asked, String> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts.as_slice() {
+        ["apis", group] if *group == GROUP => Ok(Asked::Group),
+        ["apis", group, version] if (*group, *version) == (GROUP, VERSION) => Ok(Asked::Resources),
+        ["apis", group, version, "namespaces", namespace, "pods", name, metric]
+            if (*group, *version) == (GROUP, VERSION) =>
+        {
+            let Some(metric) = PodMetric::named(metric) else { return Ok(Asked::Nothing) };
+            pods(namespace, name, metric, query)
+        }
+        _ => Ok(Asked::Nothing),
+    }
+}
+
+fn pods(namespace: &str, name: &str, metric: PodMetric, query: &str) -> Result<Asked, String> {
+    let (mut labels, mut forward) = (Labels::default(), None);
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "labelSelector" => labels = Labels::parse(&value)?,
+            "metricLabelSelector" => {
+                let selector = Labels::parse(&value)?;
+                forward = match selector.only() {
+                    Some(("forward", name)) => Some(ObjectKey::new(namespace, name)),
+                    _ if selector.is_empty() => None,
+                    _ => return Err("metrics have one label, forward=NAME".to_owned()),
+                };
+            }
+            _ => {}
+        }
+    }
+    let of = if name == "*" { Of::All(labels) } else { Of::Pod(name.to_owned()) };
+    Ok(Asked::Pods { namespace: namespace.to_owned(), of, metric, forward })
+}
+
+/// The group with its one version.
+pub(super) fn group() -> Value {
+    let version = json!({"groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION});
+    json!({"kind": "APIGroup", "apiVersion": "v1", "name": GROUP, "versions": [version], "preferredVersion": version})
+}
+
+/// The metrics that there are.
+pub(super) fn resources() -> Value {
+    let resource = |metric: PodMetric| {
+        json!({"name": format!("pods/{}", metric.name()), "singularName": "", "namespaced": true, "kind": "MetricValueList",
+            "verbs": ["get"]})
+    };
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/{VERSION}"),
+        "resources": PodMetric::ALL.map(resource)})
+}
+
+/// Values of pods. `now` is RFC 3339.
+pub(super) fn values(namespace: &str, metric: PodMetric, known: &[(String, u64)], now: &str) -> Value {
+    let item = |(name, value): &(String, u64)| {
+        json!({
+            "describedObject": {"kind": "Pod", "namespace": namespace, "name": name, "apiVersion": "v1"},
+            "metric": {"name": metric.name(), "selector": null},
+            "timestamp": now,
+            "value": value.to_string(),
+        })
+    };
+    json!({"kind": "MetricValueList", "apiVersion": format!("{GROUP}/{VERSION}"), "metadata": {},
+        "items": known.iter().map(item).collect::<Vec<_>>()})
+}
+
+/// A refusal as API servers have it.
+pub(super) fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": message,
+        "code": code})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_ask_what_autoscalers_ask() {
+        let base = format!("/apis/{GROUP}/{VERSION}");
+        assert_eq!(route(&format!("/apis/{GROUP}"), ""), Ok(Asked::Group));
+        assert_eq!(route(&base, "timeout=32s"), Ok(Asked::Resources));
+        let pods = format!("{base}/namespaces/ns/pods");
+        let all = |query: &str| route(&format!("{pods}/%2A/portlane_connections").replace("%2A", "*"), query);
+        let expected = |forward: Option<&str>| Asked::Pods {
+            namespace: "ns".into(),
+            of: Of::All(Labels::parse("app=shop").expect("a selector")),
+            metric: PodMetric::Connections,
+            forward: forward.map(|name| ObjectKey::new("ns", name)),
+        };
+        assert_eq!(all("labelSelector=app%3Dshop"), Ok(expected(None)));
+        assert_eq!(all("labelSelector=app%3Dshop&metricLabelSelector=forward%3Ddb"), Ok(expected(Some("db"))));
+        assert!(all("metricLabelSelector=client%3Dx").is_err());
+        assert_eq!(route(&format!("{pods}/p/nonsense"), ""), Ok(Asked::Nothing));
+        assert_eq!(route("/openapi/v2", ""), Ok(Asked::Nothing));
+        let one = route(&format!("{pods}/p/portlane_bytes_per_second"), "");
+        assert!(matches!(one, Ok(Asked::Pods { of: Of::Pod(_), metric: PodMetric::BytesPerSecond, .. })));
+        let list = values("ns", PodMetric::Connections, &[("p".into(), 7)], "now");
+        assert_eq!(
+            (&list["items"][0]["value"], &list["items"][0]["describedObject"]["name"]),
+            (&json!("7"), &json!("p"))
+        );
+    }
+}

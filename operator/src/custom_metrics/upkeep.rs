@@ -1,0 +1,158 @@
+//! What makes the API reachable: whom to let in, where the leader is, and whom the aggregator is to trust.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    ByteString,
+    api::{core::v1::ConfigMap, discovery::v1::EndpointSlice},
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use rustls::server::ResolvesServerCert;
+use serde_json::json;
+use tokio::{sync::watch, time::sleep};
+
+use super::api::{GROUP, VERSION};
+use crate::{
+    NAME,
+    https::Door,
+    lease::Term,
+    metrics::{Metrics, count},
+    pki::Trusted,
+};
+
+/// How often all of it is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// Where an API server says by which certificates its aggregator is known.
+const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
+
+/// Something that could not be kept.
+#[derive(Debug, thiserror::Error)]
+enum UpkeepError {
+    /// The API server says no, or nothing.
+    #[error("{what} cannot be read or written")]
+    Api {
+        what: &'static str,
+        #[source]
+        source: kube::Error,
+    },
+    /// There is no aggregator.
+    #[error("the API server does not say by which certificates its aggregator is known: nobody is let in")]
+    NoAggregator,
+    /// Its certificates cannot be used.
+    #[error("the certificates of the API server's aggregator cannot be used")]
+    Tls(#[source] proxy_grpc::TlsError),
+}
+
+/// Keeps the metrics API reachable.
+pub struct Upkeep {
+    /// The API server.
+    pub client: Client,
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service, which has no selector.
+    pub service: String,
+    /// Where this replica serves the API.
+    pub address: SocketAddr,
+    /// The certificate that it shows.
+    pub leaf: Arc<dyn ResolvesServerCert>,
+    /// Who is let in.
+    pub door: watch::Sender<Option<Arc<Door>>>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Upkeep {
+    /// Until the process ends.
+    pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
+        let (mut failing, mut let_in) = (None, None);
+        loop {
+            let bundle = trusted.borrow_and_update().bundle.clone();
+            let leads = term.borrow_and_update().is_some() && !bundle.is_empty();
+            let kept = async {
+                self.let_in(&mut let_in).await?;
+                if leads {
+                    self.lead_here().await?;
+                    self.be_trusted(&bundle).await?;
+                }
+                Ok::<_, UpkeepError>(())
+            };
+            let error = kept.await.err();
+            let said = error.as_ref().map(ToString::to_string);
+            if let Some(error) = error {
+                count(&self.metrics.api_errors, "request", "custom-metrics");
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                if failing != said {
+                    tracing::warn!(%error, cause, "the metrics API cannot be kept; it is tried again");
+                }
+            }
+            failing = said;
+            tokio::select! {
+                Ok(()) = term.changed() => {}
+                Ok(()) = trusted.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Lets the aggregator in, as the API server says it is known now.
+    async fn let_in(&self, known: &mut Option<(String, BTreeSet<String>)>) -> Result<(), UpkeepError> {
+        let (namespace, name) = AUTHENTICATION;
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        let failed = |source| UpkeepError::Api { what: "ConfigMap extension-apiserver-authentication", source };
+        let data = api.get_opt(name).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
+        let Some(roots) = data.get("requestheader-client-ca-file") else {
+            self.door.send_replace(None);
+            *known = None;
+            return Err(UpkeepError::NoAggregator);
+        };
+        let names = data.get("requestheader-allowed-names").and_then(|names| serde_json::from_str(names).ok());
+        let now = (roots.clone(), names.unwrap_or_default());
+        if known.as_ref() != Some(&now) {
+            let door = Door::guarded(self.leaf.clone(), &now.0, now.1.clone()).map_err(UpkeepError::Tls)?;
+            self.door.send_replace(Some(Arc::new(door)));
+            *known = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Says that the API is served by this replica.
+    async fn lead_here(&self) -> Result<(), UpkeepError> {
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": self.service,
+                "labels": {"kubernetes.io/service-name": self.service, "endpointslice.kubernetes.io/managed-by": NAME},
+            },
+            "addressType": if self.address.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": [{"addresses": [self.address.ip().to_string()], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": self.address.port(), "protocol": "TCP"}],
+        });
+        let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
+        let applied = api.patch(&self.service, &PatchParams::apply(NAME).force(), &Patch::Apply(&slice)).await;
+        applied.map(drop).map_err(|source| UpkeepError::Api { what: "the EndpointSlice of the metrics API", source })
+    }
+
+    /// Has the aggregator trust the roots. An `APIService` that leads elsewhere is somebody else's, and left alone.
+    async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
+        let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
+        let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));
+        let Some(there) = api.get_opt(&name).await.map_err(failed)? else { return Ok(()) };
+        let spec = there.spec.unwrap_or_default();
+        let is_ours = spec.service.as_ref().is_some_and(|service| {
+            service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
+        });
+        let bundle = ByteString(bundle.as_bytes().to_vec());
+        if !is_ours || spec.ca_bundle.as_ref() == Some(&bundle) {
+            return Ok(());
+        }
+        let patch =
+            json!({"metadata": {"resourceVersion": there.metadata.resource_version}, "spec": {"caBundle": bundle}});
+        let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
+        api.patch(&name, &parameters, &Patch::Merge(patch)).await.map(drop).map_err(failed)
+    }
+}

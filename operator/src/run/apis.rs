@@ -1,0 +1,57 @@
+//! What API servers call: the webhook and the metrics API.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Replica, RunError, open};
+use crate::{
+    custom_metrics::{MetricsApi, Question, Upkeep, WAITING},
+    https::{self, Door},
+    inject::{Injector, Sidecar, Webhook},
+};
+
+/// Serves the webhook, and keeps its configuration if there is one.
+pub(super) async fn webhook(replica: &Replica) -> Result<(), RunError> {
+    let settings = &replica.settings;
+    let listener = open("webhook", settings.webhook_address).await?;
+    let sidecar = Sidecar {
+        image: settings.proxy_image.clone(),
+        pull_policy: settings.proxy_pull_policy.clone(),
+        operator: settings.operator.clone(),
+        roots: String::new(),
+    };
+    let (selectors, trusted) = (replica.selectors.clone(), replica.trusted.clone());
+    let injector = Injector::new(selectors, sidecar, trusted.clone(), replica.metrics.clone());
+    let door = Door::open(replica.leaf.clone()).map_err(RunError::Tls)?;
+    // The door never changes, so that nobody holds its sender.
+    let (_, door) = watch::channel(Some(Arc::new(door)));
+    tokio::spawn(https::serve(listener, door, Arc::new(injector)));
+    if let Some(name) = settings.webhook.clone() {
+        let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
+        tokio::spawn(webhook.keep(replica.term.clone(), trusted));
+    }
+    Ok(())
+}
+
+/// Serves the metrics API, if it is to be; gives what its callers ask.
+pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question>, RunError> {
+    let (questions, asked) = mpsc::channel(WAITING);
+    let settings = &replica.settings;
+    if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
+        let listener = open("custom metrics", address).await?;
+        let (door, doors) = watch::channel(None);
+        tokio::spawn(https::serve(listener, doors, Arc::new(MetricsApi(questions))));
+        let upkeep = Upkeep {
+            client: replica.client.clone(),
+            namespace: settings.namespace.clone(),
+            service: settings.custom_metrics_service.clone(),
+            address: SocketAddr::new(ip, address.port()),
+            leaf: replica.leaf.clone(),
+            door,
+            metrics: replica.metrics.clone(),
+        };
+        tokio::spawn(upkeep.keep(replica.term.clone(), replica.trusted.clone()));
+    }
+    Ok(asked)
+}

@@ -1,0 +1,70 @@
+//! How much there is to do, from counts at two moments.
+
+use std::collections::BTreeMap;
+
+use proxy_api::{Load, MAX_LOADS, Work};
+
+/// Counts of one forward, over its listeners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Live sessions.
+    pub live: u64,
+    /// Sessions begun.
+    pub begun: u64,
+    /// Bytes, both directions.
+    pub bytes: u64,
+}
+
+/// Counts by forward, `NAMESPACE/NAME`.
+pub type ByForward = BTreeMap<String, Counts>;
+
+/// What there was to do between two moments that are so many seconds apart.
+#[must_use]
+pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
+    let rate = |before: u64, now: u64| {
+        // Listeners that are gone take their counts with them.
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate"
+        )]
+        let rate = (now.saturating_sub(before) as f64 / seconds.max(0.001)).round() as u64;
+        rate
+    };
+    let mut load = Load::default();
+    for (forward, now) in now {
+        let before = before.get(forward).copied().unwrap_or_default();
+        let work = Work {
+            connections: now.live,
+            new_per_second: rate(before.begun, now.begun),
+            bytes_per_second: rate(before.bytes, now.bytes),
+        };
+        load.sum.connections += work.connections;
+        load.sum.new_per_second += work.new_per_second;
+        load.sum.bytes_per_second += work.bytes_per_second;
+        load.forwards.insert(forward.clone(), work);
+    }
+    if load.forwards.len() > MAX_LOADS {
+        load.forwards.clear();
+    }
+    load
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_time_between_and_many_forwards_are_told_as_one() {
+        let at = |live, begun, bytes| ByForward::from([("ns/a".to_owned(), Counts { live, begun, bytes })]);
+        let told = load(&at(1, 10, 1000), &at(4, 30, 5000), 2.0);
+        assert_eq!(told.sum, Work { connections: 4, new_per_second: 10, bytes_per_second: 2000 });
+        assert_eq!(told.forwards["ns/a"], told.sum);
+        assert_eq!(load(&at(1, 10, 1000), &at(0, 0, 0), 2.0).sum, Work::default(), "a listener that was made anew");
+        let many: ByForward =
+            (0..=MAX_LOADS).map(|n| (format!("ns/{n}"), Counts { live: 1, begun: 1, bytes: 0 })).collect();
+        let told = load(&ByForward::new(), &many, 1.0);
+        assert_eq!((told.sum.connections, told.forwards.len()), (MAX_LOADS as u64 + 1, 0));
+    }
+}

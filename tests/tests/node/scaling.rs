@@ -1,0 +1,126 @@
+//! Fleets that follow live connections: a real autoscaler, the metrics API of the operator, and the emptiest pod that leaves.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use harness::{Namespace, Node, until, until_within};
+
+use crate::{
+    fleet::{self, GATEWAY, Load, forward, operated, proxies, shop, wait_for},
+    shared,
+};
+
+/// Longest time for an autoscaler to see, decide and have its pods started.
+const SCALED: Duration = Duration::from_secs(90);
+
+fn gateway() -> String {
+    GATEWAY.replace(
+        "replicas: 2, drainSeconds: 5",
+        "drainSeconds: 60, autoscaling: {minReplicas: 1, maxReplicas: 3, targetConnectionsPerPod: 100, behavior: {scaleDown: \
+         {stabilizationWindowSeconds: 0}}}",
+    )
+}
+
+/// Pods of the fleet that stay.
+fn staying(namespace: &Namespace<'_>) -> Vec<String> {
+    let columns = "--output=custom-columns=NAME:.metadata.name,GONE:.metadata.deletionTimestamp";
+    let table = namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", "--no-headers", columns]).ok();
+    let lines = table.lines().filter(|line| line.ends_with("<none>"));
+    lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+}
+
+fn cost(namespace: &Namespace<'_>, pod: &str) -> i32 {
+    let column = "--output=jsonpath={.metadata.annotations.controller\\.kubernetes\\.io/pod-deletion-cost}";
+    namespace.kubectl(&["get", "pod", pod, column]).stdout.parse().unwrap_or(0)
+}
+
+#[test]
+fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = shop(operated(), "scaling");
+    namespace.apply(&gateway());
+    namespace.apply(&forward("web"));
+    wait_for(&namespace, "portforward/web");
+    until("it begins with one", || staying(&namespace).len() == 1);
+    let first = proxies(&namespace)[0].clone();
+    let many = Load::start(node, &[first.1], 200);
+    let some = Load::start(node, &[first.1], 100);
+    until_within(SCALED, "it has grown to three", || {
+        staying(&namespace).len() == 3 && namespace.kubectl(&["get", "hpa", "edge"]).stdout.contains("100/100")
+    });
+    eprintln!("{}", namespace.kubectl(&["get", "hpa"]).ok());
+    until_within(SCALED, "all are ready", || {
+        let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.readyReplicas}"];
+        namespace.kubectl(&ready).stdout == "3"
+    });
+    wait_for(&namespace, "forwardgateway/edge");
+    let active = "--output=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].status}";
+    assert_eq!(namespace.kubectl(&["get", "fgw", "edge", active]).ok(), "True");
+
+    let others: Vec<(String, SocketAddr)> =
+        proxies(&namespace).into_iter().filter(|(name, _)| *name != first.0).collect();
+    let (few, more) = (Load::start(node, &[others[0].1], 10), Load::start(node, &[others[1].1], 40));
+    until_within(SCALED, "what they cost is known", || {
+        let costs = [&first.0, &others[0].0, &others[1].0].map(|pod| cost(&namespace, pod));
+        costs[0] > costs[2] && costs[2] > costs[1] && costs[1] > 0
+    });
+    assert!(many.stop() > 100);
+    until_within(SCALED, "one leaves", || staying(&namespace).len() == 2);
+    let left = staying(&namespace);
+    assert!(left.contains(&first.0) && left.contains(&others[1].0), "{left:?}: the emptiest, {}, left", others[0].0);
+    // Its sessions go on while it drains, and so do those of the others.
+    for load in [few, some, more] {
+        assert!(load.stop() > 100);
+    }
+    until_within(SCALED, "with nothing to do it is at its least", || staying(&namespace).len() == 1);
+}
+
+/// Connects and greets all the time, through the fleet's Service.
+fn visitors<T>(node: &Node, service: SocketAddr, work: impl FnOnce() -> T) -> (T, usize) {
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                let greeted = node.connect(service).and_then(|mut session| fleet::greeting(&mut session));
+                assert_eq!(greeted.expect("a new session is taken"), "web: ");
+                served.fetch_add(1, Relaxed);
+                thread::park_timeout(Duration::from_millis(10));
+            }
+        });
+        let done = work();
+        stop.store(true, Relaxed);
+        load.join().expect("no visitor was turned away");
+        (done, served.load(Relaxed))
+    })
+}
+
+#[test]
+fn a_fleet_rolls_over_without_breaking_a_session() {
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = shop(operated(), "rolling");
+    namespace.apply(&GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60"));
+    namespace.apply(&forward("web"));
+    wait_for(&namespace, "portforward/web");
+    wait_for(&namespace, "forwardgateway/edge");
+    let service = namespace.kubectl(&["get", "service", "edge", "--output=jsonpath={.spec.clusterIP}:80"]).ok();
+    let service: SocketAddr = service.parse().expect("an address");
+    until("the Service routes", || node.connect(service).is_ok());
+    let old = proxies(&namespace);
+    let load = Load::start(node, &old.iter().map(|(_, address)| *address).collect::<Vec<_>>(), 40);
+    let ((), served) = visitors(node, service, || {
+        let rolled =
+            GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60, podTemplate: {annotations: {rolled: again}}");
+        namespace.apply(&rolled);
+        until_within(SCALED, "others have taken their place", || {
+            let now = staying(&namespace);
+            now.len() == 2 && old.iter().all(|(name, _)| !now.contains(name))
+        });
+        wait_for(&namespace, "portforward/web");
+    });
+    assert!(served > 100, "there were visitors all the time: {served}");
+    assert!(load.stop() > 1000, "and no session of an old pod broke");
+}
