@@ -37,8 +37,8 @@ pub struct Autoscaling {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.targetConnectionsPerPod) || has(self.metrics) && self.metrics.size() > 0").message("autoscaling needs targetConnectionsPerPod or metrics"),
-    validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas must not be more than maxReplicas")
+    validation = Rule::new("has(self.targetConnectionsPerPod) || has(self.metrics) && self.metrics.size() > 0").message("autoscaling of a workload needs targetConnectionsPerPod or metrics"),
+    validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas of a workload must not be more than maxReplicas")
 )]
 pub struct WorkloadAutoscaling {
     /// The workload that is scaled, in this object's namespace.

@@ -26,8 +26,21 @@ pub struct Touched {
     pub forwards: BTreeSet<ObjectKey>,
     /// Gateways or their children.
     pub gateways: BTreeSet<ObjectKey>,
+    /// Autoscalers that ask for more replicas than before.
+    pub grown: Vec<Grown>,
     /// Every watch is complete now, and was not before.
     pub synced: bool,
+}
+
+/// An autoscaler asks for more replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grown {
+    /// Whose.
+    pub subject: Subject,
+    /// What it asked for before.
+    pub from: i32,
+    /// What it asks for now.
+    pub to: i32,
 }
 
 impl Touched {
@@ -289,6 +302,10 @@ impl Cache {
             }
             Object::Scaler(key, state) => {
                 touched.subject(&state.subject);
+                let before = self.scalers.get(&key).map_or(0, |before| before.desired);
+                if before > 0 && state.desired > before {
+                    touched.grown.push(Grown { subject: state.subject.clone(), from: before, to: state.desired });
+                }
                 self.scalers.insert(key, *state);
             }
         }

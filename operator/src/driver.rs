@@ -14,6 +14,7 @@ mod gateways;
 mod scalers;
 mod statuses;
 mod streams;
+mod transitions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -224,6 +225,9 @@ impl Driver {
         }
         if touched.synced || !touched.changes.is_empty() || !touched.proxy_pods.is_empty() {
             self.touch();
+        }
+        for grown in touched.grown.iter().filter(|_| self.leading.is_some()) {
+            self.statuses.grown(grown, &self.cache);
         }
         self.touched.absorb(touched);
         // Once ready, it stays so: what a list that starts anew delays is publishing, and nothing that a probe should see.

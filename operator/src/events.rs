@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -12,10 +12,14 @@ use tokio::sync::mpsc;
 use crate::{
     NAME,
     metrics::{Metrics, count},
+    notices::{Notice, Notices},
 };
 
 /// Events that may wait; further ones are dropped and counted.
 const WAITING: usize = 256;
+
+/// Reason of the event of a fleet that grows.
+pub const SCALED_OUT: &str = "ScaledOut";
 
 /// Something that happened to an object.
 #[derive(Debug)]
@@ -34,24 +38,41 @@ pub struct Happened {
 #[derive(Clone, Debug)]
 pub struct Events {
     out: mpsc::Sender<Happened>,
+    notices: Option<Notices>,
     metrics: Arc<Metrics>,
 }
 
 impl Events {
     /// Starts the task that writes them.
     #[must_use]
-    pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
+    pub fn start(client: Client, instance: String, notices: Option<Notices>, metrics: Arc<Metrics>) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
         let reporter = Reporter { controller: NAME.to_owned(), instance: Some(instance) };
         tokio::spawn(write(Recorder::new(client, reporter), waiting, metrics.clone()));
-        Self { out, metrics }
+        Self { out, notices, metrics }
     }
 
     /// Tells one.
     pub fn tell(&self, happened: Happened) {
+        if let Some(notices) = self.notices.as_ref().filter(|_| happened.warning || happened.reason == SCALED_OUT) {
+            notices.tell(notice(&happened));
+        }
         if self.out.try_send(happened).is_err() {
             count(&self.metrics.events, "result", "dropped");
         }
+    }
+}
+
+fn notice(Happened { object, warning, reason, note }: &Happened) -> Notice {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    Notice {
+        time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        warning: *warning,
+        reason: reason.clone(),
+        kind: text(&object.kind),
+        namespace: text(&object.namespace),
+        name: text(&object.name),
+        message: note.clone(),
     }
 }
 

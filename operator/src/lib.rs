@@ -23,6 +23,7 @@ pub mod identity;
 pub mod inject;
 pub mod lease;
 pub mod metrics;
+pub mod notices;
 pub mod pki;
 pub mod publish;
 pub mod run;

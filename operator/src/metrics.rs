@@ -45,6 +45,8 @@ pub struct Metrics {
     pub events: Labelled,
     /// Applications of children, by result.
     pub children: Labelled,
+    /// Notices to the user's webhook, by what became of them.
+    pub notices: Labelled,
     /// Writes of what it costs to delete pods, by result.
     pub deletion_costs: Labelled,
     /// Pods that the webhook was asked about, by what became of them.
@@ -80,6 +82,7 @@ impl Default for Metrics {
             api_errors: Family::default(),
             events: Family::default(),
             children: Family::default(),
+            notices: Family::default(),
             deletion_costs: Family::default(),
             injections: Family::default(),
             injection: Histogram::new([0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1]),
@@ -111,6 +114,7 @@ impl Metrics {
         registry.register("api_errors", "Failed requests to the API server", self.api_errors.clone());
         registry.register("events", "Events written", self.events.clone());
         registry.register("children_applied", "Children of gateways applied", self.children.clone());
+        registry.register("notices", "Notices to the webhook", self.notices.clone());
         registry.register("deletion_costs", "Writes of pod-deletion-cost", self.deletion_costs.clone());
         registry.register("injections", "Pods that the webhook was asked about", self.injections.clone());
         registry.register("injection_duration_seconds", "Time of an answer of the webhook", self.injection.clone());

@@ -60,6 +60,9 @@ pub enum RunError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
+    /// The same, for notices.
+    #[error("TLS cannot be set up for notices")]
+    Notices(#[source] rustls::Error),
 }
 
 /// What all parts of one replica share.
@@ -106,7 +109,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
     apis::webhook(&replica).await?;
     let questions = apis::metrics(&replica).await?;
-    let streams = drive::start(&replica, synced, questions);
+    let notices = apis::notices(&replica)?;
+    let streams = drive::start(&replica, synced, questions, notices);
     let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
     wait(serving, end, election).await
 }

@@ -2,9 +2,14 @@
 
 #![allow(clippy::doc_markdown, reason = "these texts are shown by --help, which prints backticks as they are")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Parser, ValueEnum};
+
+use crate::notices::Format;
 
 /// Compiles PortForwards into configuration, pushes it to proxies, and tells in status what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -72,6 +77,12 @@ pub struct Settings {
     /// Seconds that the operator's own certificate lasts; it is changed at half of it.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,
+    /// File with the URL of a webhook that is sent notices. Absent: none are sent.
+    #[arg(long, env = "PORTLANE_NOTICE_URL_FILE")]
+    pub notice_url_file: Option<PathBuf>,
+    /// What that webhook understands.
+    #[arg(long, value_enum, env = "PORTLANE_NOTICE_FORMAT", default_value_t = Format::Json)]
+    pub notice_format: Format,
     /// What is logged, as RUST_LOG has it.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crds::{ForwardAddress, PortForward, PortForwardStatus};
-use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use operator_core::{
     Finding, Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, Verdict, data_plane,
     same_but_for_counts, status,
@@ -20,10 +20,11 @@ use tokio::time::Instant;
 use super::{
     Leading, Scalers,
     fleets::{Moved, Pods},
+    transitions::{of_growth, of_ready},
 };
 use crate::{
-    cache::Cache,
-    events::{Events, Happened},
+    cache::{Cache, Grown},
+    events::Events,
     status_writer::{StatusWriter, Subject, Write, Written},
 };
 
@@ -186,6 +187,11 @@ impl Statuses {
         self.soon(now + AGAIN);
     }
 
+    /// An autoscaler asks for more replicas.
+    pub(super) fn grown(&self, grown: &Grown, cache: &Cache) {
+        of_growth(&self.events, grown, cache);
+    }
+
     /// A write has ended.
     pub(super) fn written(&mut self, written: &Written, now: Instant) {
         let Subject::Forward(key) = &written.subject else { return };
@@ -344,7 +350,7 @@ impl Statuses {
         entry.writing = true;
         entry.wrote = Some(now);
         let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
-        self.events.of_ready(forward, old, &next.conditions);
+        of_ready(&self.events, forward, old, &next.conditions);
         // Of an object that never could be read, what its status holds is not known, and left alone.
         let value = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));
@@ -387,34 +393,5 @@ fn all_of(status: &PortForwardStatus) -> Value {
 pub(super) fn null_if_absent(value: &mut Value, field: &str) {
     if let Value::Object(fields) = value {
         fields.entry(field).or_insert(Value::Null);
-    }
-}
-
-impl Events {
-    /// Tells when a forward becomes ready, or is no more, or for another reason.
-    fn of_ready(&self, forward: &PortForward, old: &[crds::Condition], new: &[crds::Condition]) {
-        let ready =
-            |conditions: &[crds::Condition]| conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
-        let Some(now) = ready(new) else { return };
-        let before = ready(old);
-        // A new forward that is not ready yet has its status to say so.
-        if now.status != "True" && before.is_none() {
-            return;
-        }
-        if now.status == "Unknown"
-            || before.is_some_and(|old| (old.status, old.reason) == (now.status.clone(), now.reason.clone()))
-        {
-            return;
-        }
-        let object = ObjectReference {
-            api_version: Some(format!("{}/{}", crds::GROUP, crds::VERSION)),
-            kind: Some("PortForward".to_owned()),
-            name: forward.metadata.name.clone(),
-            namespace: forward.metadata.namespace.clone(),
-            uid: forward.metadata.uid.clone(),
-            resource_version: forward.metadata.resource_version.clone(),
-            field_path: None,
-        };
-        self.tell(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message });
     }
 }

@@ -1,4 +1,4 @@
-//! What API servers call: the webhook and the metrics API.
+//! What API servers call (the webhook and the metrics API), and the webhook of the user that is called.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,6 +9,7 @@ use crate::{
     custom_metrics::{MetricsApi, Question, Upkeep, WAITING},
     https::{self, Door},
     inject::{Injector, Sidecar, Webhook},
+    notices::Notices,
 };
 
 /// Serves the webhook, and keeps its configuration if there is one.
@@ -54,4 +55,11 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
         tokio::spawn(upkeep.keep(replica.term.clone(), replica.trusted.clone()));
     }
     Ok(asked)
+}
+
+/// What sends notices, if it is to be.
+pub(super) fn notices(replica: &Replica) -> Result<Option<Notices>, RunError> {
+    let Some(file) = replica.settings.notice_url_file.clone() else { return Ok(None) };
+    let notices = Notices::start(file, replica.settings.notice_format, replica.metrics.clone());
+    notices.map(Some).map_err(RunError::Notices)
 }

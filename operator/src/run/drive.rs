@@ -13,6 +13,7 @@ use crate::{
     events::Events,
     gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
     identity::Identities,
+    notices::Notices,
     serve::Streams,
     status_writer::StatusWriter,
     watch::Watches,
@@ -24,7 +25,12 @@ const MESSAGES: usize = 1024;
 const RESULTS: usize = 64;
 
 /// Starts them; gives what serves streams.
-pub(super) fn start(replica: &Replica, synced: watch::Sender<bool>, questions: mpsc::Receiver<Question>) -> Streams {
+pub(super) fn start(
+    replica: &Replica,
+    synced: watch::Sender<bool>,
+    questions: mpsc::Receiver<Question>,
+    notices: Option<Notices>,
+) -> Streams {
     let Replica { settings, client, trusted, metrics, .. } = replica;
     let (messages, watched) = mpsc::channel(MESSAGES);
     let (watching, sources) =
@@ -34,7 +40,7 @@ pub(super) fn start(replica: &Replica, synced: watch::Sender<bool>, questions: m
     let cache = Cache::new(world, sources);
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone());
-    let events = Events::start(client.clone(), settings.pod.clone(), metrics.clone());
+    let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone());
     let fleets = Fleets {
         image: settings.proxy_image.clone(),
         pull_policy: settings.proxy_pull_policy.clone(),

@@ -6,6 +6,7 @@ mod identity;
 mod injection;
 mod liars;
 mod newer;
+mod notices;
 mod outage;
 mod reinstall;
 mod rotation;

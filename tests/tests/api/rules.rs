@@ -34,6 +34,11 @@ fn listener(backend: &str) -> String {
     format!("{{name: a, protocol: TCP, port: 7000, backends: [{backend}]}}")
 }
 
+fn workload(replicas: &str) -> String {
+    format!(", autoscaling: {{targetRef: {{kind: Deployment, name: a}}, {replicas}, targetConnectionsPerPod: 1}}")
+}
+
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     let case = |message, wrong: String, right: String| Case { message, wrong, right };
     let of_forward = |message, wrong: [&str; 3], right: [&str; 3]| {
@@ -55,6 +60,35 @@ fn cases() -> Vec<Case> {
             "externalTrafficPolicy needs type LoadBalancer or NodePort",
             "{service: {type: ClusterIP, externalTrafficPolicy: Local}}",
             "{service: {type: NodePort, externalTrafficPolicy: Local}}",
+        ),
+        of_gateway(
+            "autoscaling needs targetConnectionsPerPod or metrics",
+            "{autoscaling: {maxReplicas: 3}}",
+            "{autoscaling: {maxReplicas: 3, metrics: [{type: Resource}]}}",
+        ),
+        of_gateway(
+            "autoscaling.minReplicas must not be more than maxReplicas",
+            "{autoscaling: {minReplicas: 4, maxReplicas: 3, targetConnectionsPerPod: 1}}",
+            "{autoscaling: {minReplicas: 3, maxReplicas: 3, targetConnectionsPerPod: 1}}",
+        ),
+        of_forward(
+            "autoscaling of a workload needs targetConnectionsPerPod or metrics",
+            [SIDECAR, LISTENER, ", autoscaling: {targetRef: {kind: Deployment, name: a}, maxReplicas: 3}"],
+            [
+                SIDECAR,
+                LISTENER,
+                ", autoscaling: {targetRef: {kind: Deployment, name: a}, maxReplicas: 3, targetConnectionsPerPod: 1}",
+            ],
+        ),
+        of_forward(
+            "autoscaling.minReplicas of a workload must not be more than maxReplicas",
+            [SIDECAR, LISTENER, &workload("minReplicas: 4, maxReplicas: 3")],
+            [SIDECAR, LISTENER, &workload("minReplicas: 3, maxReplicas: 3")],
+        ),
+        of_forward(
+            "autoscaling needs placement.sidecar: a gateway scales by its own autoscaling",
+            [GATEWAY, LISTENER, &workload("maxReplicas: 3")],
+            [SIDECAR, LISTENER, &workload("maxReplicas: 3")],
         ),
         of_forward("exactly one of sidecar and gateway must be set", ["{}", LISTENER, ""], [SIDECAR, LISTENER, ""]),
         of_forward(

@@ -1,0 +1,98 @@
+//! Notices of what somebody should look at, to a webhook of the user: the same that becomes an Event.
+//!
+//! They are collected for a few seconds and sent as one request, which is tried again; what does not fit in the queue, or cannot
+//! be delivered, is dropped and counted. The URL is a secret: it is read from a file before each request and never told.
+
+mod body;
+mod send;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::ValueEnum;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout_at},
+};
+
+pub use self::body::{Notice, body};
+use self::send::{Sender, Sent};
+use crate::metrics::{Metrics, count};
+
+/// Notices that may wait; further ones are dropped and counted.
+const WAITING: usize = 256;
+/// Most notices in one request.
+const BATCH: usize = 50;
+/// How long the first notice of a request waits for others.
+const COLLECT: Duration = Duration::from_secs(3);
+/// Pauses between tries; after the last, the notices are dropped.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
+
+/// What a webhook understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A JSON object with all of it.
+    Json,
+    /// `{"text": …}`, as Slack, Mattermost and others take it.
+    Slack,
+}
+
+/// Where notices are told.
+#[derive(Clone, Debug)]
+pub struct Notices {
+    out: mpsc::Sender<Notice>,
+    metrics: Arc<Metrics>,
+}
+
+impl Notices {
+    /// Starts the task that sends them to the URL in this file.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn start(file: PathBuf, format: Format, metrics: Arc<Metrics>) -> Result<Self, rustls::Error> {
+        let (out, waiting) = mpsc::channel(WAITING);
+        let sender = Sender::new(file, format)?;
+        tokio::spawn(deliver(sender, waiting, metrics.clone()));
+        Ok(Self { out, metrics })
+    }
+
+    /// Tells one.
+    pub fn tell(&self, notice: Notice) {
+        if self.out.try_send(notice).is_err() {
+            count(&self.metrics.notices, "result", "dropped");
+        }
+    }
+}
+
+async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: Arc<Metrics>) {
+    let mut failing = false;
+    while let Some(first) = waiting.recv().await {
+        let mut batch = vec![first];
+        let end = Instant::now() + COLLECT;
+        while batch.len() < BATCH
+            && let Ok(Some(next)) = timeout_at(end, waiting.recv()).await
+        {
+            batch.push(next);
+        }
+        let mut result = sender.send(&batch).await;
+        for pause in PAUSES {
+            if !matches!(result, Err(Sent::Again(_))) {
+                break;
+            }
+            sleep(pause).await;
+            result = sender.send(&batch).await;
+        }
+        let word = if result.is_ok() { "sent" } else { "failed" };
+        for _ in &batch {
+            count(&metrics.notices, "result", word);
+        }
+        match result {
+            Ok(()) => failing = false,
+            Err(Sent::Again(why) | Sent::Refused(why)) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(why, notices = batch.len(), "notices cannot be delivered, and are dropped");
+                }
+            }
+        }
+    }
+}

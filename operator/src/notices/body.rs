@@ -1,0 +1,81 @@
+//! What a webhook is sent. Pure.
+
+use serde_json::{Value, json};
+
+use super::Format;
+use crate::NAME;
+
+/// Something that somebody should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// When, RFC 3339.
+    pub time: String,
+    /// A warning, or for information.
+    pub warning: bool,
+    /// One word, as in conditions and events.
+    pub reason: String,
+    /// Kind of the object.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// For a person.
+    pub message: String,
+}
+
+/// The body of a request with these.
+#[must_use]
+pub fn body(format: Format, notices: &[Notice]) -> Value {
+    match format {
+        Format::Json => json!({"source": NAME, "notices": notices.iter().map(full).collect::<Vec<_>>()}),
+        Format::Slack => json!({"text": notices.iter().map(line).collect::<Vec<_>>().join("\n")}),
+    }
+}
+
+fn full(notice: &Notice) -> Value {
+    json!({
+        "time": notice.time,
+        "severity": if notice.warning { "warning" } else { "info" },
+        "reason": notice.reason,
+        "object": {"kind": notice.kind, "namespace": notice.namespace, "name": notice.name},
+        "message": notice.message,
+    })
+}
+
+/// A line for a chat; what would be markup there is not (`&`, `<`, `>` by Slack's rules).
+fn line(Notice { warning, reason, kind, namespace, name, message, .. }: &Notice) -> String {
+    let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let sign = if *warning { ":warning: " } else { "" };
+    format!("{sign}*{reason}* {kind} {namespace}/{name}: {message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_told_whole_or_as_lines() {
+        let notice = Notice {
+            time: "2026-01-01T00:00:00Z".into(),
+            warning: true,
+            reason: "Rejected".into(),
+            kind: "PortForward".into(),
+            namespace: "shop".into(),
+            name: "db".into(),
+            message: "<bind> failed".into(),
+        };
+        let all = [notice.clone(), Notice { warning: false, reason: "ScaledOut".into(), ..notice }];
+        assert_eq!(
+            body(Format::Slack, &all),
+            json!({"text": ":warning: *Rejected* PortForward shop/db: &lt;bind&gt; failed\n*ScaledOut* PortForward shop/db: &lt;bind&gt; failed"})
+        );
+        let full = body(Format::Json, &all);
+        assert_eq!(full["notices"][0]["message"], "<bind> failed");
+        assert_eq!(
+            (&full["notices"][0]["severity"], &full["notices"][1]["severity"]),
+            (&json!("warning"), &json!("info"))
+        );
+        assert_eq!(full["notices"][0]["object"], json!({"kind": "PortForward", "namespace": "shop", "name": "db"}));
+    }
+}

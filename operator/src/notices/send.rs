@@ -1,0 +1,76 @@
+//! One request.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, Uri, body::Bytes, header::CONTENT_TYPE};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::time::timeout;
+
+use super::{Format, Notice, body};
+
+/// Longest time for one request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a request did not arrive. Never with the URL, which is a secret.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// It may arrive later.
+    Again(String),
+    /// It never will.
+    Refused(String),
+}
+
+/// Sends requests.
+pub(super) struct Sender {
+    file: PathBuf,
+    format: Format,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Sender {
+    pub(super) fn new(file: PathBuf, format: Format) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(provider)?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { file, format, client })
+    }
+
+    /// Sends these as one request.
+    pub(super) async fn send(&self, notices: &[Notice]) -> Result<(), Sent> {
+        let url = tokio::fs::read_to_string(&self.file).await;
+        let url = url.map_err(|error| Sent::Again(format!("{}: {error}", self.file.display())))?;
+        let url: Uri = url.trim().parse().map_err(|_| Sent::Refused("what is in the file is no URL".to_owned()))?;
+        let body = Bytes::from(body(self.format, notices).to_string());
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|_| Sent::Refused("what is in the file is no URL of a webhook".to_owned()))?;
+        let answer = timeout(PATIENCE, self.client.request(request)).await;
+        match answer {
+            Err(_) => Err(Sent::Again("no answer in time".to_owned())),
+            Ok(Err(error)) if error.is_connect() => Err(Sent::Again("the webhook cannot be reached".to_owned())),
+            Ok(Err(_)) => Err(Sent::Again("the connection broke".to_owned())),
+            Ok(Ok(answer)) => judge(answer.status()),
+        }
+    }
+}
+
+fn judge(status: StatusCode) -> Result<(), Sent> {
+    match status {
+        status if status.is_success() => Ok(()),
+        StatusCode::TOO_MANY_REQUESTS => Err(Sent::Again("the webhook asks for patience".to_owned())),
+        status if status.is_server_error() => Err(Sent::Again(format!("the webhook answered {status}"))),
+        status => Err(Sent::Refused(format!("the webhook answered {status}"))),
+    }
+}

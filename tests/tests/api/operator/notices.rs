@@ -1,0 +1,78 @@
+//! What somebody should look at is sent to a webhook, again if it does not arrive.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use harness::{ControlPlane, Operator, free_port, programs::KubernetesVersion, until};
+use serde_json::Value;
+
+use super::until_ready;
+
+#[test]
+fn a_forward_that_stops_to_be_ready_is_told_to_the_webhook_which_may_fail_at_first() {
+    crate::server::with(KubernetesVersion::Newest, story);
+}
+
+/// A webhook that refuses its first request, and keeps what it is sent after that.
+fn webhook() -> (u16, Arc<Mutex<Vec<Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let kept: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let bodies = kept.clone();
+    thread::spawn(move || {
+        for (at, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let mut reader = BufReader::new(stream);
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a length");
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let status = if at == 0 { "503 Service Unavailable" } else { "200 OK" };
+            if at > 0 {
+                bodies.lock().expect("unpoisoned").push(serde_json::from_slice(&body).expect("JSON"));
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = reader.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    (port, kept)
+}
+
+fn story(server: &ControlPlane) {
+    if !crate::server::without_kubelets(server) {
+        return;
+    }
+    let namespace = server.namespace("notices");
+    let (port, kept) = webhook();
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("url");
+    std::fs::write(&file, format!("http://127.0.0.1:{port}/secret-path\n")).expect("written");
+    let operator = Operator::with(&namespace, &["--notice-url-file", &file.display().to_string()]);
+    let forward = |backend: &str| {
+        format!(
+            "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db}}, spec: {{placement: {{sidecar: \
+             {{selector: {{matchLabels: {{app: shop}}}}}}}}, listeners: [{{name: tcp, protocol: TCP, port: {}, backends: \
+             [{backend}]}}]}}}}",
+            free_port()
+        )
+    };
+    namespace.apply(&forward("{local: {port: 80}}"));
+    until_ready(&namespace, "db", "True", "NoMatchingPods");
+    namespace.apply(&forward("{service: {name: none, port: 80}}"));
+    until_ready(&namespace, "db", "False", "BackendNotFound");
+    until("the webhook is told", || !kept.lock().expect("unpoisoned").is_empty());
+    let told = kept.lock().expect("unpoisoned")[0].clone();
+    let notice = &told["notices"][0];
+    assert_eq!((&notice["reason"], &notice["severity"]), (&"BackendNotFound".into(), &"warning".into()), "{told}");
+    assert_eq!((&notice["object"]["kind"], &notice["object"]["name"]), (&"PortForward".into(), &"db".into()));
+    assert!(operator.metric("portlane_operator_notices_total{result=\"sent\"}") >= 1.0);
+    assert!(operator.metric("portlane_operator_notices_total{result=\"failed\"}") < 1.0);
+}
