@@ -4,13 +4,13 @@ use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
-    fleet::{self, GATEWAY, Load, forward, operated, proxies, shop, wait_for},
+    fleet::{self, GATEWAY, Load, OPERATOR, forward, operated, proxies, shop, wait_for},
     shared,
 };
 
@@ -33,6 +33,25 @@ fn staying(namespace: &Namespace<'_>) -> Vec<String> {
     lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
+/// Waits for what an autoscaler should do; tells what there is to know if it does not.
+#[track_caller]
+fn grown(namespace: &Namespace<'_>, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + SCALED;
+    while !done() {
+        if Instant::now() > deadline {
+            let cluster = namespace.cluster();
+            let seen = [
+                namespace.kubectl(&["describe", "hpa", "edge"]),
+                cluster.kubectl(&["get", "apiservice", "v1beta2.custom.metrics.k8s.io", "-o", "yaml"]),
+                namespace.kubectl(&["get", "fgw", "edge", "-o", "yaml"]),
+                cluster.kubectl(&["logs", "-n", OPERATOR, "-l", "app.kubernetes.io/component=operator", "--tail=30"]),
+            ];
+            panic!("{}", seen.map(|said| said.stdout + &said.stderr).join("\n---\n"));
+        }
+        thread::park_timeout(Duration::from_millis(500));
+    }
+}
+
 fn cost(namespace: &Namespace<'_>, pod: &str) -> i32 {
     let column = "--output=jsonpath={.metadata.annotations.controller\\.kubernetes\\.io/pod-deletion-cost}";
     namespace.kubectl(&["get", "pod", pod, column]).stdout.parse().unwrap_or(0)
@@ -49,9 +68,8 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     let first = proxies(&namespace)[0].clone();
     let many = Load::start(node, &[first.1], 200);
     let some = Load::start(node, &[first.1], 100);
-    until_within(SCALED, "it has grown to three", || {
-        staying(&namespace).len() == 3 && namespace.kubectl(&["get", "hpa", "edge"]).stdout.contains("100/100")
-    });
+    grown(&namespace, || staying(&namespace).len() == 3);
+    grown(&namespace, || namespace.kubectl(&["get", "hpa", "edge"]).stdout.contains("100/100"));
     eprintln!("{}", namespace.kubectl(&["get", "hpa"]).ok());
     until_within(SCALED, "all are ready", || {
         let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.readyReplicas}"];
