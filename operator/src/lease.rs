@@ -48,12 +48,29 @@ struct Foreign {
     duration: Duration,
 }
 
+/// Why an election ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Asked,
+    /// The API server's store is as it was some time ago.
+    SetBack,
+}
+
+/// What became of one try.
+enum Tried {
+    Done,
+    SetBack,
+}
+
 /// An election.
 pub struct Election {
     api: Api<Lease>,
     candidate: Candidate,
     metrics: Arc<Metrics>,
     foreign: Option<Foreign>,
+    /// The newest version of the Lease that was seen.
+    newest: u64,
     /// While leading: the Lease as it was last written, and when that was asked for.
     held: Option<(Lease, Instant)>,
 }
@@ -63,11 +80,12 @@ impl Election {
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, metrics: Arc<Metrics>) -> Self {
         let api = Api::namespaced(client, &candidate.namespace);
-        Self { api, candidate, metrics, foreign: None, held: None }
+        Self { api, candidate, metrics, foreign: None, newest: 0, held: None }
     }
 
-    /// Takes part until `end` is true; tells `term` when this replica begins to lead, and when it does no more.
-    pub async fn run(mut self, term: watch::Sender<Term>, mut end: watch::Receiver<bool>) {
+    /// Takes part until `end` is true; tells `term` when this replica begins to lead, and when it does no more. Ends by itself
+    /// only if the store was set back: then nothing that this process knows may be true.
+    pub async fn run(mut self, term: watch::Sender<Term>, mut end: watch::Receiver<bool>) -> Ended {
         let mut failing = false;
         loop {
             let asked = Instant::now();
@@ -86,6 +104,10 @@ impl Election {
                 tracing::warn!("leadership is lost");
             }
             self.tell(&term);
+            if matches!(tried, Ok(Ok(Tried::SetBack))) {
+                term.send_replace(None);
+                return Ended::SetBack;
+            }
             tokio::select! {
                 () = sleep(self.lasts().min(RETRY)) => {}
                 _ = end.wait_for(|end| *end) => break,
@@ -93,6 +115,7 @@ impl Election {
         }
         term.send_replace(None);
         self.release().await;
+        Ended::Asked
     }
 
     /// How long it leads if nothing is renewed; for ever if it does not lead.
@@ -112,7 +135,7 @@ impl Election {
         });
     }
 
-    async fn try_once(&mut self, asked: Instant) -> Result<(), kube::Error> {
+    async fn try_once(&mut self, asked: Instant) -> Result<Tried, kube::Error> {
         let Some(lease) = self.api.get_opt(&self.candidate.name).await? else {
             self.held = None;
             self.foreign = None;
@@ -122,12 +145,16 @@ impl Election {
             let made = self.api.create(&PostParams::default(), &lease).await;
             return self.written(made, asked);
         };
+        if self.is_older(&lease) {
+            self.held = None;
+            return Ok(Tried::SetBack);
+        }
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         if holder != self.candidate.identity {
             self.held = None;
             if !holder.is_empty() && !self.is_lapsed(&lease, &spec) {
-                return Ok(());
+                return Ok(Tried::Done);
             }
         }
         let mut next = lease;
@@ -136,19 +163,29 @@ impl Election {
         self.written(written, asked)
     }
 
-    fn written(&mut self, result: Result<Lease, kube::Error>, asked: Instant) -> Result<(), kube::Error> {
+    fn written(&mut self, result: Result<Lease, kube::Error>, asked: Instant) -> Result<Tried, kube::Error> {
         match result {
             Ok(lease) => {
                 if self.held.is_none() {
                     tracing::info!(lease = %self.candidate.name, "this replica leads");
                 }
+                self.newest = version(&lease).unwrap_or(self.newest);
                 self.held = Some((lease, asked));
-                Ok(())
+                Ok(Tried::Done)
             }
             // Somebody was quicker.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Tried::Done),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the API server shows an older Lease than it has shown before: its store was restored. Versions are compared as
+    /// numbers (KEP-5504); a Lease that is made anew has a greater one.
+    fn is_older(&mut self, lease: &Lease) -> bool {
+        let Some(version) = version(lease) else { return false };
+        let is_older = version < self.newest;
+        self.newest = self.newest.max(version);
+        is_older
     }
 
     fn is_lapsed(&mut self, lease: &Lease, spec: &LeaseSpec) -> bool {
@@ -188,6 +225,10 @@ impl Election {
         }
         let _ = timeout(RETRY, self.api.replace(&self.candidate.name, &PostParams::default(), &lease)).await;
     }
+}
+
+fn version(lease: &Lease) -> Option<u64> {
+    lease.metadata.resource_version.as_ref().and_then(|version| version.parse().ok())
 }
 
 /// The name of a term: the Lease, when it was acquired, and for the how manieth time. A Lease that is made anew has another

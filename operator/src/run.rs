@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     http,
     inject::Selectors,
-    lease::{Candidate, Election, Term},
+    lease::{Candidate, Election, Ended, Term},
     metrics::Metrics,
     pki::{Authority, Leaf, Trusted},
     serve::Streams,
@@ -60,6 +60,9 @@ pub enum RunError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
+    /// What is known may be of a future that never was.
+    #[error("the API server's store was set back: this replica starts anew with what there is now")]
+    SetBack,
     /// The same, for notices.
     #[error("TLS cannot be set up for notices")]
     Notices(#[source] rustls::Error),
@@ -167,7 +170,7 @@ async fn serve(
 async fn wait(
     serving: impl Future<Output = Result<(), RunError>>,
     end: watch::Sender<bool>,
-    election: JoinHandle<()>,
+    mut election: JoinHandle<Ended>,
 ) -> Result<(), RunError> {
     let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -175,6 +178,7 @@ async fn wait(
         result = serving => result,
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        Ok(Ended::SetBack) = &mut election => return Err(RunError::SetBack),
     };
     tracing::info!("ending: the Lease is given back");
     end.send_replace(true);

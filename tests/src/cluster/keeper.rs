@@ -105,26 +105,40 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What a holder may ask of a control plane, one line each.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum Order {
+    /// Remember the store as it is.
+    Save,
+    /// Set the store back to that.
+    Restore,
+}
+
 /// Whoever holds the other end of standard input.
 #[derive(Debug)]
-pub(super) struct Holder(Receiver<()>);
+pub(super) struct Holder(Receiver<Order>);
 
 impl Holder {
     fn watch() -> Self {
         let (sender, gone) = mpsc::channel();
         thread::spawn(move || {
-            // Nobody writes; the end of the file is the news.
-            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            for line in io::stdin().lock().lines().map_while(Result::ok) {
+                if let Ok(order) = serde_json::from_str(&line) {
+                    let _ = sender.send(order);
+                }
+            }
+            // The end of the file is the news.
             drop(sender);
         });
         Self(gone)
     }
 
-    /// Waits, at most `limit`, and fails if the holder is gone.
-    pub(super) fn wait(&self, limit: Duration) -> Result<(), ClusterError> {
+    /// Waits, at most `limit`, and fails if the holder is gone; gives what it asks for.
+    pub(super) fn wait(&self, limit: Duration) -> Result<Option<Order>, ClusterError> {
         match self.0.recv_timeout(limit) {
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => Err(ClusterError::Abandoned),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Ok(order) => Ok(Some(order)),
+            Err(RecvTimeoutError::Disconnected) => Err(ClusterError::Abandoned),
         }
     }
 
@@ -151,8 +165,17 @@ impl Holder {
     /// Waits until the holder is gone or a component ends.
     pub(super) fn keep(&self, children: &mut Children) -> Result<(), ClusterError> {
         loop {
+            self.order(children)?;
+        }
+    }
+
+    /// The same, or until it asks for something.
+    fn order(&self, children: &mut Children) -> Result<Order, ClusterError> {
+        loop {
             children.all_run()?;
-            self.wait(LOOK)?;
+            if let Some(order) = self.wait(LOOK)? {
+                return Ok(order);
+            }
         }
     }
 }
@@ -192,37 +215,62 @@ fn control_plane(
     let mut tries = 0;
     let started = loop {
         tries += 1;
-        match start_control_plane(&folder, version, controller_manager, holder) {
+        let api = ApiServer::on_loopback(version, free_port());
+        match start_control_plane(&folder, &api, controller_manager, holder) {
             Err(ClusterError::Ended { tail, .. }) if tries < TRIES && tail.contains("address already in use") => {
                 let _ = fs::remove_dir_all(folder.data().join("etcd"));
             }
-            result => break result,
+            result => break result.map(|children| (api, children)),
         }
     };
-    let result = started.and_then(|mut children| {
-        answer(&Answer::Ready { init: None });
-        holder.keep(&mut children)
+    let result = started.and_then(|(api, mut children)| {
+        loop {
+            answer(&Answer::Ready { init: None });
+            let order = holder.order(&mut children)?;
+            // The store is copied while nobody writes to it.
+            drop(children);
+            follow(&folder, order)?;
+            children = start_control_plane(&folder, &api, controller_manager, holder)?;
+        }
     });
     let _ = fs::remove_dir_all(folder.data());
     drop(lock);
     result
 }
 
+/// Saves the store, or sets it back.
+fn follow(folder: &Folder, order: Order) -> Result<(), ClusterError> {
+    let (store, saved) = (folder.data().join("etcd"), folder.data().join("saved"));
+    let (from, to) = match order {
+        Order::Save => (store, saved),
+        Order::Restore => (saved, store),
+    };
+    let _ = fs::remove_dir_all(&to);
+    let mut command = Command::new("cp");
+    let output = command.arg("-a").arg(&from).arg(&to).output().map_err(ClusterError::io("cannot run cp"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let output = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(ClusterError::Command { command: format!("cp -a {} {}", from.display(), to.display()), output })
+}
+
 fn start_control_plane(
     folder: &Folder,
-    version: KubernetesVersion,
+    api: &ApiServer,
     controller_manager: bool,
     holder: &Holder,
 ) -> Result<Children, ClusterError> {
-    let api = ApiServer::on_loopback(version, free_port());
-    pki::write(&folder.pki(), &configuration::identities(api.address))?;
+    if !folder.kubeconfig().exists() {
+        pki::write(&folder.pki(), &configuration::identities(api.address))?;
+    }
     let kubeconfig = folder.kubeconfig();
     fs::write(&kubeconfig, configuration::kubeconfig(folder, &api.url(), "admin"))
         .map_err(ClusterError::io(format!("cannot write {}", kubeconfig.display())))?;
-    let kubectl = programs::find(version, "kubectl")?;
+    let kubectl = programs::find(api.version, "kubectl")?;
     let mut children = Children::of(folder);
     children.start(&components::etcd(folder, programs::find)?)?;
-    children.start(&components::api_server(folder, &api, programs::find)?)?;
+    children.start(&components::api_server(folder, api, programs::find)?)?;
     holder.until("readiness of the API server", &mut children, folder, || is_ready(&kubectl, &kubeconfig))?;
     if controller_manager {
         let own = configuration::kubeconfig(folder, &api.url(), "controller-manager");

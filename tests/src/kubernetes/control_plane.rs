@@ -7,7 +7,7 @@ use super::{
     held::{Held, folder},
 };
 use crate::{
-    cluster::{Ask, Folder},
+    cluster::{Ask, Folder, Order},
     programs::{self, KubernetesVersion},
 };
 
@@ -43,6 +43,22 @@ impl ControlPlane {
         let newest = version == KubernetesVersion::Newest;
         let (held, _) = Held::start(&Ask::ControlPlane { folder: folder.clone(), newest, controller_manager });
         Self { cluster: Cluster::own(held, Folder::at(folder), programs::find(version, "kubectl")) }
+    }
+
+    /// Remembers the store as it is now. The API server is away for a moment.
+    ///
+    /// # Panics
+    /// It does not come back, or was there before the tests.
+    pub fn save(&self) {
+        self.cluster.own.as_ref().expect("a server of our own").held.order(Order::Save);
+    }
+
+    /// Sets the store back to what was saved, as from a backup.
+    ///
+    /// # Panics
+    /// As [`Self::save`].
+    pub fn restore(&self) {
+        self.cluster.own.as_ref().expect("a server of our own").held.order(Order::Restore);
     }
 }
 

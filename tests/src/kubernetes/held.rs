@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc::{self, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     binary,
-    cluster::{Answer, Ask, Folder},
+    cluster::{Answer, Ask, Folder, Order},
 };
 
 /// Longest start of a cluster.
@@ -35,6 +35,8 @@ pub(super) struct Held {
     keeper: Child,
     /// The keeper ends when this closes.
     pipe: Option<ChildStdin>,
+    /// That it can be used, each time that it can.
+    ready: Mutex<Receiver<Option<u32>>>,
     /// Why the cluster went away by itself.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -86,14 +88,30 @@ impl Held {
                 }
             }
         });
-        let held = Self { keeper, pipe, failure };
-        match ready.recv_timeout(START) {
-            Ok(init) => (held, init),
+        let held = Self { keeper, pipe, ready: Mutex::new(ready), failure };
+        let init = held.until_ready();
+        (held, init)
+    }
+
+    fn until_ready(&self) -> Option<u32> {
+        match self.ready.lock().expect("unpoisoned").recv_timeout(START) {
+            Ok(init) => init,
             Err(RecvTimeoutError::Disconnected) => {
-                panic!("the cluster did not start: {}", held.failure().unwrap_or_else(|| "its keeper ended".to_owned()))
+                panic!("the cluster did not start: {}", self.failure().unwrap_or_else(|| "its keeper ended".to_owned()))
             }
             Err(RecvTimeoutError::Timeout) => panic!("the cluster did not start within {START:?}"),
         }
+    }
+
+    /// Asks for something, and waits until the cluster can be used again.
+    ///
+    /// # Panics
+    /// It cannot; the message says why.
+    pub(super) fn order(&self, order: Order) {
+        let line = serde_json::to_string(&order).expect("an order is JSON");
+        let mut pipe = self.pipe.as_ref().expect("held");
+        writeln!(pipe, "{line}").expect("the keeper reads");
+        self.until_ready();
     }
 
     /// The keeper.

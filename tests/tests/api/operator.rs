@@ -2,13 +2,16 @@
 //! status. No kubelet runs these Pods: their proxies are processes here, and share one machine's ports.
 
 mod excess;
+mod failover;
 mod identity;
 mod injection;
 mod liars;
+mod many;
 mod newer;
 mod notices;
 mod outage;
 mod reinstall;
+mod restored;
 mod rotation;
 mod scaling;
 mod sidecars;
