@@ -92,18 +92,18 @@ fn now() -> u64 {
 }
 
 impl Authority {
-    /// The CA whose roots stand in this Secret, for leaves with the name that proxies know and that of this host, under which
-    /// the API server calls. Also what handshakes are answered with.
+    /// The CA whose roots stand in this Secret, for leaves with the name that proxies know and those under which API servers
+    /// call. Also what handshakes are answered with.
     #[must_use]
     pub fn new(
         api: Api<Secret>,
         name: &str,
-        host: &str,
+        hosts: &[String],
         life: Duration,
         trusted: watch::Sender<Trusted>,
     ) -> (Self, Arc<Leaf>) {
         let leaf = Arc::new(Leaf::default());
-        let names = vec![proxy_grpc::SERVER_NAME.to_owned(), host.to_owned()];
+        let names = [&[proxy_grpc::SERVER_NAME.to_owned()], hosts].concat();
         let (name, life) = (name.to_owned(), life.as_secs());
         (Self { api, name, leaf: leaf.clone(), life, names, used: None, trusted }, leaf)
     }

@@ -104,9 +104,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let election = tokio::spawn(election.run(term, ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
     let life = Duration::from_secs(settings.certificate_seconds);
-    let host = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
+    let own = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
+    let hosts = [own.to_owned(), format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
-    let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, host, life, trust);
+    let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, &hosts, life, trust);
     tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
     let selectors = Arc::default();
     let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
