@@ -1,6 +1,7 @@
 //! Paths and documents of the API. Pure.
 
 use operator_core::{ObjectKey, PodMetric};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::labels::Labels;
@@ -37,8 +38,10 @@ pub enum Of {
 /// # Errors
 /// What cannot be read.
 pub(super) fn route(path: &str, query: &str) -> Result<Asked, String> {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match parts.as_slice() {
+    // Autoscalers write `%2A` for the `*` of all pods.
+    let decoded = |part| percent_decode_str(part).decode_utf8().map_err(|_| format!("'{part}' is no UTF-8"));
+    let parts: Vec<_> = path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
+    match parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         ["apis", group] if *group == GROUP => Ok(Asked::Group),
         ["apis", group, version] if (*group, *version) == (GROUP, VERSION) => Ok(Asked::Resources),
         ["apis", group, version, "namespaces", namespace, "pods", name, metric]
@@ -117,7 +120,7 @@ mod tests {
         assert_eq!(route(&format!("/apis/{GROUP}"), ""), Ok(Asked::Group));
         assert_eq!(route(&base, "timeout=32s"), Ok(Asked::Resources));
         let pods = format!("{base}/namespaces/ns/pods");
-        let all = |query: &str| route(&format!("{pods}/%2A/portlane_connections").replace("%2A", "*"), query);
+        let all = |query: &str| route(&format!("{pods}/%2A/portlane_connections"), query);
         let expected = |forward: Option<&str>| Asked::Pods {
             namespace: "ns".into(),
             of: Of::All(Labels::parse("app=shop").expect("a selector")),

@@ -53,7 +53,7 @@ fn story(server: &ControlPlane) {
 
     namespace.apply(&manifests(10_000));
     assert_eq!(round_trip(&mut session, b"one").expect("echo"), b"one");
-    let known = || operator.metric("portlane_operator_forwards");
+    let known = || operator.metric("portlane_operator_forwards ");
     until_within(ALL, "all are known", || known() > 10_000.0);
     // The last one was judged, and a change of the other one is not held up.
     let moved = free_port();
