@@ -34,6 +34,9 @@ struct Args {
     /// proxies; how much is written then.
     #[arg(long)]
     grow: bool,
+    /// Instead: the webhook is asked about so many pods, with the last of these numbers of forwards and of proxies known.
+    #[arg(long, value_name = "PODS")]
+    webhook: Option<usize>,
 }
 
 fn main() {
@@ -43,6 +46,12 @@ fn main() {
         let (Some(from), Some(to)) = (args.proxies.first(), args.proxies.last()) else { return };
         let bench = Arc::new(Bench::start(Layout::Gateway, *from, args.operator.as_deref()));
         runtime.block_on(bench.grow(args.forwards.last().copied().unwrap_or(0), *to));
+        return;
+    }
+    if let Some(pods) = args.webhook {
+        let proxies = args.proxies.last().copied().unwrap_or(0);
+        let bench = Bench::start(Layout::Sidecar, proxies, args.operator.as_deref());
+        runtime.block_on(bench.webhook(args.forwards.last().copied().unwrap_or(0), pods));
         return;
     }
     let mut rows: Vec<Row> = Vec::new();

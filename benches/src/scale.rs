@@ -4,6 +4,7 @@ mod objects;
 mod operator;
 mod proxy;
 mod row;
+mod webhook;
 
 use std::{
     collections::BTreeMap,

@@ -18,7 +18,7 @@ const PER_POD: usize = 10;
 /// Apps in each namespace.
 const APPS_PER_NAMESPACE: usize = 10;
 /// Apps in all.
-const APPS: usize = 1000;
+pub(super) const APPS: usize = 1000;
 
 /// Where forwards run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,7 +29,7 @@ pub(crate) enum Layout {
     Sidecar,
 }
 
-fn app_namespace(app: usize) -> String {
+pub(super) fn app_namespace(app: usize) -> String {
     format!("team-{}", app / APPS_PER_NAMESPACE)
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Operator {
     health: u16,
     /// Where proxies connect.
     pub(super) stream: u16,
+    /// Where API servers ask about pods.
+    pub(super) webhook: u16,
 }
 
 /// What it has used so far.
@@ -48,15 +50,15 @@ impl Operator {
     pub(super) fn start(server: &ControlPlane, program: Option<&Path>) -> Self {
         let built = program.map_or_else(of_the_image, Path::to_owned);
         server.kubectl(&["create", "namespace", NAMESPACE]).ok();
-        let (health, stream) = (free_port(), free_port());
+        let (health, stream, webhook) = (free_port(), free_port(), free_port());
         let mut command = Command::new(built);
         command.env("KUBECONFIG", server.kubeconfig()).args(["--namespace", NAMESPACE, "--log", "warn"]);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args(["--stream-address", &format!("127.0.0.1:{stream}")]);
-        command.args(["--webhook-address", &format!("127.0.0.1:{}", free_port())]);
+        command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || harness::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
-        let operator = Self { program, health, stream };
+        let operator = Self { program, health, stream, webhook };
         until("it leads", || operator.metric("leader") > 0.0);
         operator
     }

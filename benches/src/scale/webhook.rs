@@ -1,0 +1,138 @@
+//! How fast the webhook answers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::{interval, timeout},
+};
+
+use super::{Bench, PATIENCE, operator};
+
+/// Connections of the API server at once.
+const CONNECTIONS: usize = 8;
+/// Pods a second in the paced run.
+const PACE: usize = 200;
+
+impl Bench {
+    /// Makes so many forwards and pods known, and then asks about pods: as fast as it goes, and at a pace.
+    pub(crate) async fn webhook(&self, forwards: usize, reviews: usize) {
+        self.prepare(0..self.proxies).await;
+        self.create(0..forwards).await;
+        let deadline = Instant::now() + PATIENCE;
+        while self.operator.metric("forwards ") < forwards as f64 {
+            assert!(Instant::now() < deadline, "all forwards are known");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), operator::NAMESPACE);
+        let secret = secrets.get("portlane-roots").await.expect("roots");
+        let roots = String::from_utf8(secret.data.expect("data")["ca.crt"].0.clone()).expect("PEM");
+        for pace in [None, Some(PACE)] {
+            let mut times = self.ask(reviews, pace, &roots).await;
+            let (all, whole) = (times.1, times.0.len());
+            times.0.sort();
+            let at = |percent: usize| times.0[(whole * percent / 100).min(whole - 1)].as_secs_f64() * 1000.0;
+            let rate = whole as f64 / all.as_secs_f64();
+            let how = pace.map_or_else(|| "as fast as it goes".to_owned(), |pace| format!("at {pace} a second"));
+            println!(
+                "webhook, {forwards} forwards, {} pods, {how}: {rate:.0} pods/s, p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms",
+                self.proxies,
+                at(50),
+                at(99),
+                at(100)
+            );
+        }
+    }
+
+    /// Asks over several connections; gives the time of each answer, and of all together.
+    async fn ask(&self, reviews: usize, pace: Option<usize>, roots: &str) -> (Vec<Duration>, Duration) {
+        let started = Instant::now();
+        let mut asking = Vec::new();
+        for at in 0..CONNECTIONS {
+            let connection = Connection::open(self.operator.webhook, roots).await;
+            let pause = pace.map(|pace| Duration::from_secs_f64(CONNECTIONS as f64 / pace as f64));
+            asking.push(tokio::spawn(connection.ask(at, reviews / CONNECTIONS, pause)));
+        }
+        let mut times = Vec::new();
+        for asked in asking {
+            times.extend(asked.await.expect("it does not panic"));
+        }
+        (times, started.elapsed())
+    }
+}
+
+struct Connection(BufReader<tokio_rustls::client::TlsStream<TcpStream>>);
+
+impl Connection {
+    async fn open(port: u16, roots: &str) -> Self {
+        let mut tls = proxy_grpc::client_config(roots).expect("roots");
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        stream.set_nodelay(true).expect("an option");
+        let name = proxy_grpc::SERVER_NAME.try_into().expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        Self(BufReader::new(connector.connect(name, stream).await.expect("a handshake")))
+    }
+
+    async fn ask(mut self, first: usize, reviews: usize, pause: Option<Duration>) -> Vec<Duration> {
+        let mut times = Vec::new();
+        let mut pace = pause.map(interval);
+        for at in 0..reviews {
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
+            let review = review(first + at * CONNECTIONS).to_string();
+            let head = format!(
+                "POST /inject HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                review.len()
+            );
+            let started = Instant::now();
+            self.0.write_all((head + &review).as_bytes()).await.expect("sent");
+            self.0.flush().await.expect("sent");
+            let answer = timeout(PATIENCE, self.answer()).await.expect("an answer");
+            times.push(started.elapsed());
+            assert!(answer["response"]["patch"].is_string(), "it is given a proxy: {answer}");
+        }
+        times
+    }
+
+    async fn answer(&mut self) -> Value {
+        let (mut length, mut line) = (0, String::new());
+        while self.0.read_line(&mut line).await.expect("a head") > 2 {
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.expect("a body");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+}
+
+/// A review of a pod that only a forward selects, of an app somewhere in the cluster.
+fn review(at: usize) -> Value {
+    let app = at * 7919 % super::objects::APPS;
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": format!("u-{at}"), "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "namespace": super::objects::app_namespace(app), "operation": "CREATE",
+            "object": {
+                "metadata": {"generateName": "app-", "labels": {"app": format!("app-{app}"), "pod-template-hash": "x"}},
+                "spec": {
+                    "serviceAccountName": "app",
+                    "containers": [{"name": "app", "image": "app", "env": (0..30).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect::<Vec<_>>()}],
+                    "volumes": [{"name": "kube-api-access", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
+                },
+            },
+        },
+    })
+}
