@@ -65,6 +65,7 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
     });
     without_an_operator(&namespace);
     assert!(load.stop() > 1000, "there was load, and no session broke");
+    a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
 }
 
@@ -100,6 +101,32 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=28s"]).ok();
     scale("--replicas=2");
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=28s"]).ok();
+}
+
+/// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
+fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
+    namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=1"]).ok();
+    until_within(Duration::from_secs(60), "one proxy is left", || {
+        let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.replicas}/{.status.readyReplicas}"];
+        namespace.kubectl(&ready).stdout == "1/1" && proxies(namespace).len() == 1
+    });
+    let load = Load::start(node, &[proxies(namespace)[0].1], 20);
+    let name = node.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]).ok();
+    thread::scope(|scope| {
+        let drain = scope.spawn(|| {
+            let only = ["--pod-selector=portlane.dev/gateway=edge", "--delete-emptydir-data", "--timeout=60s"];
+            node.kubectl(&[&["drain", name.as_str()], &only[..]].concat())
+        });
+        until("the proxy leaves", || {
+            let leaving = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
+            !namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", leaving]).ok().is_empty()
+        });
+        pause_between_looks();
+        assert!(!drain.is_finished(), "it waits for the sessions");
+        assert!(load.stop() > 100, "none of which broke");
+        drain.join().expect("it does not panic").ok();
+    });
+    node.kubectl(&["uncordon", &name]).ok();
 }
 
 /// The gateway goes with all that was made for it, and the charts with all that they made.
