@@ -31,6 +31,8 @@ pub struct View {
     pub metrics: Arc<Metrics>,
     /// Whether every cache is complete.
     pub synced: watch::Receiver<bool>,
+    /// Whether API servers trust the webhook, or have been waited for long enough.
+    pub trusted: watch::Receiver<bool>,
 }
 
 /// Serves until the runtime ends.
@@ -62,9 +64,13 @@ pub async fn serve(listener: TcpListener, view: View) {
 
 fn answer(view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     match request.uri().path() {
-        "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" if *view.synced.borrow() => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not every cache is complete yet\n".to_owned()),
+        "/readyz" if !*view.synced.borrow() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "not every cache is complete yet\n".to_owned())
+        }
+        "/readyz" if !*view.trusted.borrow() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "API servers do not trust the webhook yet\n".to_owned())
+        }
+        "/livez" | "/readyz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/metrics" => match view.metrics.text() {
             Ok(metrics) => text(StatusCode::OK, metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n".to_owned()),

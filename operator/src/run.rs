@@ -97,7 +97,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());
     let (synced, is_synced) = watch::channel(false);
-    tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced }));
+    let (ready, trusted) = watch::channel(false);
+    tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced, trusted }));
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
     let election = Election::new(client.clone(), candidate(&settings), metrics.clone());
@@ -111,7 +112,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
     let selectors = Arc::default();
     let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
-    apis::webhook(&replica).await?;
+    apis::webhook(&replica, ready).await?;
     let questions = apis::metrics(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices);

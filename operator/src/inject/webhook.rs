@@ -8,7 +8,10 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     NAME,
@@ -19,6 +22,10 @@ use crate::{
 
 /// How often the bundle is looked at: somebody may have made the configuration anew.
 const LOOK: Duration = Duration::from_secs(10);
+/// The same before this replica is ready.
+const SOON: Duration = Duration::from_millis(500);
+/// How long readiness waits for it.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The bundle could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +50,23 @@ impl Webhook {
         Self { api: Api::all(client), name, metrics }
     }
 
-    /// Has the configuration trust the roots, whenever this replica leads, until the process ends.
-    pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
+    /// Has the configuration trust the roots, whenever this replica leads, until the process ends. `ready` becomes true when
+    /// it does, or has been waited for long enough: proxies must not wait for what pods can do without.
+    pub async fn keep(
+        self,
+        mut term: watch::Receiver<Term>,
+        mut trusted: watch::Receiver<Trusted>,
+        ready: watch::Sender<bool>,
+    ) {
+        let started = Instant::now();
         let mut failing = false;
         loop {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some();
-            if leads && !bundle.is_empty() {
-                match self.trust(&bundle).await {
-                    Ok(()) => failing = false,
+            let mut is_trusted = false;
+            if !bundle.is_empty() {
+                match self.trust(&bundle, leads).await {
+                    Ok(trusted) => (is_trusted, failing) = (trusted, false),
                     Err(error) => {
                         count(&self.metrics.api_errors, "request", "webhook");
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -61,18 +76,21 @@ impl Webhook {
                     }
                 }
             }
+            let is_ready = *ready.borrow() || is_trusted || started.elapsed() > PATIENCE;
+            ready.send_replace(is_ready);
             tokio::select! {
                 Ok(()) = term.changed() => {}
                 Ok(()) = trusted.changed() => {}
-                () = sleep(LOOK) => {}
+                () = sleep(if is_ready { LOOK } else { SOON }) => {}
             }
         }
     }
 
-    /// Has every entry trust these roots, PEM. Nothing is written if they do, or if there is no such configuration.
-    async fn trust(&self, bundle: &str) -> Result<(), WebhookError> {
+    /// Has every entry trust these roots, PEM; only looks, if it is not to write. Nothing is written if they do, or if there is
+    /// no such configuration. Gives whether there is nothing left to wait for.
+    async fn trust(&self, bundle: &str, write: bool) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
-        let Some(there) = self.api.get_opt(&self.name).await.map_err(failed)? else { return Ok(()) };
+        let Some(there) = self.api.get_opt(&self.name).await.map_err(failed)? else { return Ok(true) };
         let bundle = ByteString(bundle.as_bytes().to_vec());
         let entries = there.webhooks.unwrap_or_default();
         let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
@@ -81,14 +99,14 @@ impl Webhook {
             is_outdated.then(|| json!({"op": "add", "path": path, "value": bundle}))
         };
         let mut patch: Vec<Value> = entries.iter().enumerate().filter_map(outdated).collect();
-        if patch.is_empty() {
-            return Ok(());
+        if patch.is_empty() || !write {
+            return Ok(patch.is_empty());
         }
         // Entries are told by their place: they must not have moved.
         let version = there.metadata.resource_version;
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
         let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        self.api.patch(&self.name, &parameters, &Patch::<()>::Json(patch)).await.map(drop).map_err(failed)
+        self.api.patch(&self.name, &parameters, &Patch::<()>::Json(patch)).await.map(|_| true).map_err(failed)
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     notices::Notices,
 };
 
-/// Serves the webhook, and keeps its configuration if there is one.
-pub(super) async fn webhook(replica: &Replica) -> Result<(), RunError> {
+/// Serves the webhook, and keeps its configuration if there is one. `ready` becomes true once pods may be made.
+pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Result<(), RunError> {
     let settings = &replica.settings;
     let listener = open("webhook", settings.webhook_address).await?;
     let sidecar = Sidecar {
@@ -30,7 +30,9 @@ pub(super) async fn webhook(replica: &Replica) -> Result<(), RunError> {
     tokio::spawn(https::serve(listener, door, Arc::new(injector)));
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
-        tokio::spawn(webhook.keep(replica.term.clone(), trusted));
+        tokio::spawn(webhook.keep(replica.term.clone(), trusted, ready));
+    } else {
+        ready.send_replace(true);
     }
     Ok(())
 }

@@ -79,6 +79,10 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     let active = "--output=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].status}";
     assert_eq!(namespace.kubectl(&["get", "fgw", "edge", active]).ok(), "True");
 
+    until("the growth is told", || {
+        namespace.kubectl(&["get", "events", "--field-selector=reason=ScaledOut"]).stdout.contains("instead of 1")
+    });
+
     let others: Vec<(String, SocketAddr)> =
         proxies(&namespace).into_iter().filter(|(name, _)| *name != first.0).collect();
     let (few, more) = (Load::start(node, &[others[0].1], 10), Load::start(node, &[others[1].1], 40));

@@ -101,3 +101,26 @@ fn the_address_of_an_ipv6_pod_comes_without_brackets() {
     assert!(std::net::TcpStream::connect(("::1", port)).is_ok());
     assert!(http_get(port, "/livez").is_err(), "and on no other address");
 }
+
+#[test]
+fn the_queries_of_the_docs_ask_for_series_that_there_are() {
+    let folder = tempfile::tempdir().expect("folder");
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, health) = (free_port(), free_port());
+    let path = document(folder.path(), &[Listener::tcp("l", port).to(backend.port)]);
+    let mut command = sidecar(folder.path(), &format!("127.0.0.1:{health}"), "127.0.0.1:0");
+    command.arg("--config").arg(path);
+    let _program = Program::start(command, folder);
+    until("it listens", || connect(port).is_ok());
+    let (_, metrics) = http_get(health, "/metrics").expect("metrics");
+    let docs = include_str!("../../../docs/autoscaling.md");
+    let asks = docs.lines().filter(|line| ["uery: ", "rate("].iter().any(|sign| line.contains(sign)));
+    let names = asks.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+    let names: std::collections::BTreeSet<&str> = names.filter(|name| name.starts_with("portlane_")).collect();
+    assert!(names.len() >= 3, "{names:?}");
+    for name in names {
+        let is_there =
+            metrics.lines().any(|line| line.starts_with(&format!("{name}{{")) && line.contains("namespace="));
+        assert!(is_there, "{name} is not among the series of a proxy");
+    }
+}
