@@ -1,13 +1,16 @@
 //! The world as the watches tell it, kept up to date one object at a time.
 
+mod services;
+mod touched;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
 };
 
-use crds::{ForwardGateway, ForwardGatewaySpec, PortForward, PortForwardSpec, Protocol};
+use crds::{ForwardGateway, ForwardGatewaySpec, PortForward, PortForwardSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use operator_core::{Changes, Grant, Group, ObjectKey, Pod, Service, ServicePort, World};
+use operator_core::{Grant, Group, ObjectKey, Pod, World};
 
 use crate::{
     PROXY_LABEL,
@@ -15,56 +18,7 @@ use crate::{
     watch::{FleetState, Kind, Object, PodInfo, ScalerState, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
 };
 
-/// What messages changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// What a translation has to look at.
-    pub changes: Changes,
-    /// Pods that carry a proxy.
-    pub proxy_pods: BTreeSet<ObjectKey>,
-    /// Forwards, be it only their status.
-    pub forwards: BTreeSet<ObjectKey>,
-    /// Gateways or their children.
-    pub gateways: BTreeSet<ObjectKey>,
-    /// Autoscalers that ask for more replicas than before.
-    pub grown: Vec<Grown>,
-    /// Every watch is complete now, and was not before.
-    pub synced: bool,
-}
-
-/// An autoscaler asks for more replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grown {
-    /// Whose.
-    pub subject: Subject,
-    /// What it asked for before.
-    pub from: i32,
-    /// What it asks for now.
-    pub to: i32,
-}
-
-impl Touched {
-    /// Adds what another message changed.
-    pub fn absorb(&mut self, other: Self) {
-        self.changes.absorb(other.changes);
-        self.proxy_pods.extend(other.proxy_pods);
-        self.forwards.extend(other.forwards);
-        self.gateways.extend(other.gateways);
-        self.synced |= other.synced;
-    }
-
-    /// The status of an object may be another.
-    fn subject(&mut self, subject: &Subject) {
-        match subject {
-            Subject::Forward(key) => self.forwards.insert(key.clone()),
-            Subject::Gateway(key) => self.gateways.insert(key.clone()),
-        };
-    }
-
-    fn gateway(key: Option<ObjectKey>) -> Self {
-        Self { gateways: key.into_iter().collect(), ..Self::default() }
-    }
-}
+pub use self::touched::{Grown, Touched};
 
 /// Everything that is known of the cluster.
 #[derive(Debug, Default)]
@@ -91,6 +45,10 @@ pub struct Cache {
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
     is_open: bool,
+    /// Most objects of one watch; absent: no limit.
+    most: Option<usize>,
+    /// Objects that were beyond it, which are not known until their watch begins anew.
+    pub left_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +67,12 @@ impl Cache {
     pub fn new(world: World, sources: impl IntoIterator<Item = Source>) -> Self {
         let sources = sources.into_iter().map(|source| (source, State::default())).collect();
         Self { world, sources, ..Self::default() }
+    }
+
+    /// With a limit on the objects of each watch.
+    #[must_use]
+    pub fn bounded(self, most: usize) -> Self {
+        Self { most: Some(most), ..self }
     }
 
     /// One more watch has to be complete.
@@ -228,6 +192,12 @@ impl Cache {
             }
             Seen::Upsert(object) => {
                 let key = object.key();
+                // While a list is under way, what it has not shown yet may be gone.
+                let count = state.listed.as_ref().unwrap_or(&state.known).len();
+                if self.most.is_some_and(|most| count >= most) && !state.known.contains(&key) {
+                    self.left_out += 1;
+                    return Touched::default();
+                }
                 if let Some(listed) = &mut state.listed {
                     listed.insert(key.clone());
                 }
@@ -432,67 +402,6 @@ impl Cache {
             }
         }
         touched
-    }
-
-    fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {
-        let before = self.slices.remove(key);
-        if let Some(before) = &before {
-            let service = ObjectKey::new(key.namespace.clone(), before.service.clone());
-            if let Some(slices) = self.slices_of.get_mut(&service) {
-                slices.remove(&key.name);
-                if slices.is_empty() {
-                    self.slices_of.remove(&service);
-                }
-            }
-        }
-        let services =
-            before.iter().chain(&info).map(|info| ObjectKey::new(key.namespace.clone(), info.service.clone()));
-        let services: BTreeSet<ObjectKey> = services.collect();
-        if let Some(info) = info {
-            let service = ObjectKey::new(key.namespace.clone(), info.service.clone());
-            self.slices_of.entry(service).or_default().insert(key.name.clone());
-            self.slices.insert(key.clone(), info);
-        }
-        for service in &services {
-            self.service(service, touched);
-        }
-    }
-
-    /// Puts a Service together with its endpoints, and notes what is new about it.
-    fn service(&mut self, key: &ObjectKey, touched: &mut Touched) {
-        let Some(info) = self.services.get(key) else { return };
-        let service = match &info.external {
-            Some(host) => Service::External { host: host.clone(), port: None },
-            None => Service::Cluster(info.ports.iter().map(|port| self.port(key, port)).collect()),
-        };
-        match self.world.services.get(key) {
-            Some(old) if *old == service => return,
-            Some(old) if shape(old) == shape(&service) => {
-                touched.changes.endpoints.insert(key.clone());
-            }
-            _ => {
-                touched.changes.services.insert(key.clone());
-            }
-        }
-        self.world.services.insert(key.clone(), service);
-    }
-
-    fn port(&self, key: &ObjectKey, (name, protocol, port): &(String, Protocol, u16)) -> ServicePort {
-        let slices = self.slices_of.get(key).into_iter().flatten();
-        let slices = slices.filter_map(|slice| self.slices.get(&ObjectKey::new(key.namespace.clone(), slice.clone())));
-        let wanted = (name.clone(), *protocol == Protocol::Udp);
-        let endpoints = slices.filter_map(|slice| slice.endpoints.get(&wanted)).flatten().copied().collect();
-        ServicePort { protocol: *protocol, port: *port, endpoints }
-    }
-}
-
-/// A Service without its endpoints.
-fn shape(service: &Service) -> (Option<&str>, Vec<(bool, u16)>) {
-    match service {
-        Service::External { host, .. } => (Some(host), Vec::new()),
-        Service::Cluster(ports) => {
-            (None, ports.iter().map(|port| (port.protocol == Protocol::Udp, port.port)).collect())
-        }
     }
 }
 

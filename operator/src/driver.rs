@@ -37,7 +37,7 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, Touched},
-    custom_metrics::{Of, Question},
+    custom_metrics::Question,
     inject::Selectors,
     lease,
     metrics::Metrics,
@@ -209,7 +209,14 @@ impl Driver {
     }
 
     fn seen(&mut self, (source, seen): Message) {
+        let left_out = self.cache.left_out;
         let touched = self.cache.apply(&source, seen);
+        if self.cache.left_out != left_out {
+            if left_out == 0 {
+                tracing::warn!(?source, "more objects than --max-objects: the others are left out");
+            }
+            self.metrics.left_out.set(i64::try_from(self.cache.left_out).unwrap_or(i64::MAX));
+        }
         if self.leading.is_some() {
             for key in &touched.forwards {
                 self.statuses.seen(key, self.cache.forward(key).as_deref(), Instant::now());
@@ -312,21 +319,6 @@ impl Driver {
         };
         self.statuses.evaluate(leading, &self.cache, &self.scalers, Instant::now());
         self.metrics.outstanding.set(i64::try_from(self.statuses.outstanding()).unwrap_or(i64::MAX));
-    }
-
-    /// Answers what an autoscaler asks; one that cannot drops the question.
-    fn answer(&self, question: Question) {
-        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
-        let Question { namespace, of, metric, forward, reply } = question;
-        let first = ObjectKey::new(namespace.clone(), "");
-        let here = self.cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == namespace);
-        let asked = here.filter(|(pod, info)| match &of {
-            Of::Pod(name) => pod.name == *name,
-            Of::All(labels) => !info.leaving && labels.matches(&info.labels),
-        });
-        let value = |pod: &ObjectKey| Some((pod.name.clone(), leading.proxies.load(pod, metric, forward.as_ref())?));
-        // Whoever asked may have gone.
-        let _ = reply.send(asked.filter_map(|(pod, _)| value(pod)).collect());
     }
 
     fn scaled(&mut self, scaled: Scaled) {

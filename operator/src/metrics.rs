@@ -57,6 +57,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Forwards, gateways.
     pub forwards: Gauge,
+    /// Objects beyond the limit of a watch.
+    pub left_out: Gauge,
     /// When the certificate in use ends, seconds since 1970.
     pub certificate_end: Gauge,
 }
@@ -88,6 +90,7 @@ impl Default for Metrics {
             injection: Histogram::new([0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1]),
             leader: Gauge::default(),
             forwards: Gauge::default(),
+            left_out: Gauge::default(),
             certificate_end: Gauge::default(),
         };
         metrics.register();
@@ -120,6 +123,7 @@ impl Metrics {
         registry.register("injection_duration_seconds", "Time of an answer of the webhook", self.injection.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
         registry.register("forwards", "PortForwards known", self.forwards.clone());
+        registry.register("objects_left_out", "Objects beyond the limit of a watch", self.left_out.clone());
         registry.register("certificate_end_seconds", "End of the certificate in use", self.certificate_end.clone());
     }
 

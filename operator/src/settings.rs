@@ -71,6 +71,10 @@ pub struct Settings {
     /// When that image is pulled: Always, IfNotPresent or Never.
     #[arg(long, env = "PORTLANE_PROXY_PULL_POLICY", default_value = "IfNotPresent")]
     pub proxy_pull_policy: String,
+    /// Most objects of one kind (and namespace, where kinds are watched by namespace) that are kept; further ones are left out,
+    /// which is counted and logged.
+    #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]
+    pub max_objects: usize,
     /// Most proxies that may be connected.
     #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = 5000)]
     pub max_proxies: usize,

@@ -58,6 +58,24 @@ fn nothing_is_complete_before_every_list_and_after_a_gap() {
 }
 
 #[test]
+fn objects_beyond_the_limit_are_left_out_and_counted() {
+    let forwards = source(Kind::Forwards);
+    let mut cache = Cache::new(World::default(), [forwards.clone()]).bounded(2);
+    let list = |cache: &mut Cache, names: &[&str]| {
+        cache.apply(&forwards, Seen::Restarted);
+        for name in names {
+            cache.apply(&forwards, readable(name, 1));
+        }
+        cache.apply(&forwards, Seen::Synced);
+        cache.world.forwards.keys().map(|key| key.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((list(&mut cache, &["a", "b", "c"]), cache.left_out), (vec!["a".to_owned(), "b".to_owned()], 1));
+    cache.apply(&forwards, readable("b", 2));
+    assert_eq!(cache.left_out, 1, "what is known may change");
+    assert_eq!(list(&mut cache, &["c", "d"]), ["c", "d"], "a list that begins anew has room again");
+}
+
+#[test]
 fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such() {
     let forwards = source(Kind::Forwards);
     let mut cache = Cache::new(World::default(), [forwards.clone()]);

@@ -1,4 +1,4 @@
-//! What proxies say, and what they are answered.
+//! What proxies say, and what they and autoscalers are answered.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::{
+    custom_metrics::{Of, Question},
     identity::Identity,
     serve::{Admission, FromStream},
 };
@@ -49,6 +50,21 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Answers what an autoscaler asks; one that cannot drops the question.
+    pub(super) fn answer(&self, question: Question) {
+        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
+        let Question { namespace, of, metric, forward, reply } = question;
+        let first = ObjectKey::new(namespace.clone(), "");
+        let here = self.cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == namespace);
+        let asked = here.filter(|(pod, info)| match &of {
+            Of::Pod(name) => pod.name == *name,
+            Of::All(labels) => !info.leaving && labels.matches(&info.labels),
+        });
+        let value = |pod: &ObjectKey| Some((pod.name.clone(), leading.proxies.load(pod, metric, forward.as_ref())?));
+        // Whoever asked may have gone.
+        let _ = reply.send(asked.filter_map(|(pod, _)| value(pod)).collect());
     }
 
     fn admit(&mut self, identity: &Identity, id: u64) -> Admission {

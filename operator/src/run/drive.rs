@@ -37,7 +37,7 @@ pub(super) fn start(
         Watches::start(client.clone(), settings.watch_namespaces.clone(), messages, metrics.clone());
     let reserved = BTreeMap::from([(HEALTH_PORT, "health".to_owned()), (ADMIN_PORT, "admin".to_owned())]);
     let world = World { any_service: settings.allow_all_services, reserved, ..World::default() };
-    let cache = Cache::new(world, sources);
+    let cache = Cache::new(world, sources).bounded(settings.max_objects);
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone());
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone());

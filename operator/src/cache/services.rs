@@ -1,0 +1,72 @@
+//! Services with their endpoints, put together from slices.
+
+use std::collections::BTreeSet;
+
+use crds::Protocol;
+use operator_core::{ObjectKey, Service, ServicePort};
+
+use super::{Cache, Touched};
+use crate::watch::SliceInfo;
+
+impl Cache {
+    pub(super) fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {
+        let before = self.slices.remove(key);
+        if let Some(before) = &before {
+            let service = ObjectKey::new(key.namespace.clone(), before.service.clone());
+            if let Some(slices) = self.slices_of.get_mut(&service) {
+                slices.remove(&key.name);
+                if slices.is_empty() {
+                    self.slices_of.remove(&service);
+                }
+            }
+        }
+        let services =
+            before.iter().chain(&info).map(|info| ObjectKey::new(key.namespace.clone(), info.service.clone()));
+        let services: BTreeSet<ObjectKey> = services.collect();
+        if let Some(info) = info {
+            let service = ObjectKey::new(key.namespace.clone(), info.service.clone());
+            self.slices_of.entry(service).or_default().insert(key.name.clone());
+            self.slices.insert(key.clone(), info);
+        }
+        for service in &services {
+            self.service(service, touched);
+        }
+    }
+
+    /// Puts a Service together with its endpoints, and notes what is new about it.
+    pub(super) fn service(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        let Some(info) = self.services.get(key) else { return };
+        let service = match &info.external {
+            Some(host) => Service::External { host: host.clone(), port: None },
+            None => Service::Cluster(info.ports.iter().map(|port| self.port(key, port)).collect()),
+        };
+        match self.world.services.get(key) {
+            Some(old) if *old == service => return,
+            Some(old) if shape(old) == shape(&service) => {
+                touched.changes.endpoints.insert(key.clone());
+            }
+            _ => {
+                touched.changes.services.insert(key.clone());
+            }
+        }
+        self.world.services.insert(key.clone(), service);
+    }
+
+    fn port(&self, key: &ObjectKey, (name, protocol, port): &(String, Protocol, u16)) -> ServicePort {
+        let slices = self.slices_of.get(key).into_iter().flatten();
+        let slices = slices.filter_map(|slice| self.slices.get(&ObjectKey::new(key.namespace.clone(), slice.clone())));
+        let wanted = (name.clone(), *protocol == Protocol::Udp);
+        let endpoints = slices.filter_map(|slice| slice.endpoints.get(&wanted)).flatten().copied().collect();
+        ServicePort { protocol: *protocol, port: *port, endpoints }
+    }
+}
+
+/// A Service without its endpoints.
+fn shape(service: &Service) -> (Option<&str>, Vec<(bool, u16)>) {
+    match service {
+        Service::External { host, .. } => (Some(host), Vec::new()),
+        Service::Cluster(ports) => {
+            (None, ports.iter().map(|port| (port.protocol == Protocol::Udp, port.port)).collect())
+        }
+    }
+}
