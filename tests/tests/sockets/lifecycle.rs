@@ -248,7 +248,11 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
         let validated = portlane(&["validate", "-f", path], "");
         assert!(validated.status.success(), "{path}: {}", text(&validated.stdout));
         // The Services of the examples, for those that name one: an option that is of no use is refused.
-        let services = [("database.yaml", "pg.shop=127.0.0.1:15432"), ("fleet.yaml", "web.default=127.0.0.1:18000")];
+        let services = [
+            ("database.yaml", "pg.shop=127.0.0.1:15432"),
+            ("fleet.yaml", "web.default=127.0.0.1:18000"),
+            ("/sidecar.yaml", "db.default=127.0.0.1:15432"),
+        ];
         let resolve = services.iter().filter(|(file, _)| path.ends_with(file)).flat_map(|(_, to)| ["--resolve", to]);
         let translated = portlane(&[&["translate", "-f", path][..], &resolve.collect::<Vec<_>>()].concat(), "");
         assert!(translated.status.success(), "{path}: {}", text(&translated.stderr));
