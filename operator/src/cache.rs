@@ -173,6 +173,17 @@ impl Cache {
         self.world.gateways.keys().chain(self.unreadable_gateways.keys()).cloned().collect()
     }
 
+    /// Whether an object is there and its newest version can be read.
+    #[must_use]
+    pub fn can_read(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Gateway(key) => {
+                self.world.gateways.contains_key(key) && !self.unreadable_gateways.contains_key(key)
+            }
+            Subject::Forward(key) => self.world.forwards.contains_key(key) && !self.world.unreadable.contains_key(key),
+        }
+    }
+
     /// Everything that asks for an autoscaler.
     pub fn scaling(&self) -> impl Iterator<Item = Subject> {
         let gateways = self.world.gateways.iter().filter(|(_, gateway)| gateway.spec.autoscaling.is_some());

@@ -323,10 +323,15 @@ impl Driver {
 
     fn scaled(&mut self, scaled: Scaled) {
         let now = Instant::now();
-        match self.scalers.scaled(scaled, now) {
-            Some(Subject::Forward(key)) => self.statuses.look_at(BTreeSet::from([key]), now),
-            Some(Subject::Gateway(key)) => self.gateways.touch(&key),
-            None => {}
+        if let Some(subject) = self.scalers.scaled(scaled, now) {
+            self.look_at(&subject, now);
+        }
+    }
+
+    fn look_at(&mut self, subject: &Subject, now: Instant) {
+        match subject {
+            Subject::Forward(key) => self.statuses.look_at(BTreeSet::from([key.clone()]), now),
+            Subject::Gateway(key) => self.gateways.touch(key),
         }
     }
 
@@ -337,9 +342,12 @@ impl Driver {
         }
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         self.statuses.refresh(Instant::now());
-        self.scalers.tick(&self.cache, Instant::now());
+        let others = self.scalers.tick(&self.cache, Instant::now());
         self.costs.tick(leading, &self.cache, Instant::now());
         self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
+        for subject in others {
+            self.look_at(&subject, Instant::now());
+        }
     }
 }
 

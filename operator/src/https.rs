@@ -1,12 +1,20 @@
 //! The HTTPS server that API servers call: the webhook's, and that of the metrics API.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -25,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// Connections at once.
 const CONNECTIONS: usize = 256;
-/// Longest handshake, and longest time for a body.
+/// Longest handshake, longest wait for a first request, and longest time for a body.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest life of a connection without a request.
 const IDLE: Duration = Duration::from_secs(120);
@@ -123,7 +131,10 @@ async fn connection(stream: TcpStream, door: &Door, answers: Arc<impl Answers>) 
     if !door.lets_in(stream.get_ref().1.peer_certificates()) {
         return;
     }
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = has_asked.clone();
     let service = service_fn(move |request| {
+        asked.store(true, Relaxed);
         let answers = answers.clone();
         async move { Ok::<_, Infallible>(response(request, &*answers).await) }
     });
@@ -131,8 +142,12 @@ async fn connection(stream: TcpStream, door: &Door, answers: Arc<impl Answers>) 
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(stream), service);
-    // A client that goes away in the middle is its own affair.
-    let _ = connection.await;
+    let mut connection = std::pin::pin!(connection);
+    // Whoever asks nothing takes the place of those who do.
+    if timeout(PATIENCE, &mut connection).await.is_err() && has_asked.load(Relaxed) {
+        // A client that goes away in the middle is its own affair.
+        let _ = connection.await;
+    }
 }
 
 async fn response(request: Request<Incoming>, answers: &impl Answers) -> Response<Full<Bytes>> {
@@ -151,6 +166,10 @@ async fn response(request: Request<Incoming>, answers: &impl Answers) -> Respons
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = answer.status;
+    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        // The next connection may reach a replica that can answer.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use self::sidecar::{CONTAINER, Injection, PROBLEM, Sidecar, inject};
+pub use self::tuning::Resources;
 pub use self::webhook::Webhook;
 use crate::{
     PROXY_LABEL,

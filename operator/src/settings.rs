@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 
-use crate::notices::Format;
+use crate::{inject::Resources, notices::Format};
 
 /// Compiles PortForwards into configuration, pushes it to proxies, and tells in status what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -39,6 +39,10 @@ pub struct Settings {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "0.0.0.0:9080")]
     pub health_address: SocketAddr,
+    /// What sidecars are given if annotations say nothing else: JSON with requests and limits. Absent: 10m of CPU and 16Mi of
+    /// memory requested, at most 1 CPU and 256Mi.
+    #[arg(long, env = "PORTLANE_SIDECAR_RESOURCES")]
+    pub sidecar_resources: Option<Resources>,
     /// Where the webhook is served that gives pods a proxy.
     #[arg(long, env = "PORTLANE_WEBHOOK_ADDRESS", default_value = "0.0.0.0:9444")]
     pub webhook_address: SocketAddr,

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use operator::inject::{Injection, PROBLEM, Sidecar, inject};
+use operator::inject::{Injection, PROBLEM, Resources, Sidecar, inject};
 use serde_json::{Value, json};
 
 fn sidecar() -> Sidecar {
@@ -12,6 +12,7 @@ fn sidecar() -> Sidecar {
         pull_policy: "IfNotPresent".into(),
         operator: "portlane-operator.portlane.svc:9443".into(),
         roots: "ROOTS".into(),
+        resources: Resources::default(),
     }
 }
 
@@ -69,6 +70,7 @@ fn a_pod_that_cannot_have_a_proxy_gets_nothing_but_the_reason() {
     let cases = [
         ("/spec/hostNetwork", json!(true), "hostNetwork"),
         ("/spec/serviceAccountName", json!(""), "ServiceAccount"),
+        ("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"}), "Windows"),
         ("/spec/os", json!({"name": "windows"}), "Windows"),
         ("/spec/containers", json!([{"name": "portlane-proxy", "image": "mine"}]), "container of its own"),
         ("/spec/initContainers", json!([{"name": "portlane-proxy", "image": "mine"}]), "container of its own"),
@@ -95,4 +97,17 @@ fn annotations_that_cannot_be_followed_are_told_in_the_pod_and_to_its_maker() {
     huge["metadata"]["annotations"]["portlane.dev/proxy-log-level"] = json!("x".repeat(200_000));
     let (_, told) = injected(&huge);
     assert!(told[0].len() < 250, "an answer is no longer than API servers pass on");
+}
+
+#[test]
+fn the_ports_and_amounts_of_a_pod_are_its_own() {
+    let mut pod = plain();
+    pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 9180}]);
+    pod["spec"]["resources"] = json!({"requests": {"cpu": "1"}});
+    let proxy = injected(&pod).0["spec"]["initContainers"][0].clone();
+    let variables = proxy["env"].as_array().expect("variables");
+    let is = |name: &str| variables.iter().find(|it| it["name"] == name).map(|it| it["value"].clone());
+    assert_eq!(is("PORTLANE_HEALTH_ADDRESS"), Some(json!("none")), "the app has that port");
+    assert_eq!(is("PORTLANE_ADMIN_ADDRESS"), Some(json!("none")));
+    assert_eq!(proxy["resources"], json!({}), "what the pod has as a whole is shared");
 }

@@ -60,7 +60,7 @@ struct Args {
     /// Folder in which the last good configuration and newer roots are kept.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portlane", env = "PORTLANE_STATE_DIR")]
     state_dir: PathBuf,
-    /// Where /livez, /readyz and /metrics are served.
+    /// Where /livez, /readyz and /metrics are served; or none.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -68,10 +68,16 @@ struct Args {
         env = "PORTLANE_HEALTH_ADDRESS",
         value_parser = address
     )]
-    health_address: SocketAddr,
-    /// Where /config, /listeners, /conns and /drain are served; on loopback only.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9181", env = "PORTLANE_ADMIN_ADDRESS")]
-    admin_address: SocketAddr,
+    health_address: MaybeAddress,
+    /// Where /config, /listeners, /conns and /drain are served; on loopback only, or none.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:9181",
+        env = "PORTLANE_ADMIN_ADDRESS",
+        value_parser = address
+    )]
+    admin_address: MaybeAddress,
     /// File of a socket on which all of that is served, and what `portlane-proxy probe` asks.
     #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
     socket: Option<PathBuf>,
@@ -155,8 +161,8 @@ impl Args {
                 LogLevel::Warn => Level::Warn,
                 LogLevel::Error => Level::Error,
             },
-            health: Some(self.health_address),
-            admin: Some(self.admin_address),
+            health: self.health_address.0,
+            admin: self.admin_address.0,
             socket: self.socket.clone(),
             may_lack_addresses: self.may_lack_addresses,
             startup: Duration::from_secs(self.startup_seconds.into()),
@@ -166,11 +172,20 @@ impl Args {
     }
 }
 
+/// An address, or `none`.
+#[derive(Clone, Copy, Debug)]
+struct MaybeAddress(Option<SocketAddr>);
+
 /// An address with its port. In a pod it is put together from the pod's address, and IPv6 comes without brackets then.
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn address(text: &str) -> Result<MaybeAddress, String> {
+    if text == "none" {
+        return Ok(MaybeAddress(None));
+    }
     let apart = || text.rsplit_once(':').and_then(|(ip, port)| Some((ip.parse().ok()?, port.parse().ok()?)));
     let whole = text.parse().ok().or_else(|| apart().map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)));
-    whole.ok_or_else(|| "an address such as 192.0.2.1:9180".to_owned())
+    whole
+        .map(|address| MaybeAddress(Some(address)))
+        .ok_or_else(|| "an address such as 192.0.2.1:9180, or none".to_owned())
 }
 
 fn main() -> ExitCode {

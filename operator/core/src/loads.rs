@@ -46,12 +46,14 @@ impl PodMetric {
 
 impl Proxies {
     /// What a pod has to do, in all or for one forward; nothing if its proxy has not told. Of a forward that it does not run
-    /// it has nothing to do.
+    /// it has nothing to do; one with too many forwards to tell of each does not say.
     #[must_use]
     pub fn load(&self, pod: &ObjectKey, metric: PodMetric, forward: Option<&ObjectKey>) -> Option<u64> {
         let load = self.get(pod)?.load.as_ref()?;
+        let is_untold = load.forwards.is_empty() && load.sum != Work::default();
         let work = match forward {
             None => load.sum,
+            Some(_) if is_untold => return None,
             Some(forward) => load.forwards.get(&forward.to_string()).copied().unwrap_or_default(),
         };
         Some(metric.of(&work))
@@ -86,6 +88,8 @@ mod tests {
         assert_eq!(proxies.load(&pod, PodMetric::BytesPerSecond, Some(&ObjectKey::new("ns", "other"))), Some(0));
         proxies.reported(&pod, ReportPart::default(), true);
         assert_eq!(proxies.load(&pod, PodMetric::NewPerSecond, None), Some(2));
+        proxies.loaded(&pod, Load { sum: work(9), ..Load::default() });
+        assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&db)), None, "too many forwards to tell of each");
         proxies.gone(&pod);
         assert_eq!(proxies.load(&pod, PodMetric::Connections, None), None);
     }

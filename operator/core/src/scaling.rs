@@ -54,11 +54,11 @@ pub fn scaling(made: Result<(), &NoScaler>, told: Option<&ScalerTold>) -> Findin
     }
 }
 
-/// Whether there is no API for metrics of pods at all; one that has none for these pods says so in other words.
+/// Whether there is no API for metrics of pods at all; one that fails, or has none for these pods, says so in other words.
 fn lacks_provider(active: &Told) -> bool {
     let asks = ["FailedGetPodsMetric", "FailedGetObjectMetric"].contains(&active.reason.as_str());
-    asks && active.message.contains("custom metrics API")
-        && !["no metrics returned", "did not receive metrics"].iter().any(|words| active.message.contains(words))
+    let words = ["no known available metric versions", "registered"];
+    asks && words.iter().any(|words| active.message.contains(words))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub fn conditions(
 pub struct Moment {
     /// Now, RFC 3339.
     pub now: String,
-    /// Seconds since what runs now was published.
+    /// Seconds since what runs now was published, or since proxies are waited for that did not have to tell before.
     pub outstanding_seconds: u64,
     /// Addresses of the gateway.
     pub addresses: Vec<ForwardAddress>,
@@ -242,11 +242,14 @@ fn programmed(
     if data_plane.late.is_empty() {
         return told("True", "Programmed", PROGRAMMED.to_owned());
     }
-    if let Some(before) = was_programmed(old, generation) {
-        // Proxies that come and go do not undo what was said of this generation.
+    let is_late = moment.outstanding_seconds >= LATE_AFTER_SECONDS;
+    if let Some(before) = was_programmed(old, generation)
+        && (before.reason == "Programmed" || !is_late)
+    {
+        // Proxies that come and go do not undo what was said of this generation, once one has run it.
         return told("True", &before.reason, before.message.clone());
     }
-    if moment.outstanding_seconds < LATE_AFTER_SECONDS {
+    if !is_late {
         return told("Unknown", "Pending", "published; not every proxy has told yet".to_owned());
     }
     let more = if data_plane.late.len() < crate::data_plane::NAMED { "" } else { ", …" };

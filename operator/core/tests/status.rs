@@ -230,3 +230,19 @@ fn what_only_a_person_can_mend_is_stalled() {
     let suspended = WORLD.replace("placement:", "suspend: true\n  placement:");
     assert_eq!(said(&Scene::new(&suspended, &["p1"]).status(1), "Ready"), pair("True", "Suspended"));
 }
+
+#[test]
+fn the_first_pods_of_a_forward_have_their_time_and_no_more() {
+    let manifests = WORLD.replace("placement: {gateway: {name: edge}}", "placement: {sidecar: {selector: {}}}");
+    let mut scene = Scene::new(&manifests, &[]);
+    assert_eq!(said(&scene.status(0), "Programmed"), pair("True", "NoMatchingPods"));
+    scene.world.pods.insert(pod("p1"), operator_core::Pod { carries: true, ..operator_core::Pod::default() });
+    // Only the group of this pod is left.
+    scene.world.gateways.clear();
+    scene.fleets.clear();
+    scene.publish(&["p1"]);
+    assert_eq!(said(&scene.status(5), "Programmed"), pair("True", "NoMatchingPods"), "it has only just come");
+    assert_eq!(said(&scene.status(31), "Programmed"), pair("False", "ReportTimeout"));
+    scene.report("p1", &[]);
+    assert_eq!(said(&scene.status(32), "Programmed"), pair("True", "Programmed"));
+}

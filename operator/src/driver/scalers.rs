@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use crds::TargetKind;
 use kube::Client;
 use operator_core::{Finding, NoScaler, ObjectKey, scaling};
 use tokio::{sync::mpsc, time::Instant};
@@ -14,6 +15,7 @@ use crate::{
     metrics::{Metrics, count},
     scaling::{Scaler, apply, of_forward, of_gateway, remove},
     status_writer::Subject,
+    watch::ScalerState,
 };
 
 /// A scaler is looked at again after so long, as targets and their holders come and go.
@@ -65,7 +67,12 @@ impl Scalers {
         let made = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
         let made = made.map_or(Ok(()), |(_, _, result)| result.as_ref().copied());
         let told = cache.scalers.get(&wanted.key).filter(|state| state.owner == wanted.owner);
-        Some(scaling(made, told.map(|state| &state.told)))
+        let is_new = self.entries.get(subject).is_none_or(|entry| entry.applied.is_none());
+        match standing(subject, cache).filter(|_| is_new && told.is_none()) {
+            // A new leader has not looked yet: what was said goes on.
+            Some(standing) => Some(standing),
+            None => Some(scaling(made, told.map(|state| &state.told))),
+        }
     }
 
     /// An application has ended; gives whose status may be another.
@@ -77,17 +84,40 @@ impl Scalers {
         Some(scaled.subject)
     }
 
-    /// Applies what is due, and takes away what nobody wants.
-    pub(super) fn tick(&mut self, cache: &Cache, now: Instant) {
+    /// Applies what is due, and takes away what nobody wants; gives whose status may be another.
+    #[must_use]
+    pub(super) fn tick(&mut self, cache: &Cache, now: Instant) -> Vec<Subject> {
         let subjects: BTreeSet<Subject> = cache.scaling().collect();
         self.entries.retain(|subject, _| subjects.contains(subject));
-        let mut keys = BTreeSet::new();
+        let (mut keys, mut others) = (BTreeSet::new(), Vec::new());
+        // Of two that want to scale one workload the first by name does; both would take turns for ever.
+        let mut takers: BTreeMap<(String, TargetKind, String), Subject> = BTreeMap::new();
         for subject in subjects {
             let Some(scaler) = wanted(&subject, cache) else { continue };
+            let target = (scaler.key.namespace.clone(), scaler.target_kind, scaler.target.clone());
+            if let Some(taker) = takers.get(&target) {
+                let entry = self.entries.entry(subject.clone()).or_default();
+                let why = Err(taken(taker, &target.2));
+                if entry.applied.as_ref().is_none_or(|(_, _, before)| *before != why) {
+                    others.push(subject);
+                }
+                entry.applied = Some((Box::new(scaler), now, why));
+                continue;
+            }
+            takers.insert(target, subject.clone());
             keys.insert((scaler.key.clone(), scaler.owner.clone()));
             self.one(subject, scaler, cache, now);
         }
-        let ours = cache.scalers.iter().filter(|(key, state)| !keys.contains(&((*key).clone(), state.owner.clone())));
+        self.remove_unwanted(&keys, cache, now);
+        others
+    }
+
+    /// Takes away what nobody wants. Of an object that cannot be read it is not known what it wants.
+    fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Instant) {
+        let is_unwanted = |(key, state): &(&ObjectKey, &ScalerState)| {
+            !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)
+        };
+        let ours = cache.scalers.iter().filter(is_unwanted);
         let unwanted: Vec<(ObjectKey, String)> = ours.map(|(key, state)| (key.clone(), state.owner.clone())).collect();
         self.unwanted.retain(|key, _| unwanted.iter().any(|(other, _)| other == key));
         for (key, owner) in unwanted {
@@ -125,6 +155,31 @@ impl Scalers {
             let _ = results.send(Scaled { subject, scaler: Box::new(scaler), result }).await;
         });
     }
+}
+
+/// Why a forward has none whose workload another object scales.
+fn taken(taker: &Subject, target: &str) -> NoScaler {
+    let (kind, name) = match taker {
+        Subject::Forward(key) => ("PortForward", &key.name),
+        Subject::Gateway(key) => ("ForwardGateway", &key.name),
+    };
+    let message = format!("{kind} {name} scales {target} already: two would fight");
+    NoScaler { reason: "TargetTaken", message }
+}
+
+/// What the status of an object says of its scaling now.
+fn standing(subject: &Subject, cache: &Cache) -> Option<Finding> {
+    let conditions = match subject {
+        Subject::Forward(key) => cache.world.forwards.get(key)?.status.as_ref().map(|status| &status.conditions),
+        Subject::Gateway(key) => cache.world.gateways.get(key)?.status.as_ref().map(|status| &status.conditions),
+    };
+    let standing = conditions?.iter().find(|condition| condition.type_ == "ScalingActive")?;
+    let status = match standing.status.as_str() {
+        "True" => "True",
+        "False" => "False",
+        _ => "Unknown",
+    };
+    Some(Finding::new("ScalingActive", status, &standing.reason, standing.message.clone()))
 }
 
 /// The scaler that an object asks for.

@@ -291,8 +291,13 @@ impl Statuses {
         }
         let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
         let generation = forward.metadata.generation;
-        let published = entry.published.filter(|(_, of)| *of == generation).map_or(now, |(at, _)| at);
+        // The first pods of a forward come long after it was published.
+        let is_first_late = !seen.late.is_empty() && !self.pending.contains(key);
+        let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
         entry.published = Some((published, generation));
+        if is_first_late {
+            self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
+        }
         let moment = Moment {
             now: time.to_owned(),
             outstanding_seconds: now.duration_since(published).as_secs(),

@@ -77,7 +77,9 @@ pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError>
         let place = Place::of(client, text("apiVersion"), text("kind"), &desired.key);
         match (text("kind"), desired.gateway.spec.autoscaling.as_ref(), deployment.as_ref()) {
             ("Deployment", Some(autoscaling), None) => child["spec"]["replicas"] = least(autoscaling).into(),
-            ("Deployment", Some(_), Some(deployment)) => place.hand_over_replicas(deployment).await?,
+            ("Deployment", Some(autoscaling), Some(deployment)) => {
+                place.hand_over_replicas(deployment, least(autoscaling)).await?;
+            }
             ("Deployment", None, _) => {}
             _ => drop(place.there(&uid).await?),
         }
@@ -141,8 +143,8 @@ impl Place {
     }
 
     /// Keeps the replicas of a Deployment as they are while this operator lets go of them: an autoscaler takes them over, and
-    /// what nobody holds would go back to one.
-    async fn hand_over_replicas(&self, deployment: &DynamicObject) -> Result<(), ApplyError> {
+    /// what nobody holds would go back to one. Of none it would never make some.
+    async fn hand_over_replicas(&self, deployment: &DynamicObject, least: i32) -> Result<(), ApplyError> {
         let entries = deployment.metadata.managed_fields.iter().flatten();
         let holds = |entry: &ManagedFieldsEntry| {
             let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:spec"]["f:replicas"]);
@@ -151,9 +153,10 @@ impl Place {
         if !entries.into_iter().any(holds) {
             return Ok(());
         }
+        let replicas = deployment.data["spec"]["replicas"].as_i64().filter(|replicas| *replicas > 0);
         let kept = serde_json::json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": self.name},
-            "spec": {"replicas": deployment.data["spec"]["replicas"]},
+            "spec": {"replicas": replicas.unwrap_or(least.into())},
         });
         let parameters = PatchParams::apply(HANDOVER).force();
         let kept = self.api.patch(&self.name, &parameters, &Patch::Apply(&kept)).await;

@@ -1,10 +1,8 @@
 //! What a pod gets so that it carries a proxy. Pure: the same pod and settings give the same patch.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
-use super::tuning::{Tuning, tuning};
+use super::tuning::{Resources, Tuning, tuning};
 use crate::{PROXY_LABEL, gateway::children::HEALTH_PORT};
 
 /// Name of the container.
@@ -31,6 +29,8 @@ pub struct Sidecar {
     pub operator: String,
     /// Roots to trust, PEM.
     pub roots: String,
+    /// What it is given, if annotations say nothing else.
+    pub resources: Resources,
 }
 
 /// What becomes of a pod.
@@ -55,7 +55,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     if spec["hostNetwork"] == true {
         return refused(pod, "a pod with hostNetwork cannot carry a proxy: it would listen on the node");
     }
-    if spec["os"]["name"] == "windows" {
+    if spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows" {
         return refused(pod, "a Windows pod cannot carry a proxy: it runs on Linux");
     }
     if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
@@ -65,7 +65,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     if let Some(name) = volumes.find_map(|volume| VOLUMES.iter().find(|name| volume["name"] == **name)) {
         return refused(pod, &format!("the pod has a volume of its own that is called {name}: rename it"));
     }
-    let (tuning, problems) = tuning(&pod["metadata"]["annotations"]);
+    let (tuning, problems) = tuning(&pod["metadata"]["annotations"], &sidecar.resources);
     let mut patch = Patch(Vec::new());
     patch.map(&pod["metadata"]["labels"], "/metadata/labels", PROXY_LABEL, &json!("sidecar"));
     if !problems.is_empty() {
@@ -84,13 +84,19 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         "value": {"name": "portlane-token", "projected": {"sources": [token]}},
     }));
     // First of all, so that other containers that run before the app have its doors too.
-    patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning));
+    patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning, spec));
     low_ports(spec, &mut patch);
     Injection::Changed(patch.0, problems)
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"].into_iter().flat_map(|list| spec[list].as_array().into_iter().flatten())
+}
+
+/// Whether a container of the app says that it listens on this port.
+fn declares(spec: &Value, port: u16) -> bool {
+    let ports = containers(spec).flat_map(|container| container["ports"].as_array().into_iter().flatten());
+    ports.into_iter().any(|declared| declared["containerPort"] == port)
 }
 
 /// Whether a container is a proxy that follows an operator.
@@ -120,7 +126,14 @@ fn low_ports(spec: &Value, patch: &mut Patch) {
     }
 }
 
-fn container(sidecar: &Sidecar, tuning: &Tuning) -> Value {
+fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value) -> Value {
+    let health = if tuning.health && !declares(spec, HEALTH_PORT) {
+        format!("$(PORTLANE_POD_IP):{HEALTH_PORT}")
+    } else {
+        "none".to_owned()
+    };
+    // With amounts for the pod as a whole, those of containers must fit in: without any of its own it does.
+    let resources = if spec["resources"].is_object() { json!({}) } else { resources(tuning) };
     let variable = |name: &str, value: &str| json!({"name": name, "value": value});
     let ip = json!({"name": "PORTLANE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
     let probe = |what: &str| json!({"command": ["/portlane-proxy", "probe", what, "--socket", SOCKET]});
@@ -133,7 +146,9 @@ fn container(sidecar: &Sidecar, tuning: &Tuning) -> Value {
             ip,
             variable("PORTLANE_OPERATOR", &sidecar.operator),
             variable("PORTLANE_ROOTS", &sidecar.roots),
-            variable("PORTLANE_HEALTH_ADDRESS", &format!("$(PORTLANE_POD_IP):{HEALTH_PORT}")),
+            variable("PORTLANE_HEALTH_ADDRESS", &health),
+            // The socket serves the same, and collides with nothing.
+            variable("PORTLANE_ADMIN_ADDRESS", "none"),
             variable("PORTLANE_SOCKET", SOCKET),
             variable("PORTLANE_MAY_LACK_ADDRESSES", "true"),
             variable("PORTLANE_STARTUP_SECONDS", &tuning.startup_seconds.to_string()),
@@ -149,7 +164,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning) -> Value {
             "failureThreshold": tuning.startup_seconds + 20,
         },
         "livenessProbe": {"exec": probe("live"), "periodSeconds": 10, "timeoutSeconds": PROBE_SECONDS, "failureThreshold": 3},
-        "resources": resources(tuning),
+        "resources": resources,
         "securityContext": {
             "runAsNonRoot": true,
             "runAsUser": 65532,
@@ -168,8 +183,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning) -> Value {
 
 fn resources(tuning: &Tuning) -> Value {
     let mut resources = Map::new();
-    for (name, amounts) in [("requests", &tuning.requests), ("limits", &tuning.limits)] {
-        let amounts: BTreeMap<&str, &str> = amounts.iter().map(|(name, amount)| (*name, amount.as_str())).collect();
+    for (name, amounts) in [("requests", &tuning.resources.requests), ("limits", &tuning.resources.limits)] {
         if !amounts.is_empty() {
             resources.insert(name.to_owned(), json!(amounts));
         }

@@ -1,7 +1,8 @@
 //! What annotations of a pod say about its proxy. They only tune: one that cannot be followed is left out and told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Prefix of the annotations.
@@ -10,6 +11,36 @@ const PREFIX: &str = "portlane.dev/proxy-";
 const STARTUP: &str = "portlane.dev/startup-seconds";
 /// Most seconds that it may wait.
 const LONGEST_STARTUP: u32 = 600;
+
+/// Amounts by resource, such as cpu and memory.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// What is set aside.
+    #[serde(default)]
+    pub requests: BTreeMap<String, String>,
+    /// The most that may be used.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        let amounts = |cpu: &str, memory: &str| {
+            BTreeMap::from([("cpu".to_owned(), cpu.to_owned()), ("memory".to_owned(), memory.to_owned())])
+        };
+        // A quota on limits refuses pods one of whose containers has none.
+        Self { requests: amounts("10m", "16Mi"), limits: amounts("1", "256Mi") }
+    }
+}
+
+impl FromStr for Resources {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        serde_json::from_str(text)
+    }
+}
 
 /// How a proxy is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,28 +51,23 @@ pub(super) struct Tuning {
     pub(super) log_level: String,
     /// Seconds that the app waits for the first configuration.
     pub(super) startup_seconds: u32,
-    /// What is set aside, by resource.
-    pub(super) requests: BTreeMap<&'static str, String>,
-    /// The most that it may use, by resource.
-    pub(super) limits: BTreeMap<&'static str, String>,
+    /// Whether health and metrics are served on the address of the pod.
+    pub(super) health: bool,
+    /// What it is given.
+    pub(super) resources: Resources,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
-            image: None,
-            log_level: "info".to_owned(),
-            startup_seconds: 10,
-            requests: BTreeMap::from([("cpu", "10m".to_owned()), ("memory", "16Mi".to_owned())]),
-            // A quota on limits refuses pods one of whose containers has none.
-            limits: BTreeMap::from([("cpu", "2".to_owned()), ("memory", "256Mi".to_owned())]),
-        }
+        let (image, resources) = (None, Resources::default());
+        Self { image, log_level: "info".to_owned(), startup_seconds: 10, health: true, resources }
     }
 }
 
 /// Reads the annotations of a pod; what cannot be followed stays as it usually is, and is told.
-pub(super) fn tuning(annotations: &Value) -> (Tuning, Vec<String>) {
-    let (mut tuning, mut problems) = (Tuning::default(), Vec::new());
+pub(super) fn tuning(annotations: &Value, usual: &Resources) -> (Tuning, Vec<String>) {
+    let mut tuning = Tuning { resources: usual.clone(), ..Tuning::default() };
+    let mut problems = Vec::new();
     let of = |name: &str| annotations[format!("{PREFIX}{name}")].as_str();
     if let Some(image) = of("image") {
         if is_image(image) {
@@ -67,7 +93,17 @@ pub(super) fn tuning(annotations: &Value) -> (Tuning, Vec<String>) {
                 .push(format!("annotation {STARTUP} is '{}', not 0 to {LONGEST_STARTUP}; 10 is taken", short(text))),
         }
     }
-    resources(&of, &mut tuning, &mut problems);
+    match of("health") {
+        None | Some("enabled") => {}
+        Some("disabled") => tuning.health = false,
+        Some(text) => {
+            problems.push(format!(
+                "annotation {PREFIX}health is '{}', not enabled or disabled; it is enabled",
+                short(text)
+            ));
+        }
+    }
+    resources(&of, &mut tuning.resources, &mut problems);
     (tuning, problems)
 }
 
@@ -76,26 +112,50 @@ fn short(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Whether a container runtime would take this for the name of an image. It would keep the pod from starting if not.
+/// Whether a container runtime would take this for the name of an image: HOST[:PORT]/PATH[:TAG][@DIGEST], the path in lower
+/// case. It would keep the pod from starting if not.
 fn is_image(name: &str) -> bool {
-    let is_alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let chars = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    name.len() <= 512
-        && is_alphanumeric(name.chars().next())
-        && is_alphanumeric(name.chars().last())
-        && name.chars().all(chars)
+    let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
+    let slash = name.rfind('/').map_or(0, |at| at + 1);
+    let (path, tag) =
+        name[slash..].split_once(':').map_or((name, None), |(last, tag)| (&name[..slash + last.len()], Some(tag)));
+    let is_word = |text: &str, allowed: fn(char) -> bool| {
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        ends(text.chars().next()) && ends(text.chars().last()) && text.chars().all(allowed)
+    };
+    let is_part = |part: &str| is_word(part, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c));
+    let is_host = |part: &str| is_word(part, |c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+    let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let has_host = rest.is_some() && (first.contains(['.', ':']) || first == "localhost");
+    name.len() <= 255
+        && (if has_host { is_host(first) } else { is_part(first) })
+        && rest.is_none_or(|rest| rest.split('/').all(is_part))
+        && tag.is_none_or(|tag| tag.len() <= 128 && is_word(tag, |c| c.is_ascii_alphanumeric() || "._-".contains(c)))
+        && digest.is_none_or(|digest| {
+            let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+            hex.len() == 64 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+        })
 }
 
-fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, tuning: &mut Tuning, problems: &mut Vec<String>) {
+/// Least memory that a proxy may be limited to: with less it does not start.
+const LEAST_MEMORY: f64 = 16.0 * 1_048_576.0;
+
+fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, problems: &mut Vec<String>) {
     for resource in ["cpu", "memory"] {
         let mut amount = |kind: &str| {
             let text = of(&format!("{resource}-{kind}"))?;
-            let parsed = quantity(text);
+            // A thousandth of a byte is a slip, and a proxy needs some memory to start.
+            let is_too_small = |amount: f64| resource == "memory" && kind == "limit" && amount < LEAST_MEMORY;
+            let parsed =
+                quantity(text).filter(|amount| !(resource == "memory" && text.ends_with('m') || is_too_small(*amount)));
             if parsed.is_none() {
-                problems.push(format!(
-                    "annotation {PREFIX}{resource}-{kind} is '{}', no quantity such as 100m or 64Mi; it is left out",
-                    short(text)
-                ));
+                let what = if resource == "cpu" {
+                    "no quantity such as 100m"
+                } else {
+                    "no quantity such as 64Mi, or less than 16Mi"
+                };
+                problems
+                    .push(format!("annotation {PREFIX}{resource}-{kind} is '{}', {what}; it is left out", short(text)));
             }
             parsed.map(|parsed| (text, parsed))
         };
@@ -109,19 +169,18 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, tuning: &mut Tuning, pro
             continue;
         }
         if let Some((text, _)) = request {
-            tuning.requests.insert(resource, text.to_owned());
+            all.requests.insert(resource.to_owned(), text.to_owned());
         }
         if let Some((text, _)) = limit {
-            tuning.limits.insert(resource, text.to_owned());
+            all.limits.insert(resource.to_owned(), text.to_owned());
         }
         // One of the two was said, and the other follows.
-        let said = limit.or(request);
-        let of = |amounts: &BTreeMap<_, String>| amounts.get(resource).and_then(|amount| quantity(amount));
-        if let Some((text, _)) = said
-            && of(&tuning.requests) > of(&tuning.limits)
+        let of = |amounts: &BTreeMap<String, String>| amounts.get(resource).and_then(|amount| quantity(amount));
+        if let (Some((text, _)), Some(wanted), Some(most)) = (limit.or(request), of(&all.requests), of(&all.limits))
+            && wanted > most
         {
-            tuning.requests.insert(resource, text.to_owned());
-            tuning.limits.insert(resource, text.to_owned());
+            all.requests.insert(resource.to_owned(), text.to_owned());
+            all.limits.insert(resource.to_owned(), text.to_owned());
         }
     }
 }
@@ -151,29 +210,51 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn tuned(annotations: &Value) -> (Tuning, Vec<String>) {
+        tuning(annotations, &Resources::default())
+    }
+
     #[test]
     fn annotations_tune_and_what_cannot_be_followed_is_told_and_left_out() {
-        assert_eq!(tuning(&Value::Null), (Tuning::default(), Vec::new()));
+        assert_eq!(tuned(&Value::Null), (Tuning::default(), Vec::new()));
         let good = json!({
-            "portlane.dev/proxy-image": "example.com/proxy:2", "portlane.dev/proxy-log-level": "warn",
+            "portlane.dev/proxy-image": "example.com:5000/team/proxy:2", "portlane.dev/proxy-log-level": "warn",
             "portlane.dev/startup-seconds": "0", "portlane.dev/proxy-cpu-request": "1.5",
-            "portlane.dev/proxy-cpu-limit": "2", "portlane.dev/proxy-memory-limit": "8Mi",
+            "portlane.dev/proxy-cpu-limit": "2", "portlane.dev/proxy-memory-limit": "16Mi",
+            "portlane.dev/proxy-memory-request": "8Mi", "portlane.dev/proxy-health": "disabled",
         });
-        let (tuned, problems) = tuning(&good);
-        assert_eq!((problems, tuned.startup_seconds, tuned.log_level.as_str()), (Vec::new(), 0, "warn"));
+        let (all, problems) = tuned(&good);
+        assert_eq!((problems, all.startup_seconds, all.log_level.as_str(), all.health), (Vec::new(), 0, "warn", false));
+        assert_eq!((all.resources.requests["cpu"].as_str(), all.resources.limits["memory"].as_str()), ("1.5", "16Mi"));
+        let (more, _) = tuned(&json!({"portlane.dev/proxy-cpu-request": "3"}));
+        let resources = more.resources;
         assert_eq!(
-            (tuned.requests["cpu"].as_str(), tuned.requests["memory"].as_str()),
-            ("1.5", "8Mi"),
-            "at most the limit"
+            (resources.requests["cpu"].as_str(), resources.limits["cpu"].as_str()),
+            ("3", "3"),
+            "at least the request"
         );
-        let (more, _) = tuning(&json!({"portlane.dev/proxy-cpu-request": "3"}));
-        assert_eq!((more.requests["cpu"].as_str(), more.limits["cpu"].as_str()), ("3", "3"), "at least the request");
         let bad = json!({
             "portlane.dev/proxy-image": "two words", "portlane.dev/proxy-log-level": "loud",
             "portlane.dev/startup-seconds": "-1", "portlane.dev/proxy-cpu-request": "2",
-            "portlane.dev/proxy-cpu-limit": "100m", "portlane.dev/proxy-memory-limit": "much",
+            "portlane.dev/proxy-cpu-limit": "100m", "portlane.dev/proxy-memory-limit": "400m",
+            "portlane.dev/proxy-memory-request": "much", "portlane.dev/proxy-health": "maybe",
         });
-        let (tuned, problems) = tuning(&bad);
-        assert_eq!((tuned, problems.len()), (Tuning::default(), 5), "{bad}");
+        let (all, problems) = tuned(&bad);
+        assert_eq!((all, problems.len()), (Tuning::default(), 7), "{problems:?}");
+    }
+
+    #[test]
+    fn names_of_images_are_those_that_a_runtime_takes() {
+        let digest = format!("a/b@sha256:{}", "0a".repeat(32));
+        for good in
+            ["proxy", "proxy:1", "localhost/a/b:x_1", "Registry.local:5000/a", "a/b-c.d/e:V1.2", digest.as_str()]
+        {
+            assert!(is_image(good), "{good}");
+        }
+        for bad in
+            ["", "Proxy", "example.com/Team/proxy:1", "a:b:c", "a//b", "a/", "-a", "a:", "a@sha256:1", "a b", "a:1@x"]
+        {
+            assert!(!is_image(bad), "{bad}");
+        }
     }
 }

@@ -62,6 +62,12 @@ fn fleet(namespace: &Namespace<'_>) {
     namespace.apply(&gateway("{replicas: 2}"));
     until("the replicas are given back", || replicas(namespace, "edge") == Some(2));
     until("the autoscaler is gone", || scaler(namespace, "edge").is_none());
+    // One that was parked comes up.
+    namespace.apply(&gateway("{replicas: 0}"));
+    until("it is parked", || replicas(namespace, "edge") == Some(0));
+    namespace
+        .apply(&gateway("{replicas: 0, autoscaling: {minReplicas: 3, maxReplicas: 5, targetConnectionsPerPod: 100}}"));
+    until("it comes up with the least", || replicas(namespace, "edge") == Some(3));
     // A fleet that scales from its beginning begins with the least.
     namespace.kubectl(&["delete", "forwardgateway", "edge"]).ok();
     until("it is gone", || replicas(namespace, "edge").is_none());
@@ -114,8 +120,19 @@ fn workload(namespace: &Namespace<'_>) {
     until("it has given way", || scaler(namespace, name).is_none());
     namespace.kubectl(&["delete", "hpa", "shop"]).ok();
     until("it is back", || scaler(namespace, name).is_some());
+    // Another forward wants the same workload: the first by name has it, and keeps it.
+    let other = forward(
+        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, targetConnectionsPerPod: 10},",
+    );
+    namespace.apply(&other.replace("name: db", "name: late").replace("port: 5432", "port: 5433"));
+    namespace.until::<PortForward>("late", "it gives way to db", |forward| {
+        condition(forward, "ScalingActive").1 == "TargetTaken"
+    });
+    assert!(scaler(namespace, name).is_some() && scaler(namespace, "portforward-late").is_none());
     namespace.apply(&forward(""));
     until("it is gone", || scaler(namespace, name).is_none());
+    until("the other one has the workload now", || scaler(namespace, "portforward-late").is_some());
+    namespace.kubectl(&["delete", "pf", "late"]).ok();
     let after = namespace
         .until::<PortForward>("db", "no word of scaling", |forward| condition(forward, "ScalingActive").1.is_empty());
     assert_eq!(condition(&after, "Accepted").0, "True");
