@@ -8,7 +8,7 @@ mod manifest;
 
 pub use self::{
     apply::{apply, remove},
-    holder::holder,
+    holder::{REPLICAS, has_field, holder},
     manifest::{CONNECTIONS, Scaler, least, of_forward, of_gateway},
 };
 

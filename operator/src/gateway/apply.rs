@@ -13,7 +13,7 @@ use super::children::{Fleets, children};
 use crate::{
     NAME,
     pki::Trusted,
-    scaling::{HANDOVER, least},
+    scaling::{HANDOVER, REPLICAS, has_field, least},
 };
 use crds::{ForwardGateway, ServiceType};
 use proxy_api::Transport;
@@ -146,10 +146,7 @@ impl Place {
     /// what nobody holds would go back to one. Of none it would never make some.
     async fn hand_over_replicas(&self, deployment: &DynamicObject, least: i32) -> Result<(), ApplyError> {
         let entries = deployment.metadata.managed_fields.iter().flatten();
-        let holds = |entry: &ManagedFieldsEntry| {
-            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:spec"]["f:replicas"]);
-            entry.manager.as_deref() == Some(NAME) && fields.is_some_and(|field| !field.is_null())
-        };
+        let holds = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(NAME) && has_field(entry, &REPLICAS);
         if !entries.into_iter().any(holds) {
             return Ok(());
         }

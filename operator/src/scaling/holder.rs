@@ -1,13 +1,23 @@
 //! Who holds `spec.replicas` of a workload, so that an autoscaler would fight with them.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
 use super::HANDOVER;
 use crate::NAME;
 
+/// Where the replicas of a workload stand.
+pub const REPLICAS: [&str; 2] = ["spec", "replicas"];
 /// What `kubectl apply` and Argo CD remember of their manifests.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Whether an entry of managed fields has this field, told by the names on the way to it.
+#[must_use]
+pub fn has_field(entry: &ManagedFieldsEntry, path: &[&str]) -> bool {
+    let Some(fields) = &entry.fields_v1 else { return false };
+    let below = |fields, name: &&str| Option::and_then(fields, |fields: &Value| fields.get(format!("f:{name}")));
+    path.iter().fold(Some(&fields.0), below).is_some()
+}
 
 /// The manager whose manifests say how many replicas there are, if there is one.
 ///
@@ -17,10 +27,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 #[must_use]
 pub fn holder(metadata: &ObjectMeta) -> Option<String> {
     let entries = metadata.managed_fields.as_deref().unwrap_or_default();
-    let has_replicas = |fields: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1>| {
-        fields.as_ref().is_some_and(|fields| !fields.0["f:spec"]["f:replicas"].is_null())
-    };
-    let mut holding = entries.iter().filter(|entry| has_replicas(&entry.fields_v1) && entry.subresource.is_none());
+    let mut holding = entries.iter().filter(|entry| has_field(entry, &REPLICAS) && entry.subresource.is_none());
     let is_other = |manager: &str| manager != NAME && manager != HANDOVER;
     let applier = holding
         .clone()

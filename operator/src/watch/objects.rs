@@ -18,7 +18,12 @@ use k8s_openapi::{
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
 use operator_core::{Grant, ObjectKey, ScalerTold, Told};
 
-use crate::{GATEWAY_LABEL, NAME, inject::PROBLEM, scaling::FORWARD_LABEL, status_writer::Subject};
+use crate::{
+    GATEWAY_LABEL, NAME,
+    inject::PROBLEM,
+    scaling::{FORWARD_LABEL, has_field},
+    status_writer::Subject,
+};
 
 /// One object as it is now.
 #[derive(Clone, Debug)]
@@ -280,11 +285,9 @@ pub(super) fn pod(pod: &PartialObjectMeta<Pod>) -> Object {
 
 fn cost(metadata: &ObjectMeta) -> Cost {
     let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)) else { return Cost::Unset };
-    let field = format!("f:{DELETION_COST}");
     let mut entries = metadata.managed_fields.iter().flatten();
     let is_ours = entries.any(|entry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:metadata"]["f:annotations"][&field]);
-        entry.manager.as_deref() == Some(NAME) && fields.is_some_and(|field| !field.is_null())
+        entry.manager.as_deref() == Some(NAME) && has_field(entry, &["metadata", "annotations", DELETION_COST])
     });
     if is_ours { value.parse().map_or(Cost::Foreign, Cost::Ours) } else { Cost::Foreign }
 }

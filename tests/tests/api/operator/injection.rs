@@ -26,12 +26,26 @@ struct Webhook<'a>(&'a Namespace<'a>);
 
 impl<'a> Webhook<'a> {
     fn create(namespace: &'a Namespace<'a>, operator: &Operator) -> Self {
+        let this = Self::at(namespace, operator.webhook);
+        until("the leader has written the bundle", || Self::is_trusted(namespace));
+        this
+    }
+
+    /// Whether API servers trust every entry.
+    fn is_trusted(namespace: &Namespace<'_>) -> bool {
+        let bundles = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
+        let name = Self::name(namespace);
+        namespace.kubectl(&["get", "mutatingwebhookconfiguration", &name, bundles]).ok().split(' ').count() == 2
+    }
+
+    /// The same for whoever listens on this port, whether it is trusted yet or not.
+    fn at(namespace: &'a Namespace<'a>, port: u16) -> Self {
         let here = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace.name()]});
         let ask = "portlane.dev/inject";
         let entry = |by: &str, object: Value, more: Value| {
             json!({
                 "name": format!("{by}.inject.portlane.dev"),
-                "clientConfig": {"url": format!("https://127.0.0.1:{}/inject", operator.webhook)},
+                "clientConfig": {"url": format!("https://127.0.0.1:{port}/inject")},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
                 "objectSelector": {"matchExpressions": [object]},
                 "namespaceSelector": {"matchExpressions": [here, more]},
@@ -50,13 +64,7 @@ impl<'a> Webhook<'a> {
             "metadata": {"name": Self::name(namespace)}, "webhooks": [by_pod, by_namespace],
         });
         namespace.apply(&webhook.to_string());
-        let this = Self(namespace);
-        until("the leader has written the bundle", || {
-            let bundles = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
-            let name = Self::name(namespace);
-            namespace.kubectl(&["get", "mutatingwebhookconfiguration", &name, bundles]).ok().split(' ').count() == 2
-        });
-        this
+        Self(namespace)
     }
 
     fn name(namespace: &Namespace<'_>) -> String {
@@ -164,7 +172,11 @@ fn rotation(server: &ControlPlane) {
         return;
     }
     let namespace = server.namespace("injection-rotation");
+    // As helm does it, the configuration is there when the operator starts: that is ready only when it is trusted.
+    let early = Webhook::at(&namespace, 1);
     let operator = operator(&namespace, &["--certificate-seconds", "8"]);
+    assert!(Webhook::is_trusted(&namespace), "pods made from now on carry a proxy");
+    drop(early);
     let _webhook = Webhook::create(&namespace, &operator);
     let asks = json!({"portlane.dev/inject": "enabled"});
     let end = || operator.metric("portlane_operator_certificate_end_seconds");
