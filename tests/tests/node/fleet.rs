@@ -118,16 +118,16 @@ pub(crate) fn call(namespace: &Namespace<'_>, protocol: &str) -> String {
     said.stdout.trim_end().to_owned()
 }
 
-/// The proxies of the fleet: name of the pod, address of its TCP listener.
+/// The proxies of the fleet: name of the pod, address of its TCP listener. Pods that have no address, or go meanwhile,
+/// are left out.
 pub(crate) fn proxies(namespace: &Namespace<'_>) -> Vec<(String, SocketAddr)> {
     let names = namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
     let proxy = |name: &str| {
         let name = name.trim_start_matches("pod/");
-        let pod = namespace.get::<Pod>(name).expect("there");
-        let ip = pod.status.and_then(|status| status.pod_ip).expect("an address");
-        (name.to_owned(), format!("{ip}:80").parse().expect("an address"))
+        let ip = namespace.get::<Pod>(name)?.status?.pod_ip?;
+        Some((name.to_owned(), format!("{ip}:80").parse().expect("an address")))
     };
-    names.lines().map(proxy).collect()
+    names.lines().filter_map(proxy).collect()
 }
 
 /// Sessions that send and receive all the time. None may break.
