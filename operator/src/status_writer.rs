@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -27,6 +27,8 @@ use crate::{
 
 /// Writes at once. An API server takes 400 to 500 of them a second.
 const AT_ONCE: usize = 16;
+/// Writes under way and waiting from which on no more should be asked for: each holds a whole status.
+const WAITING: usize = 256;
 /// Longest time for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -66,12 +68,29 @@ pub struct Written {
 pub struct StatusWriter {
     client: Client,
     turns: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
     results: mpsc::Sender<Written>,
     metrics: Arc<Metrics>,
     /// Counts terms of leadership: what waits for its turn when one ends is not written any more.
     term: Arc<AtomicU64>,
     /// Writes fail, which was told.
     failing: Arc<AtomicBool>,
+}
+
+/// One of the writes that wait or are under way.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn taken(of: &Arc<AtomicUsize>) -> Self {
+        of.fetch_add(1, Relaxed);
+        Self(of.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl StatusWriter {
@@ -81,6 +100,7 @@ impl StatusWriter {
         Self {
             client,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::default(),
             results,
             metrics,
             term: Arc::default(),
@@ -93,16 +113,26 @@ impl StatusWriter {
         self.term.fetch_add(1, Relaxed);
     }
 
+    /// Whether whoever can make a status later should do so: as many wait as may. Each result makes room for one.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting.load(Relaxed) >= WAITING
+    }
+
     /// Writes, as soon as it is its turn.
     pub fn write(&self, write: Write) {
         let (writer, term) = (self.clone(), self.term.load(Relaxed));
+        let place = Place::taken(&self.waiting);
         tokio::spawn(async move {
+            // The place is given back before the result is told, or on any other way out.
+            let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
             if writer.term.load(Relaxed) != term {
                 return;
             }
             let result = timeout(PATIENCE, writer.patch(&write)).await;
             let written = writer.judge(write.subject, result.unwrap_or(Err(None)));
+            drop(place);
             let _ = writer.results.send(written).await;
         });
     }

@@ -194,6 +194,9 @@ impl Statuses {
 
     /// A write has ended.
     pub(super) fn written(&mut self, written: &Written, now: Instant) {
+        if !self.now.is_empty() {
+            self.soon(now);
+        }
         let Subject::Forward(key) = &written.subject else { return };
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.writing = false;
@@ -239,7 +242,10 @@ impl Statuses {
         let mut pods = 0;
         let time = Timestamp::now();
         let time = Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
-        while let Some(key) = self.now.pop_first() {
+        // A status is made when there is room for it; until then, who is to be looked at is all that is remembered.
+        while !self.writer.is_full()
+            && let Some(key) = self.now.pop_first()
+        {
             let scaling = scalers.finding(&Subject::Forward(key.clone()), cache);
             pods += 1 + self.one(&key, leading, cache, scaling, (now, &time));
             if pods > PODS_PER_LOOK && !self.now.is_empty() {
