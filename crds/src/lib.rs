@@ -13,6 +13,7 @@
 
 mod autoscaling;
 mod gateway;
+mod guard;
 mod listener;
 mod manifests;
 mod pod_template;
@@ -27,9 +28,10 @@ pub use gateway::{
     AllowedForwards, AnnotationValue, Cidr, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From,
     GatewayService, NamespaceScope, PortRange, ProtocolPorts, ServiceType,
 };
+pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
-    AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, Protocol,
-    ServiceBackend,
+    AddressBackend, Backend, Bind, HealthCheck, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend,
+    Outlier, Protocol, ServiceBackend, TcpCheck,
 };
 pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Quantity, Resources, TaintEffect, Toleration, TolerationOperator};

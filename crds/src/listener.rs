@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ProxyProtocol;
+
 /// One port to listen on and where its bytes go.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +29,12 @@ pub struct Listener {
     /// How an endpoint is picked for a new session. Absent: `RoundRobin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
+    /// PROXY protocol headers, not on UDP. Absent: none is read and none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Active checks of every endpoint of the listener. Absent: none; what fails connections is put aside all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// When an endpoint that fails connections is put aside. Always on; absent: 5 failures, 30 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
@@ -79,6 +87,10 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<u32>,
+    /// Used only while no entry of a lower number has a healthy endpoint, 0 to 100. Absent: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub priority: Option<u32>,
 }
 
 /// A Service as destination.
@@ -136,6 +148,60 @@ pub enum LoadBalancingPolicy {
     LeastConnections,
     Random,
     SourceHash,
+}
+
+/// Active checks: exactly one of `http` and `tcp`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.http) != has(self.tcp)").message("exactly one of http and tcp must be set"))]
+#[x_kube(validation = Rule::new("!has(self.timeoutSeconds) || !has(self.intervalSeconds) || self.timeoutSeconds <= self.intervalSeconds").message("timeoutSeconds must not be greater than intervalSeconds"))]
+pub struct HealthCheck {
+    /// A GET that has to be answered by a status of 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    /// A connection that has to be accepted. Some servers take it amiss (MySQL and MariaDB block such clients).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpCheck>,
+    /// Time between checks, 1 to 3600 seconds. Absent: 5, or `timeoutSeconds` if that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub interval_seconds: Option<u32>,
+    /// Longest time for one check, 1 to 3600 seconds. Absent: 2, or `intervalSeconds` if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: Option<u32>,
+    /// Failures in a row that make an endpoint unhealthy, 1 to 100; the first check of all decides at once. Absent: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub unhealthy_threshold: Option<u32>,
+    /// Successes in a row that make it healthy again, 1 to 100. Absent: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub healthy_threshold: Option<u32>,
+}
+
+/// A check over HTTP.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpCheck {
+    /// Port of the check, 1 to 65535. Absent: the backend's own; required on UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Path with its query, such as `/primary`. Absent: `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), pattern(r"^/[!-~]*$"))]
+    pub path: Option<String>,
+}
+
+/// A check by a connection.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpCheck {
+    /// Port of the check, 1 to 65535. Absent: the backend's own; required on UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
 }
 
 /// Passive health: an endpoint that fails connections is put aside for a while.

@@ -28,6 +28,16 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7200))]
     pub keepalive_seconds: Option<u32>,
+    /// All that a client has to send before its session can begin, such as a PROXY header, 1 to 300 seconds; after that
+    /// it is reset. Absent: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 300))]
+    pub handshake_seconds: Option<u32>,
+    /// A session ends after this, however busy it is, 1 to 31536000 seconds: TCP is reset, a UDP flow is made anew with
+    /// its next datagram. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub max_session_seconds: Option<u32>,
 }
 
 /// How a connection to a backend is tried again. Only the connect phase: no byte is ever sent twice.

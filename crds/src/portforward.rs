@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts, WorkloadAutoscaling};
+use crate::{
+    Access, AccessLog, Limits, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts, WorkloadAutoscaling,
+};
 
 /// A `PortForward` says which ports to listen on, where those listeners run, and where the bytes go.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ use crate::{AccessLog, Listener, PortForwardStatus, Retry, Selector, Sessions, T
     validation = Rule::new("has(self.placement.gateway) || self.listeners.all(l, has(l.port))").message("listeners[].port is required in a sidecar: only a gateway allocates ports"),
     validation = Rule::new("has(self.placement.sidecar) || self.listeners.all(l, l.backends.all(b, !has(b.local)))").message("a local backend needs placement.sidecar: in a gateway there is no pod to be local to"),
     validation = Rule::new("!has(self.autoscaling) || has(self.placement.sidecar)").message("autoscaling needs placement.sidecar: a gateway scales by its own autoscaling"),
+    validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.proxyProtocol) || ((!has(l.proxyProtocol.accept) || l.proxyProtocol.accept == 'Disabled') && (!has(l.proxyProtocol.send) || l.proxyProtocol.send == 'Disabled')))").message("proxyProtocol is not for UDP listeners"),
+    validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.healthCheck) || (has(l.healthCheck.http) && has(l.healthCheck.http.port)) || (has(l.healthCheck.tcp) && has(l.healthCheck.tcp.port)))").message("healthCheck of a UDP listener must name the TCP port to check"),
     validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && b.port == a.port && b.protocol == a.protocol))").message("two listeners have the same protocol and port")
 )]
 pub struct PortForwardSpec {
@@ -47,6 +51,12 @@ pub struct PortForwardSpec {
     /// The ports to listen on, 1 to 32, each with its backends. Identified by `name`.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<Listener>,
+    /// How much the forward takes on, in each proxy. Absent: no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Which clients may come. Absent: everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// How long things may take. Absent: every field at the value its description names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,

@@ -21,6 +21,15 @@ const WAITING: usize = 256;
 /// Reason of the event of a fleet that grows.
 pub const SCALED_OUT: &str = "ScaledOut";
 
+/// Reason of the event of backends that became unhealthy.
+pub const BACKENDS_UNHEALTHY: &str = "BackendsUnhealthy";
+
+/// Reason of the event of backends that are healthy again.
+pub const BACKENDS_HEALTHY: &str = "BackendsHealthy";
+
+/// Reason of the event of a proxy that ended before its sessions did.
+pub const DRAIN_CUT: &str = "DrainCut";
+
 /// Something that happened to an object.
 #[derive(Debug)]
 pub struct Happened {

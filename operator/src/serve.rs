@@ -62,6 +62,15 @@ pub enum FromStream {
         /// What it has to do.
         load: Box<Load>,
     },
+    /// A proxy ended, and sessions were cut by it.
+    Drained {
+        /// The pod.
+        pod: ObjectKey,
+        /// The stream.
+        id: u64,
+        /// How many.
+        cut: u64,
+    },
     /// A stream ended.
     Gone {
         /// The pod.

@@ -18,6 +18,7 @@
 mod change;
 mod configuration;
 mod decode;
+mod guard;
 mod listener;
 mod load;
 mod report;
@@ -26,13 +27,14 @@ mod stream;
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use configuration::{Configuration, Digest, DigestSum, EndpointSet, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
+pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, ListenerId, ListenerIdError, OnUnhealthy,
     OnUpdate, Outlier, Policy, Retry, Revision, Sessions, SocketKey, Target, Timeouts, Transport,
 };
 pub use load::{Load, MAX_LOADS, Work};
-pub use report::{Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
-pub use stream::{FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SERVICE, ToProxy, Trust};
+pub use report::{BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
+pub use stream::{Drained, FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SERVICE, ToProxy, Trust};
 
 /// Version of the contract that this build speaks.
 pub const CONTRACT: u32 = 1;

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::{Access, HealthCheck, Limits, ProxyProtocol};
+
 /// Names a listener for ever: `namespace/forward/listener`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -132,6 +134,9 @@ pub struct Listener {
     pub backends: Vec<Backend>,
     /// How an endpoint is picked inside one backend.
     pub policy: Policy,
+    /// Active checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<Box<HealthCheck>>,
     /// Passive health.
     pub outlier: Outlier,
     /// Time limits.
@@ -144,6 +149,15 @@ pub struct Listener {
     pub access_log: AccessLog,
     /// Which resolved addresses may be connected to.
     pub destinations: Destinations,
+    /// Limits of the forward; the same in all its listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Box<Limits>>,
+    /// Who may come; `None`: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Box<Access>>,
+    /// PROXY protocol headers; `None`: neither read nor sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Box<ProxyProtocol>>,
 }
 
 impl Listener {
@@ -171,8 +185,16 @@ pub struct Backend {
     pub id: String,
     /// Share of new sessions; 0: none.
     pub weight: u32,
+    /// Used only while no backend of a lower number has a healthy endpoint.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u32,
     /// How endpoints are found.
     pub target: Target,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How the endpoints of a backend are found.
@@ -227,6 +249,12 @@ pub struct Timeouts {
     pub udp_idle_seconds: u32,
     /// Before TCP keepalive probes.
     pub keepalive_seconds: u32,
+    /// All that a client has to send before its session begins: a PROXY header, a server name. Only with those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_seconds: Option<u32>,
+    /// A session in all; `None`: as long as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_session_seconds: Option<u32>,
 }
 
 /// Tries in the connect phase.

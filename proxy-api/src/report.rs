@@ -69,7 +69,7 @@ impl Report {
     ) -> Vec<ReportPart> {
         let is_news = |id: &ListenerId, now: &ListenerReport| match before {
             Some(before) => before.listeners.get(id) != Some(now),
-            None => !agreed || now.state != ListenerState::Bound,
+            None => !agreed || !now.is_usual(),
         };
         let empty = || ReportPart {
             contract: CONTRACT,
@@ -114,6 +114,37 @@ pub struct ListenerReport {
     /// Why not, with `Failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// How many of its backends are healthy.
+    #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
+    pub backends: BackendHealth,
+}
+
+impl ListenerReport {
+    /// Whether it is as everybody takes it to be who hears nothing: bound, with healthy backends.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        self.state == ListenerState::Bound && self.backends.is_all()
+    }
+}
+
+/// How many of a listener's backends are healthy, without counts: counts belong to metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum BackendHealth {
+    /// None of them; new sessions try them all the same.
+    None,
+    /// Not all.
+    Some,
+    /// All; also what a newer proxy may say in another word.
+    #[default]
+    #[serde(other)]
+    All,
+}
+
+impl BackendHealth {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// Whether a listener runs.

@@ -7,6 +7,7 @@
 //!       ◀── Change, in parts ──                     nothing is applied before the commit
 //!       ── ReportPart ──▶                           after each apply, and at each later change of state
 //!       ── Load ──▶                                 when it is another, every few seconds at most
+//!       ── Drained ──▶                              the last message, if sessions were cut
 //!       ◀── Trust ──                                whenever the roots to trust have changed
 //! ```
 //!
@@ -42,6 +43,18 @@ pub struct FromProxy {
     /// What it has to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// How it ended: the last message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<Drained>,
+}
+
+/// The end of a proxy that was told to drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drained {
+    /// Sessions that were still there at the deadline, and were cut.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 /// Who speaks.

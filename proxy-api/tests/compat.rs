@@ -32,14 +32,14 @@ fn a_document_of_v1_decodes_for_ever_and_is_the_same_after_a_round_trip() {
 
 #[test]
 fn old_proxy_new_operator_an_unknown_field_in_a_listener_fails_that_listener_only() {
-    let newer = V1.replace("    policy:", "    limits: {maxConnections: 10}\n    policy:").replace(
+    let newer = V1.replace("    policy:", "    quotas: {maxConnections: 10}\n    policy:").replace(
         "endpoints:\n  shop",
         "  shop/other/tcp:\n    revision: r2\n    socket: {transport: TCP, bind: All, port: 1}\n    backends: []\n    policy: Random\n    outlier: {consecutiveFailures: 1, ejectSeconds: 1}\n    timeouts: {connectSeconds: 5, idleSeconds: 3600, halfCloseSeconds: 300, udpIdleSeconds: 60, keepaliveSeconds: 60}\n    retry: {attempts: 3, initialBackoffMillis: 50, maxBackoffMillis: 2000}\n    sessions: {onUpdate: Keep, onUnhealthy: Keep, drainSeconds: 300}\n    accessLog: {mode: Close, intervalSeconds: 0}\n    destinations: {refuseLocal: false, cidrs: []}\nendpoints:\n  shop",
     );
     let configuration = Configuration::decode(newer.as_bytes()).expect("decodes");
     let Offer::Unsupported { revision, what, .. } = &configuration.listeners[&id()] else { panic!("supported") };
     assert_eq!(revision.0, "d2c9a9c0ffee0001");
-    assert!(what.contains("`limits`"), "{what}");
+    assert!(what.contains("`quotas`"), "{what}");
     assert_eq!(configuration.supported().count(), 1, "the other listener runs");
     let again = Configuration::decode(&configuration.encode().expect("encodes")).expect("decodes");
     assert_eq!(again, configuration, "kept on disk as it came");

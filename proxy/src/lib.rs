@@ -21,7 +21,8 @@ pub mod metrics;
 pub mod net;
 #[cfg(feature = "operator")]
 pub mod operator;
-pub mod process;
+pub mod probe;
+mod process;
 pub mod resolver;
 pub mod settings;
 pub mod shared;

@@ -7,6 +7,7 @@ use std::{
     num::NonZeroUsize,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use proxy::{
     follow::{Followed, LOOK_EVERY},
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
-    operator::{self, Operator},
+    operator::{self, GOODBYE, Operator},
     settings::Settings,
 };
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
@@ -239,14 +240,30 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut source = pin!(source(args, proxy));
+    let mut goes_on = true;
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
         // It ends by itself when the proxy was told to drain by its admin address.
-        Ended = source(args, proxy) => {}
+        Ended = &mut source => goes_on = false,
     }
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
-    wait_for_end(proxy, &mut term, &mut interrupt).await;
+    let mut end = pin!(wait_for_end(proxy, &mut term, &mut interrupt));
+    // Meanwhile the operator is told of it, and hears of sessions that were cut.
+    while goes_on {
+        tokio::select! {
+            biased;
+            Ended = &mut source => goes_on = false,
+            () = &mut end => break,
+        }
+    }
+    if goes_on && proxy.metrics().cut_by_drain() > 0 {
+        let _ = tokio::time::timeout(GOODBYE, source).await;
+    }
+    if !proxy.has_ended() {
+        end.await;
+    }
     Ok(())
 }
 

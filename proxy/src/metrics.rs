@@ -13,7 +13,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    core::{end::EndReason, load::ByForward},
+    clock::Clock,
+    core::{balance::Entry, end::EndReason, load::ByForward},
     process::Process,
     shared::{Dropped, Shared},
 };
@@ -73,6 +74,13 @@ impl Metrics {
         listeners.iter().map(|shared| shared.counters.active()).sum()
     }
 
+    /// Sessions that were cut because a drain came to its deadline.
+    #[must_use]
+    pub fn cut_by_drain(&self) -> u64 {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().map(|shared| shared.counters.closed[EndReason::Drained.index()].load(Relaxed)).sum()
+    }
+
     /// Counts by forward.
     #[must_use]
     pub fn by_forward(&self) -> ByForward {
@@ -109,7 +117,8 @@ impl Collector for Exposition {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
         listeners_text(&mut out, &listeners)?;
-        backends_text(&mut out, &listeners)?;
+        limits_text(&mut out, &listeners)?;
+        backends_text(&mut out, &listeners, &self.0.process.clock)?;
         process_text(&mut out, &self.0)
     }
 }
@@ -148,7 +157,11 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
         all.iter().map(|shared| (labels(shared), opened(shared))),
     )?;
     let closed = all.iter().flat_map(|shared| {
-        EndReason::ALL.iter().map(move |reason| {
+        let spec = shared.spec.load_full();
+        let counters = &shared.counters;
+        let shown =
+            move |reason: &&EndReason| reason.is_possible(&spec) || counters.closed[reason.index()].load(Relaxed) > 0;
+        EndReason::ALL.iter().filter(shown).map(move |reason| {
             let mut labels = labels(shared);
             labels.push(("reason", reason.as_str()));
             (labels, shared.counters.closed[reason.index()].load(Relaxed))
@@ -172,32 +185,78 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
     let errors = per_listener(|s| s.counters.accept_errors.load(Relaxed));
     family(out, ("portlane_accept_errors", "Times that the system refused to accept."), true, errors)?;
     let dropped = all.iter().flat_map(|shared| {
-        Dropped::ALL.iter().map(move |reason| {
+        let spec = shared.spec.load_full();
+        let counters = &shared.counters;
+        let shown =
+            move |reason: &&Dropped| reason.is_possible(&spec) || counters.dropped[reason.index()].load(Relaxed) > 0;
+        Dropped::ALL.iter().filter(shown).map(move |reason| {
             let mut labels = labels(shared);
             labels.push(("reason", reason.as_str()));
             (labels, shared.counters.dropped[reason.index()].load(Relaxed))
         })
     });
-    family(out, ("portlane_datagrams_dropped", "UDP datagrams dropped, by reason."), true, dropped)
+    family(out, ("portlane_datagrams_dropped", "UDP datagrams dropped, by reason."), true, dropped)?;
+    let with_list = all.iter().filter(|shared| shared.spec.load().access.is_some());
+    let access = with_list.flat_map(|shared| {
+        let counters = &shared.counters;
+        [("allowed", &counters.allowed), ("denied", &counters.denied)].map(|(result, count)| {
+            let mut labels = labels(shared);
+            labels.push(("result", result));
+            (labels, count.load(Relaxed))
+        })
+    });
+    family(out, ("portlane_access_checks", "Clients looked up in access lists, by result."), true, access)
 }
 
-fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+/// Limits are those of a forward, so its first listener speaks for all.
+fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let mut limiters: Vec<&Arc<Shared>> = Vec::new();
+    for shared in all.iter().filter(|shared| shared.spec.load().limits.is_some()) {
+        if !limiters.iter().rev().any(|other| Arc::ptr_eq(&other.limiter, &shared.limiter)) {
+            limiters.push(shared);
+        }
+    }
+    let queued = limiters.into_iter().map(|shared| {
+        let labels: Labels<'_> = vec![("namespace", &shared.id.namespace), ("forward", &shared.id.forward)];
+        (labels, shared.limiter.counts().1 as u64)
+    });
+    family(out, ("portlane_connections_queued", "Connections that wait for a place under the limits."), false, queued)
+}
+
+fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &Clock) -> Result<(), std::fmt::Error> {
     let targets: Vec<_> = all.iter().map(|shared| (shared, shared.targets.load_full())).collect();
-    let series = |value: fn(&crate::core::balance::Entry) -> u64| {
-        targets.iter().flat_map(move |(shared, targets)| {
-            targets.entries.iter().map(move |entry| {
+    let series = |value: &dyn Fn(&Entry) -> u64| {
+        let mut all = Vec::new();
+        for (shared, targets) in &targets {
+            for entry in &targets.entries {
                 let mut labels = labels(shared);
                 labels.push(("backend", &entry.id));
-                (labels, value(entry))
-            })
-        })
+                all.push((labels, value(entry)));
+            }
+        }
+        all.into_iter()
     };
-    let sessions = series(|entry| entry.stats.sessions.load(Relaxed));
+    let sessions = series(&|entry| entry.stats.sessions.load(Relaxed));
     family(out, ("portlane_backend_connections", "Sessions connected to this backend."), true, sessions)?;
-    let failures = series(|entry| entry.stats.failures.load(Relaxed));
+    let failures = series(&|entry| entry.stats.failures.load(Relaxed));
     family(out, ("portlane_backend_connect_failures", "Connects to this backend that failed."), true, failures)?;
-    let endpoints = series(|entry| entry.endpoints.len() as u64);
-    family(out, ("portlane_backend_endpoints", "Endpoints that this backend has now."), false, endpoints)
+    let endpoints = series(&|entry| entry.endpoints.len() as u64);
+    family(out, ("portlane_backend_endpoints", "Endpoints that this backend has now."), false, endpoints)?;
+    let now = clock.seconds();
+    let unhealthy =
+        series(&move |entry| entry.endpoints.iter().filter(|endpoint| !endpoint.is_healthy(now)).count() as u64);
+    let help = "Endpoints that are put aside or fail their checks.";
+    family(out, ("portlane_backend_endpoints_unhealthy", help), false, unhealthy)?;
+    let checked = all.iter().filter(|shared| shared.spec.load().health_check.is_some());
+    let checks = checked.flat_map(|shared| {
+        let counters = &shared.counters;
+        [("passed", &counters.checks_passed), ("failed", &counters.checks_failed)].map(|(result, count)| {
+            let mut labels = labels(shared);
+            labels.push(("result", result));
+            (labels, count.load(Relaxed))
+        })
+    });
+    family(out, ("portlane_health_checks", "Active checks of endpoints, by result."), true, checks)
 }
 
 fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), std::fmt::Error> {

@@ -13,6 +13,7 @@ use proxy_api::Configuration;
 use proxy_grpc::{Connection, Endpoint, OpenError, TlsError};
 use tokio::time::{sleep, timeout};
 
+pub use self::stream::GOODBYE;
 use self::{backoff::Backoff, state::State};
 use crate::{
     handle::{Ended, Proxy},

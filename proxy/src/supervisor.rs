@@ -1,6 +1,7 @@
 //! The control thread's work: takes configurations, carries plans out, keeps targets current, reports.
 
 mod apply;
+mod checks;
 mod report;
 mod shards;
 mod targets;
@@ -18,8 +19,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::checks::Checks;
 use crate::{
-    core::diff::Running,
+    core::{damped::Damped, diff::Running, limiter::Limiter},
     files::{Permit, RESERVE},
     log::Level,
     metrics::Metrics,
@@ -92,6 +94,12 @@ pub struct Supervisor {
     configuration: Configuration,
     running: Running,
     listeners: BTreeMap<ListenerId, Arc<Shared>>,
+    /// Limits by namespace and name of the forward.
+    limiters: BTreeMap<(String, String), Weak<Limiter>>,
+    /// Active checks.
+    checks: Checks,
+    /// How the backends of each listener do, as it is told.
+    health: BTreeMap<ListenerId, Damped>,
     /// Listeners that are gone, while they have sessions.
     retired: Vec<Arc<Shared>>,
     /// Listeners as they were before they moved to another socket, while they have sessions.
@@ -132,6 +140,9 @@ impl Supervisor {
             configuration: Configuration::default(),
             running: Running::default(),
             listeners: BTreeMap::new(),
+            limiters: BTreeMap::new(),
+            checks: Checks::default(),
+            health: BTreeMap::new(),
             retired: Vec::new(),
             moved: Vec::new(),
             sockets: BTreeMap::new(),
@@ -167,6 +178,7 @@ impl Supervisor {
                 () = sleep_until(look), if !self.sockets.is_empty() => {
                     look = Instant::now() + LOOK_FOR_HOT;
                     self.tell_files();
+                    self.look_at_backends();
                     self.shard().await;
                 }
             }

@@ -111,12 +111,12 @@ mod imp {
 
     const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
-    /// Moves bytes from a socket into an empty pipe.
+    /// Moves at most `most` bytes from a socket into an empty pipe.
     ///
     /// # Errors
     /// As `splice(2)`; `InvalidInput` means that this socket cannot be spliced.
-    pub fn splice_in(socket: &impl AsFd, pipe: &Pipe) -> io::Result<usize> {
-        Ok(splice(socket, None, &pipe.write, None, pipe.size, FLAGS)?)
+    pub fn splice_in(socket: &impl AsFd, pipe: &Pipe, most: usize) -> io::Result<usize> {
+        Ok(splice(socket, None, &pipe.write, None, pipe.size.min(most), FLAGS)?)
     }
 
     /// Moves `length` bytes from a pipe to a socket.
@@ -159,7 +159,7 @@ mod imp {
     ///
     /// # Errors
     /// `Unsupported`.
-    pub fn splice_in(_socket: &impl AsFd, _pipe: &Pipe) -> io::Result<usize> {
+    pub fn splice_in(_socket: &impl AsFd, _pipe: &Pipe, _most: usize) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -220,7 +220,7 @@ mod tests {
         client.write_all(b"hello").expect("write");
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let moved = loop {
-            match splice_in(&server, &pipe) {
+            match splice_in(&server, &pipe, usize::MAX) {
                 Ok(n) => break n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     assert!(std::time::Instant::now() < deadline);

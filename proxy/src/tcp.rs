@@ -1,6 +1,8 @@
 //! TCP sessions: connect, relay, end.
 
+pub mod admission;
 pub mod connect;
 pub mod direction;
 pub mod relay;
 pub mod session;
+pub mod throttle;

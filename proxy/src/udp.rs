@@ -24,6 +24,7 @@ use crate::{
     core::{
         end::{self, EndReason},
         flows::{FlowKey, FlowTable},
+        limiter::{Admission, Kind, Refusal, Slot},
     },
     log::Level,
     shared::{Dropped, Shared},
@@ -168,7 +169,7 @@ impl UdpListener {
                 Ok(flow) => flow,
                 Err(reason) => return drop_datagrams(&self.route.load(), reason, count(rest)),
             };
-            match flow.send(rest, stride) {
+            match flow.send(rest, stride, now) {
                 Ok(()) => return,
                 Err(NotSent { from, why: SendError::Dropped(reason) }) => {
                     return drop_datagrams(&flow.listener, reason, count(&rest[from..]));
@@ -203,8 +204,30 @@ impl UdpListener {
         if !self.flows.borrow().has_room(now) {
             return Err(Dropped::TableFull);
         }
-        let flow = Flow::open(worker, &self.route.load_full(), key, &tried)?;
+        let listener = self.route.load_full();
+        let slot = self.slot(worker, &listener, key, now)?;
+        let flow = Flow::open(worker, &listener, key, &tried, slot)?;
         self.admit(worker, flow, key, now)
+    }
+
+    /// A place among the forward's sessions; the least recently used idle flow of this listener makes room if it must.
+    fn slot(&self, worker: &Worker, listener: &Shared, key: FlowKey, now: u64) -> Result<Slot, Dropped> {
+        let source = key.client.ip();
+        if !listener.counters.admits(&listener.spec.load(), source) {
+            return Err(Dropped::AccessDenied);
+        }
+        for may_evict in [true, false] {
+            match listener.limiter.admit(Kind::Flow, source, now) {
+                Admission::Admitted(slot) => return Ok(slot),
+                Admission::Refused(Refusal::Connections) if may_evict => {
+                    let Some(evicted) = self.flows.borrow_mut().evict(now) else { break };
+                    evicted.end(worker, EndReason::Evicted);
+                }
+                Admission::Refused(refusal) => return Err(refusal.into()),
+                Admission::Queued(_) => break,
+            }
+        }
+        Err(Dropped::ConnectionLimit)
     }
 
     fn admit(
@@ -257,6 +280,7 @@ impl UdpListener {
             let reason = match flow.end_at.get() {
                 Some((at, reason)) if at <= now => Some(reason),
                 _ if close && !flow.is_usable(now / 1000) => Some(EndReason::BackendUnhealthy),
+                _ if flow.is_too_old(now) => Some(EndReason::MaxSession),
                 _ => None,
             };
             match reason {

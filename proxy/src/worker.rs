@@ -19,7 +19,13 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use self::{pipes::PipePool, session::Session};
-use crate::{core::end::EndReason, files::Permit, process::Process, settings::Settings, shared::Shared};
+use crate::{
+    core::{diff::Which, end::EndReason},
+    files::Permit,
+    process::Process,
+    settings::Settings,
+    shared::Shared,
+};
 
 /// Bytes that a worker reads at once; shared by all its sessions, which keep no buffer of their own.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
@@ -45,8 +51,8 @@ pub struct Accepted {
 pub struct Ending {
     /// Sessions of this listener.
     pub listener: Arc<Shared>,
-    /// To these backends; `None`: all.
-    pub backends: Option<std::collections::BTreeSet<String>>,
+    /// Which of them.
+    pub which: Which,
     /// Why.
     pub reason: EndReason,
     /// Spread over so many milliseconds; 0: now.

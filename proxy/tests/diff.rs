@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
-use proxy::core::diff::{Blocked, Desired, Running, diff};
+use proxy::core::diff::{Blocked, Desired, Running, Which, diff};
 use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, SocketKey, Target, Transport};
 
 fn template() -> Listener {
@@ -21,7 +21,8 @@ fn socket(bind: Bind, port: u16) -> SocketKey {
 }
 
 fn listener(socket: SocketKey, backends: &[u8]) -> Arc<Listener> {
-    let backend = |n: &u8| Backend { id: format!("b{n}"), weight: 1, target: Target::Endpoints(format!("b{n}")) };
+    let backend =
+        |n: &u8| Backend { id: format!("b{n}"), weight: 1, priority: 0, target: Target::Endpoints(format!("b{n}")) };
     Arc::new(Listener { socket, backends: backends.iter().map(backend).collect(), ..template() }.sealed())
 }
 
@@ -94,7 +95,7 @@ fn only_sessions_of_a_backend_that_is_gone_are_concerned() {
     let before = run(&Running::default(), &desired(&[(1, A, &[1, 2])]), &[]).next;
     assert!(run(&before, &desired(&[(1, A, &[1, 2, 3])]), &[]).concerned.is_empty());
     let concerned = run(&before, &desired(&[(1, A, &[2])]), &[]).concerned;
-    assert_eq!(concerned[0].backends, Some(BTreeSet::from(["b1".to_owned()])));
+    assert_eq!(concerned[0].which, Which::Some { gone: BTreeSet::from(["b1".to_owned()]), access: None });
 }
 
 fn worlds() -> impl Strategy<Value = Desired> {

@@ -42,7 +42,12 @@ pub(crate) fn resolve(
             Destination::Local { port } => Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port }),
         };
         match target {
-            Ok(target) => resolved.backends.push(Backend { id: entry.to.id(), weight: entry.weight, target }),
+            Ok(target) => resolved.backends.push(Backend {
+                id: entry.to.id(),
+                weight: entry.weight,
+                priority: entry.priority,
+                target,
+            }),
             Err(problem) => resolved.problems.push(problem),
         }
     }

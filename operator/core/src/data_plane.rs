@@ -6,7 +6,7 @@ use std::{
 };
 
 use crds::RejectedListener;
-use proxy_api::ListenerId;
+use proxy_api::{BackendHealth, ListenerId};
 
 use crate::{Ack, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
 
@@ -59,6 +59,8 @@ pub struct DataPlane {
     pub rejected_count: u32,
     /// Its gateway has no ready proxy.
     pub no_proxies: bool,
+    /// How many backends of each listener are healthy, over the proxies that run it.
+    pub backends: BTreeMap<String, BackendHealth>,
     /// Pods that carry no proxy.
     pub bare: u32,
     /// Some of them, or of those whose proxy is not as they asked, at most eight: how they were made.
@@ -103,7 +105,7 @@ impl DataPlane {
             // A listener that lost its port in this pod stands among the rejections already.
             let Some(published) = snapshot.listeners.get(id) else { continue };
             match state.ack(id, published.offer.revision(), published.since) {
-                Ack::Bound => {}
+                Ack::Bound => self.backends(&id.listener, state.backends(id)),
                 Ack::Pending => {
                     self.late(pod);
                     return;
@@ -115,6 +117,15 @@ impl DataPlane {
             }
         }
         self.acked += u32::from(all);
+    }
+
+    /// Proxies that see it in different ways make it `Some`.
+    fn backends(&mut self, listener: &str, seen: BackendHealth) {
+        match self.backends.get_mut(listener) {
+            Some(sum) if *sum != seen => *sum = BackendHealth::Some,
+            Some(_) => {}
+            None => drop(self.backends.insert(listener.to_owned(), seen)),
+        }
     }
 
     /// Whether a pod has no proxy that could tell anything. One that connects has one, however it was made.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey};
+use proxy_api::{AcceptHeader, Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
 
 use crate::{
     Condition, Group, ListenerVerdict, ObjectKey, Outcome, Reason, RejectedIn, Verdict, World,
@@ -218,12 +218,16 @@ impl Judge<'_> {
             socket: SocketKey { transport: item.transport, bind: item.bind.unwrap_or(usual), port },
             backends,
             policy: item.policy,
+            health_check: item.health_check.clone().map(Box::new),
             outlier: item.outlier,
-            timeouts: forward.timeouts,
+            timeouts: Timeouts { handshake_seconds: handshake(forward, item), ..forward.timeouts },
             retry: forward.retry,
             sessions: forward.sessions,
             access_log: forward.access_log,
             destinations,
+            limits: forward.limits.clone().map(Box::new),
+            access: forward.access.clone().map(Box::new),
+            proxy_protocol: item.proxy_protocol.clone().map(Box::new),
         }
         .sealed()
     }
@@ -274,6 +278,12 @@ impl Judge<'_> {
             verdict.resolved_refs = problem;
         }
     }
+}
+
+/// Only a listener that reads something first has a limit for it: others would be another revision for nothing.
+fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
+    let reads = item.proxy_protocol.as_ref().is_some_and(|it| it.accept != AcceptHeader::Disabled);
+    reads.then(|| forward.timeouts.handshake_seconds.unwrap_or(5))
 }
 
 fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {

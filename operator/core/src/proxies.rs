@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
+use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
 
 use crate::ObjectKey;
 
@@ -91,8 +91,8 @@ impl Proxies {
         }
         for (id, report) in part.listeners {
             changed.insert(id.clone());
-            // What is bound and agreed on needs no memory.
-            if agreed && report.state == ListenerState::Bound {
+            // What is bound and agreed on, with healthy backends, needs no memory.
+            if agreed && report.is_usual() {
                 state.told.remove(&id);
             } else {
                 state.told.insert(id, report);
@@ -107,6 +107,12 @@ impl Proxies {
 }
 
 impl ProxyState {
+    /// How many backends of a listener are healthy, as this proxy sees it.
+    #[must_use]
+    pub fn backends(&self, id: &ListenerId) -> BackendHealth {
+        self.told.get(id).map_or(BackendHealth::All, |report| report.backends)
+    }
+
     /// How this proxy stands to a listener that was published under `since` in this revision.
     #[must_use]
     pub fn ack(&self, id: &ListenerId, revision: &Revision, since: u64) -> Ack {

@@ -5,8 +5,8 @@
 //! `docs/conditions.md`.
 
 use crds::{
-    Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus,
-    Protocol,
+    BackendHealth, Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward,
+    PortForwardStatus, Protocol,
 };
 use proxy_api::Transport;
 
@@ -93,7 +93,7 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let listeners = if verdict.accepted.reason == Reason::Unsupported {
         old.listeners.clone()
     } else {
-        verdict.listeners.iter().filter_map(listener).collect()
+        verdict.listeners.iter().filter_map(|it| listener(it, data_plane)).collect()
     };
     let placement = Some(verdict.placement.clone()).filter(|placement| !placement.is_empty());
     PortForwardStatus {
@@ -113,6 +113,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
 pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
     let plain = |status: &PortForwardStatus| {
         let mut plain = PortForwardStatus { data_plane: None, ..status.clone() };
+        // Backends come and go; who wants to know at once has events and metrics.
+        plain.listeners.iter_mut().for_each(|it| it.backends = None);
         // It names and counts pods; whether all carry a proxy is no count.
         plain.conditions.iter_mut().filter(|it| it.type_ == "Injected").for_each(|it| it.message.clear());
         plain
@@ -120,14 +122,19 @@ pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -
     plain(one) == plain(other)
 }
 
-fn listener(verdict: &ListenerVerdict) -> Option<ListenerStatus> {
+fn listener(verdict: &ListenerVerdict, data_plane: &DataPlane) -> Option<ListenerStatus> {
     // A listener that lost its port in some pods does not hold it: see `ListenerVerdict::partial`.
     let port = verdict.port.filter(|_| !verdict.partial)?;
     let protocol = match verdict.transport {
         Transport::Tcp => Protocol::Tcp,
         Transport::Udp => Protocol::Udp,
     };
-    Some(ListenerStatus { name: verdict.name.clone(), protocol, port, backends: None })
+    let backends = data_plane.backends.get(&verdict.name).map(|health| match health {
+        proxy_api::BackendHealth::All => BackendHealth::All,
+        proxy_api::BackendHealth::Some => BackendHealth::Some,
+        proxy_api::BackendHealth::None => BackendHealth::None,
+    });
+    Some(ListenerStatus { name: verdict.name.clone(), protocol, port, backends })
 }
 
 fn ports(listeners: &[ListenerStatus]) -> String {

@@ -8,6 +8,9 @@ use std::{cmp, fmt};
 use crds::{AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
 use proxy_api::{Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
+mod guard;
+mod health;
+
 use crate::ObjectKey;
 
 /// Something in an object that cannot be.
@@ -38,6 +41,8 @@ pub struct ValidForward {
     pub(crate) retry: Retry,
     pub(crate) sessions: Sessions,
     pub(crate) access_log: proxy_api::AccessLog,
+    pub(crate) limits: Option<proxy_api::Limits>,
+    pub(crate) access: Option<proxy_api::Access>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,11 +64,14 @@ pub(crate) struct ValidListener {
     pub(crate) backends: Vec<ValidBackend>,
     pub(crate) policy: Policy,
     pub(crate) outlier: Outlier,
+    pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
+    pub(crate) health_check: Option<proxy_api::HealthCheck>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct ValidBackend {
     pub(crate) weight: u32,
+    pub(crate) priority: u32,
     pub(crate) to: Destination,
 }
 
@@ -125,6 +133,8 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
         .map(|(at, item)| listener(item, &format!("spec.listeners[{at}]"), held, &key, in_gateway, &mut found))
         .collect();
     uniqueness(&listeners, &mut found);
+    let limits = guard::limits(spec.limits.as_ref(), &mut found);
+    let access = guard::access(spec.access.as_ref(), &mut found);
     match (placement, found.0.is_empty()) {
         (Some(placement), true) => Ok(ValidForward {
             created: forward.metadata.creation_timestamp.as_ref().map(|time| time.0.as_nanosecond()),
@@ -132,6 +142,8 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
             placement,
             listeners,
             timeouts: timeouts(spec.timeouts.as_ref()),
+            limits,
+            access,
             retry: retry(spec.retry.as_ref()),
             sessions: sessions(spec.sessions.as_ref()),
             access_log: access_log(spec.access_log.as_ref()),
@@ -212,11 +224,14 @@ fn listener(
         if in_gateway && matches!(to, Destination::Local { .. }) {
             found.add(format!("{path}.backends[{at}].local"), "needs placement.sidecar");
         }
-        let weight = entry.weight.unwrap_or(1);
+        let (weight, priority) = (entry.weight.unwrap_or(1), entry.priority.unwrap_or(0));
         // The same destination twice is one entry with both shares: sessions and metrics know entries by destination.
         match backends.iter_mut().find(|other| other.to == to) {
-            Some(other) => other.weight = other.weight.saturating_add(weight),
-            None => backends.push(ValidBackend { weight, to }),
+            Some(other) => {
+                other.weight = other.weight.saturating_add(weight);
+                other.priority = other.priority.min(priority);
+            }
+            None => backends.push(ValidBackend { weight, priority, to }),
         }
     }
     ValidListener {
@@ -230,6 +245,8 @@ fn listener(
         }),
         backends,
         policy: policy(item),
+        proxy_protocol: guard::proxy_protocol(item, path, found),
+        health_check: health::check(item, path, found),
         outlier: Outlier {
             consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
             eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
@@ -296,6 +313,8 @@ fn timeouts(spec: Option<&crds::Timeouts>) -> Timeouts {
         half_close_seconds: spec.half_close_seconds.unwrap_or_else(|| cmp::min(300, idle_seconds)),
         udp_idle_seconds: spec.udp_idle_seconds.unwrap_or(60),
         keepalive_seconds: spec.keepalive_seconds.unwrap_or(60),
+        handshake_seconds: spec.handshake_seconds,
+        max_session_seconds: spec.max_session_seconds,
     }
 }
 

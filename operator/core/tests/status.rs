@@ -10,7 +10,9 @@ use operator_core::{
     Changes, Fleet, Group, Moment, ObjectKey, Proxies, Published, Snapshot, Translator, World, data_plane,
     same_but_for_counts, status,
 };
-use proxy_api::{Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version};
+use proxy_api::{
+    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version,
+};
 
 const WORLD: &str = "
 kind: World
@@ -36,6 +38,8 @@ struct Scene {
     fleets: BTreeMap<Group, Fleet>,
     proxies: Proxies,
     number: u64,
+    /// What proxies see of the backends.
+    backends: BackendHealth,
 }
 
 fn key() -> ObjectKey {
@@ -58,6 +62,7 @@ impl Scene {
             fleets: BTreeMap::new(),
             proxies: Proxies::default(),
             number: 0,
+            backends: BackendHealth::All,
         };
         scene.publish(pods);
         scene
@@ -87,7 +92,7 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            (id.clone(), ListenerReport { revision: offer.revision().clone(), state, failure })
+            (id.clone(), ListenerReport { revision: offer.revision().clone(), state, failure, backends: self.backends })
         };
         let report = Report {
             version: snapshot.version.clone(),
@@ -196,6 +201,7 @@ fn a_report_about_another_revision_or_number_counts_for_nothing() {
                 revision: proxy_api::Revision("other".into()),
                 state: ListenerState::Bound,
                 failure: None,
+                backends: BackendHealth::All,
             },
         )]),
         commit: true,
@@ -215,6 +221,29 @@ fn a_gateway_without_a_ready_proxy_and_a_sidecar_without_pods() {
     let sidecar = WORLD.replace("gateway: {name: edge}}", "sidecar: {selector: {}}}");
     let mut scene = Scene::new(&sidecar, &[]);
     assert_eq!(said(&scene.status(1), "Ready"), pair("True", "NoMatchingPods"), "a sync wave goes on");
+}
+
+#[test]
+fn how_backends_do_is_told_over_all_proxies_and_is_no_transition() {
+    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
+    let backends = |status: &PortForwardStatus| status.listeners[0].backends;
+    assert_eq!(backends(&scene.status(1)), None, "nobody has told");
+    scene.report("p1", &[]);
+    scene.report("p2", &[]);
+    let all = scene.status(2);
+    assert_eq!(backends(&all), Some(crds::BackendHealth::All));
+    scene.backends = BackendHealth::None;
+    scene.report("p2", &[]);
+    let some = scene.status(3);
+    assert_eq!(backends(&some), Some(crds::BackendHealth::Some), "one proxy sees them, the other does not");
+    assert!(same_but_for_counts(&all, &some) && all != some);
+    assert_eq!(said(&some, "Ready"), pair("True", "Ready"));
+    scene.report("p1", &[]);
+    assert_eq!(backends(&scene.status(4)), Some(crds::BackendHealth::None));
+    scene.backends = BackendHealth::All;
+    scene.report("p1", &[]);
+    scene.report("p2", &[]);
+    assert_eq!(backends(&scene.status(5)), Some(crds::BackendHealth::All));
 }
 
 #[test]

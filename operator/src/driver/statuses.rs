@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::{
     Leading, Scalers,
     fleets::{Moved, Pods},
-    transitions::{of_growth, of_ready},
+    transitions::{of_backends, of_cut, of_growth, of_ready},
 };
 use crate::{
     cache::{Cache, Grown},
@@ -190,6 +190,11 @@ impl Statuses {
     /// An autoscaler asks for more replicas.
     pub(super) fn grown(&self, grown: &Grown, cache: &Cache) {
         of_growth(&self.events, grown, cache);
+    }
+
+    /// A proxy ended, and sessions were cut by it.
+    pub(super) fn drained(&self, pod: &ObjectKey, cut: u64, cache: &Cache) {
+        of_cut(&self.events, pod, cut, cache);
     }
 
     /// A write has ended.
@@ -362,6 +367,7 @@ impl Statuses {
         entry.wrote = Some(now);
         let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
         of_ready(&self.events, forward, old, &next.conditions);
+        of_backends(&self.events, forward, &next.listeners);
         // Of an object that never could be read, what its status holds is not known, and left alone.
         let value = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));

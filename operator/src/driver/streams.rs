@@ -43,6 +43,12 @@ impl Driver {
                     leading.proxies.loaded(&pod, *load);
                 }
             }
+            FromStream::Drained { pod, id, cut } => {
+                let Some(leading) = &mut self.leading else { return };
+                if leading.publisher.is_newest(&pod, id) {
+                    self.statuses.drained(&pod, cut, &self.cache);
+                }
+            }
             FromStream::Gone { pod, id } => {
                 let Some(leading) = &mut self.leading else { return };
                 if leading.publisher.disconnect(&pod, id) {

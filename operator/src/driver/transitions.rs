@@ -1,11 +1,13 @@
 //! What is told when something becomes other than it was.
 
-use crds::PortForward;
+use crds::{BackendHealth, ListenerStatus, PortForward};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
+use operator_core::ObjectKey;
 
 use crate::{
     cache::{Cache, Grown},
-    events::{Events, Happened, SCALED_OUT},
+    events::{BACKENDS_HEALTHY, BACKENDS_UNHEALTHY, DRAIN_CUT, Events, Happened, SCALED_OUT},
     status_writer::Subject,
 };
 
@@ -38,6 +40,56 @@ pub(super) fn of_ready(events: &Events, forward: &PortForward, old: &[crds::Cond
     }
     let object = reference("PortForward", &forward.metadata);
     events.tell(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message });
+}
+
+/// Tells when backends of a listener become unhealthy, and when they are healthy again.
+pub(super) fn of_backends(events: &Events, forward: &PortForward, new: &[ListenerStatus]) {
+    let old = forward.status.as_ref().map(|status| status.listeners.as_slice()).unwrap_or_default();
+    for now in new {
+        let before = old.iter().find(|old| old.name == now.name).and_then(|old| old.backends);
+        let (Some(now_is), before) = (now.backends, before.unwrap_or(BackendHealth::All)) else { continue };
+        let rank = |health: BackendHealth| match health {
+            BackendHealth::None => 0,
+            BackendHealth::Some => 1,
+            BackendHealth::All => 2,
+        };
+        if now_is == before {
+            continue;
+        }
+        let warning = rank(now_is) < rank(before);
+        let what = match now_is {
+            BackendHealth::All => "every backend is healthy",
+            BackendHealth::Some => "some backends are unhealthy; new sessions go to the others",
+            BackendHealth::None => "no backend is healthy; new sessions try them all the same",
+        };
+        let reason = if warning { BACKENDS_UNHEALTHY } else { BACKENDS_HEALTHY };
+        let note =
+            format!("listener '{}': {what} (see the proxy's log and portlane_backend_endpoints_unhealthy)", now.name);
+        let object = reference("PortForward", &forward.metadata);
+        events.tell(Happened { object, warning, reason: reason.to_owned(), note });
+    }
+}
+
+/// Tells when a proxy ended before its sessions did.
+pub(super) fn of_cut(events: &Events, pod: &ObjectKey, cut: u64, cache: &Cache) {
+    let gateway = cache.pod(pod).and_then(|info| info.gateway.clone());
+    let gateway = gateway.and_then(|name| cache.world.gateways.get(&ObjectKey::new(pod.namespace.clone(), name)));
+    let object = match gateway {
+        Some(gateway) => reference("ForwardGateway", &gateway.metadata),
+        None => ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
+            ..ObjectReference::default()
+        },
+    };
+    let note = format!(
+        "pod {} ended with {cut} session(s) that were still there at the end of its drain; if they should have more time, \
+         raise drainSeconds (in a sidecar: the pod's terminationGracePeriodSeconds)",
+        pod.name
+    );
+    events.tell(Happened { object, warning: true, reason: DRAIN_CUT.to_owned(), note });
 }
 
 /// Tells when an autoscaler asks for more replicas.

@@ -8,7 +8,7 @@ use std::{
 
 use operator_core::{ObjectKey, Snapshot};
 use proxy_api::{
-    Digest, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, PARTS, ReportPart, ToProxy, Trust, Version,
+    Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, PARTS, ReportPart, ToProxy, Trust, Version,
 };
 use proxy_grpc::{Frame, Status, Streaming, frame};
 use tokio::{
@@ -106,6 +106,10 @@ impl Stream {
                     let Some(message) = told(message)? else { return Ok(()) };
                     if let Some(load) = message.load {
                         self.loaded(load).await?;
+                    }
+                    if let Some(Drained { cut }) = message.drained {
+                        let drained = FromStream::Drained { pod: self.pod.clone(), id: self.id, cut };
+                        self.driver.send(drained).await.map_err(|_| End::Replaced)?;
                     }
                     let Some(part) = message.report else { continue };
                     while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
@@ -233,8 +237,8 @@ fn number(snapshot: &Snapshot) -> u64 {
 /// What a message says; nothing at the end of the stream. One that says nothing known is of a newer proxy.
 fn told(message: Result<Option<FromProxy>, Status>) -> Result<Option<FromProxy>, End> {
     match message {
-        Ok(Some(FromProxy { hello: None, held: None, report, load })) => {
-            Ok(Some(FromProxy { report, load, ..FromProxy::default() }))
+        Ok(Some(FromProxy { hello: None, held: None, report, load, drained })) => {
+            Ok(Some(FromProxy { report, load, drained, ..FromProxy::default() }))
         }
         Ok(Some(_)) => Err(End::Garbage("a hello and what is held were told already")),
         Ok(None) => Ok(None),

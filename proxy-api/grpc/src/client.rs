@@ -74,6 +74,15 @@ impl<M> Connection<M> {
     }
 }
 
+impl<M: Send + 'static> Connection<M> {
+    /// Sends nothing more, and waits until the operator has read all there was and ends the stream too.
+    pub async fn end(self) {
+        let Self { out, mut messages } = self;
+        drop(out);
+        while let Ok(Some(_)) = messages.message().await {}
+    }
+}
+
 /// Connects and opens the stream.
 ///
 /// # Errors

@@ -12,9 +12,9 @@ use std::{
     },
 };
 
-use proxy_api::Policy;
+use proxy_api::{BackendHealth, Policy};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Fitness};
 
 /// The destinations of a listener as they are now; replaced whole when they change.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub struct Entry {
     pub id: Arc<str>,
     /// Share of new sessions.
     pub weight: u32,
+    /// Used only while no entry of a lower number is healthy.
+    pub priority: u32,
     /// Its endpoints.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Kept when endpoints or weights change.
@@ -64,13 +66,55 @@ impl Targets {
     /// Picks an entry and an endpoint, avoiding those in `tried` while there are others.
     #[must_use]
     pub fn pick(&self, policy: Policy, draw: Draw, tried: &[SocketAddr]) -> Option<(&Entry, &Arc<Endpoint>)> {
+        let fit = self.fittest(draw.now);
+        // With no healthy endpoint at all, all are tried: the priorities in their order.
+        let priorities: Vec<u32> = match fit {
+            Some((priority, _)) => vec![priority],
+            None => self.priorities(),
+        };
+        let best = fit.map_or(Fitness::Unhealthy, |(_, best)| best);
         let fresh = |endpoint: &Endpoint| !tried.contains(&endpoint.address);
-        let healthy = |endpoint: &Endpoint| endpoint.is_healthy(draw.now);
-        // With no healthy endpoint at all, all are tried.
-        self.pick_among(policy, draw, &|endpoint| healthy(endpoint) && fresh(endpoint))
-            .or_else(|| self.pick_among(policy, draw, &fresh))
-            .or_else(|| self.pick_among(policy, draw, &healthy))
-            .or_else(|| self.pick_among(policy, draw, &|_| true))
+        let good = |endpoint: &Endpoint| endpoint.fitness(draw.now) >= best;
+        let among = |usable: &dyn Fn(&Endpoint) -> bool| {
+            priorities.iter().find_map(|priority| self.pick_among(*priority, policy, draw, usable))
+        };
+        among(&|endpoint| good(endpoint) && fresh(endpoint))
+            .or_else(|| among(&fresh))
+            .or_else(|| among(&good))
+            .or_else(|| among(&|_| true))
+    }
+
+    /// The lowest priority that has a healthy endpoint at `now`; if none has, the lowest that has one which was not
+    /// checked yet; and how fit its fittest endpoint is.
+    fn fittest(&self, now: u64) -> Option<(u32, Fitness)> {
+        let open = self.entries.iter().filter(|entry| entry.weight > 0);
+        let fit = open.filter_map(|entry| {
+            let best = entry.endpoints.iter().map(|endpoint| endpoint.fitness(now)).max()?;
+            (best > Fitness::Unhealthy).then_some((entry.priority, best))
+        });
+        fit.min_by_key(|(priority, best)| (std::cmp::Reverse(*best), *priority))
+    }
+
+    fn priorities(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.entries.iter().map(|entry| entry.priority).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// How many of the endpoints that may get sessions are healthy at `now` (seconds of the process clock).
+    #[must_use]
+    pub fn health(&self, now: u64) -> BackendHealth {
+        let open = || self.entries.iter().filter(|entry| entry.weight > 0);
+        let healthy = |endpoint: &Arc<Endpoint>| endpoint.is_healthy(now);
+        let all = open().all(|entry| !entry.endpoints.is_empty() && entry.endpoints.iter().all(healthy));
+        if all {
+            BackendHealth::All
+        } else if open().any(|entry| entry.endpoints.iter().any(healthy)) {
+            BackendHealth::Some
+        } else {
+            BackendHealth::None
+        }
     }
 
     /// Whether an endpoint other than this one is healthy at `now` (seconds of the process clock).
@@ -82,11 +126,14 @@ impl Targets {
 
     fn pick_among(
         &self,
+        priority: u32,
         policy: Policy,
         draw: Draw,
         usable: &dyn Fn(&Endpoint) -> bool,
     ) -> Option<(&Entry, &Arc<Endpoint>)> {
-        let open = |entry: &&Entry| entry.weight > 0 && entry.endpoints.iter().any(|endpoint| usable(endpoint));
+        let open = |entry: &&Entry| {
+            entry.priority == priority && entry.weight > 0 && entry.endpoints.iter().any(|endpoint| usable(endpoint))
+        };
         let total: u64 = self.entries.iter().filter(open).map(|entry| u64::from(entry.weight)).sum();
         let entry = match policy {
             _ if total == 0 => return None,
@@ -189,12 +236,14 @@ mod tests {
     use proxy_api::Outlier;
 
     use super::*;
+    use crate::core::endpoint::Checked;
 
     #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
     fn targets(shape: &[(u32, usize)]) -> Targets {
         let entry = |(at, (weight, endpoints)): (usize, &(u32, usize))| Entry {
             id: format!("e{at}").into(),
             weight: *weight,
+            priority: 0,
             endpoints: (0..*endpoints)
                 .map(|n| Arc::new(Endpoint::new(SocketAddr::from(([10, 0, at as u8, n as u8], 1)))))
                 .collect(),
@@ -249,6 +298,38 @@ mod tests {
         assert_eq!(counts(&targets, Policy::RoundRobin, 10).len(), 1);
         targets.entries[1].endpoints[0].failed(outlier, 0);
         assert_eq!(counts(&targets, Policy::RoundRobin, 10).len(), 2);
+    }
+
+    #[test]
+    fn a_standby_is_used_only_while_nobody_before_it_is_healthy() {
+        let mut targets = targets(&[(1, 2), (1, 1), (1, 1)]);
+        (targets.entries[1].priority, targets.entries[2].priority) = (1, 2);
+        let picked = |targets: &Targets| {
+            let ids: std::collections::BTreeSet<String> = (0..9)
+                .map(|ticket| targets.pick(Policy::RoundRobin, draw(ticket), &[]).expect("one").0.id.to_string())
+                .collect();
+            ids.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let set =
+            |entry: usize, endpoint: usize, checked| targets.entries[entry].endpoints[endpoint].set_checked(checked);
+        assert_eq!(picked(&targets), "e0");
+        set(0, 0, Checked::Down);
+        assert_eq!(picked(&targets), "e0");
+        // A retry does not go to the standby: one refused connection is no failover.
+        let first = targets.entries[0].endpoints[1].address;
+        assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &[first]).expect("one").0.id, "e0");
+        set(0, 1, Checked::Down);
+        assert_eq!((picked(&targets).as_str(), targets.health(0)), ("e1", BackendHealth::Some));
+        set(1, 0, Checked::Unknown);
+        assert_eq!(picked(&targets), "e2", "one that is known to work comes before one that is not known");
+        set(2, 0, Checked::Down);
+        assert_eq!(picked(&targets), "e1");
+        set(1, 0, Checked::Down);
+        assert_eq!((picked(&targets).as_str(), targets.health(0)), ("e0", BackendHealth::None));
+        let all: Vec<SocketAddr> = targets.entries[0].endpoints.iter().map(|endpoint| endpoint.address).collect();
+        assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &all).expect("one").0.id, "e1", "then all are tried");
+        set(0, 0, Checked::Up);
+        assert_eq!(picked(&targets), "e0");
     }
 
     #[test]

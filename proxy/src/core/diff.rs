@@ -6,10 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
-use proxy_api::{Bind, Configuration, Listener, ListenerId, Offer, SocketKey};
+use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, SocketKey};
 
 /// What a proxy runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,10 +81,38 @@ pub struct Settled {
 pub struct Concern {
     /// The listener they belong to.
     pub listener: ListenerId,
-    /// The backends they go to; `None`: all.
-    pub backends: Option<BTreeSet<String>>,
+    /// Which of its sessions.
+    pub which: Which,
     /// The listener whose session policy applies: the new one, or the last known if it is gone.
     pub policy: Arc<Listener>,
+}
+
+/// Some of a listener's sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that go to backends which are gone, and those of clients which may no longer come.
+    Some {
+        /// The backends that are gone.
+        gone: BTreeSet<String>,
+        /// Who may come now, if that is other than it was.
+        access: Option<Access>,
+    },
+}
+
+impl Which {
+    /// Whether a session of this client to this backend is one of them.
+    #[must_use]
+    pub fn has(&self, client: IpAddr, backend: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some { gone, access } => {
+                backend.is_some_and(|backend| gone.contains(backend))
+                    || access.as_ref().is_some_and(|access| !access.admits(client))
+            }
+        }
+    }
 }
 
 impl Plan<'_> {
@@ -183,17 +212,21 @@ impl Plan<'_> {
     fn concerned(&self, next: &Running) -> Vec<Concern> {
         let mut found = Vec::new();
         for (id, before) in &self.running.listeners {
-            let (backends, policy) = match next.listeners.get(id) {
-                None => (None, before),
-                Some(after) if after.socket != before.socket => (None, after),
+            let (which, policy) = match next.listeners.get(id) {
+                None => (Which::All, before),
+                Some(after) if after.socket != before.socket || after.proxy_protocol != before.proxy_protocol => {
+                    (Which::All, after)
+                }
                 Some(after) => {
                     let kept = |backend: &str| after.backends.iter().any(|other| other.id == backend);
                     let gone = before.backends.iter().map(|backend| &backend.id).filter(|backend| !kept(backend));
-                    (Some(gone.cloned().collect::<BTreeSet<String>>()), after)
+                    let access = (after.access != before.access).then(|| after.access.as_deref().cloned());
+                    let which = Which::Some { gone: gone.cloned().collect(), access: access.flatten() };
+                    (which, after)
                 }
             };
-            if backends.as_ref().is_none_or(|gone| !gone.is_empty()) {
-                found.push(Concern { listener: id.clone(), backends, policy: policy.clone() });
+            if !matches!(&which, Which::Some { gone, access: None } if gone.is_empty()) {
+                found.push(Concern { listener: id.clone(), which, policy: policy.clone() });
             }
         }
         found

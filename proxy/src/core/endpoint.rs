@@ -1,14 +1,14 @@
-//! One address that sessions can go to, and its passive health.
+//! One address that sessions can go to, and its health: passive by the sessions that fail, active by checks.
 
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use proxy_api::Outlier;
+use proxy_api::{HealthCheck, Outlier};
 
 /// An endpoint of one backend entry; shared by all workers, touched once per session.
 #[derive(Debug)]
@@ -20,19 +20,79 @@ pub struct Endpoint {
     failures: AtomicU32,
     /// Seconds of the process clock until which it is aside; 0: it is not.
     aside_until: AtomicU64,
+    /// What checks have found, as [`Checked`].
+    checked: AtomicU8,
+}
+
+/// What active checks have found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// There are none.
+    Not,
+    /// The first one has not ended yet.
+    Unknown,
+    /// It works.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// Whether an endpoint is fit for sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fitness {
+    /// It is put aside, or its checks fail.
+    Unhealthy,
+    /// Its first check has not ended.
+    Unknown,
+    /// Nothing speaks against it.
+    Healthy,
 }
 
 impl Endpoint {
     /// A healthy endpoint.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, active: AtomicU32::new(0), failures: AtomicU32::new(0), aside_until: AtomicU64::new(0) }
+        Self {
+            address,
+            active: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            aside_until: AtomicU64::new(0),
+            checked: AtomicU8::new(Checked::Not as u8),
+        }
     }
 
-    /// Whether it is not put aside at `now` (seconds of the process clock).
+    /// How fit it is at `now` (seconds of the process clock).
+    #[must_use]
+    pub fn fitness(&self, now: u64) -> Fitness {
+        match self.checked() {
+            Checked::Down => Fitness::Unhealthy,
+            _ if self.aside_until.load(Relaxed) > now => Fitness::Unhealthy,
+            Checked::Unknown => Fitness::Unknown,
+            Checked::Up | Checked::Not => Fitness::Healthy,
+        }
+    }
+
+    /// Whether nothing is known against it at `now` (seconds of the process clock).
     #[must_use]
     pub fn is_healthy(&self, now: u64) -> bool {
-        self.aside_until.load(Relaxed) <= now
+        self.fitness(now) != Fitness::Unhealthy
+    }
+
+    /// What checks have found.
+    #[must_use]
+    pub fn checked(&self) -> Checked {
+        let found = self.checked.load(Relaxed);
+        [Checked::Not, Checked::Unknown, Checked::Up, Checked::Down]
+            .into_iter()
+            .find(|it| *it as u8 == found)
+            .unwrap_or(Checked::Not)
+    }
+
+    /// Notes what checks have found; gives what they had found before.
+    pub fn set_checked(&self, found: Checked) -> Checked {
+        let before = self.checked();
+        self.checked.store(found as u8, Relaxed);
+        before
     }
 
     /// Notes a connect that worked.
@@ -77,9 +137,78 @@ impl Drop for Counted {
     }
 }
 
+/// Results of the checks of one endpoint in a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Streak {
+    succeeded: u32,
+    failed: u32,
+}
+
+impl Streak {
+    /// Takes one result and says what the endpoint is now. The first result decides at once; after that it takes as many
+    /// in a row as the check asks for.
+    pub fn observe(&mut self, now: Checked, works: bool, check: &HealthCheck) -> Checked {
+        if works {
+            *self = Self { succeeded: self.succeeded.saturating_add(1), failed: 0 };
+        } else {
+            *self = Self { succeeded: 0, failed: self.failed.saturating_add(1) };
+        }
+        match now {
+            Checked::Up if self.failed >= check.unhealthy_threshold => Checked::Down,
+            Checked::Down if self.succeeded >= check.healthy_threshold => Checked::Up,
+            Checked::Up | Checked::Down => now,
+            Checked::Not | Checked::Unknown if works => Checked::Up,
+            Checked::Not | Checked::Unknown => Checked::Down,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proxy_api::Probe;
+
     use super::*;
+
+    #[test]
+    fn the_first_check_decides_and_then_it_takes_some_in_a_row() {
+        let check = HealthCheck {
+            probe: Probe::Tcp,
+            port: None,
+            interval_seconds: 1,
+            timeout_seconds: 1,
+            unhealthy_threshold: 3,
+            healthy_threshold: 2,
+        };
+        let run = |results: &str, mut now: Checked| {
+            let mut streak = Streak::default();
+            for result in results.chars() {
+                now = streak.observe(now, result == '+', &check);
+            }
+            now
+        };
+        for (results, expected) in [
+            ("+", Checked::Up),
+            ("-", Checked::Down),
+            ("+--", Checked::Up),
+            ("+--+--", Checked::Up),
+            ("+---", Checked::Down),
+            ("-+", Checked::Down),
+            ("-+-+", Checked::Down),
+            ("-++", Checked::Up),
+        ] {
+            assert_eq!(run(results, Checked::Unknown), expected, "{results}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_checked_yet_is_neither() {
+        let endpoint = endpoint();
+        assert_eq!(endpoint.fitness(0), Fitness::Healthy);
+        endpoint.set_checked(Checked::Unknown);
+        assert!(endpoint.fitness(0) == Fitness::Unknown && endpoint.is_healthy(0));
+        endpoint.set_checked(Checked::Down);
+        assert!(!endpoint.is_healthy(0));
+    }
 
     const OUTLIER: Outlier = Outlier { consecutive_failures: 3, eject_seconds: 10 };
 

@@ -88,7 +88,8 @@ impl<T> FlowTable<T> {
             || self.nodes.get(self.oldest).is_some_and(|oldest| now.saturating_sub(oldest.used) >= IN_USE_MILLIS)
     }
 
-    fn evict(&mut self, now: u64) -> Option<T> {
+    /// Takes out the least recently used flow if it is not in use at `now`.
+    pub fn evict(&mut self, now: u64) -> Option<T> {
         let oldest = self.nodes.get(self.oldest)?;
         (now.saturating_sub(oldest.used) >= IN_USE_MILLIS).then_some(oldest.key).and_then(|key| self.remove(&key))
     }

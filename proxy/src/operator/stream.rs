@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, FromProxy, Hello, Load, PARTS, Report};
+use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Load, PARTS, Report};
 use proxy_grpc::{Connection, Status};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::{backoff::Backoff, state::State};
 use crate::{
@@ -14,6 +14,10 @@ use crate::{
 
 /// How often a proxy looks at what it has to do, to tell it if it is another.
 const LOAD: Duration = Duration::from_secs(5);
+/// How often a proxy that ends looks whether it has.
+const LOOK_FOR_END: Duration = Duration::from_millis(20);
+/// Longest wait for the operator to have heard how it ended.
+pub const GOODBYE: Duration = Duration::from_secs(1);
 /// Never, as far as a stream is concerned.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -56,7 +60,10 @@ pub(super) async fn run(
     };
     match stream.follow(backoff).await {
         Ok(()) => Ok("the operator ended the stream".to_owned()),
-        Err(End::Proxy) => Err(Ended),
+        Err(End::Proxy) => {
+            stream.tell_end().await;
+            Err(Ended)
+        }
         Err(End::Stream(why)) => Ok(why),
     }
 }
@@ -136,6 +143,21 @@ impl Stream<'_> {
                 }
                 () = sleep_until(due) => self.state.flush(self.proxy).await,
             }
+        }
+    }
+
+    /// Waits for the end of the drain and tells the operator of sessions that were cut by it.
+    async fn tell_end(self) {
+        while !self.proxy.has_ended() {
+            sleep(LOOK_FOR_END).await;
+        }
+        let cut = self.proxy.metrics().cut_by_drain();
+        if cut == 0 {
+            return;
+        }
+        let drained = Some(Drained { cut });
+        if self.send(FromProxy { drained, ..FromProxy::default() }).await.is_ok() {
+            let _ = timeout(GOODBYE, self.connection.end()).await;
         }
     }
 

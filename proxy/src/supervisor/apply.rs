@@ -14,6 +14,7 @@ use crate::{
     core::{
         diff::{self, Concern, Settled},
         end::EndReason,
+        limiter::Limiter,
     },
     net::{self, BindError, OsSocket},
     shared::Shared,
@@ -66,6 +67,7 @@ impl Supervisor {
     /// that its old sessions can be told from its new ones.
     fn place_listeners(&mut self, settled: &Settled) {
         self.listeners.retain(|id, _| settled.next.listeners.contains_key(id));
+        self.limiters.retain(|_, limiter| limiter.strong_count() > 0);
         for shared in &self.moved {
             // Limits and policies of old sessions are those of now.
             if let Some(spec) = settled.next.listeners.get(&*shared.id) {
@@ -73,10 +75,12 @@ impl Supervisor {
             }
         }
         for (id, spec) in &settled.next.listeners {
+            let limiter = self.limiter(id);
             let known = self.listeners.get(id);
             match known {
                 Some(shared) if shared.spec.load().socket == spec.socket => {
                     if shared.spec.load().revision != spec.revision {
+                        limiter.set(spec.limits.as_deref());
                         shared.spec.store(spec.clone());
                     }
                 }
@@ -84,10 +88,23 @@ impl Supervisor {
                     let before = known.or_else(|| self.retired.iter().find(|shared| *shared.id == *id)).cloned();
                     let counters = before.as_ref().map(|shared| shared.counters.clone()).unwrap_or_default();
                     self.moved.extend(before);
-                    self.listeners.insert(id.clone(), Shared::new(id.clone(), spec.clone(), counters));
+                    limiter.set(spec.limits.as_deref());
+                    self.listeners.insert(id.clone(), Shared::new(id.clone(), spec.clone(), counters, limiter));
                 }
             }
         }
+    }
+
+    /// The limits of a listener's forward, which all its listeners share. They live as long as its listeners and its
+    /// sessions do: a forward that is made anew meanwhile counts those too.
+    fn limiter(&mut self, id: &ListenerId) -> Arc<Limiter> {
+        let forward = (id.namespace.clone(), id.forward.clone());
+        if let Some(limiter) = self.limiters.get(&forward).and_then(Weak::upgrade) {
+            return limiter;
+        }
+        let limiter = Arc::new(Limiter::default());
+        self.limiters.insert(forward, Arc::downgrade(&limiter));
+        limiter
     }
 
     async fn switch_routes(&mut self, settled: &Settled, opened: &mut Opened) {
@@ -144,7 +161,7 @@ impl Supervisor {
                 for worker in &self.workers.handles {
                     let ending = Ending {
                         listener: listener.clone(),
-                        backends: concern.backends.clone(),
+                        which: concern.which.clone(),
                         reason: EndReason::Updated,
                         over_millis,
                     };

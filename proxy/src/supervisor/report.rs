@@ -6,13 +6,16 @@ use std::{
 };
 
 use proxy_api::{
-    CONTRACT, Failure, FailureReason, Listener, ListenerId, ListenerReport, ListenerState, Offer, Report, Revision,
-    SocketKey,
+    BackendHealth, CONTRACT, Failure, FailureReason, Listener, ListenerId, ListenerReport, ListenerState, Offer,
+    Report, Revision, SocketKey,
 };
 
 use super::Supervisor;
 use crate::{
-    core::diff::{Blocked, Settled},
+    core::{
+        damped::Damped,
+        diff::{Blocked, Settled},
+    },
     log::Level,
     net::BindError,
     shared::Shared,
@@ -85,7 +88,12 @@ impl Supervisor {
         let mut listeners: BTreeMap<ListenerId, ListenerReport> = BTreeMap::new();
         for shared in &self.retired {
             let revision = shared.spec.load().revision.clone();
-            let report = ListenerReport { revision, state: ListenerState::Draining, failure: None };
+            let report = ListenerReport {
+                revision,
+                state: ListenerState::Draining,
+                failure: None,
+                backends: BackendHealth::All,
+            };
             listeners.insert((*shared.id).clone(), report);
         }
         for (id, offer) in &self.configuration.listeners {
@@ -102,10 +110,42 @@ impl Supervisor {
         self.metrics.expose(self.listeners.values().chain(&self.retired).cloned().collect());
     }
 
+    /// Once a second: how the backends of each listener do, told once it has lasted.
+    pub(super) fn look_at_backends(&mut self) {
+        let now = self.process.clock.seconds();
+        self.health.retain(|id, _| self.listeners.contains_key(id));
+        let mut changed = false;
+        for (id, shared) in &self.listeners {
+            let seen = shared.targets.load().health(now);
+            let damped = self.health.entry(id.clone()).or_default();
+            let before = damped.told();
+            if damped.observe(seen, now) {
+                changed = true;
+                let (level, event, what) = match damped.told() {
+                    BackendHealth::All => (Level::Info, "backends_healthy", "all backends are healthy"),
+                    BackendHealth::Some if before == BackendHealth::None => {
+                        (Level::Info, "backends_healthy", "some backends are healthy again")
+                    }
+                    BackendHealth::Some => (Level::Warn, "backends_unhealthy", "not all backends are healthy"),
+                    BackendHealth::None => (
+                        Level::Error,
+                        "backends_unhealthy",
+                        "no backend is healthy; new sessions try them all the same",
+                    ),
+                };
+                self.process.log.notice(level, event, id, what);
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
     fn listener_report(&self, id: &ListenerId, revision: &Revision) -> ListenerReport {
         let failure = self.failures.get(id).cloned();
         let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-        ListenerReport { revision: revision.clone(), state, failure }
+        let backends = self.health.get(id).map_or(BackendHealth::All, Damped::told);
+        ListenerReport { revision: revision.clone(), state, failure, backends }
     }
 }
 

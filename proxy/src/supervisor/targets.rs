@@ -32,6 +32,7 @@ impl Supervisor {
             let mut refused = |address: SocketAddr, why: &str| refusals.push((id.clone(), address, why.to_owned()));
             self.refresh(shared, &spec, &mut refused);
         }
+        self.checks.follow(&self.process, &self.listeners);
         for (id, address, why) in refusals {
             if self.told.insert((id.clone(), address.to_string())) {
                 self.process.log.notice(Level::Warn, "refused", id, format!("endpoint {address} is not used: {why}"));
@@ -71,6 +72,7 @@ impl Supervisor {
         Entry {
             id: known.map_or_else(|| backend.id.as_str().into(), |entry| entry.id.clone()),
             weight: backend.weight,
+            priority: backend.priority,
             endpoints: addresses
                 .into_iter()
                 .map(|address| known_endpoint(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address))))
@@ -126,5 +128,8 @@ fn is_same(before: &[Entry], after: &[Entry]) -> bool {
         a.endpoints.len() == b.endpoints.len() && a.endpoints.iter().zip(&b.endpoints).all(|(a, b)| Arc::ptr_eq(a, b))
     };
     before.len() == after.len()
-        && before.iter().zip(after).all(|(a, b)| a.id == b.id && a.weight == b.weight && same_endpoints(a, b))
+        && before
+            .iter()
+            .zip(after)
+            .all(|(a, b)| a.id == b.id && a.weight == b.weight && a.priority == b.priority && same_endpoints(a, b))
 }

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use proxy_api::Listener;
+use proxy_api::{Listener, SendHeader};
 use tokio::{
     io::Interest,
     net::{TcpSocket, TcpStream},
@@ -14,6 +14,7 @@ use crate::{
         balance::{Draw, EntryStats},
         end::EndReason,
         endpoint::{Counted, Endpoint},
+        proxy_header,
     },
     log::Level,
     net,
@@ -37,17 +38,18 @@ pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> 
         biased;
         reason = session.told_to_end() => Err(reason),
         _ = client.ready(Interest::ERROR) => Err(EndReason::ClientLeft),
-        result = attempts(worker, session) => result,
+        result = attempts(worker, session, client) => result,
     }
 }
 
-async fn attempts(worker: &Worker, session: &Session) -> Result<Connected, EndReason> {
+async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     let listener = &session.listener;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
     let mut tried: Vec<SocketAddr> = Vec::new();
     for attempt in 1.. {
         let spec = listener.spec.load_full();
-        if let Some(connected) = attempt_one(worker, session, &spec, ticket, &mut tried).await {
+        let header = header(session, client, &spec);
+        if let Some(connected) = attempt_one(worker, session, &spec, &header, ticket, &mut tried).await {
             return Ok(connected);
         }
         if attempt >= spec.retry.attempts {
@@ -63,6 +65,29 @@ async fn attempts(worker: &Worker, session: &Session) -> Result<Connected, EndRe
     Err(EndReason::NoBackend)
 }
 
+/// What is sent to the backend before the client's first byte.
+fn header(session: &Session, client: &TcpStream, spec: &Listener) -> Vec<u8> {
+    let Some(protocol) = spec.proxy_protocol.as_deref().filter(|it| it.send != SendHeader::Disabled) else {
+        return Vec::new();
+    };
+    let own = || client.local_addr().ok().map(|own| SocketAddr::new(own.ip().to_canonical(), own.port()));
+    let destination = session.destination.get().or_else(own);
+    proxy_header::encode(protocol.send, destination.map(|destination| (session.client.get(), destination)))
+}
+
+/// Nothing was written to this connection yet, so the system takes it at once.
+async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn backoff(spec: &Listener, attempt: u32) -> Duration {
     let doubled = u64::from(spec.retry.initial_backoff_millis) << (attempt - 1).min(20);
     Duration::from_millis(doubled.min(spec.retry.max_backoff_millis.into()))
@@ -72,11 +97,16 @@ async fn attempt_one(
     worker: &Worker,
     session: &Session,
     spec: &Listener,
+    header: &[u8],
     ticket: u64,
     tried: &mut Vec<SocketAddr>,
 ) -> Option<Connected> {
-    let draw =
-        Draw { ticket, chance: worker.chance(), source: session.client.ip(), now: worker.process.clock.seconds() };
+    let draw = Draw {
+        ticket,
+        chance: worker.chance(),
+        source: session.client.get().ip(),
+        now: worker.process.clock.seconds(),
+    };
     let (backend, endpoint, stats) = {
         let targets = session.listener.targets.load();
         let (entry, endpoint) = targets.pick(spec.policy, draw, tried)?;
@@ -88,7 +118,7 @@ async fn attempt_one(
     let counted = Counted::new(endpoint.clone());
     let began = Instant::now();
     let limit = Duration::from_secs(spec.timeouts.connect_seconds.into());
-    let result = match timeout(limit, dial(endpoint.address, spec.timeouts.keepalive_seconds)).await {
+    let result = match timeout(limit, dial(endpoint.address, spec.timeouts.keepalive_seconds, header)).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
@@ -138,7 +168,7 @@ fn is_of_the_endpoint(error: &io::Error) -> bool {
     )
 }
 
-async fn dial(to: SocketAddr, keepalive_seconds: u32) -> io::Result<TcpStream> {
+async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
     let socket = net::upstream_tcp(to, keepalive_seconds)?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
     // A connect to a dead port in the range of outgoing ports can meet itself.
@@ -148,5 +178,6 @@ async fn dial(to: SocketAddr, keepalive_seconds: u32) -> io::Result<TcpStream> {
             "the connection met itself: nothing listens there",
         ));
     }
+    write(&stream, header).await?;
     Ok(stream)
 }

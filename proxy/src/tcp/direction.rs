@@ -21,6 +21,8 @@ use rustix::{
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
+use super::throttle::Throttle;
+use crate::core::limiter::Bucket;
 use crate::worker::{SCRATCH_BYTES, Worker, pipes::PooledPipe};
 
 /// Read size of a direction that starts, or whose sink was full.
@@ -95,6 +97,7 @@ pub struct Direction {
     read_size: usize,
     streak: u8,
     streaming: bool,
+    throttle: Throttle,
 }
 
 impl Default for Direction {
@@ -107,6 +110,7 @@ impl Default for Direction {
             read_size: SMALL_READ,
             streak: 0,
             streaming: false,
+            throttle: Throttle::default(),
         }
     }
 }
@@ -142,15 +146,15 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
-        from: &End,
-        to: &End,
+        limit: &Bucket,
+        (from, to): (&End, &End),
         count: &dyn Fn(usize),
     ) -> Poll<()> {
         for _ in 0..TURNS {
             if self.is_drained() {
                 return Poll::Ready(());
             }
-            match ready!(self.poll_step(cx, worker, from, to)) {
+            match ready!(self.poll_step(cx, worker, limit, from, to)) {
                 Moved::Bytes(0) | Moved::Phase => {}
                 Moved::Bytes(bytes) => count(bytes),
             }
@@ -159,7 +163,14 @@ impl Direction {
         Poll::Pending
     }
 
-    fn poll_step(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End, to: &End) -> Poll<Moved> {
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        limit: &Bucket,
+        from: &End,
+        to: &End,
+    ) -> Poll<Moved> {
         if self.kept.is_some() {
             return self.poll_flush(cx, worker, to);
         }
@@ -182,12 +193,12 @@ impl Direction {
             self.pipe = worker.pipes.lend().map(|pipe| (pipe, 0));
         }
         if self.pipe.is_some() {
-            return self.poll_splice_in(cx, worker, from);
+            return self.poll_splice_in(cx, worker, limit, from);
         }
         if self.blocked {
             ready!(self.poll_sink(cx, to));
         }
-        self.poll_copy(cx, worker, from, to)
+        self.poll_copy(cx, worker, limit, from, to)
     }
 
     /// Passes the end of the source on.
@@ -197,15 +208,25 @@ impl Direction {
         self.phase = if told { Phase::Finished } else { Phase::Dead };
     }
 
-    fn poll_copy(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End, to: &End) -> Poll<Moved> {
-        let anyway = from.read_anyway.take();
-        if !anyway {
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        limit: &Bucket,
+        from: &End,
+        to: &End,
+    ) -> Poll<Moved> {
+        if !from.read_anyway.get() {
             ready!(poll_source(cx, from));
         }
+        let asked = ready!(self.throttle.poll(cx, limit, &worker.process.clock, self.read_size));
+        let anyway = from.read_anyway.take();
         let budget = &worker.process.budget;
-        let asked = self.read_size;
         if !budget.take(asked) {
-            return Poll::Ready(self.copy_by_peeking(worker, from, to));
+            let moved = self.copy_by_peeking(worker, from, to, asked.min(SMALL_READ));
+            let used = if let Moved::Bytes(bytes) = moved { bytes } else { 0 };
+            limit.give(asked.saturating_sub(used));
+            return Poll::Ready(moved);
         }
         let mut scratch = worker.scratch.borrow_mut();
         let read = if anyway {
@@ -213,6 +234,7 @@ impl Direction {
         } else {
             from.stream.try_read(&mut scratch[..asked])
         };
+        limit.give(asked - read.as_ref().map_or(0, |read| *read));
         let moved = match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Bytes(0),
             Err(_) => self.cut(from),
@@ -258,10 +280,10 @@ impl Direction {
     }
 
     /// With nothing to hold bytes in: look, write, and take from the kernel what was written.
-    fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End) -> Moved {
+    fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End, most: usize) -> Moved {
         let mut scratch = worker.scratch.borrow_mut();
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let seen = match recv(&from.stream, &mut scratch[..SMALL_READ], flags) {
+        let seen = match recv(&from.stream, &mut scratch[..most], flags) {
             Ok((_, 0)) => return self.source_ended(from),
             Ok((_, seen)) => seen,
             Err(Errno::AGAIN) => {

@@ -40,11 +40,12 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
                 recheck(down, server);
             }
             let moved_before = session.up.get() + session.down.get();
-            let _ = up.poll(cx, worker, client, server, &|bytes| {
+            let limit = &session.listener.limiter.bytes;
+            let _ = up.poll(cx, worker, limit, (client, server), &|bytes| {
                 session.up.set(session.up.get() + bytes as u64);
                 session.active_at.set(worker.now.get());
             });
-            let _ = down.poll(cx, worker, server, client, &|bytes| {
+            let _ = down.poll(cx, worker, limit, (server, client), &|bytes| {
                 session.down.set(session.down.get() + bytes as u64);
                 session.active_at.set(worker.now.get());
             });

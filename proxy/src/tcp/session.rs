@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Durati
 use proxy_api::AccessLogMode;
 use tokio::net::TcpStream;
 
-use super::{connect, direction::End, relay};
+use super::{admission, connect, direction::End, relay};
 use crate::{
     core::end::EndReason,
     files::Permit,
@@ -51,22 +51,26 @@ impl Drop for Live {
 async fn run(mut live: Live, client: TcpStream, permit: Permit) {
     let (worker, session) = (live.worker.clone(), live.session.clone());
     let client = End::new(client);
-    live.reason = match connect::connect(&worker, &session, &client.stream).await {
-        Err(reason) => reason,
-        Ok(connected) => {
-            opened(&worker, &session);
-            let server = End::new(connected.stream);
-            let reason = relay::run(&worker, &session, &client, &server).await;
-            // What ended by itself is closed; what was cut is reset.
-            server.clean.set(reason.is_clean());
-            client.clean.set(reason.is_clean());
-            drop(connected.counted);
-            reason
-        }
+    live.reason = match serve(&worker, &session, &client).await {
+        Ok(reason) | Err(reason) => reason,
     };
+    // What ended by itself is closed; what was cut is reset.
+    client.clean.set(live.reason.is_clean());
     drop(client);
     drop(live);
     drop(permit);
+}
+
+/// Admits, connects and relays; the slot goes back when it is over.
+async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndReason, EndReason> {
+    let _slot = admission::admit(worker, session, &client.stream).await?;
+    let connected = connect::connect(worker, session, &client.stream).await?;
+    opened(worker, session);
+    let server = End::new(connected.stream);
+    let reason = relay::run(worker, session, client, &server).await;
+    server.clean.set(reason.is_clean());
+    drop(connected.counted);
+    Ok(reason)
 }
 
 fn opened(worker: &Worker, session: &Session) {

@@ -49,6 +49,11 @@ fn check(worker: &Worker, session: &Session, now_millis: u64) {
     if let Some((_, reason)) = session.end_at.get().filter(|(at, _)| *at <= now_millis) {
         return session.end(reason);
     }
+    if let Some(most) = spec.timeouts.max_session_seconds
+        && now_millis.saturating_sub(session.started) >= u64::from(most) * 1000
+    {
+        return session.end(EndReason::MaxSession);
+    }
     let endpoint = session.to.borrow().as_ref().map(|(_, endpoint)| endpoint.clone());
     let Some(endpoint) = endpoint.filter(|_| session.connected.get()) else { return };
     if spec.sessions.on_unhealthy == OnUnhealthy::Close && !endpoint.is_healthy(now) {
@@ -96,10 +101,7 @@ pub(super) fn end(thread: &Rc<Thread>, ending: &Ending) {
 
 fn concerns(ending: &Ending, session: &Session) -> bool {
     Arc::ptr_eq(&ending.listener, &session.listener)
-        && ending
-            .backends
-            .as_ref()
-            .is_none_or(|gone| session.to.borrow().as_ref().is_some_and(|(backend, _)| gone.contains(&**backend)))
+        && ending.which.has(session.client.get().ip(), session.to.borrow().as_ref().map(|(backend, _)| &**backend))
 }
 
 /// Ends every session now.

@@ -20,6 +20,7 @@ use crate::{
         end::EndReason,
         endpoint::{Counted, Endpoint},
         flows::FlowKey,
+        limiter::Slot,
     },
     files::Permit,
     log::{Event, Level, SessionRecord},
@@ -46,6 +47,8 @@ pub(super) struct Flow {
     unreachable: Cell<bool>,
     ended: Notify,
     _live: Counted,
+    /// Given back when it ends, whoever still knows the flow.
+    slot: Cell<Option<Slot>>,
     _permit: Permit,
 }
 
@@ -81,6 +84,7 @@ impl Flow {
         listener: &Arc<Shared>,
         key: FlowKey,
         tried: &[SocketAddr],
+        slot: Slot,
     ) -> Result<Rc<Self>, Dropped> {
         let permit = worker.process.files.take(1).ok_or(Dropped::FileLimit)?;
         let spec = listener.spec.load_full();
@@ -114,6 +118,7 @@ impl Flow {
             unreachable: Cell::new(false),
             ended: Notify::new(),
             _live: Counted::new(endpoint.clone()),
+            slot: Cell::new(Some(slot)),
             _permit: permit,
         }))
     }
@@ -155,6 +160,10 @@ impl Flow {
         let mut scratch = worker.scratch.borrow_mut();
         match self.upstream.try_recv(&mut scratch) {
             Ok(length) => {
+                if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
+                    drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
+                    return true;
+                }
                 match socket.reply(self, &scratch[..length]) {
                     Ok(()) => self.down.set(self.down.get() + length as u64),
                     Err(reason) => drop_datagrams(&self.listener, reason, 1),
@@ -173,11 +182,14 @@ impl Flow {
     }
 
     /// Sends a train of datagrams of `stride` bytes each (the last may be shorter) to the endpoint.
-    pub(super) fn send(&self, bytes: &[u8], stride: usize) -> Result<(), NotSent> {
+    pub(super) fn send(&self, bytes: &[u8], stride: usize, now: u64) -> Result<(), NotSent> {
         let socket = SockRef::from(&self.upstream);
         let mut from = 0;
         loop {
             let datagram = &bytes[from..bytes.len().min(from + stride)];
+            if !self.listener.limiter.bytes.take(datagram.len(), now) {
+                return Err(NotSent { from, why: SendError::Dropped(Dropped::Bandwidth) });
+            }
             if let Err(error) = socket.send(datagram) {
                 return Err(NotSent { from, why: classify(&error) });
             }
@@ -225,6 +237,7 @@ impl Flow {
     /// Ends the flow; the caller has taken it out of the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
         self.ended.notify_one();
+        drop(self.slot.take());
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
@@ -235,8 +248,13 @@ impl Flow {
     }
 
     pub(super) fn is_concerned(&self, ending: &Ending) -> bool {
-        Arc::ptr_eq(&ending.listener, &self.listener)
-            && ending.backends.as_ref().is_none_or(|gone| gone.contains(&*self.backend))
+        Arc::ptr_eq(&ending.listener, &self.listener) && ending.which.has(self.client().ip(), Some(&self.backend))
+    }
+
+    /// Whether it has lived for `maxSessionSeconds` at `now` (milliseconds).
+    pub(super) fn is_too_old(&self, now: u64) -> bool {
+        let most = self.listener.spec.load().timeouts.max_session_seconds;
+        most.is_some_and(|most| now.saturating_sub(self.started) >= u64::from(most) * 1000)
     }
 
     pub(super) fn count_bytes(&self) {

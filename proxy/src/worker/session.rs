@@ -24,8 +24,10 @@ use crate::{
 pub struct Session {
     /// The listener it came to.
     pub listener: Arc<Shared>,
-    /// The client.
-    pub client: SocketAddr,
+    /// The client: the peer, or whom its PROXY header names.
+    pub client: Cell<SocketAddr>,
+    /// What the client connected to, if its PROXY header says so.
+    pub destination: Cell<Option<SocketAddr>>,
     /// Milliseconds of the process clock.
     pub started: u64,
     /// Backend entry and endpoint, once connected.
@@ -81,7 +83,8 @@ impl Session {
     pub fn new(listener: Arc<Shared>, client: SocketAddr, now_millis: u64) -> Self {
         Self {
             listener,
-            client,
+            client: Cell::new(client),
+            destination: Cell::new(None),
             started: now_millis,
             to: RefCell::default(),
             cause: Cell::new(None),
@@ -151,7 +154,7 @@ impl Session {
             phase,
             listener: self.listener.id.clone(),
             transport: Transport::Tcp,
-            client: self.client,
+            client: self.client.get(),
             backend: to.as_ref().map(|(backend, _)| backend.clone()),
             endpoint: to.as_ref().map(|(_, endpoint)| endpoint.address),
             up: self.up.get(),
@@ -172,7 +175,7 @@ impl Session {
         SessionView {
             listener: self.listener.id.to_string(),
             protocol: "TCP",
-            client: self.client.to_string(),
+            client: self.client.get().to_string(),
             backend: to.as_ref().map(|(backend, _)| backend.to_string()),
             endpoint: to.as_ref().map(|(_, endpoint)| endpoint.address.to_string()),
             bytes_up: self.up.get(),

@@ -38,6 +38,7 @@ type Held = Arc<Mutex<HashMap<usize, TcpStream>>>;
 pub struct Backend {
     /// Its port.
     pub port: u16,
+    address: SocketAddr,
     /// Connections so far.
     pub accepted: Arc<AtomicUsize>,
     held: Held,
@@ -64,7 +65,9 @@ impl Backend {
         Self::start_at(SocketAddr::from(([0, 0, 0, 0], 0)), behaviour)
     }
 
-    fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
+    /// A server on this address.
+    #[must_use]
+    pub fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         socket.set_reuse_address(true).expect("option");
         socket.bind(&address.into()).expect("bind");
@@ -83,7 +86,8 @@ impl Backend {
                 server.take(stream);
             }
         });
-        Self { port, accepted, held, stop, thread: Some(thread) }
+        let address = SocketAddr::new(address.ip(), port);
+        Self { port, address, accepted, held, stop, thread: Some(thread) }
     }
 
     /// Connections so far.
@@ -97,7 +101,7 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         // Wakes the accept loop.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -48,6 +48,17 @@ fn cases() -> Vec<Case> {
         case(message, forward("f", SIDECAR, &listener(wrong), ""), forward("f", SIDECAR, &listener(right), ""))
     };
     let of_gateway = |message, wrong: &str, right: &str| case(message, gateway("g", wrong), gateway("g", right));
+    let of_listener = |message, wrong: &str, right: &str| {
+        let with = |more: &str| forward("f", SIDECAR, &LISTENER.replace("}]}", &format!("}}], {more}}}")), "");
+        case(message, with(wrong), with(right))
+    };
+    let of_flows = |message, wrong: &str, right: &str| {
+        let with = |more: &str| {
+            let listener = LISTENER.replace("TCP", "UDP").replace("}]}", &format!("}}], {more}}}"));
+            forward("f", SIDECAR, &listener, "")
+        };
+        case(message, with(wrong), with(right))
+    };
     let (long, longest) = ("f".repeat(53), "f".repeat(52));
     let label = "DNS-1035 label: lower case letters, digits and '-', starting with a letter";
     vec![
@@ -115,6 +126,27 @@ fn cases() -> Vec<Case> {
             "values must be given for In and NotIn, and for no other operator",
             ["{sidecar: {selector: {matchExpressions: [{key: a, operator: In}]}}}", LISTENER, ""],
             ["{sidecar: {selector: {matchExpressions: [{key: a, operator: Exists}]}}}", LISTENER, ""],
+        ),
+        of_listener("exactly one of http and tcp must be set", "healthCheck: {}", "healthCheck: {tcp: {}}"),
+        of_listener(
+            "timeoutSeconds must not be greater than intervalSeconds",
+            "healthCheck: {tcp: {}, intervalSeconds: 1, timeoutSeconds: 2}",
+            "healthCheck: {tcp: {}, intervalSeconds: 1}",
+        ),
+        of_listener(
+            "trustedCIDRs is required unless accept is Disabled: anybody could claim any address",
+            "proxyProtocol: {accept: Optional}",
+            "proxyProtocol: {accept: Optional, trustedCIDRs: [10.0.0.0/8]}",
+        ),
+        of_flows(
+            "healthCheck of a UDP listener must name the TCP port to check",
+            "healthCheck: {http: {path: /}}",
+            "healthCheck: {http: {port: 80}}",
+        ),
+        of_flows(
+            "proxyProtocol is not for UDP listeners",
+            "proxyProtocol: {send: V1}",
+            "proxyProtocol: {accept: Disabled, send: Disabled}",
         ),
         of_backend("exactly one of service, address and local must be set", "{weight: 1}", "{local: {port: 1}}"),
         of_backend(

@@ -4,7 +4,10 @@
 mod bounds;
 mod change;
 mod examples;
+mod guard;
+mod health;
 mod lifecycle;
+mod proxy_protocol;
 mod sidecar;
 mod tcp;
 mod udp;

@@ -8,12 +8,18 @@ use std::{
 use tokio::io::Interest;
 
 use super::{Direction, End, Moved, STREAM_AFTER, STREAMING, poll_source};
-use crate::{sys, worker::Worker};
+use crate::{core::limiter::Bucket, sys, worker::Worker};
 
 impl Direction {
     /// Fills the pipe. At urgent data a splice says that the socket is empty, or even at its end, with bytes still in
     /// it; so splicing never decides that: a plain read does.
-    pub(super) fn poll_splice_in(&mut self, cx: &mut Context<'_>, worker: &Worker, from: &End) -> Poll<Moved> {
+    pub(super) fn poll_splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        limit: &Bucket,
+        from: &End,
+    ) -> Poll<Moved> {
         if from.read_anyway.get() {
             self.stop_streaming(worker);
             return Poll::Ready(Moved::Bytes(0));
@@ -23,8 +29,15 @@ impl Direction {
             self.release(worker);
             return Poll::Pending;
         }
+        let size = self.pipe.as_ref().map_or(0, |(pooled, _)| pooled.pipe.size);
+        let Poll::Ready(most) = self.throttle.poll(cx, limit, &worker.process.clock, size) else {
+            self.release(worker);
+            return Poll::Pending;
+        };
         let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
-        match from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe)) {
+        let spliced = from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe, most));
+        limit.give(most - spliced.as_ref().map_or(0, |moved| *moved).min(most));
+        match spliced {
             Ok(0) => {
                 self.read_plainly(worker, from);
                 Poll::Ready(Moved::Bytes(0))

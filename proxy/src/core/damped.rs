@@ -1,0 +1,52 @@
+//! A state that is told only once it has lasted, so that what flaps does not become a stream of news.
+
+use proxy_api::BackendHealth;
+
+/// Seconds for which a state has to last.
+const LASTS: u64 = 3;
+
+/// The health of a listener's backends, as it is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Damped {
+    told: BackendHealth,
+    /// Another state, and since when (seconds of the process clock).
+    other: Option<(BackendHealth, u64)>,
+}
+
+impl Damped {
+    /// What is told.
+    #[must_use]
+    pub fn told(&self) -> BackendHealth {
+        self.told
+    }
+
+    /// Takes what is seen at `now`; true if something else is told from now on.
+    pub fn observe(&mut self, seen: BackendHealth, now: u64) -> bool {
+        if seen == self.told {
+            self.other = None;
+            return false;
+        }
+        let since = self.other.filter(|(other, _)| *other == seen).map_or(now, |(_, since)| since);
+        self.other = Some((seen, since));
+        if now.saturating_sub(since) < LASTS {
+            return false;
+        }
+        (self.told, self.other) = (seen, None);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lasts_is_told() {
+        use BackendHealth::{All, None, Some};
+        let mut damped = Damped::default();
+        let seen = [All, None, Some, None, None, All, None, None, None, None, None, All, All, All, All];
+        let told: Vec<bool> = seen.iter().zip(0..).map(|(seen, now)| damped.observe(*seen, now)).collect();
+        let at: Vec<usize> = (0..seen.len()).filter(|at| told[*at]).collect();
+        assert_eq!((at, damped.told()), (vec![9, 14], All));
+    }
+}

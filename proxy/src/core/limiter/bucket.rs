@@ -1,0 +1,175 @@
+//! Token buckets.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Longest time for which tokens are saved, as a share of a second: a burst of a quarter second.
+const BURST: u64 = 4;
+/// Smallest burst in bytes: a packet.
+const LEAST_BURST: u64 = 1500;
+/// A session that waits is woken once there are so many bytes for it, or half a burst.
+const PORTION: u64 = 16 * 1024;
+
+/// Tokens that come at a steady rate and are saved up to a burst. Full at the beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tokens {
+    /// Thousandths that were taken and have not come back yet.
+    taken: u64,
+    /// Milliseconds of the process clock at the last look.
+    at: u64,
+}
+
+impl Tokens {
+    /// Those that are there at `now` (milliseconds), with so many a second.
+    fn available(&mut self, rate: u64, burst: u64, now: u64) -> u64 {
+        let passed = now.saturating_sub(self.at);
+        self.at = self.at.max(now);
+        self.taken = self.taken.saturating_sub(passed.saturating_mul(rate));
+        burst.saturating_mul(1000).saturating_sub(self.taken) / 1000
+    }
+
+    /// Takes so many, all or none.
+    pub(super) fn take(&mut self, count: u64, rate: u64, burst: u64, now: u64) -> bool {
+        let enough = self.available(rate, burst, now) >= count;
+        if enough {
+            self.taken = self.taken.saturating_add(count.saturating_mul(1000));
+        }
+        enough
+    }
+
+    fn give(&mut self, count: u64) {
+        self.taken = self.taken.saturating_sub(count.saturating_mul(1000));
+    }
+}
+
+/// Bytes of a forward, both directions, over all workers.
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// A second; 0: no limit.
+    rate: AtomicU64,
+    tokens: Mutex<Tokens>,
+}
+
+/// What a session may do with its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// Move so many, and give back what it did not.
+    Bytes(usize),
+    /// Ask again in so many milliseconds.
+    Wait(u64),
+}
+
+impl Bucket {
+    /// Sets another rate, in bytes a second.
+    pub fn set(&self, rate: Option<u64>) {
+        self.rate.store(rate.unwrap_or(0), Relaxed);
+    }
+
+    /// Whether there is a limit at all.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.rate.load(Relaxed) != 0
+    }
+
+    /// Takes up to `most` bytes at `now` (milliseconds); at least one, or says how long to wait.
+    #[must_use]
+    pub fn allow(&self, most: usize, now: u64) -> Allowance {
+        let rate = self.rate.load(Relaxed);
+        if rate == 0 {
+            return Allowance::Bytes(most);
+        }
+        let burst = burst(rate);
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let available = tokens.available(rate, burst, now);
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        if available > 0 {
+            let some = available.min(most);
+            tokens.take(some, rate, burst, now);
+            return Allowance::Bytes(usize::try_from(some).unwrap_or(usize::MAX));
+        }
+        let portion = PORTION.min(burst / 2).min(most).max(1);
+        Allowance::Wait((portion * 1000).div_ceil(rate).max(1))
+    }
+
+    /// Gives back what was allowed and not moved.
+    pub fn give(&self, bytes: usize) {
+        if bytes > 0 && self.is_limited() {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            self.tokens.lock().unwrap_or_else(PoisonError::into_inner).give(bytes);
+        }
+    }
+
+    /// Takes the bytes of a datagram, all or none.
+    #[must_use]
+    pub fn take(&self, bytes: usize, now: u64) -> bool {
+        let rate = self.rate.load(Relaxed);
+        if rate == 0 {
+            return true;
+        }
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        // A datagram that is larger than the burst goes when the bucket is full.
+        let count = bytes.min(burst(rate));
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).take(count, rate, burst(rate), now)
+    }
+}
+
+fn burst(rate: u64) -> u64 {
+    (rate / BURST).max(LEAST_BURST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn without_a_rate_everything_is_allowed() {
+        let bucket = Bucket::default();
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(1 << 20));
+        assert!(bucket.take(1 << 20, 0) && !bucket.is_limited());
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let bucket = Bucket::default();
+        bucket.set(Some(100_000));
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(25_000));
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Wait(125));
+        bucket.give(10_000);
+        assert_eq!(bucket.allow(4_000, 0), Allowance::Bytes(4_000));
+        assert!(bucket.take(6_000, 0) && !bucket.take(1, 0));
+        assert!(bucket.take(1_000, 10) && !bucket.take(1, 10));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_rate_and_one_burst(
+            rate in 1_u64..1_000_000,
+            asks in proptest::collection::vec((0_u64..500, 1_usize..300_000, any::<bool>()), 1..200),
+        ) {
+            let bucket = Bucket::default();
+            bucket.set(Some(rate));
+            let (mut now, mut moved) = (0, 0_u64);
+            for (later, most, gives_back) in asks {
+                now += later;
+                match bucket.allow(most, now) {
+                    Allowance::Bytes(bytes) => {
+                        prop_assert!(bytes > 0 && bytes <= most);
+                        let used = if gives_back { bytes / 2 } else { bytes };
+                        bucket.give(bytes - used);
+                        moved += used as u64;
+                    }
+                    Allowance::Wait(millis) => {
+                        // Whoever waits as long as it is told has something to do then.
+                        now += millis;
+                        prop_assert!(matches!(bucket.allow(1, now), Allowance::Bytes(1)));
+                        moved += 1;
+                    }
+                }
+                prop_assert!(moved <= burst(rate) + now * rate / 1000 + 1);
+            }
+        }
+    }
+}

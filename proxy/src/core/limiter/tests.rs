@@ -1,0 +1,217 @@
+use std::{
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    task::Wake,
+    thread,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+fn limiter(limits: &Limits) -> Arc<Limiter> {
+    let limiter = Arc::new(Limiter::default());
+    limiter.set(Some(limits));
+    limiter
+}
+
+fn admitted(admission: Admission) -> Slot {
+    match admission {
+        Admission::Admitted(slot) => slot,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn queued(admission: Admission) -> Waiting {
+    match admission {
+        Admission::Queued(waiting) => waiting,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(admission: &Admission) -> Option<Refusal> {
+    match admission {
+        Admission::Refused(refusal) => Some(*refusal),
+        _ => None,
+    }
+}
+
+struct Thread(thread::Thread);
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn poll(waiting: &mut Waiting) -> Option<Slot> {
+    let waker = Waker::from(Arc::new(Thread(thread::current())));
+    match Pin::new(waiting).poll(&mut Context::from_waker(&waker)) {
+        Poll::Ready(slot) => Some(slot),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn the_queue_is_first_come_first_served_and_bounded() {
+    let limiter =
+        limiter(&Limits { max_connections: Some(1), on_limit: OnLimit::Queue, max_queued: 2, ..Limits::default() });
+    let slot = admitted(limiter.admit(Kind::Connection, HERE, 0));
+    let mut first = queued(limiter.admit(Kind::Connection, HERE, 0));
+    let mut second = queued(limiter.admit(Kind::Connection, HERE, 0));
+    assert_eq!(refused(&limiter.admit(Kind::Connection, HERE, 0)), Some(Refusal::QueueFull));
+    assert!(poll(&mut first).is_none() && poll(&mut second).is_none());
+    drop(slot);
+    assert!(poll(&mut second).is_none(), "it is not its turn");
+    let slot = poll(&mut first).expect("the first has it");
+    // Nobody who comes now is before those that wait.
+    let third = queued(limiter.admit(Kind::Connection, HERE, 0));
+    drop(slot);
+    drop(second);
+    let mut third = third;
+    assert!(poll(&mut third).is_some(), "the slot of one that gave up in the same moment goes on");
+    drop(third);
+    assert_eq!(limiter.counts(), (0, 0));
+}
+
+#[test]
+fn limits_that_change_admit_who_waits_and_send_nobody_away() {
+    let limits =
+        |most| Limits { max_connections: Some(most), on_limit: OnLimit::Queue, max_queued: 10, ..Limits::default() };
+    let limiter = limiter(&limits(3));
+    let slots: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(Kind::Connection, HERE, 0))).collect();
+    limiter.set(Some(&limits(1)));
+    assert_eq!(limiter.counts(), (3, 0));
+    let mut waiting = queued(limiter.admit(Kind::Connection, HERE, 0));
+    drop(slots);
+    assert!(poll(&mut waiting).is_some());
+    let slot = admitted(limiter.admit(Kind::Connection, HERE, 0));
+    let mut waiting = queued(limiter.admit(Kind::Connection, HERE, 0));
+    limiter.set(None);
+    assert!(poll(&mut waiting).is_some(), "there is no limit any more");
+    drop(slot);
+}
+
+#[test]
+fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
+    let limiter = limiter(&Limits {
+        max_connections: Some(2),
+        max_connections_per_source: Some(1),
+        on_limit: OnLimit::Queue,
+        max_queued: 9,
+        ..Limits::default()
+    });
+    let at = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let one = admitted(limiter.admit(Kind::Connection, at("2001:db8::1"), 0));
+    let refusal = refused(&limiter.admit(Kind::Connection, at("2001:db8::2"), 0));
+    assert_eq!(refusal, Some(Refusal::Source));
+    let mapped = admitted(limiter.admit(Kind::Connection, at("::ffff:192.0.2.1"), 0));
+    assert_eq!(refused(&limiter.admit(Kind::Connection, HERE, 0)), Some(Refusal::Source));
+    let waiting = queued(limiter.admit(Kind::Connection, at("192.0.2.2"), 0));
+    assert_eq!(refused(&limiter.admit(Kind::Connection, at("192.0.2.2"), 0)), Some(Refusal::Source));
+    drop((waiting, one, mapped));
+    assert_eq!(limiter.counts(), (0, 0));
+    assert!(limiter.lock().sources.is_empty(), "the table holds live sources only");
+}
+
+#[test]
+fn new_ones_a_second_have_a_burst_of_one_second() {
+    let limiter = limiter(&Limits { new_connections_per_second: Some(10), ..Limits::default() });
+    let begun = |at| (0..100).filter(|_| refused(&limiter.admit(Kind::Connection, HERE, at)).is_none()).count();
+    assert_eq!((begun(0), begun(99), begun(100), begun(5000)), (10, 0, 1, 10));
+}
+
+#[test]
+fn flows_count_and_have_a_limit_of_their_own() {
+    let limiter = limiter(&Limits { max_connections: Some(3), max_flows: Some(2), ..Limits::default() });
+    let flows: Vec<Slot> = (0..2).map(|_| admitted(limiter.admit(Kind::Flow, HERE, 0))).collect();
+    assert_eq!(refused(&limiter.admit(Kind::Flow, HERE, 0)), Some(Refusal::Connections));
+    let connection = admitted(limiter.admit(Kind::Connection, HERE, 0));
+    assert_eq!(refused(&limiter.admit(Kind::Connection, HERE, 0)), Some(Refusal::Connections));
+    drop((flows, connection));
+    assert_eq!(limiter.counts(), (0, 0));
+}
+
+/// What one of many workers does.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Begins a session, waiting if it has to.
+    Begin,
+    /// Begins one and gives up at once if it has to wait.
+    BeginOrGiveUp,
+    /// Ends its oldest session.
+    End,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![Just(Step::Begin), Just(Step::BeginOrGiveUp), Just(Step::End)];
+    proptest::collection::vec(step, 1..60)
+}
+
+fn work(limiter: &Arc<Limiter>, steps: &[Step], live: &AtomicU32, most: u32) {
+    struct Counted<'a>(Option<Slot>, &'a AtomicU32);
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.1.fetch_sub(1, SeqCst);
+            self.0.take();
+        }
+    }
+    let begun = |slot: Slot| {
+        let now = live.fetch_add(1, SeqCst) + 1;
+        assert!(now <= most, "{now} of {most}");
+        Counted(Some(slot), live)
+    };
+    let mut own = std::collections::VecDeque::new();
+    for step in steps {
+        let admission = match step {
+            Step::End => {
+                own.pop_front();
+                continue;
+            }
+            Step::Begin | Step::BeginOrGiveUp => limiter.admit(Kind::Connection, HERE, 0),
+        };
+        match admission {
+            Admission::Admitted(slot) => own.push_back(begun(slot)),
+            Admission::Queued(mut waiting) if matches!(step, Step::Begin) => {
+                // Whoever waits gives back what it has, or all could wait for each other.
+                own.clear();
+                let slot = loop {
+                    match poll(&mut waiting) {
+                        Some(slot) => break slot,
+                        None => thread::park_timeout(std::time::Duration::from_millis(5)),
+                    }
+                };
+                own.push_back(begun(slot));
+            }
+            Admission::Queued(_) | Admission::Refused(_) => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn sixteen_workers_never_have_more_than_the_limit_and_lose_no_slot(
+        most in 1_u32..6,
+        per_worker in proptest::collection::vec(steps(), 16),
+    ) {
+        let limits = Limits {
+            max_connections: Some(most),
+            on_limit: OnLimit::Queue,
+            max_queued: 8,
+            max_connections_per_source: Some(1000),
+            ..Limits::default()
+        };
+        let limiter = limiter(&limits);
+        let live = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for steps in &per_worker {
+                scope.spawn(|| work(&limiter, steps, &live, most));
+            }
+        });
+        prop_assert_eq!(limiter.counts(), (0, 0));
+        let again: Vec<Slot> = (0..most).map(|_| admitted(limiter.admit(Kind::Connection, HERE, 0))).collect();
+        prop_assert_eq!(again.len(), most as usize);
+    }
+}

@@ -1,0 +1,160 @@
+//! Headers of the PROXY protocol, versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`): where one ends, what it says, and
+//! how one is written.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ppp::{v1, v2};
+use proxy_api::SendHeader;
+
+/// Longest line of version 1, its end included (section 2.1).
+const LONGEST_LINE: usize = 107;
+/// Bytes of version 2 before its addresses (section 2.2).
+const FIXED: usize = 16;
+/// Most bytes of addresses and extensions that are taken from one header of version 2.
+const LONGEST_REST: usize = 4096;
+/// The longest header that is read.
+pub const LONGEST: usize = FIXED + LONGEST_REST;
+const LINE_BEGINS: &[u8] = b"PROXY ";
+
+/// What the bytes at the start of a connection are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// More are needed to tell.
+    Incomplete,
+    /// A header of so many bytes, and the addresses of the client and of what it connected to, if it names them.
+    Header(usize, Option<(SocketAddr, SocketAddr)>),
+    /// No header, for this reason.
+    Invalid(String),
+}
+
+/// Reads a header at the start of these bytes.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Decoded {
+    if begins(bytes, v2::PROTOCOL_PREFIX) {
+        return decode_binary(bytes);
+    }
+    if begins(bytes, LINE_BEGINS) {
+        return decode_line(bytes);
+    }
+    Decoded::Invalid("it does not begin like a header".to_owned())
+}
+
+/// Whether the bytes are, as far as they go, the beginning of something.
+fn begins(bytes: &[u8], like: &[u8]) -> bool {
+    let common = bytes.len().min(like.len());
+    bytes[..common] == like[..common]
+}
+
+fn decode_line(bytes: &[u8]) -> Decoded {
+    let Some(end) = bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n') else {
+        return if bytes.len() < LONGEST_LINE {
+            Decoded::Incomplete
+        } else {
+            Decoded::Invalid(format!("no end of line in the first {LONGEST_LINE} bytes"))
+        };
+    };
+    let length = end + 1;
+    match v1::Header::try_from(&bytes[..length]) {
+        Ok(header) => Decoded::Header(
+            length,
+            match header.addresses {
+                v1::Addresses::Unknown => None,
+                v1::Addresses::Tcp4(ip) => Some(pair(
+                    (ip.source_address.into(), ip.source_port),
+                    (ip.destination_address.into(), ip.destination_port),
+                )),
+                v1::Addresses::Tcp6(ip) => Some(pair(
+                    (ip.source_address.into(), ip.source_port),
+                    (ip.destination_address.into(), ip.destination_port),
+                )),
+            },
+        ),
+        Err(error) => Decoded::Invalid(error.to_string()),
+    }
+}
+
+fn decode_binary(bytes: &[u8]) -> Decoded {
+    let Some([high, low]) = bytes.get(FIXED - 2..FIXED) else { return Decoded::Incomplete };
+    let rest = usize::from(u16::from_be_bytes([*high, *low]));
+    if rest > LONGEST_REST {
+        return Decoded::Invalid(format!(
+            "{rest} bytes of addresses and extensions, of which {LONGEST_REST} are taken"
+        ));
+    }
+    let header = match v2::Header::try_from(&bytes[..bytes.len().min(FIXED + rest)]) {
+        Ok(header) => header,
+        Err(v2::ParseError::Incomplete(_) | v2::ParseError::Partial(..)) => return Decoded::Incomplete,
+        Err(error) => return Decoded::Invalid(error.to_string()),
+    };
+    let named = match header.addresses {
+        _ if header.command == v2::Command::Local => None,
+        v2::Addresses::IPv4(ip) => {
+            Some(pair((ip.source_address.into(), ip.source_port), (ip.destination_address.into(), ip.destination_port)))
+        }
+        v2::Addresses::IPv6(ip) => {
+            Some(pair((ip.source_address.into(), ip.source_port), (ip.destination_address.into(), ip.destination_port)))
+        }
+        // A sender that knows no addresses of the network: those of the connection are taken.
+        v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
+    };
+    Decoded::Header(FIXED + rest, named)
+}
+
+fn pair(source: (IpAddr, u16), destination: (IpAddr, u16)) -> (SocketAddr, SocketAddr) {
+    let plain = |(ip, port): (IpAddr, u16)| SocketAddr::new(ip.to_canonical(), port);
+    (plain(source), plain(destination))
+}
+
+/// The header that tells a backend of a client and of what it connected to; without addresses, that the connection is the
+/// proxy's own (`UNKNOWN`, `LOCAL`). Empty if none is sent.
+#[must_use]
+pub fn encode(version: SendHeader, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let addresses = addresses.map(|(source, destination)| one_family(source, destination));
+    match (version, addresses) {
+        (SendHeader::Disabled, _) => Vec::new(),
+        (SendHeader::V1, None) => b"PROXY UNKNOWN\r\n".to_vec(),
+        (SendHeader::V1, Some((source, destination))) => {
+            let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+            format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
+                .into_bytes()
+        }
+        (SendHeader::V2, addresses) => encode_binary(addresses),
+    }
+}
+
+fn encode_binary(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let mut header = v2::PROTOCOL_PREFIX.to_vec();
+    let (command, family, length): (u8, u8, u16) = match addresses {
+        None => (0x20, 0x00, 0),
+        Some((SocketAddr::V4(_), _)) => (0x21, 0x11, 12),
+        Some((SocketAddr::V6(_), _)) => (0x21, 0x21, 36),
+    };
+    header.extend([command, family]);
+    header.extend(length.to_be_bytes());
+    if let Some((source, destination)) = addresses {
+        for ip in [source.ip(), destination.ip()] {
+            match ip {
+                IpAddr::V4(ip) => header.extend(ip.octets()),
+                IpAddr::V6(ip) => header.extend(ip.octets()),
+            }
+        }
+        header.extend(source.port().to_be_bytes());
+        header.extend(destination.port().to_be_bytes());
+    }
+    header
+}
+
+/// A header has room for one family only: IPv4 is written as IPv4-mapped IPv6 beside IPv6.
+fn one_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
+    if source.is_ipv4() == destination.is_ipv4() {
+        return (source, destination);
+    }
+    let six = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    (six(source), six(destination))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Active checks: one task for each endpoint of each listener that has them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy_api::{HealthCheck, ListenerId, SendHeader};
+use tokio::{
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    core::endpoint::{Checked, Endpoint, Streak},
+    log::Level,
+    probe,
+    process::Process,
+    shared::Shared,
+};
+
+/// Checks of the process that run at once; others wait for their turn.
+const AT_ONCE: usize = 256;
+
+type Key = (ListenerId, Arc<str>, SocketAddr);
+
+/// The checks of the process.
+#[derive(Debug)]
+pub(super) struct Checks {
+    turns: Arc<Semaphore>,
+    running: BTreeMap<Key, Running>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), running: BTreeMap::new() }
+    }
+}
+
+/// What one check is about; a task for something else is another task.
+#[derive(Clone, Debug)]
+struct Subject {
+    check: HealthCheck,
+    send: SendHeader,
+    endpoint: Arc<Endpoint>,
+}
+
+impl PartialEq for Subject {
+    fn eq(&self, other: &Self) -> bool {
+        self.check == other.check && self.send == other.send && Arc::ptr_eq(&self.endpoint, &other.endpoint)
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    subject: Subject,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Checks {
+    /// Checks what these listeners want checked, and nothing else.
+    pub(super) fn follow(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
+        let mut before = std::mem::take(&mut self.running);
+        for (id, shared) in listeners {
+            let spec = shared.spec.load();
+            let check = spec.health_check.as_deref();
+            let send = spec.proxy_protocol.as_ref().map_or(SendHeader::Disabled, |protocol| protocol.send);
+            let targets = shared.targets.load();
+            let endpoints = targets.entries.iter().flat_map(|entry| entry.endpoints.iter().map(move |it| (entry, it)));
+            for (entry, endpoint) in endpoints {
+                let Some(check) = check else {
+                    endpoint.set_checked(Checked::Not);
+                    continue;
+                };
+                let key = (id.clone(), entry.id.clone(), endpoint.address);
+                let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
+                let known = before.remove(&key).filter(|running| running.subject == subject);
+                let running = known.unwrap_or_else(|| {
+                    let task =
+                        watch(process.clone(), self.turns.clone(), shared.clone(), entry.id.clone(), subject.clone());
+                    Running { subject, task: tokio::spawn(task) }
+                });
+                self.running.insert(key, running);
+            }
+        }
+    }
+}
+
+async fn watch(process: Process, turns: Arc<Semaphore>, shared: Arc<Shared>, backend: Arc<str>, subject: Subject) {
+    let Subject { check, send, endpoint } = subject;
+    if endpoint.checked() == Checked::Not {
+        endpoint.set_checked(Checked::Unknown);
+    }
+    // What was found before another check was set is of no account for the first result.
+    let (mut streak, mut now) = (Streak::default(), Checked::Unknown);
+    let limit = Duration::from_secs(check.timeout_seconds.into());
+    let mut seed = u64::from(endpoint.address.port()) | 1;
+    loop {
+        let result = {
+            let Ok(_turn) = turns.acquire().await else { return };
+            let _file = process.files.wait(1).await;
+            let probe = probe::run(endpoint.address, &check, send);
+            timeout(limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
+        };
+        let counters = &shared.counters;
+        let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
+        count.fetch_add(1, Relaxed);
+        now = streak.observe(now, result.is_ok(), &check);
+        let before = endpoint.set_checked(now);
+        if before != now {
+            let (level, event, what) = match &result {
+                Err(why) => (Level::Warn, "unhealthy", format!("is unhealthy: {why}")),
+                Ok(()) => (Level::Info, "healthy", "is healthy".to_owned()),
+            };
+            process.log.notice(level, event, &shared.id, format!("endpoint {} of {backend} {what}", endpoint.address));
+        }
+        // A tenth less or more, so that the checks of many endpoints do not stay in step.
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let interval = u64::from(check.interval_seconds) * 1000;
+        let jitter = (seed >> 33) % (interval / 5 + 1);
+        sleep(Duration::from_millis(interval - interval / 10 + jitter)).await;
+    }
+}

@@ -1,0 +1,135 @@
+//! Before a session begins: who the client is, whether it may come, and whether there is room for it.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use proxy_api::{AcceptHeader, Listener};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
+
+use crate::{
+    core::{
+        end::EndReason,
+        limiter::{Admission, Kind, Slot, Waiting},
+        proxy_header::{self, Decoded},
+    },
+    worker::{Worker, session::Session},
+};
+
+/// What may be looked at before it is known how much of it is header.
+const LOOK: usize = 256;
+/// For a proxy that was told to read something and not for how long.
+const HANDSHAKE_SECONDS: u32 = 5;
+
+/// Admits the client, or says why not.
+///
+/// # Errors
+/// The reason to end the session.
+pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Slot, EndReason> {
+    let listener = &session.listener;
+    let spec = listener.spec.load_full();
+    tokio::select! {
+        biased;
+        reason = session.told_to_end() => return Err(reason),
+        result = introduce(session, client, &spec) => result?,
+    }
+    let source = session.client.get().ip();
+    if !listener.counters.admits(&spec, source) {
+        return Err(EndReason::AccessDenied);
+    }
+    match listener.limiter.admit(Kind::Connection, source, worker.process.clock.millis()) {
+        Admission::Admitted(slot) => Ok(slot),
+        Admission::Refused(refusal) => Err(refusal.into()),
+        Admission::Queued(waiting) => wait(session, client, &spec, waiting).await,
+    }
+}
+
+/// Learns from a PROXY header who the client is, where one is to be read.
+async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Result<(), EndReason> {
+    let Some(protocol) = spec.proxy_protocol.as_deref() else { return Ok(()) };
+    match (protocol.accept, protocol.trusts(session.client.get().ip())) {
+        (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => return Ok(()),
+        (AcceptHeader::Required, false) => return Err(EndReason::UntrustedPeer),
+        (AcceptHeader::Optional | AcceptHeader::Required, true) => {}
+    }
+    let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
+    let named = timeout(limit, read_header(client)).await.map_err(|_| EndReason::HandshakeTimeout)??;
+    if let Some((source, destination)) = named {
+        session.client.set(source);
+        session.destination.set(Some(destination));
+    }
+    // What follows the header may have come with it.
+    session.recheck.set(true);
+    Ok(())
+}
+
+/// Takes a header off the connection and not one byte more, so that what follows is relayed like everything else.
+async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
+    let mut header = Vec::new();
+    let mut look = [0; LOOK];
+    loop {
+        let seen = client.peek(&mut look).await.map_err(|_| EndReason::ClientReset)?;
+        if seen == 0 {
+            return Err(if header.is_empty() { EndReason::Probe } else { EndReason::BadHeader });
+        }
+        let before = header.len();
+        header.extend_from_slice(&look[..seen]);
+        match proxy_header::decode(&header) {
+            Decoded::Incomplete => take(client, &mut look[..seen]).await?,
+            Decoded::Invalid(_) => return Err(EndReason::BadHeader),
+            Decoded::Header(length, named) => {
+                let rest = length.saturating_sub(before).min(seen);
+                take(client, &mut look[..rest]).await?;
+                return Ok(named);
+            }
+        }
+    }
+}
+
+/// Takes bytes that were seen already.
+async fn take(client: &TcpStream, into: &mut [u8]) -> Result<(), EndReason> {
+    let mut taken = 0;
+    while taken < into.len() {
+        match client.try_read(&mut into[taken..]) {
+            Ok(0) => return Err(EndReason::ClientReset),
+            Ok(read) => taken += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                client.readable().await.map_err(|_| EndReason::ClientReset)?;
+            }
+            Err(_) => return Err(EndReason::ClientReset),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a place, unread, as long as the limits say and the client stays.
+async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: Waiting) -> Result<Slot, EndReason> {
+    let limit = Duration::from_secs(spec.limits.as_ref().map_or(0, |limits| limits.queue_seconds).into());
+    tokio::select! {
+        biased;
+        reason = session.told_to_end() => Err(reason),
+        slot = timeout(limit, waiting) => {
+            session.recheck.set(true);
+            slot.map_err(|_| EndReason::QueueTimeout)
+        }
+        () = left(client) => Err(EndReason::ClientLeft),
+    }
+}
+
+/// Ready once the client has gone: it has reset the connection, or closed it without having sent anything.
+async fn left(client: &TcpStream) {
+    loop {
+        let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
+        if ready.is_error() {
+            return;
+        }
+        if ready.is_read_closed() {
+            if rustix::io::ioctl_fionread(client).is_ok_and(|bytes| bytes == 0) {
+                return;
+            }
+            // It has said all it has to say and waits for the answer.
+            let _ = client.ready(Interest::ERROR).await;
+            return;
+        }
+        // The bytes stay where they are; the relay looks for them.
+        let _ = client.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}

@@ -1,0 +1,225 @@
+//! Active checks, standby backends, and what unhealthy ones mean for sessions.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::Relaxed},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use harness::{
+    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, http_get, metric, until,
+};
+
+/// A server that says its name to whoever asks for it with a byte, as often as that.
+fn named(ip: [u8; 4], port: u16, name: u8) -> Backend {
+    let say = move |mut stream: TcpStream| {
+        let mut byte = [0];
+        while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&[name])).is_ok() {}
+    };
+    Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(say)))
+}
+
+/// A small HTTP server, as Patroni has one: its status for `/primary` can be set; other paths are not found.
+struct Rest {
+    primary: Arc<AtomicU16>,
+    _server: Backend,
+}
+
+impl Rest {
+    fn start(ip: [u8; 4], port: u16, status: u16) -> Self {
+        let primary = Arc::new(AtomicU16::new(status));
+        let asked = primary.clone();
+        let answer = move |mut stream: TcpStream| {
+            let mut request = Vec::new();
+            let mut buffer = [0; 512];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+                    _ => return,
+                }
+            }
+            let status = if request.starts_with(b"GET /primary HTTP/1.1\r\n") { asked.load(Relaxed) } else { 404 };
+            let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        };
+        let server = Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(answer)));
+        Self { primary, _server: server }
+    }
+}
+
+/// Who answers a new session; `None` if nobody does.
+fn who(port: u16) -> Option<u8> {
+    let mut stream = connect(port).ok()?;
+    ask(&mut stream)
+}
+
+fn ask(stream: &mut TcpStream) -> Option<u8> {
+    let mut answer = [0];
+    stream.write_all(b"?").ok()?;
+    stream.read_exact(&mut answer).ok().map(|()| answer[0])
+}
+
+fn count(health: u16, series: &str) -> Option<f64> {
+    let (_, text) = http_get(health, "/metrics").expect("metrics");
+    metric(&text, series)
+}
+
+const LABELS: &str = "namespace=\"default\",forward=\"f\",listener=\"l\"";
+const ONE: [u8; 4] = [127, 0, 0, 1];
+const TWO: [u8; 4] = [127, 0, 0, 2];
+
+#[test]
+fn sessions_go_to_the_primary_and_follow_it_when_it_moves() {
+    let (db, rest, port, health) = (free_port(), free_port(), free_port(), free_port());
+    let (_one, _two) = (named(ONE, db, 1), named(TWO, db, 2));
+    let (rest_one, rest_two) = (Rest::start(ONE, rest, 200), Rest::start(TWO, rest, 503));
+    let listener = Listener::tcp("l", port)
+        .backend(&format!("address: {{host: 127.0.0.1, port: {db}}}"))
+        .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}"))
+        .with(&format!(
+            "healthCheck: {{http: {{port: {rest}, path: /primary}}, intervalSeconds: 1, unhealthyThreshold: 2, healthyThreshold: 1}}"
+        ));
+    let manifest = forward("f", "sessions: {onUnhealthy: Close}", std::slice::from_ref(&listener));
+    let program = Program::run(&manifest, health, &[]);
+    program.wait("unhealthy", "f/l");
+    for _ in 0..20 {
+        assert_eq!(who(port), Some(1));
+    }
+    let unhealthy = format!("portlane_backend_endpoints_unhealthy{{{LABELS},backend=\"addr/127.0.0.2:{db}\"}}");
+    assert_eq!(count(health, &unhealthy), Some(1.0));
+    assert!(count(health, &format!("portlane_health_checks_total{{{LABELS},result=\"failed\"}}")) >= Some(1.0));
+    program.wait("backends_unhealthy", "f/l");
+
+    let mut live = connect(port).expect("connect");
+    assert_eq!(ask(&mut live), Some(1));
+    rest_two.primary.store(200, Relaxed);
+    rest_one.primary.store(503, Relaxed);
+    until("new sessions go to the other", || (0..8).all(|_| who(port) == Some(2)));
+    until("the old session is closed", || ask(&mut live).is_none());
+    let closed = format!("portlane_connections_closed_total{{{LABELS},reason=\"BackendUnhealthy\"}}");
+    until("it is counted", || count(health, &closed) >= Some(1.0));
+
+    rest_two.primary.store(500, Relaxed);
+    let seen = program.events().len();
+    until("nobody is healthy, and both are tried", || {
+        let answers: Vec<_> = (0..8).map(|_| who(port)).collect();
+        answers.contains(&Some(1)) && answers.contains(&Some(2))
+    });
+    let told = program.wait_after(seen, "backends_unhealthy", "f/l");
+    assert!(told["message"].as_str().is_some_and(|it| it.starts_with("no backend is healthy")), "{told}");
+    rest_one.primary.store(200, Relaxed);
+    until("one is healthy", || (0..8).all(|_| who(port) == Some(1)));
+}
+
+#[test]
+fn a_change_of_the_check_applies_in_place_and_without_one_everybody_is_healthy() {
+    let (db, rest, port, health) = (free_port(), free_port(), free_port(), free_port());
+    let (_one, _two) = (named(ONE, db, 1), named(TWO, db, 2));
+    let (_rest_one, _rest_two) = (Rest::start(ONE, rest, 200), Rest::start(TWO, rest, 503));
+    let manifest = |check: &str| {
+        let listener = Listener::tcp("l", port)
+            .backend(&format!("address: {{host: 127.0.0.1, port: {db}}}"))
+            .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}"))
+            .with(check);
+        forward("f", "", &[listener])
+    };
+    let http = |path: &str| format!("healthCheck: {{http: {{port: {rest}, path: {path}}}, intervalSeconds: 1}}");
+    let program = Program::run(&manifest(&http("/primary")), health, &[]);
+    program.wait("unhealthy", "f/l");
+    let mut live = connect(port).expect("connect");
+    assert_eq!(ask(&mut live), Some(1));
+    program.edit_and_wait(&manifest(&http("/nothing")), "swapped", "f/l");
+    until("both are tried", || (0..8).any(|_| who(port) == Some(2)));
+    program.edit_and_wait(&manifest("bind: Loopback"), "swapped", "f/l");
+    until("nothing is unhealthy", || {
+        let series = format!("portlane_backend_endpoints_unhealthy{{{LABELS},backend=\"addr/127.0.0.1:{db}\"}}");
+        count(health, &series) == Some(0.0)
+    });
+    assert_eq!(ask(&mut live), Some(1), "a session without onUnhealthy: Close stays through all of it");
+}
+
+#[test]
+fn the_standby_is_used_only_while_the_first_is_down() {
+    let (db, port) = (free_port(), free_port());
+    let (first, _standby) = (named(ONE, db, 1), named(TWO, db, 2));
+    let listener = Listener::tcp("l", port)
+        .backend(&format!("address: {{host: 127.0.0.1, port: {db}}}"))
+        .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, priority: 1"))
+        .with("healthCheck: {tcp: {}, intervalSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}");
+    let program = Program::run(&forward("f", "retry: {attempts: 1}", &[listener]), free_port(), &[]);
+    for _ in 0..10 {
+        assert_eq!(who(port), Some(1));
+    }
+    drop(first);
+    program.wait("unhealthy", "f/l");
+    for _ in 0..10 {
+        assert_eq!(who(port), Some(2));
+    }
+    let _again = named(ONE, db, 1);
+    until("the first is back", || (0..8).all(|_| who(port) == Some(1)));
+}
+
+#[test]
+fn without_checks_connects_that_fail_bring_the_standby_in() {
+    let (db, port) = (free_port(), free_port());
+    let _standby = named(TWO, db, 2);
+    let listener = Listener::tcp("l", port)
+        .backend(&format!("address: {{host: 127.0.0.1, port: {db}}}"))
+        .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, priority: 1"))
+        .with("outlier: {consecutiveFailures: 2, ejectSeconds: 3600}");
+    let _program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
+    assert_eq!(who(port), Some(2), "the third try is the standby's");
+    assert_eq!(who(port), Some(2));
+}
+
+#[test]
+fn flows_follow_a_check_over_tcp() {
+    let (syslog, rest, port) = (free_port(), free_port(), free_port());
+    let (rest_one, rest_two) = (Rest::start(ONE, rest, 200), Rest::start(TWO, rest, 503));
+    let _echo = UdpEcho::start_on(syslog);
+    let other = UdpSocket::bind(SocketAddr::from((TWO, syslog))).expect("bind");
+    other.set_read_timeout(Some(PATIENCE)).expect("option");
+    let listener = Listener::udp("l", port)
+        .backend(&format!("address: {{host: 127.0.0.1, port: {syslog}}}"))
+        .backend(&format!("address: {{host: 127.0.0.2, port: {syslog}}}"))
+        .with(&format!(
+            "healthCheck: {{http: {{port: {rest}, path: /primary}}, intervalSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}}"
+        ));
+    let program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
+    program.wait("unhealthy", "f/l");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    client.connect(("127.0.0.1", port)).expect("connect");
+    client.set_read_timeout(Some(PATIENCE)).expect("option");
+    client.send(b"one").expect("send");
+    assert_eq!(client.recv(&mut [0; 8]).expect("the echo"), 3);
+    rest_two.primary.store(200, Relaxed);
+    rest_one.primary.store(503, Relaxed);
+    // One sender, one port, for ever: it is moved to the other with a datagram of its own.
+    other.set_read_timeout(Some(Duration::from_millis(50))).expect("option");
+    until("the flow moves", || {
+        client.send(b"two").expect("send");
+        other.recv(&mut [0; 8]).is_ok()
+    });
+}
+
+#[test]
+fn checks_say_first_that_the_connection_is_the_proxys_own_where_headers_are_sent() {
+    let (sent, received) = mpsc::channel();
+    let record = move |mut stream: TcpStream| {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let _ = sent.send(all);
+    };
+    let backend = Backend::start(Behaviour::Run(Arc::new(record)));
+    let listener = Listener::tcp("l", free_port())
+        .to(backend.port)
+        .with("healthCheck: {tcp: {}, intervalSeconds: 1}")
+        .with("proxyProtocol: {send: V1}");
+    let _program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
+    assert_eq!(received.recv_timeout(PATIENCE).expect("a check"), b"PROXY UNKNOWN\r\n");
+}
