@@ -158,6 +158,7 @@ impl Runner<'_> {
             let key = ObjectKey::new(id.namespace.clone(), id.forward.clone());
             let Some(forward) = world.forwards.get_mut(&key) else { continue };
             let protocol = match listener.socket.transport {
+                Transport::Tcp if !listener.hostnames.is_empty() => Protocol::Tls,
                 Transport::Tcp => Protocol::Tcp,
                 Transport::Udp => Protocol::Udp,
             };
@@ -165,6 +166,8 @@ impl Runner<'_> {
                 name: id.listener.clone(),
                 protocol,
                 port: listener.socket.port,
+                end_port: listener.end_port,
+                hostnames: listener.hostnames.clone(),
                 backends: None,
             });
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use operator_core::{Outcome, Translation};
-use proxy_api::{Configuration, ListenerState, Offer, Report, SocketKey};
+use proxy_api::{Configuration, ListenerState, Offer, Report};
 
 use crate::verdicts::listener_name;
 
@@ -17,10 +17,14 @@ pub(crate) fn table(translation: &Translation, configuration: &Configuration, re
             let name = listener_name(key, &listener.name);
             let id = name.parse().ok();
             let socket = id.as_ref().and_then(|id| match configuration.listeners.get(id) {
-                Some(Offer::Supported(listener)) => Some(listener.socket),
+                Some(Offer::Supported(listener)) => Some((listener.socket, listener.end_port)),
                 _ => None,
             });
-            let address = socket.map_or_else(|| "-".to_owned(), |socket: SocketKey| socket.to_string());
+            let address = match socket {
+                None => "-".to_owned(),
+                Some((socket, None)) => socket.to_string(),
+                Some((socket, Some(end))) => format!("{socket}-{end}"),
+            };
             let state = match &listener.outcome {
                 Outcome::Published(_) => match id.and_then(|id| report.listeners.get(&id)).map(|item| item.state) {
                     Some(ListenerState::Bound) => "Bound".to_owned(),

@@ -30,8 +30,8 @@ pub use gateway::{
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
-    AddressBackend, Backend, Bind, HealthCheck, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend,
-    Outlier, Protocol, ServiceBackend, TcpCheck,
+    AddressBackend, Backend, Bind, HealthCheck, Hostname, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy,
+    LocalBackend, Outlier, Protocol, ServiceBackend, TcpCheck, Tls, TlsMode,
 };
 pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Quantity, Resources, TaintEffect, Toleration, TolerationOperator};

@@ -6,19 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::ProxyProtocol;
 
-/// One port to listen on and where its bytes go.
+/// One port, or a range of ports, to listen on and where its bytes go.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.protocol == 'TLS') == has(self.tls)").message("tls must be set if, and only if, protocol is TLS"))]
+#[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than it"))]
 pub struct Listener {
     /// Name of the listener, unique in this object: a DNS-1123 label. Status, metrics and logs use it.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// TCP or UDP.
+    /// TCP, UDP, or TLS: TCP that is told apart by the server name that clients ask for.
     pub protocol: Protocol,
     /// Port to listen on, 1 to 65535. Absent, on a gateway only: one is allocated and told in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
+    /// The last port of a range that begins at `port`, 1 to 65535; all ports of a forward together are 1024 at most. A
+    /// session on the n-th port goes to the n-th port after that of its backend. Absent: one port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<u16>,
+    /// Which TLS sessions are meant, without decrypting them; required with protocol TLS, and only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Which addresses to listen on. Loopback: 127.0.0.1 and ::1. All: every address of the pod or machine.
     /// Absent: Loopback in a sidecar and on a laptop, All in a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +58,8 @@ pub enum Protocol {
     Tcp,
     #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
     Udp,
+    #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
+    Tls,
 }
 
 impl Protocol {
@@ -57,9 +69,41 @@ impl Protocol {
         match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
+            Self::Tls => "TLS",
         }
     }
 }
+
+/// TLS sessions by server name.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Passthrough: nothing is decrypted. Absent: Passthrough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<TlsMode>,
+    /// Server names, 1 to 16: exact ones, or with `*.` at the beginning for any number of labels. Listeners on one port,
+    /// also of other objects, have different ones; the most specific name wins.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hostnames: Vec<Hostname>,
+}
+
+/// What becomes of TLS.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum TlsMode {
+    Passthrough,
+}
+
+/// A server name, in lower case.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct Hostname(
+    #[schemars(
+        length(min = 1, max = 253),
+        pattern(r"^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub String,
+);
 
 /// Addresses a listener is bound to.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

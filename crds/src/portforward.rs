@@ -40,7 +40,8 @@ use crate::{
     validation = Rule::new("!has(self.autoscaling) || has(self.placement.sidecar)").message("autoscaling needs placement.sidecar: a gateway scales by its own autoscaling"),
     validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.proxyProtocol) || ((!has(l.proxyProtocol.accept) || l.proxyProtocol.accept == 'Disabled') && (!has(l.proxyProtocol.send) || l.proxyProtocol.send == 'Disabled')))").message("proxyProtocol is not for UDP listeners"),
     validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.healthCheck) || (has(l.healthCheck.http) && has(l.healthCheck.http.port)) || (has(l.healthCheck.tcp) && has(l.healthCheck.tcp.port)))").message("healthCheck of a UDP listener must name the TCP port to check"),
-    validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && b.port == a.port && b.protocol == a.protocol))").message("two listeners have the same protocol and port")
+    validation = Rule::new("self.listeners.map(l, has(l.endPort) && has(l.port) ? l.endPort - l.port + 1 : 1).sum() <= 1024").message("the listeners must not have more than 1024 ports together"),
+    validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && (a.protocol == 'UDP') == (b.protocol == 'UDP') && a.port <= (has(b.endPort) ? b.endPort : b.port) && b.port <= (has(a.endPort) ? a.endPort : a.port) && (a.name == b.name || !has(a.tls) || !has(b.tls) || a.tls.hostnames.exists(h, h in b.tls.hostnames))))").message("two listeners have the same protocol and port (TLS listeners may, with different hostnames)")
 )]
 pub struct PortForwardSpec {
     /// Stops listening while true: ports stay claimed, live sessions are treated by `sessions.onUpdate`. Absent: false.

@@ -79,6 +79,14 @@ pub struct ListenerStatus {
     /// The port it holds: the one asked for, or the one allocated.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
+    /// The last port, of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<u16>,
+    /// The server names it holds on that port, of TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hostnames: Vec<String>,
     /// How many of its backends are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendHealth>,

@@ -130,6 +130,14 @@ pub struct Listener {
     pub revision: Revision,
     /// Where it listens.
     pub socket: SocketKey,
+    /// The last port of a range that begins at `socket.port`; a session on the n-th port goes to the n-th after that of its
+    /// endpoint. `None`: one port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_port: Option<u16>,
+    /// TLS sessions that ask for one of these names (`db.example.com`, `*.example.com`), in order; other listeners may have
+    /// other names on the same port. Empty: all that comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
     /// Where sessions go; empty means that every session is refused.
     pub backends: Vec<Backend>,
     /// How an endpoint is picked inside one backend.
@@ -161,6 +169,26 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// How many ports follow the first.
+    #[must_use]
+    pub fn further_ports(&self) -> u16 {
+        self.end_port.map_or(0, |end| end.saturating_sub(self.socket.port))
+    }
+
+    /// The socket of each of its ports.
+    pub fn sockets(&self) -> impl Iterator<Item = SocketKey> + use<> {
+        let socket = self.socket;
+        (0..=self.further_ports()).map(move |offset| SocketKey { port: socket.port.saturating_add(offset), ..socket })
+    }
+
+    /// Whether both may listen on one port: by names, none of which both have.
+    #[must_use]
+    pub fn shares_with(&self, other: &Self) -> bool {
+        !self.hostnames.is_empty()
+            && !other.hostnames.is_empty()
+            && !self.hostnames.iter().any(|name| other.hostnames.contains(name))
+    }
+
     /// Sets `revision` to the hash of everything else.
     ///
     /// SHA-256 of the JSON form in declaration order, the first 16 hex digits: stable across platforms and releases

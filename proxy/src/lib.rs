@@ -24,6 +24,7 @@ pub mod operator;
 pub mod probe;
 mod process;
 pub mod resolver;
+pub mod route;
 pub mod settings;
 pub mod shared;
 pub mod supervisor;

@@ -80,6 +80,8 @@ pub struct SessionRecord {
     pub backend: Option<Arc<str>>,
     /// The endpoint, once there is one.
     pub endpoint: Option<SocketAddr>,
+    /// The server name that the client asked for.
+    pub name: Option<Box<str>>,
     /// Bytes from the client.
     pub up: u64,
     /// Bytes to the client.
@@ -216,24 +218,32 @@ fn json_record(time: SystemTime, event: &Event) -> Value {
             "subject": notice.subject,
             "message": notice.message,
         }),
-        Event::Session(record) => json!({
-            "time": time,
-            "level": "info",
-            "event": format!("session_{}", record.phase),
-            "namespace": record.listener.namespace,
-            "forward": record.listener.forward,
-            "listener": record.listener.listener,
-            "protocol": record.transport.to_string(),
-            "client": record.client.to_string(),
-            "backend": record.backend.as_deref(),
-            "endpoint": record.endpoint.map(|endpoint| endpoint.to_string()),
-            "bytesUp": record.up,
-            "bytesDown": record.down,
-            "durationSeconds": record.duration.as_secs_f64(),
-            "reason": record.reason.map(EndReason::as_str),
-            "cause": record.cause,
-        }),
+        Event::Session(record) => session_json(&time, record),
     }
+}
+
+fn session_json(time: &str, record: &SessionRecord) -> Value {
+    let mut line = json!({
+        "time": time,
+        "level": "info",
+        "event": format!("session_{}", record.phase),
+        "namespace": record.listener.namespace,
+        "forward": record.listener.forward,
+        "listener": record.listener.listener,
+        "protocol": record.transport.to_string(),
+        "client": record.client.to_string(),
+        "backend": record.backend.as_deref(),
+        "endpoint": record.endpoint.map(|endpoint| endpoint.to_string()),
+        "bytesUp": record.up,
+        "bytesDown": record.down,
+        "durationSeconds": record.duration.as_secs_f64(),
+        "reason": record.reason.map(EndReason::as_str),
+        "cause": record.cause,
+    });
+    if let Some(name) = &record.name {
+        line["serverName"] = json!(name);
+    }
+    line
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     core::{balance::Entry, end::EndReason, load::ByForward},
     process::Process,
+    route::{Unroutable, Unrouted},
     shared::{Dropped, Shared},
 };
 
@@ -53,18 +54,30 @@ pub struct Metrics {
     /// Of the control side.
     pub control: ControlCounters,
     listeners: Mutex<Vec<Arc<Shared>>>,
+    /// By port.
+    unrouted: Mutex<Vec<(u16, Arc<Unrouted>)>>,
 }
 
 impl Metrics {
     /// For a process without listeners.
     #[must_use]
     pub fn new(process: Process) -> Arc<Self> {
-        Arc::new(Self { process, control: ControlCounters::default(), listeners: Mutex::default() })
+        Arc::new(Self {
+            process,
+            control: ControlCounters::default(),
+            listeners: Mutex::default(),
+            unrouted: Mutex::default(),
+        })
     }
 
     /// Replaces the listeners whose series are exposed.
     pub fn expose(&self, listeners: Vec<Arc<Shared>>) {
         *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
+    }
+
+    /// Replaces the ports that are shared by names.
+    pub fn expose_unrouted(&self, ports: Vec<(u16, Arc<Unrouted>)>) {
+        *self.unrouted.lock().unwrap_or_else(PoisonError::into_inner) = ports;
     }
 
     /// Live sessions over all listeners, those that were removed included.
@@ -118,6 +131,7 @@ impl Collector for Exposition {
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
         listeners_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
+        unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
         process_text(&mut out, &self.0)
     }
@@ -206,6 +220,17 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
         })
     });
     family(out, ("portlane_access_checks", "Clients looked up in access lists, by result."), true, access)
+}
+
+fn unrouted_text(out: &mut DescriptorEncoder<'_>, ports: &[(u16, Arc<Unrouted>)]) -> Result<(), std::fmt::Error> {
+    let ports: Vec<(String, &Arc<Unrouted>)> = ports.iter().map(|(port, count)| (port.to_string(), count)).collect();
+    let series = ports.iter().flat_map(|(port, count)| {
+        Unroutable::ALL
+            .iter()
+            .map(move |why| (vec![("port", port.as_str()), ("reason", why.as_str())], count.get(*why)))
+    });
+    let help = "Connections to a port that is shared by server names which belonged to no listener, by reason.";
+    family(out, ("portlane_connections_unrouted", help), true, series)
 }
 
 /// Limits are those of a forward, so its first listener speaks for all.

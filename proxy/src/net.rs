@@ -212,6 +212,12 @@ pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// An address so many ports further on; one that would lead beyond 65535 is refused when the listener is compiled.
+#[must_use]
+pub fn shifted(address: SocketAddr, offset: u16) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port().saturating_add(offset))
+}
+
 /// Whether an address is one of this machine's own, as the routing table has it. No packet is sent.
 #[must_use]
 pub fn is_own_address(ip: IpAddr) -> bool {

@@ -28,10 +28,11 @@ use crate::{
     net::OsSocket,
     process::Process,
     resolver::{Answer, Resolver},
+    route::{Route, Served, Unrouted},
     shared::Shared,
     threads::{Command, Workers},
     udp::SocketId,
-    worker::{Route, session::SessionView},
+    worker::session::SessionView,
 };
 
 /// Pause before sockets that could not be bound are tried again.
@@ -75,7 +76,9 @@ struct OpenSocket {
     /// Whether every worker has a socket of its own, or it was tried.
     sharded: bool,
     /// The listener and its count of sessions at the last look for hot ones.
-    seen: (Weak<Shared>, u64),
+    seen: (Weak<Served>, u64),
+    /// Connections that belonged to nobody.
+    unrouted: Arc<Unrouted>,
     files: Permit,
 }
 

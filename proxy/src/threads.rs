@@ -24,10 +24,11 @@ use tokio::{
 use crate::{
     net::OsSocket,
     process::Process,
+    route::Route,
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Ending, Route, Worker, session::SessionView},
+    worker::{Accepted, Ending, Worker, session::SessionView},
 };
 
 /// Commands that may wait for a worker.

@@ -27,9 +27,10 @@ use crate::{
         limiter::{Admission, Kind, Refusal, Slot},
     },
     log::Level,
+    route::Route,
     shared::{Dropped, Shared},
     sys,
-    worker::{Ending, Route, Worker, session::SessionView},
+    worker::{Ending, Worker, session::SessionView},
 };
 
 /// Largest datagram with room to spare; also the largest train that the system joins into one.
@@ -50,6 +51,7 @@ struct UdpListener {
     socket: AsyncFd<Arc<UdpSocket>>,
     state: UdpSocketState,
     route: Route,
+    port: u16,
     flows: RefCell<FlowTable<Rc<Flow>>>,
 }
 
@@ -60,14 +62,20 @@ impl Sockets {
         let (state, watched) = match state.and_then(|state| Ok((state, sys::watch(socket.clone())?))) {
             Ok(both) => both,
             Err(error) => {
-                let id = route.load().id.clone();
+                let id = route.load().first().id.clone();
                 worker.process.log.notice(Level::Error, "failed", id, format!("cannot watch the UDP socket: {error}"));
                 return;
             }
         };
         sys::allow_fragments(&**socket);
         let flows = RefCell::new(FlowTable::new(worker.max_flows));
-        let listener = Rc::new(UdpListener { socket: watched, state, route, flows });
+        let listener = Rc::new(UdpListener {
+            port: socket.local_addr().map_or(0, |own| own.port()),
+            socket: watched,
+            state,
+            route,
+            flows,
+        });
         self.0.borrow_mut().insert(id, listener.clone());
         let (worker, sockets) = (worker.clone(), self.0.clone());
         tokio::task::spawn_local(async move {
@@ -167,7 +175,7 @@ impl UdpListener {
         for _ in 0..2 {
             let flow = match self.flow(worker, key, now) {
                 Ok(flow) => flow,
-                Err(reason) => return drop_datagrams(&self.route.load(), reason, count(rest)),
+                Err(reason) => return drop_datagrams(self.route.load().first(), reason, count(rest)),
             };
             match flow.send(rest, stride, now) {
                 Ok(()) => return,
@@ -181,7 +189,7 @@ impl UdpListener {
                 }
             }
         }
-        drop_datagrams(&self.route.load(), Dropped::SendFailed, count(rest));
+        drop_datagrams(self.route.load().first(), Dropped::SendFailed, count(rest));
     }
 
     /// The flow of a client, made if there is none or if another endpoint is better than the one it has.
@@ -204,9 +212,10 @@ impl UdpListener {
         if !self.flows.borrow().has_room(now) {
             return Err(Dropped::TableFull);
         }
-        let listener = self.route.load_full();
+        let listener = self.route.load().first().clone();
         let slot = self.slot(worker, &listener, key, now)?;
-        let flow = Flow::open(worker, &listener, key, &tried, slot)?;
+        let offset = self.port.saturating_sub(listener.spec.load().socket.port);
+        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset))?;
         self.admit(worker, flow, key, now)
     }
 
@@ -267,7 +276,7 @@ impl UdpListener {
     }
 
     fn sweep(&self, worker: &Rc<Worker>, now: u64) {
-        let idle = u64::from(self.route.load().spec.load().timeouts.udp_idle_seconds) * 1000;
+        let idle = u64::from(self.route.load().first().spec.load().timeouts.udp_idle_seconds) * 1000;
         loop {
             let expired = self.flows.borrow_mut().expire(now, idle);
             let Some(flow) = expired else { break };

@@ -14,11 +14,11 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
 use slab::Slab;
 use tokio::sync::Notify;
 
 use self::{pipes::PipePool, session::Session};
+use crate::route::Served;
 use crate::{
     core::{diff::Which, end::EndReason},
     files::Permit,
@@ -30,9 +30,6 @@ use crate::{
 /// Bytes that a worker reads at once; shared by all its sessions, which keep no buffer of their own.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// The listener that a socket serves now; replaced without touching the socket.
-pub type Route = Arc<ArcSwap<Shared>>;
-
 /// A connection that was accepted and not yet begun.
 #[derive(Debug)]
 pub struct Accepted {
@@ -40,8 +37,8 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The client.
     pub peer: SocketAddr,
-    /// The listener it came to.
-    pub listener: Arc<Shared>,
+    /// Whom its socket serves.
+    pub served: Arc<Served>,
     /// Room for it and its upstream.
     pub permit: Permit,
 }
@@ -75,6 +72,8 @@ pub struct Worker {
     pub now: Cell<u64>,
     /// Most flows per listener.
     pub max_flows: usize,
+    /// Connections that have not said yet whom they are for.
+    pub greeting: Cell<usize>,
     /// Live sessions, for the other workers to see.
     pub load: Arc<AtomicUsize>,
     /// Told when there is something to sweep.
@@ -96,6 +95,7 @@ impl Worker {
             datagrams: RefCell::default(),
             now: Cell::new(process.clock.seconds()),
             max_flows: settings.max_flows,
+            greeting: Cell::new(0),
             load,
             sweep: Notify::new(),
             draining: Cell::new(false),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
-use proxy::core::diff::{Blocked, Desired, Running, Which, diff};
+use proxy::core::diff::{Blocked, Desired, Facts, Lost, Running, Which, diff};
 use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, SocketKey, Target, Transport};
 
 fn template() -> Listener {
@@ -46,7 +46,7 @@ fn swapped_ports_close_and_bind_nothing() {
     assert!(plan.bind.is_empty());
     let after = plan.settle(&BTreeSet::new());
     assert!(after.close.is_empty() && after.blocked.is_empty());
-    assert_eq!(after.next.sockets[&A], id(2));
+    assert_eq!(after.next.sockets[&A], BTreeSet::from([id(2)]));
     assert_eq!(after.concerned.len(), 2, "their sessions would not be made on these ports");
 }
 
@@ -56,7 +56,7 @@ fn a_port_passes_from_a_deleted_to_a_new_listener() {
     let renamed = desired(&[(2, A, &[1])]);
     let after = run(&before, &renamed, &[]);
     assert!(diff(&before, &renamed).bind.is_empty() && after.close.is_empty());
-    assert_eq!(after.next.sockets[&A], id(2));
+    assert_eq!(after.next.sockets[&A], BTreeSet::from([id(2)]));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_listener_that_cannot_move_stays_and_so_does_whoever_wanted_its_place() {
     let before = run(&Running::default(), &desired(&[(1, A, &[1]), (2, B, &[1])]), &[]).next;
     let wanted = desired(&[(1, C, &[1]), (2, A, &[1])]);
     let after = run(&before, &wanted, &[C]);
-    assert_eq!(after.blocked[&id(1)], Blocked::Unbound(C));
+    assert_eq!(after.blocked[&id(1)], Blocked::Unbound(vec![C]));
     assert_eq!(after.blocked[&id(2)], Blocked::Held(A, id(1)));
     assert_eq!(after.next, before);
     assert!(after.concerned.is_empty() && after.close.is_empty() && after.applied.is_empty());
@@ -95,16 +95,66 @@ fn only_sessions_of_a_backend_that_is_gone_are_concerned() {
     let before = run(&Running::default(), &desired(&[(1, A, &[1, 2])]), &[]).next;
     assert!(run(&before, &desired(&[(1, A, &[1, 2, 3])]), &[]).concerned.is_empty());
     let concerned = run(&before, &desired(&[(1, A, &[2])]), &[]).concerned;
-    assert_eq!(concerned[0].which, Which::Some { gone: BTreeSet::from(["b1".to_owned()]), access: None });
+    assert_eq!(concerned[0].which, Which::Some(Lost { gone: BTreeSet::from(["b1".to_owned()]), ..Lost::default() }));
+}
+
+fn with(plain: &Listener, end_port: Option<u16>, names: &[&str]) -> Arc<Listener> {
+    let hostnames = names.iter().map(|name| (*name).to_owned()).collect();
+    Arc::new(Listener { end_port, hostnames, ..plain.clone() }.sealed())
+}
+
+fn of(listeners: &[(u8, Arc<Listener>)]) -> Desired {
+    listeners.iter().map(|(n, listener)| (id(*n), Some(listener.clone()))).collect()
+}
+
+#[test]
+fn a_range_is_bound_whole_or_not_at_all_and_a_smaller_one_concerns_only_the_ports_that_it_lost() {
+    let plain = listener(A, &[1]);
+    let wide = of(&[(1, with(&plain, Some(3), &[]))]);
+    let failed = run(&Running::default(), &wide, &[B, C]);
+    assert_eq!(failed.blocked[&id(1)], Blocked::Unbound(vec![B, C]));
+    assert!(failed.next.sockets.is_empty() && failed.close.contains(&A));
+    let before = run(&Running::default(), &wide, &[]).next;
+    assert_eq!(before.sockets.keys().copied().collect::<Vec<_>>(), [A, B, C]);
+    let narrow = run(&before, &of(&[(1, with(&plain, Some(2), &[]))]), &[]);
+    assert_eq!(narrow.close, BTreeSet::from([C]));
+    let facts = |offset| Facts { client: [10, 0, 0, 1].into(), backend: Some("b1"), offset, name: None };
+    assert!(narrow.concerned[0].which.has(facts(2)) && !narrow.concerned[0].which.has(facts(1)));
+    assert!(run(&narrow.next, &wide, &[]).concerned.is_empty(), "a larger one concerns nobody");
+}
+
+#[test]
+fn listeners_share_a_port_by_names_and_a_name_moves_between_them() {
+    let plain = listener(A, &[1]);
+    let one = |names: &[&str]| with(&plain, None, names);
+    let before = run(&Running::default(), &of(&[(1, one(&["a.example"])), (2, one(&["*.example"]))]), &[]);
+    assert_eq!(before.next.sockets[&A], BTreeSet::from([id(1), id(2)]));
+    let moved = of(&[(1, one(&["c.example"])), (2, one(&["*.example", "a.example"]))]);
+    assert!(diff(&before.next, &moved).bind.is_empty());
+    let after = run(&before.next, &moved, &[]);
+    assert!(after.blocked.is_empty() && after.close.is_empty());
+    let facts = |name| Facts { client: [10, 0, 0, 1].into(), backend: Some("b1"), offset: 0, name: Some(name) };
+    assert_eq!(after.concerned.len(), 1, "only who lost a name");
+    assert!(after.concerned[0].which.has(facts("a.example")) && !after.concerned[0].which.has(facts("c.example")));
+    // One that takes the whole port has to wait, and so has one with a name that is held.
+    let greedy = run(&after.next, &of(&[(2, one(&["*.example"])), (3, plain.clone())]), &[]);
+    assert_eq!(greedy.blocked[&id(3)], Blocked::Held(A, id(2)));
 }
 
 fn worlds() -> impl Strategy<Value = Desired> {
-    let listener = (0_u8..6, 1_u16..6, any::<bool>(), 0_u8..3, proptest::bool::weighted(0.1));
+    let listener = (0_u8..6, 1_u16..6, any::<bool>(), 0_u8..3, proptest::bool::weighted(0.1), 0_u16..3, 0_usize..4);
     proptest::collection::vec(listener, 0..6).prop_map(|listeners| {
         let mut desired = Desired::new();
-        for (n, port, all, backend, unsupported) in listeners {
+        for (n, port, all, backend, unsupported, further, names) in listeners {
             let bind = if all { Bind::All } else { Bind::Loopback };
-            desired.insert(id(n), (!unsupported).then(|| self::listener(socket(bind, port), &[backend])));
+            let plain = self::listener(socket(bind, port), &[backend]);
+            let names = [&[][..], &["a.example"], &["b.example", "*.example"], &["a.example", "c.example"]][names];
+            let listener = Listener {
+                end_port: (further > 0).then_some(port + further),
+                hostnames: names.iter().map(|name| (*name).to_owned()).collect(),
+                ..(*plain).clone()
+            };
+            desired.insert(id(n), (!unsupported).then(|| Arc::new(listener.sealed())));
         }
         desired
     })
@@ -123,10 +173,17 @@ proptest! {
             let unbound: BTreeSet<SocketKey> = plan.bind.intersection(&taken).copied().collect();
             let settled = plan.settle(&unbound);
             for (id, listener) in &settled.next.listeners {
-                prop_assert_eq!(&settled.next.sockets[&listener.socket], id, "a listener has its socket");
+                for socket in listener.sockets() {
+                    prop_assert!(settled.next.sockets[&socket].contains(id), "a listener has its sockets");
+                }
             }
-            for (socket, id) in &settled.next.sockets {
-                prop_assert!(settled.next.listeners.contains_key(id), "{} serves nobody", socket);
+            for (socket, ids) in &settled.next.sockets {
+                let of = |id: &ListenerId| settled.next.listeners.get(id);
+                prop_assert!(!ids.is_empty() && ids.iter().all(|id| of(id).is_some()), "{} serves nobody", socket);
+                let all: Vec<&Arc<Listener>> = ids.iter().filter_map(of).collect();
+                for (at, one) in all.iter().enumerate() {
+                    prop_assert!(all[..at].iter().all(|other| one.shares_with(other)), "{} is not shared", socket);
+                }
                 prop_assert!(running.sockets.contains_key(socket) || plan.bind.contains(socket) && !unbound.contains(socket));
             }
             for id in settled.blocked.keys() {
@@ -142,7 +199,9 @@ proptest! {
             }
             let again = diff(&settled.next, &desired).settle(&unbound);
             prop_assert_eq!(&again.next, &settled.next, "the same wish again changes nothing");
-            prop_assert!(again.applied.is_empty() && again.close.is_empty());
+            prop_assert!(again.applied.is_empty());
+            // What was opened for a range that cannot be had whole is closed again, and nothing else.
+            prop_assert!(again.close.iter().all(|socket| !settled.next.sockets.contains_key(socket)));
             running = settled.next;
         }
     }

@@ -28,7 +28,7 @@ pub use kubernetes::{
     Cluster, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Said, block_on,
     processes_of, roots,
 };
-pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port};
+pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
 use std::{
     io::{Read, Write},

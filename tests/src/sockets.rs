@@ -7,5 +7,5 @@ mod process;
 
 pub use backend::{Backend, Behaviour, UdpEcho};
 pub use manifest::{Listener, forward};
-pub use ports::free_port;
+pub use ports::{free_port, free_range};
 pub use process::{Event, Program, binary};

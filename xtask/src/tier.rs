@@ -9,7 +9,7 @@ pub(crate) enum Tier {
     Pure,
     /// A real API server.
     Api,
-    /// A real node.
+    /// A real node, and programs of others from the distribution's packages.
     Node,
 }
 
@@ -43,7 +43,7 @@ impl Tier {
                 &["-p", "portlane-tests", "--lib", "--test", "sockets"],
             ],
             Self::Api => &[&["-p", "portlane-tests", "--test", "api"]],
-            Self::Node => &[&["-p", "portlane-tests", "--test", "node"]],
+            Self::Node => &[&["-p", "portlane-tests", "--test", "peers"], &["-p", "portlane-tests", "--test", "node"]],
         }
     }
 }

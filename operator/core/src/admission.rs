@@ -57,10 +57,12 @@ fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, n
 
 fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
     let ranges = gateway.spec.allowed_forwards.as_ref().map(|allowed| allowed.ports.as_slice()).unwrap_or_default();
-    let Some(port) = listener.port.or(listener.held) else { return true };
+    let Some(port) = listener.port.or(listener.held.as_ref().map(|held| held.port)) else { return true };
+    let last = port.saturating_add(listener.further);
     ranges.is_empty()
         || ranges.iter().any(|range| {
             transport(range.protocol) == listener.transport
-                && (range.port..=range.end_port.unwrap_or(range.port)).contains(&port)
+                && range.port <= port
+                && last <= range.end_port.unwrap_or(range.port)
         })
 }

@@ -1,6 +1,9 @@
 //! Where the bytes of a listener may go.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
 
 use crds::ForwardGateway;
 use proxy_api::{Backend, Destinations, EndpointSet, Target, Transport};
@@ -29,7 +32,7 @@ pub(crate) fn resolve(
 ) -> Resolved {
     let mut resolved = Resolved::default();
     for entry in &listener.backends {
-        if let Some(port) = own_port(&entry.to, listener.transport, own) {
+        if let Some(port) = own_port(&entry.to, listener, own) {
             resolved.problems.push(looped(&entry.to, port, forward, listener));
             continue;
         }
@@ -64,7 +67,7 @@ fn elsewhere(
 ) -> Result<Target, Condition> {
     let Target::Address { host, port } = target else { return Ok(target) };
     let to = Destination::Address { host: host.clone(), port };
-    match own_port(&to, listener.transport, own) {
+    match own_port(&to, listener, own) {
         Some(port) => Err(looped(&to, port, forward, listener)),
         None => address(&host, port, destinations),
     }
@@ -94,8 +97,10 @@ pub(crate) fn local_port(to: &Destination) -> Option<u16> {
     }
 }
 
-fn own_port(to: &Destination, transport: Transport, own: &[(Transport, u16)]) -> Option<u16> {
-    local_port(to).filter(|port| own.contains(&(transport, *port)))
+/// One of the ports that a listener would use at a destination, if it is among its own forward's.
+fn own_port(to: &Destination, listener: &ValidListener, own: &[(Transport, u16)]) -> Option<u16> {
+    let first = local_port(to)?;
+    (first..=first.saturating_add(listener.further)).find(|port| own.contains(&(listener.transport, *port)))
 }
 
 fn address(host: &str, port: u16, destinations: &Destinations) -> Result<Target, Condition> {
@@ -133,6 +138,12 @@ fn service(
         Some(Service::External { host, port: other }) => {
             Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) })
         }
+        // Of a range, ports are the manifest's and the Service says only which pods.
+        Some(Service::Cluster(ports)) if listener.further > 0 => {
+            let name = format!("{}{OF_RANGE}", set_name(key, port, listener.transport));
+            endpoints.insert(name.clone(), pods_at(ports, port));
+            Ok(Target::Endpoints(name))
+        }
         Some(Service::Cluster(ports)) => {
             let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;
             let Some(found) = ports.iter().find(same) else {
@@ -150,9 +161,18 @@ fn service(
     }
 }
 
+/// What the name of an endpoint set ends with that is for ranges.
+const OF_RANGE: &str = "+";
+
 /// The name of an endpoint set.
 fn set_name(service: &ObjectKey, port: u16, transport: Transport) -> String {
     format!("{service}:{port}/{transport}")
+}
+
+/// The pods of a Service, each at this port.
+fn pods_at(ports: &[ServicePort], port: u16) -> EndpointSet {
+    let ips: BTreeSet<IpAddr> = ports.iter().flat_map(|item| &item.endpoints).map(SocketAddr::ip).collect();
+    EndpointSet { addresses: ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect() }
 }
 
 fn set_of(port: &ServicePort) -> EndpointSet {
@@ -170,6 +190,10 @@ pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
 pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
     let key = service_of(set)?;
     let Some(Service::Cluster(ports)) = world.services.get(&key) else { return None };
+    if let Some(plain) = set.strip_suffix(OF_RANGE) {
+        let (port, _) = plain.rsplit_once(':')?.1.split_once('/')?;
+        return Some(pods_at(ports, port.parse().ok()?));
+    }
     let is = |item: &&ServicePort| set_name(&key, item.port, transport(item.protocol)) == set;
     ports.iter().find(is).map(set_of)
 }

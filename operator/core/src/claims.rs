@@ -1,6 +1,7 @@
 //! Who has which port, decided per group.
 //!
-//! The key of a claim is (transport, port). A listener whose port stands in its status keeps it, so that an old object
+//! The key of a claim is (transport, port), and a server name where a listener has names; a range claims each of its ports and has
+//! all of them or none. A listener whose port stands in its status keeps it, so that an old object
 //! which is edited cannot take the port of one that has served for months. Among newcomers the oldest object wins;
 //! ties, and objects without a timestamp, by namespace and name. Ports are allocated after every explicit request.
 //!
@@ -11,7 +12,8 @@ mod ledger;
 use std::collections::BTreeMap;
 
 use crds::ServiceType;
-use proxy_api::Transport;
+use ipnet::IpNet;
+use proxy_api::{AcceptHeader, Transport};
 
 pub(crate) use self::ledger::Ledger;
 use crate::{
@@ -49,6 +51,12 @@ pub(crate) struct Lost {
 pub(crate) struct Candidate {
     name: String,
     transport: Transport,
+    /// Ports that follow the first.
+    further: u16,
+    /// Server names; with none it wants the whole port.
+    names: Vec<String>,
+    /// Whose PROXY headers are read before the name.
+    header: Option<(AcceptHeader, Vec<IpNet>)>,
     wish: Wish,
     /// Its status says that it has this port.
     held: bool,
@@ -69,6 +77,27 @@ enum Wish {
 type Rank = (bool, bool, bool, Option<i128>, ListenerRef);
 
 impl Candidate {
+    /// The ports that it wants, if it names any.
+    fn ports(&self) -> impl Iterator<Item = Port> + use<> {
+        let (transport, further) = (self.transport, self.further);
+        let first = match self.wish {
+            Wish::Port(port) => Some(port),
+            Wish::Any(_) | Wish::Impossible(_) => None,
+        };
+        first
+            .into_iter()
+            .flat_map(move |first| first..=first.saturating_add(further))
+            .map(move |port| (transport, port))
+    }
+
+    /// Whether both can have one port: by names, and read the same before them.
+    fn shares_with(&self, other: &Self) -> bool {
+        !self.names.is_empty()
+            && !other.names.is_empty()
+            && self.header == other.header
+            && !self.names.iter().any(|name| other.names.contains(name))
+    }
+
     fn rank(&self, place: ListenerRef) -> Rank {
         (!self.held, !self.asked, self.created.is_none(), self.created, place)
     }
@@ -80,12 +109,18 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
         let asked = asked_port(&world.site, &forward.key, listener);
         // The port that it has by its status: the one it asks for, or one it was given.
         let held = match &asked {
-            Ok(asked) => listener.held.filter(|held| asked.is_none_or(|asked| asked == *held)),
+            Ok(asked) => {
+                let held = listener.held.as_ref().filter(|held| held.covers(listener)).map(|held| held.port);
+                held.filter(|held| asked.is_none_or(|asked| asked == *held))
+            }
             Err(_) => None,
         };
         Candidate {
             name: listener.name.clone(),
             transport: listener.transport,
+            further: listener.further,
+            names: listener.names.clone(),
+            header: header(listener),
             held: held.is_some(),
             asked: matches!(asked, Ok(Some(_))),
             created: forward.created,
@@ -96,6 +131,11 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
         }
     };
     forward.listeners.iter().map(candidate).collect()
+}
+
+fn header(listener: &ValidListener) -> Option<(AcceptHeader, Vec<IpNet>)> {
+    let protocol = listener.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;
+    Some((protocol.accept, protocol.trusted.clone()))
 }
 
 /// Where a gateway's ports come from.
@@ -111,17 +151,18 @@ fn allocation(world: &World, forward: &ValidForward) -> Vec<(u16, u16)> {
 /// The port that a listener asks for at this site, if it asks for one.
 pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener) -> Result<Option<u16>, Lost> {
     let Site::Laptop(laptop) = site else { return Ok(listener.port) };
+    let beyond = |what: &str| Lost {
+        reason: Reason::Invalid,
+        message: format!("{what} leads beyond port 65535; use a smaller one"),
+    };
+    let fits = |port: u16| port.checked_add(listener.further).is_some();
     if let Some(port) = laptop.ports.get(&(key.name.clone(), listener.name.clone())) {
-        return Ok(Some(*port));
+        return if fits(*port) { Ok(Some(*port)) } else { Err(beyond("the port that the range is moved to")) };
     }
-    let shifted = listener.port.map(|port| port.checked_add(laptop.port_offset));
-    match shifted {
-        Some(None) => Err(Lost {
-            reason: Reason::Invalid,
-            message: format!("the port offset {} leads beyond port 65535; use a smaller one", laptop.port_offset),
-        }),
-        Some(Some(port)) => Ok(Some(port)),
-        None => Ok(None),
+    let Some(port) = listener.port else { return Ok(None) };
+    match port.checked_add(laptop.port_offset).filter(|port| fits(*port)) {
+        Some(port) => Ok(Some(port)),
+        None => Err(beyond(&format!("the port offset {}", laptop.port_offset))),
     }
 }
 
@@ -156,9 +197,20 @@ impl Terms {
         self.reserved.get(&port).filter(|_| transport == Transport::Tcp).map(String::as_str)
     }
 
-    fn held_by(&self, (transport, port): Port, name: &str, holder: &ObjectKey, other: &str) -> Lost {
-        let mut message =
-            format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')");
+    fn held_by(&self, (transport, port): Port, loser: &Candidate, holder: &ObjectKey, winner: &Candidate) -> Lost {
+        let (name, other) = (&loser.name, &winner.name);
+        let shared = loser.names.iter().find(|name| winner.names.contains(name));
+        let both_named = !loser.names.is_empty() && !winner.names.is_empty();
+        let mut message = match shared {
+            Some(host) => {
+                format!("hostname {host} on port {port} of listener '{name}' is held by {holder} (listener '{other}')")
+            }
+            None if both_named => format!(
+                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), which reads PROXY \
+                 headers in another way: proxyProtocol.accept and trustedCIDRs have to be the same"
+            ),
+            None => format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')"),
+        };
         message.push_str(if self.laptop {
             "; on a laptop all forwards share one machine: run one of them with --only, or move it with --map or \
              --port-offset"

@@ -63,11 +63,7 @@ impl Judgement {
                 continue;
             }
             let Offer::Supported(listener) = &before.offer else { continue };
-            let port = (listener.socket.transport, listener.socket.port);
-            let is_free = |group: &&Group| {
-                let holder = ledgers.get(group).and_then(|ledger| ledger.holder(port));
-                holder.is_none_or(|(holder, _)| holder == key)
-            };
+            let is_free = |group: &&Group| ledgers.get(group).is_none_or(|ledger| !ledger.is_in_the_way(key, listener));
             let groups: Vec<Group> = groups.iter().filter(is_free).cloned().collect();
             if !groups.is_empty() {
                 let (id, offer) = (id.clone(), before.offer.clone());
@@ -119,7 +115,10 @@ impl Judge<'_> {
             .listeners
             .iter()
             .zip(&ports)
-            .filter_map(|(listener, port)| port.map(|port| (listener.transport, port)))
+            .filter_map(|(listener, port)| port.map(|port| (listener, port)))
+            .flat_map(|(listener, port)| {
+                (port..=port.saturating_add(listener.further)).map(|port| (listener.transport, port))
+            })
             .collect();
         for (at, port) in ports.iter().enumerate() {
             let listener = self.listener(at, *port, &own, &mut judgement);
@@ -146,6 +145,8 @@ impl Judge<'_> {
             name: item.name.clone(),
             transport: item.transport,
             port,
+            end_port: port.filter(|_| item.further > 0).map(|port| port.saturating_add(item.further)),
+            hostnames: item.names.clone(),
             partial: false,
             to,
             outcome: Outcome::Suspended,
@@ -155,7 +156,8 @@ impl Judge<'_> {
         let (Some(port), false) = (port, lost.is_some() && self.lost_everywhere(at)) else {
             let lost = lost.unwrap_or(Lost { reason: Reason::NoPortAvailable, message: "no port".to_owned() });
             verdict.accepted = Condition::unmet(lost.reason, lost.message.clone());
-            judged.port = None;
+            (judged.port, judged.end_port) = (None, None);
+            judged.hostnames.clear();
             judged.outcome = Outcome::Refused { reason: lost.reason, message: lost.message };
             return judged;
         };
@@ -216,6 +218,8 @@ impl Judge<'_> {
         Listener {
             revision: Revision::default(),
             socket: SocketKey { transport: item.transport, bind: item.bind.unwrap_or(usual), port },
+            end_port: (item.further > 0).then(|| port.saturating_add(item.further)),
+            hostnames: item.names.clone(),
             backends,
             policy: item.policy,
             health_check: item.health_check.clone().map(Box::new),
@@ -283,6 +287,7 @@ impl Judge<'_> {
 /// Only a listener that reads something first has a limit for it: others would be another revision for nothing.
 fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
     let reads = item.proxy_protocol.as_ref().is_some_and(|it| it.accept != AcceptHeader::Disabled);
+    let reads = reads || !item.names.is_empty();
     reads.then(|| forward.timeouts.handshake_seconds.unwrap_or(5))
 }
 

@@ -1,6 +1,6 @@
 //! What one group of proxies runs, kept up to date one listener at a time, and its snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use proxy_api::{
@@ -83,7 +83,7 @@ impl Snapshot {
                 DiffItem::Remove(name, old) => drop(held.endpoints.insert(name.clone(), old.revision())),
             }
         }
-        next.changes_from(&held, &std::collections::BTreeSet::new(), PARTS)
+        next.changes_from(&held, &BTreeSet::new(), PARTS)
     }
 }
 
@@ -97,17 +97,22 @@ pub(crate) struct Program {
     sum: DigestSum,
     /// Listeners that use each endpoint set.
     uses: BTreeMap<String, usize>,
-    /// Who has each port.
-    ports: BTreeMap<Port, ListenerId>,
+    /// Who has each port: one, or several that share it by server names.
+    ports: BTreeSet<(Port, ListenerId)>,
     is_changed: bool,
     has_other_ports: bool,
 }
 
-fn port(offer: &Offer) -> Option<Port> {
-    match offer {
-        Offer::Supported(listener) => Some((listener.socket.transport, listener.socket.port)),
+fn ports(offer: &Offer) -> impl Iterator<Item = Port> + use<> {
+    let listener = match offer {
+        Offer::Supported(listener) => Some((**listener).sockets()),
         Offer::Unsupported { .. } => None,
-    }
+    };
+    listener.into_iter().flatten().map(|socket| (socket.transport, socket.port))
+}
+
+fn share(one: &Offer, other: &Offer) -> bool {
+    matches!((one, other), (Offer::Supported(one), Offer::Supported(other)) if one.shares_with(other))
 }
 
 /// The endpoint sets of a listener, one for each backend that has one.
@@ -125,18 +130,16 @@ pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
 impl Program {
     /// The ports that listeners have.
     pub(crate) fn ports(&self) -> impl Iterator<Item = (Transport, u16)> {
-        self.ports.keys().copied()
+        let mut last = None;
+        self.ports.iter().map(|(port, _)| *port).filter(move |port| last.replace(*port) != Some(*port))
     }
 
     pub(crate) fn remove(&mut self, id: &ListenerId) {
         let Some(old) = self.now.listeners.remove(id) else { return };
         self.is_changed = true;
         self.sum.remove_listener(id, old.offer.revision());
-        if let Some(port) = port(&old.offer)
-            && self.ports.get(&port) == Some(id)
-        {
-            self.ports.remove(&port);
-            self.has_other_ports = true;
+        for port in ports(&old.offer) {
+            self.has_other_ports |= self.ports.remove(&(port, id.clone()));
         }
         for name in sets(&old.offer) {
             let Some(uses) = self.uses.get_mut(name) else { continue };
@@ -160,12 +163,12 @@ impl Program {
         for name in &kept {
             *self.uses.entry(name.clone()).or_default() += 1;
         }
-        let (had_others, port) = (self.has_other_ports, port(offer));
-        let had = port.is_some_and(|port| self.ports.get(&port) == Some(id));
+        let had_others = self.has_other_ports;
+        let had = self.now.listeners.get(id).is_some_and(|now| ports(&now.offer).eq(ports(offer)));
         self.remove(id);
         self.is_changed = true;
         self.has_other_ports = had_others || !had;
-        if let Some(other) = port.and_then(|port| self.ports.get(&port)).cloned() {
+        for other in self.in_the_way(offer) {
             self.remove(&other);
         }
         for name in &kept {
@@ -176,17 +179,25 @@ impl Program {
                 self.now.endpoints.insert(name.clone(), set.clone());
             }
         }
-        if let Some(port) = port {
-            self.ports.insert(port, id.clone());
-        }
+        self.ports.extend(ports(offer).map(|port| (port, id.clone())));
         self.sum.add_listener(id, offer.revision());
         self.now.listeners.insert(id.clone(), Published { offer: offer.clone(), since: number });
     }
 
+    /// Who has one of its ports and does not share it.
+    fn in_the_way(&self, offer: &Offer) -> BTreeSet<ListenerId> {
+        let holders = ports(offer).flat_map(|port| {
+            let first =
+                (port, ListenerId { namespace: String::new(), forward: String::new(), listener: String::new() });
+            self.ports.range(first..).take_while(move |(other, _)| *other == port).map(|(_, id)| id)
+        });
+        let shares = |id: &ListenerId| self.now.listeners.get(id).is_some_and(|now| share(&now.offer, offer));
+        holders.filter(|id| !shares(id)).cloned().collect()
+    }
+
     /// The same, unless another listener has the port.
     pub(crate) fn put_if_free(&mut self, id: &ListenerId, offer: &Offer, number: u64, all: &Sets) {
-        let holder = port(offer).and_then(|port| self.ports.get(&port));
-        if holder.is_none_or(|holder| holder == id) {
+        if self.in_the_way(offer).iter().all(|holder| holder == id) {
             self.put(id, offer, number, all);
         } else {
             self.remove(id);
@@ -277,7 +288,7 @@ mod tests {
         let mut program = Program::default();
         program.put(&id("a"), &offer(1, "x"), 1, &all);
         program.put_if_free(&id("b"), &offer(1, "x"), 1, &all);
-        assert_eq!(program.ports.values().collect::<Vec<_>>(), [&id("a")]);
+        assert_eq!(program.ports.iter().map(|(_, id)| id).collect::<Vec<_>>(), [&id("a")]);
         program.put(&id("b"), &offer(1, "x"), 2, &all);
         assert_eq!(program.now.listeners.keys().collect::<Vec<_>>(), [&id("b")]);
         program.put(&id("a"), &offer(2, "x"), 3, &all);

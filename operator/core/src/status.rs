@@ -122,25 +122,39 @@ pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -
     plain(one) == plain(other)
 }
 
+impl ListenerVerdict {
+    /// What it holds, as status has it. One that lost its port in some pods does not hold it: see `partial`.
+    #[must_use]
+    pub fn held(&self) -> Option<ListenerStatus> {
+        let protocol = match self.transport {
+            Transport::Tcp if !self.hostnames.is_empty() => Protocol::Tls,
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        };
+        Some(ListenerStatus {
+            name: self.name.clone(),
+            protocol,
+            port: self.port.filter(|_| !self.partial)?,
+            end_port: self.end_port,
+            hostnames: self.hostnames.clone(),
+            backends: None,
+        })
+    }
+}
+
 fn listener(verdict: &ListenerVerdict, data_plane: &DataPlane) -> Option<ListenerStatus> {
-    // A listener that lost its port in some pods does not hold it: see `ListenerVerdict::partial`.
-    let port = verdict.port.filter(|_| !verdict.partial)?;
-    let protocol = match verdict.transport {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    };
     let backends = data_plane.backends.get(&verdict.name).map(|health| match health {
         proxy_api::BackendHealth::All => BackendHealth::All,
         proxy_api::BackendHealth::Some => BackendHealth::Some,
         proxy_api::BackendHealth::None => BackendHealth::None,
     });
-    Some(ListenerStatus { name: verdict.name.clone(), protocol, port, backends })
+    Some(ListenerStatus { backends, ..verdict.held()? })
 }
 
 fn ports(listeners: &[ListenerStatus]) -> String {
     let word = |listener: &ListenerStatus| {
-        let protocol = if listener.protocol == Protocol::Tcp { "TCP" } else { "UDP" };
-        format!("{}/{protocol}", listener.port)
+        let end = listener.end_port.map(|end| format!("-{end}")).unwrap_or_default();
+        format!("{}{end}/{}", listener.port, listener.protocol.as_str())
     };
     listeners.iter().map(word).collect::<Vec<_>>().join(",")
 }

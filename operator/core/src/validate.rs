@@ -10,6 +10,7 @@ use proxy_api::{Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
 mod guard;
 mod health;
+mod ports;
 
 use crate::ObjectKey;
 
@@ -57,8 +58,12 @@ pub(crate) struct ValidListener {
     pub(crate) transport: Transport,
     /// The port asked for; `None` asks for any.
     pub(crate) port: Option<u16>,
-    /// The port that status says it has.
-    pub(crate) held: Option<u16>,
+    /// Ports that follow it.
+    pub(crate) further: u16,
+    /// Server names, of TLS, in order.
+    pub(crate) names: Vec<String>,
+    /// What status says it has.
+    pub(crate) held: Option<Held>,
     /// `None`: as the place has it.
     pub(crate) bind: Option<Bind>,
     pub(crate) backends: Vec<ValidBackend>,
@@ -66,6 +71,23 @@ pub(crate) struct ValidListener {
     pub(crate) outlier: Outlier,
     pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
     pub(crate) health_check: Option<proxy_api::HealthCheck>,
+}
+
+/// A port as it stands in status.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) port: u16,
+    further: u16,
+    names: Vec<String>,
+}
+
+impl Held {
+    /// Whether all that a listener wants stands there; an old object that wants more is a newcomer for all of it.
+    pub(crate) fn covers(&self, listener: &ValidListener) -> bool {
+        listener.further <= self.further
+            && listener.names.is_empty() == self.names.is_empty()
+            && listener.names.iter().all(|name| self.names.contains(name))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -132,7 +154,7 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
         .enumerate()
         .map(|(at, item)| listener(item, &format!("spec.listeners[{at}]"), held, &key, in_gateway, &mut found))
         .collect();
-    uniqueness(&listeners, &mut found);
+    ports::uniqueness(&listeners, &mut found);
     let limits = guard::limits(spec.limits.as_ref(), &mut found);
     let access = guard::access(spec.access.as_ref(), &mut found);
     match (placement, found.0.is_empty()) {
@@ -238,7 +260,13 @@ fn listener(
         name: item.name.clone(),
         transport: transport(item.protocol),
         port: item.port,
-        held: held.iter().find(|held| held.name == item.name && held.protocol == item.protocol).map(|held| held.port),
+        further: ports::further(item, path, found),
+        names: ports::names(item, path, found),
+        held: held.iter().find(|held| held.name == item.name && held.protocol == item.protocol).map(|held| Held {
+            port: held.port,
+            further: held.end_port.map_or(0, |end| end.saturating_sub(held.port)),
+            names: held.hostnames.clone(),
+        }),
         bind: item.bind.map(|bind| match bind {
             crds::Bind::Loopback => Bind::Loopback,
             crds::Bind::All => Bind::All,
@@ -256,7 +284,7 @@ fn listener(
 
 pub(crate) fn transport(protocol: crds::Protocol) -> Transport {
     match protocol {
-        crds::Protocol::Tcp => Transport::Tcp,
+        crds::Protocol::Tcp | crds::Protocol::Tls => Transport::Tcp,
         crds::Protocol::Udp => Transport::Udp,
     }
 }
@@ -289,19 +317,6 @@ fn destination(entry: &Backend, key: &ObjectKey) -> Option<Destination> {
         Destination::Service { port, .. } | Destination::Address { port, .. } | Destination::Local { port } => port,
     };
     (port != 0).then_some(to)
-}
-
-fn uniqueness(listeners: &[ValidListener], found: &mut Violations) {
-    for (at, item) in listeners.iter().enumerate() {
-        let earlier = &listeners[..at];
-        if earlier.iter().any(|other| other.name == item.name) {
-            found.add(format!("spec.listeners[{at}].name"), "is used twice; names are unique in an object");
-        }
-        let same_port = |other: &&ValidListener| other.transport == item.transport && other.port == item.port;
-        if item.port.is_some() && earlier.iter().any(|other| same_port(&other)) {
-            found.add(format!("spec.listeners[{at}].port"), "two listeners have the same protocol and port");
-        }
-    }
 }
 
 fn timeouts(spec: Option<&crds::Timeouts>) -> Timeouts {

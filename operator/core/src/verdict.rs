@@ -127,6 +127,12 @@ pub struct ListenerVerdict {
     /// The port it has, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The last port, of a range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_port: Option<u16>,
+    /// Server names, of TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
     /// It lost the port in some of its pods. Status must not list such a port as held: an old forward that is edited
     /// could then take it from the forward that holds it there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

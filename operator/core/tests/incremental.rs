@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{ListenerStatus, PortForwardStatus, Protocol};
+use crds::PortForwardStatus;
 use operator_core::{Changes, Group, ObjectKey, Outcome, Snapshot, Translator, Update, World, translate};
 use proptest::prelude::*;
 use proxy_api::{Assembler, Configuration, Version};
@@ -39,12 +39,18 @@ fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
         1 => Just("{address: {host: 192.0.2.7, port: 1}}".to_owned()),
         1 => Just(near.to_owned()),
     ];
-    let protocol = prop_oneof![3 => Just("TCP"), 1 => Just("UDP")];
-    let listener = (0_u16..3, protocol, prop::collection::vec(backend, 1..3));
+    let names = ["[a.example]", "[b.example, '*.example']", "[a.example, c.example]"];
+    let tls = prop::sample::select(names.to_vec()).prop_map(|names| format!("TLS, tls: {{hostnames: {names}}}"));
+    let protocol = prop_oneof![3 => Just("TCP".to_owned()), 1 => Just("UDP".to_owned()), 2 => tls.boxed()];
+    let listener = (0_u16..3, 0_u16..3, protocol, prop::collection::vec(backend, 1..3));
     prop::collection::vec(listener, 1..3).prop_map(move |all| {
-        let listener = |(at, (port, protocol, backends)): (usize, (u16, &str, Vec<String>))| {
+        let is_alone = all.len() == 1;
+        let listener = |(at, (port, further, protocol, backends)): (usize, (u16, u16, String, Vec<String>))| {
             let port = match port {
                 2 if in_gateway => String::new(),
+                port if is_alone && further > 0 => {
+                    format!("port: {}, endPort: {}, ", 1000 + port, 1000 + port + further)
+                }
                 port => format!("port: {}, ", 1000 + 2 * port.min(1) + u16::try_from(at).expect("few")),
             };
             format!("{{name: l{at}, protocol: {protocol}, {port}backends: [{}]}}", backends.join(", "))
@@ -167,11 +173,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
 
 fn write_status(key: &ObjectKey, world: &mut World, changes: &mut Changes, translator: &Translator) {
     let (Some(forward), Some(verdict)) = (world.forwards.get_mut(key), translator.verdict(key)) else { return };
-    let held = verdict.listeners.iter().filter(|listener| !listener.partial);
-    let listeners = held.filter_map(|listener| {
-        let protocol = if listener.transport == proxy_api::Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
-        Some(ListenerStatus { name: listener.name.clone(), protocol, port: listener.port?, backends: None })
-    });
+    let listeners = verdict.listeners.iter().filter_map(operator_core::ListenerVerdict::held);
     let placement = Some(verdict.placement.clone());
     forward.status =
         Some(PortForwardStatus { listeners: listeners.collect(), placement, ..PortForwardStatus::default() });

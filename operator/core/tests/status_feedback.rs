@@ -3,17 +3,13 @@
 
 mod support;
 
-use crds::{ListenerStatus, PortForwardStatus, Protocol};
+use crds::PortForwardStatus;
 use operator_core::{Translation, World, translate};
 
 /// What a status writer does with a verdict.
 fn write_status(world: &mut World, translation: &Translation) {
     for (key, verdict) in &translation.verdicts {
-        let held = verdict.listeners.iter().filter(|listener| !listener.partial);
-        let listeners = held.filter_map(|listener| {
-            let protocol = if listener.transport == proxy_api::Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
-            Some(ListenerStatus { name: listener.name.clone(), protocol, port: listener.port?, backends: None })
-        });
+        let listeners = verdict.listeners.iter().filter_map(operator_core::ListenerVerdict::held);
         let status = PortForwardStatus { listeners: listeners.collect(), ..PortForwardStatus::default() };
         world.forwards.get_mut(key).expect("there").status = Some(status);
     }

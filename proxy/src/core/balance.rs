@@ -5,6 +5,7 @@
 //! `weight` times, whatever the number of workers.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -84,6 +85,14 @@ impl Targets {
             .or_else(|| among(&|_| true))
     }
 
+    /// What the hash of sources knows an entry by: its host without the port, so that listeners for different ports of the
+    /// same hosts agree. Entries of one host are told apart by their order.
+    fn name_of<'a>(&self, entry: &'a Entry) -> Cow<'a, str> {
+        let host = host_of(&entry.id);
+        let before = self.entries.iter().take_while(|other| !std::ptr::eq(*other, entry));
+        numbered(host.into(), before.filter(|other| host_of(&other.id) == host).count())
+    }
+
     /// The lowest priority that has a healthy endpoint at `now`; if none has, the lowest that has one which was not
     /// checked yet; and how fit its fittest endpoint is.
     fn fittest(&self, now: u64) -> Option<(u32, Fitness)> {
@@ -138,7 +147,8 @@ impl Targets {
         let entry = match policy {
             _ if total == 0 => return None,
             Policy::SourceHash => self.entries.iter().filter(open).max_by(|a, b| {
-                let score = |entry: &Entry| rendezvous(source_hash(draw.source, entry.id.as_bytes()), entry.weight);
+                let score =
+                    |entry: &Entry| rendezvous(source_hash(draw.source, self.name_of(entry).as_bytes()), entry.weight);
                 score(a).total_cmp(&score(b))
             })?,
             Policy::Random => at_weight(self.entries.iter().filter(open), draw.chance % total)?,
@@ -159,11 +169,29 @@ impl Targets {
                 usable_endpoints.nth(usize::try_from(turn).unwrap_or(0))?
             }
             Policy::LeastConnections => least(&usable_endpoints, &entry.stats.turns)?,
-            Policy::SourceHash => usable_endpoints
-                .max_by_key(|endpoint| source_hash(draw.source, endpoint.address.to_string().as_bytes()))?,
+            Policy::SourceHash => {
+                usable_endpoints.max_by_key(|endpoint| source_hash(draw.source, entry.name_of(endpoint).as_bytes()))?
+            }
         };
         Some((entry, endpoint))
     }
+}
+
+impl Entry {
+    /// As [`Targets::name_of`], of an endpoint.
+    fn name_of(&self, endpoint: &Arc<Endpoint>) -> Cow<'static, str> {
+        let ip = endpoint.address.ip();
+        let before = self.endpoints.iter().take_while(|other| !Arc::ptr_eq(other, endpoint));
+        numbered(ip.to_string().into(), before.filter(|other| other.address.ip() == ip).count())
+    }
+}
+
+fn host_of(id: &str) -> &str {
+    id.rsplit_once(':').map_or(id, |(host, _)| host)
+}
+
+fn numbered(name: Cow<'_, str>, number: usize) -> Cow<'_, str> {
+    if number == 0 { name } else { format!("{name}#{number}").into() }
 }
 
 /// The least busy endpoint; among equals they take turns.
@@ -348,6 +376,29 @@ mod tests {
             let two = after.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
             assert!(one == two || one == gone);
         }
+    }
+
+    #[test]
+    fn listeners_for_different_ports_of_the_same_hosts_agree_and_ports_of_one_host_share() {
+        let with = |ports: &[(u8, u16)]| Targets {
+            entries: ports
+                .iter()
+                .map(|(host, port)| Entry {
+                    id: format!("addr/10.0.0.{host}:{port}").into(),
+                    weight: 1,
+                    priority: 0,
+                    endpoints: vec![Arc::new(Endpoint::new(SocketAddr::from(([10, 0, 0, *host], *port))))],
+                    stats: Arc::default(),
+                })
+                .collect(),
+        };
+        let (control, data) = (with(&[(1, 21), (2, 21), (3, 21)]), with(&[(1, 30000), (2, 30000), (3, 30000)]));
+        for ticket in 0..200 {
+            let picked =
+                |targets: &Targets| targets.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address.ip();
+            assert_eq!(picked(&control), picked(&data));
+        }
+        assert_eq!(counts(&with(&[(1, 80), (1, 81)]), Policy::SourceHash, 200).len(), 2);
     }
 
     #[test]

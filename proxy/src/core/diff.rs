@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use super::client_hello;
 use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, SocketKey};
 
 /// What a proxy runs.
@@ -17,8 +18,8 @@ use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, Socket
 pub struct Running {
     /// Listeners that serve.
     pub listeners: BTreeMap<ListenerId, Arc<Listener>>,
-    /// Open sockets and the listener that each one serves.
-    pub sockets: BTreeMap<SocketKey, ListenerId>,
+    /// Open sockets and the listeners that each one serves: one, or several by their names.
+    pub sockets: BTreeMap<SocketKey, BTreeSet<ListenerId>>,
 }
 
 /// What is wanted; `None` is a listener that must not run as it was sent.
@@ -46,7 +47,7 @@ pub struct Plan<'a> {
 /// Compares what runs with what is wanted.
 #[must_use]
 pub fn diff<'a>(running: &'a Running, desired: &'a Desired) -> Plan<'a> {
-    let wanted = desired.values().flatten().map(|listener| listener.socket);
+    let wanted = desired.values().flatten().flat_map(|listener| listener.sockets());
     Plan { running, desired, bind: wanted.filter(|socket| !running.sockets.contains_key(socket)).collect() }
 }
 
@@ -55,8 +56,8 @@ pub fn diff<'a>(running: &'a Running, desired: &'a Desired) -> Plan<'a> {
 pub enum Blocked {
     /// This build does not understand it.
     Unsupported,
-    /// Its socket could not be opened.
-    Unbound(SocketKey),
+    /// Sockets of it could not be opened; a range is opened whole or not at all.
+    Unbound(Vec<SocketKey>),
     /// Its socket is needed by another listener, which could not move or comes first.
     Held(SocketKey, ListenerId),
 }
@@ -92,26 +93,48 @@ pub struct Concern {
 pub enum Which {
     /// All of them.
     All,
-    /// Those that go to backends which are gone, and those of clients which may no longer come.
-    Some {
-        /// The backends that are gone.
-        gone: BTreeSet<String>,
-        /// Who may come now, if that is other than it was.
-        access: Option<Access>,
-    },
+    /// Those for which one of these holds.
+    Some(Lost),
+}
+
+/// What a listener does not do any more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lost {
+    /// Its backends that are gone.
+    pub gone: BTreeSet<String>,
+    /// Who may come now, if that is other than it was.
+    pub access: Option<Access>,
+    /// The last port of its range, counted from the first, if that is less than it was.
+    pub last_offset: Option<u16>,
+    /// The names that it serves now, if it has lost any.
+    pub names: Option<Vec<String>>,
+}
+
+/// What tells a session from others.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Whose it is.
+    pub client: IpAddr,
+    /// Where it goes, once that is known.
+    pub backend: Option<&'a str>,
+    /// Its port in the range, counted from the first.
+    pub offset: u16,
+    /// The server name that it asked for.
+    pub name: Option<&'a str>,
 }
 
 impl Which {
-    /// Whether a session of this client to this backend is one of them.
+    /// Whether a session is one of them.
     #[must_use]
-    pub fn has(&self, client: IpAddr, backend: Option<&str>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some { gone, access } => {
-                backend.is_some_and(|backend| gone.contains(backend))
-                    || access.as_ref().is_some_and(|access| !access.admits(client))
-            }
-        }
+    pub fn has(&self, facts: Facts<'_>) -> bool {
+        let Self::Some(lost) = self else { return true };
+        let is_served = |names: &Vec<String>| {
+            facts.name.is_none_or(|name| client_hello::candidates(name).any(|candidate| names.contains(&candidate)))
+        };
+        facts.backend.is_some_and(|backend| lost.gone.contains(backend))
+            || lost.access.as_ref().is_some_and(|access| !access.admits(facts.client))
+            || lost.last_offset.is_some_and(|last| facts.offset > last)
+            || lost.names.as_ref().is_some_and(|names| !is_served(names))
     }
 }
 
@@ -124,7 +147,9 @@ impl Plan<'_> {
         for (id, wanted) in self.desired {
             let serving = if blocked.contains_key(id) { self.running.listeners.get(id) } else { wanted.as_ref() };
             if let Some(listener) = serving {
-                next.sockets.insert(listener.socket, id.clone());
+                for socket in listener.sockets() {
+                    next.sockets.entry(socket).or_default().insert(id.clone());
+                }
                 next.listeners.insert(id.clone(), listener.clone());
             }
         }
@@ -140,55 +165,54 @@ impl Plan<'_> {
         }
     }
 
-    /// Finds the listeners that cannot change. One that stays keeps its socket, which may block the next one.
+    /// Finds the listeners that cannot change. One that stays keeps its sockets, which may block the next one.
     fn blocked(&self, unbound: &BTreeSet<SocketKey>) -> BTreeMap<ListenerId, Blocked> {
         let mut blocked = BTreeMap::new();
         for (id, wanted) in self.desired {
-            match wanted {
-                None => {
-                    blocked.insert(id.clone(), Blocked::Unsupported);
+            let why = match wanted {
+                None => Some(Blocked::Unsupported),
+                Some(listener) => {
+                    let missing: Vec<SocketKey> = listener.sockets().filter(|it| unbound.contains(it)).collect();
+                    (!missing.is_empty()).then_some(Blocked::Unbound(missing))
                 }
-                Some(listener) if unbound.contains(&listener.socket) => {
-                    blocked.insert(id.clone(), Blocked::Unbound(listener.socket));
-                }
-                Some(_) => {}
-            }
+            };
+            blocked.extend(why.map(|why| (id.clone(), why)));
         }
         loop {
-            let holders = self.holders(&blocked);
-            let before = blocked.len();
-            for (id, listener) in self.desired.iter().filter_map(|(id, wanted)| Some((id, wanted.as_ref()?))) {
-                if !blocked.contains_key(id)
-                    && let Some(holder) = holders.get(&listener.socket).filter(|holder| *holder != id)
-                {
-                    blocked.insert(id.clone(), Blocked::Held(listener.socket, holder.clone()));
-                }
-            }
-            if blocked.len() == before {
+            let conflicts = self.conflicts(&blocked);
+            if conflicts.is_empty() {
                 return blocked;
             }
+            blocked.extend(conflicts);
         }
     }
 
-    /// Who has each socket if these listeners stay as they are; of two that want the same, who has it, else the first.
-    fn holders(&self, blocked: &BTreeMap<ListenerId, Blocked>) -> BTreeMap<SocketKey, ListenerId> {
-        let mut holders: BTreeMap<SocketKey, ListenerId> = BTreeMap::new();
+    /// Who cannot have his sockets if these listeners stay as they are; of two that want the same, who has it goes first,
+    /// then the first by name.
+    fn conflicts(&self, blocked: &BTreeMap<ListenerId, Blocked>) -> BTreeMap<ListenerId, Blocked> {
+        let mut holders = Holders::default();
         for id in blocked.keys() {
             if let Some(stays) = self.running.listeners.get(id) {
-                holders.insert(stays.socket, id.clone());
+                holders.add(id, stays);
             }
         }
-        for (id, wanted) in self.desired {
-            let Some(listener) = wanted.as_ref().filter(|_| !blocked.contains_key(id)) else { continue };
-            let has_it = self.running.listeners.get(id).is_some_and(|now| now.socket == listener.socket);
-            match holders.get(&listener.socket) {
-                Some(other) if blocked.contains_key(other) || !has_it => {}
-                _ => {
-                    holders.insert(listener.socket, id.clone());
-                }
+        let wanted = || {
+            let open = self.desired.iter().filter(|(id, _)| !blocked.contains_key(*id));
+            open.filter_map(|(id, wanted)| Some((id, wanted.as_ref()?)))
+        };
+        let has_it = |id: &ListenerId, listener: &Listener| {
+            self.running.listeners.get(id).is_some_and(|now| now.socket == listener.socket)
+        };
+        let first = wanted().filter(|(id, listener)| has_it(id, listener));
+        let then = wanted().filter(|(id, listener)| !has_it(id, listener));
+        let mut found = BTreeMap::new();
+        for (id, listener) in first.chain(then) {
+            match holders.conflict(listener) {
+                Some((socket, holder)) => drop(found.insert(id.clone(), Blocked::Held(socket, holder.clone()))),
+                None => holders.add(id, listener),
             }
         }
-        holders
+        found
     }
 
     /// A listener that goes from Loopback to All keeps its old socket too: closing it would lose connections that the
@@ -196,8 +220,8 @@ impl Plan<'_> {
     fn keep_loopback(&self, next: &mut Running) {
         for socket in self.running.sockets.keys().filter(|socket| socket.bind == Bind::Loopback) {
             let wide = SocketKey { bind: Bind::All, ..*socket };
-            if let Some(id) = next.sockets.get(&wide).cloned() {
-                next.sockets.entry(*socket).or_insert(id);
+            if let Some(ids) = next.sockets.get(&wide).cloned() {
+                next.sockets.entry(*socket).or_insert(ids);
             }
         }
     }
@@ -221,14 +245,42 @@ impl Plan<'_> {
                     let kept = |backend: &str| after.backends.iter().any(|other| other.id == backend);
                     let gone = before.backends.iter().map(|backend| &backend.id).filter(|backend| !kept(backend));
                     let access = (after.access != before.access).then(|| after.access.as_deref().cloned());
-                    let which = Which::Some { gone: gone.cloned().collect(), access: access.flatten() };
-                    (which, after)
+                    let fewer = after.further_ports() < before.further_ports();
+                    let lost = before.hostnames.iter().any(|name| !after.hostnames.contains(name));
+                    let some = Lost {
+                        gone: gone.cloned().collect(),
+                        access: access.flatten(),
+                        last_offset: fewer.then(|| after.further_ports()),
+                        names: lost.then(|| after.hostnames.clone()),
+                    };
+                    (Which::Some(some), after)
                 }
             };
-            if !matches!(&which, Which::Some { gone, access: None } if gone.is_empty()) {
+            if which != Which::Some(Lost::default()) {
                 found.push(Concern { listener: id.clone(), which, policy: policy.clone() });
             }
         }
         found
+    }
+}
+
+/// Who has each socket.
+#[derive(Default)]
+struct Holders<'a>(BTreeMap<SocketKey, Vec<(&'a ListenerId, &'a Listener)>>);
+
+impl<'a> Holders<'a> {
+    fn add(&mut self, id: &'a ListenerId, listener: &'a Listener) {
+        for socket in listener.sockets() {
+            self.0.entry(socket).or_default().push((id, listener));
+        }
+    }
+
+    /// A socket that somebody else has and does not share.
+    fn conflict(&self, listener: &Listener) -> Option<(SocketKey, &'a ListenerId)> {
+        listener.sockets().find_map(|socket| {
+            let holders = self.0.get(&socket).into_iter().flatten();
+            let mut others = holders.filter(|(_, other)| !other.shares_with(listener));
+            others.next().map(|(id, _)| (socket, *id))
+        })
     }
 }

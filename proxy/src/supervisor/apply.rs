@@ -17,6 +17,7 @@ use crate::{
         limiter::Limiter,
     },
     net::{self, BindError, OsSocket},
+    route::{Served, Unrouted},
     shared::Shared,
     threads::Command,
     udp::SocketId,
@@ -108,24 +109,26 @@ impl Supervisor {
     }
 
     async fn switch_routes(&mut self, settled: &Settled, opened: &mut Opened) {
-        for (key, id) in &settled.next.sockets {
-            let Some(shared) = self.listeners.get(id).cloned() else { continue };
+        for (key, ids) in &settled.next.sockets {
+            let listeners: Vec<Arc<Shared>> = ids.iter().filter_map(|id| self.listeners.get(id)).cloned().collect();
+            let unrouted = self.sockets.get(key).map(|open| open.unrouted.clone()).unwrap_or_default();
+            let Some(served) = Served::of(&listeners, &unrouted) else { continue };
             if let Some(open) = self.sockets.get(key) {
-                if !Arc::ptr_eq(&open.route.load(), &shared) {
-                    open.route.store(shared.clone());
+                if !open.route.load().is_same(&served) {
+                    open.route.store(Arc::new(served));
                 }
             } else if let Some(sockets) = opened.remove(key) {
-                let open = self.serve(sockets, shared.clone()).await;
+                let open = self.serve(sockets, served, unrouted).await;
                 self.sockets.insert(*key, open);
             }
-            if let Some(open) = self.sockets.get_mut(key) {
-                set_keepalive(open, &shared.spec.load());
+            if let (Some(open), Some(first)) = (self.sockets.get_mut(key), listeners.first()) {
+                set_keepalive(open, &first.spec.load());
             }
         }
     }
 
-    async fn serve(&mut self, sockets: Vec<OsSocket>, shared: Arc<Shared>) -> OpenSocket {
-        let route = Arc::new(ArcSwap::new(shared));
+    async fn serve(&mut self, sockets: Vec<OsSocket>, served: Served, unrouted: Arc<Unrouted>) -> OpenSocket {
+        let route = Arc::new(ArcSwap::new(Arc::new(served)));
         let mut parts = Vec::with_capacity(sockets.len());
         // Both addresses of a listener on one worker; listeners spread over workers.
         let worker = self.next_worker % self.workers.handles.len();
@@ -138,7 +141,7 @@ impl Supervisor {
             parts.push(Part { id, socket, worker });
         }
         let files = self.process.files.take_anyway(parts.len());
-        OpenSocket { route, parts, keepalive: 0, sharded: false, seen: (Weak::new(), 0), files }
+        OpenSocket { route, parts, keepalive: 0, sharded: false, seen: (Weak::new(), 0), unrouted, files }
     }
 
     async fn close(&mut self, keys: &BTreeSet<SocketKey>) {

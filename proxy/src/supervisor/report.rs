@@ -18,8 +18,12 @@ use crate::{
     },
     log::Level,
     net::BindError,
+    route::Served,
     shared::Shared,
 };
+
+/// Further ports of a range that are named.
+const NAMED: usize = 7;
 
 impl Supervisor {
     /// Writes a line for every listener that changed its state.
@@ -39,7 +43,7 @@ impl Supervisor {
                     log.notice(Level::Info, "swapped", id, message);
                 }
                 None if self.quiet => {}
-                None => log.notice(Level::Info, "bound", id, format!("{} -> {}", after.socket, backends(after))),
+                None => log.notice(Level::Info, "bound", id, format!("{} -> {}", place(after), backends(after))),
             }
         }
         for (id, shared) in before.iter().filter(|(id, _)| !settled.next.listeners.contains_key(*id)) {
@@ -61,10 +65,7 @@ impl Supervisor {
     fn failure(&self, id: &ListenerId, blocked: &Blocked, errors: &BTreeMap<SocketKey, BindError>) -> Failure {
         let (reason, message) = match blocked {
             Blocked::Unsupported => (FailureReason::Unsupported, self.unsupported(id)),
-            Blocked::Unbound(socket) => match errors.get(socket) {
-                Some(error) => (error.reason, error.to_string()),
-                None => (FailureReason::BindFailed, format!("{socket} could not be opened")),
-            },
+            Blocked::Unbound(sockets) => unbound(sockets, errors),
             Blocked::Held(socket, holder) => (
                 FailureReason::SocketHeld,
                 format!("{socket} is still needed by {holder}, which could not change; see its own message"),
@@ -108,6 +109,8 @@ impl Supervisor {
         });
         self.metrics.control.failed_listeners.store(self.failures.len() as u64, Relaxed);
         self.metrics.expose(self.listeners.values().chain(&self.retired).cloned().collect());
+        let named = self.sockets.iter().filter(|(_, open)| matches!(**open.route.load(), Served::ByName(_)));
+        self.metrics.expose_unrouted(named.map(|(key, open)| (key.port, open.unrouted.clone())).collect());
     }
 
     /// Once a second: how the backends of each listener do, told once it has lasted.
@@ -149,6 +152,30 @@ impl Supervisor {
     }
 }
 
+/// The first socket that could not be opened, and the ports of the others.
+fn unbound(sockets: &[SocketKey], errors: &BTreeMap<SocketKey, BindError>) -> (FailureReason, String) {
+    let known = sockets.iter().find_map(|socket| errors.get(socket));
+    let (reason, message) = match (known, sockets.first()) {
+        (Some(error), _) => (error.reason, error.to_string()),
+        (None, Some(socket)) => (FailureReason::BindFailed, format!("{socket} could not be opened")),
+        (None, None) => (FailureReason::BindFailed, "a socket could not be opened".to_owned()),
+    };
+    let others: Vec<String> = sockets.iter().skip(1).take(NAMED).map(|socket| socket.port.to_string()).collect();
+    if others.is_empty() {
+        return (reason, message);
+    }
+    let more = if sockets.len() > NAMED + 1 { ", …" } else { "" };
+    (reason, format!("{message}; nor could ports {}{more}; a range is bound whole or not at all", others.join(", ")))
+}
+
+fn place(listener: &Listener) -> String {
+    let port = match listener.end_port {
+        Some(end) => format!("{}-{end}", listener.socket),
+        None => listener.socket.to_string(),
+    };
+    if listener.hostnames.is_empty() { port } else { format!("{port} for {}", listener.hostnames.join(", ")) }
+}
+
 fn backends(listener: &Listener) -> String {
     let names: Vec<&str> = listener.backends.iter().map(|backend| backend.id.as_str()).collect();
     if names.is_empty() { "(no backend)".to_owned() } else { names.join(", ") }
@@ -165,10 +192,10 @@ fn sessions_go_on(live: u64) -> String {
 /// What is different, in words.
 fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
     let live = sessions_go_on(live);
-    let Some(before) = before else { return format!("{} -> {}{live}", after.socket, backends(after)) };
+    let Some(before) = before else { return format!("{} -> {}{live}", place(after), backends(after)) };
     let mut parts = Vec::new();
-    if before.socket != after.socket {
-        parts.push(format!("{} (was {})", after.socket, before.socket));
+    if place(before) != place(after) {
+        parts.push(format!("{} (was {})", place(after), place(before)));
     }
     if before.backends != after.backends {
         parts.push(format!("-> {} (was {})", backends(after), backends(before)));

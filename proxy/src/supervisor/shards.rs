@@ -3,7 +3,7 @@
 //! One socket for all workers would wake all of them for every connection; one socket on one worker makes that worker
 //! accept for the others. So a listener starts with one socket and is given one per worker once connections come fast.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use proxy_api::SocketKey;
 
@@ -33,7 +33,7 @@ impl Supervisor {
             self.sockets.iter_mut().filter_map(|(key, open)| is_hot(open).then_some(*key)).collect();
         for key in hot {
             let Some(mut open) = self.sockets.remove(&key) else { continue };
-            let id = open.route.load().id.clone();
+            let id = open.route.load().first().id.clone();
             match self.add_shards(&mut open).await {
                 Ok(()) => {
                     let message = format!("{key} is hot: {} workers accept on it now", self.workers.handles.len());
@@ -63,7 +63,7 @@ impl Supervisor {
         }
         // Set on the new ones with the next change of the spec at the latest; until then by what follows.
         open.keepalive = 0;
-        super::apply::set_keepalive(open, &open.route.load().spec.load_full());
+        super::apply::set_keepalive(open, &open.route.load().first().spec.load_full());
         open.files = self.process.files.take_anyway(open.parts.len());
         Ok(())
     }
@@ -71,10 +71,10 @@ impl Supervisor {
 
 /// Whether a TCP socket that has no shards yet was given many connections since the last call.
 fn is_hot(open: &mut OpenSocket) -> bool {
-    let shared = open.route.load_full();
-    let opened = shared.counters.opened.load(Relaxed);
-    let (known, before) = std::mem::replace(&mut open.seen, (Arc::downgrade(&shared), opened));
-    let same = known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, &shared));
+    let served = open.route.load_full();
+    let opened = served.opened();
+    let (known, before) = std::mem::replace(&mut open.seen, (Arc::downgrade(&served), opened));
+    let same = known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, &served));
     let hot = same && !open.sharded && matches!(open.parts.first().map(|part| &part.socket), Some(OsSocket::Tcp(_)));
     let is_hot = hot && opened.saturating_sub(before) >= HOT;
     open.sharded |= is_hot;

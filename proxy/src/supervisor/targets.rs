@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{Backend, Bind, Listener, ListenerId, SocketKey, Target, Transport};
+use proxy_api::{Backend, Bind, Listener, ListenerId, SocketKey, Target};
 
 use super::Supervisor;
 use crate::{
@@ -105,7 +105,7 @@ impl Supervisor {
             let denied = by_address.then(|| spec.destinations.refuses(address.ip())).flatten();
             if let Some(why) = denied {
                 refused(address, why);
-            } else if is_own_listener(&self.running.sockets, spec.socket.transport, address) {
+            } else if is_own_listener(&self.running.sockets, spec, address) {
                 refused(address, "it is a listener of this same proxy, which would be a loop; name the real server");
             } else {
                 usable.insert(address);
@@ -115,8 +115,13 @@ impl Supervisor {
     }
 }
 
-fn is_own_listener(sockets: &BTreeMap<SocketKey, ListenerId>, transport: Transport, address: SocketAddr) -> bool {
-    let open = |bind| sockets.contains_key(&SocketKey { transport, bind, port: address.port() });
+/// Whether one of the ports that a listener would use at this address is a listener of this proxy.
+fn is_own_listener(sockets: &BTreeMap<SocketKey, BTreeSet<ListenerId>>, spec: &Listener, address: SocketAddr) -> bool {
+    let ports = address.port()..=address.port().saturating_add(spec.further_ports());
+    let open = |bind| {
+        let from = SocketKey { transport: spec.socket.transport, bind, port: *ports.start() };
+        sockets.range(from..=SocketKey { port: *ports.end(), ..from }).next().is_some()
+    };
     let ip = address.ip();
     let loopback =
         ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST) || ip.is_unspecified();

@@ -17,7 +17,7 @@ use crate::{
 /// What may be looked at before it is known how much of it is header.
 const LOOK: usize = 256;
 /// For a proxy that was told to read something and not for how long.
-const HANDSHAKE_SECONDS: u32 = 5;
+pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 
 /// Admits the client, or says why not.
 ///
@@ -44,7 +44,8 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
 
 /// Learns from a PROXY header who the client is, where one is to be read.
 async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Result<(), EndReason> {
-    let Some(protocol) = spec.proxy_protocol.as_deref() else { return Ok(()) };
+    // Where listeners are told apart by names, it was read before the name.
+    let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) else { return Ok(()) };
     match (protocol.accept, protocol.trusts(session.client.get().ip())) {
         (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => return Ok(()),
         (AcceptHeader::Required, false) => return Err(EndReason::UntrustedPeer),
@@ -62,7 +63,7 @@ async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Re
 }
 
 /// Takes a header off the connection and not one byte more, so that what follows is relayed like everything else.
-async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
+pub(super) async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
     let mut header = Vec::new();
     let mut look = [0; LOOK];
     loop {

@@ -118,10 +118,11 @@ async fn attempt_one(
     let counted = Counted::new(endpoint.clone());
     let began = Instant::now();
     let limit = Duration::from_secs(spec.timeouts.connect_seconds.into());
-    let result = match timeout(limit, dial(endpoint.address, spec.timeouts.keepalive_seconds, header)).await {
-        Ok(result) => result,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
+    let result =
+        match timeout(limit, dial(session.address_of(&endpoint), spec.timeouts.keepalive_seconds, header)).await {
+            Ok(result) => result,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
     match result {
         Ok(stream) => {
             endpoint.succeeded();

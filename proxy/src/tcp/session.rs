@@ -5,24 +5,61 @@ use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Durati
 use proxy_api::AccessLogMode;
 use tokio::net::TcpStream;
 
-use super::{admission, connect, direction::End, relay};
+use super::{admission, connect, direction::End, greeting, relay};
 use crate::{
     core::end::EndReason,
     files::Permit,
     log::Event,
+    route::{Served, Unroutable},
     worker::{Accepted, Worker, session::Session},
 };
 
-/// Begins a session on this worker.
+/// Begins a session on this worker, at once or when the client has said whom it is for.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, listener, permit } = accepted;
+    let Accepted { stream, peer, served, permit } = accepted;
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let session = Rc::new(Session::new(listener, peer, worker.process.clock.millis()));
-    let live =
-        Live { key: worker.enter(session.clone()), session, worker: worker.clone(), reason: EndReason::Internal };
-    live.session.listener.counters.opened.fetch_add(1, Relaxed);
-    if let Ok(stream) = TcpStream::from_std(stream) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    if let Served::One(listener) = &*served {
+        let live = Live::begin(worker, Session::new(listener.clone(), peer, None, worker.process.clock.millis()));
         tokio::task::spawn_local(run(live, stream, permit));
+        return;
+    }
+    let waits = Greeting::of(worker);
+    tokio::task::spawn_local(async move {
+        let Served::ByName(names) = &*served else { return };
+        let worker = waits.0.clone();
+        match greeting::greet(&worker, &stream, peer, names).await {
+            Err(why) => {
+                names.unrouted.count(why);
+                // What is no TLS is reset; what only looked whether somebody listens is closed.
+                End::new(stream).clean.set(why == Unroutable::Probe);
+            }
+            Ok(greeted) => {
+                let now = worker.process.clock.millis();
+                let session = Session::new(greeted.listener, greeted.client, Some(greeted.name), now);
+                session.destination.set(greeted.destination);
+                session.recheck.set(true);
+                let live = Live::begin(&worker, session);
+                drop((waits, served));
+                run(live, stream, permit).await;
+            }
+        }
+    });
+}
+
+/// Counts a connection that has not said yet whom it is for.
+struct Greeting(Rc<Worker>);
+
+impl Greeting {
+    fn of(worker: &Rc<Worker>) -> Self {
+        worker.greeting.set(worker.greeting.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        self.0.greeting.set(self.0.greeting.get().saturating_sub(1));
     }
 }
 
@@ -32,6 +69,14 @@ struct Live {
     session: Rc<Session>,
     key: usize,
     reason: EndReason,
+}
+
+impl Live {
+    fn begin(worker: &Rc<Worker>, session: Session) -> Self {
+        let session = Rc::new(session);
+        session.listener.counters.opened.fetch_add(1, Relaxed);
+        Self { key: worker.enter(session.clone()), session, worker: worker.clone(), reason: EndReason::Internal }
+    }
 }
 
 impl Drop for Live {
@@ -63,6 +108,7 @@ async fn run(mut live: Live, client: TcpStream, permit: Permit) {
 
 /// Admits, connects and relays; the slot goes back when it is over.
 async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndReason, EndReason> {
+    session.offset.set(offset(session, &client.stream));
     let _slot = admission::admit(worker, session, &client.stream).await?;
     let connected = connect::connect(worker, session, &client.stream).await?;
     opened(worker, session);
@@ -71,6 +117,15 @@ async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndRe
     server.clean.set(reason.is_clean());
     drop(connected.counted);
     Ok(reason)
+}
+
+/// On which port of its listener's range a connection came.
+fn offset(session: &Session, client: &TcpStream) -> u16 {
+    let spec = session.listener.spec.load();
+    if spec.end_port.is_none() {
+        return 0;
+    }
+    client.local_addr().map_or(0, |own| own.port().saturating_sub(spec.socket.port))
 }
 
 fn opened(worker: &Worker, session: &Session) {

@@ -11,11 +11,7 @@ use std::{
 use tokio::{sync::Notify, task::yield_now, time::sleep};
 
 use super::Thread;
-use crate::{
-    log::Level,
-    sys,
-    worker::{Accepted, Route},
-};
+use crate::{log::Level, route::Route, sys, worker::Accepted};
 
 /// Connections accepted before others on this worker have their turn.
 const BATCH: usize = 16;
@@ -29,7 +25,7 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: R
     let socket = match sys::watch(listener) {
         Ok(socket) => socket,
         Err(error) => {
-            let id = route.load().id.clone();
+            let id = route.load().first().id.clone();
             thread.worker.process.log.notice(
                 Level::Error,
                 "failed",
@@ -60,7 +56,7 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: R
     // Connections that the kernel has completed are ours: closing the socket first would reset them.
     while let Some(permit) = thread.worker.process.files.take(FILES_PER_SESSION) {
         let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
-        thread.place(Accepted { stream, peer, listener: route.load_full(), permit });
+        thread.place(Accepted { stream, peer, served: route.load_full(), permit });
     }
 }
 
@@ -74,11 +70,11 @@ async fn batch(thread: &Rc<Thread>, listener: &TcpListener, route: &Route) -> St
     for _ in 0..BATCH {
         let permit = thread.worker.process.files.wait(FILES_PER_SESSION).await;
         match sys::accept(listener) {
-            Ok((stream, peer)) => thread.place(Accepted { stream, peer, listener: route.load_full(), permit }),
+            Ok((stream, peer)) => thread.place(Accepted { stream, peer, served: route.load_full(), permit }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Empty,
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => {
-                route.load().counters.accept_errors.fetch_add(1, Relaxed);
+                route.load().first().counters.accept_errors.fetch_add(1, Relaxed);
                 drop(permit);
                 sleep(PAUSE).await;
                 return Step::More;

@@ -11,7 +11,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Thread;
 use crate::{
-    core::end::{self, EndReason},
+    core::{
+        diff::Facts,
+        end::{self, EndReason},
+    },
     log::Event,
     worker::{
         Ending, Worker,
@@ -101,7 +104,12 @@ pub(super) fn end(thread: &Rc<Thread>, ending: &Ending) {
 
 fn concerns(ending: &Ending, session: &Session) -> bool {
     Arc::ptr_eq(&ending.listener, &session.listener)
-        && ending.which.has(session.client.get().ip(), session.to.borrow().as_ref().map(|(backend, _)| &**backend))
+        && ending.which.has(Facts {
+            client: session.client.get().ip(),
+            backend: session.to.borrow().as_ref().map(|(backend, _)| &**backend),
+            offset: session.offset.get(),
+            name: session.name.as_deref(),
+        })
 }
 
 /// Ends every session now.
@@ -141,7 +149,7 @@ async fn settled(thread: &Rc<Thread>) {
 }
 
 fn live(thread: &Thread) -> usize {
-    thread.worker.sessions.borrow().len() + thread.udp.flows()
+    thread.worker.sessions.borrow().len() + thread.worker.greeting.get() + thread.udp.flows()
 }
 
 /// The live sessions, at most `limit`.

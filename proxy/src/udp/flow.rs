@@ -17,6 +17,7 @@ use super::{TURNS, UdpListener, drop_datagrams};
 use crate::{
     core::{
         balance::{Draw, EntryStats},
+        diff::Facts,
         end::EndReason,
         endpoint::{Counted, Endpoint},
         flows::FlowKey,
@@ -37,6 +38,8 @@ pub(super) struct Flow {
     pub(super) end_at: Cell<Option<(u64, EndReason)>>,
     backend: Arc<str>,
     endpoint: Arc<Endpoint>,
+    /// Its port in the listener's range, counted from the first.
+    offset: u16,
     stats: Arc<EntryStats>,
     upstream: UdpSocket,
     started: u64,
@@ -84,7 +87,7 @@ impl Flow {
         listener: &Arc<Shared>,
         key: FlowKey,
         tried: &[SocketAddr],
-        slot: Slot,
+        (slot, offset): (Slot, u16),
     ) -> Result<Rc<Self>, Dropped> {
         let permit = worker.process.files.take(1).ok_or(Dropped::FileLimit)?;
         let spec = listener.spec.load_full();
@@ -96,7 +99,7 @@ impl Flow {
         };
         let targets = listener.targets.load_full();
         let (entry, endpoint) = targets.pick(spec.policy, draw, tried).ok_or(Dropped::NoBackend)?;
-        let upstream = net::upstream_udp(endpoint.address).and_then(UdpSocket::from_std);
+        let upstream = net::upstream_udp(net::shifted(endpoint.address, offset)).and_then(UdpSocket::from_std);
         let upstream = upstream.map_err(|_| {
             entry.stats.failures.fetch_add(1, Relaxed);
             Dropped::SendFailed
@@ -108,6 +111,7 @@ impl Flow {
             end_at: Cell::new(None),
             backend: entry.id.clone(),
             endpoint: endpoint.clone(),
+            offset,
             stats: entry.stats.clone(),
             upstream,
             started,
@@ -248,7 +252,13 @@ impl Flow {
     }
 
     pub(super) fn is_concerned(&self, ending: &Ending) -> bool {
-        Arc::ptr_eq(&ending.listener, &self.listener) && ending.which.has(self.client().ip(), Some(&self.backend))
+        Arc::ptr_eq(&ending.listener, &self.listener)
+            && ending.which.has(Facts {
+                client: self.client().ip(),
+                backend: Some(&self.backend),
+                offset: self.offset,
+                name: None,
+            })
     }
 
     /// Whether it has lived for `maxSessionSeconds` at `now` (milliseconds).
@@ -287,7 +297,8 @@ impl Flow {
             transport: Transport::Udp,
             client: self.client(),
             backend: Some(self.backend.clone()),
-            endpoint: Some(self.endpoint.address),
+            endpoint: Some(net::shifted(self.endpoint.address, self.offset)),
+            name: None,
             up: self.up.get(),
             down: self.down.get(),
             duration: Duration::from_millis(now.saturating_sub(self.started)),
@@ -302,7 +313,8 @@ impl Flow {
             protocol: "UDP",
             client: self.client().to_string(),
             backend: Some(self.backend.to_string()),
-            endpoint: Some(self.endpoint.address.to_string()),
+            endpoint: Some(net::shifted(self.endpoint.address, self.offset).to_string()),
+            server_name: None,
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),
             seconds: now.saturating_sub(self.started) / 1000,

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::{
     core::{end::EndReason, endpoint::Endpoint},
     log::SessionRecord,
+    net,
     shared::Shared,
 };
 
@@ -28,6 +29,10 @@ pub struct Session {
     pub client: Cell<SocketAddr>,
     /// What the client connected to, if its PROXY header says so.
     pub destination: Cell<Option<SocketAddr>>,
+    /// The server name that it asked for.
+    pub name: Option<Box<str>>,
+    /// Its port in the listener's range, counted from the first.
+    pub offset: Cell<u16>,
     /// Milliseconds of the process clock.
     pub started: u64,
     /// Backend entry and endpoint, once connected.
@@ -69,6 +74,9 @@ pub struct SessionView {
     pub backend: Option<String>,
     /// The endpoint.
     pub endpoint: Option<String>,
+    /// The server name that it asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
     /// Bytes from the client.
     pub bytes_up: u64,
     /// Bytes to the client.
@@ -80,11 +88,13 @@ pub struct SessionView {
 impl Session {
     /// A session that begins now.
     #[must_use]
-    pub fn new(listener: Arc<Shared>, client: SocketAddr, now_millis: u64) -> Self {
+    pub fn new(listener: Arc<Shared>, client: SocketAddr, name: Option<String>, now_millis: u64) -> Self {
         Self {
             listener,
             client: Cell::new(client),
             destination: Cell::new(None),
+            name: name.map(String::into_boxed_str),
+            offset: Cell::new(0),
             started: now_millis,
             to: RefCell::default(),
             cause: Cell::new(None),
@@ -100,6 +110,12 @@ impl Session {
             counted: Cell::new((0, 0)),
             waker: RefCell::default(),
         }
+    }
+
+    /// Where it goes at an endpoint: in a range, as many ports after the first as it came on.
+    #[must_use]
+    pub fn address_of(&self, endpoint: &Endpoint) -> SocketAddr {
+        net::shifted(endpoint.address, self.offset.get())
     }
 
     /// Tells the task to end.
@@ -156,7 +172,8 @@ impl Session {
             transport: Transport::Tcp,
             client: self.client.get(),
             backend: to.as_ref().map(|(backend, _)| backend.clone()),
-            endpoint: to.as_ref().map(|(_, endpoint)| endpoint.address),
+            endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint)),
+            name: self.name.clone(),
             up: self.up.get(),
             down: self.down.get(),
             duration: Duration::from_millis(now_millis.saturating_sub(self.started)),
@@ -177,7 +194,8 @@ impl Session {
             protocol: "TCP",
             client: self.client.get().to_string(),
             backend: to.as_ref().map(|(backend, _)| backend.to_string()),
-            endpoint: to.as_ref().map(|(_, endpoint)| endpoint.address.to_string()),
+            endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint).to_string()),
+            server_name: self.name.as_deref().map(str::to_owned),
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),
             seconds: now_millis.saturating_sub(self.started) / 1000,

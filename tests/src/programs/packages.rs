@@ -1,4 +1,4 @@
-//! What a node needs of the operating system, and the packages that bring it.
+//! What a node needs of the operating system, and the packages that bring it; and the programs of others that tests talk to.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 };
 
 /// File and Debian package; a name without `/` is looked up on the PATH.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 20] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -22,6 +22,13 @@ const NEEDED: [(&str, &str); 13] = [
     ("setpriv", "util-linux"),
     ("timeout", "coreutils"),
     ("mount", "mount"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("haproxy", "haproxy"),
+    ("nginx", "nginx-light"),
+    ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
 ];
 
 /// Why a node cannot be had here.

@@ -25,6 +25,12 @@ impl Listener {
         Self { protocol: "UDP", ..Self::tcp(name, port) }
     }
 
+    /// A TLS listener without backends and names.
+    #[must_use]
+    pub fn tls(name: &str, port: u16) -> Self {
+        Self { protocol: "TLS", ..Self::tcp(name, port) }
+    }
+
     /// Adds a backend on this machine.
     #[must_use]
     pub fn to(self, port: u16) -> Self {

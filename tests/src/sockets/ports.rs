@@ -25,3 +25,16 @@ pub fn free_port() -> u16 {
     }
     panic!("no free port in {FIRST}..{LAST}");
 }
+
+/// The first of so many free ports in a row.
+///
+/// # Panics
+/// There is no such row.
+#[must_use]
+pub fn free_range(count: u16) -> u16 {
+    let row = || {
+        let first = free_port();
+        (1..count).all(|further| first.checked_add(further) == Some(free_port())).then_some(first)
+    };
+    (0..200).find_map(|_| row()).expect("a row of free ports")
+}

@@ -113,7 +113,7 @@ fn cases() -> Vec<Case> {
             [SIDECAR, "{name: a, protocol: TCP, port: 2, backends: [{local: {port: 1}}]}", ""],
         ),
         of_forward(
-            "two listeners have the same protocol and port",
+            "two listeners have the same protocol and port (TLS listeners may, with different hostnames)",
             [SIDECAR, &format!("{LISTENER}, {}", LISTENER.replace("name: a", "name: b")), ""],
             [SIDECAR, &format!("{LISTENER}, {}", LISTENER.replace("name: a", "name: b").replace("TCP", "UDP")), ""],
         ),
@@ -127,6 +127,13 @@ fn cases() -> Vec<Case> {
             ["{sidecar: {selector: {matchExpressions: [{key: a, operator: In}]}}}", LISTENER, ""],
             ["{sidecar: {selector: {matchExpressions: [{key: a, operator: Exists}]}}}", LISTENER, ""],
         ),
+        of_forward(
+            "tls must be set if, and only if, protocol is TLS",
+            [SIDECAR, &LISTENER.replace("TCP", "TLS"), ""],
+            [SIDECAR, &LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}"), ""],
+        ),
+        of_listener("endPort needs port, and must not be less than it", "endPort: 6999", "endPort: 7001"),
+        of_listener("the listeners must not have more than 1024 ports together", "endPort: 8024", "endPort: 8023"),
         of_listener("exactly one of http and tcp must be set", "healthCheck: {}", "healthCheck: {tcp: {}}"),
         of_listener(
             "timeoutSeconds must not be greater than intervalSeconds",

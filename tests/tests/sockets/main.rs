@@ -8,6 +8,7 @@ mod guard;
 mod health;
 mod lifecycle;
 mod proxy_protocol;
+mod ranges;
 mod sidecar;
 mod tcp;
 mod udp;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::Transport;
+use proxy_api::{Listener, Transport};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -39,11 +39,13 @@ impl Ledger {
             match &candidate.wish {
                 Wish::Impossible(lost) => drop(self.decided.insert(place, Err(lost.clone()))),
                 Wish::Any(_) => drop(self.fresh.insert(candidate.rank(place))),
-                Wish::Port(port) => {
-                    let port = (candidate.transport, *port);
-                    let (bucket, rank) = (self.wanted.entry(port).or_default(), candidate.rank(place));
-                    bucket.insert(bucket.partition_point(|other| *other < rank), rank);
-                    self.dirty.insert(port);
+                Wish::Port(_) => {
+                    let rank = candidate.rank(place);
+                    for port in candidate.ports() {
+                        let bucket = self.wanted.entry(port).or_default();
+                        bucket.insert(bucket.partition_point(|other| *other < rank), rank.clone());
+                        self.dirty.insert(port);
+                    }
                 }
             }
         }
@@ -57,18 +59,16 @@ impl Ledger {
         for (at, candidate) in candidates.iter().enumerate() {
             let place = (key.clone(), at);
             self.decided.remove(&place);
-            if let Wish::Port(port) = candidate.wish {
-                let port = (candidate.transport, port);
+            self.fresh.remove(&candidate.rank(place.clone()));
+            let rank = candidate.rank(place);
+            for port in candidate.ports() {
                 if let Some(bucket) = self.wanted.get_mut(&port) {
-                    let rank = candidate.rank(place);
                     bucket.retain(|other| *other != rank);
                     if bucket.is_empty() {
                         self.wanted.remove(&port);
                     }
                 }
                 self.dirty.insert(port);
-            } else {
-                self.fresh.remove(&candidate.rank(place));
             }
         }
         true
@@ -85,46 +85,80 @@ impl Ledger {
             self.dirty.extend(self.wanted.keys().copied());
         }
         self.over = over;
-        let late = if over { self.late() } else { BTreeSet::new() };
         let mut affected = BTreeSet::new();
-        for port in std::mem::take(&mut self.dirty) {
-            self.decide(port, late.contains(&port), &mut affected);
-        }
-        let room = self.terms.most.map_or(usize::MAX, |most| most.saturating_sub(winners));
+        // Only where the Service is too small are its ports counted one by one; then all are decided anew.
+        let room = if over { self.terms.most.unwrap_or(usize::MAX) } else { usize::MAX };
+        let left = self.decide(room, &mut affected);
+        let room = if over { left } else { self.terms.most.map_or(usize::MAX, |most| most.saturating_sub(winners)) };
         self.allocate(room, &mut affected);
         affected
     }
 
-    /// The ports for which the Service has no room: those whose winners come last.
-    fn late(&self) -> BTreeSet<Port> {
-        let open = self.wanted.iter().filter(|(port, _)| self.terms.is_reserved(**port).is_none());
-        let mut winners: Vec<(&Rank, Port)> =
-            open.filter_map(|(port, bucket)| Some((bucket.first()?, *port))).collect();
-        winners.sort_unstable();
-        winners.into_iter().skip(self.terms.most.unwrap_or(usize::MAX)).map(|(_, port)| port).collect()
-    }
-
-    /// Decides one port: the first of those that want it has it.
-    fn decide(&mut self, port: Port, late: bool, affected: &mut BTreeSet<ObjectKey>) {
-        let Some(bucket) = self.wanted.get(&port) else { return };
-        let mut holder: Option<&ListenerRef> = None;
-        let mut outcomes = Vec::new();
-        for rank in bucket {
-            let place = &rank.4;
-            let outcome = match (self.terms.is_reserved(port), late, holder) {
-                (Some(what), ..) => Err(own_port(port, what)),
-                (None, true, _) => Err(self.terms.too_many()),
-                (None, false, Some(holder)) => {
-                    Err(self.terms.held_by(port, self.name(place), &holder.0, self.name(holder)))
+    /// Decides the ports that are open, and those that hang together with them by ranges: in the order of their ranks, whoever
+    /// can have all he wants has it. Gives how many more ports there is room for.
+    fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<ObjectKey>) -> usize {
+        let mut taken: BTreeMap<Port, Vec<ListenerRef>> = BTreeMap::new();
+        for rank in self.open() {
+            let place = rank.4;
+            let Some(candidate) = self.candidate(&place) else { continue };
+            let outcome = self.outcome(candidate, &taken, &mut room);
+            if outcome.is_ok() {
+                for port in candidate.ports() {
+                    taken.entry(port).or_default().push(place.clone());
                 }
-                (None, false, None) => Ok(port.1),
-            };
-            holder.get_or_insert(place);
-            outcomes.push((place.clone(), outcome));
-        }
-        for (place, outcome) in outcomes {
+            }
             self.say(place, outcome, affected);
         }
+        room
+    }
+
+    /// Everybody who wants a port that is to be decided, in order.
+    fn open(&mut self) -> BTreeSet<Rank> {
+        let mut todo: Vec<Port> = std::mem::take(&mut self.dirty).into_iter().collect();
+        let (mut seen, mut open) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(port) = todo.pop() {
+            if !seen.insert(port) {
+                continue;
+            }
+            for rank in self.wanted.get(&port).into_iter().flatten() {
+                if open.contains(rank) {
+                    continue;
+                }
+                open.insert(rank.clone());
+                let further = self.candidate(&rank.4).filter(|candidate| candidate.further > 0);
+                todo.extend(further.into_iter().flat_map(Candidate::ports));
+            }
+        }
+        open
+    }
+
+    fn outcome(
+        &self,
+        candidate: &Candidate,
+        taken: &BTreeMap<Port, Vec<ListenerRef>>,
+        room: &mut usize,
+    ) -> Result<u16, Lost> {
+        let mut first = None;
+        let mut fresh = 0;
+        for port in candidate.ports() {
+            first.get_or_insert(port.1);
+            if let Some(what) = self.terms.is_reserved(port) {
+                return Err(own_port(port, what));
+            }
+            let holders = taken.get(&port);
+            fresh += usize::from(holders.is_none());
+            for holder in holders.into_iter().flatten() {
+                if let Some(winner) = self.candidate(holder).filter(|winner| !winner.shares_with(candidate)) {
+                    return Err(self.terms.held_by(port, candidate, &holder.0, winner));
+                }
+            }
+        }
+        *room = room.checked_sub(fresh).ok_or_else(|| self.terms.too_many())?;
+        Ok(first.unwrap_or(0))
+    }
+
+    fn candidate(&self, place: &ListenerRef) -> Option<&Candidate> {
+        self.candidates.get(&place.0).and_then(|all| all.get(place.1))
     }
 
     fn say(&mut self, place: ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<ObjectKey>) {
@@ -186,10 +220,25 @@ impl Ledger {
         self.decided.get(place).and_then(|outcome| outcome.as_ref().err())
     }
 
-    /// The listener that has this port.
+    /// A listener that has this port.
     pub(crate) fn holder(&self, port: Port) -> Option<&ListenerRef> {
-        let first = self.wanted.get(&port).and_then(|bucket| bucket.first()).map(|rank| &rank.4);
-        first.filter(|place| self.won(place).is_some()).or_else(|| self.allocated.get(&port))
+        let mut holders = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.4);
+        holders.find(|place| self.won(place).is_some()).or_else(|| self.allocated.get(&port))
+    }
+
+    /// Whether a listener of another forward has a port of this one and does not share it.
+    pub(crate) fn is_in_the_way(&self, key: &ObjectKey, listener: &Listener) -> bool {
+        listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
+            let others = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.4);
+            let mut others = others.filter(|place| self.won(place).is_some()).chain(self.allocated.get(&port));
+            let shares = |place: &ListenerRef| {
+                self.candidate(place).is_some_and(|other| {
+                    let is_apart = |name: &String| !listener.hostnames.contains(name);
+                    !listener.hostnames.is_empty() && !other.names.is_empty() && other.names.iter().all(is_apart)
+                })
+            };
+            others.any(|place| place.0 != *key && !shares(place))
+        })
     }
 }
 

@@ -1,0 +1,105 @@
+//! A connection to a socket that several listeners share: which of them it is for, by the server name it asks for.
+//!
+//! The bytes are looked at and left in the kernel, so the session that follows relays them like everything else.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use proxy_api::AcceptHeader;
+use rustix::net::{RecvFlags, recv};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
+
+use super::admission::{HANDSHAKE_SECONDS, read_header};
+use crate::{
+    core::{
+        client_hello::{self, Hello, LONGEST_IN_RECORDS},
+        end::EndReason,
+    },
+    route::{Names, Unroutable},
+    shared::Shared,
+    worker::Worker,
+};
+
+/// What a connection has said of itself.
+pub struct Greeted {
+    /// The listener that it is for.
+    pub listener: Arc<Shared>,
+    /// The client.
+    pub client: SocketAddr,
+    /// What it connected to, if a PROXY header says so.
+    pub destination: Option<SocketAddr>,
+    /// The name that it asks for.
+    pub name: String,
+}
+
+/// Learns whom a connection is for.
+///
+/// # Errors
+/// Why it is for nobody.
+pub async fn greet(
+    worker: &Worker,
+    stream: &TcpStream,
+    peer: SocketAddr,
+    names: &Names,
+) -> Result<Greeted, Unroutable> {
+    let spec = names.first().spec.load_full();
+    let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
+    let mut greeted = (peer, None);
+    let said = async {
+        if let Some(protocol) = spec.proxy_protocol.as_deref() {
+            match (protocol.accept, protocol.trusts(peer.ip())) {
+                (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => {}
+                (AcceptHeader::Required, false) => return Err(Unroutable::UntrustedPeer),
+                (AcceptHeader::Optional | AcceptHeader::Required, true) => {
+                    let header = read_header(stream).await.map_err(unroutable)?;
+                    if let Some((source, destination)) = header {
+                        greeted = (source, Some(destination));
+                    }
+                }
+            }
+        }
+        read_name(worker, stream).await
+    };
+    let name = timeout(limit, said).await.map_err(|_| Unroutable::HandshakeTimeout)??;
+    let listener = names.find(&name).ok_or(Unroutable::UnknownServerName)?.clone();
+    Ok(Greeted { listener, client: greeted.0, destination: greeted.1, name })
+}
+
+fn unroutable(reason: EndReason) -> Unroutable {
+    match reason {
+        EndReason::Probe => Unroutable::Probe,
+        EndReason::BadHeader => Unroutable::BadHeader,
+        _ => Unroutable::ClientLeft,
+    }
+}
+
+async fn read_name(worker: &Worker, stream: &TcpStream) -> Result<String, Unroutable> {
+    loop {
+        let ready = stream.ready(Interest::READABLE | Interest::ERROR).await.map_err(|_| Unroutable::ClientLeft)?;
+        if ready.is_error() {
+            return Err(Unroutable::ClientLeft);
+        }
+        let ended = ready.is_read_closed();
+        // What is there is looked at again once there is more: saying "would block" makes the runtime wait for that.
+        let looked = stream.try_io(Interest::READABLE, || look(worker, stream, ended));
+        match looked {
+            Ok(Ok(name)) => return Ok(name),
+            Ok(Err(why)) => return Err(why),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !ended => {}
+            Err(_) => return Err(Unroutable::ClientLeft),
+        }
+    }
+}
+
+fn look(worker: &Worker, stream: &TcpStream, ended: bool) -> io::Result<Result<String, Unroutable>> {
+    let mut scratch = worker.scratch.borrow_mut();
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (_, seen) = recv(stream, &mut scratch[..LONGEST_IN_RECORDS], flags)?;
+    match client_hello::read(&scratch[..seen]) {
+        Hello::Name(name) => Ok(Ok(name)),
+        Hello::NoName => Ok(Err(Unroutable::NoServerName)),
+        Hello::NotTls => Ok(Err(Unroutable::NotTls)),
+        Hello::Incomplete if seen == 0 => Ok(Err(Unroutable::Probe)),
+        Hello::Incomplete if ended => Ok(Err(Unroutable::ClientLeft)),
+        Hello::Incomplete => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
