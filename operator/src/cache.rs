@@ -300,7 +300,10 @@ impl Cache {
                 self.unreadable_forwards.remove(&key);
                 let was_unreadable = self.world.unreadable.remove(&key).is_some();
                 let only_status = self.world.forwards.get(&key).is_some_and(|old| {
-                    old.spec == forward.spec && old.metadata.uid == forward.metadata.uid && held_same(old, &forward)
+                    old.spec == forward.spec
+                        && old.metadata.uid == forward.metadata.uid
+                        && old.metadata.generation == forward.metadata.generation
+                        && held_same(old, &forward)
                 });
                 self.note_sidecar(&key, forward.spec.placement.sidecar.is_some());
                 if forward.spec.autoscaling.is_some() {
@@ -419,7 +422,14 @@ impl Cache {
 /// Whether two versions of a forward hold the same ports by their status, which a translation looks at.
 fn held_same(one: &crds::PortForward, other: &crds::PortForward) -> bool {
     let held = |forward: &crds::PortForward| {
-        forward.status.as_ref().map(|status| (status.listeners.clone(), status.placement.clone())).unwrap_or_default()
+        let status = forward.status.as_ref();
+        let (mut listeners, placement) =
+            status.map(|status| (status.listeners.clone(), status.placement.clone())).unwrap_or_default();
+        // What proxies see of backends is nothing that a translation depends on.
+        for listener in &mut listeners {
+            listener.backends = None;
+        }
+        (listeners, placement)
     };
     held(one) == held(other)
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Access, HealthCheck, Limits, ProxyProtocol};
+use crate::{AcceptHeader, Access, HealthCheck, Limits, ProxyProtocol};
 
 /// Names a listener for ever: `namespace/forward/listener`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -181,12 +181,20 @@ impl Listener {
         (0..=self.further_ports()).map(move |offset| SocketKey { port: socket.port.saturating_add(offset), ..socket })
     }
 
-    /// Whether both may listen on one port: by names, none of which both have.
+    /// Whose PROXY headers are read.
+    #[must_use]
+    pub fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
+        let protocol = self.proxy_protocol.as_deref().filter(|it| it.accept != AcceptHeader::Disabled)?;
+        Some((protocol.accept, &protocol.trusted))
+    }
+
+    /// Whether both may listen on one port: by names, none of which both have, and with the same PROXY headers before them.
     #[must_use]
     pub fn shares_with(&self, other: &Self) -> bool {
         !self.hostnames.is_empty()
             && !other.hostnames.is_empty()
             && !self.hostnames.iter().any(|name| other.hostnames.contains(name))
+            && self.header() == other.header()
     }
 
     /// Sets `revision` to the hash of everything else.

@@ -27,6 +27,10 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub async fn run(endpoint: SocketAddr, check: &HealthCheck, send: SendHeader) -> Result<(), String> {
     let to = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
     let mut stream = connect(to).await.map_err(|error| format!("cannot connect to {to}: {error}"))?;
+    // A connect to a dead port in the range of outgoing ports can meet itself.
+    if stream.local_addr().ok() == Some(to) {
+        return Err(format!("nothing listens at {to}: the connection met itself"));
+    }
     let header = proxy_header::encode(send, None);
     stream.write_all(&header).await.map_err(|error| format!("{to}: {error}"))?;
     match &check.probe {

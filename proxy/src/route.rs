@@ -59,6 +59,16 @@ impl Served {
         }
     }
 
+    /// The listener for a host: by its own name, else by the longest wildcard.
+    #[must_use]
+    pub fn find(&self, host: &str) -> Option<&Arc<Shared>> {
+        match self {
+            // The port is somebody's now who takes all that comes, but not what was meant for another.
+            Self::One(_) => None,
+            Self::ByName(names) => client_hello::candidates(host).find_map(|name| names.table.get(&name)),
+        }
+    }
+
     /// Sessions begun by those that it serves, and connections that belong to nobody.
     #[must_use]
     pub fn opened(&self) -> u64 {
@@ -93,12 +103,6 @@ impl Served {
 }
 
 impl Names {
-    /// The listener for a host: by its own name, else by the longest wildcard.
-    #[must_use]
-    pub fn find(&self, host: &str) -> Option<&Arc<Shared>> {
-        client_hello::candidates(host).find_map(|name| self.table.get(&name))
-    }
-
     /// The listener that speaks for all of them in what comes before the name.
     #[must_use]
     pub fn first(&self) -> &Arc<Shared> {

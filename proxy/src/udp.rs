@@ -198,7 +198,8 @@ impl UdpListener {
         let mut tried = Vec::new();
         if let Some(flow) = known {
             // With nowhere else to go a flow stays: making it anew for every datagram would help nobody.
-            if flow.is_usable(now / 1000) || !flow.has_alternative(now / 1000) {
+            let listener = self.route.load().first().clone();
+            if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
                 flow.forgive();
                 return Ok(flow);
             }
@@ -313,7 +314,10 @@ impl UdpListener {
             if ending.over_millis == 0 {
                 self.end_flow(worker, flow, ending.reason);
             } else {
-                flow.end_at.set(Some((now + end::spread(at, concerned.len(), ending.over_millis), ending.reason)));
+                let at = now + end::spread(at, concerned.len(), ending.over_millis);
+                // A second change never gives a flow more time.
+                let sooner = flow.end_at.get().filter(|(before, _)| *before <= at);
+                flow.end_at.set(sooner.or(Some((at, ending.reason))));
             }
         }
     }

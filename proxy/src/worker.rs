@@ -18,7 +18,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use self::{pipes::PipePool, session::Session};
-use crate::route::Served;
+use crate::route::Route;
 use crate::{
     core::{diff::Which, end::EndReason},
     files::Permit,
@@ -38,7 +38,7 @@ pub struct Accepted {
     /// The client.
     pub peer: SocketAddr,
     /// Whom its socket serves.
-    pub served: Arc<Served>,
+    pub route: Route,
     /// Room for it and its upstream.
     pub permit: Permit,
 }

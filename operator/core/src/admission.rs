@@ -3,7 +3,7 @@
 use crds::{ForwardGateway, From};
 
 use crate::{
-    Condition, ObjectKey, Reason, World, backends,
+    Condition, ObjectKey, Reason, World, backends, claims,
     validate::{Placement, ValidForward, ValidListener, transport},
 };
 
@@ -58,11 +58,17 @@ fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, n
 fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
     let ranges = gateway.spec.allowed_forwards.as_ref().map(|allowed| allowed.ports.as_slice()).unwrap_or_default();
     let Some(port) = listener.port.or(listener.held.as_ref().map(|held| held.port)) else { return true };
+    // A port that it was given is admitted by that.
+    let is_given = |(first, last): &(u16, u16)| (*first..=*last).contains(&port);
+    if listener.port.is_none() && claims::allocation_of(gateway).iter().any(is_given) {
+        return true;
+    }
     let last = port.saturating_add(listener.further);
-    ranges.is_empty()
-        || ranges.iter().any(|range| {
+    let is_allowed = |port: u16| {
+        ranges.iter().any(|range| {
             transport(range.protocol) == listener.transport
-                && range.port <= port
-                && last <= range.end_port.unwrap_or(range.port)
+                && (range.port..=range.end_port.unwrap_or(range.port)).contains(&port)
         })
+    };
+    ranges.is_empty() || (port..=last).all(is_allowed)
 }

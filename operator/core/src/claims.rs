@@ -11,7 +11,7 @@ mod ledger;
 
 use std::collections::BTreeMap;
 
-use crds::ServiceType;
+use crds::{ForwardGateway, ServiceType};
 use ipnet::IpNet;
 use proxy_api::{AcceptHeader, Transport};
 
@@ -115,6 +115,8 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             }
             Err(_) => None,
         };
+        // One that it was given stays, also if it wants more of it now.
+        let given = listener.held.as_ref().map(|held| held.port);
         Candidate {
             name: listener.name.clone(),
             transport: listener.transport,
@@ -126,7 +128,10 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             created: forward.created,
             wish: match asked {
                 Err(lost) => Wish::Impossible(lost),
-                Ok(asked) => held.or(asked).map_or_else(|| Wish::Any(allocation(world, forward)), Wish::Port),
+                Ok(asked) => {
+                    let any = || Wish::Any(allocation(world, forward));
+                    held.or(asked).or(given).map_or_else(any, Wish::Port)
+                }
             },
         }
     };
@@ -138,10 +143,15 @@ fn header(listener: &ValidListener) -> Option<(AcceptHeader, Vec<IpNet>)> {
     Some((protocol.accept, protocol.trusted.clone()))
 }
 
-/// Where a gateway's ports come from.
+/// Where the ports of a forward's gateway come from.
 fn allocation(world: &World, forward: &ValidForward) -> Vec<(u16, u16)> {
     let Placement::Gateway(key) = &forward.placement else { return vec![DEFAULT_ALLOCATION] };
-    let ranges = world.gateways.get(key).map(|gateway| gateway.spec.allocation.as_slice()).unwrap_or_default();
+    world.gateways.get(key).map_or_else(|| vec![DEFAULT_ALLOCATION], allocation_of)
+}
+
+/// Where a gateway's ports come from.
+pub(crate) fn allocation_of(gateway: &ForwardGateway) -> Vec<(u16, u16)> {
+    let ranges = gateway.spec.allocation.as_slice();
     if ranges.is_empty() {
         return vec![DEFAULT_ALLOCATION];
     }

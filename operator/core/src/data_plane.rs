@@ -100,21 +100,21 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
 impl DataPlane {
     fn pod(&mut self, pod: &ObjectKey, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
         let Some(state) = proxies.get(pod) else { return self.late(pod) };
-        let mut all = true;
+        let (mut all, mut is_late) = (true, false);
         for id in published {
             // A listener that lost its port in this pod stands among the rejections already.
             let Some(published) = snapshot.listeners.get(id) else { continue };
             match state.ack(id, published.offer.revision(), published.since) {
                 Ack::Bound => self.backends(&id.listener, state.backends(id)),
-                Ack::Pending => {
-                    self.late(pod);
-                    return;
-                }
+                Ack::Pending => is_late = true,
                 Ack::Failed(failure) => {
                     all = false;
                     self.reject(pod, &id.listener, &failure.message);
                 }
             }
+        }
+        if is_late {
+            return self.late(pod);
         }
         self.acked += u32::from(all);
     }

@@ -265,7 +265,9 @@ impl Judge<'_> {
         let item = &self.forward.listeners[at];
         let chained = item.backends.iter().find_map(|entry| {
             let port = backends::local_port(&entry.to)?;
-            let holder = self.own.values().find_map(|(ledger, _)| ledger.holder((item.transport, port)))?;
+            let mut ports = port..=port.saturating_add(item.further);
+            let holder = ports
+                .find_map(|port| self.own.values().find_map(|(ledger, _)| ledger.holder((item.transport, port))))?;
             (holder.0 != self.forward.key).then(|| {
                 let message = format!(
                     "backend {} of listener '{}' is a listener of the same proxy (forward {}); name the real server",

@@ -85,8 +85,9 @@ impl Held {
     /// Whether all that a listener wants stands there; an old object that wants more is a newcomer for all of it.
     pub(crate) fn covers(&self, listener: &ValidListener) -> bool {
         listener.further <= self.further
-            && listener.names.is_empty() == self.names.is_empty()
-            && listener.names.iter().all(|name| self.names.contains(name))
+            // Without names it has the whole port.
+            && (self.names.is_empty()
+                || !listener.names.is_empty() && listener.names.iter().all(|name| self.names.contains(name)))
     }
 }
 
@@ -262,11 +263,14 @@ fn listener(
         port: item.port,
         further: ports::further(item, path, found),
         names: ports::names(item, path, found),
-        held: held.iter().find(|held| held.name == item.name && held.protocol == item.protocol).map(|held| Held {
-            port: held.port,
-            further: held.end_port.map_or(0, |end| end.saturating_sub(held.port)),
-            names: held.hostnames.clone(),
-        }),
+        held: held
+            .iter()
+            .find(|held| held.name == item.name && transport(held.protocol) == transport(item.protocol))
+            .map(|held| Held {
+                port: held.port,
+                further: held.end_port.map_or(0, |end| end.saturating_sub(held.port)),
+                names: held.hostnames.clone(),
+            }),
         bind: item.bind.map(|bind| match bind {
             crds::Bind::Loopback => Bind::Loopback,
             crds::Bind::All => Bind::All,

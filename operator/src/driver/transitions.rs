@@ -81,6 +81,7 @@ pub(super) fn of_cut(events: &Events, pod: &ObjectKey, cut: u64, cache: &Cache) 
             kind: Some("Pod".to_owned()),
             name: Some(pod.name.clone()),
             namespace: Some(pod.namespace.clone()),
+            uid: cache.pod(pod).map(|info| info.uid.clone()),
             ..ObjectReference::default()
         },
     };

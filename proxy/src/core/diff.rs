@@ -238,9 +238,7 @@ impl Plan<'_> {
         for (id, before) in &self.running.listeners {
             let (which, policy) = match next.listeners.get(id) {
                 None => (Which::All, before),
-                Some(after) if after.socket != before.socket || after.proxy_protocol != before.proxy_protocol => {
-                    (Which::All, after)
-                }
+                Some(after) if is_another(before, after) => (Which::All, after),
                 Some(after) => {
                     let kept = |backend: &str| after.backends.iter().any(|other| other.id == backend);
                     let gone = before.backends.iter().map(|backend| &backend.id).filter(|backend| !kept(backend));
@@ -262,6 +260,13 @@ impl Plan<'_> {
         }
         found
     }
+}
+
+/// Whether no session of a listener would be made now: it is elsewhere, or speaks another protocol.
+fn is_another(before: &Listener, after: &Listener) -> bool {
+    after.socket != before.socket
+        || after.proxy_protocol != before.proxy_protocol
+        || after.hostnames.is_empty() != before.hostnames.is_empty()
 }
 
 /// Who has each socket.

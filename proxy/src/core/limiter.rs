@@ -84,6 +84,9 @@ impl Limiter {
         if state.limits == limits {
             return;
         }
+        if let Some(rate) = limits.new_connections_per_second {
+            state.rate.clamp(rate.into());
+        }
         state.limits = limits;
         let woken = state.grant();
         drop(state);

@@ -24,6 +24,8 @@ use crate::{
 
 /// Checks of the process that run at once; others wait for their turn.
 const AT_ONCE: usize = 256;
+/// Checks of one forward that run at once: one whose backends do not answer must not hold up those of others.
+const AT_ONCE_OF_ONE: usize = 16;
 
 type Key = (ListenerId, Arc<str>, SocketAddr);
 
@@ -31,12 +33,14 @@ type Key = (ListenerId, Arc<str>, SocketAddr);
 #[derive(Debug)]
 pub(super) struct Checks {
     turns: Arc<Semaphore>,
+    /// By namespace and name of the forward.
+    own_turns: BTreeMap<(String, String), Arc<Semaphore>>,
     running: BTreeMap<Key, Running>,
 }
 
 impl Default for Checks {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), running: BTreeMap::new() }
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), own_turns: BTreeMap::new(), running: BTreeMap::new() }
     }
 }
 
@@ -70,6 +74,12 @@ impl Checks {
     /// Checks what these listeners want checked, and nothing else.
     pub(super) fn follow(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
         let mut before = std::mem::take(&mut self.running);
+        let is_here = |(namespace, forward): &(String, String)| {
+            let first = ListenerId { namespace: namespace.clone(), forward: forward.clone(), listener: String::new() };
+            let next = listeners.range(first..).next();
+            next.is_some_and(|(id, _)| id.namespace == *namespace && id.forward == *forward)
+        };
+        self.own_turns.retain(|forward, _| is_here(forward));
         for (id, shared) in listeners {
             let spec = shared.spec.load();
             let check = spec.health_check.as_deref();
@@ -84,9 +94,11 @@ impl Checks {
                 let key = (id.clone(), entry.id.clone(), endpoint.address);
                 let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
                 let known = before.remove(&key).filter(|running| running.subject == subject);
+                let forward = (id.namespace.clone(), id.forward.clone());
+                let own = self.own_turns.entry(forward).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
+                let turns = [own.clone(), self.turns.clone()];
                 let running = known.unwrap_or_else(|| {
-                    let task =
-                        watch(process.clone(), self.turns.clone(), shared.clone(), entry.id.clone(), subject.clone());
+                    let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());
                     Running { subject, task: tokio::spawn(task) }
                 });
                 self.running.insert(key, running);
@@ -95,7 +107,7 @@ impl Checks {
     }
 }
 
-async fn watch(process: Process, turns: Arc<Semaphore>, shared: Arc<Shared>, backend: Arc<str>, subject: Subject) {
+async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>, backend: Arc<str>, subject: Subject) {
     let Subject { check, send, endpoint } = subject;
     if endpoint.checked() == Checked::Not {
         endpoint.set_checked(Checked::Unknown);
@@ -106,8 +118,9 @@ async fn watch(process: Process, turns: Arc<Semaphore>, shared: Arc<Shared>, bac
     let mut seed = u64::from(endpoint.address.port()) | 1;
     loop {
         let result = {
-            let Ok(_turn) = turns.acquire().await else { return };
+            let Ok(_own) = turns[0].acquire().await else { return };
             let _file = process.files.wait(1).await;
+            let Ok(_turn) = turns[1].acquire().await else { return };
             let probe = probe::run(endpoint.address, &check, send);
             timeout(limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
         };

@@ -72,6 +72,10 @@ impl Supervisor {
 /// Whether a TCP socket that has no shards yet was given many connections since the last call.
 fn is_hot(open: &mut OpenSocket) -> bool {
     let served = open.route.load_full();
+    // A listener counts its sessions over all ports: a range would be given shards on ports that nobody uses.
+    if served.first().spec.load().end_port.is_some() {
+        return false;
+    }
     let opened = served.opened();
     let (known, before) = std::mem::replace(&mut open.seen, (Arc::downgrade(&served), opened));
     let same = known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, &served));

@@ -31,6 +31,8 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
         reason = session.told_to_end() => return Err(reason),
         result = introduce(session, client, &spec) => result?,
     }
+    // It may have changed while the client introduced itself.
+    let spec = listener.spec.load_full();
     let source = session.client.get().ip();
     if !listener.counters.admits(&spec, source) {
         return Err(EndReason::AccessDenied);

@@ -223,6 +223,7 @@ impl Direction {
         let anyway = from.read_anyway.take();
         let budget = &worker.process.budget;
         if !budget.take(asked) {
+            from.read_anyway.set(anyway);
             let moved = self.copy_by_peeking(worker, from, to, asked.min(SMALL_READ));
             let used = if let Moved::Bytes(bytes) = moved { bytes } else { 0 };
             limit.give(asked.saturating_sub(used));
@@ -242,6 +243,9 @@ impl Direction {
             Ok(read) => {
                 if read < asked {
                     became_empty(from);
+                } else if anyway {
+                    // Nothing will say that there is more.
+                    from.read_anyway.set(true);
                 }
                 Moved::Bytes(self.write(&scratch[..read], read == asked, worker, to))
             }
@@ -287,6 +291,7 @@ impl Direction {
             Ok((_, 0)) => return self.source_ended(from),
             Ok((_, seen)) => seen,
             Err(Errno::AGAIN) => {
+                from.read_anyway.set(false);
                 became_empty(from);
                 return Moved::Bytes(0);
             }
@@ -369,6 +374,11 @@ impl Direction {
         to.broken.set(true);
         self.phase = Phase::Dead;
         self.abandon(worker);
+    }
+
+    /// Gives back what it was promised and has not read.
+    pub fn leave(&mut self, limit: &Bucket) {
+        self.throttle.end(limit);
     }
 
     /// Drops what is kept.

@@ -2,7 +2,7 @@
 //!
 //! The bytes are looked at and left in the kernel, so the session that follows relays them like everything else.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use proxy_api::AcceptHeader;
 use rustix::net::{RecvFlags, recv};
@@ -15,14 +15,11 @@ use crate::{
         end::EndReason,
     },
     route::{Names, Unroutable},
-    shared::Shared,
     worker::Worker,
 };
 
 /// What a connection has said of itself.
 pub struct Greeted {
-    /// The listener that it is for.
-    pub listener: Arc<Shared>,
     /// The client.
     pub client: SocketAddr,
     /// What it connected to, if a PROXY header says so.
@@ -60,8 +57,7 @@ pub async fn greet(
         read_name(worker, stream).await
     };
     let name = timeout(limit, said).await.map_err(|_| Unroutable::HandshakeTimeout)??;
-    let listener = names.find(&name).ok_or(Unroutable::UnknownServerName)?.clone();
-    Ok(Greeted { listener, client: greeted.0, destination: greeted.1, name })
+    Ok(Greeted { client: greeted.0, destination: greeted.1, name })
 }
 
 fn unroutable(reason: EndReason) -> Unroutable {

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::direction::{Direction, End, Phase};
 use crate::{
-    core::end::EndReason,
+    core::{end::EndReason, limiter::Bucket},
     sys,
     worker::{Worker, session::Session},
 };
@@ -25,7 +25,8 @@ const NOT_READING: Duration = Duration::from_secs(2);
 
 /// Relays until the session is over, and says why. The caller closes the connections as the reason asks.
 pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End) -> EndReason {
-    let mut pair = Pair { up: Direction::default(), down: Direction::default(), worker };
+    let mut pair =
+        Pair { up: Direction::default(), down: Direction::default(), worker, limit: &session.listener.limiter.bytes };
     let Pair { up, down, .. } = &mut pair;
     let reason = {
         let mut client_error = pin!(client.stream.ready(Interest::ERROR));
@@ -71,12 +72,15 @@ struct Pair<'a> {
     up: Direction,
     down: Direction,
     worker: &'a Worker,
+    limit: &'a Bucket,
 }
 
 impl Drop for Pair<'_> {
     fn drop(&mut self) {
         self.up.abandon(self.worker);
         self.down.abandon(self.worker);
+        self.up.leave(self.limit);
+        self.down.leave(self.limit);
     }
 }
 

@@ -16,31 +16,36 @@ use crate::{
 
 /// Begins a session on this worker, at once or when the client has said whom it is for.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, served, permit } = accepted;
+    let Accepted { stream, peer, route, permit } = accepted;
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let served = route.load_full();
     if let Served::One(listener) = &*served {
         let live = Live::begin(worker, Session::new(listener.clone(), peer, None, worker.process.clock.millis()));
-        tokio::task::spawn_local(run(live, stream, permit));
+        tokio::task::spawn_local(run(live, End::new(stream), permit));
         return;
     }
     let waits = Greeting::of(worker);
+    let stream = End::new(stream);
     tokio::task::spawn_local(async move {
         let Served::ByName(names) = &*served else { return };
         let worker = waits.0.clone();
-        match greeting::greet(&worker, &stream, peer, names).await {
+        match greeting::greet(&worker, &stream.stream, peer, names).await {
             Err(why) => {
                 names.unrouted.count(why);
                 // What is no TLS is reset; what only looked whether somebody listens is closed.
-                End::new(stream).clean.set(why == Unroutable::Probe);
+                stream.clean.set(why == Unroutable::Probe);
             }
             Ok(greeted) => {
+                // The name may be another listener's by now.
+                let listener = route.load().find(&greeted.name).cloned();
+                let Some(listener) = listener else { return names.unrouted.count(Unroutable::UnknownServerName) };
                 let now = worker.process.clock.millis();
-                let session = Session::new(greeted.listener, greeted.client, Some(greeted.name), now);
+                let session = Session::new(listener, greeted.client, Some(greeted.name), now);
                 session.destination.set(greeted.destination);
                 session.recheck.set(true);
                 let live = Live::begin(&worker, session);
-                drop((waits, served));
+                drop((waits, served, route));
                 run(live, stream, permit).await;
             }
         }
@@ -93,9 +98,8 @@ impl Drop for Live {
     }
 }
 
-async fn run(mut live: Live, client: TcpStream, permit: Permit) {
+async fn run(mut live: Live, client: End, permit: Permit) {
     let (worker, session) = (live.worker.clone(), live.session.clone());
-    let client = End::new(client);
     live.reason = match serve(&worker, &session, &client).await {
         Ok(reason) | Err(reason) => reason,
     };

@@ -13,22 +13,55 @@ use crate::{
     core::limiter::{Allowance, Bucket},
 };
 
+/// Longest sleep before it is looked whether there still is a limit.
+const LOOK: u64 = 1000;
+
 /// One direction's turn at the bytes of its forward.
 #[derive(Debug, Default)]
-pub struct Throttle(Option<Pin<Box<Sleep>>>);
+pub struct Throttle(Option<Promise>);
+
+/// Bytes that will be this direction's own.
+#[derive(Debug)]
+struct Promise {
+    bytes: usize,
+    /// Milliseconds of the process clock.
+    due: u64,
+    timer: Pin<Box<Sleep>>,
+}
 
 impl Throttle {
     /// So many bytes may be read now, at least one and at most `most`; pending until there are some.
     pub fn poll(&mut self, cx: &mut Context<'_>, bucket: &Bucket, clock: &Clock, most: usize) -> Poll<usize> {
         loop {
-            if let Some(timer) = &mut self.0 {
-                ready!(timer.as_mut().poll(cx));
+            let now = clock.millis();
+            if let Some(promise) = &mut self.0 {
+                if bucket.is_limited() && now < promise.due {
+                    ready!(promise.timer.as_mut().poll(cx));
+                    promise.timer = timer(promise.due.saturating_sub(clock.millis()));
+                    continue;
+                }
+                let bytes = promise.bytes;
                 self.0 = None;
+                bucket.give(bytes.saturating_sub(most));
+                return Poll::Ready(bytes.min(most));
             }
-            match bucket.allow(most, clock.millis()) {
+            match bucket.allow(most, now) {
                 Allowance::Bytes(bytes) => return Poll::Ready(bytes),
-                Allowance::Wait(millis) => self.0 = Some(Box::pin(sleep(Duration::from_millis(millis)))),
+                Allowance::Later { bytes, millis } => {
+                    self.0 = Some(Promise { bytes, due: now.saturating_add(millis), timer: timer(millis) });
+                }
             }
         }
     }
+
+    /// The direction ends: what it was promised is for others.
+    pub fn end(&mut self, bucket: &Bucket) {
+        if let Some(promise) = self.0.take() {
+            bucket.give(promise.bytes);
+        }
+    }
+}
+
+fn timer(millis: u64) -> Pin<Box<Sleep>> {
+    Box::pin(sleep(Duration::from_millis(millis.clamp(1, LOOK))))
 }

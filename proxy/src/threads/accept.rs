@@ -56,7 +56,7 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: R
     // Connections that the kernel has completed are ours: closing the socket first would reset them.
     while let Some(permit) = thread.worker.process.files.take(FILES_PER_SESSION) {
         let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
-        thread.place(Accepted { stream, peer, served: route.load_full(), permit });
+        thread.place(Accepted { stream, peer, route: route.clone(), permit });
     }
 }
 
@@ -70,7 +70,7 @@ async fn batch(thread: &Rc<Thread>, listener: &TcpListener, route: &Route) -> St
     for _ in 0..BATCH {
         let permit = thread.worker.process.files.wait(FILES_PER_SESSION).await;
         match sys::accept(listener) {
-            Ok((stream, peer)) => thread.place(Accepted { stream, peer, served: route.load_full(), permit }),
+            Ok((stream, peer)) => thread.place(Accepted { stream, peer, route: route.clone(), permit }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Empty,
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => {

@@ -214,9 +214,9 @@ impl Flow {
         !self.unreachable.get() && self.endpoint.is_healthy(now)
     }
 
-    /// Whether another endpoint is healthy at `now` (seconds).
-    pub(super) fn has_alternative(&self, now: u64) -> bool {
-        self.listener.targets.load().has_healthy_other(self.endpoint.address, now)
+    /// Whether another endpoint of the listener that its socket serves now is healthy at `now` (seconds).
+    pub(super) fn has_alternative(&self, listener: &Shared, now: u64) -> bool {
+        listener.targets.load().has_healthy_other(self.endpoint.address, now)
     }
 
     /// Forgets that a datagram was not taken.

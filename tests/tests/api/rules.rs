@@ -133,6 +133,11 @@ fn cases() -> Vec<Case> {
             [SIDECAR, &LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}"), ""],
         ),
         of_listener("endPort needs port, and must not be less than it", "endPort: 6999", "endPort: 7001"),
+        of_forward(
+            "endPort leads the ports of a backend beyond 65535",
+            [SIDECAR, "{name: a, protocol: TCP, port: 10, endPort: 20, backends: [{local: {port: 65526}}]}", ""],
+            [SIDECAR, "{name: a, protocol: TCP, port: 10, endPort: 20, backends: [{local: {port: 65525}}]}", ""],
+        ),
         of_listener("the listeners must not have more than 1024 ports together", "endPort: 8024", "endPort: 8023"),
         of_listener("exactly one of http and tcp must be set", "healthCheck: {}", "healthCheck: {tcp: {}}"),
         of_listener(

@@ -9,7 +9,7 @@ use std::{
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
-    fleet::{self, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
+    fleet::{self, CHARTS, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
     shared,
 };
 
@@ -65,6 +65,7 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
     });
     without_an_operator(&namespace);
     assert!(load.stop() > 1000, "there was load, and no session broke");
+    another_release_of_the_proxy(&node, &namespace);
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
 }
@@ -101,6 +102,38 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=28s"]).ok();
     scale("--replicas=2");
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=28s"]).ok();
+}
+
+/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session.
+fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
+    let pods = |column: &str| {
+        let columns = format!("--output=jsonpath={{range .items[*]}}{{{column}}}/{{.status.phase}} {{end}}");
+        namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", &columns]).ok()
+    };
+    namespace.apply(&GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60"));
+    until_within(Duration::from_secs(90), "two proxies are there that drain for a minute, and no other", || {
+        let graces = pods(".spec.terminationGracePeriodSeconds");
+        let graces: Vec<&str> = graces.split_whitespace().collect();
+        graces.len() == 2 && graces.iter().all(|it| it.starts_with(['6', '7']) && it.ends_with("/Running"))
+    });
+    namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=28s"]).ok();
+    wait_for(namespace, "forwardgateway/edge");
+    let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
+    let load = Load::start(node, &addresses, 20);
+    let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
+    let tagged = node.command("ctr").args(["--namespace", "k8s.io", "images", "tag", old, new]).status();
+    assert!(tagged.expect("ctr runs").success());
+    let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", OPERATOR, "--reuse-values", "--set"];
+    namespace.cluster().helm(&[&upgrade[..], &["proxyImage.tag=next", "--wait", "--timeout", "50s"]].concat()).ok();
+    until_within(Duration::from_secs(90), "two proxies of the new image run beside those that drain", || {
+        pods(".spec.containers[0].image").matches("proxy:next/Running").count() == 2
+    });
+    wait_for(namespace, "portforward/web");
+    assert!(load.stop() > 100, "and no session broke");
+    until_within(Duration::from_secs(60), "the old ones go", || {
+        !pods(".spec.containers[0].image").contains("proxy:0.1.0")
+    });
+    until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
 }
 
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.

@@ -158,11 +158,11 @@ fn a_listener_that_the_proxy_does_not_understand_fails_alone() {
     let document = format!(
         "{}{}",
         &document[..at],
-        document[at..].replacen("policy:", "limits: {maxConnections: 1}\n    policy:", 1)
+        document[at..].replacen("policy:", "quotas: {maxConnections: 1}\n    policy:", 1)
     );
     let program = Program::proxy(&document, health, admin, &[]);
     let failed = program.wait("failed", "f/newer");
-    assert!(failed["message"].as_str().is_some_and(|text| text.contains("`limits`")), "{failed}");
+    assert!(failed["message"].as_str().is_some_and(|text| text.contains("`quotas`")), "{failed}");
     round_trip(&mut connect(good).expect("connect"), b"x").expect("the other one serves");
     connect(newer).expect_err("not run with a restriction left out");
     let (_, listeners) = http_get(admin, "/listeners").expect("listeners");

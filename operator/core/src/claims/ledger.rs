@@ -234,7 +234,11 @@ impl Ledger {
             let shares = |place: &ListenerRef| {
                 self.candidate(place).is_some_and(|other| {
                     let is_apart = |name: &String| !listener.hostnames.contains(name);
-                    !listener.hostnames.is_empty() && !other.names.is_empty() && other.names.iter().all(is_apart)
+                    let same_header = other.header.as_ref().map(|(accept, trusted)| (*accept, trusted.as_slice()));
+                    !listener.hostnames.is_empty()
+                        && !other.names.is_empty()
+                        && other.names.iter().all(is_apart)
+                        && same_header == listener.header()
                 })
             };
             others.any(|place| place.0 != *key && !shares(place))

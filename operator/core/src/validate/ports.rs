@@ -23,7 +23,7 @@ pub(super) fn further(item: &Listener, path: &str, found: &mut Violations) -> u1
         _ => None,
     });
     if ports.into_iter().any(|port| port.checked_add(further).is_none()) {
-        found.add(path, "is so far from port that the ports of a backend would lead beyond 65535");
+        found.add(path, "leads the ports of a backend beyond 65535");
     }
     further
 }

@@ -9,7 +9,7 @@ use std::sync::{
 const BURST: u64 = 4;
 /// Smallest burst in bytes: a packet.
 const LEAST_BURST: u64 = 1500;
-/// A session that waits is woken once there are so many bytes for it, or half a burst.
+/// A session that waits is promised so many bytes, or half a burst.
 const PORTION: u64 = 16 * 1024;
 
 /// Tokens that come at a steady rate and are saved up to a burst. Full at the beginning.
@@ -39,6 +39,11 @@ impl Tokens {
         enough
     }
 
+    /// A new burst: what was taken before counts no more than that.
+    pub(super) fn clamp(&mut self, burst: u64) {
+        self.taken = self.taken.min(burst.saturating_mul(1000));
+    }
+
     fn give(&mut self, count: u64) {
         self.taken = self.taken.saturating_sub(count.saturating_mul(1000));
     }
@@ -57,14 +62,22 @@ pub struct Bucket {
 pub enum Allowance {
     /// Move so many, and give back what it did not.
     Bytes(usize),
-    /// Ask again in so many milliseconds.
-    Wait(u64),
+    /// These are its own in so many milliseconds: whoever asked before it comes before it.
+    Later {
+        /// How many; to be given back if they are not moved.
+        bytes: usize,
+        /// When.
+        millis: u64,
+    },
 }
 
 impl Bucket {
     /// Sets another rate, in bytes a second.
     pub fn set(&self, rate: Option<u64>) {
-        self.rate.store(rate.unwrap_or(0), Relaxed);
+        let rate = rate.unwrap_or(0);
+        if self.rate.swap(rate, Relaxed) != rate {
+            self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clamp(burst(rate));
+        }
     }
 
     /// Whether there is a limit at all.
@@ -73,7 +86,7 @@ impl Bucket {
         self.rate.load(Relaxed) != 0
     }
 
-    /// Takes up to `most` bytes at `now` (milliseconds); at least one, or says how long to wait.
+    /// Takes up to `most` bytes at `now` (milliseconds), at least one: some that are there, or the next that come.
     #[must_use]
     pub fn allow(&self, most: usize, now: u64) -> Allowance {
         let rate = self.rate.load(Relaxed);
@@ -89,8 +102,11 @@ impl Bucket {
             tokens.take(some, rate, burst, now);
             return Allowance::Bytes(usize::try_from(some).unwrap_or(usize::MAX));
         }
-        let portion = PORTION.min(burst / 2).min(most).max(1);
-        Allowance::Wait((portion * 1000).div_ceil(rate).max(1))
+        // No more than comes in a second, so that nobody waits long for one portion.
+        let portion = PORTION.min(burst / 2).min(most).min(rate).max(1);
+        tokens.taken = tokens.taken.saturating_add(portion.saturating_mul(1000));
+        let millis = tokens.taken.saturating_sub(burst.saturating_mul(1000)).div_ceil(rate).max(1);
+        Allowance::Later { bytes: usize::try_from(portion).unwrap_or(usize::MAX), millis }
     }
 
     /// Gives back what was allowed and not moved.
@@ -136,11 +152,25 @@ mod tests {
         let bucket = Bucket::default();
         bucket.set(Some(100_000));
         assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(25_000));
-        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Wait(125));
         bucket.give(10_000);
         assert_eq!(bucket.allow(4_000, 0), Allowance::Bytes(4_000));
         assert!(bucket.take(6_000, 0) && !bucket.take(1, 0));
         assert!(bucket.take(1_000, 10) && !bucket.take(1, 10));
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_their_order_and_a_lower_rate_freezes_nobody() {
+        let bucket = Bucket::default();
+        bucket.set(Some(100_000));
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(25_000));
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 12_500, millis: 125 });
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 12_500, millis: 250 });
+        assert!(!bucket.take(1, 100));
+        bucket.give(25_000);
+        bucket.set(Some(1_000_000_000));
+        assert!(matches!(bucket.allow(1 << 30, 1_000), Allowance::Bytes(_)));
+        bucket.set(Some(10_000));
+        assert!(bucket.take(1_000, 1_200), "what was taken at another rate is no debt at this one");
     }
 
     proptest! {
@@ -161,11 +191,10 @@ mod tests {
                         bucket.give(bytes - used);
                         moved += used as u64;
                     }
-                    Allowance::Wait(millis) => {
-                        // Whoever waits as long as it is told has something to do then.
+                    Allowance::Later { bytes, millis } => {
+                        prop_assert!(bytes > 0 && bytes <= most);
                         now += millis;
-                        prop_assert!(matches!(bucket.allow(1, now), Allowance::Bytes(1)));
-                        moved += 1;
+                        moved += bytes as u64;
                     }
                 }
                 prop_assert!(moved <= burst(rate) + now * rate / 1000 + 1);

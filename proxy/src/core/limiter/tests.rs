@@ -120,6 +120,11 @@ fn new_ones_a_second_have_a_burst_of_one_second() {
     let limiter = limiter(&Limits { new_connections_per_second: Some(10), ..Limits::default() });
     let begun = |at| (0..100).filter(|_| refused(&limiter.admit(Kind::Connection, HERE, at)).is_none()).count();
     assert_eq!((begun(0), begun(99), begun(100), begun(5000)), (10, 0, 1, 10));
+    let limits = |rate| Limits { new_connections_per_second: Some(rate), ..Limits::default() };
+    limiter.set(Some(&limits(1000)));
+    begun(10_000);
+    limiter.set(Some(&limits(2)));
+    assert_eq!(begun(10_500), 1, "what was taken at another rate is no debt at this one");
 }
 
 #[test]
