@@ -27,7 +27,7 @@ pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().e
 /// Longest request of a client.
 const REQUEST: Duration = Duration::from_secs(30);
 /// Longest run of a program.
-const PROGRAM: Duration = Duration::from_secs(400);
+const PROGRAM: Duration = Duration::from_secs(580);
 
 /// Drives a request of a client of the harness to its end.
 pub fn block_on<T>(request: impl Future<Output = T>) -> T {
