@@ -32,7 +32,7 @@ pub struct PortForwardStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub to: Option<String>,
-    /// Where the listeners run: `sidecar`, or `gateway NAMESPACE/NAME`. The ports above are held there.
+    /// Where the listeners run: `sidecar` with its selector, or `gateway NAMESPACE/NAME`. The ports above are held there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub placement: Option<String>,

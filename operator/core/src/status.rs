@@ -90,7 +90,9 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let injected = is_sidecar.then(|| injected(data_plane));
     let beside = injected.into_iter().chain(moment.scaling.clone());
     let findings = findings(verdict, programmed, beside);
-    let listeners = if verdict.accepted.reason == Reason::Unsupported {
+    // What is in the way of a forward for a while does not take from it what it holds.
+    let is_kept = matches!(verdict.accepted.reason, Reason::Unsupported | Reason::GatewayNotFound | Reason::Invalid);
+    let listeners = if is_kept && verdict.listeners.is_empty() {
         old.listeners.clone()
     } else {
         verdict.listeners.iter().filter_map(|it| listener(it, data_plane)).collect()

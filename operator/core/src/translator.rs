@@ -46,6 +46,14 @@ struct Known {
     services: Vec<ObjectKey>,
 }
 
+impl Known {
+    /// Whether it is refused as a mistake, and its last good version goes on.
+    fn goes_on(&self) -> bool {
+        let is_mistaken = self.read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
+        is_mistaken && !self.is_other && self.place.is_some() && !self.judgement.compiled.is_empty()
+    }
+}
+
 /// The translation of a world, and what it takes to keep it up to date.
 #[derive(Debug, Default)]
 pub struct Translator {
@@ -260,6 +268,10 @@ impl Translator {
         let mut settled = BTreeSet::new();
         for key in &step.judge {
             let Some(Known { read: Ok(forward), .. }) = self.known.get(key) else {
+                // What goes on in its last good version keeps its claims: a mistake gives nothing away.
+                if self.known.get(key).is_some_and(Known::goes_on) {
+                    continue;
+                }
                 for group in self.groups_of(world, key) {
                     self.leave(key, [&group]);
                 }

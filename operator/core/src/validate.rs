@@ -6,6 +6,8 @@
 use std::{cmp, fmt};
 
 use crds::{AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
+use sha2::{Digest, Sha256};
+
 use proxy_api::{Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
 mod guard;
@@ -186,10 +188,12 @@ impl Violations {
 }
 
 /// The listeners that status says are held in this place. Those of another place are another place's affair: a forward
-/// that moves to another gateway is a newcomer there.
+/// that moves to another gateway, or to other pods, is a newcomer there.
 fn held<'a>(forward: &'a PortForward, placement: &Placement) -> &'a [ListenerStatus] {
     let Some(status) = &forward.status else { return &[] };
-    let there = status.placement.as_deref().is_none_or(|there| there == placement.words());
+    // An older release wrote no selector.
+    let is_older = |there: &str| there == SIDECAR && matches!(placement, Placement::Sidecar(_));
+    let there = status.placement.as_deref().is_none_or(|there| there == placement.words() || is_older(there));
     if there { &status.listeners } else { &[] }
 }
 
@@ -197,8 +201,36 @@ impl Placement {
     /// As status has it.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Sidecar(_) => "sidecar".to_owned(),
+            Self::Sidecar(selector) => sidecar_words(selector),
             Self::Gateway(key) => format!("gateway {key}"),
+        }
+    }
+}
+
+/// The word for pods that run the proxy beside an app.
+const SIDECAR: &str = "sidecar";
+/// Longest selector that is spelled out.
+const LONGEST_SELECTOR: usize = 100;
+
+/// `sidecar app=shop`, with the selector as `kubectl get --selector` takes it.
+fn sidecar_words(selector: &Selector) -> String {
+    let values = |all: &[crds::LabelValue]| all.iter().map(|value| value.0.as_str()).collect::<Vec<_>>().join(",");
+    let labels = selector.match_labels.iter().map(|(key, value)| format!("{key}={}", value.0));
+    let expressions = selector.match_expressions.iter().map(|item| match item.operator {
+        crds::SelectorOperator::In => format!("{} in ({})", item.key, values(&item.values)),
+        crds::SelectorOperator::NotIn => format!("{} notin ({})", item.key, values(&item.values)),
+        crds::SelectorOperator::Exists => item.key.clone(),
+        crds::SelectorOperator::DoesNotExist => format!("!{}", item.key),
+    });
+    let words: Vec<String> = labels.chain(expressions).collect();
+    let words = words.join(",");
+    match words.len() {
+        0 => SIDECAR.to_owned(),
+        1..=LONGEST_SELECTOR => format!("{SIDECAR} {words}"),
+        _ => {
+            let digest = Sha256::digest(words.as_bytes());
+            let first = digest.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
+            format!("{SIDECAR} #{first:016x}")
         }
     }
 }

@@ -93,4 +93,7 @@ fn a_forward_that_is_no_longer_valid_goes_on_in_its_pods() {
     assert_eq!(before.len(), 2);
     assert_eq!(update(2, ""), before, "no listeners at all is a mistake");
     assert_ne!(update(3, &listener(3)), before);
+    let won = update(4, &listener(2));
+    assert_eq!(won.len(), 1, "both want one port");
+    assert_eq!(update(5, ""), won, "and whoever waits for it does not get it by a mistake of the other");
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crds::{ForwardAddress, PortForward, PortForwardStatus};
+use crds::{BackendHealth, ForwardAddress, PortForward, PortForwardStatus};
 use k8s_openapi::jiff::Timestamp;
 use operator_core::{
     Finding, Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, Verdict, data_plane,
@@ -59,6 +59,10 @@ struct Entry {
     writing: bool,
     /// It changed during the write.
     again: bool,
+    /// Status and reason of `Ready` as they were told last: a write that fails is made again, and is no news.
+    told: Option<(String, String)>,
+    /// Health of backends as it was told last, by listener.
+    health: BTreeMap<String, BackendHealth>,
     /// What was written, until the cache shows the version that has it.
     unseen: Option<Box<Unseen>>,
 }
@@ -366,8 +370,8 @@ impl Statuses {
         entry.writing = true;
         entry.wrote = Some(now);
         let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
-        of_ready(&self.events, forward, old, &next.conditions);
-        of_backends(&self.events, forward, &next.listeners);
+        of_ready(&self.events, forward, old, &next.conditions, &mut entry.told);
+        of_backends(&self.events, forward, &next.listeners, &mut entry.health);
         // Of an object that never could be read, what its status holds is not known, and left alone.
         let value = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));

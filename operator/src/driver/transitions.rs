@@ -1,5 +1,7 @@
 //! What is told when something becomes other than it was.
 
+use std::collections::BTreeMap;
+
 use crds::{BackendHealth, ListenerStatus, PortForward};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -24,7 +26,13 @@ fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
 }
 
 /// Tells when a forward becomes ready, or is no more, or for another reason.
-pub(super) fn of_ready(events: &Events, forward: &PortForward, old: &[crds::Condition], new: &[crds::Condition]) {
+pub(super) fn of_ready(
+    events: &Events,
+    forward: &PortForward,
+    old: &[crds::Condition],
+    new: &[crds::Condition],
+    told: &mut Option<(String, String)>,
+) {
     let ready =
         |conditions: &[crds::Condition]| conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
     let Some(now) = ready(new) else { return };
@@ -38,21 +46,34 @@ pub(super) fn of_ready(events: &Events, forward: &PortForward, old: &[crds::Cond
     {
         return;
     }
+    let news = Some((now.status.clone(), now.reason.clone()));
+    if *told == news {
+        return;
+    }
+    *told = news;
     let object = reference("PortForward", &forward.metadata);
     events.tell(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message });
 }
 
 /// Tells when backends of a listener become unhealthy, and when they are healthy again.
-pub(super) fn of_backends(events: &Events, forward: &PortForward, new: &[ListenerStatus]) {
+pub(super) fn of_backends(
+    events: &Events,
+    forward: &PortForward,
+    new: &[ListenerStatus],
+    told: &mut BTreeMap<String, BackendHealth>,
+) {
     let old = forward.status.as_ref().map(|status| status.listeners.as_slice()).unwrap_or_default();
     for now in new {
-        let before = old.iter().find(|old| old.name == now.name).and_then(|old| old.backends);
+        // What is told last counts, also while no proxy tells anything.
+        let before = told.get(&now.name).copied();
+        let before = before.or_else(|| old.iter().find(|old| old.name == now.name).and_then(|old| old.backends));
         let (Some(now_is), before) = (now.backends, before.unwrap_or(BackendHealth::All)) else { continue };
         let rank = |health: BackendHealth| match health {
             BackendHealth::None => 0,
             BackendHealth::Some => 1,
             BackendHealth::All => 2,
         };
+        told.insert(now.name.clone(), now_is);
         if now_is == before {
             continue;
         }
