@@ -16,15 +16,11 @@ pub(crate) fn table(translation: &Translation, configuration: &Configuration, re
         for listener in &verdict.listeners {
             let name = listener_name(key, &listener.name);
             let id = name.parse().ok();
-            let socket = id.as_ref().and_then(|id| match configuration.listeners.get(id) {
-                Some(Offer::Supported(listener)) => Some((listener.socket, listener.end_port)),
+            let place = id.as_ref().and_then(|id| match configuration.listeners.get(id) {
+                Some(Offer::Supported(listener)) => Some(listener.place()),
                 _ => None,
             });
-            let address = match socket {
-                None => "-".to_owned(),
-                Some((socket, None)) => socket.to_string(),
-                Some((socket, Some(end))) => format!("{socket}-{end}"),
-            };
+            let address = place.unwrap_or_else(|| "-".to_owned());
             let state = match &listener.outcome {
                 Outcome::Published(_) => match id.and_then(|id| report.listeners.get(&id)).map(|item| item.state) {
                     Some(ListenerState::Bound) => "Bound".to_owned(),

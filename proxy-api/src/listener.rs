@@ -100,6 +100,15 @@ pub enum Bind {
     All,
 }
 
+impl Bind {
+    fn address(self) -> &'static str {
+        match self {
+            Self::Loopback => "127.0.0.1",
+            Self::All => "*",
+        }
+    }
+}
+
 /// A socket, apart from the listener it serves: it may pass from one listener to another without being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -114,11 +123,7 @@ pub struct SocketKey {
 
 impl fmt::Display for SocketKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = match self.bind {
-            Bind::Loopback => "127.0.0.1",
-            Bind::All => "*",
-        };
-        write!(f, "{address}:{}/{}", self.port, self.transport)
+        write!(f, "{}:{}/{}", self.bind.address(), self.port, self.transport)
     }
 }
 
@@ -173,6 +178,16 @@ impl Listener {
     #[must_use]
     pub fn further_ports(&self) -> u16 {
         self.end_port.map_or(0, |end| end.saturating_sub(self.socket.port))
+    }
+
+    /// Where it listens, for a person: `127.0.0.1:30000-30019/TCP`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let SocketKey { transport, bind, port } = self.socket;
+        match self.end_port {
+            Some(end) => format!("{}:{port}-{end}/{transport}", bind.address()),
+            None => self.socket.to_string(),
+        }
     }
 
     /// The socket of each of its ports.

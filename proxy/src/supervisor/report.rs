@@ -169,10 +169,7 @@ fn unbound(sockets: &[SocketKey], errors: &BTreeMap<SocketKey, BindError>) -> (F
 }
 
 fn place(listener: &Listener) -> String {
-    let port = match listener.end_port {
-        Some(end) => format!("{}-{end}", listener.socket),
-        None => listener.socket.to_string(),
-    };
+    let port = listener.place();
     if listener.hostnames.is_empty() { port } else { format!("{port} for {}", listener.hostnames.join(", ")) }
 }
 

@@ -46,7 +46,9 @@ fn a_range_is_bound_whole_or_failed_with_its_ports_named_and_heals() {
     assert!(message.contains(&format!("{}", first + 1)) && message.contains(&format!("{}", first + 3)), "{message}");
     assert!(message.contains("address in use"), "{message}");
     drop(taken);
-    program.wait("bound", "f/data");
+    let bound = program.wait("bound", "f/data");
+    let place = format!("127.0.0.1:{first}-{}/TCP", first + 3);
+    assert!(bound["message"].as_str().is_some_and(|it| it.starts_with(&place)), "{bound}");
     until("every port accepts", || (0..4).all(|at| connect(first + at).is_ok()));
 }
 
