@@ -255,12 +255,13 @@ impl Cache {
             }
             Object::Pod(key, info) => {
                 let carries = info.labels.contains_key(PROXY_LABEL);
-                let pod = Pod { labels: info.labels.clone(), carries, problem: info.problem.clone() };
+                let (labels, problem) = (info.labels.clone(), info.problem.clone());
+                let pod = Pod { labels, carries, problem, leaving: info.leaving };
                 let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
-                let stays = (!info.leaving && !in_fleet).then_some(pod);
-                if self.world.pods.get(&key) != stays.as_ref() {
+                let is_one = (!in_fleet).then_some(pod);
+                if self.world.pods.get(&key) != is_one.as_ref() {
                     touched.changes.pods.insert(key.clone());
-                    match stays {
+                    match is_one {
                         Some(pod) => drop(self.world.pods.insert(key.clone(), pod)),
                         None => drop(self.world.pods.remove(&key)),
                     }

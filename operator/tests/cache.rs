@@ -131,7 +131,7 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
 }
 
 #[test]
-fn the_pods_of_a_fleet_are_no_sidecars_and_a_pod_that_leaves_is_none() {
+fn the_pods_of_a_fleet_are_no_sidecars_and_one_that_leaves_is_there_to_its_end() {
     let pods = Source { kind: Kind::Pods, namespace: Some("ns".into()) };
     let mut cache = Cache::new(World::default(), [pods.clone()]);
     let pod = |role: Option<&str>, leaving| {
@@ -142,9 +142,12 @@ fn the_pods_of_a_fleet_are_no_sidecars_and_a_pod_that_leaves_is_none() {
         cache.apply(&pods, upsert(Object::Pod(key(name), pod(role, leaving))));
     }
     let names: Vec<&str> = cache.world.pods.keys().map(|key| key.name.as_str()).collect();
-    assert_eq!(names, ["app"]);
-    cache.apply(&pods, upsert(Object::Pod(key("app"), pod(None, true))));
-    assert!(cache.world.pods.is_empty());
+    assert_eq!(names, ["app", "old"]);
+    assert!(cache.world.pods[&key("old")].leaving);
+    let touched = cache.apply(&pods, upsert(Object::Pod(key("app"), pod(None, true))));
+    assert!(touched.changes.pods.contains(&key("app")), "whoever counts pods counts again");
+    cache.apply(&pods, Seen::Gone(key("app")));
+    assert!(!cache.world.pods.contains_key(&key("app")));
     cache.forget_pods("ns");
     assert!(cache.pod(&key("app")).is_none() && cache.watched_pods().is_empty());
 }

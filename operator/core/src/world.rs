@@ -132,6 +132,9 @@ pub struct Pod {
     /// What was wrong when it was to be given one.
     #[serde(default)]
     pub problem: Option<String>,
+    /// It is being deleted. Its proxy goes on to the end of its app, and is no longer counted.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// Permission to use Services of another namespace (`ReferenceGrant` of the Gateway API).

@@ -110,9 +110,12 @@ impl Fleets {
     fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
         if let Some(pods) = translator.pods(group) {
             self.placed.extend(pods.iter().cloned());
-            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(cache.world.pods.get(key)?)?));
-            let remarks = pods.iter().filter_map(remark).collect();
-            let next = Fleet { pods: pods.clone(), ready: pods.len(), remarks, ..Fleet::default() };
+            // One that is leaving runs what it ran until its app has ended, and nobody waits for it.
+            let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
+            let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
+            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?)?));
+            let remarks = stay.iter().filter_map(remark).collect();
+            let next = Fleet { ready: stay.len(), pods: stay, remarks, ..Fleet::default() };
             self.set(group.clone(), next, translator, moved);
         } else {
             let gone = self.by_group.remove(group).unwrap_or_default();

@@ -165,3 +165,26 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
     until("the forward says so", || namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork"));
     wait_for(&namespace, "portforward/db");
 }
+#[test]
+fn a_sidecar_serves_its_app_to_the_apps_end() {
+    let namespace = restricted("to-the-end");
+    namespace.apply(EXAMPLE);
+    // An app that goes on working for a while after it was told to end.
+    let lingers = "{\"spec\": {\"template\": {\"spec\": {\"terminationGracePeriodSeconds\": 30, \"containers\": [{\"name\": \"app\", \
+                   \"lifecycle\": {\"preStop\": {\"sleep\": {\"seconds\": 12}}}}]}}}}";
+    namespace.kubectl(&["patch", "deploy/shop", "--patch", lingers]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    wait_for(&namespace, "portforward/db");
+    until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
+    let pod = pods(&namespace).swap_remove(0).metadata.name.expect("a name");
+    namespace.kubectl(&["delete", "pod", &pod, "--wait=false"]).ok();
+    let is_leaving = || namespace.get::<Pod>(&pod).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    until("the pod is told to end", is_leaving);
+    let words = ["exec", &pod, "-c", "app", "--", "/portlane-echo", "call", "tcp", "127.0.0.1:5432", "hello"];
+    for _ in 0..5 {
+        assert_eq!(namespace.kubectl(&words).ok().trim_end(), "db: hello", "while the app is there, so is its sidecar");
+    }
+    assert!(is_leaving(), "all of that was before its end");
+    until("then both go", || namespace.get::<Pod>(&pod).is_none());
+}
+
