@@ -3,6 +3,7 @@
 
 mod excess;
 mod failover;
+mod fields;
 mod guards;
 mod identity;
 mod injection;

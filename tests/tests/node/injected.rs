@@ -187,4 +187,3 @@ fn a_sidecar_serves_its_app_to_the_apps_end() {
     assert!(is_leaving(), "all of that was before its end");
     until("then both go", || namespace.get::<Pod>(&pod).is_none());
 }
-

@@ -1,0 +1,263 @@
+//! The changes, by what they are about. Each is seen by what a client meets, or by how sessions end.
+
+use std::{
+    io::{Read, Write as _},
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use harness::{Listener, connect, free_port, free_range, until};
+
+use super::{Bed, Write, connect_outside, servers};
+
+/// Failures put nobody aside.
+const PATIENT: &str = "outlier: {consecutiveFailures: 1000}";
+
+pub(super) fn balancing(bed: &Bed<'_>) {
+    bed.keep();
+    bed.set("", bed.tcp().on(&bed.b));
+    until("backends: another one", || bed.visit() == Some(b'b'));
+    bed.set("", bed.tcp().at(bed.a.port, ", weight: 3").on(&bed.b));
+    let of_a = || bed.visits(8).iter().filter(|greeted| **greeted == Some(b'a')).count();
+    until("weight: three to one", || of_a() == 6);
+    bed.set("", bed.tcp().at(bed.a.port, ", weight: 1").at(bed.b.port, ", weight: 3"));
+    until("weight: one to three", || of_a() == 2);
+    let both = |policy: &str| {
+        bed.set("", bed.tcp().on(&bed.a).on(&bed.b).with(&format!("loadBalancing: {{policy: {policy}}}")));
+    };
+    both("SourceHash");
+    until("policy: always the same for a source", || matches!(of_a(), 0 | 8));
+    both("RoundRobin");
+    until("policy: in turn", || of_a() == 4);
+    both("Random");
+    until("policy: by chance", || bed.visits(8).windows(2).any(|pair| pair[0] == pair[1]));
+    both("LeastConnections");
+    // Among the endpoints of one backend; several backends share by weight.
+    until("policy: by weight again", || of_a() == 4);
+    bed.is_kept();
+}
+
+pub(super) fn limits(bed: &Bed<'_>) {
+    bed.set("", bed.tcp().on(&bed.a));
+    bed.keep();
+    let limits = |limits: &str| bed.set(&format!("limits: {{{limits}}}"), bed.tcp().on(&bed.a));
+    limits("maxConnections: 1, onLimit: Reject");
+    bed.until_closed("ConnectionLimit", || bed.visit());
+    limits("maxConnections: 1, onLimit: Queue, maxQueued: 1, queueSeconds: 1");
+    bed.until_closed("QueueTimeout", || bed.visit());
+    limits("maxConnections: 1, maxQueued: 1, queueSeconds: 20");
+    let mut waiting = connect(bed.port).expect("it waits");
+    bed.until_closed("QueueFull", || connect(bed.port).map(|mut it| it.read(&mut [0])));
+    limits("maxConnections: 100");
+    waiting.read_exact(&mut [0]).expect("a higher limit lets in who waits");
+    limits("maxConnectionsPerSource: 1");
+    bed.until_closed("SourceLimit", || bed.visit());
+    limits("newConnectionsPerSecond: 1");
+    bed.until_closed("RateLimit", || bed.visits(4));
+    limits("bytesPerSecond: 20000");
+    until("bytesPerSecond: slow", || bed.visit().is_some() && bed.visit().is_some() && !transfer(bed));
+    bed.set("access: {denyCIDRs: [127.0.0.0/8]}", bed.tcp().on(&bed.a));
+    bed.until_closed("AccessDenied", || bed.visit());
+    bed.set("access: {denyCIDRs: [127.0.0.0/8], allowCIDRs: [127.0.0.0/8]}", bed.tcp().on(&bed.a));
+    until("access: what is denied stays so", || bed.visit().is_none());
+    bed.set("access: {allowCIDRs: [127.0.0.0/8]}", bed.tcp().on(&bed.a));
+    until("access: allowed", || bed.visit().is_some());
+    bed.set("access: {allowCIDRs: [10.99.0.0/16]}", bed.tcp().on(&bed.a));
+    until("access: not allowed", || bed.visit().is_none());
+    bed.set("", bed.tcp().on(&bed.a));
+    until("everything passes, and quickly", || transfer(bed));
+    bed.is_kept();
+}
+
+/// Whether bytes come and go that take ten seconds at the limit, in less than two.
+fn transfer(bed: &Bed<'_>) -> bool {
+    let Some((mut reader, _)) = bed.session() else { return false };
+    let _ = reader.set_read_timeout(Some(Duration::from_secs(2)));
+    let mut writer = reader.try_clone().expect("clone");
+    // What is not taken at once is taken, or reset, when the session ends.
+    let writing = std::thread::spawn(move || writer.write_all(&[5; 100_000]));
+    let (began, mut left) = (Instant::now(), 100_000);
+    while left > 0 && began.elapsed() < Duration::from_secs(2) {
+        match reader.read(&mut [0; 16_384]) {
+            Ok(read) if read > 0 => left -= read,
+            _ => break,
+        }
+    }
+    let _ = reader.shutdown(std::net::Shutdown::Both);
+    drop(reader);
+    let _ = writing.join();
+    left == 0
+}
+
+pub(super) fn peers(bed: &Bed<'_>) {
+    bed.keep();
+    let header = |fields: &str| bed.set("", bed.tcp().on(&bed.a).with(&format!("proxyProtocol: {{{fields}}}")));
+    let greets = |expected: &[u8]| {
+        let Ok(mut stream) = connect(bed.port) else { return false };
+        let mut answer = vec![0; expected.len()];
+        // As long as the change is to come, there is no more than a greeting.
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(300)));
+        stream.read_exact(&mut answer).is_ok() && answer == expected
+    };
+    header("send: V1");
+    until("send: a header of version 1", || greets(b"aPROXY TCP4 127.0.0.1 127.0.0.1 "));
+    header("send: V2");
+    until("send: a header of version 2", || greets(b"a\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"));
+    // With a header before it, "x" comes back; without any, the header itself does.
+    let says = || {
+        let mut stream = connect(bed.port).ok()?;
+        stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\nx").ok()?;
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).ok().map(|()| answer)
+    };
+    header("accept: Required, trustedCIDRs: [127.0.0.0/8]");
+    until("accept: headers are taken off", || says() == Some(*b"ax"));
+    header("accept: Required, trustedCIDRs: [10.99.0.0/16]");
+    bed.until_closed("UntrustedPeer", || says());
+    bed.set("", bed.tcp().on(&bed.a));
+    until("no headers", || says() == Some(*b"aP"));
+    bed.is_kept();
+}
+
+pub(super) fn health(bed: &Bed<'_>) {
+    bed.keep();
+    let beside = |dead: u16, attempts: u8, more: &str| {
+        let retry = format!("retry: {{attempts: {attempts}, initialBackoffMillis: 1, maxBackoffMillis: 2}}");
+        bed.set(&retry, bed.tcp().at(dead, "").on(&bed.a).with(more));
+    };
+    let (dead, silent) = (free_port(), free_port());
+    let retry = |attempts: u8, more: &str| beside(dead, attempts, more);
+    retry(1, PATIENT);
+    bed.until_closed("NoBackend", || bed.visits(2));
+    retry(3, PATIENT);
+    until("attempts: elsewhere", || bed.all_are(b'a'));
+    let ejections = || bed.place.metric("portlane_endpoint_ejections_total", "");
+    retry(1, "outlier: {consecutiveFailures: 1, ejectSeconds: 1}");
+    until("outlier: put aside at a failure, and again when its time is over", || {
+        bed.visits(2);
+        ejections() > 1.0
+    });
+    retry(1, "outlier: {consecutiveFailures: 1, ejectSeconds: 300}");
+    until("outlier: put aside for long", || bed.all_are(b'a') && bed.all_are(b'a'));
+    let check =
+        "healthCheck: {tcp: {}, intervalSeconds: 1, timeoutSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}";
+    beside(silent, 1, PATIENT);
+    bed.until_closed("NoBackend", || bed.visits(2));
+    beside(silent, 1, &format!("{PATIENT}, {check}"));
+    until("healthCheck: who does not answer gets nobody", || bed.all_are(b'a'));
+
+    let judge = servers::judge();
+    let unhealthy = || bed.place.metric("portlane_backend_endpoints_unhealthy", "");
+    let asks = |path: &str, more: &str| {
+        let http = format!("http: {{port: {}, path: {path}}}", judge.port);
+        let check = format!("healthCheck: {{{http}, intervalSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}}");
+        bed.set(more, bed.tcp().on(&bed.a).with(&check));
+    };
+    asks("/bad", "");
+    until("healthCheck: another path says no", || unhealthy() >= 1.0);
+    asks("/good", "sessions: {onUnhealthy: Close}");
+    until("healthCheck: the path says yes", || unhealthy() < 1.0 && bed.visit() == Some(b'a'));
+    bed.is_kept();
+    let (mut session, _) = bed.session().expect("a session");
+    asks("/bad", "sessions: {onUnhealthy: Close}");
+    bed.until_closed("BackendUnhealthy", || session.read(&mut [0]));
+
+    let standby = |a: &str, b: &str| bed.set("", bed.tcp().at(bed.a.port, a).at(bed.b.port, b));
+    standby(", priority: 1", "");
+    until("priority: the first", || bed.all_are(b'b'));
+    standby("", ", priority: 1");
+    until("priority: the other is now the first", || bed.all_are(b'a'));
+}
+
+pub(super) fn names(bed: &Bed<'_>) {
+    bed.set("", bed.tcp().on(&bed.a));
+    bed.keep();
+    let named = |names: &str| {
+        bed.set("", Listener::tls("l", bed.port).on(&bed.a).with(&format!("tls: {{hostnames: [{names}]}}")));
+    };
+    // The server's name, and the first byte of the record, which comes through as it was.
+    let asks = |name: &str| {
+        let mut stream = connect(bed.port).ok()?;
+        stream.write_all(&servers::hello(name)).ok()?;
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).ok().map(|()| answer)
+    };
+    named("one.example");
+    until("hostnames: it has this one only", || {
+        asks("one.example") == Some([b'a', 22]) && asks("two.example").is_none()
+    });
+    named("'*.example'");
+    until("hostnames: many", || {
+        asks("two.example") == Some([b'a', 22]) && asks("example").is_none() && bed.closed("Finished") > 0.0
+    });
+    bed.set("", bed.tcp().on(&bed.a));
+    until("protocol: whatever comes", || asks("example") == Some([b'a', 22]));
+    bed.is_kept();
+}
+
+pub(super) fn ports(bed: &Bed<'_>) {
+    bed.keep();
+    let greeted = |port: u16| bed.session_at(port).map(|(_, name)| name);
+    let other = free_port();
+    bed.set("", Listener::tcp("l", other).on(&bed.a));
+    until("port: another one", || greeted(other) == Some(b'a') && connect(bed.port).is_err());
+    let first = free_range(2);
+    bed.set("", Listener::tcp("l", first).at(bed.a.port, "").with(&format!("endPort: {}", first + 1)));
+    // The second port of the range leads to the port after that of the backend, where nobody is.
+    until("endPort: a range", || greeted(first) == Some(b'a') && connect(first + 1).is_ok());
+    assert_eq!(greeted(first + 1), None, "it leads elsewhere");
+    bed.set("", bed.tcp().on(&bed.a).with("bind: All"));
+    until("bind: to be had from outside", || connect_outside(bed.port).is_ok());
+    bed.set("", bed.tcp().on(&bed.a).with("bind: Loopback"));
+    until("bind: from here only", || connect_outside(bed.port).is_err() && connect(bed.port).is_ok());
+    bed.is_kept();
+
+    let udp = |more: &str| bed.set(more, Listener::udp("l", bed.port).at(servers::udp_echo(), ""));
+    udp("");
+    let client = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        socket.connect(("127.0.0.1", bed.port)).expect("connect");
+        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("option");
+        socket
+    };
+    let echoes = |socket: &UdpSocket| socket.send(b"x").and_then(|_| socket.recv(&mut [0; 8])).is_ok();
+    let socket = client();
+    until("protocol: datagrams", || echoes(&socket));
+    udp("timeouts: {udpIdleSeconds: 1}");
+    bed.until_closed("FlowIdle", || echoes(&client()));
+    udp("limits: {maxFlows: 1}");
+    bed.until_closed("Evicted", || echoes(&client()));
+    bed.set("", bed.tcp().on(&bed.a));
+    until("protocol: connections again", || bed.visit() == Some(b'a'));
+}
+
+pub(super) fn switches(bed: &Bed<'_>) {
+    let logs = |log: &str| bed.set(&format!("accessLog: {{{log}}}"), bed.tcp().on(&bed.a));
+    let logged = |event: &str, work: &dyn Fn()| {
+        let before = bed.place.logged(event);
+        until(event, || {
+            work();
+            bed.place.logged(event) > before
+        });
+    };
+    bed.keep();
+    logged("session_closed", &|| assert!(bed.visit().is_some()));
+    assert_eq!(bed.place.logged("session_opened"), 0, "only ends are told");
+    logs("mode: OpenAndClose");
+    logged("session_opened", &|| assert!(bed.visit().is_some()));
+    logs("intervalSeconds: 1");
+    logged("session_open", &|| bed.is_kept());
+    logs("mode: Disabled");
+    until("accessLog: nothing is told any more", || {
+        let (before, ended) = (bed.place.logged("session_closed"), bed.closed("Finished"));
+        bed.visits(4);
+        until("they have ended", || bed.closed("Finished") > ended + 3.0);
+        bed.place.logged("session_closed") == before
+    });
+    bed.is_kept();
+    bed.set("suspend: true", bed.tcp().on(&bed.a));
+    until("suspend: nobody listens", || connect(bed.port).is_err());
+    bed.set("suspend: false", bed.tcp().on(&bed.a));
+    until("suspend: it is back", || bed.visit() == Some(b'a'));
+    bed.is_kept();
+}

@@ -1,0 +1,74 @@
+//! Where the forward under test runs. The text is the same everywhere, and so is what is asked of the proxy.
+
+use harness::{FleetPod, FleetProxy, Listener, Namespace, Operator, Program, forward, free_port, http_get, metric};
+use serde_json::{Value, json};
+
+use super::super::{gateway, own_address};
+
+/// What `harness::forward` places a forward by.
+const ANYWHERE: &str = "{sidecar: {selector: {}}}";
+
+pub(super) enum Place<'a> {
+    /// `portlane run`, which follows a file.
+    Laptop { program: Program, health: u16 },
+    /// A proxy that follows an operator, by what `kubectl apply` brought.
+    Cluster { namespace: &'a Namespace<'a>, placement: &'static str, proxy: FleetProxy, _operator: Operator },
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn laptop() -> Self {
+        let health = free_port();
+        let nothing = forward("it", "suspend: true", &[Listener::tcp("l", free_port()).to(9)]);
+        Self::Laptop { program: Program::run(&nothing, health, &[]), health }
+    }
+
+    pub(super) fn sidecar(namespace: &'a Namespace<'a>) -> Self {
+        let operator = Operator::start(namespace);
+        namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: app}}");
+        let labels = json!({"app": "shop", "portlane.dev/proxy": "sidecar"});
+        let proxy = FleetPod::create(namespace, "shop-1", "app", &labels).proxy(namespace, "app", &operator);
+        let placement = "{sidecar: {selector: {matchLabels: {app: shop}}}}";
+        Self::Cluster { namespace, placement, proxy, _operator: operator }
+    }
+
+    pub(super) fn gateway(namespace: &'a Namespace<'a>) -> Self {
+        let operator = Operator::start(namespace);
+        let allowed = format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{}/32']}}}}", own_address());
+        namespace.apply(&gateway(&allowed));
+        let pod = FleetPod::of_gateway(namespace, "edge", "p1");
+        let proxy = pod.proxy(namespace, "edge", &operator);
+        pod.set_ready(namespace, true);
+        Self::Cluster { namespace, placement: "{gateway: {name: edge}}", proxy, _operator: operator }
+    }
+
+    /// Writes down both forwards: the one that changes and the one that does not.
+    pub(super) fn apply(&self, it: &str, other: &str) {
+        match self {
+            Self::Laptop { program, .. } => program.edit(&format!("{it}{other}")),
+            Self::Cluster { namespace, placement, .. } => {
+                namespace.apply(&format!("{it}{other}").replace(ANYWHERE, placement));
+            }
+        }
+    }
+
+    /// The value of a series of the forward that changes; 0 if there is none.
+    pub(super) fn metric(&self, name: &str, more: &str) -> f64 {
+        let (health, namespace) = match self {
+            Self::Laptop { health, .. } => (*health, "default"),
+            Self::Cluster { namespace, proxy, .. } => (proxy.health, namespace.name()),
+        };
+        let text = http_get(health, "/metrics").map(|(_, text)| text).unwrap_or_default();
+        let series = format!("{name}{{namespace=\"{namespace}\",forward=\"it\",listener=\"l\"{more}");
+        metric(&text, &series).unwrap_or(0.0)
+    }
+
+    /// How many lines of the log there are of this event of a session of the forward that changes.
+    pub(super) fn logged(&self, event: &str) -> usize {
+        let events = match self {
+            Self::Laptop { program, .. } => program.events(),
+            Self::Cluster { proxy, .. } => proxy.program.events(),
+        };
+        let is = |line: &&Value| line["event"] == event && line["forward"] == "it";
+        events.iter().filter(is).count()
+    }
+}

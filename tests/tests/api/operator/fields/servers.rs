@@ -1,0 +1,86 @@
+//! What the forward leads to.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::Arc,
+    thread,
+};
+
+use harness::{Backend, Behaviour};
+
+/// A server that says its name, one byte, and then sends everything back.
+pub(super) fn named(name: u8) -> Backend {
+    let serve = move |mut stream: TcpStream| {
+        let mut buffer = [0; 16_384];
+        let mut sent = stream.write_all(&[name]);
+        while sent.is_ok() {
+            match stream.read(&mut buffer) {
+                Ok(read) if read > 0 => sent = stream.write_all(&buffer[..read]),
+                _ => return,
+            }
+        }
+    };
+    Backend::reachable(Behaviour::Run(Arc::new(serve)))
+}
+
+/// An HTTP server to which only `/good` is.
+pub(super) fn judge() -> Backend {
+    let answer = |mut stream: TcpStream| {
+        let mut request = Vec::new();
+        let mut buffer = [0; 512];
+        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+            match stream.read(&mut buffer) {
+                Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+                _ => return,
+            }
+        }
+        let status = if request.starts_with(b"GET /good ") { 200 } else { 503 };
+        let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    Backend::reachable(Behaviour::Run(Arc::new(answer)))
+}
+
+/// A UDP echo on this port of all addresses, for as long as the tests run.
+pub(super) fn udp_echo() -> u16 {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+    let port = socket.local_addr().expect("address").port();
+    thread::spawn(move || {
+        let mut datagram = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut datagram) {
+            let _ = socket.send_to(&datagram[..length], from);
+        }
+    });
+    port
+}
+
+/// A server whose queue of new connections is full: another one is not answered.
+pub(super) struct Stuck {
+    pub(super) port: u16,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Stuck {
+    pub(super) fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        socket.bind(&std::net::SocketAddr::from(([0, 0, 0, 0], 0)).into()).expect("bind");
+        socket.listen(0).expect("listen");
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().expect("address");
+        let local = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let short = std::time::Duration::from_millis(300);
+        let queued = (0..8).map_while(|_| TcpStream::connect_timeout(&local, short).ok()).collect();
+        Self { port: address.port(), _listener: listener, _queued: queued }
+    }
+}
+
+/// A `ClientHello` that asks for a name (RFC 8446, 4.1.2; RFC 6066, 3), as small as it may be.
+pub(super) fn hello(name: &str) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
+    let names = sized(&[&[0][..], &sized(name.as_bytes())].concat());
+    let extension = [&[0, 0][..], &sized(&names)].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0], &sized(&[0x13, 0x01]), &[1, 0], &sized(&extension)].concat();
+    let handshake = [&[1, 0][..], &sized(&body)].concat();
+    [&[22, 3, 1][..], &sized(&handshake)].concat()
+}

@@ -1,0 +1,118 @@
+//! Changes of what becomes of sessions, and of how long they may take.
+
+use std::{
+    fs,
+    io::{Read, Write as _},
+    net::{Shutdown, TcpStream},
+    time::{Duration, Instant},
+};
+
+use harness::{connect, free_port, round_trip, until};
+
+use super::{Bed, Write, servers};
+
+/// Whether the other side has ended it; what it sent before is thrown away.
+fn is_over(stream: &mut TcpStream) -> bool {
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(10)));
+    match stream.read(&mut [0; 64]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+    }
+}
+
+pub(super) fn sessions(bed: &Bed<'_>) {
+    let policy = |policy: &str, to: &harness::Backend| bed.set(&format!("sessions: {{{policy}}}"), bed.tcp().on(to));
+    policy("onUpdate: Keep", &bed.a);
+    until("it serves", || bed.visit() == Some(b'a'));
+    bed.keep();
+    policy("onUpdate: Keep", &bed.b);
+    until("onUpdate: new ones go elsewhere", || bed.visit() == Some(b'b'));
+    bed.is_kept();
+    let (mut session, _) = bed.session().expect("a session");
+    policy("onUpdate: Close", &bed.a);
+    until("onUpdate: whose backend is gone ends", || is_over(&mut session));
+    until("it serves", || bed.visit() == Some(b'a'));
+    let (mut session, _) = bed.session().expect("a session");
+    policy("onUpdate: Drain, drainSeconds: 600", &bed.b);
+    until("onUpdate: new ones go elsewhere", || bed.visit() == Some(b'b'));
+    round_trip(&mut session, b"x").expect("it may finish");
+    policy("onUpdate: Drain, drainSeconds: 1", &bed.b);
+    policy("onUpdate: Drain, drainSeconds: 1", &bed.a);
+    until("it serves", || bed.visit() == Some(b'a'));
+    let (mut session, _) = bed.session().expect("a session");
+    policy("onUpdate: Drain, drainSeconds: 1", &bed.b);
+    until("drainSeconds: until its time is over", || is_over(&mut session));
+}
+
+pub(super) fn timeouts(bed: &Bed<'_>) {
+    let times = |times: &str| bed.set(&format!("timeouts: {{{times}}}"), bed.tcp().on(&bed.a));
+    times("keepaliveSeconds: 9");
+    until("keepaliveSeconds: the kernel asks that often", || {
+        let _session = bed.session();
+        keepalive(bed.port).is_some_and(|seconds| seconds <= 9)
+    });
+    times("keepaliveSeconds: 90");
+    until("keepaliveSeconds: less often", || {
+        let _session = bed.session();
+        keepalive(bed.port).is_some_and(|seconds| seconds > 60)
+    });
+    times("maxSessionSeconds: 1");
+    bed.until_closed("MaxSession", || {
+        if let Some((mut session, _)) = bed.session() {
+            until("maxSessionSeconds: it ends, however busy", || round_trip(&mut session, b"busy").is_err());
+        }
+    });
+    times("idleSeconds: 1");
+    bed.until_closed("Idle", || {
+        if let Some((mut session, _)) = bed.session() {
+            until("idleSeconds: it ends", || is_over(&mut session));
+        }
+    });
+    let hold = harness::Backend::reachable(harness::Behaviour::Hold);
+    bed.set("timeouts: {halfCloseSeconds: 1, idleSeconds: 3600}", bed.tcp().on(&hold));
+    bed.until_closed("Idle", || {
+        let mut session = connect(bed.port).expect("connect");
+        let _ = session.shutdown(Shutdown::Write);
+        let _ = session.set_read_timeout(Some(Duration::from_secs(3)));
+        let _ = session.read(&mut [0]);
+    });
+    let required = "proxyProtocol: {accept: Required, trustedCIDRs: [127.0.0.0/8]}";
+    bed.set("timeouts: {handshakeSeconds: 1}", bed.tcp().on(&bed.a).with(required));
+    bed.until_closed("HandshakeTimeout", || {
+        let mut session = connect(bed.port).expect("connect");
+        let _ = session.write_all(b"PROXY");
+        let _ = session.set_read_timeout(Some(Duration::from_secs(3)));
+        let _ = session.read(&mut [0]);
+    });
+    let stuck = servers::Stuck::new();
+    bed.set("timeouts: {connectSeconds: 1}\nretry: {attempts: 1}", bed.tcp().at(stuck.port, ""));
+    bed.until_closed("NoBackend", || bed.visit());
+    let refuses = free_port();
+    let pause = |millis: u32| {
+        let retry = format!("retry: {{attempts: 2, initialBackoffMillis: {millis}, maxBackoffMillis: {millis}}}");
+        bed.set(&retry, bed.tcp().at(refuses, "").with("outlier: {consecutiveFailures: 1000}"));
+    };
+    let fails_after = || {
+        let began = Instant::now();
+        assert_eq!(bed.visit(), None);
+        began.elapsed()
+    };
+    pause(1);
+    until("maxBackoffMillis: short", || fails_after() < Duration::from_millis(300));
+    pause(2000);
+    until("initialBackoffMillis: long", || fails_after() > Duration::from_millis(600));
+}
+
+/// Seconds until the kernel asks whether the peer of a session of this port is still there (proc(5), `/proc/net/tcp`:
+/// state 01 is ESTABLISHED, timer 2 is keepalive, in hundredths). A gateway's sockets are of both families.
+fn keepalive(port: u16) -> Option<u64> {
+    let table = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
+    let of = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, "01", _, timer, ..] = fields[..] else { return None };
+        let is_ours = local.ends_with(&format!(":{port:04X}"));
+        let hundredths = timer.strip_prefix("02:").filter(|_| is_ours)?;
+        u64::from_str_radix(hundredths, 16).ok().map(|hundredths| hundredths / 100)
+    };
+    table.lines().filter_map(of).max()
+}
