@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     PATIENCE,
-    cluster::{Ask, Folder},
+    cluster::{API_PORT, Ask, Folder, NODE_ADDRESS},
     netns,
     programs::{self, KubernetesVersion},
 };
@@ -68,6 +68,22 @@ impl Node {
     /// First process of its namespaces, by its number outside.
     pub fn init(&self) -> u32 {
         self.init
+    }
+
+    /// The kubeconfig of an administrator, for use on the host of the node.
+    ///
+    /// # Panics
+    /// The one for use outside cannot be read.
+    pub fn kubeconfig_within(&self) -> String {
+        let outside = fs::read_to_string(self.cluster.kubeconfig()).expect("its kubeconfig");
+        let server = |line: &str| match line.split_once("server: '") {
+            Some((before, rest)) => {
+                let after = rest.split_once('\'').map_or("", |(_, after)| after);
+                format!("{before}server: 'https://{NODE_ADDRESS}:{API_PORT}'{after}\n")
+            }
+            None => format!("{line}\n"),
+        };
+        outside.lines().map(server).collect()
     }
 
     /// What the images of this checkout are called.

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// File and Debian package; a name without `/` is looked up on the PATH.
-const NEEDED: [(&str, &str); 20] = [
+const NEEDED: [(&str, &str); 23] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -28,6 +28,9 @@ const NEEDED: [(&str, &str); 20] = [
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
+    ("vsftpd", "vsftpd"),
+    ("dig", "bind9-dnsutils"),
+    ("logger", "bsdutils"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
 ];
 

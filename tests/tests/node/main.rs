@@ -10,3 +10,4 @@ mod outage;
 mod scaling;
 mod shared;
 mod sidecar;
+mod tasks;

@@ -121,14 +121,7 @@ impl<'a> Bed<'a> {
     }
 
     fn session(&self) -> Option<(TcpStream, u8)> {
-        self.session_at(self.port)
-    }
-
-    fn session_at(&self, port: u16) -> Option<(TcpStream, u8)> {
-        let mut stream = connect(port).ok()?;
-        let mut name = [0];
-        stream.read_exact(&mut name).ok()?;
-        Some((stream, name[0]))
+        session_at(self.port)
     }
 
     /// So many new sessions, one after the other.
@@ -173,6 +166,14 @@ impl<'a> Bed<'a> {
         let echo = round_trip(kept.as_mut().expect("kept"), b"still here").expect("a change ended a session");
         assert_eq!(echo, b"still here");
     }
+}
+
+/// A new session at a port, with who greets.
+fn session_at(port: u16) -> Option<(TcpStream, u8)> {
+    let mut stream = connect(port).ok()?;
+    let mut name = [0];
+    stream.read_exact(&mut name).ok()?;
+    Some((stream, name[0]))
 }
 
 /// A connection of a session on another address than loopback.

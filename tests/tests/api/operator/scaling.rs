@@ -17,6 +17,9 @@ fn an_autoscaler_takes_replicas_over_and_gives_them_back_and_fights_with_nobody(
     let _operator = Operator::start(&namespace);
     fleet(&namespace);
     workload(&namespace);
+    other_workloads(&namespace);
+    // Last: an API that nobody answers for is in the way of all namespaces that are to go.
+    somebody_elses_metrics(&server);
 }
 
 fn replicas(namespace: &Namespace<'_>, name: &str) -> Option<i32> {
@@ -136,4 +139,63 @@ fn workload(namespace: &Namespace<'_>) {
     let after = namespace
         .until::<PortForward>("db", "no word of scaling", |forward| condition(forward, "ScalingActive").1.is_empty());
     assert_eq!(condition(&after, "Accepted").0, "True");
+}
+
+/// A forward scales whatever has the scale subresource.
+fn other_workloads(namespace: &Namespace<'_>) {
+    for (kind, more) in [("StatefulSet", "serviceName: shop,"), ("ReplicaSet", "")] {
+        let forward = format!(
+            "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db}}, spec: {{placement: {{sidecar: \
+             {{selector: {{matchLabels: {{app: shop}}}}}}}}, autoscaling: {{targetRef: {{apiVersion: apps/v1, kind: {kind}, name: \
+             other}}, maxReplicas: 3, targetConnectionsPerPod: 10}}, listeners: [{{name: tcp, protocol: TCP, port: 5432, backends: \
+             [{{local: {{port: 1}}}}]}}]}}}}"
+        );
+        namespace.apply(&forward);
+        let workload = deployment(more).replace("kind: Deployment, metadata: {name: shop}", "KIND");
+        namespace.apply(&workload.replace("KIND", &format!("kind: {kind}, metadata: {{name: other}}")));
+        until("its autoscaler is there", || {
+            let target = scaler(namespace, "portforward-db").and_then(|it| it.spec).map(|spec| spec.scale_target_ref);
+            target.is_some_and(|target| target.kind == kind && target.name == "other")
+        });
+        // The controller of autoscalers finds what it should scale.
+        until("it may be scaled", || {
+            let path = "--output=jsonpath={.status.conditions[?(@.type==\"AbleToScale\")].status}";
+            namespace.kubectl(&["get", "hpa", "portforward-db", path]).stdout == "True"
+        });
+    }
+}
+
+/// A provider of the metrics API that was there before: nothing of it is touched.
+fn somebody_elses_metrics(server: &ControlPlane) {
+    let namespace = server.namespace("metrics");
+    let address = format!("127.0.0.1:{}", harness::free_port());
+    let own = super::own_address().to_string();
+    let _operator = Operator::with(&namespace, &["--custom-metrics-address", &address, "--pod-ip", &own]);
+    let provider = |place: &str| {
+        namespace.apply(&format!(
+            "{{apiVersion: apiregistration.k8s.io/v1, kind: APIService, metadata: {{name: v1beta2.custom.metrics.k8s.io}}, spec: \
+             {{group: custom.metrics.k8s.io, version: v1beta2, groupPriorityMinimum: 100, versionPriority: 200, service: \
+             {{name: portlane-metrics, namespace: {place}, port: 443}}}}}}"
+        ));
+    };
+    let bundle = || {
+        let path = "--output=jsonpath={.spec.caBundle}";
+        namespace.kubectl(&["get", "apiservice", "v1beta2.custom.metrics.k8s.io", path]).ok()
+    };
+    // The slice is kept right before the APIService is looked at: its second return says that the look is over.
+    let looked = || {
+        for _ in 0..2 {
+            let _ = namespace.kubectl(&["delete", "endpointslice", "portlane-metrics"]);
+            until("it is looked after again", || {
+                namespace.kubectl(&["get", "endpointslice", "portlane-metrics"]).success
+            });
+        }
+    };
+    provider("default");
+    until("the metrics API is served", || namespace.kubectl(&["get", "endpointslice", "portlane-metrics"]).success);
+    looked();
+    assert_eq!(bundle(), "", "that of another namespace is left alone");
+    provider(namespace.name());
+    until("its own one is trusted", || !bundle().is_empty());
+    namespace.kubectl(&["delete", "apiservice", "v1beta2.custom.metrics.k8s.io"]).ok();
 }

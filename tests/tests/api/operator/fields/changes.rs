@@ -8,7 +8,7 @@ use std::{
 
 use harness::{Listener, connect, free_port, free_range, until};
 
-use super::{Bed, Write, connect_outside, servers};
+use super::{Bed, Write, connect_outside, servers, session_at};
 
 /// Failures put nobody aside.
 const PATIENT: &str = "outlier: {consecutiveFailures: 1000}";
@@ -75,7 +75,7 @@ fn transfer(bed: &Bed<'_>) -> bool {
     let _ = reader.set_read_timeout(Some(Duration::from_secs(2)));
     let mut writer = reader.try_clone().expect("clone");
     // What is not taken at once is taken, or reset, when the session ends.
-    let writing = std::thread::spawn(move || writer.write_all(&[5; 100_000]));
+    let writing = std::thread::spawn(move || writer.write_all(&vec![5; 100_000]));
     let (began, mut left) = (Instant::now(), 100_000);
     while left > 0 && began.elapsed() < Duration::from_secs(2) {
         match reader.read(&mut [0; 16_384]) {
@@ -113,7 +113,7 @@ pub(super) fn peers(bed: &Bed<'_>) {
     header("accept: Required, trustedCIDRs: [127.0.0.0/8]");
     until("accept: headers are taken off", || says() == Some(*b"ax"));
     header("accept: Required, trustedCIDRs: [10.99.0.0/16]");
-    bed.until_closed("UntrustedPeer", || says());
+    bed.until_closed("UntrustedPeer", says);
     bed.set("", bed.tcp().on(&bed.a));
     until("no headers", || says() == Some(*b"aP"));
     bed.is_kept();
@@ -197,7 +197,7 @@ pub(super) fn names(bed: &Bed<'_>) {
 
 pub(super) fn ports(bed: &Bed<'_>) {
     bed.keep();
-    let greeted = |port: u16| bed.session_at(port).map(|(_, name)| name);
+    let greeted = |port: u16| session_at(port).map(|(_, name)| name);
     let other = free_port();
     bed.set("", Listener::tcp("l", other).on(&bed.a));
     until("port: another one", || greeted(other) == Some(b'a') && connect(bed.port).is_err());

@@ -1,0 +1,114 @@
+//! The pages of docs/tasks, word for word: files are written as they stand there, commands run in order, and what they print is
+//! what the page shows.
+
+mod outside;
+mod page;
+mod shell;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::until;
+
+use self::{
+    outside::Outside,
+    page::{Step, is_shown, steps},
+    shell::Shell,
+};
+use crate::{fleet::operated, shared};
+
+/// Longest time that a person looks again and again.
+const LOOKING: Duration = Duration::from_secs(90);
+
+macro_rules! pages {
+    ($($test:ident: $file:literal),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            follow($file, include_str!(concat!("../../../docs/tasks/", $file)));
+        })*
+
+        /// Every page that is followed.
+        const PAGES: &[&str] = &[$($file),*];
+    };
+}
+
+pages! {
+    a_database_outside_of_the_cluster_through_a_sidecar: "database-outside.md",
+    a_service_on_an_autoscaled_gateway: "autoscaled-gateway.md",
+    syslog_and_dns: "syslog-and-dns.md",
+    two_host_names_on_one_tls_port: "two-hostnames.md",
+    passive_ftp: "passive-ftp.md",
+    a_canary: "canary.md",
+    blue_and_green: "blue-green.md",
+    a_standby_database: "standby-database.md",
+    a_suspended_forward: "suspend.md",
+    a_service_on_a_laptop: "laptop.md",
+}
+
+#[test]
+fn every_page_is_followed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tasks");
+    let files = fs::read_dir(folder).expect("docs/tasks").flatten().map(|entry| entry.file_name());
+    let files: BTreeSet<String> = files.map(|name| name.to_string_lossy().into_owned()).collect();
+    let followed: BTreeSet<String> = PAGES.iter().chain(&["README.md"]).map(ToString::to_string).collect();
+    assert_eq!(files, followed);
+}
+
+fn follow(name: &str, text: &str) {
+    for heading in ["## What you write", "## What you see", "## How to undo it"] {
+        assert!(text.contains(heading), "{name} has no \"{heading}\"");
+    }
+    let Some(node) = shared::node_with_a_host() else { return };
+    let namespace = operated().namespace(name.trim_end_matches(".md")).for_pods();
+    let _outside = Outside::of(text, node);
+    let mut shell = Shell::start(node, &namespace);
+    for step in steps(text) {
+        match step {
+            Step::File { name, content } => fs::write(shell.folder().join(name), content).expect("write"),
+            Step::Command { line, output } => do_as_written(name, &mut shell, &line, &output),
+        }
+    }
+    until(&format!("{name}: what is undone is gone"), || {
+        let kinds = "portforwards,forwardgateways,hpa,deployments,services,serviceaccounts";
+        let (left, _) = shell.run(&format!("kubectl get {kinds} --output=name"));
+        left == "serviceaccount/default"
+    });
+}
+
+/// Runs a command. One that changes something is run once; with one that looks, a person looks again until it shows
+/// what the page has.
+#[track_caller]
+fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
+    let deadline = Instant::now() + LOOKING;
+    loop {
+        let (printed, status) = shell.run(line);
+        if status == 0 && is_shown(shown, &printed) {
+            return;
+        }
+        // curl tells a reset by its status: the page shows what it says.
+        if shown.first().is_some_and(|first| first.starts_with("curl: (")) && is_shown(shown, &printed) {
+            return;
+        }
+        if changes_something(line) || Instant::now() > deadline {
+            let story = shell.run("kubectl describe portlane; kubectl get pods,events").0;
+            panic!(
+                "{page}: $ {line}\nshould print\n{}\nand printed ({status})\n{printed}\n\n{story}",
+                shown.join("\n")
+            );
+        }
+        thread::park_timeout(Duration::from_millis(500));
+    }
+}
+
+fn changes_something(line: &str) -> bool {
+    let words = ["apply", "create", "delete", "expose", "patch", "run", "scale"];
+    let kubectl = line.strip_prefix("kubectl ").and_then(|rest| rest.split(' ').next());
+    kubectl.is_some_and(|word| words.contains(&word))
+        || line.ends_with('&')
+        || ["sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
+}

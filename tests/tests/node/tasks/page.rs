@@ -1,0 +1,99 @@
+//! A page of docs/tasks: files to write, commands to run, and what they print.
+
+/// One thing that the page says to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write this file: a YAML block whose first line names it.
+    File { name: String, content: String },
+    /// Run this, and see these lines.
+    Command { line: String, output: Vec<String> },
+}
+
+/// The steps of a page, in order.
+pub(super) fn steps(page: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(language) = line.strip_prefix("```").filter(|language| !language.is_empty()) else { continue };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        match language {
+            "yaml" => {
+                let name = block.first().and_then(|line| line.strip_prefix("# ")).expect("a YAML block names its file");
+                steps.push(Step::File { name: name.to_owned(), content: block.join("\n") + "\n" });
+            }
+            "console" => steps.extend(commands(&block)),
+            _ => {}
+        }
+    }
+    steps
+}
+
+fn commands(block: &[&str]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in block {
+        if let Some(line) = line.strip_prefix("$ ") {
+            steps.push(Step::Command { line: line.to_owned(), output: Vec::new() });
+        } else if let Some(Step::Command { output, .. }) = steps.last_mut() {
+            output.push((*line).to_owned());
+        }
+    }
+    steps
+}
+
+/// Whether a program printed what the page shows. `…` stands for anything, a line of it for any lines; times and addresses
+/// may be others; how much space is between words means nothing.
+pub(super) fn is_shown(shown: &[String], printed: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let shown: Vec<Vec<String>> = shown.iter().map(|line| words(line)).collect();
+    let printed: Vec<Vec<String>> = printed.lines().map(words).filter(|line| !line.is_empty()).collect();
+    matches(&shown, &printed, &|line| line.len() == 1 && line[0] == "…", &|shown, printed| {
+        matches(shown, printed, &|word| word == "…", &|shown, printed| is_word(shown, printed))
+    })
+}
+
+/// Whether a sequence is like a pattern in which some elements stand for any number of others.
+fn matches<T>(pattern: &[T], all: &[T], is_any: &dyn Fn(&T) -> bool, is_like: &dyn Fn(&T, &T) -> bool) -> bool {
+    match pattern {
+        [] => all.is_empty(),
+        [first, rest @ ..] if is_any(first) => (0..=all.len()).any(|skip| matches(rest, &all[skip..], is_any, is_like)),
+        [first, rest @ ..] => {
+            all.first().is_some_and(|one| is_like(first, one)) && matches(rest, &all[1..], is_any, is_like)
+        }
+    }
+}
+
+fn is_word(shown: &str, printed: &str) -> bool {
+    if let Some((start, end)) = shown.split_once('…') {
+        return printed.len() >= start.len() + end.len() && printed.starts_with(start) && printed.ends_with(end);
+    }
+    shown == printed || is_age(shown) && is_age(printed)
+}
+
+/// As kubectl writes how old something is: 5s, 2m10s.
+fn is_age(word: &str) -> bool {
+    word.ends_with(['s', 'm', 'h'])
+        && word.starts_with(|first: char| first.is_ascii_digit())
+        && word.chars().all(|letter| letter.is_ascii_digit() || "smh".contains(letter))
+}
+
+#[test]
+fn a_page_is_files_and_commands_and_what_they_print() {
+    let page = "text\n```yaml\n# a.yaml\nkind: A\n```\n```\nno step\n```\n```console\n$ one\nout\n$ two > f &\n```\n";
+    let command = |line: &str, output: &[&str]| Step::Command {
+        line: line.to_owned(),
+        output: output.iter().map(ToString::to_string).collect(),
+    };
+    let file = Step::File { name: "a.yaml".to_owned(), content: "# a.yaml\nkind: A\n".to_owned() };
+    assert_eq!(steps(page), [file, command("one", &["out"]), command("two > f &", &[])]);
+}
+
+#[test]
+fn what_is_printed_is_what_is_shown() {
+    let shown = |shown: &str, printed: &str| is_shown(&shown.lines().map(str::to_owned).collect::<Vec<_>>(), printed);
+    assert!(shown("NAME AGE\nweb  5s", "NAME   AGE\nweb    2m10s\n"));
+    assert!(!shown("NAME AGE\nweb  5s", "NAME   AGE\nother  5s\n"));
+    assert!(shown("…\nlast", "a\nb\nlast\n") && shown("…\nlast", "last\n") && !shown("…\nlast", "last\na\n"));
+    assert!(shown("… link down", "<13>1 x - link down") && !shown("… link down", "link up"));
+    assert!(shown("shop-…  2/2", "shop-5d4-x 2/2") && !shown("shop-… 2/2", "shop-5d4-x 1/2"));
+    assert!(shown("", "") && !shown("", "something") && !shown("something", ""));
+}

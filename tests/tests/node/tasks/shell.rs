@@ -1,0 +1,94 @@
+//! The shell of somebody who follows a page.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::symlink, process::CommandExt},
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Namespace, Node, binary};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+/// Printed after each command, with its status.
+const END: &str = "-- the command has ended:";
+/// Longest run of a command.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// One bash for a page, on the host of the node, with kubectl in one namespace.
+pub(super) struct Shell {
+    bash: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+    folder: TempDir,
+}
+
+impl Shell {
+    pub(super) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let bin = folder.path().join("bin");
+        fs::create_dir(&bin).expect("folder");
+        symlink(node.kubectl_program(), bin.join("kubectl")).expect("link");
+        for program in ["portlane", "portlane-echo"] {
+            symlink(binary(program), bin.join(program)).expect("link");
+        }
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, node.kubeconfig_within()).expect("kubeconfig");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut bash = Command::new("nsenter");
+        bash.arg(format!("--net=/proc/{}/ns/net", node.init())).args(["bash", "--noprofile", "--norc"]);
+        bash.env("PATH", format!("{}:{path}", bin.display())).env("KUBECONFIG", &kubeconfig);
+        bash.env("KUBECTL_KUBERC", "false").env("KUBECACHEDIR", folder.path().join("cache"));
+        // A proxy of this machine leads nowhere near the node.
+        for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            bash.env_remove(name);
+        }
+        bash.current_dir(folder.path()).process_group(0);
+        bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut bash = bash.spawn().expect("bash");
+        let (sender, lines) = channel();
+        let output = BufReader::new(bash.stdout.take().expect("piped"));
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let input = bash.stdin.take().expect("piped");
+        let mut shell = Self { bash, input, lines, folder };
+        let here = format!("kubectl config set-context --current --namespace={}", namespace.name());
+        assert_eq!(shell.run(&here).1, 0, "kubectl works");
+        shell
+    }
+
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs a command; gives what it printed, and its status.
+    #[track_caller]
+    pub(super) fn run(&mut self, command: &str) -> (String, i32) {
+        // What runs in the background is not what the command prints.
+        writeln!(self.input, "{{ {command}\n}} < /dev/null 2>&1; printf '\\n{END} %d\\n' $?").expect("bash runs");
+        let (deadline, mut printed) = (Instant::now() + LIMIT, String::new());
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line =
+                self.lines.recv_timeout(left).unwrap_or_else(|why| panic!("`{command}`: {why} after\n{printed}"));
+            if let Some(status) = line.strip_prefix(END) {
+                return (printed.trim_end().to_owned(), status.trim().parse().expect("a number"));
+            }
+            printed += &line;
+            printed.push('\n');
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // With whatever the page left in the background.
+        let _ = kill_process_group(Pid::from_child(&self.bash), Signal::KILL);
+        let _ = self.bash.wait();
+    }
+}
