@@ -1,7 +1,7 @@
 //! Token buckets.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -44,6 +44,17 @@ impl Tokens {
         self.taken = self.taken.min(burst.saturating_mul(1000));
     }
 
+    /// Promises so many that come next; gives the milliseconds until they are there.
+    fn promise(&mut self, count: u64, rate: u64, burst: u64) -> u64 {
+        self.taken = self.taken.saturating_add(count.saturating_mul(1000));
+        self.taken.saturating_sub(burst.saturating_mul(1000)).div_ceil(rate).max(1)
+    }
+
+    /// Whether some that are to come are promised already.
+    fn is_promised(&self, burst: u64) -> bool {
+        self.taken > burst.saturating_mul(1000)
+    }
+
     fn give(&mut self, count: u64) {
         self.taken = self.taken.saturating_sub(count.saturating_mul(1000));
     }
@@ -54,7 +65,22 @@ impl Tokens {
 pub struct Bucket {
     /// A second; 0: no limit.
     rate: AtomicU64,
-    tokens: Mutex<Tokens>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tokens: Tokens,
+    /// What datagrams were promised, as if all of them were one session.
+    turn: Turn,
+}
+
+/// Bytes for datagrams from a certain time on.
+#[derive(Debug, Default)]
+struct Turn {
+    bytes: u64,
+    /// Milliseconds of the process clock.
+    due: u64,
 }
 
 /// What a session may do with its bytes.
@@ -76,8 +102,14 @@ impl Bucket {
     pub fn set(&self, rate: Option<u64>) {
         let rate = rate.unwrap_or(0);
         if self.rate.swap(rate, Relaxed) != rate {
-            self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clamp(burst(rate));
+            let mut state = self.lock();
+            state.tokens.clamp(burst(rate));
+            state.turn = Turn::default();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a limit at all.
@@ -94,7 +126,7 @@ impl Bucket {
             return Allowance::Bytes(most);
         }
         let burst = burst(rate);
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = &mut self.lock().tokens;
         let available = tokens.available(rate, burst, now);
         let most = u64::try_from(most).unwrap_or(u64::MAX);
         if available > 0 {
@@ -104,8 +136,7 @@ impl Bucket {
         }
         // No more than comes in a second, so that nobody waits long for one portion.
         let portion = PORTION.min(burst / 2).min(most).min(rate).max(1);
-        tokens.taken = tokens.taken.saturating_add(portion.saturating_mul(1000));
-        let millis = tokens.taken.saturating_sub(burst.saturating_mul(1000)).div_ceil(rate).max(1);
+        let millis = tokens.promise(portion, rate, burst);
         Allowance::Later { bytes: usize::try_from(portion).unwrap_or(usize::MAX), millis }
     }
 
@@ -113,7 +144,7 @@ impl Bucket {
     pub fn give(&self, bytes: usize) {
         if bytes > 0 && self.is_limited() {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            self.tokens.lock().unwrap_or_else(PoisonError::into_inner).give(bytes);
+            self.lock().tokens.give(bytes);
         }
     }
 
@@ -127,7 +158,22 @@ impl Bucket {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         // A datagram that is larger than the burst goes when the bucket is full.
         let count = bytes.min(burst(rate));
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).take(count, rate, burst(rate), now)
+        let State { tokens, turn } = &mut *self.lock();
+        if turn.bytes >= count && now >= turn.due {
+            turn.bytes -= count;
+            return true;
+        }
+        let burst = burst(rate);
+        if tokens.take(count, rate, burst, now) {
+            return true;
+        }
+        // Sessions stand in line: those datagrams that come when their turn has come are not dropped.
+        if tokens.is_promised(burst) && turn.bytes < count {
+            let portion = PORTION.min(burst / 2).min(rate).max(count);
+            turn.bytes = turn.bytes.saturating_add(portion);
+            turn.due = now.saturating_add(tokens.promise(portion, rate, burst));
+        }
+        false
     }
 }
 
@@ -171,6 +217,35 @@ mod tests {
         assert!(matches!(bucket.allow(1 << 30, 1_000), Allowance::Bytes(_)));
         bucket.set(Some(10_000));
         assert!(bucket.take(1_000, 1_200), "what was taken at another rate is no debt at this one");
+    }
+
+    #[test]
+    fn datagrams_beside_sessions_that_use_everything_up_have_a_share() {
+        const RATE: u64 = 100_000;
+        let bucket = Bucket::default();
+        bucket.set(Some(RATE));
+        // Two sessions that always want more, and a datagram every two milliseconds.
+        let (mut sessions, mut datagrams) = ([(0, 0_u64); 2], 0_u64);
+        let mut moved = 0_u64;
+        for now in 0..10_000 {
+            for (promised, due) in &mut sessions {
+                if now < *due {
+                    continue;
+                }
+                moved += std::mem::take(promised);
+                match bucket.allow(1 << 20, now) {
+                    Allowance::Bytes(bytes) => moved += bytes as u64,
+                    Allowance::Later { bytes, millis } => (*promised, *due) = (bytes as u64, now + millis),
+                }
+            }
+            if now % 2 == 0 && bucket.take(500, now) {
+                datagrams += 500;
+            }
+        }
+        let all = moved + datagrams;
+        assert!(all <= RATE * 10 + RATE / 4, "{all}");
+        assert!(datagrams >= all / 5, "{datagrams} of {all}");
+        assert!(datagrams <= all / 2, "{datagrams} of {all}");
     }
 
     proptest! {
