@@ -90,6 +90,26 @@ impl Backend {
         Self { port, address, accepted, held, stop, thread: Some(thread) }
     }
 
+    /// A small HTTP server on this address: the status of each path.
+    #[must_use]
+    pub fn http(address: SocketAddr, status_of: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Self {
+        let answer = move |mut stream: TcpStream| {
+            let mut request = Vec::new();
+            let mut buffer = [0; 512];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+                    _ => return,
+                }
+            }
+            let request = String::from_utf8_lossy(&request);
+            let path = request.strip_prefix("GET ").and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+            let status = status_of(path);
+            let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        };
+        Self::start_at(address, Behaviour::Run(Arc::new(answer)))
+    }
+
     /// Connections so far.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -35,19 +35,8 @@ impl Rest {
     fn start(ip: [u8; 4], port: u16, status: u16) -> Self {
         let primary = Arc::new(AtomicU16::new(status));
         let asked = primary.clone();
-        let answer = move |mut stream: TcpStream| {
-            let mut request = Vec::new();
-            let mut buffer = [0; 512];
-            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-                match stream.read(&mut buffer) {
-                    Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
-                    _ => return,
-                }
-            }
-            let status = if request.starts_with(b"GET /primary HTTP/1.1\r\n") { asked.load(Relaxed) } else { 404 };
-            let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        };
-        let server = Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(answer)));
+        let answer = move |path: &str| if path == "/primary" { asked.load(Relaxed) } else { 404 };
+        let server = Backend::http(SocketAddr::from((ip, port)), answer);
         Self { primary, _server: server }
     }
 }

@@ -45,6 +45,13 @@ pub(super) fn limits(bed: &Bed<'_>) {
     bed.until_closed("ConnectionLimit", || bed.visit());
     limits("maxConnections: 1, onLimit: Queue, maxQueued: 1, queueSeconds: 1");
     bed.until_closed("QueueTimeout", || bed.visit());
+    // By default it would wait for five.
+    until("queueSeconds: not for long", || {
+        let began = Instant::now();
+        bed.visit().is_none()
+            && began.elapsed() > Duration::from_millis(900)
+            && began.elapsed() < Duration::from_secs(4)
+    });
     limits("maxConnections: 1, maxQueued: 1, queueSeconds: 20");
     let mut waiting = connect(bed.port).expect("it waits");
     bed.until_closed("QueueFull", || connect(bed.port).map(|mut it| it.read(&mut [0])));
@@ -114,6 +121,10 @@ pub(super) fn peers(bed: &Bed<'_>) {
     until("accept: headers are taken off", || says() == Some(*b"ax"));
     header("accept: Required, trustedCIDRs: [10.99.0.0/16]");
     bed.until_closed("UntrustedPeer", says);
+    header("accept: Optional, trustedCIDRs: [10.99.0.0/16]");
+    until("accept: from others a header means nothing", || says() == Some(*b"aP"));
+    header("accept: Optional, trustedCIDRs: [127.0.0.0/8]");
+    until("accept: headers are taken off again", || says() == Some(*b"ax"));
     bed.set("", bed.tcp().on(&bed.a));
     until("no headers", || says() == Some(*b"aP"));
     bed.is_kept();

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::Arc,
     thread,
 };
@@ -26,19 +26,7 @@ pub(super) fn named(name: u8) -> Backend {
 
 /// An HTTP server to which only `/good` is.
 pub(super) fn judge() -> Backend {
-    let answer = |mut stream: TcpStream| {
-        let mut request = Vec::new();
-        let mut buffer = [0; 512];
-        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-            match stream.read(&mut buffer) {
-                Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
-                _ => return,
-            }
-        }
-        let status = if request.starts_with(b"GET /good ") { 200 } else { 503 };
-        let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    };
-    Backend::reachable(Behaviour::Run(Arc::new(answer)))
+    Backend::http(SocketAddr::from(([0, 0, 0, 0], 0)), |path| if path == "/good" { 200 } else { 503 })
 }
 
 /// A UDP echo on this port of all addresses, for as long as the tests run.
@@ -64,11 +52,11 @@ pub(super) struct Stuck {
 impl Stuck {
     pub(super) fn new() -> Self {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
-        socket.bind(&std::net::SocketAddr::from(([0, 0, 0, 0], 0)).into()).expect("bind");
+        socket.bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into()).expect("bind");
         socket.listen(0).expect("listen");
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().expect("address");
-        let local = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
         let short = std::time::Duration::from_millis(300);
         let queued = (0..8).map_while(|_| TcpStream::connect_timeout(&local, short).ok()).collect();
         Self { port: address.port(), _listener: listener, _queued: queued }
