@@ -62,4 +62,6 @@ pub struct Update {
     pub ports: BTreeSet<Group>,
     /// Sidecar groups with other pods, or that are gone.
     pub pods: BTreeSet<Group>,
+    /// Pods that are in another sidecar group than before, or in none.
+    pub placed: BTreeSet<ObjectKey>,
 }

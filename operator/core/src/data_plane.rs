@@ -71,12 +71,12 @@ pub struct DataPlane {
 #[must_use]
 pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> DataPlane {
     let mut sum = DataPlane::default();
-    let is_counted = |pod: &ObjectKey| {
-        let mut fleets = verdict.groups.iter().filter_map(|group| fleets.get(group));
-        fleets.any(|fleet| fleet.pods.contains(pod))
-    };
-    for rejected in verdict.rejected.iter().filter(|rejected| is_counted(&rejected.pod)) {
-        sum.reject(&rejected.pod, &rejected.listener, &rejected.message);
+    if !verdict.rejected.is_empty() {
+        let counted = verdict.groups.iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.pods);
+        let counted: BTreeSet<&ObjectKey> = counted.collect();
+        for rejected in verdict.rejected.iter().filter(|rejected| counted.contains(&rejected.pod)) {
+            sum.reject(&rejected.pod, &rejected.listener, &rejected.message);
+        }
     }
     let published: Vec<ListenerId> = verdict
         .listeners

@@ -133,7 +133,7 @@ impl Judge<'_> {
             let place = (self.forward.key.clone(), at);
             self.own.values().find_map(|(ledger, _)| ledger.won(&place))
         };
-        let alone = self.own.is_empty();
+        let alone = self.counted().next().is_none();
         let listeners = self.forward.listeners.iter().enumerate();
         listeners.map(|(at, listener)| won(at).or(listener.port.filter(|_| alone))).collect()
     }
@@ -241,7 +241,7 @@ impl Judge<'_> {
         let place = (self.forward.key.clone(), at);
         let everywhere = self.lost_everywhere(at);
         let mut first = None;
-        for (ledger, pods) in self.own.values() {
+        for (ledger, pods) in self.counted() {
             let Some(lost) = ledger.lost(&place) else { continue };
             if !everywhere {
                 verdict.rejected.extend(pods.iter().copied().flatten().map(|pod| RejectedIn {
@@ -257,7 +257,15 @@ impl Judge<'_> {
 
     fn lost_everywhere(&self, at: usize) -> bool {
         let place = (self.forward.key.clone(), at);
-        self.own.values().all(|(ledger, _)| ledger.lost(&place).is_some())
+        let mut counted = self.counted().peekable();
+        counted.peek().is_some() && counted.all(|(ledger, _)| ledger.lost(&place).is_some())
+    }
+
+    /// The groups that the verdict is about: those with pods that stay. Those whose pods are all leaving run what they can.
+    fn counted(&self) -> impl Iterator<Item = (&Ledger, Option<&BTreeSet<ObjectKey>>)> {
+        let stays = |pod: &ObjectKey| self.world.pods.get(pod).is_some_and(|pod| !pod.leaving);
+        let all = self.own.values().map(|(ledger, pods)| (*ledger, *pods));
+        all.filter(move |(_, pods)| pods.is_none_or(|pods| pods.iter().any(stays)))
     }
 
     /// Sets the condition by what could not be resolved, and by backends that are listeners of the same proxies.

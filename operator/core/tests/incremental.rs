@@ -74,6 +74,8 @@ fn forward() -> impl Strategy<Value = Event> {
     (0_usize..6, prop::option::weighted(0.9, spec)).prop_map(|(at, spec)| Event::Forward(at, spec))
 }
 
+const PODS: [&str; 4] = ["{labels: {app: a}}", "{}", "{labels: {app: a}, leaving: true}", "{leaving: true}"];
+
 fn event() -> impl Strategy<Value = Event> {
     let gateway = prop_oneof![
         Just("{allowedForwards: {namespaces: {from: All}}}"),
@@ -91,7 +93,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => forward(),
         2 => (0_usize..2, prop::option::weighted(0.8, gateway)).prop_map(|(at, spec)| Event::Gateway(at, spec)),
         3 => (0_usize..6, prop::option::weighted(0.8, service)).prop_map(|(at, spec)| Event::Service(at, spec)),
-        2 => (0_usize..4, prop::option::weighted(0.8, prop_oneof![Just("{labels: {app: a}}"), Just("{}")]))
+        2 => (0_usize..4, prop::option::weighted(0.8, prop::sample::select(&PODS[..])))
             .prop_map(|(at, labels)| Event::Pod(at, labels)),
         1 => (0_usize..2, prop_oneof![Just("{in: 'yes'}"), Just("{}")]).prop_map(|(at, labels)| Event::Namespace(at, labels)),
         1 => any::<bool>().prop_map(Event::Grants),
@@ -236,6 +238,11 @@ proptest! {
             for event in events {
                 happen(event, &mut world, &mut changes, &translator);
             }
+            let pods: Vec<ObjectKey> = (0..4).map(|at| ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"))).collect();
+            let groups = |translator: &Translator| -> Vec<Option<Group>> {
+                pods.iter().map(|pod| translator.group_of(pod).cloned()).collect()
+            };
+            let groups_before = groups(&translator);
             let before: BTreeMap<_, _> = translator.verdicts().map(|(key, verdict)| (key.clone(), verdict.clone())).collect();
             let version = Version { epoch: "term".to_owned(), number: at as u64 + 1 };
             let update = translator.update(&world, &changes, &version);
@@ -244,6 +251,9 @@ proptest! {
             let now = translator.translation();
             prop_assert_eq!(&now.verdicts, &whole.verdicts);
             prop_assert_eq!(&now.pods, &whole.pods);
+            for ((pod, before), now) in pods.iter().zip(groups_before).zip(groups(&translator)) {
+                prop_assert!(before == now || update.placed.contains(pod), "{} has moved", pod);
+            }
             for key in before.keys().chain(now.verdicts.keys()) {
                 prop_assert_eq!(update.verdicts.contains(key), before.get(key) != now.verdicts.get(key), "{}", key);
             }

@@ -81,7 +81,7 @@ impl Fleets {
         for group in update.pods.iter().chain(remarked.into_iter().filter(|group| !update.pods.contains(*group))) {
             self.sidecars(group, cache, translator, &mut moved);
         }
-        self.placed.extend(touched.changes.pods.iter().cloned());
+        self.placed.extend(touched.changes.pods.union(&update.placed).cloned());
         for group in &update.programs {
             if let (Some(fleet), Some(snapshot)) = (self.by_group.get_mut(group), translator.snapshot(group)) {
                 fleet.snapshot = snapshot.clone();
@@ -109,7 +109,6 @@ impl Fleets {
 
     fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
         if let Some(pods) = translator.pods(group) {
-            self.placed.extend(pods.iter().cloned());
             // One that is leaving runs what it ran until its app has ended, and nobody waits for it.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
             let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
@@ -118,8 +117,7 @@ impl Fleets {
             let next = Fleet { ready: stay.len(), pods: stay, remarks, ..Fleet::default() };
             self.set(group.clone(), next, translator, moved);
         } else {
-            let gone = self.by_group.remove(group).unwrap_or_default();
-            self.placed.extend(gone.pods);
+            self.by_group.remove(group);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     core::limiter::{Allowance, Bucket},
 };
 
-/// Longest sleep before it is looked whether there still is a limit.
+/// Longest sleep before it is looked whether the limit is still the same.
 const LOOK: u64 = 1000;
 
 /// One direction's turn at the bytes of its forward.
@@ -26,6 +26,8 @@ struct Promise {
     bytes: usize,
     /// Milliseconds of the process clock.
     due: u64,
+    /// Void at another rate.
+    term: u64,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -35,7 +37,11 @@ impl Throttle {
         loop {
             let now = clock.millis();
             if let Some(promise) = &mut self.0 {
-                if bucket.is_limited() && now < promise.due {
+                if promise.term != bucket.term() {
+                    self.0 = None;
+                    continue;
+                }
+                if now < promise.due {
                     ready!(promise.timer.as_mut().poll(cx));
                     promise.timer = timer(promise.due.saturating_sub(clock.millis()));
                     continue;
@@ -47,8 +53,8 @@ impl Throttle {
             }
             match bucket.allow(most, now) {
                 Allowance::Bytes(bytes) => return Poll::Ready(bytes),
-                Allowance::Later { bytes, millis } => {
-                    self.0 = Some(Promise { bytes, due: now.saturating_add(millis), timer: timer(millis) });
+                Allowance::Later { bytes, millis, term } => {
+                    self.0 = Some(Promise { bytes, due: now.saturating_add(millis), term, timer: timer(millis) });
                 }
             }
         }
@@ -56,7 +62,7 @@ impl Throttle {
 
     /// The direction ends: what it was promised is for others.
     pub fn end(&mut self, bucket: &Bucket) {
-        if let Some(promise) = self.0.take() {
+        if let Some(promise) = self.0.take().filter(|promise| promise.term == bucket.term()) {
             bucket.give(promise.bytes);
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Moved {
     pub(crate) groups: BTreeSet<Group>,
     /// Forwards in these groups.
     pub(crate) forwards: BTreeSet<ObjectKey>,
+    /// Pods that are in another group than before, or in none.
+    pub(crate) pods: BTreeSet<ObjectKey>,
 }
 
 impl Sidecars {
@@ -142,5 +144,6 @@ impl Moved {
             self.forwards.extend(forwards);
         }
         self.groups.insert(group);
+        self.pods.insert(pod.clone());
     }
 }

@@ -69,9 +69,15 @@ impl Translator {
         for key in pods {
             if let Some(sidecars) = self.sidecars.get_mut(&key.namespace) {
                 sidecars.pod(&key, world.pods.get(&key), &mut step.moved);
+                // What is lost in pods that are leaving is no loss.
+                if let Some(Group::Sidecars { namespace, forwards }) = sidecars.group_of(&key.name) {
+                    let forwards = forwards.iter().map(|name| ObjectKey::new(namespace.clone(), name.clone()));
+                    step.judge.extend(forwards);
+                }
             }
         }
         step.update.pods.extend(step.moved.groups.iter().cloned());
+        step.update.placed.append(&mut step.moved.pods);
         step.judge.extend(std::mem::take(&mut step.moved.forwards));
     }
 

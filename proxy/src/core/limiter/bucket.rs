@@ -30,9 +30,9 @@ impl Tokens {
         burst.saturating_mul(1000).saturating_sub(self.taken) / 1000
     }
 
-    /// Takes so many, all or none.
+    /// Takes so many, all or none. More than a burst are taken of a full bucket, which then owes them.
     pub(super) fn take(&mut self, count: u64, rate: u64, burst: u64, now: u64) -> bool {
-        let enough = self.available(rate, burst, now) >= count;
+        let enough = self.available(rate, burst, now) >= count.min(burst);
         if enough {
             self.taken = self.taken.saturating_add(count.saturating_mul(1000));
         }
@@ -63,8 +63,10 @@ impl Tokens {
 /// Bytes of a forward, both directions, over all workers.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// A second; 0: no limit.
+    /// A second; 0: no limit. Written while the state is locked.
     rate: AtomicU64,
+    /// How often there was another rate: what was promised before is void.
+    term: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -94,6 +96,8 @@ pub enum Allowance {
         bytes: usize,
         /// When.
         millis: u64,
+        /// As long as [`Bucket::term`] is this.
+        term: u64,
     },
 }
 
@@ -101,11 +105,18 @@ impl Bucket {
     /// Sets another rate, in bytes a second.
     pub fn set(&self, rate: Option<u64>) {
         let rate = rate.unwrap_or(0);
+        let mut state = self.lock();
         if self.rate.swap(rate, Relaxed) != rate {
-            let mut state = self.lock();
+            self.term.fetch_add(1, Relaxed);
             state.tokens.clamp(burst(rate));
             state.turn = Turn::default();
         }
+    }
+
+    /// Which of its rates is in force.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term.load(Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,12 +132,15 @@ impl Bucket {
     /// Takes up to `most` bytes at `now` (milliseconds), at least one: some that are there, or the next that come.
     #[must_use]
     pub fn allow(&self, most: usize, now: u64) -> Allowance {
+        if !self.is_limited() {
+            return Allowance::Bytes(most);
+        }
+        let tokens = &mut self.lock().tokens;
         let rate = self.rate.load(Relaxed);
         if rate == 0 {
             return Allowance::Bytes(most);
         }
         let burst = burst(rate);
-        let tokens = &mut self.lock().tokens;
         let available = tokens.available(rate, burst, now);
         let most = u64::try_from(most).unwrap_or(u64::MAX);
         if available > 0 {
@@ -137,7 +151,7 @@ impl Bucket {
         // No more than comes in a second, so that nobody waits long for one portion.
         let portion = PORTION.min(burst / 2).min(most).min(rate).max(1);
         let millis = tokens.promise(portion, rate, burst);
-        Allowance::Later { bytes: usize::try_from(portion).unwrap_or(usize::MAX), millis }
+        Allowance::Later { bytes: usize::try_from(portion).unwrap_or(usize::MAX), millis, term: self.term() }
     }
 
     /// Gives back what was allowed and not moved.
@@ -151,14 +165,15 @@ impl Bucket {
     /// Takes the bytes of a datagram, all or none.
     #[must_use]
     pub fn take(&self, bytes: usize, now: u64) -> bool {
+        if !self.is_limited() {
+            return true;
+        }
+        let State { tokens, turn } = &mut *self.lock();
         let rate = self.rate.load(Relaxed);
+        let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         if rate == 0 {
             return true;
         }
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        // A datagram that is larger than the burst goes when the bucket is full.
-        let count = bytes.min(burst(rate));
-        let State { tokens, turn } = &mut *self.lock();
         if turn.bytes >= count && now >= turn.due {
             turn.bytes -= count;
             return true;
@@ -209,11 +224,12 @@ mod tests {
         let bucket = Bucket::default();
         bucket.set(Some(100_000));
         assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(25_000));
-        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 12_500, millis: 125 });
-        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 12_500, millis: 250 });
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 12_500, millis: 125, term: 1 });
+        assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 12_500, millis: 250, term: 1 });
         assert!(!bucket.take(1, 100));
         bucket.give(25_000);
         bucket.set(Some(1_000_000_000));
+        assert_eq!(bucket.term(), 2, "what was promised is void");
         assert!(matches!(bucket.allow(1 << 30, 1_000), Allowance::Bytes(_)));
         bucket.set(Some(10_000));
         assert!(bucket.take(1_000, 1_200), "what was taken at another rate is no debt at this one");
@@ -235,7 +251,7 @@ mod tests {
                 moved += std::mem::take(promised);
                 match bucket.allow(1 << 20, now) {
                     Allowance::Bytes(bytes) => moved += bytes as u64,
-                    Allowance::Later { bytes, millis } => (*promised, *due) = (bytes as u64, now + millis),
+                    Allowance::Later { bytes, millis, .. } => (*promised, *due) = (bytes as u64, now + millis),
                 }
             }
             if now % 2 == 0 && bucket.take(500, now) {
@@ -249,6 +265,35 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn datagrams_are_never_more_than_the_rate_a_burst_and_one_of_them(
+            rate in 100_u64..1_000_000,
+            size in 1_usize..65_000,
+            every in 1_u64..50,
+            beside in any::<bool>(),
+        ) {
+            let bucket = Bucket::default();
+            bucket.set(Some(rate));
+            let (mut moved, mut due) = (0_u64, 0);
+            for now in (0..20_000).step_by(usize::try_from(every).unwrap_or(1)) {
+                if beside && now >= due {
+                    match bucket.allow(16_384, now) {
+                        Allowance::Bytes(bytes) => moved += bytes as u64,
+                        Allowance::Later { bytes, millis, .. } => {
+                            // Counted before it is there: what is owed is at most what waits.
+                            moved += bytes as u64;
+                            due = now + millis;
+                        }
+                    }
+                }
+                if bucket.take(size, now) {
+                    moved += size as u64;
+                }
+                let waiting = 16_384 + size as u64;
+                prop_assert!(moved <= burst(rate) + now * rate / 1000 + size as u64 + waiting + 1, "{} at {}", moved, now);
+            }
+        }
+
         #[test]
         fn never_more_than_the_rate_and_one_burst(
             rate in 1_u64..1_000_000,
@@ -266,7 +311,7 @@ mod tests {
                         bucket.give(bytes - used);
                         moved += used as u64;
                     }
-                    Allowance::Later { bytes, millis } => {
+                    Allowance::Later { bytes, millis, .. } => {
                         prop_assert!(bytes > 0 && bytes <= most);
                         now += millis;
                         moved += bytes as u64;

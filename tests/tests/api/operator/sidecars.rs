@@ -74,6 +74,12 @@ fn story(server: &ControlPlane) {
     namespace.kubectl(&["label", "pod", "shop-1", "app=other", "--overwrite"]).ok();
     until("a pod that is not selected any more listens no more", || connect(port).is_err());
     until_ready(&namespace, "db", "True", "NoMatchingPods");
+    // The forward moves from one pod to another: its group goes on, and the pod is none of it any more.
+    FleetPod::create(&namespace, "third-1", "app", &json!({"app": "third", "portlane.dev/proxy": "sidecar"}));
+    namespace.apply(&sidecar("db", "other", port, backend.port));
+    until("a pod that is selected now listens", || connect(port).is_ok());
+    namespace.apply(&sidecar("db", "third", port, backend.port));
+    until("a pod that a selector drops listens no more", || connect(port).is_err());
 }
 
 /// Connects, sends and receives all the time.
