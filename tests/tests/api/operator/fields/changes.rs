@@ -166,7 +166,7 @@ pub(super) fn health(bed: &Bed<'_>) {
     };
     asks("/bad", "");
     until("healthCheck: another path says no", || unhealthy() >= 1.0);
-    asks("/good", "sessions: {onUnhealthy: Close}");
+    asks("/good", "");
     until("healthCheck: the path says yes", || unhealthy() < 1.0 && bed.visit() == Some(b'a'));
     bed.is_kept();
     let (mut session, _) = bed.session().expect("a session");
