@@ -169,9 +169,9 @@ pub(super) fn health(bed: &Bed<'_>) {
     asks("/good", "");
     until("healthCheck: the path says yes", || unhealthy() < 1.0 && bed.visit() == Some(b'a'));
     bed.is_kept();
-    let (mut session, _) = bed.session().expect("a session");
+    let (_session, before) = (bed.session().expect("a session"), bed.closed("BackendUnhealthy"));
     asks("/bad", "sessions: {onUnhealthy: Close}");
-    bed.until_closed("BackendUnhealthy", || session.read(&mut [0]));
+    until("onUnhealthy: it is ended", || bed.closed("BackendUnhealthy") > before);
 
     let standby = |a: &str, b: &str| bed.set("", bed.tcp().at(bed.a.port, a).at(bed.b.port, b));
     standby(", priority: 1", "");
