@@ -37,6 +37,8 @@ pub fn binary(name: &str) -> PathBuf {
             "-p",
             "portlane-operator",
             "-p",
+            "portlane-echo",
+            "-p",
             "portlane-tests",
             "--bins",
         ]);
