@@ -7,7 +7,7 @@ use proxy_api::{
     Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, PARTS, Target, Transport, Version,
 };
 
-use crate::claims::Port;
+use crate::{ObjectKey, claims::Port};
 
 /// A listener as it was published.
 #[derive(Clone, Debug)]
@@ -99,6 +99,8 @@ pub(crate) struct Program {
     uses: BTreeMap<String, usize>,
     /// Who has each port: one, or several that share it by server names.
     ports: BTreeSet<(Port, ListenerId)>,
+    /// Ports of suspended forwards: nobody listens there, and they stay theirs.
+    held: BTreeMap<ObjectKey, BTreeSet<Port>>,
     is_changed: bool,
     has_other_ports: bool,
 }
@@ -128,10 +130,16 @@ pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
 }
 
 impl Program {
-    /// The ports that listeners have.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (Transport, u16)> {
-        let mut last = None;
-        self.ports.iter().map(|(port, _)| *port).filter(move |port| last.replace(*port) != Some(*port))
+    /// The ports that listeners have, suspended ones too.
+    pub(crate) fn ports(&self) -> BTreeSet<(Transport, u16)> {
+        self.ports.iter().map(|(port, _)| *port).chain(self.held.values().flatten().copied()).collect()
+    }
+
+    /// Sets the ports that a suspended forward keeps.
+    pub(crate) fn hold(&mut self, key: &ObjectKey, ports: &BTreeSet<Port>) {
+        let before =
+            if ports.is_empty() { self.held.remove(key) } else { self.held.insert(key.clone(), ports.clone()) };
+        self.has_other_ports |= before.unwrap_or_default() != *ports;
     }
 
     pub(crate) fn remove(&mut self, id: &ListenerId) {
@@ -293,6 +301,6 @@ mod tests {
         assert_eq!(program.now.listeners.keys().collect::<Vec<_>>(), [&id("b")]);
         program.put(&id("a"), &offer(2, "x"), 3, &all);
         program.remove(&id("b"));
-        assert_eq!(program.ports().collect::<Vec<_>>(), [(Transport::Tcp, 2)]);
+        assert_eq!(program.ports().into_iter().collect::<Vec<_>>(), [(Transport::Tcp, 2)]);
     }
 }

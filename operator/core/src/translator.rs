@@ -70,6 +70,8 @@ pub struct Translator {
     kept: BTreeSet<ObjectKey>,
     sets: Sets,
     programs: BTreeMap<Group, Program>,
+    /// The gateways in which suspended forwards keep their ports.
+    held_in: BTreeMap<ObjectKey, Group>,
     snapshots: BTreeMap<Group, Arc<Snapshot>>,
 }
 
@@ -105,6 +107,7 @@ impl Translator {
             .collect();
         self.refresh_sets(world, changes, &mut step);
         self.apply(&judged, version.number, &mut step);
+        self.hold(&judged, &mut step);
         self.publish(version, step)
     }
 
@@ -138,9 +141,10 @@ impl Translator {
         self.snapshots.iter()
     }
 
-    /// The ports that listeners of a group have.
-    pub fn ports(&self, group: &Group) -> impl Iterator<Item = (Transport, u16)> {
-        self.programs.get(group).into_iter().flat_map(Program::ports)
+    /// The ports that listeners of a group have, those of suspended forwards too: a Service that lost them would give them
+    /// other node ports when they come back.
+    pub fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
+        self.programs.get(group).map(Program::ports).unwrap_or_default()
     }
 
     /// The pods of a sidecar group.

@@ -2,7 +2,7 @@
 //! is sent to proxies leads them to what they are to run.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::PortForwardStatus;
 use operator_core::{Changes, Group, ObjectKey, Outcome, Snapshot, Translator, Update, World, translate};
@@ -220,7 +220,7 @@ fn without_kept(configuration: &Configuration, translator: &Translator) -> Confi
             proxy_api::Target::Address { .. } => None,
         })
         .collect();
-    let used: std::collections::BTreeSet<String> = used.into_iter().cloned().collect();
+    let used: BTreeSet<String> = used.into_iter().cloned().collect();
     plain.endpoints.retain(|name, _| used.contains(name));
     plain
 }
@@ -232,7 +232,7 @@ proptest! {
     fn step_by_step_says_what_the_whole_says(steps in prop::collection::vec(prop::collection::vec(event(), 1..4), 1..25)) {
         let mut world = World { reserved: BTreeMap::from([(1003, "health".to_owned())]), ..World::default() };
         let (mut translator, mut fleet) = (Translator::default(), Fleet::new());
-        let mut known_ports: BTreeMap<Group, Vec<_>> = BTreeMap::new();
+        let mut known_ports: BTreeMap<Group, BTreeSet<_>> = BTreeMap::new();
         for (at, events) in steps.iter().enumerate() {
             let mut changes = if at == 0 { Changes::all() } else { Changes::default() };
             for event in events {
@@ -257,11 +257,17 @@ proptest! {
             for key in before.keys().chain(now.verdicts.keys()) {
                 prop_assert_eq!(update.verdicts.contains(key), before.get(key) != now.verdicts.get(key), "{}", key);
             }
-            for group in update.programs.iter().filter(|group| translator.snapshot(group).is_some()) {
-                let ports = translator.ports(group).collect();
+            for (group, _) in translator.snapshots() {
+                let ports = translator.ports(group);
+                let suspended = now.verdicts.values().filter(|verdict| verdict.groups.contains(group));
+                for listener in suspended.flat_map(|verdict| &verdict.listeners) {
+                    let is_held = matches!(group, Group::Gateway(_)) && listener.outcome == Outcome::Suspended;
+                    prop_assert!(!is_held || listener.port.is_none_or(|port| ports.contains(&(listener.transport, port))));
+                }
                 let old = known_ports.insert(group.clone(), ports);
                 prop_assert!(old.unwrap_or_default() == known_ports[group] || update.ports.contains(group));
             }
+            known_ports.retain(|group, _| translator.snapshot(group).is_some());
             for (group, configuration) in &whole.configurations {
                 prop_assert_eq!(&without_kept(&now.configurations[group], &translator), configuration, "{}", group);
             }

@@ -159,7 +159,7 @@ impl Gateways {
             return;
         }
         let group = Group::Gateway(key.clone());
-        entry.ports = leading.translator.ports(&group).collect();
+        entry.ports = leading.translator.ports(&group);
         let hash = hash(gateway, &self.fleets, &trusted, &entry.ports);
         // Somebody else's change of the Deployment shows in its generation.
         let generation = cache.deployments.get(key).map(|state| state.generation);

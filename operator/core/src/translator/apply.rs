@@ -6,7 +6,8 @@ use proxy_api::{EndpointSet, Version};
 
 use super::{Step, Translator};
 use crate::{
-    Changes, Group, ObjectKey, Update, World, backends,
+    Changes, Group, ListenerVerdict, ObjectKey, Outcome, Update, Verdict, World, backends,
+    claims::Port,
     judge::{Compiled, Judgement},
     program::{self, Program},
     validate::Destination,
@@ -160,6 +161,27 @@ impl Translator {
         }
     }
 
+    /// Has suspended forwards keep their ports in their gateways.
+    pub(super) fn hold(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], step: &mut Step) {
+        for (key, _) in judged {
+            let (group, ports) =
+                self.known.get(key).map(|known| suspended(&known.judgement.verdict)).unwrap_or_default();
+            let before = match &group {
+                Some(group) => self.held_in.insert(key.clone(), group.clone()),
+                None => self.held_in.remove(key),
+            };
+            for (at, ports) in
+                [(before.filter(|before| Some(before) != group.as_ref()), BTreeSet::new()), (group, ports)]
+            {
+                let Some(at) = at else { continue };
+                if let Some(program) = self.programs.get_mut(&at) {
+                    program.hold(key, &ports);
+                    step.touched.insert(at);
+                }
+            }
+        }
+    }
+
     /// Makes snapshots of what changed.
     pub(super) fn publish(&mut self, version: &Version, step: Step) -> Update {
         let mut update = step.update;
@@ -180,4 +202,16 @@ impl Translator {
         }
         update
     }
+}
+
+/// The gateway and the ports there of a forward that is suspended.
+fn suspended(verdict: &Verdict) -> (Option<Group>, BTreeSet<Port>) {
+    let is_suspended = |listener: &&ListenerVerdict| listener.outcome == Outcome::Suspended;
+    let ports = verdict.listeners.iter().filter(is_suspended).filter_map(|listener| {
+        let first = listener.port?;
+        Some((first..=listener.end_port.unwrap_or(first)).map(|port| (listener.transport, port)))
+    });
+    let ports: BTreeSet<Port> = ports.flatten().collect();
+    let group = verdict.groups.iter().find(|group| matches!(group, Group::Gateway(_)) && !ports.is_empty());
+    (group.cloned(), ports)
 }

@@ -89,8 +89,9 @@ fn story(server: &ControlPlane) {
     assert_eq!(two.ports, Some(format!("{shared}/TLS")));
     namespace.apply(&named("three", "a.example"));
     until_ready(&namespace, "three", "False", "PortConflict");
-    let range = format!("{{name: data, protocol: TCP, port: {first}, endPort: {}, {}}}", first + 2, to(backend.port));
-    namespace.apply(&manifest("range", &format!("listeners: [{range}]")));
+    let range_spec =
+        format!("{{name: data, protocol: TCP, port: {first}, endPort: {}, {}}}", first + 2, to(backend.port));
+    namespace.apply(&manifest("range", &format!("listeners: [{range_spec}]")));
     let range = until_ready(&namespace, "range", "True", "Ready").status.expect("status");
     assert_eq!(range.ports, Some(format!("{first}-{}/TCP", first + 2)));
     namespace.until::<Service>("edge", "each port of it stands in the Service, and the shared one once", |service| {
@@ -99,6 +100,19 @@ fn story(server: &ControlPlane) {
         let count = |port: u16| ports.iter().filter(|other| **other == i32::from(port)).count();
         (0..3).all(|at| count(first + at) == 1) && count(shared) == 1
     });
+
+    // One that is suspended keeps its ports in the Service, whatever else comes.
+    namespace.apply(&manifest("range", &format!("suspend: true, listeners: [{range_spec}]")));
+    until_ready(&namespace, "range", "True", "Suspended");
+    let one_more = free_port();
+    let listener = format!("{{name: tcp, protocol: TCP, port: {one_more}, {}}}", to(backend.port));
+    namespace.apply(&manifest("one-more", &format!("listeners: [{listener}]")));
+    let has = |service: &Service, wanted: u16| {
+        let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+        ports.into_iter().flatten().any(|port| port.port == i32::from(wanted))
+    };
+    let service = namespace.until::<Service>("edge", "the new port stands in it", |service| has(service, one_more));
+    assert!((0..3).all(|at| has(&service, first + at)), "those of the suspended forward do too");
 
     // Backends that are gone, and a drain that does not end.
     drop(backend);
