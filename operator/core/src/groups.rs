@@ -25,6 +25,19 @@ pub enum Group {
     },
 }
 
+impl Group {
+    /// The forwards that select the pods of a sidecar group.
+    pub(crate) fn selecting(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        let known = match self {
+            Self::Sidecars { namespace, forwards } => Some((namespace, forwards)),
+            Self::Laptop | Self::Gateway(_) => None,
+        };
+        known.into_iter().flat_map(|(namespace, forwards)| {
+            forwards.iter().map(|name| ObjectKey::new(namespace.clone(), name.clone()))
+        })
+    }
+}
+
 impl std::fmt::Display for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -19,6 +19,7 @@ mod claims;
 mod data_plane;
 mod gateway_status;
 mod groups;
+mod hash;
 mod index;
 mod injected;
 mod judge;

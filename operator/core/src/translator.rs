@@ -165,9 +165,7 @@ impl Translator {
         match group {
             Group::Laptop => Box::new(self.known.keys().cloned()),
             Group::Gateway(key) => Box::new(self.by_gateway.of(key).cloned()),
-            Group::Sidecars { namespace, forwards } => {
-                Box::new(forwards.iter().map(|name| ObjectKey::new(namespace.clone(), name.clone())))
-            }
+            Group::Sidecars { .. } => Box::new(group.selecting()),
         }
     }
 

@@ -6,7 +6,6 @@
 use std::{cmp, fmt};
 
 use crds::{AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
-use sha2::{Digest, Sha256};
 
 use proxy_api::{Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
@@ -14,7 +13,7 @@ mod guard;
 mod health;
 mod ports;
 
-use crate::ObjectKey;
+use crate::{ObjectKey, hash::hash};
 
 /// Something in an object that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -227,11 +226,7 @@ fn sidecar_words(selector: &Selector) -> String {
     match words.len() {
         0 => SIDECAR.to_owned(),
         1..=LONGEST_SELECTOR => format!("{SIDECAR} {words}"),
-        _ => {
-            let digest = Sha256::digest(words.as_bytes());
-            let first = digest.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
-            format!("{SIDECAR} #{first:016x}")
-        }
+        _ => format!("{SIDECAR} #{:016x}", hash(&words)),
     }
 }
 

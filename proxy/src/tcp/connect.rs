@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use proxy_api::{Listener, SendHeader};
+use proxy_api::{Listener, Retry, SendHeader};
 use tokio::{
     io::Interest,
     net::{TcpSocket, TcpStream},
@@ -59,7 +59,7 @@ async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Res
         // The pause spares an endpoint that has just failed; one that was not tried yet needs none.
         let known: usize = listener.targets.load().entries.iter().map(|entry| entry.endpoints.len()).sum();
         if tried.len() >= known {
-            sleep(backoff(&spec, attempt)).await;
+            sleep(backoff(spec.retry, attempt)).await;
         }
     }
     Err(EndReason::NoBackend)
@@ -88,9 +88,10 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn backoff(spec: &Listener, attempt: u32) -> Duration {
-    let doubled = u64::from(spec.retry.initial_backoff_millis) << (attempt - 1).min(20);
-    Duration::from_millis(doubled.min(spec.retry.max_backoff_millis.into()))
+/// The pause after so many tries: doubled each time, up to the longest.
+fn backoff(retry: Retry, attempt: u32) -> Duration {
+    let doubled = u64::from(retry.initial_backoff_millis) << (attempt - 1).min(20);
+    Duration::from_millis(doubled.min(retry.max_backoff_millis.into()))
 }
 
 async fn attempt_one(
@@ -181,4 +182,16 @@ async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Resu
     }
     write(&stream, header).await?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let retry = Retry { attempts: 100, initial_backoff_millis: 50, max_backoff_millis: 300 };
+        let pauses = [1, 2, 3, 4, 99].map(|attempt| backoff(retry, attempt).as_millis());
+        assert_eq!(pauses, [50, 100, 200, 300, 300]);
+    }
 }

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{Listener, Transport};
-use sha2::{Digest, Sha256};
 
 use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Terms, Wish, is_ephemeral, none_left, nth_port, own_port, total,
 };
-use crate::ObjectKey;
+use crate::{ObjectKey, hash::hash};
 
 /// The claims of one group.
 #[derive(Debug, Default)]
@@ -244,9 +243,4 @@ impl Ledger {
             others.any(|place| place.0 != *key && !shares(place))
         })
     }
-}
-
-fn hash(name: &str) -> u64 {
-    let digest = Sha256::digest(name.as_bytes());
-    digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }

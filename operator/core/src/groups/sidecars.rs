@@ -139,10 +139,7 @@ impl Sidecars {
 
 impl Moved {
     fn note(&mut self, group: Group, pod: &ObjectKey) {
-        if let Group::Sidecars { forwards, .. } = &group {
-            let forwards = forwards.iter().map(|name| ObjectKey::new(pod.namespace.clone(), name.clone()));
-            self.forwards.extend(forwards);
-        }
+        self.forwards.extend(group.selecting());
         self.groups.insert(group);
         self.pods.insert(pod.clone());
     }

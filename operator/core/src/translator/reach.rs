@@ -70,10 +70,7 @@ impl Translator {
             if let Some(sidecars) = self.sidecars.get_mut(&key.namespace) {
                 sidecars.pod(&key, world.pods.get(&key), &mut step.moved);
                 // What is lost in pods that are leaving is no loss.
-                if let Some(Group::Sidecars { namespace, forwards }) = sidecars.group_of(&key.name) {
-                    let forwards = forwards.iter().map(|name| ObjectKey::new(namespace.clone(), name.clone()));
-                    step.judge.extend(forwards);
-                }
+                step.judge.extend(sidecars.group_of(&key.name).into_iter().flat_map(Group::selecting));
             }
         }
         step.update.pods.extend(step.moved.groups.iter().cloned());
