@@ -31,7 +31,7 @@ pub use kubernetes::{
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
@@ -66,6 +66,21 @@ pub fn connect(port: u16) -> std::io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// Fails unless the proxy resets the connection, before this message or after it. A proxy that refuses at once may reset
+/// before `connect(2)` has returned, and a reset is told once: by whichever call comes next.
+///
+/// # Panics
+/// It was not reset.
+#[track_caller]
+pub fn assert_reset(stream: std::io::Result<TcpStream>, message: &[u8]) {
+    let result = stream.and_then(|mut stream| {
+        stream.write_all(message)?;
+        stream.read(&mut [0; 1])
+    });
+    let kind = result.expect_err("reset").kind();
+    assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
 }
 
 /// Sends `message` and reads as many bytes back.

@@ -2,14 +2,14 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
 use harness::{
-    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, http_get, metric,
-    round_trip, until,
+    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, assert_reset, connect, forward, free_port, http_get,
+    metric, round_trip, until,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -86,17 +86,6 @@ fn connect_from(ip: [u8; 4], port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The reset may come before the write or after it, and is told once.
-#[track_caller]
-fn assert_reset(stream: std::io::Result<TcpStream>) {
-    let result = stream.and_then(|mut stream| {
-        stream.write_all(b"x")?;
-        stream.read(&mut [0; 1])
-    });
-    let kind = result.expect_err("refused").kind();
-    assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
-}
-
 #[test]
 fn a_queue_serves_in_order_and_lets_go_whom_it_made_wait_too_long_or_who_left() {
     let guarded = Guarded::start("limits: {maxConnections: 2, maxQueued: 2, queueSeconds: 30}");
@@ -106,7 +95,7 @@ fn a_queue_serves_in_order_and_lets_go_whom_it_made_wait_too_long_or_who_left() 
     guarded.until_queued(1.0);
     let leaver = connect(guarded.port).expect("accepted");
     guarded.until_queued(2.0);
-    assert_reset(connect(guarded.port));
+    assert_reset(connect(guarded.port), b"x");
     guarded.until_closed("QueueFull", 1.0);
     assert_eq!(guarded.backend.count(), 2, "who waits is not connected");
     drop(leaver);
@@ -117,7 +106,7 @@ fn a_queue_serves_in_order_and_lets_go_whom_it_made_wait_too_long_or_who_left() 
     third.read_exact(&mut answer).expect("its turn");
     assert_eq!(&answer, b"third");
     guarded.edit("limits: {maxConnections: 2, queueSeconds: 1}");
-    assert_reset(connect(guarded.port));
+    assert_reset(connect(guarded.port), b"x");
     guarded.until_closed("QueueTimeout", 1.0);
     drop((two, third));
     drop((guarded.session(), guarded.session()));
@@ -138,8 +127,8 @@ fn a_limit_holds_over_all_listeners_and_a_lower_one_cuts_nobody() {
     };
     let mut sessions: Vec<TcpStream> =
         [one, two, one, two].into_iter().map(|port| served(port).expect("served")).collect();
-    assert_reset(connect(one));
-    assert_reset(connect(two));
+    assert_reset(connect(one), b"x");
+    assert_reset(connect(two), b"x");
     until("both are counted", || {
         closed(health, "l", "ConnectionLimit") == Some(1.0) && closed(health, "m", "ConnectionLimit") == Some(1.0)
     });
@@ -149,7 +138,7 @@ fn a_limit_holds_over_all_listeners_and_a_lower_one_cuts_nobody() {
     }
     sessions.truncate(2);
     until("two have left", || active(health) == (Some(1.0), Some(1.0)));
-    assert_reset(connect(one));
+    assert_reset(connect(one), b"x");
     sessions.truncate(1);
     until("one more has left", || active(health) == (Some(1.0), Some(0.0)));
     served(two).expect("there is room again");
@@ -169,7 +158,7 @@ fn active(health: u16) -> (Option<f64>, Option<f64>) {
 fn a_source_has_its_own_limit() {
     let guarded = Guarded::start("limits: {maxConnectionsPerSource: 1}");
     let one = guarded.session();
-    assert_reset(connect(guarded.port));
+    assert_reset(connect(guarded.port), b"x");
     let mut other = connect_from([127, 0, 0, 2], guarded.port).expect("connect");
     round_trip(&mut other, b"hello").expect("another source");
     guarded.until_closed("SourceLimit", 1.0);
@@ -219,7 +208,7 @@ fn access_lists_let_in_and_a_change_ends_the_sessions_of_those_who_may_no_longer
     let policy = "sessions: {onUpdate: Close}";
     let guarded =
         Guarded::start(&format!("{policy}\naccess: {{allowCIDRs: [127.0.0.0/8], denyCIDRs: [127.0.0.3/32]}}"));
-    assert_reset(connect_from([127, 0, 0, 3], guarded.port));
+    assert_reset(connect_from([127, 0, 0, 3], guarded.port), b"x");
     guarded.until_closed("AccessDenied", 1.0);
     let mut own = guarded.session();
     let mut other = connect_from([127, 0, 0, 2], guarded.port).expect("connect");
@@ -230,9 +219,9 @@ fn access_lists_let_in_and_a_change_ends_the_sessions_of_those_who_may_no_longer
     };
     assert_eq!((checks("allowed"), checks("denied")), (Some(2.0), Some(1.0)));
     guarded.edit(&format!("{policy}\naccess: {{denyCIDRs: [127.0.0.2/31]}}"));
-    assert_reset(Ok(other));
+    assert_reset(Ok(other), b"x");
     round_trip(&mut own, b"still here").expect("its client may come");
-    assert_reset(connect_from([127, 0, 0, 2], guarded.port));
+    assert_reset(connect_from([127, 0, 0, 2], guarded.port), b"x");
 }
 
 #[test]

@@ -2,13 +2,14 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
     sync::{Arc, mpsc},
 };
 
 use harness::{
-    Backend, Behaviour, Listener, PATIENCE, Program, connect, forward, free_port, http_get, metric, round_trip, until,
+    Backend, Behaviour, Listener, PATIENCE, Program, assert_reset, connect, forward, free_port, http_get, metric,
+    round_trip, until,
 };
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -58,14 +59,6 @@ impl Headers {
             metric(&text, &series) == Some(count)
         });
     }
-
-    #[track_caller]
-    fn assert_refused(&self, bytes: &[u8]) {
-        let mut stream = connect(self.port).expect("connect");
-        let _ = stream.write_all(bytes);
-        let error = stream.read(&mut [0; 1]).expect_err("reset");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{:?}", String::from_utf8_lossy(bytes));
-    }
 }
 
 fn binary(command: u8, source: [u8; 4], port: u16) -> Vec<u8> {
@@ -109,10 +102,10 @@ fn what_is_no_header_what_is_late_and_who_is_not_trusted_is_refused() {
     let lying = [V2, &[0x21, 0x11, 0, 4, 1, 2, 3, 4]].concat();
     let bad: [&[u8]; 4] = [b"GET / HTTP/1.1\r\n", b"PROXY TCP4 1 2 3 4\r\n", b"PROXY UDP4 192.0.2.1", &lying];
     for bytes in bad.iter().take(2).chain(&bad[3..]) {
-        headers.assert_refused(bytes);
+        assert_reset(connect(headers.port), bytes);
     }
     headers.until_closed("BadHeader", 3.0);
-    headers.assert_refused(b"PROXY TCP4 192.0.2.1 ");
+    assert_reset(connect(headers.port), b"PROXY TCP4 192.0.2.1 ");
     headers.until_closed("HandshakeTimeout", 1.0);
     // A probe closes without a byte: no error, and nothing for the backend.
     drop(connect(headers.port).expect("connect"));
@@ -121,7 +114,7 @@ fn what_is_no_header_what_is_late_and_who_is_not_trusted_is_refused() {
     let trusted_elsewhere = "{accept: Required, trustedCIDRs: [192.0.2.0/24]}";
     let edited = manifest("", trusted_elsewhere, headers.port, headers.backend.port);
     headers.program.edit_and_wait(&edited, "swapped", "f/l");
-    headers.assert_refused(b"PROXY TCP4 192.0.2.1 192.0.2.9 1111 443\r\n");
+    assert_reset(connect(headers.port), b"PROXY TCP4 192.0.2.1 192.0.2.9 1111 443\r\n");
     headers.until_closed("UntrustedPeer", 1.0);
 }
 
@@ -136,13 +129,13 @@ fn where_headers_are_optional_nobody_else_is_taken_by_his_word() {
 fn access_and_limits_go_by_the_header() {
     let spec = "access: {denyCIDRs: [192.0.2.66/32]}\nlimits: {maxConnectionsPerSource: 1}";
     let headers = start(spec, "{accept: Required, trustedCIDRs: [127.0.0.1/32]}");
-    headers.assert_refused(b"PROXY TCP4 192.0.2.66 192.0.2.9 1111 443\r\n");
+    assert_reset(connect(headers.port), b"PROXY TCP4 192.0.2.66 192.0.2.9 1111 443\r\n");
     headers.until_closed("AccessDenied", 1.0);
     let line = |last: u8| format!("PROXY TCP4 192.0.2.{last} 192.0.2.9 1111 443\r\n");
     let mut held = connect(headers.port).expect("connect");
     held.write_all(line(1).as_bytes()).expect("write");
     until("it is connected", || headers.backend.count() == 1);
-    headers.assert_refused(line(1).as_bytes());
+    assert_reset(connect(headers.port), line(1).as_bytes());
     headers.until_closed("SourceLimit", 1.0);
     assert_eq!(headers.received_of(&[line(2).as_bytes(), b"another"].concat()), b"another");
     drop(held);

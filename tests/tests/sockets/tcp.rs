@@ -10,7 +10,8 @@ use std::{
 };
 
 use harness::{
-    Backend, Behaviour, Listener, PATIENCE, Program, connect, forward, free_port, http_get, metric, round_trip, until,
+    Backend, Behaviour, Listener, PATIENCE, Program, assert_reset, connect, forward, free_port, http_get, metric,
+    round_trip, until,
 };
 use sha2::{Digest, Sha256};
 use socket2::SockRef;
@@ -288,9 +289,7 @@ fn without_any_backend_a_connection_is_reset_and_says_why() {
     let port = free_port();
     let (program, _) =
         run_with("retry: {attempts: 2, initialBackoffMillis: 1}", &[Listener::tcp("none", port).to(free_port())], &[]);
-    let mut client = connect(port).expect("connect");
-    let error = client.read(&mut [0]).expect_err("reset");
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_reset(connect(port), b"x");
     let closed = program.wait("session_closed", "none");
     assert_eq!((closed["reason"].as_str(), closed["cause"].as_str()), (Some("NoBackend"), Some("connection refused")));
 }
