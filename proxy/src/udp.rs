@@ -24,7 +24,7 @@ use crate::{
     core::{
         end::{self, EndReason},
         flows::{FlowKey, FlowTable},
-        limiter::{Admission, Kind, Refusal, Slot},
+        limiter::FlowSlot,
     },
     log::Level,
     route::Route,
@@ -194,9 +194,11 @@ impl UdpListener {
 
     /// The flow of a client, made if there is none or if another endpoint is better than the one it has.
     fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64) -> Result<Rc<Flow>, Dropped> {
-        let known = self.flows.borrow_mut().touch(&key, now).cloned();
+        let known = self.touch(&key, now);
         let mut tried = Vec::new();
-        if let Some(flow) = known {
+        if let Some(flow) = known.as_ref().filter(|flow| flow.is_evicted()) {
+            self.end_flow(worker, flow, EndReason::Evicted);
+        } else if let Some(flow) = known {
             // With nowhere else to go a flow stays: making it anew for every datagram would help nobody.
             let listener = self.route.load().first().clone();
             if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
@@ -204,8 +206,7 @@ impl UdpListener {
                 return Ok(flow);
             }
             tried.push(flow.endpoint());
-            self.flows.borrow_mut().remove(&key);
-            flow.end(worker, EndReason::BackendUnhealthy);
+            self.end_flow(worker, &flow, EndReason::BackendUnhealthy);
         }
         if worker.draining.get() {
             return Err(Dropped::Draining);
@@ -214,30 +215,19 @@ impl UdpListener {
             return Err(Dropped::TableFull);
         }
         let listener = self.route.load().first().clone();
-        let slot = self.slot(worker, &listener, key, now)?;
+        let slot = Self::slot(&listener, key, now)?;
         let offset = self.port.saturating_sub(listener.spec.load().socket.port);
         let flow = Flow::open(worker, &listener, key, &tried, (slot, offset))?;
         self.admit(worker, flow, key, now)
     }
 
-    /// A place among the forward's sessions; the least recently used idle flow of this listener makes room if it must.
-    fn slot(&self, worker: &Worker, listener: &Shared, key: FlowKey, now: u64) -> Result<Slot, Dropped> {
+    /// A place among the forward's sessions.
+    fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
         let source = key.client.ip();
         if !listener.counters.admits(&listener.spec.load(), source) {
             return Err(Dropped::AccessDenied);
         }
-        for may_evict in [true, false] {
-            match listener.limiter.admit(Kind::Flow, source, now) {
-                Admission::Admitted(slot) => return Ok(slot),
-                Admission::Refused(Refusal::Connections) if may_evict => {
-                    let Some(evicted) = self.flows.borrow_mut().evict(now) else { break };
-                    evicted.end(worker, EndReason::Evicted);
-                }
-                Admission::Refused(refusal) => return Err(refusal.into()),
-                Admission::Queued(_) => break,
-            }
-        }
-        Err(Dropped::ConnectionLimit)
+        Ok(listener.limiter.admit_flow(source, now)?)
     }
 
     fn admit(
@@ -272,8 +262,10 @@ impl UdpListener {
         }
     }
 
-    fn touch(&self, key: &FlowKey, now: u64) {
-        self.flows.borrow_mut().touch(key, now);
+    fn touch(&self, key: &FlowKey, now: u64) -> Option<Rc<Flow>> {
+        let flow = self.flows.borrow_mut().touch(key, now).cloned()?;
+        flow.touch(now);
+        Some(flow)
     }
 
     fn sweep(&self, worker: &Rc<Worker>, now: u64) {
@@ -303,6 +295,14 @@ impl UdpListener {
     fn end_flow(&self, worker: &Rc<Worker>, flow: &Flow, reason: EndReason) {
         self.flows.borrow_mut().remove(&flow.key);
         flow.end(worker, reason);
+    }
+
+    /// Ends a flow whose place was given to another one, unless it has ended already.
+    fn evict(&self, worker: &Rc<Worker>, flow: &Flow) {
+        let is_here = self.flows.borrow().get(&flow.key).is_some_and(|here| std::ptr::eq(Rc::as_ptr(here), flow));
+        if is_here && flow.is_evicted() {
+            self.end_flow(worker, flow, EndReason::Evicted);
+        }
     }
 
     fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {

@@ -15,7 +15,7 @@ pub struct FlowKey {
 }
 
 /// A flow of quiet time shorter than this is in use and is never evicted, in milliseconds.
-const IN_USE_MILLIS: u64 = 1000;
+pub(super) const IN_USE_MILLIS: u64 = 1000;
 const NONE: usize = usize::MAX;
 
 struct Node<T> {
@@ -56,6 +56,12 @@ impl<T> FlowTable<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Finds a flow.
+    #[must_use]
+    pub fn get(&self, key: &FlowKey) -> Option<&T> {
+        self.by_key.get(key).map(|at| &self.nodes[*at].value)
     }
 
     /// Finds a flow and notes that it was used at `now` (milliseconds).

@@ -4,6 +4,7 @@
 //! served, whichever worker it is on; a slot that comes free goes to the first of it and to nobody else.
 
 mod bucket;
+mod recency;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,16 +18,11 @@ use std::{
 use foldhash::HashMap;
 use proxy_api::{Limits, OnLimit};
 
-pub use self::bucket::{Allowance, Bucket};
-
-/// What is to be admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A TCP connection.
-    Connection,
-    /// A UDP flow.
-    Flow,
-}
+use self::recency::Recency;
+pub use self::{
+    bucket::{Allowance, Bucket},
+    recency::Mark,
+};
 
 /// Why a session was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +37,7 @@ pub enum Refusal {
     QueueFull,
 }
 
-/// What became of a session that wants to begin.
+/// What became of a connection that wants to begin.
 #[derive(Debug)]
 pub enum Admission {
     /// It may.
@@ -64,7 +60,7 @@ pub struct Limiter {
 struct State {
     limits: Limits,
     connections: u32,
-    flows: u32,
+    flows: Recency,
     /// Live and waiting sessions by source; never more entries than sessions.
     sources: HashMap<IpAddr, u32>,
     rate: bucket::Tokens,
@@ -93,30 +89,20 @@ impl Limiter {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Asks for a session from this source. `now` is in milliseconds of the process clock.
+    /// Asks for a connection from this source. `now` is in milliseconds of the process clock.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, kind: Kind, source: IpAddr, now: u64) -> Admission {
+    pub fn admit(self: &Arc<Self>, source: IpAddr, now: u64) -> Admission {
         let source = network(source);
         let mut state = self.lock();
-        if let Some(most) = state.limits.max_connections_per_source
-            && state.sources.get(&source).is_some_and(|count| *count >= most)
-        {
-            return Admission::Refused(Refusal::Source);
-        }
-        let has_room = state.has_room(kind) && (kind == Kind::Flow || state.waiting.is_empty());
-        if !has_room && let Some(refusal) = state.turned_away(kind) {
+        let has_room = state.has_room() && state.waiting.is_empty();
+        let may_begin = state.takes_source(source).and_then(|()| if has_room { Ok(()) } else { state.may_wait() });
+        if let Err(refusal) = may_begin.and_then(|()| state.takes_token(now)) {
             return Admission::Refused(refusal);
         }
-        if let Some(rate) = state.limits.new_connections_per_second
-            && !state.rate.take(1, rate.into(), rate.into(), now)
-        {
-            return Admission::Refused(Refusal::Rate);
-        }
-        // Counted without a limit too: one that is set later holds for those that are here already.
-        *state.sources.entry(source).or_default() += 1;
+        state.join_source(source);
         if has_room {
-            *state.count(kind) += 1;
-            return Admission::Admitted(Slot { limiter: self.clone(), kind, source });
+            state.connections += 1;
+            return Admission::Admitted(Slot { limiter: self.clone(), source });
         }
         let number = state.next;
         state.next += 1;
@@ -124,11 +110,35 @@ impl Limiter {
         Admission::Queued(Waiting { limiter: self.clone(), number, source, done: false })
     }
 
+    /// Asks for a UDP flow from this source. Where there is no room, the least recently used flow of the forward that is
+    /// idle loses its place to it, whichever socket and worker it is on: its [`Mark`] is told.
+    ///
+    /// # Errors
+    /// It may not begin.
+    pub fn admit_flow(self: &Arc<Self>, source: IpAddr, now: u64) -> Result<FlowSlot, Refusal> {
+        let source = network(source);
+        let mut state = self.lock();
+        state.takes_source(source)?;
+        let oldest = if state.has_room_for_flow(0) { None } else { Some(state.evictable(now)?) };
+        state.takes_token(now)?;
+        let evicted = oldest.and_then(|key| state.flows.take(key));
+        if let Some((_, source)) = evicted {
+            state.leave_source(source);
+        }
+        state.join_source(source);
+        let (key, mark) = state.flows.join(source, now);
+        drop(state);
+        if let Some((evicted, _)) = evicted {
+            evicted.evict();
+        }
+        Ok(FlowSlot { limiter: self.clone(), key, mark, source })
+    }
+
     /// Live sessions, and those that wait.
     #[must_use]
     pub fn counts(&self) -> (u32, usize) {
         let state = self.lock();
-        (state.connections + state.flows, state.waiting.len() + state.granted.len())
+        (state.sessions(), state.waiting.len() + state.granted.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,34 +147,51 @@ impl Limiter {
 }
 
 impl State {
-    fn count(&mut self, kind: Kind) -> &mut u32 {
-        match kind {
-            Kind::Connection => &mut self.connections,
-            Kind::Flow => &mut self.flows,
-        }
+    fn sessions(&self) -> u32 {
+        self.connections.saturating_add(u32::try_from(self.flows.len()).unwrap_or(u32::MAX))
     }
 
-    fn has_room(&self, kind: Kind) -> bool {
-        let fits = |most: Option<u32>, count: u32| most.is_none_or(|most| count < most);
-        fits(self.limits.max_connections, self.connections.saturating_add(self.flows))
-            && (kind == Kind::Connection || fits(self.limits.max_flows, self.flows))
+    fn has_room(&self) -> bool {
+        fits(self.limits.max_connections, self.sessions())
     }
 
-    /// Why somebody for whom there is no room may not even wait.
-    fn turned_away(&self, kind: Kind) -> Option<Refusal> {
+    /// Whether there is room for one more flow if so many went.
+    fn has_room_for_flow(&self, without: u32) -> bool {
+        let flows = u32::try_from(self.flows.len()).unwrap_or(u32::MAX);
+        fits(self.limits.max_connections, self.sessions().saturating_sub(without))
+            && fits(self.limits.max_flows, flows.saturating_sub(without))
+    }
+
+    /// The flow that makes room. None does in vain, where the limit is far below what is there.
+    fn evictable(&mut self, now: u64) -> Result<usize, Refusal> {
+        let oldest = if self.has_room_for_flow(1) { self.flows.oldest_idle(now) } else { None };
+        oldest.ok_or(Refusal::Connections)
+    }
+
+    fn takes_source(&self, source: IpAddr) -> Result<(), Refusal> {
+        let count = self.sources.get(&source).copied().unwrap_or_default();
+        if fits(self.limits.max_connections_per_source, count) { Ok(()) } else { Err(Refusal::Source) }
+    }
+
+    fn takes_token(&mut self, now: u64) -> Result<(), Refusal> {
+        let Some(rate) = self.limits.new_connections_per_second else { return Ok(()) };
+        if self.rate.take(1, rate.into(), rate.into(), now) { Ok(()) } else { Err(Refusal::Rate) }
+    }
+
+    /// Whether a connection for which there is no room may wait for it.
+    fn may_wait(&self) -> Result<(), Refusal> {
+        let most = usize::try_from(self.limits.max_queued).unwrap_or(usize::MAX);
         match self.limits.on_limit {
-            OnLimit::Queue if kind == Kind::Connection => {
-                let most = usize::try_from(self.limits.max_queued).unwrap_or(usize::MAX);
-                (self.waiting.len() >= most).then_some(Refusal::QueueFull)
-            }
-            OnLimit::Queue | OnLimit::Reject => Some(Refusal::Connections),
+            OnLimit::Reject => Err(Refusal::Connections),
+            OnLimit::Queue if self.waiting.len() >= most => Err(Refusal::QueueFull),
+            OnLimit::Queue => Ok(()),
         }
     }
 
     /// Gives slots that are free to the first of the queue.
     fn grant(&mut self) -> Vec<Waker> {
         let mut woken = Vec::new();
-        while self.has_room(Kind::Connection)
+        while self.has_room()
             && let Some((number, waker)) = self.waiting.pop_first()
         {
             self.connections += 1;
@@ -172,6 +199,11 @@ impl State {
             woken.extend(waker);
         }
         woken
+    }
+
+    /// Counted without a limit too: one that is set later holds for those that are here already.
+    fn join_source(&mut self, source: IpAddr) {
+        *self.sources.entry(source).or_default() += 1;
     }
 
     fn leave_source(&mut self, source: IpAddr) {
@@ -184,19 +216,51 @@ impl State {
     }
 }
 
-/// A place among the sessions; given back when dropped.
+fn fits(most: Option<u32>, count: u32) -> bool {
+    most.is_none_or(|most| count < most)
+}
+
+/// A connection's place among the sessions; given back when dropped.
 #[derive(Debug)]
 pub struct Slot {
     limiter: Arc<Limiter>,
-    kind: Kind,
     source: IpAddr,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        let count = state.count(self.kind);
-        *count = count.saturating_sub(1);
+        state.connections = state.connections.saturating_sub(1);
+        state.leave_source(self.source);
+        let woken = state.grant();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A flow's place among the sessions; given back when dropped, unless another flow has it by then.
+#[derive(Debug)]
+pub struct FlowSlot {
+    limiter: Arc<Limiter>,
+    key: usize,
+    mark: Arc<Mark>,
+    source: IpAddr,
+}
+
+impl FlowSlot {
+    /// What others know of the flow.
+    #[must_use]
+    pub fn mark(&self) -> Arc<Mark> {
+        self.mark.clone()
+    }
+}
+
+impl Drop for FlowSlot {
+    fn drop(&mut self) {
+        let mut state = self.limiter.lock();
+        if !state.flows.leave(self.key, &self.mark) {
+            return;
+        }
         state.leave_source(self.source);
         let woken = state.grant();
         drop(state);
@@ -221,7 +285,7 @@ impl Future for Waiting {
         let mut state = limiter.lock();
         if state.granted.remove(&self.number) {
             self.done = true;
-            return Poll::Ready(Slot { limiter: limiter.clone(), kind: Kind::Connection, source: self.source });
+            return Poll::Ready(Slot { limiter: limiter.clone(), source: self.source });
         }
         if let Some(waker) = state.waiting.get_mut(&self.number) {
             *waker = Some(cx.waker().clone());

@@ -8,7 +8,7 @@ use tokio::{io::Interest, net::TcpStream, time::timeout};
 use crate::{
     core::{
         end::EndReason,
-        limiter::{Admission, Kind, Slot, Waiting},
+        limiter::{Admission, Slot, Waiting},
         proxy_header::{self, Decoded},
     },
     worker::{Worker, session::Session},
@@ -37,7 +37,7 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     if !listener.counters.admits(&spec, source) {
         return Err(EndReason::AccessDenied);
     }
-    match listener.limiter.admit(Kind::Connection, source, worker.process.clock.millis()) {
+    match listener.limiter.admit(source, worker.process.clock.millis()) {
         Admission::Admitted(slot) => Ok(slot),
         Admission::Refused(refusal) => Err(refusal.into()),
         Admission::Queued(waiting) => wait(session, client, &spec, waiting).await,

@@ -11,7 +11,7 @@ use std::{
 
 use proxy_api::{AccessLogMode, Transport};
 use socket2::SockRef;
-use tokio::{net::UdpSocket, sync::Notify, task::yield_now};
+use tokio::{net::UdpSocket, task::yield_now};
 
 use super::{TURNS, UdpListener, drop_datagrams};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         end::EndReason,
         endpoint::{Counted, Endpoint},
         flows::FlowKey,
-        limiter::Slot,
+        limiter::{FlowSlot, Mark},
     },
     files::Permit,
     log::{Event, Level, SessionRecord},
@@ -48,10 +48,10 @@ pub(super) struct Flow {
     counted: Cell<(u64, u64)>,
     logged_at: Cell<u64>,
     unreachable: Cell<bool>,
-    ended: Notify,
+    mark: Arc<Mark>,
     _live: Counted,
     /// Given back when it ends, whoever still knows the flow.
-    slot: Cell<Option<Slot>>,
+    slot: Cell<Option<FlowSlot>>,
     _permit: Permit,
 }
 
@@ -87,7 +87,7 @@ impl Flow {
         listener: &Arc<Shared>,
         key: FlowKey,
         tried: &[SocketAddr],
-        (slot, offset): (Slot, u16),
+        (slot, offset): (FlowSlot, u16),
     ) -> Result<Rc<Self>, Dropped> {
         let permit = worker.process.files.take(1).ok_or(Dropped::FileLimit)?;
         let spec = listener.spec.load_full();
@@ -120,7 +120,7 @@ impl Flow {
             counted: Cell::new((0, 0)),
             logged_at: Cell::new(started / 1000),
             unreachable: Cell::new(false),
-            ended: Notify::new(),
+            mark: slot.mark(),
             _live: Counted::new(endpoint.clone()),
             slot: Cell::new(Some(slot)),
             _permit: permit,
@@ -142,7 +142,7 @@ impl Flow {
         loop {
             tokio::select! {
                 biased;
-                () = self.ended.notified() => return,
+                () = self.mark.told() => return socket.evict(worker, self),
                 ready = self.upstream.readable() => if ready.is_err() { return },
             }
             let mut moved = false;
@@ -205,6 +205,16 @@ impl Flow {
         }
     }
 
+    /// Whether another flow was given its place.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.mark.is_evicted()
+    }
+
+    /// Notes that it was used at `now` (milliseconds).
+    pub(super) fn touch(&self, now: u64) {
+        self.mark.touch(now);
+    }
+
     pub(super) fn endpoint(&self) -> SocketAddr {
         self.endpoint.address
     }
@@ -240,7 +250,7 @@ impl Flow {
 
     /// Ends the flow; the caller has taken it out of the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
-        self.ended.notify_one();
+        self.mark.tell();
         drop(self.slot.take());
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);

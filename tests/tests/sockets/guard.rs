@@ -258,6 +258,34 @@ fn flows_have_limits_of_their_own_and_the_quiet_one_makes_room() {
 }
 
 #[test]
+fn the_flow_that_makes_room_is_the_quietest_of_the_forward_whatever_its_socket_or_worker() {
+    let (server, health) = (UdpEcho::start(), free_port());
+    let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
+    let listeners: Vec<Listener> =
+        ports.iter().map(|port| Listener::udp(&format!("u{port}"), *port).to(server.port)).collect();
+    let manifest = forward("f", "limits: {maxFlows: 3}", &listeners);
+    let _program = Program::run(&manifest, health, &["--workers", "3"]);
+    let client = |port: u16| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        socket.connect(("127.0.0.1", port)).expect("connect");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
+        socket
+    };
+    let echoes = |socket: &UdpSocket| socket.send(b"x").and_then(|_| socket.recv(&mut [0; 8])).is_ok();
+    let (first, second, third) = (client(ports[0]), client(ports[1]), client(ports[2]));
+    assert!(echoes(&first) && echoes(&second) && echoes(&third));
+    let newcomer = client(ports[3]);
+    until("the quiet one makes room for a flow of another listener", || {
+        assert!(echoes(&first) && echoes(&third), "who talks stays");
+        echoes(&newcomer)
+    });
+    let evicted = |port: u16| closed(health, &format!("u{port}"), "Evicted");
+    until("its end is counted", || evicted(ports[1]) == Some(1.0));
+    assert_eq!((evicted(ports[0]), evicted(ports[2]), evicted(ports[3])), (Some(0.0), Some(0.0), Some(0.0)));
+    until("it comes back in the place of the next", || echoes(&second));
+}
+
+#[test]
 fn datagrams_beyond_the_bytes_a_second_are_dropped_and_counted() {
     let (server, port, health) = (UdpEcho::start(), free_port(), free_port());
     let manifest = forward("f", "limits: {bytesPerSecond: 4000}", &[Listener::udp("u", port).to(server.port)]);

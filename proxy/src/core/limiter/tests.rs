@@ -57,16 +57,16 @@ fn poll(waiting: &mut Waiting) -> Option<Slot> {
 fn the_queue_is_first_come_first_served_and_bounded() {
     let limiter =
         limiter(&Limits { max_connections: Some(1), on_limit: OnLimit::Queue, max_queued: 2, ..Limits::default() });
-    let slot = admitted(limiter.admit(Kind::Connection, HERE, 0));
-    let mut first = queued(limiter.admit(Kind::Connection, HERE, 0));
-    let mut second = queued(limiter.admit(Kind::Connection, HERE, 0));
-    assert_eq!(refused(&limiter.admit(Kind::Connection, HERE, 0)), Some(Refusal::QueueFull));
+    let slot = admitted(limiter.admit(HERE, 0));
+    let mut first = queued(limiter.admit(HERE, 0));
+    let mut second = queued(limiter.admit(HERE, 0));
+    assert_eq!(refused(&limiter.admit(HERE, 0)), Some(Refusal::QueueFull));
     assert!(poll(&mut first).is_none() && poll(&mut second).is_none());
     drop(slot);
     assert!(poll(&mut second).is_none(), "it is not its turn");
     let slot = poll(&mut first).expect("the first has it");
     // Nobody who comes now is before those that wait.
-    let third = queued(limiter.admit(Kind::Connection, HERE, 0));
+    let third = queued(limiter.admit(HERE, 0));
     drop(slot);
     drop(second);
     let mut third = third;
@@ -80,14 +80,14 @@ fn limits_that_change_admit_who_waits_and_send_nobody_away() {
     let limits =
         |most| Limits { max_connections: Some(most), on_limit: OnLimit::Queue, max_queued: 10, ..Limits::default() };
     let limiter = limiter(&limits(3));
-    let slots: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(Kind::Connection, HERE, 0))).collect();
+    let slots: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(HERE, 0))).collect();
     limiter.set(Some(&limits(1)));
     assert_eq!(limiter.counts(), (3, 0));
-    let mut waiting = queued(limiter.admit(Kind::Connection, HERE, 0));
+    let mut waiting = queued(limiter.admit(HERE, 0));
     drop(slots);
     assert!(poll(&mut waiting).is_some());
-    let slot = admitted(limiter.admit(Kind::Connection, HERE, 0));
-    let mut waiting = queued(limiter.admit(Kind::Connection, HERE, 0));
+    let slot = admitted(limiter.admit(HERE, 0));
+    let mut waiting = queued(limiter.admit(HERE, 0));
     limiter.set(None);
     assert!(poll(&mut waiting).is_some(), "there is no limit any more");
     drop(slot);
@@ -103,13 +103,13 @@ fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
         ..Limits::default()
     });
     let at = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let one = admitted(limiter.admit(Kind::Connection, at("2001:db8::1"), 0));
-    let refusal = refused(&limiter.admit(Kind::Connection, at("2001:db8::2"), 0));
+    let one = admitted(limiter.admit(at("2001:db8::1"), 0));
+    let refusal = refused(&limiter.admit(at("2001:db8::2"), 0));
     assert_eq!(refusal, Some(Refusal::Source));
-    let mapped = admitted(limiter.admit(Kind::Connection, at("::ffff:192.0.2.1"), 0));
-    assert_eq!(refused(&limiter.admit(Kind::Connection, HERE, 0)), Some(Refusal::Source));
-    let waiting = queued(limiter.admit(Kind::Connection, at("192.0.2.2"), 0));
-    assert_eq!(refused(&limiter.admit(Kind::Connection, at("192.0.2.2"), 0)), Some(Refusal::Source));
+    let mapped = admitted(limiter.admit(at("::ffff:192.0.2.1"), 0));
+    assert_eq!(refused(&limiter.admit(HERE, 0)), Some(Refusal::Source));
+    let waiting = queued(limiter.admit(at("192.0.2.2"), 0));
+    assert_eq!(refused(&limiter.admit(at("192.0.2.2"), 0)), Some(Refusal::Source));
     drop((waiting, one, mapped));
     assert_eq!(limiter.counts(), (0, 0));
     assert!(limiter.lock().sources.is_empty(), "the table holds live sources only");
@@ -118,7 +118,7 @@ fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
 #[test]
 fn new_ones_a_second_have_a_burst_of_one_second() {
     let limiter = limiter(&Limits { new_connections_per_second: Some(10), ..Limits::default() });
-    let begun = |at| (0..100).filter(|_| refused(&limiter.admit(Kind::Connection, HERE, at)).is_none()).count();
+    let begun = |at| (0..100).filter(|_| refused(&limiter.admit(HERE, at)).is_none()).count();
     assert_eq!((begun(0), begun(99), begun(100), begun(5000)), (10, 0, 1, 10));
     let limits = |rate| Limits { new_connections_per_second: Some(rate), ..Limits::default() };
     limiter.set(Some(&limits(1000)));
@@ -130,12 +130,45 @@ fn new_ones_a_second_have_a_burst_of_one_second() {
 #[test]
 fn flows_count_and_have_a_limit_of_their_own() {
     let limiter = limiter(&Limits { max_connections: Some(3), max_flows: Some(2), ..Limits::default() });
-    let flows: Vec<Slot> = (0..2).map(|_| admitted(limiter.admit(Kind::Flow, HERE, 0))).collect();
-    assert_eq!(refused(&limiter.admit(Kind::Flow, HERE, 0)), Some(Refusal::Connections));
-    let connection = admitted(limiter.admit(Kind::Connection, HERE, 0));
-    assert_eq!(refused(&limiter.admit(Kind::Connection, HERE, 0)), Some(Refusal::Connections));
+    let flows: Vec<FlowSlot> = (0..2).map(|_| limiter.admit_flow(HERE, 0).expect("room")).collect();
+    assert_eq!(limiter.admit_flow(HERE, 0).err(), Some(Refusal::Connections));
+    let connection = admitted(limiter.admit(HERE, 0));
+    assert_eq!(refused(&limiter.admit(HERE, 0)), Some(Refusal::Connections));
     drop((flows, connection));
     assert_eq!(limiter.counts(), (0, 0));
+}
+
+#[test]
+fn the_flow_used_longest_ago_makes_room_and_its_place_is_given_once() {
+    let at = |last: u8| IpAddr::from([192, 0, 2, last]);
+    let limiter = limiter(&Limits { max_flows: Some(2), max_connections_per_source: Some(1), ..Limits::default() });
+    let (one, two) = (limiter.admit_flow(at(1), 0).expect("room"), limiter.admit_flow(at(2), 10).expect("room"));
+    one.mark().touch(20);
+    assert_eq!(limiter.admit_flow(at(3), 1009).err(), Some(Refusal::Connections), "both are in use");
+    assert_eq!(limiter.admit_flow(at(2), 5000).err(), Some(Refusal::Source), "nobody goes for one that may not come");
+    let three = limiter.admit_flow(at(3), 1010).expect("the place of the second");
+    assert!(two.mark().is_evicted() && !one.mark().is_evicted());
+    assert_eq!(limiter.counts().0, 2);
+    let again = limiter.admit_flow(at(2), 1020).expect("the place of the first; its source is free");
+    assert!(one.mark().is_evicted());
+    drop((one, two));
+    assert_eq!(limiter.counts().0, 2, "what they had was given away");
+    drop((three, again));
+    assert_eq!(limiter.counts(), (0, 0));
+    assert!(limiter.lock().sources.is_empty());
+}
+
+#[test]
+fn no_flow_goes_in_vain() {
+    let limits = |most| Limits { max_flows: Some(most), new_connections_per_second: Some(3), ..Limits::default() };
+    let limiter = limiter(&limits(3));
+    let flows: Vec<FlowSlot> = (0..3).map(|_| limiter.admit_flow(HERE, 0).expect("room")).collect();
+    limiter.set(Some(&limits(2)));
+    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Connections), "one less is still too many");
+    limiter.set(Some(&limits(3)));
+    let _connections: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(HERE, 5000))).collect();
+    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Rate));
+    assert!(flows.iter().all(|flow| !flow.mark().is_evicted()));
 }
 
 /// What one of many workers does.
@@ -174,7 +207,7 @@ fn work(limiter: &Arc<Limiter>, steps: &[Step], live: &AtomicU32, most: u32) {
                 own.pop_front();
                 continue;
             }
-            Step::Begin | Step::BeginOrGiveUp => limiter.admit(Kind::Connection, HERE, 0),
+            Step::Begin | Step::BeginOrGiveUp => limiter.admit(HERE, 0),
         };
         match admission {
             Admission::Admitted(slot) => own.push_back(begun(slot)),
@@ -216,7 +249,7 @@ proptest! {
             }
         });
         prop_assert_eq!(limiter.counts(), (0, 0));
-        let again: Vec<Slot> = (0..most).map(|_| admitted(limiter.admit(Kind::Connection, HERE, 0))).collect();
+        let again: Vec<Slot> = (0..most).map(|_| admitted(limiter.admit(HERE, 0))).collect();
         prop_assert_eq!(again.len(), most as usize);
     }
 }

@@ -1,0 +1,168 @@
+//! The flows of a forward in the order of their last use, over all its sockets and workers.
+//!
+//! A datagram costs one store. The order is brought up to date only when somebody needs room, and only as far as the
+//! oldest flow: one that was used since it was filed is filed anew.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::core::flows::IN_USE_MILLIS;
+
+/// What the worker of a flow and those who need its place know of it.
+#[derive(Debug, Default)]
+pub struct Mark {
+    used: AtomicU64,
+    evicted: AtomicBool,
+    told: Notify,
+}
+
+impl Mark {
+    /// Notes that the flow was used at `now` (milliseconds).
+    pub fn touch(&self, now: u64) {
+        self.used.store(now, Relaxed);
+    }
+
+    /// Whether its place was given to another flow.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.load(Relaxed)
+    }
+
+    /// Tells whoever waits in [`Mark::told`] that the flow is over; told before, it is not forgotten.
+    pub fn tell(&self) {
+        self.told.notify_one();
+    }
+
+    /// Waits until the flow is over, evicted or not.
+    pub async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    pub(super) fn evict(&self) {
+        self.evicted.store(true, Relaxed);
+        self.tell();
+    }
+}
+
+#[derive(Debug)]
+struct Filed {
+    at: u64,
+    mark: Arc<Mark>,
+    source: IpAddr,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Recency {
+    flows: Slab<Filed>,
+    by_use: BTreeSet<(u64, usize)>,
+}
+
+impl Recency {
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Files a flow that is used now.
+    pub(super) fn join(&mut self, source: IpAddr, now: u64) -> (usize, Arc<Mark>) {
+        let mark = Arc::new(Mark::default());
+        mark.touch(now);
+        let key = self.flows.insert(Filed { at: now, mark: mark.clone(), source });
+        self.by_use.insert((now, key));
+        (key, mark)
+    }
+
+    /// Takes out a flow that ends; false if it was evicted before.
+    pub(super) fn leave(&mut self, key: usize, mark: &Arc<Mark>) -> bool {
+        let is_filed = self.flows.get(key).is_some_and(|filed| Arc::ptr_eq(&filed.mark, mark));
+        if is_filed {
+            self.take(key);
+        }
+        is_filed
+    }
+
+    /// The least recently used flow, if it is not in use at `now`.
+    pub(super) fn oldest_idle(&mut self, now: u64) -> Option<usize> {
+        while let Some((at, key)) = self.by_use.first().copied() {
+            if now.saturating_sub(at) < IN_USE_MILLIS {
+                return None;
+            }
+            let filed = self.flows.get_mut(key)?;
+            let used = filed.mark.used.load(Relaxed);
+            if used <= at {
+                return Some(key);
+            }
+            filed.at = used;
+            self.by_use.pop_first();
+            self.by_use.insert((used, key));
+        }
+        None
+    }
+
+    /// Takes out a flow, and tells its source.
+    pub(super) fn take(&mut self, key: usize) -> Option<(Arc<Mark>, IpAddr)> {
+        let filed = self.flows.try_remove(key)?;
+        self.by_use.remove(&(filed.at, key));
+        Some((filed.mark, filed.source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    proptest! {
+        /// Against a plain list of last uses.
+        #[test]
+        fn the_one_that_goes_is_the_one_used_longest_ago(steps in proptest::collection::vec((0_u8..5, 0_usize..6, 0_u64..900), 0..200)) {
+            let mut recency = Recency::default();
+            let mut plain: Vec<(u64, usize, Arc<Mark>)> = Vec::new();
+            let mut now = 0;
+            for (step, n, passed) in steps {
+                // Never two uses at once, so that there is one that is the oldest.
+                now += passed + 1;
+                match step {
+                    0 | 1 => {
+                        let (key, mark) = recency.join(HERE, now);
+                        plain.push((now, key, mark));
+                    }
+                    2 => {
+                        if let Some(one) = plain.get_mut(n) {
+                            one.2.touch(now);
+                            one.0 = now;
+                        }
+                    }
+                    3 => {
+                        if n < plain.len() {
+                            let (_, key, mark) = plain.remove(n);
+                            prop_assert!(recency.leave(key, &mark));
+                            prop_assert!(!recency.leave(key, &mark), "once");
+                        }
+                    }
+                    _ => {
+                        plain.sort_by_key(|(used, ..)| *used);
+                        let wanted = plain.first().filter(|(used, ..)| now - used >= IN_USE_MILLIS).map(|(_, key, _)| *key);
+                        let found = recency.oldest_idle(now);
+                        prop_assert_eq!(found, wanted);
+                        if let Some(key) = found {
+                            let (mark, _) = recency.take(key).expect("filed");
+                            prop_assert!(Arc::ptr_eq(&mark, &plain.remove(0).2));
+                        }
+                    }
+                }
+                prop_assert_eq!((recency.len(), recency.by_use.len()), (plain.len(), plain.len()));
+            }
+        }
+    }
+}
