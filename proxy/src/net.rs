@@ -235,17 +235,25 @@ pub fn is_own_address(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
     use super::*;
 
-    fn free_port() -> u16 {
-        UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("port").port()
+    /// Sockets on loopback, on a port that outgoing connections of others are not given.
+    fn opened(transport: Transport) -> (SocketKey, Vec<OsSocket>) {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let start = u16::try_from(std::process::id() % 4000).expect("small");
+        (0..1000)
+            .map(|_| 5000 + start + NEXT.fetch_add(1, Relaxed) % 1000)
+            .map(|port| SocketKey { transport, bind: Bind::Loopback, port })
+            .find_map(|key| open(key, &[]).ok().map(|sockets| (key, sockets)))
+            .expect("a free port")
     }
 
     #[test]
     fn a_taken_port_says_in_use_also_among_sockets_of_one_user() {
         for transport in [Transport::Tcp, Transport::Udp] {
-            let key = SocketKey { transport, bind: Bind::Loopback, port: free_port() };
-            let first = open(key, &[]).expect("free");
+            let (key, first) = opened(transport);
             let error = open(key, &[]).expect_err("taken");
             assert_eq!(error.reason, FailureReason::AddressInUse, "{error}");
             drop(first);
@@ -256,9 +264,8 @@ mod tests {
     #[test]
     fn all_opens_beside_loopback_of_our_own_and_not_beside_a_stranger() {
         for transport in [Transport::Tcp, Transport::Udp] {
-            let narrow = SocketKey { transport, bind: Bind::Loopback, port: free_port() };
+            let (narrow, ours) = opened(transport);
             let wide = SocketKey { bind: Bind::All, ..narrow };
-            let ours = open(narrow, &[]).expect("free");
             open(wide, &[]).expect_err("as a stranger");
             open(wide, &ours).expect("as ours");
         }
