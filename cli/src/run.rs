@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, error::Error as _, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
-use operator_core::{Changes, Group, ObjectKey, Translation, Translator, Update, World};
+use operator_core::{Changes, Group, ObjectKey, Translation, Translator, Update, World, accepted_headers};
 use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},
@@ -168,6 +168,7 @@ impl Runner<'_> {
                 port: listener.socket.port,
                 end_port: listener.end_port,
                 hostnames: listener.hostnames.clone(),
+                proxy_protocol: accepted_headers(listener.header().filter(|_| !listener.hostnames.is_empty())),
                 backends: None,
             });
         }

@@ -43,8 +43,8 @@ pub use scheduling::{
 };
 pub use selector::{LabelValue, Selector, SelectorOperator, SelectorRequirement};
 pub use status::{
-    BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus, PortForwardStatus,
-    RejectedListener,
+    AcceptedHeaders, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus,
+    PortForwardStatus, RejectedListener,
 };
 
 /// API group of every Portlane kind.

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Protocol;
+use crate::{AcceptHeader, Protocol};
 
 /// State of a `PortForward` as the operator and its proxies see it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,9 +87,24 @@ pub struct ListenerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<String>,
+    /// Whose PROXY headers are read before those names; all who share the port read the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<AcceptedHeaders>,
     /// How many of its backends are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendHealth>,
+}
+
+/// PROXY headers that are read on a port.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedHeaders {
+    /// Optional or Required, as in the spec.
+    pub accept: AcceptHeader,
+    /// Networks of the peers whose headers count.
+    #[serde(rename = "trustedCIDRs")]
+    #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub trusted_cidrs: Vec<String>,
 }
 
 /// Health of a listener's backends, without counts: counts belong to metrics.

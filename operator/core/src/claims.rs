@@ -122,7 +122,7 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             transport: listener.transport,
             further: listener.further,
             names: listener.names.clone(),
-            header: header(listener),
+            header: listener.header().map(|(accept, trusted)| (accept, trusted.to_vec())),
             held: held.is_some(),
             asked: matches!(asked, Ok(Some(_))),
             created: forward.created,
@@ -136,11 +136,6 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
         }
     };
     forward.listeners.iter().map(candidate).collect()
-}
-
-fn header(listener: &ValidListener) -> Option<(AcceptHeader, Vec<IpNet>)> {
-    let protocol = listener.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;
-    Some((protocol.accept, protocol.trusted.clone()))
 }
 
 /// Where the ports of a forward's gateway come from.
@@ -217,7 +212,7 @@ impl Terms {
             }
             None if both_named => format!(
                 "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), which reads PROXY \
-                 headers in another way: proxyProtocol.accept and trustedCIDRs have to be the same"
+                 headers in another way: proxyProtocol.accept and trustedCIDRs have to be the same in both"
             ),
             None => format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')"),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{AcceptHeader, Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
+use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
 
 use crate::{
     Condition, Group, ListenerVerdict, ObjectKey, Outcome, Reason, RejectedIn, Verdict, World,
@@ -147,6 +147,7 @@ impl Judge<'_> {
             port,
             end_port: port.filter(|_| item.further > 0).map(|port| port.saturating_add(item.further)),
             hostnames: item.names.clone(),
+            proxy_protocol: item.headers_before_names(),
             partial: false,
             to,
             outcome: Outcome::Suspended,
@@ -158,6 +159,7 @@ impl Judge<'_> {
             verdict.accepted = Condition::unmet(lost.reason, lost.message.clone());
             (judged.port, judged.end_port) = (None, None);
             judged.hostnames.clear();
+            judged.proxy_protocol = None;
             judged.outcome = Outcome::Refused { reason: lost.reason, message: lost.message };
             return judged;
         };
@@ -296,8 +298,7 @@ impl Judge<'_> {
 
 /// Only a listener that reads something first has a limit for it: others would be another revision for nothing.
 fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
-    let reads = item.proxy_protocol.as_ref().is_some_and(|it| it.accept != AcceptHeader::Disabled);
-    let reads = reads || !item.names.is_empty();
+    let reads = item.header().is_some() || !item.names.is_empty();
     reads.then(|| forward.timeouts.handshake_seconds.unwrap_or(5))
 }
 

@@ -42,7 +42,9 @@ pub use self::loads::{PodMetric, deletion_cost};
 pub use self::program::{Published, Snapshot};
 pub use self::proxies::{Ack, Proxies, ProxyState};
 pub use self::scaling::{NoScaler, ScalerTold, Told, scaling};
-pub use self::status::{Finding, LATE_AFTER_SECONDS, Moment, conditions, same_but_for_counts, status};
+pub use self::status::{
+    Finding, LATE_AFTER_SECONDS, Moment, accepted_headers, conditions, same_but_for_counts, status,
+};
 pub use self::translate::{Translation, translate};
 pub use self::translator::Translator;
 pub use self::validate::{ValidForward, Violation, validate};

@@ -5,10 +5,11 @@
 //! `docs/conditions.md`.
 
 use crds::{
-    BackendHealth, Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward,
-    PortForwardStatus, Protocol,
+    AcceptedHeaders, BackendHealth, Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus,
+    PortForward, PortForwardStatus, Protocol,
 };
-use proxy_api::Transport;
+use ipnet::IpNet;
+use proxy_api::{AcceptHeader, Transport};
 
 use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict, injected::injected};
 
@@ -139,9 +140,22 @@ impl ListenerVerdict {
             port: self.port.filter(|_| !self.partial)?,
             end_port: self.end_port,
             hostnames: self.hostnames.clone(),
+            proxy_protocol: self.proxy_protocol.clone(),
             backends: None,
         })
     }
+}
+
+/// The PROXY headers that are read before server names, as status has them.
+#[must_use]
+pub fn accepted_headers(header: Option<(AcceptHeader, &[IpNet])>) -> Option<AcceptedHeaders> {
+    let (accept, trusted) = header?;
+    let accept = match accept {
+        AcceptHeader::Disabled => return None,
+        AcceptHeader::Optional => crds::AcceptHeader::Optional,
+        AcceptHeader::Required => crds::AcceptHeader::Required,
+    };
+    Some(AcceptedHeaders { accept, trusted_cidrs: trusted.iter().map(ToString::to_string).collect() })
 }
 
 fn listener(verdict: &ListenerVerdict, data_plane: &DataPlane) -> Option<ListenerStatus> {

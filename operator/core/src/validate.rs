@@ -5,15 +5,17 @@
 
 use std::{cmp, fmt};
 
-use crds::{AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
-
-use proxy_api::{Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
+use crds::{AcceptedHeaders, AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
+use ipnet::IpNet;
+use proxy_api::{AcceptHeader, Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
 mod guard;
 mod health;
+mod held;
 mod ports;
 
-use crate::{ObjectKey, hash::hash};
+use self::held::Held;
+use crate::{ObjectKey, hash::hash, status::accepted_headers};
 
 /// Something in an object that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,21 +76,16 @@ pub(crate) struct ValidListener {
     pub(crate) health_check: Option<proxy_api::HealthCheck>,
 }
 
-/// A port as it stands in status.
-#[derive(Clone, Debug)]
-pub(crate) struct Held {
-    pub(crate) port: u16,
-    further: u16,
-    names: Vec<String>,
-}
+impl ValidListener {
+    /// Whose PROXY headers are read.
+    pub(crate) fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
+        let protocol = self.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;
+        Some((protocol.accept, &protocol.trusted))
+    }
 
-impl Held {
-    /// Whether all that a listener wants stands there; an old object that wants more is a newcomer for all of it.
-    pub(crate) fn covers(&self, listener: &ValidListener) -> bool {
-        listener.further <= self.further
-            // Without names it has the whole port.
-            && (self.names.is_empty()
-                || !listener.names.is_empty() && listener.names.iter().all(|name| self.names.contains(name)))
+    /// Those that are read before a server name, as status has them.
+    pub(crate) fn headers_before_names(&self) -> Option<AcceptedHeaders> {
+        accepted_headers(self.header().filter(|_| !self.names.is_empty()))
     }
 }
 
@@ -144,7 +141,7 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
         found.add("metadata.name", "must be set");
     }
     let placement = placement(forward, &key, &mut found);
-    let held = placement.as_ref().map_or(&[][..], |placement| held(forward, placement));
+    let held = placement.as_ref().map_or(&[][..], |placement| held::held(forward, placement));
     let in_gateway = matches!(placement, Some(Placement::Gateway(_)));
     let spec = &forward.spec;
     if spec.listeners.is_empty() || spec.listeners.len() > 32 {
@@ -184,16 +181,6 @@ impl Violations {
     fn add(&mut self, field: impl Into<String>, message: &str) {
         self.0.push(Violation { field: field.into(), message: message.to_owned() });
     }
-}
-
-/// The listeners that status says are held in this place. Those of another place are another place's affair: a forward
-/// that moves to another gateway, or to other pods, is a newcomer there.
-fn held<'a>(forward: &'a PortForward, placement: &Placement) -> &'a [ListenerStatus] {
-    let Some(status) = &forward.status else { return &[] };
-    // An older release wrote no selector.
-    let is_older = |there: &str| there == SIDECAR && matches!(placement, Placement::Sidecar(_));
-    let there = status.placement.as_deref().is_none_or(|there| there == placement.words() || is_older(there));
-    if there { &status.listeners } else { &[] }
 }
 
 impl Placement {
@@ -290,14 +277,7 @@ fn listener(
         port: item.port,
         further: ports::further(item, path, found),
         names: ports::names(item, path, found),
-        held: held
-            .iter()
-            .find(|held| held.name == item.name && transport(held.protocol) == transport(item.protocol))
-            .map(|held| Held {
-                port: held.port,
-                further: held.end_port.map_or(0, |end| end.saturating_sub(held.port)),
-                names: held.hostnames.clone(),
-            }),
+        held: Held::of(item, held),
         bind: item.bind.map(|bind| match bind {
             crds::Bind::Loopback => Bind::Loopback,
             crds::Bind::All => Bind::All,

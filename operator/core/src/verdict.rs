@@ -1,5 +1,6 @@
 //! What the translation has to say about each forward.
 
+use crds::AcceptedHeaders;
 use proxy_api::{Revision, Transport};
 use serde::Serialize;
 
@@ -133,6 +134,9 @@ pub struct ListenerVerdict {
     /// Server names, of TLS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
+    /// Whose PROXY headers are read before those names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<AcceptedHeaders>,
     /// It lost the port in some of its pods. Status must not list such a port as held: an old forward that is edited
     /// could then take it from the forward that holds it there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -227,7 +227,9 @@ impl Cluster {
         let folder = crate::cluster::workspace().join("crds").display().to_string();
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &folder]).ok();
         let names = ["crd/portforwards.portlane.dev", "crd/forwardgateways.portlane.dev"];
-        self.kubectl(&[&["wait", "--for=condition=Established", "--timeout=30s"], &names[..]].concat()).ok();
+        // kubectl gives up on one that has no conditions yet.
+        let wait = [&["wait", "--for=condition=Established", "--timeout=5s"], &names[..]].concat();
+        crate::until("the kinds are established", || self.kubectl(&wait).success);
         // Discovery, which kubectl asks for what there is, comes a moment later.
         crate::until("kubectl finds the kinds", || self.kubectl(&["get", "portlane", "-n", "default"]).success);
     }
