@@ -72,7 +72,7 @@ mod tests {
     fn services_are_resolved_to_hosts_with_and_without_port() {
         let place = |text: &str| match resolve(text).map(|resolved| resolved.place) {
             Ok(Service::External { host, port }) => Ok((host, port)),
-            Ok(Service::Cluster(_)) => panic!("not a cluster service"),
+            Ok(Service::Cluster(_) | Service::Portless(_)) => panic!("not a cluster service"),
             Err(error) => Err(error),
         };
         assert_eq!(place("pg.shop=db:5432"), Ok(("db".into(), Some(5432))));

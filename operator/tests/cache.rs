@@ -112,13 +112,17 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
     cache.apply(&services, upsert(Object::Service(key("web"), info)));
     let slice = |address: &str| {
         let addresses = std::iter::once(address.parse().expect("an address")).collect();
-        SliceInfo { service: "web".into(), endpoints: BTreeMap::from([(("web".to_owned(), false), addresses)]) }
+        SliceInfo {
+            service: "web".into(),
+            endpoints: BTreeMap::from([(("web".to_owned(), false), addresses)]),
+            ..SliceInfo::default()
+        }
     };
     cache.apply(&slices, upsert(Object::Slice(key("web-1"), slice("10.0.0.1:8080"))));
     cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080"))));
     let endpoints = |cache: &Cache| match &cache.world.services[&key("web")] {
         Service::Cluster(ports) => ports[0].endpoints.len(),
-        Service::External { .. } => panic!("not external"),
+        Service::Portless(_) | Service::External { .. } => panic!("it has ports"),
     };
     assert_eq!(endpoints(&cache), 2);
     let again = cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080"))));
@@ -128,6 +132,18 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
     assert_eq!(endpoints(&cache), 1);
     cache.apply(&services, Seen::Gone(key("web")));
     assert!(cache.world.services.is_empty());
+}
+
+#[test]
+fn a_service_without_ports_has_the_pods_of_its_slices() {
+    let (services, slices) = (source(Kind::Services), source(Kind::Slices));
+    let mut cache = Cache::new(World::default(), [services.clone(), slices.clone()]);
+    cache.apply(&services, upsert(Object::Service(key("rtp"), ServiceInfo::default())));
+    let hosts = |address: &str| std::iter::once(address.parse().expect("an address")).collect();
+    let slice = |address: &str| SliceInfo { service: "rtp".into(), hosts: hosts(address), ..SliceInfo::default() };
+    let touched = cache.apply(&slices, upsert(Object::Slice(key("rtp-1"), slice("10.0.0.1"))));
+    assert!(touched.changes.endpoints.contains(&key("rtp")));
+    assert_eq!(cache.world.services[&key("rtp")], Service::Portless(hosts("10.0.0.1")));
 }
 
 #[test]

@@ -139,11 +139,14 @@ fn service(
             Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) })
         }
         // Of a range, ports are the manifest's and the Service says only which pods.
-        Some(Service::Cluster(ports)) if listener.further > 0 => {
+        Some(service) if listener.further > 0 => {
             let name = format!("{}{OF_RANGE}", set_name(key, port, listener.transport));
-            endpoints.insert(name.clone(), pods_at(ports, port));
+            endpoints.insert(name.clone(), pods_at(service, port));
             Ok(Target::Endpoints(name))
         }
+        Some(Service::Portless(_)) => not_found(format!(
+            "Service {key} has no ports: name port {port} in it; only a range (endPort) does without"
+        )),
         Some(Service::Cluster(ports)) => {
             let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;
             let Some(found) = ports.iter().find(same) else {
@@ -170,8 +173,12 @@ fn set_name(service: &ObjectKey, port: u16, transport: Transport) -> String {
 }
 
 /// The pods of a Service, each at this port.
-fn pods_at(ports: &[ServicePort], port: u16) -> EndpointSet {
-    let ips: BTreeSet<IpAddr> = ports.iter().flat_map(|item| &item.endpoints).map(SocketAddr::ip).collect();
+fn pods_at(service: &Service, port: u16) -> EndpointSet {
+    let ips: BTreeSet<IpAddr> = match service {
+        Service::Cluster(ports) => ports.iter().flat_map(|item| &item.endpoints).map(SocketAddr::ip).collect(),
+        Service::Portless(hosts) => hosts.clone(),
+        Service::External { .. } => BTreeSet::new(),
+    };
     EndpointSet { addresses: ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect() }
 }
 
@@ -189,11 +196,12 @@ pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
 /// The endpoint set of this name as it is now; nothing if its Service, or the port, is not there.
 pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
     let key = service_of(set)?;
-    let Some(Service::Cluster(ports)) = world.services.get(&key) else { return None };
+    let service = world.services.get(&key)?;
     if let Some(plain) = set.strip_suffix(OF_RANGE) {
         let (port, _) = plain.rsplit_once(':')?.1.split_once('/')?;
-        return Some(pods_at(ports, port.parse().ok()?));
+        return Some(pods_at(service, port.parse().ok()?)).filter(|_| !matches!(service, Service::External { .. }));
     }
+    let Service::Cluster(ports) = service else { return None };
     let is = |item: &&ServicePort| set_name(&key, item.port, transport(item.protocol)) == set;
     ports.iter().find(is).map(set_of)
 }

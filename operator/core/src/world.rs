@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use crds::{ForwardGateway, PortForward, Protocol};
@@ -97,6 +97,8 @@ pub struct Laptop {
 pub enum Service {
     /// With ports and ready endpoints.
     Cluster(Vec<ServicePort>),
+    /// Without ports, as a headless Service may be: it says only which pods are ready.
+    Portless(BTreeSet<IpAddr>),
     /// A name for a host elsewhere: `ExternalName`, or `--resolve` on a laptop.
     External {
         /// IP address or DNS name.

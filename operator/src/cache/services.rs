@@ -38,6 +38,9 @@ impl Cache {
         let Some(info) = self.services.get(key) else { return };
         let service = match &info.external {
             Some(host) => Service::External { host: host.clone(), port: None },
+            None if info.ports.is_empty() => {
+                Service::Portless(self.slices_of(key).flat_map(|slice| &slice.hosts).copied().collect())
+            }
             None => Service::Cluster(info.ports.iter().map(|port| self.port(key, port)).collect()),
         };
         match self.world.services.get(key) {
@@ -53,11 +56,15 @@ impl Cache {
     }
 
     fn port(&self, key: &ObjectKey, (name, protocol, port): &(String, Protocol, u16)) -> ServicePort {
-        let slices = self.slices_of.get(key).into_iter().flatten();
-        let slices = slices.filter_map(|slice| self.slices.get(&ObjectKey::new(key.namespace.clone(), slice.clone())));
         let wanted = (name.clone(), *protocol == Protocol::Udp);
-        let endpoints = slices.filter_map(|slice| slice.endpoints.get(&wanted)).flatten().copied().collect();
+        let endpoints =
+            self.slices_of(key).filter_map(|slice| slice.endpoints.get(&wanted)).flatten().copied().collect();
         ServicePort { protocol: *protocol, port: *port, endpoints }
+    }
+
+    fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &SliceInfo> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|name| self.slices.get(&ObjectKey::new(service.namespace.clone(), name.clone())))
     }
 }
 
@@ -65,6 +72,7 @@ impl Cache {
 fn shape(service: &Service) -> (Option<&str>, Vec<(bool, u16)>) {
     match service {
         Service::External { host, .. } => (Some(host), Vec::new()),
+        Service::Portless(_) => (None, Vec::new()),
         Service::Cluster(ports) => {
             (None, ports.iter().map(|port| (port.protocol == Protocol::Udp, port.port)).collect())
         }
