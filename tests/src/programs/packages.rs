@@ -8,7 +8,7 @@ use std::{
 };
 
 /// File and Debian package; a name without `/` is looked up on the PATH.
-const NEEDED: [(&str, &str); 23] = [
+const NEEDED: [(&str, &str); 24] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -29,6 +29,7 @@ const NEEDED: [(&str, &str); 23] = [
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     ("vsftpd", "vsftpd"),
+    ("sipp", "sip-tester"),
     ("dig", "bind9-dnsutils"),
     ("logger", "bsdutils"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),

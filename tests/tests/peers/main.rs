@@ -1,6 +1,7 @@
-//! The built programs and programs of others on real sockets: openssl, curl, redis, `HAProxy`, nginx. `cargo xtask setup node`
+//! The built programs and programs of others on real sockets: openssl, curl, redis, `HAProxy`, nginx, `SIPp`. `cargo xtask setup node`
 //! installs them.
 #![allow(missing_docs, reason = "tests")]
 
 mod proxy_protocol;
+mod rtp;
 mod tls;
