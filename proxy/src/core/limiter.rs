@@ -111,7 +111,8 @@ impl Limiter {
     }
 
     /// Asks for a UDP flow from this source. Where there is no room, the least recently used flow of the forward that is
-    /// idle loses its place to it, whichever socket and worker it is on: its [`Mark`] is told.
+    /// idle loses its place to it, whichever socket and worker it is on: its [`Mark`] is told. Several do, if the limit was
+    /// lowered below what is there.
     ///
     /// # Errors
     /// It may not begin.
@@ -119,17 +120,22 @@ impl Limiter {
         let source = network(source);
         let mut state = self.lock();
         state.takes_source(source)?;
-        let oldest = if state.has_room_for_flow(0) { None } else { Some(state.evictable(now)?) };
+        let too_many = state.too_many_for_a_flow();
+        if !state.flows.has_idle(too_many, now) {
+            return Err(Refusal::Connections);
+        }
         state.takes_token(now)?;
-        let evicted = oldest.and_then(|key| state.flows.take(key));
-        if let Some((_, source)) = evicted {
+        let mut evicted = Vec::new();
+        for _ in 0..too_many {
+            let Some((mark, source)) = state.flows.take_first() else { break };
             state.leave_source(source);
+            evicted.push(mark);
         }
         state.join_source(source);
         let (key, mark) = state.flows.join(source, now);
         drop(state);
-        if let Some((evicted, _)) = evicted {
-            evicted.evict();
+        for mark in evicted {
+            mark.evict();
         }
         Ok(FlowSlot { limiter: self.clone(), key, mark, source })
     }
@@ -155,17 +161,13 @@ impl State {
         fits(self.limits.max_connections, self.sessions())
     }
 
-    /// Whether there is room for one more flow if so many went.
-    fn has_room_for_flow(&self, without: u32) -> bool {
+    /// How many flows have to go before one more may come.
+    fn too_many_for_a_flow(&self) -> usize {
+        let beyond =
+            |most: Option<u32>, count: u32| most.map_or(0, |most| count.saturating_add(1).saturating_sub(most));
         let flows = u32::try_from(self.flows.len()).unwrap_or(u32::MAX);
-        fits(self.limits.max_connections, self.sessions().saturating_sub(without))
-            && fits(self.limits.max_flows, flows.saturating_sub(without))
-    }
-
-    /// The flow that makes room. None does in vain, where the limit is far below what is there.
-    fn evictable(&mut self, now: u64) -> Result<usize, Refusal> {
-        let oldest = if self.has_room_for_flow(1) { self.flows.oldest_idle(now) } else { None };
-        oldest.ok_or(Refusal::Connections)
+        let over = beyond(self.limits.max_connections, self.sessions()).max(beyond(self.limits.max_flows, flows));
+        usize::try_from(over).unwrap_or(usize::MAX)
     }
 
     fn takes_source(&self, source: IpAddr) -> Result<(), Refusal> {

@@ -88,26 +88,40 @@ impl Recency {
         is_filed
     }
 
-    /// The least recently used flow, if it is not in use at `now`.
-    pub(super) fn oldest_idle(&mut self, now: u64) -> Option<usize> {
-        while let Some((at, key)) = self.by_use.first().copied() {
+    /// Whether so many flows are not in use at `now`; they come first from then on.
+    pub(super) fn has_idle(&mut self, count: usize, now: u64) -> bool {
+        let mut next = (0, 0);
+        for _ in 0..count {
+            let Some((at, key)) = self.first_idle_from(next, now) else { return false };
+            next = (at, key + 1);
+        }
+        true
+    }
+
+    fn first_idle_from(&mut self, start: (u64, usize), now: u64) -> Option<(u64, usize)> {
+        loop {
+            let (at, key) = self.by_use.range(start..).next().copied()?;
             if now.saturating_sub(at) < IN_USE_MILLIS {
                 return None;
             }
             let filed = self.flows.get_mut(key)?;
             let used = filed.mark.used.load(Relaxed);
             if used <= at {
-                return Some(key);
+                return Some((at, key));
             }
             filed.at = used;
-            self.by_use.pop_first();
+            self.by_use.remove(&(at, key));
             self.by_use.insert((used, key));
         }
-        None
     }
 
-    /// Takes out a flow, and tells its source.
-    pub(super) fn take(&mut self, key: usize) -> Option<(Arc<Mark>, IpAddr)> {
+    /// Takes out the first flow, and tells its source.
+    pub(super) fn take_first(&mut self) -> Option<(Arc<Mark>, IpAddr)> {
+        let (_, key) = self.by_use.first().copied()?;
+        self.take(key)
+    }
+
+    fn take(&mut self, key: usize) -> Option<(Arc<Mark>, IpAddr)> {
         let filed = self.flows.try_remove(key)?;
         self.by_use.remove(&(filed.at, key));
         Some((filed.mark, filed.source))
@@ -125,7 +139,7 @@ mod tests {
     proptest! {
         /// Against a plain list of last uses.
         #[test]
-        fn the_one_that_goes_is_the_one_used_longest_ago(steps in proptest::collection::vec((0_u8..5, 0_usize..6, 0_u64..900), 0..200)) {
+        fn those_that_go_are_those_used_longest_ago(steps in proptest::collection::vec((0_u8..5, 0_usize..6, 0_u64..900), 0..200)) {
             let mut recency = Recency::default();
             let mut plain: Vec<(u64, usize, Arc<Mark>)> = Vec::new();
             let mut now = 0;
@@ -152,11 +166,10 @@ mod tests {
                     }
                     _ => {
                         plain.sort_by_key(|(used, ..)| *used);
-                        let wanted = plain.first().filter(|(used, ..)| now - used >= IN_USE_MILLIS).map(|(_, key, _)| *key);
-                        let found = recency.oldest_idle(now);
-                        prop_assert_eq!(found, wanted);
-                        if let Some(key) = found {
-                            let (mark, _) = recency.take(key).expect("filed");
+                        let idle = plain.iter().filter(|(used, ..)| now - used >= IN_USE_MILLIS).count();
+                        prop_assert_eq!(recency.has_idle(n, now), n <= idle);
+                        for _ in 0..if n <= idle { n } else { 0 } {
+                            let (mark, _) = recency.take_first().expect("filed");
                             prop_assert!(Arc::ptr_eq(&mark, &plain.remove(0).2));
                         }
                     }

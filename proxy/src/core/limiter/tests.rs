@@ -159,16 +159,20 @@ fn the_flow_used_longest_ago_makes_room_and_its_place_is_given_once() {
 }
 
 #[test]
-fn no_flow_goes_in_vain() {
+fn no_flow_goes_in_vain_and_a_lower_limit_is_reached_at_once() {
     let limits = |most| Limits { max_flows: Some(most), new_connections_per_second: Some(3), ..Limits::default() };
     let limiter = limiter(&limits(3));
     let flows: Vec<FlowSlot> = (0..3).map(|_| limiter.admit_flow(HERE, 0).expect("room")).collect();
-    limiter.set(Some(&limits(2)));
-    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Connections), "one less is still too many");
-    limiter.set(Some(&limits(3)));
-    let _connections: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(HERE, 5000))).collect();
-    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Rate));
-    assert!(flows.iter().all(|flow| !flow.mark().is_evicted()));
+    let evicted = || flows.iter().filter(|flow| flow.mark().is_evicted()).count();
+    limiter.set(Some(&limits(1)));
+    flows[0].mark().touch(5000);
+    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Connections), "two that go are still too few");
+    let _connections: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(HERE, 6000))).collect();
+    assert_eq!(limiter.admit_flow(HERE, 6000).err(), Some(Refusal::Rate));
+    assert_eq!(evicted(), 0);
+    let _flow = limiter.admit_flow(HERE, 7000).expect("all of them make room");
+    assert_eq!(evicted(), 3);
+    assert_eq!(limiter.lock().flows.len(), 1);
 }
 
 /// What one of many workers does.

@@ -73,6 +73,6 @@ fn story(server: &ControlPlane) {
     let notice = &told["notices"][0];
     assert_eq!((&notice["reason"], &notice["severity"]), (&"BackendNotFound".into(), &"warning".into()), "{told}");
     assert_eq!((&notice["object"]["kind"], &notice["object"]["name"]), (&"PortForward".into(), &"db".into()));
-    assert!(operator.metric("portlane_operator_notices_total{result=\"sent\"}") >= 1.0);
+    until("it is counted", || operator.metric("portlane_operator_notices_total{result=\"sent\"}") >= 1.0);
     assert!(operator.metric("portlane_operator_notices_total{result=\"failed\"}") < 1.0);
 }
