@@ -85,6 +85,25 @@ impl Program {
         program
     }
 
+    /// `portlane run` with a hosts file of its own, in a mount namespace of its own (Linux).
+    #[must_use]
+    pub fn run_with_hosts(manifest: &str, health: u16, hosts: &str) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let (path, own) = (folder.path().join("forwards.yaml"), folder.path().join("hosts"));
+        fs::write(&path, manifest).expect("manifest");
+        fs::write(&own, hosts).expect("hosts");
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(own);
+        command.arg(binary("portlane")).args(["run", "--log", "json", "-f"]).arg(&path);
+        command.args(["--health-address", &format!("127.0.0.1:{health}")]);
+        let program = Self::start(command, folder);
+        until_ready(health);
+        program
+    }
+
     /// `portlane-proxy` on one document.
     #[must_use]
     pub fn proxy(document: &str, health: u16, admin: u16, arguments: &[&str]) -> Self {

@@ -34,7 +34,41 @@ pub(super) fn balancing(bed: &Bed<'_>) {
     both("LeastConnections");
     // Among the endpoints of one backend; several backends share by weight.
     until("policy: by weight again", || of_a() == 4);
+    endpoints(bed);
     bed.is_kept();
+}
+
+/// What the policies do among the endpoints of one backend.
+fn endpoints(bed: &Bed<'_>) {
+    let (_servers, backend) = bed.place.pair();
+    let among = |policy: &str| {
+        bed.set("", bed.tcp().backend(&backend).with(&format!("loadBalancing: {{policy: {policy}}}")));
+    };
+    let greeted = || bed.visits(12);
+    let alternates = |greeted: &[Option<u8>]| greeted.windows(2).all(|pair| pair[0] != pair[1]);
+    among("Random");
+    until("policy: an endpoint by chance", || {
+        let greeted = greeted();
+        !alternates(&greeted) && greeted.iter().any(|name| *name != greeted[0])
+    });
+    among("RoundRobin");
+    until("policy: one endpoint after the other", || alternates(&greeted()));
+    among("LeastConnections");
+    until("policy: the endpoint that has less to do", || {
+        let ended = bed.closed("Finished");
+        let all: Vec<_> = (0..16).filter_map(|_| bed.session()).collect();
+        let (stay, leave): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, name)| *name == b'p');
+        let left = leave.len();
+        drop(leave);
+        until("they have left", || bed.closed("Finished") >= ended + f64::from(u32::try_from(left).unwrap_or(0)));
+        let come: Vec<_> = stay.iter().filter_map(|_| bed.session()).collect();
+        stay.len() > 4 && come.len() == stay.len() && come.iter().all(|(_, name)| *name == b'q')
+    });
+    among("SourceHash");
+    until("policy: a source has its endpoint", || {
+        let Some((_held, name)) = bed.session() else { return false };
+        greeted().iter().all(|other| *other == Some(name))
+    });
 }
 
 pub(super) fn limits(bed: &Bed<'_>) {

@@ -1,9 +1,14 @@
 //! Where the forward under test runs. The text is the same everywhere, and so is what is asked of the proxy.
 
-use harness::{FleetPod, FleetProxy, Listener, Namespace, Operator, Program, forward, free_port, http_get, metric};
+use harness::{
+    Backend, FleetPod, FleetProxy, Listener, Namespace, Operator, Program, forward, free_port, http_get, metric,
+};
 use serde_json::{Value, json};
 
-use super::super::{gateway, own_address};
+use super::{
+    super::{gateway, own_address},
+    servers,
+};
 
 /// What `harness::forward` places a forward by.
 const ANYWHERE: &str = "{sidecar: {selector: {}}}";
@@ -19,7 +24,8 @@ impl<'a> Place<'a> {
     pub(super) fn laptop() -> Self {
         let health = free_port();
         let nothing = forward("it", "suspend: true", &[Listener::tcp("l", free_port()).to(9)]);
-        Self::Laptop { program: Program::run(&nothing, health, &[]), health }
+        let program = Program::run_with_hosts(&nothing, health, "127.0.0.2 pair.test\n127.0.0.3 pair.test\n");
+        Self::Laptop { program, health }
     }
 
     pub(super) fn sidecar(namespace: &'a Namespace<'a>) -> Self {
@@ -47,6 +53,34 @@ impl<'a> Place<'a> {
             Self::Laptop { program, .. } => program.edit(&format!("{it}{other}")),
             Self::Cluster { namespace, placement, .. } => {
                 namespace.apply(&format!("{it}{other}").replace(ANYWHERE, placement));
+            }
+        }
+    }
+
+    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service.
+    pub(super) fn pair(&self) -> ([Backend; 2], String) {
+        match self {
+            Self::Laptop { .. } => {
+                let port = free_port();
+                let pair = [(2, b'p'), (3, b'q')].map(|(last, name)| servers::named_at([127, 0, 0, last], port, name));
+                (pair, format!("address: {{host: pair.test, port: {port}}}"))
+            }
+            Self::Cluster { namespace, .. } => {
+                let pair = [servers::named(b'p'), servers::named(b'q')];
+                namespace.apply(
+                    "{apiVersion: v1, kind: Service, metadata: {name: pair}, spec: {clusterIP: None, ports: [{name: p, port: 80}]}}",
+                );
+                for (at, server) in pair.iter().enumerate() {
+                    let metadata =
+                        json!({"name": format!("pair-{at}"), "labels": {"kubernetes.io/service-name": "pair"}});
+                    let slice = json!({
+                        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+                        "addressType": "IPv4", "ports": [{"name": "p", "port": server.port}],
+                        "endpoints": [{"addresses": [own_address()], "conditions": {"ready": true}}],
+                    });
+                    namespace.apply(&slice.to_string());
+                }
+                (pair, "service: {name: pair, port: 80}".to_owned())
             }
         }
     }

@@ -11,6 +11,11 @@ use harness::{Backend, Behaviour};
 
 /// A server that says its name, one byte, and then sends everything back.
 pub(super) fn named(name: u8) -> Backend {
+    named_at([0, 0, 0, 0], 0, name)
+}
+
+/// The same on this address.
+pub(super) fn named_at(ip: [u8; 4], port: u16, name: u8) -> Backend {
     let serve = move |mut stream: TcpStream| {
         let mut buffer = [0; 16_384];
         let mut sent = stream.write_all(&[name]);
@@ -21,7 +26,7 @@ pub(super) fn named(name: u8) -> Backend {
             }
         }
     };
-    Backend::reachable(Behaviour::Run(Arc::new(serve)))
+    Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(serve)))
 }
 
 /// An HTTP server to which only `/good` is.
