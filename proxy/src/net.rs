@@ -64,10 +64,31 @@ impl BindError {
 /// # Errors
 /// The first address that could not be bound.
 pub fn open(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, BindError> {
+    open_as(key, beside, Purpose::Serve)
+}
+
+/// Whether the addresses of a key can be had. Nobody is let in meanwhile.
+///
+/// # Errors
+/// The first address that cannot be bound.
+pub fn probe(key: SocketKey, beside: &[OsSocket]) -> Result<(), BindError> {
+    open_as(key, beside, Purpose::Probe).map(drop)
+}
+
+/// What a socket is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Serve,
+    /// To see whether it can be had: it is bound and does not listen.
+    Probe,
+}
+
+fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<OsSocket>, BindError> {
     let before: Vec<bool> = beside.iter().map(|socket| share(socket, true)).collect();
+    let bind = |address| bind(key.transport, address, !beside.is_empty(), purpose);
     let opened = match key.bind {
-        Bind::Loopback => open_loopback(key, !beside.is_empty()),
-        Bind::All => open_all(key, !beside.is_empty()),
+        Bind::Loopback => open_loopback(key, bind),
+        Bind::All => open_all(key, bind),
     };
     for (socket, before) in beside.iter().zip(before) {
         share(socket, before);
@@ -86,16 +107,19 @@ pub fn open(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, BindEr
 pub fn open_shard(socket: &TcpListener) -> io::Result<OsSocket> {
     let address = socket.local_addr()?;
     SockRef::from(socket).set_reuse_port(true)?;
-    bind(Transport::Tcp, address, true)
+    bind(Transport::Tcp, address, true, Purpose::Serve)
 }
 
 /// 127.0.0.1, and `::1` where the machine has it.
-fn open_loopback(key: SocketKey, shared: bool) -> Result<Vec<OsSocket>, BindError> {
+fn open_loopback(
+    key: SocketKey,
+    bind: impl Fn(SocketAddr) -> io::Result<OsSocket>,
+) -> Result<Vec<OsSocket>, BindError> {
     let fail = |address, error: io::Error| BindError::new(address, key.transport, &error);
     let four = SocketAddr::from((Ipv4Addr::LOCALHOST, key.port));
     let six = SocketAddr::from((Ipv6Addr::LOCALHOST, key.port));
-    let mut opened = vec![bind(key.transport, four, shared).map_err(|error| fail(four, error))?];
-    match bind(key.transport, six, shared) {
+    let mut opened = vec![bind(four).map_err(|error| fail(four, error))?];
+    match bind(six) {
         Ok(socket) => opened.push(socket),
         Err(error) if is_absent(&error) => {}
         Err(error) => return Err(fail(six, error)),
@@ -104,11 +128,11 @@ fn open_loopback(key: SocketKey, shared: bool) -> Result<Vec<OsSocket>, BindErro
 }
 
 /// `[::]` for both families, or 0.0.0.0 where there is no IPv6.
-fn open_all(key: SocketKey, shared: bool) -> Result<Vec<OsSocket>, BindError> {
+fn open_all(key: SocketKey, bind: impl Fn(SocketAddr) -> io::Result<OsSocket>) -> Result<Vec<OsSocket>, BindError> {
     let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, key.port));
     let four = SocketAddr::from((Ipv4Addr::UNSPECIFIED, key.port));
-    let (address, result) = match bind(key.transport, six, shared) {
-        Err(error) if is_absent(&error) => (four, bind(key.transport, four, shared)),
+    let (address, result) = match bind(six) {
+        Err(error) if is_absent(&error) => (four, bind(four)),
         result => (six, result),
     };
     result.map(|socket| vec![socket]).map_err(|error| BindError::new(address, key.transport, &error))
@@ -133,7 +157,7 @@ fn share(socket: &OsSocket, on: bool) -> bool {
     before
 }
 
-fn bind(transport: Transport, address: SocketAddr, shared: bool) -> io::Result<OsSocket> {
+fn bind(transport: Transport, address: SocketAddr, shared: bool, purpose: Purpose) -> io::Result<OsSocket> {
     let (kind, protocol) = match transport {
         Transport::Tcp => (Type::STREAM, Protocol::TCP),
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
@@ -153,7 +177,9 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool) -> io::Result<O
             socket.set_tcp_nodelay(true)?;
             set_stream_options(&SockRef::from(&socket));
             socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
+            if purpose == Purpose::Serve {
+                socket.listen(BACKLOG)?;
+            }
             Ok(OsSocket::Tcp(Arc::new(socket.into())))
         }
         Transport::Udp => {

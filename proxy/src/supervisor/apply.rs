@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::{OpenSocket, Part, Supervisor};
 use crate::{
     core::{
-        diff::{self, Concern, Settled},
+        diff::{self, Concern, Plan, Settled},
         end::EndReason,
         limiter::Limiter,
     },
@@ -31,7 +31,7 @@ impl Supervisor {
     pub(super) async fn apply(&mut self) {
         let desired = diff::desired(&self.configuration);
         let plan = diff::diff(&self.running, &desired);
-        let (mut opened, errors) = self.open(&plan.bind);
+        let (mut opened, errors) = self.open(&plan);
         let settled = plan.settle(&errors.keys().copied().collect());
         let before = self.listeners.clone();
         self.place_listeners(&settled);
@@ -45,23 +45,33 @@ impl Supervisor {
         self.publish();
     }
 
-    fn open(&self, keys: &BTreeSet<SocketKey>) -> (Opened, BTreeMap<SocketKey, BindError>) {
+    /// Opens what can be opened. The ports of a range are tried first, so that one which cannot be had whole does not
+    /// let anybody in on the others.
+    fn open(&self, plan: &Plan<'_>) -> (Opened, BTreeMap<SocketKey, BindError>) {
         let (mut opened, mut errors) = (Opened::new(), BTreeMap::new());
-        for key in keys {
-            let beside = |other: &SocketKey| other.transport == key.transport && other.port == key.port;
-            let ours = self.sockets.iter().filter(|(other, _)| beside(other)).flat_map(|(_, open)| &open.parts);
-            let fresh = opened.iter().filter(|(other, _)| beside(other)).flat_map(|(_, sockets)| sockets);
-            let beside: Vec<OsSocket> = ours.map(|part| &part.socket).chain(fresh).cloned().collect();
-            match net::open(*key, &beside) {
+        for key in plan.of_ranges() {
+            let failed = net::probe(key, &self.beside(key, &opened)).err();
+            errors.extend(failed.map(|error| (key, error)));
+        }
+        for key in plan.worth_opening(&errors.keys().copied().collect()) {
+            match net::open(key, &self.beside(key, &opened)) {
                 Ok(sockets) => {
-                    opened.insert(*key, sockets);
+                    opened.insert(key, sockets);
                 }
                 Err(error) => {
-                    errors.insert(*key, error);
+                    errors.insert(key, error);
                 }
             }
         }
         (opened, errors)
+    }
+
+    /// Our sockets on the port of this one.
+    fn beside(&self, key: SocketKey, opened: &Opened) -> Vec<OsSocket> {
+        let beside = |other: &SocketKey| other.transport == key.transport && other.port == key.port;
+        let ours = self.sockets.iter().filter(|(other, _)| beside(other)).flat_map(|(_, open)| &open.parts);
+        let fresh = opened.iter().filter(|(other, _)| beside(other)).flat_map(|(_, sockets)| sockets);
+        ours.map(|part| &part.socket).chain(fresh).cloned().collect()
     }
 
     /// Brings the shared listeners up to date. One that moves to another socket is made anew, with the old counts, so

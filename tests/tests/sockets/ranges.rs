@@ -1,7 +1,11 @@
 //! Ranges of ports with offset backends.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
-use std::net::{TcpListener, UdpSocket};
+use std::{
+    io::ErrorKind,
+    net::{TcpListener, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use harness::{
     Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, free_range, round_trip,
@@ -45,6 +49,12 @@ fn a_range_is_bound_whole_or_failed_with_its_ports_named_and_heals() {
     let message = failed["message"].as_str().expect("words").to_owned();
     assert!(message.contains(&format!("{}", first + 1)) && message.contains(&format!("{}", first + 3)), "{message}");
     assert!(message.contains("address in use"), "{message}");
+    // It is tried again every second; meanwhile nobody is let in on the ports that could be had.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let error = connect(first).expect_err("a range that is not whole serves nobody");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
     drop(taken);
     let bound = program.wait("bound", "f/data");
     let place = format!("127.0.0.1:{first}-{}/TCP", first + 3);
