@@ -12,6 +12,7 @@ mod many;
 mod newer;
 mod notices;
 mod outage;
+mod ports;
 mod reinstall;
 mod restored;
 mod rotation;
