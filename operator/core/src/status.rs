@@ -96,7 +96,9 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let listeners = if is_kept && verdict.listeners.is_empty() {
         old.listeners.clone()
     } else {
-        verdict.listeners.iter().filter_map(|it| listener(it, data_plane)).collect()
+        let held = verdict.listeners.iter().filter_map(|it| listener(it, data_plane));
+        // Without pods there is nobody from whom to win a port: what was held stays held, and nothing comes to it.
+        held.filter(|it| !is_sidecar || !verdict.groups.is_empty() || held_before(old, verdict, it)).collect()
     };
     let placement = Some(verdict.placement.clone()).filter(|placement| !placement.is_empty());
     PortForwardStatus {
@@ -109,6 +111,11 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
         placement: placement.or_else(|| old.placement.clone()),
         addresses: moment.addresses.clone(),
     }
+}
+
+fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> bool {
+    let same = |before: &ListenerStatus| *before == ListenerStatus { backends: before.backends, ..listener.clone() };
+    old.placement.as_ref() == Some(&verdict.placement) && old.listeners.iter().any(same)
 }
 
 /// Whether two statuses tell a person the same: counts follow the size of a fleet and are refreshed at leisure.

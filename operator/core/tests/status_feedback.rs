@@ -3,15 +3,13 @@
 
 mod support;
 
-use crds::PortForwardStatus;
-use operator_core::{Translation, World, translate};
+use operator_core::{DataPlane, Moment, Translation, World, status, translate};
 
 /// What a status writer does with a verdict.
 fn write_status(world: &mut World, translation: &Translation) {
     for (key, verdict) in &translation.verdicts {
-        let listeners = verdict.listeners.iter().filter_map(operator_core::ListenerVerdict::held);
-        let status = PortForwardStatus { listeners: listeners.collect(), ..PortForwardStatus::default() };
-        world.forwards.get_mut(key).expect("there").status = Some(status);
+        let forward = world.forwards.get_mut(key).expect("there");
+        forward.status = Some(status(forward, verdict, &DataPlane::default(), &Moment::default()));
     }
 }
 
@@ -56,4 +54,40 @@ fn an_old_forward_that_is_edited_never_takes_a_port_that_serves() {
     }
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[1], seen[2]);
+}
+
+#[test]
+fn one_without_pods_holds_what_it_has_held_and_nothing_else() {
+    let holds = |world: &World, name: &str| {
+        let key = operator_core::ObjectKey::new("ns", name);
+        world.forwards[&key].status.as_ref().is_some_and(|status| !status.listeners.is_empty())
+    };
+    let settle = |world: &mut World| {
+        for _ in 0..2 {
+            let translation = translate(world);
+            write_status(world, &translation);
+        }
+    };
+    // No pod has a tier: 'old' never served, and takes nothing from 'young' when its pod comes to have one.
+    let text = OLD_AND_YOUNG.replace("selector: {}", "selector: {matchLabels: {tier: t}}").replace("6000", "5432");
+    let mut world = support::world(&text);
+    settle(&mut world);
+    assert!(!holds(&world, "old") && holds(&world, "young"));
+    world.pods.insert(
+        operator_core::ObjectKey::new("ns", "b"),
+        support::world(&text.replace("{app: b}}\n---", "{app: b, tier: t}}\n---"))
+            .pods
+            .into_values()
+            .nth(1)
+            .expect("b"),
+    );
+    settle(&mut world);
+    assert!(!holds(&world, "old") && holds(&world, "young"));
+    // Without its pods for a night, 'young' has its port again in the morning.
+    let pods = std::mem::take(&mut world.pods);
+    settle(&mut world);
+    assert!(!holds(&world, "old") && holds(&world, "young"));
+    world.pods = pods;
+    settle(&mut world);
+    assert!(!holds(&world, "old") && holds(&world, "young"));
 }

@@ -1,0 +1,164 @@
+//! What is asked of every subject.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use harness::{PATIENCE, connect};
+use socket2::SockRef;
+
+use super::{
+    subject::Subject,
+    usage::{cpu_seconds, memory_bytes},
+};
+
+/// Longest wait for one answer.
+const LIMIT: Duration = PATIENCE;
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// One column of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Measure {
+    BulkRate,
+    BulkCpu,
+    RoundTripCpu,
+    RoundTrip,
+    ConnectionRate,
+    ConnectionCpu,
+    IdleMemory,
+    DatagramCpu,
+    Datagram,
+}
+
+impl Measure {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::BulkRate,
+        Self::BulkCpu,
+        Self::RoundTrip,
+        Self::RoundTripCpu,
+        Self::ConnectionRate,
+        Self::ConnectionCpu,
+        Self::IdleMemory,
+        Self::Datagram,
+        Self::DatagramCpu,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::BulkRate => "bytes, one connection: GiB a second",
+            Self::BulkCpu => "bytes: CPU seconds a GiB",
+            Self::RoundTrip => "round trip of 64 bytes",
+            Self::RoundTripCpu => "round trip: CPU",
+            Self::ConnectionRate => "connections a second",
+            Self::ConnectionCpu => "connection: CPU",
+            Self::IdleMemory => "idle connection: memory",
+            Self::Datagram => "datagram of 512 bytes, there and back",
+            Self::DatagramCpu => "datagram, there and back: CPU",
+        }
+    }
+
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Self::BulkRate | Self::BulkCpu => format!("{value:.2}"),
+            Self::ConnectionRate => format!("{value:.0}"),
+            Self::IdleMemory => format!("{:.1} KiB", value / 1024.0),
+            Self::RoundTrip | Self::RoundTripCpu | Self::ConnectionCpu | Self::Datagram | Self::DatagramCpu => {
+                format!("{value:.1} µs")
+            }
+        }
+    }
+}
+
+/// Asks one subject.
+#[derive(Clone, Copy)]
+pub(crate) struct Load<'a> {
+    pub(crate) subject: &'a Subject,
+}
+
+impl Load<'_> {
+    /// Bytes up one connection, until the server has all of them.
+    pub(crate) fn bulk(self, mebibytes: usize) -> Vec<(Measure, f64)> {
+        let block = vec![7; 1 << 20];
+        let (seconds, cpu) = self.measured(|| {
+            let mut stream = connect(self.subject.ports.sink).expect("connect");
+            (0..mebibytes).for_each(|_| stream.write_all(&block).expect("write"));
+            stream.shutdown(Shutdown::Write).expect("finish");
+            stream.read_exact(&mut [0]).expect("the server has all");
+        });
+        let gib = (mebibytes << 20) as f64 / GIB;
+        vec![(Measure::BulkRate, gib / seconds), (Measure::BulkCpu, cpu / gib)]
+    }
+
+    pub(crate) fn round_trips(self, count: usize) -> Vec<(Measure, f64)> {
+        let mut stream = connect(self.subject.ports.echo).expect("connect");
+        stream.set_nodelay(true).expect("option");
+        let mut buffer = [5; 64];
+        let (seconds, cpu) = self.measured(|| {
+            for _ in 0..count {
+                stream.write_all(&buffer).expect("write");
+                stream.read_exact(&mut buffer).expect("echo");
+            }
+        });
+        vec![(Measure::RoundTrip, micros(seconds, count)), (Measure::RoundTripCpu, micros(cpu, count))]
+    }
+
+    /// Connections that send and get one byte and are reset, so that no port waits.
+    pub(crate) fn connections(self, count: usize) -> Vec<(Measure, f64)> {
+        let (seconds, cpu) = self.measured(|| {
+            for _ in 0..count {
+                let mut stream = connect(self.subject.ports.echo).expect("connect");
+                stream.write_all(b"x").expect("write");
+                stream.read_exact(&mut [0]).expect("echo");
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("option");
+            }
+        });
+        vec![(Measure::ConnectionRate, count as f64 / seconds), (Measure::ConnectionCpu, micros(cpu, count))]
+    }
+
+    /// Connections that have sent 100 bytes and then nothing.
+    pub(crate) fn idle(self, count: usize) -> Vec<(Measure, f64)> {
+        let memory = || self.subject.ids().map(memory_bytes).sum::<f64>();
+        let before = memory();
+        let idle: Vec<TcpStream> = (0..count)
+            .map(|_| {
+                let mut stream = connect(self.subject.ports.echo).expect("connect");
+                stream.write_all(&[9; 100]).expect("write");
+                stream.read_exact(&mut [0; 100]).expect("echo");
+                stream
+            })
+            .collect();
+        let each = (memory() - before) / count as f64;
+        drop(idle);
+        vec![(Measure::IdleMemory, each)]
+    }
+
+    /// Datagrams of one client, each after the answer to the one before.
+    pub(crate) fn datagrams(self, count: usize) -> Vec<(Measure, f64)> {
+        let Some(port) = self.subject.ports.udp else { return Vec::new() };
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        client.connect(("127.0.0.1", port)).expect("connect");
+        client.set_read_timeout(Some(LIMIT)).expect("option");
+        let mut datagram = [3; 512];
+        let (seconds, cpu) = self.measured(|| {
+            for _ in 0..count {
+                client.send(&datagram).expect("send");
+                client.recv(&mut datagram).expect("echo");
+            }
+        });
+        vec![(Measure::Datagram, micros(seconds, count)), (Measure::DatagramCpu, micros(cpu, count))]
+    }
+
+    /// Seconds that work took, and seconds of CPU that the subject spent on it.
+    fn measured(self, work: impl FnOnce()) -> (f64, f64) {
+        let cpu = || self.subject.ids().map(cpu_seconds).sum::<f64>();
+        let (before, began) = (cpu(), Instant::now());
+        work();
+        (began.elapsed().as_secs_f64(), cpu() - before)
+    }
+}
+
+fn micros(seconds: f64, count: usize) -> f64 {
+    seconds * 1e6 / count as f64
+}
