@@ -144,6 +144,16 @@ fn a_service_without_ports_has_the_pods_of_its_slices() {
     let touched = cache.apply(&slices, upsert(Object::Slice(key("rtp-1"), slice("10.0.0.1"))));
     assert!(touched.changes.endpoints.contains(&key("rtp")));
     assert_eq!(cache.world.services[&key("rtp")], Service::Portless(hosts("10.0.0.1")));
+    // A Service comes to have ports, or loses them, before its slices follow: the pods are known all the time.
+    let ports = ServiceInfo { ports: vec![("rtp".into(), Protocol::Udp, 5004)], ..ServiceInfo::default() };
+    assert!(cache.apply(&services, upsert(Object::Service(key("rtp"), ports))).changes.services.contains(&key("rtp")));
+    let addresses = std::iter::once("10.0.0.1:5004".parse().expect("an address")).collect();
+    let with_port =
+        SliceInfo { endpoints: BTreeMap::from([(("rtp".to_owned(), true), addresses)]), ..slice("10.0.0.1") };
+    cache.apply(&slices, upsert(Object::Slice(key("rtp-1"), with_port)));
+    assert!(matches!(&cache.world.services[&key("rtp")], Service::Cluster(ports) if ports[0].endpoints.len() == 1));
+    cache.apply(&services, upsert(Object::Service(key("rtp"), ServiceInfo::default())));
+    assert_eq!(cache.world.services[&key("rtp")], Service::Portless(hosts("10.0.0.1")));
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn service(
             Ok(Target::Endpoints(name))
         }
         Some(Service::Portless(_)) => not_found(format!(
-            "Service {key} has no ports: name port {port} in it; only a range (endPort) does without"
+            "Service {key} has no port of TCP or UDP: name port {port} in it; only a range (endPort) does without"
         )),
         Some(Service::Cluster(ports)) => {
             let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;

@@ -18,7 +18,7 @@ use proxy_api::{AcceptHeader, Transport};
 pub(crate) use self::ledger::Ledger;
 use crate::{
     Group, ObjectKey, Reason, Site, World,
-    validate::{Placement, ValidForward, ValidListener},
+    validate::{Placement, Standing, ValidForward, ValidListener},
 };
 
 /// Outgoing connections are given ports from here (Linux's default), so none of them is ever allocated.
@@ -58,8 +58,8 @@ pub(crate) struct Candidate {
     /// Whose PROXY headers are read before the name.
     header: Option<(AcceptHeader, Vec<IpNet>)>,
     wish: Wish,
-    /// Its status says that it has this port.
-    held: bool,
+    /// What its status says.
+    standing: Standing,
     /// Its spec names this port.
     asked: bool,
     created: Option<i128>,
@@ -74,7 +74,7 @@ enum Wish {
 }
 
 /// Who comes first: those that hold their port, those that ask for one, the oldest.
-type Rank = (bool, bool, bool, Option<i128>, ListenerRef);
+type Rank = (Standing, bool, bool, Option<i128>, ListenerRef);
 
 impl Candidate {
     /// The ports that it wants, if it names any.
@@ -99,7 +99,7 @@ impl Candidate {
     }
 
     fn rank(&self, place: ListenerRef) -> Rank {
-        (!self.held, !self.asked, self.created.is_none(), self.created, place)
+        (self.standing, !self.asked, self.created.is_none(), self.created, place)
     }
 }
 
@@ -110,8 +110,8 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
         // The port that it has by its status: the one it asks for, or one it was given.
         let held = match &asked {
             Ok(asked) => {
-                let held = listener.held.as_ref().filter(|held| held.covers(listener)).map(|held| held.port);
-                held.filter(|held| asked.is_none_or(|asked| asked == *held))
+                let held = listener.held.as_ref().map(|held| (held.port, held.standing(listener)));
+                held.filter(|(port, standing)| *standing != Standing::New && asked.is_none_or(|asked| asked == *port))
             }
             Err(_) => None,
         };
@@ -123,14 +123,14 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             further: listener.further,
             names: listener.names.clone(),
             header: listener.header().map(|(accept, trusted)| (accept, trusted.to_vec())),
-            held: held.is_some(),
+            standing: held.map_or(Standing::New, |(_, standing)| standing),
             asked: matches!(asked, Ok(Some(_))),
             created: forward.created,
             wish: match asked {
                 Err(lost) => Wish::Impossible(lost),
                 Ok(asked) => {
                     let any = || Wish::Any(allocation(world, forward));
-                    held.or(asked).or(given).map_or_else(any, Wish::Port)
+                    held.map(|(port, _)| port).or(asked).or(given).map_or_else(any, Wish::Port)
                 }
             },
         }

@@ -11,7 +11,7 @@ use crds::{
 use ipnet::IpNet;
 use proxy_api::{AcceptHeader, Transport};
 
-use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict, injected::injected};
+use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict, injected::injected, validate::held_in};
 
 /// Seconds after which a proxy that has not told is late.
 pub const LATE_AFTER_SECONDS: u64 = 30;
@@ -98,7 +98,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     } else {
         let held = verdict.listeners.iter().filter_map(|it| listener(it, data_plane));
         // Without pods there is nobody from whom to win a port: what was held stays held, and nothing comes to it.
-        held.filter(|it| !is_sidecar || !verdict.groups.is_empty() || held_before(old, verdict, it)).collect()
+        let is_without_pods = is_sidecar && verdict.groups.is_empty();
+        held.filter_map(|it| if is_without_pods { held_before(old, verdict, &it) } else { Some(it) }).collect()
     };
     let placement = Some(verdict.placement.clone()).filter(|placement| !placement.is_empty());
     PortForwardStatus {
@@ -113,9 +114,15 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     }
 }
 
-fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> bool {
-    let same = |before: &ListenerStatus| *before == ListenerStatus { backends: before.backends, ..listener.clone() };
-    old.placement.as_ref() == Some(&verdict.placement) && old.listeners.iter().any(same)
+/// What a forward without pods goes on to hold of this listener: what stood there. Where it wants more, that is for the pods
+/// to come.
+fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> Option<ListenerStatus> {
+    let is_its = |before: &&ListenerStatus| {
+        (&before.name, before.port) == (&listener.name, listener.port)
+            && (before.protocol == Protocol::Udp) == (listener.protocol == Protocol::Udp)
+    };
+    let before = held_in(old, &verdict.placement).iter().find(is_its)?;
+    Some(ListenerStatus { backends: listener.backends, ..before.clone() })
 }
 
 /// Whether two statuses tell a person the same: counts follow the size of a fleet and are refreshed at leisure.

@@ -15,6 +15,7 @@ mod held;
 mod ports;
 
 use self::held::Held;
+pub(crate) use self::held::{Standing, held_in};
 use crate::{ObjectKey, hash::hash, status::accepted_headers};
 
 /// Something in an object that cannot be.

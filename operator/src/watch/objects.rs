@@ -105,7 +105,7 @@ pub struct SliceInfo {
     pub service: String,
     /// Ready addresses by port: name, protocol.
     pub endpoints: BTreeMap<(String, Protocol2), BTreeSet<SocketAddr>>,
-    /// Ready addresses of a Service without ports.
+    /// Ready addresses, for a Service without ports.
     pub hosts: BTreeSet<IpAddr>,
 }
 
@@ -266,8 +266,7 @@ pub(super) fn slice(slice: &EndpointSlice) -> Object {
         let name = (port.name.clone().unwrap_or_default(), protocol == Protocol::Udp);
         endpoints.entry(name).or_default().extend(ips.iter().map(|ip| SocketAddr::new(*ip, number)));
     }
-    let has_ports = slice.ports.as_ref().is_some_and(|ports| !ports.is_empty());
-    let hosts = if has_ports { BTreeSet::new() } else { ips.into_iter().collect() };
+    let hosts = ips.into_iter().collect();
     Object::Slice(key(&slice.metadata), SliceInfo { service, endpoints, hosts })
 }
 

@@ -1,7 +1,8 @@
 //! The limits of a forward, over all its listeners and exact over all workers.
 //!
 //! One lock, taken when a session begins and when it ends. Whoever has to wait stands in one queue, first come first
-//! served, whichever worker it is on; a slot that comes free goes to the first of it and to nobody else.
+//! served, whichever worker it is on; a slot that comes free goes to the first of it and to nobody else, but for the place of
+//! an evicted flow: that goes to the flow it was evicted for.
 
 mod bucket;
 mod recency;
@@ -36,6 +37,9 @@ pub enum Refusal {
     /// `maxQueued`.
     QueueFull,
 }
+
+/// Flows that are looked at, and that go, for one that wants to begin: others wait for the lock meanwhile.
+const WORK: usize = 1024;
 
 /// What became of a connection that wants to begin.
 #[derive(Debug)]
@@ -111,33 +115,28 @@ impl Limiter {
     }
 
     /// Asks for a UDP flow from this source. Where there is no room, the least recently used flow of the forward that is
-    /// idle loses its place to it, whichever socket and worker it is on: its [`Mark`] is told. Several do, if the limit was
-    /// lowered below what is there.
+    /// idle loses its place to it, whichever socket and worker it is on: its [`Mark`] is told. If the limit was lowered below
+    /// what is there, idle flows that are beyond it go too.
     ///
     /// # Errors
     /// It may not begin.
     pub fn admit_flow(self: &Arc<Self>, source: IpAddr, now: u64) -> Result<FlowSlot, Refusal> {
         let source = network(source);
         let mut state = self.lock();
-        state.takes_source(source)?;
-        let too_many = state.too_many_for_a_flow();
-        if !state.flows.has_idle(too_many, now) {
-            return Err(Refusal::Connections);
-        }
-        state.takes_token(now)?;
         let mut evicted = Vec::new();
-        for _ in 0..too_many {
-            let Some((mark, source)) = state.flows.take_first() else { break };
-            state.leave_source(source);
-            evicted.push(mark);
-        }
-        state.join_source(source);
-        let (key, mark) = state.flows.join(source, now);
+        let admitted = state.make_room_for_a_flow(source, now, &mut evicted).map(|()| {
+            state.join_source(source);
+            let (key, mark) = state.flows.join(source, now);
+            FlowSlot { limiter: self.clone(), key, mark, source }
+        });
+        // Several may have gone for one that came.
+        let woken = if evicted.is_empty() { Vec::new() } else { state.grant() };
         drop(state);
+        woken.into_iter().for_each(Waker::wake);
         for mark in evicted {
             mark.evict();
         }
-        Ok(FlowSlot { limiter: self.clone(), key, mark, source })
+        admitted
     }
 
     /// Live sessions, and those that wait.
@@ -168,6 +167,33 @@ impl State {
         let flows = u32::try_from(self.flows.len()).unwrap_or(u32::MAX);
         let over = beyond(self.limits.max_connections, self.sessions()).max(beyond(self.limits.max_flows, flows));
         usize::try_from(over).unwrap_or(usize::MAX)
+    }
+
+    fn make_room_for_a_flow(&mut self, source: IpAddr, now: u64, gone: &mut Vec<Arc<Mark>>) -> Result<(), Refusal> {
+        self.takes_source(source)?;
+        let (mut too_many, mut work) = (self.too_many_for_a_flow(), WORK);
+        // Where connections are too many, no flow goes for it.
+        if too_many > self.flows.len() {
+            return Err(Refusal::Connections);
+        }
+        while too_many > 1 && gone.len() < WORK && self.evict_idle(now, &mut work, gone) {
+            too_many -= 1;
+        }
+        if too_many > 1 || too_many == 1 && !self.flows.has_idle(now, &mut work) {
+            return Err(Refusal::Connections);
+        }
+        self.takes_token(now)?;
+        if too_many == 1 {
+            self.evict_idle(now, &mut work, gone);
+        }
+        Ok(())
+    }
+
+    fn evict_idle(&mut self, now: u64, work: &mut usize, gone: &mut Vec<Arc<Mark>>) -> bool {
+        let Some((mark, source)) = self.flows.take_idle(now, work) else { return false };
+        self.leave_source(source);
+        gone.push(mark);
+        true
     }
 
     fn takes_source(&self, source: IpAddr) -> Result<(), Refusal> {

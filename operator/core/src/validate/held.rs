@@ -1,6 +1,6 @@
 //! What a listener has by its status.
 
-use crds::{AcceptedHeaders, Listener, ListenerStatus, PortForward};
+use crds::{AcceptedHeaders, Listener, ListenerStatus, PortForward, PortForwardStatus};
 
 use super::{Placement, SIDECAR, ValidListener, transport};
 
@@ -11,6 +11,16 @@ pub(crate) struct Held {
     further: u16,
     names: Vec<String>,
     header: Option<AcceptedHeaders>,
+}
+
+/// By what a listener comes to its port; the first come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It has served as it is.
+    Serves,
+    /// It has served, and reads other PROXY headers now than those with whom it may share the port: they do not lose it.
+    ReadsOtherHeaders,
+    New,
 }
 
 impl Held {
@@ -26,24 +36,31 @@ impl Held {
         })
     }
 
-    /// Whether all that a listener wants stands there; an old object that wants more is a newcomer for all of it.
-    pub(crate) fn covers(&self, listener: &ValidListener) -> bool {
-        listener.further <= self.further
-            // Without names it has the whole port.
-            && (self.names.is_empty()
-                || !listener.names.is_empty()
-                    && listener.names.iter().all(|name| self.names.contains(name))
-                    // Others share the port who read them as they stand there.
-                    && self.header == listener.headers_before_names())
+    /// By what a listener comes to its port; an old object that wants more than stands there is a newcomer for all of it.
+    pub(crate) fn standing(&self, listener: &ValidListener) -> Standing {
+        // Without names it has the whole port.
+        let has_whole_port = self.names.is_empty();
+        let has_names = !listener.names.is_empty() && listener.names.iter().all(|name| self.names.contains(name));
+        if listener.further > self.further || !has_whole_port && !has_names {
+            Standing::New
+        } else if has_whole_port || self.header == listener.headers_before_names() {
+            Standing::Serves
+        } else {
+            Standing::ReadsOtherHeaders
+        }
     }
+}
+
+/// The listeners of a forward that are held in the place of these words, by status.
+pub(crate) fn held_in<'a>(status: &'a PortForwardStatus, words: &str) -> &'a [ListenerStatus] {
+    // An older release wrote no selector.
+    let is_older = |there: &str| there == SIDECAR && words.starts_with(SIDECAR);
+    let there = status.placement.as_deref().is_none_or(|there| there == words || is_older(there));
+    if there { &status.listeners } else { &[] }
 }
 
 /// The listeners that status says are held in this place. Those of another place are another place's affair: a forward
 /// that moves to another gateway, or to other pods, is a newcomer there.
 pub(super) fn held<'a>(forward: &'a PortForward, placement: &Placement) -> &'a [ListenerStatus] {
-    let Some(status) = &forward.status else { return &[] };
-    // An older release wrote no selector.
-    let is_older = |there: &str| there == SIDECAR && matches!(placement, Placement::Sidecar(_));
-    let there = status.placement.as_deref().is_none_or(|there| there == placement.words() || is_older(there));
-    if there { &status.listeners } else { &[] }
+    forward.status.as_ref().map_or(&[][..], |status| held_in(status, &placement.words()))
 }

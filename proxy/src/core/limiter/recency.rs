@@ -1,7 +1,7 @@
 //! The flows of a forward in the order of their last use, over all its sockets and workers.
 //!
-//! A datagram costs one store. The order is brought up to date only when somebody needs room, and only as far as the
-//! oldest flow: one that was used since it was filed is filed anew.
+//! A datagram costs one store. The order is brought up to date only when somebody needs room, and only from its head on: a
+//! flow that was used since it was filed is filed anew, and who is first then is the one used longest ago.
 
 use std::{
     collections::BTreeSet,
@@ -88,35 +88,32 @@ impl Recency {
         is_filed
     }
 
-    /// Whether so many flows are not in use at `now`; they come first from then on.
-    pub(super) fn has_idle(&mut self, count: usize, now: u64) -> bool {
-        let mut next = (0, 0);
-        for _ in 0..count {
-            let Some((at, key)) = self.first_idle_from(next, now) else { return false };
-            next = (at, key + 1);
-        }
-        true
-    }
-
-    fn first_idle_from(&mut self, start: (u64, usize), now: u64) -> Option<(u64, usize)> {
-        loop {
-            let (at, key) = self.by_use.range(start..).next().copied()?;
+    /// Whether the least recently used flow is not in use at `now`. `work` is how many flows may be filed anew for that; with
+    /// nothing left of it the answer is no.
+    pub(super) fn has_idle(&mut self, now: u64, work: &mut usize) -> bool {
+        while let Some((at, key)) = self.by_use.first().copied() {
             if now.saturating_sub(at) < IN_USE_MILLIS {
-                return None;
+                return false;
             }
-            let filed = self.flows.get_mut(key)?;
+            let Some(filed) = self.flows.get_mut(key) else { return false };
             let used = filed.mark.used.load(Relaxed);
             if used <= at {
-                return Some((at, key));
+                return true;
             }
+            let Some(left) = work.checked_sub(1) else { return false };
+            *work = left;
             filed.at = used;
-            self.by_use.remove(&(at, key));
+            self.by_use.pop_first();
             self.by_use.insert((used, key));
         }
+        false
     }
 
-    /// Takes out the first flow, and tells its source.
-    pub(super) fn take_first(&mut self) -> Option<(Arc<Mark>, IpAddr)> {
+    /// Takes the least recently used flow out if it is not in use at `now`, and tells its source.
+    pub(super) fn take_idle(&mut self, now: u64, work: &mut usize) -> Option<(Arc<Mark>, IpAddr)> {
+        if !self.has_idle(now, work) {
+            return None;
+        }
         let (_, key) = self.by_use.first().copied()?;
         self.take(key)
     }
@@ -135,6 +132,17 @@ mod tests {
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn what_one_asks_for_costs_no_more_than_it_may() {
+        let mut recency = Recency::default();
+        let marks: Vec<_> = (0..10).map(|_| recency.join(HERE, 0).1).collect();
+        marks.iter().take(9).for_each(|mark| mark.touch(5000));
+        let mut work = 4;
+        assert!(recency.take_idle(5000, &mut work).is_none());
+        let mut work = 5;
+        assert!(Arc::ptr_eq(&recency.take_idle(5000, &mut work).expect("the next one goes on").0, &marks[9]));
+    }
 
     proptest! {
         /// Against a plain list of last uses.
@@ -166,10 +174,12 @@ mod tests {
                     }
                     _ => {
                         plain.sort_by_key(|(used, ..)| *used);
-                        let idle = plain.iter().filter(|(used, ..)| now - used >= IN_USE_MILLIS).count();
-                        prop_assert_eq!(recency.has_idle(n, now), n <= idle);
-                        for _ in 0..if n <= idle { n } else { 0 } {
-                            let (mark, _) = recency.take_first().expect("filed");
+                        let is_idle = plain.first().is_some_and(|(used, ..)| now - used >= IN_USE_MILLIS);
+                        let mut work = usize::MAX;
+                        prop_assert_eq!(recency.has_idle(now, &mut work), is_idle);
+                        let taken = recency.take_idle(now, &mut work);
+                        prop_assert_eq!(taken.is_some(), is_idle);
+                        if let Some((mark, _)) = taken {
                             prop_assert!(Arc::ptr_eq(&mark, &plain.remove(0).2));
                         }
                     }

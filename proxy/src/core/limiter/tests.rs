@@ -159,20 +159,71 @@ fn the_flow_used_longest_ago_makes_room_and_its_place_is_given_once() {
 }
 
 #[test]
-fn no_flow_goes_in_vain_and_a_lower_limit_is_reached_at_once() {
+fn no_flow_goes_for_one_that_may_not_come_and_those_beyond_a_lower_limit_go() {
     let limits = |most| Limits { max_flows: Some(most), new_connections_per_second: Some(3), ..Limits::default() };
     let limiter = limiter(&limits(3));
     let flows: Vec<FlowSlot> = (0..3).map(|_| limiter.admit_flow(HERE, 0).expect("room")).collect();
     let evicted = || flows.iter().filter(|flow| flow.mark().is_evicted()).count();
-    limiter.set(Some(&limits(1)));
-    flows[0].mark().touch(5000);
-    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Connections), "two that go are still too few");
-    let _connections: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(HERE, 6000))).collect();
-    assert_eq!(limiter.admit_flow(HERE, 6000).err(), Some(Refusal::Rate));
+    let _connections: Vec<Slot> = (0..3).map(|_| admitted(limiter.admit(HERE, 5000))).collect();
+    assert_eq!(limiter.admit_flow(HERE, 5000).err(), Some(Refusal::Rate));
     assert_eq!(evicted(), 0);
-    let _flow = limiter.admit_flow(HERE, 7000).expect("all of them make room");
-    assert_eq!(evicted(), 3);
-    assert_eq!(limiter.lock().flows.len(), 1);
+    limiter.set(Some(&limits(1)));
+    flows[0].mark().touch(6000);
+    assert_eq!(limiter.admit_flow(HERE, 6000).err(), Some(Refusal::Connections), "one is in use");
+    assert_eq!(evicted(), 2, "beyond the limit");
+    let _flow = limiter.admit_flow(HERE, 7000).expect("the last one makes room");
+    assert_eq!((evicted(), limiter.lock().flows.len()), (3, 1));
+}
+
+#[test]
+fn flows_that_go_make_room_for_connections_that_wait_and_none_goes_where_connections_are_too_many() {
+    let limits = |flows, most| Limits {
+        max_connections: Some(most),
+        max_flows: Some(flows),
+        on_limit: OnLimit::Queue,
+        max_queued: 9,
+        ..Limits::default()
+    };
+    let limiter = limiter(&limits(4, 4));
+    let flows: Vec<FlowSlot> = (0..4).map(|_| limiter.admit_flow(HERE, 0).expect("room")).collect();
+    let mut waiting = queued(limiter.admit(HERE, 0));
+    assert!(poll(&mut waiting).is_none());
+    limiter.set(Some(&limits(1, 4)));
+    let _flow = limiter.admit_flow(HERE, 5000).expect("room");
+    let _connection = poll(&mut waiting).expect("three places came free and one was taken");
+    drop(flows);
+    limiter.set(Some(&limits(9, 1)));
+    let _others: Vec<Waiting> = (0..3).map(|_| queued(limiter.admit(HERE, 5000))).collect();
+    limiter.set(Some(&limits(9, 4)));
+    limiter.set(Some(&limits(9, 1)));
+    assert_eq!(limiter.admit_flow(HERE, 9000).err(), Some(Refusal::Connections));
+    assert_eq!(limiter.lock().flows.len(), 1, "it could not have made room");
+}
+
+#[test]
+fn sixteen_workers_never_have_more_flows_than_the_limit_and_lose_no_place() {
+    let limiter = limiter(&Limits { max_flows: Some(5), ..Limits::default() });
+    thread::scope(|scope| {
+        for worker in 0..16_u64 {
+            let limiter = &limiter;
+            scope.spawn(move || {
+                let mut own = std::collections::VecDeque::new();
+                for step in 0..2000 {
+                    // Time runs, so that what was not touched is idle.
+                    let now = step * 300;
+                    match (worker + step) % 3 {
+                        0 => drop(own.pop_front()),
+                        1 => own.iter().for_each(|flow: &FlowSlot| flow.mark().touch(now)),
+                        _ => own.extend(limiter.admit_flow(HERE, now)),
+                    }
+                    let (live, _) = limiter.counts();
+                    assert!(live <= 5, "{live}");
+                }
+            });
+        }
+    });
+    assert_eq!(limiter.counts(), (0, 0));
+    assert!(limiter.lock().sources.is_empty());
 }
 
 /// What one of many workers does.
