@@ -67,20 +67,43 @@ pub fn open(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, BindEr
     open_as(key, beside, Purpose::Serve)
 }
 
-/// Whether the addresses of a key can be had. Nobody is let in meanwhile.
+/// Takes the addresses of a key without letting anybody in: [`listen`] does. A UDP socket receives from now on, as the system
+/// knows nothing between.
 ///
 /// # Errors
-/// The first address that cannot be bound.
-pub fn probe(key: SocketKey, beside: &[OsSocket]) -> Result<(), BindError> {
-    open_as(key, beside, Purpose::Probe).map(drop)
+/// The first address that could not be bound.
+pub fn reserve(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, BindError> {
+    open_as(key, beside, Purpose::Reserve)
+}
+
+/// Lets connections in on sockets that were reserved.
+///
+/// # Errors
+/// Somebody else listens there by now.
+pub fn listen(key: SocketKey, sockets: &[OsSocket], beside: &[OsSocket]) -> Result<(), BindError> {
+    // The system looks once more at who has the port.
+    let before: Vec<bool> = beside.iter().map(|socket| share(socket, true)).collect();
+    let listen = |socket: &OsSocket| {
+        let OsSocket::Tcp(listener) = socket else { return Ok(()) };
+        let own = share(socket, !beside.is_empty());
+        let result = SockRef::from(&**listener).listen(BACKLOG);
+        share(socket, own);
+        let address = listener.local_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, key.port)));
+        result.map_err(|error| BindError::new(address, key.transport, &error))
+    };
+    let result = sockets.iter().try_for_each(listen);
+    for (socket, before) in beside.iter().zip(before) {
+        share(socket, before);
+    }
+    result
 }
 
 /// What a socket is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Serve,
-    /// To see whether it can be had: it is bound and does not listen.
-    Probe,
+    /// To have it, whether or not it will be served.
+    Reserve,
 }
 
 fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<OsSocket>, BindError> {
@@ -293,7 +316,9 @@ mod tests {
             let (narrow, ours) = opened(transport);
             let wide = SocketKey { bind: Bind::All, ..narrow };
             open(wide, &[]).expect_err("as a stranger");
-            open(wide, &ours).expect("as ours");
+            drop(open(wide, &ours).expect("as ours"));
+            let reserved = reserve(wide, &ours).expect("as ours");
+            listen(wide, &reserved, &ours).expect("as ours");
         }
     }
 

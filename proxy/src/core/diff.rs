@@ -146,13 +146,6 @@ impl Plan<'_> {
         ranges.flat_map(|listener| listener.sockets()).filter(|socket| self.bind.contains(socket)).collect()
     }
 
-    /// The new sockets that somebody can use, given those that cannot be opened: a range without one of its sockets uses none.
-    #[must_use]
-    pub fn worth_opening(&self, unbound: &BTreeSet<SocketKey>) -> BTreeSet<SocketKey> {
-        let whole = self.desired.values().flatten().filter(|it| !it.sockets().any(|socket| unbound.contains(&socket)));
-        whole.flat_map(|listener| listener.sockets()).filter(|socket| self.bind.contains(socket)).collect()
-    }
-
     /// Decides who serves what, given the sockets that could not be opened.
     #[must_use]
     pub fn settle(&self, unbound: &BTreeSet<SocketKey>) -> Settled {

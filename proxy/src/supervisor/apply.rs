@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use proxy_api::{Listener, ListenerId, OnUpdate, SocketKey};
+use proxy_api::{Bind, Listener, ListenerId, OnUpdate, SocketKey};
 use socket2::SockRef;
 
 use super::{OpenSocket, Part, Supervisor};
@@ -31,8 +31,15 @@ impl Supervisor {
     pub(super) async fn apply(&mut self) {
         let desired = diff::desired(&self.configuration);
         let plan = diff::diff(&self.running, &desired);
-        let (mut opened, errors) = self.open(&plan);
-        let settled = plan.settle(&errors.keys().copied().collect());
+        let (mut opened, mut errors) = self.open(&plan);
+        let settled = loop {
+            let settled = plan.settle(&errors.keys().copied().collect());
+            let failed = self.listen(&plan, &settled, &opened);
+            if failed.is_empty() {
+                break settled;
+            }
+            errors.extend(failed);
+        };
         let before = self.listeners.clone();
         self.place_listeners(&settled);
         self.running = settled.next.clone();
@@ -45,33 +52,42 @@ impl Supervisor {
         self.publish();
     }
 
-    /// Opens what can be opened. The ports of a range are tried first, so that one which cannot be had whole does not
-    /// let anybody in on the others.
+    /// Opens what can be opened. The ports of ranges are only reserved: who has not all of them lets nobody in.
     fn open(&self, plan: &Plan<'_>) -> (Opened, BTreeMap<SocketKey, BindError>) {
         let (mut opened, mut errors) = (Opened::new(), BTreeMap::new());
-        for key in plan.of_ranges() {
-            let failed = net::probe(key, &self.beside(key, &opened)).err();
-            errors.extend(failed.map(|error| (key, error)));
-        }
-        for key in plan.worth_opening(&errors.keys().copied().collect()) {
-            match net::open(key, &self.beside(key, &opened)) {
+        let of_ranges = plan.of_ranges();
+        for key in &plan.bind {
+            let open = if of_ranges.contains(key) { net::reserve } else { net::open };
+            match open(*key, &self.beside(*key, &opened)) {
                 Ok(sockets) => {
-                    opened.insert(key, sockets);
+                    opened.insert(*key, sockets);
                 }
                 Err(error) => {
-                    errors.insert(key, error);
+                    errors.insert(*key, error);
                 }
             }
         }
         (opened, errors)
     }
 
-    /// Our sockets on the port of this one.
+    /// Lets connections in on the reserved ports that are to be served; gives those on which it cannot be done.
+    fn listen(&self, plan: &Plan<'_>, settled: &Settled, opened: &Opened) -> BTreeMap<SocketKey, BindError> {
+        let served = plan.of_ranges().into_iter().filter(|key| settled.next.sockets.contains_key(key));
+        let listen = |key: SocketKey| {
+            let failed = net::listen(key, opened.get(&key)?, &self.beside(key, opened)).err();
+            failed.map(|error| (key, error))
+        };
+        served.filter_map(listen).collect()
+    }
+
+    /// Our other sockets on the port of this one.
     fn beside(&self, key: SocketKey, opened: &Opened) -> Vec<OsSocket> {
-        let beside = |other: &SocketKey| other.transport == key.transport && other.port == key.port;
-        let ours = self.sockets.iter().filter(|(other, _)| beside(other)).flat_map(|(_, open)| &open.parts);
-        let fresh = opened.iter().filter(|(other, _)| beside(other)).flat_map(|(_, sockets)| sockets);
-        ours.map(|part| &part.socket).chain(fresh).cloned().collect()
+        let others = [Bind::Loopback, Bind::All].map(|bind| SocketKey { bind, ..key }).into_iter();
+        let of = |other: SocketKey| {
+            let ours = self.sockets.get(&other).into_iter().flat_map(|open| &open.parts).map(|part| &part.socket);
+            ours.chain(opened.get(&other).into_iter().flatten()).cloned()
+        };
+        others.filter(|other| *other != key).flat_map(of).collect()
     }
 
     /// Brings the shared listeners up to date. One that moves to another socket is made anew, with the old counts, so

@@ -85,23 +85,30 @@ impl Program {
         program
     }
 
-    /// `portlane run` with a hosts file of its own, in a mount namespace of its own (Linux).
+    /// `portlane run` with a hosts file of its own (Linux); `None` where the system gives nobody a mount namespace.
     #[must_use]
-    pub fn run_with_hosts(manifest: &str, health: u16, hosts: &str) -> Self {
+    pub fn run_with_hosts(manifest: &str, health: u16, hosts: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
         let (path, own) = (folder.path().join("forwards.yaml"), folder.path().join("hosts"));
         fs::write(&path, manifest).expect("manifest");
         fs::write(&own, hosts).expect("hosts");
-        let mut command = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.arg("--map-root-user");
+        let with_hosts = || {
+            let mut command = Command::new("unshare");
+            if !rustix::process::geteuid().is_root() {
+                command.arg("--map-root-user");
+            }
+            command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&own);
+            command
+        };
+        if !with_hosts().arg("true").status().is_ok_and(|status| status.success()) {
+            return None;
         }
-        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(own);
+        let mut command = with_hosts();
         command.arg(binary("portlane")).args(["run", "--log", "json", "-f"]).arg(&path);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         let program = Self::start(command, folder);
         until_ready(health);
-        program
+        Some(program)
     }
 
     /// `portlane-proxy` on one document.

@@ -268,13 +268,14 @@ fn the_flow_that_makes_room_is_the_quietest_of_the_forward_whatever_its_socket_o
     let client = |port: u16| {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
         socket.connect(("127.0.0.1", port)).expect("connect");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
+        socket.set_read_timeout(Some(PATIENCE)).expect("option");
         socket
     };
     let echoes = |socket: &UdpSocket| socket.send(b"x").and_then(|_| socket.recv(&mut [0; 8])).is_ok();
     let (first, second, third) = (client(ports[0]), client(ports[1]), client(ports[2]));
     assert!(echoes(&first) && echoes(&second) && echoes(&third));
     let newcomer = client(ports[3]);
+    newcomer.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
     until("the quiet one makes room for a flow of another listener", || {
         assert!(echoes(&first) && echoes(&third), "who talks stays");
         echoes(&newcomer)
@@ -282,6 +283,7 @@ fn the_flow_that_makes_room_is_the_quietest_of_the_forward_whatever_its_socket_o
     let evicted = |port: u16| closed(health, &format!("u{port}"), "Evicted");
     until("its end is counted", || evicted(ports[1]) == Some(1.0));
     assert_eq!((evicted(ports[0]), evicted(ports[2]), evicted(ports[3])), (Some(0.0), Some(0.0), Some(0.0)));
+    second.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
     until("it comes back in the place of the next", || echoes(&second));
 }
 

@@ -48,8 +48,8 @@ fn headers_before_names(namespace: &Namespace<'_>) {
     };
     let header = "accept: Required, trustedCIDRs: [10.99.0.0/16, 10.98.0.0/16]";
     let told = |forward: &PortForward| {
-        let listeners = forward.status.iter().flat_map(|status| &status.listeners);
-        listeners.filter_map(|listener| listener.proxy_protocol.clone()).next()
+        let mut listeners = forward.status.iter().flat_map(|status| &status.listeners);
+        listeners.find_map(|listener| listener.proxy_protocol.clone())
     };
     named("one", "");
     named("two", "");

@@ -40,7 +40,10 @@ pub(super) fn balancing(bed: &Bed<'_>) {
 
 /// What the policies do among the endpoints of one backend.
 fn endpoints(bed: &Bed<'_>) {
-    let (_servers, backend) = bed.place.pair();
+    let Some((_servers, backend)) = bed.place.pair() else {
+        eprintln!("left out: policies among the endpoints of a name, as there is no mount namespace for a hosts file");
+        return;
+    };
     let among = |policy: &str| {
         bed.set("", bed.tcp().backend(&backend).with(&format!("loadBalancing: {{policy: {policy}}}")));
     };

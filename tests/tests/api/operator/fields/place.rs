@@ -15,7 +15,7 @@ const ANYWHERE: &str = "{sidecar: {selector: {}}}";
 
 pub(super) enum Place<'a> {
     /// `portlane run`, which follows a file.
-    Laptop { program: Program, health: u16 },
+    Laptop { program: Program, health: u16, has_names: bool },
     /// A proxy that follows an operator, by what `kubectl apply` brought.
     Cluster { namespace: &'a Namespace<'a>, placement: &'static str, proxy: FleetProxy, _operator: Operator },
 }
@@ -24,8 +24,10 @@ impl<'a> Place<'a> {
     pub(super) fn laptop() -> Self {
         let health = free_port();
         let nothing = forward("it", "suspend: true", &[Listener::tcp("l", free_port()).to(9)]);
-        let program = Program::run_with_hosts(&nothing, health, "127.0.0.2 pair.test\n127.0.0.3 pair.test\n");
-        Self::Laptop { program, health }
+        let hosts = "127.0.0.2 pair.test\n127.0.0.3 pair.test\n";
+        let named = Program::run_with_hosts(&nothing, health, hosts);
+        let has_names = named.is_some();
+        Self::Laptop { program: named.unwrap_or_else(|| Program::run(&nothing, health, &[])), health, has_names }
     }
 
     pub(super) fn sidecar(namespace: &'a Namespace<'a>) -> Self {
@@ -57,9 +59,11 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service.
-    pub(super) fn pair(&self) -> ([Backend; 2], String) {
-        match self {
+    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service. `None`
+    /// where there is no such name.
+    pub(super) fn pair(&self) -> Option<([Backend; 2], String)> {
+        let pair = match self {
+            Self::Laptop { has_names: false, .. } => return None,
             Self::Laptop { .. } => {
                 let port = free_port();
                 let pair = [(2, b'p'), (3, b'q')].map(|(last, name)| servers::named_at([127, 0, 0, last], port, name));
@@ -82,7 +86,8 @@ impl<'a> Place<'a> {
                 }
                 (pair, "service: {name: pair, port: 80}".to_owned())
             }
-        }
+        };
+        Some(pair)
     }
 
     /// The value of a series of the forward that changes; 0 if there is none.
