@@ -165,6 +165,7 @@ fn nginx(ports: Ports, servers: &Servers, folder: &TempDir) -> Option<Process> {
     let text = format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nmaster_process off;\npid {folder}/pid;\n\
          error_log {folder}/error.log;\nevents {{ worker_connections 8000; }}\nstream {{\n\
+         proxy_half_close on;\n\
          server {{ listen 127.0.0.1:{echo}; proxy_pass 127.0.0.1:{to_echo}; proxy_timeout 1h; }}\n\
          server {{ listen 127.0.0.1:{sink}; proxy_pass 127.0.0.1:{to_sink}; proxy_timeout 1h; }}\n\
          server {{ listen 127.0.0.1:{udp} udp; proxy_pass 127.0.0.1:{to_udp}; proxy_timeout 1m; }}\n}}\n"
@@ -177,7 +178,8 @@ fn nginx(ports: Ports, servers: &Servers, folder: &TempDir) -> Option<Process> {
 fn socat(ports: Ports, servers: &Servers) -> Option<Vec<Process>> {
     let tcp = |from: u16, to: u16| {
         let listen = format!("TCP-LISTEN:{from},bind=127.0.0.1,fork,reuseaddr,backlog=1024");
-        spawn(Command::new("socat").arg(listen).arg(format!("TCP:127.0.0.1:{to}")))
+        // By itself it gives a side that has finished half a second for the rest.
+        spawn(Command::new("socat").args(["-t", "60"]).arg(listen).arg(format!("TCP:127.0.0.1:{to}")))
     };
     let udp = ports.udp.expect("it forwards datagrams");
     let datagrams = spawn(

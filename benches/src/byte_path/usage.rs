@@ -2,11 +2,13 @@
 
 use std::fs;
 
-/// CPU of a process, its threads and the children it has waited for, in seconds.
+/// CPU of a process, its threads and its children, in seconds: of those that have ended in the ticks of the clock.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
     let nanoseconds: u64 = threads.flatten().filter_map(|thread| run_time(&thread.path().join("schedstat"))).sum();
-    nanoseconds as f64 / 1e9 + ended_children(pid)
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let living: f64 = children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_seconds).sum();
+    nanoseconds as f64 / 1e9 + living + ended_children(pid)
 }
 
 /// The first number of `schedstat`: nanoseconds on a CPU.
