@@ -6,14 +6,18 @@
 use std::{
     collections::BTreeSet,
     net::IpAddr,
+    pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
+    task::{Context, Poll, Waker},
 };
 
 use slab::Slab;
-use tokio::sync::Notify;
 
 use crate::core::flows::IN_USE_MILLIS;
 
@@ -22,7 +26,8 @@ use crate::core::flows::IN_USE_MILLIS;
 pub struct Mark {
     used: AtomicU64,
     evicted: AtomicBool,
-    told: Notify,
+    over: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
 }
 
 impl Mark {
@@ -36,19 +41,42 @@ impl Mark {
         self.evicted.load(Relaxed)
     }
 
-    /// Tells whoever waits in [`Mark::told`] that the flow is over; told before, it is not forgotten.
+    /// Tells the one who waits for [`Mark::told`] that the flow is over; told before, it is not forgotten.
     pub fn tell(&self) {
-        self.told.notify_one();
+        self.over.store(true, SeqCst);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the flow is over, evicted or not.
-    pub async fn told(&self) {
-        self.told.notified().await;
+    /// Ready when the flow is over, evicted or not. One task waits for it.
+    pub fn told(&self) -> Told<'_> {
+        Told(self)
     }
 
     pub(super) fn evict(&self) {
         self.evicted.store(true, Relaxed);
         self.tell();
+    }
+}
+
+/// The end of a flow.
+#[derive(Debug)]
+pub struct Told<'a>(&'a Mark);
+
+impl Future for Told<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mark = self.0;
+        let mut waiting = mark.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at under the lock: who tells it now finds the waker, who told it before has left the word.
+        if mark.over.load(SeqCst) {
+            return Poll::Ready(());
+        }
+        if !waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waiting = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
