@@ -248,6 +248,14 @@ fn fits(most: Option<u32>, count: u32) -> bool {
     most.is_none_or(|most| count < most)
 }
 
+/// Ends what a source had, and gives the room to those that wait. They are woken after the lock is free.
+fn give_back(mut state: MutexGuard<'_, State>, source: IpAddr) {
+    state.leave_source(source);
+    let woken = state.grant();
+    drop(state);
+    woken.into_iter().for_each(Waker::wake);
+}
+
 /// A connection's place among the sessions; given back when dropped.
 #[derive(Debug)]
 pub struct Slot {
@@ -259,10 +267,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
         state.connections = state.connections.saturating_sub(1);
-        state.leave_source(self.source);
-        let woken = state.grant();
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        give_back(state, self.source);
     }
 }
 
@@ -289,10 +294,7 @@ impl Drop for FlowSlot {
         if !state.flows.leave(self.key, &self.mark) {
             return;
         }
-        state.leave_source(self.source);
-        let woken = state.grant();
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        give_back(state, self.source);
     }
 }
 
@@ -333,10 +335,7 @@ impl Drop for Waiting {
         if state.granted.remove(&self.number) {
             state.connections = state.connections.saturating_sub(1);
         }
-        state.leave_source(self.source);
-        let woken = state.grant();
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        give_back(state, self.source);
     }
 }
 
