@@ -119,6 +119,13 @@ impl Cache {
         self.sources.get(&source).is_some_and(|state| state.synced)
     }
 
+    /// Whether it is known what selects this pod: the pods of its namespace are, and it is among them. It may be known to
+    /// carry a proxy before, by another watch.
+    #[must_use]
+    pub fn knows_selected(&self, key: &ObjectKey, uid: &str) -> bool {
+        self.knows_pods_of(&key.namespace) && self.pods.get(key).is_some_and(|pod| pod.uid == uid)
+    }
+
     /// A pod with what is known of it, if it is there and stays.
     #[must_use]
     pub fn pod(&self, key: &ObjectKey) -> Option<&PodInfo> {
@@ -255,8 +262,8 @@ impl Cache {
             }
             Object::Pod(key, info) => {
                 let carries = info.labels.contains_key(PROXY_LABEL);
-                let (labels, problem) = (info.labels.clone(), info.problem.clone());
-                let pod = Pod { labels, carries, problem, leaving: info.leaving };
+                let (labels, problem, app_ports) = (info.labels.clone(), info.problem.clone(), info.app_ports.clone());
+                let pod = Pod { labels, carries, app_ports, problem, leaving: info.leaving };
                 let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
                 let is_one = (!in_fleet).then_some(pod);
                 if self.world.pods.get(&key) != is_one.as_ref() {
@@ -284,9 +291,11 @@ impl Cache {
             }
             Object::Scaler(key, state) => {
                 touched.subject(&state.subject);
-                let before = self.scalers.get(&key).map_or(0, |before| before.desired);
-                if before > 0 && state.desired > before {
-                    touched.grown.push(Grown { subject: state.subject.clone(), from: before, to: state.desired });
+                // Before its first look it asks for none: then it is what there is that grows.
+                let from = |before: &ScalerState| if before.desired > 0 { before.desired } else { state.current };
+                let from = self.scalers.get(&key).map(from).filter(|from| (1..state.desired).contains(from));
+                if let Some(from) = from {
+                    touched.grown.push(Grown { subject: state.subject.clone(), from, to: state.desired });
                 }
                 self.scalers.insert(key, *state);
             }

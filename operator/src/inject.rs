@@ -3,6 +3,7 @@
 //! Every replica answers it from its own cache, whoever leads. A pod that says `portlane.dev/inject: enabled` by its label
 //! always gets one, as its forwards may come later; in a namespace with that label, a pod gets one if a forward selects it.
 
+mod app_ports;
 mod sidecar;
 mod tuning;
 mod webhook;
@@ -17,6 +18,7 @@ use operator_core::ObjectKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use self::app_ports::{APP_PORTS, AppPorts, read as read_app_ports};
 pub use self::sidecar::{CONTAINER, Injection, PROBLEM, Sidecar, inject};
 pub use self::tuning::Resources;
 pub use self::webhook::Webhook;

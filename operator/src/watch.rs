@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 pub use self::objects::{
-    Cost, DELETION_COST, FleetState, Object, PodInfo, ScalerState, ServiceInfo, SliceInfo, Unreadable,
+    Cost, DELETION_COST, FleetState, Object, PodInfo, ScalerState, ServiceInfo, SliceInfo, Unreadable, cost_of,
 };
 use crate::{PROXY_LABEL, metrics::Metrics};
 

@@ -67,11 +67,15 @@ fn what_was_injected_is_left_as_it_is() {
 
 #[test]
 fn a_pod_that_cannot_have_a_proxy_gets_nothing_but_the_reason() {
+    let term = json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}]});
+    let on_windows =
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
     let cases = [
         ("/spec/hostNetwork", json!(true), "hostNetwork"),
         ("/spec/serviceAccountName", json!(""), "ServiceAccount"),
         ("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"}), "Windows"),
         ("/spec/os", json!({"name": "windows"}), "Windows"),
+        ("/spec/affinity", on_windows, "Windows"),
         ("/spec/containers", json!([{"name": "portlane-proxy", "image": "mine"}]), "container of its own"),
         ("/spec/initContainers", json!([{"name": "portlane-proxy", "image": "mine"}]), "container of its own"),
         ("/spec/volumes", json!([{"name": "portlane-token", "emptyDir": {}}]), "volume of its own"),
@@ -110,4 +114,22 @@ fn the_ports_and_amounts_of_a_pod_are_its_own() {
     assert_eq!(is("PORTLANE_HEALTH_ADDRESS"), Some(json!("none")), "the app has that port");
     assert_eq!(is("PORTLANE_ADMIN_ADDRESS"), Some(json!("none")));
     assert_eq!(proxy["resources"], json!({}), "what the pod has as a whole is shared");
+    pod["metadata"]["annotations"] = json!({"portlane.dev/proxy-cpu-limit": "2"});
+    let (_, told) = injected(&pod);
+    assert!(told.len() == 1 && told[0].contains("spec.resources"), "{told:?}");
+}
+
+#[test]
+fn a_pod_says_which_ports_are_its_apps() {
+    let mut pod = plain();
+    pod["metadata"]["annotations"] = json!({"portlane.dev/app-ports": "9999/UDP,no", "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes": "cache"});
+    pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8000}, {"containerPort": 53, "protocol": "UDP"}]);
+    let (after, told) = injected(&pod);
+    let annotations = &after["metadata"]["annotations"];
+    assert_eq!(annotations["portlane.dev/app-ports"], "8000/TCP,53/UDP,9999/UDP");
+    assert_eq!(
+        annotations["cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"], "cache,portlane-state",
+        "the state is no reason to keep a node"
+    );
+    assert!(told.len() == 1 && told[0].contains("'no'"), "{told:?}");
 }

@@ -18,6 +18,7 @@ use self::{backoff::Backoff, state::State};
 use crate::{
     handle::{Ended, Proxy},
     log::Level,
+    resolver,
 };
 
 /// Longest time for one try to open a stream, names and TLS included.
@@ -42,7 +43,7 @@ enum ConnectError {
     #[error("the ServiceAccount token {0} cannot be read: {1}")]
     Token(PathBuf, std::io::Error),
     #[error("the operator's address {0} does not resolve: {1}")]
-    Resolve(String, std::io::Error),
+    Resolve(String, String),
     #[error("{0}")]
     Trust(TlsError),
     #[error("{}", chain(.0))]
@@ -128,8 +129,14 @@ async fn connect(operator: &Operator, roots: &str) -> Result<Connection, Connect
     .map_err(|_| late())?
 }
 
+/// The C library of the image knows no search list for a name with as many dots as `ndots`, which pods may set as they like.
 async fn resolve(address: &str) -> Result<SocketAddr, ConnectError> {
-    let failed = |error| ConnectError::Resolve(address.to_owned(), error);
-    let mut found = tokio::net::lookup_host(address).await.map_err(failed)?;
-    found.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let failed = |error: &str| ConnectError::Resolve(address.to_owned(), error.to_owned());
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let (host, port) = parts.ok_or_else(|| failed("it is not HOST:PORT"))?;
+    let found = resolver::once(host).await.map_err(|error| failed(&error))?;
+    found.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| failed("it has no address"))
 }

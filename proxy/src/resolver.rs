@@ -131,6 +131,15 @@ async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<
     }
 }
 
+/// Asks for a name once, as one that is followed is asked.
+///
+/// # Errors
+/// Why it has no address.
+pub async fn once(host: &str) -> Result<Vec<IpAddr>, String> {
+    let pair = System::default().pair()?;
+    ask(&pair, host).await.0
+}
+
 type Found = Result<(BTreeSet<IpAddr>, Instant), String>;
 
 /// Asks for both families at once. When one has answered the other has a moment more.

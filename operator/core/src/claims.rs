@@ -171,12 +171,21 @@ pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener)
     }
 }
 
+/// Whose a port is that no listener can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reserved {
+    /// The proxy's, for this.
+    Proxy(String),
+    /// The app's that the proxy sits beside.
+    App,
+}
+
 /// The rules of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Terms {
     group: String,
     laptop: bool,
-    reserved: BTreeMap<u16, String>,
+    reserved: BTreeMap<Port, Reserved>,
     /// The most ports that its Service takes.
     most: Option<usize>,
 }
@@ -193,13 +202,9 @@ impl Terms {
         Self {
             group: group.to_string(),
             laptop: world.site.is_laptop(),
-            reserved: world.reserved.clone(),
+            reserved: reserved(world, group),
             most: (has_service && !world.site.is_laptop()).then_some(most.into()),
         }
-    }
-
-    fn is_reserved(&self, (transport, port): Port) -> Option<&str> {
-        self.reserved.get(&port).filter(|_| transport == Transport::Tcp).map(String::as_str)
     }
 
     fn held_by(&self, (transport, port): Port, loser: &Candidate, holder: &ObjectKey, winner: &Candidate) -> Lost {
@@ -235,8 +240,30 @@ impl Terms {
     }
 }
 
-fn own_port((transport, port): Port, what: &str) -> Lost {
-    let message = format!("port {port}/{transport} is the proxy's own ({what}); choose another port");
+/// The ports that no listener of a group can have.
+fn reserved(world: &World, group: &Group) -> BTreeMap<Port, Reserved> {
+    let of_proxies = |ports: &BTreeMap<u16, String>| {
+        ports.clone().into_iter().map(|(port, what)| ((Transport::Tcp, port), Reserved::Proxy(what)))
+    };
+    let mut reserved: BTreeMap<Port, Reserved> = of_proxies(&world.reserved).collect();
+    match group {
+        Group::Gateway(_) => reserved.extend(of_proxies(&world.reserved_in_gateways)),
+        Group::Sidecars { app_ports, .. } => reserved.extend(app_ports.iter().map(|port| (*port, Reserved::App))),
+        Group::Laptop => {}
+    }
+    reserved
+}
+
+fn own_port((transport, port): Port, whose: &Reserved) -> Lost {
+    let message = match whose {
+        Reserved::Proxy(what) => {
+            format!("port {port}/{transport} is the proxy's own ({what}); choose another port")
+        }
+        Reserved::App => format!(
+            "port {port}/{transport} is the app's own: a container of the pod declares it (containerPort), or the annotation \
+             portlane.dev/app-ports does; choose another port, or take the declaration away if nothing listens there"
+        ),
+    };
     Lost { reason: Reason::PortConflict, message }
 }
 

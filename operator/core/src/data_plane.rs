@@ -63,7 +63,7 @@ pub struct DataPlane {
     pub backends: BTreeMap<String, BackendHealth>,
     /// Pods that carry no proxy.
     pub bare: u32,
-    /// Some of them, or of those whose proxy is not as they asked, at most eight: how they were made.
+    /// Some of them, and of those whose proxy is not as they asked, at most eight each: how they were made.
     pub remarks: Vec<(String, Remark)>,
 }
 
@@ -137,7 +137,8 @@ impl DataPlane {
         let Some(remark) = remark else { return false };
         let is_bare = !remark.carries && proxies.get(pod).is_none();
         self.bare += u32::from(is_bare);
-        if (is_bare || remark.problem.is_some()) && self.remarks.len() < NAMED {
+        let alike = self.remarks.iter().filter(|(_, other)| other.carries != is_bare).count();
+        if (is_bare || remark.problem.is_some()) && alike < NAMED {
             self.remarks.push((pod.name.clone(), Remark { carries: !is_bare, ..remark.clone() }));
         }
         is_bare

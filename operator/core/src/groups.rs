@@ -4,6 +4,7 @@ mod sidecars;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use proxy_api::Transport;
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::sidecars::{Moved, Sidecars};
@@ -16,12 +17,14 @@ pub enum Group {
     Laptop,
     /// The fleet of a `ForwardGateway`.
     Gateway(ObjectKey),
-    /// The pods of a namespace that the same set of sidecar forwards selects.
+    /// The pods of a namespace that the same set of sidecar forwards selects, and whose apps have the same ports.
     Sidecars {
         /// The namespace.
         namespace: String,
         /// Names of the forwards; shared, as every one of them knows its groups.
         forwards: Arc<BTreeSet<String>>,
+        /// Ports that the app listens on, which no listener can have there.
+        app_ports: Arc<BTreeSet<(Transport, u16)>>,
     },
 }
 
@@ -29,7 +32,7 @@ impl Group {
     /// The forwards that select the pods of a sidecar group.
     pub(crate) fn selecting(&self) -> impl Iterator<Item = ObjectKey> + '_ {
         let known = match self {
-            Self::Sidecars { namespace, forwards } => Some((namespace, forwards)),
+            Self::Sidecars { namespace, forwards, .. } => Some((namespace, forwards)),
             Self::Laptop | Self::Gateway(_) => None,
         };
         known.into_iter().flat_map(|(namespace, forwards)| {
@@ -43,9 +46,10 @@ impl std::fmt::Display for Group {
         match self {
             Self::Laptop => f.write_str("laptop"),
             Self::Gateway(key) => write!(f, "gateway/{key}"),
-            Self::Sidecars { namespace, forwards } => {
+            Self::Sidecars { namespace, forwards, app_ports } => {
                 let names: Vec<&str> = forwards.iter().map(String::as_str).collect();
-                write!(f, "sidecars/{namespace}/{}", names.join("+"))
+                write!(f, "sidecars/{namespace}/{}", names.join("+"))?;
+                app_ports.iter().try_for_each(|(transport, port)| write!(f, "/app:{port}/{transport}"))
             }
         }
     }

@@ -1,28 +1,30 @@
 //! Whether the pods of a sidecar forward were made with a proxy. It never enters `Ready`: a pod that was started before its
 //! forward, or without the operator, is no reason to hold up everything that waits.
 
-use crate::{DataPlane, Finding};
+use crate::{DataPlane, Finding, Remark};
 
 /// The condition of a forward that runs in these pods.
 pub(crate) fn injected(pods: &DataPlane) -> Finding {
     let told = |status, reason: &str, message: String| Finding::new("Injected", status, reason, message);
-    let problems: Vec<String> = pods
-        .remarks
-        .iter()
-        .filter_map(|(pod, remark)| remark.problem.as_ref().map(|problem| format!("pod {pod}: {problem}")))
-        .collect();
+    let said = |(pod, remark): &(String, Remark)| Some(format!("pod {pod}: {}", remark.problem.as_ref()?));
+    let problems: Vec<String> = pods.remarks.iter().filter_map(said).collect();
     if pods.bare > 0 {
-        let names: Vec<&str> =
-            pods.remarks.iter().filter(|(_, remark)| !remark.carries).map(|(pod, _)| pod.as_str()).collect();
+        let bare = || pods.remarks.iter().filter(|(_, remark)| !remark.carries);
+        let names: Vec<&str> = bare().map(|(pod, _)| pod.as_str()).collect();
         let more = if (names.len() as u64) < u64::from(pods.bare) { ", …" } else { "" };
-        let what = if problems.is_empty() {
+        // Those that say why know it; the others were never asked, or nobody was there to answer.
+        let advice = bare().any(|(_, remark)| remark.problem.is_none()).then(|| {
             "set the label portlane.dev/inject: enabled on their template, or restart them if it is set (kubectl rollout restart)"
                 .to_owned()
-        } else {
-            problems.join("; ")
-        };
-        let message =
-            format!("{} of {} pods carry no proxy ({}{more}): {what}", pods.bare, pods.total, names.join(", "));
+        });
+        let what: Vec<String> = advice.into_iter().chain(problems).collect();
+        let message = format!(
+            "{} of {} pods carry no proxy ({}{more}): {}",
+            pods.bare,
+            pods.total,
+            names.join(", "),
+            what.join("; ")
+        );
         return told("False", "NotInjected", message);
     }
     if !problems.is_empty() {
@@ -37,7 +39,6 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Remark;
 
     fn of(total: u32, bare: u32, remarks: &[(&str, bool, Option<&str>)]) -> Finding {
         let remark = |(pod, carries, problem): &(&str, bool, Option<&str>)| {
@@ -53,6 +54,9 @@ mod tests {
         assert!(none.message.starts_with("2 of 3 pods carry no proxy (a, b): set the label"), "{}", none.message);
         let host = of(1, 1, &[("a", false, Some("a pod with hostNetwork cannot"))]);
         assert!(host.message.ends_with("(a): pod a: a pod with hostNetwork cannot"), "{}", host.message);
+        let mixed = of(3, 1, &[("a", true, Some("annotation x")), ("b", false, None)]);
+        assert!(mixed.message.starts_with("1 of 3 pods carry no proxy (b): set the label"), "{}", mixed.message);
+        assert!(mixed.message.ends_with("; pod a: annotation x"), "{}", mixed.message);
         let tuned = of(1, 0, &[("a", true, Some("annotation x"))]);
         assert_eq!((tuned.status, tuned.reason.as_str()), ("True", "AnnotationsIgnored"));
         assert_eq!(of(0, 0, &[]).reason, "NoMatchingPods");

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crds::{ForwardGateway, PortForward, Protocol};
+use proxy_api::Transport;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Namespace and name of an object.
@@ -62,6 +63,8 @@ pub struct World {
     pub unreadable: BTreeMap<ObjectKey, String>,
     /// TCP ports of the proxy itself, which no listener may claim, with what they are for.
     pub reserved: BTreeMap<u16, String>,
+    /// The same of those that only proxies of gateways have.
+    pub reserved_in_gateways: BTreeMap<u16, String>,
 }
 
 /// Where the proxies run.
@@ -124,6 +127,7 @@ pub struct ServicePort {
 
 /// A pod as far as forwards are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Pod {
     /// Its labels.
     #[serde(default)]
@@ -131,6 +135,9 @@ pub struct Pod {
     /// Whether it was made with a proxy.
     #[serde(default)]
     pub carries: bool,
+    /// Ports that its app listens on, as far as it says so.
+    #[serde(default)]
+    pub app_ports: BTreeSet<(Transport, u16)>,
     /// What was wrong when it was to be given one.
     #[serde(default)]
     pub problem: Option<String>,

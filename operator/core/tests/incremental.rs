@@ -74,7 +74,13 @@ fn forward() -> impl Strategy<Value = Event> {
     (0_usize..6, prop::option::weighted(0.9, spec)).prop_map(|(at, spec)| Event::Forward(at, spec))
 }
 
-const PODS: [&str; 4] = ["{labels: {app: a}}", "{}", "{labels: {app: a}, leaving: true}", "{leaving: true}"];
+const PODS: [&str; 5] = [
+    "{labels: {app: a}}",
+    "{}",
+    "{labels: {app: a}, leaving: true}",
+    "{leaving: true}",
+    "{labels: {app: a}, appPorts: [[TCP, 1000]]}",
+];
 
 fn event() -> impl Strategy<Value = Event> {
     let gateway = prop_oneof![

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     ByteString,
-    api::{core::v1::ConfigMap, discovery::v1::EndpointSlice},
+    api::{
+        core::v1::{ConfigMap, Service},
+        discovery::v1::EndpointSlice,
+    },
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::{
@@ -119,13 +122,19 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Says that the API is served by this replica.
+    /// Says that the API is served by this replica. What it says goes with the Service.
     async fn lead_here(&self) -> Result<(), UpkeepError> {
+        let failed = |source| UpkeepError::Api { what: "the Service of the metrics API", source };
+        let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
+        let service = services.get(&self.service).await.map_err(failed)?;
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {
                 "name": self.service,
+                "ownerReferences": [{
+                    "apiVersion": "v1", "kind": "Service", "name": self.service, "uid": service.metadata.uid,
+                }],
                 "labels": {"kubernetes.io/service-name": self.service, "endpointslice.kubernetes.io/managed-by": NAME},
             },
             "addressType": if self.address.is_ipv4() { "IPv4" } else { "IPv6" },

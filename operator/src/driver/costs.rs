@@ -22,13 +22,15 @@ use crate::{
     cache::Cache,
     metrics::{Metrics, count},
     status_writer::Subject,
-    watch::{Cost, DELETION_COST},
+    watch::{Cost, DELETION_COST, PodInfo, ScalerState, cost_of},
 };
 
 /// Writes in one tick of a quarter of a second: 8 a second in all.
 const WRITES_PER_TICK: usize = 2;
 /// How long the cache may take to show what was written.
 const SHOWN: Duration = Duration::from_secs(10);
+/// Label of the pods of a `Deployment`, with the hash of their template.
+const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Longest time for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,19 +58,22 @@ impl Costs {
         let Some(client) = &self.client else { return };
         self.written.retain(|_, (_, at)| now < *at + SHOWN);
         let mut due = Vec::new();
-        // A fleet at its least does not shrink.
-        for state in cache.scalers.values().filter(|state| state.desired > state.least) {
-            for pod in pods(&state.subject, leading) {
-                if due.len() == WRITES_PER_TICK {
-                    break;
-                }
-                let written = self.written.get(&pod).map(|(cost, _)| *cost);
-                if let Some(cost) = cost(&pod, written, leading, cache) {
-                    due.push((pod, cost));
+        for state in cache.scalers.values() {
+            let pods = pods(state, leading, cache);
+            // A fleet at its least does not shrink.
+            if pods.len() <= usize::try_from(state.least).unwrap_or(0) {
+                continue;
+            }
+            for pod in pods {
+                let written = self.written.get(&pod);
+                if let Some((cost, there)) = cost(&pod, written.map(|(cost, _)| *cost), leading, cache) {
+                    due.push((there.abs_diff(cost), written.map(|(_, at)| *at), pod, cost));
                 }
             }
         }
-        for (pod, cost) in due {
+        // Those that are furthest from the truth first, and of them those that were written longest ago.
+        due.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| (one.1, &one.2).cmp(&(other.1, &other.2))));
+        for (_, _, pod, cost) in due.into_iter().take(WRITES_PER_TICK) {
             self.written.insert(pod.clone(), (cost, now));
             let uid = cache.proxy_pods.get(&pod).map(|info| info.uid.clone()).unwrap_or_default();
             tokio::spawn(write(client.clone(), pod, uid, cost, self.metrics.clone()));
@@ -76,39 +81,50 @@ impl Costs {
     }
 }
 
-/// The pods that an autoscaler may take away.
-fn pods(subject: &Subject, leading: &Leading) -> BTreeSet<ObjectKey> {
+/// The pods that an autoscaler may take away: those of its target that stay.
+fn pods(state: &ScalerState, leading: &Leading, cache: &Cache) -> BTreeSet<ObjectKey> {
     let fleets = leading.fleets.all();
-    match subject {
+    let groups: Vec<&Group> = match &state.subject {
         Subject::Gateway(key) => {
-            fleets.get(&Group::Gateway(key.clone())).map(|fleet| fleet.pods.clone()).unwrap_or_default()
+            fleets.get_key_value(&Group::Gateway(key.clone())).map(|(group, _)| group).into_iter().collect()
         }
         Subject::Forward(key) => {
-            let groups = leading.translator.verdict(key).into_iter().flat_map(|verdict| &verdict.groups);
-            groups.filter_map(|group| fleets.get(group)).flat_map(|fleet| fleet.pods.iter().cloned()).collect()
+            leading.translator.verdict(key).into_iter().flat_map(|verdict| &verdict.groups).collect()
         }
+    };
+    let pods = groups.into_iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.pods);
+    let is_its =
+        |pod: &&ObjectKey| cache.proxy_pods.get(*pod).is_some_and(|info| !info.leaving && is_of(&state.target, info));
+    pods.filter(is_its).cloned().collect()
+}
+
+/// Whether a pod belongs to a workload whose pods leave by what they cost: a `ReplicaSet`, or a `Deployment` by its
+/// `ReplicaSet`s, which have its name and the hash of their template.
+fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
+    let Some(set) = &info.replica_set else { return false };
+    match kind.as_str() {
+        "ReplicaSet" => set == name,
+        "Deployment" => info.labels.get(TEMPLATE_HASH).is_some_and(|hash| *set == format!("{name}-{hash}")),
+        _ => false,
     }
 }
 
-/// The cost that a pod should have, if it has another and nobody else has set it.
-fn cost(pod: &ObjectKey, written: Option<i32>, leading: &Leading, cache: &Cache) -> Option<i32> {
-    let info = cache.proxy_pods.get(pod).filter(|info| info.of_replica_set && !info.leaving)?;
-    let there = match &info.cost {
+/// The cost that a pod should have, and the one that it has, if that is another and nobody else has set it.
+fn cost(pod: &ObjectKey, written: Option<i32>, leading: &Leading, cache: &Cache) -> Option<(i32, i32)> {
+    let there = match cache.proxy_pods.get(pod)?.cost {
         Cost::Foreign => return None,
-        Cost::Unset => None,
-        Cost::Ours(cost) => Some(*cost),
+        // Without a cost it has none, which is the same as 0.
+        Cost::Unset => 0,
+        Cost::Ours(cost) => cost,
     };
+    let there = written.unwrap_or(there);
     let wanted = deletion_cost(leading.proxies.load(pod, PodMetric::Connections, None)?);
-    // Without a cost it has none, which is the same as 0.
-    (written.or(there).unwrap_or(0) != wanted).then_some(wanted)
+    (there != wanted).then_some((wanted, there))
 }
 
 async fn write(client: Client, pod: ObjectKey, uid: String, cost: i32, metrics: std::sync::Arc<Metrics>) {
-    let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
-    let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": {DELETION_COST: cost.to_string()}}}));
-    let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-    let result = match timeout(PATIENCE, api.patch_metadata(&pod.name, &parameters, &patch)).await {
-        Ok(Ok(_)) => "written",
+    let result = match timeout(PATIENCE, write_cost(client, &pod, &uid, cost)).await {
+        Ok(Ok(result)) => result,
         // It is gone, or another one.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => "outdated",
         Ok(Err(_)) | Err(_) => {
@@ -117,4 +133,39 @@ async fn write(client: Client, pod: ObjectKey, uid: String, cost: i32, metrics: 
         }
     };
     count(&metrics.deletion_costs, "result", result);
+}
+
+/// Writes the cost of the pod as it is now: what somebody else has set meanwhile stays.
+async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, kube::Error> {
+    let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
+    let there = api.get_metadata(&pod.name).await?.metadata;
+    if there.uid.as_deref() != Some(uid) || cost_of(&there) == Cost::Foreign {
+        return Ok("outdated");
+    }
+    let metadata = json!({
+        "uid": uid, "resourceVersion": there.resource_version, "annotations": {DELETION_COST: cost.to_string()},
+    });
+    let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(&pod.name, &parameters, &Patch::Merge(json!({"metadata": metadata}))).await?;
+    Ok("written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_of_the_target_are_told_from_others_that_the_forward_selects() {
+        let pod = |set: Option<&str>, hash: &str| PodInfo {
+            replica_set: set.map(str::to_owned),
+            labels: BTreeMap::from([(TEMPLATE_HASH.to_owned(), hash.to_owned())]),
+            ..PodInfo::default()
+        };
+        let target = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());
+        assert!(is_of(&target("Deployment", "shop"), &pod(Some("shop-5d9"), "5d9")));
+        assert!(!is_of(&target("Deployment", "shop"), &pod(Some("shop-canary-5d9"), "5d9")));
+        assert!(!is_of(&target("Deployment", "shop"), &pod(None, "5d9")), "it leaves by itself");
+        assert!(is_of(&target("ReplicaSet", "shop"), &pod(Some("shop"), "5d9")));
+        assert!(!is_of(&target("StatefulSet", "shop"), &pod(Some("shop"), "5d9")), "they leave by their numbers");
+    }
 }

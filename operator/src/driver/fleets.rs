@@ -127,8 +127,11 @@ impl Fleets {
         if old.is_some_and(|old| old.pods == next.pods && old.ready == next.ready && old.remarks == next.remarks) {
             return;
         }
-        let is_known = |fleet: &Fleet| (fleet.ready > 0, fleet.remarks.is_empty());
-        let is_other = old.map_or((false, true), is_known) != is_known(&next);
+        let is_known = |fleet: &Fleet| {
+            let bare = fleet.remarks.values().any(|remark| !remark.carries);
+            (fleet.ready > 0, fleet.remarks.is_empty(), bare)
+        };
+        let is_other = old.map_or((false, true, false), is_known) != is_known(&next);
         moved.insert(group.clone(), if is_other { Pods::AnyReady } else { Pods::Other });
         self.by_group.insert(group, Fleet { snapshot, ..next });
     }

@@ -90,14 +90,14 @@ impl Scalers {
         let subjects: BTreeSet<Subject> = cache.scaling().collect();
         self.entries.retain(|subject, _| subjects.contains(subject));
         let (mut keys, mut others) = (BTreeSet::new(), Vec::new());
-        // Of two that want to scale one workload the first by name does; both would take turns for ever.
+        // Of two that want to scale one workload one does; both would take turns for ever.
         let mut takers: BTreeMap<(String, TargetKind, String), Subject> = BTreeMap::new();
-        for subject in subjects {
-            let Some(scaler) = wanted(&subject, cache) else { continue };
+        for (subject, scaler) in in_order(subjects, cache) {
             let target = (scaler.key.namespace.clone(), scaler.target_kind, scaler.target.clone());
-            if let Some(taker) = takers.get(&target) {
+            let taker = takers.get(&target).cloned().or_else(|| fleet(&subject, &scaler, cache));
+            if let Some(taker) = taker {
                 let entry = self.entries.entry(subject.clone()).or_default();
-                let why = Err(taken(taker, &target.2));
+                let why = Err(taken(&taker, &target.2));
                 if entry.applied.as_ref().is_none_or(|(_, _, before)| *before != why) {
                     others.push(subject);
                 }
@@ -157,13 +157,43 @@ impl Scalers {
     }
 }
 
+/// What is to scale, those first that do already, and then the oldest: a newcomer takes no workload away.
+fn in_order(subjects: BTreeSet<Subject>, cache: &Cache) -> Vec<(Subject, Scaler)> {
+    let mut all: Vec<_> = subjects.into_iter().filter_map(|it| wanted(&it, cache).map(|scaler| (it, scaler))).collect();
+    all.sort_by_cached_key(|(subject, scaler)| {
+        let scales = cache.scalers.get(&scaler.key).is_some_and(|state| {
+            let target = (state.target.0.as_str(), state.target.1.as_str());
+            state.owner == scaler.owner && target == (scaler.target_kind.as_str(), scaler.target.as_str())
+        });
+        let metadata = match subject {
+            Subject::Forward(key) => cache.world.forwards.get(key).map(|it| &it.metadata),
+            Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
+        };
+        let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
+        (!scales, created.is_none(), created, subject.clone())
+    });
+    all
+}
+
+/// The gateway whose fleet a forward wants to scale: its replicas are the gateway's.
+fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
+    let key = ObjectKey::new(scaler.key.namespace.clone(), scaler.target.clone());
+    let is_fleet = scaler.target_kind == TargetKind::Deployment
+        && matches!(subject, Subject::Forward(_))
+        && (cache.world.gateways.contains_key(&key) || cache.unreadable_gateway(&key).is_some());
+    is_fleet.then_some(Subject::Gateway(key))
+}
+
 /// Why a forward has none whose workload another object scales.
 fn taken(taker: &Subject, target: &str) -> NoScaler {
-    let (kind, name) = match taker {
-        Subject::Forward(key) => ("PortForward", &key.name),
-        Subject::Gateway(key) => ("ForwardGateway", &key.name),
+    let message = match taker {
+        Subject::Forward(ObjectKey { name, .. }) => format!(
+            "PortForward {name} scales {target} already, and two would fight: keep spec.autoscaling in one of them"
+        ),
+        Subject::Gateway(ObjectKey { name, .. }) => {
+            format!("{target} is the fleet of ForwardGateway {name}: set spec.autoscaling there, and take it out here")
+        }
     };
-    let message = format!("{kind} {name} scales {target} already: two would fight");
     NoScaler { reason: "TargetTaken", message }
 }
 

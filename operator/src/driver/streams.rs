@@ -92,7 +92,9 @@ impl Driver {
             self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
         };
         let is_sidecar = gateway.is_none() && self.cache.sidecar_namespaces().any(|it| *it == pod.namespace);
-        if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && !self.cache.knows_pods_of(&pod.namespace) {
+        // One that is not looked at yet would be told to run nothing, and its app would start without its doors.
+        let is_new = || !self.cache.knows_selected(pod, &identity.uid) || self.touched.changes.pods.contains(pod);
+        if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && is_new() {
             return Admission::NotSynced;
         }
         let target = leading.publisher.connect(pod, id, leading.fleets.group_of(pod, &leading.translator));

@@ -13,6 +13,9 @@ use crate::{
     status_writer::Subject,
 };
 
+/// Why a new forward is not ready, if what it lacks may be on its way.
+const COMING: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"];
+
 fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     ObjectReference {
         api_version: Some(format!("{}/{}", crds::GROUP, crds::VERSION)),
@@ -37,8 +40,9 @@ pub(super) fn of_ready(
         |conditions: &[crds::Condition]| conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
     let Some(now) = ready(new) else { return };
     let before = ready(old);
-    // A new forward that is not ready yet has its status to say so.
-    if now.status != "True" && before.is_none() {
+    // What comes with a new forward may come after it: its status says so, and it is no news yet.
+    let is_early = COMING.contains(&now.reason.as_str());
+    if before.is_none() && is_early {
         return;
     }
     if now.status == "Unknown"

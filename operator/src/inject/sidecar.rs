@@ -1,8 +1,12 @@
 //! What a pod gets so that it carries a proxy. Pure: the same pod and settings give the same patch.
 
+use proxy_api::Transport;
 use serde_json::{Map, Value, json};
 
-use super::tuning::{Resources, Tuning, tuning};
+use super::{
+    app_ports::{APP_PORTS, AppPorts, declared, read, written},
+    tuning::{Resources, Tuning, tuning},
+};
 use crate::{PROXY_LABEL, gateway::children::HEALTH_PORT};
 
 /// Name of the container.
@@ -11,9 +15,13 @@ pub const CONTAINER: &str = "portlane-proxy";
 pub const PROBLEM: &str = "portlane.dev/injection-problem";
 /// File of the proxy's socket.
 const SOCKET: &str = "/var/lib/portlane/proxy.sock";
+/// Label of a node with its operating system.
+const OS: &str = "kubernetes.io/os";
 /// Seconds that the probe of the proxy itself may take.
 const PROBE_SECONDS: u32 = 2;
-/// Names of the volumes.
+/// Annotation that names local volumes which are no reason to keep a pod on its node (cluster-autoscaler).
+const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+/// Names of the volumes: the first one is on the node's disk.
 const VOLUMES: [&str; 2] = ["portlane-state", "portlane-token"];
 /// The sysctl that lets a proxy without capabilities have ports below 1024.
 const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
@@ -55,7 +63,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     if spec["hostNetwork"] == true {
         return refused(pod, "a pod with hostNetwork cannot carry a proxy: it would listen on the node");
     }
-    if spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows" {
+    if is_windows(spec) {
         return refused(pod, "a Windows pod cannot carry a proxy: it runs on Linux");
     }
     if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
@@ -65,12 +73,16 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     if let Some(name) = volumes.find_map(|volume| VOLUMES.iter().find(|name| volume["name"] == **name)) {
         return refused(pod, &format!("the pod has a volume of its own that is called {name}: rename it"));
     }
-    let (tuning, problems) = tuning(&pod["metadata"]["annotations"], &sidecar.resources);
+    let annotations = &pod["metadata"]["annotations"];
+    let (tuning, mut problems) = tuning(annotations, &sidecar.resources);
+    let app_ports = app_ports(pod, &mut problems);
+    if spec["resources"].is_object() && tuning.resources != sidecar.resources {
+        problems
+            .push("the pod has spec.resources as a whole: annotations with amounts for its proxy are left out".into());
+    }
     let mut patch = Patch(Vec::new());
     patch.map(&pod["metadata"]["labels"], "/metadata/labels", PROXY_LABEL, &json!("sidecar"));
-    if !problems.is_empty() {
-        patch.map(&pod["metadata"]["annotations"], "/metadata/annotations", PROBLEM, &json!(problems.join("; ")));
-    }
+    patch.annotations(annotations, &told(annotations, &app_ports, &problems));
     patch.list(
         &spec["volumes"],
         "/spec/volumes",
@@ -84,19 +96,57 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         "value": {"name": "portlane-token", "projected": {"sources": [token]}},
     }));
     // First of all, so that other containers that run before the app have its doors too.
-    patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning, spec));
+    patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning, spec, &app_ports));
     low_ports(spec, &mut patch);
     Injection::Changed(patch.0, problems)
+}
+
+/// What the pod is to say of itself.
+fn told(annotations: &Value, app_ports: &AppPorts, problems: &[String]) -> Map<String, Value> {
+    let mut told = Map::new();
+    if !problems.is_empty() {
+        told.insert(PROBLEM.to_owned(), json!(problems.join("; ")));
+    }
+    if !app_ports.is_empty() {
+        told.insert(APP_PORTS.to_owned(), json!(written(app_ports)));
+    }
+    // Its volume holds what can be had again: it is no reason to keep a node.
+    let mut volumes: Vec<&str> =
+        annotations[EVICTABLE].as_str().unwrap_or_default().split(',').map(str::trim).collect();
+    volumes.retain(|volume| !volume.is_empty() && *volume != VOLUMES[0]);
+    volumes.push(VOLUMES[0]);
+    told.insert(EVICTABLE.to_owned(), json!(volumes.join(",")));
+    told
+}
+
+/// The ports of the app: those that its containers declare, and those that it names by the annotation.
+fn app_ports(pod: &Value, problems: &mut Vec<String>) -> AppPorts {
+    let (mut ports, wrong) = read(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
+    if !wrong.is_empty() {
+        let wrong: String = wrong.join(",").chars().take(40).collect();
+        problems.push(format!(
+            "annotation {APP_PORTS} has '{wrong}', which are no ports such as 8000/TCP; they are left out"
+        ));
+    }
+    ports.extend(declared(containers(&pod["spec"])));
+    ports
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"].into_iter().flat_map(|list| spec[list].as_array().into_iter().flatten())
 }
 
-/// Whether a container of the app says that it listens on this port.
-fn declares(spec: &Value, port: u16) -> bool {
-    let ports = containers(spec).flat_map(|container| container["ports"].as_array().into_iter().flatten());
-    ports.into_iter().any(|declared| declared["containerPort"] == port)
+/// Whether a pod says that it runs on Windows: by itself, by its node selector, or by every term of its node affinity.
+fn is_windows(spec: &Value) -> bool {
+    let terms =
+        &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+    let asks = |term: &Value| {
+        let mut wanted = term["matchExpressions"].as_array().into_iter().flatten();
+        wanted.any(|it| it["key"] == OS && it["operator"] == "In" && it["values"] == json!(["windows"]))
+    };
+    spec["os"]["name"] == "windows"
+        || spec["nodeSelector"][OS] == "windows"
+        || terms.as_array().is_some_and(|terms| !terms.is_empty() && terms.iter().all(asks))
 }
 
 /// Whether a container is a proxy that follows an operator.
@@ -126,8 +176,8 @@ fn low_ports(spec: &Value, patch: &mut Patch) {
     }
 }
 
-fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value) -> Value {
-    let health = if tuning.health && !declares(spec, HEALTH_PORT) {
+fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPorts) -> Value {
+    let health = if tuning.health && !app_ports.contains(&(Transport::Tcp, HEALTH_PORT)) {
         format!("$(PORTLANE_POD_IP):{HEALTH_PORT}")
     } else {
         "none".to_owned()
@@ -202,6 +252,17 @@ impl Patch {
             self.0.push(json!({"op": "add", "path": format!("{path}/{key}"), "value": value}));
         } else {
             self.0.push(json!({"op": "add", "path": path, "value": {key: value}}));
+        }
+    }
+
+    /// Adds annotations, which may not be there.
+    fn annotations(&mut self, there: &Value, added: &Map<String, Value>) {
+        if there.is_object() {
+            for (name, value) in added {
+                self.map(there, "/metadata/annotations", name, value);
+            }
+        } else {
+            self.0.push(json!({"op": "add", "path": "/metadata/annotations", "value": added}));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// Prefix of the annotations.
@@ -17,10 +17,10 @@ const LONGEST_STARTUP: u32 = 600;
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// What is set aside.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amounts")]
     pub requests: BTreeMap<String, String>,
     /// The most that may be used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amounts")]
     pub limits: BTreeMap<String, String>,
 }
 
@@ -34,12 +34,64 @@ impl Default for Resources {
     }
 }
 
-impl FromStr for Resources {
-    type Err = serde_json::Error;
+/// Why amounts cannot be given to any proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum ResourcesError {
+    /// No JSON of this form.
+    #[error("they are no JSON with requests and limits")]
+    Json(#[from] serde_json::Error),
+    /// Not a quantity.
+    #[error("{0} is no quantity such as 100m or 64Mi")]
+    NoQuantity(String),
+    /// A proxy would not start with it.
+    #[error("{0} is too little for a proxy to start: give it at least 50m of cpu and 16Mi of memory")]
+    TooLittle(String),
+    /// More is set aside than may be used.
+    #[error("requests.{0} is more than limits.{0}: set both")]
+    Contradiction(String),
+}
 
+impl FromStr for Resources {
+    type Err = ResourcesError;
+
+    /// Amounts that are refused by the API server would refuse every pod that asks for a proxy.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        serde_json::from_str(text)
+        let all: Self = serde_json::from_str(text)?;
+        for (kind, amounts) in [("requests", &all.requests), ("limits", &all.limits)] {
+            for (resource, text) in amounts {
+                let said = || format!("{kind}.{resource} '{}'", short(text));
+                let amount = quantity(text).filter(|_| resource == "cpu" || !text.ends_with('m'));
+                let amount = amount.ok_or_else(|| ResourcesError::NoQuantity(said()))?;
+                if kind == "limits" && amount < least(resource) {
+                    return Err(ResourcesError::TooLittle(said()));
+                }
+            }
+        }
+        let more = |(resource, wanted): &(&String, &String)| {
+            let most = all.limits.get(*resource).and_then(|most| quantity(most));
+            most.is_some_and(|most| quantity(wanted).is_some_and(|wanted| wanted > most))
+        };
+        match all.requests.iter().find(more) {
+            Some((resource, _)) => Err(ResourcesError::Contradiction(resource.clone())),
+            None => Ok(all),
+        }
     }
+}
+
+/// Amounts by resource; in YAML a whole number of CPUs is a number.
+fn amounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Amount {
+        Text(String),
+        Number(serde_json::Number),
+    }
+    let all = BTreeMap::<String, Amount>::deserialize(from)?;
+    let text = |amount| match amount {
+        Amount::Text(text) => text,
+        Amount::Number(number) => number.to_string(),
+    };
+    Ok(all.into_iter().map(|(resource, amount)| (resource, text(amount))).collect())
 }
 
 /// How a proxy is to be.
@@ -137,20 +189,27 @@ fn is_image(name: &str) -> bool {
         })
 }
 
-/// Least memory that a proxy may be limited to: with less it does not start.
-const LEAST_MEMORY: f64 = 16.0 * 1_048_576.0;
+/// The least that a proxy may be limited to. With less memory it does not start; with less CPU its probes, each a process of
+/// its own that is charged to it, do not end in time.
+fn least(resource: &str) -> f64 {
+    match resource {
+        "cpu" => 0.05,
+        "memory" => 16.0 * 1_048_576.0,
+        _ => 0.0,
+    }
+}
 
 fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, problems: &mut Vec<String>) {
     for resource in ["cpu", "memory"] {
         let mut amount = |kind: &str| {
             let text = of(&format!("{resource}-{kind}"))?;
-            // A thousandth of a byte is a slip, and a proxy needs some memory to start.
-            let is_too_small = |amount: f64| resource == "memory" && kind == "limit" && amount < LEAST_MEMORY;
+            // A thousandth of a byte is a slip.
+            let is_too_small = |amount: f64| kind == "limit" && amount < least(resource);
             let parsed =
                 quantity(text).filter(|amount| !(resource == "memory" && text.ends_with('m') || is_too_small(*amount)));
             if parsed.is_none() {
                 let what = if resource == "cpu" {
-                    "no quantity such as 100m"
+                    "no quantity such as 100m, or less than 50m"
                 } else {
                     "no quantity such as 64Mi, or less than 16Mi"
                 };
@@ -196,10 +255,14 @@ fn quantity(text: &str) -> Option<f64> {
         "M" => 1e6,
         "G" => 1e9,
         "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
         "Ki" => 1024.0,
         "Mi" => 1_048_576.0,
         "Gi" => 1_073_741_824.0,
         "Ti" => 1_099_511_627_776.0,
+        "Pi" => 1_125_899_906_842_624.0,
+        "Ei" => 1_152_921_504_606_846_976.0,
         _ => return None,
     };
     number.parse::<f64>().ok().filter(|number| number.is_finite() && text.len() <= 32).map(|number| number * factor)
@@ -241,6 +304,27 @@ mod tests {
         });
         let (all, problems) = tuned(&bad);
         assert_eq!((all, problems.len()), (Tuning::default(), 7), "{problems:?}");
+    }
+
+    #[test]
+    fn amounts_for_all_are_refused_if_no_pod_could_have_them() {
+        let read = |text: &str| text.parse::<Resources>().map_err(|error| error.to_string());
+        let good = read(r#"{"requests": {"cpu": 1}, "limits": {"cpu": "1500m", "memory": "1e-", "x": "1"}}"#);
+        assert!(good.is_err_and(|why| why.starts_with("limits.memory '1e-' is no quantity")));
+        let good = read(r#"{"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"cpu": "1500m"}}"#).expect("good");
+        assert_eq!((good.requests["cpu"].as_str(), good.limits["cpu"].as_str()), ("1", "1500m"));
+        for (text, why) in [
+            (r#"{"requests": {"memory": "512Mi"}, "limits": {"memory": "256Mi"}}"#, "requests.memory is more"),
+            (r#"{"limits": {"memory": "256MB"}}"#, "no quantity"),
+            (r#"{"limits": {"memory": "400m"}}"#, "no quantity"),
+            (r#"{"limits": {"memory": "8Mi"}}"#, "too little"),
+            (r#"{"limits": {"cpu": "5m"}}"#, "too little"),
+            (r#"{"limit": {}}"#, "no JSON"),
+            ("", "no JSON"),
+        ] {
+            let told = read(text).expect_err(text);
+            assert!(told.contains(why), "{text}: {told}");
+        }
     }
 
     #[test]

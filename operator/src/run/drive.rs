@@ -35,8 +35,13 @@ pub(super) fn start(
     let (messages, watched) = mpsc::channel(MESSAGES);
     let (watching, sources) =
         Watches::start(client.clone(), settings.watch_namespaces.clone(), messages, metrics.clone());
-    let reserved = BTreeMap::from([(HEALTH_PORT, "health".to_owned()), (ADMIN_PORT, "admin".to_owned())]);
-    let world = World { any_service: settings.allow_all_services, reserved, ..World::default() };
+    let world = World {
+        any_service: settings.allow_all_services,
+        reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
+        // The administration of a sidecar is on its socket.
+        reserved_in_gateways: BTreeMap::from([(ADMIN_PORT, "admin".to_owned())]),
+        ..World::default()
+    };
     let cache = Cache::new(world, sources).bounded(settings.max_objects);
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone());

@@ -5,10 +5,10 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
-    core::PartialObjectMeta,
 };
 use operator_core::NoScaler;
 
@@ -60,13 +60,13 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let no = |reason, message: String| Err(NoScaler { reason, message });
     let (kind, name) = (scaler.target_kind.as_str(), &scaler.target);
-    let Some(metadata) = target(client, scaler).await.map_err(|error| failed(name, &error))? else {
+    let Some((metadata, replicas)) = target(client, scaler).await.map_err(|error| failed(name, &error))? else {
         return no(
             "TargetNotFound",
             format!("there is no {kind} {name} in this namespace: make it, or mend autoscaling.targetRef"),
         );
     };
-    if let Some(holder) = holder(&metadata.metadata) {
+    if let Some(holder) = holder(&metadata, replicas) {
         let message = format!(
             "spec.replicas of {kind} {name} is held by '{holder}', which would undo what an autoscaler does: take replicas out of \
              its manifest"
@@ -80,35 +80,42 @@ async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
             continue;
         }
         if other.name_any() == scaler.key.name {
-            let message = format!("HorizontalPodAutoscaler {} exists and belongs to somebody else", scaler.key.name);
+            let message = format!(
+                "HorizontalPodAutoscaler {} exists and belongs to somebody else: delete or rename it",
+                scaler.key.name
+            );
             return no("NameTaken", message);
         }
         let aim = other.spec.as_ref().map(|spec| &spec.scale_target_ref);
         if aim.is_some_and(|aim| aim.kind == kind && aim.name == *name) {
-            let message =
-                format!("HorizontalPodAutoscaler {} scales {kind} {name} already: two would fight", other.name_any());
+            let message = format!(
+                "HorizontalPodAutoscaler {} scales {kind} {name} already, and two would fight: delete it, or take \
+                 spec.autoscaling out",
+                other.name_any()
+            );
             return no("TargetTaken", message);
         }
     }
     Ok(())
 }
 
-async fn target(client: &Client, scaler: &Scaler) -> Result<Option<PartialObjectMeta<Deployment>>, kube::Error> {
+/// The target with the replicas that it should have.
+async fn target(client: &Client, scaler: &Scaler) -> Result<Option<(ObjectMeta, Option<i32>)>, kube::Error> {
     let (namespace, name) = (&scaler.key.namespace, scaler.target.as_str());
-    let metadata = match scaler.target_kind {
+    Ok(match scaler.target_kind {
         TargetKind::Deployment => {
-            return Api::<Deployment>::namespaced(client.clone(), namespace).get_metadata_opt(name).await;
+            let found = Api::<Deployment>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            found.map(|it| (it.metadata, it.spec.and_then(|spec| spec.replicas)))
         }
         TargetKind::StatefulSet => {
-            let api = Api::<StatefulSet>::namespaced(client.clone(), namespace);
-            api.get_metadata_opt(name).await?.map(|found| found.metadata)
+            let found = Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            found.map(|it| (it.metadata, it.spec.and_then(|spec| spec.replicas)))
         }
         TargetKind::ReplicaSet => {
-            let api = Api::<ReplicaSet>::namespaced(client.clone(), namespace);
-            api.get_metadata_opt(name).await?.map(|found| found.metadata)
+            let found = Api::<ReplicaSet>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            found.map(|it| (it.metadata, it.spec.and_then(|spec| spec.replicas)))
         }
-    };
-    Ok(metadata.map(|metadata| PartialObjectMeta { metadata, ..PartialObjectMeta::default() }))
+    })
 }
 
 fn failed(name: &str, error: &kube::Error) -> NoScaler {

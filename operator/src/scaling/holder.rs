@@ -8,6 +8,8 @@ use crate::NAME;
 
 /// Where the replicas of a workload stand.
 pub const REPLICAS: [&str; 2] = ["spec", "replicas"];
+/// Replicas of a workload that does not say how many (apps/v1).
+const DEFAULT: i32 = 1;
 /// What `kubectl apply` and Argo CD remember of their manifests.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -22,10 +24,11 @@ pub fn has_field(entry: &ManagedFieldsEntry, path: &[&str]) -> bool {
 /// The manager whose manifests say how many replicas there are, if there is one.
 ///
 /// Of server-side appliers the managed fields tell. Others are named there for every field of an object that they made,
-/// defaults included; what they wrote themselves stands in an annotation. Whoever scales once (`kubectl scale`, another
-/// autoscaler) does not come back to it.
+/// defaults included; what they wrote themselves stands in an annotation. Helm before its version 4 has no such annotation:
+/// it holds replicas if it set others than the default, and the next upgrade sets them again. Whoever scales once (`kubectl
+/// scale`, another autoscaler) does not come back to it.
 #[must_use]
-pub fn holder(metadata: &ObjectMeta) -> Option<String> {
+pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     let entries = metadata.managed_fields.as_deref().unwrap_or_default();
     let mut holding = entries.iter().filter(|entry| has_field(entry, &REPLICAS) && entry.subresource.is_none());
     let is_other = |manager: &str| manager != NAME && manager != HANDOVER;
@@ -34,6 +37,10 @@ pub fn holder(metadata: &ObjectMeta) -> Option<String> {
         .find(|entry| entry.operation.as_deref() == Some("Apply") && entry.manager.as_deref().is_some_and(is_other));
     if let Some(applier) = applier {
         return applier.manager.clone();
+    }
+    let is_helm = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some("helm");
+    if holding.clone().any(is_helm) && replicas.is_some_and(|replicas| replicas != DEFAULT) {
+        return Some("helm".to_owned());
     }
     let kept = metadata.annotations.as_ref().and_then(|all| all.get(LAST_APPLIED));
     let kept: Option<Value> = kept.and_then(|text| serde_json::from_str(text).ok());
@@ -62,8 +69,9 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_to_the_replicas_holds_them() {
-        let held =
-            |manager, operation, subresource, applied| holder(&metadata(manager, operation, subresource, applied));
+        let held = |manager, operation, subresource, applied| {
+            holder(&metadata(manager, operation, subresource, applied), Some(1))
+        };
         assert_eq!(held("argocd-controller", "Apply", None, None).as_deref(), Some("argocd-controller"));
         assert_eq!(held(NAME, "Apply", None, None), None);
         assert_eq!(held(HANDOVER, "Apply", None, None), None);
@@ -71,7 +79,10 @@ mod tests {
         let manager = "kubectl-client-side-apply";
         assert_eq!(held(manager, "Update", None, Some("{\"spec\": {}}")), None, "only a default");
         assert_eq!(held(manager, "Update", None, Some("{\"spec\": {\"replicas\": 2}}")).as_deref(), Some(manager));
-        assert_eq!(held("helm", "Update", None, None), None);
-        assert_eq!(holder(&ObjectMeta::default()), None);
+        assert_eq!(held("helm", "Update", None, None), None, "a default, as far as one can see");
+        let upgraded = metadata("helm", "Update", None, None);
+        assert_eq!(holder(&upgraded, Some(3)).as_deref(), Some("helm"));
+        assert_eq!(holder(&metadata("kube-controller-manager", "Update", Some("scale"), None), Some(3)), None);
+        assert_eq!(holder(&ObjectMeta::default(), Some(3)), None);
     }
 }

@@ -20,7 +20,7 @@ use operator_core::{Grant, ObjectKey, ScalerTold, Told};
 
 use crate::{
     GATEWAY_LABEL, NAME,
-    inject::PROBLEM,
+    inject::{APP_PORTS, AppPorts, PROBLEM, read_app_ports},
     scaling::{FORWARD_LABEL, has_field},
     status_writer::Subject,
 };
@@ -127,8 +127,10 @@ pub struct PodInfo {
     pub gateway: Option<String>,
     /// What was wrong when it was to be given a proxy.
     pub problem: Option<String>,
-    /// It belongs to a `ReplicaSet` (known of pods that carry a proxy).
-    pub of_replica_set: bool,
+    /// Ports that its app listens on, as far as it says so.
+    pub app_ports: AppPorts,
+    /// The `ReplicaSet` that it belongs to (known of pods that carry a proxy).
+    pub replica_set: Option<String>,
     /// What it costs to delete it (known of pods that carry a proxy).
     pub cost: Cost,
     /// Its `ServiceAccount` (known of pods that carry a proxy).
@@ -174,6 +176,10 @@ pub struct ScalerState {
     pub desired: i32,
     /// The least that it asks for.
     pub least: i32,
+    /// Kind and name of what it scales.
+    pub target: (String, String),
+    /// Replicas of that, as it saw them last.
+    pub current: i32,
 }
 
 fn key(metadata: &ObjectMeta) -> ObjectKey {
@@ -272,11 +278,13 @@ pub(super) fn slice(slice: &EndpointSlice) -> Object {
 
 fn pod_info(metadata: &ObjectMeta) -> PodInfo {
     let labels = metadata.labels.clone().unwrap_or_default();
+    let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
     PodInfo {
         uid: metadata.uid.clone().unwrap_or_default(),
         leaving: metadata.deletion_timestamp.is_some(),
         gateway: labels.get(GATEWAY_LABEL).cloned(),
-        problem: metadata.annotations.as_ref().and_then(|all| all.get(PROBLEM)).cloned(),
+        problem: annotation(PROBLEM).cloned(),
+        app_ports: annotation(APP_PORTS).map(|text| read_app_ports(text).0).unwrap_or_default(),
         labels,
         ..PodInfo::default()
     }
@@ -286,7 +294,8 @@ pub(super) fn pod(pod: &PartialObjectMeta<Pod>) -> Object {
     Object::Pod(key(&pod.metadata), pod_info(&pod.metadata))
 }
 
-fn cost(metadata: &ObjectMeta) -> Cost {
+/// What it costs to delete a pod, by its metadata.
+pub fn cost_of(metadata: &ObjectMeta) -> Cost {
     let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)) else { return Cost::Unset };
     let mut entries = metadata.managed_fields.iter().flatten();
     let is_ours = entries.any(|entry| {
@@ -295,14 +304,19 @@ fn cost(metadata: &ObjectMeta) -> Cost {
     if is_ours { value.parse().map_or(Cost::Foreign, Cost::Ours) } else { Cost::Foreign }
 }
 
+fn replica_set(metadata: &ObjectMeta) -> Option<String> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true)).map(|owner| owner.name.clone())
+}
+
 pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let status = pod.status.as_ref();
     let ended = matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
     let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let info = pod_info(&pod.metadata);
     let info = PodInfo {
-        of_replica_set: pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "ReplicaSet"),
-        cost: cost(&pod.metadata),
+        replica_set: replica_set(&pod.metadata),
+        cost: cost_of(&pod.metadata),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
@@ -341,12 +355,15 @@ pub(super) fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
         Some(Told { holds: found.status == "True", reason: text(&found.reason), message: text(&found.message) })
     };
     let mut owners = scaler.metadata.owner_references.iter().flatten();
+    let target = scaler.spec.as_ref().map(|spec| &spec.scale_target_ref);
     let state = ScalerState {
         owner: owners.next().map(|owner| owner.uid.clone()).unwrap_or_default(),
         subject,
         told: ScalerTold { able: told("AbleToScale"), active: told("ScalingActive") },
         desired: status.map_or(0, |status| status.desired_replicas),
         least: scaler.spec.as_ref().and_then(|spec| spec.min_replicas).unwrap_or(1),
+        target: target.map(|target| (target.kind.clone(), target.name.clone())).unwrap_or_default(),
+        current: status.and_then(|status| status.current_replicas).unwrap_or(0),
     };
     Object::Scaler(key, Box::new(state))
 }

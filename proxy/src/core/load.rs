@@ -18,7 +18,8 @@ pub struct Counts {
 /// Counts by forward, `NAMESPACE/NAME`.
 pub type ByForward = BTreeMap<String, Counts>;
 
-/// What there was to do between two moments that are so many seconds apart.
+/// What there was to do between two moments that are so many seconds apart. Of less than a second nothing can be told of a whole
+/// one: what there was counts as what a second has.
 #[must_use]
 pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
     let rate = |before: u64, now: u64| {
@@ -29,7 +30,7 @@ pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
             clippy::cast_sign_loss,
             reason = "a rate"
         )]
-        let rate = (now.saturating_sub(before) as f64 / seconds.max(0.001)).round() as u64;
+        let rate = (now.saturating_sub(before) as f64 / seconds.max(1.0)).round() as u64;
         rate
     };
     let mut load = Load::default();
@@ -61,6 +62,12 @@ mod tests {
         let told = load(&at(1, 10, 1000), &at(4, 30, 5000), 2.0);
         assert_eq!(told.sum, Work { connections: 4, new_per_second: 10, bytes_per_second: 2000 });
         assert_eq!(told.forwards["ns/a"], told.sum);
+        let told = load(&at(1, 10, 1000), &at(2, 11, 1400), 0.005);
+        assert_eq!(
+            told.sum,
+            Work { connections: 2, new_per_second: 1, bytes_per_second: 400 },
+            "right after a reconnect"
+        );
         assert_eq!(load(&at(1, 10, 1000), &at(0, 0, 0), 2.0).sum, Work::default(), "a listener that was made anew");
         let many: ByForward =
             (0..=MAX_LOADS).map(|n| (format!("ns/{n}"), Counts { live: 1, begun: 1, bytes: 0 })).collect();

@@ -77,7 +77,7 @@ impl Ledger {
     pub(crate) fn settle(&mut self, terms: Terms) -> BTreeSet<ObjectKey> {
         let other_terms = self.terms != terms;
         self.terms = terms;
-        let reserved = self.terms.reserved.keys().filter(|port| self.wanted.contains_key(&(Transport::Tcp, **port)));
+        let reserved = self.terms.reserved.keys().filter(|port| self.wanted.contains_key(port));
         let winners = self.wanted.len() - reserved.count();
         let over = self.terms.most.is_some_and(|most| winners + self.fresh.len() > most);
         if over || self.over || other_terms {
@@ -141,8 +141,8 @@ impl Ledger {
         let mut fresh = 0;
         for port in candidate.ports() {
             first.get_or_insert(port.1);
-            if let Some(what) = self.terms.is_reserved(port) {
-                return Err(own_port(port, what));
+            if let Some(whose) = self.terms.reserved.get(&port) {
+                return Err(own_port(port, whose));
             }
             let holders = taken.get(&port);
             fresh += usize::from(holders.is_none());
@@ -201,7 +201,7 @@ impl Ledger {
         let start = hash(&format!("{}/{}", place.0, self.name(place))) % total.max(1);
         let free = |port: &u16| {
             !is_ephemeral(*port)
-                && !self.terms.reserved.contains_key(port)
+                && !self.terms.reserved.contains_key(&(transport, *port))
                 && !self.wanted.contains_key(&(transport, *port))
                 && !self.allocated.contains_key(&(transport, *port))
         };
@@ -225,7 +225,7 @@ impl Ledger {
         holders.find(|place| self.won(place).is_some()).or_else(|| self.allocated.get(&port))
     }
 
-    /// Whether a listener of another forward has a port of this one and does not share it.
+    /// Whether a port of this one is nobody's to have, or a listener of another forward has it and does not share it.
     pub(crate) fn is_in_the_way(&self, key: &ObjectKey, listener: &Listener) -> bool {
         listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
             let others = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.4);
@@ -240,7 +240,7 @@ impl Ledger {
                         && same_header == listener.header()
                 })
             };
-            others.any(|place| place.0 != *key && !shares(place))
+            self.terms.reserved.contains_key(&port) || others.any(|place| place.0 != *key && !shares(place))
         })
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crds::Selector;
+use proxy_api::Transport;
 
 use super::Group;
 use crate::{ObjectKey, Pod, World};
@@ -67,8 +68,8 @@ impl Sidecars {
             None => drop(self.selectors.remove(&key.name)),
         }
         let first = ObjectKey::new(key.namespace.clone(), "");
-        for (pod, Pod { labels, .. }) in world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace)
-        {
+        let here = world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
+        for (pod, Pod { labels, app_ports, .. }) in here {
             let is = selector.is_some_and(|selector| selector.matches(labels));
             let old = self.group_of.get(&pod.name);
             let was = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));
@@ -82,7 +83,7 @@ impl Sidecars {
                 } else {
                     forwards.remove(&key.name);
                 }
-                self.place(pod, forwards, moved);
+                self.place(pod, forwards, app_ports, moved);
             }
         }
     }
@@ -94,12 +95,22 @@ impl Sidecars {
             selecting.map(|(name, _)| name.clone()).collect()
         };
         let forwards: BTreeSet<String> = pod.map(selecting).unwrap_or_default();
-        self.place(key, forwards, moved);
+        let none = BTreeSet::new();
+        self.place(key, forwards, pod.map_or(&none, |pod| &pod.app_ports), moved);
     }
 
-    fn place(&mut self, pod: &ObjectKey, forwards: BTreeSet<String>, moved: &mut Moved) {
-        let namespace = pod.namespace.clone();
-        let group = (!forwards.is_empty()).then(|| Group::Sidecars { namespace, forwards: Arc::new(forwards) });
+    fn place(
+        &mut self,
+        pod: &ObjectKey,
+        forwards: BTreeSet<String>,
+        app_ports: &BTreeSet<(Transport, u16)>,
+        moved: &mut Moved,
+    ) {
+        let group = (!forwards.is_empty()).then(|| Group::Sidecars {
+            namespace: pod.namespace.clone(),
+            forwards: Arc::new(forwards),
+            app_ports: Arc::new(app_ports.clone()),
+        });
         // One copy of the names for all that know the group.
         let group =
             group.map(|group| self.pods.get_key_value(&group).map_or(group.clone(), |(known, _)| known.clone()));

@@ -22,6 +22,8 @@ struct WorldDocument {
     grants: BTreeSet<Grant>,
     #[serde(default)]
     reserved: BTreeMap<u16, String>,
+    #[serde(default)]
+    reserved_in_gateways: BTreeMap<u16, String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -79,4 +81,5 @@ fn fill(world: &mut World, document: WorldDocument) {
     world.namespaces = document.namespaces;
     world.grants = document.grants;
     world.reserved = document.reserved;
+    world.reserved_in_gateways = document.reserved_in_gateways;
 }
