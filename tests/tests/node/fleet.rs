@@ -8,9 +8,10 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use harness::{Cluster, Namespace, Node, round_trip};
+use harness::{Cluster, Namespace, Node, round_trip, until, until_within};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::shared;
@@ -162,6 +163,11 @@ impl Load {
         Self { stop, work, round_trips }
     }
 
+    /// Round trips so far.
+    pub(crate) fn round_trips(&self) -> usize {
+        self.round_trips.load(Relaxed)
+    }
+
     /// Ends it; gives how many round trips there were.
     #[track_caller]
     pub(crate) fn stop(self) -> usize {
@@ -170,6 +176,15 @@ impl Load {
         ended.unwrap_or_else(|error| panic!("a session broke: {error}"));
         self.round_trips.load(Relaxed)
     }
+}
+
+/// Waits until a proxy that leaves takes nobody new any more: from then on it drains. Load that goes on for a while after it
+/// says whether it keeps the sessions that it has.
+#[track_caller]
+pub(crate) fn until_it_drains(node: &Node, address: SocketAddr, load: &Load) {
+    until_within(Duration::from_secs(60), "nobody new gets in", || node.connect(address).is_err());
+    let seen = load.round_trips();
+    until("its sessions go on while it drains", || load.round_trips() > seen + 500);
 }
 
 /// The name that a backend says first.

@@ -142,18 +142,27 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
     namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
     namespace.apply(&inside("web", 8000, 9).replace("bind: All", "bind: Loopback"));
     let rejected = || namespace.kubectl(&["get", "pf", "web", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
+    let port = |port: u16| {
+        let patch = format!("[{{\"op\": \"replace\", \"path\": \"/spec/listeners/0/port\", \"value\": {port}}}]");
+        namespace.kubectl(&["patch", "pf", "web", "--type=json", "-p", &patch]).ok();
+    };
     until("the pod is named with the reason", || rejected().contains("in use"));
-    namespace
-        .kubectl(&[
-            "patch",
-            "pf",
-            "web",
-            "--type=json",
-            "-p",
-            "[{\"op\": \"replace\", \"path\": \"/spec/listeners/0/port\", \"value\": 8001}]",
-        ])
-        .ok();
+    port(8001);
     until("it heals when mended", || rejected().is_empty());
+
+    // The proxy of a new pod is there before its app: where a container declares its port, the app has it.
+    let declares = "{\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"name\": \"app\", \"ports\": [{\"containerPort\": \
+                    8000}]}]}}}}";
+    port(8000);
+    namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=40s"]).ok();
+    let accepted = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
+    until("the forward says whose the port is", || {
+        namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP is the app's own")
+    });
+    assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello", "the others do not notice");
+    port(8001);
+    wait_for(&namespace, "portforward/web");
 
     namespace.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: host, labels: {app: shop, portlane.dev/inject: enabled}}, spec: \

@@ -17,7 +17,11 @@ fn the_charts_lint_and_every_object_of_theirs_is_accepted() {
     for chart in CHARTS {
         cluster.helm(&["lint", "--strict", chart]).ok();
     }
-    cluster.helm(&["lint", "--strict", CHARTS[1], "--set", "replicas=-1"]).refused();
+    for wrong in ["replicas=-1", "injection.resources.limits.memory=256MB", "injection.resources.limit.cpu=1"] {
+        cluster.helm(&["lint", "--strict", CHARTS[1], "--set", wrong]).refused();
+    }
+    let old = ["template", "portlane", CHARTS[1], "--kube-version", "1.33.9", "--set", "customMetrics.enabled=true"];
+    assert!(cluster.helm(&old).refused().contains("needs Kubernetes 1.34"));
     let dry_run = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
     for more in [&[][..], &["--set", "watchNamespaces={default,kube-system}"]] {
         for chart in CHARTS {

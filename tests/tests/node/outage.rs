@@ -9,7 +9,7 @@ use std::{
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
-    fleet::{self, CHARTS, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
+    fleet::{self, CHARTS, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, until_it_drains, wait_for},
     shared,
 };
 
@@ -124,11 +124,19 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let tagged = node.command("ctr").args(["--namespace", "k8s.io", "images", "tag", old, new]).status();
     assert!(tagged.expect("ctr runs").success());
     let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", OPERATOR, "--reuse-values", "--set"];
-    namespace.cluster().helm(&[&upgrade[..], &["proxyImage.tag=next", "--wait", "--timeout", "50s"]].concat()).ok();
+    namespace
+        .cluster()
+        .helm(
+            &[&upgrade[..], &["proxyImage.tag=next,customMetrics.enabled=true", "--wait", "--timeout", "50s"]].concat(),
+        )
+        .ok();
     until_within(Duration::from_secs(90), "two proxies of the new image run beside those that drain", || {
         pods(".spec.containers[0].image").matches("proxy:next/Running").count() == 2
     });
     wait_for(namespace, "portforward/web");
+    for address in addresses {
+        until_it_drains(node, address, &load);
+    }
     assert!(load.stop() > 100, "and no session broke");
     until_within(Duration::from_secs(60), "the old ones go", || {
         !pods(".spec.containers[0].image").contains("proxy:0.1.0")
@@ -143,7 +151,8 @@ fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
         let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.replicas}/{.status.readyReplicas}"];
         namespace.kubectl(&ready).stdout == "1/1" && proxies(namespace).len() == 1
     });
-    let load = Load::start(node, &[proxies(namespace)[0].1], 20);
+    let address = proxies(namespace)[0].1;
+    let load = Load::start(node, &[address], 20);
     let name = node.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]).ok();
     thread::scope(|scope| {
         let drain = scope.spawn(|| {
@@ -154,7 +163,7 @@ fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
             let leaving = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
             !namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", leaving]).ok().is_empty()
         });
-        pause_between_looks();
+        until_it_drains(node, address, &load);
         assert!(!drain.is_finished(), "it waits for the sessions");
         assert!(load.stop() > 100, "none of which broke");
         drain.join().expect("it does not panic").ok();
@@ -177,4 +186,12 @@ fn nothing_is_left(namespace: &Namespace<'_>) {
     until("the operator's pods are gone", || {
         cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
     });
+    // An API that is registered and not there would keep every namespace from going.
+    let apis = cluster.kubectl(&["get", "apiservices", "-o", "name"]).ok();
+    assert!(!apis.contains("custom.metrics.k8s.io"), "{apis}");
+    until("where its metrics were is forgotten", || {
+        let slices = cluster.kubectl(&["get", "endpointslices", "-n", OPERATOR, "-o", "name"]).ok();
+        !slices.contains("portlane-metrics")
+    });
+    cluster.kubectl(&["delete", "namespace", OPERATOR, "--timeout=28s"]).ok();
 }

@@ -10,7 +10,7 @@ use std::{
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
-    fleet::{self, GATEWAY, Load, OPERATOR, forward, operated, proxies, shop, wait_for},
+    fleet::{self, GATEWAY, Load, OPERATOR, forward, operated, proxies, shop, until_it_drains, wait_for},
     shared,
 };
 
@@ -95,6 +95,7 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     let left = staying(&namespace);
     assert!(left.contains(&first.0) && left.contains(&others[1].0), "{left:?}: the emptiest, {}, left", others[0].0);
     // Its sessions go on while it drains, and so do those of the others.
+    until_it_drains(node, others[0].1, &few);
     for load in [few, some, more] {
         assert!(load.stop() > 100);
     }
@@ -142,6 +143,9 @@ fn a_fleet_rolls_over_without_breaking_a_session() {
             now.len() == 2 && old.iter().all(|(name, _)| !now.contains(name))
         });
         wait_for(&namespace, "portforward/web");
+        for (_, address) in &old {
+            until_it_drains(node, *address, &load);
+        }
     });
     assert!(served > 100, "there were visitors all the time: {served}");
     assert!(load.stop() > 1000, "and no session of an old pod broke");

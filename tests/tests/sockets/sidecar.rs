@@ -115,6 +115,13 @@ fn the_queries_of_the_docs_ask_for_series_that_there_are() {
     let (_, metrics) = http_get(health, "/metrics").expect("metrics");
     let docs = include_str!("../../../docs/autoscaling.md");
     let asks = docs.lines().filter(|line| ["uery: ", "rate("].iter().any(|sign| line.contains(sign)));
+    // What an autoscaler asks for is what the adapter's rule makes; KEDA scales what has a scale subresource of ours.
+    for words in [
+        "name: {as: portlane_connections}",
+        "scaleTargetRef: {apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway,",
+    ] {
+        assert!(docs.contains(words), "{words}");
+    }
     let names = asks.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
     let names: std::collections::BTreeSet<&str> = names.filter(|name| name.starts_with("portlane_")).collect();
     assert!(names.len() >= 3, "{names:?}");

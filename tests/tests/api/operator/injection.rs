@@ -1,12 +1,16 @@
 //! The webhook: which pods get a proxy, what the others are told, and that nothing keeps a pod from being made.
 
 use std::{
+    collections::BTreeSet,
+    net::TcpStream,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use harness::{ControlPlane, Namespace, Operator, free_port, programs::KubernetesVersion, until};
+use harness::{ControlPlane, Namespace, Operator, free_port, programs::KubernetesVersion, roots, until};
 use k8s_openapi::api::core::v1::Pod;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{condition, until_ready};
@@ -21,12 +25,12 @@ fn the_certificate_of_the_webhook_rotates_unseen_and_an_operator_that_is_away_ke
     crate::server::with(KubernetesVersion::Newest, rotation);
 }
 
-/// The webhook as the chart makes it, for one namespace and an operator that is a process here.
+/// The webhook that the chart makes, for some namespaces and an operator that is a process here.
 struct Webhook<'a>(&'a Namespace<'a>);
 
 impl<'a> Webhook<'a> {
-    fn create(namespace: &'a Namespace<'a>, operator: &Operator) -> Self {
-        let this = Self::at(namespace, operator.webhook);
+    fn create(namespace: &'a Namespace<'a>, installed_in: &str, operator: &Operator) -> Self {
+        let this = Self::at(namespace, installed_in, operator.webhook);
         until("the leader has written the bundle", || Self::is_trusted(namespace));
         this
     }
@@ -38,31 +42,25 @@ impl<'a> Webhook<'a> {
         namespace.kubectl(&["get", "mutatingwebhookconfiguration", &name, bundles]).ok().split(' ').count() == 2
     }
 
-    /// The same for whoever listens on this port, whether it is trusted yet or not.
-    fn at(namespace: &'a Namespace<'a>, port: u16) -> Self {
-        let here = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace.name()]});
-        let ask = "portlane.dev/inject";
-        let entry = |by: &str, object: Value, more: Value| {
-            json!({
-                "name": format!("{by}.inject.portlane.dev"),
-                "clientConfig": {"url": format!("https://127.0.0.1:{port}/inject")},
-                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
-                "objectSelector": {"matchExpressions": [object]},
-                "namespaceSelector": {"matchExpressions": [here, more]},
-                "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 5, "failurePolicy": "Ignore",
-                "reinvocationPolicy": "IfNeeded",
-            })
-        };
-        let by_pod = entry("pod", json!({"key": ask, "operator": "In", "values": ["enabled"]}), here.clone());
-        let by_namespace = entry(
-            "namespace",
-            json!({"key": ask, "operator": "DoesNotExist"}),
-            json!({"key": ask, "operator": "In", "values": ["enabled"]}),
-        );
-        let webhook = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": Self::name(namespace)}, "webhooks": [by_pod, by_namespace],
+    /// The same for whoever listens on this port, whether it is trusted yet or not, of a chart that is installed in this
+    /// namespace.
+    fn at(namespace: &'a Namespace<'a>, installed_in: &str, port: u16) -> Self {
+        let template = ["template", "portlane", "charts/portlane", "--namespace", installed_in];
+        let only = ["--show-only", "templates/webhook.yaml"];
+        let made = namespace.cluster().helm(&[&template[..], &only].concat()).ok();
+        let mut webhook: Value = serde_yaml::from_str(&made).expect("YAML");
+        webhook["metadata"]["name"] = json!(Self::name(namespace));
+        let here = json!({
+            "key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace.name(), installed_in],
         });
+        let entries = webhook["webhooks"].as_array_mut().expect("entries");
+        assert_eq!(entries.len(), 2, "selectors of one entry are ANDed");
+        for entry in entries {
+            entry["clientConfig"] = json!({"url": format!("https://127.0.0.1:{port}/inject")});
+            // Other tests have webhooks of their own.
+            let selectors = entry["namespaceSelector"]["matchExpressions"].as_array_mut().expect("selectors");
+            selectors.push(here.clone());
+        }
         namespace.apply(&webhook.to_string());
         Self(namespace)
     }
@@ -120,7 +118,8 @@ fn story(server: &ControlPlane) {
     }
     let namespace = server.namespace("injection");
     let operator = operator(&namespace, &[]);
-    let _webhook = Webhook::create(&namespace, &operator);
+    let own = server.namespace("injection-own");
+    let _webhook = Webhook::create(&namespace, own.name(), &operator);
     let none = json!({});
     let asks = |app: &str| json!({"app": app, "portlane.dev/inject": "enabled"});
 
@@ -149,6 +148,9 @@ fn story(server: &ControlPlane) {
     let refuses = json!({"app": "blog", "portlane.dev/inject": "disabled"});
     assert!(!carries(&make(&namespace, "refuses", &refuses, &none)));
 
+    // The operator's own namespace is left alone, whatever its pods ask for.
+    assert!(!carries(&make(&own, "own", &asks("shop"), &none)));
+
     // A pod that cannot have a proxy is made without one, and the forward says why.
     let host = make(&namespace, "host", &asks("host"), &json!({"hostNetwork": true}));
     assert!(!carries(&host));
@@ -167,29 +169,51 @@ fn message(namespace: &Namespace<'_>, name: &str, reason: &str) -> String {
     conditions.into_iter().find(|it| it.type_ == "Injected").expect("there").message
 }
 
+/// The certificate that the webhook shows to a new connection, which trusts these roots.
+fn leaf(port: u16, roots: &str) -> Vec<u8> {
+    let config = Arc::new(proxy_grpc::client_config(roots).expect("roots"));
+    let name = proxy_grpc::SERVER_NAME.try_into().expect("a name");
+    let mut session = rustls::ClientConnection::new(config, name).expect("a session");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    while session.is_handshaking() {
+        session.complete_io(&mut stream).expect("it is trusted");
+    }
+    session.peer_certificates().expect("certificates")[0].to_vec()
+}
+
 fn rotation(server: &ControlPlane) {
     if !crate::server::without_kubelets(server) {
         return;
     }
     let namespace = server.namespace("injection-rotation");
     // As helm does it, the configuration is there when the operator starts: that is ready only when it is trusted.
-    let early = Webhook::at(&namespace, 1);
+    let early = Webhook::at(&namespace, "portlane", 1);
     let operator = operator(&namespace, &["--certificate-seconds", "8"]);
     assert!(Webhook::is_trusted(&namespace), "pods made from now on carry a proxy");
     drop(early);
-    let _webhook = Webhook::create(&namespace, &operator);
+    let _webhook = Webhook::create(&namespace, "portlane", &operator);
     let asks = json!({"portlane.dev/inject": "enabled"});
     let end = || operator.metric("portlane_operator_certificate_end_seconds");
-    let (first, mut made) = (end(), 0);
+    let (first, mut made, mut leaves) = (end(), 0, BTreeSet::new());
+    let trusted = roots(&namespace);
     let deadline = Instant::now() + Duration::from_secs(50);
     // Until the third certificate is in use.
     while end() < first + 8.0 {
         assert!(Instant::now() < deadline, "certificates rotate");
         assert!(carries(&make(&namespace, &format!("p{made}"), &asks, &json!({}))), "pod {made} has none");
+        // The API server goes on with a connection that it has; another one would see this.
+        leaves.insert(leaf(operator.webhook, &trusted));
         made += 1;
         thread::park_timeout(Duration::from_millis(100));
     }
-    assert!(made > 5);
+    assert!(made > 5 && leaves.len() >= 3, "{made} pods, {} certificates", leaves.len());
+    // One that hangs holds a pod up for as long as the chart says, and no longer.
+    operator.program.signal(Signal::STOP);
+    let started = Instant::now();
+    assert!(!carries(&make(&namespace, "patient", &asks, &json!({}))), "nobody answers");
+    let took = started.elapsed();
+    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(20), "{took:?}");
     drop(operator);
     let started = Instant::now();
     assert!(!carries(&make(&namespace, "alone", &asks, &json!({}))), "nobody could give it one");

@@ -73,6 +73,17 @@ fn story(server: &ControlPlane) {
     let notice = &told["notices"][0];
     assert_eq!((&notice["reason"], &notice["severity"]), (&"BackendNotFound".into(), &"warning".into()), "{told}");
     assert_eq!((&notice["object"]["kind"], &notice["object"]["name"]), (&"PortForward".into(), &"db".into()));
+    // A new forward that is refused is told too, however early.
+    namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
+    namespace.apply(
+        "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: new}, spec: {placement: {gateway: {name: edge}}, \
+         listeners: [{name: tcp, protocol: TCP, port: 9180, backends: [{address: {host: 192.0.2.1, port: 1}}]}]}}",
+    );
+    until("the refusal of the new one is told", || {
+        let told = kept.lock().expect("unpoisoned");
+        let mut notices = told.iter().flat_map(|told| told["notices"].as_array().into_iter().flatten());
+        notices.any(|notice| notice["object"]["name"] == "new" && notice["reason"] == "PortConflict")
+    });
     until("it is counted", || operator.metric("portlane_operator_notices_total{result=\"sent\"}") >= 1.0);
     assert!(operator.metric("portlane_operator_notices_total{result=\"failed\"}") < 1.0);
 }

@@ -44,6 +44,17 @@ fn fleet(namespace: &Namespace<'_>) {
         (pods.metric.name.as_str(), &pods.target.average_value.as_ref().expect("a value").0),
         ("portlane_connections", &"100".to_owned())
     );
+    // What it says itself is passed on.
+    namespace.apply(&gateway(
+        "{autoscaling: {minReplicas: 2, maxReplicas: 5, targetConnectionsPerPod: 100, metrics: [{type: Resource, resource: \
+         {name: cpu, target: {type: Utilization, averageUtilization: 80}}}], behavior: {scaleDown: {stabilizationWindowSeconds: \
+         7}}}}",
+    ));
+    until("metrics and behavior are passed on", || {
+        let spec = scaler(namespace, "edge").and_then(|scaler| scaler.spec).expect("a spec");
+        let window = spec.behavior.and_then(|it| it.scale_down).and_then(|it| it.stabilization_window_seconds);
+        window == Some(7) && spec.metrics.is_some_and(|metrics| metrics.len() == 2)
+    });
     // Nobody serves metrics here, which is told with what to do.
     let told = |reason: &str| {
         namespace.until::<ForwardGateway>("edge", &format!("ScalingActive for {reason}"), |gateway| {
@@ -123,19 +134,28 @@ fn workload(namespace: &Namespace<'_>) {
     until("it has given way", || scaler(namespace, name).is_none());
     namespace.kubectl(&["delete", "hpa", "shop"]).ok();
     until("it is back", || scaler(namespace, name).is_some());
-    // Another forward wants the same workload: the first by name has it, and keeps it.
+    // Another forward wants the same workload: whoever scales it goes on, whatever the others are called.
     let other = forward(
-        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, targetConnectionsPerPod: 10},",
+        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}], \
+         targetConnectionsPerPod: 10},",
     );
-    namespace.apply(&other.replace("name: db", "name: late").replace("port: 5432", "port: 5433"));
-    namespace.until::<PortForward>("late", "it gives way to db", |forward| {
+    namespace.apply(&other.replace("name: db", "name: a-late").replace("port: 5432", "port: 5433"));
+    namespace.until::<PortForward>("a-late", "it gives way to db", |forward| {
         condition(forward, "ScalingActive").1 == "TargetTaken"
     });
-    assert!(scaler(namespace, name).is_some() && scaler(namespace, "portforward-late").is_none());
+    assert!(scaler(namespace, name).is_some() && scaler(namespace, "portforward-a-late").is_none());
+    namespace.apply(&other.replace("name: db", "name: a-late").replace("metrics: [{type: Nonsense}], ", ""));
     namespace.apply(&forward(""));
     until("it is gone", || scaler(namespace, name).is_none());
-    until("the other one has the workload now", || scaler(namespace, "portforward-late").is_some());
-    namespace.kubectl(&["delete", "pf", "late"]).ok();
+    until("the other one has the workload now", || scaler(namespace, "portforward-a-late").is_some());
+    namespace.kubectl(&["delete", "pf", "a-late"]).ok();
+    // The fleet of a gateway is the gateway's to scale.
+    namespace.apply(&forward(
+        "autoscaling: {targetRef: {kind: Deployment, name: edge}, maxReplicas: 4, targetConnectionsPerPod: 10},",
+    ));
+    assert!(told("TargetTaken").contains("the fleet of ForwardGateway edge"));
+    assert!(scaler(namespace, name).is_none() && scaler(namespace, "edge").is_some());
+    namespace.apply(&forward(""));
     let after = namespace
         .until::<PortForward>("db", "no word of scaling", |forward| condition(forward, "ScalingActive").1.is_empty());
     assert_eq!(condition(&after, "Accepted").0, "True");
@@ -171,6 +191,8 @@ fn somebody_elses_metrics(server: &ControlPlane) {
     let address = format!("127.0.0.1:{}", harness::free_port());
     let own = super::own_address().to_string();
     let _operator = Operator::with(&namespace, &["--custom-metrics-address", &address, "--pod-ip", &own]);
+    namespace
+        .apply("{apiVersion: v1, kind: Service, metadata: {name: portlane-metrics}, spec: {ports: [{port: 443}]}}");
     let provider = |place: &str| {
         namespace.apply(&format!(
             "{{apiVersion: apiregistration.k8s.io/v1, kind: APIService, metadata: {{name: v1beta2.custom.metrics.k8s.io}}, spec: \
