@@ -60,6 +60,9 @@ pub enum RunError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
+    /// The webhook cannot have a thread.
+    #[error("the webhook cannot be served")]
+    Webhook(#[source] io::Error),
     /// What is known may be of a future that never was.
     #[error("the API server's store was set back: this replica starts anew with what there is now")]
     SetBack,

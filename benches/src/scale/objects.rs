@@ -14,7 +14,7 @@ pub(super) const NAMESPACE: &str = "fleet";
 /// Name of the gateway.
 pub(super) const GATEWAY: &str = "edge";
 /// Forwards of each app in the sidecar layout.
-const PER_POD: usize = 10;
+pub(super) const PER_POD: usize = 10;
 /// Apps in each namespace.
 const APPS_PER_NAMESPACE: usize = 10;
 /// Apps in all.

@@ -14,15 +14,18 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{Bench, PATIENCE, operator};
+use super::{Bench, PATIENCE, objects, operator};
 
 /// Connections of the API server at once.
 const CONNECTIONS: usize = 8;
+/// So long it writes nothing when it is at rest: a proxy that does not tell is late after 30 s.
+const REST: Duration = Duration::from_secs(35);
 /// Pods a second in the paced run.
 const PACE: usize = 200;
 
 impl Bench {
-    /// Makes so many forwards and pods known, and then asks about pods: as fast as it goes, and at a pace.
+    /// Makes so many forwards and pods known, and then asks about pods: at a pace while statuses are still written, and then at
+    /// rest, at a pace and as fast as it goes.
     pub(crate) async fn webhook(&self, forwards: usize, reviews: usize) {
         self.prepare(0..self.proxies).await;
         self.create(0..forwards).await;
@@ -34,31 +37,52 @@ impl Bench {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), operator::NAMESPACE);
         let secret = secrets.get("portlane-roots").await.expect("roots");
         let roots = String::from_utf8(secret.data.expect("data")["ca.crt"].0.clone()).expect("PEM");
-        for pace in [None, Some(PACE)] {
-            let mut times = self.ask(reviews, pace, &roots).await;
+        for (when, pace) in [("while it writes statuses", Some(PACE)), ("at rest", Some(PACE)), ("at rest", None)] {
+            if when == "at rest" {
+                self.rest().await;
+            }
+            let before = self.operator.cost();
+            let mut times = self.ask(reviews, pace, forwards / objects::PER_POD, &roots).await;
             let (all, whole) = (times.1, times.0.len());
             times.0.sort();
             let at = |percent: usize| times.0[(whole * percent / 100).min(whole - 1)].as_secs_f64() * 1000.0;
             let rate = whole as f64 / all.as_secs_f64();
             let how = pace.map_or_else(|| "as fast as it goes".to_owned(), |pace| format!("at {pace} a second"));
             println!(
-                "webhook, {forwards} forwards, {} pods, {how}: {rate:.0} pods/s, p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms",
+                "webhook, {forwards} forwards, {} pods, {when}, {how}: {rate:.0} pods/s, p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms, \
+                 {:.0} writes/s meanwhile",
                 self.proxies,
                 at(50),
                 at(99),
-                at(100)
+                at(100),
+                (self.operator.cost().writes - before.writes) / all.as_secs_f64()
             );
         }
     }
 
+    /// Waits until the operator has nothing to write for a while.
+    async fn rest(&self) {
+        let deadline = Instant::now() + 3 * PATIENCE;
+        let mut before = -1.0;
+        loop {
+            let writes = self.operator.cost().writes;
+            if writes <= before {
+                return;
+            }
+            assert!(Instant::now() < deadline, "everything is written some day");
+            before = writes;
+            tokio::time::sleep(REST).await;
+        }
+    }
+
     /// Asks over several connections; gives the time of each answer, and of all together.
-    async fn ask(&self, reviews: usize, pace: Option<usize>, roots: &str) -> (Vec<Duration>, Duration) {
+    async fn ask(&self, reviews: usize, pace: Option<usize>, apps: usize, roots: &str) -> (Vec<Duration>, Duration) {
         let started = Instant::now();
         let mut asking = Vec::new();
         for at in 0..CONNECTIONS {
             let connection = Connection::open(self.operator.webhook, roots).await;
             let pause = pace.map(|pace| Duration::from_secs_f64(CONNECTIONS as f64 / pace as f64));
-            asking.push(tokio::spawn(connection.ask(at, reviews / CONNECTIONS, pause)));
+            asking.push(tokio::spawn(connection.ask(at, reviews / CONNECTIONS, apps.clamp(1, objects::APPS), pause)));
         }
         let mut times = Vec::new();
         for asked in asking {
@@ -81,14 +105,14 @@ impl Connection {
         Self(BufReader::new(connector.connect(name, stream).await.expect("a handshake")))
     }
 
-    async fn ask(mut self, first: usize, reviews: usize, pause: Option<Duration>) -> Vec<Duration> {
+    async fn ask(mut self, first: usize, reviews: usize, apps: usize, pause: Option<Duration>) -> Vec<Duration> {
         let mut times = Vec::new();
         let mut pace = pause.map(interval);
         for at in 0..reviews {
             if let Some(pace) = &mut pace {
                 pace.tick().await;
             }
-            let review = review(first + at * CONNECTIONS).to_string();
+            let review = review(first + at * CONNECTIONS, apps).to_string();
             let head = format!(
                 "POST /inject HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
                 review.len()
@@ -117,14 +141,14 @@ impl Connection {
     }
 }
 
-/// A review of a pod that only a forward selects, of an app somewhere in the cluster.
-fn review(at: usize) -> Value {
-    let app = at * 7919 % super::objects::APPS;
+/// A review of a pod that only a forward selects, of one of so many apps somewhere in the cluster.
+fn review(at: usize, apps: usize) -> Value {
+    let app = at * 7919 % apps;
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
             "uid": format!("u-{at}"), "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "namespace": super::objects::app_namespace(app), "operation": "CREATE",
+            "namespace": objects::app_namespace(app), "operation": "CREATE",
             "object": {
                 "metadata": {"generateName": "app-", "labels": {"app": format!("app-{app}"), "pod-template-hash": "x"}},
                 "spec": {

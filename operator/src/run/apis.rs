@@ -1,8 +1,11 @@
 //! What API servers call (the webhook and the metrics API), and the webhook of the user that is called.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, thread};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 
 use super::{Replica, RunError, open};
 use crate::{
@@ -28,7 +31,7 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     let door = Door::open(replica.leaf.clone()).map_err(RunError::Tls)?;
     // The door never changes, so that nobody holds its sender.
     let (_, door) = watch::channel(Some(Arc::new(door)));
-    tokio::spawn(https::serve(listener, door, Arc::new(injector)));
+    apart(listener, door, injector).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
         tokio::spawn(webhook.keep(replica.term.clone(), trusted, ready));
@@ -36,6 +39,22 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
         ready.send_replace(true);
     }
     Ok(())
+}
+
+/// Serves the webhook on a thread of its own: whoever makes a pod waits for the answer, and must not wait for whatever else a
+/// busy operator does.
+fn apart(listener: TcpListener, door: watch::Receiver<Option<Arc<Door>>>, injector: Injector) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        runtime.block_on(async {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => https::serve(listener, door, Arc::new(injector)).await,
+                Err(error) => tracing::error!(%error, "the webhook cannot be served: new pods go without a proxy"),
+            }
+        });
+    };
+    thread::Builder::new().name("webhook".to_owned()).spawn(work).map(drop)
 }
 
 /// Serves the metrics API, if it is to be; gives what its callers ask.

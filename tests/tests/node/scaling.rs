@@ -52,6 +52,8 @@ fn grown(namespace: &Namespace<'_>, done: impl Fn() -> bool) {
     }
 }
 
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
 fn cost(namespace: &Namespace<'_>, pod: &str) -> i32 {
     let column = "--output=jsonpath={.metadata.annotations.controller\\.kubernetes\\.io/pod-deletion-cost}";
     namespace.kubectl(&["get", "pod", pod, column]).stdout.parse().unwrap_or(0)
@@ -85,6 +87,9 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
 
     let others: Vec<(String, SocketAddr)> =
         proxies(&namespace).into_iter().filter(|(name, _)| *name != first.0).collect();
+    // What somebody else says of a pod stays.
+    let by_hand = format!("{DELETION_COST}=1000");
+    namespace.kubectl(&["annotate", "pod", &first.0, &by_hand, "--overwrite"]).ok();
     let (few, more) = (Load::start(node, &[others[0].1], 10), Load::start(node, &[others[1].1], 40));
     until_within(SCALED, "what they cost is known", || {
         let costs = [&first.0, &others[0].0, &others[1].0].map(|pod| cost(&namespace, pod));
@@ -93,6 +98,7 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     assert!(many.stop() > 100);
     until_within(SCALED, "one leaves", || staying(&namespace).len() == 2);
     let left = staying(&namespace);
+    assert_eq!(cost(&namespace, &first.0), 1000);
     assert!(left.contains(&first.0) && left.contains(&others[1].0), "{left:?}: the emptiest, {}, left", others[0].0);
     // Its sessions go on while it drains, and so do those of the others.
     until_it_drains(node, others[0].1, &few);
