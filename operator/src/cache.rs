@@ -291,9 +291,14 @@ impl Cache {
             }
             Object::Scaler(key, state) => {
                 touched.subject(&state.subject);
-                // Before its first look it asks for none: then it is what there is that grows.
+                // Before its first look it asks for none: then it is what there is that grows. To come up to the least is no growth.
                 let from = |before: &ScalerState| if before.desired > 0 { before.desired } else { state.current };
-                let from = self.scalers.get(&key).map(from).filter(|from| (1..state.desired).contains(from));
+                let from = self
+                    .scalers
+                    .get(&key)
+                    .map(from)
+                    .map(|from| from.max(state.least))
+                    .filter(|from| (1..state.desired).contains(from));
                 if let Some(from) = from {
                     touched.grown.push(Grown { subject: state.subject.clone(), from, to: state.desired });
                 }

@@ -95,10 +95,17 @@ impl Injector {
                 response["patchType"] = json!("JSONPatch");
                 response["patch"] = json!(bytes);
                 let refused = !told.is_empty() && patch.len() == 1;
+                let is_again = told.is_empty() && patch.len() == 1;
                 if !told.is_empty() {
                     response["warnings"] = told.iter().map(|told| json!(format!("portlane: {told}"))).collect();
                 }
-                if refused { "refused" } else { "injected" }
+                if refused {
+                    "refused"
+                } else if is_again {
+                    "carried"
+                } else {
+                    "injected"
+                }
             }
         };
         count(&self.metrics.injections, "result", result);

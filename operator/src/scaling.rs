@@ -7,7 +7,7 @@ mod holder;
 mod manifest;
 
 pub use self::{
-    apply::{apply, remove},
+    apply::{FAILED, apply, remove},
     holder::{REPLICAS, has_field, holder},
     manifest::{CONNECTIONS, Scaler, least, of_forward, of_gateway},
 };

@@ -132,4 +132,15 @@ fn a_pod_says_which_ports_are_its_apps() {
         "the state is no reason to keep a node"
     );
     assert!(told.len() == 1 && told[0].contains("'no'"), "{told:?}");
+
+    // A container that comes after it is not forgotten, nor what the template says of a port.
+    pod["metadata"]["annotations"] = json!({"portlane.dev/app-ports": "-8000/TCP"});
+    let (mut once, _) = injected(&pod);
+    assert_eq!(once["metadata"]["annotations"]["portlane.dev/app-ports"], "53/UDP,-8000/TCP");
+    assert_eq!(inject(&once, &sidecar()), Injection::Carried);
+    let more = json!({"name": "more", "ports": [{"containerPort": 7000}]});
+    once["spec"]["containers"].as_array_mut().expect("containers").push(more);
+    let (twice, _) = injected(&once);
+    assert_eq!(twice["metadata"]["annotations"]["portlane.dev/app-ports"], "7000/TCP,53/UDP,-8000/TCP");
+    assert_eq!(twice["spec"], once["spec"]);
 }

@@ -18,7 +18,7 @@ use self::{backoff::Backoff, state::State};
 use crate::{
     handle::{Ended, Proxy},
     log::Level,
-    resolver,
+    resolver::Lookup,
 };
 
 /// Longest time for one try to open a stream, names and TLS included.
@@ -78,12 +78,13 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         proxy.apply(kept).await?;
     }
     let mut backoff = Backoff::new(operator.state.display().to_string());
+    let mut lookup = Lookup::default();
     let mut told: Option<String> = None;
     let mut tries = 0_u64;
     loop {
         tries += 1;
         let roots = state.roots(&operator.roots, tries);
-        let ended = match connect(operator, &roots).await {
+        let ended = match connect(operator, &roots, &mut lookup).await {
             Ok(connection) => {
                 if told.take().is_some() {
                     proxy.log().notice(Level::Info, "operator", &operator.address, "the operator is followed again");
@@ -116,13 +117,13 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     }
 }
 
-async fn connect(operator: &Operator, roots: &str) -> Result<Connection, ConnectError> {
+async fn connect(operator: &Operator, roots: &str, lookup: &mut Lookup) -> Result<Connection, ConnectError> {
     let read = |error| ConnectError::Token(operator.token.clone(), error);
     let token = std::fs::read_to_string(&operator.token).map_err(read)?.trim().to_owned();
     let tls = Arc::new(proxy_grpc::client_config(roots).map_err(ConnectError::Trust)?);
     let late = || ConnectError::Late(operator.address.clone());
     timeout(OPEN, async {
-        let address = resolve(&operator.address).await?;
+        let address = resolve(&operator.address, lookup).await?;
         proxy_grpc::open(&Endpoint { address, tls, token }).await.map_err(ConnectError::Open)
     })
     .await
@@ -130,13 +131,12 @@ async fn connect(operator: &Operator, roots: &str) -> Result<Connection, Connect
 }
 
 /// The C library of the image knows no search list for a name with as many dots as `ndots`, which pods may set as they like.
-async fn resolve(address: &str) -> Result<SocketAddr, ConnectError> {
+async fn resolve(address: &str, lookup: &mut Lookup) -> Result<SocketAddr, ConnectError> {
     if let Ok(address) = address.parse() {
         return Ok(address);
     }
     let failed = |error: &str| ConnectError::Resolve(address.to_owned(), error.to_owned());
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let (host, port) = parts.ok_or_else(|| failed("it is not HOST:PORT"))?;
-    let found = resolver::once(host).await.map_err(|error| failed(&error))?;
-    found.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| failed("it has no address"))
+    lookup.one(host).await.map(|ip| SocketAddr::new(ip, port)).map_err(|error| failed(&error))
 }

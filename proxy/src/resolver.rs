@@ -131,13 +131,31 @@ async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<
     }
 }
 
-/// Asks for a name once, as one that is followed is asked.
-///
-/// # Errors
-/// Why it has no address.
-pub async fn once(host: &str) -> Result<Vec<IpAddr>, String> {
-    let pair = System::default().pair()?;
-    ask(&pair, host).await.0
+/// Asks for a name now and then.
+#[derive(Default)]
+pub struct Lookup(System);
+
+impl Lookup {
+    /// An address of a name, of the family that answers first.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub async fn one(&mut self, host: &str) -> Result<IpAddr, String> {
+        let pair = self.0.pair()?;
+        let (mut four, mut six) = (pin!(ask_one(&pair.four, host)), pin!(ask_one(&pair.six, host)));
+        let first_of =
+            |found: Found| found.and_then(|found| found.0.first().copied().ok_or_else(|| NO_ADDRESS.to_owned()));
+        tokio::select! {
+            found = &mut four => match first_of(found) {
+                Ok(ip) => Ok(ip),
+                Err(error) => first_of(six.await).map_err(|_| error),
+            },
+            found = &mut six => match first_of(found) {
+                Ok(ip) => Ok(ip),
+                Err(_) => first_of(four.await),
+            },
+        }
+    }
 }
 
 type Found = Result<(BTreeSet<IpAddr>, Instant), String>;

@@ -44,6 +44,8 @@ pub(crate) type Port = (Transport, u16);
 pub(crate) struct Lost {
     pub(crate) reason: Reason,
     pub(crate) message: String,
+    /// To the app of the pod, and to no other listener: it holds the port all the same.
+    pub(crate) to_app: bool,
 }
 
 /// What one listener wants.
@@ -159,6 +161,7 @@ pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener)
     let beyond = |what: &str| Lost {
         reason: Reason::Invalid,
         message: format!("{what} leads beyond port 65535; use a smaller one"),
+        to_app: false,
     };
     let fits = |port: u16| port.checked_add(listener.further).is_some();
     if let Some(port) = laptop.ports.get(&(key.name.clone(), listener.name.clone())) {
@@ -227,7 +230,7 @@ impl Terms {
         } else {
             "; choose another port or remove that forward"
         });
-        Lost { reason: Reason::PortConflict, message }
+        Lost { reason: Reason::PortConflict, message, to_app: false }
     }
 
     fn too_many(&self) -> Lost {
@@ -236,7 +239,7 @@ impl Terms {
             self.group,
             self.most.unwrap_or(0)
         );
-        Lost { reason: Reason::TooManyPorts, message }
+        Lost { reason: Reason::TooManyPorts, message, to_app: false }
     }
 }
 
@@ -261,15 +264,15 @@ fn own_port((transport, port): Port, whose: &Reserved) -> Lost {
         }
         Reserved::App => format!(
             "port {port}/{transport} is the app's own: a container of the pod declares it (containerPort), or the annotation \
-             portlane.dev/app-ports does; choose another port, or take the declaration away if nothing listens there"
+             portlane.dev/app-ports does; choose another port, or say portlane.dev/app-ports: -{port}/{transport} in the template if the app does not listen there"
         ),
     };
-    Lost { reason: Reason::PortConflict, message }
+    Lost { reason: Reason::PortConflict, message, to_app: *whose == Reserved::App }
 }
 
 fn none_left(transport: Transport) -> Lost {
     let message = format!("no free {transport} port is left in the gateway's allocation ranges; widen spec.allocation");
-    Lost { reason: Reason::NoPortAvailable, message }
+    Lost { reason: Reason::NoPortAvailable, message, to_app: false }
 }
 
 /// Ports in these ranges.

@@ -155,7 +155,8 @@ impl Judge<'_> {
         let verdict = &mut judgement.verdict;
         let lost = self.lost(at, verdict);
         let (Some(port), false) = (port, lost.is_some() && self.lost_everywhere(at)) else {
-            let lost = lost.unwrap_or(Lost { reason: Reason::NoPortAvailable, message: "no port".to_owned() });
+            let lost =
+                lost.unwrap_or(Lost { reason: Reason::NoPortAvailable, message: "no port".to_owned(), to_app: false });
             verdict.accepted = Condition::unmet(lost.reason, lost.message.clone());
             (judged.port, judged.end_port) = (None, None);
             judged.hostnames.clear();
@@ -163,7 +164,7 @@ impl Judge<'_> {
             judged.outcome = Outcome::Refused { reason: lost.reason, message: lost.message };
             return judged;
         };
-        judged.partial = lost.is_some();
+        judged.partial = lost.is_some_and(|lost| !lost.to_app);
         warn(item, port, verdict);
         let destinations = backends::destinations(self.world, forward);
         let resolved = backends::resolve(self.world, forward, item, own, &destinations);
@@ -252,7 +253,10 @@ impl Judge<'_> {
                     message: lost.message.clone(),
                 }));
             }
-            first.get_or_insert_with(|| lost.clone());
+            // What another listener took says more than what an app has.
+            if first.as_ref().is_none_or(|first: &Lost| first.to_app) {
+                first = Some(lost.clone());
+            }
         }
         first
     }

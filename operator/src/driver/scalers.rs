@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     cache::Cache,
     metrics::{Metrics, count},
-    scaling::{Scaler, apply, of_forward, of_gateway, remove},
+    scaling::{FAILED, Scaler, apply, of_forward, of_gateway, remove},
     status_writer::Subject,
     watch::ScalerState,
 };
@@ -31,11 +31,14 @@ pub struct Scaled {
     result: Result<(), NoScaler>,
 }
 
+/// An autoscaler, when it was applied, and what became of that.
+type Applied = (Box<Scaler>, Instant, Result<(), NoScaler>);
+
 /// State of one object that scales.
 #[derive(Default)]
 struct Entry {
     /// What was applied last, when, and what became of it.
-    applied: Option<(Box<Scaler>, Instant, Result<(), NoScaler>)>,
+    applied: Option<Applied>,
     applying: bool,
 }
 
@@ -92,7 +95,7 @@ impl Scalers {
         let (mut keys, mut others) = (BTreeSet::new(), Vec::new());
         // Of two that want to scale one workload one does; both would take turns for ever.
         let mut takers: BTreeMap<(String, TargetKind, String), Subject> = BTreeMap::new();
-        for (subject, scaler) in in_order(subjects, cache) {
+        for (subject, scaler) in self.in_order(subjects, cache) {
             let target = (scaler.key.namespace.clone(), scaler.target_kind, scaler.target.clone());
             let taker = takers.get(&target).cloned().or_else(|| fleet(&subject, &scaler, cache));
             if let Some(taker) = taker {
@@ -110,6 +113,34 @@ impl Scalers {
         }
         self.remove_unwanted(&keys, cache, now);
         others
+    }
+
+    /// What is to scale, those first that do already, and then the oldest: a newcomer takes no workload away. Those whose
+    /// autoscaler the API server refuses come last.
+    fn in_order(&self, subjects: BTreeSet<Subject>, cache: &Cache) -> Vec<(Subject, Scaler)> {
+        let mut all: Vec<_> =
+            subjects.into_iter().filter_map(|it| wanted(&it, cache).map(|scaler| (it, scaler))).collect();
+        all.sort_by_cached_key(|(subject, scaler)| {
+            let is_there = cache.scalers.get(&scaler.key).is_some_and(|state| {
+                let target = (state.target.0.as_str(), state.target.1.as_str());
+                state.owner == scaler.owner && target == (scaler.target_kind.as_str(), scaler.target.as_str())
+            });
+            let last = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
+            let same =
+                |applied: &Scaler| (applied.target_kind, &applied.target) == (scaler.target_kind, &scaler.target);
+            let was_applied = last.is_some_and(|(applied, _, result)| result.is_ok() && same(applied));
+            let is_refused = |(applied, _, result): &Applied| {
+                **applied == *scaler && result.as_ref().is_err_and(|why| why.reason == FAILED)
+            };
+            let metadata = match subject {
+                Subject::Forward(key) => cache.world.forwards.get(key).map(|it| &it.metadata),
+                Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
+            };
+            let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
+            let scales = is_there || was_applied;
+            (!scales, last.is_some_and(is_refused), created.is_none(), created, subject.clone())
+        });
+        all
     }
 
     /// Takes away what nobody wants. Of an object that cannot be read it is not known what it wants.
@@ -157,24 +188,6 @@ impl Scalers {
     }
 }
 
-/// What is to scale, those first that do already, and then the oldest: a newcomer takes no workload away.
-fn in_order(subjects: BTreeSet<Subject>, cache: &Cache) -> Vec<(Subject, Scaler)> {
-    let mut all: Vec<_> = subjects.into_iter().filter_map(|it| wanted(&it, cache).map(|scaler| (it, scaler))).collect();
-    all.sort_by_cached_key(|(subject, scaler)| {
-        let scales = cache.scalers.get(&scaler.key).is_some_and(|state| {
-            let target = (state.target.0.as_str(), state.target.1.as_str());
-            state.owner == scaler.owner && target == (scaler.target_kind.as_str(), scaler.target.as_str())
-        });
-        let metadata = match subject {
-            Subject::Forward(key) => cache.world.forwards.get(key).map(|it| &it.metadata),
-            Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
-        };
-        let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
-        (!scales, created.is_none(), created, subject.clone())
-    });
-    all
-}
-
 /// The gateway whose fleet a forward wants to scale: its replicas are the gateway's.
 fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
     let key = ObjectKey::new(scaler.key.namespace.clone(), scaler.target.clone());
@@ -188,7 +201,7 @@ fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
 fn taken(taker: &Subject, target: &str) -> NoScaler {
     let message = match taker {
         Subject::Forward(ObjectKey { name, .. }) => format!(
-            "PortForward {name} scales {target} already, and two would fight: keep spec.autoscaling in one of them"
+            "PortForward {name} is the one that scales {target}, and two would fight: keep spec.autoscaling in one of them"
         ),
         Subject::Gateway(ObjectKey { name, .. }) => {
             format!("{target} is the fleet of ForwardGateway {name}: set spec.autoscaling there, and take it out here")

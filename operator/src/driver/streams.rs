@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use operator_core::ObjectKey;
+use operator_core::{Changes, ObjectKey};
 use proxy_api::ListenerId;
 use tokio::time::Instant;
 
@@ -93,7 +93,7 @@ impl Driver {
         };
         let is_sidecar = gateway.is_none() && self.cache.sidecar_namespaces().any(|it| *it == pod.namespace);
         // One that is not looked at yet would be told to run nothing, and its app would start without its doors.
-        let is_new = || !self.cache.knows_selected(pod, &identity.uid) || self.touched.changes.pods.contains(pod);
+        let is_new = || !self.cache.knows_selected(pod, &identity.uid) || is_unseen(pod, &self.touched.changes);
         if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && is_new() {
             return Admission::NotSynced;
         }
@@ -111,6 +111,13 @@ impl Driver {
             unreadable: unreadable.into_iter().map(|key| (key.namespace, key.name)).collect(),
         }
     }
+}
+
+/// Whether something that says what a pod runs is not looked at yet.
+fn is_unseen(pod: &ObjectKey, changes: &Changes) -> bool {
+    let first = ObjectKey::new(pod.namespace.clone(), "");
+    let forward = changes.forwards.range(first..).next();
+    changes.pods.contains(pod) || forward.is_some_and(|forward| forward.namespace == pod.namespace)
 }
 
 fn forward(id: &ListenerId) -> ObjectKey {

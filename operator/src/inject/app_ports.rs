@@ -1,12 +1,13 @@
 //! Ports that the app of a pod listens on. The webhook sees what containers declare and writes it down in an annotation,
-//! because of pods nothing but their metadata is watched. A template may name further ones in it.
+//! because of pods nothing but their metadata is watched. A template may name further ones in it, and those that are declared for
+//! another reason: a Service may want a named port although it is a listener that is there.
 
 use std::collections::BTreeSet;
 
 use proxy_api::Transport;
 use serde_json::Value;
 
-/// The annotation: `PORT/TCP` or `PORT/UDP`, separated by commas.
+/// The annotation: `PORT/TCP` or `PORT/UDP`, separated by commas; with a `-` before it a port is none of the app's.
 pub const APP_PORTS: &str = "portlane.dev/app-ports";
 /// Most ports that are written down.
 const MOST: usize = 1024;
@@ -14,24 +15,45 @@ const MOST: usize = 1024;
 /// Ports by transport.
 pub type AppPorts = BTreeSet<(Transport, u16)>;
 
-/// Reads the annotation; gives what it names, and what in it is no port.
-#[must_use]
-pub fn read(text: &str) -> (AppPorts, Vec<&str>) {
-    let (mut ports, mut wrong) = (AppPorts::new(), Vec::new());
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let (number, transport) = word.split_once('/').unwrap_or((word, "TCP"));
-        match (number.parse().ok().filter(|port| *port > 0), transport_of(transport)) {
-            (Some(port), Some(transport)) if ports.len() < MOST => drop(ports.insert((transport, port))),
-            _ => wrong.push(word),
-        }
-    }
-    (ports, wrong)
+/// What the annotation says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said<'a> {
+    /// Ports of the app.
+    pub(super) ports: AppPorts,
+    /// Ports that are none of the app's, whatever containers declare.
+    pub(super) free: AppPorts,
+    /// What is no port.
+    pub(super) wrong: Vec<&'a str>,
 }
 
-/// What the annotation says of these ports.
-pub(super) fn written(ports: &AppPorts) -> String {
-    let words: Vec<String> = ports.iter().map(|(transport, port)| format!("{port}/{transport}")).collect();
-    words.join(",")
+/// The ports that the annotation names.
+#[must_use]
+pub fn read(text: &str) -> AppPorts {
+    said(text).ports
+}
+
+pub(super) fn said(text: &str) -> Said<'_> {
+    let mut said = Said::default();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let (to, port) = match word.strip_prefix('-') {
+            Some(port) => (&mut said.free, port),
+            None => (&mut said.ports, word),
+        };
+        let (number, transport) = port.split_once('/').unwrap_or((port, "TCP"));
+        match (number.parse().ok().filter(|port| *port > 0), transport_of(transport)) {
+            (Some(port), Some(transport)) if to.len() < MOST => drop(to.insert((transport, port))),
+            _ => said.wrong.push(word),
+        }
+    }
+    said
+}
+
+/// What the annotation is to say of these ports.
+pub(super) fn written(ports: &AppPorts, free: &AppPorts) -> String {
+    let words = |ports: &AppPorts, sign: &'static str| -> Vec<String> {
+        ports.iter().map(|(transport, port)| format!("{sign}{port}/{transport}")).collect()
+    };
+    [words(ports, ""), words(free, "-")].concat().join(",")
 }
 
 /// The ports that these containers declare.
@@ -65,9 +87,11 @@ mod tests {
             {"ports": [{"containerPort": 8000, "protocol": "TCP"}, {"containerPort": 99999}]},
         ]);
         let declared = declared(containers.as_array().expect("a list").iter());
-        assert_eq!(written(&declared), "8000/TCP,53/UDP");
-        assert_eq!(read(&written(&declared)), (declared, Vec::new()));
-        let (ports, wrong) = read("80, 0/TCP,53/SCTP,x,70000,,1/UDP");
-        assert_eq!((written(&ports).as_str(), wrong), ("80/TCP,1/UDP", vec!["0/TCP", "53/SCTP", "x", "70000"]));
+        let none = AppPorts::new();
+        assert_eq!(written(&declared, &none), "8000/TCP,53/UDP");
+        assert_eq!(read(&written(&declared, &none)), declared);
+        let Said { ports, free, wrong } = said("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
+        assert_eq!(written(&ports, &free), "80/TCP,1/UDP,-81/TCP");
+        assert_eq!(wrong, ["0/TCP", "53/SCTP", "x", "70000", "-"]);
     }
 }

@@ -4,7 +4,7 @@ use proxy_api::Transport;
 use serde_json::{Map, Value, json};
 
 use super::{
-    app_ports::{APP_PORTS, AppPorts, declared, read, written},
+    app_ports::{APP_PORTS, AppPorts, declared, said, written},
     tuning::{Resources, Tuning, tuning},
 };
 use crate::{PROXY_LABEL, gateway::children::HEALTH_PORT};
@@ -56,7 +56,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     let spec = &pod["spec"];
     if let Some(container) = containers(spec).find(|container| container["name"] == CONTAINER) {
         if is_ours(container) {
-            return Injection::Carried;
+            return carried(pod);
         }
         return refused(pod, &format!("the pod has a container of its own that is called {CONTAINER}: rename it"));
     }
@@ -75,14 +75,14 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     }
     let annotations = &pod["metadata"]["annotations"];
     let (tuning, mut problems) = tuning(annotations, &sidecar.resources);
-    let app_ports = app_ports(pod, &mut problems);
+    let (app_ports, free) = app_ports(pod, &mut problems);
     if spec["resources"].is_object() && tuning.resources != sidecar.resources {
         problems
             .push("the pod has spec.resources as a whole: annotations with amounts for its proxy are left out".into());
     }
     let mut patch = Patch(Vec::new());
     patch.map(&pod["metadata"]["labels"], "/metadata/labels", PROXY_LABEL, &json!("sidecar"));
-    patch.annotations(annotations, &told(annotations, &app_ports, &problems));
+    patch.annotations(annotations, &told(annotations, &written(&app_ports, &free), &problems));
     patch.list(
         &spec["volumes"],
         "/spec/volumes",
@@ -102,13 +102,13 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
 }
 
 /// What the pod is to say of itself.
-fn told(annotations: &Value, app_ports: &AppPorts, problems: &[String]) -> Map<String, Value> {
+fn told(annotations: &Value, app_ports: &str, problems: &[String]) -> Map<String, Value> {
     let mut told = Map::new();
     if !problems.is_empty() {
         told.insert(PROBLEM.to_owned(), json!(problems.join("; ")));
     }
     if !app_ports.is_empty() {
-        told.insert(APP_PORTS.to_owned(), json!(written(app_ports)));
+        told.insert(APP_PORTS.to_owned(), json!(app_ports));
     }
     // Its volume holds what can be had again: it is no reason to keep a node.
     let mut volumes: Vec<&str> =
@@ -119,17 +119,33 @@ fn told(annotations: &Value, app_ports: &AppPorts, problems: &[String]) -> Map<S
     told
 }
 
-/// The ports of the app: those that its containers declare, and those that it names by the annotation.
-fn app_ports(pod: &Value, problems: &mut Vec<String>) -> AppPorts {
-    let (mut ports, wrong) = read(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
+/// One that carries a proxy. Others may have given it further containers since.
+fn carried(pod: &Value) -> Injection {
+    let (ports, free) = app_ports(pod, &mut Vec::new());
+    let annotations = &pod["metadata"]["annotations"];
+    let said = said(annotations[APP_PORTS].as_str().unwrap_or_default());
+    if said.ports == ports {
+        return Injection::Carried;
+    }
+    let mut patch = Patch(Vec::new());
+    patch.map(annotations, "/metadata/annotations", APP_PORTS, &json!(written(&ports, &free)));
+    Injection::Changed(patch.0, Vec::new())
+}
+
+/// The ports of the app: those that its containers declare, and those that it names by the annotation; and those that are not,
+/// by the annotation.
+fn app_ports(pod: &Value, problems: &mut Vec<String>) -> (AppPorts, AppPorts) {
+    let said = said(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
+    let (mut ports, wrong) = (said.ports, said.wrong);
     if !wrong.is_empty() {
         let wrong: String = wrong.join(",").chars().take(40).collect();
         problems.push(format!(
             "annotation {APP_PORTS} has '{wrong}', which are no ports such as 8000/TCP; they are left out"
         ));
     }
-    ports.extend(declared(containers(&pod["spec"])));
-    ports
+    let own = containers(&pod["spec"]).filter(|container| container["name"] != CONTAINER);
+    ports.extend(declared(own).difference(&said.free));
+    (ports, said.free)
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {

@@ -15,6 +15,9 @@ use operator_core::NoScaler;
 use super::{Scaler, holder};
 use crate::NAME;
 
+/// Reason of an autoscaler that the API server does not take, or could not be asked for.
+pub const FAILED: &str = "ScalerFailed";
+
 /// Makes one, unless somebody else holds the replicas of its target: then an older one of ours goes.
 ///
 /// # Errors
@@ -23,7 +26,7 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     match free(client, scaler).await {
         Ok(()) => {}
         Err(why) => {
-            if why.reason != "ScalerFailed" {
+            if why.reason != FAILED {
                 remove(client, &scaler.key, &scaler.owner).await?;
             }
             return Err(why);
@@ -123,8 +126,5 @@ fn failed(name: &str, error: &kube::Error) -> NoScaler {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     };
-    NoScaler {
-        reason: "ScalerFailed",
-        message: format!("the HorizontalPodAutoscaler of {name} cannot be made: {said}"),
-    }
+    NoScaler { reason: FAILED, message: format!("the HorizontalPodAutoscaler of {name} cannot be made: {said}") }
 }

@@ -10,6 +10,8 @@ use crate::NAME;
 pub const REPLICAS: [&str; 2] = ["spec", "replicas"];
 /// Replicas of a workload that does not say how many (apps/v1).
 const DEFAULT: i32 = 1;
+/// How managers begin that work as Helm does: itself, Flux's `helm-controller`, Terraform.
+const HELM: [&str; 2] = ["helm", "terraform-provider-helm"];
 /// What `kubectl apply` and Argo CD remember of their manifests.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -38,9 +40,10 @@ pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     if let Some(applier) = applier {
         return applier.manager.clone();
     }
-    let is_helm = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some("helm");
-    if holding.clone().any(is_helm) && replicas.is_some_and(|replicas| replicas != DEFAULT) {
-        return Some("helm".to_owned());
+    let is_helm = |manager: &String| HELM.iter().any(|helm| manager.starts_with(helm));
+    let helm = holding.clone().find_map(|entry| entry.manager.clone().filter(is_helm));
+    if let Some(helm) = helm.filter(|_| replicas.is_some_and(|replicas| replicas != DEFAULT)) {
+        return Some(helm);
     }
     let kept = metadata.annotations.as_ref().and_then(|all| all.get(LAST_APPLIED));
     let kept: Option<Value> = kept.and_then(|text| serde_json::from_str(text).ok());
@@ -82,6 +85,8 @@ mod tests {
         assert_eq!(held("helm", "Update", None, None), None, "a default, as far as one can see");
         let upgraded = metadata("helm", "Update", None, None);
         assert_eq!(holder(&upgraded, Some(3)).as_deref(), Some("helm"));
+        let flux = metadata("helm-controller", "Update", None, None);
+        assert_eq!(holder(&flux, Some(3)).as_deref(), Some("helm-controller"));
         assert_eq!(holder(&metadata("kube-controller-manager", "Update", Some("scale"), None), Some(3)), None);
         assert_eq!(holder(&ObjectMeta::default(), Some(3)), None);
     }

@@ -284,7 +284,7 @@ fn pod_info(metadata: &ObjectMeta) -> PodInfo {
         leaving: metadata.deletion_timestamp.is_some(),
         gateway: labels.get(GATEWAY_LABEL).cloned(),
         problem: annotation(PROBLEM).cloned(),
-        app_ports: annotation(APP_PORTS).map(|text| read_app_ports(text).0).unwrap_or_default(),
+        app_ports: annotation(APP_PORTS).map(|text| read_app_ports(text)).unwrap_or_default(),
         labels,
         ..PodInfo::default()
     }
