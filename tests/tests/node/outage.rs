@@ -64,6 +64,7 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
         namespace.kubectl(&["wait", "--for=condition=Ready", "portforward/web", "--timeout=1s"]).success
     });
     without_an_operator(&namespace);
+    the_certificate_rotates(&namespace);
     assert!(load.stop() > 1000, "there was load, and no session broke");
     another_release_of_the_proxy(&node, &namespace);
     a_node_is_drained(&node, &namespace);
@@ -102,6 +103,34 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=28s"]).ok();
     scale("--replicas=2");
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=28s"]).ok();
+}
+
+/// Certificates of the webhook change every few seconds while pods are made, and each pod gets its proxy.
+fn the_certificate_rotates(namespace: &Namespace<'_>) {
+    let cluster = namespace.cluster();
+    let short = |setting: &str| {
+        cluster.kubectl(&["set", "env", "deploy/portlane-operator", "-n", OPERATOR, setting]).ok();
+        cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=58s"]).ok();
+    };
+    short("PORTLANE_CERTIFICATE_SECONDS=8");
+    let (started, mut made) = (Instant::now(), 0);
+    // One lasts for eight seconds and is changed at half of them.
+    while started.elapsed() < Duration::from_secs(20) {
+        let name = format!("made-{made}");
+        namespace.apply(
+            &"{apiVersion: v1, kind: Pod, metadata: {name: NAME, labels: {portlane.dev/inject: enabled}}, spec: \
+              {terminationGracePeriodSeconds: 0, securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \
+              containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [pause], securityContext: \
+              {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}"
+                .replace("NAME", &name),
+        );
+        let containers = "--output=jsonpath={.spec.initContainers[*].name}";
+        assert_eq!(namespace.kubectl(&["get", "pod", &name, containers]).ok(), "portlane-proxy", "pod {made}");
+        namespace.kubectl(&["delete", "pod", &name, "--wait=false"]).ok();
+        made += 1;
+    }
+    assert!(made > 5, "pods are made all the time: {made}");
+    short("PORTLANE_CERTIFICATE_SECONDS-");
 }
 
 /// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session.

@@ -141,14 +141,11 @@ fn the_standby_is_used_only_while_the_first_is_down() {
         .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, priority: 1"))
         .with("healthCheck: {tcp: {}, intervalSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}");
     let program = Program::run(&forward("f", "retry: {attempts: 1}", &[listener]), free_port(), &[]);
-    for _ in 0..10 {
-        assert_eq!(who(port), Some(1));
-    }
+    // A check that a stalled machine answers too late may bring the standby in for a moment.
+    until("all go to the first", || (0..10).all(|_| who(port) == Some(1)));
     drop(first);
     program.wait("unhealthy", "f/l");
-    for _ in 0..10 {
-        assert_eq!(who(port), Some(2));
-    }
+    until("all go to the standby", || (0..10).all(|_| who(port) == Some(2)));
     let _again = named(ONE, db, 1);
     until("the first is back", || (0..8).all(|_| who(port) == Some(1)));
 }
