@@ -46,7 +46,7 @@ impl<'a> Webhook<'a> {
     /// namespace.
     fn at(namespace: &'a Namespace<'a>, installed_in: &str, port: u16) -> Self {
         let template = ["template", "portlane", "charts/portlane", "--namespace", installed_in];
-        let only = ["--show-only", "templates/webhook.yaml"];
+        let only = ["--show-only", "templates/webhook.yaml", "--kube-version", "1.34.0"];
         let made = namespace.cluster().helm(&[&template[..], &only].concat()).ok();
         let mut webhook: Value = serde_yaml::from_str(&made).expect("YAML");
         webhook["metadata"]["name"] = json!(Self::name(namespace));
