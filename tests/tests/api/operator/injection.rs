@@ -171,9 +171,10 @@ fn message(namespace: &Namespace<'_>, name: &str, reason: &str) -> String {
 
 /// The certificate that the webhook shows to a new connection, which trusts these roots.
 fn leaf(port: u16, roots: &str) -> Vec<u8> {
-    let config = Arc::new(proxy_grpc::client_config(roots).expect("roots"));
+    let mut config = proxy_grpc::client_config(roots).expect("roots");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = proxy_grpc::SERVER_NAME.try_into().expect("a name");
-    let mut session = rustls::ClientConnection::new(config, name).expect("a session");
+    let mut session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     while session.is_handshaking() {
