@@ -39,6 +39,8 @@ type Applied = (Box<Scaler>, Instant, Result<(), NoScaler>);
 struct Entry {
     /// What was applied last, when, and what became of it.
     applied: Option<Applied>,
+    /// What the API server did not take last.
+    refused: Option<Box<Scaler>>,
     applying: bool,
 }
 
@@ -83,6 +85,7 @@ impl Scalers {
         count(&self.metrics.children, "result", if scaled.result.is_ok() { "applied" } else { "failed" });
         let entry = self.entries.get_mut(&scaled.subject)?;
         entry.applying = false;
+        entry.refused = scaled.result.as_ref().is_err_and(|why| why.reason == FAILED).then(|| scaled.scaler.clone());
         entry.applied = Some((scaled.scaler, now, scaled.result));
         Some(scaled.subject)
     }
@@ -125,20 +128,19 @@ impl Scalers {
                 let target = (state.target.0.as_str(), state.target.1.as_str());
                 state.owner == scaler.owner && target == (scaler.target_kind.as_str(), scaler.target.as_str())
             });
-            let last = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
+            let entry = self.entries.get(subject);
             let same =
                 |applied: &Scaler| (applied.target_kind, &applied.target) == (scaler.target_kind, &scaler.target);
+            let last = entry.and_then(|entry| entry.applied.as_ref());
             let was_applied = last.is_some_and(|(applied, _, result)| result.is_ok() && same(applied));
-            let is_refused = |(applied, _, result): &Applied| {
-                **applied == *scaler && result.as_ref().is_err_and(|why| why.reason == FAILED)
-            };
+            let is_refused = entry.and_then(|entry| entry.refused.as_deref()) == Some(scaler);
             let metadata = match subject {
                 Subject::Forward(key) => cache.world.forwards.get(key).map(|it| &it.metadata),
                 Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
             };
             let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
             let scales = is_there || was_applied;
-            (!scales, last.is_some_and(is_refused), created.is_none(), created, subject.clone())
+            (!scales, is_refused, created.is_none(), created, subject.clone())
         });
         all
     }

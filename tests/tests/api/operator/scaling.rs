@@ -155,6 +155,20 @@ fn workload(namespace: &Namespace<'_>) {
     ));
     assert!(told("TargetTaken").contains("the fleet of ForwardGateway edge"));
     assert!(scaler(namespace, name).is_none() && scaler(namespace, "edge").is_some());
+    // One that the API server refuses is not in the way of a younger one.
+    let nonsense =
+        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}]},";
+    namespace.apply(&forward(nonsense));
+    told("ScalerFailed");
+    namespace.apply(
+        &other
+            .replace("name: db", "name: good")
+            .replace("port: 5432", "port: 5434")
+            .replace("metrics: [{type: Nonsense}], ", ""),
+    );
+    until("the younger one scales", || scaler(namespace, "portforward-good").is_some());
+    told("TargetTaken");
+    namespace.kubectl(&["delete", "pf", "good"]).ok();
     namespace.apply(&forward(""));
     let after = namespace
         .until::<PortForward>("db", "no word of scaling", |forward| condition(forward, "ScalingActive").1.is_empty());
