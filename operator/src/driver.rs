@@ -10,27 +10,28 @@
 
 mod costs;
 mod fleets;
+mod found_ports;
 mod gateways;
+mod leading;
+mod patch;
 mod scalers;
 mod statuses;
 mod streams;
 mod transitions;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use operator_core::{Changes, Group, ObjectKey, Proxies, Translator, Update};
+use k8s_openapi::jiff::Timestamp;
+use operator_core::{Changes, Group, ObjectKey};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 
-use self::fleets::{Fleets, Moved};
+use self::leading::Leading;
 pub use self::{
     costs::Costs,
+    found_ports::FoundPorts,
     gateways::{Applied, Gateways},
     scalers::{Scaled, Scalers},
     statuses::Statuses,
@@ -41,7 +42,6 @@ use crate::{
     inject::Selectors,
     lease,
     metrics::Metrics,
-    publish::{Deltas, Publisher},
     serve::FromStream,
     status_writer::{Subject, Written},
     watch::{Message, Watches},
@@ -87,6 +87,8 @@ pub struct Writers {
     pub scalers: Scalers,
     /// Costs of deleting pods.
     pub costs: Costs,
+    /// Ports of apps that proxies found.
+    pub found_ports: FoundPorts,
 }
 
 /// What the driver works with.
@@ -99,6 +101,7 @@ pub struct Driver {
     gateways: Gateways,
     scalers: Scalers,
     costs: Costs,
+    found_ports: FoundPorts,
     selectors: Arc<Selectors>,
     /// While this replica leads.
     leading: Option<Leading>,
@@ -116,33 +119,6 @@ struct Dirty {
     at: Instant,
 }
 
-/// State of one term.
-struct Leading {
-    publisher: Publisher,
-    deltas: Arc<Deltas>,
-    translator: Translator,
-    /// A translation has been published in this term.
-    published: bool,
-    fleets: Fleets,
-    proxies: Proxies,
-    /// Proxies that were let keep listeners of forwards which nobody can read.
-    exempt: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
-}
-
-impl Leading {
-    fn new(term: String) -> Self {
-        Self {
-            publisher: Publisher::new(term),
-            deltas: Arc::default(),
-            translator: Translator::default(),
-            published: false,
-            fleets: Fleets::default(),
-            proxies: Proxies::default(),
-            exempt: BTreeMap::new(),
-        }
-    }
-}
-
 impl Driver {
     /// A driver that knows nothing yet.
     #[must_use]
@@ -152,10 +128,23 @@ impl Driver {
         metrics: Arc<Metrics>,
         synced: watch::Sender<bool>,
         selectors: Arc<Selectors>,
-        Writers { statuses, gateways, scalers, costs }: Writers,
+        Writers { statuses, gateways, scalers, costs, found_ports }: Writers,
     ) -> Self {
-        let (leading, dirty, touched) = (None, None, Touched::default());
-        Self { cache, watches, metrics, synced, statuses, gateways, scalers, costs, selectors, leading, dirty, touched }
+        Self {
+            cache,
+            watches,
+            metrics,
+            synced,
+            statuses,
+            gateways,
+            scalers,
+            costs,
+            found_ports,
+            selectors,
+            leading: None,
+            dirty: None,
+            touched: Touched::default(),
+        }
     }
 
     /// Works until the election is over and its sender gone.
@@ -202,6 +191,7 @@ impl Driver {
         self.gateways.forget();
         self.scalers.forget();
         self.costs.forget();
+        self.found_ports.forget();
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.touch();
@@ -285,6 +275,9 @@ impl Driver {
         // A new generation is observed even if it means the same.
         self.statuses.look_at(touched.changes.forwards, now);
         self.statuses.fleets(&moved, &leading.translator, now);
+        for namespace in leading.fleets.take_failed_in() {
+            self.statuses.look_at(self.cache.sidecars_of(&namespace), now);
+        }
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
                 self.gateways.touch(key);
@@ -344,57 +337,15 @@ impl Driver {
         self.statuses.refresh(Instant::now());
         let others = self.scalers.tick(&self.cache, Instant::now());
         self.costs.tick(leading, &self.cache, Instant::now());
+        self.found_ports.tick(leading, Instant::now());
         self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
+        let settled: BTreeSet<ObjectKey> = leading.fleets.settled(Timestamp::now().as_second()).cloned().collect();
         for subject in others {
             self.look_at(&subject, Instant::now());
         }
-    }
-}
-
-impl Leading {
-    /// Translates what was touched, publishes what it means and tells streams; gives what became of the pods of groups, and
-    /// what the translation did.
-    fn take(&mut self, touched: &Touched, cache: &Cache, metrics: &Metrics) -> (Moved, Update) {
-        let started = std::time::Instant::now();
-        let version = self.publisher.next_version();
-        let update = self.translator.update(&cache.world, &touched.changes, &version);
-        metrics.translation.observe(started.elapsed().as_secs_f64());
-        let started = std::time::Instant::now();
-        let moved = self.fleets.update(touched, &update, cache, &self.translator);
-        for (group, snapshot) in update.programs.iter().filter_map(|it| Some((it, self.translator.snapshot(it)?))) {
-            metrics.snapshots.inc();
-            self.publisher.publish(group, Some(snapshot.clone()));
-        }
-        self.end_streams(touched, cache);
-        for pod in self.fleets.take_placed() {
-            if self.publisher.place(&pod, self.fleets.group_of(&pod, &self.translator)) {
-                self.proxies.moved(&pod);
-            }
-        }
-        // Last, when nobody is of it any more: its pods have never been told to run nothing.
-        for group in update.programs.iter().filter(|group| self.translator.snapshot(group).is_none()) {
-            self.publisher.publish(group, None);
-        }
-        metrics.publish.observe(started.elapsed().as_secs_f64());
-        (moved, update)
-    }
-
-    /// Pods that are gone have no stream any more.
-    fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
-        for pod in touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| cache.pod(pod).is_none()) {
-            self.publisher.forget(pod);
-            self.proxies.gone(pod);
-            self.exempt.remove(pod);
-        }
-        // A forward that can be read now, or is gone: only a proxy that says what it holds can be brought in line.
-        let is_exempt =
-            |key: &ObjectKey| cache.world.unreadable.contains_key(key) && !cache.world.forwards.contains_key(key);
-        let outdated = |(_, forwards): &(&ObjectKey, &BTreeSet<ObjectKey>)| !forwards.iter().all(is_exempt);
-        let outdated: Vec<ObjectKey> = self.exempt.iter().filter(outdated).map(|(pod, _)| pod.clone()).collect();
-        for pod in outdated {
-            self.publisher.remove(&pod);
-            self.proxies.gone(&pod);
-            self.exempt.remove(&pod);
+        if !settled.is_empty() {
+            self.touched.proxy_pods.extend(settled);
+            self.touch();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod grants;
 mod objects;
+mod short_runs;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 

@@ -263,8 +263,9 @@ fn own_port((transport, port): Port, whose: &Reserved) -> Lost {
             format!("port {port}/{transport} is the proxy's own ({what}); choose another port")
         }
         Reserved::App => format!(
-            "port {port}/{transport} is the app's own: a container of the pod declares it (containerPort), or the annotation \
-             portlane.dev/app-ports does; choose another port, or say portlane.dev/app-ports: -{port}/{transport} in the template if the app does not listen there"
+            "port {port}/{transport} is the app's own: a container of the pod declares it (containerPort), the annotation \
+             portlane.dev/app-ports does, or it was found in use there; choose another port, or say portlane.dev/app-ports: \
+             -{port}/{transport} in the template if the app does not listen there"
         ),
     };
     Lost { reason: Reason::PortConflict, message, to_app: *whose == Reserved::App }

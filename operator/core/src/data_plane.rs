@@ -8,7 +8,7 @@ use std::{
 use crds::RejectedListener;
 use proxy_api::{BackendHealth, ListenerId};
 
-use crate::{Ack, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
+use crate::{Ack, Group, ObjectKey, Outcome, Pod, Proxies, ShortRun, Snapshot, Verdict};
 
 /// Rejections and late proxies that are named.
 pub(crate) const NAMED: usize = 8;
@@ -22,25 +22,36 @@ pub struct Fleet {
     pub pods: BTreeSet<ObjectKey>,
     /// How many of them are ready.
     pub ready: usize,
-    /// Pods that were made without a proxy, or with one that is not as they asked.
+    /// Pods that were made without a proxy, or with one that is not as they asked; and those whose app ended soon after its start.
     pub remarks: BTreeMap<ObjectKey, Remark>,
 }
 
-/// What there is to say of how a pod was made.
+/// What there is to say of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remark {
     /// Whether it was made with a proxy.
     pub carries: bool,
-    /// What was wrong.
+    /// What was wrong when it was made.
     pub problem: Option<String>,
+    /// Its app ended soon after its start.
+    pub short_run: Option<ShortRun>,
 }
 
 impl Remark {
     /// Of a pod; nothing if all is well.
     #[must_use]
-    pub fn of(pod: &Pod) -> Option<Self> {
-        let remark = Self { carries: pod.carries, problem: pod.problem.clone() };
-        (!remark.carries || remark.problem.is_some()).then_some(remark)
+    pub fn of(pod: &Pod, short_run: Option<&ShortRun>) -> Option<Self> {
+        let remark = Self { carries: pod.carries, problem: pod.problem.clone(), short_run: short_run.cloned() };
+        (!remark.carries || !remark.is_empty()).then_some(remark)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.problem.is_none() && self.short_run.is_none()
+    }
+
+    /// Whether its app is left all ports of the pod now.
+    fn is_left_all_ports(&self) -> bool {
+        self.short_run.as_ref().is_some_and(ShortRun::is_left_all_ports)
     }
 }
 
@@ -63,7 +74,9 @@ pub struct DataPlane {
     pub backends: BTreeMap<String, BackendHealth>,
     /// Pods that carry no proxy.
     pub bare: u32,
-    /// Some of them, and of those whose proxy is not as they asked, at most eight each: how they were made.
+    /// Pods in which no listener runs for a while, so that their app may have its ports.
+    pub left_to_apps: u32,
+    /// Some of the bare ones, and of the others of which there is something to say, at most eight each.
     pub remarks: Vec<(String, Remark)>,
 }
 
@@ -93,7 +106,13 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
         sum.no_proxies |= matches!(group, Group::Gateway(_)) && fleet.ready == 0;
         for pod in &fleet.pods {
             sum.total += 1;
-            if !sum.is_bare(pod, fleet.remarks.get(pod), proxies) {
+            let remark = fleet.remarks.get(pod);
+            if sum.is_bare(pod, remark, proxies) {
+                continue;
+            }
+            if remark.is_some_and(Remark::is_left_all_ports) {
+                sum.left_to_apps += 1;
+            } else {
                 sum.pod(pod, &published, &fleet.snapshot, proxies);
             }
         }
@@ -102,6 +121,14 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
 }
 
 impl DataPlane {
+    /// Tells of pods that have ended with their app, and are none of the forward's any more.
+    pub fn failed<'a>(&mut self, pods: impl Iterator<Item = (&'a ObjectKey, &'a ShortRun)>) {
+        let remark = |run: &ShortRun| Remark { carries: true, problem: None, short_run: Some(run.clone()) };
+        let carrying = self.remarks.iter().filter(|(_, remark)| remark.carries).count();
+        let pods = pods.map(|(pod, run)| (pod.name.clone(), remark(run)));
+        self.remarks.extend(pods.take(NAMED.saturating_sub(carrying)));
+    }
+
     fn pod(&mut self, pod: &ObjectKey, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
         let Some(state) = proxies.get(pod) else { return self.late(pod) };
         let (mut all, mut is_late) = (true, false);
@@ -138,7 +165,7 @@ impl DataPlane {
         let is_bare = !remark.carries && proxies.get(pod).is_none();
         self.bare += u32::from(is_bare);
         let alike = self.remarks.iter().filter(|(_, other)| other.carries != is_bare).count();
-        if (is_bare || remark.problem.is_some()) && alike < NAMED {
+        if (is_bare || !remark.is_empty()) && alike < NAMED {
             self.remarks.push((pod.name.clone(), Remark { carries: !is_bare, ..remark.clone() }));
         }
         is_bare

@@ -1,4 +1,4 @@
-//! Whether the pods of a sidecar forward were made with a proxy. It never enters `Ready`: a pod that was started before its
+//! Whether the pods of a sidecar forward were made with a proxy, and whether their apps get along with it. It never enters `Ready`: a pod that was started before its
 //! forward, or without the operator, is no reason to hold up everything that waits.
 
 use crate::{DataPlane, Finding, Remark};
@@ -7,7 +7,10 @@ use crate::{DataPlane, Finding, Remark};
 pub(crate) fn injected(pods: &DataPlane) -> Finding {
     let told = |status, reason: &str, message: String| Finding::new("Injected", status, reason, message);
     let said = |(pod, remark): &(String, Remark)| Some(format!("pod {pod}: {}", remark.problem.as_ref()?));
-    let problems: Vec<String> = pods.remarks.iter().filter_map(said).collect();
+    let mut problems: Vec<String> = pods.remarks.iter().filter_map(said).collect();
+    let are_ignored = !problems.is_empty();
+    let ends = |(pod, remark): &(String, Remark)| Some(format!("pod {pod}: {}", remark.short_run.as_ref()?.words()));
+    problems.extend(pods.remarks.iter().filter_map(ends));
     if pods.bare > 0 {
         let bare = || pods.remarks.iter().filter(|(_, remark)| !remark.carries);
         let names: Vec<&str> = bare().map(|(pod, _)| pod.as_str()).collect();
@@ -28,7 +31,8 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
         return told("False", "NotInjected", message);
     }
     if !problems.is_empty() {
-        return told("True", "AnnotationsIgnored", problems.join("; "));
+        let reason = if are_ignored { "AnnotationsIgnored" } else { "AppFailing" };
+        return told("True", reason, problems.join("; "));
     }
     if pods.total == 0 {
         return told("True", "NoMatchingPods", "no pod matches the selector yet".to_owned());
@@ -39,10 +43,11 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ShortRun, Then};
 
     fn of(total: u32, bare: u32, remarks: &[(&str, bool, Option<&str>)]) -> Finding {
         let remark = |(pod, carries, problem): &(&str, bool, Option<&str>)| {
-            ((*pod).to_owned(), Remark { carries: *carries, problem: problem.map(str::to_owned) })
+            ((*pod).to_owned(), Remark { carries: *carries, problem: problem.map(str::to_owned), short_run: None })
         };
         injected(&DataPlane { total, bare, remarks: remarks.iter().map(remark).collect(), ..DataPlane::default() })
     }
@@ -59,6 +64,12 @@ mod tests {
         assert!(mixed.message.ends_with("; pod a: annotation x"), "{}", mixed.message);
         let tuned = of(1, 0, &[("a", true, Some("annotation x"))]);
         assert_eq!((tuned.status, tuned.reason.as_str()), ("True", "AnnotationsIgnored"));
+        let short_run = ShortRun { container: "app".into(), exit_code: 1, seconds: 0, then: Then::Waits(4) };
+        let remark = Remark { carries: true, problem: None, short_run: Some(short_run) };
+        let ends = injected(&DataPlane { total: 1, remarks: vec![("a".into(), remark)], ..DataPlane::default() });
+        assert_eq!((ends.status, ends.reason.as_str()), ("True", "AppFailing"));
+        assert!(ends.message.starts_with("pod a: container app ends soon after each start"), "{}", ends.message);
+        assert!(ends.message.contains("is left all ports of its pod this time"), "{}", ends.message);
         assert_eq!(of(0, 0, &[]).reason, "NoMatchingPods");
         assert_eq!(of(2, 0, &[]).reason, "Injected");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use operator_core::{Fleet, Group, ObjectKey, Remark, Translator, Update};
+use operator_core::{Fleet, Group, ObjectKey, Remark, ShortRun, Translator, Update};
 
 use crate::cache::{Cache, Touched};
 
@@ -11,7 +11,7 @@ use crate::cache::{Cache, Touched};
 pub(super) enum Pods {
     /// They are others.
     Other,
-    /// There is now a ready one, or none any more; or one that was not made as it should have been.
+    /// There is now a ready one, or none any more; or one of which there is something to say.
     AnyReady,
 }
 
@@ -24,6 +24,10 @@ pub(super) struct Fleets {
     by_group: BTreeMap<Group, Fleet>,
     /// The gateway's group of each pod that is in its fleet, leaving or not.
     gateway_of: BTreeMap<ObjectKey, Group>,
+    /// Pods whose app ended soon after its start.
+    short_runs: BTreeMap<ObjectKey, ShortRun>,
+    /// Namespaces in which other pods than before have ended so.
+    failed_in: BTreeSet<String>,
     /// Pods whose group may be another one.
     placed: BTreeSet<ObjectKey>,
 }
@@ -34,9 +38,27 @@ impl Fleets {
         &self.by_group
     }
 
-    /// The group of a pod.
+    /// The group of a pod. While its app is left all ports, it is of none.
     pub(super) fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
-        self.gateway_of.get(pod).or_else(|| translator.group_of(pod))
+        let is_left_all_ports = self.short_runs.get(pod).is_some_and(ShortRun::is_left_all_ports);
+        self.gateway_of.get(pod).or_else(|| translator.group_of(pod).filter(|_| !is_left_all_ports))
+    }
+
+    /// Pods of which there is nothing more to say for what ended their app.
+    pub(super) fn settled(&self, now: i64) -> impl Iterator<Item = &ObjectKey> {
+        self.short_runs.iter().filter(move |(_, run)| run.is_over(now)).map(|(pod, _)| pod)
+    }
+
+    /// Pods of a namespace that ended with their app, soon after its start.
+    pub(super) fn failed<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a ObjectKey, &'a ShortRun)> {
+        let first = ObjectKey::new(namespace, "");
+        let here = self.short_runs.range(first..).take_while(move |(pod, _)| pod.namespace == namespace);
+        here.filter(|(_, run)| run.is_last())
+    }
+
+    /// Namespaces with other such pods than when this was asked last.
+    pub(super) fn take_failed_in(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.failed_in)
     }
 
     /// Pods that may have changed their group since this was asked last.
@@ -44,13 +66,14 @@ impl Fleets {
         std::mem::take(&mut self.placed)
     }
 
-    /// Brings fleets up to date with pods and snapshots; gives those with other pods.
+    /// Brings fleets up to date with pods and snapshots; gives those with other pods. `now` is in seconds of Unix time.
     pub(super) fn update(
         &mut self,
         touched: &Touched,
         update: &Update,
         cache: &Cache,
         translator: &Translator,
+        now: i64,
     ) -> Moved {
         let mut moved = Moved::new();
         let mut pods: BTreeSet<&ObjectKey> = touched.proxy_pods.iter().collect();
@@ -62,7 +85,11 @@ impl Fleets {
         if touched.changes.all {
             gateways.extend(cache.world.gateways.keys().cloned().map(Group::Gateway));
         }
+        let mut remarked: BTreeSet<&ObjectKey> = touched.changes.pods.iter().collect();
         for pod in pods {
+            if self.note_short_run(pod, cache, now) {
+                remarked.insert(pod);
+            }
             let group = cache.gateway_of(pod);
             gateways.extend(group.clone());
             let old = match group {
@@ -76,8 +103,7 @@ impl Fleets {
             self.gateway(group, cache, translator, &mut moved);
         }
         // Pods that were made otherwise than it seemed stay where they are.
-        let remarked: BTreeSet<&Group> =
-            touched.changes.pods.iter().filter_map(|pod| translator.group_of(pod)).collect();
+        let remarked: BTreeSet<&Group> = remarked.into_iter().filter_map(|pod| translator.group_of(pod)).collect();
         for group in update.pods.iter().chain(remarked.into_iter().filter(|group| !update.pods.contains(*group))) {
             self.sidecars(group, cache, translator, &mut moved);
         }
@@ -88,6 +114,22 @@ impl Fleets {
             }
         }
         moved
+    }
+
+    /// Notes how the app of a pod ended; whether that is any news.
+    fn note_short_run(&mut self, pod: &ObjectKey, cache: &Cache, now: i64) -> bool {
+        let run = cache.proxy_pods.get(pod).and_then(|info| info.short_run.as_ref()).filter(|run| !run.is_over(now));
+        if self.short_runs.get(pod) == run {
+            return false;
+        }
+        let before = match run {
+            Some(run) => self.short_runs.insert(pod.clone(), run.clone()),
+            None => self.short_runs.remove(pod),
+        };
+        if before.iter().chain(run).any(ShortRun::is_last) {
+            self.failed_in.insert(pod.namespace.clone());
+        }
+        true
     }
 
     fn gateway(&mut self, group: Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
@@ -112,7 +154,7 @@ impl Fleets {
             // One that is leaving runs what it ran until its app has ended, and nobody waits for it.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
             let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
-            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?)?));
+            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?, self.short_runs.get(key))?));
             let remarks = stay.iter().filter_map(remark).collect();
             let next = Fleet { ready: stay.len(), pods: stay, remarks, ..Fleet::default() };
             self.set(group.clone(), next, translator, moved);

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Leading, Scalers, statuses};
+use super::{Leading, Scalers, patch};
 use crate::{
     cache::Cache,
     gateway::{
@@ -212,7 +212,7 @@ impl Gateways {
             applied: entry.applied.is_some() && entry.generation == gateway.metadata.generation,
             replicas: state.replicas,
             ready: state.ready,
-            addresses: service.map(|service| statuses::forward_addresses(&service.addresses)).unwrap_or_default(),
+            addresses: service.map(|service| patch::forward_addresses(&service.addresses)).unwrap_or_default(),
             attached: u32::try_from(leading.translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
             scaling,
@@ -234,7 +234,7 @@ impl Gateways {
 fn all_of(status: &ForwardGatewayStatus) -> serde_json::Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     for field in ["conditions", "addresses"] {
-        statuses::null_if_absent(&mut value, field);
+        patch::null_if_absent(&mut value, field);
     }
     value
 }

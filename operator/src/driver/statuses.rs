@@ -8,18 +8,17 @@ use std::{
     time::Duration,
 };
 
-use crds::{BackendHealth, ForwardAddress, PortForward, PortForwardStatus};
+use crds::{BackendHealth, PortForward, PortForwardStatus};
 use k8s_openapi::jiff::Timestamp;
 use operator_core::{
-    Finding, Group, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, Verdict, data_plane,
-    same_but_for_counts, status,
+    Finding, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, data_plane, same_but_for_counts, status,
 };
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
     Leading, Scalers,
     fleets::{Moved, Pods},
+    patch::{addresses, all_of, findings_of},
     transitions::{of_backends, of_cut, of_growth, of_ready},
 };
 use crate::{
@@ -304,7 +303,12 @@ impl Statuses {
         if let Some((written, _, _)) = entry.unseen.as_deref() {
             forward.status = Some(written.clone());
         }
-        let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
+        let mut seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
+        if let Some(sidecar) = &forward.spec.placement.sidecar {
+            let labels = |pod: &ObjectKey| cache.proxy_pods.get(pod).map(|info| &info.labels);
+            let selects = |pod: &ObjectKey| labels(pod).is_some_and(|labels| sidecar.selector.matches(labels));
+            seen.failed(leading.fleets.failed(&key.namespace).filter(|(pod, _)| selects(pod)));
+        }
         let generation = forward.metadata.generation;
         // The first pods of a forward come long after it was published.
         let is_first_late = !seen.late.is_empty() && !self.pending.contains(key);
@@ -379,40 +383,6 @@ impl Statuses {
     }
 }
 
-fn findings_of(status: &PortForwardStatus) -> Value {
-    json!({"observedGeneration": status.observed_generation, "conditions": status.conditions})
-}
-
 fn is_pending(status: &PortForwardStatus) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == "Programmed" && condition.reason == "Pending")
-}
-
-/// Where the listeners of a forward are reached: its gateway's addresses.
-fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
-    let mut gateways = verdict.groups.iter().filter_map(|group| match group {
-        Group::Gateway(key) => cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name)),
-        _ => None,
-    });
-    gateways.next().map(|service| forward_addresses(&service.addresses)).unwrap_or_default()
-}
-
-pub(super) fn forward_addresses(addresses: &[(String, String)]) -> Vec<ForwardAddress> {
-    let address = |(type_, value): &(String, String)| ForwardAddress { type_: type_.clone(), value: value.clone() };
-    addresses.iter().take(16).map(address).collect()
-}
-
-/// The status as a merge patch that leaves nothing of an older one: what is absent is null.
-fn all_of(status: &PortForwardStatus) -> Value {
-    let mut value = serde_json::to_value(status).unwrap_or_default();
-    for field in ["conditions", "listeners", "dataPlane", "ports", "to", "placement", "addresses"] {
-        null_if_absent(&mut value, field);
-    }
-    null_if_absent(&mut value["dataPlane"], "rejected");
-    value
-}
-
-pub(super) fn null_if_absent(value: &mut Value, field: &str) {
-    if let Value::Object(fields) = value {
-        fields.entry(field).or_insert(Value::Null);
-    }
 }

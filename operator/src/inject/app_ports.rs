@@ -56,6 +56,15 @@ pub(super) fn written(ports: &AppPorts, free: &AppPorts) -> String {
     [words(ports, ""), words(free, "-")].concat().join(",")
 }
 
+/// What the annotation is to say when these ports are found to be the app's; nothing if that is known, or denied.
+#[must_use]
+pub fn with(text: &str, found: &AppPorts) -> Option<String> {
+    let Said { mut ports, free, .. } = said(text);
+    let known = ports.len();
+    ports.extend(found.difference(&free).take(MOST.saturating_sub(known)));
+    (ports.len() > known).then(|| written(&ports, &free))
+}
+
 /// The ports that these containers declare.
 pub(super) fn declared<'a>(containers: impl Iterator<Item = &'a Value>) -> AppPorts {
     let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
@@ -78,6 +87,14 @@ fn transport_of(word: &str) -> Option<Transport> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn ports_that_are_found_are_added_unless_the_template_denies_them() {
+        let found = AppPorts::from([(Transport::Tcp, 80), (Transport::Udp, 53)]);
+        assert_eq!(with("", &found).as_deref(), Some("80/TCP,53/UDP"));
+        assert_eq!(with("8000,-80/TCP", &found).as_deref(), Some("8000/TCP,53/UDP,-80/TCP"));
+        assert_eq!(with("53/UDP,-80/TCP", &found), None);
+    }
 
     #[test]
     fn what_is_declared_is_read_as_it_was_written() {

@@ -16,8 +16,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
-use operator_core::{Grant, ObjectKey, ScalerTold, Told};
+use operator_core::{Grant, ObjectKey, ScalerTold, ShortRun, Told};
 
+use super::short_runs::short_run;
 use crate::{
     GATEWAY_LABEL, NAME,
     inject::{APP_PORTS, AppPorts, PROBLEM, read_app_ports},
@@ -133,6 +134,8 @@ pub struct PodInfo {
     pub replica_set: Option<String>,
     /// What it costs to delete it (known of pods that carry a proxy).
     pub cost: Cost,
+    /// Its app ended soon after its start (known of pods that carry a proxy).
+    pub short_run: Option<ShortRun>,
     /// Its `ServiceAccount` (known of pods that carry a proxy).
     pub service_account: String,
 }
@@ -317,6 +320,7 @@ pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let info = PodInfo {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
+        short_run: short_run(pod),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),

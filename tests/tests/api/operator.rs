@@ -1,6 +1,7 @@
 //! The operator against a real API server: what it pushes to real proxies, with the tokens of Pods, and what it says in
 //! status. No kubelet runs these Pods: their proxies are processes here, and share one machine's ports.
 
+mod app_ports;
 mod excess;
 mod failover;
 mod fields;

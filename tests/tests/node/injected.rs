@@ -1,8 +1,11 @@
 //! `examples/sidecar.yaml`: sidecars in a user's pods, by the operator as a user installs it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use harness::{Namespace, until};
+use harness::{Namespace, until, until_within};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
@@ -174,6 +177,30 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
     until("the forward says so", || namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork"));
     wait_for(&namespace, "portforward/db");
 }
+
+#[test]
+fn an_app_whose_undeclared_port_a_listener_wants_starts_in_the_end() {
+    let namespace = restricted("undeclared");
+    // The app listens on 127.0.0.1:8000, and no container says so: the proxy is there first.
+    namespace.apply(&inside("web", 8000, 9));
+    namespace.apply(EXAMPLE);
+    let told = |field: &str| {
+        let output = format!("--output=jsonpath={{.status.conditions[?(@.type==\"{field}\")].message}}");
+        namespace.kubectl(&["get", "pf", "web", &output]).stdout
+    };
+    until_within(Duration::from_secs(60), "the forward says what to do", || {
+        told("Injected").contains("declare in the template the ports")
+    });
+    // It has to end four times before it is left all ports; kubelet waits longer each time.
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=150s"]).ok();
+    until_within(Duration::from_secs(60), "the port is the app's", || {
+        told("Accepted").contains("port 8000/TCP is the app's own")
+    });
+    assert_eq!(call(&namespace, "127.0.0.1:8000"), "shop: hello", "the app has it");
+    wait_for(&namespace, "portforward/db");
+    until("the doors are back", || call(&namespace, "127.0.0.1:5432") == "db: hello");
+}
+
 #[test]
 fn a_sidecar_serves_its_app_to_the_apps_end() {
     let namespace = restricted("to-the-end");
