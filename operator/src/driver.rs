@@ -275,8 +275,8 @@ impl Driver {
         // A new generation is observed even if it means the same.
         self.statuses.look_at(touched.changes.forwards, now);
         self.statuses.fleets(&moved, &leading.translator, now);
-        for namespace in leading.fleets.take_failed_in() {
-            self.statuses.look_at(self.cache.sidecars_of(&namespace), now);
+        for (namespace, labels) in leading.fleets.take_failed_anew() {
+            self.statuses.look_at(self.cache.selecting(&namespace, &labels), now);
         }
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
@@ -337,14 +337,14 @@ impl Driver {
         self.statuses.refresh(Instant::now());
         let others = self.scalers.tick(&self.cache, Instant::now());
         self.costs.tick(leading, &self.cache, Instant::now());
-        self.found_ports.tick(leading, Instant::now());
+        self.found_ports.tick(leading, &self.cache, Instant::now());
         self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
-        let settled: BTreeSet<ObjectKey> = leading.fleets.settled(Timestamp::now().as_second()).cloned().collect();
+        let due: Vec<ObjectKey> = leading.fleets.due(Timestamp::now().as_second()).cloned().collect();
         for subject in others {
             self.look_at(&subject, Instant::now());
         }
-        if !settled.is_empty() {
-            self.touched.proxy_pods.extend(settled);
+        if !due.is_empty() {
+            self.touched.proxy_pods.extend(due);
             self.touch();
         }
     }

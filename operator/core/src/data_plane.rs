@@ -8,7 +8,7 @@ use std::{
 use crds::RejectedListener;
 use proxy_api::{BackendHealth, ListenerId};
 
-use crate::{Ack, Group, ObjectKey, Outcome, Pod, Proxies, ShortRun, Snapshot, Verdict};
+use crate::{Ack, Failing, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
 
 /// Rejections and late proxies that are named.
 pub(crate) const NAMED: usize = 8;
@@ -33,25 +33,29 @@ pub struct Remark {
     pub carries: bool,
     /// What was wrong when it was made.
     pub problem: Option<String>,
-    /// Its app ended soon after its start.
-    pub short_run: Option<ShortRun>,
+    /// Its app ends soon after its start.
+    pub failing: Option<Failing>,
 }
 
 impl Remark {
     /// Of a pod; nothing if all is well.
     #[must_use]
-    pub fn of(pod: &Pod, short_run: Option<&ShortRun>) -> Option<Self> {
-        let remark = Self { carries: pod.carries, problem: pod.problem.clone(), short_run: short_run.cloned() };
+    pub fn of(pod: &Pod, failing: Option<&Failing>) -> Option<Self> {
+        let remark = Self { carries: pod.carries, problem: pod.problem.clone(), failing: failing.cloned() };
         (!remark.carries || !remark.is_empty()).then_some(remark)
     }
 
     fn is_empty(&self) -> bool {
-        self.problem.is_none() && self.short_run.is_none()
+        self.problem.is_none() && self.failing.is_none()
+    }
+
+    fn kind(&self) -> (bool, bool) {
+        (self.carries, self.failing.is_some())
     }
 
     /// Whether its app is left all ports of the pod now.
     fn is_left_all_ports(&self) -> bool {
-        self.short_run.as_ref().is_some_and(ShortRun::is_left_all_ports)
+        self.failing.as_ref().is_some_and(|failing| failing.left_all_ports)
     }
 }
 
@@ -76,7 +80,9 @@ pub struct DataPlane {
     pub bare: u32,
     /// Pods in which no listener runs for a while, so that their app may have its ports.
     pub left_to_apps: u32,
-    /// Some of the bare ones, and of the others of which there is something to say, at most eight each.
+    /// Pods whose app ends soon after its start, and those that ended with it.
+    pub failing: u32,
+    /// Pods of which there is something to say, at most eight of each kind: those that carry no proxy, those whose app fails, others.
     pub remarks: Vec<(String, Remark)>,
 }
 
@@ -122,11 +128,18 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
 
 impl DataPlane {
     /// Tells of pods that have ended with their app, and are none of the forward's any more.
-    pub fn failed<'a>(&mut self, pods: impl Iterator<Item = (&'a ObjectKey, &'a ShortRun)>) {
-        let remark = |run: &ShortRun| Remark { carries: true, problem: None, short_run: Some(run.clone()) };
-        let carrying = self.remarks.iter().filter(|(_, remark)| remark.carries).count();
-        let pods = pods.map(|(pod, run)| (pod.name.clone(), remark(run)));
-        self.remarks.extend(pods.take(NAMED.saturating_sub(carrying)));
+    pub fn failed<'a>(&mut self, pods: impl Iterator<Item = (&'a ObjectKey, &'a Failing)>) {
+        for (pod, failing) in pods {
+            self.remark(pod, Remark { carries: true, problem: None, failing: Some(failing.clone()) });
+        }
+    }
+
+    fn remark(&mut self, pod: &ObjectKey, remark: Remark) {
+        self.failing += u32::from(remark.failing.is_some());
+        let alike = self.remarks.iter().filter(|(_, other)| other.kind() == remark.kind()).count();
+        if alike < NAMED {
+            self.remarks.push((pod.name.clone(), remark));
+        }
     }
 
     fn pod(&mut self, pod: &ObjectKey, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
@@ -164,9 +177,8 @@ impl DataPlane {
         let Some(remark) = remark else { return false };
         let is_bare = !remark.carries && proxies.get(pod).is_none();
         self.bare += u32::from(is_bare);
-        let alike = self.remarks.iter().filter(|(_, other)| other.carries != is_bare).count();
-        if (is_bare || !remark.is_empty()) && alike < NAMED {
-            self.remarks.push((pod.name.clone(), Remark { carries: !is_bare, ..remark.clone() }));
+        if is_bare || !remark.is_empty() {
+            self.remark(pod, Remark { carries: !is_bare, ..remark.clone() });
         }
         is_bare
     }

@@ -9,8 +9,11 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
     let said = |(pod, remark): &(String, Remark)| Some(format!("pod {pod}: {}", remark.problem.as_ref()?));
     let mut problems: Vec<String> = pods.remarks.iter().filter_map(said).collect();
     let are_ignored = !problems.is_empty();
-    let ends = |(pod, remark): &(String, Remark)| Some(format!("pod {pod}: {}", remark.short_run.as_ref()?.words()));
-    problems.extend(pods.remarks.iter().filter_map(ends));
+    let ends = |(pod, remark): &(String, Remark)| Some(format!("pod {pod}: {}", remark.failing.as_ref()?.words()));
+    let ending: Vec<String> = pods.remarks.iter().filter_map(ends).collect();
+    let more = (pods.failing as usize).saturating_sub(ending.len());
+    problems.extend(ending);
+    problems.extend((more > 0).then(|| format!("the apps of {more} more pods do")));
     if pods.bare > 0 {
         let bare = || pods.remarks.iter().filter(|(_, remark)| !remark.carries);
         let names: Vec<&str> = bare().map(|(pod, _)| pod.as_str()).collect();
@@ -43,11 +46,11 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ShortRun, Then};
+    use crate::Failing;
 
     fn of(total: u32, bare: u32, remarks: &[(&str, bool, Option<&str>)]) -> Finding {
         let remark = |(pod, carries, problem): &(&str, bool, Option<&str>)| {
-            ((*pod).to_owned(), Remark { carries: *carries, problem: problem.map(str::to_owned), short_run: None })
+            ((*pod).to_owned(), Remark { carries: *carries, problem: problem.map(str::to_owned), failing: None })
         };
         injected(&DataPlane { total, bare, remarks: remarks.iter().map(remark).collect(), ..DataPlane::default() })
     }
@@ -64,11 +67,13 @@ mod tests {
         assert!(mixed.message.ends_with("; pod a: annotation x"), "{}", mixed.message);
         let tuned = of(1, 0, &[("a", true, Some("annotation x"))]);
         assert_eq!((tuned.status, tuned.reason.as_str()), ("True", "AnnotationsIgnored"));
-        let short_run = ShortRun { container: "app".into(), exit_code: 1, seconds: 0, then: Then::Waits(4) };
-        let remark = Remark { carries: true, problem: None, short_run: Some(short_run) };
-        let ends = injected(&DataPlane { total: 1, remarks: vec![("a".into(), remark)], ..DataPlane::default() });
+        let failing = Failing { container: "app".into(), exit_code: 1, is_last: false, left_all_ports: true };
+        let remark = Remark { carries: true, problem: None, failing: Some(failing) };
+        let ends =
+            injected(&DataPlane { total: 1, failing: 3, remarks: vec![("a".into(), remark)], ..DataPlane::default() });
         assert_eq!((ends.status, ends.reason.as_str()), ("True", "AppFailing"));
         assert!(ends.message.starts_with("pod a: container app ends soon after each start"), "{}", ends.message);
+        assert!(ends.message.ends_with("; the apps of 2 more pods do"), "{}", ends.message);
         assert!(ends.message.contains("is left all ports of its pod this time"), "{}", ends.message);
         assert_eq!(of(0, 0, &[]).reason, "NoMatchingPods");
         assert_eq!(of(2, 0, &[]).reason, "Injected");

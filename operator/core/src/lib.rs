@@ -27,7 +27,7 @@ mod loads;
 mod program;
 mod proxies;
 mod scaling;
-mod short_run;
+mod short_runs;
 mod status;
 mod translate;
 mod translator;
@@ -43,7 +43,7 @@ pub use self::loads::{PodMetric, deletion_cost};
 pub use self::program::{Published, Snapshot};
 pub use self::proxies::{Ack, Proxies, ProxyState, found_in_use};
 pub use self::scaling::{NoScaler, ScalerTold, Told, scaling};
-pub use self::short_run::{ShortRun, Then};
+pub use self::short_runs::{Failing, ShortRun, ShortRuns, Then};
 pub use self::status::{
     Finding, LATE_AFTER_SECONDS, Moment, accepted_headers, conditions, same_but_for_counts, status,
 };

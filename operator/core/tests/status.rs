@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::PortForwardStatus;
 use operator_core::{
-    Changes, Fleet, Group, Moment, ObjectKey, Proxies, Published, Remark, ShortRun, Snapshot, Then, Translator, World,
+    Changes, Failing, Fleet, Group, Moment, ObjectKey, Proxies, Published, Remark, Snapshot, Translator, World,
     data_plane, found_in_use, same_but_for_counts, status,
 };
 use proxy_api::{
@@ -133,8 +133,8 @@ fn a_port_that_is_in_use_is_found_unless_it_is_of_a_range_or_free_again_soon() {
 #[test]
 fn pods_that_are_left_to_their_apps_are_told_of_and_undo_nothing() {
     let leave = |scene: &mut Scene| {
-        let run = ShortRun { container: "app".into(), exit_code: 1, seconds: 0, then: Then::Waits(4) };
-        let remark = Remark { carries: true, problem: None, short_run: Some(run) };
+        let failing = Failing { container: "app".into(), exit_code: 1, is_last: false, left_all_ports: true };
+        let remark = Remark { carries: true, problem: None, failing: Some(failing) };
         scene.fleets.values_mut().for_each(|fleet| drop(fleet.remarks.insert(pod("p1"), remark.clone())));
         // It has told that it runs nothing, as it was to.
         scene.proxies.connected(&pod("p1"));

@@ -1,6 +1,9 @@
 //! What is known, asked for.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crds::{ForwardGateway, ForwardGatewaySpec, PortForward, PortForwardSpec};
 use operator_core::{Group, ObjectKey};
@@ -52,11 +55,13 @@ impl Cache {
         self.sidecars.keys()
     }
 
-    /// The sidecar forwards of a namespace.
+    /// The forwards of a namespace that select a pod with these labels.
     #[must_use]
-    pub fn sidecars_of(&self, namespace: &str) -> BTreeSet<ObjectKey> {
+    pub fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeSet<ObjectKey> {
         let names = self.sidecars.get(namespace).into_iter().flatten();
-        names.map(|name| ObjectKey::new(namespace, name.clone())).collect()
+        let keys = names.map(|name| ObjectKey::new(namespace, name.clone()));
+        let sidecar = |key: &ObjectKey| self.world.forwards.get(key)?.spec.placement.sidecar.as_ref();
+        keys.filter(|key| sidecar(key).is_some_and(|sidecar| sidecar.selector.matches(labels))).collect()
     }
 
     /// Why a gateway cannot be read, if so.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use operator_core::{Fleet, Group, ObjectKey, Remark, ShortRun, Translator, Update};
+use crds::Selector;
+use operator_core::{Failing, Fleet, Group, ObjectKey, Remark, ShortRuns, Translator, Update};
 
 use crate::cache::{Cache, Touched};
 
@@ -18,16 +19,20 @@ pub(super) enum Pods {
 /// Groups with something new.
 pub(super) type Moved = BTreeMap<Group, Pods>;
 
+type Labels = BTreeMap<String, String>;
+
 /// The fleets of one term.
 #[derive(Debug, Default)]
 pub(super) struct Fleets {
     by_group: BTreeMap<Group, Fleet>,
     /// The gateway's group of each pod that is in its fleet, leaving or not.
     gateway_of: BTreeMap<ObjectKey, Group>,
-    /// Pods whose app ended soon after its start.
-    short_runs: BTreeMap<ObjectKey, ShortRun>,
-    /// Namespaces in which other pods than before have ended so.
-    failed_in: BTreeSet<String>,
+    /// Apps that ended soon after their start.
+    short_runs: ShortRuns,
+    /// Pods that ended with such an app, with their labels.
+    failed: BTreeMap<ObjectKey, Labels>,
+    /// Labels of pods that were not in `failed` before, or are no more; by namespace.
+    failed_anew: Vec<(String, Labels)>,
     /// Pods whose group may be another one.
     placed: BTreeSet<ObjectKey>,
 }
@@ -40,25 +45,30 @@ impl Fleets {
 
     /// The group of a pod. While its app is left all ports, it is of none.
     pub(super) fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
-        let is_left_all_ports = self.short_runs.get(pod).is_some_and(ShortRun::is_left_all_ports);
+        let is_left_all_ports = self.short_runs.failing(pod).is_some_and(|failing| failing.left_all_ports);
         self.gateway_of.get(pod).or_else(|| translator.group_of(pod).filter(|_| !is_left_all_ports))
     }
 
-    /// Pods of which there is nothing more to say for what ended their app.
-    pub(super) fn settled(&self, now: i64) -> impl Iterator<Item = &ObjectKey> {
-        self.short_runs.iter().filter(move |(_, run)| run.is_over(now)).map(|(pod, _)| pod)
+    /// Pods whose apps are to be looked at again, as time has passed.
+    pub(super) fn due(&self, now: i64) -> impl Iterator<Item = &ObjectKey> {
+        self.short_runs.due(now)
     }
 
-    /// Pods of a namespace that ended with their app, soon after its start.
-    pub(super) fn failed<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a ObjectKey, &'a ShortRun)> {
+    /// Pods of a namespace that ended with their app, as far as they are selected.
+    pub(super) fn failed<'a>(
+        &'a self,
+        namespace: &'a str,
+        selector: &'a Selector,
+    ) -> impl Iterator<Item = (&'a ObjectKey, &'a Failing)> {
         let first = ObjectKey::new(namespace, "");
-        let here = self.short_runs.range(first..).take_while(move |(pod, _)| pod.namespace == namespace);
-        here.filter(|(_, run)| run.is_last())
+        let here = self.failed.range(first..).take_while(move |(pod, _)| pod.namespace == namespace);
+        let selected = here.filter(|(_, labels)| selector.matches(labels));
+        selected.filter_map(|(pod, _)| Some((pod, self.short_runs.failing(pod)?)))
     }
 
-    /// Namespaces with other such pods than when this was asked last.
-    pub(super) fn take_failed_in(&mut self) -> BTreeSet<String> {
-        std::mem::take(&mut self.failed_in)
+    /// Namespaces and labels of pods that ended so, or are no longer told of, since this was asked last.
+    pub(super) fn take_failed_anew(&mut self) -> Vec<(String, Labels)> {
+        std::mem::take(&mut self.failed_anew)
     }
 
     /// Pods that may have changed their group since this was asked last.
@@ -87,7 +97,7 @@ impl Fleets {
         }
         let mut remarked: BTreeSet<&ObjectKey> = touched.changes.pods.iter().collect();
         for pod in pods {
-            if self.note_short_run(pod, cache, now) {
+            if self.note_short_runs(pod, cache, now) {
                 remarked.insert(pod);
             }
             let group = cache.gateway_of(pod);
@@ -116,19 +126,20 @@ impl Fleets {
         moved
     }
 
-    /// Notes how the app of a pod ended; whether that is any news.
-    fn note_short_run(&mut self, pod: &ObjectKey, cache: &Cache, now: i64) -> bool {
-        let run = cache.proxy_pods.get(pod).and_then(|info| info.short_run.as_ref()).filter(|run| !run.is_over(now));
-        if self.short_runs.get(pod) == run {
+    /// Notes how the apps of a pod ended; whether there is anything else to say of it than before.
+    fn note_short_runs(&mut self, pod: &ObjectKey, cache: &Cache, now: i64) -> bool {
+        let info = cache.proxy_pods.get(pod).filter(|info| info.gateway.is_none());
+        let runs = info.map(|info| info.short_runs.as_slice()).unwrap_or_default();
+        if !self.short_runs.note(pod, runs, now) {
             return false;
         }
-        let before = match run {
-            Some(run) => self.short_runs.insert(pod.clone(), run.clone()),
-            None => self.short_runs.remove(pod),
+        let labels = info.map(|info| info.labels.clone());
+        let is_last = self.short_runs.failing(pod).is_some_and(|failing| failing.is_last);
+        let anew = match labels.filter(|_| is_last) {
+            Some(labels) => self.failed.insert(pod.clone(), labels.clone()).is_none().then_some(labels),
+            None => self.failed.remove(pod),
         };
-        if before.iter().chain(run).any(ShortRun::is_last) {
-            self.failed_in.insert(pod.namespace.clone());
-        }
+        self.failed_anew.extend(anew.map(|labels| (pod.namespace.clone(), labels)));
         true
     }
 
@@ -154,7 +165,7 @@ impl Fleets {
             // One that is leaving runs what it ran until its app has ended, and nobody waits for it.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
             let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
-            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?, self.short_runs.get(key))?));
+            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?, self.short_runs.failing(key))?));
             let remarks = stay.iter().filter_map(remark).collect();
             let next = Fleet { ready: stay.len(), pods: stay, remarks, ..Fleet::default() };
             self.set(group.clone(), next, translator, moved);

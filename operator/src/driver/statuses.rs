@@ -305,9 +305,7 @@ impl Statuses {
         }
         let mut seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
         if let Some(sidecar) = &forward.spec.placement.sidecar {
-            let labels = |pod: &ObjectKey| cache.proxy_pods.get(pod).map(|info| &info.labels);
-            let selects = |pod: &ObjectKey| labels(pod).is_some_and(|labels| sidecar.selector.matches(labels));
-            seen.failed(leading.fleets.failed(&key.namespace).filter(|(pod, _)| selects(pod)));
+            seen.failed(leading.fleets.failed(&key.namespace, &sidecar.selector));
         }
         let generation = forward.metadata.generation;
         // The first pods of a forward come long after it was published.

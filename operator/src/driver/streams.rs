@@ -33,8 +33,8 @@ impl Driver {
                     return;
                 }
                 let whole = part.commit;
-                self.found_ports.reported(&pod, &part, Instant::now());
                 let changed = leading.proxies.reported(&pod, *part, agreed);
+                self.found_ports.reported(&pod, leading, &self.cache, Instant::now());
                 let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
                 self.statuses.reported(forwards, whole, Instant::now());
             }

@@ -26,10 +26,11 @@ pub(super) struct Said<'a> {
     pub(super) wrong: Vec<&'a str>,
 }
 
-/// The ports that the annotation names.
+/// The ports that are the app's by the annotation, and those that are none of its.
 #[must_use]
-pub fn read(text: &str) -> AppPorts {
-    said(text).ports
+pub fn read(text: &str) -> (AppPorts, AppPorts) {
+    let Said { ports, free, .. } = said(text);
+    (ports, free)
 }
 
 pub(super) fn said(text: &str) -> Said<'_> {
@@ -106,7 +107,7 @@ mod tests {
         let declared = declared(containers.as_array().expect("a list").iter());
         let none = AppPorts::new();
         assert_eq!(written(&declared, &none), "8000/TCP,53/UDP");
-        assert_eq!(read(&written(&declared, &none)), declared);
+        assert_eq!(read(&written(&declared, &none)), (declared, none.clone()));
         let Said { ports, free, wrong } = said("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
         assert_eq!(written(&ports, &free), "80/TCP,1/UDP,-81/TCP");
         assert_eq!(wrong, ["0/TCP", "53/SCTP", "x", "70000", "-"]);

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
 use operator_core::{Grant, ObjectKey, ScalerTold, ShortRun, Told};
 
-use super::short_runs::short_run;
+use super::short_runs::short_runs;
 use crate::{
     GATEWAY_LABEL, NAME,
     inject::{APP_PORTS, AppPorts, PROBLEM, read_app_ports},
@@ -134,8 +134,12 @@ pub struct PodInfo {
     pub replica_set: Option<String>,
     /// What it costs to delete it (known of pods that carry a proxy).
     pub cost: Cost,
-    /// Its app ended soon after its start (known of pods that carry a proxy).
-    pub short_run: Option<ShortRun>,
+    /// Its containers that ended soon after their start (known of pods that carry a proxy).
+    pub short_runs: Vec<ShortRun>,
+    /// Ports that are none of its app's, whoever holds them.
+    pub denied_ports: AppPorts,
+    /// It says itself from which ports its connections are made (known of pods that carry a proxy).
+    pub has_port_range: bool,
     /// Its `ServiceAccount` (known of pods that carry a proxy).
     pub service_account: String,
 }
@@ -282,12 +286,14 @@ pub(super) fn slice(slice: &EndpointSlice) -> Object {
 fn pod_info(metadata: &ObjectMeta) -> PodInfo {
     let labels = metadata.labels.clone().unwrap_or_default();
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
+    let (app_ports, denied_ports) = annotation(APP_PORTS).map(|text| read_app_ports(text)).unwrap_or_default();
     PodInfo {
         uid: metadata.uid.clone().unwrap_or_default(),
         leaving: metadata.deletion_timestamp.is_some(),
         gateway: labels.get(GATEWAY_LABEL).cloned(),
         problem: annotation(PROBLEM).cloned(),
-        app_ports: annotation(APP_PORTS).map(|text| read_app_ports(text)).unwrap_or_default(),
+        app_ports,
+        denied_ports,
         labels,
         ..PodInfo::default()
     }
@@ -312,6 +318,12 @@ fn replica_set(metadata: &ObjectMeta) -> Option<String> {
     owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true)).map(|owner| owner.name.clone())
 }
 
+fn has_port_range(pod: &Pod) -> bool {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let mut sysctls = context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten();
+    sysctls.any(|sysctl| sysctl.name == "net.ipv4.ip_local_port_range")
+}
+
 pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let status = pod.status.as_ref();
     let ended = matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
@@ -320,7 +332,8 @@ pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let info = PodInfo {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
-        short_run: short_run(pod),
+        short_runs: short_runs(pod),
+        has_port_range: has_port_range(pod),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),

@@ -39,6 +39,12 @@ impl Operator {
         Self::launch(namespace, name, stream, &[])
     }
 
+    /// One more, while another one leads.
+    #[track_caller]
+    pub fn standby(namespace: &Namespace<'_>, options: &[&str]) -> Self {
+        Self::launch(namespace, "standby", free_port(), options)
+    }
+
     #[track_caller]
     fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
         let (health, webhook) = (free_port(), free_port());

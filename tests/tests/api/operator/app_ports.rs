@@ -55,20 +55,20 @@ fn story(server: &ControlPlane) {
     assert!(connect(taken).is_err(), "the app's port is not taken while the app is away");
 
     // An app that ends again and again finds its ports free at its fourth restart, and is told of.
-    let ago = json!({"running": {"startedAt": "2026-01-02T00:00:00Z"}});
+    let running = || json!({"running": {"startedAt": now()}});
     let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-    runs(&namespace, 2, &waits);
+    runs(&namespace, 1, &waits);
     injected(&namespace, "AppFailing");
+    runs(&namespace, 2, &waits);
     assert!(connect(door).is_ok(), "it may need its doors");
     runs(&namespace, 3, &waits);
     until("listeners leave the app all ports", || connect(door).is_err());
     let app = TcpListener::bind(("127.0.0.1", door)).expect("the proxy has left it");
-    runs(&namespace, 4, &json!({"running": {"startedAt": now()}}));
+    runs(&namespace, 4, &running());
     // Within the time of its run before, and some seconds more, nobody takes it; then it is found in use.
     until_ready(&namespace, "door", "False", "PortConflict");
     let both = if door < taken { [door, taken] } else { [taken, door] };
     assert_eq!(written(), Some(both.map(|port| format!("{port}/TCP")).join(",")));
-    injected(&namespace, "Injected");
     drop(app);
 
     // Another app ends for another reason: its doors come back.
@@ -78,17 +78,31 @@ fn story(server: &ControlPlane) {
     runs(&namespace, 7, &waits);
     until("listeners leave the app all ports", || connect(other).is_err());
     until_ready(&namespace, "other", "True", "Ready");
-    runs(&namespace, 8, &ago);
+    runs(&namespace, 8, &running());
     until("its doors are back", || connect(other).is_ok());
+    status(&namespace, "shop-1", "Running", &json!({"name": "app", "restartCount": 9, "state": running()}));
     injected(&namespace, "Injected");
 
     // A pod that is not restarted.
-    FleetPod::create(&namespace, "once-1", "app", &json!({"app": "shop", "portlane.dev/proxy": "sidecar"}));
+    once(&namespace);
     let ended = ended(&now());
     status(&namespace, "once-1", "Failed", &json!({"name": "app", "restartCount": 0, "state": {"terminated": ended}}));
     injected(&namespace, "AppFailing");
     namespace.kubectl(&["delete", "pod", "once-1", "--force", "--grace-period=0"]).ok();
     injected(&namespace, "Injected");
+}
+
+/// A pod of the forward that is not restarted.
+fn once(namespace: &Namespace<'_>) {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "once-1", "labels": {"app": "shop", "portlane.dev/proxy": "sidecar"}},
+        "spec": {
+            "restartPolicy": "Never", "serviceAccountName": "app", "automountServiceAccountToken": false,
+            "containers": [{"name": "app", "image": "none"}],
+        },
+    });
+    namespace.apply(&pod.to_string());
 }
 
 fn now() -> String {
@@ -102,7 +116,7 @@ fn ended(at: &str) -> Value {
 
 /// Says in the status of the pod, as kubelet would, how often its app was restarted, and how it is.
 fn runs(namespace: &Namespace<'_>, restarts: i32, state: &Value) {
-    let last = json!({"terminated": ended("2026-01-01T00:00:00Z")});
+    let last = json!({"terminated": ended(&now())});
     status(
         namespace,
         "shop-1",

@@ -76,9 +76,11 @@ impl Drop for Webhook<'_> {
     }
 }
 
+const IMAGE: [&str; 2] = ["--proxy-image", "example.com/proxy:1"];
+
 fn operator(namespace: &Namespace<'_>, more: &[&str]) -> Operator {
     let name = Webhook::name(namespace);
-    Operator::with(namespace, &[&["--webhook", &name, "--proxy-image", "example.com/proxy:1"], more].concat())
+    Operator::with(namespace, &[&["--webhook", &name], &IMAGE[..], more].concat())
 }
 
 /// Makes a pod, which must be accepted, and gives what it became.
@@ -158,6 +160,16 @@ fn story(server: &ControlPlane) {
     assert!(message(&namespace, "host", "NotInjected").contains("hostNetwork"));
     assert!(operator.metric("portlane_operator_injections_total{result=\"injected\"}") >= 2.0);
     assert!(operator.metric("portlane_operator_injections_total{result=\"refused\"}") >= 1.0);
+
+    // A replica that does not lead answers as well, and knows what forwards select.
+    let standby = Operator::standby(&namespace, &[&["--webhook", &Webhook::name(&namespace)], &IMAGE[..]].concat());
+    let _webhook = Webhook::at(&namespace, own.name(), standby.webhook);
+    until("the API server asks the other replica", || {
+        make(&namespace, &format!("try-{}", free_port()), &json!({"app": "blog"}), &none);
+        standby.metric("portlane_operator_injections_total{result=\"injected\"}") > 0.0
+    });
+    assert!(carries(&make(&namespace, "by-the-standby", &json!({"app": "blog"}), &none)));
+    assert!(standby.metric("portlane_operator_leader") < 1.0, "it does not lead");
 }
 
 /// What `Injected` says of a forward, once it has this reason.
