@@ -24,7 +24,8 @@ const LEFT_FROM: u32 = 4;
 const EARLY: u32 = 30;
 /// Seconds after the time of a restart at which it is not waited for any more.
 const OVERDUE: u32 = 60;
-/// Longest time that kubelet waits before a restart.
+/// What kubelet waits before the second restart in a row; twice as long each further time, up to the longest.
+const FIRST_WAIT: u32 = 10;
 const LONGEST_WAIT: u32 = 300;
 /// Seconds for which a pod is told of that is not restarted.
 const TOLD_SECONDS: u32 = 600;
@@ -139,6 +140,8 @@ struct Seen {
     since: i64,
     /// Restarts before the first short run in a row.
     before: u32,
+    /// What kubelet said last that it waits. Newer ones say it only when they are about to restart.
+    said: Option<u32>,
 }
 
 impl ShortRuns {
@@ -182,27 +185,39 @@ impl Pod {
 impl Seen {
     fn of(run: ShortRun, before: Option<&Self>, now: i64) -> Self {
         let restart = run.restart().unwrap_or(1);
+        let now_said = match run.then {
+            Then::Waits { wait, .. } => wait,
+            Then::Runs { .. } | Then::Failed { .. } => None,
+        };
+        let said = now_said.or_else(|| before?.said);
         match before {
-            Some(before) if before.run.is_same_as(&run) => Self { run, ..before.clone() },
-            Some(before) if before.before < restart => Self { run, since: now, before: before.before },
-            // Of the first ones of a pod not every one may have been seen.
+            Some(before) if before.run.is_same_as(&run) => Self { run, said, ..before.clone() },
+            Some(before) if before.before < restart => Self { run, said, since: now, before: before.before },
             _ => {
-                let before = if restart <= TOLD_FROM { 0 } else { restart - 1 };
-                Self { since: run.since().min(now), run, before }
+                // One that waits for longer than after its second run has had two before this one.
+                let unseen = u32::from(now_said.is_some_and(|wait| wait > FIRST_WAIT));
+                Self { since: run.since().min(now), run, said: now_said, before: restart.saturating_sub(1 + unseen) }
             }
         }
     }
 
+    /// Seconds that kubelet is to wait before this restart in a row, if it does not say.
+    fn expected_wait(&self, in_a_row: u32) -> u32 {
+        let usual = FIRST_WAIT.saturating_mul(1 << in_a_row.saturating_sub(TOLD_FROM).min(5)).min(LONGEST_WAIT);
+        self.said.map_or(usual, |said| usual.min(said.saturating_mul(2)))
+    }
+
     fn failing(&self, now: i64) -> Option<Failing> {
         let passed = now.saturating_sub(self.since);
-        let within = |seconds: u32| passed <= i64::from(seconds);
+        // A clock that was put back says nothing.
+        let within = |seconds: u32| (0..=i64::from(seconds)).contains(&passed);
         let in_a_row = self.run.restart().map_or(1, |restart| restart.saturating_sub(self.before));
         let is_turn = in_a_row >= LEFT_FROM && in_a_row.is_power_of_two();
         let (is_told, left) = match self.run.then {
             Then::Waits { wait, .. } => {
-                let is_soon = wait.is_some_and(|wait| passed >= i64::from(wait) - i64::from(EARLY));
-                let is_waiting = within(wait.unwrap_or(LONGEST_WAIT).saturating_add(OVERDUE));
-                (in_a_row >= TOLD_FROM && is_waiting, is_turn && is_soon && is_waiting)
+                let wait = wait.unwrap_or_else(|| self.expected_wait(in_a_row));
+                let is_soon = passed >= i64::from(wait) - i64::from(EARLY) && within(wait.saturating_add(OVERDUE));
+                (in_a_row >= TOLD_FROM && within(LONGEST_WAIT + OVERDUE), is_turn && is_soon)
             }
             Then::Runs { .. } => {
                 let is_early = within(self.run.seconds.saturating_add(MARGIN));
@@ -251,7 +266,6 @@ mod tests {
         for restart in from..from + times {
             let now = i64::from(restart) * 100;
             pods.note(&key(), &[waits(restart, now, None)], now);
-            assert!(!said(pods).1, "kubelet has not said when");
             pods.note(&key(), &[waits(restart, now, Some(40))], now + 10);
             let is_left = said(pods).1;
             pods.note(&key(), &[runs(restart, now + 40)], now + 40);
@@ -307,7 +321,52 @@ mod tests {
         pods.note(&key(), &[waits(4, 1000, Some(40))], 1100);
         assert_eq!(said(&pods), (true, true));
         pods.note(&key(), &[waits(4, 1000, Some(40))], 1101);
+        assert_eq!(said(&pods), (true, false));
+        pods.note(&key(), &[waits(4, 1000, Some(40))], 1361);
         assert_eq!(said(&pods), (false, false));
+        pods.note(&key(), &[waits(4, 1000, Some(40))], 900);
+        assert_eq!(said(&pods), (false, false), "the clock was put back");
+    }
+
+    #[test]
+    fn listeners_leave_in_time_also_if_kubelet_says_nothing_before_it_restarts() {
+        let mut pods = ShortRuns::default();
+        let mut left_after = |restart: u32, longest: u32| {
+            let begin = i64::from(restart) * 1000;
+            let wait = (10 << restart.saturating_sub(2)).min(longest);
+            pods.note(&key(), &[waits(restart, begin, None)], begin);
+            let found = (0..=i64::from(wait)).find(|passed| {
+                pods.note(&key(), &[waits(restart, begin, None)], begin + passed);
+                said(&pods).1
+            });
+            pods.note(&key(), &[waits(restart, begin, Some(wait))], begin + i64::from(wait));
+            pods.note(&key(), &[runs(restart, begin)], begin + i64::from(wait));
+            found
+        };
+        let found: Vec<Option<i64>> = (1..=8).map(|restart| left_after(restart, 300)).collect();
+        assert_eq!(found, [None, None, None, Some(10), None, None, None, Some(270)]);
+        // A kubelet that never waits long.
+        pods = ShortRuns::default();
+        let mut left_after = |restart: u32| {
+            let begin = i64::from(restart) * 1000;
+            pods.note(&key(), &[waits(restart, begin, None)], begin);
+            let found = said(&pods).1;
+            pods.note(&key(), &[waits(restart, begin, Some(5))], begin + 5);
+            pods.note(&key(), &[runs(restart, begin)], begin + 5);
+            found
+        };
+        let at_once: Vec<u32> = (1..=9).filter(|restart| left_after(*restart)).collect();
+        assert_eq!(at_once, [4, 8]);
+    }
+
+    #[test]
+    fn a_kubelet_that_forgets_how_long_it_waits_takes_nothing_back() {
+        let mut pods = ShortRuns::default();
+        fail(&mut pods, 1, 3);
+        pods.note(&key(), &[waits(4, 1000, None)], 1000);
+        pods.note(&key(), &[waits(4, 1000, Some(40))], 1010);
+        assert_eq!(said(&pods), (true, true));
+        assert!(!pods.note(&key(), &[waits(4, 1000, None)], 1012));
     }
 
     #[test]
@@ -316,6 +375,9 @@ mod tests {
         assert!(!pods.note(&key(), &[runs(4, 1000)], 5000));
         assert!(!pods.note(&key(), &[runs(4, 9000)], 5001), "the clock of the node is ahead");
         assert_eq!(said(&pods), (false, false));
+        let mut pods = ShortRuns::default();
+        assert!(pods.note(&key(), &[waits(37, 1000, Some(300))], 1100), "it has failed before, and is told of");
+        assert_eq!(said(&pods), (true, false));
     }
 
     #[test]

@@ -165,7 +165,9 @@ impl Fleets {
             // One that is leaving runs what it ran until its app has ended, and nobody waits for it.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
             let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
-            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?, self.short_runs.failing(key))?));
+            // Those that ended with their app are told of by themselves.
+            let failing = |key: &ObjectKey| self.short_runs.failing(key).filter(|failing| !failing.is_last);
+            let remark = |key: &ObjectKey| Some((key.clone(), Remark::of(known(key)?, failing(key))?));
             let remarks = stay.iter().filter_map(remark).collect();
             let next = Fleet { ready: stay.len(), pods: stay, remarks, ..Fleet::default() };
             self.set(group.clone(), next, translator, moved);

@@ -75,12 +75,14 @@ impl FoundPorts {
             self.pods.remove(pod);
             return;
         };
+        if self.pods.get(pod).is_some_and(|found| found.uid != info.uid) {
+            self.pods.remove(pod);
+        }
         let found = self.pods.entry(pod.clone()).or_insert_with(|| Found {
             uid: info.uid.clone(),
             since: BTreeMap::new(),
             written: (0, now),
         });
-        found.uid.clone_from(&info.uid);
         found.since.retain(|port, _| ports.contains(port));
         for port in ports {
             found.since.entry(port).or_insert(now);

@@ -65,7 +65,7 @@ fn restarted(status: &ContainerStatus) -> Option<ShortRun> {
             // One that cannot be read is a short one.
             waits(Some(waiting.message.as_deref().and_then(back_off).unwrap_or(0)))
         }
-        (_, Some(_)) => return None,
+        // Its image, say, cannot be had just now.
         _ => waits(None),
     };
     Some(ShortRun { container: status.name.clone(), exit_code: last.exit_code, seconds: seconds(last)?, then })
@@ -138,7 +138,7 @@ mod tests {
         {
             assert_eq!(app(waiting("CrashLoopBackOff"), end(reason, code)), [], "{reason} {code}");
         }
-        assert_eq!(app(waiting("ImagePullBackOff"), end("Error", 1)), []);
+        assert_eq!(app(waiting("ImagePullBackOff"), end("Error", 1)), waits(None), "the row goes on");
         let long = json!({
             "exitCode": 1, "reason": "Error", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "1970-01-01T00:01:01Z",
         });

@@ -192,7 +192,7 @@ fn an_app_whose_undeclared_port_a_listener_wants_starts_in_the_end() {
         told("Injected").contains("declare in the template the ports")
     });
     // It has to end four times before it is left all ports; kubelet waits longer each time.
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=150s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=240s"]).ok();
     until_within(Duration::from_secs(60), "the port is the app's", || {
         told("Accepted").contains("port 8000/TCP is the app's own")
     });

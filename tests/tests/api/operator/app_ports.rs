@@ -56,7 +56,8 @@ fn story(server: &ControlPlane) {
 
     // An app that ends again and again finds its ports free at its fourth restart, and is told of.
     let running = || json!({"running": {"startedAt": now()}});
-    let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let waits =
+        json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container=app"}});
     runs(&namespace, 1, &waits);
     injected(&namespace, "AppFailing");
     runs(&namespace, 2, &waits);
