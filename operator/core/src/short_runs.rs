@@ -190,14 +190,13 @@ impl Seen {
             Then::Runs { .. } | Then::Failed { .. } => None,
         };
         let said = now_said.or_else(|| before?.said);
+        let first = restart.saturating_sub(1 + now_said.map_or(0, ends_before));
         match before {
-            Some(before) if before.run.is_same_as(&run) => Self { run, said, ..before.clone() },
-            Some(before) if before.before < restart => Self { run, said, since: now, before: before.before },
-            _ => {
-                // One that waits for longer than after its second run has had two before this one.
-                let unseen = u32::from(now_said.is_some_and(|wait| wait > FIRST_WAIT));
-                Self { since: run.since().min(now), run, said: now_said, before: restart.saturating_sub(1 + unseen) }
+            Some(before) if before.run.is_same_as(&run) => {
+                Self { run, said, since: before.since, before: before.before.min(first) }
             }
+            Some(before) if before.before < restart => Self { run, said, since: now, before: before.before.min(first) },
+            _ => Self { since: run.since().min(now), run, said: now_said, before: first },
         }
     }
 
@@ -234,6 +233,12 @@ impl Seen {
     }
 }
 
+/// Ends in a row before the last one, of which nobody else may have seen any, by how long kubelet waits.
+fn ends_before(wait: u32) -> u32 {
+    let doubled = (wait / FIRST_WAIT).checked_ilog2().unwrap_or(0);
+    if doubled == 0 { 0 } else { doubled + 1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,15 +265,21 @@ mod tests {
         (failing.is_some(), failing.is_some_and(|failing| failing.left_all_ports))
     }
 
+    /// What kubelet waits before this restart in a row.
+    fn usual(in_a_row: u32) -> Option<u32> {
+        in_a_row.checked_sub(2).map(|further| (10 << further.min(5)).min(300))
+    }
+
     /// Has an app fail so often, from this count of restarts on; gives when it was left all ports.
     fn fail(pods: &mut ShortRuns, from: u32, times: u32) -> Vec<u32> {
         let mut left = Vec::new();
         for restart in from..from + times {
-            let now = i64::from(restart) * 100;
+            let (now, wait) = (i64::from(restart) * 1000, usual(restart - from + 1));
+            let end = now + i64::from(wait.unwrap_or(0));
             pods.note(&key(), &[waits(restart, now, None)], now);
-            pods.note(&key(), &[waits(restart, now, Some(40))], now + 10);
+            pods.note(&key(), &[waits(restart, now, wait)], end - 1);
             let is_left = said(pods).1;
-            pods.note(&key(), &[runs(restart, now + 40)], now + 40);
+            pods.note(&key(), &[runs(restart, end)], end);
             assert_eq!(said(pods).1, is_left, "at {restart}");
             left.extend(is_left.then_some(restart));
         }
@@ -378,6 +389,16 @@ mod tests {
         let mut pods = ShortRuns::default();
         assert!(pods.note(&key(), &[waits(37, 1000, Some(300))], 1100), "it has failed before, and is told of");
         assert_eq!(said(&pods), (true, false));
+    }
+
+    #[test]
+    fn whoever_begins_to_lead_goes_on_where_the_other_was() {
+        let mut pods = ShortRuns::default();
+        pods.note(&key(), &[waits(4, 1000, None)], 1009);
+        assert_eq!(said(&pods), (false, false), "it may be the first in a row");
+        pods.note(&key(), &[waits(4, 1000, Some(40))], 1015);
+        assert_eq!(said(&pods), (true, true), "kubelet waits so long after three others");
+        assert_eq!([9, 10, 19, 20, 40, 80, 160, 300].map(ends_before), [0, 0, 0, 2, 3, 4, 5, 5]);
     }
 
     #[test]
