@@ -122,14 +122,17 @@ fn in_use(pod: &ObjectKey, leading: &Leading, cache: &Cache) -> Option<AppPorts>
 }
 
 async fn write(client: Client, pod: ObjectKey, uid: String, ports: AppPorts, metrics: Arc<Metrics>) {
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::warn!(%pod, %error, "a port of its app cannot be written on a pod, and is tried again: may the operator patch pods?");
+        count(&metrics.api_errors, "request", "found-ports");
+        "failed"
+    };
     let result = match timeout(PATIENCE, write_ports(client, &pod, &uid, &ports)).await {
         Ok(Ok(result)) => result,
         // It is gone, or was written meanwhile.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => "outdated",
-        Ok(Err(_)) | Err(_) => {
-            count(&metrics.api_errors, "request", "found-ports");
-            "failed"
-        }
+        Ok(Err(error)) => failed(&error),
+        Err(late) => failed(&late),
     };
     count(&metrics.found_ports, "result", result);
 }
