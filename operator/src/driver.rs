@@ -10,7 +10,6 @@
 
 mod costs;
 mod fleets;
-mod found_ports;
 mod gateways;
 mod leading;
 mod patch;
@@ -21,8 +20,7 @@ mod transitions;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
-use operator_core::{Changes, Group, ObjectKey};
+use operator_core::{Changes, Group};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -31,7 +29,6 @@ use tokio::{
 use self::leading::Leading;
 pub use self::{
     costs::Costs,
-    found_ports::FoundPorts,
     gateways::{Applied, Gateways},
     scalers::{Scaled, Scalers},
     statuses::Statuses,
@@ -87,8 +84,6 @@ pub struct Writers {
     pub scalers: Scalers,
     /// Costs of deleting pods.
     pub costs: Costs,
-    /// Ports of apps that proxies found.
-    pub found_ports: FoundPorts,
 }
 
 /// What the driver works with.
@@ -101,7 +96,6 @@ pub struct Driver {
     gateways: Gateways,
     scalers: Scalers,
     costs: Costs,
-    found_ports: FoundPorts,
     selectors: Arc<Selectors>,
     /// While this replica leads.
     leading: Option<Leading>,
@@ -128,7 +122,7 @@ impl Driver {
         metrics: Arc<Metrics>,
         synced: watch::Sender<bool>,
         selectors: Arc<Selectors>,
-        Writers { statuses, gateways, scalers, costs, found_ports }: Writers,
+        Writers { statuses, gateways, scalers, costs }: Writers,
     ) -> Self {
         Self {
             cache,
@@ -139,7 +133,6 @@ impl Driver {
             gateways,
             scalers,
             costs,
-            found_ports,
             selectors,
             leading: None,
             dirty: None,
@@ -191,7 +184,6 @@ impl Driver {
         self.gateways.forget();
         self.scalers.forget();
         self.costs.forget();
-        self.found_ports.forget();
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.touch();
@@ -275,9 +267,6 @@ impl Driver {
         // A new generation is observed even if it means the same.
         self.statuses.look_at(touched.changes.forwards, now);
         self.statuses.fleets(&moved, &leading.translator, now);
-        for (namespace, labels) in leading.fleets.take_failed_anew() {
-            self.statuses.look_at(self.cache.selecting(&namespace, &labels), now);
-        }
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
                 self.gateways.touch(key);
@@ -337,15 +326,9 @@ impl Driver {
         self.statuses.refresh(Instant::now());
         let others = self.scalers.tick(&self.cache, Instant::now());
         self.costs.tick(leading, &self.cache, Instant::now());
-        self.found_ports.tick(leading, &self.cache, Instant::now());
         self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
-        let due: Vec<ObjectKey> = leading.fleets.due(Timestamp::now().as_second()).cloned().collect();
         for subject in others {
             self.look_at(&subject, Instant::now());
-        }
-        if !due.is_empty() {
-            self.touched.proxy_pods.extend(due);
-            self.touch();
         }
     }
 }

@@ -18,7 +18,7 @@ use operator_core::ObjectKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-pub use self::app_ports::{APP_PORTS, AppPorts, read as read_app_ports, with as with_app_ports};
+pub use self::app_ports::{APP_PORTS, AppPorts, read as read_app_ports};
 pub use self::sidecar::{CONTAINER, Injection, PROBLEM, Sidecar, inject};
 pub use self::tuning::Resources;
 pub use self::webhook::Webhook;

@@ -49,8 +49,6 @@ pub struct Metrics {
     pub notices: Labelled,
     /// Writes of what it costs to delete pods, by result.
     pub deletion_costs: Labelled,
-    /// Writes of ports of apps that proxies found in use, by result.
-    pub found_ports: Labelled,
     /// Pods that the webhook was asked about, by what became of them.
     pub injections: Labelled,
     /// Time of an answer of the webhook, seconds.
@@ -88,7 +86,6 @@ impl Default for Metrics {
             children: Family::default(),
             notices: Family::default(),
             deletion_costs: Family::default(),
-            found_ports: Family::default(),
             injections: Family::default(),
             injection: Histogram::new([0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1]),
             leader: Gauge::default(),
@@ -122,7 +119,6 @@ impl Metrics {
         registry.register("children_applied", "Children of gateways applied", self.children.clone());
         registry.register("notices", "Notices to the webhook", self.notices.clone());
         registry.register("deletion_costs", "Writes of pod-deletion-cost", self.deletion_costs.clone());
-        registry.register("found_ports", "Writes of ports of apps that were found in use", self.found_ports.clone());
         registry.register("injections", "Pods that the webhook was asked about", self.injections.clone());
         registry.register("injection_duration_seconds", "Time of an answer of the webhook", self.injection.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());

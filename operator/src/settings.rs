@@ -52,9 +52,6 @@ pub struct Settings {
     /// Keep pod-deletion-cost in step with live sessions, in fleets that scale by themselves.
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
-    /// Write down on pods the ports of their apps that proxies find in use.
-    #[arg(long, env = "PORTLANE_FOUND_PORTS", default_value_t = true, action = clap::ArgAction::Set)]
-    pub found_ports: bool,
     /// Where the leader serves the metrics API that autoscalers ask. Absent: nowhere.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ip")]
     pub custom_metrics_address: Option<SocketAddr>,

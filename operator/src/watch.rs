@@ -1,8 +1,8 @@
 //! Watches: each is a task that turns the API server's events into messages for the driver.
 
+mod crash_loop;
 mod grants;
 mod objects;
-mod short_runs;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 

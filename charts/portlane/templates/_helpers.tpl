@@ -42,7 +42,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
-{{- if or .Values.deletionCost.enabled (and .Values.injection.enabled .Values.injection.foundPorts) }}
+{{- if .Values.deletionCost.enabled }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [patch]

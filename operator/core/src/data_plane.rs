@@ -8,7 +8,7 @@ use std::{
 use crds::RejectedListener;
 use proxy_api::{BackendHealth, ListenerId};
 
-use crate::{Ack, Failing, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
+use crate::{Ack, CrashLoop, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
 
 /// Rejections and late proxies that are named.
 pub(crate) const NAMED: usize = 8;
@@ -22,40 +22,35 @@ pub struct Fleet {
     pub pods: BTreeSet<ObjectKey>,
     /// How many of them are ready.
     pub ready: usize,
-    /// Pods that were made without a proxy, or with one that is not as they asked; and those whose app ended soon after its start.
-    pub remarks: BTreeMap<ObjectKey, Remark>,
+    /// Pods without a proxy, with an ignored annotation, or with an app in a crash loop.
+    pub issues: BTreeMap<ObjectKey, PodIssue>,
 }
 
-/// What there is to say of a pod.
+/// What is wrong with a pod, as far as it concerns its forwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remark {
-    /// Whether it was made with a proxy.
-    pub carries: bool,
-    /// What was wrong when it was made.
+pub struct PodIssue {
+    /// The pod was created with a proxy.
+    pub injected: bool,
+    /// Why injection failed or ignored an annotation.
     pub problem: Option<String>,
-    /// Its app ends soon after its start.
-    pub failing: Option<Failing>,
+    /// An app container of the pod is in a crash loop.
+    pub crash_loop: Option<CrashLoop>,
 }
 
-impl Remark {
-    /// Of a pod; nothing if all is well.
+impl PodIssue {
+    /// The issue of a pod; `None` if the pod has a proxy and nothing is wrong.
     #[must_use]
-    pub fn of(pod: &Pod, failing: Option<&Failing>) -> Option<Self> {
-        let remark = Self { carries: pod.carries, problem: pod.problem.clone(), failing: failing.cloned() };
-        (!remark.carries || !remark.is_empty()).then_some(remark)
+    pub fn of(pod: &Pod, crash_loop: Option<&CrashLoop>) -> Option<Self> {
+        let issue = Self { injected: pod.carries, problem: pod.problem.clone(), crash_loop: crash_loop.cloned() };
+        (!issue.injected || !issue.is_empty()).then_some(issue)
     }
 
     fn is_empty(&self) -> bool {
-        self.problem.is_none() && self.failing.is_none()
+        self.problem.is_none() && self.crash_loop.is_none()
     }
 
     fn kind(&self) -> (bool, bool) {
-        (self.carries, self.failing.is_some())
-    }
-
-    /// Whether its app is left all ports of the pod now.
-    fn is_left_all_ports(&self) -> bool {
-        self.failing.as_ref().is_some_and(|failing| failing.left_all_ports)
+        (self.injected, self.crash_loop.is_some())
     }
 }
 
@@ -76,14 +71,12 @@ pub struct DataPlane {
     pub no_proxies: bool,
     /// How many backends of each listener are healthy, over the proxies that run it.
     pub backends: BTreeMap<String, BackendHealth>,
-    /// Pods that carry no proxy.
-    pub bare: u32,
-    /// Pods in which no listener runs for a while, so that their app may have its ports.
-    pub left_to_apps: u32,
-    /// Pods whose app ends soon after its start, and those that ended with it.
-    pub failing: u32,
-    /// Pods of which there is something to say, at most eight of each kind: those that carry no proxy, those whose app fails, others.
-    pub remarks: Vec<(String, Remark)>,
+    /// Pods without a proxy.
+    pub uninjected: u32,
+    /// Pods with an app in a crash loop.
+    pub crash_looping: u32,
+    /// Pods with an issue, at most eight of each kind: uninjected, crash loop, other.
+    pub issues: Vec<(String, PodIssue)>,
 }
 
 /// Asks every pod of every group of a forward.
@@ -112,13 +105,7 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
         sum.no_proxies |= matches!(group, Group::Gateway(_)) && fleet.ready == 0;
         for pod in &fleet.pods {
             sum.total += 1;
-            let remark = fleet.remarks.get(pod);
-            if sum.is_bare(pod, remark, proxies) {
-                continue;
-            }
-            if remark.is_some_and(Remark::is_left_all_ports) {
-                sum.left_to_apps += 1;
-            } else {
+            if !sum.is_uninjected(pod, fleet.issues.get(pod), proxies) {
                 sum.pod(pod, &published, &fleet.snapshot, proxies);
             }
         }
@@ -127,18 +114,11 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
 }
 
 impl DataPlane {
-    /// Tells of pods that have ended with their app, and are none of the forward's any more.
-    pub fn failed<'a>(&mut self, pods: impl Iterator<Item = (&'a ObjectKey, &'a Failing)>) {
-        for (pod, failing) in pods {
-            self.remark(pod, Remark { carries: true, problem: None, failing: Some(failing.clone()) });
-        }
-    }
-
-    fn remark(&mut self, pod: &ObjectKey, remark: Remark) {
-        self.failing += u32::from(remark.failing.is_some());
-        let alike = self.remarks.iter().filter(|(_, other)| other.kind() == remark.kind()).count();
+    fn issue(&mut self, pod: &ObjectKey, issue: PodIssue) {
+        self.crash_looping += u32::from(issue.crash_loop.is_some());
+        let alike = self.issues.iter().filter(|(_, other)| other.kind() == issue.kind()).count();
         if alike < NAMED {
-            self.remarks.push((pod.name.clone(), remark));
+            self.issues.push((pod.name.clone(), issue));
         }
     }
 
@@ -172,15 +152,15 @@ impl DataPlane {
         }
     }
 
-    /// Whether a pod has no proxy that could tell anything. One that connects has one, however it was made.
-    fn is_bare(&mut self, pod: &ObjectKey, remark: Option<&Remark>, proxies: &Proxies) -> bool {
-        let Some(remark) = remark else { return false };
-        let is_bare = !remark.carries && proxies.get(pod).is_none();
-        self.bare += u32::from(is_bare);
-        if is_bare || !remark.is_empty() {
-            self.remark(pod, Remark { carries: !is_bare, ..remark.clone() });
+    /// Whether a pod has no proxy. A pod with a connected proxy has one, however the pod was created.
+    fn is_uninjected(&mut self, pod: &ObjectKey, issue: Option<&PodIssue>, proxies: &Proxies) -> bool {
+        let Some(issue) = issue else { return false };
+        let is_uninjected = !issue.injected && proxies.get(pod).is_none();
+        self.uninjected += u32::from(is_uninjected);
+        if is_uninjected || !issue.is_empty() {
+            self.issue(pod, PodIssue { injected: !is_uninjected, ..issue.clone() });
         }
-        is_bare
+        is_uninjected
     }
 
     fn late(&mut self, pod: &ObjectKey) {

@@ -16,6 +16,7 @@ mod admission;
 mod backends;
 mod changes;
 mod claims;
+mod crash_loop;
 mod data_plane;
 mod gateway_status;
 mod groups;
@@ -27,7 +28,6 @@ mod loads;
 mod program;
 mod proxies;
 mod scaling;
-mod short_runs;
 mod status;
 mod translate;
 mod translator;
@@ -36,14 +36,14 @@ mod verdict;
 mod world;
 
 pub use self::changes::{Changes, Update};
-pub use self::data_plane::{DataPlane, Fleet, Remark, data_plane};
+pub use self::crash_loop::CrashLoop;
+pub use self::data_plane::{DataPlane, Fleet, PodIssue, data_plane};
 pub use self::gateway_status::{FleetFacts, gateway_status};
 pub use self::groups::Group;
 pub use self::loads::{PodMetric, deletion_cost};
 pub use self::program::{Published, Snapshot};
-pub use self::proxies::{Ack, Proxies, ProxyState, found_in_use};
+pub use self::proxies::{Ack, Proxies, ProxyState};
 pub use self::scaling::{NoScaler, ScalerTold, Told, scaling};
-pub use self::short_runs::{Failing, ShortRun, ShortRuns, Then};
 pub use self::status::{
     Finding, LATE_AFTER_SECONDS, Moment, accepted_headers, conditions, same_but_for_counts, status,
 };

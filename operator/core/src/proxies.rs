@@ -6,12 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{
-    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Load, Offer, ReportPart,
-    Revision, Transport,
-};
+use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
 
-use crate::{ObjectKey, Snapshot, claims::is_ephemeral};
+use crate::ObjectKey;
 
 /// The proxies that have a stream, by pod.
 #[derive(Clone, Debug, Default)]
@@ -107,21 +104,6 @@ impl Proxies {
         }
         changed
     }
-}
-
-/// The ports that a proxy found in use when it was to listen there. Of a range it is not told which they are; and one from
-/// which connections are made may be held by such a connection, and be free again.
-#[must_use]
-pub fn found_in_use(state: &ProxyState, snapshot: &Snapshot) -> BTreeSet<(Transport, u16)> {
-    let port = |(id, report): (&ListenerId, &ListenerReport)| {
-        let failure = report.failure.as_ref().filter(|failure| failure.reason == FailureReason::AddressInUse)?;
-        let published = snapshot.listeners.get(id)?;
-        let Offer::Supported(listener) = &published.offer else { return None };
-        let is_it = report.revision == listener.revision && failure.serving.is_none() && listener.end_port.is_none();
-        let port = (listener.socket.transport, listener.socket.port);
-        (is_it && !is_ephemeral(port.1)).then_some(port)
-    };
-    state.told.iter().filter_map(port).collect()
 }
 
 impl ProxyState {

@@ -287,11 +287,10 @@ fn programmed(
         let message = "no pod matches spec.placement.sidecar.selector yet; the forward runs in those that will";
         return told("True", "NoMatchingPods", message.to_owned());
     }
-    if data_plane.bare == data_plane.total {
-        return told("True", "NoSidecars", "no matching pod carries a proxy: see Injected".to_owned());
+    if data_plane.uninjected == data_plane.total {
+        return told("True", "NoSidecars", "no matching pod has a proxy: see Injected".to_owned());
     }
-    let is_left_to_apps = data_plane.left_to_apps > 0 && data_plane.acked == 0;
-    if data_plane.late.is_empty() && !is_left_to_apps {
+    if data_plane.late.is_empty() {
         return told("True", "Programmed", PROGRAMMED.to_owned());
     }
     let is_late = moment.outstanding_seconds >= LATE_AFTER_SECONDS;
@@ -300,11 +299,6 @@ fn programmed(
     {
         // Proxies that come and go do not undo what was said of this generation, once one has run it.
         return told("True", &before.reason, before.message.clone());
-    }
-    if data_plane.late.is_empty() {
-        let message =
-            "the apps of its pods end soon after each start, and are left all ports for a while: see Injected";
-        return told("Unknown", "Pending", message.to_owned());
     }
     if !is_late {
         return told("Unknown", "Pending", "published; not every proxy has told yet".to_owned());

@@ -7,12 +7,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::PortForwardStatus;
 use operator_core::{
-    Changes, Failing, Fleet, Group, Moment, ObjectKey, Proxies, Published, Remark, Snapshot, Translator, World,
-    data_plane, found_in_use, same_but_for_counts, status,
+    Changes, CrashLoop, Fleet, Group, Moment, ObjectKey, PodIssue, Proxies, Published, Snapshot, Translator, World,
+    data_plane, same_but_for_counts, status,
 };
 use proxy_api::{
-    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Transport,
-    Version,
+    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version,
 };
 
 const WORLD: &str = "
@@ -119,40 +118,20 @@ impl Scene {
 }
 
 #[test]
-fn a_port_that_is_in_use_is_found_unless_it_is_of_a_range_or_free_again_soon() {
-    let ephemeral = "\n  - {name: c, protocol: TCP, port: 40000, backends: [{address: {host: 192.0.2.1, port: 3}}]}";
-    let world = WORLD.trim_end().replace("port: 81,", "port: 81, endPort: 90,") + ephemeral;
-    let mut scene = Scene::new(&world, &["p1"]);
-    scene.report("p1", &["a", "b", "c"]);
-    let found = found_in_use(scene.proxies.get(&pod("p1")).expect("it told"), &scene.snapshot());
-    assert_eq!(found.into_iter().collect::<Vec<_>>(), [(Transport::Tcp, 80)]);
+fn an_app_in_a_crash_loop_is_reported_and_holds_up_nothing() {
+    let manifests = WORLD.replace("placement: {gateway: {name: edge}}", "placement: {sidecar: {selector: {}}}");
+    let mut scene = Scene::new(&manifests, &[]);
+    scene.world.pods.insert(pod("p1"), operator_core::Pod { carries: true, ..operator_core::Pod::default() });
+    scene.world.gateways.clear();
+    scene.fleets.clear();
+    scene.publish(&["p1"]);
     scene.report("p1", &[]);
-    assert!(found_in_use(scene.proxies.get(&pod("p1")).expect("it told"), &scene.snapshot()).is_empty());
-}
-
-#[test]
-fn pods_that_are_left_to_their_apps_are_told_of_and_undo_nothing() {
-    let leave = |scene: &mut Scene| {
-        let failing = Failing { container: "app".into(), exit_code: 1, is_last: false, left_all_ports: true };
-        let remark = Remark { carries: true, problem: None, failing: Some(failing) };
-        scene.fleets.values_mut().for_each(|fleet| drop(fleet.remarks.insert(pod("p1"), remark.clone())));
-        // It has told that it runs nothing, as it was to.
-        scene.proxies.connected(&pod("p1"));
-    };
-    let mut never_ran = Scene::new(WORLD, &["p1"]);
-    leave(&mut never_ran);
-    let waits = never_ran.status(40);
-    assert_eq!(said(&waits, "Programmed"), pair("Unknown", "Pending"), "it is no proxy that is late");
-    assert_eq!(waits.data_plane.as_ref().expect("counts").summary, "0/1");
-
-    let mut ran = Scene::new(WORLD, &["p1", "p2"]);
-    ran.report("p1", &[]);
-    ran.report("p2", &[]);
-    assert_eq!(said(&ran.status(1), "Ready"), pair("True", "Ready"));
-    leave(&mut ran);
-    let goes_on = ran.status(40);
-    assert_eq!(said(&goes_on, "Ready"), pair("True", "Ready"));
-    assert_eq!(goes_on.data_plane.as_ref().expect("counts").summary, "1/2");
+    let crash_loop = CrashLoop { container: "app".into(), exit_code: 1 };
+    let issue = PodIssue { injected: true, problem: None, crash_loop: Some(crash_loop) };
+    scene.fleets.values_mut().for_each(|fleet| drop(fleet.issues.insert(pod("p1"), issue.clone())));
+    let status = scene.status(1);
+    assert_eq!(said(&status, "Injected"), pair("True", "AppFailing"));
+    assert_eq!(said(&status, "Ready"), pair("True", "Ready"));
 }
 
 fn said(status: &PortForwardStatus, type_: &str) -> (String, String) {

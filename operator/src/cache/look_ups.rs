@@ -1,9 +1,6 @@
 //! What is known, asked for.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{borrow::Cow, collections::BTreeSet};
 
 use crds::{ForwardGateway, ForwardGatewaySpec, PortForward, PortForwardSpec};
 use operator_core::{Group, ObjectKey};
@@ -53,15 +50,6 @@ impl Cache {
     /// Namespaces with sidecar forwards.
     pub fn sidecar_namespaces(&self) -> impl Iterator<Item = &String> {
         self.sidecars.keys()
-    }
-
-    /// The forwards of a namespace that select a pod with these labels.
-    #[must_use]
-    pub fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeSet<ObjectKey> {
-        let names = self.sidecars.get(namespace).into_iter().flatten();
-        let keys = names.map(|name| ObjectKey::new(namespace, name.clone()));
-        let sidecar = |key: &ObjectKey| self.world.forwards.get(key)?.spec.placement.sidecar.as_ref();
-        keys.filter(|key| sidecar(key).is_some_and(|sidecar| sidecar.selector.matches(labels))).collect()
     }
 
     /// Why a gateway cannot be read, if so.

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::jiff::Timestamp;
 use operator_core::{ObjectKey, Proxies, Translator, Update};
 
 use super::fleets::{Fleets, Moved};
@@ -49,7 +48,7 @@ impl Leading {
         let update = self.translator.update(&cache.world, &touched.changes, &version);
         metrics.translation.observe(started.elapsed().as_secs_f64());
         let started = std::time::Instant::now();
-        let moved = self.fleets.update(touched, &update, cache, &self.translator, Timestamp::now().as_second());
+        let moved = self.fleets.update(touched, &update, cache, &self.translator);
         for (group, snapshot) in update.programs.iter().filter_map(|it| Some((it, self.translator.snapshot(it)?))) {
             metrics.snapshots.inc();
             self.publisher.publish(group, Some(snapshot.clone()));

@@ -303,10 +303,7 @@ impl Statuses {
         if let Some((written, _, _)) = entry.unseen.as_deref() {
             forward.status = Some(written.clone());
         }
-        let mut seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
-        if let Some(sidecar) = &forward.spec.placement.sidecar {
-            seen.failed(leading.fleets.failed(&key.namespace, &sidecar.selector));
-        }
+        let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
         let generation = forward.metadata.generation;
         // The first pods of a forward come long after it was published.
         let is_first_late = !seen.late.is_empty() && !self.pending.contains(key);

@@ -34,7 +34,6 @@ impl Driver {
                 }
                 let whole = part.commit;
                 let changed = leading.proxies.reported(&pod, *part, agreed);
-                self.found_ports.reported(&pod, leading, &self.cache, Instant::now());
                 let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
                 self.statuses.reported(forwards, whole, Instant::now());
             }

@@ -26,11 +26,10 @@ pub(super) struct Said<'a> {
     pub(super) wrong: Vec<&'a str>,
 }
 
-/// The ports that are the app's by the annotation, and those that are none of its.
+/// The ports of the app by the annotation.
 #[must_use]
-pub fn read(text: &str) -> (AppPorts, AppPorts) {
-    let Said { ports, free, .. } = said(text);
-    (ports, free)
+pub fn read(text: &str) -> AppPorts {
+    said(text).ports
 }
 
 pub(super) fn said(text: &str) -> Said<'_> {
@@ -57,15 +56,6 @@ pub(super) fn written(ports: &AppPorts, free: &AppPorts) -> String {
     [words(ports, ""), words(free, "-")].concat().join(",")
 }
 
-/// What the annotation is to say when these ports are found to be the app's; nothing if that is known, or denied.
-#[must_use]
-pub fn with(text: &str, found: &AppPorts) -> Option<String> {
-    let Said { mut ports, free, .. } = said(text);
-    let known = ports.len();
-    ports.extend(found.difference(&free).take(MOST.saturating_sub(known)));
-    (ports.len() > known).then(|| written(&ports, &free))
-}
-
 /// The ports that these containers declare.
 pub(super) fn declared<'a>(containers: impl Iterator<Item = &'a Value>) -> AppPorts {
     let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
@@ -90,14 +80,6 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn ports_that_are_found_are_added_unless_the_template_denies_them() {
-        let found = AppPorts::from([(Transport::Tcp, 80), (Transport::Udp, 53)]);
-        assert_eq!(with("", &found).as_deref(), Some("80/TCP,53/UDP"));
-        assert_eq!(with("8000,-80/TCP", &found).as_deref(), Some("8000/TCP,53/UDP,-80/TCP"));
-        assert_eq!(with("53/UDP,-80/TCP", &found), None);
-    }
-
-    #[test]
     fn what_is_declared_is_read_as_it_was_written() {
         let containers = json!([
             {"ports": [{"containerPort": 8000}, {"containerPort": 53, "protocol": "UDP"}, {"containerPort": 9, "protocol": "SCTP"}]},
@@ -107,7 +89,7 @@ mod tests {
         let declared = declared(containers.as_array().expect("a list").iter());
         let none = AppPorts::new();
         assert_eq!(written(&declared, &none), "8000/TCP,53/UDP");
-        assert_eq!(read(&written(&declared, &none)), (declared, none.clone()));
+        assert_eq!(read(&written(&declared, &none)), declared);
         let Said { ports, free, wrong } = said("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
         assert_eq!(written(&ports, &free), "80/TCP,1/UDP,-81/TCP");
         assert_eq!(wrong, ["0/TCP", "53/SCTP", "x", "70000", "-"]);

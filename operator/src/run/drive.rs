@@ -9,7 +9,7 @@ use super::Replica;
 use crate::{
     cache::Cache,
     custom_metrics::Question,
-    driver::{Costs, Driver, FoundPorts, Gateways, Inputs, Scalers, Statuses, Writers},
+    driver::{Costs, Driver, Gateways, Inputs, Scalers, Statuses, Writers},
     events::Events,
     gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
     identity::Identities,
@@ -56,8 +56,7 @@ pub(super) fn start(
     let (scaling, scaled) = mpsc::channel(RESULTS);
     let scalers = Scalers::new(client.clone(), scaling, metrics.clone());
     let costs = Costs::new(settings.deletion_cost.then(|| client.clone()), metrics.clone());
-    let found_ports = FoundPorts::new(settings.found_ports.then(|| client.clone()), metrics.clone());
-    let writers = Writers { statuses: Statuses::new(writer, events), gateways, scalers, costs, found_ports };
+    let writers = Writers { statuses: Statuses::new(writer, events), gateways, scalers, costs };
     let driver = Driver::new(cache, watching, metrics.clone(), synced, replica.selectors.clone(), writers);
     let (reports, streams) = mpsc::channel(MESSAGES);
     let term = replica.term.clone();

@@ -16,9 +16,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{api::PartialObjectMeta, core::error_boundary::InvalidObject};
-use operator_core::{Grant, ObjectKey, ScalerTold, ShortRun, Told};
+use operator_core::{CrashLoop, Grant, ObjectKey, ScalerTold, Told};
 
-use super::short_runs::short_runs;
+use super::crash_loop::crash_loop;
 use crate::{
     GATEWAY_LABEL, NAME,
     inject::{APP_PORTS, AppPorts, PROBLEM, read_app_ports},
@@ -134,12 +134,8 @@ pub struct PodInfo {
     pub replica_set: Option<String>,
     /// What it costs to delete it (known of pods that carry a proxy).
     pub cost: Cost,
-    /// Its containers that ended soon after their start (known of pods that carry a proxy).
-    pub short_runs: Vec<ShortRun>,
-    /// Ports that are none of its app's, whoever holds them.
-    pub denied_ports: AppPorts,
-    /// It says itself from which ports its connections are made (known of pods that carry a proxy).
-    pub has_port_range: bool,
+    /// An app container in a crash loop (known of pods with a proxy).
+    pub crash_loop: Option<CrashLoop>,
     /// Its `ServiceAccount` (known of pods that carry a proxy).
     pub service_account: String,
 }
@@ -286,14 +282,12 @@ pub(super) fn slice(slice: &EndpointSlice) -> Object {
 fn pod_info(metadata: &ObjectMeta) -> PodInfo {
     let labels = metadata.labels.clone().unwrap_or_default();
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
-    let (app_ports, denied_ports) = annotation(APP_PORTS).map(|text| read_app_ports(text)).unwrap_or_default();
     PodInfo {
         uid: metadata.uid.clone().unwrap_or_default(),
         leaving: metadata.deletion_timestamp.is_some(),
         gateway: labels.get(GATEWAY_LABEL).cloned(),
         problem: annotation(PROBLEM).cloned(),
-        app_ports,
-        denied_ports,
+        app_ports: annotation(APP_PORTS).map(|text| read_app_ports(text)).unwrap_or_default(),
         labels,
         ..PodInfo::default()
     }
@@ -318,12 +312,6 @@ fn replica_set(metadata: &ObjectMeta) -> Option<String> {
     owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true)).map(|owner| owner.name.clone())
 }
 
-fn has_port_range(pod: &Pod) -> bool {
-    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let mut sysctls = context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten();
-    sysctls.any(|sysctl| sysctl.name == "net.ipv4.ip_local_port_range")
-}
-
 pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let status = pod.status.as_ref();
     let ended = matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
@@ -332,8 +320,7 @@ pub(super) fn proxy_pod(pod: &Pod) -> Object {
     let info = PodInfo {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
-        short_runs: short_runs(pod),
-        has_port_range: has_port_range(pod),
+        crash_loop: crash_loop(pod),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),

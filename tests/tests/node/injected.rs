@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Namespace, Node, until, until_within};
+use harness::{Namespace, until, until_within};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
@@ -178,32 +178,23 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
     wait_for(&namespace, "portforward/db");
 }
 
-/// It has a node of its own: others restart the operator, and it has to be there at the moment that counts.
 #[test]
-fn an_app_whose_undeclared_port_a_listener_wants_starts_in_the_end() {
-    if shared::node_with_a_host().is_none() {
-        return;
-    }
-    let node = Node::start();
-    fleet::install(&node, &[]);
-    let namespace = node.namespace("undeclared").for_pods();
-    // The app listens on 127.0.0.1:8000, and no container says so: the proxy is there first.
+fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port_is_declared() {
+    let namespace = restricted("undeclared");
+    // The app listens on 127.0.0.1:8000, and no container declares that port: the proxy binds it first.
     namespace.apply(&inside("web", 8000, 9));
     namespace.apply(EXAMPLE);
-    let told = |field: &str| {
-        let output = format!("--output=jsonpath={{.status.conditions[?(@.type==\"{field}\")].message}}");
-        namespace.kubectl(&["get", "pf", "web", &output]).stdout
-    };
-    until_within(Duration::from_secs(120), "the forward says what to do", || {
-        told("Injected").contains("declare in the template the ports")
+    let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
+    until_within(Duration::from_secs(120), "the forward names the container and says what to do", || {
+        let message = namespace.kubectl(&["get", "pf", "web", injected]).stdout;
+        message.contains("container app is in a crash loop") && message.contains("declare its ports")
     });
-    // It has to end four times before it is left all ports; kubelet waits longer each time.
-    until_within(Duration::from_secs(300), "the port is the app's", || {
-        told("Accepted").contains("port 8000/TCP is the app's own")
-    });
-    assert_eq!(call(&namespace, "127.0.0.1:8000"), "shop: hello", "the app has it");
+    let declares = "{\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"name\": \"app\", \"ports\": [{\"containerPort\": \
+                    8000}]}]}}}}";
+    namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    assert_eq!(call(&namespace, "127.0.0.1:8000"), "shop: hello", "the app has its port");
     wait_for(&namespace, "portforward/db");
-    until("the doors are back", || call(&namespace, "127.0.0.1:5432") == "db: hello");
 }
 
 #[test]
