@@ -9,18 +9,14 @@
 //! every cache is complete, or while another replica leads, nothing is translated, published or written.
 
 mod costs;
-mod fleets;
 mod gateways;
 mod leading;
-mod patch;
 mod scalers;
 mod statuses;
 mod streams;
-mod transitions;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use operator_core::{Changes, Group};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -33,16 +29,18 @@ pub use self::{
     scalers::{Scaled, Scalers},
     statuses::Statuses,
 };
+
 use crate::{
-    cache::{Cache, Touched},
-    custom_metrics::Question,
-    inject::Selectors,
-    lease,
-    metrics::Metrics,
-    serve::FromStream,
-    status_writer::{Subject, Written},
-    watch::{Message, Watches},
+    inputs::{
+        metrics_api::Question,
+        streams::FromStream,
+        watch::{Message, Watches},
+        webhook::Selectors,
+    },
+    outputs::status_writer::Written,
+    platform::{lease, metrics::Metrics},
 };
+use operator_core::{Cache, Changes, Group, Subject, Touched};
 
 /// Pause after the first message before the world is looked at.
 const SETTLE: Duration = Duration::from_millis(20);

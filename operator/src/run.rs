@@ -21,12 +21,13 @@ use tokio::{
 };
 
 use crate::{
-    http,
-    inject::Selectors,
-    lease::{Candidate, Election, Ended, Term},
-    metrics::Metrics,
-    pki::{Authority, Leaf, Trusted},
-    serve::Streams,
+    inputs::{streams::Streams, webhook::Selectors},
+    platform::{
+        http,
+        lease::{Candidate, Election, Ended, Term},
+        metrics::Metrics,
+        pki::{Authority, Leaf, Trusted},
+    },
     settings::Settings,
 };
 

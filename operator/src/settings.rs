@@ -8,8 +8,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-
-use crate::{inject::Resources, notices::Format};
+use operator_core::{desired::tuning::Resources, notices::Format};
 
 /// Compiles PortForwards into configuration, pushes it to proxies, and tells in status what became of it.
 #[derive(Clone, Debug, Parser)]
@@ -89,14 +88,32 @@ pub struct Settings {
     #[arg(long, env = "PORTLANE_NOTICE_URL_FILE")]
     pub notice_url_file: Option<PathBuf>,
     /// What that webhook understands.
-    #[arg(long, value_enum, env = "PORTLANE_NOTICE_FORMAT", default_value_t = Format::Json)]
-    pub notice_format: Format,
+    #[arg(long, value_enum, env = "PORTLANE_NOTICE_FORMAT", default_value_t = NoticeFormat::Json)]
+    pub notice_format: NoticeFormat,
     /// What is logged, as RUST_LOG has it.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
     /// Form of log records.
     #[arg(long, value_enum, env = "PORTLANE_LOG_FORMAT", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+/// What a webhook for notices understands.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum NoticeFormat {
+    /// A JSON object with all of it.
+    Json,
+    /// `{"text": …}`, as Slack, Mattermost and others take it.
+    Slack,
+}
+
+impl From<NoticeFormat> for Format {
+    fn from(format: NoticeFormat) -> Self {
+        match format {
+            NoticeFormat::Json => Self::Json,
+            NoticeFormat::Slack => Self::Slack,
+        }
+    }
 }
 
 /// Forms of log records.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hyper::{Method, StatusCode, body::Bytes};
-use operator::https::{Answer, Answers, Door, serve};
+use operator::platform::https::{Answer, Answers, Door, serve};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,

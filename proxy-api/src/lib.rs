@@ -38,3 +38,5 @@ pub use stream::{Drained, FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SE
 
 /// Version of the contract that this build speaks.
 pub const CONTRACT: u32 = 1;
+/// Audience of the `ServiceAccount` tokens with which proxies authenticate to the operator.
+pub const AUDIENCE: &str = "portlane-operator";

@@ -142,7 +142,7 @@ pub(super) async fn token(client: &Client, namespace: &str, account: &str, pod: 
         uid,
     };
     let spec = TokenRequestSpec {
-        audiences: vec![proxy_grpc::AUDIENCE.to_owned()],
+        audiences: vec![proxy_api::AUDIENCE.to_owned()],
         bound_object_ref: Some(bound),
         expiration_seconds: Some(7200),
     };

@@ -3,7 +3,8 @@
 use sha2::{Digest, Sha256};
 
 /// The first eight bytes of its SHA-256.
-pub(crate) fn hash(text: &str) -> u64 {
+#[must_use]
+pub fn hash(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }

@@ -1,11 +1,19 @@
-//! What a webhook is sent. Pure.
+//! Notices to a user's webhook.
 
 use serde_json::{Value, json};
 
-use super::Format;
-use crate::NAME;
+use crate::names::NAME;
 
-/// Something that somebody should look at.
+/// What the webhook understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An object with all fields of every notice.
+    Json,
+    /// A message for Slack, or for what takes the same.
+    Slack,
+}
+
+/// Something that a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// When, RFC 3339.

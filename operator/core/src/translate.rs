@@ -1,21 +1,29 @@
-//! The whole world in, one configuration per group and one verdict per forward out.
+//! From the world to one configuration per group and one verdict per forward.
+//!
+//! ```text
+//! World ──validate──▶ ValidForward ──groups──▶ who runs together ──claims──▶ who has which port
+//!       ──backends──▶ where bytes may go ──judge──▶ Verdict per forward, and its listeners as they should run
+//!       ──program───▶ Snapshot per group
+//! ```
+//!
+//! The [`Translator`] does this one change at a time; [`translate`] does it for a world of which nothing was known.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) mod admission;
+pub(crate) mod backends;
+pub(crate) mod claims;
+pub mod groups;
+pub(crate) mod index;
+pub(crate) mod judge;
+pub mod program;
+pub mod translator;
+pub mod update;
+pub mod validate;
+pub mod verdict;
 
-use proxy_api::{Configuration, Version};
+use proxy_api::Version;
 
-use crate::{Changes, Group, ObjectKey, Translator, Verdict, World};
-
-/// What the world means.
-#[derive(Clone, Debug, Default)]
-pub struct Translation {
-    /// The configuration of every group; its version is set by whoever publishes it.
-    pub configurations: BTreeMap<Group, Configuration>,
-    /// The judgement on every forward.
-    pub verdicts: BTreeMap<ObjectKey, Verdict>,
-    /// The pods of every sidecar group.
-    pub pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
-}
+use self::translator::{Translation, Translator};
+use crate::world::{World, changes::Changes};
 
 /// Translates the whole world, of which nothing was known before. The same world always gives the same translation.
 #[must_use]

@@ -1,4 +1,18 @@
-//! What the translation knows: plain maps, filled by the shell.
+//! What is known of the cluster: plain maps that the watches fill.
+//!
+//! ```text
+//! watched ──read──▶ objects ──cache──▶ World, and which of it changed
+//! ```
+
+pub mod app_ports;
+pub mod cache;
+pub mod changes;
+pub mod crash_loop;
+pub mod managed_fields;
+pub mod objects;
+pub mod read;
+pub mod subject;
+pub mod watched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

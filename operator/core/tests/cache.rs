@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use crds::{PortForward, Protocol};
-use operator::{
-    cache::Cache,
-    watch::{Kind, Object, PodInfo, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
+use operator_core::{
+    Cache, ObjectKey, Service, World,
+    world::{
+        objects::{Object, PodInfo, ServiceInfo, SliceInfo, Unreadable},
+        watched::{Kind, Seen, Source},
+    },
 };
-use operator_core::{ObjectKey, Service, World};
 
 fn source(kind: Kind) -> Source {
     Source { kind, namespace: None }

@@ -1,11 +1,11 @@
-//! Golden file of a gateway's children: `UPDATE=1 cargo test -p portlane-operator --test children` writes it anew.
+//! Golden file of a gateway's children: `UPDATE=1 cargo test -p portlane-operator-core --test children` writes it anew.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crds::ForwardGateway;
-use operator::gateway::children::{Fleets, children};
 use operator_core::ObjectKey;
+use operator_core::desired::gateway::{Fleets, children};
 use proxy_api::Transport;
 
 fn gateway(spec: &serde_json::Value) -> ForwardGateway {

@@ -1,9 +1,15 @@
-//! Pods before and after the webhook; `UPDATE=1 cargo test -p portlane-operator --test injection` writes the golden file anew.
+//! Pods before and after the webhook; `UPDATE=1 cargo test -p portlane-operator-core --test injection` writes the golden file anew.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::{fs, path::Path};
 
-use operator::inject::{Injection, PROBLEM, Resources, Sidecar, inject};
+use operator_core::{
+    desired::{
+        sidecar::{Injection, Sidecar, inject},
+        tuning::Resources,
+    },
+    names::PROBLEM,
+};
 use serde_json::{Value, json};
 
 fn sidecar() -> Sidecar {

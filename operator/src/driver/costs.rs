@@ -12,17 +12,18 @@ use kube::{
     api::{Patch, PatchParams},
     core::PartialObjectMeta,
 };
-use operator_core::{Group, ObjectKey, PodMetric, deletion_cost};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::Leading;
-use crate::{
-    NAME,
-    cache::Cache,
-    metrics::{Metrics, count},
-    status_writer::Subject,
-    watch::{Cost, DELETION_COST, PodInfo, ScalerState, cost_of},
+use crate::platform::metrics::{Metrics, count};
+use operator_core::{
+    Cache, Group, ObjectKey, PodMetric, Subject, deletion_cost,
+    names::{DELETION_COST, NAME},
+    world::{
+        objects::{AutoscalerState, Cost, PodInfo},
+        read::cost_of,
+    },
 };
 
 /// Writes in one tick of a quarter of a second: 8 a second in all.
@@ -82,7 +83,7 @@ impl Costs {
 }
 
 /// The pods that an autoscaler may take away: those of its target that stay.
-fn pods(state: &ScalerState, leading: &Leading, cache: &Cache) -> BTreeSet<ObjectKey> {
+fn pods(state: &AutoscalerState, leading: &Leading, cache: &Cache) -> BTreeSet<ObjectKey> {
     let fleets = leading.fleets.all();
     let groups: Vec<&Group> = match &state.subject {
         Subject::Gateway(key) => {

@@ -8,24 +8,28 @@ use std::{
 use crds::{ForwardGateway, ForwardGatewayStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use operator_core::{Finding, FleetFacts, Group, ObjectKey, gateway_status};
 use proxy_api::Transport;
-use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
-use super::{Leading, Scalers, patch};
+use super::{Leading, Scalers};
 use crate::{
-    cache::Cache,
-    gateway::{
-        apply::{Desired, apply},
-        children::{Fleets, selector_text},
+    outputs::{
+        children::{Desired, apply},
+        status_writer::{StatusWriter, Write},
     },
-    metrics::{Metrics, count},
-    pki::Trusted,
-    status_writer::{StatusWriter, Subject, Write},
+    platform::{
+        metrics::{Metrics, count},
+        pki::Trusted,
+    },
+};
+use operator_core::{
+    Cache, Finding, FleetFacts, Group, ObjectKey, Subject,
+    desired::gateway::{Fleets, selector_text},
+    gateway_status,
+    status::patch,
 };
 
 /// Children are applied again after so long, should anybody have changed them.
@@ -227,23 +231,13 @@ impl Gateways {
         entry.touched = !is_unreadable;
         entry.said = Some(next.clone());
         let uid = gateway.metadata.uid.clone().unwrap_or_default();
-        self.writer.write(Write { subject: Subject::Gateway(key.clone()), uid, status: all_of(&next) });
+        self.writer.write(Write { subject: Subject::Gateway(key.clone()), uid, status: patch::all_of_gateway(&next) });
     }
-}
-
-fn all_of(status: &ForwardGatewayStatus) -> serde_json::Value {
-    let mut value = serde_json::to_value(status).unwrap_or_default();
-    for field in ["conditions", "addresses"] {
-        patch::null_if_absent(&mut value, field);
-    }
-    value
 }
 
 /// Hash of all that children depend on.
 fn hash(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: &BTreeSet<(Transport, u16)>) -> String {
     let spec = serde_json::to_string(&gateway.spec).unwrap_or_default();
     let all = format!("{spec}{:?}{fleets:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);
-    let digest = Sha256::digest(all.as_bytes());
-    let first = digest.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
-    format!("{first:016x}")
+    format!("{:016x}", operator_core::hash::hash(&all))
 }

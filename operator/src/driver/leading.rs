@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use operator_core::{ObjectKey, Proxies, Translator, Update};
-
-use super::fleets::{Fleets, Moved};
 use crate::{
-    cache::{Cache, Touched},
-    metrics::Metrics,
-    publish::{Deltas, Publisher},
+    outputs::publish::{Deltas, Publisher},
+    platform::metrics::Metrics,
+};
+use operator_core::{
+    Cache, ObjectKey, Proxies, Touched, Translator, Update,
+    status::fleets::{Fleets, Moved},
 };
 
 /// All that one term knows and tells.

@@ -7,15 +7,17 @@ use std::{
 
 use crds::TargetKind;
 use kube::Client;
-use operator_core::{Finding, NoScaler, ObjectKey, scaling};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    cache::Cache,
-    metrics::{Metrics, count},
-    scaling::{FAILED, Scaler, apply, of_forward, of_gateway, remove},
-    status_writer::Subject,
-    watch::ScalerState,
+    outputs::autoscalers::{FAILED, apply, remove},
+    platform::metrics::{Metrics, count},
+};
+use operator_core::{
+    Cache, Finding, NoScaler, ObjectKey, Subject,
+    desired::autoscaler::{Scaler, of_forward, of_gateway},
+    scaling,
+    world::objects::AutoscalerState,
 };
 
 /// A scaler is looked at again after so long, as targets and their holders come and go.
@@ -76,7 +78,7 @@ impl Scalers {
         match standing(subject, cache).filter(|_| is_new && told.is_none()) {
             // A new leader has not looked yet: what was said goes on.
             Some(standing) => Some(standing),
-            None => Some(scaling(made, told.map(|state| &state.told))),
+            None => Some(scaling(made, told.map(|state| &state.conditions))),
         }
     }
 
@@ -147,7 +149,7 @@ impl Scalers {
 
     /// Takes away what nobody wants. Of an object that cannot be read it is not known what it wants.
     fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Instant) {
-        let is_unwanted = |(key, state): &(&ObjectKey, &ScalerState)| {
+        let is_unwanted = |(key, state): &(&ObjectKey, &AutoscalerState)| {
             !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)
         };
         let ours = cache.scalers.iter().filter(is_unwanted);

@@ -10,21 +10,22 @@ use std::{
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
 use k8s_openapi::jiff::Timestamp;
-use operator_core::{
-    Finding, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Translator, data_plane, same_but_for_counts, status,
-};
 use tokio::time::Instant;
 
-use super::{
-    Leading, Scalers,
-    fleets::{Moved, Pods},
-    patch::{addresses, all_of, findings_of},
-    transitions::{of_backends, of_cut, of_growth, of_ready},
-};
-use crate::{
-    cache::{Cache, Grown},
+use super::{Leading, Scalers};
+use crate::outputs::{
     events::Events,
-    status_writer::{StatusWriter, Subject, Write, Written},
+    status_writer::{StatusWriter, Write, Written},
+};
+use operator_core::{
+    Cache, Finding, Grown, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Subject, Translator, data_plane,
+    same_but_for_counts,
+    status::{
+        events::{of_backends, of_cut, of_growth, of_ready},
+        fleets::{Moved, Pods},
+        forward::status,
+        patch::{addresses, all_of, findings_of},
+    },
 };
 
 /// Time that proxies have to report before "pending" is written: most of them need less, and one write tells it all.
@@ -192,12 +193,14 @@ impl Statuses {
 
     /// An autoscaler asks for more replicas.
     pub(super) fn grown(&self, grown: &Grown, cache: &Cache) {
-        of_growth(&self.events, grown, cache);
+        if let Some(happened) = of_growth(grown, cache) {
+            self.events.report(happened);
+        }
     }
 
     /// A proxy ended, and sessions were cut by it.
     pub(super) fn drained(&self, pod: &ObjectKey, cut: u64, cache: &Cache) {
-        of_cut(&self.events, pod, cut, cache);
+        self.events.report(of_cut(pod, cut, cache));
     }
 
     /// A write has ended.
@@ -369,8 +372,9 @@ impl Statuses {
         entry.writing = true;
         entry.wrote = Some(now);
         let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
-        of_ready(&self.events, forward, old, &next.conditions, &mut entry.told);
-        of_backends(&self.events, forward, &next.listeners, &mut entry.health);
+        let ready = of_ready(forward, old, &next.conditions, &mut entry.told);
+        let backends = of_backends(forward, &next.listeners, &mut entry.health);
+        ready.into_iter().chain(backends).for_each(|happened| self.events.report(happened));
         // Of an object that never could be read, what its status holds is not known, and left alone.
         let value = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));

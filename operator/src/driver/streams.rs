@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use operator_core::{Changes, ObjectKey};
 use proxy_api::ListenerId;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::{
-    custom_metrics::{Of, Question},
+use crate::inputs::{
     identity::Identity,
-    serve::{Admission, FromStream},
+    metrics_api::Question,
+    streams::{Admission, FromStream},
 };
+use operator_core::{Changes, ObjectKey, metrics_api::api::Of};
 
 impl Driver {
     pub(super) fn heard(&mut self, message: FromStream) {

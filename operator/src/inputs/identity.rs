@@ -65,7 +65,7 @@ impl Identities {
         let unavailable = |why: String| IdentityError::Unavailable(why);
         let _turn = self.turns.acquire().await.map_err(|error| unavailable(error.to_string()))?;
         let review = TokenReview {
-            spec: TokenReviewSpec { audiences: Some(vec![proxy_grpc::AUDIENCE.to_owned()]), token: Some(token) },
+            spec: TokenReviewSpec { audiences: Some(vec![proxy_api::AUDIENCE.to_owned()]), token: Some(token) },
             ..TokenReview::default()
         };
         let parameters = PostParams::default();
@@ -85,7 +85,7 @@ fn read(status: TokenReviewStatus) -> Result<Identity, IdentityError> {
     if status.authenticated != Some(true) {
         return Err(IdentityError::Refused(status.error.unwrap_or_else(|| "not authenticated".to_owned())));
     }
-    if !status.audiences.unwrap_or_default().iter().any(|audience| audience == proxy_grpc::AUDIENCE) {
+    if !status.audiences.unwrap_or_default().iter().any(|audience| audience == proxy_api::AUDIENCE) {
         return Err(IdentityError::Refused("it is of another audience".to_owned()));
     }
     let user = status.user.unwrap_or_default();

@@ -3,23 +3,20 @@
 //! Only the leader knows what proxies have to do, so only it is behind the API's Service: it says so in an `EndpointSlice`.
 //! Only the API server's aggregator is let in, by its certificate; it has checked who may ask.
 
-mod api;
-mod labels;
-mod upkeep;
-
 use std::time::Duration;
 
 use hyper::{Method, StatusCode, body::Bytes};
-use operator_core::{ObjectKey, PodMetric};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
-use self::api::{Asked, failure, group, resources, route, values};
-pub use self::{api::Of, labels::Labels, upkeep::Upkeep};
-use crate::https::{Answer, Answers};
+use crate::platform::https::{Answer, Answers};
+use operator_core::{
+    ObjectKey, PodMetric,
+    metrics_api::api::{Asked, Of, failure, group, resources, route, values},
+};
 
 /// Questions that may wait for the driver.
 pub const WAITING: usize = 64;

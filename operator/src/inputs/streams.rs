@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use operator_core::ObjectKey;
 use proxy_api::{FromProxy, Load, ReportPart};
 use proxy_grpc::{Answer, Follower, Status, Streaming};
 use tokio::{
@@ -19,11 +18,14 @@ use tokio::{
 };
 
 use crate::{
-    identity::{Identities, Identity, IdentityError},
-    metrics::{Metrics, count},
-    pki::Trusted,
-    publish::{Deltas, Target},
+    inputs::identity::{Identities, Identity, IdentityError},
+    outputs::publish::{Deltas, Target},
+    platform::{
+        metrics::{Metrics, count},
+        pki::Trusted,
+    },
 };
+use operator_core::ObjectKey;
 
 /// Messages that may wait for a proxy; then its stream waits, and no other.
 const WAITING: usize = 4;

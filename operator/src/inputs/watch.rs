@@ -1,8 +1,6 @@
 //! Watches: each is a task that turns the API server's events into messages for the driver.
 
-mod crash_loop;
 mod grants;
-mod objects;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
@@ -26,60 +24,18 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use self::objects::{
-    Cost, DELETION_COST, FleetState, Object, PodInfo, ScalerState, ServiceInfo, SliceInfo, Unreadable, cost_of,
+use crate::platform::metrics::Metrics;
+use operator_core::{
+    names::{self, PROXY_LABEL},
+    world::{
+        objects::Object,
+        read,
+        watched::{Kind, Seen, Source},
+    },
 };
-use crate::{PROXY_LABEL, metrics::Metrics};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
-
-/// One watch: a kind, in one namespace or in all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
-    /// What is watched.
-    pub kind: Kind,
-    /// Where; `None` is everywhere.
-    pub namespace: Option<String>,
-}
-
-/// The kinds that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `PortForward`.
-    Forwards,
-    /// `ForwardGateway`.
-    Gateways,
-    /// `Service`.
-    Services,
-    /// `EndpointSlice`.
-    Slices,
-    /// Pods that carry a proxy.
-    ProxyPods,
-    /// Metadata of the pods of a namespace.
-    Pods,
-    /// Metadata of namespaces.
-    Namespaces,
-    /// `ReferenceGrant`.
-    Grants,
-    /// Deployments of gateways.
-    Deployments,
-    /// Autoscalers of ours.
-    Scalers,
-}
-
-/// What a watch has to say.
-#[derive(Debug)]
-pub enum Seen {
-    /// A list begins: what is not in it is gone.
-    Restarted,
-    /// The list is complete.
-    Synced,
-    /// An object is there, as it is now.
-    Upsert(Box<Object>),
-    /// An object is gone.
-    Gone(operator_core::ObjectKey),
-}
 
 /// A message to the driver.
 pub type Message = (Source, Seen);
@@ -175,35 +131,35 @@ impl Task {
         match self.source.kind {
             Kind::Forwards => {
                 let api = self.api::<DeserializeGuard<PortForward>>();
-                self.pump(watcher(api, all), |guard| objects::forward(guard.0)).await;
+                self.pump(watcher(api, all), |guard| read::forward(guard.0)).await;
             }
             Kind::Gateways => {
                 let api = self.api::<DeserializeGuard<ForwardGateway>>();
-                self.pump(watcher(api, all), |guard| objects::gateway(guard.0)).await;
+                self.pump(watcher(api, all), |guard| read::gateway(guard.0)).await;
             }
-            Kind::Services => self.pump(watcher(self.api::<Service>(), all), |it| objects::service(&it)).await,
-            Kind::Slices => self.pump(watcher(self.api::<EndpointSlice>(), all), |it| objects::slice(&it)).await,
+            Kind::Services => self.pump(watcher(self.api::<Service>(), all), |it| read::service(&it)).await,
+            Kind::Slices => self.pump(watcher(self.api::<EndpointSlice>(), all), |it| read::slice(&it)).await,
             Kind::ProxyPods => {
-                self.pump(watcher(self.api::<Pod>(), labelled(PROXY_LABEL)), |it| objects::proxy_pod(&it)).await;
+                self.pump(watcher(self.api::<Pod>(), labelled(PROXY_LABEL)), |it| read::proxy_pod(&it)).await;
             }
             Kind::Pods => {
                 // Pods that have ended run no proxy; one that ends is told as gone.
                 let running = all.fields("status.phase!=Succeeded,status.phase!=Failed");
-                self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), running), |it| objects::pod(&it)).await;
+                self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), running), |it| read::pod(&it)).await;
             }
             Kind::Namespaces => {
                 let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
-                self.pump(watcher(api, all), |it| objects::namespace(&it)).await;
+                self.pump(watcher(api, all), |it| read::namespace(&it)).await;
             }
             Kind::Grants => grants::run(&self).await,
             Kind::Deployments => {
-                let label = format!("app.kubernetes.io/managed-by={}", crate::NAME);
-                self.pump(watcher(self.api::<Deployment>(), labelled(&label)), |it| objects::deployment(&it)).await;
+                let label = format!("app.kubernetes.io/managed-by={}", names::NAME);
+                self.pump(watcher(self.api::<Deployment>(), labelled(&label)), |it| read::deployment(&it)).await;
             }
             Kind::Scalers => {
-                let label = format!("app.kubernetes.io/managed-by={}", crate::NAME);
+                let label = format!("app.kubernetes.io/managed-by={}", names::NAME);
                 let api = self.api::<HorizontalPodAutoscaler>();
-                self.pump(watcher(api, labelled(&label)), |it| objects::scaler(&it)).await;
+                self.pump(watcher(api, labelled(&label)), |it| read::scaler(&it)).await;
             }
         }
     }

@@ -3,34 +3,25 @@
 //! Every replica answers it from its own cache, whoever leads. A pod that says `portlane.dev/inject: enabled` by its label
 //! always gets one, as its forwards may come later; in a namespace with that label, a pod gets one if a forward selects it.
 
-mod app_ports;
-mod sidecar;
-mod tuning;
-mod webhook;
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use crds::Selector;
 use hyper::{Method, StatusCode, body::Bytes};
 use imbl::OrdMap;
-use operator_core::ObjectKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-pub use self::app_ports::{APP_PORTS, AppPorts, read as read_app_ports};
-pub use self::sidecar::{CONTAINER, Injection, PROBLEM, Sidecar, inject};
-pub use self::tuning::Resources;
-pub use self::webhook::Webhook;
-use crate::{
-    PROXY_LABEL,
+use crate::platform::{
     https::{Answer, Answers},
     metrics::{Metrics, count},
     pki::Trusted,
 };
-
-/// Label by which pods and namespaces ask for a proxy.
-pub const INJECT_LABEL: &str = "portlane.dev/inject";
+use operator_core::{
+    ObjectKey,
+    desired::sidecar::{Injection, Sidecar, inject},
+    names::{INJECT_LABEL, PROXY_LABEL},
+};
 
 /// Which pods sidecar forwards select, as the cache knows it now. Read by every request, written by the driver.
 #[derive(Debug, Default)]

@@ -10,10 +10,11 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
 };
-use operator_core::NoScaler;
-
-use super::{Scaler, holder};
-use crate::NAME;
+use operator_core::{
+    NoScaler,
+    desired::{autoscaler::Scaler, holder::holder},
+    names::NAME,
+};
 
 /// Reason of an autoscaler that the API server does not take, or could not be asked for.
 pub const FAILED: &str = "ScalerFailed";

@@ -6,18 +6,22 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta},
 };
-use operator_core::ObjectKey;
 use serde_json::Value;
 
-use super::children::{Fleets, children};
-use crate::{
-    NAME,
-    pki::Trusted,
-    scaling::{HANDOVER, REPLICAS, has_field, least},
-};
 use crds::{ForwardGateway, ServiceType};
 use proxy_api::Transport;
 use std::collections::BTreeSet;
+
+use crate::platform::pki::Trusted;
+use operator_core::{
+    ObjectKey,
+    desired::{
+        autoscaler::least,
+        gateway::{Fleets, children},
+    },
+    names::{HANDOVER, NAME},
+    world::managed_fields::{REPLICAS, has_field},
+};
 
 /// Children that could not be applied.
 #[derive(Debug, thiserror::Error)]

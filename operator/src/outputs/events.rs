@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -10,40 +10,15 @@ use kube::{
 use tokio::sync::mpsc;
 
 use crate::{
-    NAME,
-    metrics::{Metrics, count},
-    notices::{Notice, Notices},
+    outputs::notices::Notices,
+    platform::metrics::{Metrics, count},
 };
+use operator_core::{names::NAME, notices::Notice, status::events::Happened};
 
 /// Events that may wait; further ones are dropped and counted.
 const WAITING: usize = 256;
 
-/// Reason of the event of a fleet that grows.
-pub const SCALED_OUT: &str = "ScaledOut";
-
-/// Reason of the event of backends that became unhealthy.
-pub const BACKENDS_UNHEALTHY: &str = "BackendsUnhealthy";
-
-/// Reason of the event of backends that are healthy again.
-pub const BACKENDS_HEALTHY: &str = "BackendsHealthy";
-
-/// Reason of the event of a proxy that ended before its sessions did.
-pub const DRAIN_CUT: &str = "DrainCut";
-
-/// Something that happened to an object.
-#[derive(Debug)]
-pub struct Happened {
-    /// The object.
-    pub object: ObjectReference,
-    /// A warning, or all is well.
-    pub warning: bool,
-    /// One word.
-    pub reason: String,
-    /// For a person.
-    pub note: String,
-}
-
-/// Where events are told.
+/// Writes events to the API server, and notices of them to a user's webhook.
 #[derive(Clone, Debug)]
 pub struct Events {
     out: mpsc::Sender<Happened>,
@@ -61,9 +36,9 @@ impl Events {
         Self { out, notices, metrics }
     }
 
-    /// Tells one.
-    pub fn tell(&self, happened: Happened) {
-        if let Some(notices) = self.notices.as_ref().filter(|_| happened.warning || happened.reason == SCALED_OUT) {
+    /// Writes one, if the queue has room.
+    pub fn report(&self, happened: Happened) {
+        if let Some(notices) = self.notices.as_ref().filter(|_| happened.is_notable()) {
             notices.tell(notice(&happened));
         }
         if self.out.try_send(happened).is_err() {
@@ -72,7 +47,7 @@ impl Events {
     }
 }
 
-fn notice(Happened { object, warning, reason, note }: &Happened) -> Notice {
+fn notice(Happened { object, warning, reason, note, .. }: &Happened) -> Notice {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Notice {
         time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

@@ -18,13 +18,15 @@ use rustls::server::ResolvesServerCert;
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::api::{GROUP, VERSION};
-use crate::{
-    NAME,
+use crate::platform::{
     https::Door,
     lease::Term,
     metrics::{Metrics, count},
     pki::Trusted,
+};
+use operator_core::{
+    metrics_api::api::{GROUP, VERSION},
+    names::NAME,
 };
 
 /// How often all of it is looked at.

@@ -3,20 +3,18 @@
 //! They are collected for a few seconds and sent as one request, which is tried again; what does not fit in the queue, or cannot
 //! be delivered, is dropped and counted. The URL is a secret: it is read from a file before each request and never told.
 
-mod body;
 mod send;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use clap::ValueEnum;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout_at},
 };
 
-pub use self::body::{Notice, body};
 use self::send::{Sender, Sent};
-use crate::metrics::{Metrics, count};
+use crate::platform::metrics::{Metrics, count};
+use operator_core::notices::{Format, Notice};
 
 /// Notices that may wait; further ones are dropped and counted.
 const WAITING: usize = 256;
@@ -27,15 +25,6 @@ const COLLECT: Duration = Duration::from_secs(3);
 /// Pauses between tries; after the last, the notices are dropped.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
-
-/// What a webhook understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A JSON object with all of it.
-    Json,
-    /// `{"text": …}`, as Slack, Mattermost and others take it.
-    Slack,
-}
 
 /// Where notices are told.
 #[derive(Clone, Debug)]

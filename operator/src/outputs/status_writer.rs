@@ -13,17 +13,14 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use operator_core::ObjectKey;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 
-use crate::{
-    NAME,
-    metrics::{Metrics, count},
-};
+use crate::platform::metrics::{Metrics, count};
+use operator_core::{names::NAME, world::subject::Subject};
 
 /// Writes at once. An API server takes 400 to 500 of them a second.
 const AT_ONCE: usize = 16;
@@ -31,15 +28,6 @@ const AT_ONCE: usize = 16;
 const WAITING: usize = 256;
 /// Longest time for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Whose status.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
-    /// Of a forward.
-    Forward(ObjectKey),
-    /// Of a gateway.
-    Gateway(ObjectKey),
-}
 
 /// One status to write.
 #[derive(Clone, Debug)]

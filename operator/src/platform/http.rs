@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::metrics::Metrics;
+use crate::platform::metrics::Metrics;
 
 /// Requests at once.
 const REQUESTS: usize = 64;

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::metrics::{Metrics, count};
+use crate::platform::metrics::{Metrics, count};
 
 /// How long a Lease counts without being renewed. With the pauses between two tries, another replica leads 16 s after a
 /// leader has died, and proxies ask again within a second.

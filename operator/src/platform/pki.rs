@@ -4,8 +4,6 @@
 //! signs, and goes to every proxy over its stream; only when it has been known for a while does it sign. Leaves are made
 //! in memory by every replica and changed under new handshakes; streams that stand go on.
 
-mod rotation;
-
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -15,6 +13,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, api::PostParams};
+use operator_core::schedule::rotation::{self, Root, Roots};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -25,8 +24,6 @@ use rustls::{
 };
 use time::OffsetDateTime;
 use tokio::sync::watch;
-
-pub use self::rotation::{Root, Roots};
 
 /// Clocks of proxies may be behind by so much.
 const SKEW: Duration = Duration::from_secs(3600);

@@ -9,11 +9,14 @@ use tokio::{
 
 use super::{Replica, RunError, open};
 use crate::{
-    custom_metrics::{MetricsApi, Question, Upkeep, WAITING},
-    https::{self, Door},
-    inject::{Injector, Sidecar, Webhook},
-    notices::Notices,
+    inputs::{
+        metrics_api::{MetricsApi, Question, WAITING},
+        webhook::Injector,
+    },
+    outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
+    platform::https::{self, Door},
 };
+use operator_core::desired::sidecar::Sidecar;
 
 /// Serves the webhook, and keeps its configuration if there is one. `ready` becomes true once pods may be made.
 pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Result<(), RunError> {
@@ -82,6 +85,6 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
 /// What sends notices, if it is to be.
 pub(super) fn notices(replica: &Replica) -> Result<Option<Notices>, RunError> {
     let Some(file) = replica.settings.notice_url_file.clone() else { return Ok(None) };
-    let notices = Notices::start(file, replica.settings.notice_format, replica.metrics.clone());
+    let notices = Notices::start(file, replica.settings.notice_format.into(), replica.metrics.clone());
     notices.map(Some).map_err(RunError::Notices)
 }

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use operator_core::World;
 use tokio::sync::{mpsc, watch};
 
 use super::Replica;
 use crate::{
-    cache::Cache,
-    custom_metrics::Question,
     driver::{Costs, Driver, Gateways, Inputs, Scalers, Statuses, Writers},
-    events::Events,
-    gateway::children::{ADMIN_PORT, Fleets, HEALTH_PORT},
-    identity::Identities,
-    notices::Notices,
-    serve::Streams,
-    status_writer::StatusWriter,
-    watch::Watches,
+    inputs::{identity::Identities, metrics_api::Question, streams::Streams, watch::Watches},
+    outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
+};
+use operator_core::{
+    Cache, World,
+    desired::gateway::Fleets,
+    names::{ADMIN_PORT, HEALTH_PORT},
 };
 
 /// Messages of watches that may wait for the driver.

@@ -17,5 +17,3 @@ pub use tonic::{Code, Status, Streaming};
 
 /// The name in an operator's certificate.
 pub const SERVER_NAME: &str = "portlane-operator";
-/// The audience of the tokens that proxies prove themselves with.
-pub const AUDIENCE: &str = "portlane-operator";

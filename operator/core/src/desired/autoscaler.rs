@@ -1,11 +1,12 @@
 //! What an autoscaler should be. Pure.
 
 use crds::{Autoscaling, ForwardGateway, PortForward, Raw, TargetKind};
-use operator_core::ObjectKey;
 use serde_json::{Value, json};
 
-use super::FORWARD_LABEL;
-use crate::{GATEWAY_LABEL, NAME};
+use crate::{
+    names::{FORWARD_LABEL, GATEWAY_LABEL, NAME},
+    world::ObjectKey,
+};
 
 /// Name of the metric that most people need: live connections and flows of a pod.
 pub const CONNECTIONS: &str = "portlane_connections";

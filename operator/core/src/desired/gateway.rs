@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{ForwardGateway, GatewayService, PodTemplate, ServiceType};
-use operator_core::ObjectKey;
 use proxy_api::Transport;
 use serde_json::{Value, json};
 
-use crate::{GATEWAY_LABEL, NAME, PROXY_LABEL};
+use crate::{
+    names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
+    world::ObjectKey,
+};
 
-/// Port of a gateway's health address.
-pub const HEALTH_PORT: u16 = 9180;
-/// Port of a proxy's admin address, on loopback.
-pub const ADMIN_PORT: u16 = 9181;
 /// Seconds that a leaving pod goes on accepting, until endpoints have moved.
 const LEAVE_SECONDS: u32 = 5;
 /// Seconds between the last drained session and the end of patience.
@@ -160,7 +158,7 @@ impl Child<'_> {
             "volumes": [
                 {"name": "state", "emptyDir": {"sizeLimit": "256Mi"}},
                 {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
-                    "audience": proxy_grpc::AUDIENCE, "expirationSeconds": 3600, "path": "token",
+                    "audience": proxy_api::AUDIENCE, "expirationSeconds": 3600, "path": "token",
                 }}]}},
             ],
         });

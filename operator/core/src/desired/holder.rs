@@ -1,27 +1,19 @@
 //! Who holds `spec.replicas` of a workload, so that an autoscaler would fight with them.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::HANDOVER;
-use crate::NAME;
+use crate::{
+    names::{HANDOVER, NAME},
+    world::managed_fields::{REPLICAS, has_field},
+};
 
-/// Where the replicas of a workload stand.
-pub const REPLICAS: [&str; 2] = ["spec", "replicas"];
 /// Replicas of a workload that does not say how many (apps/v1).
 const DEFAULT: i32 = 1;
 /// How managers begin that work as Helm does: itself, Flux's `helm-controller`, Terraform.
 const HELM: [&str; 2] = ["helm", "terraform-provider-helm"];
 /// What `kubectl apply` and Argo CD remember of their manifests.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Whether an entry of managed fields has this field, told by the names on the way to it.
-#[must_use]
-pub fn has_field(entry: &ManagedFieldsEntry, path: &[&str]) -> bool {
-    let Some(fields) = &entry.fields_v1 else { return false };
-    let below = |fields, name: &&str| Option::and_then(fields, |fields: &Value| fields.get(format!("f:{name}")));
-    path.iter().fold(Some(&fields.0), below).is_some()
-}
 
 /// The manager whose manifests say how many replicas there are, if there is one.
 ///

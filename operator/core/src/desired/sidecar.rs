@@ -3,16 +3,12 @@
 use proxy_api::Transport;
 use serde_json::{Map, Value, json};
 
-use super::{
-    app_ports::{APP_PORTS, AppPorts, declared, said, written},
-    tuning::{Resources, Tuning, tuning},
+use crate::{
+    desired::tuning::{Resources, Tuning, tuning},
+    names::{APP_PORTS, CONTAINER, HEALTH_PORT, PROBLEM, PROXY_LABEL},
+    world::app_ports::{AppPorts, declared, said, written},
 };
-use crate::{PROXY_LABEL, gateway::children::HEALTH_PORT};
 
-/// Name of the container.
-pub const CONTAINER: &str = "portlane-proxy";
-/// Annotation with what is wrong about an injection; status reads it.
-pub const PROBLEM: &str = "portlane.dev/injection-problem";
 /// File of the proxy's socket.
 const SOCKET: &str = "/var/lib/portlane/proxy.sock";
 /// Label of a node with its operating system.
@@ -90,7 +86,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         &json!({"name": "portlane-state", "emptyDir": {"sizeLimit": "64Mi"}}),
     );
     let token =
-        json!({"serviceAccountToken": {"audience": proxy_grpc::AUDIENCE, "expirationSeconds": 3600, "path": "token"}});
+        json!({"serviceAccountToken": {"audience": proxy_api::AUDIENCE, "expirationSeconds": 3600, "path": "token"}});
     patch.0.push(json!({
         "op": "add", "path": "/spec/volumes/-",
         "value": {"name": "portlane-token", "projected": {"sources": [token]}},

@@ -1,25 +1,34 @@
-//! Paths and documents of the API. Pure.
+//! Paths and documents of the API.
 
-use operator_core::{ObjectKey, PodMetric};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::labels::Labels;
+use crate::{status::loads::PodMetric, world::ObjectKey};
 
 /// Group of the API.
-pub(super) const GROUP: &str = "custom.metrics.k8s.io";
+pub const GROUP: &str = "custom.metrics.k8s.io";
 /// Its version.
-pub(super) const VERSION: &str = "v1beta2";
+pub const VERSION: &str = "v1beta2";
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub enum Asked {
     /// Which versions there are.
     Group,
     /// Which metrics there are.
     Resources,
     /// Values of pods.
-    Pods { namespace: String, of: Of, metric: PodMetric, forward: Option<ObjectKey> },
+    Pods {
+        /// Their namespace.
+        namespace: String,
+        /// Which pods.
+        of: Of,
+        /// Which metric.
+        metric: PodMetric,
+        /// Only the share of this forward.
+        forward: Option<ObjectKey>,
+    },
     /// Something that is not here.
     Nothing,
 }
@@ -37,7 +46,7 @@ pub enum Of {
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn route(path: &str, query: &str) -> Result<Asked, String> {
+pub fn route(path: &str, query: &str) -> Result<Asked, String> {
     // Autoscalers write `%2A` for the `*` of all pods.
     let decoded = |part| percent_decode_str(part).decode_utf8().map_err(|_| format!("'{part}' is no UTF-8"));
     let parts: Vec<_> = path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
@@ -75,13 +84,13 @@ fn pods(namespace: &str, name: &str, metric: PodMetric, query: &str) -> Result<A
 }
 
 /// The group with its one version.
-pub(super) fn group() -> Value {
+pub fn group() -> Value {
     let version = json!({"groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION});
     json!({"kind": "APIGroup", "apiVersion": "v1", "name": GROUP, "versions": [version], "preferredVersion": version})
 }
 
 /// The metrics that there are.
-pub(super) fn resources() -> Value {
+pub fn resources() -> Value {
     let resource = |metric: PodMetric| {
         json!({"name": format!("pods/{}", metric.name()), "singularName": "", "namespaced": true, "kind": "MetricValueList",
             "verbs": ["get"]})
@@ -91,7 +100,7 @@ pub(super) fn resources() -> Value {
 }
 
 /// Values of pods. `now` is RFC 3339.
-pub(super) fn values(namespace: &str, metric: PodMetric, known: &[(String, u64)], now: &str) -> Value {
+pub fn values(namespace: &str, metric: PodMetric, known: &[(String, u64)], now: &str) -> Value {
     let item = |(name, value): &(String, u64)| {
         json!({
             "describedObject": {"kind": "Pod", "namespace": namespace, "name": name, "apiVersion": "v1"},
@@ -105,7 +114,7 @@ pub(super) fn values(namespace: &str, metric: PodMetric, known: &[(String, u64)]
 }
 
 /// A refusal as API servers have it.
-pub(super) fn failure(code: u16, reason: &str, message: &str) -> Value {
+pub fn failure(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": message,
         "code": code})
 }

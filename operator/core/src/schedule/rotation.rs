@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 const DAY: u64 = 24 * 3600;
 /// Life of a root, seconds.
-pub(super) const LIFE: u64 = 5 * 365 * DAY;
+pub const LIFE: u64 = 5 * 365 * DAY;
 /// A successor is made when the newest root has so much left.
 const SUCCESSOR: u64 = 365 * DAY;
 /// A successor has been known for so long before it signs: streams tell it within a second, pods that cannot reach the

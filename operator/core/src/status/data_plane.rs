@@ -8,7 +8,15 @@ use std::{
 use crds::RejectedListener;
 use proxy_api::{BackendHealth, ListenerId};
 
-use crate::{Ack, CrashLoop, Group, ObjectKey, Outcome, Pod, Proxies, Snapshot, Verdict};
+use crate::{
+    status::proxies::{Ack, Proxies},
+    translate::{
+        groups::Group,
+        program::Snapshot,
+        verdict::{Outcome, Verdict},
+    },
+    world::{ObjectKey, Pod, crash_loop::CrashLoop},
+};
 
 /// Rejections and late proxies that are named.
 pub(crate) const NAMED: usize = 8;

@@ -1,17 +1,45 @@
-//! What is told when something becomes other than it was.
+//! Events: what is worth telling a person when something changes.
 
 use std::collections::BTreeMap;
 
 use crds::{BackendHealth, ListenerStatus, PortForward};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use operator_core::ObjectKey;
-
-use crate::{
+use crate::world::{
+    ObjectKey,
     cache::{Cache, Grown},
-    events::{BACKENDS_HEALTHY, BACKENDS_UNHEALTHY, DRAIN_CUT, Events, Happened, SCALED_OUT},
-    status_writer::Subject,
+    subject::Subject,
 };
+
+/// Reason of the event that an autoscaler asks for more replicas.
+const SCALED_OUT: &str = "ScaledOut";
+/// Reason of the event that backends became unhealthy.
+const BACKENDS_UNHEALTHY: &str = "BackendsUnhealthy";
+/// Reason of the event that backends are healthy again.
+const BACKENDS_HEALTHY: &str = "BackendsHealthy";
+/// Reason of the event that a proxy ended before its sessions did.
+const DRAIN_CUT: &str = "DrainCut";
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happened {
+    /// The object that it is about.
+    pub object: ObjectReference,
+    /// A warning, or normal.
+    pub warning: bool,
+    /// Why, one word.
+    pub reason: String,
+    /// What happened, for a person.
+    pub note: String,
+}
+
+impl Happened {
+    /// Whether a notice is sent too: of warnings, and of fleets that grow.
+    #[must_use]
+    pub fn is_notable(&self) -> bool {
+        self.warning || self.reason == SCALED_OUT
+    }
+}
 
 /// Why a new forward is not ready, if what it lacks may be on its way.
 const COMING: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"];
@@ -28,48 +56,49 @@ fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     }
 }
 
-/// Tells when a forward becomes ready, or is no more, or for another reason.
-pub(super) fn of_ready(
-    events: &Events,
+/// The event of a forward that becomes ready or unready, or is unready for another reason. `reported` is what the last event
+/// said: a status write that fails is made again, and is no news.
+pub fn of_ready(
     forward: &PortForward,
     old: &[crds::Condition],
     new: &[crds::Condition],
-    told: &mut Option<(String, String)>,
-) {
+    reported: &mut Option<(String, String)>,
+) -> Option<Happened> {
     let ready =
         |conditions: &[crds::Condition]| conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
-    let Some(now) = ready(new) else { return };
+    let now = ready(new)?;
     let before = ready(old);
     // What comes with a new forward may come after it: its status says so, and it is no news yet.
     let is_early = COMING.contains(&now.reason.as_str());
     if before.is_none() && is_early {
-        return;
+        return None;
     }
     if now.status == "Unknown"
         || before.is_some_and(|old| (old.status, old.reason) == (now.status.clone(), now.reason.clone()))
     {
-        return;
+        return None;
     }
     let news = Some((now.status.clone(), now.reason.clone()));
-    if *told == news {
-        return;
+    if *reported == news {
+        return None;
     }
-    *told = news;
+    *reported = news;
     let object = reference("PortForward", &forward.metadata);
-    events.tell(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message });
+    Some(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message })
 }
 
-/// Tells when backends of a listener become unhealthy, and when they are healthy again.
-pub(super) fn of_backends(
-    events: &Events,
+/// The events of listeners whose backends become unhealthy, or healthy again. `reported` is what the last event of each
+/// listener said.
+pub fn of_backends(
     forward: &PortForward,
     new: &[ListenerStatus],
-    told: &mut BTreeMap<String, BackendHealth>,
-) {
+    reported: &mut BTreeMap<String, BackendHealth>,
+) -> Vec<Happened> {
+    let mut events = Vec::new();
     let old = forward.status.as_ref().map(|status| status.listeners.as_slice()).unwrap_or_default();
     for now in new {
         // What is told last counts, also while no proxy tells anything.
-        let before = told.get(&now.name).copied();
+        let before = reported.get(&now.name).copied();
         let before = before.or_else(|| old.iter().find(|old| old.name == now.name).and_then(|old| old.backends));
         let (Some(now_is), before) = (now.backends, before.unwrap_or(BackendHealth::All)) else { continue };
         let rank = |health: BackendHealth| match health {
@@ -77,7 +106,7 @@ pub(super) fn of_backends(
             BackendHealth::Some => 1,
             BackendHealth::All => 2,
         };
-        told.insert(now.name.clone(), now_is);
+        reported.insert(now.name.clone(), now_is);
         if now_is == before {
             continue;
         }
@@ -91,12 +120,14 @@ pub(super) fn of_backends(
         let note =
             format!("listener '{}': {what} (see the proxy's log and portlane_backend_endpoints_unhealthy)", now.name);
         let object = reference("PortForward", &forward.metadata);
-        events.tell(Happened { object, warning, reason: reason.to_owned(), note });
+        events.push(Happened { object, warning, reason: reason.to_owned(), note });
     }
+    events
 }
 
-/// Tells when a proxy ended before its sessions did.
-pub(super) fn of_cut(events: &Events, pod: &ObjectKey, cut: u64, cache: &Cache) {
+/// The event of a proxy that ended before its sessions did.
+#[must_use]
+pub fn of_cut(pod: &ObjectKey, cut: u64, cache: &Cache) -> Happened {
     let gateway = cache.pod(pod).and_then(|info| info.gateway.clone());
     let gateway = gateway.and_then(|name| cache.world.gateways.get(&ObjectKey::new(pod.namespace.clone(), name)));
     let object = match gateway {
@@ -115,18 +146,18 @@ pub(super) fn of_cut(events: &Events, pod: &ObjectKey, cut: u64, cache: &Cache) 
          raise drainSeconds (in a sidecar: the pod's terminationGracePeriodSeconds)",
         pod.name
     );
-    events.tell(Happened { object, warning: true, reason: DRAIN_CUT.to_owned(), note });
+    Happened { object, warning: true, reason: DRAIN_CUT.to_owned(), note }
 }
 
-/// Tells when an autoscaler asks for more replicas.
-pub(super) fn of_growth(events: &Events, Grown { subject, from, to }: &Grown, cache: &Cache) {
+/// The event of an autoscaler that asks for more replicas.
+#[must_use]
+pub fn of_growth(Grown { subject, from, to }: &Grown, cache: &Cache) -> Option<Happened> {
     let object = match subject {
         Subject::Forward(key) => {
             cache.world.forwards.get(key).map(|forward| reference("PortForward", &forward.metadata))
         }
         Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| reference("ForwardGateway", &it.metadata)),
     };
-    let Some(object) = object else { return };
     let note = format!("the load asks for {to} replicas instead of {from}");
-    events.tell(Happened { object, warning: false, reason: SCALED_OUT.to_owned(), note });
+    Some(Happened { object: object?, warning: false, reason: SCALED_OUT.to_owned(), note })
 }

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use operator_core::{CrashLoop, Fleet, Group, ObjectKey, PodIssue, Translator, Update};
-
-use crate::cache::{Cache, Touched};
+use crate::{
+    status::data_plane::{Fleet, PodIssue},
+    translate::{groups::Group, translator::Translator, update::Update},
+    world::{
+        ObjectKey,
+        cache::{Cache, Touched},
+        crash_loop::CrashLoop,
+    },
+};
 
 /// What became of the pods of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Pods {
+pub enum Pods {
     /// Pods came or went.
     Other,
     /// The first ready pod came or the last one went, or pod issues appeared or cleared.
@@ -16,11 +22,11 @@ pub(super) enum Pods {
 }
 
 /// Groups with something new.
-pub(super) type Moved = BTreeMap<Group, Pods>;
+pub type Moved = BTreeMap<Group, Pods>;
 
 /// The fleets of one term.
 #[derive(Debug, Default)]
-pub(super) struct Fleets {
+pub struct Fleets {
     by_group: BTreeMap<Group, Fleet>,
     /// The gateway's group of each pod that is in its fleet, leaving or not.
     gateway_of: BTreeMap<ObjectKey, Group>,
@@ -32,28 +38,22 @@ pub(super) struct Fleets {
 
 impl Fleets {
     /// All of them.
-    pub(super) fn all(&self) -> &BTreeMap<Group, Fleet> {
+    pub fn all(&self) -> &BTreeMap<Group, Fleet> {
         &self.by_group
     }
 
     /// The group of a pod.
-    pub(super) fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
+    pub fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
         self.gateway_of.get(pod).or_else(|| translator.group_of(pod))
     }
 
     /// Pods that may have changed their group since this was asked last.
-    pub(super) fn take_placed(&mut self) -> BTreeSet<ObjectKey> {
+    pub fn take_placed(&mut self) -> BTreeSet<ObjectKey> {
         std::mem::take(&mut self.placed)
     }
 
     /// Brings fleets up to date with pods and snapshots; gives those with other pods.
-    pub(super) fn update(
-        &mut self,
-        touched: &Touched,
-        update: &Update,
-        cache: &Cache,
-        translator: &Translator,
-    ) -> Moved {
+    pub fn update(&mut self, touched: &Touched, update: &Update, cache: &Cache, translator: &Translator) -> Moved {
         let mut moved = Moved::new();
         let mut pods: BTreeSet<&ObjectKey> = touched.proxy_pods.iter().collect();
         if touched.changes.all || !touched.changes.gateways.is_empty() {
@@ -69,7 +69,7 @@ impl Fleets {
             if self.note_crash_loop(pod, cache) {
                 with_issues.insert(pod);
             }
-            let group = cache.gateway_of(pod);
+            let group = cache.gateway_of(pod).map(Group::Gateway);
             gateways.extend(group.clone());
             let old = match group {
                 Some(group) => self.gateway_of.insert(pod.clone(), group),

@@ -5,67 +5,28 @@
 //! `docs/conditions.md`.
 
 use crds::{
-    AcceptedHeaders, BackendHealth, Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus,
-    PortForward, PortForwardStatus, Protocol,
+    BackendHealth, Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward,
+    PortForwardStatus, Protocol,
 };
-use ipnet::IpNet;
-use proxy_api::{AcceptHeader, Transport};
+use proxy_api::Transport;
 
-use crate::{DataPlane, ListenerVerdict, Outcome, Reason, Verdict, injected::injected, validate::held_in};
+use crate::{
+    status::{
+        conditions::{Finding, conditions},
+        data_plane::DataPlane,
+        injected::injected,
+    },
+    translate::{
+        validate::held_in,
+        verdict::{ListenerVerdict, Outcome, Reason, Verdict},
+    },
+};
 
 /// Seconds after which a proxy that has not told is late.
 pub const LATE_AFTER_SECONDS: u64 = 30;
 
 /// Of a forward that runs.
 const PROGRAMMED: &str = "every proxy that should run it has its listeners bound";
-
-/// A condition before it has a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Its type.
-    pub type_: &'static str,
-    /// True, False or Unknown.
-    pub status: &'static str,
-    /// Why, one word.
-    pub reason: String,
-    /// Why, and what to do.
-    pub message: String,
-}
-
-impl Finding {
-    /// One finding.
-    #[must_use]
-    pub fn new(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Self {
-        Self { type_, status, reason: reason.to_owned(), message: message.into() }
-    }
-
-    fn of(type_: &'static str, condition: &crate::Condition) -> Self {
-        let status = if condition.status { "True" } else { "False" };
-        Self::new(type_, status, condition.reason.as_str(), condition.message.clone())
-    }
-}
-
-/// Gives findings their times: `lastTransitionTime` moves only with `status`. `now` is RFC 3339.
-#[must_use]
-pub fn conditions(
-    old: &[StatusCondition],
-    findings: Vec<Finding>,
-    generation: Option<i64>,
-    now: &str,
-) -> Vec<StatusCondition> {
-    let told = |finding: Finding| {
-        let before = old.iter().find(|old| old.type_ == finding.type_ && old.status == finding.status);
-        StatusCondition {
-            type_: finding.type_.to_owned(),
-            status: finding.status.to_owned(),
-            observed_generation: generation,
-            last_transition_time: before.map_or_else(|| now.to_owned(), |before| before.last_transition_time.clone()),
-            reason: finding.reason,
-            message: finding.message.chars().take(4096).collect(),
-        }
-    };
-    findings.into_iter().map(told).collect()
-}
 
 /// What the moment adds to the verdict.
 #[derive(Clone, Debug, Default)]
@@ -160,18 +121,6 @@ impl ListenerVerdict {
     }
 }
 
-/// The PROXY headers that are read before server names, as status has them.
-#[must_use]
-pub fn accepted_headers(header: Option<(AcceptHeader, &[IpNet])>) -> Option<AcceptedHeaders> {
-    let (accept, trusted) = header?;
-    let accept = match accept {
-        AcceptHeader::Disabled => return None,
-        AcceptHeader::Optional => crds::AcceptHeader::Optional,
-        AcceptHeader::Required => crds::AcceptHeader::Required,
-    };
-    Some(AcceptedHeaders { accept, trusted_cidrs: trusted.iter().map(ToString::to_string).collect() })
-}
-
 fn listener(verdict: &ListenerVerdict, data_plane: &DataPlane) -> Option<ListenerStatus> {
     let backends = data_plane.backends.get(&verdict.name).map(|health| match health {
         proxy_api::BackendHealth::All => BackendHealth::All,
@@ -220,7 +169,7 @@ fn findings(verdict: &Verdict, programmed: Finding, beside: impl Iterator<Item =
 }
 
 fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {
-    let like = |type_: &str, condition: &crate::Condition| {
+    let like = |type_: &str, condition: &crate::translate::verdict::Condition| {
         let message = format!("{type_}: {}", condition.message);
         Finding::new("Ready", "False", condition.reason.as_str(), message)
     };
@@ -303,7 +252,7 @@ fn programmed(
     if !is_late {
         return told("Unknown", "Pending", "published; not every proxy has told yet".to_owned());
     }
-    let more = if data_plane.late.len() < crate::data_plane::NAMED { "" } else { ", …" };
+    let more = if data_plane.late.len() < crate::status::data_plane::NAMED { "" } else { ", …" };
     let message = format!(
         "no report for {LATE_AFTER_SECONDS} s from {}{more}: is the proxy running, and does it reach the operator?",
         data_plane.late.join(", ")

@@ -2,7 +2,7 @@
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus, ServiceType};
 
-use crate::{Finding, conditions};
+use crate::status::conditions::{Finding, conditions};
 
 /// What is known of a fleet.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,10 @@
 //! crash loop. It never enters `Ready`: a pod that was started before its forward, or while no operator ran, must not hold
 //! up a rollout that waits for `Ready`.
 
-use crate::{DataPlane, Finding, PodIssue};
+use crate::status::{
+    conditions::Finding,
+    data_plane::{DataPlane, PodIssue},
+};
 
 /// The condition of a forward that runs in these pods.
 pub(crate) fn injected(pods: &DataPlane) -> Finding {
@@ -53,7 +56,7 @@ fn uninjected(pods: &DataPlane, problems: Vec<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CrashLoop;
+    use crate::world::crash_loop::CrashLoop;
 
     fn of(total: u32, uninjected: u32, issues: &[(&str, bool, Option<&str>)]) -> Finding {
         let issue = |(pod, injected, problem): &(&str, bool, Option<&str>)| {

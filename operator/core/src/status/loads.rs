@@ -2,7 +2,7 @@
 
 use proxy_api::Work;
 
-use crate::{ObjectKey, Proxies};
+use crate::{status::proxies::Proxies, world::ObjectKey};
 
 /// What can be asked about a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,18 +1,22 @@
 //! Statuses as the patches that are written.
 
-use crds::{ForwardAddress, PortForwardStatus};
-use operator_core::{Group, Verdict};
+use crds::{ForwardAddress, ForwardGatewayStatus, PortForwardStatus};
 use serde_json::{Value, json};
 
-use crate::cache::Cache;
+use crate::{
+    translate::{groups::Group, verdict::Verdict},
+    world::cache::Cache,
+};
 
 /// Its findings alone, as a merge patch.
-pub(super) fn findings_of(status: &PortForwardStatus) -> Value {
+#[must_use]
+pub fn findings_of(status: &PortForwardStatus) -> Value {
     json!({"observedGeneration": status.observed_generation, "conditions": status.conditions})
 }
 
 /// Where the listeners of a forward are reached: its gateway's addresses.
-pub(super) fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
+#[must_use]
+pub fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
     let mut gateways = verdict.groups.iter().filter_map(|group| match group {
         Group::Gateway(key) => cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name)),
         _ => None,
@@ -21,13 +25,15 @@ pub(super) fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress>
 }
 
 /// Addresses of a Service as status has them.
-pub(super) fn forward_addresses(addresses: &[(String, String)]) -> Vec<ForwardAddress> {
+#[must_use]
+pub fn forward_addresses(addresses: &[(String, String)]) -> Vec<ForwardAddress> {
     let address = |(type_, value): &(String, String)| ForwardAddress { type_: type_.clone(), value: value.clone() };
     addresses.iter().take(16).map(address).collect()
 }
 
 /// The status as a merge patch that leaves nothing of an older one: what is absent is null.
-pub(super) fn all_of(status: &PortForwardStatus) -> Value {
+#[must_use]
+pub fn all_of(status: &PortForwardStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     for field in ["conditions", "listeners", "dataPlane", "ports", "to", "placement", "addresses"] {
         null_if_absent(&mut value, field);
@@ -37,8 +43,18 @@ pub(super) fn all_of(status: &PortForwardStatus) -> Value {
 }
 
 /// Has a merge patch take away a field that a value lacks.
-pub(super) fn null_if_absent(value: &mut Value, field: &str) {
+fn null_if_absent(value: &mut Value, field: &str) {
     if let Value::Object(fields) = value {
         fields.entry(field).or_insert(Value::Null);
     }
+}
+
+/// The status of a gateway as such a patch.
+#[must_use]
+pub fn all_of_gateway(status: &ForwardGatewayStatus) -> Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    for field in ["conditions", "addresses"] {
+        null_if_absent(&mut value, field);
+    }
+    value
 }

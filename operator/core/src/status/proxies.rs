@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
 
-use crate::ObjectKey;
+use crate::world::ObjectKey;
 
 /// The proxies that have a stream, by pod.
 #[derive(Clone, Debug, Default)]

@@ -1,26 +1,9 @@
 //! Whether replicas follow the load, as a condition: from what became of a `HorizontalPodAutoscaler`. It never enters `Ready`.
 
-use crate::Finding;
-
-/// One condition of a `HorizontalPodAutoscaler`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Whether it is True.
-    pub holds: bool,
-    /// One word.
-    pub reason: String,
-    /// For a person.
-    pub message: String,
-}
-
-/// What a `HorizontalPodAutoscaler` says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScalerTold {
-    /// `AbleToScale`: whether its target can be scaled.
-    pub able: Option<Told>,
-    /// `ScalingActive`: whether it has metrics.
-    pub active: Option<Told>,
-}
+use crate::{
+    status::conditions::Finding,
+    world::objects::{AutoscalerCondition, AutoscalerConditions},
+};
 
 /// Why there is none: one word, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +16,7 @@ pub struct NoScaler {
 
 /// The condition `ScalingActive`: of a scaler that could not be made, or of what it says.
 #[must_use]
-pub fn scaling(made: Result<(), &NoScaler>, told: Option<&ScalerTold>) -> Finding {
+pub fn scaling(made: Result<(), &NoScaler>, told: Option<&AutoscalerConditions>) -> Finding {
     let finding = |status, reason: &str, message: &str| Finding::new("ScalingActive", status, reason, message);
     if let Err(NoScaler { reason, message }) = made {
         return finding("False", reason, message);
@@ -55,7 +38,7 @@ pub fn scaling(made: Result<(), &NoScaler>, told: Option<&ScalerTold>) -> Findin
 }
 
 /// Whether there is no API for metrics of pods at all; one that fails, or has none for these pods, says so in other words.
-fn lacks_provider(active: &Told) -> bool {
+fn lacks_provider(active: &AutoscalerCondition) -> bool {
     let asks = ["FailedGetPodsMetric", "FailedGetObjectMetric"].contains(&active.reason.as_str());
     let words = ["no known available metric versions", "registered"];
     asks && words.iter().any(|words| active.message.contains(words))
@@ -65,13 +48,15 @@ fn lacks_provider(active: &Told) -> bool {
 mod tests {
     use super::*;
 
-    fn told(holds: bool, reason: &str, message: &str) -> Told {
-        Told { holds, reason: reason.to_owned(), message: message.to_owned() }
+    fn told(holds: bool, reason: &str, message: &str) -> AutoscalerCondition {
+        AutoscalerCondition { holds, reason: reason.to_owned(), message: message.to_owned() }
     }
 
     #[test]
     fn what_an_autoscaler_says_is_said_in_the_words_of_what_to_do() {
-        let of = |able: Option<Told>, active: Option<Told>| scaling(Ok(()), Some(&ScalerTold { able, active }));
+        let of = |able: Option<AutoscalerCondition>, active: Option<AutoscalerCondition>| {
+            scaling(Ok(()), Some(&AutoscalerConditions { able, active }))
+        };
         let missing = "unable to get metric portlane_connections: unable to fetch metrics from custom metrics API: \
                        no known available metric versions found";
         assert_eq!(of(None, Some(told(false, "FailedGetPodsMetric", missing))).reason, "NoMetricsProvider");

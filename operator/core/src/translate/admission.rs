@@ -3,8 +3,12 @@
 use crds::{ForwardGateway, From};
 
 use crate::{
-    Condition, ObjectKey, Reason, World, backends, claims,
-    validate::{Placement, ValidForward, ValidListener, transport},
+    translate::{
+        backends, claims,
+        validate::{Placement, ValidForward, ValidListener, transport},
+        verdict::{Condition, Reason},
+    },
+    world::{ObjectKey, World},
 };
 
 /// Whether the gateway of a forward exists and lets it in.

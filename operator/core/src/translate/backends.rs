@@ -9,8 +9,11 @@ use crds::ForwardGateway;
 use proxy_api::{Backend, Destinations, EndpointSet, Target, Transport};
 
 use crate::{
-    Condition, Grant, ObjectKey, Reason, Service, ServicePort, World,
-    validate::{Destination, Placement, ValidForward, ValidListener, transport},
+    translate::{
+        validate::{Destination, Placement, ValidForward, ValidListener, transport},
+        verdict::{Condition, Reason},
+    },
+    world::{Grant, ObjectKey, Service, ServicePort, World},
 };
 
 /// The backends of a listener as far as they could be resolved.
@@ -107,7 +110,7 @@ fn address(host: &str, port: u16, destinations: &Destinations) -> Result<Target,
     if let Some(why) = host.parse().ok().and_then(|ip| destinations.refuses(ip)) {
         return Err(Condition::unmet(
             Reason::AddressNotAllowed,
-            format!("backend {}: {why}", crate::validate::host_port(host, port)),
+            format!("backend {}: {why}", crate::translate::validate::host_port(host, port)),
         ));
     }
     Ok(Target::Address { host: host.to_owned(), port })

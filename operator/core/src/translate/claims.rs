@@ -15,11 +15,16 @@ use crds::{ForwardGateway, ServiceType};
 use ipnet::IpNet;
 use proxy_api::{AcceptHeader, Transport};
 
-pub(crate) use self::ledger::Ledger;
 use crate::{
-    Group, ObjectKey, Reason, Site, World,
-    validate::{Placement, Standing, ValidForward, ValidListener},
+    translate::{
+        groups::Group,
+        validate::{Placement, Standing, ValidForward, ValidListener},
+        verdict::Reason,
+    },
+    world::{ObjectKey, Site, World},
 };
+
+pub(crate) use self::ledger::Ledger;
 
 /// Outgoing connections are given ports from here (Linux's default), so none of them is ever allocated.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;

@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use proxy_api::Transport;
 use serde::{Serialize, Serializer};
 
+use crate::world::ObjectKey;
+
 pub(crate) use self::sidecars::{Moved, Sidecars};
-use crate::ObjectKey;
 
 /// The set of proxies that run the same configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ObjectKey;
+use crate::world::ObjectKey;
 
 /// Forwards by something that they name.
 #[derive(Debug, Default)]

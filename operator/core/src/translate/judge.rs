@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
 
 use crate::{
-    Condition, Group, ListenerVerdict, ObjectKey, Outcome, Reason, RejectedIn, Verdict, World,
-    backends::{self, Resolved},
-    claims::{self, Ledger, Lost, Port},
-    validate::{Placement, ValidForward, ValidListener},
+    translate::{
+        backends::{self, Resolved},
+        claims::{self, Ledger, Lost, Port},
+        groups::Group,
+        validate::{Placement, ValidForward, ValidListener},
+        verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
+    },
+    world::{ObjectKey, World},
 };
 
 /// A listener as groups are to run it.

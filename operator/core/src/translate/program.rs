@@ -7,7 +7,7 @@ use proxy_api::{
     Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, PARTS, Target, Transport, Version,
 };
 
-use crate::{ObjectKey, claims::Port};
+use crate::{translate::claims::Port, world::ObjectKey};
 
 /// A listener as it was published.
 #[derive(Clone, Debug)]

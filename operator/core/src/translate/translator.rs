@@ -19,15 +19,30 @@ use std::{
 use proxy_api::{Configuration, Transport, Version};
 
 use crate::{
-    Changes, Condition, Group, ObjectKey, Reason, Snapshot, Translation, Update, Verdict, World,
-    admission::admitted,
-    claims::{self, Ledger, Terms},
-    groups::{Moved, Sidecars},
-    index::Index,
-    judge::{Compiled, Judge, Judgement},
-    program::{Program, Sets},
-    validate::{Placement, ValidForward, validate},
+    translate::{
+        admission::admitted,
+        claims::{self, Ledger, Terms},
+        groups::{Group, Moved, Sidecars},
+        index::Index,
+        judge::{Compiled, Judge, Judgement},
+        program::{Program, Sets, Snapshot},
+        update::Update,
+        validate::{Placement, ValidForward, validate},
+        verdict::{Condition, Reason, Verdict},
+    },
+    world::{ObjectKey, World, changes::Changes},
 };
+
+/// What the world means.
+#[derive(Clone, Debug, Default)]
+pub struct Translation {
+    /// The configuration of every group; its version is set by whoever publishes it.
+    pub configurations: BTreeMap<Group, Configuration>,
+    /// The judgement on every forward.
+    pub verdicts: BTreeMap<ObjectKey, Verdict>,
+    /// The pods of every sidecar group.
+    pub pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
+}
 
 /// One forward as it was read and judged last.
 #[derive(Debug)]

@@ -15,8 +15,9 @@ mod held;
 mod ports;
 
 use self::held::Held;
+
 pub(crate) use self::held::{Standing, held_in};
-use crate::{ObjectKey, hash::hash, status::accepted_headers};
+use crate::{hash::hash, world::ObjectKey};
 
 /// Something in an object that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,18 @@ impl ValidListener {
     pub(crate) fn headers_before_names(&self) -> Option<AcceptedHeaders> {
         accepted_headers(self.header().filter(|_| !self.names.is_empty()))
     }
+}
+
+/// The PROXY headers that are read before server names, as status has them.
+#[must_use]
+pub fn accepted_headers(header: Option<(AcceptHeader, &[IpNet])>) -> Option<AcceptedHeaders> {
+    let (accept, trusted) = header?;
+    let accept = match accept {
+        AcceptHeader::Disabled => return None,
+        AcceptHeader::Optional => crds::AcceptHeader::Optional,
+        AcceptHeader::Required => crds::AcceptHeader::Required,
+    };
+    Some(AcceptedHeaders { accept, trusted_cidrs: trusted.iter().map(ToString::to_string).collect() })
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use crds::AcceptedHeaders;
 use proxy_api::{Revision, Transport};
 use serde::Serialize;
 
-use crate::{Group, ObjectKey};
+use crate::{translate::groups::Group, world::ObjectKey};
 
 /// The judgement on one forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 use proxy_api::Transport;
 use serde_json::Value;
 
-/// The annotation: `PORT/TCP` or `PORT/UDP`, separated by commas; with a `-` before it a port is none of the app's.
-pub const APP_PORTS: &str = "portlane.dev/app-ports";
 /// Most ports that are written down.
 const MOST: usize = 1024;
 
@@ -17,13 +15,13 @@ pub type AppPorts = BTreeSet<(Transport, u16)>;
 
 /// What the annotation says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said<'a> {
+pub(crate) struct Said<'a> {
     /// Ports of the app.
-    pub(super) ports: AppPorts,
+    pub(crate) ports: AppPorts,
     /// Ports that are none of the app's, whatever containers declare.
-    pub(super) free: AppPorts,
+    pub(crate) free: AppPorts,
     /// What is no port.
-    pub(super) wrong: Vec<&'a str>,
+    pub(crate) wrong: Vec<&'a str>,
 }
 
 /// The ports of the app by the annotation.
@@ -32,7 +30,7 @@ pub fn read(text: &str) -> AppPorts {
     said(text).ports
 }
 
-pub(super) fn said(text: &str) -> Said<'_> {
+pub(crate) fn said(text: &str) -> Said<'_> {
     let mut said = Said::default();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let (to, port) = match word.strip_prefix('-') {
@@ -49,7 +47,7 @@ pub(super) fn said(text: &str) -> Said<'_> {
 }
 
 /// What the annotation is to say of these ports.
-pub(super) fn written(ports: &AppPorts, free: &AppPorts) -> String {
+pub(crate) fn written(ports: &AppPorts, free: &AppPorts) -> String {
     let words = |ports: &AppPorts, sign: &'static str| -> Vec<String> {
         ports.iter().map(|(transport, port)| format!("{sign}{port}/{transport}")).collect()
     };
@@ -57,7 +55,7 @@ pub(super) fn written(ports: &AppPorts, free: &AppPorts) -> String {
 }
 
 /// The ports that these containers declare.
-pub(super) fn declared<'a>(containers: impl Iterator<Item = &'a Value>) -> AppPorts {
+pub(crate) fn declared<'a>(containers: impl Iterator<Item = &'a Value>) -> AppPorts {
     let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
     let port = |declared: &Value| {
         let transport = transport_of(declared["protocol"].as_str().unwrap_or("TCP"))?;

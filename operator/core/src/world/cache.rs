@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{ForwardGateway, PortForward};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use operator_core::{Grant, ObjectKey, Pod, World};
 
 use crate::{
-    PROXY_LABEL,
-    watch::{FleetState, Kind, Object, PodInfo, ScalerState, Seen, ServiceInfo, SliceInfo, Source, Unreadable},
+    names::PROXY_LABEL,
+    world::{
+        Grant, ObjectKey, Pod, World,
+        objects::{AutoscalerState, FleetState, Object, PodInfo, ServiceInfo, SliceInfo, Unreadable},
+        watched::{Kind, Seen, Source},
+    },
 };
 
 pub use self::touched::{Grown, Touched};
@@ -27,7 +30,7 @@ pub struct Cache {
     /// Deployments of gateways.
     pub deployments: BTreeMap<ObjectKey, FleetState>,
     /// Autoscalers of ours.
-    pub scalers: BTreeMap<ObjectKey, ScalerState>,
+    pub scalers: BTreeMap<ObjectKey, AutoscalerState>,
     /// Forwards that ask for one.
     scaling_forwards: BTreeSet<ObjectKey>,
     /// All Services.
@@ -197,7 +200,7 @@ impl Cache {
             Object::Scaler(key, state) => {
                 touched.subject(&state.subject);
                 // Before its first look it asks for none: then it is what there is that grows. To come up to the least is no growth.
-                let from = |before: &ScalerState| if before.desired > 0 { before.desired } else { state.current };
+                let from = |before: &AutoscalerState| if before.desired > 0 { before.desired } else { state.current };
                 let from = self
                     .scalers
                     .get(&key)

@@ -1,8 +1,8 @@
-//! What is new in a world, and what that meant.
+//! What is new in a world.
 
 use std::collections::BTreeSet;
 
-use crate::{Group, ObjectKey};
+use crate::world::ObjectKey;
 
 /// Objects that are new, different or gone since the last translation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,19 +49,4 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// What a translation did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Update {
-    /// Forwards on which the verdict is another one, or that are gone.
-    pub verdicts: BTreeSet<ObjectKey>,
-    /// Groups that are to run something else, or are gone.
-    pub programs: BTreeSet<Group>,
-    /// Groups whose listeners have other ports.
-    pub ports: BTreeSet<Group>,
-    /// Sidecar groups with other pods, or that are gone.
-    pub pods: BTreeSet<Group>,
-    /// Pods that are in another sidecar group than before, or in none.
-    pub placed: BTreeSet<ObjectKey>,
 }

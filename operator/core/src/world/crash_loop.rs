@@ -1,5 +1,12 @@
-//! App containers in a crash loop. Listeners are bound before the app starts, so an app may fail because a listener
-//! has a port that the app wants and nobody declared.
+//! App containers in a crash loop, as the container statuses of a pod show them. Listeners are bound before the app starts,
+//! so an app may fail because a listener has a port that the app wants and nobody declared.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+
+use crate::names::CONTAINER;
+
+/// Exit codes of containers that were killed or told to end (128 + SIGKILL, 128 + SIGTERM).
+const KILLED: [i32; 2] = [128 + 9, 128 + 15];
 
 /// A container that kubelet restarts again and again, as its status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,5 +25,84 @@ impl CrashLoop {
             "container {container} is in a crash loop (exit code {exit_code}): if its log says that an address is in use, \
              declare its ports in the pod template (containerPort, or the annotation portlane.dev/app-ports)"
         )
+    }
+}
+
+/// The first app container that ended with an error of its own, and that kubelet has restarted before. Init containers run
+/// to completion and do not count; other sidecars do.
+pub(crate) fn crash_loop(pod: &Pod) -> Option<CrashLoop> {
+    let status = pod.status.as_ref().filter(|_| pod.metadata.deletion_timestamp.is_none())?;
+    let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let is_sidecar = |name: &str| {
+        init.clone().any(|container| container.name == name && container.restart_policy.as_deref() == Some("Always"))
+    };
+    let sidecars = status.init_container_statuses.iter().flatten().filter(|container| is_sidecar(&container.name));
+    let containers = status.container_statuses.iter().flatten().chain(sidecars);
+    containers.filter(|container| container.name != CONTAINER).find_map(of_container)
+}
+
+fn of_container(status: &ContainerStatus) -> Option<CrashLoop> {
+    let state = status.state.as_ref().filter(|state| state.running.is_none())?;
+    let last = state.terminated.as_ref().or_else(|| status.last_state.as_ref()?.terminated.as_ref())?;
+    let is_loop = status.restart_count > 0 && is_own_error(last);
+    is_loop.then(|| CrashLoop { container: status.name.clone(), exit_code: last.exit_code })
+}
+
+/// Whether a container ended by itself, with an error.
+fn is_own_error(end: &ContainerStateTerminated) -> bool {
+    end.exit_code != 0 && !KILLED.contains(&end.exit_code) && end.reason.as_deref() == Some("Error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn of(field: &str, containers: &[Value]) -> Option<CrashLoop> {
+        let spec = json!({
+            "containers": [{"name": "app"}],
+            "initContainers": [
+                {"name": "migrate"},
+                {"name": CONTAINER, "restartPolicy": "Always"},
+                {"name": "logs", "restartPolicy": "Always"},
+            ],
+        });
+        let pod = json!({"spec": spec, "status": {field: containers}});
+        crash_loop(&serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn container(name: &str, restarts: i32, state: &Value, reason: &str, exit_code: i32) -> Value {
+        let end = json!({"exitCode": exit_code, "reason": reason});
+        json!({
+            "name": name, "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state,
+            "lastState": {"terminated": end},
+        })
+    }
+
+    #[test]
+    fn an_app_that_is_restarted_after_an_error_of_its_own_is_in_a_crash_loop() {
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let app = |restarts, state: &Value, reason, exit_code| {
+            of("containerStatuses", &[container("app", restarts, state, reason, exit_code)]).map(|it| it.exit_code)
+        };
+        assert_eq!(app(1, &waiting, "Error", 3), Some(3));
+        let ended = json!({"terminated": {"exitCode": 4, "reason": "Error"}});
+        assert_eq!(app(1, &ended, "Error", 3), Some(4), "kubelets that show the end of the last run while they wait");
+        assert_eq!(app(0, &ended, "Error", 3), None, "the first end is no loop");
+        assert_eq!(app(9, &json!({"running": {}}), "Error", 3), None, "the app runs");
+        for (reason, exit_code) in
+            [("OOMKilled", 137), ("Error", 137), ("Error", 143), ("StartError", 128), ("Completed", 0)]
+        {
+            assert_eq!(app(1, &waiting, reason, exit_code), None, "{reason} {exit_code}");
+        }
+    }
+
+    #[test]
+    fn sidecars_count_and_neither_the_proxy_nor_init_containers() {
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let named = |name| of("initContainerStatuses", &[container(name, 3, &waiting, "Error", 1)]);
+        assert_eq!(named("logs"), Some(CrashLoop { container: "logs".to_owned(), exit_code: 1 }));
+        assert_eq!(named("migrate"), None);
+        assert_eq!(named(CONTAINER), None);
     }
 }

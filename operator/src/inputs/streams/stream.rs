@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use operator_core::{ObjectKey, Snapshot};
 use proxy_api::{
     Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, PARTS, ReportPart, ToProxy, Trust, Version,
 };
@@ -18,10 +17,13 @@ use tokio::{
 
 use super::FromStream;
 use crate::{
-    metrics::{Metrics, count},
-    pki::Trusted,
-    publish::{Deltas, Target, encode},
+    outputs::publish::{Deltas, Target, encode},
+    platform::{
+        metrics::{Metrics, count},
+        pki::Trusted,
+    },
 };
+use operator_core::{ObjectKey, Snapshot};
 
 /// Longest time for a proxy to take one message.
 const SLOW: Duration = Duration::from_secs(10);

@@ -7,10 +7,13 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::watcher::{self, watcher},
 };
-use operator_core::{Grant, ObjectKey};
 use tokio::time::sleep;
 
-use super::{Object, Seen, Task};
+use super::Task;
+use operator_core::{
+    Grant, ObjectKey,
+    world::{objects::Object, watched::Seen},
+};
 
 /// Pause between two looks for the kind.
 const LOOK: Duration = Duration::from_secs(30);

@@ -9,9 +9,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use operator_core::notices::{Format, Notice, body};
 use tokio::time::timeout;
-
-use super::{Format, Notice, body};
 
 /// Longest time for one request.
 const PATIENCE: Duration = Duration::from_secs(10);

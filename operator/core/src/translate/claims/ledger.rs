@@ -7,7 +7,7 @@ use proxy_api::{Listener, Transport};
 use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Terms, Wish, is_ephemeral, none_left, nth_port, own_port, total,
 };
-use crate::{ObjectKey, hash::hash};
+use crate::{hash::hash, world::ObjectKey};
 
 /// The claims of one group.
 #[derive(Debug, Default)]

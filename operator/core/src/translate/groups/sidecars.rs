@@ -9,7 +9,7 @@ use crds::Selector;
 use proxy_api::Transport;
 
 use super::Group;
-use crate::{ObjectKey, Pod, World};
+use crate::world::{ObjectKey, Pod, World};
 
 /// Sidecar forwards and pods of one namespace.
 #[derive(Debug, Default)]

@@ -6,11 +6,17 @@ use proxy_api::{EndpointSet, Version};
 
 use super::{Step, Translator};
 use crate::{
-    Changes, Group, ListenerVerdict, ObjectKey, Outcome, Update, Verdict, World, backends,
-    claims::Port,
-    judge::{Compiled, Judgement},
-    program::{self, Program},
-    validate::Destination,
+    translate::{
+        backends,
+        claims::Port,
+        groups::Group,
+        judge::{Compiled, Judgement},
+        program::{self, Program},
+        update::Update,
+        validate::Destination,
+        verdict::{ListenerVerdict, Outcome, Verdict},
+    },
+    world::{ObjectKey, World, changes::Changes},
 };
 
 impl Translator {

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{Step, Translator};
-use crate::{Changes, Group, ObjectKey, World, groups::Sidecars};
+use crate::{
+    translate::groups::{Group, Sidecars},
+    world::{ObjectKey, World, changes::Changes},
+};
 
 impl Translator {
     /// Makes the programs of groups that are there whatever they run, and drops those of gateways that are gone.

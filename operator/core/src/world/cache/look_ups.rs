@@ -3,12 +3,13 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use crds::{ForwardGateway, ForwardGatewaySpec, PortForward, PortForwardSpec};
-use operator_core::{Group, ObjectKey};
 
 use super::Cache;
-use crate::{
-    status_writer::Subject,
-    watch::{Kind, PodInfo, Source},
+use crate::world::{
+    ObjectKey,
+    objects::PodInfo,
+    subject::Subject,
+    watched::{Kind, Source},
 };
 
 impl Cache {
@@ -40,11 +41,11 @@ impl Cache {
 
     /// The gateway whose fleet a pod is of: it says so, and runs as that fleet does.
     #[must_use]
-    pub fn gateway_of(&self, key: &ObjectKey) -> Option<Group> {
+    pub fn gateway_of(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let pod = self.proxy_pods.get(key)?;
         let gateway = ObjectKey::new(key.namespace.clone(), pod.gateway.clone()?);
         let ours = self.world.gateways.contains_key(&gateway) && pod.service_account == gateway.name;
-        ours.then_some(Group::Gateway(gateway))
+        ours.then_some(gateway)
     }
 
     /// Namespaces with sidecar forwards.

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use crds::Protocol;
-use operator_core::{ObjectKey, Service, ServicePort};
 
 use super::{Cache, Touched};
-use crate::watch::SliceInfo;
+use crate::world::{ObjectKey, Service, ServicePort, objects::SliceInfo};
 
 impl Cache {
     pub(super) fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use operator_core::{Changes, ObjectKey};
-
-use crate::status_writer::Subject;
+use crate::world::{ObjectKey, changes::Changes, subject::Subject};
 
 /// What messages changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,248 @@
+//! Objects of the API server as they are watched, read into [`Object`]s.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use crds::{ForwardGateway, PortForward, Protocol};
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{Namespace, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::core::{PartialObjectMeta, error_boundary::InvalidObject};
+
+use crate::{
+    names::{APP_PORTS, DELETION_COST, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
+    world::{
+        ObjectKey, app_ports,
+        crash_loop::crash_loop,
+        managed_fields::has_field,
+        objects::{
+            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo,
+            SliceInfo, Unreadable,
+        },
+        subject::Subject,
+    },
+};
+
+impl From<InvalidObject> for Unreadable {
+    fn from(InvalidObject { error: why, mut metadata }: InvalidObject) -> Self {
+        strip(&mut metadata);
+        Self { why, metadata }
+    }
+}
+
+fn key(metadata: &ObjectMeta) -> ObjectKey {
+    ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// Takes away what is large and means nothing here.
+fn strip(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.annotations = None;
+    metadata.labels = None;
+    metadata.owner_references = None;
+}
+
+/// Reads a forward, or why it cannot be read.
+#[must_use]
+pub fn forward(read: Result<PortForward, InvalidObject>) -> Object {
+    match read {
+        Ok(mut forward) => {
+            strip(&mut forward.metadata);
+            Object::Forward(key(&forward.metadata), Box::new(Ok(forward)))
+        }
+        Err(error) => Object::Forward(key(&error.metadata), Box::new(Err(error.into()))),
+    }
+}
+
+/// Reads a gateway, or why it cannot be read.
+#[must_use]
+pub fn gateway(read: Result<ForwardGateway, InvalidObject>) -> Object {
+    match read {
+        Ok(mut gateway) => {
+            strip(&mut gateway.metadata);
+            Object::Gateway(key(&gateway.metadata), Box::new(Ok(gateway)))
+        }
+        Err(error) => Object::Gateway(key(&error.metadata), Box::new(Err(error.into()))),
+    }
+}
+
+fn protocol(text: Option<&str>) -> Option<Protocol> {
+    match text {
+        None | Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some(_) => None,
+    }
+}
+
+/// Reads a Service.
+#[must_use]
+pub fn service(service: &Service) -> Object {
+    let spec = service.spec.as_ref();
+    let external = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
+    let ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten().filter_map(|port| {
+        let name = port.name.clone().unwrap_or_default();
+        Some((name, protocol(port.protocol.as_deref())?, u16::try_from(port.port).ok()?))
+    });
+    let info = ServiceInfo {
+        external: external.and_then(|spec| spec.external_name.clone()),
+        ports: ports.collect(),
+        addresses: addresses(service),
+        gateway: service.metadata.labels.as_ref().and_then(|labels| labels.get(GATEWAY_LABEL).cloned()),
+    };
+    Object::Service(key(&service.metadata), info)
+}
+
+/// Type and value of each address, as status has them.
+fn addresses(service: &Service) -> Vec<(String, String)> {
+    let ip = |value: &String| ("IPAddress".to_owned(), value.clone());
+    let host = |value: &String| ("Hostname".to_owned(), value.clone());
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
+    let outside: Vec<_> = ingress
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item.ip.as_ref().map(ip).or_else(|| item.hostname.as_ref().map(host)))
+        .collect();
+    let spec = service.spec.as_ref();
+    if !outside.is_empty() || spec.and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer") {
+        return outside;
+    }
+    let inside = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    inside.filter(|address| *address != "None").map(ip).collect()
+}
+
+/// Reads some of the endpoints of a Service.
+#[must_use]
+pub fn slice(slice: &EndpointSlice) -> Object {
+    let labels = slice.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name")).cloned().unwrap_or_default();
+    let ready = slice
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
+    let ips: Vec<IpAddr> = ready.flat_map(|endpoint| &endpoint.addresses).filter_map(|ip| ip.parse().ok()).collect();
+    let mut endpoints: BTreeMap<_, BTreeSet<SocketAddr>> = BTreeMap::new();
+    for port in slice.ports.iter().flatten() {
+        let number = port.port.and_then(|port| u16::try_from(port).ok());
+        let (Some(protocol), Some(number)) = (protocol(port.protocol.as_deref()), number) else { continue };
+        let name = (port.name.clone().unwrap_or_default(), protocol == Protocol::Udp);
+        endpoints.entry(name).or_default().extend(ips.iter().map(|ip| SocketAddr::new(*ip, number)));
+    }
+    let hosts = ips.into_iter().collect();
+    Object::Slice(key(&slice.metadata), SliceInfo { service, endpoints, hosts })
+}
+
+fn pod_info(metadata: &ObjectMeta) -> PodInfo {
+    let labels = metadata.labels.clone().unwrap_or_default();
+    let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
+    PodInfo {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        leaving: metadata.deletion_timestamp.is_some(),
+        gateway: labels.get(GATEWAY_LABEL).cloned(),
+        problem: annotation(PROBLEM).cloned(),
+        app_ports: annotation(APP_PORTS).map(|text| app_ports::read(text)).unwrap_or_default(),
+        labels,
+        ..PodInfo::default()
+    }
+}
+
+/// Reads the metadata of a pod.
+#[must_use]
+pub fn pod(pod: &PartialObjectMeta<Pod>) -> Object {
+    Object::Pod(key(&pod.metadata), pod_info(&pod.metadata))
+}
+
+/// What it costs to delete a pod, by its metadata.
+pub fn cost_of(metadata: &ObjectMeta) -> Cost {
+    let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)) else { return Cost::Unset };
+    let mut entries = metadata.managed_fields.iter().flatten();
+    let is_ours = entries.any(|entry| {
+        entry.manager.as_deref() == Some(NAME) && has_field(entry, &["metadata", "annotations", DELETION_COST])
+    });
+    if is_ours { value.parse().map_or(Cost::Foreign, Cost::Ours) } else { Cost::Foreign }
+}
+
+fn replica_set(metadata: &ObjectMeta) -> Option<String> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true)).map(|owner| owner.name.clone())
+}
+
+/// Reads a pod with a proxy.
+#[must_use]
+pub fn proxy_pod(pod: &Pod) -> Object {
+    let status = pod.status.as_ref();
+    let ended = matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
+    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let info = pod_info(&pod.metadata);
+    let info = PodInfo {
+        replica_set: replica_set(&pod.metadata),
+        cost: cost_of(&pod.metadata),
+        crash_loop: crash_loop(pod),
+        leaving: info.leaving || ended,
+        ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        ..info
+    };
+    Object::ProxyPod(key(&pod.metadata), info)
+}
+
+/// Reads the labels of a namespace.
+#[must_use]
+pub fn namespace(namespace: &PartialObjectMeta<Namespace>) -> Object {
+    Object::Namespace(key(&namespace.metadata), namespace.metadata.labels.clone().unwrap_or_default())
+}
+
+/// Reads the Deployment of a gateway.
+#[must_use]
+pub fn deployment(deployment: &Deployment) -> Object {
+    let status = deployment.status.as_ref();
+    let state = FleetState {
+        replicas: status.and_then(|status| status.replicas).unwrap_or(0),
+        ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
+        generation: deployment.metadata.generation.unwrap_or(0),
+    };
+    Object::Deployment(key(&deployment.metadata), state)
+}
+
+/// Reads an autoscaler of ours.
+#[must_use]
+pub fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
+    let key = key(&scaler.metadata);
+    let label = |label: &str| scaler.metadata.labels.as_ref().and_then(|labels| labels.get(label)).cloned();
+    let named = |name: String| ObjectKey::new(key.namespace.clone(), name);
+    let subject = match label(FORWARD_LABEL) {
+        Some(name) => Subject::Forward(named(name)),
+        None => Subject::Gateway(named(label(GATEWAY_LABEL).unwrap_or_default())),
+    };
+    let status = scaler.status.as_ref();
+    let condition = |type_: &str| {
+        let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        let found = conditions.find(|condition| condition.type_ == type_)?;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Some(AutoscalerCondition {
+            holds: found.status == "True",
+            reason: text(&found.reason),
+            message: text(&found.message),
+        })
+    };
+    let mut owners = scaler.metadata.owner_references.iter().flatten();
+    let target = scaler.spec.as_ref().map(|spec| &spec.scale_target_ref);
+    let state = AutoscalerState {
+        owner: owners.next().map(|owner| owner.uid.clone()).unwrap_or_default(),
+        subject,
+        conditions: AutoscalerConditions { able: condition("AbleToScale"), active: condition("ScalingActive") },
+        desired: status.map_or(0, |status| status.desired_replicas),
+        least: scaler.spec.as_ref().and_then(|spec| spec.min_replicas).unwrap_or(1),
+        target: target.map(|target| (target.kind.clone(), target.name.clone())).unwrap_or_default(),
+        current: status.and_then(|status| status.current_replicas).unwrap_or(0),
+    };
+    Object::Scaler(key, Box::new(state))
+}

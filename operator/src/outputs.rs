@@ -1,0 +1,10 @@
+//! What the operator does: writes to the API server, snapshots for streams, notices.
+
+pub mod autoscalers;
+pub mod children;
+pub mod events;
+pub mod metrics_service;
+pub mod notices;
+pub mod publish;
+pub mod status_writer;
+pub mod webhook_ca;

@@ -1,0 +1,7 @@
+//! What every part stands on: leader election, certificates, servers, metrics.
+
+pub mod http;
+pub mod https;
+pub mod lease;
+pub mod metrics;
+pub mod pki;
