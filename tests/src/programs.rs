@@ -1,8 +1,8 @@
 //! The programs of a real Kubernetes: their pins, their sources and their builds.
 //!
 //! A program is looked up in this order: `PORTLANE_TEST_KUBECONFIG` (an existing cluster; only `kubectl` is needed),
-//! `KUBEBUILDER_ASSETS` (a folder that the user filled), the cache that `cargo xtask setup` fills from pinned Go modules.
-//! What a node needs of the operating system comes from the distribution's packages.
+//! `KUBEBUILDER_ASSETS` (a folder that the user filled), the cache that `cargo xtask setup` fills from pinned Go
+//! modules. What a node needs of the operating system comes from the distribution's packages.
 
 mod build;
 mod packages;

@@ -1,5 +1,5 @@
-//! Distribution packages: what a test node needs of the operating system, and third-party servers and clients that tests
-//! talk to.
+//! Distribution packages: what a test node needs of the operating system, and third-party servers and clients that
+//! tests talk to.
 
 use std::{
     env,

@@ -90,8 +90,8 @@ impl Module {
         self.kubernetes == Some(version)
     }
 
-    /// The module's folder below `cache`. Its name has a digest of the pins, the linker flags and the architecture, so a
-    /// changed pin is built again.
+    /// The module's folder below `cache`. Its name has a digest of the pins, the linker flags and the architecture, so
+    /// a changed pin is built again.
     pub fn folder(&self, cache: &Path) -> PathBuf {
         let mut digest = Sha256::new();
         for part in self.files.into_iter().chain([self.linker_flags().as_str(), std::env::consts::ARCH]) {
@@ -102,7 +102,8 @@ impl Module {
         cache.join(format!("{}-{}", self.name, &digest[..12]))
     }
 
-    /// Flags for the linker. They set the version of Kubernetes: clients complain about an API server that reports v0.0.0.
+    /// Flags for the linker. They set the version of Kubernetes: clients complain about an API server that reports
+    /// v0.0.0.
     pub(super) fn linker_flags(&self) -> String {
         let mut flags = "-s -w".to_owned();
         if let (Some(_), Some(version)) = (self.kubernetes, self.required("k8s.io/kubernetes")) {
