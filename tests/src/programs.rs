@@ -1,8 +1,8 @@
-//! The programs of a real Kubernetes: which there are, where they come from, and how they are made.
+//! The programs of a real Kubernetes: their pins, their sources and their builds.
 //!
-//! In this order: `PORTLANE_TEST_KUBECONFIG` (an existing cluster, no programs at all but `kubectl`), `KUBEBUILDER_ASSETS`
-//! (a folder that somebody else filled), the cache that `cargo xtask setup` fills from pinned Go modules. What a node
-//! needs of the operating system comes from the distribution's packages.
+//! A program is looked up in this order: `PORTLANE_TEST_KUBECONFIG` (an existing cluster; only `kubectl` is needed),
+//! `KUBEBUILDER_ASSETS` (a folder that the user filled), the cache that `cargo xtask setup` fills from pinned Go
+//! modules. What a node needs of the operating system comes from the distribution's packages.
 
 mod build;
 mod packages;
@@ -14,26 +14,27 @@ pub use pins::{KubernetesVersion, Module, Tool};
 
 use std::{
     env,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-/// A kubeconfig of an existing cluster that the tests may use.
+/// Variable with the path of a kubeconfig. The tests use its cluster and start none.
 pub const EXISTING_CLUSTER: &str = "PORTLANE_TEST_KUBECONFIG";
-/// A folder with `kube-apiserver`, `etcd` and `kubectl`, by the convention of controller-runtime's envtest.
+/// Variable with a folder of `kube-apiserver`, `etcd` and `kubectl`, by the convention of controller-runtime's envtest.
 pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
-/// Where built programs are kept. Absent: `portlane/programs` in the user's cache folder.
+/// Variable with the folder of built programs. Default: `portlane/programs` in the user's cache folder.
 pub const CACHE: &str = "PORTLANE_TEST_CACHE";
 
-/// A program that is not there.
+/// A program is missing.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} of {module} is not built yet; run `cargo xtask setup` ({folder} was looked at)")]
+#[error("{program} of {module} is not built yet; run `cargo xtask setup` (looked in {folder})")]
 pub struct Missing {
     program: String,
     module: &'static str,
     folder: String,
 }
 
-/// The folder of built programs.
+/// The folder of built programs, which may not exist yet.
 pub fn cache() -> PathBuf {
     let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder(CACHE).unwrap_or_else(|| {
@@ -42,17 +43,17 @@ pub fn cache() -> PathBuf {
     })
 }
 
-/// The kubeconfig of the cluster that the tests shall use instead of one of their own.
+/// The kubeconfig of the cluster that the tests use instead of their own.
 pub fn existing_cluster() -> Option<PathBuf> {
     env::var_os(EXISTING_CLUSTER).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The folder of somebody else's programs.
+/// The folder of programs that the user gave.
 pub fn assets() -> Option<PathBuf> {
     env::var_os(ASSETS).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Somebody else's folder lacks what every API server needs.
+/// The folder that the user gave lacks a program that every API server needs.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "KUBEBUILDER_ASSETS is {folder}, which has no {program}; give a folder with etcd, kube-apiserver and kubectl, or unset it"
@@ -62,10 +63,10 @@ pub struct IncompleteAssets {
     program: &'static str,
 }
 
-/// Whether somebody else's folder is used; it must have what every API server needs.
+/// Whether the user gave a folder of programs.
 ///
 /// # Errors
-/// It has not.
+/// The folder lacks a program that every API server needs.
 pub fn check_assets() -> Result<bool, IncompleteAssets> {
     let Some(folder) = assets() else { return Ok(false) };
     match ["etcd", "kube-apiserver", "kubectl"].into_iter().find(|program| !is_program(&folder.join(program))) {
@@ -74,10 +75,10 @@ pub fn check_assets() -> Result<bool, IncompleteAssets> {
     }
 }
 
-/// Where a program is.
+/// The path of a program: from the folder that the user gave, or from the cache.
 ///
 /// # Errors
-/// It was never built.
+/// The program was never built.
 pub fn find(version: KubernetesVersion, program: &str) -> Result<PathBuf, Missing> {
     if let Some(found) = assets().map(|folder| folder.join(program)).filter(|path| is_program(path)) {
         return Ok(found);
@@ -85,13 +86,13 @@ pub fn find(version: KubernetesVersion, program: &str) -> Result<PathBuf, Missin
     built(version, program)
 }
 
-/// Where a program of ours is, whatever `KUBEBUILDER_ASSETS` has.
+/// The path of a program in the cache. `KUBEBUILDER_ASSETS` is ignored.
 ///
 /// # Errors
-/// It was never built.
+/// The program was never built.
 pub fn built(version: KubernetesVersion, program: &str) -> Result<PathBuf, Missing> {
     let of = |module: &&Module| module.tools.iter().any(|tool| tool.program == program) && module.serves(version);
-    // The newest Kubernetes has its API server and kubectl only; the rest is the oldest's.
+    // Of the newest Kubernetes only the API server and kubectl are built; other programs are those of the oldest.
     let module = Module::ALL.iter().find(of).or_else(|| Module::ALL.iter().find(|module| module.has(program)));
     let Some(module) = module else {
         return Err(Missing { program: program.to_owned(), module: "any module", folder: String::new() });
@@ -106,4 +107,9 @@ pub fn built(version: KubernetesVersion, program: &str) -> Result<PathBuf, Missi
 
 fn is_program(path: &Path) -> bool {
     path.is_file()
+}
+
+/// Writes a line to standard error in one piece: the output of tests goes there too, and `eprintln!` writes in parts.
+fn report(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -10,6 +10,8 @@ use images::ImageError;
 pub(crate) enum TaskError {
     #[error(transparent)]
     Build(#[from] programs::BuildError),
+    #[error("the thread that builds the programs of Kubernetes has panicked")]
+    Builder,
     #[error(transparent)]
     Packages(#[from] programs::PackageError),
     #[error(transparent)]
@@ -17,12 +19,14 @@ pub(crate) enum TaskError {
     #[error(transparent)]
     Assets(#[from] programs::IncompleteAssets),
     #[cfg(not(target_os = "linux"))]
-    #[error("a node needs Linux; use a cluster that you have (docs/testing.md)")]
+    #[error("a node needs Linux; use an existing cluster (docs/testing.md)")]
     NotLinux,
     #[error(transparent)]
     Missing(#[from] programs::Missing),
-    #[error("cannot run {0}: {1}")]
+    #[error("cannot run {0}")]
     Start(String, #[source] std::io::Error),
+    #[error("tests failed in {0} ({1})")]
+    Tests(String, ExitStatus),
     #[error("`{0}` failed ({1})")]
     Command(String, ExitStatus),
 }

@@ -1,11 +1,11 @@
-//! The images, and what they weigh.
+//! Builds the released images and prints their sizes.
 
 use clap::ValueEnum;
 use images::Image;
 
 use crate::error::TaskError;
 
-/// What an image is for.
+/// Platform of an image.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Platform {
     #[value(name = "linux/amd64")]
@@ -14,7 +14,7 @@ pub(crate) enum Platform {
     Arm64,
 }
 
-/// Builds every image that users get.
+/// Builds every released image, and prints path, reference, size and digest of each archive.
 pub(crate) fn run(platform: Option<Platform>) -> Result<(), TaskError> {
     let platform = match platform {
         None => images::Platform::here(),
@@ -23,13 +23,13 @@ pub(crate) fn run(platform: Option<Platform>) -> Result<(), TaskError> {
     };
     for image in Image::RELEASED {
         let archive = images::build(image, platform)?;
-        let megabytes = archive.bytes.div_ceil(100_000);
+        let tenths = archive.bytes.div_ceil(100_000);
         println!(
             "{}  {}  {}.{} MB  {}",
             archive.path.display(),
             archive.reference,
-            megabytes / 10,
-            megabytes % 10,
+            tenths / 10,
+            tenths % 10,
             archive.digest
         );
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask`: setup, tests by tier, images, a node to play with.
+//! `cargo xtask`: setup, tests by tier, images, a node for experiments.
 
 mod error;
 mod image;
@@ -14,31 +14,31 @@ use clap::Parser;
 
 use tier::Tier;
 
-/// What a developer of Portlane runs. `docs/testing.md` says more.
+/// Tasks of a developer of Portlane. See `docs/testing.md`.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
-    /// Runs tests, all tiers if none is named; builds and installs first what they need.
+    /// Runs tests of the given tiers (default: all). Installs and builds what the tests need.
     Test {
-        /// Which tiers.
+        /// Tiers to run.
         #[arg(value_enum)]
         tiers: Vec<Tier>,
     },
     /// Builds the images as OCI archives in target/images, for `ctr`, `docker load` and `kind load image-archive`.
     Images {
-        /// For another machine.
+        /// Platform of the images (default: this machine's).
         #[arg(long, value_enum)]
         platform: Option<image::Platform>,
     },
-    /// Starts a node with the images and CRDs of this checkout and opens a shell with KUBECONFIG, kubectl and helm.
+    /// Starts a node with the images and CRDs of this checkout, and opens a shell with KUBECONFIG, kubectl and helm.
     Node {
-        /// Runs this instead of a shell.
+        /// Command to run instead of a shell.
         #[arg(last = true)]
         command: Vec<OsString>,
     },
-    /// Builds the programs of Kubernetes and installs what a node needs; what is there already is left alone.
+    /// Builds the programs of Kubernetes and installs what a node needs. What exists stays unchanged.
     Setup {
-        /// For which tiers; all if none is named.
+        /// Tiers to prepare (default: all).
         #[arg(value_enum)]
         tiers: Vec<Tier>,
     },

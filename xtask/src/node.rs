@@ -1,4 +1,4 @@
-//! A node to play with.
+//! A node for experiments.
 
 use std::{env, ffi::OsString, process::Command, time::Instant};
 
@@ -9,8 +9,8 @@ use harness::{
 
 use crate::{error::TaskError, setup, tier::Tier};
 
-/// Starts a node with the images and CRDs of this checkout, and runs a command (a shell, if none is given) with
-/// KUBECONFIG set and kubectl and helm on the PATH. The node ends with it.
+/// Starts a node with the images and CRDs of this checkout, and runs a command (default: a shell) with KUBECONFIG set
+/// and kubectl and helm on the PATH. The node ends with the command.
 pub(crate) fn run(command: &[OsString]) -> Result<(), TaskError> {
     setup::run(&[Tier::Node])?;
     let started = Instant::now();
@@ -21,8 +21,12 @@ pub(crate) fn run(command: &[OsString]) -> Result<(), TaskError> {
         [] => (env::var_os("SHELL").unwrap_or_else(|| "sh".into()), &[][..]),
         [program, arguments @ ..] => (program.clone(), arguments),
     };
-    eprintln!("node: up after {seconds} s; images {}; it ends when this command does", node.images().join(", "));
-    eprintln!("node: its logs are in {}; `nsenter --all --target {}` goes inside", node.logs().display(), node.init());
+    eprintln!("node: up after {seconds} s; images {}; the node ends with this command", node.images().join(", "));
+    eprintln!(
+        "node: logs are in {}; `nsenter --all --target {}` enters its namespaces",
+        node.logs().display(),
+        node.init()
+    );
     let status = Command::new(&program)
         .args(arguments)
         .env("KUBECONFIG", node.kubeconfig())

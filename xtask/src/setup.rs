@@ -1,31 +1,84 @@
-//! Everything that the tests need beside Rust.
+//! Everything that tests need besides Rust: packages of the operating system and programs of Kubernetes.
 
-use std::time::Instant;
+use std::{
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
 
-use harness::programs::{self, Module};
+use harness::programs::{self, BuildError, Module};
 
 use crate::{error::TaskError, tier::Tier};
 
-/// Builds and installs what these tiers need. Safe to run twice, and twice at once.
+/// Installs and builds what these tiers need. Safe to run again, and twice at once.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
+    let started = Instant::now();
+    let Some(setup) = prepare(tiers)? else { return Ok(()) };
+    for tier in tiers {
+        setup.build(*tier)?;
+    }
+    let seconds = started.elapsed().as_secs();
+    eprintln!("setup: complete after {seconds} s; programs are in {}", programs::cache().display());
+    Ok(())
+}
+
+/// Installs the packages that these tiers need, and checks the folder that the user gave. `None`: the tests use an
+/// existing cluster and need no programs.
+pub(crate) fn prepare(tiers: &[Tier]) -> Result<Option<Setup>, TaskError> {
     if programs::existing_cluster().is_some() {
         eprintln!("setup: {} is set: the tests use that cluster, nothing is built", programs::EXISTING_CLUSTER);
-        return Ok(());
+        return Ok(None);
     }
-    let started = Instant::now();
     if tiers.contains(&Tier::Node) {
         programs::install_packages()?;
     }
-    let given = programs::check_assets()?;
-    // What an API server needs is in the given folder; a node runs versions that fit each other.
-    let needs = |tier: &Tier, module: &Module| tier.needs(module.name) && !(given && *tier == Tier::Api);
-    for module in Module::ALL.iter().filter(|module| tiers.iter().any(|tier| needs(tier, module))) {
-        programs::build(module, &programs::cache())?;
+    Ok(Some(Setup { given: programs::check_assets()? }))
+}
+
+/// A machine with all packages. The programs of Kubernetes may be missing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// Whether the user gave the programs of an API server.
+    given: bool,
+}
+
+impl Setup {
+    /// Builds the missing programs of a tier.
+    fn build(self, tier: Tier) -> Result<(), BuildError> {
+        let cache = programs::cache();
+        Module::ALL.iter().try_for_each(|module| {
+            programs::build(module, |program| tier.needs(module.name, program, self.given), &cache)
+        })
     }
-    eprintln!(
-        "setup: all there, after {} s; programs are in {}",
-        started.elapsed().as_secs(),
-        programs::cache().display()
-    );
-    Ok(())
+
+    /// Builds the missing programs of these tiers, one tier after the other, while the caller continues.
+    pub(crate) fn build_in_background(self, tiers: &[Tier]) -> Background {
+        let (sender, built) = mpsc::channel();
+        let tiers = tiers.to_vec();
+        thread::spawn(move || {
+            for tier in tiers {
+                let started = Instant::now();
+                let result = self.build(tier).map(|()| started.elapsed());
+                let is_last = result.is_err();
+                if sender.send(result).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Background { built }
+    }
+}
+
+/// A build that runs beside the tests. The compiler ends with this process.
+#[derive(Debug)]
+pub(crate) struct Background {
+    built: Receiver<Result<Duration, BuildError>>,
+}
+
+impl Background {
+    /// Waits until the programs of the next tier are built. Returns how long their build took. Each call waits for one
+    /// tier, in the order in which the build was given the tiers.
+    pub(crate) fn wait(&self) -> Result<Duration, TaskError> {
+        self.built.recv().map_err(|_| TaskError::Builder)?.map_err(TaskError::from)
+    }
 }

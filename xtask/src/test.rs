@@ -1,41 +1,101 @@
-//! Runs tests by tier, and says how long each took.
+//! Runs tests by tier and prints the time of each step and the slowest tests.
 
-use std::time::{Duration, Instant};
+mod binary;
+mod clock;
+mod documentation;
+mod summary;
 
-use crate::{error::TaskError, setup, tier::Tier};
+use std::{env, path::Path, process::Stdio, thread, time::Instant};
 
-/// Runs the tests of these tiers; the first that fails ends it.
+use self::{binary::TestBinary, summary::Summary};
+use crate::{
+    error::TaskError,
+    setup::{self, Background},
+    tier::Tier,
+};
+
+/// Runs the tests of these tiers. The first test program that fails ends the run.
+///
+/// Programs of Kubernetes are built beside the compilation and the tiers that do not need these programs.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
-    let mut times: Vec<(&str, Duration)> = Vec::new();
-    let mut measure = |name: &'static str, work: &mut dyn FnMut() -> Result<(), TaskError>| {
-        let started = Instant::now();
-        let done = work();
-        times.push((name, started.elapsed()));
-        done
-    };
-    let all = || -> Result<(), TaskError> {
-        if tiers != [Tier::Pure] {
-            measure("setup", &mut || setup::run(tiers))?;
-        }
-        for tier in tiers {
-            measure(tier.name(), &mut || tier.runs().iter().try_for_each(|arguments| cargo_test(arguments)))?;
-        }
-        Ok(())
-    };
-    let done = { all }();
-    for (name, time) in times {
-        eprintln!("{name:>6}  {:>4} s", time.as_secs());
-    }
+    let mut summary = Summary::default();
+    let started = Instant::now();
+    let done = run_tiers(tiers, &mut summary);
+    summary.step("total", started.elapsed());
+    eprint!("{summary}");
     done
 }
 
-fn cargo_test(arguments: &[&str]) -> Result<(), TaskError> {
-    let mut command = images::cargo();
-    command.arg("test").args(arguments);
-    let status = command.status().map_err(|error| TaskError::Start("cargo".to_owned(), error))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(TaskError::Command(format!("cargo test {}", arguments.join(" ")), status))
+fn run_tiers(tiers: &[Tier], summary: &mut Summary) -> Result<(), TaskError> {
+    let mut programs = None;
+    if tiers != [Tier::Pure] {
+        let setup = summary.measure("packages", || setup::prepare(tiers))?;
+        programs = setup.map(|setup| setup.build_in_background(tiers));
     }
+    let tests = summary.measure("compile", compile)?;
+    for tier in tiers {
+        let started = Instant::now();
+        let done = run_tier(*tier, &tests, programs.as_ref(), summary);
+        summary.step(tier.name(), started.elapsed());
+        done?;
+    }
+    Ok(())
+}
+
+fn run_tier(
+    tier: Tier,
+    tests: &[TestBinary],
+    programs: Option<&Background>,
+    summary: &mut Summary,
+) -> Result<(), TaskError> {
+    let step = |name: &str| format!("  {}  {name}", tier.name());
+    if let Some(programs) = programs {
+        let built = summary.measure(&step("wait for programs"), || programs.wait())?;
+        summary.step(&step("build of programs, in the background"), built);
+    }
+    let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), wished_threads());
+    for test in tests.iter().filter(|test| test.tier == tier) {
+        let (times, done) = summary.measure(&step(&test.label), || test.run(threads));
+        summary.tests(tier, times);
+        done?;
+    }
+    let documented = |test: &TestBinary| test.library.as_deref().is_some_and(documentation::has_tests);
+    if tier == Tier::Pure && tests.iter().any(documented) {
+        summary.measure(&step("documentation"), test_documentation)?;
+    }
+    Ok(())
+}
+
+/// `RUST_TEST_THREADS`, if it is a positive number.
+fn wished_threads() -> Option<usize> {
+    env::var("RUST_TEST_THREADS").ok()?.parse::<usize>().ok().filter(|threads| *threads > 0)
+}
+
+/// Compiles all test programs of the workspace, in the order in which they run. One run of cargo for all tiers: each
+/// selection of packages has features of its own, and would compile dependencies again.
+fn compile() -> Result<Vec<TestBinary>, TaskError> {
+    let mut cargo = images::cargo();
+    cargo.args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
+    let output = cargo.stderr(Stdio::inherit()).output().map_err(start_error)?;
+    if !output.status.success() {
+        return Err(TaskError::Command("cargo test --no-run".to_owned(), output.status));
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut tests: Vec<_> = messages.lines().filter_map(|line| TestBinary::parse(line, workspace)).collect();
+    // Fast programs first, so that a run fails early: unit tests, then sockets; `peers` before `node`.
+    tests.sort_by_cached_key(|test| {
+        let place = ["tests: sockets", "tests: peers", "tests: node"].iter().position(|late| *late == test.label);
+        (place, test.label.clone())
+    });
+    Ok(tests)
+}
+
+fn test_documentation() -> Result<(), TaskError> {
+    let status = images::cargo().args(["test", "--workspace", "--doc"]).status().map_err(start_error)?;
+    if status.success() { Ok(()) } else { Err(TaskError::Command("cargo test --doc".to_owned(), status)) }
+}
+
+fn start_error(error: std::io::Error) -> TaskError {
+    TaskError::Start("cargo".to_owned(), error)
 }

@@ -1,4 +1,4 @@
-//! Builds a module's programs into the cache, once, whoever asks first.
+//! Builds the programs of a module into the cache, once for each digest of its pins.
 
 use std::{
     fs::{self, File},
@@ -8,42 +8,65 @@ use std::{
     time::Instant,
 };
 
-use super::{Module, Tool, is_program};
+use super::{Module, Tool, is_program, packages::is_there, report};
+
+/// Lines of the compiler's output that an error repeats.
+const MESSAGES: usize = 40;
+
+/// Words that go in front of `go`, each used where its program is installed. `nice` leaves the cores to the tests that
+/// run meanwhile. `setpriv` ends the compiler with this process, so that a failed run leaves no build behind.
+const LAUNCHERS: [&[&str]; 2] = [&["nice", "-n", "10"], &["setpriv", "--pdeathsig", "TERM", "--"]];
 
 /// Why a program could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// No Go.
+    /// Go is missing.
     #[error("go is not on the PATH; the programs of Kubernetes are built from source: install Go 1.26 or later")]
-    NoGo(#[source] io::Error),
-    /// The compiler refused.
-    #[error("go build of {program} in tests/programs/{module} failed ({status}); its messages stand above")]
-    Failed {
-        /// What was built.
-        program: &'static str,
-        /// From which module.
-        module: &'static str,
-        /// How the compiler ended.
-        status: ExitStatus,
+    NoGo,
+    /// Go, or a launcher in front of `go`, does not start.
+    #[error("cannot run go in {path}")]
+    Start {
+        /// Working directory of the build.
+        path: PathBuf,
+        /// Error of the operating system.
+        #[source]
+        source: io::Error,
     },
-    /// The cache cannot be written.
+    /// The compiler failed.
+    #[error("go build of {program} in tests/programs/{module} failed ({status}):\n{messages}")]
+    Failed {
+        /// Name of the program.
+        program: &'static str,
+        /// Name of the module.
+        module: &'static str,
+        /// Exit status of the compiler.
+        status: ExitStatus,
+        /// The last lines that the compiler printed.
+        messages: String,
+    },
+    /// The cache is not accessible.
     #[error("{path} cannot be read or written; PORTLANE_TEST_CACHE says where built programs go")]
     Cache {
-        /// Where.
+        /// File or folder.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
 }
 
-/// Builds what is missing of a module. Two at once are safe: the second waits, and finds it done.
+/// Builds the missing programs of a module whose names are `wanted`. Two processes may build at once: the second one
+/// waits for the first, then finds the programs built.
 ///
 /// # Errors
-/// No Go, a build that fails, a cache that cannot be written.
-pub fn build(module: &Module, cache: &Path) -> Result<(), BuildError> {
+/// Go is missing, a build fails, or the cache cannot be written.
+pub fn build(module: &Module, wanted: impl Fn(&str) -> bool, cache: &Path) -> Result<(), BuildError> {
     let folder = module.folder(cache);
-    if missing(module, &folder).next().is_none() {
+    let missing = || -> Vec<&'static Tool> {
+        let tools = module.tools.iter();
+        tools.filter(|tool| wanted(tool.program) && !is_program(&folder.join(tool.program))).collect()
+    };
+    if missing().is_empty() {
         return Ok(());
     }
     let at = |path: &Path| {
@@ -54,16 +77,16 @@ pub fn build(module: &Module, cache: &Path) -> Result<(), BuildError> {
     let lock = folder.join(".lock");
     let held = File::create(&lock).map_err(at(&lock))?;
     if held.try_lock().is_err() {
-        eprintln!("{}: another run is building it; waiting", module.name);
+        report(&format!("{}: waiting for another process that builds this module", module.name));
         held.lock().map_err(at(&lock))?;
     }
-    // What a run that was killed has left: nobody else writes here now.
+    // Remains of a killed process: the lock excludes every other writer.
     for left in fs::read_dir(&folder).into_iter().flatten().flatten() {
         if left.file_name().to_string_lossy().starts_with('.') && left.path() != lock {
             let _ = fs::remove_file(left.path());
         }
     }
-    for tool in missing(module, &folder).collect::<Vec<_>>() {
+    for tool in missing() {
         compile(module, tool, &folder)?;
     }
     Ok(())
@@ -74,38 +97,75 @@ fn modules() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("programs")
 }
 
-fn missing<'a>(module: &'a Module, folder: &'a Path) -> impl Iterator<Item = &'a Tool> {
-    module.tools.iter().filter(move |tool| !is_program(&folder.join(tool.program)))
-}
-
 fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError> {
+    if !is_there("go") {
+        return Err(BuildError::NoGo);
+    }
     let started = Instant::now();
-    eprintln!("{}: building {} ...", module.name, tool.program);
-    // Renamed into place, so that a program that is there is whole.
-    // A compiler may outlive a run that was killed, so each run has a name of its own.
+    report(&format!("{}: building {} ...", module.name, tool.program));
+    // The program is renamed into place, so that a program in the cache is complete. A compiler may outlive a killed
+    // process, so the temporary name has the number of the process.
     let fresh = folder.join(format!(".{}.{}", tool.program, std::process::id()));
-    let status = Command::new("go")
+    let place = modules().join(module.name);
+    let output = go()
         .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &module.linker_flags(), "-o"])
         .arg(&fresh)
         .arg(tool.package)
-        .current_dir(modules().join(module.name))
+        .current_dir(&place)
         .env("CGO_ENABLED", "0")
-        // What would make another program of the same sources.
+        // These variables would make a different program of the same sources.
         .env("GOWORK", "off")
         .env_remove("GOFLAGS")
         .env_remove("GOOS")
         .env_remove("GOARCH")
         .env_remove("GOEXPERIMENT")
-        .status()
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound if modules().is_dir() => BuildError::NoGo(source),
-            _ => BuildError::Cache { path: modules(), source },
-        })?;
-    if !status.success() {
-        return Err(BuildError::Failed { program: tool.program, module: module.name, status });
+        // Captured: the output of tests goes to the same terminal.
+        .output()
+        .map_err(|source| BuildError::Start { path: place, source })?;
+    if !output.status.success() {
+        let messages = last_lines(&String::from_utf8_lossy(&output.stderr), MESSAGES);
+        return Err(BuildError::Failed { program: tool.program, module: module.name, status: output.status, messages });
     }
-    let place = folder.join(tool.program);
-    fs::rename(&fresh, &place).map_err(|source| BuildError::Cache { path: place, source })?;
-    eprintln!("{}: {} built in {} s", module.name, tool.program, started.elapsed().as_secs());
+    let built = folder.join(tool.program);
+    fs::rename(&fresh, &built).map_err(|source| BuildError::Cache { path: built, source })?;
+    report(&format!("{}: {} built in {} s", module.name, tool.program, started.elapsed().as_secs()));
     Ok(())
+}
+
+/// `go` behind its launchers.
+fn go() -> Command {
+    let mut words = launchers(is_there).into_iter().chain(["go"]);
+    let mut command = Command::new(words.next().unwrap_or("go"));
+    command.args(words);
+    command
+}
+
+/// The words in front of `go`, if only programs that satisfy `installed` may be run.
+fn launchers(installed: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let usable = |words: &&[&str]| words.first().is_some_and(|program| installed(program));
+    LAUNCHERS.into_iter().filter(usable).flatten().copied().collect()
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_runs_behind_the_launchers_that_are_installed() {
+        assert_eq!(launchers(|_| true), ["nice", "-n", "10", "setpriv", "--pdeathsig", "TERM", "--"]);
+        assert_eq!(launchers(|program| program == "nice"), ["nice", "-n", "10"]);
+        assert!(launchers(|_| false).is_empty());
+    }
+
+    #[test]
+    fn an_error_repeats_the_last_lines_only() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines("a\n", 2), "a");
+        assert_eq!(last_lines("", 2), "");
+    }
 }

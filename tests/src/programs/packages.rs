@@ -1,4 +1,5 @@
-//! What a node needs of the operating system, and the packages that bring it; and the programs of others that tests talk to.
+//! Distribution packages: what a test node needs of the operating system, and third-party servers and clients that
+//! tests talk to.
 
 use std::{
     env,
@@ -7,7 +8,7 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-/// File and Debian package; a name without `/` is looked up on the PATH.
+/// File and Debian package. A file without `/` is searched on the PATH.
 const NEEDED: [(&str, &str); 24] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
@@ -35,36 +36,36 @@ const NEEDED: [(&str, &str); 24] = [
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
 ];
 
-/// Why a node cannot be had here.
+/// Why this machine cannot run a node.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
-    /// Programs are missing, and there is no apt.
+    /// Programs are missing, and so is apt.
     #[error("{programs} missing; install them with the distribution's packages (Debian calls them {packages})")]
     NoApt {
-        /// What is missing.
+        /// Missing programs, separated by commas.
         programs: String,
-        /// Where Debian has it.
+        /// Debian packages that contain them, separated by spaces.
         packages: String,
     },
-    /// apt did not do it.
-    #[error("`apt-get install {packages}` failed ({status}); its messages stand above")]
+    /// apt failed.
+    #[error("`apt-get install {packages}` failed ({status}); see its messages above")]
     Apt {
-        /// What was asked for.
+        /// Packages to install, separated by spaces.
         packages: String,
-        /// How it ended.
+        /// Exit status of apt.
         status: ExitStatus,
     },
-    /// Not root.
+    /// The process is not root on Linux.
     #[error(
-        "a node of its own needs root on Linux, for namespaces and containers; run it as root, or set PORTLANE_TEST_KUBECONFIG to a cluster of yours (docs/testing.md)"
+        "a test node needs root on Linux, for namespaces and containers; run as root, or set PORTLANE_TEST_KUBECONFIG to an existing cluster (docs/testing.md)"
     )]
     NotRoot,
 }
 
-/// What is missing here for a node: programs and the packages that bring them.
+/// Files that a node needs and this machine lacks, each with its package.
 ///
 /// # Errors
-/// This machine can never run one.
+/// The process is not root on Linux: no package would help.
 pub fn missing() -> Result<Vec<(&'static str, &'static str)>, PackageError> {
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
         return Err(PackageError::NotRoot);
@@ -72,15 +73,15 @@ pub fn missing() -> Result<Vec<(&'static str, &'static str)>, PackageError> {
     Ok(NEEDED.into_iter().filter(|(file, _)| !is_there(file)).collect())
 }
 
-/// Installs what is missing, and nothing else: a containerd that is there stays as it is.
+/// Installs the packages of missing files only: an existing containerd is not upgraded.
 ///
 /// # Errors
-/// No root, no apt, or apt failed.
+/// The process is not root, or apt is missing or fails.
 pub fn install() -> Result<(), PackageError> {
     if missing()?.is_empty() {
         return Ok(());
     }
-    // Two runs at once take turns: apt's own lists have a lock that nobody waits for.
+    // Two processes take turns: apt does not wait for the lock of its package lists.
     let turn = File::create(env::temp_dir().join("portlane-packages.lock")).and_then(|file| file.lock().map(|()| file));
     let lacking = missing()?;
     let mut packages: Vec<&str> = lacking.iter().map(|(_, package)| *package).collect();
@@ -92,7 +93,7 @@ pub fn install() -> Result<(), PackageError> {
     }
     eprintln!("packages: installing {names} ...");
     let apt = |arguments: &[&str]| {
-        // Two runs at once wait for each other's lock.
+        // Waits up to 600 s for another process that holds dpkg's lock.
         let mut apt = Command::new("apt-get");
         apt.args(["-qq", "-y", "-o", "DPkg::Lock::Timeout=600"]).args(arguments);
         apt.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr()).status()
@@ -100,7 +101,7 @@ pub fn install() -> Result<(), PackageError> {
     let wanted: Vec<&str> = ["install", "--no-install-recommends"].into_iter().chain(packages).collect();
     let mut done = apt(&wanted);
     if !done.as_ref().is_ok_and(ExitStatus::success) {
-        // The usual reason on a fresh machine: no package lists yet.
+        // A fresh machine has no package lists yet.
         let _ = apt(&["update"]);
         done = apt(&wanted);
     }
@@ -112,7 +113,8 @@ pub fn install() -> Result<(), PackageError> {
     }
 }
 
-fn is_there(file: &str) -> bool {
+/// Whether a file exists; a name without `/` is searched on the PATH.
+pub(super) fn is_there(file: &str) -> bool {
     if file.contains('/') {
         return Path::new(file).exists();
     }

@@ -1,15 +1,15 @@
-//! What is built from which Go module, and the key under which it is kept.
+//! The pinned Go modules, the programs built from each, and the cache folder of each.
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// A Kubernetes that Portlane supports.
+/// A Kubernetes version at an end of the supported range.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum KubernetesVersion {
-    /// The oldest: 1.34. Test nodes run it.
+    /// The oldest version: 1.34. Test nodes run this version.
     Oldest,
-    /// The newest: 1.37. Its API server and kubectl are tested.
+    /// The newest version: 1.37. Only its API server and kubectl are tested.
     Newest,
 }
 
@@ -26,9 +26,9 @@ impl KubernetesVersion {
 /// One program of a module.
 #[derive(Debug)]
 pub struct Tool {
-    /// The Go package.
+    /// Path of the Go package.
     pub package: &'static str,
-    /// The file it becomes.
+    /// Name of the built file.
     pub program: &'static str,
 }
 
@@ -37,7 +37,7 @@ pub struct Tool {
 pub struct Module {
     /// Name of the folder.
     pub name: &'static str,
-    /// What is built there.
+    /// Programs built from the module.
     pub tools: &'static [Tool],
     kubernetes: Option<KubernetesVersion>,
     files: [&'static str; 2],
@@ -58,7 +58,7 @@ macro_rules! module {
 }
 
 impl Module {
-    /// All of them, the ones that API servers need first.
+    /// All modules. What API servers need comes first, because the API tests start first.
     pub const ALL: [Self; 5] = [
         module!("etcd", None, ["etcd" = "go.etcd.io/etcd/server/v3"]),
         module!(
@@ -90,7 +90,8 @@ impl Module {
         self.kubernetes == Some(version)
     }
 
-    /// Where its programs are kept below `cache`: the name holds a digest of everything they are made from.
+    /// The module's folder below `cache`. Its name has a digest of the pins, the linker flags and the architecture, so
+    /// a changed pin is built again.
     pub fn folder(&self, cache: &Path) -> PathBuf {
         let mut digest = Sha256::new();
         for part in self.files.into_iter().chain([self.linker_flags().as_str(), std::env::consts::ARCH]) {
@@ -101,7 +102,8 @@ impl Module {
         cache.join(format!("{}-{}", self.name, &digest[..12]))
     }
 
-    /// Flags for the linker. Kubernetes must know its version: without, the API server says v0.0.0 and clients complain.
+    /// Flags for the linker. They set the version of Kubernetes: clients complain about an API server that reports
+    /// v0.0.0.
     pub(super) fn linker_flags(&self) -> String {
         let mut flags = "-s -w".to_owned();
         if let (Some(_), Some(version)) = (self.kubernetes, self.required("k8s.io/kubernetes")) {
@@ -118,7 +120,7 @@ impl Module {
         flags
     }
 
-    /// The version of a module in go.mod.
+    /// The version that go.mod requires of a module.
     fn required(&self, module: &str) -> Option<&'static str> {
         let line = |line: &'static str| {
             let mut words = line.trim().trim_start_matches("require ").split(' ');
@@ -133,8 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kubernetes_is_told_the_version_that_is_pinned() {
-        let newest = Module::ALL.iter().find(|module| module.serves(KubernetesVersion::Newest)).expect("there is one");
+    fn kubernetes_reports_the_pinned_version() {
+        let newest = Module::ALL
+            .iter()
+            .find(|module| module.serves(KubernetesVersion::Newest))
+            .expect("a module of the newest version");
         let pinned = newest.required("k8s.io/kubernetes").expect("a pin");
         assert!(pinned.starts_with("v1.37."), "{pinned}");
         assert!(newest.linker_flags().contains(&format!("gitVersion={pinned} ")), "{}", newest.linker_flags());
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_module_has_a_folder_of_its_own() {
+    fn every_module_has_its_own_folder() {
         let folders: std::collections::BTreeSet<_> =
             Module::ALL.iter().map(|module| module.folder(Path::new("/"))).collect();
         assert_eq!(folders.len(), Module::ALL.len());
