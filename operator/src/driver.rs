@@ -1,33 +1,39 @@
-//! The one task that owns all state.
+//! The one task that owns all state. It takes inputs, asks the core what is due, and runs the effects.
 //!
 //! ```text
-//! watch messages ─▶ cache ─▶ (debounce) ─▶ translate ─▶ publisher ─▶ streams
-//! streams        ─▶ proxies ─▶ (debounce) ─▶ status ─▶ writer
+//! watches ──▶ cache ──▶ (debounce) ──▶ translate ──▶ publisher ──▶ streams
+//! streams ──▶ proxies ─┐
+//! results ──▶ schedules ┴─▶ effects ──▶ writes to the API server
 //! ```
 //!
-//! Messages only mark what has to be looked at; a look comes a moment later and takes all that came meanwhile. While not
-//! every cache is complete, or while another replica leads, nothing is translated, published or written.
+//! While not every cache is complete, or while another replica leads, nothing is translated, published or written.
 
-mod costs;
-mod gateways;
+mod effects;
 mod leading;
-mod scalers;
-mod statuses;
 mod streams;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 
+pub use self::effects::{Applied, Effects};
 use self::leading::Leading;
-pub use self::{
-    costs::Costs,
-    gateways::{Applied, Gateways},
-    scalers::{Scaled, Scalers},
-    statuses::Statuses,
+use operator_core::{
+    Cache, Changes, Group, Subject, Touched,
+    desired::{ca::Trusted, gateway::Fleets},
+    schedule::{
+        Effect,
+        autoscalers::{Autoscalers, Scaled},
+        children::Gateways,
+        debounce::Debounce,
+        deletion_costs::Costs,
+        statuses::Statuses,
+    },
+    status::events::of_growth,
 };
 
 use crate::{
@@ -38,18 +44,13 @@ use crate::{
         webhook::Selectors,
     },
     outputs::status_writer::Written,
-    platform::{lease, metrics::Metrics},
+    platform::{
+        lease,
+        metrics::{Metrics, count},
+    },
 };
-use operator_core::{Cache, Changes, Group, Subject, Touched};
 
-/// Pause after the first message before the world is looked at.
-const SETTLE: Duration = Duration::from_millis(20);
-/// Longest time that further messages may put the look off.
-const SETTLE_MOST: Duration = Duration::from_millis(200);
-/// Longest time that the look waits for reports on what was published last, while many are missing: proxies that are all
-/// told at once of many changes share the work that proxies told one by one would make.
-const SETTLE_BEHIND: Duration = Duration::from_millis(500);
-/// How often what is due is looked at.
+/// How often schedules are asked what is due.
 const TICK: Duration = Duration::from_millis(250);
 /// Messages taken at once.
 const BATCH: usize = 512;
@@ -62,53 +63,51 @@ pub struct Inputs {
     pub streams: mpsc::Receiver<FromStream>,
     /// From the status writer.
     pub written: mpsc::Receiver<Written>,
-    /// From the application of children.
+    /// From the application of children and autoscalers.
     pub applied: mpsc::Receiver<Applied>,
-    /// From the application of autoscalers.
-    pub scaled: mpsc::Receiver<Scaled>,
     /// From the metrics API.
     pub questions: mpsc::Receiver<Question>,
     /// From the election.
     pub term: watch::Receiver<lease::Term>,
 }
 
-/// What a leader writes to the API server.
-pub struct Writers {
-    /// Statuses of forwards.
-    pub statuses: Statuses,
-    /// Children and statuses of gateways.
-    pub gateways: Gateways,
-    /// Autoscalers.
-    pub scalers: Scalers,
-    /// Costs of deleting pods.
-    pub costs: Costs,
+/// What is due when, of one term.
+struct Schedules {
+    statuses: Statuses,
+    gateways: Gateways,
+    autoscalers: Autoscalers,
+    costs: Costs,
+}
+
+impl Schedules {
+    fn new(fleets: &Fleets, now: Duration) -> Self {
+        Self {
+            statuses: Statuses::new(now),
+            gateways: Gateways::new(fleets.clone()),
+            autoscalers: Autoscalers::default(),
+            costs: Costs::default(),
+        }
+    }
 }
 
 /// What the driver works with.
 pub struct Driver {
+    started: Instant,
     cache: Cache,
     watches: Watches,
     metrics: Arc<Metrics>,
     synced: watch::Sender<bool>,
-    statuses: Statuses,
-    gateways: Gateways,
-    scalers: Scalers,
-    costs: Costs,
     selectors: Arc<Selectors>,
+    /// Settings of all fleets.
+    fleets: Fleets,
+    trusted: watch::Receiver<Trusted>,
+    effects: Effects,
+    schedules: Schedules,
     /// While this replica leads.
     leading: Option<Leading>,
-    /// When what was touched is to be looked at.
-    dirty: Option<Dirty>,
-    /// What was touched since the last look.
+    debounce: Debounce,
+    /// What changed since the last look.
     touched: Touched,
-}
-
-/// Something was touched.
-#[derive(Clone, Copy)]
-struct Dirty {
-    since: Instant,
-    /// When to look at it.
-    at: Instant,
 }
 
 impl Driver {
@@ -117,25 +116,31 @@ impl Driver {
     pub fn new(
         cache: Cache,
         watches: Watches,
-        metrics: Arc<Metrics>,
         synced: watch::Sender<bool>,
         selectors: Arc<Selectors>,
-        Writers { statuses, gateways, scalers, costs }: Writers,
+        (fleets, trusted): (Fleets, watch::Receiver<Trusted>),
+        effects: Effects,
     ) -> Self {
         Self {
+            started: Instant::now(),
             cache,
             watches,
-            metrics,
+            metrics: effects.metrics.clone(),
             synced,
-            statuses,
-            gateways,
-            scalers,
-            costs,
             selectors,
+            schedules: Schedules::new(&fleets, Duration::ZERO),
+            fleets,
+            trusted,
+            effects,
             leading: None,
-            dirty: None,
+            debounce: Debounce::default(),
             touched: Touched::default(),
         }
+    }
+
+    /// Time since the driver started.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Works until the election is over and its sender gone.
@@ -143,9 +148,9 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let far = Instant::now() + Duration::from_secs(3600);
-            let look = self.dirty.map_or(far, |dirty| dirty.at);
-            let evaluate = self.statuses.due().unwrap_or(far);
+            let at =
+                |due: Option<Duration>| self.started + due.unwrap_or_else(|| self.now() + Duration::from_secs(3600));
+            let (look, evaluate) = (at(self.debounce.due()), at(self.schedules.statuses.due()));
             tokio::select! {
                 changed = inputs.term.changed() => {
                     if changed.is_err() { return; }
@@ -166,9 +171,8 @@ impl Driver {
                         self.heard(message);
                     }
                 }
-                Some(written) = inputs.written.recv() => self.statuses.written(&written, Instant::now()),
-                Some(applied) = inputs.applied.recv() => self.gateways.applied(applied),
-                Some(scaled) = inputs.scaled.recv() => self.scaled(scaled),
+                Some(written) = inputs.written.recv() => self.written(&written),
+                Some(applied) = inputs.applied.recv() => self.applied(applied),
                 Some(question) = inputs.questions.recv() => self.answer(question),
                 () = sleep_until(look) => self.look(),
                 () = sleep_until(evaluate) => self.evaluate(),
@@ -178,13 +182,11 @@ impl Driver {
     }
 
     fn term(&mut self, term: lease::Term) {
-        self.statuses.forget();
-        self.gateways.forget();
-        self.scalers.forget();
-        self.costs.forget();
+        self.effects.end_term();
+        self.schedules = Schedules::new(&self.fleets, self.now());
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
-        self.touch();
+        self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
     }
 
@@ -197,10 +199,13 @@ impl Driver {
             }
             self.metrics.left_out.set(i64::try_from(self.cache.left_out).unwrap_or(i64::MAX));
         }
+        let now = self.now();
         if self.leading.is_some() {
             for key in &touched.forwards {
-                self.statuses.seen(key, self.cache.forward(key).as_deref(), Instant::now());
+                self.schedules.statuses.seen(key, self.cache.forward(key).as_deref(), now);
             }
+            let grown = touched.grown.iter().filter_map(|grown| of_growth(grown, &self.cache));
+            self.effects.run_all(grown.map(Effect::Event));
         }
         for key in &touched.changes.forwards {
             let sidecar =
@@ -208,44 +213,30 @@ impl Driver {
             self.selectors.set(key, sidecar.map(|sidecar| &sidecar.selector));
         }
         for key in &touched.gateways {
-            self.gateways.touch(key);
+            self.schedules.gateways.touch(key);
         }
         if touched.synced || !touched.changes.is_empty() || !touched.proxy_pods.is_empty() {
-            self.touch();
-        }
-        for grown in touched.grown.iter().filter(|_| self.leading.is_some()) {
-            self.statuses.grown(grown, &self.cache);
+            self.debounce.touch(now);
         }
         self.touched.absorb(touched);
-        // Once ready, it stays so: what a list that starts anew delays is publishing, and nothing that a probe should see.
+        // Once ready, a replica stays ready: a list that starts again delays publishing, which no probe should see.
         let synced = self.cache.is_synced();
         self.synced.send_if_modified(|now| synced && !std::mem::replace(now, true));
     }
 
-    fn touch(&mut self) {
-        let now = Instant::now();
-        let dirty = self.dirty.unwrap_or(Dirty { since: now, at: now });
-        let at = dirty.at.max((now + SETTLE).min(dirty.since + SETTLE_MOST));
-        self.dirty = Some(Dirty { at, ..dirty });
-    }
-
-    /// Looks at what was touched: translates and publishes what is new.
+    /// Looks at what changed: translates it and publishes the result.
     fn look(&mut self) {
-        let now = Instant::now();
-        let leads = self.leading.as_ref();
-        if let Some(dirty) = self.dirty.filter(|dirty| now < dirty.since + SETTLE_BEHIND)
-            && leads.is_some_and(|leading| leading.publisher.is_behind(&leading.proxies))
-        {
-            self.dirty = Some(Dirty { at: now + SETTLE, ..dirty });
+        let now = self.now();
+        let is_behind = self.leading.as_ref().is_some_and(|leading| leading.publisher.is_behind(&leading.proxies));
+        if !self.debounce.take(is_behind, now) {
             return;
         }
-        self.dirty = None;
         if self.touched.changes.all || !self.touched.changes.forwards.is_empty() {
             self.follow_namespaces();
         }
         self.metrics.forwards.set(i64::try_from(self.cache.world.forwards.len()).unwrap_or(i64::MAX));
         let Some(leading) = &mut self.leading else {
-            // Whoever begins to lead looks at everything.
+            // A replica that begins to lead looks at everything.
             self.touched = Touched::default();
             return;
         };
@@ -260,19 +251,20 @@ impl Driver {
         }
         let (moved, update) = leading.take(&touched, &self.cache, &self.metrics);
         leading.published = true;
-        let now = Instant::now();
-        self.statuses.verdicts(update.verdicts, now);
+        let now = self.started.elapsed();
+        let Schedules { statuses, gateways, .. } = &mut self.schedules;
+        statuses.verdicts(update.verdicts, now);
         // A new generation is observed even if it means the same.
-        self.statuses.look_at(touched.changes.forwards, now);
-        self.statuses.fleets(&moved, &leading.translator, now);
+        statuses.look_at(touched.changes.forwards, now);
+        statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
-                self.gateways.touch(key);
+                gateways.touch(key);
             }
         }
         for group in &update.ports {
             if let Group::Gateway(key) = group {
-                self.gateways.listeners(key);
+                gateways.listeners(key);
             }
         }
     }
@@ -292,41 +284,78 @@ impl Driver {
         }
     }
 
-    fn evaluate(&mut self) {
-        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else {
-            self.statuses.pause();
-            return;
-        };
-        self.statuses.evaluate(leading, &self.cache, &self.scalers, Instant::now());
-        self.metrics.outstanding.set(i64::try_from(self.statuses.outstanding()).unwrap_or(i64::MAX));
+    fn written(&mut self, Written { subject, version, again }: &Written) {
+        let now = self.now();
+        self.schedules.statuses.written(subject, version.as_deref(), *again, now);
     }
 
-    fn scaled(&mut self, scaled: Scaled) {
-        let now = Instant::now();
-        if let Some(subject) = self.scalers.scaled(scaled, now) {
+    fn applied(&mut self, applied: Applied) {
+        let now = self.now();
+        count(&self.metrics.children, "result", if applied.is_ok() { "applied" } else { "failed" });
+        match applied {
+            Applied::Children(applied) => {
+                let (gateway, error) = (applied.key.clone(), applied.error.clone());
+                if self.schedules.gateways.applied(applied, now) {
+                    tracing::warn!(%gateway, error, "cannot apply the gateway's children, will retry");
+                }
+            }
+            Applied::Autoscaler(scaled) => self.scaled(scaled, now),
+        }
+    }
+
+    fn scaled(&mut self, scaled: Scaled, now: Duration) {
+        if let Some(subject) = self.schedules.autoscalers.scaled(scaled, now) {
             self.look_at(&subject, now);
         }
     }
 
-    fn look_at(&mut self, subject: &Subject, now: Instant) {
+    fn look_at(&mut self, subject: &Subject, now: Duration) {
         match subject {
-            Subject::Forward(key) => self.statuses.look_at(BTreeSet::from([key.clone()]), now),
-            Subject::Gateway(key) => self.gateways.touch(key),
+            Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),
+            Subject::Gateway(key) => self.schedules.gateways.touch(key),
         }
     }
 
+    fn evaluate(&mut self) {
+        let now = self.now();
+        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else {
+            self.schedules.statuses.pause();
+            return;
+        };
+        let Schedules { statuses, autoscalers, .. } = &mut self.schedules;
+        let scaling = |key: &_| autoscalers.finding(&Subject::Forward(Clone::clone(key)), &self.cache);
+        let time = wall_clock();
+        let effects = statuses.evaluate(&leading.view(&self.cache, &time), &scaling, self.effects.room(), now);
+        self.metrics.outstanding.set(i64::try_from(statuses.outstanding()).unwrap_or(i64::MAX));
+        self.effects.run_all(effects);
+    }
+
     fn tick(&mut self) {
+        let now = self.now();
         let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
         if !self.cache.is_synced() {
             return;
         }
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
-        self.statuses.refresh(Instant::now());
-        let others = self.scalers.tick(&self.cache, Instant::now());
-        self.costs.tick(leading, &self.cache, Instant::now());
-        self.gateways.tick(leading, &self.cache, &self.scalers, Instant::now());
+        let is_other = self.trusted.has_changed().unwrap_or(false);
+        let trusted = self.trusted.borrow_and_update().clone();
+        let Schedules { statuses, gateways, autoscalers, costs } = &mut self.schedules;
+        statuses.refresh(now);
+        let (mut effects, others) = autoscalers.tick(&self.cache, now);
+        let time = wall_clock();
+        let view = leading.view(&self.cache, &time);
+        effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
+        let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
+        effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
+        self.effects.run_all(effects);
         for subject in others {
-            self.look_at(&subject, Instant::now());
+            self.look_at(&subject, now);
         }
     }
+}
+
+/// The time for timestamps, RFC 3339, whole seconds.
+fn wall_clock() -> String {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }

@@ -20,13 +20,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use operator_core::desired::ca::Trusted;
+
 use crate::{
     inputs::{streams::Streams, webhook::Selectors},
     platform::{
         http,
         lease::{Candidate, Election, Ended, Term},
         metrics::Metrics,
-        pki::{Authority, Leaf, Trusted},
+        pki::{Authority, Leaf},
     },
     settings::Settings,
 };

@@ -5,13 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use operator_core::{
+    Cache, ObjectKey, Proxies, Touched, Translator, Update,
+    schedule::View,
+    status::fleets::{Fleets, Moved},
+};
+
 use crate::{
     outputs::publish::{Deltas, Publisher},
     platform::metrics::Metrics,
-};
-use operator_core::{
-    Cache, ObjectKey, Proxies, Touched, Translator, Update,
-    status::fleets::{Fleets, Moved},
 };
 
 /// All that one term knows and tells.
@@ -38,6 +40,11 @@ impl Leading {
             proxies: Proxies::default(),
             exempt: BTreeMap::new(),
         }
+    }
+
+    /// All that is known now.
+    pub(super) fn view<'a>(&'a self, cache: &'a Cache, wall_clock: &'a str) -> View<'a> {
+        View { cache, translator: &self.translator, fleets: &self.fleets, proxies: &self.proxies, wall_clock }
     }
 
     /// Translates what was touched, publishes what it means and tells streams; gives what became of the pods of groups, and

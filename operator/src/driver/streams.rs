@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use proxy_api::ListenerId;
-use tokio::time::Instant;
 
 use super::Driver;
+use operator_core::{Changes, ObjectKey, metrics_api::api::Of, schedule::Effect, status::events::of_cut};
+
 use crate::inputs::{
     identity::Identity,
     metrics_api::Question,
     streams::{Admission, FromStream},
 };
-use operator_core::{Changes, ObjectKey, metrics_api::api::Of};
 
 impl Driver {
     pub(super) fn heard(&mut self, message: FromStream) {
@@ -35,7 +35,8 @@ impl Driver {
                 let whole = part.commit;
                 let changed = leading.proxies.reported(&pod, *part, agreed);
                 let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
-                self.statuses.reported(forwards, whole, Instant::now());
+                let now = self.now();
+                self.schedules.statuses.reported(forwards, whole, now);
             }
             FromStream::Loaded { pod, id, load } => {
                 let Some(leading) = &mut self.leading else { return };
@@ -46,7 +47,7 @@ impl Driver {
             FromStream::Drained { pod, id, cut } => {
                 let Some(leading) = &mut self.leading else { return };
                 if leading.publisher.is_newest(&pod, id) {
-                    self.statuses.drained(&pod, cut, &self.cache);
+                    self.effects.run_all([Effect::Event(of_cut(&pod, cut, &self.cache))]);
                 }
             }
             FromStream::Gone { pod, id } => {

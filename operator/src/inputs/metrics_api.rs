@@ -12,11 +12,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::platform::https::{Answer, Answers};
 use operator_core::{
     ObjectKey, PodMetric,
     metrics_api::api::{Asked, Of, failure, group, resources, route, values},
 };
+
+use crate::platform::https::{Answer, Answers};
 
 /// Questions that may wait for the driver.
 pub const WAITING: usize = 64;

@@ -17,15 +17,13 @@ use tokio::{
     time::timeout,
 };
 
+use operator_core::{ObjectKey, desired::ca::Trusted};
+
 use crate::{
     inputs::identity::{Identities, Identity, IdentityError},
     outputs::publish::{Deltas, Target},
-    platform::{
-        metrics::{Metrics, count},
-        pki::Trusted,
-    },
+    platform::metrics::{Metrics, count},
 };
-use operator_core::ObjectKey;
 
 /// Messages that may wait for a proxy; then its stream waits, and no other.
 const WAITING: usize = 4;

@@ -24,7 +24,6 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::platform::metrics::Metrics;
 use operator_core::{
     names::{self, PROXY_LABEL},
     world::{
@@ -33,6 +32,8 @@ use operator_core::{
         watched::{Kind, Seen, Source},
     },
 };
+
+use crate::platform::metrics::Metrics;
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;

@@ -12,15 +12,18 @@ use imbl::OrdMap;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use operator_core::{
+    ObjectKey,
+    desired::{
+        ca::Trusted,
+        sidecar::{Injection, Sidecar, inject},
+    },
+    names::{INJECT_LABEL, PROXY_LABEL},
+};
+
 use crate::platform::{
     https::{Answer, Answers},
     metrics::{Metrics, count},
-    pki::Trusted,
-};
-use operator_core::{
-    ObjectKey,
-    desired::sidecar::{Injection, Sidecar, inject},
-    names::{INJECT_LABEL, PROXY_LABEL},
 };
 
 /// Which pods sidecar forwards select, as the cache knows it now. Read by every request, written by the driver.

@@ -12,12 +12,12 @@ use kube::{
 };
 use operator_core::{
     NoScaler,
-    desired::{autoscaler::Scaler, holder::holder},
+    desired::{
+        autoscaler::{FAILED, Scaler},
+        holder::obstacle,
+    },
     names::NAME,
 };
-
-/// Reason of an autoscaler that the API server does not take, or could not be asked for.
-pub const FAILED: &str = "ScalerFailed";
 
 /// Makes one, unless somebody else holds the replicas of its target: then an older one of ours goes.
 ///
@@ -60,47 +60,13 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(client.clone(), &scaler.key.namespace)
 }
 
-/// Whether the target is there and nobody else scales it, nor has an object of that name.
+/// Whether the target is there and nobody else scales it.
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
-    let no = |reason, message: String| Err(NoScaler { reason, message });
-    let (kind, name) = (scaler.target_kind.as_str(), &scaler.target);
-    let Some((metadata, replicas)) = target(client, scaler).await.map_err(|error| failed(name, &error))? else {
-        return no(
-            "TargetNotFound",
-            format!("there is no {kind} {name} in this namespace: make it, or mend autoscaling.targetRef"),
-        );
-    };
-    if let Some(holder) = holder(&metadata, replicas) {
-        let message = format!(
-            "spec.replicas of {kind} {name} is held by '{holder}', which would undo what an autoscaler does: take replicas out of \
-             its manifest"
-        );
-        return no("ReplicasHeld", message);
-    }
-    let others = api(client, scaler).list(&ListParams::default()).await.map_err(|error| failed(name, &error))?;
-    for other in others {
-        let is_ours = other.owner_references().iter().any(|owner| owner.uid == scaler.owner);
-        if is_ours {
-            continue;
-        }
-        if other.name_any() == scaler.key.name {
-            let message = format!(
-                "HorizontalPodAutoscaler {} exists and belongs to somebody else: delete or rename it",
-                scaler.key.name
-            );
-            return no("NameTaken", message);
-        }
-        let aim = other.spec.as_ref().map(|spec| &spec.scale_target_ref);
-        if aim.is_some_and(|aim| aim.kind == kind && aim.name == *name) {
-            let message = format!(
-                "HorizontalPodAutoscaler {} scales {kind} {name} already, and two would fight: delete it, or take \
-                 spec.autoscaling out",
-                other.name_any()
-            );
-            return no("TargetTaken", message);
-        }
-    }
-    Ok(())
+    let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
+    let list = api(client, scaler).list(&ListParams::default()).await;
+    let others = list.map_err(|error| failed(&scaler.target, &error))?.items;
+    let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));
+    obstacle(scaler, target, &others).map_or(Ok(()), Err)
 }
 
 /// The target with the replicas that it should have.

@@ -8,16 +8,12 @@ use kube::{
 };
 use serde_json::Value;
 
-use crds::{ForwardGateway, ServiceType};
-use proxy_api::Transport;
-use std::collections::BTreeSet;
-
-use crate::platform::pki::Trusted;
+use crds::ServiceType;
 use operator_core::{
     ObjectKey,
     desired::{
         autoscaler::least,
-        gateway::{Fleets, children},
+        gateway::{Desired, children},
     },
     names::{HANDOVER, NAME},
     world::managed_fields::{REPLICAS, has_field},
@@ -53,21 +49,6 @@ fn said(error: &kube::Error) -> String {
     }
 }
 
-/// What a gateway's children are made of.
-#[derive(Clone, Debug)]
-pub struct Desired {
-    /// Namespace and name.
-    pub key: ObjectKey,
-    /// The gateway.
-    pub gateway: ForwardGateway,
-    /// Of all gateways.
-    pub fleets: Fleets,
-    /// What proxies are to trust.
-    pub trusted: Trusted,
-    /// Ports that its listeners have.
-    pub ports: BTreeSet<(Transport, u16)>,
-}
-
 /// Applies all children of one gateway.
 ///
 /// # Errors
@@ -75,8 +56,8 @@ pub struct Desired {
 pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError> {
     let uid = desired.gateway.metadata.uid.clone().unwrap_or_default();
     let deployment = Place::of(client, "apps/v1", "Deployment", &desired.key).there(&uid).await?;
-    let roots = roots(deployment.as_ref(), &desired.trusted);
-    for mut child in children(&desired.key, &desired.gateway, &desired.fleets, &roots, &desired.ports) {
+    let roots = desired.trusted.for_fleet(deployment.as_ref().and_then(roots));
+    for mut child in children(&desired.key, &desired.gateway, &desired.fleets, roots, &desired.ports) {
         let text = |field: &str| child[field].as_str().unwrap_or_default();
         let place = Place::of(client, text("apiVersion"), text("kind"), &desired.key);
         match (text("kind"), desired.gateway.spec.autoscaling.as_ref(), deployment.as_ref()) {
@@ -96,14 +77,11 @@ pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError>
     Ok(())
 }
 
-/// The roots in a Deployment stay as they are while they lead to the operator: new ones come over the stream, and a change
-/// would roll the fleet over.
-fn roots(deployment: Option<&DynamicObject>, trusted: &Trusted) -> String {
-    let containers = deployment.map(|deployment| &deployment.data["spec"]["template"]["spec"]["containers"]);
-    let variables = containers.and_then(|containers| containers[0]["env"].as_array()).into_iter().flatten();
-    let mut there = variables.filter(|variable| variable["name"] == "PORTLANE_ROOTS");
-    let there = there.next().and_then(|variable| variable["value"].as_str());
-    there.filter(|there| there.contains(&trusted.signing)).unwrap_or(&trusted.bundle).to_owned()
+/// The CA certificates in a Deployment's template.
+fn roots(deployment: &DynamicObject) -> Option<&str> {
+    let containers = &deployment.data["spec"]["template"]["spec"]["containers"];
+    let mut variables = containers[0]["env"].as_array()?.iter();
+    variables.find(|variable| variable["name"] == "PORTLANE_ROOTS")?["value"].as_str()
 }
 
 /// Where one child is.

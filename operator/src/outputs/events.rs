@@ -9,11 +9,12 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
+use operator_core::{names::NAME, notices::Notice, status::events::Happened};
+
 use crate::{
     outputs::notices::Notices,
     platform::metrics::{Metrics, count},
 };
-use operator_core::{names::NAME, notices::Notice, status::events::Happened};
 
 /// Events that may wait; further ones are dropped and counted.
 const WAITING: usize = 256;

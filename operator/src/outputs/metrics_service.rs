@@ -18,15 +18,16 @@ use rustls::server::ResolvesServerCert;
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
+use operator_core::{
+    desired::ca::Trusted,
+    metrics_api::api::{GROUP, VERSION},
+    names::NAME,
+};
+
 use crate::platform::{
     https::Door,
     lease::Term,
     metrics::{Metrics, count},
-    pki::Trusted,
-};
-use operator_core::{
-    metrics_api::api::{GROUP, VERSION},
-    names::NAME,
 };
 
 /// How often all of it is looked at.

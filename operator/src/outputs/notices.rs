@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use self::send::{Sender, Sent};
-use crate::platform::metrics::{Metrics, count};
 use operator_core::notices::{Format, Notice};
+
+use crate::platform::metrics::{Metrics, count};
 
 /// Notices that may wait; further ones are dropped and counted.
 const WAITING: usize = 256;

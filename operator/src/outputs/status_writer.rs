@@ -13,14 +13,15 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 
+use operator_core::{names::NAME, schedule::StatusWrite, world::subject::Subject};
+
 use crate::platform::metrics::{Metrics, count};
-use operator_core::{names::NAME, world::subject::Subject};
 
 /// Writes at once. An API server takes 400 to 500 of them a second.
 const AT_ONCE: usize = 16;
@@ -28,17 +29,6 @@ const AT_ONCE: usize = 16;
 const WAITING: usize = 256;
 /// Longest time for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// One status to write.
-#[derive(Clone, Debug)]
-pub struct Write {
-    /// Whose.
-    pub subject: Subject,
-    /// The object must still be this one.
-    pub uid: String,
-    /// All of the status.
-    pub status: Value,
-}
 
 /// What became of a write.
 #[derive(Clone, Debug)]
@@ -101,14 +91,14 @@ impl StatusWriter {
         self.term.fetch_add(1, Relaxed);
     }
 
-    /// Whether whoever can make a status later should do so: as many wait as may. Each result makes room for one.
+    /// How many more statuses should be asked for now. Each result makes room for one.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.waiting.load(Relaxed) >= WAITING
+    pub fn room(&self) -> usize {
+        WAITING.saturating_sub(self.waiting.load(Relaxed))
     }
 
     /// Writes, as soon as it is its turn.
-    pub fn write(&self, write: Write) {
+    pub fn write(&self, write: StatusWrite) {
         let (writer, term) = (self.clone(), self.term.load(Relaxed));
         let place = Place::taken(&self.waiting);
         tokio::spawn(async move {
@@ -125,7 +115,7 @@ impl StatusWriter {
         });
     }
 
-    async fn patch(&self, write: &Write) -> Result<Option<String>, Option<kube::Error>> {
+    async fn patch(&self, write: &StatusWrite) -> Result<Option<String>, Option<kube::Error>> {
         // The uid keeps the status of a deleted object away from a new one of its name.
         let patch = Patch::Merge(json!({"metadata": {"uid": write.uid}, "status": write.status}));
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };

@@ -13,12 +13,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use operator_core::{desired::ca::Trusted, names::NAME};
+
 use crate::platform::{
     lease::Term,
     metrics::{Metrics, count},
-    pki::Trusted,
 };
-use operator_core::names::NAME;
 
 /// How often the bundle is looked at: somebody may have made the configuration anew.
 const LOOK: Duration = Duration::from_secs(10);

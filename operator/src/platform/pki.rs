@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, api::PostParams};
-use operator_core::schedule::rotation::{self, Root, Roots};
+use operator_core::desired::ca::{self, Root, Roots, Trusted};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -49,15 +49,6 @@ pub enum PkiError {
     /// A certificate cannot be used.
     #[error("a certificate cannot be used")]
     Use(#[source] rustls::Error),
-}
-
-/// What proxies are to trust.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trusted {
-    /// All roots, PEM.
-    pub bundle: String,
-    /// The one that signs now, PEM.
-    pub signing: String,
 }
 
 /// The certificate that handshakes get now.
@@ -196,7 +187,7 @@ fn root_parameters(made: u64, end: u64) -> CertificateParams {
 
 fn make_root(now: u64) -> Result<Root, PkiError> {
     let key = KeyPair::generate().map_err(PkiError::Make)?;
-    let end = now + rotation::LIFE;
+    let end = now + ca::LIFE;
     let certificate = root_parameters(now, end).self_signed(&key).map_err(PkiError::Make)?;
     Ok(Root { made: now, end, certificate: certificate.pem(), key: key.serialize_pem() })
 }

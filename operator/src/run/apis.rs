@@ -8,6 +8,8 @@ use tokio::{
 };
 
 use super::{Replica, RunError, open};
+use operator_core::desired::sidecar::Sidecar;
+
 use crate::{
     inputs::{
         metrics_api::{MetricsApi, Question, WAITING},
@@ -16,7 +18,6 @@ use crate::{
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
     platform::https::{self, Door},
 };
-use operator_core::desired::sidecar::Sidecar;
 
 /// Serves the webhook, and keeps its configuration if there is one. `ready` becomes true once pods may be made.
 pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Result<(), RunError> {

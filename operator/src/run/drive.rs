@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
 
 use super::Replica;
-use crate::{
-    driver::{Costs, Driver, Gateways, Inputs, Scalers, Statuses, Writers},
-    inputs::{identity::Identities, metrics_api::Question, streams::Streams, watch::Watches},
-    outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
-};
 use operator_core::{
     Cache, World,
     desired::gateway::Fleets,
     names::{ADMIN_PORT, HEALTH_PORT},
+};
+
+use crate::{
+    driver::{Driver, Effects, Inputs},
+    inputs::{identity::Identities, metrics_api::Question, streams::Streams, watch::Watches},
+    outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
 };
 
 /// Messages of watches that may wait for the driver.
@@ -49,14 +50,18 @@ pub(super) fn start(
         operator: settings.operator.clone(),
     };
     let (applying, applied) = mpsc::channel(RESULTS);
-    let gateways = Gateways::new(client.clone(), fleets, trusted.clone(), writer.clone(), applying, metrics.clone());
-    let (scaling, scaled) = mpsc::channel(RESULTS);
-    let scalers = Scalers::new(client.clone(), scaling, metrics.clone());
-    let costs = Costs::new(settings.deletion_cost.then(|| client.clone()), metrics.clone());
-    let writers = Writers { statuses: Statuses::new(writer, events), gateways, scalers, costs };
-    let driver = Driver::new(cache, watching, metrics.clone(), synced, replica.selectors.clone(), writers);
+    let effects = Effects {
+        client: client.clone(),
+        statuses: writer,
+        events,
+        deletion_costs: settings.deletion_cost,
+        results: applying,
+        metrics: metrics.clone(),
+    };
+    let selectors = replica.selectors.clone();
+    let driver = Driver::new(cache, watching, synced, selectors, (fleets, trusted.clone()), effects);
     let (reports, streams) = mpsc::channel(MESSAGES);
     let term = replica.term.clone();
-    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, scaled, questions, term }));
+    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, questions, term }));
     Streams::new(Identities::new(client.clone()), reports, trusted.clone(), metrics.clone())
 }

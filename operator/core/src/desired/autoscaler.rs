@@ -11,6 +11,9 @@ use crate::{
 /// Name of the metric that most people need: live connections and flows of a pod.
 pub const CONNECTIONS: &str = "portlane_connections";
 
+/// Reason of an autoscaler that the API server refused, or could not be asked for.
+pub const FAILED: &str = "ScalerFailed";
+
 /// An autoscaler as it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaler {

@@ -7,6 +7,7 @@ use proxy_api::Transport;
 use serde_json::{Value, json};
 
 use crate::{
+    desired::ca::Trusted,
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
     world::ObjectKey,
 };
@@ -27,6 +28,23 @@ pub struct Fleets {
     pub pull_policy: String,
     /// `HOST:PORT` of the operator.
     pub operator: String,
+}
+
+/// All that a gateway's children are made of.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// The gateway.
+    pub gateway: ForwardGateway,
+    /// Settings of all fleets.
+    pub fleets: Fleets,
+    /// The CA certificates that proxies trust.
+    pub trusted: Trusted,
+    /// Ports that its listeners have.
+    pub ports: BTreeSet<(Transport, u16)>,
+    /// Hash of all of that.
+    pub hash: String,
 }
 
 /// The children that are always there, in the order in which they are applied.

@@ -1,10 +1,12 @@
 //! Who holds `spec.replicas` of a workload, so that an autoscaler would fight with them.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
 
 use crate::{
+    desired::autoscaler::Scaler,
     names::{HANDOVER, NAME},
+    status::scaling::NoScaler,
     world::managed_fields::{REPLICAS, has_field},
 };
 
@@ -44,6 +46,51 @@ pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     }
     let updater = holding.find_map(|entry| entry.manager.clone().filter(|manager| is_other(manager)));
     Some(updater.unwrap_or_else(|| "kubectl apply".to_owned()))
+}
+
+/// What keeps an autoscaler of ours from being made: no target, or somebody else who sets its replicas. `target` is the
+/// metadata of the workload with its `spec.replicas`; `others` are the autoscalers of the namespace.
+#[must_use]
+pub fn obstacle(
+    scaler: &Scaler,
+    target: Option<(&ObjectMeta, Option<i32>)>,
+    others: &[HorizontalPodAutoscaler],
+) -> Option<NoScaler> {
+    let no = |reason, message: String| Some(NoScaler { reason, message });
+    let (kind, name) = (scaler.target_kind.as_str(), &scaler.target);
+    let Some((metadata, replicas)) = target else {
+        let message =
+            format!("{kind} {name} does not exist in this namespace: create it, or correct autoscaling.targetRef");
+        return no("TargetNotFound", message);
+    };
+    if let Some(holder) = holder(metadata, replicas) {
+        let message = format!(
+            "spec.replicas of {kind} {name} is managed by '{holder}', which would undo what an autoscaler does: remove replicas \
+             from its manifest"
+        );
+        return no("ReplicasHeld", message);
+    }
+    let is_ours = |other: &HorizontalPodAutoscaler| {
+        other.metadata.owner_references.iter().flatten().any(|owner| owner.uid == scaler.owner)
+    };
+    for other in others.iter().filter(|other| !is_ours(other)) {
+        let other_name = other.metadata.name.as_deref().unwrap_or_default();
+        if other_name == scaler.key.name {
+            let message = format!(
+                "HorizontalPodAutoscaler {other_name} exists and does not belong to this object: delete or rename it"
+            );
+            return no("NameTaken", message);
+        }
+        let aim = other.spec.as_ref().map(|spec| &spec.scale_target_ref);
+        if aim.is_some_and(|aim| aim.kind == kind && aim.name == *name) {
+            let message = format!(
+                "HorizontalPodAutoscaler {other_name} already scales {kind} {name}, and two would fight: delete it, or remove \
+                 spec.autoscaling"
+            );
+            return no("TargetTaken", message);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

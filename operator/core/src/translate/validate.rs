@@ -15,9 +15,9 @@ mod held;
 mod ports;
 
 use self::held::Held;
+use crate::{hash::hash, world::ObjectKey};
 
 pub(crate) use self::held::{Standing, held_in};
-use crate::{hash::hash, world::ObjectKey};
 
 /// Something in an object that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -16,14 +16,12 @@ use tokio::{
 };
 
 use super::FromStream;
+use operator_core::{ObjectKey, Snapshot, desired::ca::Trusted};
+
 use crate::{
     outputs::publish::{Deltas, Target, encode},
-    platform::{
-        metrics::{Metrics, count},
-        pki::Trusted,
-    },
+    platform::metrics::{Metrics, count},
 };
-use operator_core::{ObjectKey, Snapshot};
 
 /// Longest time for a proxy to take one message.
 const SLOW: Duration = Duration::from_secs(10);

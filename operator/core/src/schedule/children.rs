@@ -1,4 +1,4 @@
-//! When the children of gateways are applied, and what gateways' statuses say.
+//! When the children of gateways are applied, and when gateways' statuses are written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,165 +6,157 @@ use std::{
 };
 
 use crds::{ForwardGateway, ForwardGatewayStatus};
-use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use proxy_api::Transport;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
 
-use super::{Leading, Scalers};
 use crate::{
-    outputs::{
-        children::{Desired, apply},
-        status_writer::{StatusWriter, Write},
+    desired::{
+        ca::Trusted,
+        gateway::{Desired, Fleets, selector_text},
     },
-    platform::{
-        metrics::{Metrics, count},
-        pki::Trusted,
+    hash::hash,
+    schedule::{Effect, StatusWrite, View},
+    status::{
+        conditions::Finding,
+        gateway::{FleetFacts, gateway_status},
+        patch,
     },
-};
-use operator_core::{
-    Cache, Finding, FleetFacts, Group, ObjectKey, Subject,
-    desired::gateway::{Fleets, selector_text},
-    gateway_status,
-    status::patch,
+    translate::groups::Group,
+    world::{ObjectKey, subject::Subject},
 };
 
-/// Children are applied again after so long, should anybody have changed them.
+/// Children are applied again at this interval, in case somebody changed them.
 const RESYNC: Duration = Duration::from_secs(600);
-/// Pause after an application that failed.
+/// Pause after children could not be applied.
 const RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between two writes of one gateway's status.
 const WRITES: Duration = Duration::from_secs(1);
 
-/// What became of an application.
-#[derive(Debug)]
+/// The result of applying the children of a gateway.
+#[derive(Clone, Debug)]
 pub struct Applied {
-    key: ObjectKey,
-    generation: Option<i64>,
-    hash: String,
-    error: Option<String>,
+    /// The gateway.
+    pub key: ObjectKey,
+    /// Generation of the gateway that was applied.
+    pub generation: Option<i64>,
+    /// Hash of what was applied, see [`Desired::hash`].
+    pub hash: String,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 #[derive(Default)]
 struct Entry {
     ports: BTreeSet<(Transport, u16)>,
     /// Hash of what was applied last, and when.
-    applied: Option<(String, Instant)>,
+    applied: Option<(String, Duration)>,
     /// Generation of the gateway that was applied last.
     generation: Option<i64>,
     applying: bool,
-    failed: Option<(String, Instant)>,
+    failed: Option<(String, Duration)>,
     /// Generation of the Deployment when it was last looked at.
     seen: Option<i64>,
-    /// Its status is to be looked at.
+    /// The status has to be evaluated.
     touched: bool,
-    /// What its children are made of is to be looked at.
+    /// The children have to be compared with what they should be.
     changed: bool,
-    wrote: Option<Instant>,
+    wrote: Option<Duration>,
     /// The status that was written last.
     said: Option<ForwardGatewayStatus>,
 }
 
 /// All gateways.
+#[derive(Default)]
 pub struct Gateways {
-    client: Client,
     fleets: Fleets,
-    trusted: watch::Receiver<Trusted>,
-    writer: StatusWriter,
-    results: mpsc::Sender<Applied>,
-    metrics: std::sync::Arc<Metrics>,
     entries: BTreeMap<ObjectKey, Entry>,
 }
 
 impl Gateways {
-    /// None yet.
+    /// Begins a term, with the settings of all fleets.
     #[must_use]
-    pub fn new(
-        client: Client,
-        fleets: Fleets,
-        trusted: watch::Receiver<Trusted>,
-        writer: StatusWriter,
-        results: mpsc::Sender<Applied>,
-        metrics: std::sync::Arc<Metrics>,
-    ) -> Self {
-        Self { client, fleets, trusted, writer, results, metrics, entries: BTreeMap::new() }
+    pub fn new(fleets: Fleets) -> Self {
+        Self { fleets, entries: BTreeMap::new() }
     }
 
-    pub(super) fn forget(&mut self) {
-        self.entries.clear();
-    }
-
-    /// Something of a gateway is another.
-    pub(super) fn touch(&mut self, key: &ObjectKey) {
+    /// A gateway, or something that its children or status depend on, changed.
+    pub fn touch(&mut self, key: &ObjectKey) {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.touched = true;
         entry.changed = true;
     }
 
-    /// The listeners of a gateway have other ports.
-    pub(super) fn listeners(&mut self, key: &ObjectKey) {
+    /// The ports of a gateway's listeners changed.
+    pub fn listeners(&mut self, key: &ObjectKey) {
         self.entries.entry(key.clone()).or_default().changed = true;
     }
 
-    /// An application has ended.
-    pub(super) fn applied(&mut self, applied: Applied) {
+    /// The children of a gateway were applied, or not. Gives whether a failure is a new one.
+    pub fn applied(&mut self, applied: Applied, now: Duration) -> bool {
         let Applied { key, generation, hash, error } = applied;
-        count(&self.metrics.children, "result", if error.is_some() { "failed" } else { "applied" });
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
         entry.applying = false;
         entry.touched = true;
         entry.changed = true;
         match error {
             None => {
-                entry.applied = Some((hash, Instant::now()));
+                entry.applied = Some((hash, now));
                 entry.generation = generation;
                 entry.failed = None;
+                false
             }
             Some(why) => {
-                if entry.failed.as_ref().map(|(before, _)| before) != Some(&why) {
-                    tracing::warn!(gateway = %key, error = %why, "children cannot be applied and are tried again");
-                }
-                entry.failed = Some((why, Instant::now()));
+                let is_new = entry.failed.as_ref().map(|(before, _)| before) != Some(&why);
+                entry.failed = Some((why, now));
+                is_new
             }
         }
     }
 
-    /// Applies what is due, and writes what differs.
-    pub(super) fn tick(&mut self, leading: &Leading, cache: &Cache, scalers: &Scalers, now: Instant) {
-        let other_roots = self.trusted.has_changed().unwrap_or(false);
-        self.trusted.mark_unchanged();
-        let gateways = cache.gateways();
+    /// What is due. `trusted` are the CA certificates; `is_other` says that they changed since the last call.
+    pub fn tick(
+        &mut self,
+        view: &View<'_>,
+        trusted: &Trusted,
+        is_other: bool,
+        scaling: &dyn Fn(&ObjectKey) -> Option<Finding>,
+        now: Duration,
+    ) -> Vec<Effect> {
+        let gateways = view.cache.gateways();
         self.entries.retain(|key, _| gateways.contains(key));
-        for (key, gateway) in gateways.iter().filter_map(|key| Some((key, cache.gateway(key)?))) {
-            self.entries.entry(key.clone()).or_default().changed |= other_roots;
-            self.children(key, &gateway, cache, leading, now);
-            let scaling = scalers.finding(&Subject::Gateway(key.clone()), cache);
-            self.status(key, &gateway, cache, leading, scaling, now);
+        let mut effects = Vec::new();
+        for (key, gateway) in gateways.iter().filter_map(|key| Some((key, view.cache.gateway(key)?))) {
+            self.entries.entry(key.clone()).or_default().changed |= is_other;
+            effects.extend(self.children(key, &gateway, view, trusted, now));
+            effects.extend(self.status(key, &gateway, view, scaling(key), now));
         }
+        effects
     }
 
-    fn children(&mut self, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, leading: &Leading, now: Instant) {
-        let trusted = self.trusted.borrow().clone();
+    fn children(
+        &mut self,
+        key: &ObjectKey,
+        gateway: &ForwardGateway,
+        View { cache, translator, .. }: &View<'_>,
+        trusted: &Trusted,
+        now: Duration,
+    ) -> Option<Effect> {
         if trusted.signing.is_empty()
             || cache.unreadable_gateway(key).is_some()
             || gateway.metadata.deletion_timestamp.is_some()
         {
-            return;
+            return None;
         }
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.applying || entry.failed.as_ref().is_some_and(|(_, at)| now < *at + RETRY) {
-            return;
+            return None;
         }
         let is_old = entry.applied.as_ref().is_none_or(|(_, at)| now >= *at + RESYNC);
         if !std::mem::take(&mut entry.changed) && entry.failed.is_none() && !is_old {
-            return;
+            return None;
         }
         let group = Group::Gateway(key.clone());
-        entry.ports = leading.translator.ports(&group);
-        let hash = hash(gateway, &self.fleets, &trusted, &entry.ports);
+        entry.ports = translator.ports(&group);
+        let hash = hash_of(gateway, &self.fleets, trusted, &entry.ports);
         // Somebody else's change of the Deployment shows in its generation.
         let generation = cache.deployments.get(key).map(|state| state.generation);
         let changed = entry.applied.is_some() && entry.seen.is_some() && entry.seen != generation;
@@ -172,37 +164,31 @@ impl Gateways {
         let fresh = entry.failed.is_none()
             && entry.applied.as_ref().is_some_and(|(applied, at)| *applied == hash && now < *at + RESYNC);
         if fresh && !changed {
-            return;
+            return None;
         }
         entry.applying = true;
-        let desired = Desired {
+        Some(Effect::ApplyChildren(Box::new(Desired {
             key: key.clone(),
             gateway: gateway.clone(),
             fleets: self.fleets.clone(),
-            trusted,
+            trusted: trusted.clone(),
             ports: entry.ports.clone(),
-        };
-        let (client, results) = (self.client.clone(), self.results.clone());
-        tokio::spawn(async move {
-            let error = apply(&client, &desired).await.err().map(|error| error.to_string());
-            let generation = desired.gateway.metadata.generation;
-            let _ = results.send(Applied { key: desired.key, generation, hash, error }).await;
-        });
+            hash,
+        })))
     }
 
     fn status(
         &mut self,
         key: &ObjectKey,
         gateway: &ForwardGateway,
-        cache: &Cache,
-        leading: &Leading,
+        View { cache, translator, wall_clock, .. }: &View<'_>,
         scaling: Option<Finding>,
-        now: Instant,
-    ) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        now: Duration,
+    ) -> Option<Effect> {
+        let entry = self.entries.get_mut(key)?;
         // While children are applied nothing can be said that would not be otherwise a moment later.
         if !entry.touched || entry.applying || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
-            return;
+            return None;
         }
         entry.touched = false;
         let state = cache.deployments.get(key).cloned().unwrap_or_default();
@@ -217,27 +203,28 @@ impl Gateways {
             replicas: state.replicas,
             ready: state.ready,
             addresses: service.map(|service| patch::forward_addresses(&service.addresses)).unwrap_or_default(),
-            attached: u32::try_from(leading.translator.attached(key)).unwrap_or(u32::MAX),
+            attached: u32::try_from(translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
             scaling,
         };
-        let next = gateway_status(gateway, &facts, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let next = gateway_status(gateway, &facts, wall_clock);
         let is_unreadable = cache.unreadable_gateway(key).is_some();
         if gateway.status.as_ref() == Some(&next) || is_unreadable && entry.said.as_ref() == Some(&next) {
-            return;
+            return None;
         }
         entry.wrote = Some(now);
         // Looked at again, as the cache may show an older status than was written.
         entry.touched = !is_unreadable;
         entry.said = Some(next.clone());
         let uid = gateway.metadata.uid.clone().unwrap_or_default();
-        self.writer.write(Write { subject: Subject::Gateway(key.clone()), uid, status: patch::all_of_gateway(&next) });
+        let status = patch::all_of_gateway(&next);
+        Some(Effect::WriteStatus(StatusWrite { subject: Subject::Gateway(key.clone()), uid, status }))
     }
 }
 
 /// Hash of all that children depend on.
-fn hash(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: &BTreeSet<(Transport, u16)>) -> String {
+fn hash_of(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: &BTreeSet<(Transport, u16)>) -> String {
     let spec = serde_json::to_string(&gateway.spec).unwrap_or_default();
     let all = format!("{spec}{:?}{fleets:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);
-    format!("{:016x}", operator_core::hash::hash(&all))
+    format!("{:016x}", hash(&all))
 }

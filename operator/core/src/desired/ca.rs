@@ -61,6 +61,24 @@ impl Roots {
     }
 }
 
+/// The CA certificates that proxies and API servers trust.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// All of them, PEM.
+    pub bundle: String,
+    /// The one that signs now, PEM.
+    pub signing: String,
+}
+
+impl Trusted {
+    /// The certificates for the pods of a fleet that has `there` now: they stay as long as they lead to the operator. New ones
+    /// come over the stream, and a change of the template would roll the fleet.
+    #[must_use]
+    pub fn for_fleet<'a>(&'a self, there: Option<&'a str>) -> &'a str {
+        there.filter(|there| there.contains(&self.signing)).unwrap_or(&self.bundle)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
-//! Which statuses are to be written, and when.
+//! When statuses of forwards are written.
 //!
-//! A transition is written at once; counts that follow the size of a fleet are refreshed at leisure, so that a fleet which
-//! grows does not flood the API server.
+//! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a growing fleet
+//! does not flood the API server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,132 +9,105 @@ use std::{
 };
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
-use k8s_openapi::jiff::Timestamp;
-use tokio::time::Instant;
 
-use super::{Leading, Scalers};
-use crate::outputs::{
-    events::Events,
-    status_writer::{StatusWriter, Write, Written},
-};
-use operator_core::{
-    Cache, Finding, Grown, LATE_AFTER_SECONDS, Moment, ObjectKey, Reason, Subject, Translator, data_plane,
-    same_but_for_counts,
+use crate::{
+    schedule::{Effect, StatusWrite, View},
     status::{
-        events::{of_backends, of_cut, of_growth, of_ready},
+        conditions::Finding,
+        data_plane::data_plane,
+        events::{of_backends, of_ready},
         fleets::{Moved, Pods},
-        forward::status,
+        forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
+    translate::{translator::Translator, verdict::Reason},
+    world::{ObjectKey, subject::Subject},
 };
 
-/// Time that proxies have to report before "pending" is written: most of them need less, and one write tells it all.
+/// Time that proxies have to report before "pending" is written: most need less, and then one write is enough.
 const GRACE: Duration = Duration::from_millis(400);
-/// Shortest time between two refreshments of one forward's counts.
+/// Shortest time between two refreshes of one forward's counts.
 const COUNTS: Duration = Duration::from_secs(30);
-/// Refreshments of counts in one tick of a quarter of a second.
+/// Refreshes of counts in one tick of a quarter of a second.
 const COUNTS_PER_TICK: usize = 12;
-/// Pods asked in one go, over all forwards; the rest comes a moment later.
+/// Pods that one evaluation visits, over all forwards; the rest is left to the next one.
 const PODS_PER_LOOK: usize = 100_000;
-/// Pause between two goes.
+/// Pause between two evaluations.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long the cache may take to show what was written.
+/// How long the cache may take to show a written status.
 const SHOWN: Duration = Duration::from_secs(10);
 
-/// A status that was written, the version of the object that has it once that is known, and when.
-type Unseen = (PortForwardStatus, Option<String>, Instant);
+/// A written status, the resource version of the object that has it (once known), and when it was written.
+type Unseen = (PortForwardStatus, Option<String>, Duration);
 
 /// State of one forward's status.
 #[derive(Default)]
 struct Entry {
-    /// When what runs now was published, and the generation that it is of.
-    published: Option<(Instant, Option<i64>)>,
+    /// When the configuration that runs now was published, and its generation.
+    published: Option<(Duration, Option<i64>)>,
     /// When it was last written.
-    wrote: Option<Instant>,
-    /// It is this one's turn to have its counts refreshed.
+    wrote: Option<Duration>,
+    /// Its counts are due.
     is_rested: bool,
     /// A write is under way.
     writing: bool,
-    /// It changed during the write.
+    /// Something changed during the write.
     again: bool,
-    /// Status and reason of `Ready` as they were told last: a write that fails is made again, and is no news.
-    told: Option<(String, String)>,
-    /// Health of backends as it was told last, by listener.
+    /// Status and reason of `Ready` in the last event.
+    reported: Option<(String, String)>,
+    /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
-    /// What was written, until the cache shows the version that has it.
+    /// The written status, until the cache shows the version that has it.
     unseen: Option<Box<Unseen>>,
 }
 
-/// All of them.
+/// The statuses of all forwards.
+#[derive(Default)]
 pub struct Statuses {
-    writer: StatusWriter,
-    events: Events,
     entries: BTreeMap<ObjectKey, Entry>,
-    /// When the term began: whatever was written before is taken to be of then.
-    began: Instant,
-    /// To be looked at as soon as may be.
+    /// When the term began: earlier writes count as of then.
+    began: Duration,
+    /// Forwards to evaluate as soon as possible.
     now: BTreeSet<ObjectKey>,
-    due: Option<Instant>,
-    /// To be looked at later.
-    later: BTreeSet<(Instant, ObjectKey)>,
-    /// Whose counts may be old.
+    due: Option<Duration>,
+    /// Forwards to evaluate later.
+    later: BTreeSet<(Duration, ObjectKey)>,
+    /// Forwards whose counts may be old.
     counts: BTreeSet<ObjectKey>,
-    /// That not every proxy has told of.
+    /// Forwards that not every proxy has reported on.
     pending: BTreeSet<ObjectKey>,
 }
 
 impl Statuses {
-    /// None yet.
+    /// Begins a term: nothing that was planned in an earlier one counts.
     #[must_use]
-    pub fn new(writer: StatusWriter, events: Events) -> Self {
-        Self {
-            writer,
-            events,
-            entries: BTreeMap::new(),
-            began: Instant::now(),
-            now: BTreeSet::new(),
-            due: None,
-            later: BTreeSet::new(),
-            counts: BTreeSet::new(),
-            pending: BTreeSet::new(),
-        }
+    pub fn new(began: Duration) -> Self {
+        Self { began, ..Self::default() }
     }
 
-    /// A term has ended or begun: nothing that was planned counts.
-    pub(super) fn forget(&mut self) {
-        self.writer.end_term();
-        self.began = Instant::now();
-        self.entries.clear();
-        self.now.clear();
-        self.later.clear();
-        self.counts.clear();
-        self.pending.clear();
+    /// Nothing may be written now.
+    pub fn pause(&mut self) {
         self.due = None;
     }
 
-    /// Nobody may write now.
-    pub(super) fn pause(&mut self) {
-        self.due = None;
-    }
-
-    /// When something is to be looked at.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// When forwards have to be evaluated.
+    pub fn due(&self) -> Option<Duration> {
         self.due
     }
 
-    /// Forwards that not every proxy has told of.
-    pub(super) fn outstanding(&self) -> usize {
+    /// How many forwards not every proxy has reported on.
+    pub fn outstanding(&self) -> usize {
         self.pending.len()
     }
 
-    fn soon(&mut self, at: Instant) {
+    fn soon(&mut self, at: Duration) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// The cache shows a forward, or that it is gone.
-    pub(super) fn seen(&mut self, key: &ObjectKey, forward: Option<&PortForward>, now: Instant) {
+    pub fn seen(&mut self, key: &ObjectKey, forward: Option<&PortForward>, now: Duration) {
         let Some(forward) = forward else {
             self.entries.remove(key);
             self.pending.remove(key);
@@ -151,8 +124,8 @@ impl Statuses {
         self.soon(now + AGAIN);
     }
 
-    /// The verdict on these is another one.
-    pub(super) fn verdicts(&mut self, changed: BTreeSet<ObjectKey>, now: Instant) {
+    /// The verdicts on these forwards changed.
+    pub fn verdicts(&mut self, changed: BTreeSet<ObjectKey>, now: Duration) {
         if changed.is_empty() {
             return;
         }
@@ -163,16 +136,16 @@ impl Statuses {
         self.soon(now);
     }
 
-    /// These are to be looked at.
-    pub(super) fn look_at(&mut self, keys: BTreeSet<ObjectKey>, now: Instant) {
+    /// These forwards have to be evaluated.
+    pub fn look_at(&mut self, keys: BTreeSet<ObjectKey>, now: Duration) {
         if !keys.is_empty() {
             self.now.extend(keys);
             self.soon(now);
         }
     }
 
-    /// The pods of groups are others. Whether there is a ready proxy at all is told at once, the rest at leisure.
-    pub(super) fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Instant) {
+    /// The pods of groups changed. Whether there is a ready proxy at all is written at once, the counts at intervals.
+    pub fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Duration) {
         for (group, pods) in moved {
             match pods {
                 Pods::Other => self.counts.extend(translator.forwards(group)),
@@ -182,8 +155,8 @@ impl Statuses {
         }
     }
 
-    /// A proxy told something about these forwards; at the end of its report, about all that wait.
-    pub(super) fn reported(&mut self, forwards: BTreeSet<ObjectKey>, whole: bool, now: Instant) {
+    /// A proxy reported on these forwards; at the end of a report, every forward that waits is evaluated.
+    pub fn reported(&mut self, forwards: BTreeSet<ObjectKey>, whole: bool, now: Duration) {
         self.now.extend(forwards);
         if whole {
             self.now.extend(self.pending.iter().cloned());
@@ -191,32 +164,21 @@ impl Statuses {
         self.soon(now + AGAIN);
     }
 
-    /// An autoscaler asks for more replicas.
-    pub(super) fn grown(&self, grown: &Grown, cache: &Cache) {
-        if let Some(happened) = of_growth(grown, cache) {
-            self.events.report(happened);
-        }
-    }
-
-    /// A proxy ended, and sessions were cut by it.
-    pub(super) fn drained(&self, pod: &ObjectKey, cut: u64, cache: &Cache) {
-        self.events.report(of_cut(pod, cut, cache));
-    }
-
-    /// A write has ended.
-    pub(super) fn written(&mut self, written: &Written, now: Instant) {
+    /// A write has ended; `version` is that of the object which has the status, `None` if the write failed. A write that may
+    /// succeed later is `retried`.
+    pub fn written(&mut self, subject: &Subject, version: Option<&str>, retried: bool, now: Duration) {
         if !self.now.is_empty() {
             self.soon(now);
         }
-        let Subject::Forward(key) = &written.subject else { return };
+        let Subject::Forward(key) = subject else { return };
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.writing = false;
-        match (&written.version, entry.unseen.as_deref_mut()) {
-            (Some(version), Some((_, unseen, _))) => *unseen = Some(version.clone()),
+        match (version, entry.unseen.as_deref_mut()) {
+            (Some(version), Some((_, unseen, _))) => *unseen = Some(version.to_owned()),
             _ => entry.unseen = None,
         }
         let again = std::mem::take(&mut entry.again);
-        if written.again {
+        if retried {
             self.later.insert((now + RETRY, key.clone()));
         } else if again {
             self.now.insert(key.clone());
@@ -224,8 +186,8 @@ impl Statuses {
         }
     }
 
-    /// Once in a while: what has come due, and a few counts.
-    pub(super) fn refresh(&mut self, now: Instant) {
+    /// Moves forwards that have come due, and a few of those with old counts, to the ones to evaluate.
+    pub fn refresh(&mut self, now: Duration) {
         while let Some((at, key)) = self.later.first().cloned()
             && at <= now
         {
@@ -247,35 +209,43 @@ impl Statuses {
         }
     }
 
-    /// Looks at what is to be looked at.
-    pub(super) fn evaluate(&mut self, leading: &Leading, cache: &Cache, scalers: &Scalers, now: Instant) {
+    /// Evaluates forwards that are due; at most `room` statuses are written. `scaling` gives the condition of a forward that
+    /// has an autoscaler.
+    pub fn evaluate(
+        &mut self,
+        view: &View<'_>,
+        scaling: &dyn Fn(&ObjectKey) -> Option<Finding>,
+        room: usize,
+        now: Duration,
+    ) -> Vec<Effect> {
         self.due = None;
-        let mut pods = 0;
-        let time = Timestamp::now();
-        let time = Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
-        // A status is made when there is room for it; until then, who is to be looked at is all that is remembered.
-        while !self.writer.is_full()
+        let (mut effects, mut pods, mut writes) = (Vec::new(), 0, 0);
+        // A status is made when there is room for it; until then only the forward's key is kept.
+        while writes < room
             && let Some(key) = self.now.pop_first()
         {
-            let scaling = scalers.finding(&Subject::Forward(key.clone()), cache);
-            pods += 1 + self.one(&key, leading, cache, scaling, (now, &time));
+            let before = effects.len();
+            pods += 1 + self.one(&key, view, scaling(&key), now, &mut effects);
+            writes += effects[before..].iter().filter(|effect| matches!(effect, Effect::WriteStatus(_))).count();
             if pods > PODS_PER_LOOK && !self.now.is_empty() {
                 self.due = Some(now + AGAIN);
-                return;
+                break;
             }
         }
+        effects
     }
 
-    /// Looks at one forward; gives how many pods were asked.
+    /// Evaluates one forward; gives how many pods were visited.
     fn one(
         &mut self,
         key: &ObjectKey,
-        leading: &Leading,
-        cache: &Cache,
+        view: &View<'_>,
         scaling: Option<Finding>,
-        (now, time): (Instant, &str),
+        now: Duration,
+        effects: &mut Vec<Effect>,
     ) -> usize {
-        let (Some(forward), Some(verdict)) = (cache.forward(key), leading.translator.verdict(key)) else {
+        let View { cache, translator, .. } = view;
+        let (Some(forward), Some(verdict)) = (cache.forward(key), translator.verdict(key)) else {
             self.entries.remove(key);
             return 0;
         };
@@ -283,7 +253,7 @@ impl Statuses {
         let is_about_it = if is_unreadable {
             verdict.accepted.reason == Reason::Unsupported
         } else {
-            leading.translator.is_about(key, &forward)
+            translator.is_about(key, &forward)
         };
         if !is_about_it {
             // The verdict is about an older one; the next look at the world brings another.
@@ -299,14 +269,14 @@ impl Statuses {
             return 0;
         }
         // What was written of an unreadable object is not shown by the cache: it is remembered.
-        if !is_unreadable && entry.unseen.as_deref().is_some_and(|(_, _, since)| now.duration_since(*since) > SHOWN) {
+        if !is_unreadable && entry.unseen.as_deref().is_some_and(|(_, _, since)| now.saturating_sub(*since) > SHOWN) {
             entry.unseen = None;
         }
         let mut forward = forward.into_owned();
         if let Some((written, _, _)) = entry.unseen.as_deref() {
             forward.status = Some(written.clone());
         }
-        let seen = data_plane(key, verdict, leading.fleets.all(), &leading.proxies);
+        let seen = data_plane(key, verdict, view.fleets.all(), view.proxies);
         let generation = forward.metadata.generation;
         // The first pods of a forward come long after it was published.
         let is_first_late = !seen.late.is_empty() && !self.pending.contains(key);
@@ -316,8 +286,8 @@ impl Statuses {
             self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
         }
         let moment = Moment {
-            now: time.to_owned(),
-            outstanding_seconds: now.duration_since(published).as_secs(),
+            now: view.wall_clock.to_owned(),
+            outstanding_seconds: now.saturating_sub(published).as_secs(),
             addresses: addresses(verdict, cache),
             scaling,
         };
@@ -329,19 +299,19 @@ impl Statuses {
         }
         if self.is_due(key, &forward, &next, published, now) {
             let is_known = cache.world.forwards.contains_key(key);
-            self.write(key, &forward, next, is_known, now);
+            self.write(key, &forward, next, is_known, now, effects);
         }
         seen.total as usize
     }
 
-    /// Whether a status is to be written now; if it is to be written later, it is looked at again then.
+    /// Whether a status has to be written now; if later, the forward is evaluated again then.
     fn is_due(
         &mut self,
         key: &ObjectKey,
         forward: &PortForward,
         next: &PortForwardStatus,
-        published: Instant,
-        now: Instant,
+        published: Duration,
+        now: Duration,
     ) -> bool {
         let waits = is_pending(next);
         if waits {
@@ -366,19 +336,27 @@ impl Statuses {
         true
     }
 
-    fn write(&mut self, key: &ObjectKey, forward: &PortForward, next: PortForwardStatus, is_known: bool, now: Instant) {
+    fn write(
+        &mut self,
+        key: &ObjectKey,
+        forward: &PortForward,
+        next: PortForwardStatus,
+        is_known: bool,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
         let uid = forward.metadata.uid.clone().unwrap_or_default();
         let entry = self.entries.entry(key.clone()).or_default();
         entry.writing = true;
         entry.wrote = Some(now);
         let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
-        let ready = of_ready(forward, old, &next.conditions, &mut entry.told);
+        let ready = of_ready(forward, old, &next.conditions, &mut entry.reported);
         let backends = of_backends(forward, &next.listeners, &mut entry.health);
-        ready.into_iter().chain(backends).for_each(|happened| self.events.report(happened));
-        // Of an object that never could be read, what its status holds is not known, and left alone.
-        let value = if is_known { all_of(&next) } else { findings_of(&next) };
+        effects.extend(ready.into_iter().chain(backends).map(Effect::Event));
+        // What the status of an object that never could be read holds is not known, and left alone.
+        let status = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));
-        self.writer.write(Write { subject: Subject::Forward(key.clone()), uid, status: value });
+        effects.push(Effect::WriteStatus(StatusWrite { subject: Subject::Forward(key.clone()), uid, status }));
     }
 }
 

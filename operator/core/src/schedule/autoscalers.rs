@@ -1,4 +1,4 @@
-//! When autoscalers are made and taken away, and what there is to say of them.
+//! Who scales a workload, and when autoscalers are applied and deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,35 +6,35 @@ use std::{
 };
 
 use crds::TargetKind;
-use kube::Client;
-use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    outputs::autoscalers::{FAILED, apply, remove},
-    platform::metrics::{Metrics, count},
-};
-use operator_core::{
-    Cache, Finding, NoScaler, ObjectKey, Subject,
-    desired::autoscaler::{Scaler, of_forward, of_gateway},
-    scaling,
-    world::objects::AutoscalerState,
+    desired::autoscaler::{FAILED, Scaler, of_forward, of_gateway},
+    schedule::Effect,
+    status::{
+        conditions::Finding,
+        scaling::{NoScaler, scaling},
+    },
+    world::{ObjectKey, cache::Cache, objects::AutoscalerState, subject::Subject},
 };
 
-/// A scaler is looked at again after so long, as targets and their holders come and go.
+/// An autoscaler is applied again at this interval, as targets and their holders come and go.
 const RESYNC: Duration = Duration::from_secs(60);
-/// The same if there could be none.
+/// The same if it could not be applied.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What became of an application.
-#[derive(Debug)]
+/// The result of applying an autoscaler.
+#[derive(Clone, Debug)]
 pub struct Scaled {
-    subject: Subject,
-    scaler: Box<Scaler>,
-    result: Result<(), NoScaler>,
+    /// The object that scales.
+    pub subject: Subject,
+    /// The autoscaler.
+    pub scaler: Box<Scaler>,
+    /// Why there is none.
+    pub result: Result<(), NoScaler>,
 }
 
 /// An autoscaler, when it was applied, and what became of that.
-type Applied = (Box<Scaler>, Instant, Result<(), NoScaler>);
+type Applied = (Box<Scaler>, Duration, Result<(), NoScaler>);
 
 /// State of one object that scales.
 #[derive(Default)]
@@ -46,30 +46,18 @@ struct Entry {
     applying: bool,
 }
 
-/// All of them.
-pub struct Scalers {
-    client: Client,
-    results: mpsc::Sender<Scaled>,
-    metrics: std::sync::Arc<Metrics>,
+/// The autoscalers of all objects.
+#[derive(Default)]
+pub struct Autoscalers {
     entries: BTreeMap<Subject, Entry>,
-    /// Scalers of ours that nobody wants, and when they were last taken away.
-    unwanted: BTreeMap<ObjectKey, Instant>,
+    /// Autoscalers of ours that nobody wants, and when they were last deleted.
+    unwanted: BTreeMap<ObjectKey, Duration>,
 }
 
-impl Scalers {
-    /// None yet.
+impl Autoscalers {
+    /// The condition of an object that scales; `None` if it does not.
     #[must_use]
-    pub fn new(client: Client, results: mpsc::Sender<Scaled>, metrics: std::sync::Arc<Metrics>) -> Self {
-        Self { client, results, metrics, entries: BTreeMap::new(), unwanted: BTreeMap::new() }
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.entries.clear();
-        self.unwanted.clear();
-    }
-
-    /// What there is to say of an object that scales; nothing of one that does not.
-    pub(super) fn finding(&self, subject: &Subject, cache: &Cache) -> Option<Finding> {
+    pub fn finding(&self, subject: &Subject, cache: &Cache) -> Option<Finding> {
         let wanted = wanted(subject, cache)?;
         let made = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
         let made = made.map_or(Ok(()), |(_, _, result)| result.as_ref().copied());
@@ -82,9 +70,8 @@ impl Scalers {
         }
     }
 
-    /// An application has ended; gives whose status may be another.
-    pub(super) fn scaled(&mut self, scaled: Scaled, now: Instant) -> Option<Subject> {
-        count(&self.metrics.children, "result", if scaled.result.is_ok() { "applied" } else { "failed" });
+    /// An autoscaler was applied, or not; gives whose status may change.
+    pub fn scaled(&mut self, scaled: Scaled, now: Duration) -> Option<Subject> {
         let entry = self.entries.get_mut(&scaled.subject)?;
         entry.applying = false;
         entry.refused = scaled.result.as_ref().is_err_and(|why| why.reason == FAILED).then(|| scaled.scaler.clone());
@@ -92,12 +79,12 @@ impl Scalers {
         Some(scaled.subject)
     }
 
-    /// Applies what is due, and takes away what nobody wants; gives whose status may be another.
+    /// What is due, and whose status may change.
     #[must_use]
-    pub(super) fn tick(&mut self, cache: &Cache, now: Instant) -> Vec<Subject> {
+    pub fn tick(&mut self, cache: &Cache, now: Duration) -> (Vec<Effect>, Vec<Subject>) {
         let subjects: BTreeSet<Subject> = cache.scaling().collect();
         self.entries.retain(|subject, _| subjects.contains(subject));
-        let (mut keys, mut others) = (BTreeSet::new(), Vec::new());
+        let (mut keys, mut effects, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
         // Of two that want to scale one workload one does; both would take turns for ever.
         let mut takers: BTreeMap<(String, TargetKind, String), Subject> = BTreeMap::new();
         for (subject, scaler) in self.in_order(subjects, cache) {
@@ -114,10 +101,10 @@ impl Scalers {
             }
             takers.insert(target, subject.clone());
             keys.insert((scaler.key.clone(), scaler.owner.clone()));
-            self.one(subject, scaler, cache, now);
+            effects.extend(self.one(subject, scaler, cache, now));
         }
-        self.remove_unwanted(&keys, cache, now);
-        others
+        effects.extend(self.remove_unwanted(&keys, cache, now));
+        (effects, others)
     }
 
     /// What is to scale, those first that do already, and then the oldest: a newcomer takes no workload away. Those whose
@@ -147,48 +134,40 @@ impl Scalers {
         all
     }
 
-    /// Takes away what nobody wants. Of an object that cannot be read it is not known what it wants.
-    fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Instant) {
+    /// Deletes what nobody wants. What an object that cannot be read wants is not known.
+    fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Duration) -> Vec<Effect> {
         let is_unwanted = |(key, state): &(&ObjectKey, &AutoscalerState)| {
             !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)
         };
         let ours = cache.scalers.iter().filter(is_unwanted);
         let unwanted: Vec<(ObjectKey, String)> = ours.map(|(key, state)| (key.clone(), state.owner.clone())).collect();
         self.unwanted.retain(|key, _| unwanted.iter().any(|(other, _)| other == key));
+        let mut effects = Vec::new();
         for (key, owner) in unwanted {
-            if self.unwanted.get(&key).is_some_and(|at| now < *at + RETRY) {
-                continue;
+            if self.unwanted.get(&key).is_none_or(|at| now >= *at + RETRY) {
+                self.unwanted.insert(key.clone(), now);
+                effects.push(Effect::DeleteAutoscaler(key, owner));
             }
-            self.unwanted.insert(key.clone(), now);
-            let client = self.client.clone();
-            tokio::spawn(async move {
-                if let Err(error) = remove(&client, &key, &owner).await {
-                    tracing::warn!(scaler = %key, error = error.message, "it is tried again");
-                }
-            });
         }
+        effects
     }
 
-    fn one(&mut self, subject: Subject, scaler: Scaler, cache: &Cache, now: Instant) {
+    fn one(&mut self, subject: Subject, scaler: Scaler, cache: &Cache, now: Duration) -> Option<Effect> {
         let entry = self.entries.entry(subject.clone()).or_default();
         // The fleet's Deployment comes with the gateway; until then there is nothing to scale.
         let is_early = matches!(&subject, Subject::Gateway(key) if !cache.deployments.contains_key(key));
         if entry.applying || is_early {
-            return;
+            return None;
         }
         if let Some((applied, at, result)) = &entry.applied {
             let is_there = cache.scalers.contains_key(&scaler.key);
             let pause = if result.is_ok() && is_there { RESYNC } else { RETRY };
             if **applied == scaler && now < *at + pause {
-                return;
+                return None;
             }
         }
         entry.applying = true;
-        let (client, results) = (self.client.clone(), self.results.clone());
-        tokio::spawn(async move {
-            let result = apply(&client, &scaler).await;
-            let _ = results.send(Scaled { subject, scaler: Box::new(scaler), result }).await;
-        });
+        Some(Effect::ApplyAutoscaler(subject, Box::new(scaler)))
     }
 }
 

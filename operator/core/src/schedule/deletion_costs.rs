@@ -1,0 +1,121 @@
+//! When the deletion cost of a pod (`controller.kubernetes.io/pod-deletion-cost`) is written: the more live sessions, the
+//! higher, so that the emptiest pod of a fleet leaves first when the fleet shrinks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    schedule::{CostWrite, View},
+    status::loads::{PodMetric, deletion_cost},
+    translate::groups::Group,
+    world::{
+        ObjectKey,
+        objects::{AutoscalerState, Cost, PodInfo},
+        subject::Subject,
+    },
+};
+
+/// Writes in one tick of a quarter of a second: 8 a second in all.
+const WRITES_PER_TICK: usize = 2;
+/// How long the cache may take to show what was written.
+const SHOWN: Duration = Duration::from_secs(10);
+/// Label of the pods of a `Deployment`, with the hash of their template.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// Costs that were written and that the cache may not show yet.
+#[derive(Debug, Default)]
+pub struct Costs {
+    written: BTreeMap<ObjectKey, (i32, Duration)>,
+}
+
+impl Costs {
+    /// Some of the costs that differ.
+    pub fn tick(&mut self, view: &View<'_>, now: Duration) -> Vec<CostWrite> {
+        self.written.retain(|_, (_, at)| now < *at + SHOWN);
+        let mut due = Vec::new();
+        for state in view.cache.scalers.values() {
+            let pods = pods(state, view);
+            // A fleet at its minimum does not shrink.
+            if pods.len() <= usize::try_from(state.least).unwrap_or(0) {
+                continue;
+            }
+            for pod in pods {
+                let written = self.written.get(&pod);
+                if let Some((cost, there)) = cost(&pod, written.map(|(cost, _)| *cost), view) {
+                    due.push((there.abs_diff(cost), written.map(|(_, at)| *at), pod, cost));
+                }
+            }
+        }
+        // The costs that are furthest off first, and of them those that were written longest ago.
+        due.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| (one.1, &one.2).cmp(&(other.1, &other.2))));
+        let mut writes = Vec::new();
+        for (_, _, pod, cost) in due.into_iter().take(WRITES_PER_TICK) {
+            self.written.insert(pod.clone(), (cost, now));
+            let uid = view.cache.proxy_pods.get(&pod).map(|info| info.uid.clone()).unwrap_or_default();
+            writes.push(CostWrite { pod, uid, cost });
+        }
+        writes
+    }
+}
+
+/// The pods that an autoscaler may take away: those of its target that stay.
+fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
+    let fleets = view.fleets.all();
+    let groups: Vec<&Group> = match &state.subject {
+        Subject::Gateway(key) => {
+            fleets.get_key_value(&Group::Gateway(key.clone())).map(|(group, _)| group).into_iter().collect()
+        }
+        Subject::Forward(key) => view.translator.verdict(key).into_iter().flat_map(|verdict| &verdict.groups).collect(),
+    };
+    let pods = groups.into_iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.pods);
+    let is_its = |pod: &&ObjectKey| {
+        view.cache.proxy_pods.get(*pod).is_some_and(|info| !info.leaving && is_of(&state.target, info))
+    };
+    pods.filter(is_its).cloned().collect()
+}
+
+/// Whether a pod belongs to a workload whose pods leave by what they cost: a `ReplicaSet`, or a `Deployment` by its
+/// `ReplicaSet`s, which have its name and the hash of their template.
+fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
+    let Some(set) = &info.replica_set else { return false };
+    match kind.as_str() {
+        "ReplicaSet" => set == name,
+        "Deployment" => info.labels.get(TEMPLATE_HASH).is_some_and(|hash| *set == format!("{name}-{hash}")),
+        _ => false,
+    }
+}
+
+/// The cost that a pod should have, and the one that it has, if that is another and nobody else has set it.
+fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, i32)> {
+    let there = match view.cache.proxy_pods.get(pod)?.cost {
+        Cost::Foreign => return None,
+        // Without a cost it has none, which is the same as 0.
+        Cost::Unset => 0,
+        Cost::Ours(cost) => cost,
+    };
+    let there = written.unwrap_or(there);
+    let wanted = deletion_cost(view.proxies.load(pod, PodMetric::Connections, None)?);
+    (there != wanted).then_some((wanted, there))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_of_the_target_are_told_from_others_that_the_forward_selects() {
+        let pod = |set: Option<&str>, hash: &str| PodInfo {
+            replica_set: set.map(str::to_owned),
+            labels: BTreeMap::from([(TEMPLATE_HASH.to_owned(), hash.to_owned())]),
+            ..PodInfo::default()
+        };
+        let target = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());
+        assert!(is_of(&target("Deployment", "shop"), &pod(Some("shop-5d9"), "5d9")));
+        assert!(!is_of(&target("Deployment", "shop"), &pod(Some("shop-canary-5d9"), "5d9")));
+        assert!(!is_of(&target("Deployment", "shop"), &pod(None, "5d9")), "it leaves by itself");
+        assert!(is_of(&target("ReplicaSet", "shop"), &pod(Some("shop"), "5d9")));
+        assert!(!is_of(&target("StatefulSet", "shop"), &pod(Some("shop"), "5d9")), "they leave by their numbers");
+    }
+}

@@ -1,0 +1,53 @@
+//! Writing deletion costs of pods.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::PartialObjectMeta,
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use operator_core::{
+    ObjectKey,
+    names::{DELETION_COST, NAME},
+    schedule::CostWrite,
+    world::{objects::Cost, read::cost_of},
+};
+
+use crate::platform::metrics::{Metrics, count};
+
+/// Longest time for one write.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Writes a cost, and counts the result.
+pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metrics: Arc<Metrics>) {
+    let result = match timeout(PATIENCE, write_cost(client, &pod, &uid, cost)).await {
+        Ok(Ok(result)) => result,
+        // It is gone, or another one.
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => "outdated",
+        Ok(Err(_)) | Err(_) => {
+            count(&metrics.api_errors, "request", "deletion-cost");
+            "failed"
+        }
+    };
+    count(&metrics.deletion_costs, "result", result);
+}
+
+/// Writes the cost of the pod as it is now: what somebody else has set meanwhile stays.
+async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, kube::Error> {
+    let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
+    let there = api.get_metadata(&pod.name).await?.metadata;
+    if there.uid.as_deref() != Some(uid) || cost_of(&there) == Cost::Foreign {
+        return Ok("outdated");
+    }
+    let metadata = json!({
+        "uid": uid, "resourceVersion": there.resource_version, "annotations": {DELETION_COST: cost.to_string()},
+    });
+    let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(&pod.name, &parameters, &Patch::Merge(json!({"metadata": metadata}))).await?;
+    Ok("written")
+}
