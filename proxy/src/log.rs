@@ -80,7 +80,7 @@ pub struct SessionRecord {
     pub backend: Option<Arc<str>>,
     /// Endpoint, once chosen.
     pub endpoint: Option<SocketAddr>,
-    /// Server name from the client's ClientHello.
+    /// Server name from the client's `ClientHello`.
     pub name: Option<Box<str>>,
     /// Bytes from the client.
     pub up: u64,

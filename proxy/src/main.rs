@@ -55,7 +55,7 @@ struct Args {
     /// CA certificates that may sign the operator's certificate, in PEM.
     #[arg(long, value_name = "PEM", env = "PORTLANE_ROOTS", hide_env_values = true, allow_hyphen_values = true)]
     roots: Option<String>,
-    /// ServiceAccount token that identifies this pod to the operator.
+    /// Service account token that identifies this pod to the operator.
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/portlane/token", env = "PORTLANE_TOKEN_FILE")]
     token_file: PathBuf,
     /// Directory for the last good configuration and updated CA certificates.

@@ -291,24 +291,20 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     let counters = [
         ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
         ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
-        ("portlane_operator_streams", "Streams opened to an operator.", control.operator_streams.load(Relaxed)),
-        ("portlane_operator_failures", "Operator streams that failed or broke.", control.operator_failures.load(Relaxed)),
+        ("portlane_operator_streams", "Operator streams opened.", control.operator_streams.load(Relaxed)),
+        ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
         ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
-        ("portlane_accept_paused", "Waits for a free file descriptor to accept.", process.files.paused.load(Relaxed)),
+        ("portlane_accept_paused", "Waits of accepting for a file descriptor.", process.files.paused.load(Relaxed)),
     ];
     for (name, help, value) in counters {
         family(out, (name, help), true, std::iter::once((Vec::new(), value)))?;
     }
     let gauges = [
         ("portlane_config_number", "Version number of the configuration in force.", control.number.load(Relaxed)),
-        ("portlane_operator_connected", "1 while a stream to an operator is open.", control.operator_connected.load(Relaxed)),
+        ("portlane_operator_connected", "1 while a stream is open.", control.operator_connected.load(Relaxed)),
         ("portlane_listeners_failed", "Listeners in state Failed.", control.failed_listeners.load(Relaxed)),
-        (
-            "portlane_started_without",
-            "1 if the app started without listeners.",
-            control.started_without.load(Relaxed),
-        ),
+        ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
         ("portlane_held_bytes_limit", "Limit of buffered bytes.", process.budget.limit() as u64),
         ("portlane_files", "Open file descriptors.", files as u64),

@@ -115,11 +115,11 @@ impl Names {
 pub enum Unroutable {
     /// No listener has the server name.
     UnknownServerName,
-    /// The ClientHello has no server name.
+    /// The `ClientHello` has no server name.
     NoServerName,
     /// The client does not speak TLS.
     NotTls,
-    /// No ClientHello within `handshakeSeconds`.
+    /// No `ClientHello` within `handshakeSeconds`.
     HandshakeTimeout,
     /// The client closed without sending a byte, as health checks do.
     Probe,

@@ -28,7 +28,7 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Trusted CAs and protocol version.
     pub tls: Arc<ClientConfig>,
-    /// ServiceAccount token that identifies this pod.
+    /// `ServiceAccount` token that identifies this pod.
     pub token: String,
 }
 

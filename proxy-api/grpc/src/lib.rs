@@ -17,5 +17,5 @@ pub use tonic::{Code, Status, Streaming};
 
 /// Name in the operator's serving certificate.
 pub const SERVER_NAME: &str = "portlane-operator";
-/// Audience of the ServiceAccount tokens that proxies present.
+/// Audience of the `ServiceAccount` tokens that proxies present.
 pub const AUDIENCE: &str = "portlane-operator";

@@ -29,7 +29,7 @@ pub struct Session {
     pub client: Cell<SocketAddr>,
     /// Destination in the client's PROXY header.
     pub destination: Cell<Option<SocketAddr>>,
-    /// Server name from the client's ClientHello.
+    /// Server name from the client's `ClientHello`.
     pub name: Option<Box<str>>,
     /// Position of the session's port in the listener's range, counted from the first port.
     pub offset: Cell<u16>,
@@ -74,7 +74,7 @@ pub struct SessionView {
     pub backend: Option<String>,
     /// Endpoint address.
     pub endpoint: Option<String>,
-    /// Server name from the client's ClientHello.
+    /// Server name from the client's `ClientHello`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
     /// Bytes from the client.
