@@ -302,7 +302,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     }
     let gauges = [
         ("portlane_config_number", "Version number of the configuration in force.", control.number.load(Relaxed)),
-        ("portlane_operator_connected", "1 while a stream is open.", control.operator_connected.load(Relaxed)),
+        ("portlane_operator_connected", "1 while connected to an operator.", control.operator_connected.load(Relaxed)),
         ("portlane_listeners_failed", "Listeners in state Failed.", control.failed_listeners.load(Relaxed)),
         ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
