@@ -1,4 +1,4 @@
-//! From one configuration to the next in bounded messages.
+//! Updates: the difference between two configurations, in bounded messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,37 +6,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CONTRACT, Configuration, Digest, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Revision, Version};
 
-/// Part of an update. Nothing of it is applied before a part with `commit` has arrived.
+/// Part of an update. No part is applied before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
     /// Contract version of the writer.
     #[serde(default)]
     pub contract: u32,
-    /// The version that the update leads to.
+    /// Version that the update leads to.
     #[serde(flatten)]
     pub version: Version,
-    /// Listeners that are new or different.
+    /// New and changed listeners.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub upserts: BTreeMap<ListenerId, Offer>,
-    /// Listeners that are gone.
+    /// Removed listeners.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub removals: BTreeSet<ListenerId>,
-    /// Endpoint sets that are new or different.
+    /// New and changed endpoint sets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, EndpointSet>,
-    /// Endpoint sets that are gone.
+    /// Removed endpoint sets.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub endpoint_removals: BTreeSet<String>,
-    /// With `commit`: the digest of what the operator now believes this proxy to hold.
+    /// With `commit`: digest of the configuration that this proxy should then hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// The last part.
+    /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
 }
 
-/// What a proxy says it holds, in parts, if its digest is not the one that it should have.
+/// Revisions that a proxy holds, in parts. Sent only if the proxy's digest differs from the operator's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
@@ -46,13 +46,13 @@ pub struct Held {
     /// Revisions of endpoint sets by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, Revision>,
-    /// The last part.
+    /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
 }
 
 impl Held {
-    /// The same in parts of at most so many entries; the last one has `commit`.
+    /// Splits into parts of at most `per_part` entries; the last part has `commit`.
     #[must_use]
     pub fn into_parts(self, per_part: usize) -> Vec<Self> {
         let per_part = per_part.max(1);
@@ -82,7 +82,7 @@ impl Held {
 }
 
 impl Configuration {
-    /// What to say on connect to be told changes only.
+    /// The revisions of this configuration, which a proxy sends so that the operator replies with changes only.
     #[must_use]
     pub fn held(&self) -> Held {
         Held {
@@ -92,15 +92,15 @@ impl Configuration {
         }
     }
 
-    /// The parts that lead a proxy which holds `held` to this configuration, at most `per_part` items in each (an endpoint
-    /// set counts by its addresses).
+    /// The parts of an update that lead a proxy holding `held` to this configuration, at most `per_part` items each. An
+    /// endpoint set counts by its number of addresses.
     ///
-    /// Their size depends on what differs and not on what is equal. Listeners of the forwards in `unreadable` are not
-    /// removed: nobody knows what they should be. There is always a last part with `commit`.
+    /// The size depends only on what differs. Listeners of forwards in `unreadable` are never removed, because their
+    /// desired state is unknown. The last part, always present, has `commit`.
     #[must_use]
     pub fn changes_from(&self, held: &Held, unreadable: &BTreeSet<(String, String)>, per_part: usize) -> Vec<Change> {
         let mut parts = Parts { version: &self.version, per_part: per_part.max(1), done: Vec::new(), items: 0 };
-        // Removals first, so that a full proxy has room for what comes.
+        // Removals first, so that a full proxy has room for the additions.
         let kept = |id: &ListenerId| unreadable.contains(&(id.namespace.clone(), id.forward.clone()));
         for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id) && !kept(id)) {
             parts.open(1).removals.insert(id.clone());
@@ -115,7 +115,7 @@ impl Configuration {
                 parts.open(1 + set.addresses.len() / ADDRESSES_PER_ITEM).endpoints.insert(name.clone(), set.clone());
             }
         }
-        // Whose endpoints a listener that is kept would need is not known either.
+        // The endpoint sets that unreadable forwards need are unknown too, so keep all.
         let gone = held.endpoints.keys().filter(|name| unreadable.is_empty() && !self.endpoints.contains_key(*name));
         for name in gone {
             parts.open(1).endpoint_removals.insert(name.clone());
@@ -139,7 +139,7 @@ impl Parts<'_> {
         Change { contract: CONTRACT, version: self.version.clone(), ..Change::default() }
     }
 
-    /// The part that takes an item of this weight.
+    /// The part that has room for an item of this weight.
     fn open(&mut self, weight: usize) -> &mut Change {
         if self.done.is_empty() || self.items + weight > self.per_part {
             self.done.push(self.empty());
@@ -161,26 +161,26 @@ impl Parts<'_> {
     }
 }
 
-/// A change that cannot be taken; the configuration in force stays.
+/// A change that was refused; the current configuration stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// Older than what is in force.
-    #[error("change {next:?} is older than {current:?} in the same epoch, or of another epoch on an old stream")]
+    /// Older than the current version, or of another epoch in mid-stream.
+    #[error("change {next:?} is older than {current:?}, or changes the epoch in mid-stream")]
     Stale {
-        /// In force.
+        /// Version in force.
         current: Version,
-        /// Refused.
+        /// Version refused.
         next: Version,
     },
-    /// A part of another version before the commit of the one under way.
-    #[error("a part of version {found} arrived while version {expected} was not yet committed")]
+    /// A part of one version arrived before the commit of another.
+    #[error("a part of version {found} arrived before the commit of version {expected}")]
     Mixed {
-        /// Under way.
+        /// Version being assembled.
         expected: u64,
-        /// Arrived.
+        /// Version that arrived.
         found: u64,
     },
-    /// More listeners than a proxy takes.
+    /// More listeners than [`MAX_LISTENERS`].
     #[error("more than {MAX_LISTENERS} listeners in one update")]
     TooMany,
 }
@@ -196,7 +196,7 @@ impl Assembler {
     /// Takes one part. `current` is the configuration in force; `Ok(Some(_))` replaces it.
     ///
     /// # Errors
-    /// See [`ChangeError`]; what was collected is dropped and the stream should be made anew.
+    /// See [`ChangeError`]. The parts collected so far are dropped; the caller should open a new stream.
     pub fn take(&mut self, current: &Configuration, part: Change) -> Result<Option<Configuration>, ChangeError> {
         let result = self.try_take(current, part);
         if result.is_err() {

@@ -1,4 +1,4 @@
-//! The whole configuration of one group of proxies.
+//! The complete configuration of one group of proxies.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -8,43 +8,43 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{CONTRACT, Listener, ListenerId, Revision};
 
-/// Where a configuration stands in the order of all that were published.
+/// Position of a configuration in the order of publication.
 ///
-/// An epoch is one term of leadership. Within an epoch a smaller number is older and refused. Another epoch is not
-/// comparable: it is accepted on a new, authenticated stream only, because a counter alone would wedge a fleet when
-/// the counter starts anew.
+/// An epoch is one leadership term. Within an epoch, smaller numbers are older and refused. Versions of different
+/// epochs are not comparable: another epoch is accepted only on a new, authenticated stream. A counter alone would
+/// wedge a fleet when the counter restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Version {
-    /// The term; any text.
+    /// Leadership term; an opaque string.
     #[serde(default)]
     pub epoch: String,
-    /// Counts up within the term.
+    /// Increases within the term.
     #[serde(default)]
     pub number: u64,
 }
 
 impl Version {
-    /// Whether `next` may replace this version; `new_stream` says that it is the first on its stream.
+    /// Whether `next` may replace this version. `new_stream`: nothing was committed on the stream yet.
     #[must_use]
     pub fn admits(&self, next: &Self, new_stream: bool) -> bool {
         if self.epoch == next.epoch { next.number >= self.number } else { new_stream }
     }
 }
 
-/// Everything that one group of proxies runs.
+/// Everything one group of proxies runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Configuration {
     /// Contract version of the writer.
     #[serde(default = "contract")]
     pub contract: u32,
-    /// Its place in the order.
+    /// Position in the order of publication.
     #[serde(flatten)]
     pub version: Version,
-    /// Listeners by name. Must be there, be it empty: a document without it is some other document.
+    /// Listeners by id. Required, even if empty: a document without this field is not a configuration.
     pub listeners: BTreeMap<ListenerId, Offer>,
-    /// Endpoint sets by name; they change without changing any listener's revision.
+    /// Endpoint sets by name. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, EndpointSet>,
 }
@@ -69,7 +69,7 @@ pub struct EndpointSet {
 }
 
 impl EndpointSet {
-    /// Hash of the addresses: what a proxy says to have instead of all of them.
+    /// Hash of the addresses, which a proxy sends in place of the addresses.
     #[must_use]
     pub fn revision(&self) -> Revision {
         let mut hash = Sha256::new();
@@ -81,15 +81,15 @@ impl EndpointSet {
     }
 }
 
-/// Hash of everything that a configuration runs, whatever its version: two that are equal run the same.
+/// Hash of everything a configuration runs, independent of its version. Equal digests mean equal content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest(pub String);
 
-/// A digest under construction: the sum of the hashes of all items, so that what changes is all that has to be hashed.
+/// A digest kept incrementally: the sum of the hashes of all items, so that an update hashes only what changed.
 ///
-/// Each item is the first 128 bits of SHA-256 over its name and revision; the sum is taken modulo 2^128. It tells
-/// configurations apart that differ by mistake, not such as somebody made to be alike.
+/// Each item is the first 128 bits of SHA-256 over its name and revision; the sum is modulo 2^128. The digest detects
+/// accidental differences; it does not resist forgery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DigestSum(u128);
 
@@ -99,7 +99,7 @@ impl DigestSum {
         self.0 = self.0.wrapping_add(item(&format!("{id}={revision}")));
     }
 
-    /// Takes a listener away.
+    /// Removes a listener.
     pub fn remove_listener(&mut self, id: &ListenerId, revision: &Revision) {
         self.0 = self.0.wrapping_sub(item(&format!("{id}={revision}")));
     }
@@ -109,12 +109,12 @@ impl DigestSum {
         self.0 = self.0.wrapping_add(item(&format!("{name}:{}", set.revision())));
     }
 
-    /// Takes an endpoint set away.
+    /// Removes an endpoint set.
     pub fn remove_endpoints(&mut self, name: &str, set: &EndpointSet) {
         self.0 = self.0.wrapping_sub(item(&format!("{name}:{}", set.revision())));
     }
 
-    /// The digest: 32 hex digits.
+    /// The digest as 32 hex digits.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest(format!("{:032x}", self.0))
@@ -145,24 +145,24 @@ fn short(hash: &[u8]) -> String {
     format!("{first:016x}")
 }
 
-/// A listener as it arrived: understood, or kept as it is and refused.
+/// A listener as received: supported, or preserved but refused.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Offer {
-    /// Every field and value is known to this build.
+    /// This build knows every field and value.
     Supported(Arc<Listener>),
-    /// Something in it is not; it must not run.
+    /// Some field or value is unknown; the listener must not run.
     Unsupported {
-        /// Its revision, so that the refusal can be matched to it.
+        /// Revision of the listener, so that the refusal can be matched to it.
         revision: Revision,
-        /// What is unknown.
+        /// The unknown field or value.
         what: String,
-        /// The document as it came.
+        /// The document as received.
         raw: Value,
     },
 }
 
 impl Offer {
-    /// The revision, understood or not.
+    /// The revision, whether supported or not.
     #[must_use]
     pub fn revision(&self) -> &Revision {
         match self {
@@ -194,14 +194,14 @@ impl<'de> Deserialize<'de> for Offer {
             Ok(listener) if listener.socket.port == 0 => Self::unsupported(raw, "socket.port is 0".to_owned()),
             Ok(listener) => Self::Supported(Arc::new(listener)),
             Err(error) if is_unknown(&error) => Self::unsupported(raw, error.to_string()),
-            // Neither an older nor a newer release writes this: the document is damaged, and refused whole.
+            // No release writes this, older or newer: the document is damaged and refused whole.
             Err(error) => return Err(<D::Error as serde::de::Error>::custom(error)),
         })
     }
 }
 
-/// Whether a listener says more than this build knows, as a newer release may. The texts are serde's own for these two
-/// cases, and the compatibility tests hold them.
+/// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin
+/// them.
 fn is_unknown(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     text.starts_with("unknown field") || text.starts_with("unknown variant")

@@ -1,31 +1,31 @@
-//! Bounded decoding: a document is checked for size before it is parsed, and for count after.
+//! Bounded decoding: the size of a document is checked before parsing, its number of listeners after.
 
 use serde::Deserialize;
 
 use crate::{CONTRACT, Configuration, Offer};
 
-/// Largest document, in bytes: room for [`MAX_LISTENERS`] with several backends each.
+/// Largest accepted document, in bytes: room for [`MAX_LISTENERS`] with several backends each.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
-/// Most listeners that one proxy takes.
+/// Most listeners one proxy accepts.
 pub const MAX_LISTENERS: usize = 20_000;
 
-/// A document that is not a configuration.
+/// The document is not a valid configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Larger than [`MAX_DOCUMENT_BYTES`].
-    #[error("document has {0} bytes, more than the {MAX_DOCUMENT_BYTES} that are read")]
+    #[error("document has {0} bytes; the limit is {MAX_DOCUMENT_BYTES}")]
     TooLarge(usize),
     /// More listeners than [`MAX_LISTENERS`].
-    #[error("document has {0} listeners, more than the {MAX_LISTENERS} that one proxy runs")]
+    #[error("document has {0} listeners; the limit for one proxy is {MAX_LISTENERS}")]
     TooMany(usize),
-    /// Nothing in it: an editor or a copy may be half-way.
+    /// Only whitespace: an editor or a copy may still be writing the file.
     #[error("document is empty")]
     Empty,
-    /// A later contract than this build speaks.
-    #[error("document is of contract {0}, and this proxy speaks {CONTRACT}: upgrade the proxy")]
+    /// A newer contract than this build supports.
+    #[error("document has contract version {0} but this proxy supports {CONTRACT}: upgrade the proxy")]
     Contract(u32),
-    /// A manifest.
-    #[error("document is a Kubernetes manifest; `portlane translate -f FILE` makes the configuration of it")]
+    /// A Kubernetes manifest.
+    #[error("document is a Kubernetes manifest; convert it with `portlane translate -f FILE`")]
     Manifest,
     /// Not JSON.
     #[error("document is not valid JSON")]
@@ -35,7 +35,7 @@ pub enum DecodeError {
     Yaml(#[source] serde_yaml::Error),
 }
 
-/// What every manifest has and no configuration.
+/// Fields that every manifest has and no configuration has.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(rename = "apiVersion")]
@@ -45,10 +45,10 @@ struct Manifest {
 }
 
 impl Configuration {
-    /// Reads a configuration from JSON or YAML.
+    /// Decodes a configuration from JSON or YAML.
     ///
     /// # Errors
-    /// See [`DecodeError`]. A single listener that is not understood is no error but an [`Offer::Unsupported`].
+    /// See [`DecodeError`]. An unsupported listener is not an error: it decodes as [`Offer::Unsupported`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(DecodeError::TooLarge(bytes.len()));
@@ -73,25 +73,25 @@ impl Configuration {
         parsed.map_err(|error| if is_manifest() { DecodeError::Manifest } else { error })
     }
 
-    /// The canonical JSON form, as it stands in files and on the wire.
+    /// The canonical JSON form, used in files and on the wire.
     ///
     /// # Errors
-    /// Only if a listener that was kept as it came does not serialise.
+    /// Only if the preserved document of an unsupported listener does not serialise.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec_pretty(self)
     }
 
-    /// The YAML form, for people.
+    /// The YAML form, for people to read.
     ///
     /// # Errors
     /// As [`Configuration::encode`].
     pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
-        // By way of JSON, which has no tags: a document is the same data in either form.
+        // Through JSON, which has no tags, so that both forms hold the same data.
         let value = serde_json::to_value(self).map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
         serde_yaml::to_string(&value)
     }
 
-    /// The listeners that are understood.
+    /// The supported listeners.
     pub fn supported(&self) -> impl Iterator<Item = (&crate::ListenerId, &crate::Listener)> {
         self.listeners.iter().filter_map(|(id, offer)| match offer {
             Offer::Supported(listener) => Some((id, &**listener)),

@@ -1,36 +1,36 @@
-//! What guards a listener and its backends: limits, access lists, PROXY headers, active checks.
+//! Protection of listeners and backends: limits, access lists, PROXY headers, active checks.
 //!
-//! All of it is absent from a listener that has none, so that proxies which do not know it run such a listener, and its
-//! revision is what it always was.
+//! Each field is omitted from listeners that do not use it. Older proxies therefore run such listeners, and their
+//! revisions stay the same.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Limits of a forward in one proxy, over all its listeners. `None`: no limit.
+/// Limits of a forward per proxy, over all its listeners. `None` means unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
     /// Live sessions: TCP connections and UDP flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
-    /// What becomes of a TCP connection beyond.
+    /// What happens to TCP connections beyond `max_connections`.
     #[serde(default)]
     pub on_limit: OnLimit,
-    /// Connections that may wait.
+    /// Connections that may wait in the queue.
     #[serde(default)]
     pub max_queued: u32,
-    /// Longest wait, seconds.
+    /// Longest wait in the queue, in seconds.
     #[serde(default)]
     pub queue_seconds: u32,
-    /// Live sessions of one source: an IPv4 address or an IPv6 /64.
+    /// Live sessions per source: an IPv4 address or an IPv6 /64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections_per_source: Option<u32>,
-    /// New sessions a second, with a burst of one second.
+    /// New sessions per second, with a burst of one second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_connections_per_second: Option<u32>,
-    /// Bytes a second, both directions together.
+    /// Bytes per second, both directions together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
     /// Live UDP flows.
@@ -38,30 +38,30 @@ pub struct Limits {
     pub max_flows: Option<u32>,
 }
 
-/// What becomes of a TCP connection beyond `max_connections`.
+/// What happens to a TCP connection beyond `max_connections`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnLimit {
-    /// It is reset.
+    /// The connection is reset.
     #[default]
     Reject,
-    /// It is accepted and waits, unread.
+    /// The connection is accepted and waits unread.
     Queue,
 }
 
-/// Who may come.
+/// Client addresses that are admitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Access {
-    /// Nobody else; empty: everybody.
+    /// Admit only these networks; empty admits everyone.
     #[serde(default)]
     pub allow: Vec<IpNet>,
-    /// Not these, whatever `allow` says.
+    /// Refuse these networks, even if `allow` contains them.
     #[serde(default)]
     pub deny: Vec<IpNet>,
 }
 
 impl Access {
-    /// Whether a client of this address may come.
+    /// Whether a client with this address is admitted.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();
@@ -70,23 +70,23 @@ impl Access {
     }
 }
 
-/// PROXY protocol headers, as the specification by `HAProxy` has them in versions 1 and 2.
+/// PROXY protocol headers, versions 1 and 2 of the `HAProxy` specification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProxyProtocol {
-    /// From clients.
+    /// Headers accepted from clients.
     #[serde(default)]
     pub accept: AcceptHeader,
-    /// Whose headers count.
+    /// Peers trusted to send headers.
     #[serde(default)]
     pub trusted: Vec<IpNet>,
-    /// To backends.
+    /// Headers sent to backends.
     #[serde(default)]
     pub send: SendHeader,
 }
 
 impl ProxyProtocol {
-    /// Whether headers of this peer count.
+    /// Whether this peer is trusted to send headers.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
@@ -100,52 +100,52 @@ pub enum AcceptHeader {
     /// Never read.
     #[default]
     Disabled,
-    /// Trusted peers must send one; what others send is never taken for one.
+    /// Trusted peers must send a header; data of other peers is never parsed as one.
     Optional,
-    /// Trusted peers must send one; others are refused.
+    /// Trusted peers must send a header; other peers are refused.
     Required,
 }
 
 /// Headers to backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SendHeader {
-    /// None.
+    /// No header.
     #[default]
     Disabled,
-    /// Version 1, a line of text.
+    /// Version 1, text.
     V1,
     /// Version 2, binary.
     V2,
 }
 
-/// Active checks of every endpoint.
+/// Active health checks of every endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// Kind of check.
     pub probe: Probe,
-    /// Its own port; `None`: the backend's.
+    /// Port to check; `None`: the endpoint's own port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Seconds between checks.
     pub interval_seconds: u32,
-    /// Longest time for one.
+    /// Timeout of one check, in seconds.
     pub timeout_seconds: u32,
-    /// Failures in a row after which a healthy endpoint is unhealthy.
+    /// Consecutive failures after which a healthy endpoint becomes unhealthy.
     pub unhealthy_threshold: u32,
-    /// Successes in a row after which an unhealthy one is healthy.
+    /// Consecutive successes after which an unhealthy endpoint becomes healthy.
     pub healthy_threshold: u32,
 }
 
-/// What a check asks.
+/// Kind of check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Probe {
-    /// Whether it accepts a connection.
+    /// The endpoint must accept a connection.
     Tcp,
-    /// Whether `GET` of this path is answered by 200 to 399.
+    /// `GET` of this path must return a status of 200 to 399.
     Http {
-        /// With its query.
+        /// Path with its query string.
         path: String,
     },
 }

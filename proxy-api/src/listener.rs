@@ -1,4 +1,4 @@
-//! One listener, fully spelled out: nothing is absent, nothing is left for the proxy to decide.
+//! One listener, fully resolved: every default is filled in, so the proxy decides nothing.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{AcceptHeader, Access, HealthCheck, Limits, ProxyProtocol};
 
-/// Names a listener for ever: `namespace/forward/listener`.
+/// Permanent identity of a listener: `namespace/forward/listener`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ListenerId {
@@ -16,11 +16,11 @@ pub struct ListenerId {
     pub namespace: String,
     /// Name of the forward.
     pub forward: String,
-    /// Name of the listener in it.
+    /// Name of the listener within the forward.
     pub listener: String,
 }
 
-/// A text that is not `namespace/forward/listener`.
+/// The text is not of the form `namespace/forward/listener`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("listener id '{0}' is not of the form namespace/forward/listener")]
 pub struct ListenerIdError(String);
@@ -61,7 +61,7 @@ impl fmt::Display for ListenerId {
     }
 }
 
-/// Hash of what a listener's own spec compiles to. Equal revisions mean equal listeners; endpoints are not part of it.
+/// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub String);
@@ -91,7 +91,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// Addresses of a socket, as the proxy finds them on its machine.
+/// Addresses to bind, resolved by the proxy on its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Bind {
     /// 127.0.0.1, and `::1` where present.
@@ -109,7 +109,7 @@ impl Bind {
     }
 }
 
-/// A socket, apart from the listener it serves: it may pass from one listener to another without being closed.
+/// A socket, separate from the listener it serves: it can pass from one listener to another without closing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SocketKey {
@@ -127,45 +127,45 @@ impl fmt::Display for SocketKey {
     }
 }
 
-/// A listener as it is to run.
+/// The desired state of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Listener {
-    /// Hash of all that follows.
+    /// Hash of all other fields.
     pub revision: Revision,
-    /// Where it listens.
+    /// Socket to listen on.
     pub socket: SocketKey,
-    /// The last port of a range that begins at `socket.port`; a session on the n-th port goes to the n-th after that of its
-    /// endpoint. `None`: one port.
+    /// Last port of a range that starts at `socket.port`; `None`: a single port. A session on the n-th port of the
+    /// range goes to the n-th port counted from the endpoint's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_port: Option<u16>,
-    /// TLS sessions that ask for one of these names (`db.example.com`, `*.example.com`), in order; other listeners may have
-    /// other names on the same port. Empty: all that comes.
+    /// Server names (`db.example.com`, `*.example.com`), sorted, that route TLS sessions to this listener; other
+    /// listeners may use other names on the same port. Empty: every connection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
-    /// Where sessions go; empty means that every session is refused.
+    /// Destinations of sessions. Empty: every session is refused.
     pub backends: Vec<Backend>,
-    /// How an endpoint is picked inside one backend.
+    /// How an endpoint is picked within one backend.
     pub policy: Policy,
-    /// Active checks.
+    /// Active health checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<Box<HealthCheck>>,
-    /// Passive health.
+    /// Passive health checks.
     pub outlier: Outlier,
     /// Time limits.
     pub timeouts: Timeouts,
-    /// Tries in the connect phase.
+    /// Retries of the connect phase.
     pub retry: Retry,
-    /// Live sessions under change.
+    /// What happens to live sessions on a change.
     pub sessions: Sessions,
-    /// What is logged.
+    /// Access log settings.
     pub access_log: AccessLog,
-    /// Which resolved addresses may be connected to.
+    /// Resolved addresses that may be connected to.
     pub destinations: Destinations,
-    /// Limits of the forward; the same in all its listeners.
+    /// Limits of the forward, the same in all its listeners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Box<Limits>>,
-    /// Who may come; `None`: everybody.
+    /// Client addresses that are admitted; `None`: everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Box<Access>>,
     /// PROXY protocol headers; `None`: neither read nor sent.
@@ -174,13 +174,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// How many ports follow the first.
+    /// Number of ports after the first.
     #[must_use]
     pub fn further_ports(&self) -> u16 {
         self.end_port.map_or(0, |end| end.saturating_sub(self.socket.port))
     }
 
-    /// Where it listens, for a person: `127.0.0.1:30000-30019/TCP`.
+    /// Human-readable address: `127.0.0.1:30000-30019/TCP`.
     #[must_use]
     pub fn place(&self) -> String {
         let SocketKey { transport, bind, port } = self.socket;
@@ -190,20 +190,21 @@ impl Listener {
         }
     }
 
-    /// The socket of each of its ports.
+    /// One socket per port.
     pub fn sockets(&self) -> impl Iterator<Item = SocketKey> + use<> {
         let socket = self.socket;
         (0..=self.further_ports()).map(move |offset| SocketKey { port: socket.port.saturating_add(offset), ..socket })
     }
 
-    /// Whose PROXY headers are read.
+    /// How PROXY headers are accepted, and the trusted peers; `None` if headers are not read.
     #[must_use]
     pub fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
         let protocol = self.proxy_protocol.as_deref().filter(|it| it.accept != AcceptHeader::Disabled)?;
         Some((protocol.accept, &protocol.trusted))
     }
 
-    /// Whether both may listen on one port: by names, none of which both have, and with the same PROXY headers before them.
+    /// Whether both listeners can share a port: each has hostnames, none in common, and their PROXY header settings
+    /// match.
     #[must_use]
     pub fn shares_with(&self, other: &Self) -> bool {
         !self.hostnames.is_empty()
@@ -212,10 +213,10 @@ impl Listener {
             && self.header() == other.header()
     }
 
-    /// Sets `revision` to the hash of everything else.
+    /// Sets `revision` to the hash of all other fields.
     ///
-    /// SHA-256 of the JSON form in declaration order, the first 16 hex digits: stable across platforms and releases
-    /// as long as the type is.
+    /// The hash is the first 16 hex digits of SHA-256 over the JSON form in declaration order. It is stable across
+    /// platforms and releases as long as the type is.
     #[must_use]
     pub fn sealed(mut self) -> Self {
         self.revision = Revision::default();
@@ -231,12 +232,12 @@ impl Listener {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backend {
-    /// Identity of the entry, by which sessions, metrics and logs know it: `svc/shop/pg:5432`, `addr/10.0.0.1:53`,
-    /// `local:8080`. A weight is no part of it.
+    /// Identity of the entry in sessions, metrics and logs: `svc/shop/pg:5432`, `addr/10.0.0.1:53`, `local:8080`. The
+    /// weight is not part of it.
     pub id: String,
-    /// Share of new sessions; 0: none.
+    /// Share of new sessions; 0 means no new sessions.
     pub weight: u32,
-    /// Used only while no backend of a lower number has a healthy endpoint.
+    /// Priority: used only while no backend with a lower number has a healthy endpoint.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u32,
     /// How endpoints are found.
@@ -252,9 +253,9 @@ fn is_zero(number: &u32) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Target {
-    /// The endpoint set of this name in the configuration.
+    /// The endpoint set with this name in the configuration.
     Endpoints(String),
-    /// The addresses of a host, kept up to date by DNS.
+    /// The addresses of a host, kept current by DNS.
     Address {
         /// IP address or DNS name.
         host: String,
@@ -270,19 +271,19 @@ pub enum Policy {
     RoundRobin,
     /// The endpoint with the fewest live sessions.
     LeastConnections,
-    /// By chance.
+    /// At random.
     Random,
-    /// By the client's address: the same client, the same endpoint.
+    /// By client address: the same client gets the same endpoint.
     SourceHash,
 }
 
-/// Passive health.
+/// Passive health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Outlier {
-    /// Failed connects in a row that put an endpoint aside.
+    /// Consecutive connect failures that eject an endpoint.
     pub consecutive_failures: u32,
-    /// For how many seconds.
+    /// How long the endpoint stays ejected, in seconds.
     pub eject_seconds: u32,
 }
 
@@ -290,65 +291,66 @@ pub struct Outlier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timeouts {
-    /// One connect.
+    /// One connect attempt.
     pub connect_seconds: u32,
-    /// A TCP session without a byte.
+    /// TCP session without data.
     pub idle_seconds: u32,
-    /// The same once one side has finished.
+    /// TCP session without data after one side has finished.
     pub half_close_seconds: u32,
-    /// A UDP flow without a datagram.
+    /// UDP flow without a datagram.
     pub udp_idle_seconds: u32,
-    /// Before TCP keepalive probes.
+    /// Idle time before TCP keepalive probes.
     pub keepalive_seconds: u32,
-    /// All that a client has to send before its session begins: a PROXY header, a server name. Only with those.
+    /// Everything a client must send before its session starts: PROXY header and server name. Set only if either is
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_seconds: Option<u32>,
-    /// A session in all; `None`: as long as it likes.
+    /// Total lifetime of a session; `None`: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_seconds: Option<u32>,
 }
 
-/// Tries in the connect phase.
+/// Retries of the connect phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
-    /// Tries in all.
+    /// Attempts in total.
     pub attempts: u32,
-    /// First pause, milliseconds; doubled each time.
+    /// First pause, in milliseconds; doubled after each attempt.
     pub initial_backoff_millis: u32,
-    /// Longest pause, milliseconds.
+    /// Longest pause, in milliseconds.
     pub max_backoff_millis: u32,
 }
 
-/// Live sessions under change.
+/// What happens to live sessions on a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sessions {
-    /// When a change concerns them.
+    /// When a configuration change concerns them.
     pub on_update: OnUpdate,
-    /// When their endpoint is put aside.
+    /// When their endpoint is ejected.
     pub on_unhealthy: OnUnhealthy,
-    /// Longest drain, seconds.
+    /// Longest drain, in seconds.
     pub drain_seconds: u32,
 }
 
-/// Treatment of sessions that a change concerns.
+/// What happens to sessions that a change concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUpdate {
     /// They stay until they end.
     Keep,
-    /// Closed within the drain time, spread over it.
+    /// They are closed within the drain time, spread over it.
     Drain,
-    /// Reset now.
+    /// They are reset at once.
     Close,
 }
 
-/// Treatment of sessions whose endpoint is put aside.
+/// What happens to sessions when their endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUnhealthy {
     /// They stay.
     Keep,
-    /// Reset.
+    /// They are reset.
     Close,
 }
 
@@ -356,35 +358,35 @@ pub enum OnUnhealthy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessLog {
-    /// Which events.
+    /// Events to record.
     pub mode: AccessLogMode,
-    /// Seconds between records of a living session; 0: none in between.
+    /// Seconds between records of a live session; 0 disables interim records.
     pub interval_seconds: u32,
 }
 
 /// Access log modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccessLogMode {
-    /// Nothing.
+    /// No records.
     Disabled,
     /// One record when a session closes.
     Close,
-    /// And one when it opens.
+    /// One record when a session opens and one when it closes.
     OpenAndClose,
 }
 
-/// Which resolved addresses may be connected to.
+/// Resolved addresses that may be connected to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destinations {
-    /// Refuse loopback, link-local and unspecified addresses of `address` targets: set in shared fleets.
+    /// Refuse loopback, link-local and unspecified addresses of `address` targets. Set in shared fleets.
     pub refuse_local: bool,
-    /// If not empty, `address` targets must resolve into one of these.
+    /// Networks that `address` targets must resolve into; empty allows all.
     pub cidrs: Vec<IpNet>,
 }
 
 impl Destinations {
-    /// Why this resolved address of an `address` target may not be used, if so.
+    /// Why this resolved address of an `address` target is refused, or `None` if it is allowed.
     #[must_use]
     pub fn refuses(&self, ip: IpAddr) -> Option<&'static str> {
         let ip = ip.to_canonical();

@@ -1,17 +1,17 @@
-//! How much a proxy has to do.
+//! The load of a proxy.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Most forwards of which a proxy tells one by one; one with more tells the sum only.
+/// Most forwards that a proxy reports individually; beyond that it reports only the sum.
 pub const MAX_LOADS: usize = 64;
 
-/// What a proxy has to do now. Told when it is another than before, every few seconds at most; what is not told again goes on.
+/// Current load of a proxy. Sent when it changes, at most once every few seconds; the last value holds until the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
-    /// Over all forwards.
+    /// Sum over all forwards.
     #[serde(flatten)]
     pub sum: Work,
     /// By forward, `NAMESPACE/NAME`; empty if there are more than [`MAX_LOADS`].
@@ -26,10 +26,10 @@ pub struct Work {
     /// Live TCP connections and UDP flows.
     #[serde(default)]
     pub connections: u64,
-    /// New ones a second, on average since it was looked at before.
+    /// New connections and flows per second, averaged since the previous measurement.
     #[serde(default)]
     pub new_per_second: u64,
-    /// Bytes a second, both directions.
+    /// Bytes per second, both directions together.
     #[serde(default)]
     pub bytes_per_second: u64,
 }

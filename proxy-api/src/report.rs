@@ -1,4 +1,4 @@
-//! What a proxy tells back.
+//! Reports from a proxy to the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CONTRACT, Digest, ListenerId, Revision, Version};
 
-/// State of a proxy's listeners: whole after each apply and on reconnect, single listeners when one changes later.
+/// State of a proxy's listeners: complete after each apply and on reconnect, single listeners on later changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Contract version of the proxy.
     #[serde(default)]
     pub contract: u32,
-    /// The configuration that was last applied.
+    /// Version of the last applied configuration.
     #[serde(flatten)]
     pub version: Version,
     /// State by listener.
@@ -27,38 +27,39 @@ impl Default for Report {
     }
 }
 
-/// Part of what a proxy tells the operator. Nothing of it counts before a part with `commit`.
+/// Part of a report. No part counts before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportPart {
     /// Contract version of the proxy.
     #[serde(default)]
     pub contract: u32,
-    /// The configuration that was last applied.
+    /// Version of the last applied configuration.
     #[serde(flatten)]
     pub version: Version,
-    /// Forget what was told before: the first of its stream.
+    /// Whether this replaces all earlier reports: the first part on its stream.
     #[serde(default)]
     pub whole: bool,
-    /// The digest of what runs. If it is the one that the operator sent, every listener that no report names is bound in
-    /// the revision that was sent.
+    /// Digest of the running configuration. If it equals the operator's digest, every listener absent from reports is
+    /// bound at the revision that was sent.
     #[serde(default)]
     pub digest: Digest,
-    /// Listeners whose state is new.
+    /// Listeners in a new state.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub listeners: BTreeMap<ListenerId, ListenerReport>,
-    /// Listeners that are gone with their last session.
+    /// Listeners that ended with their last session.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<ListenerId>,
-    /// The last part.
+    /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
 }
 
 impl Report {
-    /// What to tell an operator that was told `before`, in parts of at most so many listeners.
+    /// The report relative to `before`, the last report sent on this stream, in parts of at most `per_part` listeners.
     ///
-    /// Without `before`, everything: with `agreed`, when both sides have the same digest, only what is not bound.
+    /// Without `before`, the report is complete. If both sides also have the same digest (`agreed`), it omits listeners
+    /// that are in the implied default state.
     #[must_use]
     pub fn parts_since(
         &self,
@@ -107,34 +108,34 @@ impl Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerReport {
-    /// The revision that the state is about.
+    /// Revision that the state applies to.
     pub revision: Revision,
-    /// Whether it runs.
+    /// Whether the listener runs.
     pub state: ListenerState,
-    /// Why not, with `Failed`.
+    /// With `Failed`: why the listener does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// How many of its backends are healthy.
+    /// Health of the backends.
     #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
     pub backends: BackendHealth,
 }
 
 impl ListenerReport {
-    /// Whether it is as everybody takes it to be who hears nothing: bound, with healthy backends.
+    /// Whether this is the implied default: bound, with all backends healthy.
     #[must_use]
     pub fn is_usual(&self) -> bool {
         self.state == ListenerState::Bound && self.backends.is_all()
     }
 }
 
-/// How many of a listener's backends are healthy, without counts: counts belong to metrics.
+/// How many of a listener's backends are healthy. Counts belong to metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BackendHealth {
-    /// None of them; new sessions try them all the same.
+    /// None; new sessions try all of them anyway.
     None,
-    /// Not all.
+    /// Some, but not all.
     Some,
-    /// All; also what a newer proxy may say in another word.
+    /// All; also the reading of unknown values from a newer proxy.
     #[default]
     #[serde(other)]
     All,
@@ -150,13 +151,13 @@ impl BackendHealth {
 /// Whether a listener runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenerState {
-    /// Its socket is bound and takes sessions.
+    /// The socket is bound and accepts sessions.
     Bound,
     /// This revision does not run.
     Failed,
-    /// Removed; sessions are still running.
+    /// The listener is removed; its sessions still run.
     Draining,
-    /// A state of a newer proxy.
+    /// A state added by a newer proxy.
     #[serde(other)]
     Unknown,
 }
@@ -165,11 +166,11 @@ pub enum ListenerState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// One word.
+    /// Machine-readable reason.
     pub reason: FailureReason,
-    /// For a person: what was wrong and what to do.
+    /// Human-readable cause and remedy.
     pub message: String,
-    /// The previous revision, if it goes on serving.
+    /// The previous revision, if it keeps serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Revision>,
 }
@@ -179,15 +180,15 @@ pub struct Failure {
 pub enum FailureReason {
     /// Another socket holds the address.
     AddressInUse,
-    /// The process may not bind this port.
+    /// The process lacks permission to bind the port.
     PermissionDenied,
-    /// The socket is still needed by a listener that could not move.
+    /// A listener that could not move still needs the socket.
     SocketHeld,
-    /// Another error of the operating system.
+    /// Another operating system error.
     BindFailed,
-    /// The listener says something that this proxy does not know.
+    /// The listener uses a field or value that this proxy does not know.
     Unsupported,
-    /// A reason of a newer proxy.
+    /// A reason added by a newer proxy.
     #[serde(other)]
     Unknown,
 }

@@ -1,18 +1,18 @@
 //! The stream between a proxy and the operator.
 //!
 //! ```text
-//! proxy ── Hello{version, digest} ──▶ operator      same digest: one empty Change, else
-//!       ◀── tell_held ──                            what do you hold?
+//! proxy ── Hello{version, digest} ──▶ operator      same digest: one empty Change; otherwise:
+//!       ◀── tell_held ──                            request the held revisions
 //!       ── Held, in parts ──▶
-//!       ◀── Change, in parts ──                     nothing is applied before the commit
-//!       ── ReportPart ──▶                           after each apply, and at each later change of state
-//!       ── Load ──▶                                 when it is another, every few seconds at most
+//!       ◀── Change, in parts ──                     applied only at the commit
+//!       ── ReportPart ──▶                           after each apply and each later state change
+//!       ── Load ──▶                                 when it changes, at most once every few seconds
 //!       ── Drained ──▶                              the last message, if sessions were cut
-//!       ◀── Trust ──                                whenever the roots to trust have changed
+//!       ◀── Trust ──                                when the trusted CAs change
 //! ```
 //!
-//! One call for as long as the proxy lives, both ways at once: gRPC method [`SERVICE`]`/`[`METHOD`], each message the JSON
-//! form of the type here. A message has one of its fields; a side that knows none of them goes on (rule 1).
+//! One bidirectional call, open as long as the proxy lives: gRPC method [`SERVICE`]`/`[`METHOD`]. Each message is the
+//! JSON form of its type here and sets one field. Messages with only unknown fields are ignored (rule 1).
 
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +20,14 @@ use crate::{Change, Digest, Held, Load, ReportPart, Version};
 
 /// Name of the gRPC service.
 pub const SERVICE: &str = "portlane.v1.Configurations";
-/// Name of its method.
+/// Name of the gRPC method.
 pub const METHOD: &str = "Follow";
-/// Largest message that either side takes, in bytes.
+/// Largest message that either side accepts, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
-/// Most items in one part of an update, of what is held, or of a report: a message of about a megabyte.
+/// Most items in one part of an update, of held revisions or of a report: about one megabyte.
 pub const PARTS: usize = 1000;
 
-/// What a proxy sends.
+/// A message from a proxy to the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FromProxy {
@@ -37,63 +37,63 @@ pub struct FromProxy {
     /// The answer to `tell_held`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// State of its listeners.
+    /// State of the proxy's listeners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportPart>,
-    /// What it has to do.
+    /// Load of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
-    /// How it ended: the last message.
+    /// Result of the drain: the last message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Drained>,
 }
 
-/// The end of a proxy that was told to drain.
+/// Result of a drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Drained {
-    /// Sessions that were still there at the deadline, and were cut.
+    /// Sessions that were cut at the deadline.
     #[serde(default)]
     pub cut: u64,
 }
 
-/// Who speaks.
+/// Identity and state of the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hello {
     /// Contract version of the proxy.
     #[serde(default)]
     pub contract: u32,
-    /// Release of the proxy, for people.
+    /// Software version of the proxy, informational.
     #[serde(default)]
     pub software: String,
-    /// The configuration in force.
+    /// Version of the configuration in force.
     #[serde(flatten)]
     pub version: Version,
-    /// Its digest.
+    /// Digest of the configuration in force.
     #[serde(default)]
     pub digest: Digest,
 }
 
-/// What the operator sends.
+/// A message from the operator to a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToProxy {
     /// Part of an update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
-    /// Say what you hold.
+    /// Requests the revisions that the proxy holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tell_held: bool,
-    /// Roots to trust from now on.
+    /// CAs to trust from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
 }
 
-/// The certificates that an operator's own may descend from.
+/// CA certificates that may sign the operator's serving certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trust {
-    /// PEM, one or more; the successor of a root is here long before it signs.
+    /// PEM, one or more certificates. A successor is distributed long before it signs.
     pub roots: String,
 }

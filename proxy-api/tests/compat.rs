@@ -1,5 +1,5 @@
 //! The compatibility rules of the contract, one test each.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::collections::BTreeSet;
 
@@ -40,9 +40,9 @@ fn old_proxy_new_operator_an_unknown_field_in_a_listener_fails_that_listener_onl
     let Offer::Unsupported { revision, what, .. } = &configuration.listeners[&id()] else { panic!("supported") };
     assert_eq!(revision.0, "d2c9a9c0ffee0001");
     assert!(what.contains("`quotas`"), "{what}");
-    assert_eq!(configuration.supported().count(), 1, "the other listener runs");
+    assert_eq!(configuration.supported().count(), 1, "the other listener still runs");
     let again = Configuration::decode(&configuration.encode().expect("encodes")).expect("decodes");
-    assert_eq!(again, configuration, "kept on disk as it came");
+    assert_eq!(again, configuration, "the document is preserved as received");
 }
 
 #[test]
@@ -102,9 +102,9 @@ fn what_is_no_configuration_is_refused_and_not_taken_for_an_empty_one() {
 fn decoding_is_bounded() {
     let large = vec![b' '; MAX_DOCUMENT_BYTES + 1];
     assert!(Configuration::decode(&large).is_err());
-    assert!(Configuration::decode(b" \n").is_err(), "a file that is being written is no empty configuration");
+    assert!(Configuration::decode(b" \n").is_err(), "a half-written file is not an empty configuration");
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nlisteners: {a/b/c: *g}\n";
-    assert!(Configuration::decode(bomb.as_bytes()).is_err(), "aliases are bounded");
+    assert!(Configuration::decode(bomb.as_bytes()).is_err(), "alias expansion is bounded");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn an_older_number_is_refused_and_another_epoch_needs_a_new_stream() {
         |configuration: &Configuration| configuration.changes_from(&current.held(), &BTreeSet::new(), 8).remove(0);
     let mut stream = Assembler::default();
     assert!(matches!(stream.take(&current, part(&older)), Err(ChangeError::Stale { .. })));
-    assert!(stream.take(&current, part(&other)).expect("first on its stream").is_some());
+    assert!(stream.take(&current, part(&other)).expect("a new epoch is accepted first on a stream").is_some());
     assert!(matches!(stream.take(&current, part(&other)), Err(ChangeError::Stale { .. })), "not in mid-stream");
 }
 
@@ -151,7 +151,7 @@ proptest! {
             let part = serde_json::from_slice(&json).expect("decodes");
             match stream.take(&old, part).expect("taken") {
                 Some(reached) => { prop_assert_eq!(at, last); prop_assert_eq!(&reached, &new); }
-                None => prop_assert!(at < last, "nothing before the commit"),
+                None => prop_assert!(at < last, "no configuration before the commit"),
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The process clock: time since start, small enough to keep in every session.
+//! The process clock: time since start, in a compact form that every session can hold.
 
 use std::time::Instant;
 
-/// Counts from the start of the process.
+/// Time since the start of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 

@@ -1,4 +1,4 @@
-//! The pure core: no sockets, no clock, no environment. Time and chance are arguments.
+//! The pure core: no sockets, clock or environment. Time and randomness are arguments.
 
 pub mod balance;
 pub mod client_hello;

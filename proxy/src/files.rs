@@ -1,6 +1,6 @@
-//! Counts the files of the process, so that it stops accepting before the system refuses.
+//! Counts open file descriptors, so that the proxy stops accepting before the system refuses.
 //!
-//! A reserve stays free for health, control, DNS and files: at the limit /livez still answers.
+//! A reserve stays free for health, control and DNS: /livez answers even at the limit.
 
 use std::{
     fs,
@@ -13,25 +13,25 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
-/// Files that sessions never take.
+/// File descriptors reserved for other uses than sessions.
 pub const RESERVE: usize = 64;
-/// Assumed open at start where the system does not tell.
+/// Assumed number of descriptors open at start if the system does not say.
 const OPEN_AT_START: usize = 32;
-/// Assumed limit where the system sets none.
+/// Assumed limit if the system sets none.
 const UNLIMITED: usize = 1 << 20;
 
-/// The files of the process.
+/// The file descriptor budget of the process.
 #[derive(Debug)]
 pub struct Files {
     used: AtomicUsize,
     limit: usize,
     freed: Notify,
-    /// Times that accepting had to wait.
+    /// Times that accepting had to wait for a descriptor.
     pub paused: AtomicU64,
 }
 
 impl Files {
-    /// Raises the soft limit to the hard one and counts what is open.
+    /// Raises the soft limit to the hard limit and counts the descriptors already open.
     #[must_use]
     pub fn of_process() -> Arc<Self> {
         let limits = getrlimit(Resource::Nofile);
@@ -49,21 +49,21 @@ impl Files {
         Self { used: AtomicUsize::new(used), limit, freed: Notify::new(), paused: AtomicU64::new(0) }
     }
 
-    /// Takes `count` files if there is room beside the reserve.
+    /// Takes `count` descriptors if the reserve stays free.
     #[must_use]
     pub fn take(self: &Arc<Self>, count: usize) -> Option<Permit> {
         let fits = |used: usize| Some(used + count).filter(|total| *total <= self.limit);
         self.used.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Permit { files: self.clone(), count })
     }
 
-    /// Takes `count` files that are open already, such as listening sockets.
+    /// Accounts for `count` descriptors that are already open, such as listening sockets.
     #[must_use]
     pub fn take_anyway(self: &Arc<Self>, count: usize) -> Permit {
         self.used.fetch_add(count, Relaxed);
         Permit { files: self.clone(), count }
     }
 
-    /// Waits until `count` files can be taken.
+    /// Waits until `count` descriptors are available.
     pub async fn wait(self: &Arc<Self>, count: usize) -> Permit {
         loop {
             let freed = self.freed.notified();
@@ -75,14 +75,14 @@ impl Files {
         }
     }
 
-    /// Files in use and the number at which accepting stops.
+    /// Descriptors in use, and the number at which accepting stops.
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
         (self.used.load(Relaxed), self.limit)
     }
 }
 
-/// Files that are taken until this is dropped.
+/// Descriptors held until drop.
 #[derive(Debug)]
 pub struct Permit {
     files: Arc<Files>,

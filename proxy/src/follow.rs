@@ -1,7 +1,7 @@
-//! Following a file: rename-over, writes in place, and the symlink swap of a mounted `ConfigMap`.
+//! Follows a file: rename-over, in-place writes, and the symlink swap of a mounted `ConfigMap`.
 //!
-//! The file is looked at ten times a second. Watching for events would be sooner by a fraction of a second, and would
-//! miss changes on network and some container file systems.
+//! The file is polled ten times a second. Watch events would be a fraction of a second faster, but miss changes on
+//! network and some container file systems.
 
 use std::{
     fs,
@@ -10,21 +10,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// How often a file is looked at.
+/// Polling interval.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What tells one state of a file from another.
+/// Identifies one state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device, inode and time of the last change, which also moves when permissions do.
+    /// Device, inode and ctime; ctime also changes with permissions.
     #[cfg(unix)]
     inode: (u64, u64, i64, i64),
 }
 
 impl Stamp {
-    /// The state of a file, through symlinks.
+    /// The state of a file; follows symlinks.
     ///
     /// # Errors
     /// As `stat(2)`.
@@ -32,7 +32,7 @@ impl Stamp {
         Ok(Self::and_kind(path)?.0)
     }
 
-    /// The same, and whether it is a regular file.
+    /// The state of a file, and whether it is a regular file.
     fn and_kind(path: &Path) -> io::Result<(Self, bool)> {
         let metadata = fs::metadata(path)?;
         let stamp = Self {
@@ -52,32 +52,32 @@ impl Stamp {
 #[derive(Debug)]
 pub struct Followed {
     path: PathBuf,
-    /// As it was read last.
+    /// State when last read.
     seen: Option<Stamp>,
-    /// As it was at the last look.
+    /// State at the last poll.
     last: Option<Stamp>,
 }
 
 impl Followed {
-    /// Follows a file that was not read yet.
+    /// Follows a file that has not been read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path, seen: None, last: None }
     }
 
-    /// Its content, if it is not as it was when it was last read. One that still changes from look to look is no change: it
-    /// is being written, and half of it must not count as all of it.
+    /// The content, if it changed since it was last read. After the first read, a change counts only once two polls see
+    /// the same state, so that a half-written file is never taken for a complete one.
     ///
     /// # Errors
-    /// `NotFound` while it is away; others if it is there and cannot be read.
+    /// `NotFound` while the file is missing; other errors if it exists but cannot be read.
     pub fn changed(&mut self, most_bytes: usize) -> io::Result<Option<Vec<u8>>> {
         let (stamp, is_file) = Stamp::and_kind(&self.path)?;
         if self.seen == Some(stamp) {
             return Ok(None);
         }
         if !is_file {
-            // Opening a pipe would wait for its writer.
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file (standard input is -)"));
+            // Opening a pipe would block until a writer opens it.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file (use - for standard input)"));
         }
         let settled = self.last.replace(stamp) == Some(stamp);
         if self.seen.is_some() && !settled {
@@ -85,13 +85,13 @@ impl Followed {
         }
         if stamp.length > most_bytes as u64 {
             self.seen = Some(stamp);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most_bytes} bytes")));
         }
         let mut bytes = Vec::new();
         fs::File::open(&self.path)?.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
         self.seen = Some(stamp);
         if bytes.len() > most_bytes {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most_bytes} bytes")));
         }
         Ok(Some(bytes))
     }
@@ -109,10 +109,10 @@ mod tests {
         std::os::unix::fs::symlink("one", path("link")).expect("link");
         let mut followed = Followed::new(path("link"));
         let mut changed = || followed.changed(100).expect("readable");
-        assert_eq!((changed(), changed()), (Some(b"1".to_vec()), None), "the first time at once");
+        assert_eq!((changed(), changed()), (Some(b"1".to_vec()), None), "first read is immediate");
         let mut settled = || (changed(), changed(), changed());
         fs::write(path("one"), "22").expect("write");
-        assert_eq!(settled(), (None, Some(b"22".to_vec()), None), "then once it no longer changes");
+        assert_eq!(settled(), (None, Some(b"22".to_vec()), None), "later reads wait until the file is stable");
         fs::write(path("new"), "33").expect("write");
         fs::rename(path("new"), path("one")).expect("rename");
         assert_eq!(settled(), (None, Some(b"33".to_vec()), None));
@@ -121,6 +121,6 @@ mod tests {
         fs::rename(path("next"), path("link")).expect("swap");
         assert_eq!(settled(), (None, Some(b"44".to_vec()), None));
         fs::remove_file(path("link")).expect("remove");
-        assert_eq!(followed.changed(100).expect_err("away").kind(), io::ErrorKind::NotFound);
+        assert_eq!(followed.changed(100).expect_err("missing").kind(), io::ErrorKind::NotFound);
     }
 }

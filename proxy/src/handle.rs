@@ -1,4 +1,4 @@
-//! Starting a proxy in this process, and speaking to it.
+//! Starts and controls a proxy in this process.
 
 use std::{
     io::{self, Write},
@@ -25,43 +25,43 @@ use crate::{
     worker::budget::Budget,
 };
 
-/// Requests that may wait for the control thread.
+/// Capacity of the control queue, in requests.
 const REQUESTS: usize = 64;
-/// DNS answers that may wait for the control thread.
+/// Capacity of the queue of DNS answers.
 const ANSWERS: usize = 256;
 
-/// A proxy that could not be started.
+/// The proxy failed to start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address of its own is taken or not allowed.
-    #[error("the {role} address {address} cannot be opened; choose another one")]
+    /// A health or admin address is taken or not permitted.
+    #[error("cannot listen on the {role} address {address}; choose another one")]
     Address {
-        /// Which one.
+        /// `health` or `admin`.
         role: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// Bind error.
         #[source]
         source: io::Error,
     },
-    /// The file of the socket cannot be made.
-    #[error("the socket {} cannot be opened", path.display())]
+    /// The unix socket cannot be created.
+    #[error("cannot listen on the unix socket {}", path.display())]
     Socket {
-        /// Its file.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// Bind error.
         #[source]
         source: io::Error,
     },
-    /// The admin address is reachable from elsewhere.
-    #[error("the admin address {0} is not on loopback; it has no access control, so it must be")]
+    /// The admin address is reachable from other machines.
+    #[error("the admin address {0} must be on loopback, because it has no access control")]
     AdminNotLoopback(SocketAddr),
-    /// Threads or runtimes cannot be made.
+    /// A thread or runtime cannot be created.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
 }
 
-/// The proxy has ended and takes no more requests.
+/// The proxy has ended and accepts no more requests.
 #[derive(Debug, thiserror::Error)]
 #[error("the proxy has ended")]
 pub struct Ended;
@@ -75,14 +75,14 @@ pub struct Proxy {
     process: Process,
     thread: thread::JoinHandle<()>,
     writer: LogWriter,
-    /// Where health is served, with the port that was given.
+    /// Health address, with the actual port.
     pub health: Option<SocketAddr>,
-    /// Where admin is served, with the port that was given.
+    /// Admin address, with the actual port.
     pub admin: Option<SocketAddr>,
 }
 
 impl Proxy {
-    /// Starts the threads of a proxy that runs nothing yet. Log records go to `output`.
+    /// Starts the threads of a proxy with no configuration. Log records go to `output`.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -134,7 +134,7 @@ impl Proxy {
         Ok(Self { control, report, metrics, process, thread, writer, health, admin })
     }
 
-    /// Runs this configuration; returns what became of it.
+    /// Applies a configuration and returns the resulting report.
     ///
     /// # Errors
     /// The proxy has ended.
@@ -145,7 +145,7 @@ impl Proxy {
         report.await.map_err(|_| Ended)
     }
 
-    /// Counts and logs a document that could not be read.
+    /// Counts and logs a configuration that was refused.
     ///
     /// # Errors
     /// The proxy has ended.
@@ -153,19 +153,19 @@ impl Proxy {
         self.control.send(Control::Refused(why)).await.map_err(|_| Ended)
     }
 
-    /// Where events are written.
+    /// The log of the process.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.process.log
     }
 
-    /// What is counted.
+    /// The metrics of the process.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// The state of the listeners, as it changes.
+    /// The state of the listeners, updated on change.
     #[must_use]
     pub fn report(&self) -> watch::Receiver<Report> {
         self.report.clone()
@@ -177,26 +177,27 @@ impl Proxy {
         self.metrics.live_sessions()
     }
 
-    /// Closes the listeners and lets sessions end, at most so long. Returns at once; see [`Proxy::has_ended`].
+    /// Closes the listeners and drains sessions for no longer than `longest`. Returns at once; see
+    /// [`Proxy::has_ended`].
     pub async fn drain(&self, longest: Duration) {
-        // Already ended is as good.
+        // A proxy that has already ended needs no drain.
         let _ = self.control.send(Control::Drain(longest)).await;
     }
 
-    /// Ends a drain now.
+    /// Ends a drain immediately.
     pub fn stop_waiting(&self) {
         self.process.stop.store(true, Relaxed);
     }
 
-    /// Whether the last session has ended and all threads with it.
+    /// Whether all sessions and threads have ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits for the end and for the last log record.
+    /// Waits until the proxy has ended and the last log record is written.
     pub fn finish(self) {
-        // Does nothing if it has ended; without it the endpoints would keep the control thread alive.
+        // Otherwise the HTTP endpoints would keep the control thread alive. No effect if the proxy has ended.
         let _ = self.control.blocking_send(Control::Drain(Duration::ZERO));
         drop(self.control);
         let _ = self.thread.join();
@@ -206,13 +207,13 @@ impl Proxy {
     }
 }
 
-/// Says so, if there is no configuration when the app of a sidecar starts.
+/// Warns if no configuration has arrived by the time the app of a sidecar starts.
 async fn tell_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
     tokio::time::sleep(startup.patience.saturating_sub(startup.since.elapsed())).await;
     if metrics.control.applied.load(Relaxed) == 0 {
         metrics.control.started_without.store(1, Relaxed);
         let message = format!(
-            "no configuration came within {} s: the app starts without its listeners, which come up as soon as one does",
+            "no configuration within {} s: the app starts without its listeners; they start when a configuration arrives",
             startup.patience.as_secs()
         );
         process.log.notice(Level::Warn, "startup", "portlane-proxy", message);

@@ -1,6 +1,6 @@
-//! The two addresses of a proxy: health (livez, readyz, metrics) and admin (config, conns, drain).
+//! The HTTP endpoints of a proxy: health (livez, readyz, metrics) and admin (config, conns, drain).
 //!
-//! Both are served by the control thread, so that a scrape costs no worker anything.
+//! The control thread serves both, so that a scrape takes no time from workers.
 
 use std::{
     convert::Infallible,
@@ -29,49 +29,49 @@ use tokio::{
 
 use crate::{metrics::Metrics, supervisor::Control};
 
-/// Requests served at once on each address.
+/// Concurrent requests per address.
 const REQUESTS: usize = 128;
-/// Longest time until a request has been sent.
+/// Timeout for receiving a request.
 const HEADERS: Duration = Duration::from_secs(1);
-/// Longest time for one request.
+/// Timeout for a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Sessions listed at most.
+/// Most sessions that /conns lists.
 const SESSIONS: usize = 10_000;
 
-/// What the endpoints look at.
+/// Data behind the endpoints.
 #[derive(Clone)]
 pub struct View {
-    /// Counts.
+    /// Counters.
     pub metrics: Arc<Metrics>,
     /// State of the listeners.
     pub report: watch::Receiver<Report>,
-    /// The control thread.
+    /// Queue of the control thread.
     pub control: mpsc::Sender<Control>,
-    /// For /startupz.
+    /// State behind /startupz.
     pub startup: Startup,
 }
 
-/// Which endpoints an address has.
+/// The set of endpoints an address serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// For kubelet and Prometheus.
     Health,
-    /// For the owner of the machine.
+    /// For the administrator of the host.
     Admin,
-    /// Both, and what kubelet asks a sidecar: for whoever may open the file of the socket.
+    /// Both, plus /startupz; for anyone with permission to open the unix socket.
     Local,
 }
 
-/// How long a sidecar's app waits for the first configuration.
+/// How long the app of a sidecar waits for the first configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Startup {
-    /// When the proxy started.
+    /// Start time of the proxy.
     pub since: Instant,
-    /// How long it waits at most.
+    /// Longest wait.
     pub patience: Duration,
 }
 
-/// Opens an address; done before anything else, so that a taken address is told at start.
+/// Binds an address. Done before anything else, so that a taken address is reported at start.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -81,10 +81,10 @@ pub fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Opens a socket that is a file; one that a process before this one has left there goes.
+/// Binds a unix socket; replaces the file of a previous process.
 ///
 /// # Errors
-/// The file cannot be made.
+/// The socket cannot be created.
 pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -95,7 +95,7 @@ pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListene
     Ok(listener)
 }
 
-/// Serves a socket that is a file until the runtime ends.
+/// Serves a unix socket until the runtime ends.
 pub async fn serve_file(listener: std::os::unix::net::UnixListener, view: View) {
     let Ok(listener) = UnixListener::from_std(listener) else { return };
     let room = Arc::new(Semaphore::new(REQUESTS));
@@ -138,7 +138,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, role: Role, vie
         let view = view.clone();
         async move { Ok::<_, Infallible>(answer(role, &view, &request).await) }
     });
-    // A client that goes away in the middle is its own affair.
+    // A client may disconnect at any time.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
@@ -155,61 +155,61 @@ async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Respons
         (Health | Local, &Method::GET, "/readyz") => ready(view),
         (Health | Local, &Method::GET, "/metrics") => match view.metrics.text() {
             Ok(metrics) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n"),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n"),
         },
         (Admin | Local, &Method::GET, "/config") => config(view).await,
         (Admin | Local, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
         (Admin | Local, &Method::GET, "/conns") => conns(view).await,
-        // A page in a browser on this machine must not end sessions.
+        // A web page open on this machine must not be able to end sessions.
         (Admin | Local, &Method::POST, _) if request.headers().contains_key(ORIGIN) => {
-            text(StatusCode::FORBIDDEN, "requests of web pages are refused\n")
+            text(StatusCode::FORBIDDEN, "requests from web pages are refused\n")
         }
         (Admin | Local, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
-        (_, _, path) => text(StatusCode::NOT_FOUND, &format!("nothing at {path}; {}\n", known(role))),
+        (_, _, path) => text(StatusCode::NOT_FOUND, &format!("no endpoint {path}; {}\n", known(role))),
     }
 }
 
 fn known(role: Role) -> &'static str {
     match role {
-        Role::Health => "there is GET /livez, /readyz and /metrics",
-        Role::Admin => "there is GET /config, /listeners and /conns, and POST /drain?seconds=N",
+        Role::Health => "try GET /livez, /readyz or /metrics",
+        Role::Admin => "try GET /config, /listeners or /conns, or POST /drain?seconds=N",
         Role::Local => {
-            "there is GET /livez, /readyz, /startupz, /metrics, /config, /listeners and /conns, and POST /drain?seconds=N"
+            "try GET /livez, /readyz, /startupz, /metrics, /config, /listeners or /conns, or POST /drain?seconds=N"
         }
     }
 }
 
-/// Started once a configuration was applied, or was waited for long enough: a probe that never passes would keep the app of
-/// a sidecar from starting.
+/// Succeeds once a configuration was applied or the startup time has passed: a probe that never passes would keep the
+/// app of a sidecar from starting.
 fn started(view: &View) -> Response<Full<Bytes>> {
     if view.startup.since.elapsed() >= view.startup.patience { text(StatusCode::OK, "ok\n") } else { ready(view) }
 }
 
-/// Ready once a configuration was applied.
+/// Succeeds once a configuration was applied.
 fn ready(view: &View) -> Response<Full<Bytes>> {
     use std::sync::atomic::Ordering::Relaxed;
     if view.metrics.control.applied.load(Relaxed) > 0 {
         text(StatusCode::OK, "ok\n")
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "no configuration was applied yet\n")
+        text(StatusCode::SERVICE_UNAVAILABLE, "no configuration applied yet\n")
     }
 }
 
 async fn config(view: &View) -> Response<Full<Bytes>> {
     let (reply, answer) = oneshot::channel();
     if view.control.send(Control::Current(reply)).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
     }
     match answer.await {
         Ok(configuration) => json(serde_json::to_string_pretty(&configuration)),
-        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n"),
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n"),
     }
 }
 
 async fn conns(view: &View) -> Response<Full<Bytes>> {
     let (reply, answer) = oneshot::channel();
     if view.control.send(Control::Inspect(SESSIONS, reply)).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
     }
     json(serde_json::to_string_pretty(&answer.await.unwrap_or_default()))
 }
@@ -220,7 +220,7 @@ async fn drain(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
         return text(StatusCode::BAD_REQUEST, "seconds must be a whole number: POST /drain?seconds=30\n");
     };
     if view.control.send(Control::Drain(Duration::from_secs(seconds))).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
     }
     text(StatusCode::ACCEPTED, "draining\n")
 }

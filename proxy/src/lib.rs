@@ -6,9 +6,9 @@
 //!                      └──▶ Report {listener: Bound | Failed | Draining}
 //! ```
 //!
-//! One control thread decides: it takes configurations, resolves names, binds sockets and reports. Workers, one thread
-//! and one single-threaded runtime each, move bytes; they share a listener's spec, targets and counters as atomics.
-//! [`core`] is pure and knows no socket; everything else is shell.
+//! One control thread takes configurations, resolves names, binds sockets and reports. Workers move the bytes; each is
+//! one thread with a single-threaded runtime. Workers share a listener's spec, targets and counters as atomics.
+//! [`core`] is pure and opens no sockets; everything else is shell.
 
 pub mod clock;
 pub mod core;

@@ -1,4 +1,4 @@
-//! Log records go through a bounded queue to one writer thread: a full pipe never stops traffic.
+//! Log records pass through a bounded queue to one writer thread, so that a full pipe never stops traffic.
 
 use std::{
     fmt::Display,
@@ -18,20 +18,20 @@ use serde_json::{Value, json};
 
 use crate::core::end::EndReason;
 
-/// Longest wait for the last records at the end of the process.
+/// Longest wait for the last records when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Form of log records.
+/// Format of log records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for a person.
+    /// One line of text.
     #[default]
     Text,
-    /// A JSON object for a machine.
+    /// One JSON object per line.
     Json,
 }
 
-/// Something to be written.
+/// A log record.
 #[derive(Debug)]
 pub enum Event {
     /// About a session.
@@ -40,13 +40,13 @@ pub enum Event {
     Notice(Notice),
 }
 
-/// How important a notice is.
+/// Severity of a notice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// As expected.
+    /// Normal operation.
     #[default]
     Info,
-    /// Somebody should look.
+    /// Needs attention.
     Warn,
     /// Something does not work.
     Error,
@@ -55,46 +55,46 @@ pub enum Level {
 /// An event of the process or of a listener.
 #[derive(Debug)]
 pub struct Notice {
-    /// Its importance.
+    /// Severity.
     pub level: Level,
-    /// One word for the kind of event.
+    /// Kind of event, one word.
     pub event: &'static str,
-    /// The object it is about.
+    /// Object the event is about.
     pub subject: String,
-    /// What happened and what to do.
+    /// What happened, and the remedy.
     pub message: String,
 }
 
-/// One line of the access log.
+/// One record of the access log.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
-    /// `opened`, `open` (still) or `closed`.
+    /// `opened`, `open` (still live) or `closed`.
     pub phase: &'static str,
-    /// The listener.
+    /// The session's listener.
     pub listener: Arc<ListenerId>,
     /// TCP or UDP.
     pub transport: Transport,
-    /// The client.
+    /// Client address.
     pub client: SocketAddr,
-    /// The backend entry, once there is one.
+    /// Backend entry, once chosen.
     pub backend: Option<Arc<str>>,
-    /// The endpoint, once there is one.
+    /// Endpoint, once chosen.
     pub endpoint: Option<SocketAddr>,
-    /// The server name that the client asked for.
+    /// Server name from the client's `ClientHello`.
     pub name: Option<Box<str>>,
     /// Bytes from the client.
     pub up: u64,
     /// Bytes to the client.
     pub down: u64,
-    /// How long it has lived.
+    /// Age of the session.
     pub duration: Duration,
-    /// Why it ended, with `closed`.
+    /// With `closed`: why the session ended.
     pub reason: Option<EndReason>,
-    /// What was behind the reason.
+    /// The error behind the reason.
     pub cause: Option<String>,
 }
 
-/// Hands records to the writer.
+/// Sends records to the writer thread.
 #[derive(Clone, Debug)]
 pub struct Log {
     queue: SyncSender<(SystemTime, Event)>,
@@ -103,7 +103,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the writer, which ends when the last handle is dropped.
+    /// Starts the writer thread, which ends when the last handle is dropped.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -123,7 +123,7 @@ impl Log {
         Ok((Self { queue: sender, least, dropped: Arc::default() }, LogWriter(end)))
     }
 
-    /// Queues a record, or drops and counts it.
+    /// Queues a record; drops and counts it if the queue is full.
     pub fn emit(&self, event: Event) {
         if self.queue.try_send((SystemTime::now(), event)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
@@ -137,7 +137,7 @@ impl Log {
         }
     }
 
-    /// Records that were dropped.
+    /// Number of dropped records.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
@@ -149,8 +149,8 @@ impl Log {
 pub struct LogWriter(Receiver<()>);
 
 impl LogWriter {
-    /// Waits until everything is written, but not for a reader that does not read; call after the last [`Log`] is
-    /// dropped.
+    /// Waits until all records are written, but no longer than a second in case nobody reads the output. Call after the
+    /// last [`Log`] is dropped.
     pub fn finish(self) {
         let _ = self.0.recv_timeout(LAST_WORDS);
     }
@@ -160,7 +160,7 @@ fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut out
     let mut buffer = String::new();
     while let Ok(first) = records.recv() {
         buffer.clear();
-        // What waits is written together, up to a bound.
+        // Batch the waiting records, up to a bound.
         for (time, event) in std::iter::once(first).chain(records.try_iter().take(256)) {
             match format {
                 LogFormat::Text => text(&mut buffer, time, &event),
@@ -170,7 +170,7 @@ fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut out
                 }
             }
         }
-        // Nobody reads any more: there is nowhere to say so.
+        // If nobody reads the output, there is nowhere to report that.
         let _ = output.write_all(buffer.as_bytes()).and_then(|()| output.flush());
     }
 }

@@ -1,4 +1,4 @@
-//! `portlane-proxy`: serves a configuration document and follows it.
+//! `portlane-proxy`: serves a configuration and follows its changes.
 
 use std::{
     error::Error,
@@ -23,13 +23,13 @@ use proxy::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Longest time for a proxy to answer a probe.
+/// Timeout of a probe.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Serves the listeners of a configuration, and follows it as it changes.
+/// Serves the listeners of a configuration and follows its changes.
 ///
-/// The configuration is a document (YAML or JSON, as `portlane translate` prints it) or comes from an operator. One that
-/// cannot be read is refused whole: the last good one stays in force.
+/// The configuration is a document (YAML or JSON, as printed by `portlane translate`) or comes from an operator. An
+/// invalid configuration is refused whole; the last good one stays in force.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -40,7 +40,7 @@ const PROBE: Duration = Duration::from_secs(1);
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The document.
+    /// Configuration document.
     #[arg(
         long,
         value_name = "FILE",
@@ -49,19 +49,19 @@ struct Args {
         required_unless_present = "operator"
     )]
     config: Option<PathBuf>,
-    /// The operator to follow.
+    /// Operator to follow.
     #[arg(long, value_name = "HOST:PORT", env = "PORTLANE_OPERATOR", requires = "roots")]
     operator: Option<String>,
-    /// PEM of the certificates that the operator's own may descend from.
+    /// CA certificates that may sign the operator's certificate, in PEM.
     #[arg(long, value_name = "PEM", env = "PORTLANE_ROOTS", hide_env_values = true, allow_hyphen_values = true)]
     roots: Option<String>,
-    /// Token of a service account that proves to the operator which pod this is.
+    /// Service account token that identifies this pod to the operator.
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/portlane/token", env = "PORTLANE_TOKEN_FILE")]
     token_file: PathBuf,
-    /// Folder in which the last good configuration and newer roots are kept.
+    /// Directory for the last good configuration and updated CA certificates.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portlane", env = "PORTLANE_STATE_DIR")]
     state_dir: PathBuf,
-    /// Where /livez, /readyz and /metrics are served; or none.
+    /// Address of /livez, /readyz and /metrics, or none.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -70,7 +70,7 @@ struct Args {
         value_parser = address
     )]
     health_address: MaybeAddress,
-    /// Where /config, /listeners, /conns and /drain are served; on loopback only, or none.
+    /// Address of /config, /listeners, /conns and /drain: loopback only, or none.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -79,46 +79,47 @@ struct Args {
         value_parser = address
     )]
     admin_address: MaybeAddress,
-    /// File of a socket on which all of that is served, and what `portlane-proxy probe` asks.
+    /// Unix socket that serves all of these endpoints; `portlane-proxy probe` connects to it.
     #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
     socket: Option<PathBuf>,
-    /// Go on without an address of its own that is taken: in the pod of an app, the app may have it.
+    /// Keep running if the health or admin address is taken, for example by the app in the same pod.
     #[arg(long, env = "PORTLANE_MAY_LACK_ADDRESSES", default_value_t = false)]
     may_lack_addresses: bool,
-    /// How long `portlane-proxy probe startup` fails while no configuration has come; then the app of a sidecar may start.
+    /// How long `portlane-proxy probe startup` fails without a configuration; after that, the app of a sidecar may
+    /// start.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "PORTLANE_STARTUP_SECONDS")]
     startup_seconds: u32,
-    /// The least important notices that are written; the access log is a matter of each forward.
+    /// Lowest level of notices to log; the access log is configured per forward.
     #[arg(long, value_enum, default_value_t = LogLevel::Info, env = "PORTLANE_LOG_LEVEL")]
     log_level: LogLevel,
-    /// Threads that move bytes. Absent: the processors this process may use, at most 2.
+    /// Worker threads. Default: the available CPUs, at most 2.
     #[arg(long, value_name = "1..=256", env = "PORTLANE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Most bytes held in memory for peers that do not read.
+    /// Most bytes buffered in memory for peers that do not read.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "PORTLANE_HELD_BYTES")]
     held_bytes: usize,
-    /// Most bytes in kernel pipes for splicing; 0: bytes are copied.
+    /// Most bytes in kernel pipes for splicing; 0 disables splicing.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
     pipe_bytes: usize,
-    /// Most UDP flows of one socket; a Loopback listener has two, for IPv4 and IPv6.
+    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6.
     #[arg(long, value_name = "N", default_value_t = 10_000, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
-    /// Longest time that the end of the process waits for sessions.
+    /// Longest drain of sessions when the process ends.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "PORTLANE_DRAIN_SECONDS")]
     drain_seconds: u32,
-    /// Form of log records, on standard output.
+    /// Format of log records on standard output.
     #[arg(long, value_enum, default_value_t = Log::Json, env = "PORTLANE_LOG")]
     log: Log,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Asks a proxy on this machine by its socket; says no by its exit code. What kubelet runs in a sidecar.
+    /// Probes a proxy on this host through its unix socket; the exit code is the result. Kubelet runs this in sidecars.
     Probe {
-        /// What is asked.
+        /// Kind of probe.
         #[arg(value_enum)]
         what: Probe,
-        /// The file of the socket.
+        /// Unix socket of the proxy.
         #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
         socket: PathBuf,
     },
@@ -128,7 +129,7 @@ enum Command {
 enum Probe {
     /// Whether the app may start.
     Startup,
-    /// Whether it answers at all.
+    /// Whether the proxy responds.
     Live,
 }
 
@@ -177,7 +178,7 @@ impl Args {
 #[derive(Clone, Copy, Debug)]
 struct MaybeAddress(Option<SocketAddr>);
 
-/// An address with its port. In a pod it is put together from the pod's address, and IPv6 comes without brackets then.
+/// Parses an address with port. In pods the address is composed from the pod IP, so IPv6 has no brackets.
 fn address(text: &str) -> Result<MaybeAddress, String> {
     if text == "none" {
         return Ok(MaybeAddress(None));
@@ -186,7 +187,7 @@ fn address(text: &str) -> Result<MaybeAddress, String> {
     let whole = text.parse().ok().or_else(|| apart().map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)));
     whole
         .map(|address| MaybeAddress(Some(address)))
-        .ok_or_else(|| "an address such as 192.0.2.1:9180, or none".to_owned())
+        .ok_or_else(|| "expected an address such as 192.0.2.1:9180, or none".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -201,7 +202,7 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
-                eprintln!("  because: {cause}");
+                eprintln!("  caused by: {cause}");
                 source = cause.source();
             }
             ExitCode::FAILURE
@@ -209,7 +210,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Asks by the socket; an error is a no.
+/// Probes through the unix socket; any error means failure.
 fn probe(what: Probe, socket: &Path) -> Result<(), Box<dyn Error>> {
     let path = match what {
         Probe::Startup => "/startupz",
@@ -245,12 +246,12 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
-        // It ends by itself when the proxy was told to drain by its admin address.
+        // The source ends by itself when the admin endpoint starts a drain.
         Ended = &mut source => goes_on = false,
     }
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
     let mut end = pin!(wait_for_end(proxy, &mut term, &mut interrupt));
-    // Meanwhile the operator is told of it, and hears of sessions that were cut.
+    // Meanwhile the source reports the drain, including sessions that were cut, to the operator.
     while goes_on {
         tokio::select! {
             biased;
@@ -267,7 +268,7 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Applies configurations from where they come, until the proxy ends.
+/// Applies configurations from the file or the operator until the proxy ends.
 async fn source(args: &Args, proxy: &Proxy) -> Ended {
     if let Some(address) = &args.operator {
         let operator = Operator {
@@ -296,9 +297,9 @@ async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
     }
     let refusal = match file.followed.changed(MAX_DOCUMENT_BYTES) {
         Ok(None) => return Ok(()),
-        // A mounted file is away for a moment while it is replaced.
+        // A mounted file is briefly missing while it is replaced.
         Err(error) if error.kind() == io::ErrorKind::NotFound && file.was_read => return Ok(()),
-        Err(error) => format!("{name} cannot be read: {error}"),
+        Err(error) => format!("cannot read {name}: {error}"),
         Ok(Some(bytes)) => match Configuration::decode(&bytes) {
             Ok(configuration) => {
                 file.refusal = None;
@@ -311,7 +312,7 @@ async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
             }
         },
     };
-    // Told once, not at every look.
+    // Report each refusal once, not at every poll.
     if file.refusal.as_ref() != Some(&refusal) {
         file.refusal = Some(refusal.clone());
         proxy.refuse(refusal).await?;
@@ -319,7 +320,7 @@ async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
     Ok(())
 }
 
-/// The document and what was last said against it.
+/// The followed document and its last refusal.
 struct Watched {
     path: PathBuf,
     followed: Followed,
@@ -327,7 +328,7 @@ struct Watched {
     was_read: bool,
 }
 
-/// Waits for the last session; a further signal ends the wait.
+/// Waits for the last session to end; another signal ends the wait.
 async fn wait_for_end(proxy: &Proxy, term: &mut Signal, interrupt: &mut Signal) {
     while !proxy.has_ended() {
         tokio::select! {

@@ -1,7 +1,7 @@
-//! What is counted, in the text format of Prometheus.
+//! Metrics in the Prometheus text format.
 //!
-//! Labels name the namespace, the forward, the listener and the backend entry; never a client, a pod or an address.
-//! Series go with their listener.
+//! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
+//! listener are removed with it.
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -20,38 +20,38 @@ use crate::{
     shared::{Dropped, Shared},
 };
 
-/// Counts of the control side.
+/// Counters of the control thread.
 #[derive(Debug, Default)]
 pub struct ControlCounters {
     /// Configurations applied.
     pub applied: std::sync::atomic::AtomicU64,
-    /// Configurations refused whole, such as a torn file.
+    /// Configurations refused whole, such as an incomplete file.
     pub refused: std::sync::atomic::AtomicU64,
-    /// Number of the configuration in force.
+    /// Version number of the configuration in force.
     pub number: std::sync::atomic::AtomicU64,
-    /// 1 while an operator is followed.
+    /// 1 while a stream to an operator is open.
     pub operator_connected: std::sync::atomic::AtomicU64,
-    /// Streams to an operator that were opened.
+    /// Streams opened to an operator.
     pub operator_streams: std::sync::atomic::AtomicU64,
-    /// Tries that did not lead to a stream, or streams that broke.
+    /// Failed attempts to open a stream, and broken streams.
     pub operator_failures: std::sync::atomic::AtomicU64,
-    /// Kept configurations and roots that could not be read or written.
+    /// Failures to read or write the persisted configuration and CAs.
     pub state_failures: std::sync::atomic::AtomicU64,
-    /// Listeners that do not run as wanted.
+    /// Listeners that failed or still run an older revision.
     pub failed_listeners: std::sync::atomic::AtomicU64,
-    /// 1 if the app of a sidecar was started without a configuration.
+    /// 1 if the app of a sidecar started without a configuration.
     pub started_without: std::sync::atomic::AtomicU64,
-    /// Names that do not resolve now.
+    /// DNS names that currently fail to resolve.
     pub dns_failing: std::sync::atomic::AtomicU64,
-    /// Seconds for which the name that fails longest has failed.
+    /// Longest time that a name has failed to resolve, in seconds.
     pub dns_failing_seconds: std::sync::atomic::AtomicU64,
 }
 
-/// Everything that is exposed.
+/// Everything that the metrics endpoint exposes.
 #[derive(Debug)]
 pub struct Metrics {
     process: Process,
-    /// Of the control side.
+    /// Counters of the control thread.
     pub control: ControlCounters,
     listeners: Mutex<Vec<Arc<Shared>>>,
     /// By port.
@@ -59,7 +59,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// For a process without listeners.
+    /// Metrics of a process without listeners.
     #[must_use]
     pub fn new(process: Process) -> Arc<Self> {
         Arc::new(Self {
@@ -75,26 +75,26 @@ impl Metrics {
         *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
     }
 
-    /// Replaces the ports that are shared by names.
+    /// Replaces the ports shared by server names.
     pub fn expose_unrouted(&self, ports: Vec<(u16, Arc<Unrouted>)>) {
         *self.unrouted.lock().unwrap_or_else(PoisonError::into_inner) = ports;
     }
 
-    /// Live sessions over all listeners, those that were removed included.
+    /// Live sessions of all listeners, including removed ones.
     #[must_use]
     pub fn live_sessions(&self) -> u64 {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.iter().map(|shared| shared.counters.active()).sum()
     }
 
-    /// Sessions that were cut because a drain came to its deadline.
+    /// Sessions cut at the deadline of a drain.
     #[must_use]
     pub fn cut_by_drain(&self) -> u64 {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.iter().map(|shared| shared.counters.closed[EndReason::Drained.index()].load(Relaxed)).sum()
     }
 
-    /// Counts by forward.
+    /// Counters by forward.
     #[must_use]
     pub fn by_forward(&self) -> ByForward {
         let mut all = ByForward::new();
@@ -108,10 +108,10 @@ impl Metrics {
         all
     }
 
-    /// The text that a scrape gets.
+    /// The response to a scrape.
     ///
     /// # Errors
-    /// Formatting fails only without memory.
+    /// Only if memory is exhausted.
     pub fn text(self: &Arc<Self>) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Exposition(self.clone())));
@@ -166,7 +166,7 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
     let per_listener = |value: fn(&Shared) -> u64| all.iter().map(move |shared| (labels(shared), value(shared)));
     family(
         out,
-        ("portlane_connections_opened", "Sessions begun: TCP connections accepted and UDP flows."),
+        ("portlane_connections_opened", "Sessions opened: TCP connections and UDP flows."),
         true,
         all.iter().map(|shared| (labels(shared), opened(shared))),
     )?;
@@ -181,7 +181,7 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
             (labels, shared.counters.closed[reason.index()].load(Relaxed))
         })
     });
-    family(out, ("portlane_connections_closed", "Sessions ended, by reason."), true, closed)?;
+    family(out, ("portlane_connections_closed", "Sessions closed, by reason."), true, closed)?;
     family(out, ("portlane_connections_active", "Live sessions."), false, per_listener(|s| s.counters.active()))?;
     let bytes = all.iter().flat_map(|shared| {
         let (up, down) = (shared.counters.up.load(Relaxed), shared.counters.down.load(Relaxed));
@@ -191,13 +191,13 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
             (labels, value)
         })
     });
-    family(out, ("portlane_bytes", "Bytes forwarded; up is from the client."), true, bytes)?;
+    family(out, ("portlane_bytes", "Bytes forwarded, by direction; up is from the client."), true, bytes)?;
     let retries = per_listener(|s| s.counters.retries.load(Relaxed));
-    family(out, ("portlane_connect_retries", "Further tries to connect to a backend."), true, retries)?;
+    family(out, ("portlane_connect_retries", "Connect attempts after the first."), true, retries)?;
     let ejected = per_listener(|s| s.counters.ejected.load(Relaxed));
-    family(out, ("portlane_endpoint_ejections", "Endpoints put aside after failed connects."), true, ejected)?;
+    family(out, ("portlane_endpoint_ejections", "Endpoints ejected after failed connects."), true, ejected)?;
     let errors = per_listener(|s| s.counters.accept_errors.load(Relaxed));
-    family(out, ("portlane_accept_errors", "Times that the system refused to accept."), true, errors)?;
+    family(out, ("portlane_accept_errors", "Failed accept calls."), true, errors)?;
     let dropped = all.iter().flat_map(|shared| {
         let spec = shared.spec.load_full();
         let counters = &shared.counters;
@@ -219,7 +219,7 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
             (labels, count.load(Relaxed))
         })
     });
-    family(out, ("portlane_access_checks", "Clients looked up in access lists, by result."), true, access)
+    family(out, ("portlane_access_checks", "Clients checked against access lists, by result."), true, access)
 }
 
 fn unrouted_text(out: &mut DescriptorEncoder<'_>, ports: &[(u16, Arc<Unrouted>)]) -> Result<(), std::fmt::Error> {
@@ -229,11 +229,11 @@ fn unrouted_text(out: &mut DescriptorEncoder<'_>, ports: &[(u16, Arc<Unrouted>)]
             .iter()
             .map(move |why| (vec![("port", port.as_str()), ("reason", why.as_str())], count.get(*why)))
     });
-    let help = "Connections to a port that is shared by server names which belonged to no listener, by reason.";
+    let help = "Connections to a port shared by server names that matched no listener, by reason.";
     family(out, ("portlane_connections_unrouted", help), true, series)
 }
 
-/// Limits are those of a forward, so its first listener speaks for all.
+/// Limits belong to the forward, so only its first listener is shown.
 fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let mut limiters: Vec<&Arc<Shared>> = Vec::new();
     for shared in all.iter().filter(|shared| shared.spec.load().limits.is_some()) {
@@ -245,7 +245,7 @@ fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(
         let labels: Labels<'_> = vec![("namespace", &shared.id.namespace), ("forward", &shared.id.forward)];
         (labels, shared.limiter.counts().1 as u64)
     });
-    family(out, ("portlane_connections_queued", "Connections that wait for a place under the limits."), false, queued)
+    family(out, ("portlane_connections_queued", "Connections queued by maxConnections."), false, queued)
 }
 
 fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &Clock) -> Result<(), std::fmt::Error> {
@@ -262,15 +262,15 @@ fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &C
         all.into_iter()
     };
     let sessions = series(&|entry| entry.stats.sessions.load(Relaxed));
-    family(out, ("portlane_backend_connections", "Sessions connected to this backend."), true, sessions)?;
+    family(out, ("portlane_backend_connections", "Sessions connected to this backend entry."), true, sessions)?;
     let failures = series(&|entry| entry.stats.failures.load(Relaxed));
-    family(out, ("portlane_backend_connect_failures", "Connects to this backend that failed."), true, failures)?;
+    family(out, ("portlane_backend_connect_failures", "Failed connects to this backend entry."), true, failures)?;
     let endpoints = series(&|entry| entry.endpoints.len() as u64);
-    family(out, ("portlane_backend_endpoints", "Endpoints that this backend has now."), false, endpoints)?;
+    family(out, ("portlane_backend_endpoints", "Endpoints of this backend entry."), false, endpoints)?;
     let now = clock.seconds();
     let unhealthy =
         series(&move |entry| entry.endpoints.iter().filter(|endpoint| !endpoint.is_healthy(now)).count() as u64);
-    let help = "Endpoints that are put aside or fail their checks.";
+    let help = "Endpoints that are ejected or fail their health checks.";
     family(out, ("portlane_backend_endpoints_unhealthy", help), false, unhealthy)?;
     let checked = all.iter().filter(|shared| shared.spec.load().health_check.is_some());
     let checks = checked.flat_map(|shared| {
@@ -281,7 +281,7 @@ fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &C
             (labels, count.load(Relaxed))
         })
     });
-    family(out, ("portlane_health_checks", "Active checks of endpoints, by result."), true, checks)
+    family(out, ("portlane_health_checks", "Active health checks, by result."), true, checks)
 }
 
 fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), std::fmt::Error> {
@@ -291,32 +291,28 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     let counters = [
         ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
         ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
-        ("portlane_operator_streams", "Streams to an operator.", control.operator_streams.load(Relaxed)),
-        ("portlane_operator_failures", "Failed or broken streams.", control.operator_failures.load(Relaxed)),
-        ("portlane_state_failures", "Kept state not read or written.", control.state_failures.load(Relaxed)),
+        ("portlane_operator_streams", "Operator streams opened.", control.operator_streams.load(Relaxed)),
+        ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
+        ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
         ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
-        ("portlane_accept_paused", "Times that accepting waited for a free file.", process.files.paused.load(Relaxed)),
+        ("portlane_accept_paused", "Waits of accepting for a file descriptor.", process.files.paused.load(Relaxed)),
     ];
     for (name, help, value) in counters {
         family(out, (name, help), true, std::iter::once((Vec::new(), value)))?;
     }
     let gauges = [
-        ("portlane_config_number", "Number of the configuration in force.", control.number.load(Relaxed)),
-        ("portlane_operator_connected", "1 while an operator is followed.", control.operator_connected.load(Relaxed)),
-        ("portlane_listeners_failed", "Listeners not running as wanted.", control.failed_listeners.load(Relaxed)),
-        (
-            "portlane_started_without",
-            "1 if the app was let start without listeners.",
-            control.started_without.load(Relaxed),
-        ),
-        ("portlane_held_bytes", "Bytes held for peers that do not read.", process.budget.held() as u64),
-        ("portlane_held_bytes_limit", "Most bytes held.", process.budget.limit() as u64),
-        ("portlane_files", "Files in use.", files as u64),
-        ("portlane_files_limit", "Files at which accepting stops.", limit as u64),
-        ("portlane_dns_failing", "Names that do not resolve now.", control.dns_failing.load(Relaxed)),
+        ("portlane_config_number", "Version number of the configuration in force.", control.number.load(Relaxed)),
+        ("portlane_operator_connected", "1 while connected to an operator.", control.operator_connected.load(Relaxed)),
+        ("portlane_listeners_failed", "Listeners in state Failed.", control.failed_listeners.load(Relaxed)),
+        ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
+        ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
+        ("portlane_held_bytes_limit", "Limit of buffered bytes.", process.budget.limit() as u64),
+        ("portlane_files", "Open file descriptors.", files as u64),
+        ("portlane_files_limit", "Open file descriptors at which accepting stops.", limit as u64),
+        ("portlane_dns_failing", "DNS names that currently fail to resolve.", control.dns_failing.load(Relaxed)),
         (
             "portlane_dns_failing_seconds",
-            "Seconds for which the name that fails longest has failed; the last answer stays in use.",
+            "Longest time that a DNS name has failed to resolve; its last answer stays in use.",
             control.dns_failing_seconds.load(Relaxed),
         ),
     ];
@@ -325,7 +321,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     }
     let histograms = [
         ("portlane_connect_duration_seconds", "Time to connect to a backend.", &process.timings.connect),
-        ("portlane_session_duration_seconds", "Life of a session.", &process.timings.session),
+        ("portlane_session_duration_seconds", "Lifetime of a session.", &process.timings.session),
     ];
     for (name, help, histogram) in histograms {
         histogram.encode(out.encode_descriptor(name, help, None, histogram.metric_type())?)?;

@@ -1,4 +1,4 @@
-//! Opening sockets, with the options that must be set before they are used.
+//! Opens sockets and sets the options they need before use.
 
 use std::{
     io,
@@ -10,14 +10,14 @@ use std::{
 use proxy_api::{Bind, FailureReason, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-/// Connections that the kernel completes before they are accepted; the system caps it (`somaxconn`).
+/// Backlog of accepted connections; the system caps it (`somaxconn`).
 const BACKLOG: i32 = 4096;
 /// Bytes of a connection that may wait unsent in the kernel.
 const UNSENT_BYTES: u32 = 128 * 1024;
-/// Receive buffer asked for on UDP listeners, bytes.
+/// Requested receive buffer of UDP listeners, in bytes.
 const UDP_BUFFER: usize = 4 << 20;
 
-/// One open socket of the operating system.
+/// An open socket.
 #[derive(Clone, Debug)]
 pub enum OsSocket {
     /// A listening TCP socket.
@@ -26,14 +26,14 @@ pub enum OsSocket {
     Udp(Arc<UdpSocket>),
 }
 
-/// A socket that could not be opened.
+/// A socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("bind {address}/{transport}: {why}")]
 pub struct BindError {
     address: SocketAddr,
     transport: Transport,
     why: String,
-    /// One word for reports.
+    /// Machine-readable reason.
     pub reason: FailureReason,
 }
 
@@ -41,11 +41,11 @@ impl BindError {
     fn new(address: SocketAddr, transport: Transport, error: &io::Error) -> Self {
         let (reason, why) = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                (FailureReason::AddressInUse, "address in use: stop what holds it, or choose another port".to_owned())
+                (FailureReason::AddressInUse, "address in use: stop its holder or choose another port".to_owned())
             }
             io::ErrorKind::PermissionDenied => (
                 FailureReason::PermissionDenied,
-                "permission denied: ports below net.ipv4.ip_unprivileged_port_start need a privilege; choose a higher \
+                "permission denied: ports below net.ipv4.ip_unprivileged_port_start need privileges; choose a higher \
                  port or lower that setting"
                     .to_owned(),
             ),
@@ -55,11 +55,11 @@ impl BindError {
     }
 }
 
-/// Opens the sockets that a key stands for: one or two, all or none.
+/// Opens the one or two sockets of a key, all or none.
 ///
-/// The first bind is exclusive: two processes of one user that share a port by `SO_REUSEPORT` would silently share its
-/// connections. `beside` are sockets of ours on other addresses of the same port; they and the new ones share it for
-/// the moment of the bind.
+/// The first bind is exclusive: if two processes of one user shared a port by `SO_REUSEPORT`, they would silently split
+/// its connections. `beside` are our own sockets on other addresses of the same port; they share the port with the new
+/// sockets during the bind.
 ///
 /// # Errors
 /// The first address that could not be bound.
@@ -67,8 +67,8 @@ pub fn open(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, BindEr
     open_as(key, beside, Purpose::Serve)
 }
 
-/// Takes the addresses of a key without letting anybody in: [`listen`] does. A UDP socket receives from now on, as the system
-/// knows nothing between.
+/// Binds the addresses of a key but accepts no connections; [`listen`] does. A UDP socket receives as soon as it is
+/// bound, because the system knows no state between.
 ///
 /// # Errors
 /// The first address that could not be bound.
@@ -76,12 +76,12 @@ pub fn reserve(key: SocketKey, beside: &[OsSocket]) -> Result<Vec<OsSocket>, Bin
     open_as(key, beside, Purpose::Reserve)
 }
 
-/// Lets connections in on sockets that were reserved.
+/// Accepts connections on reserved sockets.
 ///
 /// # Errors
-/// Somebody else listens there by now.
+/// Another process has started to listen on the port.
 pub fn listen(key: SocketKey, sockets: &[OsSocket], beside: &[OsSocket]) -> Result<(), BindError> {
-    // The system looks once more at who has the port.
+    // `listen(2)` checks for conflicts again.
     let before: Vec<bool> = beside.iter().map(|socket| share(socket, true)).collect();
     let listen = |socket: &OsSocket| {
         let OsSocket::Tcp(listener) = socket else { return Ok(()) };
@@ -98,11 +98,11 @@ pub fn listen(key: SocketKey, sockets: &[OsSocket], beside: &[OsSocket]) -> Resu
     result
 }
 
-/// What a socket is opened for.
+/// Purpose of a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Serve,
-    /// To have it, whether or not it will be served.
+    /// Bound, but not listening yet.
     Reserve,
 }
 
@@ -122,8 +122,8 @@ fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<
     opened
 }
 
-/// A further socket on the address of one of ours, so that another worker accepts from a queue of its own. From now on
-/// both share the port: the kernel spreads connections over sockets only while they say so.
+/// Opens another socket on the address of one of ours, so that another worker accepts from its own queue. Both stay
+/// marked `SO_REUSEPORT`: the kernel spreads connections only over sockets with the option set.
 ///
 /// # Errors
 /// As `bind(2)`.
@@ -133,7 +133,7 @@ pub fn open_shard(socket: &TcpListener) -> io::Result<OsSocket> {
     bind(Transport::Tcp, address, true, Purpose::Serve)
 }
 
-/// 127.0.0.1, and `::1` where the machine has it.
+/// 127.0.0.1, and `::1` where present.
 fn open_loopback(
     key: SocketKey,
     bind: impl Fn(SocketAddr) -> io::Result<OsSocket>,
@@ -150,7 +150,7 @@ fn open_loopback(
     Ok(opened)
 }
 
-/// `[::]` for both families, or 0.0.0.0 where there is no IPv6.
+/// `[::]` for both families, or 0.0.0.0 without IPv6.
 fn open_all(key: SocketKey, bind: impl Fn(SocketAddr) -> io::Result<OsSocket>) -> Result<Vec<OsSocket>, BindError> {
     let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, key.port));
     let four = SocketAddr::from((Ipv4Addr::UNSPECIFIED, key.port));
@@ -161,21 +161,21 @@ fn open_all(key: SocketKey, bind: impl Fn(SocketAddr) -> io::Result<OsSocket>) -
     result.map(|socket| vec![socket]).map_err(|error| BindError::new(address, key.transport, &error))
 }
 
-/// Whether the machine does not have this address or family at all.
+/// Whether the host lacks this address or family.
 fn is_absent(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let absent = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT];
     error.raw_os_error().is_some_and(|code| absent.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Lets others of ours bind beside this socket, or not; returns how it was.
+/// Sets whether our own sockets may bind beside this one; returns the previous setting.
 fn share(socket: &OsSocket, on: bool) -> bool {
     let socket = match socket {
         OsSocket::Tcp(socket) => SockRef::from(&**socket),
         OsSocket::Udp(socket) => SockRef::from(&**socket),
     };
     let before = socket.reuse_port().unwrap_or(false);
-    // Fails only on a closed socket, which the bind that follows would tell.
+    // Fails only on a closed socket, which the following bind would report.
     let _ = socket.set_reuse_port(on);
     before
 }
@@ -196,7 +196,7 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool, purpose: Purpos
     match transport {
         Transport::Tcp => {
             socket.set_reuse_address(true)?;
-            // Accepted sockets inherit these, which saves their calls on every connection.
+            // Accepted sockets inherit these options, which saves system calls per connection.
             socket.set_tcp_nodelay(true)?;
             set_stream_options(&SockRef::from(&socket));
             socket.bind(&address.into())?;
@@ -206,7 +206,7 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool, purpose: Purpos
             Ok(OsSocket::Tcp(Arc::new(socket.into())))
         }
         Transport::Udp => {
-            // The system may give less; it never refuses.
+            // The system may grant less, but never refuses.
             let _ = socket.set_recv_buffer_size(UDP_BUFFER);
             socket.bind(&address.into())?;
             Ok(OsSocket::Udp(Arc::new(socket.into())))
@@ -214,9 +214,9 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool, purpose: Purpos
     }
 }
 
-/// Options of both ends of a session; without one of them a session still works.
+/// Sets options for both ends of a session. Sessions work without them.
 pub fn set_stream_options(socket: &SockRef<'_>) {
-    // What follows urgent data is not held back by it.
+    // Urgent data must not hold back the data after it.
     let _ = socket.set_out_of_band_inline(true);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
@@ -224,7 +224,7 @@ pub fn set_stream_options(socket: &SockRef<'_>) {
     let _ = UNSENT_BYTES;
 }
 
-/// Finds dead peers: probes after `seconds` of quiet, then every 15 seconds, four in all.
+/// Enables keepalive to find dead peers: four probes, the first after `seconds` of silence, then every 15 seconds.
 pub fn set_keepalive(socket: &SockRef<'_>, seconds: u32) {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(seconds.into()))
@@ -235,10 +235,10 @@ pub fn set_keepalive(socket: &SockRef<'_>, seconds: u32) {
 
 /// A socket for one connection to an endpoint.
 ///
-/// `SO_REUSEADDR` lets a listener that starts later take the port that the system picks for this connection.
+/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection.
 ///
 /// # Errors
-/// The system has no socket to give.
+/// As `socket(2)`.
 pub fn upstream_tcp(to: SocketAddr, keepalive_seconds: u32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -261,13 +261,13 @@ pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// An address so many ports further on; one that would lead beyond 65535 is refused when the listener is compiled.
+/// The address with its port shifted by `offset`. Listeners whose ports would exceed 65535 are refused at translation.
 #[must_use]
 pub fn shifted(address: SocketAddr, offset: u16) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port().saturating_add(offset))
 }
 
-/// Whether an address is one of this machine's own, as the routing table has it. No packet is sent.
+/// Whether the routing table says that an address belongs to this host. No packet is sent.
 #[must_use]
 pub fn is_own_address(ip: IpAddr) -> bool {
     if ip.is_loopback() || ip.is_unspecified() {
@@ -288,7 +288,7 @@ mod tests {
 
     use super::*;
 
-    /// Sockets on loopback, on a port that outgoing connections of others are not given.
+    /// Loopback sockets, on a port outside the ephemeral range.
     fn opened(transport: Transport) -> (SocketKey, Vec<OsSocket>) {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let start = u16::try_from(std::process::id() % 4000).expect("small");
@@ -315,10 +315,10 @@ mod tests {
         for transport in [Transport::Tcp, Transport::Udp] {
             let (narrow, ours) = opened(transport);
             let wide = SocketKey { bind: Bind::All, ..narrow };
-            open(wide, &[]).expect_err("as a stranger");
-            drop(open(wide, &ours).expect("as ours"));
-            let reserved = reserve(wide, &ours).expect("as ours");
-            listen(wide, &reserved, &ours).expect("as ours");
+            open(wide, &[]).expect_err("a foreign socket conflicts");
+            drop(open(wide, &ours).expect("our own socket shares"));
+            let reserved = reserve(wide, &ours).expect("our own socket shares");
+            listen(wide, &reserved, &ours).expect("our own socket shares");
         }
     }
 

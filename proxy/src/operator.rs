@@ -1,7 +1,7 @@
-//! Following an operator: its changes are applied, what became of them is reported, and the last good state is kept.
+//! Follows an operator: applies its changes, reports the result and persists the last good state.
 //!
-//! Whatever happens to the stream, what runs goes on: the configuration in force is on disk, so that a proxy which
-//! restarts while there is no operator serves at once.
+//! The running configuration stays in force whatever happens to the stream. The configuration is also on disk, so that
+//! a proxy that restarts without an operator serves at once.
 
 mod backoff;
 mod state;
@@ -21,38 +21,38 @@ use crate::{
     resolver::Lookup,
 };
 
-/// Longest time for one try to open a stream, names and TLS included.
+/// Timeout of one attempt to open a stream, DNS and TLS included.
 const OPEN: Duration = Duration::from_secs(10);
 
-/// Where the operator is, and what this proxy shows and trusts.
+/// The operator's address, and the credentials of this proxy.
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// `HOST:PORT`.
     pub address: String,
-    /// PEM of the roots to trust until others come over the stream.
+    /// PEM of the CAs to trust until the stream delivers others.
     pub roots: String,
-    /// File of the `ServiceAccount` token; read anew for every stream, as kubelet rotates it.
+    /// File of the `ServiceAccount` token; read for every stream, because kubelet rotates it.
     pub token: PathBuf,
-    /// Folder for what is kept.
+    /// Directory for persisted state.
     pub state: PathBuf,
 }
 
-/// A stream that did not come to be.
+/// A stream could not be opened.
 #[derive(Debug, thiserror::Error)]
 enum ConnectError {
-    #[error("the ServiceAccount token {0} cannot be read: {1}")]
+    #[error("cannot read the ServiceAccount token {0}: {1}")]
     Token(PathBuf, std::io::Error),
-    #[error("the operator's address {0} does not resolve: {1}")]
+    #[error("cannot resolve the operator's address {0}: {1}")]
     Resolve(String, String),
     #[error("{0}")]
     Trust(TlsError),
     #[error("{}", chain(.0))]
     Open(OpenError),
-    #[error("the operator {0} does not answer")]
+    #[error("timed out connecting to the operator {0}")]
     Late(String),
 }
 
-/// An error with its causes in one line.
+/// The error and its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -66,7 +66,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Follows the operator for as long as the proxy lives.
+/// Follows the operator as long as the proxy lives.
 ///
 /// # Errors
 /// The proxy has ended.
@@ -87,7 +87,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         let ended = match connect(operator, &roots, &mut lookup).await {
             Ok(connection) => {
                 if told.take().is_some() {
-                    proxy.log().notice(Level::Info, "operator", &operator.address, "the operator is followed again");
+                    proxy.log().notice(Level::Info, "operator", &operator.address, "reconnected to the operator");
                 }
                 let counters = &proxy.metrics().control;
                 counters.operator_streams.fetch_add(1, Relaxed);
@@ -105,7 +105,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         };
         proxy.metrics().control.operator_failures.fetch_add(1, Relaxed);
         if told.as_ref() != Some(&ended) {
-            let message = format!("{ended}; what runs goes on, and the operator is tried again");
+            let message = format!("{ended}; the running configuration stays in force, retrying");
             proxy.log().notice(Level::Warn, "operator", &operator.address, message);
             told = Some(ended);
         }
@@ -130,13 +130,14 @@ async fn connect(operator: &Operator, roots: &str, lookup: &mut Lookup) -> Resul
     .map_err(|_| late())?
 }
 
-/// The C library of the image knows no search list for a name with as many dots as `ndots`, which pods may set as they like.
+/// Resolves with hickory: the C library of the image ignores the search list for names with `ndots` dots or more, and
+/// pods may set `ndots` freely.
 async fn resolve(address: &str, lookup: &mut Lookup) -> Result<SocketAddr, ConnectError> {
     if let Ok(address) = address.parse() {
         return Ok(address);
     }
     let failed = |error: &str| ConnectError::Resolve(address.to_owned(), error.to_owned());
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    let (host, port) = parts.ok_or_else(|| failed("it is not HOST:PORT"))?;
+    let (host, port) = parts.ok_or_else(|| failed("not of the form HOST:PORT"))?;
     lookup.one(host).await.map(|ip| SocketAddr::new(ip, port)).map_err(|error| failed(&error))
 }

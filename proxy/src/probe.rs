@@ -1,4 +1,4 @@
-//! One active check of one endpoint: a connection, or a request over HTTP.
+//! One active check of one endpoint: a TCP connect or an HTTP request.
 
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
@@ -17,19 +17,19 @@ use tokio::{
 
 use crate::{core::proxy_header, net};
 
-/// Seconds before keepalive probes; a check does not live as long.
+/// Keepalive idle time, longer than any check lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Asks once. Where backends expect a PROXY header, it says first that the connection is the proxy's own.
+/// Runs one check. If backends expect PROXY headers, the check first sends one that marks the connection as local.
 ///
 /// # Errors
-/// Why it did not work, for a person.
+/// Human-readable cause of the failure.
 pub async fn run(endpoint: SocketAddr, check: &HealthCheck, send: SendHeader) -> Result<(), String> {
     let to = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
     let mut stream = connect(to).await.map_err(|error| format!("cannot connect to {to}: {error}"))?;
-    // A connect to a dead port in the range of outgoing ports can meet itself.
+    // A connect to a dead port in the ephemeral range can connect to itself.
     if stream.local_addr().ok() == Some(to) {
-        return Err(format!("nothing listens at {to}: the connection met itself"));
+        return Err(format!("nothing listens on {to}: the connection reached itself"));
     }
     let header = proxy_header::encode(send, None);
     stream.write_all(&header).await.map_err(|error| format!("{to}: {error}"))?;
@@ -51,14 +51,14 @@ async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("path '{path}': {error}"))?;
-    let told = |error: hyper::Error| format!("GET {path} of {to}: {error}");
+    let told = |error: hyper::Error| format!("GET {path} from {to}: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
     let (mut connection, mut response) = (pin!(connection), pin!(sender.send_request(request)));
     let response = tokio::select! {
         response = &mut response => response,
         ended = &mut connection => {
             ended.map_err(told)?;
-            // It may have ended with the answer.
+            // The connection may have ended right after the response.
             response.await
         }
     };
@@ -67,5 +67,5 @@ async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String
     if status.is_success() || status.is_redirection() {
         return Ok(());
     }
-    Err(format!("GET {path} of {to} answers {}", status.as_u16()))
+    Err(format!("GET {path} from {to} returned {}", status.as_u16()))
 }

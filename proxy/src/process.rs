@@ -1,4 +1,4 @@
-//! What all threads of a proxy share.
+//! State shared by all threads of a proxy.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -9,29 +9,29 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::{clock::Clock, files::Files, log::Log, worker::budget::Budget};
 
-/// What all threads of a proxy share.
+/// State shared by all threads of a proxy.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Time.
+    /// Process clock.
     pub clock: Clock,
-    /// Files.
+    /// File descriptor budget.
     pub files: Arc<Files>,
-    /// Held bytes.
+    /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
     /// Log.
     pub log: Log,
-    /// Set when nothing waits any longer.
+    /// Set to end a drain immediately.
     pub stop: Arc<AtomicBool>,
-    /// Durations.
+    /// Duration histograms.
     pub timings: Arc<Timings>,
 }
 
-/// Durations over all listeners of the process.
+/// Duration histograms over all listeners.
 #[derive(Debug)]
 pub struct Timings {
-    /// Of connects.
+    /// Connects.
     pub(crate) connect: Histogram,
-    /// Of sessions.
+    /// Sessions.
     pub(crate) session: Histogram,
 }
 
@@ -45,12 +45,12 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Notes how long a connect took.
+    /// Records the duration of a connect.
     pub fn connected(&self, took: Duration) {
         self.connect.observe(took.as_secs_f64());
     }
 
-    /// Notes how long a session lived.
+    /// Records the duration of a session.
     pub fn ended(&self, lived: Duration) {
         self.session.observe(lived.as_secs_f64());
     }

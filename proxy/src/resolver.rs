@@ -1,7 +1,7 @@
-//! Keeps the addresses of names up to date.
+//! Keeps DNS answers up to date.
 //!
-//! `getaddrinfo` tells no time to live, so names are asked by hickory; /etc/hosts is honoured. A failure keeps the last
-//! answer in use.
+//! `getaddrinfo` returns no TTL, so names are resolved by hickory, which also reads /etc/hosts. After a failure the
+//! last answer stays in use.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,26 +25,26 @@ use tokio::{
 
 use crate::follow::Stamp;
 
-/// Shortest and longest time until a name is asked again, whatever its answer says.
+/// Shortest and longest time between lookups, whatever the TTL.
 const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// Longest wait for an answer.
+/// Timeout of a lookup.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest wait for the second family once the first one has answered.
+/// Longest wait for the second address family once the first has answered.
 const SECOND_FAMILY: Duration = Duration::from_millis(300);
-/// Files that the system's settings stand in.
+/// System files with resolver settings.
 const SETTINGS: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
-const NO_ADDRESS: &str = "no such name, or it has no address";
+const NO_ADDRESS: &str = "no such name, or no addresses";
 
-/// What was learnt about a name.
+/// Result of a lookup.
 #[derive(Debug)]
 pub struct Answer {
     /// The name.
     pub host: String,
-    /// Its addresses, sorted, or why there are none.
+    /// Addresses, sorted, or the error.
     pub addresses: Result<Vec<IpAddr>, String>,
 }
 
-/// Follows a set of names.
+/// Keeps a set of names resolved.
 pub struct Resolver {
     system: Arc<Mutex<System>>,
     tasks: HashMap<String, JoinHandle<()>>,
@@ -52,7 +52,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver by the system's settings; answers come through the channel.
+    /// A resolver with the system's settings; answers arrive on the channel.
     #[must_use]
     pub fn new(answers: mpsc::Sender<Answer>) -> Self {
         Self { system: Arc::default(), tasks: HashMap::new(), answers }
@@ -76,14 +76,14 @@ impl Resolver {
     }
 }
 
-/// One resolver for each family: an answer of one does not wait for the other.
+/// One resolver per address family, so that neither waits for the other.
 #[derive(Clone)]
 struct Pair {
     four: TokioResolver,
     six: TokioResolver,
 }
 
-/// The resolvers by the system's settings, made anew when these change: a laptop moves between networks.
+/// Resolvers with the system's settings, rebuilt when the settings change, as when a laptop changes networks.
 #[derive(Default)]
 struct System {
     settings: Vec<Option<Stamp>>,
@@ -106,13 +106,13 @@ impl System {
 
 fn hickory(strategy: LookupIpStrategy) -> Result<TokioResolver, String> {
     let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-        // Without resolv.conf the hosts file still works.
+        // The hosts file works without resolv.conf.
         Hickory::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
     });
     let options = builder.options_mut();
     options.ip_strategy = strategy;
     options.timeout = Duration::from_secs(2);
-    // A name that comes back is found at the next question.
+    // Find a name that reappears at the next lookup.
     options.negative_max_ttl = Some(Duration::from_secs(1));
     builder.build().map_err(|error| error.to_string())
 }
@@ -131,15 +131,15 @@ async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<
     }
 }
 
-/// Asks for a name now and then.
+/// Resolves names on demand.
 #[derive(Default)]
 pub struct Lookup(System);
 
 impl Lookup {
-    /// An address of a name, of the family that answers first.
+    /// One address of a name, from the family that answers first.
     ///
     /// # Errors
-    /// Why it has none.
+    /// Why the lookup failed.
     pub async fn one(&mut self, host: &str) -> Result<IpAddr, String> {
         let pair = self.0.pair()?;
         let (mut four, mut six) = (pin!(ask_one(&pair.four, host)), pin!(ask_one(&pair.six, host)));
@@ -160,10 +160,10 @@ impl Lookup {
 
 type Found = Result<(BTreeSet<IpAddr>, Instant), String>;
 
-/// Asks for both families at once. When one has answered the other has a moment more.
+/// Looks up both families at once. Once one has answered, the other gets a short extra time.
 async fn ask(pair: &Pair, host: &str) -> (Result<Vec<IpAddr>, String>, Duration) {
     let (mut four, mut six) = (pin!(ask_one(&pair.four, host)), pin!(ask_one(&pair.six, host)));
-    let late = || Err("no answer in time".to_owned());
+    let late = || Err("lookup timed out".to_owned());
     let (a, b) = tokio::select! {
         a = &mut four => {
             let longest = if a.is_ok() { SECOND_FAMILY } else { PATIENCE };
@@ -191,7 +191,7 @@ fn join(a: Found, b: Found) -> (Result<Vec<IpAddr>, String>, Duration) {
 
 async fn ask_one(hickory: &TokioResolver, host: &str) -> Found {
     match timeout(PATIENCE, hickory.lookup_ip(host)).await {
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("lookup timed out after {} s", PATIENCE.as_secs())),
         Ok(Err(error)) if error.is_no_records_found() => Err(NO_ADDRESS.to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(found)) => Ok((found.iter().collect(), found.valid_until())),
@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    #[allow(clippy::unnecessary_wraps, reason = "what the function under test takes")]
+    #[allow(clippy::unnecessary_wraps, reason = "type of the function under test")]
     fn found(ip: IpAddr, seconds: u64) -> Found {
         Ok((BTreeSet::from([ip]), Instant::now() + Duration::from_secs(seconds)))
     }

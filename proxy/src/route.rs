@@ -1,4 +1,4 @@
-//! What a socket does with a connection: it belongs to one listener, or to one of several by the server name it asks for.
+//! Routes connections of a socket: all to one listener, or by server name to one of several.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +12,15 @@ use arc_swap::ArcSwap;
 
 use crate::{core::client_hello, shared::Shared};
 
-/// The listeners that a socket serves now; replaced without touching the socket.
+/// The listeners behind a socket; replaced without touching the socket.
 pub type Route = Arc<ArcSwap<Served>>;
 
-/// Whom a socket serves.
+/// The listeners behind a socket.
 #[derive(Debug)]
 pub enum Served {
     /// One listener.
     One(Arc<Shared>),
-    /// Several, told apart by server names.
+    /// Several listeners, selected by server name.
     ByName(Names),
 }
 
@@ -29,12 +29,12 @@ pub enum Served {
 pub struct Names {
     table: BTreeMap<String, Arc<Shared>>,
     first: Arc<Shared>,
-    /// Connections that belong to none of them.
+    /// Connections that match none of them.
     pub unrouted: Arc<Unrouted>,
 }
 
 impl Served {
-    /// Listeners on one socket: one without names, or any number with names. `None` if there is none.
+    /// A table for listeners on one socket: one without hostnames, or any number with. `None` if `listeners` is empty.
     #[must_use]
     pub fn of(listeners: &[Arc<Shared>], unrouted: &Arc<Unrouted>) -> Option<Self> {
         let first = listeners.first()?.clone();
@@ -50,7 +50,7 @@ impl Served {
         Some(Self::ByName(Names { table, first, unrouted: unrouted.clone() }))
     }
 
-    /// The first of them: for what concerns the socket itself.
+    /// The first listener, used for what concerns the socket itself.
     #[must_use]
     pub fn first(&self) -> &Arc<Shared> {
         match self {
@@ -59,17 +59,17 @@ impl Served {
         }
     }
 
-    /// The listener for a host: by its own name, else by the longest wildcard.
+    /// The listener for a server name: exact match first, then the longest wildcard.
     #[must_use]
     pub fn find(&self, host: &str) -> Option<&Arc<Shared>> {
         match self {
-            // The port is somebody's now who takes all that comes, but not what was meant for another.
+            // The port now has a catch-all listener; do not hand it a client of another server name.
             Self::One(_) => None,
             Self::ByName(names) => client_hello::candidates(host).find_map(|name| names.table.get(&name)),
         }
     }
 
-    /// Sessions begun by those that it serves, and connections that belong to nobody.
+    /// Sessions opened by all listeners of the socket.
     #[must_use]
     pub fn opened(&self) -> u64 {
         match self {
@@ -86,7 +86,7 @@ impl Served {
         }
     }
 
-    /// Whether both do the same with every connection.
+    /// Whether both route every connection the same way.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -103,31 +103,31 @@ impl Served {
 }
 
 impl Names {
-    /// The listener that speaks for all of them in what comes before the name.
+    /// The listener that provides settings used before the name is known.
     #[must_use]
     pub fn first(&self) -> &Arc<Shared> {
         &self.first
     }
 }
 
-/// Why a connection belongs to no listener.
+/// Why a connection matches no listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unroutable {
-    /// No listener has the name.
+    /// No listener has the server name.
     UnknownServerName,
-    /// It asks for no name.
+    /// The `ClientHello` has no server name.
     NoServerName,
-    /// It does not speak TLS.
+    /// The client does not speak TLS.
     NotTls,
-    /// The name did not come within `handshakeSeconds`.
+    /// No `ClientHello` within `handshakeSeconds`.
     HandshakeTimeout,
-    /// It closed without having sent a byte: a health check.
+    /// The client closed without sending a byte, as health checks do.
     Probe,
-    /// It left before it had said its name.
+    /// The client left before it sent its server name.
     ClientLeft,
-    /// A PROXY header is required and the peer is not among `trustedCIDRs`.
+    /// A PROXY header is required, and the peer is not in `trustedCIDRs`.
     UntrustedPeer,
-    /// No PROXY header, or one that says something impossible.
+    /// The PROXY header is missing or invalid.
     BadHeader,
 }
 
@@ -144,7 +144,7 @@ impl Unroutable {
         Self::BadHeader,
     ];
 
-    /// The word in metrics.
+    /// Label value in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -160,17 +160,17 @@ impl Unroutable {
     }
 }
 
-/// Connections of one socket that belong to no listener, by reason.
+/// Connections of one socket that matched no listener, by reason.
 #[derive(Debug, Default)]
 pub struct Unrouted([AtomicU64; Unroutable::ALL.len()]);
 
 impl Unrouted {
-    /// Counts one.
+    /// Counts one connection.
     pub fn count(&self, why: Unroutable) {
         self.0[why as usize].fetch_add(1, Relaxed);
     }
 
-    /// So many.
+    /// Connections counted with this reason.
     #[must_use]
     pub fn get(&self, why: Unroutable) -> u64 {
         self.0[why as usize].load(Relaxed)

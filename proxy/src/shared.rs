@@ -1,4 +1,4 @@
-//! A listener as all threads see it. It outlives changes of its spec and moves between sockets.
+//! A listener as seen by all threads. It survives changes of its spec and moves between sockets.
 
 use std::{
     net::IpAddr,
@@ -17,20 +17,20 @@ use crate::core::{
     limiter::{Limiter, Refusal},
 };
 
-/// A listener with its present spec, its present targets and its counts.
+/// A listener: current spec, current targets and counters.
 #[derive(Debug)]
 pub struct Shared {
-    /// Its name.
+    /// Identity of the listener.
     pub id: Arc<ListenerId>,
-    /// What it does now; sessions read limits and times from here, so changes apply in place.
+    /// Current spec; sessions read limits and timeouts here, so changes apply in place.
     pub spec: ArcSwap<Listener>,
-    /// Where sessions go now.
+    /// Current targets of new sessions.
     pub targets: ArcSwap<Targets>,
-    /// Numbers new sessions, over all workers.
+    /// Sequence numbers of new sessions, over all workers.
     pub tickets: AtomicU64,
-    /// Counts; passed on when the listener moves to another socket.
+    /// Counters, kept when the listener moves to another socket.
     pub counters: Arc<Counters>,
-    /// Limits of its forward.
+    /// Limiter of the forward.
     pub limiter: Arc<Limiter>,
 }
 
@@ -49,37 +49,37 @@ impl Shared {
     }
 }
 
-/// What a listener counts; touched once per session or per second, never per byte.
+/// Counters of a listener, updated once per session or per second, never per byte.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Sessions begun.
+    /// Sessions opened.
     pub opened: AtomicU64,
-    /// Sessions ended, by [`EndReason::index`].
+    /// Sessions closed, by [`EndReason::index`].
     pub closed: [AtomicU64; EndReason::ALL.len()],
     /// Bytes from clients.
     pub up: AtomicU64,
     /// Bytes to clients.
     pub down: AtomicU64,
-    /// Further tries to connect.
+    /// Connect attempts after the first.
     pub retries: AtomicU64,
-    /// Endpoints put aside.
+    /// Endpoint ejections.
     pub ejected: AtomicU64,
     /// Datagrams dropped, by [`Dropped::index`].
     pub dropped: [AtomicU64; Dropped::ALL.len()],
     /// Active checks that passed.
     pub checks_passed: AtomicU64,
-    /// Active checks that did not.
+    /// Active checks that failed.
     pub checks_failed: AtomicU64,
-    /// Clients that `access` let in.
+    /// Clients admitted by `access`.
     pub allowed: AtomicU64,
-    /// Clients that it did not.
+    /// Clients denied by `access`.
     pub denied: AtomicU64,
-    /// Waits of the accept loop after an error of the system.
+    /// Pauses of the accept loop after a system error.
     pub accept_errors: AtomicU64,
 }
 
 impl Counters {
-    /// Whether `access` lets a client in, counted if there is a list at all.
+    /// Whether `access` admits a client; counted if the listener has an access list.
     #[must_use]
     pub fn admits(&self, listener: &Listener, client: IpAddr) -> bool {
         let Some(access) = listener.access.as_deref() else { return true };
@@ -102,17 +102,17 @@ impl Counters {
 pub enum Dropped {
     /// No endpoint is known.
     NoBackend,
-    /// The flow table is full of flows in use.
+    /// The flow table is full of active flows.
     TableFull,
-    /// The process is at its file limit.
+    /// The process is at its file descriptor limit.
     FileLimit,
-    /// The system could not take it at once.
+    /// The socket's send buffer is full.
     SendBufferFull,
-    /// The network refused it: unreachable, or too large for the path.
+    /// The network refused the datagram: unreachable, or too large for the path.
     SendFailed,
-    /// The process is ending and takes no new flows.
+    /// The process is shutting down and accepts no new flows.
     Draining,
-    /// `access` does not let this client in.
+    /// `access` denies the client.
     AccessDenied,
     /// `maxConnections` or `maxFlows` is reached, and no flow of this listener is idle.
     ConnectionLimit,
@@ -150,7 +150,7 @@ impl Dropped {
         Self::Bandwidth,
     ];
 
-    /// Whether a listener of this kind can give it; series of others would say nothing.
+    /// Whether a listener with this spec can drop for this reason; series of other reasons are omitted.
     #[must_use]
     pub fn is_possible(self, listener: &Listener) -> bool {
         let limits = listener.limits.as_deref();
@@ -164,7 +164,7 @@ impl Dropped {
         }
     }
 
-    /// The word in metrics.
+    /// Label value in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

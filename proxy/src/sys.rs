@@ -1,6 +1,6 @@
-//! What the portable libraries do not have: the only module with `unsafe`, and with code for one system only.
+//! System calls that portable libraries lack: the only module with `unsafe` or platform-specific code.
 //!
-//! Every call here has a fallback, so that the proxy builds and works where the call does not exist.
+//! Every call has a fallback, so that the proxy builds and works on other systems.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Accepts a connection as a non-blocking socket, in one call where the system can.
+/// Accepts a connection as a non-blocking socket, in one system call.
 ///
 /// # Errors
 /// As `accept(2)`.
@@ -34,7 +34,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((socket, peer))
 }
 
-/// Watches a shared socket for bytes to read, on the runtime of this thread.
+/// Watches a shared socket for readability, on the runtime of this thread.
 ///
 /// # Errors
 /// As `epoll_ctl(2)`, `kevent(2)`.
@@ -45,13 +45,13 @@ pub fn watch<T: AsFd + AsRawFd>(socket: Arc<T>) -> io::Result<AsyncFd<Arc<T>>> {
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
 }
 
-/// Bytes that were written to a TCP socket and that its peer has not acknowledged.
+/// Bytes written to a TCP socket that its peer has not acknowledged.
 #[must_use]
 pub fn unacknowledged(socket: &impl AsFd) -> usize {
     imp::unacknowledged(socket)
 }
 
-/// Lets large datagrams be fragmented as usual; `quinn-udp` forbids it, as QUIC needs.
+/// Allows IP fragmentation of large datagrams; `quinn-udp` disables it for QUIC.
 pub fn allow_fragments(socket: &impl AsFd) {
     imp::allow_fragments(socket);
 }
@@ -81,24 +81,24 @@ mod imp {
         set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0);
     }
 
-    /// An option of the wrong family fails and changes nothing.
+    /// Sets an option; one for the other address family fails without effect.
     fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
         let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
         // SAFETY: the descriptor is open while `socket` is borrowed; the value is one c_int of the stated length.
         let _ = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), length) };
     }
 
-    /// A kernel pipe that bytes pass through without being copied to the process.
+    /// A kernel pipe that passes bytes without a copy through user space.
     #[derive(Debug)]
     pub struct Pipe {
         read: OwnedFd,
         write: OwnedFd,
-        /// Bytes that it takes.
+        /// Capacity in bytes.
         pub size: usize,
     }
 
     impl Pipe {
-        /// A pipe of `size` bytes; fails if the user's budget allows only a smaller one.
+        /// A pipe of `size` bytes; fails if the user's pipe budget allows only a smaller one.
         ///
         /// # Errors
         /// As `pipe2(2)` and `F_SETPIPE_SZ`.
@@ -138,15 +138,15 @@ mod imp {
 
     pub(super) fn allow_fragments(_socket: &impl AsFd) {}
 
-    /// There are no pipes to splice through here.
+    /// Stand-in on systems without splice.
     #[derive(Debug)]
     pub struct Pipe {
-        /// Bytes that it takes.
+        /// Capacity in bytes.
         pub size: usize,
     }
 
     impl Pipe {
-        /// Always fails: bytes are copied.
+        /// Always fails, so that bytes are copied instead.
         ///
         /// # Errors
         /// `Unsupported`.

@@ -1,4 +1,4 @@
-//! The worker threads: each takes commands, accepts connections and sweeps its table.
+//! The worker threads. Each executes commands, accepts connections and sweeps its sessions.
 
 mod accept;
 mod sweep;
@@ -31,42 +31,42 @@ use crate::{
     worker::{Accepted, Ending, Worker, session::SessionView},
 };
 
-/// Commands that may wait for a worker.
+/// Capacity of a worker's command queue.
 const COMMANDS: usize = 1024;
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Serve this socket.
     Listen {
-        /// Its name.
+        /// Id of the socket.
         id: SocketId,
         /// The socket.
         socket: OsSocket,
-        /// Whom it serves.
+        /// Listeners behind the socket.
         route: Route,
     },
-    /// Take what is queued on this socket, then close it.
+    /// Accept the queued connections of this socket, then close it.
     Close(SocketId),
     /// Run a connection that another worker accepted.
     Adopt(Accepted),
     /// End sessions.
     End(Ending),
-    /// List live sessions, at most so many.
+    /// List live sessions.
     Inspect {
-        /// Bound of the answer.
+        /// Most sessions to list.
         limit: usize,
-        /// Where it goes.
+        /// Channel for the answer.
         reply: oneshot::Sender<Vec<SessionView>>,
     },
-    /// Stop taking sessions; end those that live at the deadline.
+    /// Refuse new sessions and end the remaining ones at the deadline.
     Drain {
-        /// Longest wait in milliseconds.
+        /// Time until the deadline, in milliseconds.
         millis: u64,
     },
 }
 
-/// A worker as other threads see it.
+/// A worker as seen by other threads.
 #[derive(Clone, Debug)]
 pub struct WorkerHandle {
     commands: mpsc::Sender<Command>,
@@ -80,19 +80,19 @@ impl WorkerHandle {
         self.load.load(Relaxed)
     }
 
-    /// Tells the worker; waits while its queue is full. False if it has ended.
+    /// Sends a command; waits while the queue is full. False if the worker has ended.
     pub async fn tell(&self, command: Command) -> bool {
         self.commands.send(command).await.is_ok()
     }
 
-    /// Hands over a connection, or gives it back if the queue is full.
+    /// Hands over a connection; returns it if the queue is full.
     ///
     /// # Errors
     /// The connection.
     pub fn adopt(&self, accepted: Accepted) -> Result<(), Accepted> {
         self.commands.try_send(Command::Adopt(accepted)).map_err(|error| match error.into_inner() {
             Command::Adopt(accepted) => accepted,
-            _ => unreachable!("only connections are handed over"),
+            _ => unreachable!("only connections are sent here"),
         })
     }
 }
@@ -100,7 +100,7 @@ impl WorkerHandle {
 /// Worker threads of the process.
 #[derive(Debug)]
 pub struct Workers {
-    /// Their handles.
+    /// Handles of the workers.
     pub handles: Vec<WorkerHandle>,
     threads: Vec<thread::JoinHandle<()>>,
 }
@@ -109,7 +109,7 @@ impl Workers {
     /// Starts the threads.
     ///
     /// # Errors
-    /// A thread or its runtime cannot be made.
+    /// A thread or its runtime cannot be created.
     pub fn start(settings: &Settings, process: &Process) -> io::Result<Self> {
         let count = settings.workers.get();
         let mut handles = Vec::with_capacity(count);
@@ -138,16 +138,16 @@ impl Workers {
         Ok(Self { handles, threads })
     }
 
-    /// Waits for the threads; call after [`Command::Drain`] was told to all.
+    /// Waits for the threads to end; call after sending [`Command::Drain`] to all.
     pub fn join(self) {
         for thread in self.threads {
-            // A panic was reported when it happened.
+            // The panic was already reported.
             let _ = thread.join();
         }
     }
 }
 
-/// What runs on one thread.
+/// State of one worker thread.
 struct Thread {
     worker: Rc<Worker>,
     udp: Sockets,
@@ -170,7 +170,7 @@ impl Thread {
                 Command::Drain { millis } => {
                     self.worker.draining.set(true);
                     self.close_tcp();
-                    // Nobody hands over any more; what was handed over already is still begun.
+                    // Stop handing over connections; connections handed over earlier still start below.
                     self.peers.borrow_mut().clear();
                     self.drain(&mut queue, millis).await;
                     break;
@@ -212,7 +212,7 @@ impl Thread {
         }
     }
 
-    /// Closes what accepts connections. UDP sockets stay open for the flows they have.
+    /// Closes TCP listening sockets. UDP sockets stay open for their flows.
     fn close_tcp(&self) {
         self.sockets.borrow_mut().retain(|id, close| {
             let stays = self.udp.has(*id);
@@ -223,11 +223,11 @@ impl Thread {
         });
     }
 
-    /// Runs a connection here, or on the worker that has clearly less to do.
+    /// Runs a connection here, or on a worker with clearly less load.
     fn place(self: &Rc<Self>, accepted: Accepted) {
         let own = self.worker.load.load(Relaxed);
         let peers = self.peers.borrow();
-        // A hand-over wakes another thread: it has to be worth it.
+        // Handing over wakes another thread, so the difference has to be worth it.
         let lighter = peers.iter().filter(|peer| peer.load() + 2 + own / 8 < own).min_by_key(|peer| peer.load());
         let here = match lighter.cloned() {
             Some(peer) => peer.adopt(accepted).err(),

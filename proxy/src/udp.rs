@@ -1,8 +1,8 @@
 //! UDP: one client-facing socket, one connected upstream socket per flow, no buffer per flow.
 //!
-//! Datagrams of 0 to 65,507 bytes pass whole. What cannot be sent at once is dropped and counted: a queue would only
-//! make it late. A flow stands for a session: same counters, same log, same policies. When the socket itself goes, its
-//! flows end, because replies can leave from nowhere else.
+//! Datagrams of 0 to 65,507 bytes pass unchanged. Datagrams that cannot be sent at once are dropped and counted; a
+//! queue would only delay them. A flow is a session: same counters, log and policies. When the client-facing socket
+//! closes, its flows end, because replies must leave from it.
 
 mod flow;
 
@@ -33,12 +33,12 @@ use crate::{
     worker::{Ending, Worker, session::SessionView},
 };
 
-/// Largest datagram with room to spare; also the largest train that the system joins into one.
+/// Largest datagram, with room to spare; also the largest train of datagrams that GRO joins.
 const DATAGRAM_BYTES: usize = 65_536;
-/// Batches received before others on this worker have their turn.
+/// Batches received before yielding to other tasks of the worker.
 const TURNS: usize = 8;
 
-/// Names an open socket of the process.
+/// Id of an open socket, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId(pub u64);
 
@@ -56,7 +56,7 @@ struct UdpListener {
 }
 
 impl Sockets {
-    /// Serves a socket until told to close.
+    /// Serves a socket until closed.
     pub fn serve(&self, worker: &Rc<Worker>, id: SocketId, socket: &Arc<UdpSocket>, route: Route, close: Rc<Notify>) {
         let state = UdpSocketState::new(UdpSockRef::from(&**socket));
         let (state, watched) = match state.and_then(|state| Ok((state, sys::watch(socket.clone())?))) {
@@ -85,7 +85,7 @@ impl Sockets {
         });
     }
 
-    /// Whether this is a UDP socket of ours.
+    /// Whether this id is one of these sockets.
     pub fn has(&self, id: SocketId) -> bool {
         self.0.borrow().contains_key(&id)
     }
@@ -95,17 +95,17 @@ impl Sockets {
         self.all().iter().map(|socket| socket.flows.borrow().len()).sum()
     }
 
-    /// Whether there is no flow.
+    /// Whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.flows() == 0
     }
 
-    /// Once a second: deadlines, logs and counts.
+    /// Checks deadlines, logs and counters; called once a second.
     pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
         self.all().iter().for_each(|socket| socket.sweep(worker, now));
     }
 
-    /// Ends the flows that a change concerns, now or spread over a time.
+    /// Ends the flows that a change concerns, at once or spread over time.
     pub fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
         self.all().iter().for_each(|socket| socket.end(worker, ending, now));
     }
@@ -115,7 +115,7 @@ impl Sockets {
         self.all().iter().for_each(|socket| socket.end_all(worker, reason));
     }
 
-    /// The live flows, at most `limit`.
+    /// The live flows, at most `limit` of them.
     pub fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
         let sockets = self.all();
         let views = sockets.iter().flat_map(|socket| socket.views(now, limit));
@@ -146,10 +146,10 @@ impl UdpListener {
         }
     }
 
-    /// Receives and forwards one batch; false if there was nothing, or an error to wait out.
+    /// Receives and forwards one batch; false if there was none, or on an error.
     fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let mut datagrams = worker.datagrams.borrow_mut();
-        // Zeroed pages cost nothing until a datagram is written to them.
+        // Zeroed pages use no memory until a datagram is written to them.
         datagrams.resize(DATAGRAM_BYTES * quinn_udp::BATCH_SIZE, 0);
         let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
         let received = {
@@ -167,7 +167,7 @@ impl UdpListener {
         count > 0
     }
 
-    /// Sends a train of datagrams from one client on to its endpoint.
+    /// Forwards a train of datagrams from one client to its endpoint.
     fn forward(self: &Rc<Self>, worker: &Rc<Worker>, meta: &RecvMeta, bytes: &[u8], stride: usize, now: u64) {
         let key = FlowKey { client: meta.addr, local: meta.dst_ip };
         let count = |bytes: &[u8]| bytes.len().div_ceil(stride).max(1);
@@ -182,7 +182,7 @@ impl UdpListener {
                 Err(NotSent { from, why: SendError::Dropped(reason) }) => {
                     return drop_datagrams(&flow.listener, reason, count(&rest[from..]));
                 }
-                // The error belongs to an earlier datagram; this one was not sent, and goes elsewhere if it can.
+                // The error belongs to an earlier datagram. This datagram was not sent, so try another endpoint.
                 Err(NotSent { from, why: SendError::Unreachable }) => {
                     rest = &rest[from..];
                     flow.failed(worker);
@@ -192,14 +192,14 @@ impl UdpListener {
         drop_datagrams(self.route.load().first(), Dropped::SendFailed, count(rest));
     }
 
-    /// The flow of a client, made if there is none or if another endpoint is better than the one it has.
+    /// The client's flow; opens one if the client has none or its endpoint is unusable and another is healthy.
     fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64) -> Result<Rc<Flow>, Dropped> {
         let known = self.touch(&key, now);
         let mut tried = Vec::new();
         if let Some(flow) = known.as_ref().filter(|flow| flow.is_evicted()) {
             self.end_flow(worker, flow, EndReason::Evicted);
         } else if let Some(flow) = known {
-            // With nowhere else to go a flow stays: making it anew for every datagram would help nobody.
+            // Without an alternative, keep the flow: reopening it for every datagram would not help.
             let listener = self.route.load().first().clone();
             if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
                 flow.forgive();
@@ -221,7 +221,7 @@ impl UdpListener {
         self.admit(worker, flow, key, now)
     }
 
-    /// A place among the forward's sessions.
+    /// A slot under the forward's limits.
     fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
         let source = key.client.ip();
         if !listener.counters.admits(&listener.spec.load(), source) {
@@ -246,7 +246,7 @@ impl UdpListener {
         Ok(flow)
     }
 
-    /// Sends a reply to a client, from the address that the client spoke to.
+    /// Sends a reply to a client, from the local address that the client used.
     fn reply(&self, flow: &Flow, bytes: &[u8]) -> Result<(), Dropped> {
         let transmit = Transmit {
             destination: flow.key.client,
@@ -297,7 +297,7 @@ impl UdpListener {
         flow.end(worker, reason);
     }
 
-    /// Ends a flow whose place was given to another one, unless it has ended already.
+    /// Ends a flow whose slot went to another flow, unless it has already ended.
     fn evict(&self, worker: &Rc<Worker>, flow: &Flow) {
         let is_here = self.flows.borrow().get(&flow.key).is_some_and(|here| std::ptr::eq(Rc::as_ptr(here), flow));
         if is_here && flow.is_evicted() {
@@ -315,7 +315,7 @@ impl UdpListener {
                 self.end_flow(worker, flow, ending.reason);
             } else {
                 let at = now + end::spread(at, concerned.len(), ending.over_millis);
-                // A second change never gives a flow more time.
+                // A later change never extends a flow.
                 let sooner = flow.end_at.get().filter(|(before, _)| *before <= at);
                 flow.end_at.set(sooner.or(Some((at, ending.reason))));
             }

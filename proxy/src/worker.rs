@@ -1,4 +1,5 @@
-//! What the sessions of one worker share: the table, the scratch, the pipes. On its thread only, so without locks.
+//! State shared by the sessions of one worker: session table, scratch buffer, pipes. Single-threaded, hence without
+//! locks.
 
 pub mod budget;
 pub mod pipes;
@@ -27,58 +28,58 @@ use crate::{
     shared::Shared,
 };
 
-/// Bytes that a worker reads at once; shared by all its sessions, which keep no buffer of their own.
+/// Size of a worker's read buffer in bytes. All its sessions share it and keep no buffer of their own.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// A connection that was accepted and not yet begun.
+/// An accepted connection, before its session starts.
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection, non-blocking.
     pub stream: TcpStream,
-    /// The client.
+    /// Peer address.
     pub peer: SocketAddr,
-    /// Whom its socket serves.
+    /// Listeners behind the socket.
     pub route: Route,
-    /// Room for it and its upstream.
+    /// File descriptors for the client and its upstream.
     pub permit: Permit,
 }
 
-/// Which sessions end, and how.
+/// Selects sessions to end.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// Sessions of this listener.
+    /// Listener of the sessions.
     pub listener: Arc<Shared>,
-    /// Which of them.
+    /// Which of its sessions.
     pub which: Which,
-    /// Why.
+    /// End reason.
     pub reason: EndReason,
-    /// Spread over so many milliseconds; 0: now.
+    /// Spread the ends over this many milliseconds; 0: at once.
     pub over_millis: u64,
 }
 
-/// What a worker's tasks share, on its thread only.
+/// State shared by the tasks of one worker thread.
 pub struct Worker {
-    /// Of the process.
+    /// State shared with other threads.
     pub process: Process,
     /// Live sessions.
     pub sessions: RefCell<Slab<Rc<Session>>>,
-    /// Bytes read and not yet written, of whichever session runs now.
+    /// Read buffer of the session that currently runs.
     pub scratch: RefCell<Box<[u8]>>,
-    /// Datagrams of whichever socket runs now; made when the first one needs it.
+    /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
     /// Pipes for splicing.
     pub pipes: PipePool,
-    /// Seconds of the process clock, refreshed by the sweep and by every accept.
+    /// Process clock in seconds, refreshed by each sweep and accept.
     pub now: Cell<u64>,
-    /// Most flows per listener.
+    /// Most flows per socket.
     pub max_flows: usize,
-    /// Connections that have not said yet whom they are for.
+    /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
-    /// Live sessions, for the other workers to see.
+    /// Live sessions, read by other workers.
     pub load: Arc<AtomicUsize>,
-    /// Told when there is something to sweep.
+    /// Wakes the sweep.
     pub sweep: Notify,
-    /// Set when the process ends: no new sessions.
+    /// Set at shutdown: no new sessions.
     pub draining: Cell<bool>,
     chance: Cell<u64>,
 }
@@ -104,7 +105,7 @@ impl Worker {
         })
     }
 
-    /// Takes a session into the table and makes sure that the sweep runs.
+    /// Adds a session to the table and starts the sweep if it sleeps.
     pub fn enter(&self, session: Rc<Session>) -> usize {
         self.load.fetch_add(1, Relaxed);
         let mut sessions = self.sessions.borrow_mut();
@@ -115,18 +116,18 @@ impl Worker {
         sessions.insert(session)
     }
 
-    /// Takes a session out of the table.
+    /// Removes a session from the table.
     pub fn leave(&self, key: usize) {
         self.load.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(key);
     }
 
-    /// Makes sure that the sweep runs.
+    /// Starts the sweep if it sleeps.
     pub fn wake_sweep(&self) {
         self.sweep.notify_one();
     }
 
-    /// A random number, good enough to spread load.
+    /// A pseudo-random number, good enough to spread load.
     pub fn chance(&self) -> u64 {
         // xorshift64*
         let mut x = self.chance.get();

@@ -1,5 +1,5 @@
-//! Properties of the plan: nothing that is unchanged is touched, nothing is lost when a socket cannot be had.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Properties of the plan: unchanged listeners are not touched, and a failed bind loses nothing.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -47,7 +47,7 @@ fn swapped_ports_close_and_bind_nothing() {
     let after = plan.settle(&BTreeSet::new());
     assert!(after.close.is_empty() && after.blocked.is_empty());
     assert_eq!(after.next.sockets[&A], BTreeSet::from([id(2)]));
-    assert_eq!(after.concerned.len(), 2, "their sessions would not be made on these ports");
+    assert_eq!(after.concerned.len(), 2, "existing sessions belong to the other port");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_range_is_bound_whole_or_not_at_all_and_a_smaller_one_concerns_only_the_port
     assert_eq!(narrow.close, BTreeSet::from([C]));
     let facts = |offset| Facts { client: [10, 0, 0, 1].into(), backend: Some("b1"), offset, name: None };
     assert!(narrow.concerned[0].which.has(facts(2)) && !narrow.concerned[0].which.has(facts(1)));
-    assert!(run(&narrow.next, &wide, &[]).concerned.is_empty(), "a larger one concerns nobody");
+    assert!(run(&narrow.next, &wide, &[]).concerned.is_empty(), "growing a range concerns no session");
 }
 
 #[test]
@@ -134,9 +134,9 @@ fn listeners_share_a_port_by_names_and_a_name_moves_between_them() {
     let after = run(&before.next, &moved, &[]);
     assert!(after.blocked.is_empty() && after.close.is_empty());
     let facts = |name| Facts { client: [10, 0, 0, 1].into(), backend: Some("b1"), offset: 0, name: Some(name) };
-    assert_eq!(after.concerned.len(), 1, "only who lost a name");
+    assert_eq!(after.concerned.len(), 1, "only the listener that lost a name");
     assert!(after.concerned[0].which.has(facts("a.example")) && !after.concerned[0].which.has(facts("c.example")));
-    // One that takes the whole port has to wait, and so has one with a name that is held.
+    // A listener without hostnames wants the whole port and has to wait for the listener with a hostname.
     let greedy = run(&after.next, &of(&[(2, one(&["*.example"])), (3, plain.clone())]), &[]);
     assert_eq!(greedy.blocked[&id(3)], Blocked::Held(A, id(2)));
 }
@@ -174,12 +174,12 @@ proptest! {
             let settled = plan.settle(&unbound);
             for (id, listener) in &settled.next.listeners {
                 for socket in listener.sockets() {
-                    prop_assert!(settled.next.sockets[&socket].contains(id), "a listener has its sockets");
+                    prop_assert!(settled.next.sockets[&socket].contains(id), "a listener has all its sockets");
                 }
             }
             for (socket, ids) in &settled.next.sockets {
                 let of = |id: &ListenerId| settled.next.listeners.get(id);
-                prop_assert!(!ids.is_empty() && ids.iter().all(|id| of(id).is_some()), "{} serves nobody", socket);
+                prop_assert!(!ids.is_empty() && ids.iter().all(|id| of(id).is_some()), "{} serves no listener", socket);
                 let all: Vec<&Arc<Listener>> = ids.iter().filter_map(of).collect();
                 for (at, one) in all.iter().enumerate() {
                     prop_assert!(all[..at].iter().all(|other| one.shares_with(other)), "{} is not shared", socket);
@@ -187,7 +187,7 @@ proptest! {
                 prop_assert!(running.sockets.contains_key(socket) || plan.bind.contains(socket) && !unbound.contains(socket));
             }
             for id in settled.blocked.keys() {
-                prop_assert_eq!(settled.next.listeners.get(id), running.listeners.get(id), "all or nothing");
+                prop_assert_eq!(settled.next.listeners.get(id), running.listeners.get(id), "a blocked listener is unchanged");
             }
             for (id, before) in &running.listeners {
                 if desired.get(id).and_then(Option::as_ref).is_some_and(|wanted| wanted == before)
@@ -198,9 +198,9 @@ proptest! {
                 }
             }
             let again = diff(&settled.next, &desired).settle(&unbound);
-            prop_assert_eq!(&again.next, &settled.next, "the same wish again changes nothing");
+            prop_assert_eq!(&again.next, &settled.next, "settling is idempotent");
             prop_assert!(again.applied.is_empty());
-            // What was opened for a range that cannot be had whole is closed again, and nothing else.
+            // Only sockets opened for a range that cannot be bound whole are closed again.
             prop_assert!(again.close.iter().all(|socket| !settled.next.sockets.contains_key(socket)));
             running = settled.next;
         }

@@ -1,4 +1,4 @@
-//! The proxy's end.
+//! The proxy's end of the stream.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,57 +14,57 @@ use tonic::{Request, Streaming, client::Grpc, metadata::MetadataValue, transport
 
 use crate::{SERVER_NAME, codec::Json};
 
-/// Longest time until connected, TLS included.
+/// Connect timeout, TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Time without an answer before the connection is asked for one, and before it is given up.
+/// Idle time before an HTTP/2 keepalive ping, and how long its answer may take before the connection is dropped.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-/// Messages that may wait to be sent.
+/// Outgoing messages that may be buffered.
 const WAITING: usize = 4;
 
-/// Whom to connect to, and as whom.
+/// An operator replica to connect to, and the identity to present.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Address of an operator.
+    /// Address of the operator replica.
     pub address: SocketAddr,
-    /// Roots and protocol.
+    /// Trusted CAs and protocol version.
     pub tls: Arc<ClientConfig>,
-    /// The token that proves which pod this is.
+    /// `ServiceAccount` token that identifies this pod.
     pub token: String,
 }
 
-/// A stream that could not be opened.
+/// A stream could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The operator is not reached, or its certificate is not trusted.
-    #[error("the operator at {address} cannot be connected to")]
+    /// The operator is unreachable, or its certificate is not trusted.
+    #[error("cannot connect to the operator at {address}")]
     Connect {
-        /// Where.
+        /// Address of the operator replica.
         address: SocketAddr,
-        /// Why.
+        /// Transport or TLS error.
         #[source]
         source: tonic::transport::Error,
     },
-    /// The token has characters that no header has.
-    #[error("the ServiceAccount token is not one")]
+    /// The token contains characters that are not allowed in a header.
+    #[error("the ServiceAccount token contains invalid characters")]
     Token,
-    /// The operator answered no.
-    #[error("the operator refuses: {0}")]
+    /// The operator refused the stream.
+    #[error("the operator refused the stream: {0}")]
     Refused(String),
-    /// This operator is not the leader; another one is.
+    /// This replica is not the leader; another replica is.
     #[error("this operator is not the leader")]
     NotLeader,
 }
 
-/// An open stream whose messages are read as `M`.
+/// An open stream; incoming messages are decoded as `M`.
 #[derive(Debug)]
 pub struct Connection<M = ToProxy> {
     out: mpsc::Sender<Bytes>,
-    /// What the operator sends.
+    /// Messages from the operator.
     pub messages: Streaming<M>,
 }
 
 impl<M> Connection<M> {
-    /// Sends one message; waits while too many wait.
+    /// Sends one message; waits while the buffer is full.
     ///
     /// # Errors
     /// The stream has ended.
@@ -75,7 +75,7 @@ impl<M> Connection<M> {
 }
 
 impl<M: Send + 'static> Connection<M> {
-    /// Sends nothing more, and waits until the operator has read all there was and ends the stream too.
+    /// Closes the sending side, then waits until the operator has read everything and closes its side.
     pub async fn end(self) {
         let Self { out, mut messages } = self;
         drop(out);

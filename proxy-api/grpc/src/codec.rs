@@ -1,5 +1,5 @@
-//! JSON messages as gRPC frames. What an operator sends is encoded once, prefix and all, and shared by all streams that
-//! send it.
+//! JSON messages as gRPC frames. The operator encodes each message once, prefix included, and shares the frame among
+//! all streams that send it.
 
 use std::marker::PhantomData;
 
@@ -10,16 +10,16 @@ use tonic::{
     codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// One encoded message with its prefix: a byte that says "not compressed", and the length.
+/// One encoded message with its gRPC prefix: the compression flag (0) and the length.
 pub type Frame = Bytes;
 
-/// Bytes before a message.
+/// Length of the gRPC prefix in bytes.
 const PREFIX: usize = 5;
 
-/// Encodes a message as it goes over the wire.
+/// Encodes a message as a gRPC frame.
 ///
 /// # Errors
-/// Only if a listener that was kept as it came does not serialise.
+/// Only if the preserved document of an unsupported listener does not serialise.
 pub fn frame<T: Serialize>(message: &T) -> Result<Frame, serde_json::Error> {
     let mut bytes = vec![0; PREFIX];
     serde_json::to_writer(&mut bytes, message)?;
@@ -81,9 +81,9 @@ impl<D: DeserializeOwned> Decoder for In<D> {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
-        // The length of a message is bounded by the stream before it comes here.
+        // tonic has already bounded the length of the message.
         serde_json::from_reader(from.reader())
             .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("the message cannot be read: {error}")))
+            .map_err(|error| Status::invalid_argument(format!("cannot decode the message: {error}")))
     }
 }

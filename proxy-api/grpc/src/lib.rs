@@ -1,8 +1,8 @@
-//! The stream of [`proxy_api`] over gRPC and TLS 1.3, both ends of it.
+//! The stream of [`proxy_api`] over gRPC and TLS 1.3: client and server.
 //!
-//! Messages are the JSON form of the contract's own types, carried by a codec of ours: there is no second schema that
-//! could say something else. The certificate of an operator is made out to [`SERVER_NAME`], whatever address it is
-//! reached under, and a proxy trusts the roots that it was given and no others.
+//! Messages are the JSON form of the contract's own types, so no second schema can disagree with the first. The
+//! operator's serving certificate is issued for [`SERVER_NAME`], whatever address it is reached at. A proxy trusts only
+//! the CAs it was given.
 
 mod client;
 mod codec;
@@ -15,5 +15,5 @@ pub use server::{Answer, Follower, Limits, serve};
 pub use tls::{TlsError, client_config, roots, server_config};
 pub use tonic::{Code, Status, Streaming};
 
-/// The name in an operator's certificate.
+/// Name in the operator's serving certificate.
 pub const SERVER_NAME: &str = "portlane-operator";

@@ -1,4 +1,4 @@
-//! The operator's end.
+//! The operator's end of the stream.
 
 mod answer;
 
@@ -20,48 +20,48 @@ use tonic::{Status, Streaming};
 use self::answer::AnswerBody;
 use crate::codec::{Frame, In};
 
-/// Longest time for a TLS handshake.
+/// TLS handshake timeout.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Time without an answer before a connection is asked for one, and before it is given up.
+/// Idle time before an HTTP/2 keepalive ping, and how long its answer may take before the connection is dropped.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-/// How a refusal begins that sends a proxy to another replica.
+/// Prefix of the refusal that sends a proxy to another replica.
 pub(crate) const NOT_LEADER: &str = "not the leader";
-/// Bytes that a connection may keep to be sent, and bytes that a proxy may send before they are read: there are thousands
-/// of them.
+/// Send buffer and receive window of one connection, in bytes. Small, because an operator holds thousands of
+/// connections.
 const BUFFER: u32 = 64 << 10;
 
-/// How many may connect.
+/// Limits on connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all.
+    /// Open connections.
     pub connections: usize,
-    /// Handshakes at once.
+    /// Concurrent TLS handshakes.
     pub handshakes: usize,
 }
 
-/// What a proxy is answered with: frames until the stream ends, or why it ends.
+/// The response stream: frames, then optionally the status it ends with.
 pub type Answer = mpsc::Receiver<Result<Frame, Status>>;
 
-/// Whoever answers proxies.
+/// Handles the streams of proxies.
 pub trait Follower: Send + Sync + 'static {
-    /// One stream.
+    /// Starts one stream.
     ///
     /// # Errors
-    /// A refusal; [`not_leader`](Follower::not_leader) sends the proxy to another replica.
+    /// The refusal; [`not_leader`](Follower::not_leader) sends the proxy to another replica.
     fn follow(
         &self,
         token: Option<String>,
         messages: Streaming<FromProxy>,
     ) -> impl Future<Output = Result<Answer, Status>> + Send;
 
-    /// The refusal of a replica that does not lead.
+    /// The refusal sent by a replica that is not the leader.
     #[must_use]
     fn not_leader() -> Status {
-        Status::unavailable(format!("{NOT_LEADER}; another replica is"))
+        Status::unavailable(format!("{NOT_LEADER}; try another replica"))
     }
 }
 
-/// Serves until `end` is done.
+/// Serves until `end` completes.
 pub async fn serve<F: Follower>(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -84,18 +84,18 @@ async fn accept<F: Follower>(listener: TcpListener, tls: TlsAcceptor, limits: Li
             return;
         };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of files, mostly: it passes.
+            // Usually out of file descriptors, which is temporary.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
         let (tls, follower) = (tls.clone(), follower.clone());
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            // Whoever does not speak TLS is no proxy of ours: nothing to tell it.
+            // A peer that does not speak TLS is not a proxy and gets no answer.
             let stream = timeout(HANDSHAKE, tls.accept(stream)).await;
             drop(turn);
             if let Ok(Ok(stream)) = stream {
-                // Boxed, so that a task which only shakes hands is small.
+                // Boxed to keep the task small while it only handshakes.
                 Box::pin(connection(stream, follower)).await;
             }
             drop(place);
@@ -108,7 +108,7 @@ async fn connection<F: Follower>(stream: TlsStream<TcpStream>, follower: Arc<F>)
         let follower = follower.clone();
         async move { Ok::<_, Infallible>(respond(&*follower, request).await) }
     });
-    // A proxy that goes away is seen by its stream.
+    // A lost connection also ends its stream, which reports the loss.
     let _ = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE.0)

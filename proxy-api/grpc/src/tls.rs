@@ -1,4 +1,4 @@
-//! TLS 1.3 with ring, and nothing older.
+//! TLS configuration: version 1.3 only, with ring.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use rustls::{
     version::TLS13,
 };
 
-/// Keys or certificates that cannot be used.
+/// Unusable keys or certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Not PEM.
-    #[error("the roots to trust are not PEM certificates")]
+    #[error("the CA bundle is not valid PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
     /// PEM without a certificate.
-    #[error("there is no certificate among the roots to trust")]
+    #[error("the CA bundle contains no certificate")]
     NoRoots,
-    /// The library refuses them.
-    #[error("TLS cannot be set up")]
+    /// Rejected by rustls.
+    #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
 }
 
-/// The certificates of a PEM bundle, as roots.
+/// Parses a PEM bundle of CA certificates.
 ///
 /// # Errors
 /// See [`TlsError`].
@@ -36,7 +36,7 @@ pub fn roots(pem: &str) -> Result<RootCertStore, TlsError> {
     if store.is_empty() { Err(TlsError::NoRoots) } else { Ok(store) }
 }
 
-/// What a proxy connects with.
+/// TLS configuration of the proxy.
 ///
 /// # Errors
 /// See [`TlsError`].
@@ -50,7 +50,7 @@ pub fn client_config(pem: &str) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-/// What an operator answers with; the resolver may give another certificate at each handshake.
+/// TLS configuration of the operator; the resolver may return another certificate at each handshake.
 ///
 /// # Errors
 /// See [`TlsError`].

@@ -1,7 +1,7 @@
-//! Which endpoint a new session goes to.
+//! Load balancing: picks the endpoint of a new session.
 //!
-//! Weights split sessions between entries; inside an entry the policy picks. The split is exact: a ticket is drawn from
-//! one shared counter and mapped to an entry so that every run of `sum of weights` tickets has each entry exactly
+//! Weights split sessions between entries; within an entry the policy picks an endpoint. The split is exact: a ticket
+//! from one shared counter maps to an entry so that every cycle of `sum of weights` tickets contains each entry exactly
 //! `weight` times, whatever the number of workers.
 
 use std::{
@@ -17,47 +17,47 @@ use proxy_api::{BackendHealth, Policy};
 
 use super::endpoint::{Endpoint, Fitness};
 
-/// The destinations of a listener as they are now; replaced whole when they change.
+/// The current destinations of a listener, replaced as a whole when they change.
 #[derive(Debug, Default)]
 pub struct Targets {
     /// The backend entries.
     pub entries: Vec<Entry>,
 }
 
-/// One backend entry with the endpoints it has now.
+/// One backend entry with its current endpoints.
 #[derive(Debug)]
 pub struct Entry {
     /// Identity from the configuration.
     pub id: Arc<str>,
     /// Share of new sessions.
     pub weight: u32,
-    /// Used only while no entry of a lower number is healthy.
+    /// Priority: used only while no entry with a lower number is healthy.
     pub priority: u32,
-    /// Its endpoints.
+    /// Endpoints of the entry.
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// Kept when endpoints or weights change.
+    /// Counters, kept when endpoints or weights change.
     pub stats: Arc<EntryStats>,
 }
 
-/// What an entry counts.
+/// Counters of a backend entry.
 #[derive(Debug, Default)]
 pub struct EntryStats {
-    /// Turns of the endpoints.
+    /// Round-robin position.
     pub turns: AtomicU64,
-    /// Sessions that were connected.
+    /// Sessions connected.
     pub sessions: AtomicU64,
-    /// Connects that failed.
+    /// Failed connects.
     pub failures: AtomicU64,
 }
 
-/// Everything that a pick depends on besides the targets.
+/// Inputs of a pick besides the targets.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
-    /// Number of the session, from the listener's shared counter.
+    /// Sequence number of the session, from the listener's shared counter.
     pub ticket: u64,
     /// A random number.
     pub chance: u64,
-    /// The client.
+    /// Client address.
     pub source: IpAddr,
     /// Seconds of the process clock.
     pub now: u64,
@@ -68,7 +68,7 @@ impl Targets {
     #[must_use]
     pub fn pick(&self, policy: Policy, draw: Draw, tried: &[SocketAddr]) -> Option<(&Entry, &Arc<Endpoint>)> {
         let fit = self.fittest(draw.now);
-        // With no healthy endpoint at all, all are tried: the priorities in their order.
+        // With no healthy endpoint at all, try all of them, in order of priority.
         let priorities: Vec<u32> = match fit {
             Some((priority, _)) => vec![priority],
             None => self.priorities(),
@@ -85,16 +85,16 @@ impl Targets {
             .or_else(|| among(&|_| true))
     }
 
-    /// What the hash of sources knows an entry by: its host without the port, so that listeners for different ports of the
-    /// same hosts agree. Entries of one host are told apart by their order.
+    /// Name of an entry for the source hash: its host without the port, so that listeners for different ports of the
+    /// same hosts agree. Entries of the same host are numbered in order.
     fn name_of<'a>(&self, entry: &'a Entry) -> Cow<'a, str> {
         let host = host_of(&entry.id);
         let before = self.entries.iter().take_while(|other| !std::ptr::eq(*other, entry));
         numbered(host.into(), before.filter(|other| host_of(&other.id) == host).count())
     }
 
-    /// The lowest priority that has a healthy endpoint at `now`; if none has, the lowest that has one which was not
-    /// checked yet; and how fit its fittest endpoint is.
+    /// The priority to use at `now` and the best fitness in it: the lowest priority with a healthy endpoint, or else
+    /// the lowest with an endpoint that has not been checked yet.
     fn fittest(&self, now: u64) -> Option<(u32, Fitness)> {
         let open = self.entries.iter().filter(|entry| entry.weight > 0);
         let fit = open.filter_map(|entry| {
@@ -111,7 +111,7 @@ impl Targets {
         all
     }
 
-    /// How many of the endpoints that may get sessions are healthy at `now` (seconds of the process clock).
+    /// Health of the endpoints that may get sessions, at `now` (seconds of the process clock).
     #[must_use]
     pub fn health(&self, now: u64) -> BackendHealth {
         let open = || self.entries.iter().filter(|entry| entry.weight > 0);
@@ -126,7 +126,7 @@ impl Targets {
         }
     }
 
-    /// Whether an endpoint other than this one is healthy at `now` (seconds of the process clock).
+    /// Whether another endpoint is healthy at `now` (seconds of the process clock).
     #[must_use]
     pub fn has_healthy_other(&self, address: SocketAddr, now: u64) -> bool {
         let open = self.entries.iter().filter(|entry| entry.weight > 0);
@@ -178,7 +178,7 @@ impl Targets {
 }
 
 impl Entry {
-    /// As [`Targets::name_of`], of an endpoint.
+    /// Name of an endpoint for the source hash, as [`Targets::name_of`].
     fn name_of(&self, endpoint: &Arc<Endpoint>) -> Cow<'static, str> {
         let ip = endpoint.address.ip();
         let before = self.endpoints.iter().take_while(|other| !Arc::ptr_eq(other, endpoint));
@@ -194,7 +194,7 @@ fn numbered(name: Cow<'_, str>, number: usize) -> Cow<'_, str> {
     if number == 0 { name } else { format!("{name}#{number}").into() }
 }
 
-/// The least busy endpoint; among equals they take turns.
+/// The endpoint with the fewest sessions; equals take turns.
 fn least<'a>(
     endpoints: &(impl Iterator<Item = &'a Arc<Endpoint>> + Clone),
     turns: &AtomicU64,
@@ -215,13 +215,14 @@ fn at_weight<'a>(mut entries: impl Iterator<Item = &'a Entry>, mut position: u64
     })
 }
 
-/// A permutation of `0..total` that scatters neighbours: step by a number near the golden section, coprime to total.
+/// A permutation of `0..total` that scatters neighbours: steps by a number near the golden ratio and coprime to
+/// `total`.
 fn interleave(position: u64, total: u64) -> u64 {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
         clippy::cast_sign_loss,
-        reason = "a starting point for the search; any value in 1..=total is right"
+        reason = "a starting point for the search; any value in 1..=total works"
     )]
     let mut step = ((total as f64 * 0.618) as u64).max(1);
     while gcd(step, total) != 1 {
@@ -235,8 +236,8 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Depends on the source and the name only, so that listeners with equal backends, and all replicas, agree.
-/// FNV-1a, then mixed by the finaliser of `splitmix64`.
+/// FNV-1a with the finaliser of `splitmix64`. Depends only on the source and the name, so that listeners with equal
+/// backends, and all replicas, agree.
 fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let start = match source.to_canonical() {
@@ -343,19 +344,19 @@ mod tests {
         assert_eq!(picked(&targets), "e0");
         set(0, 0, Checked::Down);
         assert_eq!(picked(&targets), "e0");
-        // A retry does not go to the standby: one refused connection is no failover.
+        // A retry stays off the standby: one refused connection is not a failover.
         let first = targets.entries[0].endpoints[1].address;
         assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &[first]).expect("one").0.id, "e0");
         set(0, 1, Checked::Down);
         assert_eq!((picked(&targets).as_str(), targets.health(0)), ("e1", BackendHealth::Some));
         set(1, 0, Checked::Unknown);
-        assert_eq!(picked(&targets), "e2", "one that is known to work comes before one that is not known");
+        assert_eq!(picked(&targets), "e2", "a healthy endpoint is preferred to an unchecked one");
         set(2, 0, Checked::Down);
         assert_eq!(picked(&targets), "e1");
         set(1, 0, Checked::Down);
         assert_eq!((picked(&targets).as_str(), targets.health(0)), ("e0", BackendHealth::None));
         let all: Vec<SocketAddr> = targets.entries[0].endpoints.iter().map(|endpoint| endpoint.address).collect();
-        assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &all).expect("one").0.id, "e1", "then all are tried");
+        assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &all).expect("one").0.id, "e1", "all are tried");
         set(0, 0, Checked::Up);
         assert_eq!(picked(&targets), "e0");
     }

@@ -1,11 +1,11 @@
-//! The server name in a TLS `ClientHello` (RFC 8446 sections 4.1.2 and 5.1, RFC 6066 section 3): read, not answered.
+//! Reads the server name in a TLS `ClientHello` (RFC 8446 sections 4.1.2 and 5.1, RFC 6066 section 3) without
+//! answering.
 
 use tls_parser::{SNIType, TlsExtension, parse_tls_extension_sni_content, parse_tls_handshake_client_hello};
 
-/// Longest `ClientHello`, over all its records.
+/// Longest accepted `ClientHello`, over all its records.
 pub const LONGEST: usize = 16 * 1024;
-/// Most bytes that are looked at: such a message in records of one byte each would have more overhead than message, and is
-/// not taken.
+/// Most bytes to peek. A `ClientHello` split into so many small records that it needs more is refused.
 pub const LONGEST_IN_RECORDS: usize = 2 * LONGEST;
 
 const RECORD_HEADER: usize = 5;
@@ -15,20 +15,20 @@ const LONGEST_RECORD: usize = 1 << 14;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: [u8; 2] = [0, 0];
 
-/// What the bytes at the start of a connection are.
+/// Result of reading the start of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hello {
-    /// More are needed to tell.
+    /// More bytes are needed.
     Incomplete,
-    /// A client that asks for this name, in lower case and without a dot at its end.
+    /// A `ClientHello` with this server name, in lower case and without a trailing dot.
     Name(String),
-    /// A client that asks for no name, or for one that is none.
+    /// A `ClientHello` without a valid server name.
     NoName,
-    /// Not a `ClientHello`, or one that breaks the rules.
+    /// Not a valid `ClientHello`.
     NotTls,
 }
 
-/// Reads the name that a client asks for.
+/// Reads the server name from the start of a connection.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Hello {
     match message(&bytes[..bytes.len().min(LONGEST_IN_RECORDS)]) {
@@ -41,11 +41,11 @@ pub fn read(bytes: &[u8]) -> Hello {
 
 struct NotTls;
 
-/// Puts the message together from its records, without its header; `None`: more bytes are needed.
+/// Assembles the message from its records, without its header; `None` if more bytes are needed.
 fn message(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
     let mut message: Vec<u8> = Vec::new();
     loop {
-        // Whatever is there has to be right, so that something else is told apart by its first byte.
+        // Check the available bytes at once, so that other protocols are recognised by their first byte.
         match bytes {
             [] => return Ok(None),
             [kind, ..] if *kind != RECORD_OF_HANDSHAKE => return Err(NotTls),
@@ -99,7 +99,7 @@ fn name(message: &[u8]) -> Hello {
     match (names.next(), names.next()) {
         (Some((_, name)), None) => host(name).map_or(Hello::NoName, Hello::Name),
         (None, _) => Hello::NoName,
-        // "MUST NOT contain more than one name of the same name_type".
+        // RFC 6066: "MUST NOT contain more than one name of the same name_type".
         (Some(_), Some(_)) => Hello::NotTls,
     }
 }
@@ -110,7 +110,7 @@ fn extension(bytes: &[u8]) -> Option<([u8; 2], &[u8], &[u8])> {
     Some(([header[0], header[1]], content, rest))
 }
 
-/// A DNS name; an address is none (RFC 6066).
+/// Validates a DNS name; IP addresses are not names (RFC 6066).
 fn host(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
@@ -120,8 +120,7 @@ fn host(name: &[u8]) -> Option<String> {
     is_name.then_some(name)
 }
 
-/// The names of a table that may stand for a host, the most specific first: itself, then a wildcard for each label taken
-/// off.
+/// Table keys that match a server name, most specific first: the name itself, then a wildcard for each label removed.
 pub fn candidates(host: &str) -> impl Iterator<Item = String> + '_ {
     let wildcards = host.match_indices('.').map(|(at, _)| format!("*{}", &host[at..]));
     std::iter::once(host.to_owned()).chain(wildcards)

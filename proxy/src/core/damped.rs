@@ -1,26 +1,26 @@
-//! A state that is told only once it has lasted, so that what flaps does not become a stream of news.
+//! Damping: a new state is reported only once it has lasted, so that flapping does not flood the operator with reports.
 
 use proxy_api::BackendHealth;
 
-/// Seconds for which a state has to last.
+/// Seconds that a state has to last.
 const LASTS: u64 = 3;
 
-/// The health of a listener's backends, as it is told.
+/// The reported health of a listener's backends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Damped {
     told: BackendHealth,
-    /// Another state, and since when (seconds of the process clock).
+    /// A different observed state, and since when (seconds of the process clock).
     other: Option<(BackendHealth, u64)>,
 }
 
 impl Damped {
-    /// What is told.
+    /// The reported state.
     #[must_use]
     pub fn told(&self) -> BackendHealth {
         self.told
     }
 
-    /// Takes what is seen at `now`; true if something else is told from now on.
+    /// Records the state observed at `now`; returns whether the reported state changed.
     pub fn observe(&mut self, seen: BackendHealth, now: u64) -> bool {
         if seen == self.told {
             self.other = None;

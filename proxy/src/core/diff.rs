@@ -1,8 +1,8 @@
-//! From what runs to what is wanted.
+//! Computes the change from the running to the desired state.
 //!
-//! A socket and a listener are separate things: a port that passes from one listener to another is never closed. The
-//! order is fixed: bind what is new ([`Plan::bind`]), then, knowing what could not be bound, decide who serves what
-//! ([`Plan::settle`]). A change to a listener is all or nothing: one that cannot have its socket goes on as it was.
+//! Sockets and listeners are separate: a port that passes from one listener to another is never closed. The order is
+//! fixed: bind the new sockets ([`Plan::bind`]), then assign sockets to listeners, knowing which binds failed
+//! ([`Plan::settle`]). A change to a listener is all or nothing: without its sockets, it keeps running unchanged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +13,16 @@ use std::{
 use super::client_hello;
 use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, SocketKey};
 
-/// What a proxy runs.
+/// The running state of a proxy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Running {
-    /// Listeners that serve.
+    /// Serving listeners.
     pub listeners: BTreeMap<ListenerId, Arc<Listener>>,
-    /// Open sockets and the listeners that each one serves: one, or several by their names.
+    /// Open sockets with the listeners they serve: one, or several with hostnames.
     pub sockets: BTreeMap<SocketKey, BTreeSet<ListenerId>>,
 }
 
-/// What is wanted; `None` is a listener that must not run as it was sent.
+/// The desired state; `None` for a listener that is not supported.
 pub type Desired = BTreeMap<ListenerId, Option<Arc<Listener>>>;
 
 /// The listeners of a configuration.
@@ -35,96 +35,96 @@ pub fn desired(configuration: &Configuration) -> Desired {
     configuration.listeners.iter().map(|(id, offer)| (id.clone(), listener(offer))).collect()
 }
 
-/// The first half of a change.
+/// First phase of a change.
 #[derive(Debug)]
 pub struct Plan<'a> {
     running: &'a Running,
     desired: &'a Desired,
-    /// Sockets to open before anything else is touched.
+    /// Sockets to open before anything else changes.
     pub bind: BTreeSet<SocketKey>,
 }
 
-/// Compares what runs with what is wanted.
+/// Compares the running with the desired state.
 #[must_use]
 pub fn diff<'a>(running: &'a Running, desired: &'a Desired) -> Plan<'a> {
     let wanted = desired.values().flatten().flat_map(|listener| listener.sockets());
     Plan { running, desired, bind: wanted.filter(|socket| !running.sockets.contains_key(socket)).collect() }
 }
 
-/// Why a listener could not change.
+/// Why a listener could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blocked {
-    /// This build does not understand it.
+    /// This build does not support the listener.
     Unsupported,
-    /// Sockets of it could not be opened; a range is opened whole or not at all.
+    /// These sockets could not be bound; a range is bound whole or not at all.
     Unbound(Vec<SocketKey>),
-    /// Its socket is needed by another listener, which could not move or comes first.
+    /// The socket is held by another listener, which could not move or has precedence.
     Held(SocketKey, ListenerId),
 }
 
-/// The second half of a change: what runs afterwards, and what that means for what ran before.
+/// Second phase of a change: the next running state and its effects.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settled {
-    /// What runs now.
+    /// The next running state.
     pub next: Running,
-    /// Sockets to close once the routes are switched.
+    /// Sockets to close after the routes are switched.
     pub close: BTreeSet<SocketKey>,
-    /// Listeners that did not run before, or run differently now.
+    /// Listeners that are new or changed.
     pub applied: BTreeSet<ListenerId>,
-    /// Listeners that do not run as wanted; those that ran before go on as before.
+    /// Listeners that are not in their desired state; those that ran before keep running unchanged.
     pub blocked: BTreeMap<ListenerId, Blocked>,
-    /// Sessions that the change concerns, by the listener as it was.
+    /// Sessions that the change concerns, by listener id.
     pub concerned: Vec<Concern>,
 }
 
-/// Live sessions that would not be made under the new configuration.
+/// Live sessions that would not be accepted under the new configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Concern {
-    /// The listener they belong to.
+    /// Listener of the sessions.
     pub listener: ListenerId,
     /// Which of its sessions.
     pub which: Which,
-    /// The listener whose session policy applies: the new one, or the last known if it is gone.
+    /// Listener with the session policy to apply: the new one, or the last known one if it was removed.
     pub policy: Arc<Listener>,
 }
 
-/// Some of a listener's sessions.
+/// Selects sessions of a listener.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Which {
-    /// All of them.
+    /// All sessions.
     All,
-    /// Those for which one of these holds.
+    /// Sessions that match any of these losses.
     Some(Lost),
 }
 
-/// What a listener does not do any more.
+/// What a listener no longer serves.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lost {
-    /// Its backends that are gone.
+    /// Removed backends.
     pub gone: BTreeSet<String>,
-    /// Who may come now, if that is other than it was.
+    /// The new access list, if it changed.
     pub access: Option<Access>,
-    /// The last port of its range, counted from the first, if that is less than it was.
+    /// Offset of the new last port, if the range shrank.
     pub last_offset: Option<u16>,
-    /// The names that it serves now, if it has lost any.
+    /// The remaining hostnames, if any were removed.
     pub names: Option<Vec<String>>,
 }
 
-/// What tells a session from others.
+/// Properties of a session that decide whether a change concerns it.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Whose it is.
+    /// Client address.
     pub client: IpAddr,
-    /// Where it goes, once that is known.
+    /// Backend entry, once chosen.
     pub backend: Option<&'a str>,
-    /// Its port in the range, counted from the first.
+    /// Position of the session's port in the range, counted from the first port.
     pub offset: u16,
-    /// The server name that it asked for.
+    /// Server name from the client's `ClientHello`.
     pub name: Option<&'a str>,
 }
 
 impl Which {
-    /// Whether a session is one of them.
+    /// Whether the session is selected.
     #[must_use]
     pub fn has(&self, facts: Facts<'_>) -> bool {
         let Self::Some(lost) = self else { return true };
@@ -139,14 +139,14 @@ impl Which {
 }
 
 impl Plan<'_> {
-    /// The new sockets of ranges.
+    /// New sockets that belong to ranges.
     #[must_use]
     pub fn of_ranges(&self) -> BTreeSet<SocketKey> {
         let ranges = self.desired.values().flatten().filter(|listener| listener.further_ports() > 0);
         ranges.flat_map(|listener| listener.sockets()).filter(|socket| self.bind.contains(socket)).collect()
     }
 
-    /// Decides who serves what, given the sockets that could not be opened.
+    /// Assigns sockets to listeners, given the sockets that could not be bound.
     #[must_use]
     pub fn settle(&self, unbound: &BTreeSet<SocketKey>) -> Settled {
         let blocked = self.blocked(unbound);
@@ -172,7 +172,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Finds the listeners that cannot change. One that stays keeps its sockets, which may block the next one.
+    /// Finds the listeners that cannot change. A listener that stays keeps its sockets, which may block others.
     fn blocked(&self, unbound: &BTreeSet<SocketKey>) -> BTreeMap<ListenerId, Blocked> {
         let mut blocked = BTreeMap::new();
         for (id, wanted) in self.desired {
@@ -194,8 +194,8 @@ impl Plan<'_> {
         }
     }
 
-    /// Who cannot have his sockets if these listeners stay as they are; of two that want the same, who has it goes first,
-    /// then the first by name.
+    /// Listeners that cannot have their sockets if those in `blocked` stay. Of two listeners that want the same socket,
+    /// its current holder wins, then the first by name.
     fn conflicts(&self, blocked: &BTreeMap<ListenerId, Blocked>) -> BTreeMap<ListenerId, Blocked> {
         let mut holders = Holders::default();
         for id in blocked.keys() {
@@ -222,8 +222,8 @@ impl Plan<'_> {
         found
     }
 
-    /// A listener that goes from Loopback to All keeps its old socket too: closing it would lose connections that the
-    /// kernel has queued there.
+    /// Keeps the old socket of a listener that changes from Loopback to All: closing it would reset connections that
+    /// the kernel has queued there.
     fn keep_loopback(&self, next: &mut Running) {
         for socket in self.running.sockets.keys().filter(|socket| socket.bind == Bind::Loopback) {
             let wide = SocketKey { bind: Bind::All, ..*socket };
@@ -269,14 +269,14 @@ impl Plan<'_> {
     }
 }
 
-/// Whether no session of a listener would be made now: it is elsewhere, or speaks another protocol.
+/// Whether no existing session fits the changed listener: its socket, protocol or PROXY header settings changed.
 fn is_another(before: &Listener, after: &Listener) -> bool {
     after.socket != before.socket
         || after.proxy_protocol != before.proxy_protocol
         || after.hostnames.is_empty() != before.hostnames.is_empty()
 }
 
-/// Who has each socket.
+/// Listeners by the socket they hold.
 #[derive(Default)]
 struct Holders<'a>(BTreeMap<SocketKey, Vec<(&'a ListenerId, &'a Listener)>>);
 
@@ -287,7 +287,7 @@ impl<'a> Holders<'a> {
         }
     }
 
-    /// A socket that somebody else has and does not share.
+    /// A socket held by another listener that cannot share it.
     fn conflict(&self, listener: &Listener) -> Option<(SocketKey, &'a ListenerId)> {
         listener.sockets().find_map(|socket| {
             let holders = self.0.get(&socket).into_iter().flatten();

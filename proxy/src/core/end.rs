@@ -1,4 +1,4 @@
-//! How sessions end.
+//! End reasons of sessions.
 
 use proxy_api::{AcceptHeader, Listener, OnLimit};
 
@@ -15,7 +15,7 @@ impl From<Refusal> for EndReason {
     }
 }
 
-/// Why a session ended; the word in the access log and in metrics.
+/// Why a session ended, as shown in the access log and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndReason {
     /// Both sides finished.
@@ -24,33 +24,33 @@ pub enum EndReason {
     ClientReset,
     /// The backend reset the connection.
     BackendReset,
-    /// No byte for `idleSeconds`, or for `halfCloseSeconds` after one side finished.
+    /// No data for `idleSeconds`, or for `halfCloseSeconds` after one side finished.
     Idle,
-    /// The same while bytes were waiting for a peer that does not read.
+    /// As `Idle`, while bytes waited for a peer that does not read.
     Stalled,
-    /// A UDP flow without a datagram for `udpIdleSeconds`.
+    /// No datagram on a UDP flow for `udpIdleSeconds`.
     FlowIdle,
-    /// No endpoint could be connected.
+    /// No endpoint accepted a connection.
     NoBackend,
-    /// The client left while an endpoint was being connected.
+    /// The client left during the connect phase.
     ClientLeft,
-    /// The session's backend or listener is gone, or changed, and `onUpdate` ended it.
+    /// The session's backend or listener was removed or changed, and `onUpdate` ended the session.
     Updated,
     /// The endpoint became unhealthy and `onUnhealthy` is Close.
     BackendUnhealthy,
-    /// The process drained and its deadline passed.
+    /// The deadline of a drain passed.
     Drained,
-    /// A UDP flow made room for another.
+    /// A UDP flow was evicted to make room for another.
     Evicted,
-    /// `access` does not let this client in.
+    /// `access` denies the client.
     AccessDenied,
-    /// A PROXY header is required and the peer is not among `trustedCIDRs`.
+    /// A PROXY header is required, and the peer is not in `trustedCIDRs`.
     UntrustedPeer,
-    /// The peer sent no PROXY header, or one that says something impossible.
+    /// The PROXY header is missing or invalid.
     BadHeader,
-    /// What a client has to send first did not come within `handshakeSeconds`.
+    /// The PROXY header or server name did not arrive within `handshakeSeconds`.
     HandshakeTimeout,
-    /// The client closed without having sent a byte where it should have begun: a health check.
+    /// The client closed without sending a byte where it should speak first, as health checks do.
     Probe,
     /// `maxConnections` is reached and `onLimit` is Reject.
     ConnectionLimit,
@@ -58,18 +58,18 @@ pub enum EndReason {
     SourceLimit,
     /// `newConnectionsPerSecond` is reached.
     RateLimit,
-    /// `maxQueued` connections wait already.
+    /// `maxQueued` connections are already waiting.
     QueueFull,
-    /// It waited for `queueSeconds`.
+    /// The connection waited for `queueSeconds`.
     QueueTimeout,
-    /// It lived for `maxSessionSeconds`.
+    /// The session reached `maxSessionSeconds`.
     MaxSession,
-    /// Something failed inside the proxy.
+    /// An internal error of the proxy.
     Internal,
 }
 
 impl EndReason {
-    /// Every reason, for metrics that start at zero.
+    /// Every reason, so that metrics can start at zero.
     pub const ALL: [Self; 24] = [
         Self::Finished,
         Self::ClientReset,
@@ -97,7 +97,7 @@ impl EndReason {
         Self::Internal,
     ];
 
-    /// The word in logs and metrics.
+    /// Name in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -134,7 +134,7 @@ impl EndReason {
         Self::ALL.iter().position(|reason| *reason == self).unwrap_or(0)
     }
 
-    /// Whether a listener of this kind can give it; series of others would say nothing.
+    /// Whether sessions of a listener with this spec can end for this reason; series of other reasons are omitted.
     #[must_use]
     pub fn is_possible(self, listener: &Listener) -> bool {
         let has_header = listener.proxy_protocol.as_ref().is_some_and(|it| it.accept != AcceptHeader::Disabled);
@@ -151,16 +151,16 @@ impl EndReason {
         }
     }
 
-    /// Whether the connections end by FIN: only what ended by itself does, and what was idle. A cut is a reset, so that
-    /// a cut-off answer never looks complete.
+    /// Whether the connections end by FIN, as after both sides finished or on idle timeout. Other ends are resets, so
+    /// that a truncated answer never looks complete.
     #[must_use]
     pub fn is_clean(self) -> bool {
         matches!(self, Self::Finished | Self::Idle | Self::Probe)
     }
 }
 
-/// When each of `count` sessions of a drain is closed, in milliseconds from its start: spread evenly, so that clients
-/// do not all come back at once.
+/// When to close session number `at` of `count` in a drain, in milliseconds from its start. Closes are spread evenly,
+/// so that clients do not all reconnect at once.
 #[must_use]
 pub fn spread(at: usize, count: usize, drain_millis: u64) -> u64 {
     let (at, count) = (at as u64 + 1, count.max(1) as u64);

@@ -1,4 +1,4 @@
-//! One address that sessions can go to, and its health: passive by the sessions that fail, active by checks.
+//! An endpoint and its health: passive from failed sessions, active from checks.
 
 use std::{
     net::SocketAddr,
@@ -10,41 +10,41 @@ use std::{
 
 use proxy_api::{HealthCheck, Outlier};
 
-/// An endpoint of one backend entry; shared by all workers, touched once per session.
+/// An endpoint of a backend entry, shared by all workers and updated once per session.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Where to connect.
+    /// Address to connect to.
     pub address: SocketAddr,
     /// Live sessions.
     pub active: AtomicU32,
     failures: AtomicU32,
-    /// Seconds of the process clock until which it is aside; 0: it is not.
+    /// Ejected until this time, in seconds of the process clock; 0: not ejected.
     aside_until: AtomicU64,
-    /// What checks have found, as [`Checked`].
+    /// Result of the checks, as [`Checked`].
     checked: AtomicU8,
 }
 
-/// What active checks have found.
+/// Result of active checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
-    /// There are none.
+    /// Checks are not configured.
     Not,
-    /// The first one has not ended yet.
+    /// The first check has not finished yet.
     Unknown,
-    /// It works.
+    /// Checks pass.
     Up,
-    /// It does not.
+    /// Checks fail.
     Down,
 }
 
-/// Whether an endpoint is fit for sessions.
+/// Whether an endpoint may get sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fitness {
-    /// It is put aside, or its checks fail.
+    /// Ejected, or its checks fail.
     Unhealthy,
-    /// Its first check has not ended.
+    /// The first check has not finished yet.
     Unknown,
-    /// Nothing speaks against it.
+    /// Neither ejected nor failing checks.
     Healthy,
 }
 
@@ -61,7 +61,7 @@ impl Endpoint {
         }
     }
 
-    /// How fit it is at `now` (seconds of the process clock).
+    /// Fitness at `now` (seconds of the process clock).
     #[must_use]
     pub fn fitness(&self, now: u64) -> Fitness {
         match self.checked() {
@@ -72,13 +72,13 @@ impl Endpoint {
         }
     }
 
-    /// Whether nothing is known against it at `now` (seconds of the process clock).
+    /// Whether the endpoint is not known to be unhealthy at `now` (seconds of the process clock).
     #[must_use]
     pub fn is_healthy(&self, now: u64) -> bool {
         self.fitness(now) != Fitness::Unhealthy
     }
 
-    /// What checks have found.
+    /// Result of active checks.
     #[must_use]
     pub fn checked(&self) -> Checked {
         let found = self.checked.load(Relaxed);
@@ -88,14 +88,14 @@ impl Endpoint {
             .unwrap_or(Checked::Not)
     }
 
-    /// Notes what checks have found; gives what they had found before.
+    /// Stores the result of active checks; returns the previous result.
     pub fn set_checked(&self, found: Checked) -> Checked {
         let before = self.checked();
         self.checked.store(found as u8, Relaxed);
         before
     }
 
-    /// Notes a connect that worked.
+    /// Records a successful connect.
     pub fn succeeded(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
@@ -105,13 +105,13 @@ impl Endpoint {
         }
     }
 
-    /// Notes a connect that failed; true if that put the endpoint aside.
+    /// Records a failed connect; returns whether it ejected the endpoint.
     pub fn failed(&self, outlier: Outlier, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures < outlier.consecutive_failures {
             return false;
         }
-        // After its time aside an endpoint has one try: the count stays one below the limit.
+        // After ejection one attempt decides, so keep the count one below the threshold.
         self.failures.store(outlier.consecutive_failures.saturating_sub(1), Relaxed);
         let until = now.saturating_add(u64::from(outlier.eject_seconds)).max(1);
         self.aside_until.swap(until, Relaxed) <= now
@@ -123,7 +123,7 @@ impl Endpoint {
 pub struct Counted(Arc<Endpoint>);
 
 impl Counted {
-    /// Counts from now on.
+    /// Starts counting.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>) -> Self {
         endpoint.active.fetch_add(1, Relaxed);
@@ -137,7 +137,7 @@ impl Drop for Counted {
     }
 }
 
-/// Results of the checks of one endpoint in a row.
+/// Consecutive results of an endpoint's checks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Streak {
     succeeded: u32,
@@ -145,8 +145,8 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// Takes one result and says what the endpoint is now. The first result decides at once; after that it takes as many
-    /// in a row as the check asks for.
+    /// Records a result and returns the endpoint's new state. The first result decides at once; later changes need as
+    /// many consecutive results as the check's thresholds.
     pub fn observe(&mut self, now: Checked, works: bool, check: &HealthCheck) -> Checked {
         if works {
             *self = Self { succeeded: self.succeeded.saturating_add(1), failed: 0 };

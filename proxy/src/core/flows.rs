@@ -1,20 +1,20 @@
-//! The table of UDP flows: bounded, in order of use, without sockets and without a clock.
+//! A bounded table of UDP flows in order of use, with no sockets and no clock.
 
 use std::{hash::Hash, net::IpAddr, net::SocketAddr};
 
 use foldhash::{HashMap, HashMapExt};
 use slab::Slab;
 
-/// What makes a flow: the client, and the address of ours it spoke to (replies leave from there).
+/// Key of a flow: the client, and the local address it sent to, which replies leave from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// The client.
+    /// Client address.
     pub client: SocketAddr,
-    /// Our address, if the system tells.
+    /// Local address, if the system reports it.
     pub local: Option<IpAddr>,
 }
 
-/// A flow of quiet time shorter than this is in use and is never evicted, in milliseconds.
+/// Idle time below which a flow counts as in use and is never evicted, in milliseconds.
 pub(super) const IN_USE_MILLIS: u64 = 1000;
 const NONE: usize = usize::MAX;
 
@@ -26,7 +26,7 @@ struct Node<T> {
     value: T,
 }
 
-/// Flows by key, in order of their last use.
+/// Flows by key, in order of last use.
 pub struct FlowTable<T> {
     nodes: Slab<Node<T>>,
     by_key: HashMap<FlowKey, usize>,
@@ -35,7 +35,7 @@ pub struct FlowTable<T> {
     limit: usize,
 }
 
-/// Why no flow could be added.
+/// The table is full of flows in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -52,7 +52,7 @@ impl<T> FlowTable<T> {
         self.nodes.len()
     }
 
-    /// Whether there is none.
+    /// Whether the table has no flows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
@@ -64,7 +64,7 @@ impl<T> FlowTable<T> {
         self.by_key.get(key).map(|at| &self.nodes[*at].value)
     }
 
-    /// Finds a flow and notes that it was used at `now` (milliseconds).
+    /// Finds a flow and records its use at `now` (milliseconds).
     pub fn touch(&mut self, key: &FlowKey, now: u64) -> Option<&mut T> {
         let at = *self.by_key.get(key)?;
         self.unlink(at);
@@ -74,7 +74,7 @@ impl<T> FlowTable<T> {
         Some(&mut node.value)
     }
 
-    /// Adds a flow. If the table is full, the least recently used flow that is not in use makes room and is returned.
+    /// Adds a flow. If the table is full, the least recently used idle flow is evicted and returned.
     ///
     /// # Errors
     /// [`Full`] if every flow is in use.
@@ -87,41 +87,41 @@ impl<T> FlowTable<T> {
         Ok(evicted.or(replaced))
     }
 
-    /// Whether a further flow would be taken in at `now`.
+    /// Whether the table can take another flow at `now`.
     #[must_use]
     pub fn has_room(&self, now: u64) -> bool {
         self.nodes.len() < self.limit
             || self.nodes.get(self.oldest).is_some_and(|oldest| now.saturating_sub(oldest.used) >= IN_USE_MILLIS)
     }
 
-    /// Takes out the least recently used flow if it is not in use at `now`.
+    /// Removes the least recently used flow if it is idle at `now`.
     pub fn evict(&mut self, now: u64) -> Option<T> {
         let oldest = self.nodes.get(self.oldest)?;
         (now.saturating_sub(oldest.used) >= IN_USE_MILLIS).then_some(oldest.key).and_then(|key| self.remove(&key))
     }
 
-    /// Takes a flow out.
+    /// Removes a flow.
     pub fn remove(&mut self, key: &FlowKey) -> Option<T> {
         let at = self.by_key.remove(key)?;
         self.unlink(at);
         Some(self.nodes.remove(at).value)
     }
 
-    /// Takes out the oldest flow if it was not used for `idle` milliseconds; call until `None`.
+    /// Removes the least recently used flow if it has been idle for `idle` milliseconds; call until `None`.
     pub fn expire(&mut self, now: u64, idle: u64) -> Option<T> {
         let oldest = self.nodes.get(self.oldest)?;
         let key = (now.saturating_sub(oldest.used) >= idle).then_some(oldest.key)?;
         self.remove(&key)
     }
 
-    /// Takes out every flow for which `wanted` says so.
+    /// Removes all flows that match `wanted`.
     pub fn remove_where(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let keys: Vec<FlowKey> =
             self.nodes.iter().filter(|(_, node)| wanted(&node.value)).map(|(_, node)| node.key).collect();
         keys.iter().filter_map(|key| self.remove(key)).collect()
     }
 
-    /// The flows in no order.
+    /// All flows, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
         self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
     }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(table.insert(key(2), 'b', 500), Ok(None));
         assert_eq!(table.insert(key(3), 'c', 900), Err(Full));
         table.touch(&key(1), 950);
-        assert_eq!(table.insert(key(3), 'c', 1500), Ok(Some('b')), "the oldest by use, not by birth");
+        assert_eq!(table.insert(key(3), 'c', 1500), Ok(Some('b')), "the least recently used, not the oldest");
         assert_eq!(table.len(), 2);
     }
 
@@ -185,7 +185,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list kept in order of use.
+        /// Compares with a plain list kept in order of use.
         #[test]
         fn behaves_like_a_list_in_order_of_use(
             steps in proptest::collection::vec((0_u8..4, 0_u16..8, 0_u64..700), 0..200), limit in 1_usize..6,

@@ -1,8 +1,8 @@
-//! The limits of a forward, over all its listeners and exact over all workers.
+//! The limits of a forward, shared by all its listeners and exact across all workers.
 //!
-//! One lock, taken when a session begins and when it ends. Whoever has to wait stands in one queue, first come first
-//! served, whichever worker it is on; a slot that comes free goes to the first of it and to nobody else, but for the place of
-//! an evicted flow: that goes to the flow it was evicted for.
+//! One lock, taken when a session begins and ends. Waiting connections form one first-come, first-served queue across
+//! all workers. A released slot goes only to the head of that queue, except that the slot of an evicted flow goes to
+//! the flow that evicted it.
 
 mod bucket;
 mod recency;
@@ -25,10 +25,10 @@ pub use self::{
     recency::Mark,
 };
 
-/// Why a session was not admitted.
+/// Which limit refused a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// `maxConnections`, or `maxFlows` of a flow.
+    /// `maxConnections`, or for flows also `maxFlows`.
     Connections,
     /// `maxConnectionsPerSource`.
     Source,
@@ -38,17 +38,17 @@ pub enum Refusal {
     QueueFull,
 }
 
-/// Flows that are looked at, and that go, for one that wants to begin: others wait for the lock meanwhile.
+/// Most flows examined, and most flows evicted, per admission: other workers wait for the lock meanwhile.
 const WORK: usize = 1024;
 
-/// What became of a connection that wants to begin.
+/// Result of asking for admission.
 #[derive(Debug)]
 pub enum Admission {
-    /// It may.
+    /// Admitted.
     Admitted(Slot),
-    /// It waits for its turn.
+    /// Queued.
     Queued(Waiting),
-    /// It may not.
+    /// Refused.
     Refused(Refusal),
 }
 
@@ -56,7 +56,7 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Limiter {
     state: Mutex<State>,
-    /// Bytes of both directions; not looked at without `bytesPerSecond`.
+    /// Bytes in both directions; unused without `bytesPerSecond`.
     pub bytes: Bucket,
 }
 
@@ -65,18 +65,18 @@ struct State {
     limits: Limits,
     connections: u32,
     flows: Recency,
-    /// Live and waiting sessions by source; never more entries than sessions.
+    /// Live and waiting sessions by source; never has more entries than sessions.
     sources: HashMap<IpAddr, u32>,
     rate: bucket::Tokens,
-    /// By number, so in the order in which they came.
+    /// Waiting connections by sequence number, hence in order of arrival.
     waiting: BTreeMap<u64, Option<Waker>>,
-    /// Those of the queue that have a slot and have not seen it yet.
+    /// Waiting connections that were granted a slot but have not been polled yet.
     granted: BTreeSet<u64>,
     next: u64,
 }
 
 impl Limiter {
-    /// Sets other limits. Nobody who was admitted is sent away; whoever waits is admitted if there is room now.
+    /// Replaces the limits. Admitted sessions stay; waiting connections are admitted if there is room now.
     pub fn set(&self, limits: Option<&Limits>) {
         let limits = limits.cloned().unwrap_or_default();
         self.bytes.set(limits.bytes_per_second);
@@ -93,7 +93,7 @@ impl Limiter {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Asks for a connection from this source. `now` is in milliseconds of the process clock.
+    /// Asks for admission of a connection. `now` is in milliseconds of the process clock.
     #[must_use]
     pub fn admit(self: &Arc<Self>, source: IpAddr, now: u64) -> Admission {
         let source = network(source);
@@ -114,12 +114,12 @@ impl Limiter {
         Admission::Queued(Waiting { limiter: self.clone(), number, source, done: false })
     }
 
-    /// Asks for a UDP flow from this source. Where there is no room, the least recently used flow of the forward that is
-    /// idle loses its place to it, whichever socket and worker it is on: its [`Mark`] is told. If the limit was lowered below
-    /// what is there, idle flows that are beyond it go too.
+    /// Asks for admission of a UDP flow. Without room, the forward's least recently used idle flow is evicted,
+    /// whichever socket and worker it is on, and its [`Mark`] is notified. If the limit was lowered below the present
+    /// number of flows, idle flows beyond the limit are evicted too.
     ///
     /// # Errors
-    /// It may not begin.
+    /// The limit that refused the flow.
     pub fn admit_flow(self: &Arc<Self>, source: IpAddr, now: u64) -> Result<FlowSlot, Refusal> {
         let source = network(source);
         let mut state = self.lock();
@@ -129,7 +129,7 @@ impl Limiter {
             let (key, mark) = state.flows.join(source, now);
             FlowSlot { limiter: self.clone(), key, mark, source }
         });
-        // Several may have gone for one that came.
+        // More slots may have been freed than were taken.
         let woken = if evicted.is_empty() { Vec::new() } else { state.grant() };
         drop(state);
         woken.into_iter().for_each(Waker::wake);
@@ -139,7 +139,7 @@ impl Limiter {
         admitted
     }
 
-    /// Live sessions, and those that wait.
+    /// Numbers of live sessions and of waiting connections.
     #[must_use]
     pub fn counts(&self) -> (u32, usize) {
         let state = self.lock();
@@ -160,7 +160,7 @@ impl State {
         fits(self.limits.max_connections, self.sessions())
     }
 
-    /// How many flows have to go before one more may come.
+    /// Number of flows to evict before one more fits.
     fn too_many_for_a_flow(&self) -> usize {
         let beyond =
             |most: Option<u32>, count: u32| most.map_or(0, |most| count.saturating_add(1).saturating_sub(most));
@@ -172,7 +172,7 @@ impl State {
     fn make_room_for_a_flow(&mut self, source: IpAddr, now: u64, gone: &mut Vec<Arc<Mark>>) -> Result<(), Refusal> {
         self.takes_source(source)?;
         let (mut too_many, mut work) = (self.too_many_for_a_flow(), WORK);
-        // Where connections are too many, no flow goes for it.
+        // If connections alone exceed the limit, evicting flows does not help.
         if too_many > self.flows.len() {
             return Err(Refusal::Connections);
         }
@@ -206,7 +206,7 @@ impl State {
         if self.rate.take(1, rate.into(), rate.into(), now) { Ok(()) } else { Err(Refusal::Rate) }
     }
 
-    /// Whether a connection for which there is no room may wait for it.
+    /// Whether a connection without room may wait.
     fn may_wait(&self) -> Result<(), Refusal> {
         let most = usize::try_from(self.limits.max_queued).unwrap_or(usize::MAX);
         match self.limits.on_limit {
@@ -216,7 +216,7 @@ impl State {
         }
     }
 
-    /// Gives slots that are free to the first of the queue.
+    /// Grants free slots to the head of the queue.
     fn grant(&mut self) -> Vec<Waker> {
         let mut woken = Vec::new();
         while self.has_room()
@@ -229,7 +229,7 @@ impl State {
         woken
     }
 
-    /// Counted without a limit too: one that is set later holds for those that are here already.
+    /// Counts a session of a source, with or without a limit: a limit set later applies to existing sessions too.
     fn join_source(&mut self, source: IpAddr) {
         *self.sources.entry(source).or_default() += 1;
     }
@@ -248,7 +248,8 @@ fn fits(most: Option<u32>, count: u32) -> bool {
     most.is_none_or(|most| count < most)
 }
 
-/// Ends what a source had, and gives the room to those that wait. They are woken after the lock is free.
+/// Releases a session of a source and grants the room to waiting connections, which are woken after the lock is
+/// released.
 fn give_back(mut state: MutexGuard<'_, State>, source: IpAddr) {
     state.leave_source(source);
     let woken = state.grant();
@@ -256,7 +257,7 @@ fn give_back(mut state: MutexGuard<'_, State>, source: IpAddr) {
     woken.into_iter().for_each(Waker::wake);
 }
 
-/// A connection's place among the sessions; given back when dropped.
+/// A connection's slot; released on drop.
 #[derive(Debug)]
 pub struct Slot {
     limiter: Arc<Limiter>,
@@ -271,7 +272,7 @@ impl Drop for Slot {
     }
 }
 
-/// A flow's place among the sessions; given back when dropped, unless another flow has it by then.
+/// A flow's slot; released on drop, unless another flow has taken it.
 #[derive(Debug)]
 pub struct FlowSlot {
     limiter: Arc<Limiter>,
@@ -281,7 +282,7 @@ pub struct FlowSlot {
 }
 
 impl FlowSlot {
-    /// What others know of the flow.
+    /// The shared state of the flow.
     #[must_use]
     pub fn mark(&self) -> Arc<Mark> {
         self.mark.clone()
@@ -298,7 +299,7 @@ impl Drop for FlowSlot {
     }
 }
 
-/// A place in the queue; ready with a slot when it is its turn, given up when dropped.
+/// A place in the queue; resolves to a slot in turn, and is given up on drop.
 #[derive(Debug)]
 pub struct Waiting {
     limiter: Arc<Limiter>,
@@ -331,7 +332,7 @@ impl Drop for Waiting {
         }
         let mut state = self.limiter.lock();
         state.waiting.remove(&self.number);
-        // The slot came in the moment in which it was given up: the next one has it.
+        // The slot was granted just as the place was given up, so pass it on.
         if state.granted.remove(&self.number) {
             state.connections = state.connections.saturating_sub(1);
         }
@@ -339,7 +340,7 @@ impl Drop for Waiting {
     }
 }
 
-/// What counts as one source: an IPv4 address, or an IPv6 /64, which is what one customer has.
+/// The source of an address: the IPv4 address, or the IPv6 /64, which usually belongs to one customer.
 #[must_use]
 pub fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {

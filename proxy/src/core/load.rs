@@ -1,29 +1,29 @@
-//! How much there is to do, from counts at two moments.
+//! Computes the load from counters at two points in time.
 
 use std::collections::BTreeMap;
 
 use proxy_api::{Load, MAX_LOADS, Work};
 
-/// Counts of one forward, over its listeners.
+/// Counters of one forward, summed over its listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Live sessions.
     pub live: u64,
-    /// Sessions begun.
+    /// Sessions opened.
     pub begun: u64,
-    /// Bytes, both directions.
+    /// Bytes, both directions together.
     pub bytes: u64,
 }
 
-/// Counts by forward, `NAMESPACE/NAME`.
+/// Counters by forward, `NAMESPACE/NAME`.
 pub type ByForward = BTreeMap<String, Counts>;
 
-/// What there was to do between two moments that are so many seconds apart. Of less than a second nothing can be told of a whole
-/// one: what there was counts as what a second has.
+/// The load between two measurements `seconds` apart. Intervals below a second count as a whole second, because they
+/// say too little about one.
 #[must_use]
 pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
     let rate = |before: u64, now: u64| {
-        // Listeners that are gone take their counts with them.
+        // Removed listeners take their counters with them.
         #[allow(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -68,7 +68,7 @@ mod tests {
             Work { connections: 2, new_per_second: 1, bytes_per_second: 400 },
             "right after a reconnect"
         );
-        assert_eq!(load(&at(1, 10, 1000), &at(0, 0, 0), 2.0).sum, Work::default(), "a listener that was made anew");
+        assert_eq!(load(&at(1, 10, 1000), &at(0, 0, 0), 2.0).sum, Work::default(), "a recreated listener");
         let many: ByForward =
             (0..=MAX_LOADS).map(|n| (format!("ns/{n}"), Counts { live: 1, begun: 1, bytes: 0 })).collect();
         let told = load(&ByForward::new(), &many, 1.0);

@@ -1,33 +1,32 @@
-//! Headers of the PROXY protocol, versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`): where one ends, what it says, and
-//! how one is written.
+//! PROXY protocol headers, versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`): decoding and encoding.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ppp::{v1, v2};
 use proxy_api::SendHeader;
 
-/// Longest line of version 1, its end included (section 2.1).
+/// Longest line of version 1, including its end (section 2.1).
 const LONGEST_LINE: usize = 107;
-/// Bytes of version 2 before its addresses (section 2.2).
+/// Length of a version 2 header before its addresses (section 2.2).
 const FIXED: usize = 16;
-/// Most bytes of addresses and extensions that are taken from one header of version 2.
+/// Most bytes of addresses and extensions accepted in a version 2 header.
 const LONGEST_REST: usize = 4096;
-/// The longest header that is read.
+/// Longest accepted header.
 pub const LONGEST: usize = FIXED + LONGEST_REST;
 const LINE_BEGINS: &[u8] = b"PROXY ";
 
-/// What the bytes at the start of a connection are.
+/// Result of decoding the start of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// More are needed to tell.
+    /// More bytes are needed.
     Incomplete,
-    /// A header of so many bytes, and the addresses of the client and of what it connected to, if it names them.
+    /// Length of the header, and the client's and destination addresses if the header has them.
     Header(usize, Option<(SocketAddr, SocketAddr)>),
-    /// No header, for this reason.
+    /// Not a valid header, with the reason.
     Invalid(String),
 }
 
-/// Reads a header at the start of these bytes.
+/// Decodes a header at the start of `bytes`.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Decoded {
     if begins(bytes, v2::PROTOCOL_PREFIX) {
@@ -36,10 +35,10 @@ pub fn decode(bytes: &[u8]) -> Decoded {
     if begins(bytes, LINE_BEGINS) {
         return decode_line(bytes);
     }
-    Decoded::Invalid("it does not begin like a header".to_owned())
+    Decoded::Invalid("not a PROXY header".to_owned())
 }
 
-/// Whether the bytes are, as far as they go, the beginning of something.
+/// Whether one is a prefix of the other.
 fn begins(bytes: &[u8], like: &[u8]) -> bool {
     let common = bytes.len().min(like.len());
     bytes[..common] == like[..common]
@@ -50,7 +49,7 @@ fn decode_line(bytes: &[u8]) -> Decoded {
         return if bytes.len() < LONGEST_LINE {
             Decoded::Incomplete
         } else {
-            Decoded::Invalid(format!("no end of line in the first {LONGEST_LINE} bytes"))
+            Decoded::Invalid(format!("no line end in the first {LONGEST_LINE} bytes"))
         };
     };
     let length = end + 1;
@@ -77,9 +76,7 @@ fn decode_binary(bytes: &[u8]) -> Decoded {
     let Some([high, low]) = bytes.get(FIXED - 2..FIXED) else { return Decoded::Incomplete };
     let rest = usize::from(u16::from_be_bytes([*high, *low]));
     if rest > LONGEST_REST {
-        return Decoded::Invalid(format!(
-            "{rest} bytes of addresses and extensions, of which {LONGEST_REST} are taken"
-        ));
+        return Decoded::Invalid(format!("{rest} bytes of addresses and extensions; the limit is {LONGEST_REST}"));
     }
     let header = match v2::Header::try_from(&bytes[..bytes.len().min(FIXED + rest)]) {
         Ok(header) => header,
@@ -94,7 +91,7 @@ fn decode_binary(bytes: &[u8]) -> Decoded {
         v2::Addresses::IPv6(ip) => {
             Some(pair((ip.source_address.into(), ip.source_port), (ip.destination_address.into(), ip.destination_port)))
         }
-        // A sender that knows no addresses of the network: those of the connection are taken.
+        // The sender has no network addresses; use those of the connection.
         v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
     };
     Decoded::Header(FIXED + rest, named)
@@ -105,8 +102,8 @@ fn pair(source: (IpAddr, u16), destination: (IpAddr, u16)) -> (SocketAddr, Socke
     (plain(source), plain(destination))
 }
 
-/// The header that tells a backend of a client and of what it connected to; without addresses, that the connection is the
-/// proxy's own (`UNKNOWN`, `LOCAL`). Empty if none is sent.
+/// Encodes a header with the client's and destination addresses. Without addresses, the header marks the connection as
+/// the proxy's own (`UNKNOWN`, `LOCAL`). Empty if headers are disabled.
 #[must_use]
 pub fn encode(version: SendHeader, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     let addresses = addresses.map(|(source, destination)| one_family(source, destination));
@@ -144,7 +141,7 @@ fn encode_binary(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     header
 }
 
-/// A header has room for one family only: IPv4 is written as IPv4-mapped IPv6 beside IPv6.
+/// Converts both addresses to one family, as a header has only one: IPv4 beside IPv6 becomes IPv4-mapped.
 fn one_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
     if source.is_ipv4() == destination.is_ipv4() {
         return (source, destination);

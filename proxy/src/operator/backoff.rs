@@ -1,18 +1,18 @@
-//! Pauses between tries: growing, and different for every proxy, so that a fleet does not come back at once.
+//! Backoff between attempts: exponential with jitter per proxy, so that a fleet does not reconnect all at once.
 
 use std::{
     hash::{BuildHasher, Hasher},
     time::Duration,
 };
 
-/// Shortest pause after a failure.
+/// First backoff after a failure.
 const FIRST: Duration = Duration::from_millis(200);
-/// Longest pause.
+/// Longest backoff.
 const MOST: Duration = Duration::from_secs(5);
-/// Longest pause before another replica is asked.
+/// Longest pause before trying another replica.
 const SOON: Duration = Duration::from_millis(250);
 
-/// State of the pauses.
+/// State of the backoff.
 #[derive(Debug)]
 pub(super) struct Backoff {
     seed: foldhash::fast::RandomState,
@@ -26,24 +26,24 @@ impl Backoff {
         Self { seed: foldhash::fast::RandomState::default(), name, drawn: 0, failures: 0 }
     }
 
-    /// A stream stood: the next failure is a first one.
+    /// Resets the backoff after a stream was established.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// The pause after a failure, between half of it and all of it.
+    /// The backoff after a failure, with jitter: between half of it and all of it.
     pub(super) fn next(&mut self) -> Duration {
         let pause = FIRST.saturating_mul(1 << self.failures.min(10)).min(MOST);
         self.failures += 1;
         pause.mul_f64(0.5 + 0.5 * self.draw())
     }
 
-    /// The pause before another replica is asked.
+    /// The pause before trying another replica.
     pub(super) fn soon(&mut self) -> Duration {
         SOON.mul_f64(0.2 + 0.8 * self.draw())
     }
 
-    /// A number from 0 to 1.
+    /// A pseudo-random number from 0 to 1.
     fn draw(&mut self) -> f64 {
         self.drawn += 1;
         let mut hasher = self.seed.build_hasher();

@@ -1,4 +1,4 @@
-//! What is kept beside the proxy: the last good configuration, and the roots that came over the stream.
+//! Persisted state: the last good configuration, and CA certificates received over the stream.
 
 use std::{
     fs, io,
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use crate::{handle::Proxy, log::Level};
 
-/// Shortest time between two writes of the configuration.
+/// Shortest interval between writes of the configuration.
 const WRITES: Duration = Duration::from_secs(1);
-/// Most bytes of roots.
+/// Largest CA bundle, in bytes.
 const MAX_ROOTS: u64 = 1 << 20;
 
-/// The folder, and what has to be written to it.
+/// The state directory, and the configuration still to be written.
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
@@ -36,7 +36,7 @@ impl State {
         self.folder.join(name)
     }
 
-    /// The configuration that was kept. A torn or foreign file counts as none.
+    /// The persisted configuration. A damaged or foreign file is ignored.
     pub(super) fn configuration(&self, proxy: &Proxy) -> Option<Configuration> {
         let path = self.path("configuration.json");
         let read = read(&path, MAX_DOCUMENT_BYTES as u64);
@@ -47,20 +47,20 @@ impl State {
         };
         decoded
             .map_err(|why| {
-                let message = format!("{} is not used: {why}; the operator is waited for", path.display());
+                let message = format!("ignoring {}: {why}; waiting for the operator", path.display());
                 failed(proxy, message);
             })
             .ok()
     }
 
-    /// The roots to trust at this try. Those that came over the stream are newer than those that were given; should they
-    /// not lead to an operator (one that was installed anew), the given ones have every other turn.
+    /// The CAs to trust for this attempt. CAs from the stream are newer than `given`. If they do not lead to an
+    /// operator, for example after a reinstall, every other attempt uses `given`.
     pub(super) fn roots(&self, given: &str, tries: u64) -> String {
         let kept = read(&self.path("roots.pem"), MAX_ROOTS).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         kept.filter(|roots| tries % 2 == 1 && proxy_grpc::roots(roots).is_ok()).unwrap_or_else(|| given.to_owned())
     }
 
-    /// Keeps new roots, if they are any.
+    /// Persists new CAs if they are valid.
     pub(super) fn keep_roots(&self, roots: &str, proxy: &Proxy) {
         let path = self.path("roots.pem");
         if fs::read_to_string(&path).is_ok_and(|kept| kept == roots) {
@@ -70,21 +70,21 @@ impl State {
             .map_err(|error| error.to_string())
             .and_then(|_| write(&path, roots.as_bytes()).map_err(|error| format!("{}: {error}", path.display())));
         if let Err(why) = kept {
-            failed(proxy, format!("new roots are not kept: {why}"));
+            failed(proxy, format!("cannot persist new CA certificates: {why}"));
         }
     }
 
-    /// Has this configuration written soon.
+    /// Schedules a configuration to be written.
     pub(super) fn keep(&mut self, configuration: &Configuration) {
         self.unwritten = Some(configuration.clone());
     }
 
-    /// When something has to be written.
+    /// When the next write is due, if any.
     pub(super) fn due(&self) -> Option<Instant> {
         self.unwritten.as_ref().map(|_| self.due)
     }
 
-    /// Writes what has to be written.
+    /// Writes the scheduled configuration, if any.
     pub(super) async fn flush(&mut self, proxy: &Proxy) {
         let Some(configuration) = self.unwritten.take() else { return };
         self.due = Instant::now() + WRITES;
@@ -100,25 +100,25 @@ impl State {
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
-        failed(proxy, format!("{name} cannot be written: {error}; after a restart this proxy waits for the operator"));
+        failed(proxy, format!("cannot write {name}: {error}; after a restart this proxy has to wait for the operator"));
     }
 }
 
 fn failed(proxy: &Proxy, message: String) {
     if proxy.metrics().control.state_failures.fetch_add(1, Relaxed) < 10 {
-        proxy.log().notice(Level::Error, "state", "kept state", message);
+        proxy.log().notice(Level::Error, "state", "persisted state", message);
     }
 }
 
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let length = fs::metadata(path)?.len();
     if length > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most} bytes")));
     }
     fs::read(path)
 }
 
-/// Writes beside the file and renames, so that it is whole or the old one.
+/// Writes a temporary file and renames it, so that the file is always complete.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;

@@ -1,4 +1,4 @@
-//! One stream, from hello to its end.
+//! One stream, from hello to end.
 
 use std::time::Duration;
 
@@ -12,31 +12,31 @@ use crate::{
     handle::{Ended, Proxy},
 };
 
-/// How often a proxy looks at what it has to do, to tell it if it is another.
+/// How often the load is measured; it is sent only if it changed.
 const LOAD: Duration = Duration::from_secs(5);
-/// How often a proxy that ends looks whether it has.
+/// How often a draining proxy checks whether it has ended.
 const LOOK_FOR_END: Duration = Duration::from_millis(20);
-/// Longest wait for the operator to have heard how it ended.
+/// Longest wait for the operator to receive the last message.
 pub const GOODBYE: Duration = Duration::from_secs(1);
-/// Never, as far as a stream is concerned.
+/// Longer than any stream lives.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// A stream under way.
+/// An open stream.
 struct Stream<'a> {
     connection: Connection,
     proxy: &'a Proxy,
     state: &'a mut State,
     current: &'a mut Configuration,
     assembler: Assembler,
-    /// The digest of `current`.
+    /// Digest of `current`.
     digest: Digest,
-    /// Whether the operator said the same digest.
+    /// Whether the operator has the same digest.
     agreed: bool,
-    /// What was reported on this stream.
+    /// The last report sent on this stream.
     told: Option<Report>,
 }
 
-/// Follows one stream to its end; says why it ended.
+/// Follows one stream to its end; returns why it ended.
 ///
 /// # Errors
 /// The proxy has ended.
@@ -59,7 +59,7 @@ pub(super) async fn run(
         told: None,
     };
     match stream.follow(backoff).await {
-        Ok(()) => Ok("the operator ended the stream".to_owned()),
+        Ok(()) => Ok("the operator closed the stream".to_owned()),
         Err(End::Proxy) => {
             stream.tell_end().await;
             Err(Ended)
@@ -68,7 +68,7 @@ pub(super) async fn run(
     }
 }
 
-/// What was counted and told last.
+/// The previous measurement and the last load sent.
 struct Meter {
     at: Instant,
     counts: ByForward,
@@ -76,7 +76,7 @@ struct Meter {
 }
 
 impl Meter {
-    /// What there is to do now, if it is another than was told.
+    /// The current load, if it differs from the last load sent.
     fn look(&mut self, proxy: &Proxy) -> Option<Load> {
         let (now, counts) = (Instant::now(), proxy.metrics().by_forward());
         let load = load(&self.counts, &counts, now.duration_since(self.at).as_secs_f64());
@@ -124,7 +124,7 @@ impl Stream<'_> {
                     if let Some(change) = message.change {
                         self.change(change).await?;
                         backoff.succeeded();
-                        // What became of listeners since the report that the change ended with.
+                        // Send what changed since the report for this change.
                         let latest = reports.borrow_and_update().clone();
                         if self.told.as_ref().is_some_and(|told| *told != latest) {
                             self.report(latest).await?;
@@ -146,7 +146,7 @@ impl Stream<'_> {
         }
     }
 
-    /// Waits for the end of the drain and tells the operator of sessions that were cut by it.
+    /// Waits for the end of the drain and reports the sessions that were cut.
     async fn tell_end(self) {
         while !self.proxy.has_ended() {
             sleep(LOOK_FOR_END).await;
@@ -174,8 +174,7 @@ impl Stream<'_> {
 
     async fn change(&mut self, part: Change) -> Result<(), End> {
         if part.contract > CONTRACT {
-            let why =
-                format!("the operator speaks contract {}, this proxy {CONTRACT}: upgrade the proxy", part.contract);
+            let why = format!("the operator uses contract {}, this proxy {CONTRACT}: upgrade the proxy", part.contract);
             self.proxy.refuse(why.clone()).await?;
             return Err(End::Stream(why));
         }
@@ -196,7 +195,7 @@ impl Stream<'_> {
         self.report(report).await
     }
 
-    /// Tells what the operator does not know yet; after an apply always something, be it only the version.
+    /// Sends what is new to the operator; after an apply at least the version.
     async fn report(&mut self, report: Report) -> Result<(), End> {
         for part in report.parts_since(self.told.as_ref(), &self.digest, self.agreed, PARTS) {
             self.send(FromProxy { report: Some(part), ..FromProxy::default() }).await?;

@@ -1,4 +1,4 @@
-//! Before a session begins: who the client is, whether it may come, and whether there is room for it.
+//! Admission of a session: PROXY header, access list, limits.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -14,12 +14,12 @@ use crate::{
     worker::{Worker, session::Session},
 };
 
-/// What may be looked at before it is known how much of it is header.
+/// Bytes to peek before the length of the header is known.
 const LOOK: usize = 256;
-/// For a proxy that was told to read something and not for how long.
+/// Handshake timeout if a listener needs one but sets none.
 pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 
-/// Admits the client, or says why not.
+/// Admits the client or returns the reason to refuse it.
 ///
 /// # Errors
 /// The reason to end the session.
@@ -31,7 +31,7 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
         reason = session.told_to_end() => return Err(reason),
         result = introduce(session, client, &spec) => result?,
     }
-    // It may have changed while the client introduced itself.
+    // The spec may have changed while the header was read.
     let spec = listener.spec.load_full();
     let source = session.client.get().ip();
     if !listener.counters.admits(&spec, source) {
@@ -44,9 +44,9 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     }
 }
 
-/// Learns from a PROXY header who the client is, where one is to be read.
+/// Reads the client's address from a PROXY header, if the listener accepts one.
 async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Result<(), EndReason> {
-    // Where listeners are told apart by names, it was read before the name.
+    // With hostnames, the header was already read before the server name.
     let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) else { return Ok(()) };
     match (protocol.accept, protocol.trusts(session.client.get().ip())) {
         (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => return Ok(()),
@@ -59,12 +59,12 @@ async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Re
         session.client.set(source);
         session.destination.set(Some(destination));
     }
-    // What follows the header may have come with it.
+    // Data may have arrived together with the header.
     session.recheck.set(true);
     Ok(())
 }
 
-/// Takes a header off the connection and not one byte more, so that what follows is relayed like everything else.
+/// Reads exactly the header, so that the bytes after it are relayed as usual.
 pub(super) async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
     let mut header = Vec::new();
     let mut look = [0; LOOK];
@@ -87,7 +87,7 @@ pub(super) async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr
     }
 }
 
-/// Takes bytes that were seen already.
+/// Consumes bytes that were already peeked.
 async fn take(client: &TcpStream, into: &mut [u8]) -> Result<(), EndReason> {
     let mut taken = 0;
     while taken < into.len() {
@@ -103,7 +103,7 @@ async fn take(client: &TcpStream, into: &mut [u8]) -> Result<(), EndReason> {
     Ok(())
 }
 
-/// Waits for a place, unread, as long as the limits say and the client stays.
+/// Queues the client, unread, for up to `queueSeconds` or until it leaves.
 async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: Waiting) -> Result<Slot, EndReason> {
     let limit = Duration::from_secs(spec.limits.as_ref().map_or(0, |limits| limits.queue_seconds).into());
     tokio::select! {
@@ -117,7 +117,7 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
     }
 }
 
-/// Ready once the client has gone: it has reset the connection, or closed it without having sent anything.
+/// Ready once the client has left: it has reset the connection, or closed it without sending data.
 async fn left(client: &TcpStream) {
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
@@ -128,11 +128,11 @@ async fn left(client: &TcpStream) {
             if rustix::io::ioctl_fionread(client).is_ok_and(|bytes| bytes == 0) {
                 return;
             }
-            // It has said all it has to say and waits for the answer.
+            // The client has only finished sending and waits for the answer.
             let _ = client.ready(Interest::ERROR).await;
             return;
         }
-        // The bytes stay where they are; the relay looks for them.
+        // Leave the bytes in the kernel; the relay rechecks the socket.
         let _ = client.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

@@ -1,4 +1,4 @@
-//! The connect phase: pick an endpoint, try, try again elsewhere, give up when the client leaves.
+//! The connect phase: picks endpoints and retries until connected, out of attempts, or the client leaves.
 
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -21,15 +21,15 @@ use crate::{
     worker::{Worker, session::Session},
 };
 
-/// A connection to an endpoint.
+/// An established upstream connection.
 pub struct Connected {
-    /// The connection.
+    /// The upstream connection.
     pub stream: TcpStream,
-    /// The endpoint, which counts the session while this lives.
+    /// Counts the session at its endpoint until dropped.
     pub counted: Counted,
 }
 
-/// Connects within the tries that the listener allows, or says why the session ends.
+/// Connects within the attempts that the listener allows.
 ///
 /// # Errors
 /// The reason to end the session.
@@ -56,7 +56,7 @@ async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Res
             break;
         }
         listener.counters.retries.fetch_add(1, Relaxed);
-        // The pause spares an endpoint that has just failed; one that was not tried yet needs none.
+        // Back off only if every endpoint was tried; an untried endpoint needs no pause.
         let known: usize = listener.targets.load().entries.iter().map(|entry| entry.endpoints.len()).sum();
         if tried.len() >= known {
             sleep(backoff(spec.retry, attempt)).await;
@@ -65,7 +65,7 @@ async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Res
     Err(EndReason::NoBackend)
 }
 
-/// What is sent to the backend before the client's first byte.
+/// The PROXY header to send before the client's first byte.
 fn header(session: &Session, client: &TcpStream, spec: &Listener) -> Vec<u8> {
     let Some(protocol) = spec.proxy_protocol.as_deref().filter(|it| it.send != SendHeader::Disabled) else {
         return Vec::new();
@@ -75,7 +75,7 @@ fn header(session: &Session, client: &TcpStream, spec: &Listener) -> Vec<u8> {
     proxy_header::encode(protocol.send, destination.map(|destination| (session.client.get(), destination)))
 }
 
-/// Nothing was written to this connection yet, so the system takes it at once.
+/// Writes the header. The connection is new, so the send buffer takes it at once.
 async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
@@ -88,7 +88,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The pause after so many tries: doubled each time, up to the longest.
+/// The pause after an attempt: doubled each time, up to the longest.
 fn backoff(retry: Retry, attempt: u32) -> Duration {
     let doubled = u64::from(retry.initial_backoff_millis) << (attempt - 1).min(20);
     Duration::from_millis(doubled.min(retry.max_backoff_millis.into()))
@@ -115,7 +115,7 @@ async fn attempt_one(
     };
     *session.to.borrow_mut() = Some((backend.clone(), endpoint.clone()));
     tried.push(endpoint.address);
-    // Counted from here, so that sessions which connect at the same time spread over endpoints.
+    // Count the session now, so that concurrent connects spread over endpoints.
     let counted = Counted::new(endpoint.clone());
     let began = Instant::now();
     let limit = Duration::from_secs(spec.timeouts.connect_seconds.into());
@@ -150,14 +150,14 @@ fn failed(
     if is_of_the_endpoint(error) && endpoint.failed(spec.outlier, worker.process.clock.seconds()) {
         session.listener.counters.ejected.fetch_add(1, Relaxed);
         let message = format!(
-            "endpoint {} of {backend} is put aside for {} s after {} failed connects (while no other is healthy it is still tried), the last: {error}",
+            "endpoint {} of {backend} is ejected for {} s after {} failed connects (it is still tried while no other is healthy); last error: {error}",
             endpoint.address, spec.outlier.eject_seconds, spec.outlier.consecutive_failures
         );
         worker.process.log.notice(Level::Warn, "ejected", &session.listener.id, message);
     }
 }
 
-/// Whether an error says something of the endpoint, and not of this machine (no port, no file, no memory).
+/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory).
 fn is_of_the_endpoint(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -173,11 +173,11 @@ fn is_of_the_endpoint(error: &io::Error) -> bool {
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
     let socket = net::upstream_tcp(to, keepalive_seconds)?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
-    // A connect to a dead port in the range of outgoing ports can meet itself.
+    // A connect to a dead port in the ephemeral range can connect to itself.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
-            "the connection met itself: nothing listens there",
+            "nothing listens there: the connection reached itself",
         ));
     }
     write(&stream, header).await?;

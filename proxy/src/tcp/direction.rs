@@ -1,9 +1,9 @@
 //! One direction of a relay: bytes from a source to a sink.
 //!
-//! An idle direction holds no buffer. Bytes are read into the worker's scratch and written at once; only what the sink
-//! does not take is kept, charged to the process budget, and nothing more is read until it is gone: that is the
-//! backpressure. With the budget spent, bytes are looked at without taking them from the kernel and then taken exactly
-//! as far as they could be written, so that sessions whose peers read go on. A direction that streams is spliced.
+//! An idle direction holds no buffer. Bytes are read into the worker's scratch buffer and written at once. Only what
+//! the sink does not accept is kept, charged to the process budget, and reading stops until it is written: this is the
+//! backpressure. When the budget is exhausted, bytes are peeked, written, and then consumed exactly as far as they were
+//! written, so that sessions with reading peers keep running. A direction that streams is spliced.
 
 mod splice;
 
@@ -25,13 +25,13 @@ use super::throttle::Throttle;
 use crate::core::limiter::Bucket;
 use crate::worker::{SCRATCH_BYTES, Worker, pipes::PooledPipe};
 
-/// Read size of a direction that starts, or whose sink was full.
+/// Read size of a new direction, or after the sink was full.
 const SMALL_READ: usize = 16 * 1024;
-/// A read or splice that moves less than this is not streaming.
+/// A read or splice of fewer bytes is not streaming.
 const STREAMING: usize = 32 * 1024;
-/// Full reads in a row that make a stream.
+/// Consecutive full reads that count as streaming.
 const STREAM_AFTER: u8 = 3;
-/// Reads before others on this worker have their turn.
+/// Reads before yielding to other tasks of the worker.
 const TURNS: usize = 16;
 
 /// One end of a session.
@@ -39,43 +39,43 @@ const TURNS: usize = 16;
 pub struct End {
     /// The connection.
     pub stream: TcpStream,
-    /// Whether any call has seen an error: the system tells of a reset once, and afterwards it looks like a clean end.
+    /// Whether any call has returned an error. The system reports a reset once; after that it looks like a clean end.
     pub broken: Cell<bool>,
-    /// Set for one read that is made whatever the readiness says.
+    /// Set for one read that ignores readiness.
     pub read_anyway: Cell<bool>,
-    /// Whether the connection is to end by FIN; without it, as after a panic, it is reset.
+    /// Whether the connection ends by FIN; otherwise, as after a panic, it is reset.
     pub clean: Cell<bool>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         if !self.clean.get() {
-            // Fails on a connection that is gone already.
+            // Fails if the connection is already gone.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
 impl End {
-    /// A connection that works.
+    /// An open connection.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
         Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false) }
     }
 }
 
-/// How far a direction has come.
+/// Progress of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The source may send.
     Open,
-    /// The source has finished; what is kept has still to go.
+    /// The source has finished; kept bytes are still to be written.
     Finishing,
-    /// The sink was told that the source has finished.
+    /// The FIN was passed to the sink.
     Finished,
-    /// The source is broken; what is kept has still to go.
+    /// The source is broken; kept bytes are still to be written.
     Cut,
-    /// The sink is broken: there is nowhere to write.
+    /// The sink is broken; nothing can be written.
     Dead,
 }
 
@@ -88,9 +88,9 @@ struct Kept {
 /// Bytes on their way from a source to a sink.
 #[derive(Debug)]
 pub struct Direction {
-    /// How far it has come.
+    /// Progress of the direction.
     pub phase: Phase,
-    /// Whether it waits for the sink to take something.
+    /// Whether the sink is full.
     pub blocked: bool,
     kept: Option<Kept>,
     pipe: Option<(PooledPipe, usize)>,
@@ -116,14 +116,14 @@ impl Default for Direction {
 }
 
 enum Moved {
-    /// So many bytes went to the sink, and more may follow.
+    /// This many bytes reached the sink, and more may follow.
     Bytes(usize),
     /// The phase changed.
     Phase,
 }
 
 impl Direction {
-    /// Whether nothing is left to be written and nothing more will be read.
+    /// Whether nothing is left to write or read.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         match self.phase {
@@ -133,15 +133,15 @@ impl Direction {
         }
     }
 
-    /// Whether bytes wait for a sink that does not take them.
+    /// Whether bytes wait for the sink.
     #[must_use]
     pub fn is_holding(&self) -> bool {
         self.blocked || self.kept.is_some() || self.pipe.as_ref().is_some_and(|(_, left)| *left > 0)
     }
 
-    /// Moves what can be moved now; `count` is told of bytes that reached the sink.
+    /// Moves what can be moved now; calls `count` with the number of bytes that reached the sink.
     ///
-    /// Ready when the direction will do nothing more by itself, pending when a waker is registered.
+    /// Ready when the direction has nothing left to do, pending when a waker is registered.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -201,7 +201,7 @@ impl Direction {
         self.poll_copy(cx, worker, limit, from, to)
     }
 
-    /// Passes the end of the source on.
+    /// Passes the FIN of the source on.
     fn finish(&mut self, to: &End) {
         let told = SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write).is_ok();
         to.broken.set(to.broken.get() || !told);
@@ -244,19 +244,19 @@ impl Direction {
                 if read < asked {
                     became_empty(from);
                 } else if anyway {
-                    // Nothing will say that there is more.
+                    // No readiness event will report the remaining bytes.
                     from.read_anyway.set(true);
                 }
                 Moved::Bytes(self.write(&scratch[..read], read == asked, worker, to))
             }
         };
-        // Of what was taken from the budget only what is kept stays taken.
+        // Only the kept bytes stay charged to the budget.
         let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes.len());
         budget.give(asked - kept);
         Poll::Ready(moved)
     }
 
-    /// Writes at once; keeps what the sink does not take. Returns what it took.
+    /// Writes at once and keeps what the sink does not accept. Returns the number of bytes written.
     fn write(&mut self, bytes: &[u8], full_read: bool, worker: &Worker, to: &End) -> usize {
         let written = match to.stream.try_write(bytes) {
             Ok(written) => written,
@@ -283,7 +283,7 @@ impl Direction {
         written
     }
 
-    /// With nothing to hold bytes in: look, write, and take from the kernel what was written.
+    /// Copies without a buffer budget: peek, write, then consume what was written.
     fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End, most: usize) -> Moved {
         let mut scratch = worker.scratch.borrow_mut();
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -300,7 +300,7 @@ impl Direction {
         match to.stream.try_write(&scratch[..seen]) {
             Ok(written) => {
                 let mut taken = 0;
-                // Urgent data may split what was seen as one.
+                // Urgent data may split what was peeked as one.
                 while taken < written {
                     match recv(&from.stream, &mut scratch[taken..written], RecvFlags::DONTWAIT) {
                         Ok((_, read)) if read > 0 => taken += read,
@@ -376,12 +376,12 @@ impl Direction {
         self.abandon(worker);
     }
 
-    /// Gives back what it was promised and has not read.
+    /// Returns promised but unread bytes to the limit.
     pub fn leave(&mut self, limit: &Bucket) {
         self.throttle.end(limit);
     }
 
-    /// Drops what is kept.
+    /// Drops kept bytes.
     pub fn abandon(&mut self, worker: &Worker) {
         self.drop_kept(worker);
         self.release(worker);
@@ -399,8 +399,8 @@ fn poll_source(cx: &mut Context<'_>, from: &End) -> Poll<()> {
     from.stream.poll_read_ready(cx).map(|_| ())
 }
 
-/// A short read has emptied the socket: say so without asking the system again. (Urgent data ends a read early too; the
-/// sweep looks for what is behind it.)
+/// Clears readiness after a short read, which has emptied the socket, without another system call. Urgent data also
+/// ends a read early; the sweep rechecks for that.
 fn became_empty(from: &End) {
     let _ = from.stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

@@ -1,6 +1,6 @@
-//! A connection to a socket that several listeners share: which of them it is for, by the server name it asks for.
+//! Routes a connection on a shared socket to a listener by the server name it asks for.
 //!
-//! The bytes are looked at and left in the kernel, so the session that follows relays them like everything else.
+//! The bytes are peeked and stay in the kernel, so that the session relays them as usual.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -18,20 +18,20 @@ use crate::{
     worker::Worker,
 };
 
-/// What a connection has said of itself.
+/// What a connection reveals before its session starts.
 pub struct Greeted {
-    /// The client.
+    /// Client address.
     pub client: SocketAddr,
-    /// What it connected to, if a PROXY header says so.
+    /// Destination in the PROXY header.
     pub destination: Option<SocketAddr>,
-    /// The name that it asks for.
+    /// Server name.
     pub name: String,
 }
 
-/// Learns whom a connection is for.
+/// Reads the PROXY header, if any, and the server name of a connection.
 ///
 /// # Errors
-/// Why it is for nobody.
+/// Why the connection matches no listener.
 pub async fn greet(
     worker: &Worker,
     stream: &TcpStream,
@@ -75,7 +75,7 @@ async fn read_name(worker: &Worker, stream: &TcpStream) -> Result<String, Unrout
             return Err(Unroutable::ClientLeft);
         }
         let ended = ready.is_read_closed();
-        // What is there is looked at again once there is more: saying "would block" makes the runtime wait for that.
+        // Returning "would block" makes the runtime wait for more bytes before the next peek.
         let looked = stream.try_io(Interest::READABLE, || look(worker, stream, ended));
         match looked {
             Ok(Ok(name)) => return Ok(name),

@@ -1,4 +1,4 @@
-//! Both directions of a session in one future, and what the end of one means for the other.
+//! Relays both directions of a session in one future, and ends one direction because of the other.
 
 use std::{
     future::{Future, poll_fn},
@@ -20,10 +20,10 @@ use crate::{
     worker::{Worker, session::Session},
 };
 
-/// A peer that has taken nothing for so long does not read; nothing is delivered to it any more.
+/// A peer that accepts nothing for this long counts as not reading; nothing more is delivered to it.
 const NOT_READING: Duration = Duration::from_secs(2);
 
-/// Relays until the session is over, and says why. The caller closes the connections as the reason asks.
+/// Relays until the session is over and returns the reason. The caller closes the connections accordingly.
 pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End) -> EndReason {
     let mut pair =
         Pair { up: Direction::default(), down: Direction::default(), worker, limit: &session.listener.limiter.bytes };
@@ -60,14 +60,14 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
     let left = match reason {
         EndReason::ClientReset => deliver(session, &server.stream).await,
         EndReason::BackendReset => deliver(session, &client.stream).await,
-        // Quiet because a peer does not read: bytes are lost with it, so this is a cut and not an end.
+        // The session is idle because a peer does not read. Bytes are lost, so this is a cut, not a clean end.
         EndReason::Idle if pair.up.is_holding() || pair.down.is_holding() => Some(EndReason::Stalled),
         _ => None,
     };
     left.unwrap_or(reason)
 }
 
-/// Both directions; what they hold goes back however the session ends.
+/// Both directions; returns what they hold, however the session ends.
 struct Pair<'a> {
     up: Direction,
     down: Direction,
@@ -84,7 +84,7 @@ impl Drop for Pair<'_> {
     }
 }
 
-/// Since when a broken session has made no progress.
+/// How long a broken session has made no progress.
 #[derive(Default)]
 struct Stall {
     since: Option<Instant>,
@@ -92,7 +92,7 @@ struct Stall {
 }
 
 impl Stall {
-    /// Ready once there was no progress for [`NOT_READING`], the time before the break included.
+    /// Ready after [`NOT_READING`] without progress, counting time before the break.
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, session: &Session, progress: bool) -> Poll<()> {
         let now = Instant::now();
         let quiet_before = || {
@@ -110,7 +110,7 @@ impl Stall {
     }
 }
 
-/// The readiness of a source may hide bytes behind urgent data: ask the socket itself.
+/// Asks the socket itself for bytes, because urgent data may hide them from readiness.
 fn recheck(direction: &Direction, from: &End) {
     if direction.phase == Phase::Open
         && !direction.blocked
@@ -120,7 +120,7 @@ fn recheck(direction: &Direction, from: &End) {
     }
 }
 
-/// While nothing is read from an end, only its error state tells that it is gone.
+/// Watches an end that is not being read, where only the error state reveals that it is gone.
 fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &Direction, end: &End, mut error: Pin<&mut F>) {
     let unread = direction.blocked || direction.phase != Phase::Open;
     if unread && !end.broken.get() && error.as_mut().poll(cx).is_ready() {
@@ -129,7 +129,7 @@ fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &Direction, end:
     }
 }
 
-/// Whether the session is over. The bytes of a broken end go first; then the other end learns how it ended.
+/// Whether the session is over. The bytes of a broken end are delivered first, then the break itself.
 fn decide(
     cx: &mut Context<'_>,
     worker: &Worker,
@@ -140,7 +140,7 @@ fn decide(
 ) -> Poll<EndReason> {
     let half_closed = up.phase != Phase::Open || down.phase != Phase::Open;
     if half_closed && !session.half_closed.replace(true) {
-        // The shorter limit counts from here.
+        // The half-close timeout starts here.
         session.active_at.set(worker.now.get());
     }
     if up.phase == Phase::Finished && down.phase == Phase::Finished {
@@ -158,7 +158,7 @@ fn decide(
     Poll::Pending
 }
 
-/// Waits until the peer has everything that was written to it, so that the reset which follows discards nothing.
+/// Waits until the peer has acknowledged all bytes, so that the following reset discards nothing.
 async fn deliver(session: &Session, stream: &TcpStream) -> Option<EndReason> {
     let limit = Duration::from_secs(session.listener.spec.load().timeouts.half_close_seconds.into());
     let deadline = Instant::now() + limit;

@@ -1,4 +1,4 @@
-//! The life of one TCP session.
+//! Life cycle of a TCP session.
 
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     worker::{Accepted, Worker, session::Session},
 };
 
-/// Begins a session on this worker, at once or when the client has said whom it is for.
+/// Starts a session on this worker, on shared sockets once the server name is known.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, route, permit } = accepted;
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -33,11 +33,11 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
         match greeting::greet(&worker, &stream.stream, peer, names).await {
             Err(why) => {
                 names.unrouted.count(why);
-                // What is no TLS is reset; what only looked whether somebody listens is closed.
+                // Reset clients that do not speak TLS; close a bare connect probe cleanly.
                 stream.clean.set(why == Unroutable::Probe);
             }
             Ok(greeted) => {
-                // The name may be another listener's by now.
+                // The server name may have moved to another listener meanwhile.
                 let listener = route.load().find(&greeted.name).cloned();
                 let Some(listener) = listener else { return names.unrouted.count(Unroutable::UnknownServerName) };
                 let now = worker.process.clock.millis();
@@ -52,7 +52,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     });
 }
 
-/// Counts a connection that has not said yet whom it is for.
+/// Counts a connection whose server name is not known yet.
 struct Greeting(Rc<Worker>);
 
 impl Greeting {
@@ -68,7 +68,7 @@ impl Drop for Greeting {
     }
 }
 
-/// A session in the table; leaves it, counted and logged, however its task ends.
+/// A session in the table; on drop removes, counts and logs it, however its task ends.
 struct Live {
     worker: Rc<Worker>,
     session: Rc<Session>,
@@ -103,14 +103,14 @@ async fn run(mut live: Live, client: End, permit: Permit) {
     live.reason = match serve(&worker, &session, &client).await {
         Ok(reason) | Err(reason) => reason,
     };
-    // What ended by itself is closed; what was cut is reset.
+    // Close sessions that ended by themselves; reset those that were cut.
     client.clean.set(live.reason.is_clean());
     drop(client);
     drop(live);
     drop(permit);
 }
 
-/// Admits, connects and relays; the slot goes back when it is over.
+/// Admits, connects and relays; the slot is released at the end.
 async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndReason, EndReason> {
     session.offset.set(offset(session, &client.stream));
     let _slot = admission::admit(worker, session, &client.stream).await?;
@@ -123,7 +123,7 @@ async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndRe
     Ok(reason)
 }
 
-/// On which port of its listener's range a connection came.
+/// Position of the connection's port in the listener's range.
 fn offset(session: &Session, client: &TcpStream) -> u16 {
     let spec = session.listener.spec.load();
     if spec.end_port.is_none() {

@@ -1,4 +1,4 @@
-//! Bytes a second: a direction asks here before it reads.
+//! The bandwidth limit: a direction asks here before it reads.
 
 use std::{
     pin::Pin,
@@ -13,26 +13,26 @@ use crate::{
     core::limiter::{Allowance, Bucket},
 };
 
-/// Longest sleep before it is looked whether the limit is still the same.
+/// Longest sleep in milliseconds before checking whether the limit has changed.
 const LOOK: u64 = 1000;
 
-/// One direction's turn at the bytes of its forward.
+/// One direction's share of its forward's bandwidth.
 #[derive(Debug, Default)]
 pub struct Throttle(Option<Promise>);
 
-/// Bytes that will be this direction's own.
+/// Bytes reserved for this direction, usable when due.
 #[derive(Debug)]
 struct Promise {
     bytes: usize,
-    /// Milliseconds of the process clock.
+    /// When the bytes may be read, in milliseconds of the process clock.
     due: u64,
-    /// Void at another rate.
+    /// Generation of the limit; the promise is void in another generation.
     term: u64,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Throttle {
-    /// So many bytes may be read now, at least one and at most `most`; pending until there are some.
+    /// The number of bytes that may be read now, from one to `most`; pending until there are some.
     pub fn poll(&mut self, cx: &mut Context<'_>, bucket: &Bucket, clock: &Clock, most: usize) -> Poll<usize> {
         loop {
             let now = clock.millis();
@@ -60,7 +60,7 @@ impl Throttle {
         }
     }
 
-    /// The direction ends: what it was promised is for others.
+    /// Returns promised bytes when the direction ends.
     pub fn end(&mut self, bucket: &Bucket) {
         if let Some(promise) = self.0.take().filter(|promise| promise.term == bucket.term()) {
             bucket.give(promise.bytes);

@@ -1,4 +1,4 @@
-//! The accept loop of one socket: bounded batches, never more than there are files for, never ended by an error.
+//! The accept loop of one socket: accepts in bounded batches within the file descriptor budget, and survives errors.
 
 use std::{
     io,
@@ -13,14 +13,14 @@ use tokio::{sync::Notify, task::yield_now, time::sleep};
 use super::Thread;
 use crate::{log::Level, route::Route, sys, worker::Accepted};
 
-/// Connections accepted before others on this worker have their turn.
+/// Connections accepted before yielding to other tasks of the worker.
 const BATCH: usize = 16;
-/// Files of a session: its client and its upstream.
+/// File descriptors per session: client and upstream.
 const FILES_PER_SESSION: usize = 2;
-/// Pause after the system refused to accept.
+/// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until told to close, then takes what the kernel has queued.
+/// Accepts until closed, then accepts what the kernel has queued.
 pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: Route, close: Rc<Notify>) {
     let socket = match sys::watch(listener) {
         Ok(socket) => socket,
@@ -53,7 +53,7 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: R
         }
         yield_now().await;
     }
-    // Connections that the kernel has completed are ours: closing the socket first would reset them.
+    // Accept the connections the kernel has completed: closing the socket first would reset them.
     while let Some(permit) = thread.worker.process.files.take(FILES_PER_SESSION) {
         let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
         thread.place(Accepted { stream, peer, route: route.clone(), permit });
@@ -84,7 +84,7 @@ async fn batch(thread: &Rc<Thread>, listener: &TcpListener, route: &Route) -> St
     Step::More
 }
 
-/// Errors that the network left on the connection at the head of the queue (`accept(2)`).
+/// Whether the error belongs to the connection at the head of the queue (`accept(2)`).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Once a second over the table: deadlines, logs and counts, so that sessions need no timers of their own.
+//! The sweep: checks deadlines, logs and counters once a second, so that sessions need no timers of their own.
 
 use std::{
     rc::Rc,
@@ -24,7 +24,7 @@ use crate::{
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// Sweeps while there are sessions, sleeps while there are none.
+/// Sweeps while there are sessions, sleeps otherwise.
 pub(super) async fn run(thread: Rc<Thread>) {
     let worker = &thread.worker;
     let mut ticks = interval(TICK);
@@ -69,7 +69,7 @@ fn check(worker: &Worker, session: &Session, now_millis: u64) {
         return session.end(EndReason::Idle);
     }
     if quiet <= 1 {
-        // Urgent data ends a read early without emptying the socket; one look per burst finds what is behind it.
+        // Urgent data ends a read early although the socket has more; one extra poll per burst finds the rest.
         session.recheck.set(true);
         session.wake();
     }
@@ -81,7 +81,7 @@ fn check(worker: &Worker, session: &Session, now_millis: u64) {
     }
 }
 
-/// Ends the sessions that a change concerns, now or spread over a time.
+/// Ends the sessions that a change concerns, at once or spread over time.
 pub(super) fn end(thread: &Rc<Thread>, ending: &Ending) {
     let worker = &thread.worker;
     let concerned: Vec<Rc<Session>> = {
@@ -94,7 +94,7 @@ pub(super) fn end(thread: &Rc<Thread>, ending: &Ending) {
             session.end(ending.reason);
         } else {
             let at = now + end::spread(at, concerned.len(), ending.over_millis);
-            // A second change never gives a session more time.
+            // A later change never extends a session.
             let sooner = session.end_at.get().filter(|(before, _)| *before <= at);
             session.end_at.set(sooner.or(Some((at, ending.reason))));
         }
@@ -112,7 +112,7 @@ fn concerns(ending: &Ending, session: &Session) -> bool {
         })
 }
 
-/// Ends every session now.
+/// Ends every session at once.
 pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
     let worker = &thread.worker;
     let sessions: Vec<Rc<Session>> = worker.sessions.borrow().iter().map(|(_, session)| session.clone()).collect();
@@ -122,12 +122,12 @@ pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
     thread.udp.end_all(worker, reason);
 }
 
-/// Waits until no session lives, at most `millis`; then ends what is left.
+/// Waits until no session is live, but no longer than `millis`, then ends the rest.
 pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     let worker = &thread.worker;
     let deadline = worker.process.clock.millis().saturating_add(millis);
     let goes_on = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
-    // The accept loops have to run once more, to take what the kernel has queued.
+    // Let the accept loops run once more, to accept what the kernel has queued.
     loop {
         sleep(Duration::from_millis(20)).await;
         if live(thread) == 0 || !goes_on() {
@@ -138,7 +138,7 @@ pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     settled(thread).await;
 }
 
-/// Waits, shortly, until the tasks of ended sessions have run.
+/// Waits briefly for the tasks of ended sessions to finish.
 async fn settled(thread: &Rc<Thread>) {
     for _ in 0..100 {
         if live(thread) == 0 {

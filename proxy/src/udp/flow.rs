@@ -1,4 +1,4 @@
-//! One UDP flow: a client and the endpoint that it was given.
+//! One UDP flow: a client and its endpoint.
 
 use std::{
     cell::Cell,
@@ -34,11 +34,11 @@ use crate::{
 pub(super) struct Flow {
     pub(super) key: FlowKey,
     pub(super) listener: Arc<Shared>,
-    /// Milliseconds of the process clock at which it is to end, with the reason.
+    /// Scheduled end in milliseconds of the process clock, with its reason.
     pub(super) end_at: Cell<Option<(u64, EndReason)>>,
     backend: Arc<str>,
     endpoint: Arc<Endpoint>,
-    /// Its port in the listener's range, counted from the first.
+    /// Position of the flow's port in the listener's range, counted from the first port.
     offset: u16,
     stats: Arc<EntryStats>,
     upstream: UdpSocket,
@@ -50,14 +50,14 @@ pub(super) struct Flow {
     unreachable: Cell<bool>,
     mark: Arc<Mark>,
     _live: Counted,
-    /// Given back when it ends, whoever still knows the flow.
+    /// Released when the flow ends, even if references to the flow remain.
     slot: Cell<Option<FlowSlot>>,
     _permit: Permit,
 }
 
-/// Where a train stopped, and why.
+/// Where sending a train stopped, and why.
 pub(super) struct NotSent {
-    /// Offset of the first datagram that was not sent.
+    /// Offset of the first unsent datagram.
     pub(super) from: usize,
     pub(super) why: SendError,
 }
@@ -74,14 +74,14 @@ fn classify(error: &io::Error) -> SendError {
 
 /// Why a datagram was not sent.
 pub(super) enum SendError {
-    /// It is lost.
+    /// The datagram is dropped.
     Dropped(Dropped),
-    /// The endpoint has answered an earlier one with an error.
+    /// The endpoint answered an earlier datagram with an ICMP error.
     Unreachable,
 }
 
 impl Flow {
-    /// Picks an endpoint and opens a socket to it.
+    /// Picks an endpoint and opens a connected socket to it.
     pub(super) fn open(
         worker: &Rc<Worker>,
         listener: &Arc<Shared>,
@@ -127,7 +127,7 @@ impl Flow {
         }))
     }
 
-    /// Counts the flow as begun and starts to carry replies.
+    /// Counts the flow as opened and starts to relay replies.
     pub(super) fn begin(self: &Rc<Self>, worker: &Rc<Worker>, socket: &Rc<UdpListener>) {
         self.listener.counters.opened.fetch_add(1, Relaxed);
         self.stats.sessions.fetch_add(1, Relaxed);
@@ -176,7 +176,7 @@ impl Flow {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
-                // An ICMP error: the next datagram goes elsewhere.
+                // ICMP error: the next datagram goes to another endpoint.
                 if !self.unreachable.get() {
                     self.failed(worker);
                 }
@@ -185,7 +185,7 @@ impl Flow {
         }
     }
 
-    /// Sends a train of datagrams of `stride` bytes each (the last may be shorter) to the endpoint.
+    /// Sends a train of datagrams to the endpoint, each of `stride` bytes except that the last may be shorter.
     pub(super) fn send(&self, bytes: &[u8], stride: usize, now: u64) -> Result<(), NotSent> {
         let socket = SockRef::from(&self.upstream);
         let mut from = 0;
@@ -205,12 +205,12 @@ impl Flow {
         }
     }
 
-    /// Whether another flow was given its place.
+    /// Whether the flow's slot went to another flow.
     pub(super) fn is_evicted(&self) -> bool {
         self.mark.is_evicted()
     }
 
-    /// Notes that it was used at `now` (milliseconds).
+    /// Records use of the flow at `now` (milliseconds).
     pub(super) fn touch(&self, now: u64) {
         self.mark.touch(now);
     }
@@ -219,36 +219,36 @@ impl Flow {
         self.endpoint.address
     }
 
-    /// Whether further datagrams may use it at `now` (seconds).
+    /// Whether the flow may carry more datagrams at `now` (seconds).
     pub(super) fn is_usable(&self, now: u64) -> bool {
         !self.unreachable.get() && self.endpoint.is_healthy(now)
     }
 
-    /// Whether another endpoint of the listener that its socket serves now is healthy at `now` (seconds).
+    /// Whether `listener` has another healthy endpoint at `now` (seconds).
     pub(super) fn has_alternative(&self, listener: &Shared, now: u64) -> bool {
         listener.targets.load().has_healthy_other(self.endpoint.address, now)
     }
 
-    /// Forgets that a datagram was not taken.
+    /// Clears the unreachable mark.
     pub(super) fn forgive(&self) {
         self.unreachable.set(false);
     }
 
-    /// Notes that the endpoint did not take a datagram.
+    /// Marks the endpoint as unreachable and counts the failure.
     pub(super) fn failed(&self, worker: &Worker) {
         self.unreachable.set(true);
         let outlier = self.listener.spec.load().outlier;
         if self.endpoint.failed(outlier, worker.process.clock.seconds()) {
             self.listener.counters.ejected.fetch_add(1, Relaxed);
             let message = format!(
-                "endpoint {} of {} is put aside for {} s: it answers that the port is unreachable",
+                "endpoint {} of {} is ejected for {} s: it answers port unreachable",
                 self.endpoint.address, self.backend, outlier.eject_seconds
             );
             worker.process.log.notice(Level::Warn, "ejected", &self.listener.id, message);
         }
     }
 
-    /// Ends the flow; the caller has taken it out of the table.
+    /// Ends the flow; the caller has removed it from the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
         self.mark.tell();
         drop(self.slot.take());
@@ -271,7 +271,7 @@ impl Flow {
             })
     }
 
-    /// Whether it has lived for `maxSessionSeconds` at `now` (milliseconds).
+    /// Whether the flow has reached `maxSessionSeconds` at `now` (milliseconds).
     pub(super) fn is_too_old(&self, now: u64) -> bool {
         let most = self.listener.spec.load().timeouts.max_session_seconds;
         most.is_some_and(|most| now.saturating_sub(self.started) >= u64::from(most) * 1000)

@@ -1,8 +1,8 @@
-//! Bytes that the process holds in memory for peers that do not read.
+//! Budget for bytes buffered in memory for peers that do not read.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A bounded number of bytes, shared by all workers.
+/// A byte budget shared by all workers.
 #[derive(Debug)]
 pub struct Budget {
     held: AtomicUsize,
@@ -10,29 +10,29 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// At most `limit` bytes.
+    /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { held: AtomicUsize::new(0), limit }
     }
 
-    /// Takes `bytes` if they fit.
+    /// Takes `bytes` if they fit; returns whether they did.
     pub fn take(&self, bytes: usize) -> bool {
         let fits = |held: usize| held.checked_add(bytes).filter(|total| *total <= self.limit);
         self.held.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
-    /// Gives `bytes` back.
+    /// Returns `bytes` to the budget.
     pub fn give(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Relaxed);
     }
 
-    /// Bytes taken now.
+    /// Bytes currently taken.
     pub fn held(&self) -> usize {
         self.held.load(Relaxed)
     }
 
-    /// Most bytes.
+    /// Size of the budget in bytes.
     pub fn limit(&self) -> usize {
         self.limit
     }

@@ -1,7 +1,7 @@
 //! Pipes for splicing: few, large, lent only while bytes stream.
 //!
-//! The system's budget for pipes is per user on the whole node, so a process takes a small part of it, and copies
-//! when it gets none or only a small one.
+//! The system's pipe budget is per user on the whole node, so a process takes a small part of it. Without a pipe of
+//! full size, bytes are copied.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,10 +13,10 @@ use crate::{
     sys::Pipe,
 };
 
-/// Size of each pipe, bytes: smaller ones waste most of what splicing saves.
+/// Size of each pipe in bytes; smaller pipes lose most of the gain of splicing.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A pipe with the room for its two files.
+/// A pipe with its two file descriptor permits.
 #[derive(Debug)]
 pub struct PooledPipe {
     /// The pipe.
@@ -34,13 +34,13 @@ pub struct PipePool {
 }
 
 impl PipePool {
-    /// Pipes for at most `bytes`.
+    /// A pool of at most `bytes` in pipes.
     #[must_use]
     pub fn new(bytes: usize, files: Arc<Files>) -> Self {
         Self { idle: RefCell::default(), made: Cell::new(0), limit: Cell::new(bytes / PIPE_BYTES), files }
     }
 
-    /// Lends an empty pipe, if there is one.
+    /// Lends an empty pipe if one is available.
     pub fn lend(&self) -> Option<PooledPipe> {
         if let Some(pipe) = self.idle.borrow_mut().pop() {
             return Some(pipe);
@@ -54,7 +54,7 @@ impl PipePool {
                 self.made.set(self.made.get() + 1);
                 Some(PooledPipe { pipe, _permit: permit })
             }
-            // The user's budget is spent, or the system has no pipes: no more are asked for.
+            // The user's budget is exhausted, or the system has no pipes: stop trying.
             Ok(_) | Err(_) => {
                 self.limit.set(self.made.get());
                 None
@@ -62,7 +62,7 @@ impl PipePool {
         }
     }
 
-    /// Takes a pipe back; one with bytes left in it is closed, so that they reach nobody else.
+    /// Takes a pipe back. A pipe with `left` bytes in it is closed, so that they reach no other session.
     pub fn take_back(&self, pipe: PooledPipe, left: usize) {
         if left == 0 {
             self.idle.borrow_mut().push(pipe);

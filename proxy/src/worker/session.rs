@@ -1,4 +1,4 @@
-//! What the worker knows of a live session besides its task.
+//! A live session as the worker sees it, apart from the session's task.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,61 +20,61 @@ use crate::{
     shared::Shared,
 };
 
-/// A live TCP session. The sweep and the control thread speak to its task through here.
+/// A live TCP session. The sweep and the control thread reach the session's task through this type.
 #[derive(Debug)]
 pub struct Session {
-    /// The listener it came to.
+    /// Listener of the session.
     pub listener: Arc<Shared>,
-    /// The client: the peer, or whom its PROXY header names.
+    /// Client address: the peer, or the source in its PROXY header.
     pub client: Cell<SocketAddr>,
-    /// What the client connected to, if its PROXY header says so.
+    /// Destination in the client's PROXY header.
     pub destination: Cell<Option<SocketAddr>>,
-    /// The server name that it asked for.
+    /// Server name from the client's `ClientHello`.
     pub name: Option<Box<str>>,
-    /// Its port in the listener's range, counted from the first.
+    /// Position of the session's port in the listener's range, counted from the first port.
     pub offset: Cell<u16>,
-    /// Milliseconds of the process clock.
+    /// Start time in milliseconds of the process clock.
     pub started: u64,
-    /// Backend entry and endpoint, once connected.
+    /// Backend entry and endpoint, once chosen.
     pub to: RefCell<Option<(Arc<str>, Arc<Endpoint>)>>,
-    /// Why the last connect failed.
+    /// Error of the last failed connect.
     pub cause: Cell<Option<io::ErrorKind>>,
-    /// Whether bytes can flow; before that `to` is the endpoint that is being tried.
+    /// Whether the upstream is connected. Before that, `to` is the endpoint being tried.
     pub connected: Cell<bool>,
-    /// Seconds of the process clock at the last byte.
+    /// Time of the last byte in seconds of the process clock.
     pub active_at: Cell<u64>,
-    /// Whether one side has finished.
+    /// Whether one side has finished sending.
     pub half_closed: Cell<bool>,
     /// Bytes from the client.
     pub up: Cell<u64>,
     /// Bytes to the client.
     pub down: Cell<u64>,
-    /// Milliseconds of the process clock at which it is to end, with the reason.
+    /// Scheduled end in milliseconds of the process clock, with its reason.
     pub end_at: Cell<Option<(u64, EndReason)>>,
-    /// Seconds of the process clock at the last record.
+    /// Time of the last access log record in seconds of the process clock.
     pub logged_at: Cell<u64>,
-    /// Set for one poll in which readiness is not trusted.
+    /// Set for one poll that ignores cached readiness.
     pub recheck: Cell<bool>,
     ended: Cell<Option<EndReason>>,
     counted: Cell<(u64, u64)>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// A live session for people.
+/// A live session in the output of /conns.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
-    /// The listener.
+    /// Listener id.
     pub listener: String,
     /// TCP or UDP.
     pub protocol: &'static str,
-    /// The client.
+    /// Client address.
     pub client: String,
-    /// The backend entry.
+    /// Backend entry.
     pub backend: Option<String>,
-    /// The endpoint.
+    /// Endpoint address.
     pub endpoint: Option<String>,
-    /// The server name that it asked for.
+    /// Server name from the client's `ClientHello`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
     /// Bytes from the client.
@@ -86,7 +86,7 @@ pub struct SessionView {
 }
 
 impl Session {
-    /// A session that begins now.
+    /// A session that starts now.
     #[must_use]
     pub fn new(listener: Arc<Shared>, client: SocketAddr, name: Option<String>, now_millis: u64) -> Self {
         Self {
@@ -112,13 +112,13 @@ impl Session {
         }
     }
 
-    /// Where it goes at an endpoint: in a range, as many ports after the first as it came on.
+    /// The address to connect to at an endpoint: in a range, its port is shifted by the session's offset.
     #[must_use]
     pub fn address_of(&self, endpoint: &Endpoint) -> SocketAddr {
         net::shifted(endpoint.address, self.offset.get())
     }
 
-    /// Tells the task to end.
+    /// Asks the task to end; the first reason counts.
     pub fn end(&self, reason: EndReason) {
         if self.ended.get().is_none() {
             self.ended.set(Some(reason));
@@ -126,14 +126,14 @@ impl Session {
         self.wake();
     }
 
-    /// Runs the task once.
+    /// Wakes the task.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 
-    /// The reason to end, if the task was told; else it will be woken when it is.
+    /// The end reason once [`Session::end`] was called; until then registers the task's waker.
     pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<EndReason> {
         if let Some(reason) = self.ended.get() {
             return Poll::Ready(reason);
@@ -145,12 +145,12 @@ impl Session {
         Poll::Pending
     }
 
-    /// Waits until the task is told to end.
+    /// Waits until [`Session::end`] is called.
     pub async fn told_to_end(&self) -> EndReason {
         poll_fn(|cx| self.poll_ended(cx)).await
     }
 
-    /// Adds bytes since the last call to the listener's counts.
+    /// Adds the bytes since the last call to the listener's counters.
     pub fn count_bytes(&self) {
         let now = (self.up.get(), self.down.get());
         let before = self.counted.replace(now);
@@ -162,7 +162,7 @@ impl Session {
         }
     }
 
-    /// A line for the access log.
+    /// A record for the access log.
     #[must_use]
     pub fn record(&self, phase: &'static str, now_millis: u64, reason: Option<EndReason>) -> SessionRecord {
         let to = self.to.borrow();
@@ -180,12 +180,12 @@ impl Session {
             reason,
             cause: reason.filter(|reason| *reason == EndReason::NoBackend).map(|_| match self.cause.get() {
                 Some(kind) => kind.to_string(),
-                None => "no endpoint is known".to_owned(),
+                None => "no known endpoint".to_owned(),
             }),
         }
     }
 
-    /// For people.
+    /// An entry for /conns.
     #[must_use]
     pub fn view(&self, now_millis: u64) -> SessionView {
         let to = self.to.borrow();

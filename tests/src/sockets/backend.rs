@@ -1,4 +1,4 @@
-//! Servers for the forwards to reach.
+//! Backend servers for the tests.
 
 use std::{
     collections::HashMap,
@@ -16,18 +16,18 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::PATIENCE;
 
-/// What a server does with a connection.
+/// What a server does with each connection.
 #[derive(Clone)]
 pub enum Behaviour {
-    /// Sends everything back, then finishes.
+    /// Echoes everything, then closes.
     Echo,
-    /// Sends so many bytes at once, then resets.
+    /// Sends this many bytes at once, then resets.
     SendAndReset(usize),
-    /// Sends so many bytes as far as they are taken, then holds the connection.
+    /// Sends as many of these bytes as the peer accepts, then holds the connection.
     SendAndHold(usize),
     /// Holds the connection without reading.
     Hold,
-    /// Runs this.
+    /// Runs this function.
     Run(Arc<dyn Fn(TcpStream) + Send + Sync>),
 }
 
@@ -36,10 +36,10 @@ type Held = Arc<Mutex<HashMap<usize, TcpStream>>>;
 
 /// A TCP server on loopback. Dropping it closes everything.
 pub struct Backend {
-    /// Its port.
+    /// Port of the server.
     pub port: u16,
     address: SocketAddr,
-    /// Connections so far.
+    /// Number of connections accepted so far.
     pub accepted: Arc<AtomicUsize>,
     held: Held,
     stop: Arc<AtomicBool>,
@@ -47,25 +47,25 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A server on a port that the system picks.
+    /// Starts a server on a port chosen by the system.
     #[must_use]
     pub fn start(behaviour: Behaviour) -> Self {
         Self::start_on(0, behaviour)
     }
 
-    /// A server on this port.
+    /// Starts a server on this port.
     #[must_use]
     pub fn start_on(port: u16, behaviour: Behaviour) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], port)), behaviour)
     }
 
-    /// A server that is reached by every address of this machine, on a port that the system picks.
+    /// Starts a server on all local addresses, on a port chosen by the system.
     #[must_use]
     pub fn reachable(behaviour: Behaviour) -> Self {
         Self::start_at(SocketAddr::from(([0, 0, 0, 0], 0)), behaviour)
     }
 
-    /// A server on this address.
+    /// Starts a server on this address.
     #[must_use]
     pub fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
@@ -90,7 +90,7 @@ impl Backend {
         Self { port, address, accepted, held, stop, thread: Some(thread) }
     }
 
-    /// A small HTTP server on this address: the status of each path.
+    /// Starts a small HTTP server on this address that answers each path with a status.
     #[must_use]
     pub fn http(address: SocketAddr, status_of: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Self {
         let answer = move |mut stream: TcpStream| {
@@ -110,7 +110,7 @@ impl Backend {
         Self::start_at(address, Behaviour::Run(Arc::new(answer)))
     }
 
-    /// Connections so far.
+    /// Number of connections accepted so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.accepted.load(Relaxed)
@@ -161,7 +161,7 @@ impl Server {
                 });
             }
             Behaviour::SendAndHold(bytes) => {
-                // As far as the kernel and the proxy take it; the rest is never sent.
+                // Sends what the kernel and the proxy accept at once; the rest is never sent.
                 stream.set_nonblocking(true).expect("option");
                 let chunk = vec![7; bytes];
                 let _ = stream.write(&chunk);
@@ -187,26 +187,26 @@ fn echo(mut stream: TcpStream) {
             }
         }
     }
-    // The test holds a clone to cut it, so the end has to be said.
+    // The test holds a clone to cut the connection, so dropping this one does not close it.
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
 /// A UDP server on loopback that sends every datagram back.
 pub struct UdpEcho {
-    /// Its port.
+    /// Port of the server.
     pub port: u16,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl UdpEcho {
-    /// A server on a port that the system picks.
+    /// Starts a server on a port chosen by the system.
     #[must_use]
     pub fn start() -> Self {
         Self::start_on(0)
     }
 
-    /// A server on this port.
+    /// Starts a server on this port.
     #[must_use]
     pub fn start_on(port: u16) -> Self {
         let socket = UdpSocket::bind(("127.0.0.1", port)).expect("bind");

@@ -1,4 +1,4 @@
-//! Manifests by a few words.
+//! A compact builder of manifests.
 
 use std::fmt::Write as _;
 
@@ -25,13 +25,13 @@ impl Listener {
         Self { protocol: "UDP", ..Self::tcp(name, port) }
     }
 
-    /// A TLS listener without backends and names.
+    /// A TLS listener without backends and hostnames.
     #[must_use]
     pub fn tls(name: &str, port: u16) -> Self {
         Self { protocol: "TLS", ..Self::tcp(name, port) }
     }
 
-    /// Adds a backend on this machine.
+    /// Adds a backend on loopback.
     #[must_use]
     pub fn to(self, port: u16) -> Self {
         self.backend(&format!("address: {{host: 127.0.0.1, port: {port}}}"))
@@ -52,7 +52,7 @@ impl Listener {
     }
 }
 
-/// A `PortForward` in namespace `default`; `spec` are further fields of the spec, one per line.
+/// A `PortForward` in namespace `default`. `spec` holds further spec fields, one per line.
 #[must_use]
 pub fn forward(name: &str, spec: &str, listeners: &[Listener]) -> String {
     let mut text = format!(

@@ -1,4 +1,4 @@
-//! Ports that are free now, outside the range from which the system takes ports for outgoing connections.
+//! Free ports outside the ephemeral range, from which the system takes ports for outgoing connections.
 
 use std::{
     net::{TcpListener, UdpSocket},
@@ -8,7 +8,7 @@ use std::{
 const FIRST: u16 = 10_000;
 const LAST: u16 = 32_000;
 
-/// A port that nothing uses, on TCP and UDP, and that this process is not given twice.
+/// A port that is free on TCP and UDP; this process never gets the same port twice.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let width = LAST - FIRST;
@@ -26,15 +26,15 @@ pub fn free_port() -> u16 {
     panic!("no free port in {FIRST}..{LAST}");
 }
 
-/// The first of so many free ports in a row.
+/// The first of `count` consecutive free ports.
 ///
 /// # Panics
-/// There is no such row.
+/// If no such range is found.
 #[must_use]
 pub fn free_range(count: u16) -> u16 {
     let row = || {
         let first = free_port();
         (1..count).all(|further| first.checked_add(further) == Some(free_port())).then_some(first)
     };
-    (0..200).find_map(|_| row()).expect("a row of free ports")
+    (0..200).find_map(|_| row()).expect("consecutive free ports")
 }

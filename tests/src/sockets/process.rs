@@ -1,4 +1,4 @@
-//! The built programs as a person starts them: arguments in, lines of JSON out.
+//! Runs the built programs as users do: arguments in, lines of JSON out.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use tempfile::TempDir;
 
 use crate::{PATIENCE, until_within};
 
-/// One line that a program wrote.
+/// One line of a program's output.
 pub type Event = Value;
 
-/// Builds the programs once, and gives the path of one.
+/// Builds all programs once; returns the path of one.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
@@ -46,7 +46,7 @@ pub fn binary(name: &str) -> PathBuf {
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo runs").success(), "the programs do not build");
+        assert!(cargo.status().expect("cargo runs").success(), "building the programs failed");
         // target/debug/deps/test-123 or target/debug/xtask -> target/debug
         let own = std::env::current_exe().expect("own path");
         let folder = own.parent().expect("a folder");
@@ -55,7 +55,7 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// A running program with the folder that its files are in. It ends with the test.
+/// A running program and the directory with its files. Killed on drop.
 pub struct Program {
     child: Child,
     folder: TempDir,
@@ -63,13 +63,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// `portlane run` on one manifest file, with a health address on `health`.
+    /// Starts `portlane run` on one manifest file and waits until it is ready at its health port.
     #[must_use]
     pub fn run(manifest: &str, health: u16, arguments: &[&str]) -> Self {
         Self::run_limited(manifest, health, arguments, None)
     }
 
-    /// The same with a limit on its open files.
+    /// As [`Program::run`], with a limit on open files.
     #[must_use]
     pub fn run_limited(manifest: &str, health: u16, arguments: &[&str], files: Option<usize>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -85,7 +85,7 @@ impl Program {
         program
     }
 
-    /// `portlane run` with a hosts file of its own (Linux); `None` where the system gives nobody a mount namespace.
+    /// As [`Program::run`], with a private hosts file (Linux); `None` if mount namespaces are not permitted.
     #[must_use]
     pub fn run_with_hosts(manifest: &str, health: u16, hosts: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
@@ -111,7 +111,7 @@ impl Program {
         Some(program)
     }
 
-    /// `portlane-proxy` on one document.
+    /// Starts `portlane-proxy` on one document and waits until it is ready.
     #[must_use]
     pub fn proxy(document: &str, health: u16, admin: u16, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -125,10 +125,10 @@ impl Program {
         program
     }
 
-    /// A command with the folder that its files are in.
+    /// Starts a command; `folder` holds its files.
     #[must_use]
     pub fn start(mut command: Command, folder: TempDir) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program should start");
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let (lines, kept) = (BufReader::new(child.stdout.take().expect("piped")).lines(), events.clone());
         thread::spawn(move || {
@@ -140,18 +140,18 @@ impl Program {
         Self { child, folder, events }
     }
 
-    /// A file of the program.
+    /// Path of a file in the program's directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Replaces the manifest by renaming a new one over it.
+    /// Replaces the manifest by rename-over.
     pub fn edit(&self, manifest: &str) {
         self.replace("forwards.yaml", manifest);
     }
 
-    /// Replaces a file by renaming a new one over it.
+    /// Replaces a file by rename-over.
     pub fn replace(&self, name: &str, content: &str) {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let fresh = self.path(&format!(".new-{}", NEXT.fetch_add(1, Relaxed)));
@@ -159,7 +159,7 @@ impl Program {
         fs::rename(fresh, self.path(name)).expect("rename");
     }
 
-    /// Replaces the manifest and waits until a line says what became of it.
+    /// Replaces the manifest and waits for the resulting event.
     #[track_caller]
     pub fn edit_and_wait(&self, manifest: &str, event: &str, subject: &str) -> Event {
         let seen = self.events().len();
@@ -167,36 +167,36 @@ impl Program {
         self.wait_after(seen, event, subject)
     }
 
-    /// Every line so far.
+    /// All events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.events.lock().expect("unpoisoned").clone()
     }
 
-    /// Waits for a line with this event whose subject contains `subject`, at any time.
+    /// Waits for an event of this kind with a subject that contains `subject`; earlier events count.
     #[track_caller]
     pub fn wait(&self, event: &str, subject: &str) -> Event {
         self.wait_after(0, event, subject)
     }
 
-    /// Waits for such a line after the first `seen` ones.
+    /// As [`Program::wait`], ignoring the first `seen` events.
     #[track_caller]
     pub fn wait_after(&self, seen: usize, event: &str, subject: &str) -> Event {
         let mut found = None;
-        until_within(PATIENCE, &format!("event {event} of {subject}; there is {:#?}", LastEvents(self)), || {
+        until_within(PATIENCE, &format!("event {event} of {subject}; latest events: {:#?}", LastEvents(self)), || {
             found = self.events().into_iter().skip(seen).find(|line| is(line, event, subject));
             found.is_some()
         });
         found.expect("just found")
     }
 
-    /// Its process.
+    /// Process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Kills it (SIGKILL) and gives its folder.
+    /// Kills the program (SIGKILL) and returns its directory.
     #[must_use]
     pub fn kill(mut self) -> TempDir {
         let _ = self.child.kill();
@@ -208,10 +208,10 @@ impl Program {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("the program runs");
+        kill_process(pid, signal).expect("the program should be running");
     }
 
-    /// Waits for the end.
+    /// Waits for the program to end.
     #[track_caller]
     pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
@@ -222,7 +222,7 @@ impl Program {
         status.expect("just seen")
     }
 
-    /// Whether it still runs.
+    /// Whether the program is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_none()
     }
@@ -259,7 +259,7 @@ fn is(line: &Event, event: &str, subject: &str) -> bool {
 impl Drop for Program {
     fn drop(&mut self) {
         if thread::panicking() {
-            // What it said is the best clue.
+            // The program's output is the best clue.
             let mut out = std::io::stderr().lock();
             for event in self.events().iter().rev().take(30).rev() {
                 let _ = writeln!(out, "  {event}");

@@ -1,5 +1,5 @@
-//! Many connections, slow readers, spent files: bounded, and over when it is over.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Many connections, slow readers and exhausted file descriptors: resources stay bounded and are released.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::Read,
@@ -24,7 +24,7 @@ fn held(health: u16) -> f64 {
 fn two_thousand_idle_connections_stay_open_and_cost_little() {
     raise_file_limit();
     let backend = Backend::start(Behaviour::Run(std::sync::Arc::new(|mut stream: TcpStream| {
-        // A thread each, asleep in a read.
+        // One thread per connection, blocked in a read.
         let mut byte = [0];
         while let Ok(1) = stream.read(&mut byte) {
             if std::io::Write::write_all(&mut stream, &byte).is_err() {
@@ -43,7 +43,7 @@ fn two_thousand_idle_connections_stay_open_and_cost_little() {
     if let (Some(before), Some(after)) = (before, program.resident_bytes()) {
         let each = after.saturating_sub(before) / MANY as u64;
         println!("{each} bytes of resident memory for each of {MANY} idle connections (debug build)");
-        assert!(each < 16 * 1024, "{each} bytes each: a buffer is held per connection");
+        assert!(each < 16 * 1024, "{each} bytes each: connections must not hold a buffer");
     }
     for client in &mut clients {
         round_trip(client, b"y").expect("still open");
@@ -64,20 +64,20 @@ fn two_thousand_stalled_readers_stay_within_the_budget_and_stop_nobody_else() {
     let mut client = connect(quick).expect("connect");
     let message = vec![5; 300_000];
     for _ in 0..20 {
-        assert_eq!(round_trip(&mut client, &message).expect("another session goes on").len(), message.len());
+        assert_eq!(round_trip(&mut client, &message).expect("another session keeps running").len(), message.len());
         #[allow(clippy::cast_precision_loss, reason = "small")]
         let budget = BUDGET as f64;
         assert!(held(health) <= budget, "{} bytes held", held(health));
     }
-    assert!(held(health) > 0.0, "the readers do stall");
+    assert!(held(health) > 0.0, "the readers should stall");
     if let Some(resident) = program.resident_bytes() {
         assert!(resident < (BUDGET + (96 << 20)) as u64, "{resident} bytes resident");
     }
     drop(stalled);
-    until("all memory comes back", || held(health) == 0.0);
+    until("all memory is released", || held(health) == 0.0);
 }
 
-/// A client with a small receive buffer, which it never reads.
+/// A client with a small receive buffer that it never reads.
 fn narrow(port: u16) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
     socket.set_recv_buffer_size(4096).expect("option");
@@ -91,19 +91,19 @@ fn at_the_file_limit_health_answers_and_traffic_comes_back() {
     let (port, health) = (free_port(), free_port());
     let manifest = forward("f", "accessLog: {mode: Disabled}", &[Listener::tcp("l", port).to(backend.port)]);
     let program = Program::run_limited(&manifest, health, &[], Some(200));
-    // Far more than 200 files: the rest waits in the accept queue, not accepted and not refused.
-    let clients: Vec<TcpStream> = (0..150).map(|_| connect(port).expect("the kernel completes it")).collect();
-    until("accepting waits", || {
+    // Needs far more than 200 descriptors. The rest waits in the accept queue, neither accepted nor refused.
+    let clients: Vec<TcpStream> = (0..150).map(|_| connect(port).expect("accepted by the kernel")).collect();
+    until("accepting pauses", || {
         let (_, text) = http_get(health, "/metrics").expect("metrics at the limit");
         metric(&text, "portlane_accept_paused_total").is_some_and(|paused| paused > 0.0)
     });
     assert_eq!(http_get(health, "/livez").expect("livez at the limit").0, 200);
     let mut last = connect(port).expect("connect");
     last.set_read_timeout(Some(Duration::from_millis(200))).expect("option");
-    round_trip(&mut last, b"x").expect_err("it waits for a file");
+    round_trip(&mut last, b"x").expect_err("it waits for a file descriptor");
     drop(clients);
     drop(last);
-    round_trip(&mut connect(port).expect("connect"), b"back").expect("traffic comes back");
+    round_trip(&mut connect(port).expect("connect"), b"back").expect("traffic resumes");
     program.wait("files", "process");
     let errors: Vec<_> = program.events().into_iter().filter(|line| line["level"] == "error").collect();
     assert!(errors.is_empty(), "{errors:#?}");
@@ -129,7 +129,7 @@ fn udp_flows_are_bounded_and_the_oldest_quiet_one_makes_room() {
     }
     let fifth = flow();
     fifth.set_read_timeout(Some(Duration::from_millis(50))).expect("option");
-    until("a quiet flow makes room", || {
+    until("an idle flow makes room", || {
         fifth.send(b"x").expect("send");
         fifth.recv(&mut answer).is_ok()
     });
@@ -137,10 +137,7 @@ fn udp_flows_are_bounded_and_the_oldest_quiet_one_makes_room() {
     let (_, text) = http_get(health, "/metrics").expect("metrics");
     let dropped =
         "portlane_datagrams_dropped_total{namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"TableFull\"}";
-    assert!(
-        metric(&text, dropped).is_some_and(|count| count > 0.0),
-        "flows in use are not evicted, and that is counted"
-    );
+    assert!(metric(&text, dropped).is_some_and(|count| count > 0.0), "drops are counted while all flows are in use");
 }
 
 #[test]
@@ -160,7 +157,7 @@ fn a_hot_listener_is_accepted_by_every_worker_and_refuses_nobody() {
             std::thread::spawn(move || {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     let mut stream = connect(port).expect("never refused");
-                    // The backend closes at once; a FIN or a reset, whichever comes first.
+                    // The backend closes at once; the client sees a FIN or a reset, whichever comes first.
                     let _ = stream.read(&mut [0]);
                     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                 }
@@ -168,7 +165,7 @@ fn a_hot_listener_is_accepted_by_every_worker_and_refuses_nobody() {
         })
         .collect();
     program.wait("sharded", "f/hot");
-    // A change elsewhere, and back, while both sockets accept.
+    // Change another listener and back, while both sockets accept.
     program.edit_and_wait(&manifest(&[Listener::tcp("other", free_port()).to(backend.port)]), "bound", "f/other");
     program.edit_and_wait(&manifest(&[]), "removed", "f/other");
     stop.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Manifests that change under load: what must not notice, does not.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Manifests that change under load: unaffected sessions and listeners must not notice.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::Read,
@@ -13,7 +13,7 @@ use std::{
 
 use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, round_trip, until};
 
-/// Clients that work until stopped, and note every failure.
+/// Clients that run until stopped and record every failure.
 #[derive(Clone, Default)]
 struct Load {
     stop: Arc<AtomicBool>,
@@ -26,7 +26,7 @@ impl Load {
         self.failures.lock().expect("unpoisoned").push(what);
     }
 
-    /// One session for the whole test.
+    /// Runs one session for the whole test.
     fn hold(&self, name: &'static str, port: u16) -> thread::JoinHandle<()> {
         let load = self.clone();
         let mut stream = connect(port).expect("connect");
@@ -40,7 +40,7 @@ impl Load {
         })
     }
 
-    /// One connection after another.
+    /// Opens one connection after another.
     fn knock(&self, name: &'static str, port: u16) -> thread::JoinHandle<()> {
         let load = self.clone();
         thread::spawn(move || {
@@ -87,10 +87,10 @@ fn two_hundred_edits_under_load_break_and_refuse_nothing() {
         program.edit_and_wait(&manifest(step), "swapped", "load/flip");
     }
     let before = load.done.load(Relaxed);
-    until("the load goes on", || load.done.load(Relaxed) > before + 1000);
+    until("the load continues", || load.done.load(Relaxed) > before + 1000);
     load.stop.store(true, Relaxed);
     for client in clients {
-        client.join().expect("a client ends");
+        client.join().expect("a client should end");
     }
     let failures = load.failures.lock().expect("unpoisoned");
     assert!(failures.is_empty(), "{} broken or refused: {:#?}", failures.len(), failures.iter().take(5));
@@ -144,7 +144,7 @@ fn a_bad_edit_leaves_everything_running_and_says_what_is_wrong() {
     }
 }
 
-/// Waits until the program runs `good` again, by a change that it tells.
+/// Waits until the program runs `good` again, using a probe listener to observe progress.
 fn settle(program: &Program, good: &str, port: u16, backend: u16) {
     let probe = Listener::tcp("probe", free_port()).to(backend);
     let text = forward("probe", "", &[probe]);
@@ -178,7 +178,7 @@ fn a_listener_whose_port_is_taken_comes_up_when_the_port_is_free() {
         forward("f", "", &[Listener::tcp("late", port).to(backend.port), Listener::tcp("now", other).to(backend.port)]);
     let program = Program::run(&manifest, free_port(), &[]);
     program.wait("failed", "late");
-    round_trip(&mut connect(other).expect("the other one serves"), b"x").expect("echo");
+    round_trip(&mut connect(other).expect("the other listener serves"), b"x").expect("echo");
     drop(holder);
     program.wait("bound", "late");
     round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
@@ -203,15 +203,15 @@ fn on_update_decides_what_happens_to_sessions_of_a_backend_that_is_gone() {
     };
     let mut kept = open();
     program.edit_and_wait(&manifest("Keep", &two, port), "swapped", "f/l");
-    round_trip(&mut kept, b"x").expect("Keep: it goes on to the old backend");
+    round_trip(&mut kept, b"x").expect("Keep: the session stays on the old backend");
     let mut closed = open();
     program.edit_and_wait(&manifest("Close", &one, port), "swapped", "f/l");
     closed.read(&mut [0]).expect_err("Close: reset");
-    round_trip(&mut kept, b"x").expect("its backend is back, so it is not concerned");
+    round_trip(&mut kept, b"x").expect("its backend is back, so the change does not concern it");
     let mut drained: Vec<_> = (0..4).map(|_| open()).collect();
     let began = Instant::now();
     program.edit_and_wait(&manifest("Drain", &two, port), "swapped", "f/l");
-    round_trip(&mut drained[3], b"x").expect("Drain: not at once");
+    round_trip(&mut drained[3], b"x").expect("Drain: not reset at once");
     for stream in &mut drained {
         stream.read(&mut [0]).expect_err("Drain: reset in the end");
     }
@@ -231,8 +231,8 @@ fn suspend_unbinds_and_resume_binds_again() {
     until("the port is closed", || connect(port).is_err());
     let seen = program.events().len();
     program.edit(&manifest("false"));
-    until("it listens again", || program.events().len() > seen);
-    until("it serves", || connect(port).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok());
+    until("the listener is bound again", || program.events().len() > seen);
+    until("the listener serves", || connect(port).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok());
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_file_that_vanishes_counts_as_removed_after_a_second() {
     std::fs::remove_file(program.path("forwards.yaml")).expect("remove");
     let gone = Instant::now();
     program.wait("removed", "f/l");
-    assert!(gone.elapsed() >= Duration::from_millis(900), "a file that is being replaced is away for a moment");
+    assert!(gone.elapsed() >= Duration::from_millis(900), "a file is briefly missing while it is replaced");
     program.edit(&manifest);
     program.wait("bound", "f/l");
 }
@@ -264,9 +264,9 @@ fn sessions_of_a_listener_that_moved_still_follow_its_policy() {
     let seen = program.events().len();
     program.edit(&manifest("Close", second));
     program.wait_after(seen, "swapped", "f/l");
-    round_trip(&mut session, b"x").expect("a new policy closes nothing by itself");
+    round_trip(&mut session, b"x").expect("a new policy alone closes nothing");
     std::fs::remove_file(program.path("forwards.yaml")).expect("remove");
-    session.read(&mut [0]).expect_err("removed by the last known policy, wherever it was accepted");
+    session.read(&mut [0]).expect_err("removal follows the last known policy, also on an earlier port");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_pipe_in_the_place_of_a_manifest_stops_no_following() {
     assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
     let said = program.wait("refused", "forwards.yaml");
     assert!(said["message"].as_str().is_some_and(|text| text.contains("not a regular file")), "{said}");
-    round_trip(&mut connect(port).expect("what it had stays"), b"x").expect("echo");
+    round_trip(&mut connect(port).expect("the last good manifest keeps serving"), b"x").expect("echo");
     let moved = free_port();
     program.edit_and_wait(&manifest.replace(&port.to_string(), &moved.to_string()), "swapped", "f/l");
     program.wait("accepted", "forwards.yaml");

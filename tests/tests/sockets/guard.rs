@@ -1,5 +1,5 @@
-//! Limits and access lists, from outside.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Limits and access lists, observed from outside.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use harness::{
 };
 use socket2::{Domain, Socket, Type};
 
-/// A forward of one TCP listener to an echo server.
+/// A forward with one TCP listener to an echo server.
 struct Guarded {
     program: Program,
     backend: Backend,
@@ -46,7 +46,7 @@ impl Guarded {
 
     #[track_caller]
     fn until_queued(&self, count: f64) {
-        until(&format!("{count} wait"), || {
+        until(&format!("{count} queued"), || {
             let (_, text) = http_get(self.health, "/metrics").expect("metrics");
             metric(&text, "portlane_connections_queued{namespace=\"default\",forward=\"f\"}") == Some(count)
         });
@@ -76,7 +76,7 @@ fn count(health: u16, series: &str) -> Option<f64> {
     metric(&text, series)
 }
 
-/// A connection from another address of this machine.
+/// Connects from another local address.
 fn connect_from(ip: [u8; 4], port: u16) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((ip, 0)).into())?;
@@ -91,19 +91,19 @@ fn a_queue_serves_in_order_and_lets_go_whom_it_made_wait_too_long_or_who_left() 
     let guarded = Guarded::start("limits: {maxConnections: 2, maxQueued: 2, queueSeconds: 30}");
     let (one, two) = (guarded.session(), guarded.session());
     let mut third = connect(guarded.port).expect("accepted");
-    third.write_all(b"third").expect("taken by the kernel");
+    third.write_all(b"third").expect("accepted by the kernel");
     guarded.until_queued(1.0);
     let leaver = connect(guarded.port).expect("accepted");
     guarded.until_queued(2.0);
     assert_reset(connect(guarded.port), b"x");
     guarded.until_closed("QueueFull", 1.0);
-    assert_eq!(guarded.backend.count(), 2, "who waits is not connected");
+    assert_eq!(guarded.backend.count(), 2, "queued clients are not connected to the backend");
     drop(leaver);
     guarded.until_closed("ClientLeft", 1.0);
     guarded.until_queued(1.0);
     drop(one);
     let mut answer = [0; 5];
-    third.read_exact(&mut answer).expect("its turn");
+    third.read_exact(&mut answer).expect("served in turn");
     assert_eq!(&answer, b"third");
     guarded.edit("limits: {maxConnections: 2, queueSeconds: 1}");
     assert_reset(connect(guarded.port), b"x");
@@ -129,18 +129,18 @@ fn a_limit_holds_over_all_listeners_and_a_lower_one_cuts_nobody() {
         [one, two, one, two].into_iter().map(|port| served(port).expect("served")).collect();
     assert_reset(connect(one), b"x");
     assert_reset(connect(two), b"x");
-    until("both are counted", || {
+    until("both resets are counted", || {
         closed(health, "l", "ConnectionLimit") == Some(1.0) && closed(health, "m", "ConnectionLimit") == Some(1.0)
     });
     program.edit_and_wait(&manifest(2), "swapped", "f/l");
     for session in &mut sessions {
-        round_trip(session, b"still here").expect("nobody is cut");
+        round_trip(session, b"still here").expect("a lower limit cuts no session");
     }
     sessions.truncate(2);
-    until("two have left", || active(health) == (Some(1.0), Some(1.0)));
+    until("two sessions have ended", || active(health) == (Some(1.0), Some(1.0)));
     assert_reset(connect(one), b"x");
     sessions.truncate(1);
-    until("one more has left", || active(health) == (Some(1.0), Some(0.0)));
+    until("another session has ended", || active(health) == (Some(1.0), Some(0.0)));
     served(two).expect("there is room again");
 }
 
@@ -163,7 +163,7 @@ fn a_source_has_its_own_limit() {
     round_trip(&mut other, b"hello").expect("another source");
     guarded.until_closed("SourceLimit", 1.0);
     drop(one);
-    until("there is room for the first again", || {
+    until("the first source has room again", || {
         connect(guarded.port).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok()
     });
 }
@@ -190,12 +190,12 @@ fn bytes_a_second_are_bounded_over_both_directions_and_the_limit_can_be_lifted()
         let mut writer = reader.try_clone().expect("clone");
         let writing = std::thread::spawn(move || writer.write_all(&vec![5; BYTES]));
         let mut answer = vec![0; BYTES];
-        reader.read_exact(&mut answer).expect("all of it");
+        reader.read_exact(&mut answer).expect("the whole answer");
         assert!(answer.iter().all(|byte| *byte == 5));
         writing.join().expect("writer").expect("written");
         began.elapsed()
     };
-    // 1.2 MB in all, of which a quarter second is free at the start.
+    // 1.2 MB in total, of which the burst of a quarter second is free.
     let slow = transfer();
     assert!(slow >= Duration::from_millis(2700), "{slow:?}");
     guarded.edit("limits: {maxConnections: 1000}");
@@ -220,7 +220,7 @@ fn access_lists_let_in_and_a_change_ends_the_sessions_of_those_who_may_no_longer
     assert_eq!((checks("allowed"), checks("denied")), (Some(2.0), Some(1.0)));
     guarded.edit(&format!("{policy}\naccess: {{denyCIDRs: [127.0.0.2/31]}}"));
     assert_reset(Ok(other), b"x");
-    round_trip(&mut own, b"still here").expect("its client may come");
+    round_trip(&mut own, b"still here").expect("its client is still allowed");
     assert_reset(connect_from([127, 0, 0, 2], guarded.port), b"x");
 }
 
@@ -228,7 +228,7 @@ fn access_lists_let_in_and_a_change_ends_the_sessions_of_those_who_may_no_longer
 fn a_session_ends_after_its_time_however_busy_it_is() {
     let guarded = Guarded::start("timeouts: {maxSessionSeconds: 1}");
     let mut stream = guarded.session();
-    until("it is cut", || round_trip(&mut stream, b"busy").is_err());
+    until("the session is cut", || round_trip(&mut stream, b"busy").is_err());
     guarded.until_closed("MaxSession", 1.0);
 }
 
@@ -246,15 +246,15 @@ fn flows_have_limits_of_their_own_and_the_quiet_one_makes_room() {
     };
     let echo = |socket: &UdpSocket| socket.send(b"x").and_then(|_| socket.recv(&mut [0; 8]));
     let (one, two, three) = (client([127, 0, 0, 1]), client([127, 0, 0, 1]), client([127, 0, 0, 1]));
-    echo(&one).expect("the first");
-    echo(&two).expect("the second");
-    // Both are in use: the third has no place before one of them has been quiet for a second.
+    echo(&one).expect("the first flow");
+    echo(&two).expect("the second flow");
+    // Both flows are in use, so the third gets no slot before one of them has been idle for a second.
     three.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
-    until("the quiet one makes room", || echo(&three).is_ok());
-    until("its end is counted", || closed(health, "u", "Evicted").is_some_and(|count| count >= 1.0));
+    until("an idle flow makes room", || echo(&three).is_ok());
+    until("the eviction is counted", || closed(health, "u", "Evicted").is_some_and(|count| count >= 1.0));
     let denied = client([127, 0, 0, 3]);
     denied.send(b"x").expect("send");
-    until("it is counted", || dropped(health, "AccessDenied") == Some(1.0));
+    until("the drop is counted", || dropped(health, "AccessDenied") == Some(1.0));
 }
 
 #[test]
@@ -276,15 +276,15 @@ fn the_flow_that_makes_room_is_the_quietest_of_the_forward_whatever_its_socket_o
     assert!(echoes(&first) && echoes(&second) && echoes(&third));
     let newcomer = client(ports[3]);
     newcomer.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
-    until("the quiet one makes room for a flow of another listener", || {
-        assert!(echoes(&first) && echoes(&third), "who talks stays");
+    until("the idle flow makes room for a flow of another listener", || {
+        assert!(echoes(&first) && echoes(&third), "active flows stay");
         echoes(&newcomer)
     });
     let evicted = |port: u16| closed(health, &format!("u{port}"), "Evicted");
-    until("its end is counted", || evicted(ports[1]) == Some(1.0));
+    until("the eviction is counted", || evicted(ports[1]) == Some(1.0));
     assert_eq!((evicted(ports[0]), evicted(ports[2]), evicted(ports[3])), (Some(0.0), Some(0.0), Some(0.0)));
     second.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
-    until("it comes back in the place of the next", || echoes(&second));
+    until("the evicted flow returns in the slot of the next idle one", || echoes(&second));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn datagrams_beyond_the_bytes_a_second_are_dropped_and_counted() {
     for _ in 0..20 {
         socket.send(&[0; 1000]).expect("send");
     }
-    until("they are counted", || dropped(health, "Bandwidth").is_some_and(|count| count >= 10.0));
+    until("the drops are counted", || dropped(health, "Bandwidth").is_some_and(|count| count >= 10.0));
 }
 
 #[test]

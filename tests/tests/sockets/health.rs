@@ -1,5 +1,5 @@
-//! Active checks, standby backends, and what unhealthy ones mean for sessions.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Active checks, standby backends, and the effect of unhealthy backends on sessions.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::{Read, Write},
@@ -16,7 +16,7 @@ use harness::{
     Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, http_get, metric, until,
 };
 
-/// A server that says its name to whoever asks for it with a byte, as often as that.
+/// A server that answers each byte with its name.
 fn named(ip: [u8; 4], port: u16, name: u8) -> Backend {
     let say = move |mut stream: TcpStream| {
         let mut byte = [0];
@@ -25,7 +25,7 @@ fn named(ip: [u8; 4], port: u16, name: u8) -> Backend {
     Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(say)))
 }
 
-/// A small HTTP server, as Patroni has one: its status for `/primary` can be set; other paths are not found.
+/// A small HTTP server like that of Patroni: its status for `/primary` can be set, other paths return 404.
 struct Rest {
     primary: Arc<AtomicU16>,
     _server: Backend,
@@ -41,7 +41,7 @@ impl Rest {
     }
 }
 
-/// Who answers a new session; `None` if nobody does.
+/// Name of the server that answers a new session, if any.
 fn who(port: u16) -> Option<u8> {
     let mut stream = connect(port).ok()?;
     ask(&mut stream)
@@ -88,21 +88,21 @@ fn sessions_go_to_the_primary_and_follow_it_when_it_moves() {
     assert_eq!(ask(&mut live), Some(1));
     rest_two.primary.store(200, Relaxed);
     rest_one.primary.store(503, Relaxed);
-    until("new sessions go to the other", || (0..8).all(|_| who(port) == Some(2)));
+    until("new sessions go to the new primary", || (0..8).all(|_| who(port) == Some(2)));
     until("the old session is closed", || ask(&mut live).is_none());
     let closed = format!("portlane_connections_closed_total{{{LABELS},reason=\"BackendUnhealthy\"}}");
-    until("it is counted", || count(health, &closed) >= Some(1.0));
+    until("the end is counted", || count(health, &closed) >= Some(1.0));
 
     rest_two.primary.store(500, Relaxed);
     let seen = program.events().len();
-    until("nobody is healthy, and both are tried", || {
+    until("no backend is healthy, and both are tried", || {
         let answers: Vec<_> = (0..8).map(|_| who(port)).collect();
         answers.contains(&Some(1)) && answers.contains(&Some(2))
     });
     let told = program.wait_after(seen, "backends_unhealthy", "f/l");
     assert!(told["message"].as_str().is_some_and(|it| it.starts_with("no backend is healthy")), "{told}");
     rest_one.primary.store(200, Relaxed);
-    until("one is healthy", || (0..8).all(|_| who(port) == Some(1)));
+    until("one backend is healthy", || (0..8).all(|_| who(port) == Some(1)));
 }
 
 #[test]
@@ -125,11 +125,11 @@ fn a_change_of_the_check_applies_in_place_and_without_one_everybody_is_healthy()
     program.edit_and_wait(&manifest(&http("/nothing")), "swapped", "f/l");
     until("both are tried", || (0..8).any(|_| who(port) == Some(2)));
     program.edit_and_wait(&manifest("bind: Loopback"), "swapped", "f/l");
-    until("nothing is unhealthy", || {
+    until("no endpoint is unhealthy", || {
         let series = format!("portlane_backend_endpoints_unhealthy{{{LABELS},backend=\"addr/127.0.0.1:{db}\"}}");
         count(health, &series) == Some(0.0)
     });
-    assert_eq!(ask(&mut live), Some(1), "a session without onUnhealthy: Close stays through all of it");
+    assert_eq!(ask(&mut live), Some(1), "without onUnhealthy: Close the session stays throughout");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn the_standby_is_used_only_while_the_first_is_down() {
         .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, priority: 1"))
         .with("healthCheck: {tcp: {}, intervalSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}");
     let program = Program::run(&forward("f", "retry: {attempts: 1}", &[listener]), free_port(), &[]);
-    // A check that a stalled machine answers too late may bring the standby in for a moment.
+    // On a stalled machine a late check may briefly bring in the standby.
     until("all go to the first", || (0..10).all(|_| who(port) == Some(1)));
     drop(first);
     program.wait("unhealthy", "f/l");
@@ -159,7 +159,7 @@ fn without_checks_connects_that_fail_bring_the_standby_in() {
         .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, priority: 1"))
         .with("outlier: {consecutiveFailures: 2, ejectSeconds: 3600}");
     let _program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
-    assert_eq!(who(port), Some(2), "the third try is the standby's");
+    assert_eq!(who(port), Some(2), "the third attempt goes to the standby");
     assert_eq!(who(port), Some(2));
 }
 
@@ -185,7 +185,7 @@ fn flows_follow_a_check_over_tcp() {
     assert_eq!(client.recv(&mut [0; 8]).expect("the echo"), 3);
     rest_two.primary.store(200, Relaxed);
     rest_one.primary.store(503, Relaxed);
-    // One sender, one port, for ever: it is moved to the other with a datagram of its own.
+    // The client sends from one port for ever; its flow moves to the other backend at its next datagram.
     other.set_read_timeout(Some(Duration::from_millis(50))).expect("option");
     until("the flow moves", || {
         client.send(b"two").expect("send");

@@ -1,5 +1,5 @@
-//! Start and end of the programs, and the commands beside `run`.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Start and end of the programs, and the commands besides `run`.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::Write,
@@ -25,7 +25,7 @@ fn sigterm_lets_live_connections_finish_and_takes_no_new_ones() {
     assert!(draining["message"].as_str().is_some_and(|text| text.contains("1 live session")), "{draining}");
     until("no new connection", || connect(port).is_err());
     for _ in 0..10 {
-        round_trip(&mut live, b"still").expect("a live session goes on");
+        round_trip(&mut live, b"still").expect("a live session keeps running");
     }
     assert!(program.is_running());
     drop(live);
@@ -71,7 +71,7 @@ fn portlane(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("starts");
-    // It may refuse the arguments and never read.
+    // The program may reject its arguments without reading.
     let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
     child.wait_with_output().expect("ends")
 }
@@ -123,7 +123,7 @@ fn what_translate_prints_the_proxy_serves_and_follows() {
     program.wait("swapped", "f/l");
     round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
     assert_eq!(two.count(), 1);
-    // A torn file is refused whole, and the last good one stays.
+    // An incomplete file is refused whole, and the last good one stays in force.
     program.replace("config.yaml", &translate(one.port)[..200]);
     program.wait("refused", "configuration");
     round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
@@ -163,8 +163,8 @@ fn a_listener_that_the_proxy_does_not_understand_fails_alone() {
     let program = Program::proxy(&document, health, admin, &[]);
     let failed = program.wait("failed", "f/newer");
     assert!(failed["message"].as_str().is_some_and(|text| text.contains("`quotas`")), "{failed}");
-    round_trip(&mut connect(good).expect("connect"), b"x").expect("the other one serves");
-    connect(newer).expect_err("not run with a restriction left out");
+    round_trip(&mut connect(good).expect("connect"), b"x").expect("the other listener serves");
+    connect(newer).expect_err("never run without the unknown restriction");
     let (_, listeners) = http_get(admin, "/listeners").expect("listeners");
     assert!(listeners.contains("Unsupported"), "{listeners}");
 }
@@ -213,7 +213,7 @@ fn the_first_screen_is_a_table() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");
-    until("it listens", || connect(port).is_ok());
+    until("the listener is bound", || connect(port).is_ok());
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("runs");
     let status = child.wait().expect("ends");
     let mut said = String::new();
@@ -247,7 +247,7 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
         }
         let validated = portlane(&["validate", "-f", path], "");
         assert!(validated.status.success(), "{path}: {}", text(&validated.stdout));
-        // The Services of the examples, for those that name one: an option that is of no use is refused.
+        // Places the Services that some examples name; unused options are rejected.
         let services = [
             ("database.yaml", "pg.shop=127.0.0.1:15432"),
             ("fleet.yaml", "web.default=127.0.0.1:18000"),
@@ -278,11 +278,11 @@ fn told_to_drain_by_its_admin_address_it_drains_and_hangs_on_no_edit() {
         std::io::Read::read_to_string(&mut stream, &mut answer).expect("answer");
         answer
     };
-    assert!(ask_to_drain("Origin: http://example.com\r\n").contains("403"), "not for web pages");
+    assert!(ask_to_drain("Origin: http://example.com\r\n").contains("403"), "refused for web pages");
     assert!(ask_to_drain("").contains("202"));
     until("no new connection", || connect(port).is_err());
     program.edit(&manifest.replace("name: l", "name: m"));
-    round_trip(&mut live, b"x").expect("a live session goes on");
+    round_trip(&mut live, b"x").expect("a live session keeps running");
     drop(live);
     assert!(program.wait_for_end(Duration::from_secs(20)).success());
 }

@@ -1,4 +1,4 @@
-//! The built programs driven from outside, with real sockets and no cluster.
+//! Tests of the built programs from outside, with real sockets and without a cluster.
 #![allow(missing_docs, reason = "tests")]
 
 mod bounds;

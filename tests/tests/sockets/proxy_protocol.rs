@@ -1,5 +1,5 @@
-//! PROXY protocol headers in and out, from outside.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! PROXY protocol headers, received and sent, observed from outside.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::{Read, Write},
@@ -16,7 +16,7 @@ const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 struct Headers {
     program: Program,
-    /// What each backend connection sent until it finished.
+    /// Everything each backend connection received until the client finished.
     received: mpsc::Receiver<Vec<u8>>,
     backend: Backend,
     port: u16,
@@ -41,12 +41,12 @@ fn manifest(spec: &str, protocol: &str, port: u16, to: u16) -> String {
 }
 
 impl Headers {
-    /// What the backend gets of a client that sends this and finishes.
+    /// What the backend receives from a client that sends `bytes` and finishes.
     fn received_of(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = connect(self.port).expect("connect");
         stream.write_all(bytes).expect("write");
         stream.shutdown(std::net::Shutdown::Write).expect("finish");
-        self.received.recv_timeout(PATIENCE).expect("the backend got something")
+        self.received.recv_timeout(PATIENCE).expect("the backend should receive data")
     }
 
     #[track_caller]
@@ -76,7 +76,7 @@ fn a_header_of_either_version_names_the_client_and_is_taken_off() {
     for (header, client) in [(&line[..], "192.0.2.1:1111"), (&binary[..], "192.0.2.2:2222")] {
         assert_eq!(headers.received_of(&[header, b"first words"].concat()), b"first words");
         until("the log names the client", || headers.program.events().iter().any(|event| event["client"] == client));
-        // In the smallest pieces.
+        // Byte by byte.
         let mut stream = connect(headers.port).expect("connect");
         for byte in header.iter().chain(b"piecemeal") {
             stream.write_all(&[*byte]).expect("write");
@@ -107,7 +107,7 @@ fn what_is_no_header_what_is_late_and_who_is_not_trusted_is_refused() {
     headers.until_closed("BadHeader", 3.0);
     assert_reset(connect(headers.port), b"PROXY TCP4 192.0.2.1 ");
     headers.until_closed("HandshakeTimeout", 1.0);
-    // A probe closes without a byte: no error, and nothing for the backend.
+    // A probe closes without sending a byte: not an error, and the backend sees nothing.
     drop(connect(headers.port).expect("connect"));
     headers.until_closed("Probe", 1.0);
     assert_eq!(headers.backend.count(), 0);
@@ -134,7 +134,7 @@ fn access_and_limits_go_by_the_header() {
     let line = |last: u8| format!("PROXY TCP4 192.0.2.{last} 192.0.2.9 1111 443\r\n");
     let mut held = connect(headers.port).expect("connect");
     held.write_all(line(1).as_bytes()).expect("write");
-    until("it is connected", || headers.backend.count() == 1);
+    until("the session is connected", || headers.backend.count() == 1);
     assert_reset(connect(headers.port), line(1).as_bytes());
     headers.until_closed("SourceLimit", 1.0);
     assert_eq!(headers.received_of(&[line(2).as_bytes(), b"another"].concat()), b"another");
@@ -176,7 +176,7 @@ fn two_proxies_in_a_row_pass_the_client_on() {
     let own = stream.local_addr().expect("address").to_string();
     round_trip(&mut stream, b"through both").expect("served");
     drop(stream);
-    until("the second knows the client", || second.events().iter().any(|event| event["client"] == own.as_str()));
+    until("the second proxy logs the client", || second.events().iter().any(|event| event["client"] == own.as_str()));
 }
 
 #[test]

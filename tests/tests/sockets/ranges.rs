@@ -1,5 +1,5 @@
-//! Ranges of ports with offset backends.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Port ranges, with backend ports that follow by offset.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::ErrorKind,
@@ -27,7 +27,7 @@ fn a_session_on_the_nth_port_goes_to_the_nth_port_of_the_backend() {
         assert_eq!(counts, (0..3).map(|other| usize::from(other <= at)).collect::<Vec<_>>());
     }
     let endpoint = format!("127.0.0.1:{}", to + 1);
-    until("the log has the port", || program.events().iter().any(|event| event["endpoint"] == endpoint.as_str()));
+    until("the backend port is logged", || program.events().iter().any(|event| event["endpoint"] == endpoint.as_str()));
     let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
     client.connect(("127.0.0.1", first + 2)).expect("connect");
     client.set_read_timeout(Some(PATIENCE)).expect("option");
@@ -46,13 +46,13 @@ fn a_range_is_bound_whole_or_failed_with_its_ports_named_and_heals() {
     let other = forward("g", "", &[Listener::tcp("l", free_port()).to(backend.port)]);
     let program = Program::run(&format!("{manifest}{other}"), free_port(), &[]);
     let failed = program.wait("failed", "f/data");
-    let message = failed["message"].as_str().expect("words").to_owned();
+    let message = failed["message"].as_str().expect("a message").to_owned();
     assert!(message.contains(&format!("{}", first + 1)) && message.contains(&format!("{}", first + 3)), "{message}");
     assert!(message.contains("address in use"), "{message}");
-    // It is tried again every second; meanwhile nobody is let in on the ports that could be had.
+    // The bind is retried every second; meanwhile the free ports of the range must not accept.
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1500) {
-        let error = connect(first).expect_err("a range that is not whole serves nobody");
+        let error = connect(first).expect_err("an incomplete range must not serve");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
     drop(taken);
@@ -79,11 +79,11 @@ fn a_range_that_grows_and_shrinks_touches_only_the_ports_that_come_and_go() {
     let (mut zero, mut one) = (session(0), session(1));
     program.edit_and_wait(&with(2), "swapped", "f/data");
     let mut two = session(2);
-    round_trip(&mut one, b"x").expect("a larger range concerns nobody");
+    round_trip(&mut one, b"x").expect("growing a range concerns no session");
     program.edit_and_wait(&with(0), "swapped", "f/data");
-    until("sessions on ports that are gone end", || {
+    until("sessions on removed ports end", || {
         round_trip(&mut one, b"x").is_err() && round_trip(&mut two, b"x").is_err()
     });
-    round_trip(&mut zero, b"x").expect("its port is still there");
+    round_trip(&mut zero, b"x").expect("its port remains");
     until("the ports are closed", || connect(first + 1).is_err() && connect(first + 2).is_err());
 }

@@ -1,5 +1,5 @@
-//! What kubelet asks a sidecar, and how it gets on with an app that has its ports.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+//! Kubelet's probes of a sidecar, and conflicts with the ports of the app.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
     net::TcpListener,
@@ -12,20 +12,25 @@ use harness::{
     Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, round_trip, until,
 };
 
-/// The document of a forward with these listeners.
+/// Writes the configuration document of a forward with these listeners.
 fn document(folder: &Path, listeners: &[Listener]) -> PathBuf {
     let (source, document) = (folder.join("forward.yaml"), folder.join("config.yaml"));
     std::fs::write(&source, forward("f", "", listeners)).expect("manifest");
-    let output = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output().expect("it runs");
+    let output =
+        Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output().expect("portlane should run");
     std::fs::write(&document, output.stdout).expect("document");
     document
 }
 
 fn probe(what: &str, socket: &Path) -> Output {
-    Command::new(binary("portlane-proxy")).args(["probe", what, "--socket"]).arg(socket).output().expect("it runs")
+    Command::new(binary("portlane-proxy"))
+        .args(["probe", what, "--socket"])
+        .arg(socket)
+        .output()
+        .expect("the probe should run")
 }
 
-/// A proxy as it is in a pod, before anything was said of its configuration.
+/// The command of a proxy in a pod, without a source of configuration.
 fn sidecar(folder: &Path, health: &str, admin: &str) -> Command {
     let mut command = Command::new(binary("portlane-proxy"));
     command.arg("--socket").arg(folder.join("proxy.sock")).arg("--may-lack-addresses");
@@ -38,7 +43,7 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     let folder = tempfile::tempdir().expect("folder");
     let socket = folder.path().join("proxy.sock");
     let refused = probe("startup", &socket);
-    assert!(!refused.status.success(), "nobody is there yet");
+    assert!(!refused.status.success(), "no proxy is running yet");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("proxy.sock"));
 
     std::fs::write(folder.path().join("token"), "none").expect("token");
@@ -51,13 +56,13 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     );
     let started = Instant::now();
     let program = Program::start(command, folder);
-    until("it answers", || probe("live", &socket).status.success());
+    until("the proxy responds", || probe("live", &socket).status.success());
     let first = probe("startup", &socket);
     if started.elapsed() < Duration::from_secs(3) {
-        assert!(!first.status.success(), "nothing has come from the operator");
+        assert!(!first.status.success(), "no configuration has arrived");
     }
-    until("the app may start without", || probe("startup", &socket).status.success());
-    assert!(started.elapsed() >= Duration::from_secs(3), "it has waited");
+    until("the app may start without a configuration", || probe("startup", &socket).status.success());
+    assert!(started.elapsed() >= Duration::from_secs(3), "the startup probe waited long enough");
     let told = program.wait("startup", "portlane-proxy");
     assert_eq!(told["level"], "warn", "{told}");
 }
@@ -73,11 +78,11 @@ fn an_app_that_has_the_ports_of_the_proxy_keeps_them_and_the_proxy_forwards() {
     let path = document(folder.path(), &[Listener::tcp("l", port).to(backend.port)]);
     let mut command = sidecar(folder.path(), &health, &admin);
     command.arg("--config").arg(path);
-    // What a process before it has left there is no obstacle.
+    // A stale socket file of a previous process is replaced.
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("socket"));
     let program = Program::start(command, folder);
-    until("it has started", || probe("startup", &socket).status.success());
-    let mut session = connect(port).expect("it listens");
+    until("the proxy has started", || probe("startup", &socket).status.success());
+    let mut session = connect(port).expect("the listener is bound");
     assert_eq!(round_trip(&mut session, b"x").expect("echo"), b"x");
     assert!(
         program.wait("address", "portlane-proxy")["message"]
@@ -97,9 +102,9 @@ fn the_address_of_an_ipv6_pod_comes_without_brackets() {
     command.arg("--config").arg(path);
     let socket = folder.path().join("proxy.sock");
     let _program = Program::start(command, folder);
-    until("it has started", || probe("startup", &socket).status.success());
+    until("the proxy has started", || probe("startup", &socket).status.success());
     assert!(std::net::TcpStream::connect(("::1", port)).is_ok());
-    assert!(http_get(port, "/livez").is_err(), "and on no other address");
+    assert!(http_get(port, "/livez").is_err(), "not served on other addresses");
 }
 
 #[test]
@@ -111,11 +116,12 @@ fn the_queries_of_the_docs_ask_for_series_that_there_are() {
     let mut command = sidecar(folder.path(), &format!("127.0.0.1:{health}"), "127.0.0.1:0");
     command.arg("--config").arg(path);
     let _program = Program::start(command, folder);
-    until("it listens", || connect(port).is_ok());
+    until("the listener is bound", || connect(port).is_ok());
     let (_, metrics) = http_get(health, "/metrics").expect("metrics");
     let docs = include_str!("../../../docs/autoscaling.md");
     let asks = docs.lines().filter(|line| ["uery: ", "rate("].iter().any(|sign| line.contains(sign)));
-    // What an autoscaler asks for is what the adapter's rule makes; KEDA scales what has a scale subresource of ours.
+    // The adapter's rule defines the metric that autoscalers query; KEDA scales the gateway through its scale
+    // subresource.
     for words in [
         "name: {as: portlane_connections}",
         "scaleTargetRef: {apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway,",
@@ -128,6 +134,6 @@ fn the_queries_of_the_docs_ask_for_series_that_there_are() {
     for name in names {
         let is_there =
             metrics.lines().any(|line| line.starts_with(&format!("{name}{{")) && line.contains("namespace="));
-        assert!(is_there, "{name} is not among the series of a proxy");
+        assert!(is_there, "the proxy does not expose {name}");
     }
 }

@@ -1,5 +1,5 @@
-//! `portlane run` as a process, with real sockets: what happens to bytes, ends and resets.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! `portlane run` as a process with real sockets: bytes, half-closes and resets.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -25,7 +25,7 @@ fn run_with(spec: &str, listeners: &[Listener], arguments: &[&str]) -> (Program,
     (Program::run(&forward("f", spec, listeners), health, arguments), health)
 }
 
-/// Chunks that differ along the stream, so that a lost or repeated part is seen.
+/// Chunks that differ along the stream, so that lost or repeated parts are detected.
 fn pattern(total: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut chunk: Vec<u8> = (0..CHUNK).map(|at| u8::try_from(at * 131 % 251).unwrap_or(0)).collect();
     (0..total / CHUNK).map(move |number| {
@@ -43,7 +43,7 @@ fn one_gib_passes_both_ways_at_once_unchanged() {
     let server = Behaviour::Run(Arc::new(move |stream: TcpStream| {
         let (writer, hash) = (stream.try_clone().expect("clone"), sent.clone());
         let writing = thread::spawn(move || send(writer, TOTAL));
-        hash.send((digest(stream), writing.join().expect("writer"))).expect("test waits");
+        hash.send((digest(stream), writing.join().expect("writer"))).expect("the test should be receiving");
     }));
     let backend = Backend::start(server);
     let port = free_port();
@@ -96,7 +96,7 @@ fn digest(mut stream: TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_half_closed_session_goes_on_in_the_other_direction() {
-    // Answers only after the client has finished, as `nc -N` and old protocols expect.
+    // Answers only after the client has finished, as with `nc -N` and some old protocols.
     let backend = Backend::start(Behaviour::Run(Arc::new(|mut stream: TcpStream| {
         let mut request = Vec::new();
         stream.read_to_end(&mut request).expect("request");
@@ -123,7 +123,7 @@ fn a_server_that_finishes_first_still_gets_the_rest_of_the_client() {
         stream.shutdown(Shutdown::Write).expect("finish");
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).expect("rest");
-        sent.send(rest.len()).expect("test waits");
+        sent.send(rest.len()).expect("the test should be receiving");
     })));
     let port = free_port();
     let (_program, _) = run(&[Listener::tcp("half", port).to(backend.port)]);
@@ -147,13 +147,13 @@ fn a_reset_after_one_mib_arrives_as_one_mib_and_then_a_reset() {
         let mut buffer = vec![0; 10_000 + round];
         let error = loop {
             match client.read(&mut buffer) {
-                Ok(0) => panic!("a clean end after {received} bytes: a cut-off answer looks complete"),
+                Ok(0) => panic!("a clean end after {received} bytes: a truncated answer looks complete"),
                 Ok(read) => received += read,
                 Err(error) => break error,
             }
         };
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        // The backend's own kernel drops what is unsent at its reset, so less than all may come; never a clean end.
+        // The backend's kernel drops unsent bytes at the reset, so fewer may arrive, but never with a clean end.
         assert!(received <= SENT);
     }
     assert_eq!(program.wait("session_closed", "cut")["reason"], "BackendReset");
@@ -162,11 +162,11 @@ fn a_reset_after_one_mib_arrives_as_one_mib_and_then_a_reset() {
 #[test]
 fn every_byte_that_was_received_before_a_reset_is_delivered() {
     const SENT: usize = 1 << 20;
-    // Resets only once the proxy has taken everything, so that every byte has to come out at the other side.
+    // Resets only once the proxy has received everything, so every byte must be delivered.
     let backend = Backend::start(Behaviour::Run(Arc::new(|mut stream: TcpStream| {
         stream.write_all(&vec![7; SENT]).expect("write");
         let unsent = || rustix::io::ioctl_fionread(&stream).is_err() || outstanding(&stream) > 0;
-        until("the proxy has taken all", || !unsent());
+        until("the proxy has received everything", || !unsent());
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("option");
     })));
     let port = free_port();
@@ -186,7 +186,7 @@ fn every_byte_that_was_received_before_a_reset_is_delivered() {
     }
 }
 
-/// Bytes that the peer has not acknowledged, as `ss` shows them.
+/// Bytes not acknowledged by the peer, as shown by `ss`.
 fn outstanding(stream: &TcpStream) -> u64 {
     let local = stream.local_addr().expect("address");
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
@@ -244,7 +244,7 @@ fn what_follows_urgent_data_is_not_held_back() {
     let mut answer = Vec::new();
     let mut byte = [0];
     while !answer.ends_with(b"after") {
-        client.read_exact(&mut byte).expect("what follows arrives");
+        client.read_exact(&mut byte).expect("data after urgent data should arrive");
         answer.push(byte[0]);
     }
 }
@@ -312,7 +312,7 @@ fn urgent_data_in_a_stream_loses_nothing() {
     let backend = Backend::start(Behaviour::Run(Arc::new(move |mut stream: TcpStream| {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).expect("to the end");
-        sent.send(all.len()).expect("test waits");
+        sent.send(all.len()).expect("the test should be receiving");
     })));
     let port = free_port();
     let (_program, _) = run(&[Listener::tcp("urgent", port).to(backend.port)]);
@@ -349,7 +349,7 @@ fn a_half_closed_session_has_its_own_limit_from_then_on() {
     let backend = Backend::start(Behaviour::Run(Arc::new(|mut stream: TcpStream| {
         let mut request = Vec::new();
         stream.read_to_end(&mut request).expect("request");
-        // Longer than the sweep takes, shorter than the limit.
+        // Longer than a sweep interval, shorter than the timeout.
         thread::park_timeout(Duration::from_millis(2500));
         stream.write_all(b"late").expect("answer");
     })));
@@ -366,13 +366,13 @@ fn a_half_closed_session_has_its_own_limit_from_then_on() {
 
 #[test]
 fn a_name_is_resolved_and_all_its_addresses_are_endpoints() {
-    // In every hosts file; whichever of its addresses does not answer is passed over without a pause.
+    // `localhost` is in every hosts file. An address that refuses connections is skipped without backoff.
     let backend = Backend::start(Behaviour::Echo);
     let port = free_port();
     let listener =
         Listener::tcp("named", port).backend(&format!("address: {{host: localhost, port: {}}}", backend.port));
     let (program, _) = run_with("retry: {initialBackoffMillis: 60000, maxBackoffMillis: 60000}", &[listener], &[]);
-    // A session that comes before the first answer waits for its second try, which is a minute away.
+    // A session that arrives before the first answer would wait a minute for its second attempt.
     let is_resolved = || {
         let mut stream = connect(port)?;
         stream.set_read_timeout(Some(Duration::from_millis(500)))?;
@@ -388,7 +388,7 @@ fn a_name_is_resolved_and_all_its_addresses_are_endpoints() {
 
 #[test]
 fn sessions_of_an_endpoint_that_is_put_aside_are_closed_if_asked() {
-    // Takes one connection, holds it, and refuses all further ones.
+    // Accepts one connection, holds it and refuses all others.
     let only = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = only.local_addr().expect("address").port();
     let alive = Backend::start(Behaviour::Echo);
@@ -402,7 +402,7 @@ fn sessions_of_an_endpoint_that_is_put_aside_are_closed_if_asked() {
     let (held, _) = only.accept().expect("accept");
     drop(only);
     for _ in 0..4 {
-        round_trip(&mut connect(port).expect("connect"), b"x").expect("the other one answers");
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("the other backend answers");
     }
     first.read(&mut [0]).expect_err("reset");
     let closed = || program.events().into_iter().any(|line| line["reason"] == "BackendUnhealthy");

@@ -1,5 +1,5 @@
 //! UDP through `portlane run`.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{io::ErrorKind, net::UdpSocket, time::Duration};
 
@@ -65,7 +65,7 @@ fn answers_leave_from_the_address_that_the_client_spoke_to() {
     let port = free_port();
     let listener = Listener::udp("u", port).to(server.port).with("bind: All");
     let _program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
-    // A connected client takes answers from this address only.
+    // A connected client accepts answers only from this address.
     for address in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
         assert_eq!(echo(&client_at(address, port), b"who"), b"who", "{address}");
     }
@@ -93,7 +93,7 @@ fn a_flow_whose_backend_is_gone_is_picked_again_at_its_next_datagram() {
     let client = client(port);
     client.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
     let mut answer = [0; 16];
-    until("an answer from the living backend", || {
+    until("an answer from the live backend", || {
         client.send(b"ping").expect("send");
         match client.recv(&mut answer) {
             Ok(length) => &answer[..length] == b"ping",
@@ -119,7 +119,7 @@ fn retargeting_keeps_flows_or_closes_them_as_asked() {
     program.edit_and_wait(&manifest("Keep", &two), "swapped", "f/u");
     echo(&client, b"x");
     let closed = |program: &Program| program.events().iter().filter(|line| line["event"] == "session_closed").count();
-    assert_eq!(closed(&program), 0, "the flow goes on");
+    assert_eq!(closed(&program), 0, "the flow stays");
     program.edit_and_wait(&manifest("Close", &one), "swapped", "f/u");
     echo(&client, b"x");
     program.edit_and_wait(&manifest("Close", &two), "swapped", "f/u");

@@ -1,4 +1,4 @@
-//! What a proxy is answered with, as HTTP/2 has it: frames that are encoded already, and a status in the trailers.
+//! The HTTP/2 response body: pre-encoded frames, then the gRPC status in the trailers.
 
 use std::{
     convert::Infallible,
@@ -12,15 +12,15 @@ use tonic::Status;
 
 use super::Answer;
 
-/// The body of an answer.
+/// Body of a gRPC response.
 pub(crate) struct AnswerBody(Option<Answer>);
 
-/// An answer that goes on.
+/// A streaming response.
 pub(super) fn of(frames: Answer) -> Response<AnswerBody> {
     respond(AnswerBody(Some(frames)))
 }
 
-/// An answer that is over before it began.
+/// A response that carries only an error status.
 pub(super) fn refused(status: &Status) -> Response<AnswerBody> {
     let mut response = respond(AnswerBody(None));
     response.headers_mut().extend(trailers(status));
@@ -36,7 +36,7 @@ fn respond(body: AnswerBody) -> Response<AnswerBody> {
 fn trailers(status: &Status) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if status.add_header(&mut headers).is_err() {
-        // A message that no header can hold.
+        // The message cannot be encoded in a header; send the code alone.
         headers.insert(Status::GRPC_STATUS, (status.code() as i32).into());
     }
     headers

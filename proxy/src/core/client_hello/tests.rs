@@ -17,7 +17,7 @@ fn names(names: &[&[u8]]) -> Vec<u8> {
     extension_of(0, &[&length.to_be_bytes()[..], &list].concat())
 }
 
-/// A message of RFC 8446, with these extensions.
+/// A `ClientHello` of RFC 8446 with these extensions.
 fn message_with(extensions: &[u8]) -> Vec<u8> {
     let length = u16::try_from(extensions.len()).expect("short");
     let body =
@@ -44,7 +44,7 @@ proptest! {
     fn the_name_is_found_in_records_of_any_size_and_cut_at_every_byte_it_is_incomplete(
         host in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?([.][a-z]{1,10}){1,3}", padding in 0_usize..3000, size in 1_usize..2000,
     ) {
-        // A key share of that size, before and behind the name.
+        // Large extensions, such as a key share, before and after the name.
         let extensions = [extension_of(51, &vec![5; padding]), names(&[host.as_bytes()]), extension_of(21, &[0; 9])].concat();
         let whole = records(&message_with(&extensions), size.max(padding / 400 + 1));
         for cut in 0..whole.len() {
@@ -91,7 +91,7 @@ fn what_breaks_the_rules_is_not_tls() {
     for bytes in [&b"GET / HTTP/1.1"[..], b"\x16\x02", b"\x15\x03\x01\x00\x02", b"\x16\x03\x01\x00\x00", b"SSH-2.0"] {
         assert_eq!(read(bytes), Hello::NotTls, "{bytes:?}");
     }
-    // A server's message.
+    // A ServerHello.
     assert_eq!(read(&[22, 3, 3, 0, 4, 2]), Hello::NotTls);
 }
 
@@ -102,7 +102,7 @@ fn the_longest_message_is_taken_and_one_byte_more_is_not() {
     assert_eq!(with(room).len(), LONGEST);
     assert_eq!(read(&records(&with(room), 16_000)), Hello::Name("a.example".to_owned()));
     assert_eq!(read(&records(&with(room + 1), 16_000)), Hello::NotTls);
-    // Nor is one that is more overhead than message.
+    // Also refused if record headers outweigh the message.
     assert_eq!(read(&records(&with(room), 1)), Hello::NotTls);
 }
 

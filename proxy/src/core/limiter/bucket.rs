@@ -5,24 +5,24 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Longest time for which tokens are saved, as a share of a second: a burst of a quarter second.
+/// A burst is this fraction of a second: a quarter.
 const BURST: u64 = 4;
-/// Smallest burst in bytes: a packet.
+/// Smallest burst in bytes: one packet.
 const LEAST_BURST: u64 = 1500;
-/// A session that waits is promised so many bytes, or half a burst.
+/// Bytes promised to a waiting session, unless half a burst is less.
 const PORTION: u64 = 16 * 1024;
 
-/// Tokens that come at a steady rate and are saved up to a burst. Full at the beginning.
+/// A token bucket: tokens arrive at a steady rate and accumulate up to a burst. Initially full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tokens {
-    /// Thousandths that were taken and have not come back yet.
+    /// Thousandths of tokens taken and not refilled yet.
     taken: u64,
-    /// Milliseconds of the process clock at the last look.
+    /// Time of the last refill in milliseconds of the process clock.
     at: u64,
 }
 
 impl Tokens {
-    /// Those that are there at `now` (milliseconds), with so many a second.
+    /// Tokens available at `now` (milliseconds), at `rate` tokens per second.
     fn available(&mut self, rate: u64, burst: u64, now: u64) -> u64 {
         let passed = now.saturating_sub(self.at);
         self.at = self.at.max(now);
@@ -30,7 +30,7 @@ impl Tokens {
         burst.saturating_mul(1000).saturating_sub(self.taken) / 1000
     }
 
-    /// Takes so many, all or none. More than a burst are taken of a full bucket, which then owes them.
+    /// Takes `count` tokens, all or none. More than a burst can be taken from a full bucket, which then runs a debt.
     pub(super) fn take(&mut self, count: u64, rate: u64, burst: u64, now: u64) -> bool {
         let enough = self.available(rate, burst, now) >= count.min(burst);
         if enough {
@@ -39,18 +39,18 @@ impl Tokens {
         enough
     }
 
-    /// A new burst: what was taken before counts no more than that.
+    /// Limits the debt to a new burst.
     pub(super) fn clamp(&mut self, burst: u64) {
         self.taken = self.taken.min(burst.saturating_mul(1000));
     }
 
-    /// Promises so many that come next; gives the milliseconds until they are there.
+    /// Promises the next `count` tokens; returns the milliseconds until they are available.
     fn promise(&mut self, count: u64, rate: u64, burst: u64) -> u64 {
         self.taken = self.taken.saturating_add(count.saturating_mul(1000));
         self.taken.saturating_sub(burst.saturating_mul(1000)).div_ceil(rate).max(1)
     }
 
-    /// Whether some that are to come are promised already.
+    /// Whether future tokens are already promised.
     fn is_promised(&self, burst: u64) -> bool {
         self.taken > burst.saturating_mul(1000)
     }
@@ -60,12 +60,12 @@ impl Tokens {
     }
 }
 
-/// Bytes of a forward, both directions, over all workers.
+/// Bandwidth of a forward, both directions, over all workers.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// A second; 0: no limit. Written while the state is locked.
+    /// Bytes per second; 0: unlimited. Written under the lock.
     rate: AtomicU64,
-    /// How often there was another rate: what was promised before is void.
+    /// Number of rate changes. A change voids earlier promises.
     term: AtomicU64,
     state: Mutex<State>,
 }
@@ -73,11 +73,11 @@ pub struct Bucket {
 #[derive(Debug, Default)]
 struct State {
     tokens: Tokens,
-    /// What datagrams were promised, as if all of them were one session.
+    /// Tokens promised to datagrams, which wait as if they were one session.
     turn: Turn,
 }
 
-/// Bytes for datagrams from a certain time on.
+/// Bytes for datagrams, usable from a certain time.
 #[derive(Debug, Default)]
 struct Turn {
     bytes: u64,
@@ -85,24 +85,24 @@ struct Turn {
     due: u64,
 }
 
-/// What a session may do with its bytes.
+/// What a session may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowance {
-    /// Move so many, and give back what it did not.
+    /// Move up to this many bytes, and return the rest.
     Bytes(usize),
-    /// These are its own in so many milliseconds: whoever asked before it comes before it.
+    /// These bytes are reserved for later, after those of earlier requests.
     Later {
-        /// How many; to be given back if they are not moved.
+        /// Number of bytes; return them if they are not moved.
         bytes: usize,
-        /// When.
+        /// Wait in milliseconds.
         millis: u64,
-        /// As long as [`Bucket::term`] is this.
+        /// Value of [`Bucket::term`] for which the promise is valid.
         term: u64,
     },
 }
 
 impl Bucket {
-    /// Sets another rate, in bytes a second.
+    /// Sets the rate, in bytes per second.
     pub fn set(&self, rate: Option<u64>) {
         let rate = rate.unwrap_or(0);
         let mut state = self.lock();
@@ -113,7 +113,7 @@ impl Bucket {
         }
     }
 
-    /// Which of its rates is in force.
+    /// Generation of the rate: changes whenever the rate does.
     #[must_use]
     pub fn term(&self) -> u64 {
         self.term.load(Relaxed)
@@ -123,13 +123,14 @@ impl Bucket {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is a limit at all.
+    /// Whether a limit is set.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.rate.load(Relaxed) != 0
     }
 
-    /// Takes up to `most` bytes at `now` (milliseconds), at least one: some that are there, or the next that come.
+    /// Takes up to `most` bytes at `now` (milliseconds), at least one: available bytes, or else the next ones to
+    /// arrive.
     #[must_use]
     pub fn allow(&self, most: usize, now: u64) -> Allowance {
         if !self.is_limited() {
@@ -148,13 +149,13 @@ impl Bucket {
             tokens.take(some, rate, burst, now);
             return Allowance::Bytes(usize::try_from(some).unwrap_or(usize::MAX));
         }
-        // No more than comes in a second, so that nobody waits long for one portion.
+        // No more than one second's worth, so that no portion takes long.
         let portion = PORTION.min(burst / 2).min(most).min(rate).max(1);
         let millis = tokens.promise(portion, rate, burst);
         Allowance::Later { bytes: usize::try_from(portion).unwrap_or(usize::MAX), millis, term: self.term() }
     }
 
-    /// Gives back what was allowed and not moved.
+    /// Returns bytes that were allowed but not moved.
     pub fn give(&self, bytes: usize) {
         if bytes > 0 && self.is_limited() {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -182,7 +183,7 @@ impl Bucket {
         if tokens.take(count, rate, burst, now) {
             return true;
         }
-        // Sessions stand in line: those datagrams that come when their turn has come are not dropped.
+        // Sessions wait in line for tokens. Reserve a turn, so that datagrams arriving after it are not dropped.
         if tokens.is_promised(burst) && turn.bytes < count {
             let portion = PORTION.min(burst / 2).min(rate).max(count);
             turn.bytes = turn.bytes.saturating_add(portion);
@@ -229,10 +230,10 @@ mod tests {
         assert!(!bucket.take(1, 100));
         bucket.give(25_000);
         bucket.set(Some(1_000_000_000));
-        assert_eq!(bucket.term(), 2, "what was promised is void");
+        assert_eq!(bucket.term(), 2, "earlier promises are void");
         assert!(matches!(bucket.allow(1 << 30, 1_000), Allowance::Bytes(_)));
         bucket.set(Some(10_000));
-        assert!(bucket.take(1_000, 1_200), "what was taken at another rate is no debt at this one");
+        assert!(bucket.take(1_000, 1_200), "debt of an earlier rate is capped");
     }
 
     #[test]
@@ -240,7 +241,7 @@ mod tests {
         const RATE: u64 = 100_000;
         let bucket = Bucket::default();
         bucket.set(Some(RATE));
-        // Two sessions that always want more, and a datagram every two milliseconds.
+        // Two sessions that always want more bytes, and a datagram every two milliseconds.
         let (mut sessions, mut datagrams) = ([(0, 0_u64); 2], 0_u64);
         let mut moved = 0_u64;
         for now in 0..10_000 {
@@ -280,7 +281,7 @@ mod tests {
                     match bucket.allow(16_384, now) {
                         Allowance::Bytes(bytes) => moved += bytes as u64,
                         Allowance::Later { bytes, millis, .. } => {
-                            // Counted before it is there: what is owed is at most what waits.
+                            // Counted before it arrives; the debt is at most what waits.
                             moved += bytes as u64;
                             due = now + millis;
                         }

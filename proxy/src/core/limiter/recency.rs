@@ -1,7 +1,7 @@
-//! The flows of a forward in the order of their last use, over all its sockets and workers.
+//! The flows of a forward in order of last use, over all its sockets and workers.
 //!
-//! A datagram costs one store. The order is brought up to date only when somebody needs room, and only from its head on: a
-//! flow that was used since it was filed is filed anew, and who is first then is the one used longest ago.
+//! A datagram costs one store. The order is updated only when room is needed, and only from its head: a flow used since
+//! it was last sorted moves to its new position, so that the flow left at the head is the least recently used.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::core::flows::IN_USE_MILLIS;
 
-/// What the worker of a flow and those who need its place know of it.
+/// State of a flow, shared by its worker and by admissions that may evict it.
 #[derive(Debug, Default)]
 pub struct Mark {
     used: AtomicU64,
@@ -31,24 +31,24 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Notes that the flow was used at `now` (milliseconds).
+    /// Records use of the flow at `now` (milliseconds).
     pub fn touch(&self, now: u64) {
         self.used.store(now, Relaxed);
     }
 
-    /// Whether its place was given to another flow.
+    /// Whether the flow was evicted.
     pub fn is_evicted(&self) -> bool {
         self.evicted.load(Relaxed)
     }
 
-    /// Tells the one who waits for [`Mark::told`] that the flow is over; told before, it is not forgotten.
+    /// Signals the end of the flow to the task waiting on [`Mark::told`], also if it starts to wait later.
     pub fn tell(&self) {
         self.over.store(true, SeqCst);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Ready when the flow is over, evicted or not. One task waits for it.
+    /// Resolves when the flow is over, evicted or not. Only one task may wait.
     pub fn told(&self) -> Told<'_> {
         Told(self)
     }
@@ -59,7 +59,7 @@ impl Mark {
     }
 }
 
-/// The end of a flow.
+/// Future of [`Mark::told`].
 #[derive(Debug)]
 pub struct Told<'a>(&'a Mark);
 
@@ -69,7 +69,7 @@ impl Future for Told<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mark = self.0;
         let mut waiting = mark.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked at under the lock: who tells it now finds the waker, who told it before has left the word.
+        // Checked under the lock, so no signal is lost: a later one finds the waker, an earlier one has set the flag.
         if mark.over.load(SeqCst) {
             return Poll::Ready(());
         }
@@ -98,7 +98,7 @@ impl Recency {
         self.flows.len()
     }
 
-    /// Files a flow that is used now.
+    /// Adds a flow, used at `now`.
     pub(super) fn join(&mut self, source: IpAddr, now: u64) -> (usize, Arc<Mark>) {
         let mark = Arc::new(Mark::default());
         mark.touch(now);
@@ -107,7 +107,7 @@ impl Recency {
         (key, mark)
     }
 
-    /// Takes out a flow that ends; false if it was evicted before.
+    /// Removes a flow that ends; false if it was already evicted.
     pub(super) fn leave(&mut self, key: usize, mark: &Arc<Mark>) -> bool {
         let is_filed = self.flows.get(key).is_some_and(|filed| Arc::ptr_eq(&filed.mark, mark));
         if is_filed {
@@ -116,8 +116,8 @@ impl Recency {
         is_filed
     }
 
-    /// Whether the least recently used flow is not in use at `now`. `work` is how many flows may be filed anew for that; with
-    /// nothing left of it the answer is no.
+    /// Whether the least recently used flow is idle at `now`. `work` is the number of flows that may be re-sorted to
+    /// find out; when it runs out, the answer is no.
     pub(super) fn has_idle(&mut self, now: u64, work: &mut usize) -> bool {
         while let Some((at, key)) = self.by_use.first().copied() {
             if now.saturating_sub(at) < IN_USE_MILLIS {
@@ -137,7 +137,7 @@ impl Recency {
         false
     }
 
-    /// Takes the least recently used flow out if it is not in use at `now`, and tells its source.
+    /// Removes the least recently used flow if it is idle at `now`; returns its mark and source.
     pub(super) fn take_idle(&mut self, now: u64, work: &mut usize) -> Option<(Arc<Mark>, IpAddr)> {
         if !self.has_idle(now, work) {
             return None;
@@ -169,18 +169,18 @@ mod tests {
         let mut work = 4;
         assert!(recency.take_idle(5000, &mut work).is_none());
         let mut work = 5;
-        assert!(Arc::ptr_eq(&recency.take_idle(5000, &mut work).expect("the next one goes on").0, &marks[9]));
+        assert!(Arc::ptr_eq(&recency.take_idle(5000, &mut work).expect("the search continues").0, &marks[9]));
     }
 
     proptest! {
-        /// Against a plain list of last uses.
+        /// Compares with a plain list of last uses.
         #[test]
         fn those_that_go_are_those_used_longest_ago(steps in proptest::collection::vec((0_u8..5, 0_usize..6, 0_u64..900), 0..200)) {
             let mut recency = Recency::default();
             let mut plain: Vec<(u64, usize, Arc<Mark>)> = Vec::new();
             let mut now = 0;
             for (step, n, passed) in steps {
-                // Never two uses at once, so that there is one that is the oldest.
+                // Uses never coincide, so that the least recently used flow is unique.
                 now += passed + 1;
                 match step {
                     0 | 1 => {
@@ -197,7 +197,7 @@ mod tests {
                         if n < plain.len() {
                             let (_, key, mark) = plain.remove(n);
                             prop_assert!(recency.leave(key, &mark));
-                            prop_assert!(!recency.leave(key, &mark), "once");
+                            prop_assert!(!recency.leave(key, &mark), "only once");
                         }
                     }
                     _ => {

@@ -63,14 +63,14 @@ fn the_queue_is_first_come_first_served_and_bounded() {
     assert_eq!(refused(&limiter.admit(HERE, 0)), Some(Refusal::QueueFull));
     assert!(poll(&mut first).is_none() && poll(&mut second).is_none());
     drop(slot);
-    assert!(poll(&mut second).is_none(), "it is not its turn");
-    let slot = poll(&mut first).expect("the first has it");
-    // Nobody who comes now is before those that wait.
+    assert!(poll(&mut second).is_none(), "not its turn");
+    let slot = poll(&mut first).expect("the first in the queue gets the slot");
+    // A newcomer does not pass those already waiting.
     let third = queued(limiter.admit(HERE, 0));
     drop(slot);
     drop(second);
     let mut third = third;
-    assert!(poll(&mut third).is_some(), "the slot of one that gave up in the same moment goes on");
+    assert!(poll(&mut third).is_some(), "a slot granted to an abandoned place is passed on");
     drop(third);
     assert_eq!(limiter.counts(), (0, 0));
 }
@@ -89,7 +89,7 @@ fn limits_that_change_admit_who_waits_and_send_nobody_away() {
     let slot = admitted(limiter.admit(HERE, 0));
     let mut waiting = queued(limiter.admit(HERE, 0));
     limiter.set(None);
-    assert!(poll(&mut waiting).is_some(), "there is no limit any more");
+    assert!(poll(&mut waiting).is_some(), "the limit was removed");
     drop(slot);
 }
 
@@ -112,7 +112,7 @@ fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
     assert_eq!(refused(&limiter.admit(at("192.0.2.2"), 0)), Some(Refusal::Source));
     drop((waiting, one, mapped));
     assert_eq!(limiter.counts(), (0, 0));
-    assert!(limiter.lock().sources.is_empty(), "the table holds live sources only");
+    assert!(limiter.lock().sources.is_empty(), "the table only holds live sources");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn new_ones_a_second_have_a_burst_of_one_second() {
     limiter.set(Some(&limits(1000)));
     begun(10_000);
     limiter.set(Some(&limits(2)));
-    assert_eq!(begun(10_500), 1, "what was taken at another rate is no debt at this one");
+    assert_eq!(begun(10_500), 1, "debt of an earlier rate is capped");
 }
 
 #[test]
@@ -145,14 +145,14 @@ fn the_flow_used_longest_ago_makes_room_and_its_place_is_given_once() {
     let (one, two) = (limiter.admit_flow(at(1), 0).expect("room"), limiter.admit_flow(at(2), 10).expect("room"));
     one.mark().touch(20);
     assert_eq!(limiter.admit_flow(at(3), 1009).err(), Some(Refusal::Connections), "both are in use");
-    assert_eq!(limiter.admit_flow(at(2), 5000).err(), Some(Refusal::Source), "nobody goes for one that may not come");
-    let three = limiter.admit_flow(at(3), 1010).expect("the place of the second");
+    assert_eq!(limiter.admit_flow(at(2), 5000).err(), Some(Refusal::Source), "no eviction for a refused flow");
+    let three = limiter.admit_flow(at(3), 1010).expect("the slot of the second flow");
     assert!(two.mark().is_evicted() && !one.mark().is_evicted());
     assert_eq!(limiter.counts().0, 2);
-    let again = limiter.admit_flow(at(2), 1020).expect("the place of the first; its source is free");
+    let again = limiter.admit_flow(at(2), 1020).expect("the slot of the first flow, as the source is free again");
     assert!(one.mark().is_evicted());
     drop((one, two));
-    assert_eq!(limiter.counts().0, 2, "what they had was given away");
+    assert_eq!(limiter.counts().0, 2, "their slots were passed on");
     drop((three, again));
     assert_eq!(limiter.counts(), (0, 0));
     assert!(limiter.lock().sources.is_empty());
@@ -169,9 +169,9 @@ fn no_flow_goes_for_one_that_may_not_come_and_those_beyond_a_lower_limit_go() {
     assert_eq!(evicted(), 0);
     limiter.set(Some(&limits(1)));
     flows[0].mark().touch(6000);
-    assert_eq!(limiter.admit_flow(HERE, 6000).err(), Some(Refusal::Connections), "one is in use");
-    assert_eq!(evicted(), 2, "beyond the limit");
-    let _flow = limiter.admit_flow(HERE, 7000).expect("the last one makes room");
+    assert_eq!(limiter.admit_flow(HERE, 6000).err(), Some(Refusal::Connections), "one flow is in use");
+    assert_eq!(evicted(), 2, "flows beyond the limit are evicted");
+    let _flow = limiter.admit_flow(HERE, 7000).expect("the last flow makes room");
     assert_eq!((evicted(), limiter.lock().flows.len()), (3, 1));
 }
 
@@ -190,14 +190,14 @@ fn flows_that_go_make_room_for_connections_that_wait_and_none_goes_where_connect
     assert!(poll(&mut waiting).is_none());
     limiter.set(Some(&limits(1, 4)));
     let _flow = limiter.admit_flow(HERE, 5000).expect("room");
-    let _connection = poll(&mut waiting).expect("three places came free and one was taken");
+    let _connection = poll(&mut waiting).expect("three slots were freed and one was taken");
     drop(flows);
     limiter.set(Some(&limits(9, 1)));
     let _others: Vec<Waiting> = (0..3).map(|_| queued(limiter.admit(HERE, 5000))).collect();
     limiter.set(Some(&limits(9, 4)));
     limiter.set(Some(&limits(9, 1)));
     assert_eq!(limiter.admit_flow(HERE, 9000).err(), Some(Refusal::Connections));
-    assert_eq!(limiter.lock().flows.len(), 1, "it could not have made room");
+    assert_eq!(limiter.lock().flows.len(), 1, "eviction could not have made room");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn sixteen_workers_never_have_more_flows_than_the_limit_and_lose_no_place() {
             scope.spawn(move || {
                 let mut own = std::collections::VecDeque::new();
                 for step in 0..2000 {
-                    // Time runs, so that what was not touched is idle.
+                    // Time advances, so that untouched flows become idle.
                     let now = step * 300;
                     match (worker + step) % 3 {
                         0 => drop(own.pop_front()),
@@ -226,14 +226,14 @@ fn sixteen_workers_never_have_more_flows_than_the_limit_and_lose_no_place() {
     assert!(limiter.lock().sources.is_empty());
 }
 
-/// What one of many workers does.
+/// A step of one of many workers.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Begins a session, waiting if it has to.
+    /// Begin a session, waiting if necessary.
     Begin,
-    /// Begins one and gives up at once if it has to wait.
+    /// Begin a session, giving up at once if it has to wait.
     BeginOrGiveUp,
-    /// Ends its oldest session.
+    /// End the oldest own session.
     End,
 }
 
@@ -267,7 +267,7 @@ fn work(limiter: &Arc<Limiter>, steps: &[Step], live: &AtomicU32, most: u32) {
         match admission {
             Admission::Admitted(slot) => own.push_back(begun(slot)),
             Admission::Queued(mut waiting) if matches!(step, Step::Begin) => {
-                // Whoever waits gives back what it has, or all could wait for each other.
+                // Release own slots before waiting, or all workers could wait for each other.
                 own.clear();
                 let slot = loop {
                     match poll(&mut waiting) {

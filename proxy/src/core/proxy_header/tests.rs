@@ -13,7 +13,7 @@ fn addresses() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     prop_oneof![(four.clone(), four), (six.clone(), six)]
 }
 
-/// Every shorter piece of a header is incomplete, and what follows it is not touched.
+/// Asserts that every truncation is incomplete and that the bytes after the header are ignored.
 fn cut_at_every_byte(header: &[u8], expected: Option<(SocketAddr, SocketAddr)>) {
     for cut in 0..header.len() {
         assert_eq!(decode(&header[..cut]), Decoded::Incomplete, "cut at {cut}");
@@ -47,7 +47,7 @@ fn connections_of_the_sender_itself_name_nobody() {
     cut_at_every_byte(&encode(SendHeader::V1, None), None);
     cut_at_every_byte(&encode(SendHeader::V2, None), None);
     cut_at_every_byte(b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None);
-    // LOCAL with the addresses of something.
+    // LOCAL with arbitrary addresses.
     let mut local = encode(SendHeader::V2, Some((address("192.0.2.1:1"), address("192.0.2.2:2"))));
     local[12] = 0x20;
     cut_at_every_byte(&local, None);

@@ -1,4 +1,4 @@
-//! The part of a direction that moves streams through a pipe of the kernel, without copying them to the process.
+//! Moves streams through a kernel pipe, without a copy through user space.
 
 use std::{
     io,
@@ -11,8 +11,8 @@ use super::{Direction, End, Moved, STREAM_AFTER, STREAMING, poll_source};
 use crate::{core::limiter::Bucket, sys, worker::Worker};
 
 impl Direction {
-    /// Fills the pipe. At urgent data a splice says that the socket is empty, or even at its end, with bytes still in
-    /// it; so splicing never decides that: a plain read does.
+    /// Fills the pipe. At urgent data a splice reports that the socket is empty or at its end although bytes follow, so
+    /// a plain read always decides that.
     pub(super) fn poll_splice_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -25,7 +25,7 @@ impl Direction {
             return Poll::Ready(Moved::Bytes(0));
         }
         if poll_source(cx, from).is_pending() {
-            // Pipes are for those who stream now.
+            // Pipes are lent only to directions that stream now.
             self.release(worker);
             return Poll::Pending;
         }
@@ -95,7 +95,7 @@ impl Direction {
         self.release(worker);
     }
 
-    /// Gives the pipe back to the pool.
+    /// Returns the pipe to the pool.
     pub(super) fn release(&mut self, worker: &Worker) {
         if let Some((pipe, left)) = self.pipe.take() {
             worker.pipes.take_back(pipe, left);
