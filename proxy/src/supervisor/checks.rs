@@ -136,10 +136,32 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
             };
             process.log.notice(level, event, &shared.id, format!("endpoint {} of {backend} {what}", endpoint.address));
         }
-        // A tenth less or more, so that the checks of many endpoints do not stay in step.
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let interval = u64::from(check.interval_seconds) * 1000;
-        let jitter = (seed >> 33) % (interval / 5 + 1);
-        sleep(Duration::from_millis(interval - interval / 10 + jitter)).await;
+        sleep(pause(check.interval_seconds, seed >> 33)).await;
+    }
+}
+
+/// The pause before the next check: a tenth less or more than the interval, so that the checks of many endpoints do not
+/// stay in step.
+fn pause(interval_seconds: u32, random: u64) -> Duration {
+    let interval = u64::from(interval_seconds) * 1000;
+    let jitter = random % (interval / 5 + 1);
+    Duration::from_millis(interval - interval / 10 + jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_stay_within_a_tenth_of_the_interval() {
+        let pauses: Vec<Duration> = (0..=2000).map(|random| pause(10, random)).collect();
+        assert_eq!(pauses.iter().min(), Some(&Duration::from_millis(9000)));
+        assert_eq!(pauses.iter().max(), Some(&Duration::from_millis(11_000)));
+    }
+
+    #[test]
+    fn no_check_follows_at_once() {
+        assert!((0..100).all(|random| pause(1, random) >= Duration::from_millis(900)));
     }
 }
