@@ -53,23 +53,23 @@ use crate::{
     worker::{Ending, session::SessionView},
 };
 
-/// What the control thread is asked.
+/// A request to the control thread.
 #[derive(Debug)]
 pub enum Control {
     /// Run this configuration.
     Apply {
-        /// All of it.
+        /// The whole configuration.
         configuration: Box<Configuration>,
-        /// Told when it is applied.
+        /// Receives the report once the configuration is applied.
         done: Option<oneshot::Sender<Report>>,
     },
-    /// A document could not be read; the last good configuration stays.
+    /// A document could not be read, for this reason; the last good configuration stays in force.
     Refused(String),
-    /// List live sessions, at most so many.
+    /// List live sessions, no more than this many.
     Inspect(usize, oneshot::Sender<Vec<SessionView>>),
-    /// The configuration in force.
+    /// Return the configuration in force.
     Current(oneshot::Sender<Configuration>),
-    /// Close listeners and let sessions end, at most so long.
+    /// Close the listeners and wait for sessions to end, no longer than this.
     Drain(Duration),
 }
 
@@ -80,7 +80,7 @@ pub struct Supervisor {
     metrics: Arc<Metrics>,
     /// The configuration in force.
     configuration: Configuration,
-    /// What runs of it.
+    /// The part of the configuration that runs.
     running: Running,
     sockets: Sockets,
     listeners: Listeners,
@@ -118,7 +118,7 @@ impl Supervisor {
         }
     }
 
-    /// Works until it is told to drain, or until every sender of `control` is gone.
+    /// Runs until a drain is requested, or until every sender of `control` is dropped.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
         let mut schedule = Schedule::new(Instant::now());
         let longest = loop {
@@ -160,7 +160,7 @@ impl Supervisor {
             Control::Refused(why) => {
                 self.metrics.control.refused.fetch_add(1, Relaxed);
                 let stays = match self.metrics.control.applied.load(Relaxed) {
-                    0 => "nothing runs until it can be read",
+                    0 => "nothing runs until a valid configuration arrives",
                     _ => "the last good configuration stays in force",
                 };
                 let message = format!("{why}; {stays}");
@@ -220,7 +220,7 @@ impl Supervisor {
         self.metrics.expose_unrouted(self.sockets.unrouted());
     }
 
-    /// The periodic work that there is now.
+    /// The kinds of periodic work that have something to do now.
     fn wanted(&self) -> Work {
         let retry = self.reporter.may_heal() || self.listeners.has_old() || self.names.is_failing();
         Work { retry, look: !self.sockets.is_empty() }
@@ -237,7 +237,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files, changed backend health and hot sockets.
+    /// Looks for a shortage of files, a change of backend health and hot sockets.
     async fn look(&mut self) {
         let files = &self.process.files;
         let waits = self.file_waits.observe(files.paused.load(Relaxed), files.usage(), Instant::now());
@@ -281,7 +281,7 @@ impl Supervisor {
     }
 
     async fn drain(self, longest: Duration) {
-        // Our handles would keep the listening sockets open after the workers have closed theirs.
+        // Handles kept here would hold the listening sockets open after the workers have closed theirs.
         drop(self.sockets);
         let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         for worker in &self.workers.handles {
@@ -292,7 +292,7 @@ impl Supervisor {
     }
 }
 
-/// Waits until `deadline`; for ever without one.
+/// Waits until the deadline; without a deadline, waits forever.
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,

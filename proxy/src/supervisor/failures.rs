@@ -1,4 +1,4 @@
-//! Why listeners do not run as wanted, and whether a retry may help.
+//! Why listeners do not run as configured, and whether a retry may help.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,9 @@ pub(super) fn of(settled: &Settled, errors: &Errors, configuration: &Configurati
             Blocked::Unbound(sockets) => unbound(sockets, errors),
             Blocked::Held(socket, holder) => (
                 FailureReason::SocketHeld,
-                format!("{socket} is still needed by {holder}, which could not change; see its own message"),
+                format!(
+                    "{socket} is still needed by {holder}, which could not be changed; see the message of {holder}"
+                ),
             ),
         };
         let serving = settled.next.listeners.get(id).map(|listener| listener.revision.clone());
@@ -38,13 +40,13 @@ pub(super) fn may_heal(failures: &Failures) -> bool {
 fn unsupported(offer: Option<&Offer>) -> String {
     match offer {
         Some(Offer::Unsupported { what, .. }) => {
-            format!("this proxy does not understand the listener: {what}; upgrade the proxy")
+            format!("this proxy does not support the listener: {what}; upgrade the proxy")
         }
-        _ => "this proxy does not understand the listener; upgrade the proxy".to_owned(),
+        _ => "this proxy does not support the listener; upgrade the proxy".to_owned(),
     }
 }
 
-/// The first socket that could not be opened, and the ports of the others.
+/// The error of the first socket that could not be opened, and the ports of the other sockets.
 fn unbound(sockets: &[SocketKey], errors: &Errors) -> (FailureReason, String) {
     let known = sockets.iter().find_map(|socket| errors.get(socket));
     let (reason, message) = match (known, sockets.first()) {
@@ -57,7 +59,11 @@ fn unbound(sockets: &[SocketKey], errors: &Errors) -> (FailureReason, String) {
         return (reason, message);
     }
     let more = if sockets.len() > NAMED + 1 { ", …" } else { "" };
-    (reason, format!("{message}; nor could ports {}{more}; a range is bound whole or not at all", others.join(", ")))
+    let others = others.join(", ");
+    (
+        reason,
+        format!("{message}; ports {others}{more} could not be opened either; a range is bound whole or not at all"),
+    )
 }
 
 #[cfg(test)]
@@ -93,9 +99,9 @@ mod tests {
     #[test]
     fn a_long_range_names_its_first_ports_only() {
         let short = failure(&settled(Blocked::Unbound((1..=3).map(socket).collect())));
-        assert!(short.message.contains("ports 2, 3;"), "{}", short.message);
+        assert!(short.message.contains("ports 2, 3 could"), "{}", short.message);
         let long = failure(&settled(Blocked::Unbound((1..=20).map(socket).collect())));
-        assert!(long.message.contains("ports 2, 3, 4, 5, 6, 7, 8, …;"), "{}", long.message);
+        assert!(long.message.contains("ports 2, 3, 4, 5, 6, 7, 8, … could"), "{}", long.message);
         let single = failure(&settled(Blocked::Unbound(vec![socket(1)])));
         assert!(!single.message.contains("ports"), "{}", single.message);
     }

@@ -32,8 +32,8 @@ impl FileWaits {
         }
         (self.logged, self.at) = (waits, Some(now));
         let message = format!(
-            "new connections wait: {used} files are in use and {limit} may be, beside a reserve of {RESERVE}; raise \
-             the limit of open files (ulimit -n)"
+            "new connections wait for file descriptors: {used} of {limit} are in use, besides a reserve of {RESERVE}; \
+             raise the limit of open files (ulimit -n)"
         );
         Some(notices::notice(Level::Warn, "files", "process", message))
     }

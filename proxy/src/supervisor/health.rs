@@ -1,4 +1,4 @@
-//! The health of each listener's backends, as it is reported.
+//! The reported health of each listener's backends.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     log::{Level, Notice},
 };
 
-/// Backend health by listener, reported only once it has lasted.
+/// Backend health by listener; a change is reported only once it has lasted.
 #[derive(Debug, Default)]
 pub(super) struct Health(BTreeMap<ListenerId, Damped>);
 
@@ -44,7 +44,7 @@ fn changed(id: &ListenerId, before: BackendHealth, after: BackendHealth) -> Noti
         }
         BackendHealth::Some => (Level::Warn, "backends_unhealthy", "not all backends are healthy"),
         BackendHealth::None => {
-            (Level::Error, "backends_unhealthy", "no backend is healthy; new sessions try them all the same")
+            (Level::Error, "backends_unhealthy", "no backend is healthy; new sessions still try all of them")
         }
     };
     notices::notice(level, event, id, what)

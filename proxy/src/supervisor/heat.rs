@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::route::Served;
 
-/// New connections between two looks (one second) that make a socket hot.
+/// New connections between two looks, one second apart, that make a socket hot.
 const HOT: u64 = 1000;
 
 /// Observes the connections of one TCP socket.
@@ -17,10 +17,10 @@ pub(super) struct Heat {
 }
 
 impl Heat {
-    /// Takes the route once a second. True the first time that the route has been given at least 1000 connections since
-    /// the last look.
+    /// Called once a second with the route of the socket. True once: when at least 1000 connections have arrived since
+    /// the last look, on the same route.
     pub(super) fn turns_hot(&mut self, served: &Arc<Served>) -> bool {
-        // A listener counts its sessions over all ports: a range would be sharded on ports that nobody uses.
+        // A listener counts its sessions over all its ports, so a range would also be sharded on its idle ports.
         if served.first().spec.load().end_port.is_some() {
             return false;
         }

@@ -56,8 +56,8 @@ impl Listeners {
         self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
     }
 
-    /// Makes `next` the live listeners and returns those that were live before; [`Self::retire`] takes them when their
-    /// sessions have been told to end.
+    /// Makes `next` the live listeners and returns the listeners that were live before, for [`Self::endings`] and then
+    /// for [`Self::retire`].
     pub(super) fn place(&mut self, next: &BTreeMap<ListenerId, Arc<Listener>>) -> ById {
         let before = self.live.clone();
         self.live.retain(|id, _| next.contains_key(id));
@@ -107,7 +107,7 @@ impl Listeners {
         limiter
     }
 
-    /// The sessions that a change ends, by the policies of the listeners. `before` comes from [`Self::place`].
+    /// The sessions that a change ends under the policies of their listeners. `before` comes from [`Self::place`].
     pub(super) fn endings(&self, concerned: &[Concern], before: &ById) -> Vec<Ending> {
         let mut endings = Vec::new();
         for concern in concerned {
@@ -129,7 +129,7 @@ impl Listeners {
         endings
     }
 
-    /// Keeps the listeners of `before` that are no longer live, while they have sessions.
+    /// Retires the listeners of `before` that are no longer live but still have sessions.
     pub(super) fn retire(&mut self, before: &ById) {
         let Self { live, retired, .. } = self;
         let gone = before.iter().filter(|(id, _)| !live.contains_key(*id)).map(|(_, shared)| shared.clone());
@@ -146,7 +146,7 @@ impl Listeners {
     }
 }
 
-/// Whether anything besides our list refers to a listener: its sessions do.
+/// Whether sessions of a listener remain: they hold the only references outside the list of old listeners.
 fn has_sessions(shared: &Arc<Shared>) -> bool {
     Arc::strong_count(shared) > 1
 }

@@ -1,4 +1,4 @@
-//! DNS names of backends: which ones are followed, their last addresses, and since when they fail.
+//! DNS names of backends: which names are followed, their last addresses, and when they began to fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ pub(super) struct Names {
 pub(super) struct Learnt {
     /// Whether the name has addresses, so that targets must be refreshed.
     pub(super) resolved: bool,
-    /// The state of the name has changed.
+    /// Present if the name has begun to fail or resolves again.
     pub(super) notice: Option<Notice>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Failing {
 }
 
 impl Names {
-    /// No names; the resolver sends its answers through the channel.
+    /// An owner without names, whose resolver sends answers through the channel.
     pub(super) fn new(answers: mpsc::Sender<Answer>) -> Self {
         Self { resolver: Resolver::new(answers), addresses: BTreeMap::new(), failing_since: BTreeMap::new() }
     }
@@ -54,7 +54,7 @@ impl Names {
         self.resolver.follow(hosts);
     }
 
-    /// Takes an answer that arrived at `now`. A failure is noticed once and keeps the last addresses in use.
+    /// Takes an answer that arrived at `now`. A failure is logged once and keeps the last addresses in use.
     pub(super) fn learn(&mut self, answer: Answer, now: Instant) -> Learnt {
         let Answer { host, addresses } = answer;
         match addresses {

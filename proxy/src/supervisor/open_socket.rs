@@ -24,7 +24,7 @@ use crate::{
 pub(super) struct SocketIds(u64);
 
 impl SocketIds {
-    /// A number that was not given before.
+    /// The next unused number.
     pub(super) fn fresh(&mut self) -> SocketId {
         let id = SocketId(self.0);
         self.0 += 1;
@@ -51,7 +51,7 @@ struct Part {
 }
 
 impl OpenSocket {
-    /// No sockets yet; `files` are those of the sockets to come.
+    /// A route without sockets; `files` covers the sockets that [`Self::add`] will bring.
     pub(super) fn new(served: Served, unrouted: Arc<Unrouted>, files: Permit) -> Self {
         let route = Arc::new(ArcSwap::new(Arc::new(served)));
         Self { route, parts: Vec::new(), keepalive: 0, heat: Heat::default(), unrouted, files }
@@ -110,13 +110,13 @@ impl OpenSocket {
         }
     }
 
-    /// Called once a second: whether this is a TCP socket that has just become hot.
+    /// Called once a second. True when a TCP socket has just become hot.
     pub(super) fn turns_hot(&mut self) -> bool {
         let is_tcp = matches!(self.parts.first().map(|part| &part.socket), Some(OsSocket::Tcp(_)));
         is_tcp && self.heat.turns_hot(&self.route.load_full())
     }
 
-    /// Opens a shard on every worker that has none.
+    /// Opens a shard for every worker that has no socket yet.
     ///
     /// # Errors
     /// A shard cannot be opened; the shards before it stay.
@@ -135,7 +135,7 @@ impl OpenSocket {
                 self.add(ids.fresh(), shard, worker, workers).await;
             }
         }
-        // The new sockets do not have the option yet.
+        // The new sockets lack the option, so it must be set again.
         self.keepalive = 0;
         let seconds = self.route.load().first().spec.load().timeouts.keepalive_seconds;
         self.set_keepalive(seconds);

@@ -1,4 +1,4 @@
-//! What the proxy says about its listeners: the report for the sender of the configuration, and notices for the log.
+//! Reports the state of listeners, both to the sender of the configuration and to the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Owns what was reported and logged last.
+/// Owns the last report and the state that the log already shows.
 pub(super) struct Reporter {
     report: watch::Sender<Report>,
     failures: Failures,
@@ -33,7 +33,7 @@ pub(super) struct Reporter {
     previous: BTreeMap<ListenerId, Arc<Listener>>,
     /// Refused endpoints that are in the log already.
     refused: BTreeSet<(ListenerId, SocketAddr)>,
-    /// Until the first apply: listeners that come up are not logged.
+    /// True until the first apply: listeners that come up are not logged.
     quiet: bool,
 }
 
@@ -67,7 +67,7 @@ impl Reporter {
             notices.push(notice(Level::Info, "removed", id, format!("no longer listens{live}")));
         }
         for (id, failure) in failures.iter().filter(|(id, failure)| self.failures.get(*id) != Some(*failure)) {
-            let serving = if failure.serving.is_some() { "; the previous version goes on serving" } else { "" };
+            let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
             notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
         }
         self.refused.retain(|(id, _)| next.contains_key(id));

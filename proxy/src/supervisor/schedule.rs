@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Work {
     /// Retry failed listeners and forget listeners whose last session has ended.
     pub(super) retry: bool,
-    /// Look for hot sockets, file shortage and changed backend health.
+    /// Look for hot sockets, a shortage of files and a change of backend health.
     pub(super) look: bool,
 }
 
@@ -26,12 +26,12 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule whose first work is due one pause after `now`.
+    /// A schedule in which every kind of work is first due one pause after `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { retry: now + RETRY, look: now + LOOK }
     }
 
-    /// When the first of the wanted kinds is due; `None` if no kind is wanted.
+    /// When the next wanted work is due; `None` if no work is wanted.
     pub(super) fn next(&self, wanted: Work) -> Option<Instant> {
         let retry = wanted.retry.then_some(self.retry);
         let look = wanted.look.then_some(self.look);

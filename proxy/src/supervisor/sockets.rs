@@ -28,7 +28,7 @@ type Opened = BTreeMap<SocketKey, Vec<OsSocket>>;
 
 /// The result of [`Sockets::bind`].
 pub(super) struct Bound {
-    /// Who serves what, given the sockets that could not be opened.
+    /// Which listeners serve which sockets, given the sockets that could not be opened.
     pub(super) settled: Settled,
     /// New sockets, which no worker has yet.
     pub(super) opened: Opened,
@@ -56,7 +56,8 @@ impl Sockets {
         by_name.map(|(key, open)| (key.port, open.unrouted())).collect()
     }
 
-    /// Opens the sockets of a plan and settles it by those that could not be opened. Changes nothing that serves.
+    /// Opens the sockets of a plan, then settles the plan by the sockets that could not be opened. Sockets that serve
+    /// already stay as they are.
     pub(super) fn bind(&self, plan: &Plan<'_>) -> Bound {
         let (opened, mut errors) = self.open(plan);
         loop {
@@ -87,7 +88,7 @@ impl Sockets {
         (opened, errors)
     }
 
-    /// Accepts connections on the reserved ports that will be served; returns the ports where that fails.
+    /// Accepts connections on the reserved ports that will be served; returns the sockets on which that fails.
     fn listen(&self, plan: &Plan<'_>, settled: &Settled, opened: &Opened) -> Errors {
         let served = plan.of_ranges().into_iter().filter(|key| settled.next.sockets.contains_key(key));
         let listen = |key: SocketKey| {
@@ -97,7 +98,7 @@ impl Sockets {
         served.filter_map(listen).collect()
     }
 
-    /// Our sockets on other addresses of the same port.
+    /// The proxy's own sockets on other addresses of the same port.
     fn beside(&self, key: SocketKey, opened: &Opened) -> Vec<OsSocket> {
         let others = [Bind::Loopback, Bind::All].map(|bind| SocketKey { bind, ..key }).into_iter();
         let of = |other: SocketKey| {
@@ -108,7 +109,7 @@ impl Sockets {
     }
 
     /// Makes every socket of `next` serve its listeners. A new socket is taken from `opened` and starts on one worker;
-    /// what is left of `opened` is closed.
+    /// sockets of `opened` that are not in `next` are closed.
     pub(super) async fn switch(
         &mut self,
         next: &BTreeMap<SocketKey, BTreeSet<ListenerId>>,
@@ -144,7 +145,7 @@ impl Sockets {
         open
     }
 
-    /// Closes these sockets once their queues have been taken.
+    /// Closes these sockets; their workers first take the connections that are queued on them.
     pub(super) async fn close(&mut self, keys: &BTreeSet<SocketKey>, workers: &Workers) {
         for key in keys {
             if let Some(open) = self.open.remove(key) {
@@ -177,11 +178,11 @@ fn may_shard(workers: &Workers) -> bool {
 fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Result<()>) -> Notice {
     match result {
         Ok(()) => {
-            let message = format!("{key} is hot: {workers} workers accept on it now");
+            let message = format!("{key} is hot: {workers} workers now accept its connections");
             notices::notice(Level::Info, "sharded", listener, message)
         }
         Err(error) => {
-            let message = format!("{key} is hot, and one worker goes on accepting for all: {error}");
+            let message = format!("{key} is hot, but a single worker keeps accepting its connections: {error}");
             notices::notice(Level::Warn, "unsharded", listener, message)
         }
     }

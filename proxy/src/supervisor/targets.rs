@@ -17,7 +17,7 @@ use crate::{
     net,
 };
 
-const LOOP: &str = "it is a listener of this same proxy, which would be a loop; name the real server";
+const LOOP: &str = "the address is a listener of this same proxy, which would be a loop; name the real server";
 
 /// What targets are computed from.
 pub(super) struct Sources<'a> {
@@ -97,7 +97,7 @@ impl Sources<'_> {
     }
 }
 
-/// A backend with these addresses; known endpoints and counts are kept.
+/// A backend with these addresses; endpoints and counts that are known already are kept.
 fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -> Entry {
     let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
     let known_endpoint = |address: &SocketAddr| {
@@ -115,7 +115,7 @@ fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -
     }
 }
 
-/// Whether one of the ports that a listener would use at this address is a listener of this proxy.
+/// Whether one of the ports that a listener would connect to at this address belongs to this proxy.
 fn is_own_listener(sockets: &BTreeMap<SocketKey, BTreeSet<ListenerId>>, spec: &Listener, address: SocketAddr) -> bool {
     let ports = address.port()..=address.port().saturating_add(spec.further_ports());
     let open = |bind| {
