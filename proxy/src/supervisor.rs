@@ -1,127 +1,94 @@
-//! The control thread's work: takes configurations, carries plans out, keeps targets current, reports.
+//! The control thread: takes configurations, applies plans, keeps targets current, reports.
+//!
+//! The [`Supervisor`] has the event loop and the order of the steps. State belongs to its owners: `Sockets`,
+//! `Listeners`, `Names`, `Checks`, `Health` and `Reporter`. Owners return values and notices, and read each other only
+//! through methods.
 
-mod apply;
 mod checks;
-mod report;
-mod shards;
+mod failures;
+mod file_waits;
+#[cfg(test)]
+mod fixtures;
+mod health;
+mod heat;
+mod listeners;
+mod names;
+mod notices;
+mod open_socket;
+mod reporter;
+mod schedule;
+mod sockets;
 mod targets;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    future::pending,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use proxy_api::{Configuration, Failure, FailureReason, Listener, ListenerId, Report, SocketKey};
+use proxy_api::{Configuration, Report};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
-use self::checks::Checks;
+use self::{
+    checks::Checks,
+    file_waits::FileWaits,
+    health::Health,
+    listeners::Listeners,
+    names::Names,
+    reporter::Reporter,
+    schedule::{Schedule, Work},
+    sockets::{Bound, Sockets},
+    targets::Sources,
+};
 use crate::{
-    core::{damped::Damped, diff::Running, limiter::Limiter},
-    files::{Permit, RESERVE},
+    core::diff::{self, Running},
     log::Level,
     metrics::Metrics,
-    net::OsSocket,
     process::Process,
-    resolver::{Answer, Resolver},
-    route::{Route, Served, Unrouted},
-    shared::Shared,
+    resolver::Answer,
     threads::{Command, Workers},
-    udp::SocketId,
-    worker::session::SessionView,
+    worker::{Ending, session::SessionView},
 };
 
-/// Pause before sockets that could not be bound are tried again.
-const BIND_AGAIN: Duration = Duration::from_secs(1);
-/// How often removed listeners are looked at, and reported as gone once their last session ended.
-const RETIRED_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often hot listeners are looked for.
-const LOOK_FOR_HOT: Duration = Duration::from_secs(1);
-
-/// What the control thread is asked.
+/// A request to the control thread.
 #[derive(Debug)]
 pub enum Control {
     /// Run this configuration.
     Apply {
-        /// All of it.
+        /// The whole configuration.
         configuration: Box<Configuration>,
-        /// Told when it is applied.
+        /// Receives the report once the configuration is applied.
         done: Option<oneshot::Sender<Report>>,
     },
-    /// A document could not be read; the last good configuration stays.
+    /// A document could not be read, for this reason; the last good configuration stays in force.
     Refused(String),
-    /// List live sessions, at most so many.
+    /// List live sessions, no more than this many.
     Inspect(usize, oneshot::Sender<Vec<SessionView>>),
-    /// The configuration in force.
+    /// Return the configuration in force.
     Current(oneshot::Sender<Configuration>),
-    /// Close listeners and let sessions end, at most so long.
+    /// Close the listeners and wait for sessions to end, no longer than this.
     Drain(Duration),
 }
 
-/// Whether anybody but our own list knows this listener: its sessions do.
-fn has_sessions(shared: &Arc<Shared>) -> bool {
-    Arc::strong_count(shared) > 1
-}
-
-struct OpenSocket {
-    route: Route,
-    parts: Vec<Part>,
-    /// Seconds before keepalive probes, as set on the sockets.
-    keepalive: u32,
-    /// Whether every worker has a socket of its own, or it was tried.
-    sharded: bool,
-    /// The listener and its count of sessions at the last look for hot ones.
-    seen: (Weak<Served>, u64),
-    /// Connections that belonged to nobody.
-    unrouted: Arc<Unrouted>,
-    files: Permit,
-}
-
-struct Part {
-    id: SocketId,
-    socket: OsSocket,
-    worker: usize,
-}
-
-/// State of the control thread.
+/// The control thread's event loop and the owners of its state.
 pub struct Supervisor {
     process: Process,
     workers: Workers,
     metrics: Arc<Metrics>,
-    resolver: Resolver,
+    /// The configuration in force.
     configuration: Configuration,
+    /// The part of the configuration that runs.
     running: Running,
-    listeners: BTreeMap<ListenerId, Arc<Shared>>,
-    /// Limits by namespace and name of the forward.
-    limiters: BTreeMap<(String, String), Weak<Limiter>>,
-    /// Active checks.
+    sockets: Sockets,
+    listeners: Listeners,
+    names: Names,
     checks: Checks,
-    /// How the backends of each listener do, as it is told.
-    health: BTreeMap<ListenerId, Damped>,
-    /// Listeners that are gone, while they have sessions.
-    retired: Vec<Arc<Shared>>,
-    /// Listeners as they were before they moved to another socket, while they have sessions.
-    moved: Vec<Arc<Shared>>,
-    sockets: BTreeMap<SocketKey, OpenSocket>,
-    failures: BTreeMap<ListenerId, Failure>,
-    /// What ran when the last line about it was written.
-    previous: BTreeMap<ListenerId, Arc<Listener>>,
-    addresses: BTreeMap<String, Vec<IpAddr>>,
-    failing_since: BTreeMap<String, Instant>,
-    /// Refusals of endpoints that were told already.
-    told: BTreeSet<(ListenerId, String)>,
-    report: watch::Sender<Report>,
-    next_socket: u64,
-    next_worker: usize,
-    /// Waits for files as they were told last, and when.
-    paused: (u64, Option<Instant>),
-    /// Until the first configuration is applied: listeners that come up are not told.
-    quiet: bool,
+    health: Health,
+    reporter: Reporter,
+    file_waits: FileWaits,
 }
 
 impl Supervisor {
@@ -139,34 +106,23 @@ impl Supervisor {
             process,
             workers,
             metrics,
-            resolver: Resolver::new(answers),
             configuration: Configuration::default(),
             running: Running::default(),
-            listeners: BTreeMap::new(),
-            limiters: BTreeMap::new(),
+            sockets: Sockets::default(),
+            listeners: Listeners::default(),
+            names: Names::new(answers),
             checks: Checks::default(),
-            health: BTreeMap::new(),
-            retired: Vec::new(),
-            moved: Vec::new(),
-            sockets: BTreeMap::new(),
-            failures: BTreeMap::new(),
-            previous: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            failing_since: BTreeMap::new(),
-            told: BTreeSet::new(),
-            report,
-            next_socket: 0,
-            next_worker: 0,
-            paused: (0, None),
-            quiet: quiet_start,
+            health: Health::default(),
+            reporter: Reporter::new(report, quiet_start),
+            file_waits: FileWaits::default(),
         }
     }
 
-    /// Works until told to drain, or until nobody can tell any more.
+    /// Runs until a drain is requested, or until every sender of `control` is dropped.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
-        let mut again = Instant::now() + BIND_AGAIN;
-        let mut look = Instant::now() + LOOK_FOR_HOT;
+        let mut schedule = Schedule::new(Instant::now());
         let longest = loop {
+            let wanted = self.wanted();
             tokio::select! {
                 asked = control.recv() => match asked {
                     None => break Duration::ZERO,
@@ -174,19 +130,18 @@ impl Supervisor {
                     Some(asked) => self.asked(asked).await,
                 },
                 Some(answer) = answers.recv() => self.answered(answer),
-                () = sleep_until(again), if self.has_unfinished() => {
-                    again = Instant::now() + BIND_AGAIN.min(RETIRED_AGAIN);
-                    self.finish().await;
-                }
-                () = sleep_until(look), if !self.sockets.is_empty() => {
-                    look = Instant::now() + LOOK_FOR_HOT;
-                    self.tell_files();
-                    self.look_at_backends();
-                    self.shard().await;
+                () = until(schedule.next(wanted)) => {
+                    let due = schedule.take_due(wanted, Instant::now());
+                    if due.retry {
+                        self.retry().await;
+                    }
+                    if due.look {
+                        self.look().await;
+                    }
                 }
             }
         };
-        // Nobody is answered from here on: who asks is told so instead of waiting.
+        // Requests from here on fail at once instead of waiting for an answer.
         drop((control, answers));
         self.drain(longest).await;
     }
@@ -196,17 +151,16 @@ impl Supervisor {
             Control::Apply { configuration, done } => {
                 self.configuration = *configuration;
                 self.apply().await;
-                self.quiet = false;
                 self.metrics.control.applied.fetch_add(1, Relaxed);
                 self.metrics.control.number.store(self.configuration.version.number, Relaxed);
                 if let Some(done) = done {
-                    let _ = done.send(self.report.borrow().clone());
+                    let _ = done.send(self.reporter.current());
                 }
             }
             Control::Refused(why) => {
                 self.metrics.control.refused.fetch_add(1, Relaxed);
                 let stays = match self.metrics.control.applied.load(Relaxed) {
-                    0 => "nothing runs until it can be read",
+                    0 => "nothing runs until a valid configuration arrives",
                     _ => "the last good configuration stays in force",
                 };
                 let message = format!("{why}; {stays}");
@@ -222,26 +176,80 @@ impl Supervisor {
         }
     }
 
-    fn has_unfinished(&self) -> bool {
-        self.may_heal() || !self.retired.is_empty() || !self.moved.is_empty() || !self.failing_since.is_empty()
+    /// Runs the configuration in force, as far as that is possible.
+    async fn apply(&mut self) {
+        let desired = diff::desired(&self.configuration);
+        let plan = diff::diff(&self.running, &desired);
+        let Bound { settled, opened, errors } = self.sockets.bind(&plan);
+        let before = self.listeners.place(&settled.next.listeners);
+        self.running = settled.next.clone();
+        self.refresh_targets();
+        let live = self.listeners.live();
+        self.sockets.switch(&settled.next.sockets, live, opened, &self.workers, &self.process.files).await;
+        self.sockets.close(&settled.close, &self.workers).await;
+        self.end(self.listeners.endings(&settled.concerned, &before)).await;
+        self.listeners.retire(&before);
+        let failures = failures::of(&settled, &errors, &self.configuration);
+        notices::write(&self.process.log, self.reporter.applied(&settled, failures, &before));
+        self.publish();
     }
 
-    /// Whether a listener failed for a reason that time may mend.
-    fn may_heal(&self) -> bool {
-        self.failures.values().any(|failure| failure.reason != FailureReason::Unsupported)
+    /// Recomputes the targets of every listener.
+    fn refresh_targets(&mut self) {
+        self.names.follow(&names::hosts(&self.running.listeners));
+        let sources =
+            Sources { endpoints: &self.configuration.endpoints, sockets: &self.running.sockets, names: &self.names };
+        let refusals = sources.refresh(self.listeners.live());
+        self.checks.follow(&self.process, self.listeners.live());
+        notices::write(&self.process.log, self.reporter.refused(refusals));
     }
 
-    /// Tries again what could not be done, and forgets what has ended.
-    async fn finish(&mut self) {
-        self.tell_dns();
-        let had = self.retired.len();
-        self.retired.retain(|shared| shared.counters.active() > 0);
-        self.moved.retain(has_sessions);
-        if self.may_heal() {
+    async fn end(&self, endings: Vec<Ending>) {
+        for ending in endings {
+            for worker in &self.workers.handles {
+                worker.tell(Command::End(ending.clone())).await;
+            }
+        }
+    }
+
+    /// Publishes the report and the listeners whose series are exposed.
+    fn publish(&self) {
+        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health);
+        self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
+        self.metrics.expose(self.listeners.exposed());
+        self.metrics.expose_unrouted(self.sockets.unrouted());
+    }
+
+    /// The kinds of periodic work that have something to do now.
+    fn wanted(&self) -> Work {
+        let retry = self.reporter.may_heal() || self.listeners.has_old() || self.names.is_failing();
+        Work { retry, look: !self.sockets.is_empty() }
+    }
+
+    /// Retries failed listeners and forgets listeners whose last session has ended.
+    async fn retry(&mut self) {
+        self.count_failing_names(Instant::now());
+        let have_ended = self.listeners.forget_ended();
+        if self.reporter.may_heal() {
             self.apply().await;
-        } else if self.retired.len() != had {
+        } else if have_ended {
             self.publish();
         }
+    }
+
+    /// Looks for a shortage of files, a change of backend health and hot sockets.
+    async fn look(&mut self) {
+        let files = &self.process.files;
+        let waits = self.file_waits.observe(files.paused.load(Relaxed), files.usage(), Instant::now());
+        notices::write(&self.process.log, waits);
+        let now = self.process.clock.seconds();
+        let changed = self.health.observe(&self.listeners.health(now), now);
+        if !changed.is_empty() {
+            notices::write(&self.process.log, changed);
+            self.publish();
+        }
+        let sharded = self.sockets.shard(&self.workers, &self.process.files).await;
+        notices::write(&self.process.log, sharded);
     }
 
     async fn inspect(&self, limit: usize) -> Vec<SessionView> {
@@ -257,58 +265,37 @@ impl Supervisor {
     }
 
     fn answered(&mut self, answer: Answer) {
-        match answer.addresses {
-            Ok(addresses) => {
-                if self.failing_since.remove(&answer.host).is_some() {
-                    self.process.log.notice(Level::Info, "resolved", &answer.host, "the name resolves again");
-                }
-                self.addresses.insert(answer.host, addresses);
-                self.refresh_targets();
-            }
-            Err(why) => {
-                if !self.failing_since.contains_key(&answer.host) {
-                    let kept =
-                        if self.addresses.contains_key(&answer.host) { "; the last answer stays in use" } else { "" };
-                    let message = format!("does not resolve: {why}{kept}");
-                    self.process.log.notice(Level::Warn, "unresolved", &answer.host, message);
-                    self.failing_since.insert(answer.host, Instant::now());
-                }
-            }
+        let now = Instant::now();
+        let learnt = self.names.learn(answer, now);
+        notices::write(&self.process.log, learnt.notice);
+        if learnt.resolved {
+            self.refresh_targets();
         }
-        self.tell_dns();
+        self.count_failing_names(now);
     }
 
-    fn tell_dns(&self) {
-        let control = &self.metrics.control;
-        control.dns_failing.store(self.failing_since.len() as u64, Relaxed);
-        let longest = self.failing_since.values().map(|since| since.elapsed().as_secs()).max();
-        control.dns_failing_seconds.store(longest.unwrap_or(0), Relaxed);
+    fn count_failing_names(&self, now: Instant) {
+        let (control, failing) = (&self.metrics.control, self.names.failing(now));
+        control.dns_failing.store(failing.names, Relaxed);
+        control.dns_failing_seconds.store(failing.longest_seconds, Relaxed);
     }
 
-    /// Says, at most once a minute, that connections wait because the process has no files left.
-    fn tell_files(&mut self) {
-        let paused = self.process.files.paused.load(Relaxed);
-        let (before, told) = self.paused;
-        if paused == before || told.is_some_and(|told| told.elapsed() < Duration::from_secs(60)) {
-            return;
-        }
-        let (used, limit) = self.process.files.usage();
-        let message = format!(
-            "new connections wait: {used} files are in use and {limit} may be, beside a reserve of {RESERVE}; raise the \
-             limit of open files (ulimit -n)"
-        );
-        self.process.log.notice(Level::Warn, "files", "process", message);
-        self.paused = (paused, Some(Instant::now()));
-    }
-
-    async fn drain(mut self, longest: Duration) {
-        // Our handles would keep the listening sockets open after the workers have closed theirs.
-        self.sockets.clear();
+    async fn drain(self, longest: Duration) {
+        // Handles kept here would hold the listening sockets open after the workers have closed theirs.
+        drop(self.sockets);
         let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         for worker in &self.workers.handles {
             worker.tell(Command::Drain { millis }).await;
         }
-        // Joining waits for the sessions; the control thread goes on answering /livez meanwhile.
+        // Joining waits for the sessions; meanwhile the control thread keeps answering /livez.
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;
+    }
+}
+
+/// Waits until the deadline; without a deadline, waits forever.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! Active checks: one task for each endpoint of each listener that has them.
+//! Active checks: one task for each endpoint of each listener with a health check.
 
 use std::{
     collections::BTreeMap,
@@ -22,9 +22,9 @@ use crate::{
     shared::Shared,
 };
 
-/// Checks of the process that run at once; others wait for their turn.
+/// Concurrent checks of the process; further checks wait.
 const AT_ONCE: usize = 256;
-/// Checks of one forward that run at once: one whose backends do not answer must not hold up those of others.
+/// Concurrent checks of one forward, so that a forward whose backends do not answer cannot delay the checks of others.
 const AT_ONCE_OF_ONE: usize = 16;
 
 type Key = (ListenerId, Arc<str>, SocketAddr);
@@ -33,7 +33,7 @@ type Key = (ListenerId, Arc<str>, SocketAddr);
 #[derive(Debug)]
 pub(super) struct Checks {
     turns: Arc<Semaphore>,
-    /// By namespace and name of the forward.
+    /// The share of each forward, by its namespace and name.
     own_turns: BTreeMap<(String, String), Arc<Semaphore>>,
     running: BTreeMap<Key, Running>,
 }
@@ -44,7 +44,7 @@ impl Default for Checks {
     }
 }
 
-/// What one check is about; a task for something else is another task.
+/// The subject of a check task; a different subject needs a new task.
 #[derive(Clone, Debug)]
 struct Subject {
     check: HealthCheck,
@@ -71,7 +71,7 @@ impl Drop for Running {
 }
 
 impl Checks {
-    /// Checks what these listeners want checked, and nothing else.
+    /// Runs the checks of these listeners and stops all others.
     pub(super) fn follow(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
         let mut before = std::mem::take(&mut self.running);
         let is_here = |(namespace, forward): &(String, String)| {
@@ -112,7 +112,7 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
     if endpoint.checked() == Checked::Not {
         endpoint.set_checked(Checked::Unknown);
     }
-    // What was found before another check was set is of no account for the first result.
+    // Results of an earlier check do not count: the first result of this one decides.
     let (mut streak, mut now) = (Streak::default(), Checked::Unknown);
     let limit = Duration::from_secs(check.timeout_seconds.into());
     let mut seed = u64::from(endpoint.address.port()) | 1;
@@ -136,10 +136,32 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
             };
             process.log.notice(level, event, &shared.id, format!("endpoint {} of {backend} {what}", endpoint.address));
         }
-        // A tenth less or more, so that the checks of many endpoints do not stay in step.
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let interval = u64::from(check.interval_seconds) * 1000;
-        let jitter = (seed >> 33) % (interval / 5 + 1);
-        sleep(Duration::from_millis(interval - interval / 10 + jitter)).await;
+        sleep(pause(check.interval_seconds, seed >> 33)).await;
+    }
+}
+
+/// The pause before the next check: a tenth less or more than the interval, so that the checks of many endpoints do not
+/// stay in step.
+fn pause(interval_seconds: u32, random: u64) -> Duration {
+    let interval = u64::from(interval_seconds) * 1000;
+    let jitter = random % (interval / 5 + 1);
+    Duration::from_millis(interval - interval / 10 + jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_stay_within_a_tenth_of_the_interval() {
+        let pauses: Vec<Duration> = (0..=2000).map(|random| pause(10, random)).collect();
+        assert_eq!(pauses.iter().min(), Some(&Duration::from_millis(9000)));
+        assert_eq!(pauses.iter().max(), Some(&Duration::from_millis(11_000)));
+    }
+
+    #[test]
+    fn no_check_follows_at_once() {
+        assert!((0..100).all(|random| pause(1, random) >= Duration::from_millis(900)));
     }
 }

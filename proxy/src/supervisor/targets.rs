@@ -1,4 +1,4 @@
-//! Which endpoints each listener has now: from endpoint sets, literal addresses and DNS answers.
+//! The endpoints of each listener: from endpoint sets, literal addresses and DNS answers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,116 +6,116 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{Backend, Bind, Listener, ListenerId, SocketKey, Target};
+use proxy_api::{Backend, Bind, EndpointSet, Listener, ListenerId, SocketKey, Target};
 
-use super::Supervisor;
+use super::{listeners::ById, names::Names};
 use crate::{
     core::{
         balance::{Entry, Targets},
         endpoint::Endpoint,
     },
-    log::Level,
     net,
-    shared::Shared,
 };
 
-impl Supervisor {
-    /// Recomputes the targets of every listener; what is unchanged keeps its state.
-    pub(super) fn refresh_targets(&mut self) {
-        let hosts: BTreeSet<String> = self.hosts().collect();
-        self.addresses.retain(|host, _| hosts.contains(host));
-        self.failing_since.retain(|host, _| hosts.contains(host));
-        self.resolver.follow(&hosts);
+const LOOP: &str = "the address is a listener of this same proxy, which would be a loop; name the real server";
+
+/// What targets are computed from.
+pub(super) struct Sources<'a> {
+    /// Endpoint sets of the configuration.
+    pub(super) endpoints: &'a BTreeMap<String, EndpointSet>,
+    /// Open sockets of this proxy, which must not become its targets.
+    pub(super) sockets: &'a BTreeMap<SocketKey, BTreeSet<ListenerId>>,
+    /// DNS answers.
+    pub(super) names: &'a Names,
+}
+
+/// An address that a listener must not connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The listener.
+    pub(super) listener: ListenerId,
+    /// The address.
+    pub(super) address: SocketAddr,
+    /// Why, for a person.
+    pub(super) why: &'static str,
+}
+
+impl Sources<'_> {
+    /// Recomputes the targets of every listener; what is unchanged keeps its state. Returns the addresses that are not
+    /// used.
+    pub(super) fn refresh(&self, live: &ById) -> Vec<Refusal> {
         let mut refusals = Vec::new();
-        for (id, shared) in &self.listeners {
+        for (id, shared) in live {
             let spec = shared.spec.load_full();
-            let mut refused = |address: SocketAddr, why: &str| refusals.push((id.clone(), address, why.to_owned()));
-            self.refresh(shared, &spec, &mut refused);
-        }
-        self.checks.follow(&self.process, &self.listeners);
-        for (id, address, why) in refusals {
-            if self.told.insert((id.clone(), address.to_string())) {
-                self.process.log.notice(Level::Warn, "refused", id, format!("endpoint {address} is not used: {why}"));
+            let before = shared.targets.load_full();
+            let (entries, refused) = self.entries(&spec, &before);
+            if !is_same(&before.entries, &entries) {
+                shared.targets.store(Arc::new(Targets { entries }));
             }
+            let refused = refused.into_iter();
+            refusals.extend(refused.map(|(address, why)| Refusal { listener: id.clone(), address, why }));
         }
+        refusals
     }
 
-    fn hosts(&self) -> impl Iterator<Item = String> {
-        let backends = self.running.listeners.values().flat_map(|listener| &listener.backends);
-        backends.filter_map(|backend| match &backend.target {
-            Target::Address { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.clone()),
-            _ => None,
-        })
-    }
-
-    fn refresh(&self, shared: &Shared, spec: &Listener, refused: &mut impl FnMut(SocketAddr, &str)) {
-        let before = shared.targets.load_full();
-        let entries: Vec<Entry> =
-            spec.backends.iter().map(|backend| self.entry(backend, spec, &before, refused)).collect();
-        if !is_same(&before.entries, &entries) {
-            shared.targets.store(Arc::new(Targets { entries }));
-        }
-    }
-
-    fn entry(
-        &self,
-        backend: &Backend,
-        spec: &Listener,
-        before: &Targets,
-        refused: &mut impl FnMut(SocketAddr, &str),
-    ) -> Entry {
-        let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
-        let known_endpoint = |address: &SocketAddr| {
-            known.and_then(|entry| entry.endpoints.iter().find(|endpoint| endpoint.address == *address)).cloned()
-        };
-        let addresses = self.endpoint_addresses(backend, spec, refused);
-        Entry {
-            id: known.map_or_else(|| backend.id.as_str().into(), |entry| entry.id.clone()),
-            weight: backend.weight,
-            priority: backend.priority,
-            endpoints: addresses
-                .into_iter()
-                .map(|address| known_endpoint(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address))))
-                .collect(),
-            stats: known.map(|entry| entry.stats.clone()).unwrap_or_default(),
-        }
-    }
-
-    fn endpoint_addresses(
-        &self,
-        backend: &Backend,
-        spec: &Listener,
-        refused: &mut impl FnMut(SocketAddr, &str),
-    ) -> BTreeSet<SocketAddr> {
-        let (candidates, by_address) = match &backend.target {
-            Target::Endpoints(name) => {
-                let set = self.configuration.endpoints.get(name);
-                (set.map(|set| set.addresses.clone()).unwrap_or_default(), false)
+    fn entries(&self, spec: &Listener, before: &Targets) -> (Vec<Entry>, Vec<(SocketAddr, &'static str)>) {
+        let (mut entries, mut refused) = (Vec::with_capacity(spec.backends.len()), Vec::new());
+        for backend in &spec.backends {
+            let mut usable = BTreeSet::new();
+            for address in self.candidates(&backend.target) {
+                if let Some(why) = self.refuses(spec, &backend.target, address) {
+                    refused.push((address, why));
+                } else {
+                    usable.insert(address);
+                }
             }
+            entries.push(entry(backend, before, usable));
+        }
+        (entries, refused)
+    }
+
+    fn candidates(&self, target: &Target) -> Vec<SocketAddr> {
+        match target {
+            Target::Endpoints(name) => self.endpoints.get(name).map(|set| set.addresses.clone()).unwrap_or_default(),
             Target::Address { host, port } => {
                 let ips = match host.parse::<IpAddr>() {
                     Ok(ip) => vec![ip],
-                    Err(_) => self.addresses.get(host).cloned().unwrap_or_default(),
+                    Err(_) => self.names.addresses(host).to_vec(),
                 };
-                (ips.into_iter().map(|ip| SocketAddr::new(ip.to_canonical(), *port)).collect(), true)
-            }
-        };
-        let mut usable = BTreeSet::new();
-        for address in candidates {
-            let denied = by_address.then(|| spec.destinations.refuses(address.ip())).flatten();
-            if let Some(why) = denied {
-                refused(address, why);
-            } else if is_own_listener(&self.running.sockets, spec, address) {
-                refused(address, "it is a listener of this same proxy, which would be a loop; name the real server");
-            } else {
-                usable.insert(address);
+                ips.into_iter().map(|ip| SocketAddr::new(ip.to_canonical(), *port)).collect()
             }
         }
-        usable
+    }
+
+    /// Why the listener must not connect to this address, if so.
+    fn refuses(&self, spec: &Listener, target: &Target, address: SocketAddr) -> Option<&'static str> {
+        let denied = match target {
+            Target::Address { .. } => spec.destinations.refuses(address.ip()),
+            Target::Endpoints(_) => None,
+        };
+        denied.or_else(|| is_own_listener(self.sockets, spec, address).then_some(LOOP))
     }
 }
 
-/// Whether one of the ports that a listener would use at this address is a listener of this proxy.
+/// A backend with these addresses; endpoints and counts that are known already are kept.
+fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -> Entry {
+    let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
+    let known_endpoint = |address: &SocketAddr| {
+        known.and_then(|entry| entry.endpoints.iter().find(|endpoint| endpoint.address == *address)).cloned()
+    };
+    Entry {
+        id: known.map_or_else(|| backend.id.as_str().into(), |entry| entry.id.clone()),
+        weight: backend.weight,
+        priority: backend.priority,
+        endpoints: addresses
+            .into_iter()
+            .map(|address| known_endpoint(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address))))
+            .collect(),
+        stats: known.map(|entry| entry.stats.clone()).unwrap_or_default(),
+    }
+}
+
+/// Whether one of the ports that a listener would connect to at this address belongs to this proxy.
 fn is_own_listener(sockets: &BTreeMap<SocketKey, BTreeSet<ListenerId>>, spec: &Listener, address: SocketAddr) -> bool {
     let ports = address.port()..=address.port().saturating_add(spec.further_ports());
     let open = |bind| {
@@ -137,4 +137,52 @@ fn is_same(before: &[Entry], after: &[Entry]) -> bool {
             .iter()
             .zip(after)
             .all(|(a, b)| a.id == b.id && a.weight == b.weight && a.priority == b.priority && same_endpoints(a, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        shared::Shared,
+        supervisor::fixtures::{id, listener, socket},
+    };
+
+    fn addresses(ports: &[u16]) -> BTreeMap<String, EndpointSet> {
+        let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).collect();
+        BTreeMap::from([("b".to_owned(), EndpointSet { addresses })])
+    }
+
+    fn live() -> ById {
+        ById::from([(id("a"), Shared::new(id("a"), listener(1, "b"), Arc::default(), Arc::default()))])
+    }
+
+    #[test]
+    fn targets_that_are_unchanged_are_not_replaced_and_known_endpoints_stay() {
+        let (names, sockets, live) = (Names::new(mpsc::channel(1).0), BTreeMap::new(), live());
+        let refresh = |ports: &[u16]| {
+            let endpoints = addresses(ports);
+            let refusals = Sources { endpoints: &endpoints, sockets: &sockets, names: &names }.refresh(&live);
+            assert!(refusals.is_empty(), "{refusals:?}");
+            live[&id("a")].targets.load_full()
+        };
+        let first = refresh(&[10]);
+        assert!(Arc::ptr_eq(&first, &refresh(&[10])));
+        let second = refresh(&[10, 11]);
+        assert_eq!(second.entries[0].endpoints.len(), 2);
+        assert!(Arc::ptr_eq(&first.entries[0].endpoints[0], &second.entries[0].endpoints[0]));
+        assert!(Arc::ptr_eq(&first.entries[0].stats, &second.entries[0].stats));
+    }
+
+    #[test]
+    fn a_listener_of_the_same_proxy_is_no_target() {
+        let (names, live, endpoints) = (Names::new(mpsc::channel(1).0), live(), addresses(&[10, 11]));
+        let sockets = BTreeMap::from([(socket(11), BTreeSet::from([id("other")]))]);
+        let refusals = Sources { endpoints: &endpoints, sockets: &sockets, names: &names }.refresh(&live);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 11));
+        assert_eq!(refusals, [Refusal { listener: id("a"), address, why: LOOP }]);
+        let targets = live[&id("a")].targets.load();
+        assert_eq!(targets.entries[0].endpoints.len(), 1);
+    }
 }

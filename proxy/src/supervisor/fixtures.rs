@@ -1,0 +1,30 @@
+//! Listeners for the tests of the owners.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, SocketKey, Target, Transport};
+
+/// `ns/f/NAME`.
+pub(super) fn id(name: &str) -> ListenerId {
+    ListenerId { namespace: "ns".to_owned(), forward: "f".to_owned(), listener: name.to_owned() }
+}
+
+/// TCP on loopback.
+pub(super) fn socket(port: u16) -> SocketKey {
+    SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port }
+}
+
+/// A TCP listener on loopback with one backend, the endpoint set of that name.
+pub(super) fn listener(port: u16, backend: &str) -> Arc<Listener> {
+    let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+    let document = Configuration::decode(text.as_bytes()).expect("v1");
+    let template = document.supported().next().expect("one").1.clone();
+    let target = Target::Endpoints(backend.to_owned());
+    let backends = vec![Backend { id: backend.to_owned(), weight: 1, priority: 0, target }];
+    Arc::new(Listener { socket: socket(port), backends, ..template }.sealed())
+}
+
+/// Listeners by name.
+pub(super) fn listeners<const N: usize>(all: [(&str, Arc<Listener>); N]) -> BTreeMap<ListenerId, Arc<Listener>> {
+    all.into_iter().map(|(name, listener)| (id(name), listener)).collect()
+}

@@ -1,0 +1,80 @@
+//! The reported health of each listener's backends.
+
+use std::collections::BTreeMap;
+
+use proxy_api::{BackendHealth, ListenerId};
+
+use super::notices;
+use crate::{
+    core::damped::Damped,
+    log::{Level, Notice},
+};
+
+/// Backend health by listener; a change is reported only once it has lasted.
+#[derive(Debug, Default)]
+pub(super) struct Health(BTreeMap<ListenerId, Damped>);
+
+impl Health {
+    /// The reported health of a listener's backends.
+    pub(super) fn of(&self, id: &ListenerId) -> BackendHealth {
+        self.0.get(id).map_or(BackendHealth::All, Damped::told)
+    }
+
+    /// Takes the health of all live listeners at `now` (seconds of the process clock); other listeners are forgotten.
+    /// Returns one notice for each listener whose reported health has changed.
+    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, BackendHealth>, now: u64) -> Vec<Notice> {
+        self.0.retain(|id, _| seen.contains_key(id));
+        let mut notices = Vec::new();
+        for (&id, &health) in seen {
+            let damped = self.0.entry(id.clone()).or_default();
+            let before = damped.told();
+            if damped.observe(health, now) {
+                notices.push(changed(id, before, damped.told()));
+            }
+        }
+        notices
+    }
+}
+
+fn changed(id: &ListenerId, before: BackendHealth, after: BackendHealth) -> Notice {
+    let (level, event, what) = match after {
+        BackendHealth::All => (Level::Info, "backends_healthy", "all backends are healthy"),
+        BackendHealth::Some if before == BackendHealth::None => {
+            (Level::Info, "backends_healthy", "some backends are healthy again")
+        }
+        BackendHealth::Some => (Level::Warn, "backends_unhealthy", "not all backends are healthy"),
+        BackendHealth::None => {
+            (Level::Error, "backends_unhealthy", "no backend is healthy; new sessions still try all of them")
+        }
+    };
+    notices::notice(level, event, id, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::fixtures::id;
+
+    #[test]
+    fn a_lasting_change_is_reported_once_and_steady_health_never() {
+        let (id, mut health) = (id("a"), Health::default());
+        let mut events = Vec::new();
+        for now in 0..30 {
+            let seen = if (10..20).contains(&now) { BackendHealth::None } else { BackendHealth::All };
+            let notices = health.observe(&BTreeMap::from([(&id, seen)]), now);
+            events.extend(notices.into_iter().map(|notice| (now, notice.event)));
+        }
+        assert_eq!(events, [(13, "backends_unhealthy"), (23, "backends_healthy")]);
+    }
+
+    #[test]
+    fn a_listener_that_is_gone_is_forgotten() {
+        let (id, mut health) = (id("a"), Health::default());
+        for now in 0..5 {
+            health.observe(&BTreeMap::from([(&id, BackendHealth::None)]), now);
+        }
+        assert_eq!(health.of(&id), BackendHealth::None);
+        assert!(health.observe(&BTreeMap::new(), 5).is_empty());
+        assert_eq!(health.of(&id), BackendHealth::All);
+    }
+}

@@ -1,0 +1,222 @@
+//! The listeners of the proxy: those that serve, and earlier ones for as long as they have sessions.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate};
+
+use crate::{
+    core::{diff::Concern, end::EndReason, limiter::Limiter},
+    shared::Shared,
+    worker::Ending,
+};
+
+/// Listeners by name.
+pub(super) type ById = BTreeMap<ListenerId, Arc<Shared>>;
+
+/// Owns every listener that workers may still use.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    /// Listeners that serve.
+    live: ById,
+    /// Removed listeners that still have sessions.
+    retired: Vec<Arc<Shared>>,
+    /// Listeners as they were before they moved to another socket, while they have sessions.
+    moved: Vec<Arc<Shared>>,
+    /// Limits by namespace and name of the forward. Listeners and sessions keep them alive: a forward that is created
+    /// again meanwhile counts the old sessions too.
+    limiters: BTreeMap<(String, String), Weak<Limiter>>,
+}
+
+impl Listeners {
+    /// The listeners that serve.
+    pub(super) fn live(&self) -> &ById {
+        &self.live
+    }
+
+    /// Removed listeners that still have sessions.
+    pub(super) fn retired(&self) -> &[Arc<Shared>] {
+        &self.retired
+    }
+
+    /// The listeners whose series are exposed.
+    pub(super) fn exposed(&self) -> Vec<Arc<Shared>> {
+        self.live.values().chain(&self.retired).cloned().collect()
+    }
+
+    /// Whether listeners are kept only for their sessions.
+    pub(super) fn has_old(&self) -> bool {
+        !self.retired.is_empty() || !self.moved.is_empty()
+    }
+
+    /// The backend health of each live listener at `now` (seconds of the process clock).
+    pub(super) fn health(&self, now: u64) -> BTreeMap<&ListenerId, BackendHealth> {
+        self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
+    }
+
+    /// Makes `next` the live listeners and returns the listeners that were live before, for [`Self::endings`] and then
+    /// for [`Self::retire`].
+    pub(super) fn place(&mut self, next: &BTreeMap<ListenerId, Arc<Listener>>) -> ById {
+        let before = self.live.clone();
+        self.live.retain(|id, _| next.contains_key(id));
+        self.limiters.retain(|_, limiter| limiter.strong_count() > 0);
+        for shared in &self.moved {
+            // Current limits and policies apply to old sessions too.
+            if let Some(spec) = next.get(&*shared.id) {
+                shared.spec.store(spec.clone());
+            }
+        }
+        for (id, spec) in next {
+            self.place_one(id, spec);
+        }
+        before
+    }
+
+    /// A listener that moves to another socket becomes a new object with the old counters, so that its old sessions
+    /// can be distinguished from its new ones.
+    fn place_one(&mut self, id: &ListenerId, spec: &Arc<Listener>) {
+        let limiter = self.limiter(id);
+        let known = self.live.get(id);
+        match known {
+            Some(shared) if shared.spec.load().socket == spec.socket => {
+                if shared.spec.load().revision != spec.revision {
+                    limiter.set(spec.limits.as_deref());
+                    shared.spec.store(spec.clone());
+                }
+            }
+            _ => {
+                let before = known.or_else(|| self.retired.iter().find(|shared| *shared.id == *id)).cloned();
+                let counters = before.as_ref().map(|shared| shared.counters.clone()).unwrap_or_default();
+                self.moved.extend(before);
+                limiter.set(spec.limits.as_deref());
+                self.live.insert(id.clone(), Shared::new(id.clone(), spec.clone(), counters, limiter));
+            }
+        }
+    }
+
+    /// The limits of a listener's forward, which all its listeners share.
+    fn limiter(&mut self, id: &ListenerId) -> Arc<Limiter> {
+        let forward = (id.namespace.clone(), id.forward.clone());
+        if let Some(limiter) = self.limiters.get(&forward).and_then(Weak::upgrade) {
+            return limiter;
+        }
+        let limiter = Arc::new(Limiter::default());
+        self.limiters.insert(forward, Arc::downgrade(&limiter));
+        limiter
+    }
+
+    /// The sessions that a change ends under the policies of their listeners. `before` comes from [`Self::place`].
+    pub(super) fn endings(&self, concerned: &[Concern], before: &ById) -> Vec<Ending> {
+        let mut endings = Vec::new();
+        for concern in concerned {
+            let sessions = concern.policy.sessions;
+            let over_millis = match sessions.on_update {
+                OnUpdate::Keep => continue,
+                OnUpdate::Drain => u64::from(sessions.drain_seconds) * 1000,
+                OnUpdate::Close => 0,
+            };
+            let moved = self.moved.iter().filter(|shared| *shared.id == concern.listener);
+            let listeners = before.get(&concern.listener).into_iter().chain(moved);
+            endings.extend(listeners.map(|listener| Ending {
+                listener: listener.clone(),
+                which: concern.which.clone(),
+                reason: EndReason::Updated,
+                over_millis,
+            }));
+        }
+        endings
+    }
+
+    /// Retires the listeners of `before` that are no longer live but still have sessions.
+    pub(super) fn retire(&mut self, before: &ById) {
+        let Self { live, retired, .. } = self;
+        let gone = before.iter().filter(|(id, _)| !live.contains_key(*id)).map(|(_, shared)| shared.clone());
+        retired.extend(gone);
+        retired.retain(|shared| shared.counters.active() > 0 && !live.contains_key(&*shared.id));
+    }
+
+    /// Forgets old listeners whose last session has ended; true if a removed listener was among them.
+    pub(super) fn forget_ended(&mut self) -> bool {
+        let had = self.retired.len();
+        self.retired.retain(|shared| shared.counters.active() > 0);
+        self.moved.retain(has_sessions);
+        self.retired.len() != had
+    }
+}
+
+/// Whether sessions of a listener remain: they hold the only references outside the list of old listeners.
+fn has_sessions(shared: &Arc<Shared>) -> bool {
+    Arc::strong_count(shared) > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use proxy_api::Sessions;
+
+    use super::*;
+    use crate::{
+        core::diff::Which,
+        supervisor::fixtures::{id, listener, listeners},
+    };
+
+    fn concern(on_update: OnUpdate) -> Concern {
+        let policy = (*listener(1, "b")).clone();
+        let sessions = Sessions { on_update, drain_seconds: 7, ..policy.sessions };
+        Concern { listener: id("a"), which: Which::All, policy: Arc::new(Listener { sessions, ..policy }) }
+    }
+
+    #[test]
+    fn the_same_listeners_again_change_nothing() {
+        let mut owner = Listeners::default();
+        let next = listeners([("a", listener(1, "b"))]);
+        owner.place(&next);
+        let before = owner.place(&next);
+        owner.retire(&before);
+        assert!(Arc::ptr_eq(&before[&id("a")], &owner.live()[&id("a")]));
+        assert!(!owner.has_old() && !owner.forget_ended());
+        assert!(owner.endings(&[], &before).is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_moves_keeps_its_counters_and_is_known_while_it_has_sessions() {
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b"))]));
+        let session = owner.live()[&id("a")].clone();
+        owner.place(&listeners([("a", listener(2, "b"))]));
+        assert!(Arc::ptr_eq(&session.counters, &owner.live()[&id("a")].counters));
+        assert!(!owner.forget_ended() && owner.has_old());
+        drop(session);
+        assert!(!owner.forget_ended() && !owner.has_old());
+    }
+
+    #[test]
+    fn a_removed_listener_is_retired_until_its_last_session_ends() {
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b"))]));
+        let counters = owner.live()[&id("a")].counters.clone();
+        counters.opened.fetch_add(1, Relaxed);
+        let before = owner.place(&BTreeMap::new());
+        owner.retire(&before);
+        assert!(owner.live().is_empty() && owner.exposed().len() == 1);
+        assert!(!owner.forget_ended() && owner.has_old());
+        counters.closed[0].fetch_add(1, Relaxed);
+        assert!(owner.forget_ended() && !owner.has_old());
+    }
+
+    #[test]
+    fn sessions_end_as_the_policy_says() {
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b"))]));
+        let before = owner.place(&BTreeMap::new());
+        let over = |on_update| -> Vec<u64> {
+            owner.endings(&[concern(on_update)], &before).iter().map(|ending| ending.over_millis).collect()
+        };
+        assert!(over(OnUpdate::Keep).is_empty());
+        assert_eq!(over(OnUpdate::Drain), [7000]);
+        assert_eq!(over(OnUpdate::Close), [0]);
+    }
+}

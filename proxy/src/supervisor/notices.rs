@@ -1,0 +1,17 @@
+//! Notices as values: owners return them, the supervisor writes them to the log.
+
+use std::fmt::Display;
+
+use crate::log::{Level, Log, Notice};
+
+/// A notice about `subject`.
+pub(super) fn notice(level: Level, event: &'static str, subject: impl Display, message: impl Into<String>) -> Notice {
+    Notice { level, event, subject: subject.to_string(), message: message.into() }
+}
+
+/// Writes notices in their order.
+pub(super) fn write(log: &Log, notices: impl IntoIterator<Item = Notice>) {
+    for Notice { level, event, subject, message } in notices {
+        log.notice(level, event, subject, message);
+    }
+}

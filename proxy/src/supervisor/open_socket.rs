@@ -1,0 +1,145 @@
+//! One open socket: the sockets of the operating system behind it, their workers and their route.
+//!
+//! A single socket for all workers would wake all of them for every connection; a single socket on one worker makes
+//! that worker accept for the others. So a socket starts on one worker and gets a shard on every other worker once it
+//! is hot.
+
+use std::{io, sync::Arc};
+
+use arc_swap::ArcSwap;
+use proxy_api::ListenerId;
+use socket2::SockRef;
+
+use super::heat::Heat;
+use crate::{
+    files::{Files, Permit},
+    net::{self, OsSocket},
+    route::{Route, Served, Unrouted},
+    threads::{Command, Workers},
+    udp::SocketId,
+};
+
+/// Numbers the sockets of the process.
+#[derive(Debug, Default)]
+pub(super) struct SocketIds(u64);
+
+impl SocketIds {
+    /// The next unused number.
+    pub(super) fn fresh(&mut self) -> SocketId {
+        let id = SocketId(self.0);
+        self.0 += 1;
+        id
+    }
+}
+
+/// The sockets of one key.
+pub(super) struct OpenSocket {
+    route: Route,
+    parts: Vec<Part>,
+    /// Seconds before keepalive probes, as set on the sockets.
+    keepalive: u32,
+    heat: Heat,
+    /// Connections that belong to no listener.
+    unrouted: Arc<Unrouted>,
+    files: Permit,
+}
+
+struct Part {
+    id: SocketId,
+    socket: OsSocket,
+    worker: usize,
+}
+
+impl OpenSocket {
+    /// A route without sockets; `files` covers the sockets that [`Self::add`] will bring.
+    pub(super) fn new(served: Served, unrouted: Arc<Unrouted>, files: Permit) -> Self {
+        let route = Arc::new(ArcSwap::new(Arc::new(served)));
+        Self { route, parts: Vec::new(), keepalive: 0, heat: Heat::default(), unrouted, files }
+    }
+
+    /// Hands a socket to a worker.
+    pub(super) async fn add(&mut self, id: SocketId, socket: OsSocket, worker: usize, workers: &Workers) {
+        let command = Command::Listen { id, socket: socket.clone(), route: self.route.clone() };
+        workers.handles[worker].tell(command).await;
+        self.parts.push(Part { id, socket, worker });
+    }
+
+    /// The sockets of the operating system.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &OsSocket> {
+        self.parts.iter().map(|part| &part.socket)
+    }
+
+    /// The name of the first listener.
+    pub(super) fn first(&self) -> Arc<ListenerId> {
+        self.route.load().first().id.clone()
+    }
+
+    /// The count of connections that belong to no listener.
+    pub(super) fn unrouted(&self) -> Arc<Unrouted> {
+        self.unrouted.clone()
+    }
+
+    /// Whether listeners share the socket by server name.
+    pub(super) fn is_by_name(&self) -> bool {
+        matches!(**self.route.load(), Served::ByName(_))
+    }
+
+    /// Serves these listeners from now on, without touching the sockets.
+    pub(super) fn switch(&self, served: Served) {
+        if !self.route.load().is_same(&served) {
+            self.route.store(Arc::new(served));
+        }
+    }
+
+    /// Sets the quiet time before keepalive probes; accepted connections inherit it from the socket.
+    pub(super) fn set_keepalive(&mut self, seconds: u32) {
+        if std::mem::replace(&mut self.keepalive, seconds) == seconds {
+            return;
+        }
+        for part in &self.parts {
+            if let OsSocket::Tcp(socket) = &part.socket {
+                net::set_keepalive(&SockRef::from(&**socket), seconds);
+            }
+        }
+    }
+
+    /// Closes all sockets.
+    pub(super) async fn close(self, workers: &Workers) {
+        for part in self.parts {
+            workers.handles[part.worker].tell(Command::Close(part.id)).await;
+        }
+    }
+
+    /// Called once a second. True when a TCP socket has just become hot.
+    pub(super) fn turns_hot(&mut self) -> bool {
+        let is_tcp = matches!(self.parts.first().map(|part| &part.socket), Some(OsSocket::Tcp(_)));
+        is_tcp && self.heat.turns_hot(&self.route.load_full())
+    }
+
+    /// Opens a shard for every worker that has no socket yet.
+    ///
+    /// # Errors
+    /// A shard cannot be opened; the shards before it stay.
+    pub(super) async fn add_shards(
+        &mut self,
+        ids: &mut SocketIds,
+        workers: &Workers,
+        files: &Arc<Files>,
+    ) -> io::Result<()> {
+        let sockets: Vec<(usize, OsSocket)> =
+            self.parts.iter().map(|part| (part.worker, part.socket.clone())).collect();
+        for worker in 0..workers.handles.len() {
+            for (_, socket) in sockets.iter().filter(|(owner, _)| *owner != worker) {
+                let OsSocket::Tcp(listener) = socket else { continue };
+                let shard = net::open_shard(listener)?;
+                self.add(ids.fresh(), shard, worker, workers).await;
+            }
+        }
+        // The new sockets lack the option, so it must be set again.
+        self.keepalive = 0;
+        let seconds = self.route.load().first().spec.load().timeouts.keepalive_seconds;
+        self.set_keepalive(seconds);
+        self.files = files.take_anyway(self.parts.len());
+        Ok(())
+    }
+}

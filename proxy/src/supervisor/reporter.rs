@@ -1,0 +1,267 @@
+//! Reports the state of listeners, both to the sender of the configuration and to the log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use proxy_api::{
+    BackendHealth, CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Report,
+    Revision,
+};
+use tokio::sync::watch;
+
+use super::{
+    failures::{self, Failures},
+    health::Health,
+    listeners::ById,
+    notices::notice,
+    targets::Refusal,
+};
+use crate::{
+    core::diff::Settled,
+    log::{Level, Notice},
+    shared::Shared,
+};
+
+/// Owns the last report and the state that the log already shows.
+pub(super) struct Reporter {
+    report: watch::Sender<Report>,
+    failures: Failures,
+    /// The listeners that ran at the last apply.
+    previous: BTreeMap<ListenerId, Arc<Listener>>,
+    /// Refused endpoints that are in the log already.
+    refused: BTreeSet<(ListenerId, SocketAddr)>,
+    /// True until the first apply: listeners that come up are not logged.
+    quiet: bool,
+}
+
+impl Reporter {
+    /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
+    pub(super) fn new(report: watch::Sender<Report>, quiet: bool) -> Self {
+        Self { report, failures: Failures::new(), previous: BTreeMap::new(), refused: BTreeSet::new(), quiet }
+    }
+
+    /// Takes the outcome of an apply and the listeners that were live before it. Returns a notice for every listener
+    /// whose state has changed.
+    pub(super) fn applied(&mut self, settled: &Settled, failures: Failures, before: &ById) -> Vec<Notice> {
+        let next = &settled.next.listeners;
+        let mut notices = Vec::new();
+        for (id, after) in settled.applied.iter().filter_map(|id| Some((id, next.get(id)?))) {
+            match before.get(id) {
+                Some(shared) => {
+                    let old = self.previous.get(id).map(|old| &**old);
+                    let message = change(old, after, shared.counters.active());
+                    notices.push(notice(Level::Info, "swapped", id, message));
+                }
+                None if self.quiet => {}
+                None => {
+                    let message = format!("{} -> {}", place(after), backends(after));
+                    notices.push(notice(Level::Info, "bound", id, message));
+                }
+            }
+        }
+        for (id, shared) in before.iter().filter(|(id, _)| !next.contains_key(*id)) {
+            let live = live_sessions(shared.counters.active());
+            notices.push(notice(Level::Info, "removed", id, format!("no longer listens{live}")));
+        }
+        for (id, failure) in failures.iter().filter(|(id, failure)| self.failures.get(*id) != Some(*failure)) {
+            let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
+            notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
+        }
+        self.refused.retain(|(id, _)| next.contains_key(id));
+        self.failures = failures;
+        self.previous = next.clone();
+        self.quiet = false;
+        notices
+    }
+
+    /// Returns a notice for each endpoint that was not refused before.
+    pub(super) fn refused(&mut self, refusals: Vec<Refusal>) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for Refusal { listener, address, why } in refusals {
+            if self.refused.insert((listener.clone(), address)) {
+                let message = format!("endpoint {address} is not used: {why}");
+                notices.push(notice(Level::Warn, "refused", listener, message));
+            }
+        }
+        notices
+    }
+
+    /// Whether a failed listener should be retried.
+    pub(super) fn may_heal(&self) -> bool {
+        failures::may_heal(&self.failures)
+    }
+
+    /// Count of failed listeners.
+    pub(super) fn failed(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// The report that was published last.
+    pub(super) fn current(&self) -> Report {
+        self.report.borrow().clone()
+    }
+
+    /// Publishes the report if it has changed.
+    pub(super) fn publish(&self, configuration: &Configuration, retired: &[Arc<Shared>], health: &Health) {
+        let mut listeners: BTreeMap<ListenerId, ListenerReport> = BTreeMap::new();
+        for shared in retired {
+            listeners.insert((*shared.id).clone(), draining(shared));
+        }
+        for (id, offer) in &configuration.listeners {
+            listeners.insert(id.clone(), self.listener_report(id, offer.revision(), health.of(id)));
+        }
+        let report = Report { contract: CONTRACT, version: configuration.version.clone(), listeners };
+        self.report.send_if_modified(|now| {
+            let modified = *now != report;
+            *now = report;
+            modified
+        });
+    }
+
+    fn listener_report(&self, id: &ListenerId, revision: &Revision, backends: BackendHealth) -> ListenerReport {
+        let failure: Option<Failure> = self.failures.get(id).cloned();
+        let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
+        ListenerReport { revision: revision.clone(), state, failure, backends }
+    }
+}
+
+fn draining(shared: &Shared) -> ListenerReport {
+    let revision = shared.spec.load().revision.clone();
+    ListenerReport { revision, state: ListenerState::Draining, failure: None, backends: BackendHealth::All }
+}
+
+fn place(listener: &Listener) -> String {
+    let port = listener.place();
+    if listener.hostnames.is_empty() { port } else { format!("{port} for {}", listener.hostnames.join(", ")) }
+}
+
+fn backends(listener: &Listener) -> String {
+    let names: Vec<&str> = listener.backends.iter().map(|backend| backend.id.as_str()).collect();
+    if names.is_empty() { "(no backend)".to_owned() } else { names.join(", ") }
+}
+
+fn live_sessions(live: u64) -> String {
+    match live {
+        0 => String::new(),
+        1 => "; 1 live session".to_owned(),
+        live => format!("; {live} live sessions"),
+    }
+}
+
+/// The difference between two versions of a listener, in words.
+fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
+    let live = live_sessions(live);
+    let Some(before) = before else { return format!("{} -> {}{live}", place(after), backends(after)) };
+    let mut parts = Vec::new();
+    if place(before) != place(after) {
+        parts.push(format!("{} (was {})", place(after), place(before)));
+    }
+    if before.backends != after.backends {
+        parts.push(format!("-> {} (was {})", backends(after), backends(before)));
+    }
+    if parts.is_empty() {
+        parts.push("settings changed in place".to_owned());
+    }
+    format!("{}{live}", parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::FailureReason;
+
+    use super::*;
+    use crate::{
+        core::diff::Running,
+        supervisor::fixtures::{id, listener, listeners},
+    };
+
+    fn reporter(quiet: bool) -> (Reporter, watch::Receiver<Report>) {
+        let (sender, receiver) = watch::channel(Report::default());
+        (Reporter::new(sender, quiet), receiver)
+    }
+
+    /// The listener `a` on this port; `applied` if it has changed.
+    fn settled(port: u16, applied: bool) -> Settled {
+        let next = Running { listeners: listeners([("a", listener(port, "b"))]), ..Running::default() };
+        let applied = if applied { BTreeSet::from([id("a")]) } else { BTreeSet::new() };
+        Settled { next, applied, ..Settled::default() }
+    }
+
+    fn live(settled: &Settled) -> ById {
+        let shared = |(id, spec): (&ListenerId, &Arc<Listener>)| {
+            (id.clone(), Shared::new(id.clone(), spec.clone(), Arc::default(), Arc::default()))
+        };
+        settled.next.listeners.iter().map(shared).collect()
+    }
+
+    fn words(notices: &[Notice]) -> Vec<(&'static str, &str)> {
+        notices.iter().map(|notice| (notice.event, notice.message.as_str())).collect()
+    }
+
+    #[test]
+    fn an_apply_without_a_change_logs_nothing() {
+        let (mut reporter, _receiver) = reporter(false);
+        let (first, again) = (settled(1, true), settled(1, false));
+        reporter.applied(&first, Failures::new(), &ById::new());
+        assert!(reporter.applied(&again, Failures::new(), &live(&first)).is_empty());
+    }
+
+    #[test]
+    fn a_listener_is_logged_when_it_comes_changes_and_goes() {
+        let (mut reporter, _receiver) = reporter(false);
+        let (first, second) = (settled(1, true), settled(2, true));
+        let came = reporter.applied(&first, Failures::new(), &ById::new());
+        assert_eq!(words(&came), [("bound", "127.0.0.1:1/TCP -> b")]);
+        let moved = reporter.applied(&second, Failures::new(), &live(&first));
+        assert_eq!(words(&moved), [("swapped", "127.0.0.1:2/TCP (was 127.0.0.1:1/TCP)")]);
+        let before = live(&second);
+        before[&id("a")].counters.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let gone = reporter.applied(&Settled::default(), Failures::new(), &before);
+        assert_eq!(words(&gone), [("removed", "no longer listens; 1 live session")]);
+    }
+
+    #[test]
+    fn a_quiet_start_logs_no_listener_that_comes_up_with_it() {
+        let (mut reporter, _receiver) = reporter(true);
+        assert!(reporter.applied(&settled(1, true), Failures::new(), &ById::new()).is_empty());
+        reporter.applied(&Settled::default(), Failures::new(), &ById::new());
+        assert_eq!(reporter.applied(&settled(1, true), Failures::new(), &ById::new()).len(), 1);
+    }
+
+    #[test]
+    fn a_failure_is_logged_once_until_it_changes() {
+        let (mut reporter, _receiver) = reporter(false);
+        let failures = |message: &str| {
+            let (reason, message) = (FailureReason::AddressInUse, message.to_owned());
+            Failures::from([(id("a"), Failure { reason, message, serving: None })])
+        };
+        let mut failed = |message| reporter.applied(&Settled::default(), failures(message), &ById::new()).len();
+        assert_eq!([failed("one"), failed("one"), failed("two")], [1, 0, 1]);
+    }
+
+    #[test]
+    fn a_refused_endpoint_is_logged_once_while_its_listener_lives() {
+        let (mut reporter, _receiver) = reporter(false);
+        let refusals =
+            || vec![Refusal { listener: id("a"), address: SocketAddr::from(([127, 0, 0, 1], 1)), why: "a loop" }];
+        assert!(reporter.refused(Vec::new()).is_empty());
+        assert_eq!(reporter.refused(refusals()).len(), 1);
+        assert!(reporter.refused(refusals()).is_empty());
+        reporter.applied(&Settled::default(), Failures::new(), &ById::new());
+        assert_eq!(reporter.refused(refusals()).len(), 1);
+    }
+
+    #[test]
+    fn an_unchanged_report_is_not_published_again() {
+        let (reporter, receiver) = reporter(false);
+        reporter.publish(&Configuration::default(), &[], &Health::default());
+        assert!(!receiver.has_changed().expect("open"));
+        let retired: Vec<Arc<Shared>> = live(&settled(1, true)).into_values().collect();
+        reporter.publish(&Configuration::default(), &retired, &Health::default());
+        assert!(receiver.has_changed().expect("open"));
+        assert_eq!(reporter.current().listeners[&id("a")].state, ListenerState::Draining);
+    }
+}
