@@ -7,6 +7,7 @@ pub mod diff;
 pub mod end;
 pub mod endpoint;
 pub mod flows;
+pub mod foreign_ports;
 pub mod limiter;
 pub mod load;
 pub mod proxy_header;

@@ -111,7 +111,7 @@ impl Proxy {
         let view = View { metrics: metrics.clone(), report: report.clone(), control: control.clone(), startup };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
-        let parts = (process.clone(), metrics.clone(), settings.quiet_start);
+        let parts = (process.clone(), metrics.clone(), settings.clone());
         let thread = thread::Builder::new()
             .name("control".into())
             .spawn(move || {
@@ -125,7 +125,7 @@ impl Proxy {
                         tokio::spawn(tell_late(startup, parts.1.clone(), parts.0.clone()));
                     }
                     drop(view);
-                    Supervisor::new(parts.0, workers, parts.1, answers, reporter, parts.2)
+                    Supervisor::new(parts.0, workers, parts.1, answers, reporter, &parts.2)
                         .run(requests, answered)
                         .await;
                 });

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod net;
 #[cfg(feature = "operator")]
 pub mod operator;
+mod persisted;
 pub mod probe;
 mod process;
 pub mod resolver;

@@ -85,6 +85,10 @@ struct Args {
     /// Keep running if the health or admin address is taken, for example by the app in the same pod.
     #[arg(long, env = "PORTLANE_MAY_LACK_ADDRESSES", default_value_t = false)]
     may_lack_addresses: bool,
+    /// How long a port that another program had in use is left alone after it became free; 0: a free port is taken at once. In
+    /// a sidecar, this lets an app that is restarted have its port back.
+    #[arg(long, value_name = "0..=3600", default_value_t = 0, env = "PORTLANE_YIELD_SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    yield_seconds: u32,
     /// How long `portlane-proxy probe startup` fails without a configuration; after that, the app of a sidecar may
     /// start.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "PORTLANE_STARTUP_SECONDS")]
@@ -168,6 +172,8 @@ impl Args {
             socket: self.socket.clone(),
             may_lack_addresses: self.may_lack_addresses,
             startup: Duration::from_secs(self.startup_seconds.into()),
+            yield_for: Duration::from_secs(self.yield_seconds.into()),
+            foreign_ports_file: self.operator.as_ref().map(|_| self.state_dir.join("foreign-ports.json")),
             drain_seconds: self.drain_seconds,
             ..usual
         }

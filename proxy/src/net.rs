@@ -53,6 +53,23 @@ impl BindError {
         };
         Self { address, transport, why, reason }
     }
+
+    /// The port of this key belongs to another program, which does not use it just now.
+    #[must_use]
+    pub fn yielded(key: SocketKey) -> Self {
+        let ip = match key.bind {
+            Bind::Loopback => Ipv4Addr::LOCALHOST,
+            Bind::All => Ipv4Addr::UNSPECIFIED,
+        };
+        let why = "address in use by another program until a moment ago, which may be restarting; choose another port, or \
+                   this one is taken when it stays free";
+        Self {
+            address: (ip, key.port).into(),
+            transport: key.transport,
+            why: why.to_owned(),
+            reason: FailureReason::AddressInUse,
+        }
+    }
 }
 
 /// Opens the one or two sockets of a key, all or none.

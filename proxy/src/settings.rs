@@ -31,6 +31,11 @@ pub struct Settings {
     pub may_lack_addresses: bool,
     /// How long /startupz waits for the first configuration before the app of a sidecar starts without it.
     pub startup: Duration,
+    /// How long a port that somebody else had in use is left alone after it became free, so that an app that is restarted
+    /// gets it back; zero: a free port is taken at once.
+    pub yield_for: Duration,
+    /// File in which such ports are kept; `None`: they are forgotten when the process ends.
+    pub foreign_ports_file: Option<PathBuf>,
     /// Do not log listeners that start with the first configuration, because the caller shows them itself.
     pub quiet_start: bool,
     /// Longest drain of sessions when the process ends, in seconds.
@@ -54,6 +59,8 @@ impl Default for Settings {
             socket: None,
             may_lack_addresses: false,
             startup: Duration::from_secs(10),
+            yield_for: Duration::ZERO,
+            foreign_ports_file: None,
             quiet_start: false,
             drain_seconds: 300,
         }

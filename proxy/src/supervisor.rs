@@ -9,6 +9,7 @@ mod failures;
 mod file_waits;
 #[cfg(test)]
 mod fixtures;
+mod foreign_ports;
 mod health;
 mod heat;
 mod listeners;
@@ -35,6 +36,7 @@ use tokio::{
 use self::{
     checks::Checks,
     file_waits::FileWaits,
+    foreign_ports::ForeignPorts,
     health::Health,
     listeners::Listeners,
     names::Names,
@@ -49,6 +51,7 @@ use crate::{
     metrics::Metrics,
     process::Process,
     resolver::Answer,
+    settings::Settings,
     threads::{Command, Workers},
     worker::{Ending, session::SessionView},
 };
@@ -100,7 +103,7 @@ impl Supervisor {
         metrics: Arc<Metrics>,
         answers: mpsc::Sender<Answer>,
         report: watch::Sender<Report>,
-        quiet_start: bool,
+        settings: &Settings,
     ) -> Self {
         Self {
             process,
@@ -108,12 +111,12 @@ impl Supervisor {
             metrics,
             configuration: Configuration::default(),
             running: Running::default(),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(ForeignPorts::new(settings)),
             listeners: Listeners::default(),
             names: Names::new(answers),
             checks: Checks::default(),
             health: Health::default(),
-            reporter: Reporter::new(report, quiet_start),
+            reporter: Reporter::new(report, settings.quiet_start),
             file_waits: FileWaits::default(),
         }
     }

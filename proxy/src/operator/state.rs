@@ -2,8 +2,6 @@
 
 use std::{
     fs, io,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::atomic::Ordering::Relaxed,
     time::Duration,
@@ -12,7 +10,7 @@ use std::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::time::Instant;
 
-use crate::{handle::Proxy, log::Level};
+use crate::{handle::Proxy, log::Level, persisted};
 
 /// Shortest interval between writes of the configuration.
 const WRITES: Duration = Duration::from_secs(1);
@@ -39,7 +37,7 @@ impl State {
     /// The persisted configuration. A damaged or foreign file is ignored.
     pub(super) fn configuration(&self, proxy: &Proxy) -> Option<Configuration> {
         let path = self.path("configuration.json");
-        let read = read(&path, MAX_DOCUMENT_BYTES as u64);
+        let read = persisted::read(&path, MAX_DOCUMENT_BYTES as u64);
         let decoded = match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => Err(error.to_string()),
@@ -56,7 +54,8 @@ impl State {
     /// The CAs to trust for this attempt. CAs from the stream are newer than `given`. If they do not lead to an
     /// operator, for example after a reinstall, every other attempt uses `given`.
     pub(super) fn roots(&self, given: &str, tries: u64) -> String {
-        let kept = read(&self.path("roots.pem"), MAX_ROOTS).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let kept =
+            persisted::read(&self.path("roots.pem"), MAX_ROOTS).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         kept.filter(|roots| tries % 2 == 1 && proxy_grpc::roots(roots).is_ok()).unwrap_or_else(|| given.to_owned())
     }
 
@@ -66,9 +65,9 @@ impl State {
         if fs::read_to_string(&path).is_ok_and(|kept| kept == roots) {
             return;
         }
-        let kept = proxy_grpc::roots(roots)
-            .map_err(|error| error.to_string())
-            .and_then(|_| write(&path, roots.as_bytes()).map_err(|error| format!("{}: {error}", path.display())));
+        let kept = proxy_grpc::roots(roots).map_err(|error| error.to_string()).and_then(|_| {
+            persisted::write(&path, roots.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))
+        });
         if let Err(why) = kept {
             failed(proxy, format!("cannot persist new CA certificates: {why}"));
         }
@@ -92,7 +91,7 @@ impl State {
         let name = path.display().to_string();
         let written = tokio::task::spawn_blocking(move || {
             let bytes = configuration.encode().map_err(io::Error::other)?;
-            write(&path, &bytes)
+            persisted::write(&path, &bytes)
         })
         .await;
         let error = match written {
@@ -108,21 +107,4 @@ fn failed(proxy: &Proxy, message: String) {
     if proxy.metrics().control.state_failures.fetch_add(1, Relaxed) < 10 {
         proxy.log().notice(Level::Error, "state", "persisted state", message);
     }
-}
-
-fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let length = fs::metadata(path)?.len();
-    if length > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most} bytes")));
-    }
-    fs::read(path)
-}
-
-/// Writes a temporary file and renames it, so that the file is always complete.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&beside, path)
 }

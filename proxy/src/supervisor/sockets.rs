@@ -9,6 +9,7 @@ use std::{
 use proxy_api::{Bind, ListenerId, SocketKey};
 
 use super::{
+    foreign_ports::ForeignPorts,
     listeners::ById,
     notices,
     open_socket::{OpenSocket, SocketIds},
@@ -37,14 +38,19 @@ pub(super) struct Bound {
 }
 
 /// Owns the open sockets.
-#[derive(Default)]
 pub(super) struct Sockets {
     open: BTreeMap<SocketKey, OpenSocket>,
     ids: SocketIds,
     next_worker: usize,
+    foreign: ForeignPorts,
 }
 
 impl Sockets {
+    /// No sockets, beside ports that other programs had in use.
+    pub(super) fn new(foreign: ForeignPorts) -> Self {
+        Self { open: BTreeMap::new(), ids: SocketIds::default(), next_worker: 0, foreign }
+    }
+
     /// Whether no socket is open.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -58,12 +64,13 @@ impl Sockets {
 
     /// Opens the sockets of a plan, then settles the plan by the sockets that could not be opened. Sockets that serve
     /// already stay as they are.
-    pub(super) fn bind(&self, plan: &Plan<'_>) -> Bound {
+    pub(super) fn bind(&mut self, plan: &Plan<'_>) -> Bound {
         let (opened, mut errors) = self.open(plan);
         loop {
             let settled = plan.settle(&errors.keys().copied().collect());
             let failed = self.listen(plan, &settled, &opened);
             if failed.is_empty() {
+                self.foreign.persist();
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);
@@ -71,12 +78,13 @@ impl Sockets {
     }
 
     /// Opens what can be opened. Ports of ranges are only reserved: a range that lacks a port accepts nothing.
-    fn open(&self, plan: &Plan<'_>) -> (Opened, Errors) {
+    fn open(&mut self, plan: &Plan<'_>) -> (Opened, Errors) {
         let (mut opened, mut errors) = (Opened::new(), Errors::new());
         let of_ranges = plan.of_ranges();
         for key in &plan.bind {
             let open = if of_ranges.contains(key) { net::reserve } else { net::open };
-            match open(*key, &self.beside(*key, &opened)) {
+            let beside = self.beside(*key, &opened);
+            match self.foreign.bind(*key, |key| open(key, &beside), |key| net::reserve(key, &beside)) {
                 Ok(sockets) => {
                     opened.insert(*key, sockets);
                 }

@@ -92,6 +92,36 @@ fn an_app_that_has_the_ports_of_the_proxy_keeps_them_and_the_proxy_forwards() {
 }
 
 #[test]
+fn an_app_that_is_restarted_has_its_port_back() {
+    let (backend, port) = (Backend::start(Behaviour::Echo), free_port());
+    let bind = || TcpListener::bind(("127.0.0.1", port));
+    let app = bind().expect("a free port");
+    let folder = tempfile::tempdir().expect("folder");
+    let path = document(folder.path(), &[Listener::tcp("l", port).to(backend.port)]);
+    let mut command = sidecar(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
+    command.arg("--config").arg(path).args(["--yield-seconds", "4"]);
+    let program = Program::start(command, folder);
+    let failed = |seen| program.wait_after(seen, "failed", "default/f/l")["message"].to_string();
+    assert!(failed(0).contains("address in use: stop its holder"), "{}", failed(0));
+
+    // A port counts as another program's after five seconds.
+    let started = Instant::now();
+    until("the port was in use for a while", || started.elapsed() > Duration::from_secs(7));
+    let seen = program.events().len();
+    drop(app);
+    assert!(failed(seen).contains("address in use by another program until a moment ago"));
+    let seen = program.events().len();
+    let again = bind().expect("the proxy leaves the port to the app");
+    assert!(failed(seen).contains("stop its holder"), "the app has its port back");
+    let freed = Instant::now();
+    drop(again);
+
+    // An app that stays away loses its port in the end.
+    until("the listener is bound", || connect(port).is_ok_and(|mut session| round_trip(&mut session, b"x").is_ok()));
+    assert!(freed.elapsed() >= Duration::from_secs(4), "bound after {:?}", freed.elapsed());
+}
+
+#[test]
 fn the_address_of_an_ipv6_pod_comes_without_brackets() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let port = listener.local_addr().expect("an address").port();

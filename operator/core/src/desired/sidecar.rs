@@ -9,6 +9,8 @@ use crate::{
     world::app_ports::{AppPorts, declared, said, written},
 };
 
+/// Seconds for which a port of the app is left alone after the app let it go: time for kubelet to restart the app.
+const YIELD_SECONDS: u32 = 60;
 /// File of the proxy's socket.
 const SOCKET: &str = "/var/lib/portlane/proxy.sock";
 /// Label of a node with its operating system.
@@ -214,6 +216,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
             variable("PORTLANE_SOCKET", SOCKET),
             variable("PORTLANE_MAY_LACK_ADDRESSES", "true"),
             variable("PORTLANE_STARTUP_SECONDS", &tuning.startup_seconds.to_string()),
+            variable("PORTLANE_YIELD_SECONDS", &YIELD_SECONDS.to_string()),
             variable("PORTLANE_LOG_LEVEL", &tuning.log_level),
             // It is told to end after the app has: there is nobody left whose sessions could end by themselves.
             variable("PORTLANE_DRAIN_SECONDS", "0"),
