@@ -13,8 +13,7 @@ use std::{
     thread,
 };
 
-use harness::{ControlPlane, Namespace, binary, block_on};
-use kube::{api::PostParams, core::Request};
+use harness::{ControlPlane, Namespace, binary};
 use regex::Regex;
 use serde_json::Value;
 
@@ -101,18 +100,9 @@ fn by_kubectl(namespace: &Namespace<'_>, rows: &[Numbered<'_>]) -> Verdicts {
 /// The request that `kubectl apply --dry-run=server --validate=strict` sends for an object that does not exist.
 fn dry_run(namespace: &Namespace<'_>, row: &Row) -> Verdict {
     let object = row.object.as_ref().expect("a generated row has an object");
-    let plural = format!("{}s", object["kind"].as_str().expect("a kind").to_lowercase());
-    let collection = format!("/apis/{}/{}/namespaces/{}/{plural}", crds::GROUP, crds::VERSION, namespace.name());
-    let parameters = PostParams { dry_run: true, field_manager: Some("agreement".to_owned()) };
-    let body = serde_json::to_vec(&as_kubectl_writes(object)).expect("JSON");
-    let mut request = Request::new(collection).create(&parameters, body).expect("a request");
-    // The client has no parameter for the validation of fields in a creation.
-    let strict = format!("{}&fieldValidation=Strict", request.uri());
-    *request.uri_mut() = strict.parse().expect("an address");
-    match block_on(namespace.cluster().client().request_text(request)) {
-        Ok(_) => Verdict::accepted(),
-        Err(kube::Error::Api(status)) => Verdict::refused_by_server(status.message.clone()),
-        Err(error) => panic!("{}: no answer of the API server: {error}", row.name),
+    match namespace.dry_run(&as_kubectl_writes(object)) {
+        Ok(()) => Verdict::accepted(),
+        Err(message) => Verdict::refused_by_server(message),
     }
 }
 
