@@ -63,7 +63,7 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
         machine::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
     }
     holder.until("readiness of the API server", &mut children, &folder, || is_ready(&program, &kubeconfig))?;
-    children.start(&components::controller_manager(&folder, programs::built)?)?;
+    children.start(&components::controller_manager(&folder, programs::built, 5)?)?;
     children.start(&components::scheduler(&folder)?)?;
     children.start(&components::kubelet(&folder, NAME)?)?;
     children.start(&components::kube_proxy(&folder)?)?;

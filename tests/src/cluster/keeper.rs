@@ -275,7 +275,7 @@ fn start_control_plane(
     if controller_manager {
         let own = configuration::kubeconfig(folder, &api.url(), "controller-manager");
         configuration::write(folder, "controller-manager.kubeconfig", &own)?;
-        children.start(&components::controller_manager(folder, programs::find)?)?;
+        children.start(&components::controller_manager(folder, programs::find, 1)?)?;
     }
     Ok(children)
 }
