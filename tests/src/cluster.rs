@@ -1,7 +1,8 @@
-//! The processes of a control plane or a node: certificates, command lines, namespaces, and the keeper that ends it all.
+//! The processes of a control plane or a node: certificates, command lines, namespaces, and the keeper that ends it
+//! all.
 //!
-//! A *keeper* is a process of its own that lives exactly as long as its standard input. The test process holds the other end
-//! of that pipe, so that the cluster ends with the test, also after a panic or a SIGKILL.
+//! A *keeper* is a process of its own that lives exactly as long as its standard input. The test process holds the
+//! other end of that pipe, so that the cluster ends with the test, also after a panic or a SIGKILL.
 
 mod cgroups;
 mod children;

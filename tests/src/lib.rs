@@ -68,8 +68,8 @@ pub fn connect(port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Fails unless the proxy resets the connection, before this message or after it. A proxy that refuses at once may reset
-/// before `connect(2)` has returned, and the kernel reports a reset only once, to the next call.
+/// Fails unless the proxy resets the connection, before this message or after it. A proxy that refuses at once may
+/// reset before `connect(2)` has returned, and the kernel reports a reset only once, to the next call.
 ///
 /// # Panics
 /// The connection was not reset.

@@ -1,7 +1,7 @@
 //! Sockets in the network namespace of another process.
 //!
-//! A socket stays in the namespace where it was created, whichever thread uses it. So a thread enters the namespace, creates
-//! the socket, and ends.
+//! A socket stays in the namespace where it was created, whichever thread uses it. So a thread enters the namespace,
+//! creates the socket, and ends.
 
 use std::{
     fs::File,

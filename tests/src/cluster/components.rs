@@ -49,8 +49,8 @@ impl ApiServer {
     }
 }
 
-/// Where etcd listens: unix sockets of these names in its working folder, so that no port can collide. etcd refuses an address
-/// that does not look like host and port.
+/// Where etcd listens: unix sockets of these names in its working folder, so that no port can collide. etcd refuses an
+/// address that does not look like host and port.
 const ETCD_CLIENT: &str = "etcd:2379";
 const ETCD_PEER: &str = "etcd:2380";
 

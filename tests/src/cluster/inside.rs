@@ -22,8 +22,8 @@ use crate::programs::{self, KubernetesVersion};
 /// Name of the node.
 pub(super) const NAME: &str = "node";
 
-/// The first process of the namespaces: starts the process that sets the node up, and reaps processes without a parent. When
-/// it ends, the kernel kills everything else.
+/// The first process of the namespaces: starts the process that sets the node up, and reaps processes without a parent.
+/// When it ends, the kernel kills everything else.
 pub(super) fn init(inside: Inside) -> ExitCode {
     let ask = serde_json::to_string(&Ask::Inside(inside)).unwrap_or_default();
     // The child has no terminal and gets no signal; only its end matters.

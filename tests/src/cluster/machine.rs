@@ -29,8 +29,8 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, ClusterEr
     Err(ClusterError::Command { command: command(), output })
 }
 
-/// Makes /run, /etc, /var and the folder's data private, and gives the folder by its new path. Files written there vanish
-/// with the mount namespace.
+/// Makes /run, /etc, /var and the folder's data private, and gives the folder by its new path. Files written there
+/// vanish with the mount namespace.
 pub(super) fn private_folders(folder: &Folder) -> Result<Folder, ClusterError> {
     let root = folder.root().display().to_string();
     let here = format!("{PRIVATE}/folder");
@@ -60,8 +60,8 @@ fn create(path: &str) -> Result<(), ClusterError> {
     fs::create_dir_all(path).map_err(ClusterError::io(format!("cannot create {path}")))
 }
 
-/// Loopback, a bridge with the node's address, and a default route to nowhere, without which addresses of Services are not
-/// routed at all.
+/// Loopback, a bridge with the node's address, and a default route to nowhere, without which addresses of Services are
+/// not routed at all.
 pub(super) fn network() -> Result<(), ClusterError> {
     run("ip", &["link", "set", "lo", "up"])?;
     run("ip", &["link", "add", "node0", "type", "bridge"])?;

@@ -26,8 +26,8 @@ impl ControlPlane {
         Cluster::existing().map_or_else(|| Self::start_own(version, false), |cluster| Self { cluster })
     }
 
-    /// Starts a control plane with a controller manager: Deployments, autoscalers and garbage collection work, Pods stay
-    /// Pending.
+    /// Starts a control plane with a controller manager: Deployments, autoscalers and garbage collection work, Pods
+    /// stay Pending.
     ///
     /// # Panics
     /// As [`Self::start`].

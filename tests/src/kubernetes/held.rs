@@ -56,7 +56,8 @@ pub fn processes_of(folder: &Path) -> usize {
 }
 
 impl Held {
-    /// Starts a keeper and waits until the cluster is usable; gives the first process of its namespaces, if it has namespaces.
+    /// Starts a keeper and waits until the cluster is usable; gives the first process of its namespaces, if it has
+    /// namespaces.
     ///
     /// # Panics
     /// The cluster did not start; the message has the reason.

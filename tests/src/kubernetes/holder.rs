@@ -40,7 +40,8 @@ impl Holder {
         env::var_os(HOLDER).is_some()
     }
 
-    /// Prints a line for [`Self::said`], and holds what the caller has until this process is killed or its parent is gone.
+    /// Prints a line for [`Self::said`], and holds what the caller has until this process is killed or its parent is
+    /// gone.
     pub fn hold(words: &str) -> ! {
         println!("held: {words}");
         let _ = io::copy(&mut io::stdin(), &mut io::sink());

@@ -70,8 +70,8 @@ impl Operator {
         Self { program, health, stream, webhook }
     }
 
-    /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease lapses a
-    /// second later, not twelve: see [`lapse_lease`].
+    /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease
+    /// lapses a second later, not twelve: see [`lapse_lease`].
     #[track_caller]
     pub fn killed(self, namespace: &Namespace<'_>) -> u16 {
         drop(self.program.kill());
@@ -86,8 +86,8 @@ impl Operator {
     }
 }
 
-/// Shortens the Lease of a dead operator from twelve seconds to one. Its successor still finds a foreign Lease and waits
-/// until the Lease has lapsed. Only for tests that do not measure that wait.
+/// Shortens the Lease of a dead operator from twelve seconds to one. Its successor still finds a foreign Lease and
+/// waits until the Lease has lapsed. Only for tests that do not measure that wait.
 ///
 /// # Panics
 /// The Lease is missing.

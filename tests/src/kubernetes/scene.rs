@@ -1,4 +1,5 @@
-//! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and a forward that is ready.
+//! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and a forward that is
+//! ready.
 
 use std::net::IpAddr;
 
@@ -7,8 +8,8 @@ use crds::PortForward;
 use super::{FleetPod, FleetProxy, Namespace, Operator};
 use crate::{Backend, Behaviour, free_port};
 
-/// An operator, the gateway `edge` with one ready proxy, and the forward `web`, which leads from a port of this machine to
-/// an echo server. Every part runs until it is dropped.
+/// An operator, the gateway `edge` with one ready proxy, and the forward `web`, which leads from a port of this machine
+/// to an echo server. Every part runs until it is dropped.
 pub struct Scene<'a> {
     /// The proxy of [`Self::pod`].
     pub proxy: FleetProxy,

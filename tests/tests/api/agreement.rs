@@ -1,6 +1,7 @@
 //! `portlane validate` and the API server agree: verdict for verdict, field for field.
 //!
-//! In addition, the server accepts every value on a bound of the CRDs and refuses every value beyond a bound, at its field.
+//! In addition, the server accepts every value on a bound of the CRDs and refuses every value beyond a bound, at its
+//! field.
 //!
 //! Rows are handwritten (`agreement/rows.txt`) and generated from the CRDs (`generate`). A handwritten row goes through
 //! `kubectl apply`, whose reading of YAML counts too; a generated row is a request of this process. Where the validator

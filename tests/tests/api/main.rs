@@ -1,5 +1,5 @@
-//! A real API server with the committed CRDs: what it accepts, refuses and shows. `on_both!` runs a test on the oldest and
-//! on the newest Kubernetes that Portlane supports.
+//! A real API server with the committed CRDs: what it accepts, refuses and shows. `on_both!` runs a test on the oldest
+//! and on the newest Kubernetes that Portlane supports.
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 

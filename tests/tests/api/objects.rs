@@ -1,4 +1,5 @@
-//! Objects in the API server: merged by server-side apply, never defaulted, with a status that only its subresource writes.
+//! Objects in the API server: merged by server-side apply, never defaulted, with a status that only its subresource
+//! writes.
 
 use std::{fs, path::Path};
 
@@ -49,8 +50,8 @@ fn examples_are_accepted_and_applying_them_again_changes_nothing(server: &Contro
             let before = versions();
             let second = apply();
             let unchanged = if flags.is_empty() { "unchanged" } else { "serverside-applied" };
-            // Client-side apply identifies the ports of a container by number alone. Where TCP and UDP share a number and
-            // admission has changed the Pod, apply sends a patch that changes nothing.
+            // Client-side apply identifies the ports of a container by number alone. Where TCP and UDP share a number
+            // and admission has changed the Pod, apply sends a patch that changes nothing.
             let patched = |line: &str| flags.is_empty() && server.is_existing() && line.starts_with("pod/");
             let idle = |line: &str| line.ends_with(unchanged) || patched(line);
             assert!(second.lines().all(idle), "{}: {second}", example.display());

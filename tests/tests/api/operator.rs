@@ -1,5 +1,5 @@
-//! The operator against a real API server: what it pushes to real proxies, with the tokens of Pods, and what it writes to
-//! status. No kubelet runs these Pods: their proxies are processes here and share one machine's ports.
+//! The operator against a real API server: what it pushes to real proxies, with the tokens of Pods, and what it writes
+//! to status. No kubelet runs these Pods: their proxies are processes here and share one machine's ports.
 
 mod app_ports;
 mod excess;

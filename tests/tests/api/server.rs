@@ -17,8 +17,8 @@ pub(crate) fn ours(programs: &[&str]) -> bool {
     false
 }
 
-/// Whether the server has no kubelet and no controllers, so that a test plays its Pods itself. If not, prints that the test is
-/// not run.
+/// Whether the server has no kubelet and no controllers, so that a test plays its Pods itself. If not, prints that the
+/// test is not run.
 pub(crate) fn without_kubelets(server: &ControlPlane) -> bool {
     if server.is_existing() {
         not_run("the test plays its Pods itself, and the given cluster would run them");
@@ -32,8 +32,8 @@ fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");
 }
 
-/// The server of a version, which starts when the first test asks for it. `None`, with a printed line, if the tests were given
-/// another server.
+/// The server of a version, which starts when the first test asks for it. `None`, with a printed line, if the tests
+/// were given another server.
 pub(crate) fn shared(version: KubernetesVersion) -> Option<&'static ControlPlane> {
     static SERVERS: [OnceLock<ControlPlane>; 2] = [OnceLock::new(), OnceLock::new()];
     // A given server has one version. The tests of the newest take it, whatever that version is.

@@ -102,7 +102,8 @@ pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
     namespace
 }
 
-/// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's log.
+/// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's
+/// log.
 pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
     let said = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
     if !said.success {
@@ -178,8 +179,8 @@ impl Load {
     }
 }
 
-/// Waits until a proxy that leaves accepts no new sessions, and then until the load has continued for a while: the proxy
-/// drains and keeps its sessions.
+/// Waits until a proxy that leaves accepts no new sessions, and then until the load has continued for a while: the
+/// proxy drains and keeps its sessions.
 #[track_caller]
 pub(crate) fn until_it_drains(node: &Node, address: SocketAddr, load: &Load) {
     until_within(Duration::from_secs(60), "the proxy accepts no new sessions", || node.connect(address).is_err());

@@ -1,5 +1,5 @@
-//! Promises of the harness about its nodes: a node is a real one, isolated from other nodes and from the network, and ends
-//! with its holder.
+//! Promises of the harness about its nodes: a node is a real one, isolated from other nodes and from the network, and
+//! ends with its holder.
 
 use std::{
     fs,
@@ -104,8 +104,8 @@ impl Held {
         let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).expect("the node runs");
         let keeper = keeper.parse().expect("a number");
         let held = Self { holder, keeper, namespace };
-        // Two processes of the harness, eight components, and the shim of a Pod. The Pod's own processes are in a namespace
-        // further in; its control group shows them.
+        // Two processes of the harness, eight components, and the shim of a Pod. The Pod's own processes are in a
+        // namespace further in; its control group shows them.
         assert!(held.processes() >= 11, "{} processes run", held.processes());
         assert!(held.groups() > 0, "the node has a control group of its own");
         held

@@ -1,5 +1,5 @@
-//! The pages of docs/tasks, word for word: files are written as the page has them, commands run in order, and their output is
-//! the output on the page.
+//! The pages of docs/tasks, word for word: files are written as the page has them, commands run in order, and their
+//! output is the output on the page.
 
 mod outside;
 mod page;
@@ -80,8 +80,8 @@ fn follow(name: &str, text: &str) {
     });
 }
 
-/// Runs a command. A command that changes something runs once. A command that looks is repeated, as a person would, until its
-/// output is the output on the page.
+/// Runs a command. A command that changes something runs once. A command that looks is repeated, as a person would,
+/// until its output is the output on the page.
 #[track_caller]
 fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
     let deadline = Instant::now() + LOOKING;

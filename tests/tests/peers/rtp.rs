@@ -47,7 +47,8 @@ impl Sipp {
     }
 }
 
-/// Whether a UDP socket has this address. A test by `bind` could take the address from a server that is about to bind it.
+/// Whether a UDP socket has this address. A test by `bind` could take the address from a server that is about to bind
+/// it.
 fn is_bound(ip: &str, port: u16) -> bool {
     let bytes = ip.parse::<Ipv4Addr>().expect("an address").octets();
     // In the byte order of the machine (proc(5)).

@@ -1,5 +1,5 @@
-//! Rows generated from the CRDs: complete manifests, and variants of them. A variant has one value replaced (by a value on
-//! a bound, beyond a bound, or of another type), left out, or misspelt.
+//! Rows generated from the CRDs: complete manifests, and variants of them. A variant has one value replaced (by a value
+//! on a bound, beyond a bound, or of another type), left out, or misspelt.
 
 use serde_json::{Map, Value, json};
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) manifest: String,
-    /// The manifest as an object, if the row is generated. Absent: the manifest is handwritten, and how kubectl reads its
-    /// text is part of the verdict.
+    /// The manifest as an object, if the row is generated. Absent: the manifest is handwritten, and how kubectl reads
+    /// its text is part of the verdict.
     pub(super) object: Option<Value>,
     /// Why the validator refuses what the server accepts.
     pub(super) stricter: Option<String>,

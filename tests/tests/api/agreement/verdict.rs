@@ -58,9 +58,9 @@ type Verdicts = BTreeMap<usize, Verdict>;
 
 /// The API server's verdict on every row.
 ///
-/// A handwritten row is text, and kubectl decides what that text means (YAML 1.1, duplicate keys, missing names, unknown
-/// kinds): one `kubectl apply` reads them all. A generated row is an object: its dry run is a request of this process, the
-/// same request that kubectl would send, without the time that kubectl takes for each file.
+/// A handwritten row is text, and kubectl decides what that text means (YAML 1.1, duplicate keys, missing names,
+/// unknown kinds): one `kubectl apply` reads them all. A generated row is an object: its dry run is a request of this
+/// process, the same request that kubectl would send, without the time that kubectl takes for each file.
 pub(super) fn of_server(server: &ControlPlane, rows: &[Row]) -> Vec<Verdict> {
     let namespace = server.namespace("agreement");
     let (texts, objects): (Vec<Numbered<'_>>, Vec<Numbered<'_>>) =
@@ -138,9 +138,9 @@ fn fields_of_server(said: &str) -> BTreeSet<String> {
 
 /// The offline validator's verdict on every row.
 ///
-/// The rules of the CRDs take the validator most of its time, and one process reads them once for all files. That process
-/// says which files are refused whatever stands beside them. Each of the others is validated by a process of its own: in
-/// one process, valid objects of the same name or port would refuse each other.
+/// The rules of the CRDs take the validator most of its time, and one process reads them once for all files. That
+/// process says which files are refused whatever stands beside them. Each of the others is validated by a process of
+/// its own: in one process, valid objects of the same name or port would refuse each other.
 pub(super) fn of_validator(rows: &[Row]) -> Vec<Verdict> {
     let rows: Vec<Numbered<'_>> = rows.iter().enumerate().collect();
     let folder = written(&rows);
@@ -154,9 +154,9 @@ pub(super) fn of_validator(rows: &[Row]) -> Vec<Verdict> {
     verdicts.into_values().collect()
 }
 
-/// The files that `portlane validate` refuses when it reads the whole folder. `--only` with a name that no row has leaves
-/// out conflicts between valid forwards. A message that names a second file is about an object that both files have: that
-/// refuses neither of them here.
+/// The files that `portlane validate` refuses when it reads the whole folder. `--only` with a name that no row has
+/// leaves out conflicts between valid forwards. A message that names a second file is about an object that both files
+/// have: that refuses neither of them here.
 fn refused_together(folder: &Path) -> Verdicts {
     static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^.*?/(\d{4})\.yaml:\d+: ").unwrap());
     let (_, said) = validate(folder, &["--only", "no-row-has-this-name"]);
@@ -203,8 +203,8 @@ fn by_threads(threads: usize, rows: &[Numbered<'_>], judge: impl Fn(usize, &Row)
     verdicts.into_inner().expect("unpoisoned")
 }
 
-/// Lines are `file:line: kind namespace/name: field: message`. Of labels and annotations the server names the map and the
-/// validator the key as well.
+/// Lines are `file:line: kind namespace/name: field: message`. Of labels and annotations the server names the map and
+/// the validator the key as well.
 fn fields_of_validator(said: &str) -> BTreeSet<String> {
     static PROBLEM: LazyLock<Regex> = LazyLock::new(|| {
         let map = r"(metadata\.(?:labels|annotations))\.[^:]*";

@@ -1,6 +1,6 @@
-//! Every field of a `PortForward` is changed while traffic flows, on a laptop, in a sidecar and in a gateway: the change is
-//! visible from outside, sessions that the change does not concern stay, and another forward of the same proxy is not
-//! disturbed.
+//! Every field of a `PortForward` is changed while traffic flows, on a laptop, in a sidecar and in a gateway: the
+//! change is visible from outside, sessions that the change does not concern stay, and another forward of the same
+//! proxy is not disturbed.
 
 mod changes;
 mod place;

@@ -34,7 +34,8 @@ impl<'a> Webhook<'a> {
         namespace.kubectl(&["get", "mutatingwebhookconfiguration", &name, bundles]).ok().split(' ').count() == 2
     }
 
-    /// A configuration of a chart installed in that namespace, for a webhook on this port, with or without a CA bundle yet.
+    /// A configuration of a chart installed in that namespace, for a webhook on this port, with or without a CA bundle
+    /// yet.
     fn at(namespace: &'a Namespace<'a>, installed_in: &str, port: u16) -> Self {
         let template = ["template", "portlane", "charts/portlane", "--namespace", installed_in];
         let only = ["--show-only", "templates/webhook.yaml", "--kube-version", "1.34.0"];

@@ -1,4 +1,5 @@
-//! An operator that reads objects of a newer release: their listeners stay, and their status says that they cannot be read.
+//! An operator that reads objects of a newer release: their listeners stay, and their status says that they cannot be
+//! read.
 
 use crds::PortForward;
 use harness::{ControlPlane, Operator, Scene, echoes, free_port, programs::KubernetesVersion, until};

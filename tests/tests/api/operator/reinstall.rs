@@ -1,5 +1,5 @@
-//! The operator is installed again with another CA: running proxies keep their configuration and report that they do not
-//! trust the operator, proxies started from then on do.
+//! The operator is installed again with another CA: running proxies keep their configuration and report that they do
+//! not trust the operator, proxies started from then on do.
 
 use std::time::Duration;
 

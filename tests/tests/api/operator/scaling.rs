@@ -1,5 +1,5 @@
-//! Autoscalers: created for fleets and workloads unless somebody else holds the replicas; nothing shrinks when an autoscaler
-//! takes over.
+//! Autoscalers: created for fleets and workloads unless somebody else holds the replicas; nothing shrinks when an
+//! autoscaler takes over.
 
 use std::thread;
 
@@ -22,7 +22,8 @@ fn an_autoscaler_takes_replicas_over_and_gives_them_back_and_fights_with_nobody(
         scope.spawn(|| workload(&server));
         scope.spawn(|| other_workloads(&server));
     });
-    // Last: an aggregated API that does not answer changes what autoscalers report, and blocks the deletion of namespaces.
+    // Last: an aggregated API that does not answer changes what autoscalers report, and blocks the deletion of
+    // namespaces.
     somebody_elses_metrics(&server);
 }
 
@@ -232,8 +233,8 @@ fn somebody_elses_metrics(server: &ControlPlane) {
         let path = "--output=jsonpath={.spec.caBundle}";
         namespace.kubectl(&["get", "apiservice", "v1beta2.custom.metrics.k8s.io", path]).ok()
     };
-    // Each round of the operator restores the slice first and then reads the APIService: when the slice is back for the second
-    // time, one whole round is over.
+    // Each round of the operator restores the slice first and then reads the APIService: when the slice is back for the
+    // second time, one whole round is over.
     let looked = || {
         for _ in 0..2 {
             let _ = namespace.kubectl(&["delete", "endpointslice", "portlane-metrics"]);

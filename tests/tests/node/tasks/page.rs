@@ -40,8 +40,8 @@ fn commands(block: &[&str]) -> Vec<Step> {
     steps
 }
 
-/// Whether the output of a program is the output on the page. `…` matches anything within a line, and a line of `…` any lines.
-/// Times may differ, and so may the space between words.
+/// Whether the output of a program is the output on the page. `…` matches anything within a line, and a line of `…` any
+/// lines. Times may differ, and so may the space between words.
 pub(super) fn is_shown(shown: &[String], printed: &str) -> bool {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let shown: Vec<Vec<String>> = shown.iter().map(|line| words(line)).collect();

@@ -60,8 +60,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service. `None`
-    /// where the name cannot be had.
+    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service.
+    /// `None` where the name cannot be had.
     pub(super) fn pair(&self) -> Option<([Backend; 2], String)> {
         let pair = match self {
             Self::Laptop { has_names: false, .. } => return None,
