@@ -91,7 +91,7 @@ fn explain_describes_every_field(server: &ControlPlane) {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let text = explain("pf.spec.listeners.port");
-    assert!(text.contains("FIELD: port <integer>") && text.contains("one is allocated and told in status"), "{text}");
+    assert!(text.contains("FIELD: port <integer>") && text.contains("Absent, on a gateway only"), "{text}");
     let text = explain("pf.spec.sessions.onUpdate");
     assert!(text.contains("ENUM:") && text.contains("Drain"), "{text}");
     for crd in crds::crds().expect("CRDs") {
