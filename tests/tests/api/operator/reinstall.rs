@@ -26,8 +26,11 @@ fn an_operator_that_is_installed_anew_gets_its_fleets_back() {
     assert_ne!(before, after);
 
     // A running proxy does not trust the new CA. It says so and keeps serving.
-    let said = old.program.wait("operator", "127.0.0.1");
-    assert!(said["message"].as_str().is_some_and(|text| text.contains("UnknownIssuer")), "{said}");
+    until("the running proxy reports an unknown CA", || {
+        let untrusted = |text: &str| text.contains("UnknownIssuer");
+        let mut reports = old.program.events().into_iter().filter(|event| event["event"] == "operator");
+        reports.any(|report| report["message"].as_str().is_some_and(untrusted))
+    });
     let mut session = connect(port).expect("the old proxy still listens");
     assert_eq!(round_trip(&mut session, b"old").expect("echo"), b"old");
 
