@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use crds::{PortForward, PortForwardSpec};
 use harness::{ControlPlane, Namespace};
+use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::FORWARD;
 
@@ -43,7 +44,7 @@ fn examples_are_accepted_and_applying_them_again_changes_nothing(server: &Contro
                     "--output=custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion";
                 // Pods, and config maps of other components, change by themselves in a cluster with controllers.
                 let ours = namespace.kubectl(&["get", "portlane,services", columns]).ok();
-                ours + &namespace.kubectl(&["get", "configmap", "door", "--ignore-not-found", columns]).ok()
+                (ours, namespace.get::<ConfigMap>("door").and_then(|door| door.metadata.resource_version))
             };
             let first = apply();
             assert!(!first.trim().is_empty(), "{} has no object", example.display());

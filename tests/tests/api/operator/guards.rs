@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crds::{BackendHealth, PortForward, Protocol};
 use harness::{
-    Backend, Behaviour, FleetPod, FleetProxy, Namespace, Operator, connect, echoes, free_port, free_range,
+    Backend, Behaviour, FleetPod, FleetProxy, Namespace, Operator, block_on, connect, echoes, free_port, free_range,
     programs::KubernetesVersion, round_trip, until, until_within,
 };
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{core::v1::Service, events::v1::Event};
+use kube::api::ListParams;
 use rustix::process::Signal;
 
 use super::{gateway, own_address, until_ready};
@@ -150,8 +151,10 @@ fn count(service: &Service, port: u16) -> usize {
 }
 
 fn has_event(namespace: &Namespace<'_>, reason: &str, kind: &str) -> bool {
-    let events = namespace.kubectl(&["get", "events.events.k8s.io", "-o", "json"]).ok();
-    let events: serde_json::Value = serde_json::from_str(&events).expect("JSON");
-    let is = |event: &serde_json::Value| event["reason"] == reason && event["regarding"]["kind"] == kind;
-    events["items"].as_array().expect("items").iter().any(is)
+    let api = namespace.api::<Event>();
+    let events = block_on(async { api.list(&ListParams::default()).await }).expect("events");
+    events.items.into_iter().any(|event| {
+        let regarding = event.regarding.and_then(|object| object.kind);
+        event.reason.as_deref() == Some(reason) && regarding.as_deref() == Some(kind)
+    })
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use harness::{Namespace, Operator, block_on, free_port, programs::KubernetesVersion, roots, until};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::PostParams;
+use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Pod};
+use kube::{Api, api::PostParams};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -29,9 +29,14 @@ impl<'a> Webhook<'a> {
 
     /// Whether every entry has a CA bundle.
     fn is_trusted(namespace: &Namespace<'_>) -> bool {
-        let bundles = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
+        let api: Api<MutatingWebhookConfiguration> = Api::all(namespace.cluster().client());
         let name = Self::name(namespace);
-        namespace.kubectl(&["get", "mutatingwebhookconfiguration", &name, bundles]).ok().split(' ').count() == 2
+        let configuration = block_on(async { api.get(&name).await }).expect("the configuration exists");
+        let entries = configuration.webhooks.unwrap_or_default();
+        entries.len() == 2
+            && entries
+                .iter()
+                .all(|entry| entry.client_config.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty()))
     }
 
     /// A configuration of a chart installed in that namespace, for a webhook on this port, with or without a CA bundle

@@ -5,9 +5,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use crds::PortForward;
 use harness::{Scene, connect, free_port, programs::KubernetesVersion, round_trip, until_within};
 
-use super::{forward, gateway, until_ready};
+use super::{condition, forward, gateway, until_ready};
 
 /// Forwards in the one apply.
 const MANY: u16 = 1000;
@@ -35,8 +36,7 @@ fn a_thousand_forwards_in_one_apply_run_and_another_one_does_not_notice() {
     assert!(connect(moved).is_ok());
     let last = format!("f{}", MANY - 1);
     until_within(ALL, "the last forward has a status", || {
-        let column = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].status}";
-        namespace.kubectl(&["get", "pf", &last, column]).stdout == "True"
+        namespace.get::<PortForward>(&last).is_some_and(|forward| condition(&forward, "Accepted").0 == "True")
     });
     assert_eq!(round_trip(&mut session, b"two").expect("echo"), b"two");
     assert!(proxy.metric("portlane_operator_connected") > 0.0);

@@ -2,7 +2,11 @@
 //! read.
 
 use crds::PortForward;
-use harness::{ControlPlane, Operator, Scene, echoes, free_port, programs::KubernetesVersion, until};
+use harness::{ControlPlane, Operator, Scene, block_on, echoes, free_port, programs::KubernetesVersion, until};
+use kube::{
+    Api,
+    core::{ApiResource, DynamicObject},
+};
 
 use super::{condition, forward, until_ready};
 
@@ -29,14 +33,16 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read(
         namespace.kubectl(&["patch", "portforward", "web", "--type=json", "--patch", &format!("[{listener}]")]).success
     };
     until("the API server knows the new value", newer);
+    // The types of this build cannot read the new value.
+    let kind = ApiResource::erase::<PortForward>(&());
+    let untyped: Api<DynamicObject> = Api::namespaced_with(server.client(), namespace.name(), &kind);
     let says_so = || {
-        let raw = namespace.kubectl(&["get", "portforward", "web", "--output=json"]).ok();
-        let raw: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
-        let conditions = raw["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let raw = block_on(async { untyped.get("web").await }).expect("web exists");
+        let conditions = raw.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted");
         accepted.is_some_and(|it| {
-            it["reason"] == "Unsupported" && it["observedGeneration"] == raw["metadata"]["generation"]
-        }) && raw["status"]["listeners"][0]["port"] == port
+            it["reason"] == "Unsupported" && it["observedGeneration"].as_i64() == raw.metadata.generation
+        }) && raw.data["status"]["listeners"][0]["port"] == port
     };
     until("status says that the object cannot be read", says_so);
     assert!(echoes(port), "the listener of an unreadable object stays");

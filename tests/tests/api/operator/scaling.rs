@@ -4,8 +4,12 @@
 use std::thread;
 
 use crds::{ForwardGateway, PortForward};
-use harness::{ControlPlane, Namespace, Operator, programs::KubernetesVersion, until};
-use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler};
+use harness::{ControlPlane, Namespace, Operator, block_on, programs::KubernetesVersion, until};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, discovery::v1::EndpointSlice},
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
+use kube::Api;
 
 use super::{condition, gateway};
 
@@ -208,8 +212,9 @@ fn other_workloads(server: &ControlPlane) {
         });
         // The controller of autoscalers finds the workload.
         until("the workload can be scaled", || {
-            let path = "--output=jsonpath={.status.conditions[?(@.type==\"AbleToScale\")].status}";
-            namespace.kubectl(&["get", "hpa", "portforward-db", path]).stdout == "True"
+            let status = scaler(namespace, "portforward-db").and_then(|scaler| scaler.status);
+            let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|it| it.type_ == "AbleToScale" && it.status == "True")
         });
     }
 }
@@ -229,23 +234,25 @@ fn somebody_elses_metrics(server: &ControlPlane) {
              {{name: portlane-metrics, namespace: {place}, port: 443}}}}}}"
         ));
     };
-    let bundle = || {
-        let path = "--output=jsonpath={.spec.caBundle}";
-        namespace.kubectl(&["get", "apiservice", "v1beta2.custom.metrics.k8s.io", path]).ok()
+    let apis: Api<APIService> = Api::all(server.client());
+    let has_bundle = || {
+        let api = block_on(async { apis.get("v1beta2.custom.metrics.k8s.io").await }).expect("the APIService exists");
+        api.spec.and_then(|spec| spec.ca_bundle).is_some_and(|bundle| !bundle.0.is_empty())
     };
+    let is_served = || namespace.get::<EndpointSlice>("portlane-metrics").is_some();
     // Each round of the operator restores the slice first and then reads the APIService: when the slice is back for the
     // second time, one whole round is over.
     let looked = || {
         for _ in 0..2 {
             let _ = namespace.kubectl(&["delete", "endpointslice", "portlane-metrics"]);
-            until("the slice is back", || namespace.kubectl(&["get", "endpointslice", "portlane-metrics"]).success);
+            until("the slice is back", is_served);
         }
     };
     provider("default");
-    until("the metrics API is served", || namespace.kubectl(&["get", "endpointslice", "portlane-metrics"]).success);
+    until("the metrics API is served", is_served);
     looked();
-    assert_eq!(bundle(), "", "the APIService of another namespace is left alone");
+    assert!(!has_bundle(), "the APIService of another namespace is left alone");
     provider(namespace.name());
-    until("the operator's own APIService has a CA bundle", || !bundle().is_empty());
+    until("the operator's own APIService has a CA bundle", has_bundle);
     namespace.kubectl(&["delete", "apiservice", "v1beta2.custom.metrics.k8s.io"]).ok();
 }

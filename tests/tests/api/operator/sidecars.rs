@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use crds::PortForward;
 use harness::{
     Backend, Behaviour, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip, until,
 };
@@ -44,7 +45,7 @@ fn forwards_that_come_and_go_leave_the_others_in_their_pods_alone() {
     let load = Hammer::start(port);
     for _ in 0..5 {
         // The pod moves to a group with both forwards, and back to the group with db alone.
-        namespace.apply(&sidecar("cache", "shop", other, backend.port));
+        namespace.write::<PortForward>(&sidecar("cache", "shop", other, backend.port));
         until_ready(&namespace, "cache", "True", "Ready");
         namespace.kubectl(&["delete", "portforward", "cache"]).ok();
         until("the listener of cache is gone", || connect(other).is_err());
@@ -55,7 +56,7 @@ fn forwards_that_come_and_go_leave_the_others_in_their_pods_alone() {
         "a change of another forward ended a session"
     );
     // The proxy restarts with the kept configuration of a group that has changed meanwhile.
-    namespace.apply(&sidecar("cache", "shop", other, backend.port));
+    namespace.write::<PortForward>(&sidecar("cache", "shop", other, backend.port));
     until_ready(&namespace, "cache", "True", "Ready");
     until("the proxy keeps its configuration", || {
         std::fs::read_to_string(proxy.path("configuration.json")).is_ok_and(|text| text.contains("cache"))
