@@ -76,7 +76,7 @@ pub(crate) enum ClusterError {
         logs: String,
     },
     /// The process that asked for the cluster is gone.
-    #[error("nobody holds the cluster any more")]
+    #[error("the process that asked for the cluster is gone")]
     Abandoned,
     /// A certificate could not be generated.
     #[error("cannot generate a certificate")]

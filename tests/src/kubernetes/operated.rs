@@ -209,7 +209,7 @@ pub fn roots(namespace: &Namespace<'_>) -> String {
         roots = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove("ca.crt"));
         roots.is_some()
     });
-    String::from_utf8(roots.expect("there").0).expect("PEM")
+    String::from_utf8(roots.expect("CA certificates").0).expect("PEM")
 }
 
 /// A `portlane-proxy` that follows an operator.

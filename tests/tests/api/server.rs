@@ -13,7 +13,7 @@ pub(crate) fn ours(programs: &[&str]) -> bool {
     if programs::existing_cluster().is_none() && !missing {
         return true;
     }
-    not_run("it starts servers of its own");
+    not_run("the test starts servers of its own");
     false
 }
 

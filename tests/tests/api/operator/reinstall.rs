@@ -21,7 +21,7 @@ fn an_operator_that_is_installed_anew_gets_its_fleets_back() {
     let stream = operator.stream;
     drop(operator.program.kill());
     namespace.kubectl(&["delete", "secret/portlane-roots", "lease/portlane-operator"]).ok();
-    let operator = Operator::named(&namespace, "anew", stream);
+    let operator = Operator::named(&namespace, "reinstalled", stream);
     let after = roots(&namespace);
     assert_ne!(before, after);
 

@@ -109,7 +109,7 @@ impl Hammer {
     /// Ends the load; gives the number of connections, and how many of them failed.
     fn stop(self) -> (usize, usize) {
         self.stop.store(true, Relaxed);
-        let connections = self.work.join().expect("it does not panic");
+        let connections = self.work.join().expect("no panic");
         (connections, self.failed.load(Relaxed))
     }
 }
