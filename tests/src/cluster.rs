@@ -1,7 +1,8 @@
-//! What runs when a test asks for a Kubernetes: certificates, command lines, namespaces, and the keeper that ends it all.
+//! The processes of a control plane or a node: certificates, command lines, namespaces, and the keeper that ends it
+//! all.
 //!
-//! A *keeper* is a process of its own that lives exactly as long as its standard input: whoever asked for the cluster
-//! holds the other end of that pipe, so that the cluster ends with it, also after a panic or a SIGKILL.
+//! A *keeper* is a process of its own that lives exactly as long as its standard input. The test process holds the
+//! other end of that pipe, so that the cluster ends with the test, also after a panic or a SIGKILL.
 
 mod cgroups;
 mod children;
@@ -23,24 +24,24 @@ pub(crate) use keeper::{Answer, Ask, Order};
 pub(crate) const NODE_ADDRESS: &str = "192.0.2.1";
 /// Port of the API server on [`NODE_ADDRESS`].
 pub(crate) const API_PORT: u16 = 6443;
-/// Where addresses of Pods come from.
+/// Network of the addresses of Pods.
 pub(crate) const POD_NETWORK: &str = "198.18.0.0/16";
-/// Where addresses of Services come from.
+/// Network of the addresses of Services.
 pub(crate) const SERVICE_NETWORK: &str = "198.19.0.0/16";
-/// First address of [`SERVICE_NETWORK`]: the API server's own Service.
+/// Address of the API server's own Service, the first of [`SERVICE_NETWORK`].
 pub(crate) const API_SERVICE: &str = "198.19.0.1";
 /// Address of the cluster's DNS.
 pub(crate) const DNS_SERVICE: &str = "198.19.0.10";
 
-/// Why a cluster did not come up, or went away.
+/// Why a cluster did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClusterError {
-    /// A file or process of the cluster.
+    /// A file or process of the cluster failed.
     #[error("{what}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -49,7 +50,7 @@ pub(crate) enum ClusterError {
     Command {
         /// The command line.
         command: String,
-        /// What it wrote.
+        /// The command's output.
         output: String,
     },
     /// A component ended.
@@ -57,30 +58,30 @@ pub(crate) enum ClusterError {
     Ended {
         /// The component.
         name: String,
-        /// How it ended.
+        /// Exit status.
         status: String,
-        /// Its log.
+        /// Path of the component's log.
         log: String,
         /// The end of the log.
         tail: String,
     },
-    /// Something did not happen in time.
+    /// A condition did not hold in time.
     #[error("{what} did not happen within {seconds} s; logs are in {logs}")]
     Late {
-        /// What was waited for.
+        /// The condition.
         what: &'static str,
-        /// For how long.
+        /// The limit.
         seconds: u64,
-        /// Where the logs are.
+        /// Folder of the logs.
         logs: String,
     },
-    /// Whoever asked for the cluster is gone.
-    #[error("nobody holds the cluster any more")]
+    /// The process that asked for the cluster is gone.
+    #[error("the process that asked for the cluster is gone")]
     Abandoned,
-    /// A certificate could not be made.
-    #[error("a certificate could not be made")]
+    /// A certificate could not be generated.
+    #[error("cannot generate a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// A program is not there.
+    /// A program is missing.
     #[error(transparent)]
     Missing(#[from] crate::programs::Missing),
 }

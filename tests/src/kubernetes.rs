@@ -1,4 +1,4 @@
-//! A real Kubernetes as a test sees it: start one, take a namespace, apply, wait, look.
+//! A real Kubernetes as a test sees it: start a cluster, take a namespace, apply, wait, look.
 
 mod cluster;
 mod control_plane;
@@ -8,6 +8,7 @@ mod holder;
 mod namespace;
 mod node;
 mod operated;
+pub mod scene;
 
 pub use cluster::{Cluster, Said, block_on};
 pub use control_plane::ControlPlane;
@@ -15,4 +16,5 @@ pub use held::processes_of;
 pub use holder::Holder;
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;
-pub use operated::{FleetPod, FleetProxy, Operator, roots};
+pub use operated::{FleetPod, FleetProxy, Operator, lapse_lease, roots};
+pub use scene::Scene;

@@ -1,15 +1,15 @@
-//! What the tests share: built programs on sockets, a real Kubernetes, deadlines.
+//! The harness of all tests: built programs on sockets, a real Kubernetes, deadlines.
 //!
 //! - `sockets`: the programs as a person starts them, backends, ports, manifests.
 //! - `kubernetes`: a control plane or a node as a test sees it (Linux).
-//! - `cluster`: what runs when a test asks for one (Linux).
+//! - `cluster`: the processes of a control plane or a node (Linux).
 //! - `programs`: where the programs of Kubernetes come from.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
-    reason = "a test that cannot go on panics; that is its verdict"
+    reason = "a test that cannot continue panics; that is its verdict"
 )]
 
 #[cfg(target_os = "linux")]
@@ -25,8 +25,8 @@ mod sockets;
 pub use cluster::{Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
-    Cluster, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Said, block_on,
-    processes_of, roots,
+    Cluster, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Said, Scene, block_on,
+    lapse_lease, processes_of, roots, scene,
 };
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
@@ -51,9 +51,14 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) {
 #[allow(clippy::disallowed_methods, reason = "the one place that polls")]
 pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
-    while !condition() {
+    loop {
+        let asked = Instant::now();
+        if condition() {
+            return;
+        }
         assert!(Instant::now() < deadline, "did not happen within {limit:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
+        // A condition that runs a program leaves half of the time to what the condition waits for.
+        thread::sleep(asked.elapsed().clamp(Duration::from_millis(5), Duration::from_millis(500)));
     }
 }
 
@@ -68,11 +73,11 @@ pub fn connect(port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Fails unless the proxy resets the connection, before this message or after it. A proxy that refuses at once may reset
-/// before `connect(2)` has returned, and a reset is told once: by whichever call comes next.
+/// Fails unless the proxy resets the connection, before this message or after it. A proxy that refuses at once may
+/// reset before `connect(2)` has returned, and the kernel reports a reset only once, to the next call.
 ///
 /// # Panics
-/// It was not reset.
+/// The connection was not reset.
 #[track_caller]
 pub fn assert_reset(stream: std::io::Result<TcpStream>, message: &[u8]) {
     let result = stream.and_then(|mut stream| {
@@ -94,7 +99,12 @@ pub fn round_trip(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec
     Ok(answer)
 }
 
-/// Body and status of a GET.
+/// Whether a new session on a port of this machine is echoed.
+pub fn echoes(port: u16) -> bool {
+    connect(port).and_then(|mut session| round_trip(&mut session, b"x")).is_ok()
+}
+
+/// Status and body of a GET.
 ///
 /// # Errors
 /// The server did not answer.

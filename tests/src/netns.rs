@@ -1,6 +1,7 @@
 //! Sockets in the network namespace of another process.
 //!
-//! A socket stays in the namespace it was made in, whoever uses it: so a thread goes there, makes it, and ends.
+//! A socket stays in the namespace where it was created, whichever thread uses it. So a thread enters the namespace,
+//! creates the socket, and ends.
 
 use std::{
     fs::File,
@@ -14,13 +15,13 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Longest try to connect into a namespace.
+/// Longest attempt to connect into a namespace.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Runs `work` in the network namespace of a process.
 ///
 /// # Errors
-/// The process is gone, this one may not enter, or `work` failed.
+/// The process is gone, this process may not enter the namespace, or `work` failed.
 pub(crate) fn within<T: Send>(process: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let namespace = File::open(format!("/proc/{process}/ns/net"))?;
     thread::scope(|scope| {
@@ -32,12 +33,12 @@ pub(crate) fn within<T: Send>(process: u32, work: impl FnOnce() -> io::Result<T>
     })
 }
 
-/// Passes connections of `listener` on to an address in the namespace of a process, for as long as this process lives.
+/// Relays connections of `listener` to an address in the namespace of a process, for as long as this process lives.
 pub(crate) fn relay(listener: TcpListener, process: u32, to: SocketAddr) {
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             thread::spawn(move || {
-                // A connection that fails is closed: its client sees that.
+                // A connection that fails is closed, which its client notices.
                 if let Ok(server) = within(process, || TcpStream::connect_timeout(&to, CONNECT)) {
                     pass(&client, &server);
                 }

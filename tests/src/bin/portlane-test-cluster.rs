@@ -1,4 +1,4 @@
-//! Keeps one test cluster for as long as its standard input is held.
+//! Keeps one test cluster for as long as its standard input is open.
 
 use std::process::ExitCode;
 

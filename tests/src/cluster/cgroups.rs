@@ -1,4 +1,4 @@
-//! The one thing of a node that outlives its namespaces: the control groups below which its Pods are.
+//! The control groups of a node's Pods, the only part of a node that outlives its namespaces.
 
 use std::{
     fs,
@@ -14,17 +14,17 @@ const PREFIX: &str = "portlane-test-";
 /// Longest death of the processes of a node.
 const LAST_DEATH: Duration = Duration::from_secs(10);
 
-/// Name of the group of a keeper.
+/// Name of a keeper's group.
 pub(super) fn name(keeper: u32) -> String {
     format!("{PREFIX}{keeper}")
 }
 
-/// Makes the group in every hierarchy (cgroup v1) or in the one there is (cgroup v2).
+/// Creates the group in every hierarchy (cgroup v1) or in the single one (cgroup v2).
 pub(super) fn create(name: &str) -> Result<(), ClusterError> {
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
         fs::create_dir_all(&group).map_err(ClusterError::io(format!("cannot create {}", group.display())))?;
-        // A cpuset without processors and memory takes no process.
+        // A cpuset without processors and memory admits no process.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(all) = fs::read(hierarchy.join(file)) {
                 let _ = fs::write(group.join(file), all);
@@ -33,7 +33,7 @@ pub(super) fn create(name: &str) -> Result<(), ClusterError> {
     }
     if is_v2() {
         for controller in ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"] {
-            // One that the machine does not have is refused, and not missed.
+            // A controller that the machine lacks is refused, which does no harm.
             let _ = fs::write(Path::new(ROOT).join("cgroup.subtree_control"), format!("+{controller}"));
             let _ = fs::write(Path::new(ROOT).join(name).join("cgroup.subtree_control"), format!("+{controller}"));
         }
@@ -53,7 +53,7 @@ pub(super) fn sweep() {
     }
 }
 
-/// Removes one group, once the last process in it is dead: the kernel is still killing when its namespaces have ended.
+/// Removes a group once its last process is dead: the kernel still kills processes after their namespaces have ended.
 #[allow(clippy::disallowed_methods, reason = "polls")]
 pub(super) fn remove_all(name: &str) {
     let deadline = Instant::now() + LAST_DEATH;

@@ -1,4 +1,4 @@
-//! Components that run: started with a log each, seen when they end, and ended with us.
+//! Running components: each has a log, its end is noticed, and all of them end with this process.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 
 use super::{ClusterError, Folder, components::Component};
 
-/// Lines of a log that are shown when its component has ended.
+/// Lines of a log that are printed when its component has ended.
 const TAIL: usize = 15;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Children {
         Self { folder: folder.clone(), running: Vec::new() }
     }
 
-    /// Starts a component. It is killed when this process ends, however it ends.
+    /// Starts a component. The kernel kills the component when this process ends, for whatever reason.
     pub(super) fn start(&mut self, component: &Component) -> Result<(), ClusterError> {
         let failed = || ClusterError::io(format!("cannot start {}", component.name));
         let log = File::create(self.log(component.name)).map_err(failed())?;

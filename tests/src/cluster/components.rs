@@ -1,4 +1,4 @@
-//! The command lines of the components. Nothing here touches the world.
+//! The command lines of the components. Pure.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::programs::{self, KubernetesVersion, Missing};
 /// A program with its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Component {
-    /// Its name, and that of its log.
+    /// Name of the component and of its log.
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
@@ -20,26 +20,26 @@ impl Component {
     }
 }
 
-/// Where programs are looked for: a control plane heeds `KUBEBUILDER_ASSETS`, a node runs versions that fit each other.
+/// How programs are found: a control plane heeds `KUBEBUILDER_ASSETS`, a node runs versions that fit each other.
 pub(super) type Find = fn(KubernetesVersion, &str) -> Result<PathBuf, Missing>;
 
-/// Where an API server listens and what it is reached by.
+/// Where an API server listens and how clients reach it.
 #[derive(Clone, Debug)]
 pub(super) struct ApiServer {
     pub(super) version: KubernetesVersion,
     pub(super) address: &'static str,
     pub(super) port: u16,
-    /// Whether Pods run, so that the server asks a kubelet and reaches aggregated APIs inside.
+    /// Whether Pods run, so that the server connects to a kubelet and to aggregated APIs inside the node.
     pub(super) has_node: bool,
 }
 
 impl ApiServer {
-    /// One on loopback.
+    /// An API server on loopback.
     pub(super) fn on_loopback(version: KubernetesVersion, port: u16) -> Self {
         Self { version, address: "127.0.0.1", port, has_node: false }
     }
 
-    /// The one of a node.
+    /// The API server of a node.
     pub(super) fn of_node() -> Self {
         Self { version: KubernetesVersion::Oldest, address: NODE_ADDRESS, port: API_PORT, has_node: true }
     }
@@ -49,12 +49,12 @@ impl ApiServer {
     }
 }
 
-/// Where etcd listens: files of these names in its working folder, so that there is no port to collide with. It takes
-/// nothing for an address that does not look like host and port.
+/// Where etcd listens: unix sockets of these names in its working folder, so that no port can collide. etcd refuses an
+/// address that does not look like host and port.
 const ETCD_CLIENT: &str = "etcd:2379";
 const ETCD_PEER: &str = "etcd:2380";
 
-/// etcd, run in the data folder.
+/// etcd, with the data folder as its working folder.
 pub(super) fn etcd(folder: &Folder, find: Find) -> Result<Component, Missing> {
     let socket = |name: &str| format!("unix://{name}");
     let arguments = [
@@ -74,7 +74,7 @@ pub(super) fn etcd(folder: &Folder, find: Find) -> Result<Component, Missing> {
 pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result<Component, Missing> {
     let pki = |file: &str| folder.pki().join(file).display().to_string();
     let mut arguments = vec![
-        // From the same folder: the path of a socket has at most 107 bytes, that of a checkout may have more.
+        // A relative path: the path of a socket has at most 107 bytes, and a checkout's path may be longer.
         format!("--etcd-servers=unix://{ETCD_CLIENT}"),
         format!("--bind-address={}", api.address),
         format!("--advertise-address={}", api.address),
@@ -89,7 +89,7 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
-        // The front proxy that aggregated APIs and webhooks are reached through; 1.37 insists on the allowed names.
+        // The front proxy for aggregated APIs and webhooks; 1.37 requires the allowed names.
         format!("--requestheader-client-ca-file={}", pki("ca.crt")),
         "--requestheader-allowed-names=front-proxy".to_owned(),
         "--requestheader-username-headers=X-Remote-User".to_owned(),
@@ -106,14 +106,15 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result
             format!("--kubelet-client-key={}", pki("admin.key")),
         ]);
     } else {
-        // No controller makes the accounts that this would ask for.
+        // No controller creates the accounts that this plugin requires.
         arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
         arguments.push("--endpoint-reconciler-type=none".to_owned());
     }
     Ok(Component::new("kube-apiserver", find(api.version, "kube-apiserver")?, &arguments))
 }
 
-pub(super) fn controller_manager(folder: &Folder, find: Find) -> Result<Component, Missing> {
+/// The controller manager, whose autoscalers are looked at every `autoscaling_seconds`.
+pub(super) fn controller_manager(folder: &Folder, find: Find, autoscaling_seconds: u8) -> Result<Component, Missing> {
     let pki = |file: &str| folder.pki().join(file).display().to_string();
     let kubeconfig = folder.configuration().join("controller-manager.kubeconfig").display().to_string();
     let arguments = [
@@ -128,8 +129,8 @@ pub(super) fn controller_manager(folder: &Folder, find: Find) -> Result<Componen
         "--use-service-account-credentials".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
-        // So that a test of an autoscaler takes seconds.
-        "--horizontal-pod-autoscaler-sync-period=5s".to_owned(),
+        // A test of an autoscaler takes seconds with these, not minutes.
+        format!("--horizontal-pod-autoscaler-sync-period={autoscaling_seconds}s"),
         "--horizontal-pod-autoscaler-downscale-stabilization=15s".to_owned(),
         "--horizontal-pod-autoscaler-cpu-initialization-period=10s".to_owned(),
         "--horizontal-pod-autoscaler-initial-readiness-delay=5s".to_owned(),
@@ -171,7 +172,7 @@ pub(super) fn coredns(folder: &Folder) -> Result<Component, Missing> {
     Ok(Component::new("coredns", programs::built(KubernetesVersion::Oldest, "coredns")?, &arguments))
 }
 
-/// Service and endpoint of the DNS server, which runs beside the node and not in a Pod.
+/// Service and endpoint of the DNS server, which runs on the node's host and not in a Pod.
 pub(super) fn dns_objects() -> String {
     format!(
         r"apiVersion: v1

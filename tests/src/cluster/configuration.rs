@@ -1,10 +1,10 @@
-//! The files that components read. Nothing here touches the world but [`write`].
+//! The files that components read. Pure, except for [`write`].
 
 use std::fs;
 
 use super::{API_SERVICE, ClusterError, DNS_SERVICE, Folder, POD_NETWORK, pki::Identity};
 
-/// Name of the image that holds a Pod's namespaces.
+/// The image of the container that holds a Pod's namespaces.
 pub(super) const PAUSE_IMAGE: &str = "localhost/portlane/echo:pause";
 /// Where containerd listens, in the private /run of a node.
 pub(super) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -36,7 +36,7 @@ current-context: portlane-test
     )
 }
 
-/// Who takes part in every cluster. The first is the API server itself.
+/// Identities of every cluster. The first one is the API server.
 pub(super) fn identities(address: &str) -> Vec<Identity> {
     let names = ["127.0.0.1", "localhost", address, API_SERVICE, "kubernetes", "kubernetes.default.svc"];
     let api = Identity {
@@ -53,7 +53,7 @@ pub(super) fn identities(address: &str) -> Vec<Identity> {
     ]
 }
 
-/// Who takes part in a node.
+/// Further identities of a node.
 pub(super) fn node_identities(node: &str, address: &str) -> Vec<Identity> {
     let kubelet = Identity {
         file: "kubelet",
@@ -96,7 +96,7 @@ conf_dir = "{cni}"
     )
 }
 
-/// Pods on a bridge.
+/// The CNI configuration: Pods on a bridge.
 pub(super) fn cni() -> String {
     let pods = POD_NETWORK.replace("/16", "/24");
     format!(
@@ -109,7 +109,7 @@ pub(super) fn cni() -> String {
     )
 }
 
-/// The kubelet's; `cgroup` is the folder below which its Pods are.
+/// Configuration of the kubelet, with its Pods below the control group `cgroup`.
 pub(super) fn kubelet(folder: &Folder, cgroup: &str) -> String {
     let pki = folder.pki();
     let pki = pki.display();
@@ -143,7 +143,7 @@ syncFrequency: 5s
     )
 }
 
-/// kube-proxy's; conntrack's sysctls are read-only in a network namespace.
+/// Configuration of kube-proxy. The sysctls of conntrack are read-only in a network namespace.
 pub(super) fn kube_proxy(folder: &Folder, node: &str) -> String {
     format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -158,7 +158,7 @@ conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeo
     )
 }
 
-/// The DNS server's.
+/// Configuration of the DNS server.
 pub(super) fn corefile(folder: &Folder, server: &str) -> String {
     let kubeconfig = folder.configuration().join("admin.kubeconfig");
     let kubeconfig = kubeconfig.display();
@@ -176,7 +176,7 @@ pub(super) fn corefile(folder: &Folder, server: &str) -> String {
     )
 }
 
-/// Where the node's own programs ask for names.
+/// The resolver configuration of programs on the node's host.
 pub(super) fn resolv_conf() -> String {
     format!("nameserver {DNS_SERVICE}\nsearch svc.cluster.local cluster.local\noptions ndots:2\n")
 }

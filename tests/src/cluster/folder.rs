@@ -1,4 +1,4 @@
-//! The folder of one cluster, and the sweeping of those whose keeper is gone.
+//! The folder of one cluster, and the sweep of folders whose keeper is gone.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,7 @@ use super::ClusterError;
 /// Folders of ended clusters that are kept for their logs.
 const KEPT: usize = 30;
 
-/// Where the files of a cluster are.
+/// The files of a cluster.
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -23,12 +23,12 @@ impl Folder {
         images::target().join("clusters")
     }
 
-    /// A folder that is there.
+    /// An existing folder.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Makes a new one and its parts, and takes it: as long as the file is open, nobody sweeps it.
+    /// Creates a folder with its parts and locks it: while the returned file is open, no sweep removes the folder.
     pub(super) fn create(root: impl Into<PathBuf>) -> Result<(Self, File), ClusterError> {
         let folder = Self::at(root);
         let create = |part: &Path| {
@@ -37,7 +37,7 @@ impl Folder {
         create(&folder.root)?;
         let path = folder.lock();
         let lock = File::create(&path).map_err(ClusterError::io(format!("cannot create {}", path.display())))?;
-        // Whoever sweeps holds it for a moment only.
+        // A sweep holds the lock only for a moment.
         lock.lock().map_err(ClusterError::io(format!("cannot lock {}", path.display())))?;
         for part in [folder.logs(), folder.pki(), folder.configuration(), folder.data()] {
             create(&part)?;
@@ -69,7 +69,7 @@ impl Folder {
         self.root.join("etc")
     }
 
-    /// What goes away when the cluster ends.
+    /// Data that is removed when the cluster ends.
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
     }
@@ -84,7 +84,7 @@ impl Folder {
         let mut ended: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(Self::all()).into_iter().flatten().flatten() {
             let folder = Self::at(entry.path());
-            // Held until its data is gone: who makes the folder anew waits.
+            // Locked until its data is gone: a keeper that creates the same folder waits.
             let Ok(lock) = File::open(folder.lock()) else { continue };
             if lock.try_lock().is_ok() {
                 let _ = fs::remove_dir_all(folder.data());

@@ -1,4 +1,4 @@
-//! A node seen from inside its namespaces.
+//! The part of a node that runs inside its namespaces.
 
 use std::{
     fs,
@@ -22,11 +22,11 @@ use crate::programs::{self, KubernetesVersion};
 /// Name of the node.
 pub(super) const NAME: &str = "node";
 
-/// The first process of the namespaces: starts the one that sets the node up, and buries whatever dies here. When it
-/// ends, the kernel ends everything else.
+/// The first process of the namespaces: starts the process that sets the node up, and reaps processes without a parent.
+/// When it ends, the kernel kills everything else.
 pub(super) fn init(inside: Inside) -> ExitCode {
     let ask = serde_json::to_string(&Ask::Inside(inside)).unwrap_or_default();
-    // It has no terminal and gets no signal; only its end matters.
+    // The child has no terminal and gets no signal; only its end matters.
     let child = std::env::current_exe().and_then(|own| Command::new(own).arg(ask).spawn());
     let Ok(child) = child else { return ExitCode::FAILURE };
     let child = rustix::process::Pid::from_child(&child);
@@ -39,7 +39,7 @@ pub(super) fn init(inside: Inside) -> ExitCode {
     }
 }
 
-/// Sets the node up and keeps it.
+/// Sets the node up and keeps the node.
 pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError> {
     let program = kubectl_program()?;
     let folder = machine::private_folders(&Folder::at(&inside.folder))?;
@@ -62,8 +62,8 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
         let image = image.display().to_string();
         machine::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
     }
-    holder.until("readiness of the API server", &mut children, &folder, || is_ready(&program, &kubeconfig))?;
-    children.start(&components::controller_manager(&folder, programs::built)?)?;
+    holder.until("readiness of the API server", &mut children, &folder, || is_ready(&api, &program, &kubeconfig))?;
+    children.start(&components::controller_manager(&folder, programs::built, 5)?)?;
     children.start(&components::scheduler(&folder)?)?;
     children.start(&components::kubelet(&folder, NAME)?)?;
     children.start(&components::kube_proxy(&folder)?)?;
@@ -80,7 +80,7 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
     holder.keep(&mut children)
 }
 
-/// kubectl; and all else that will be needed is asked for before anything is started.
+/// Path of kubectl. Fails before anything is started if another program is missing.
 fn kubectl_program() -> Result<PathBuf, ClusterError> {
     let version = KubernetesVersion::Oldest;
     let others =

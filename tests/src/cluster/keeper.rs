@@ -1,9 +1,9 @@
-//! The process that lives as long as somebody holds its standard input, and the cluster with it.
+//! The keeper: a process that lives, with its cluster, as long as its standard input is open.
 
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -27,37 +27,37 @@ use crate::{
 
 /// Longest start of an API server.
 pub(super) const START: Duration = Duration::from_secs(60);
-/// How often something is looked at.
+/// Pause between two looks at a condition.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
-/// Starts of an API server, when another process takes its port first.
+/// Most starts of an API server whose port another process takes first.
 const TRIES: usize = 3;
 
-/// What a keeper is asked to keep: its only argument, as JSON.
+/// The cluster that a keeper keeps: its only argument, as JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Ask {
     /// etcd and an API server on loopback.
     ControlPlane {
-        /// Where its files go.
+        /// Folder of the cluster's files.
         folder: PathBuf,
-        /// Whether it is the newest Kubernetes, or the oldest.
+        /// Whether to run the newest Kubernetes, or the oldest.
         newest: bool,
-        /// Whether Deployments, autoscalers and garbage collection are to work.
+        /// Whether Deployments, autoscalers and garbage collection should work.
         controller_manager: bool,
     },
     /// A whole node in namespaces of its own.
     Node {
-        /// Where its files go.
+        /// Folder of the node's files.
         folder: PathBuf,
         /// Archives of images.
         images: Vec<PathBuf>,
     },
     /// The first process of a node's namespaces.
     Init(Inside),
-    /// What sets a node up inside of them.
+    /// The process that sets a node up inside its namespaces.
     Inside(Inside),
 }
 
-/// What the inside of a node is told.
+/// Arguments of the processes inside a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Inside {
     pub(super) folder: PathBuf,
@@ -65,19 +65,19 @@ pub(crate) struct Inside {
     pub(super) cgroup: String,
 }
 
-/// What a keeper says, one line of JSON each.
+/// Reports of a keeper, one line of JSON each.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Answer {
-    /// The cluster can be used.
+    /// The cluster is usable.
     Ready {
         /// First process of the node's namespaces.
         init: Option<u32>,
     },
-    /// It cannot be, or not any longer.
+    /// The cluster did not start, or has ended.
     Failed(String),
 }
 
-/// The whole of the keeper's program.
+/// The keeper's program.
 pub fn main() -> ExitCode {
     let ask = std::env::args().nth(1).and_then(|ask| serde_json::from_str(&ask).ok());
     let Some(ask) = ask else {
@@ -105,16 +105,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a holder may ask of a control plane, one line each.
+/// Orders of a holder to the keeper of a control plane, one line each.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Order {
-    /// Remember the store as it is.
+    /// Back up the store.
     Save,
-    /// Set the store back to that.
+    /// Restore the store from the backup.
     Restore,
 }
 
-/// Whoever holds the other end of standard input.
+/// The process at the other end of standard input.
 #[derive(Debug)]
 pub(super) struct Holder(Receiver<Order>);
 
@@ -127,13 +127,13 @@ impl Holder {
                     let _ = sender.send(order);
                 }
             }
-            // The end of the file is the news.
+            // The end of standard input is the signal.
             drop(sender);
         });
         Self(gone)
     }
 
-    /// Waits, at most `limit`, and fails if the holder is gone; gives what it asks for.
+    /// Waits no longer than `limit` for an order, and fails if the holder is gone.
     pub(super) fn wait(&self, limit: Duration) -> Result<Option<Order>, ClusterError> {
         match self.0.recv_timeout(limit) {
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -142,7 +142,7 @@ impl Holder {
         }
     }
 
-    /// Waits until `done`, while all components run.
+    /// Waits until `done`. Fails if a component ends.
     pub(super) fn until(
         &self,
         what: &'static str,
@@ -169,7 +169,7 @@ impl Holder {
         }
     }
 
-    /// The same, or until it asks for something.
+    /// Waits for an order. Fails if the holder is gone or a component ends.
     fn order(&self, children: &mut Children) -> Result<Order, ClusterError> {
         loop {
             children.all_run()?;
@@ -182,13 +182,14 @@ impl Holder {
 
 pub(super) fn answer(answer: &Answer) {
     let line = serde_json::to_string(answer).unwrap_or_default();
-    // A holder that is gone reads nothing.
+    // The holder may be gone.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Whether the API server answers that it is ready.
-pub(super) fn is_ready(kubectl: &Path, kubeconfig: &Path) -> bool {
-    kubectl_says(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
+/// Whether the API server is ready. kubectl runs only once the port is open: its processes would slow down the start.
+pub(super) fn is_ready(api: &ApiServer, kubectl: &Path, kubeconfig: &Path) -> bool {
+    TcpStream::connect((api.address, api.port)).is_ok()
+        && kubectl_says(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
 }
 
 /// Standard output of a kubectl that succeeded.
@@ -227,7 +228,7 @@ fn control_plane(
         loop {
             answer(&Answer::Ready { init: None });
             let order = holder.order(&mut children)?;
-            // The store is copied while nobody writes to it.
+            // The store is copied while no process writes to it.
             drop(children);
             follow(&folder, order)?;
             children = start_control_plane(&folder, &api, controller_manager, holder)?;
@@ -238,7 +239,7 @@ fn control_plane(
     result
 }
 
-/// Saves the store, or sets it back.
+/// Backs up the store, or restores it.
 fn follow(folder: &Folder, order: Order) -> Result<(), ClusterError> {
     let (store, saved) = (folder.data().join("etcd"), folder.data().join("saved"));
     let (from, to) = match order {
@@ -271,11 +272,11 @@ fn start_control_plane(
     let mut children = Children::of(folder);
     children.start(&components::etcd(folder, programs::find)?)?;
     children.start(&components::api_server(folder, api, programs::find)?)?;
-    holder.until("readiness of the API server", &mut children, folder, || is_ready(&kubectl, &kubeconfig))?;
+    holder.until("readiness of the API server", &mut children, folder, || is_ready(api, &kubectl, &kubeconfig))?;
     if controller_manager {
         let own = configuration::kubeconfig(folder, &api.url(), "controller-manager");
         configuration::write(folder, "controller-manager.kubeconfig", &own)?;
-        children.start(&components::controller_manager(folder, programs::find)?)?;
+        children.start(&components::controller_manager(folder, programs::find, 1)?)?;
     }
     Ok(children)
 }
@@ -311,7 +312,7 @@ fn keep_node(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holde
     });
     loop {
         let ended = namespaces.still_there();
-        // What they said last tells more than that they ended.
+        // The last report of the namespaces says more than their end.
         let limit = if ended.is_err() { LOOK } else { Duration::ZERO };
         if let Ok(line) = answers.recv_timeout(limit) {
             match serde_json::from_str(&line) {
@@ -337,11 +338,11 @@ fn api_address() -> std::net::SocketAddr {
     (Ipv4Addr::new(192, 0, 2, 1), super::API_PORT).into()
 }
 
-/// The process that made the namespaces. When it ends, everything in them does.
+/// The process that created the namespaces. When it ends, the kernel kills everything in them.
 #[derive(Debug)]
 struct Namespaces {
     unshare: Child,
-    /// Its end is the sign to stop, also when this process is killed.
+    /// Tells the inside to stop when it closes, also if this process is killed.
     held: Option<ChildStdin>,
 }
 
@@ -381,7 +382,7 @@ impl Namespaces {
         self.unshare.stdout.take().ok_or_else(taken)
     }
 
-    /// The first process inside, by its number outside.
+    /// The first process inside, by its process id outside.
     fn init(&self) -> Result<u32, ClusterError> {
         let unshare = self.unshare.id();
         let path = format!("/proc/{unshare}/task/{unshare}/children");

@@ -1,4 +1,4 @@
-//! The namespaces of a node made into a machine: private folders, a network without a way out.
+//! Namespaces set up as a machine: private folders, and a network without a way out.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{ClusterError, Folder, NODE_ADDRESS, configuration};
 
-/// Where the private file systems of a node are.
+/// Folder of the private file systems of a node.
 const PRIVATE: &str = "/run/portlane";
 /// Longest run of a command, for timeout(1).
 const LIMIT: &str = "30s";
@@ -29,12 +29,12 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, ClusterEr
     Err(ClusterError::Command { command: command(), output })
 }
 
-/// Makes /run, /etc, /var and the folder's data private, and gives the folder as it is called from now on. Whatever is
-/// written to them vanishes with the mount namespace.
+/// Makes /run, /etc, /var and the folder's data private, and gives the folder by its new path. Files written there
+/// vanish with the mount namespace.
 pub(super) fn private_folders(folder: &Folder) -> Result<Folder, ClusterError> {
     let root = folder.root().display().to_string();
     let here = format!("{PRIVATE}/folder");
-    // Held open while its path may be hidden.
+    // Kept open, because the mounts below may hide its path.
     let held = fs::File::open(folder.root()).map_err(ClusterError::io(format!("cannot open {root}")))?;
     let held_path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&held));
     run("mount", &["--make-rprivate", "/"])?;
@@ -60,8 +60,8 @@ fn create(path: &str) -> Result<(), ClusterError> {
     fs::create_dir_all(path).map_err(ClusterError::io(format!("cannot create {path}")))
 }
 
-/// A loopback, a bridge that carries the node's address, and a default route that leads nowhere: addresses of Services
-/// need one to be routed at all.
+/// Loopback, a bridge with the node's address, and a default route to nowhere, without which addresses of Services are
+/// not routed at all.
 pub(super) fn network() -> Result<(), ClusterError> {
     run("ip", &["link", "set", "lo", "up"])?;
     run("ip", &["link", "add", "node0", "type", "bridge"])?;

@@ -1,4 +1,4 @@
-//! Fresh keys and certificates: one authority, one certificate for each component.
+//! Fresh keys and certificates: one CA, one certificate for each component.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, Extend
 
 use super::ClusterError;
 
-/// Whom a certificate is for.
+/// The subject of a certificate.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// Name of the files.
@@ -15,7 +15,7 @@ pub(super) struct Identity {
     pub(super) user: String,
     /// Group for Kubernetes.
     pub(super) group: &'static str,
-    /// Addresses and names it serves under.
+    /// Addresses and names of the server; empty for a client.
     pub(super) serves: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What every cluster can do, one of our own or an existing one.
+//! What every cluster offers, our own or an existing one.
 
 use std::{
     io::Write,
@@ -21,7 +21,7 @@ use crate::{
     programs::{self, KubernetesVersion, Missing},
 };
 
-/// Drives the clients of all tests, so that one that is shared survives the test that made it.
+/// Runs the clients of all tests, so that a shared client outlives the test that created it.
 pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
 
 /// Longest request of a client.
@@ -29,18 +29,18 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// Longest run of a program.
 const PROGRAM: Duration = Duration::from_secs(580);
 
-/// Drives a request of a client of the harness to its end.
+/// Runs a request of a client of the harness to completion.
 pub fn block_on<T>(request: impl Future<Output = T>) -> T {
     RUNTIME.block_on(request)
 }
 
-/// An API server that answers.
+/// An API server that is ready.
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
     client: ClientOf,
-    /// Absent: it was there before us.
+    /// Absent: an existing cluster.
     pub(super) own: Option<Own>,
 }
 
@@ -58,19 +58,19 @@ impl std::fmt::Debug for ClientOf {
     }
 }
 
-/// What a program wrote, and whether it succeeded.
+/// Output of a program, and whether the program succeeded.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Said {
     /// Standard output.
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// Whether it ended with 0.
+    /// Whether the exit status was 0.
     pub success: bool,
 }
 
 impl Said {
-    /// Runs a command with this on its standard input.
+    /// Runs a command with a text on its standard input.
     pub fn by(command: &mut Command, input: &str) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -82,7 +82,7 @@ impl Said {
         let ended = AtomicBool::new(false);
         let process = Pid::from_child(&child);
         let output = std::thread::scope(|scope| {
-            // A program that does not read its input to the end is no failure of the test.
+            // A program may end before it has read all of its input.
             scope.spawn(move || drop(pipe.write_all(input.as_bytes())));
             let watch = scope.spawn(|| {
                 let deadline = Instant::now() + PROGRAM;
@@ -93,7 +93,7 @@ impl Said {
                     let _ = kill_process(process, Signal::KILL);
                 }
             });
-            let output = child.wait_with_output().expect("it ends");
+            let output = child.wait_with_output().expect("output");
             ended.store(true, Relaxed);
             watch.thread().unpark();
             output
@@ -105,17 +105,17 @@ impl Said {
         }
     }
 
-    /// Standard output of a program that must have succeeded.
+    /// Standard output of a program that must succeed.
     #[track_caller]
     pub fn ok(self) -> String {
-        assert!(self.success, "it failed:\n{}{}", self.stdout, self.stderr);
+        assert!(self.success, "the program failed:\n{}{}", self.stdout, self.stderr);
         self.stdout
     }
 
-    /// Standard error of a program that must have failed.
+    /// Standard error of a program that must fail.
     #[track_caller]
     pub fn refused(self) -> String {
-        assert!(!self.success, "it succeeded:\n{}{}", self.stdout, self.stderr);
+        assert!(!self.success, "the program succeeded:\n{}{}", self.stdout, self.stderr);
         self.stderr
     }
 }
@@ -126,7 +126,7 @@ impl Cluster {
         Self::at(folder.kubeconfig(), kubectl, Some(Own { held, folder }))
     }
 
-    /// The cluster of `PORTLANE_TEST_KUBECONFIG`, if there is one.
+    /// The cluster of `PORTLANE_TEST_KUBECONFIG`, if that is set.
     pub fn existing() -> Option<Self> {
         let kubeconfig = programs::existing_cluster()?;
         let kubectl = programs::find(KubernetesVersion::Oldest, "kubectl").unwrap_or_else(|_| "kubectl".into());
@@ -139,7 +139,7 @@ impl Cluster {
             let mut config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
             config.read_timeout = Some(REQUEST);
             if own.is_some() {
-                // A proxy of this machine leads nowhere near a cluster of our own.
+                // An HTTP proxy of this machine does not reach a cluster of our own.
                 config.proxy_url = None;
             }
             Ok::<_, Box<dyn std::error::Error>>(Client::try_from(config)?)
@@ -158,12 +158,12 @@ impl Cluster {
         &self.kubectl
     }
 
-    /// Where the logs of its components are; nowhere, if it was there before the tests.
+    /// Folder with the logs of the components; empty for an existing cluster.
     pub fn logs(&self) -> PathBuf {
         self.own.as_ref().map(|own| own.folder.logs()).unwrap_or_default()
     }
 
-    /// The process that keeps it, if it is not an existing one.
+    /// The keeper of the cluster. Absent: an existing cluster.
     pub fn keeper(&self) -> Option<u32> {
         self.own.as_ref().map(|own| own.held.keeper())
     }
@@ -173,12 +173,12 @@ impl Cluster {
         self.client.0.clone()
     }
 
-    /// Whether it was there before the tests.
+    /// Whether the cluster existed before the tests.
     pub fn is_existing(&self) -> bool {
         self.own.is_none()
     }
 
-    /// Why it does not answer any more, if its keeper knows.
+    /// Why the cluster no longer answers, if its keeper knows.
     pub(super) fn failure(&self) -> String {
         let failure = self.own.as_ref().and_then(|own| own.held.failure_soon());
         failure.map(|failure| format!("\nthe cluster has failed: {failure}")).unwrap_or_default()
@@ -189,13 +189,13 @@ impl Cluster {
         self.kubectl_with(arguments, "")
     }
 
-    /// The same with something on its standard input.
+    /// kubectl with a text on standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
         let mut command = Command::new(&self.kubectl);
-        // Its own answers, not those of whoever runs the tests.
+        // The preferences of the person who runs the tests do not count.
         command.env("KUBECONFIG", &self.kubeconfig).env("KUBECTL_KUBERC", "false").args(arguments);
         if let Some(own) = &self.own {
-            // What it remembers of servers goes by address and port, which other clusters have had before.
+            // kubectl caches discovery by address and port, which earlier clusters have had too.
             command.env("KUBECACHEDIR", own.folder.data().join("kubectl"));
         }
         let mut said = Said::by(&mut command, input);
@@ -213,7 +213,7 @@ impl Cluster {
         Said::by(&mut command, "")
     }
 
-    /// A namespace of the caller's own, named after what it is for.
+    /// A namespace of the caller's own, named after its purpose.
     #[track_caller]
     pub fn namespace(&self, purpose: &str) -> Namespace<'_> {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -227,10 +227,10 @@ impl Cluster {
         let folder = crate::cluster::workspace().join("crds").display().to_string();
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &folder]).ok();
         let names = ["crd/portforwards.portlane.dev", "crd/forwardgateways.portlane.dev"];
-        // kubectl gives up on one that has no conditions yet.
+        // kubectl fails on a CRD that has no conditions yet.
         let wait = [&["wait", "--for=condition=Established", "--timeout=5s"], &names[..]].concat();
         crate::until("the kinds are established", || self.kubectl(&wait).success);
-        // Discovery, which kubectl asks for what there is, comes a moment later.
+        // Discovery, by which kubectl finds kinds, follows a moment later.
         crate::until("kubectl finds the kinds", || self.kubectl(&["get", "portlane", "-n", "default"]).success);
     }
 }

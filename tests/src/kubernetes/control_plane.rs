@@ -11,33 +11,34 @@ use crate::{
     programs::{self, KubernetesVersion},
 };
 
-/// An API server on loopback with a store of its own. It takes objects and runs nothing.
+/// An API server on loopback with a store of its own, without controllers and kubelets.
 #[derive(Debug)]
 pub struct ControlPlane {
     cluster: Cluster,
 }
 
 impl ControlPlane {
-    /// Starts one, or takes the cluster of `PORTLANE_TEST_KUBECONFIG`.
+    /// Starts a control plane, or takes the cluster of `PORTLANE_TEST_KUBECONFIG`.
     ///
     /// # Panics
-    /// It did not start; the message says why and what to do.
+    /// The control plane did not start; the message has the reason and the remedy.
     pub fn start(version: KubernetesVersion) -> Self {
         Cluster::existing().map_or_else(|| Self::start_own(version, false), |cluster| Self { cluster })
     }
 
-    /// One whose Deployments, autoscalers and garbage collection work; Pods stay Pending.
+    /// Starts a control plane with a controller manager: Deployments, autoscalers and garbage collection work, Pods
+    /// stay Pending.
     ///
     /// # Panics
-    /// It did not start; the message says why and what to do.
+    /// As [`Self::start`].
     pub fn start_with_controller_manager(version: KubernetesVersion) -> Self {
         Cluster::existing().map_or_else(|| Self::start_own(version, true), |cluster| Self { cluster })
     }
 
-    /// Starts one, whatever the environment says.
+    /// Starts a control plane even if the environment names a cluster.
     ///
     /// # Panics
-    /// It did not start; the message says why and what to do.
+    /// As [`Self::start`].
     pub fn start_own(version: KubernetesVersion, controller_manager: bool) -> Self {
         let folder = folder(&format!("api-{}", version.minor()));
         let newest = version == KubernetesVersion::Newest;
@@ -45,15 +46,15 @@ impl ControlPlane {
         Self { cluster: Cluster::own(held, Folder::at(folder), programs::find(version, "kubectl")) }
     }
 
-    /// Remembers the store as it is now. The API server is away for a moment.
+    /// Backs up the store. The API server is restarted.
     ///
     /// # Panics
-    /// It does not come back, or was there before the tests.
+    /// The API server does not become ready, or the cluster existed before the tests.
     pub fn save(&self) {
         self.cluster.own.as_ref().expect("a server of our own").held.order(Order::Save);
     }
 
-    /// Sets the store back to what was saved, as from a backup.
+    /// Restores the store from the backup. The API server is restarted.
     ///
     /// # Panics
     /// As [`Self::save`].

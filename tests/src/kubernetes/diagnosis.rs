@@ -1,4 +1,4 @@
-//! What a person would look at next: the object, its events, the logs that matter.
+//! What a person looks at after a failed wait: the object, its events, the logs that matter.
 
 use std::fs;
 

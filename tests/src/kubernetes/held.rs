@@ -1,4 +1,4 @@
-//! A cluster that ends when this process does, or when nobody holds it.
+//! A cluster that ends with this process, or when it is dropped.
 
 use std::{
     fs,
@@ -23,21 +23,21 @@ use crate::{
 /// Longest start of a cluster.
 const START: Duration = Duration::from_secs(300);
 
-/// Longest end of one: a node's last processes, and its control groups.
+/// Longest end of a cluster: a node's last processes, and its control groups.
 const END: Duration = Duration::from_secs(20);
 
-/// Settings of whoever runs the tests that would lead the components of a cluster astray.
+/// Variables of the person who runs the tests that would misdirect the components of a cluster.
 const FOREIGN: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "CONTAINERD_ADDRESS", "KUBECONFIG", "KUBERC"];
 
 /// A running keeper.
 #[derive(Debug)]
 pub(super) struct Held {
     keeper: Child,
-    /// The keeper ends when this closes.
+    /// The keeper ends when this pipe closes.
     pipe: Option<ChildStdin>,
-    /// That it can be used, each time that it can.
+    /// A message each time that the cluster has become usable.
     ready: Mutex<Receiver<Option<u32>>>,
-    /// Why the cluster went away by itself.
+    /// Why the cluster ended by itself.
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn folder(purpose: &str) -> PathBuf {
     Folder::all().join(format!("{purpose}-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)))
 }
 
-/// How many processes have a cluster's folder in their command line.
+/// The number of processes with a cluster's folder in their command line.
 pub fn processes_of(folder: &Path) -> usize {
     let folder = folder.display().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -56,10 +56,11 @@ pub fn processes_of(folder: &Path) -> usize {
 }
 
 impl Held {
-    /// Starts a keeper and waits until the cluster can be used; gives the first process of its namespaces, if it has any.
+    /// Starts a keeper and waits until the cluster is usable; gives the first process of its namespaces, if it has
+    /// namespaces.
     ///
     /// # Panics
-    /// It did not start; the message says why.
+    /// The cluster did not start; the message has the reason.
     pub(super) fn start(ask: &Ask) -> (Self, Option<u32>) {
         let ask = serde_json::to_string(ask).expect("an ask is JSON");
         let mut command = Command::new(binary("portlane-test-cluster"));
@@ -68,7 +69,7 @@ impl Held {
         }
         let mut keeper = command
             .arg(ask)
-            // A Ctrl-C in the terminal is for the test: the keeper has cleaning to do.
+            // A Ctrl-C in the terminal must not reach the keeper, which has to clean up.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,10 +104,10 @@ impl Held {
         }
     }
 
-    /// Asks for something, and waits until the cluster can be used again.
+    /// Sends an order to the keeper and waits until the cluster is usable again.
     ///
     /// # Panics
-    /// It cannot; the message says why.
+    /// The cluster does not become usable; the message has the reason.
     pub(super) fn order(&self, order: Order) {
         let line = serde_json::to_string(&order).expect("an order is JSON");
         let mut pipe = self.pipe.as_ref().expect("held");
@@ -114,17 +115,17 @@ impl Held {
         self.until_ready();
     }
 
-    /// The keeper.
+    /// Process id of the keeper.
     pub(super) fn keeper(&self) -> u32 {
         self.keeper.id()
     }
 
-    /// Why the cluster is not what it was.
+    /// Why the cluster ended by itself, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.lock().expect("unpoisoned").clone()
     }
 
-    /// The same, after a moment in which the keeper may come to say it.
+    /// As [`Self::failure`], with a second for the keeper to report.
     #[allow(clippy::disallowed_methods, reason = "polls")]
     pub(super) fn failure_soon(&self) -> Option<String> {
         for _ in 0..20 {
@@ -143,7 +144,7 @@ impl Drop for Held {
         let deadline = Instant::now() + END;
         while let Ok(None) = self.keeper.try_wait() {
             if Instant::now() > deadline {
-                // Its children end without it; what it has not cleaned is swept.
+                // The keeper's children end with it, and the next keeper sweeps what it left.
                 let _ = self.keeper.kill();
             }
             thread::park_timeout(Duration::from_millis(10));

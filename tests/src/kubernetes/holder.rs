@@ -9,7 +9,7 @@ use std::{
 /// Set in the process that holds.
 const HOLDER: &str = "PORTLANE_TEST_HOLDER";
 
-/// The same test, run again in a process of its own that only holds a cluster. It is killed when this goes.
+/// The same test, run again in a process of its own that only holds a cluster. The process is killed on drop.
 #[derive(Debug)]
 pub struct Holder {
     process: Child,
@@ -17,10 +17,10 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Runs the test of this name in a process of its own, and waits for what it says of its cluster.
+    /// Runs the test of this name in a process of its own, and waits for its line about the cluster.
     ///
     /// # Panics
-    /// It ended without a word.
+    /// The process ended without that line.
     pub fn start(test: &str) -> Self {
         let mut process = Command::new(env::current_exe().expect("own path"))
             .args(["--exact", test, "--nocapture"])
@@ -28,32 +28,32 @@ impl Holder {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it starts");
+            .expect("the holder starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let said =
-            lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("it says what it holds");
+            lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a line about the cluster");
         Self { process, said }
     }
 
-    /// Whether this process is the one that holds.
+    /// Whether this process is the holder.
     pub fn is_this() -> bool {
         env::var_os(HOLDER).is_some()
     }
 
-    /// Says something to whoever started this process, and holds what the caller has until it is killed or its own holder
-    /// is gone.
+    /// Prints a line for [`Self::said`], and holds what the caller has until this process is killed or its parent is
+    /// gone.
     pub fn hold(words: &str) -> ! {
         println!("held: {words}");
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(1);
     }
 
-    /// What it said.
+    /// The holder's line about its cluster.
     pub fn said(&self) -> &str {
         &self.said
     }
 
-    /// Ends it as nothing can be prepared for.
+    /// Kills the holder (SIGKILL).
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -7,8 +7,13 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, ServiceAccount};
-use kube::{Api, Resource, core::NamespaceResourceScope};
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    core::{NamespaceResourceScope, ObjectMeta, Request},
+};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{
     cluster::{Cluster, RUNTIME, Said},
@@ -17,6 +22,8 @@ use super::{
 
 /// Longest wait for a condition of an object.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Field manager of what tests write without kubectl.
+const MANAGER: &str = "portlane-tests";
 
 /// Kinds that live in namespaces.
 pub trait Namespaced:
@@ -29,7 +36,7 @@ impl<K> Namespaced for K where
 {
 }
 
-/// A namespace that goes away with the test, unless the test failed.
+/// A namespace that is deleted with the test, unless the test failed.
 #[derive(Debug)]
 pub struct Namespace<'a> {
     cluster: &'a Cluster,
@@ -40,15 +47,19 @@ pub struct Namespace<'a> {
 impl<'a> Namespace<'a> {
     #[track_caller]
     pub(super) fn create(cluster: &'a Cluster, name: String) -> Self {
-        cluster.kubectl(&["create", "namespace", &name]).ok();
+        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+        let object = NamespaceObject { metadata, ..NamespaceObject::default() };
+        let api: Api<NamespaceObject> = Api::all(cluster.client());
+        let created = RUNTIME.block_on(async { api.create(&PostParams::default(), &object).await });
+        created.unwrap_or_else(|error| panic!("cannot create namespace {name}: {error}{}", cluster.failure()));
         Self { cluster, name, patience: PATIENCE }
     }
 
-    /// Waits for what Pods need before they may be made: the service account that controllers put there.
+    /// Waits for the service account that controllers create, without which no Pod is accepted.
     #[track_caller]
     #[must_use]
     pub fn for_pods(self) -> Self {
-        self.until::<ServiceAccount>("default", "is there", |_| true);
+        self.until::<ServiceAccount>("default", "exists", |_| true);
         self
     }
 
@@ -59,12 +70,12 @@ impl<'a> Namespace<'a> {
         self
     }
 
-    /// Its name.
+    /// Name of the namespace.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is.
+    /// The cluster that has the namespace.
     pub fn cluster(&self) -> &'a Cluster {
         self.cluster
     }
@@ -74,7 +85,7 @@ impl<'a> Namespace<'a> {
         self.kubectl_with(arguments, "")
     }
 
-    /// The same with something on its standard input.
+    /// kubectl in this namespace with a text on standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
         self.cluster.kubectl_with(&[&["--namespace", &self.name], arguments].concat(), input)
     }
@@ -85,17 +96,59 @@ impl<'a> Namespace<'a> {
         self.kubectl_with(&["apply", "-f", "-"], manifests).ok()
     }
 
-    /// The same; whether they were accepted.
+    /// `kubectl apply` of manifests; whether they were accepted.
     pub fn try_apply(&self, manifests: &str) -> bool {
         self.kubectl_with(&["apply", "--request-timeout=5s", "-f", "-"], manifests).success
     }
 
-    /// A client for one kind here.
+    /// Server-side apply of one manifest (YAML or JSON) of a kind, by a request of this process: milliseconds, where a
+    /// kubectl process takes a good part of a second. For tests that write one object many times.
+    ///
+    /// # Panics
+    /// The manifest is not YAML, has no name, or is refused.
+    #[track_caller]
+    pub fn write<K: Namespaced>(&self, manifest: &str) {
+        let object: Value = serde_yaml::from_str(manifest).unwrap_or_else(|error| panic!("{error}:\n{manifest}"));
+        let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
+        let api = self.api::<K>();
+        let parameters = PatchParams::apply(MANAGER).force();
+        let written = RUNTIME.block_on(async { api.patch(&name, &parameters, &Patch::Apply(&object)).await });
+        written
+            .unwrap_or_else(|error| panic!("cannot apply {} {name}: {error}{}", K::kind(&()), self.cluster.failure()));
+    }
+
+    /// A dry run of the creation of an object of a custom resource, with strict validation of fields, as
+    /// `kubectl create --dry-run=server` has it.
+    ///
+    /// # Errors
+    /// The message of an API server that refuses the object.
+    ///
+    /// # Panics
+    /// The object has no apiVersion or no kind, or the API server does not answer.
+    pub fn dry_run(&self, object: &Value) -> Result<(), String> {
+        let version = object["apiVersion"].as_str().expect("an apiVersion");
+        let plural = format!("{}s", object["kind"].as_str().expect("a kind").to_lowercase());
+        let collection = Request::new(format!("/apis/{version}/namespaces/{}/{plural}", self.name));
+        let parameters = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+        let body = serde_json::to_vec(object).expect("JSON");
+        let mut request = collection.create(&parameters, body).expect("a request");
+        // The client has no parameter for the validation of fields in a creation.
+        let strict = format!("{}&fieldValidation=Strict", request.uri());
+        *request.uri_mut() = strict.parse().expect("an address");
+        let client = self.cluster.client();
+        match RUNTIME.block_on(async { client.request_text(request).await }) {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) => Err(status.message.clone()),
+            Err(error) => panic!("no answer to a dry run: {error}{}", self.cluster.failure()),
+        }
+    }
+
+    /// A client for one kind in this namespace.
     pub fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.cluster.client(), &self.name)
     }
 
-    /// An object, if it is there.
+    /// An object, if it exists.
     #[track_caller]
     pub fn get<K: Namespaced>(&self, name: &str) -> Option<K> {
         let api = self.api::<K>();
@@ -104,10 +157,10 @@ impl<'a> Namespace<'a> {
             .unwrap_or_else(|error| panic!("cannot get {} {name}: {error}{}", K::kind(&()), self.cluster.failure()))
     }
 
-    /// Waits until an object fulfils a condition, and gives it.
+    /// Waits until an object fulfils a condition, and gives the object.
     ///
     /// # Panics
-    /// It did not within a minute: with the object, events and logs.
+    /// The condition did not hold within a minute. The message has the object, events and logs.
     #[track_caller]
     pub fn until<K: Namespaced>(&self, name: &str, what: &str, condition: impl Fn(&K) -> bool) -> K {
         self.poll(name, what, |found| found.filter(|object| condition(object)))
@@ -116,7 +169,7 @@ impl<'a> Namespace<'a> {
     /// Waits until an object is gone.
     ///
     /// # Panics
-    /// It was still there after a minute: with the object, events and logs.
+    /// The object still exists after a minute. The message has the object, events and logs.
     #[track_caller]
     pub fn until_gone<K: Namespaced>(&self, name: &str) {
         self.poll(name, "is gone", |found: Option<K>| found.is_none().then_some(()));
@@ -142,11 +195,11 @@ impl<'a> Namespace<'a> {
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
-        // What a failed test leaves is looked at; a cluster of our own ends anyway.
+        // The namespace of a failed test stays, to be looked at. A cluster of our own ends anyway.
         if !thread::panicking() {
             let _ = RUNTIME.block_on(async {
                 let api: Api<NamespaceObject> = Api::all(self.cluster.client());
-                api.delete(&self.name, &kube::api::DeleteParams::default()).await
+                api.delete(&self.name, &DeleteParams::default()).await
             });
         }
     }

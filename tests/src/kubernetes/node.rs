@@ -1,4 +1,4 @@
-//! A whole node: what is applied to it runs.
+//! A whole node, on which Pods run.
 
 use std::{
     fs, io,
@@ -23,7 +23,7 @@ use crate::{
     programs::{self, KubernetesVersion},
 };
 
-/// What every node has: Pods cannot be had without the first.
+/// Images of every node. No Pod runs without the first one.
 const IMAGES: [Image; 4] = [Image::Pause, Image::Proxy, Image::Operator, Image::Echo];
 
 /// A control plane with a node in namespaces of its own, without a way out of the machine.
@@ -35,20 +35,20 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts one with the images of this checkout loaded.
+    /// Starts a node with the images of this checkout loaded.
     ///
     /// # Panics
-    /// It did not start; the message says why and what to do.
+    /// The node did not start; the message has the reason and the remedy.
     pub fn start() -> Self {
         let archive = |image| images::build(image, images::Platform::here()).unwrap_or_else(|error| panic!("{error}"));
         let images: Vec<PathBuf> = IMAGES.into_iter().map(|image| archive(image).path).collect();
         Self::start_with(&images)
     }
 
-    /// Starts one with these archives of images loaded.
+    /// Starts a node with these archives of images loaded.
     ///
     /// # Panics
-    /// It did not start; the message says why and what to do.
+    /// As [`Self::start`].
     pub fn start_with(images: &[PathBuf]) -> Self {
         match programs::missing_packages() {
             Ok(missing) if missing.is_empty() => {}
@@ -65,7 +65,7 @@ impl Node {
         Self { cluster: Cluster::own(held, Folder::at(folder), kubectl), init }
     }
 
-    /// First process of its namespaces, by its number outside.
+    /// First process of the node's namespaces, by its process id outside.
     pub fn init(&self) -> u32 {
         self.init
     }
@@ -73,7 +73,7 @@ impl Node {
     /// The kubeconfig of an administrator, for use on the host of the node.
     ///
     /// # Panics
-    /// The one for use outside cannot be read.
+    /// The kubeconfig for use outside cannot be read.
     pub fn kubeconfig_within(&self) -> String {
         let outside = fs::read_to_string(self.cluster.kubeconfig()).expect("its kubeconfig");
         let server = |line: &str| match line.split_once("server: '") {
@@ -86,15 +86,15 @@ impl Node {
         outside.lines().map(server).collect()
     }
 
-    /// What the images of this checkout are called.
+    /// References of the images of this checkout.
     pub fn images(&self) -> Vec<String> {
         IMAGES.into_iter().map(Image::reference).collect()
     }
 
-    /// Does something in the node's network, as a program on the host would.
+    /// Runs `work` in the node's network, like a program on the host.
     ///
     /// # Errors
-    /// Those of `work`, and a node that is gone.
+    /// Those of `work`, or the node is gone.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         netns::within(self.init, work)
     }
@@ -110,7 +110,7 @@ impl Node {
         Ok(stream)
     }
 
-    /// A UDP socket on the host of the node, for one peer; reads end after a second, as datagrams may be lost.
+    /// A UDP socket on the host of the node, for one peer. Reads end after a second, because datagrams may be lost.
     ///
     /// # Errors
     /// As `connect(2)`.
@@ -123,7 +123,7 @@ impl Node {
         })
     }
 
-    /// A command inside of the node: its network, files and processes.
+    /// A command inside the node: in its network, with its files and processes.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init.to_string(), "--net", "--mount", "--pid", "--ipc", "--uts", "--"]);
@@ -131,7 +131,7 @@ impl Node {
         command
     }
 
-    /// The processes of the node that run this program, by their numbers outside.
+    /// The processes of the node that run this program, by their process ids outside.
     pub fn processes(&self, program: &str) -> Vec<u32> {
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -155,11 +155,11 @@ impl Node {
     /// Kills a process of the node.
     #[track_caller]
     pub fn kill(&self, pid: u32) {
-        assert!(self.is_ancestor_of(pid), "process {pid} is none of this node's");
+        assert!(self.is_ancestor_of(pid), "process {pid} does not belong to this node");
         signal(pid, Signal::KILL);
     }
 
-    /// Stops a component of the node where it is, until what this gives is dropped.
+    /// Pauses a component of the node (SIGSTOP) until the returned guard is dropped.
     #[track_caller]
     pub fn pause(&self, component: &str) -> Paused {
         let pids = self.processes(component);
@@ -179,7 +179,7 @@ impl Node {
     }
 }
 
-/// Processes that stand still. They go on when this is dropped.
+/// Paused processes. They continue when the guard is dropped.
 #[derive(Debug)]
 pub struct Paused(Vec<u32>);
 
@@ -193,7 +193,7 @@ impl Drop for Paused {
 
 fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // One that has ended meanwhile needs none.
+        // The process may have ended meanwhile.
         let _ = kill_process(pid, signal);
     }
 }

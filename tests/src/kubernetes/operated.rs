@@ -2,44 +2,49 @@
 
 use std::{path::PathBuf, process::Command};
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    coordination::v1::Lease,
+    core::v1::{Pod, Secret, ServiceAccount},
+};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::Namespace;
-use crate::{Program, binary, free_port, until};
+use crate::{Program, binary, block_on, free_port, until};
 
-/// An operator for one namespace: it watches that namespace only, and has its Lease and roots there.
+/// An operator that watches one namespace, and has its Lease and its CA there.
 pub struct Operator {
     /// The process.
     pub program: Program,
-    /// Where it serves health and metrics.
+    /// Port of health and metrics.
     pub health: u16,
-    /// Where proxies connect.
+    /// Port that proxies connect to.
     pub stream: u16,
-    /// Where API servers ask about pods.
+    /// Port of the webhook for pods.
     pub webhook: u16,
 }
 
 impl Operator {
-    /// Starts one and waits until it is ready.
+    /// Starts an operator and waits until it is ready.
     #[track_caller]
     pub fn start(namespace: &Namespace<'_>) -> Self {
         Self::named(namespace, "operator", free_port())
     }
 
-    /// The same with more options.
+    /// Starts an operator with further options.
     #[track_caller]
     pub fn with(namespace: &Namespace<'_>, options: &[&str]) -> Self {
         Self::launch(namespace, "operator", free_port(), options)
     }
 
-    /// The same with a name of its own and the address that proxies know.
+    /// Starts an operator with a name of its own, on the port that proxies know.
     #[track_caller]
     pub fn named(namespace: &Namespace<'_>, name: &str, stream: u16) -> Self {
         Self::launch(namespace, name, stream, &[])
     }
 
-    /// One more, while another one leads.
+    /// Starts another replica while the first one leads.
     #[track_caller]
     pub fn standby(namespace: &Namespace<'_>, options: &[&str]) -> Self {
         Self::launch(namespace, "standby", free_port(), options)
@@ -65,78 +70,123 @@ impl Operator {
         Self { program, health, stream, webhook }
     }
 
-    /// The value of one of its series; 0 if it has none yet.
+    /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease
+    /// lapses a second later, not twelve: see [`lapse_lease`].
+    #[track_caller]
+    pub fn killed(self, namespace: &Namespace<'_>) -> u16 {
+        drop(self.program.kill());
+        lapse_lease(namespace);
+        self.stream
+    }
+
+    /// The value of a series of the operator; 0 while the series is missing.
     pub fn metric(&self, series: &str) -> f64 {
         let (_, text) = crate::http_get(self.health, "/metrics").expect("metrics");
         crate::metric(&text, series).unwrap_or(0.0)
     }
 }
 
-/// A Pod that no kubelet runs, whose proxy is a process here.
+/// Shortens the Lease of a dead operator from twelve seconds to one. Its successor still finds a foreign Lease and
+/// waits until the Lease has lapsed. Only for tests that do not measure that wait.
+///
+/// # Panics
+/// The Lease is missing.
+#[track_caller]
+pub fn lapse_lease(namespace: &Namespace<'_>) {
+    let short = Patch::Merge(json!({"spec": {"leaseDurationSeconds": 1}}));
+    let leases = namespace.api::<Lease>();
+    block_on(async { leases.patch("portlane-operator", &PatchParams::default(), &short).await }).expect("a Lease");
+}
+
+/// A Pod that no kubelet runs: its proxy is a process of this machine.
 pub struct FleetPod {
-    /// Its name.
+    /// Name of the Pod.
     pub name: String,
-    /// Its uid.
+    /// Uid of the Pod.
     pub uid: String,
 }
 
 impl FleetPod {
-    /// A Pod of a gateway's fleet; its `ServiceAccount` is there once the operator has made it.
+    /// A Pod of a gateway's fleet. Waits for the `ServiceAccount`, which the operator creates.
     #[track_caller]
     pub fn of_gateway(namespace: &Namespace<'_>, gateway: &str, name: &str) -> Self {
-        until("the operator has made the ServiceAccount", || {
-            namespace.kubectl(&["get", "serviceaccount", gateway]).success
-        });
+        until("the operator has created the ServiceAccount", || namespace.get::<ServiceAccount>(gateway).is_some());
         let labels = json!({"portlane.dev/proxy": "gateway", "portlane.dev/gateway": gateway});
         Self::create(namespace, name, gateway, &labels)
+    }
+
+    /// A Pod of a gateway's fleet that is ready, and its proxy.
+    #[track_caller]
+    pub fn ready_in_gateway(
+        namespace: &Namespace<'_>,
+        gateway: &str,
+        name: &str,
+        operator: &Operator,
+    ) -> (Self, FleetProxy) {
+        let pod = Self::of_gateway(namespace, gateway, name);
+        let proxy = pod.proxy(namespace, gateway, operator);
+        pod.set_ready(namespace, true);
+        (pod, proxy)
     }
 
     /// A Pod with these labels.
     #[track_caller]
     pub fn create(namespace: &Namespace<'_>, name: &str, account: &str, labels: &serde_json::Value) -> Self {
-        namespace.apply(
-            &json!({
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": name, "labels": labels},
-                "spec": {
-                    "serviceAccountName": account,
-                    "automountServiceAccountToken": false,
-                    "containers": [{"name": "proxy", "image": "none"}],
-                },
-            })
-            .to_string(),
-        );
-        let pod = namespace.get::<Pod>(name).expect("it was made");
-        Self { name: name.to_owned(), uid: pod.metadata.uid.expect("a uid") }
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "serviceAccountName": account,
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "proxy", "image": "none"}],
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        let pods = namespace.api::<Pod>();
+        let created = block_on(async { pods.create(&PostParams::default(), &pod).await });
+        let created = created.unwrap_or_else(|error| panic!("cannot create Pod {name}: {error}"));
+        Self { name: name.to_owned(), uid: created.metadata.uid.expect("a uid") }
     }
 
-    /// Says in its status, as kubelet would, whether it is ready.
+    /// Sets the Ready condition of the Pod, as kubelet would.
     #[track_caller]
     pub fn set_ready(&self, namespace: &Namespace<'_>, ready: bool) {
         let status = if ready { "True" } else { "False" };
         let patch = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}});
-        namespace.kubectl(&["patch", "pod", &self.name, "--subresource=status", "--patch", &patch.to_string()]).ok();
+        let (pods, patch) = (namespace.api::<Pod>(), Patch::Strategic(patch));
+        let patched = block_on(async { pods.patch_status(&self.name, &PatchParams::default(), &patch).await });
+        patched.unwrap_or_else(|error| panic!("cannot write the status of Pod {}: {error}", self.name));
     }
 
-    /// A token that is bound to it.
+    /// A token that is bound to the Pod.
     #[track_caller]
     pub fn token(&self, namespace: &Namespace<'_>, account: &str, audience: &str) -> String {
-        let bound = format!("--bound-object-name={}", self.name);
-        let uid = format!("--bound-object-uid={}", self.uid);
-        let audience = format!("--audience={audience}");
-        let said =
-            namespace.kubectl(&["create", "token", account, "--bound-object-kind=Pod", &bound, &uid, &audience]).ok();
-        said.trim().to_owned()
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(self.name.clone()),
+            uid: Some(self.uid.clone()),
+        };
+        let spec = TokenRequestSpec {
+            audiences: vec![audience.to_owned()],
+            bound_object_ref: Some(bound),
+            expiration_seconds: None,
+        };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let accounts = namespace.api::<ServiceAccount>();
+        let made = block_on(async { accounts.create_token_request(account, &PostParams::default(), &request).await });
+        let made = made.unwrap_or_else(|error| panic!("no token of {account} for Pod {}: {error}", self.name));
+        made.status.expect("a status").token
     }
 
-    /// Its proxy, with a token that is bound to it.
+    /// The Pod's proxy, with a token that is bound to the Pod.
     #[track_caller]
     pub fn proxy(&self, namespace: &Namespace<'_>, account: &str, operator: &Operator) -> FleetProxy {
         self.proxy_trusting(namespace, account, operator, &roots(namespace))
     }
 
-    /// The same, started with these roots.
+    /// The Pod's proxy, started with these CA certificates.
     #[track_caller]
     pub fn proxy_trusting(
         &self,
@@ -150,29 +200,29 @@ impl FleetPod {
     }
 }
 
-/// The roots of the operator of a namespace, PEM.
+/// The CA certificates of the operator of a namespace, PEM.
 #[track_caller]
 pub fn roots(namespace: &Namespace<'_>) -> String {
     let mut roots = None;
-    until("the operator has made its roots", || {
+    until("the operator has created its CA", || {
         let secret = namespace.get::<Secret>("portlane-roots");
         roots = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove("ca.crt"));
         roots.is_some()
     });
-    String::from_utf8(roots.expect("there").0).expect("PEM")
+    String::from_utf8(roots.expect("CA certificates").0).expect("PEM")
 }
 
 /// A `portlane-proxy` that follows an operator.
 pub struct FleetProxy {
     /// The process.
     pub program: Program,
-    /// Where it serves health and metrics.
+    /// Port of health and metrics.
     pub health: u16,
     roots: String,
     stream: u16,
 }
 
-/// The folder of a proxy that was killed.
+/// A proxy that was killed; its state is kept.
 pub struct StoppedProxy {
     folder: tempfile::TempDir,
     roots: String,
@@ -180,7 +230,7 @@ pub struct StoppedProxy {
 }
 
 impl StoppedProxy {
-    /// Starts another one in its place.
+    /// Starts a proxy with the state of the killed one.
     #[must_use]
     pub fn started(self) -> FleetProxy {
         FleetProxy::in_folder(self.folder, &self.roots, self.stream)
@@ -188,7 +238,7 @@ impl StoppedProxy {
 }
 
 impl FleetProxy {
-    /// Starts one with this token.
+    /// Starts a proxy with this token.
     #[track_caller]
     pub fn start(token: &str, roots: &str, stream: u16) -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -207,30 +257,30 @@ impl FleetProxy {
         Self { program, health, roots: roots.to_owned(), stream }
     }
 
-    /// Kills it, and starts another one with the same folder, as kubelet does with a container.
+    /// Kills the proxy and starts another one with the same state, as kubelet restarts a container.
     #[must_use]
     pub fn restarted(self) -> Self {
         self.stopped().started()
     }
 
-    /// Kills it; what it has kept stays.
+    /// Kills the proxy and keeps its state.
     #[must_use]
     pub fn stopped(self) -> StoppedProxy {
         let Self { program, roots, stream, .. } = self;
         StoppedProxy { folder: program.kill(), roots, stream }
     }
 
-    /// Whether it has applied a configuration.
+    /// Whether the proxy has applied a configuration.
     pub fn is_ready(&self) -> bool {
         crate::http_get(self.health, "/readyz").is_ok_and(|(status, _)| status == 200)
     }
 
-    /// A file of its state.
+    /// A file of the proxy's state.
     pub fn path(&self, name: &str) -> PathBuf {
         self.program.path(name)
     }
 
-    /// The value of one of its series; 0 if it has none yet.
+    /// The value of a series of the proxy; 0 while the series is missing.
     pub fn metric(&self, series: &str) -> f64 {
         let text = crate::http_get(self.health, "/metrics").map(|(_, text)| text).unwrap_or_default();
         crate::metric(&text, series).unwrap_or(0.0)

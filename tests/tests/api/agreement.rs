@@ -1,10 +1,11 @@
 //! `portlane validate` and the API server agree: verdict for verdict, field for field.
 //!
-//! Beside that, every value on a bound of the CRDs is accepted by the server, and every value beyond one is refused at its
+//! In addition, the server accepts every value on a bound of the CRDs and refuses every value beyond a bound, at its
 //! field.
 //!
-//! The rows are hand-written (`agreement/rows.txt`) and generated from the CRDs (`generate`). What the server says is what
-//! `kubectl apply` says; where the validator refuses more, the row says why.
+//! Rows are handwritten (`agreement/rows.txt`) and generated from the CRDs (`generate`). A handwritten row goes through
+//! `kubectl apply`, whose reading of YAML counts too; a generated row is a request of this process. Where the validator
+//! refuses more than the server, the row gives the reason.
 
 mod generate;
 mod rows;
@@ -20,7 +21,7 @@ use verdict::Verdict;
 
 on_both!(the_offline_validator_and_the_api_server_agree);
 
-/// The rows, and what the validator says of them: the same for every server.
+/// The rows and the validator's verdicts, which are the same for every server.
 struct Table {
     rows: Vec<Row>,
     offline: Vec<Verdict>,
@@ -29,22 +30,22 @@ struct Table {
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut rows = rows::handwritten();
     rows.extend(generate::rows());
-    let offline = verdict::of_validator(written(&rows).path(), rows.len());
+    let offline = verdict::of_validator(&rows);
     Table { rows, offline }
 });
 
-/// The rows as files.
-fn written(rows: &[Row]) -> TempDir {
+/// A folder with one file for each of these rows, named after the row's place in the table.
+fn written(rows: &[(usize, &Row)]) -> TempDir {
     let folder = tempfile::tempdir().expect("folder");
-    for (number, row) in rows.iter().enumerate() {
-        fs::write(folder.path().join(file(number)), &row.manifest).expect("write");
+    for (number, row) in rows {
+        fs::write(folder.path().join(file(*number)), &row.manifest).expect("write");
     }
     folder
 }
 
 fn the_offline_validator_and_the_api_server_agree(server: &ControlPlane) {
     let Table { rows, offline } = &*TABLE;
-    let online = verdict::of_server(server, written(rows).path(), rows.len());
+    let online = verdict::of_server(server, rows);
     let mut wrong = String::new();
     for ((row, online), offline) in rows.iter().zip(&online).zip(offline) {
         if let Some(difference) = difference(row, online, offline) {
@@ -54,14 +55,14 @@ fn the_offline_validator_and_the_api_server_agree(server: &ControlPlane) {
     assert!(wrong.is_empty(), "{wrong}");
     let accepted = online.iter().filter(|verdict| verdict.accepted).count();
     let refused = rows.len() - accepted;
-    assert!(accepted > 100 && refused > 300, "both verdicts are common: {accepted} accepted, {refused} refused");
+    assert!(accepted > 100 && refused > 300, "both verdicts must be common: {accepted} accepted, {refused} refused");
 }
 
 fn file(number: usize) -> String {
     format!("{number:04}.yaml")
 }
 
-/// What is not as it should be.
+/// How a row's two verdicts differ from what the row allows.
 fn difference(row: &Row, online: &Verdict, offline: &Verdict) -> Option<String> {
     let said = format!("\nthe API server:\n{online}\nportlane validate:\n{offline}");
     if let Some(reason) = &row.stricter {
@@ -74,7 +75,7 @@ fn difference(row: &Row, online: &Verdict, offline: &Verdict) -> Option<String> 
     if let Some(Bound { field, beyond }) = &row.bound
         && online.fields.contains(field) != *beyond
     {
-        let should = if *beyond { "should be wrong" } else { "should be right" };
+        let should = if *beyond { "should be refused" } else { "should be accepted" };
         return Some(format!("{field} {should}:{said}"));
     }
     let same = online.fields == offline.fields;

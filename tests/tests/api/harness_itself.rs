@@ -1,4 +1,4 @@
-//! What the tests promise about their own control planes.
+//! Promises of the harness about its own control planes.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ fn a_controller_manager_rolls_out_and_collects_garbage() {
     namespace.kubectl(&["delete", "deployment", "web"]).ok();
     namespace.until_gone::<ConfigMap>("owned");
     let sets: Api<ReplicaSet> = namespace.api();
-    until("its ReplicaSets are gone", || {
+    until("the ReplicaSets of the Deployment are gone", || {
         harness::block_on(sets.list(&ListParams::default())).is_ok_and(|list| list.items.is_empty())
     });
 }
@@ -60,14 +60,14 @@ fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         namespace.until::<ConfigMap>("slow", "is fast", |_| false);
     }));
-    let panic = result.expect_err("it never is");
+    let panic = result.expect_err("the condition never holds");
     let message = panic.downcast_ref::<String>().expect("a message");
     for part in ["ConfigMap slow: not so within 300ms: is fast", "speed: none", "the end of", "kube-apiserver.log"] {
         assert!(message.contains(part), "{part:?} is not in\n{message}");
     }
 }
 
-/// A server that another process holds.
+/// A control plane that another process holds.
 struct Server {
     holder: Holder,
     keeper: i32,
@@ -81,7 +81,7 @@ impl Server {
         let keeper = keeper.parse().expect("a number");
         let folder = Path::new(logs).parent().expect("a folder").to_owned();
         let server = Self { holder, keeper, folder };
-        assert!(server.processes() >= 3, "etcd, the API server and their keeper run");
+        assert!(server.processes() >= 3, "etcd, the API server and their keeper must run");
         server
     }
 
@@ -96,7 +96,7 @@ impl Server {
 
 fn hold() -> ! {
     let server = ControlPlane::start(KubernetesVersion::Oldest);
-    Holder::hold(&format!("{} {}", server.keeper().expect("its own"), server.logs().display()))
+    Holder::hold(&format!("{} {}", server.keeper().expect("a server of its own"), server.logs().display()))
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn a_server_whose_holder_is_killed_leaves_nothing_but_logs() {
     }
     let mut server = Server::held_by("harness_itself::a_server_whose_holder_is_killed_leaves_nothing_but_logs");
     server.holder.kill();
-    until("all of its processes are gone", || server.processes() == 0);
-    assert!(!server.has_data(), "its data is gone");
-    assert!(server.folder.join("logs/kube-apiserver.log").exists(), "its logs are kept");
+    until("all processes of the server are gone", || server.processes() == 0);
+    assert!(!server.has_data(), "the data of the server is removed");
+    assert!(server.folder.join("logs/kube-apiserver.log").exists(), "the logs of the server are kept");
 }
 
 #[test]
@@ -123,9 +123,9 @@ fn a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
         return;
     }
     let server = Server::held_by("harness_itself::a_server_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
-    kill_process(Pid::from_raw(server.keeper).expect("a number"), Signal::KILL).expect("it is killed");
-    until("all of its processes are gone", || server.processes() == 0);
-    assert!(server.has_data(), "nobody was left to remove it");
+    kill_process(Pid::from_raw(server.keeper).expect("a number"), Signal::KILL).expect("the keeper is killed");
+    until("all processes of the server are gone", || server.processes() == 0);
+    assert!(server.has_data(), "no keeper was left to remove the data");
     drop(ControlPlane::start(KubernetesVersion::Oldest));
-    assert!(!server.has_data(), "but the next one has");
+    assert!(!server.has_data(), "the next keeper removes the data");
 }

@@ -1,9 +1,9 @@
-//! A real API server with the committed CRDs: what it accepts, refuses and shows. Everything is tried on the oldest and on
-//! the newest Kubernetes that Portlane supports.
+//! A real API server with the committed CRDs: what it accepts, refuses and shows. `on_both!` runs a test on the oldest
+//! and on the newest Kubernetes that Portlane supports.
 #![cfg(target_os = "linux")]
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-/// Makes a test for each API server of functions that take one.
+/// Makes two tests of each function: one on the oldest and one on the newest API server.
 macro_rules! on_both {
     ($($test:ident),+ $(,)?) => {
         mod oldest {
@@ -24,7 +24,7 @@ mod person;
 mod rules;
 mod server;
 
-/// A forward that is right.
+/// A valid forward.
 const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
 kind: PortForward
 metadata: {name: db}

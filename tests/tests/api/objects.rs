@@ -1,9 +1,11 @@
-//! What becomes of objects: merged by server-side apply, never defaulted, with a status that only its subresource writes.
+//! Objects in the API server: merged by server-side apply, never defaulted, with a status that only its subresource
+//! writes.
 
 use std::{fs, path::Path};
 
 use crds::{PortForward, PortForwardSpec};
 use harness::{ControlPlane, Namespace};
+use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::FORWARD;
 
@@ -17,7 +19,7 @@ on_both!(
 );
 
 fn forward(namespace: &Namespace<'_>) -> PortForward {
-    namespace.get("db").expect("it is there")
+    namespace.get("db").expect("db exists")
 }
 
 fn examples_are_accepted_and_applying_them_again_changes_nothing(server: &ControlPlane) {
@@ -40,17 +42,17 @@ fn examples_are_accepted_and_applying_them_again_changes_nothing(server: &Contro
             let versions = || {
                 let columns =
                     "--output=custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion";
-                // Pods and other people's config maps change by themselves in a cluster that runs them.
+                // Pods, and config maps of other components, change by themselves in a cluster with controllers.
                 let ours = namespace.kubectl(&["get", "portlane,services", columns]).ok();
-                ours + &namespace.kubectl(&["get", "configmap", "door", "--ignore-not-found", columns]).ok()
+                (ours, namespace.get::<ConfigMap>("door").and_then(|door| door.metadata.resource_version))
             };
             let first = apply();
-            assert!(!first.trim().is_empty(), "{} holds something", example.display());
+            assert!(!first.trim().is_empty(), "{} has no object", example.display());
             let before = versions();
             let second = apply();
             let unchanged = if flags.is_empty() { "unchanged" } else { "serverside-applied" };
-            // Client-side apply tells the ports of a container apart by number alone, and sends a patch that changes nothing
-            // where TCP and UDP share one and admission has added to the Pod.
+            // Client-side apply identifies the ports of a container by number alone. Where TCP and UDP share a number
+            // and admission has changed the Pod, apply sends a patch that changes nothing.
             let patched = |line: &str| flags.is_empty() && server.is_existing() && line.starts_with("pod/");
             let idle = |line: &str| line.ends_with(unchanged) || patched(line);
             assert!(second.lines().all(idle), "{}: {second}", example.display());
@@ -100,17 +102,17 @@ fn status_is_written_by_its_subresource_only(server: &ControlPlane) {
         namespace.kubectl(&[&flags[..], more].concat()).ok()
     };
     patch(&[], STATUS);
-    assert_eq!(forward(&namespace).status, None, "the main resource takes no status");
+    assert_eq!(forward(&namespace).status, None, "the main resource ignores status");
     let both = STATUS.replacen('{', r#"{"spec": {"suspend": true}, "#, 1);
     patch(&["--subresource=status"], &both);
     let object = forward(&namespace);
     assert_eq!(object.status.as_ref().and_then(|status| status.ports.as_deref()), Some("5432/TCP"));
-    assert_eq!(object.spec.suspend, None, "status takes no spec");
-    assert_eq!(object.metadata.generation, Some(1), "a status is no new generation");
+    assert_eq!(object.spec.suspend, None, "the status subresource ignores spec");
+    assert_eq!(object.metadata.generation, Some(1), "a status write is no new generation");
     patch(&[], r#"{"spec": {"suspend": true}}"#);
     let object = forward(&namespace);
-    assert_eq!(object.metadata.generation, Some(2), "a spec is");
-    assert!(object.status.is_some(), "and it keeps the status");
+    assert_eq!(object.metadata.generation, Some(2), "a spec write is a new generation");
+    assert!(object.status.is_some(), "a spec write keeps the status");
 }
 
 fn status_is_bounded_too(server: &ControlPlane) {
@@ -136,7 +138,7 @@ fn status_is_bounded_too(server: &ControlPlane) {
     }
 }
 
-/// A forward has no replicas; a gateway's are scaled as those of a Deployment, also where the manifest names none.
+/// A forward has no replicas. A gateway scales like a Deployment, also where the manifest has no replicas.
 fn a_gateway_is_scaled_and_a_forward_is_not(server: &ControlPlane) {
     let namespace = server.namespace("scale");
     namespace.apply(FORWARD);
@@ -144,7 +146,7 @@ fn a_gateway_is_scaled_and_a_forward_is_not(server: &ControlPlane) {
     let said = namespace.kubectl(&["scale", "portforward/db", "--replicas=2"]).refused();
     assert!(said.contains("not found"), "{said}");
     let replicas = || namespace.kubectl(&["get", "fgw", "edge", "--output=jsonpath={.spec.replicas}"]).ok();
-    assert_eq!(replicas(), "2", "the default, without which the scale subresource does not answer");
+    assert_eq!(replicas(), "2", "the default, without which the scale subresource fails");
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=5"]).ok();
     assert_eq!(replicas(), "5");
 }

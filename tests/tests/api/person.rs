@@ -64,7 +64,7 @@ fn a_new_object_is_listed_before_it_has_a_status(server: &ControlPlane) {
     let namespace = server.namespace("get-new");
     namespace.apply(FORWARD);
     let lines = table(&namespace.kubectl(&["get", "pf"]).ok());
-    assert_eq!(lines[1], "db AGE", "empty columns, and no error");
+    assert_eq!(lines[1], "db AGE", "empty columns without an error");
 }
 
 fn describe_shows_spec_and_conditions(server: &ControlPlane) {
@@ -91,14 +91,14 @@ fn explain_describes_every_field(server: &ControlPlane) {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let text = explain("pf.spec.listeners.port");
-    assert!(text.contains("FIELD: port <integer>") && text.contains("one is allocated and told in status"), "{text}");
+    assert!(text.contains("FIELD: port <integer>") && text.contains("Absent, on a gateway only"), "{text}");
     let text = explain("pf.spec.sessions.onUpdate");
     assert!(text.contains("ENUM:") && text.contains("Drain"), "{text}");
     for crd in crds::crds().expect("CRDs") {
         let schema = &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let mut silent = Vec::new();
         without_description(schema, "", &mut silent);
-        assert_eq!(silent, [""; 0], "fields that explain says nothing of");
+        assert_eq!(silent, [""; 0], "fields without a description in explain");
         let plural = crd.document["spec"]["names"]["plural"].as_str().expect("plural");
         let tree = server.kubectl(&["explain", plural, "--recursive"]).ok();
         assert!(tree.contains("spec") && tree.contains("-required-"), "{tree}");
@@ -150,7 +150,7 @@ fn diff_shows_what_would_change_and_nothing_else(server: &ControlPlane) {
 fn an_example_that_is_applied_twice_changes_nothing(server: &ControlPlane) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
     let examples = std::fs::read_dir(folder).expect("examples").map(|entry| entry.expect("entry").path());
-    // Where an example names its namespace, that is this one.
+    // An example that names a namespace is applied to this one.
     let own = Regex::new(r"namespace: [a-z]+").expect("a pattern");
     let mut seen = 0;
     for path in examples.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {

@@ -7,21 +7,21 @@ use harness::{
     programs::{self, KubernetesVersion},
 };
 
-/// Whether the tests start servers, with these programs; if not, the test that asks says that it is not run.
+/// Whether the tests start servers, with these programs. If not, prints that the test is not run.
 pub(crate) fn ours(programs: &[&str]) -> bool {
     let missing = programs::assets().is_some_and(|folder| programs.iter().any(|name| !folder.join(name).exists()));
     if programs::existing_cluster().is_none() && !missing {
         return true;
     }
-    not_run("it starts servers of its own");
+    not_run("the test starts servers of its own");
     false
 }
 
-/// Whether no kubelet and no controller comes between a test and its Pods; if one may, the test that asks says that it is not
-/// run.
+/// Whether the server has no kubelet and no controllers, so that a test plays its Pods itself. If not, prints that the
+/// test is not run.
 pub(crate) fn without_kubelets(server: &ControlPlane) -> bool {
     if server.is_existing() {
-        not_run("its Pods must not be run, and the given cluster would run them");
+        not_run("the test plays its Pods itself, and the given cluster would run them");
     }
     !server.is_existing()
 }
@@ -32,18 +32,31 @@ fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");
 }
 
-/// Runs a test on the server of a version, which starts when the first test asks for it.
-pub(crate) fn with(version: KubernetesVersion, test: fn(&ControlPlane)) {
+/// The server of a version, which starts when the first test asks for it. `None`, with a printed line, if the tests
+/// were given another server.
+pub(crate) fn shared(version: KubernetesVersion) -> Option<&'static ControlPlane> {
     static SERVERS: [OnceLock<ControlPlane>; 2] = [OnceLock::new(), OnceLock::new()];
-    // There is one server, and its version is what it is: the tests of the newest take it.
+    // A given server has one version. The tests of the newest take it, whatever that version is.
     if version == KubernetesVersion::Oldest && (programs::existing_cluster().is_some() || programs::assets().is_some())
     {
         not_run("the given API server is tested as the newest");
-        return;
+        return None;
     }
-    test(SERVERS[usize::from(version == KubernetesVersion::Newest)].get_or_init(|| {
+    Some(SERVERS[usize::from(version == KubernetesVersion::Newest)].get_or_init(|| {
         let server = ControlPlane::start(version);
         server.install_crds();
         server
-    }));
+    }))
+}
+
+/// The shared server of a version for a test that plays its Pods itself: [`shared`] and [`without_kubelets`] in one.
+pub(crate) fn simulated(version: KubernetesVersion) -> Option<&'static ControlPlane> {
+    shared(version).filter(|server| without_kubelets(server))
+}
+
+/// Runs a test on the shared server of a version.
+pub(crate) fn with(version: KubernetesVersion, test: fn(&ControlPlane)) {
+    if let Some(server) = shared(version) {
+        test(server);
+    }
 }

@@ -1,4 +1,4 @@
-//! The operator as a user installs it, and a fleet to look at: what the tests of the operator share.
+//! The operator as a user installs it, and a fleet: shared by the tests of the operator.
 
 use std::{
     io::{self, Read},
@@ -32,7 +32,7 @@ pub(crate) fn operated() -> &'static Cluster {
 /// Installs both charts with the images of this checkout, and with these options.
 pub(crate) fn install(cluster: &Cluster, more: &[&str]) {
     cluster.kubectl(&["create", "namespace", OPERATOR]).ok();
-    // As restricted as Pods can be.
+    // The most restricted profile of Pod Security.
     cluster.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]).ok();
     cluster.helm(&["upgrade", "--install", "portlane-crds", CHARTS[0], "--namespace", OPERATOR, "--wait"]).ok();
     let never = ["--set", "image.pullPolicy=Never", "--set", "proxyImage.pullPolicy=Never"];
@@ -85,7 +85,7 @@ spec:
 /// A gateway with two proxies.
 pub(crate) const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {replicas: 2, drainSeconds: 5}}";
 
-/// A namespace as restricted as Pods can be, with two backends and a client.
+/// A namespace with the most restricted profile of Pod Security, two backends and a client.
 pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
     let namespace = cluster.namespace(purpose).for_pods();
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
@@ -102,7 +102,8 @@ pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
     namespace
 }
 
-/// Waits until an object is ready, as a person would; what there is to know if it is not.
+/// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's
+/// log.
 pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
     let said = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
     if !said.success {
@@ -113,14 +114,14 @@ pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
     }
 }
 
-/// What comes back for a greeting from the client through the gateway's Service.
+/// The answer to a greeting of the client through the gateway's Service.
 pub(crate) fn call(namespace: &Namespace<'_>, protocol: &str) -> String {
     let said = namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, "edge:80", "hello"]);
     said.stdout.trim_end().to_owned()
 }
 
-/// The proxies of the fleet: name of the pod, address of its TCP listener. Pods that have no address, or go meanwhile,
-/// are left out.
+/// The proxies of the fleet: name of the pod, address of its TCP listener. Without pods that have no address or are
+/// being deleted meanwhile.
 pub(crate) fn proxies(namespace: &Namespace<'_>) -> Vec<(String, SocketAddr)> {
     let names = namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
     let proxy = |name: &str| {
@@ -131,7 +132,7 @@ pub(crate) fn proxies(namespace: &Namespace<'_>) -> Vec<(String, SocketAddr)> {
     names.lines().filter_map(proxy).collect()
 }
 
-/// Sessions that send and receive all the time. None may break.
+/// Sessions with one round trip after the other. None may break.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     work: JoinHandle<io::Result<usize>>,
@@ -141,7 +142,7 @@ pub(crate) struct Load {
 impl Load {
     /// So many sessions, in turn to these addresses.
     pub(crate) fn start(node: &Node, addresses: &[SocketAddr], sessions: usize) -> Self {
-        let open = |at: usize| node.connect(addresses[at % addresses.len()]).expect("it listens");
+        let open = |at: usize| node.connect(addresses[at % addresses.len()]).expect("the proxy listens");
         let mut sessions: Vec<TcpStream> = (0..sessions).map(open).collect();
         for session in &mut sessions {
             greeting(session).expect("a greeting");
@@ -153,7 +154,7 @@ impl Load {
             while !stopped.load(Relaxed) {
                 for session in &mut sessions {
                     if round_trip(session, b"load")? != b"load" {
-                        return Err(io::Error::other("other bytes came back than were sent"));
+                        return Err(io::Error::other("the echo differs from what was sent"));
                     }
                     count.fetch_add(1, Relaxed);
                 }
@@ -168,7 +169,7 @@ impl Load {
         self.round_trips.load(Relaxed)
     }
 
-    /// Ends it; gives how many round trips there were.
+    /// Ends the load; gives the number of round trips.
     #[track_caller]
     pub(crate) fn stop(self) -> usize {
         self.stop.store(true, Relaxed);
@@ -178,16 +179,16 @@ impl Load {
     }
 }
 
-/// Waits until a proxy that leaves takes nobody new any more: from then on it drains. Load that goes on for a while after it
-/// says whether it keeps the sessions that it has.
+/// Waits until a proxy that leaves accepts no new sessions, and then until the load has continued for a while: the
+/// proxy drains and keeps its sessions.
 #[track_caller]
 pub(crate) fn until_it_drains(node: &Node, address: SocketAddr, load: &Load) {
-    until_within(Duration::from_secs(60), "nobody new gets in", || node.connect(address).is_err());
+    until_within(Duration::from_secs(60), "the proxy accepts no new sessions", || node.connect(address).is_err());
     let seen = load.round_trips();
-    until("its sessions go on while it drains", || load.round_trips() > seen + 500);
+    until("sessions continue while the proxy drains", || load.round_trips() > seen + 500);
 }
 
-/// The name that a backend says first.
+/// The name that a backend sends first.
 pub(crate) fn greeting(session: &mut TcpStream) -> io::Result<String> {
     let mut name = Vec::new();
     while !name.ends_with(b": ") {

@@ -1,5 +1,5 @@
-//! What the tests promise about themselves: a node that is one, beside others, without a way out, and gone when its holder
-//! is.
+//! Promises of the harness about its nodes: a node is a real one, isolated from other nodes and from the network, and
+//! ends with its holder.
 
 use std::{
     fs,
@@ -89,7 +89,7 @@ fn two_nodes_do_not_notice_each_other() {
     assert!(namespaces[0].kubectl(&["get", "namespace", namespaces[1].name()]).refused().contains("not found"));
 }
 
-/// A node with a running Pod that another process holds, and what is known of it.
+/// A node with a running Pod that another process holds.
 struct Held {
     holder: Holder,
     keeper: u32,
@@ -101,24 +101,24 @@ impl Held {
     fn by(test: &str) -> Self {
         let holder = Holder::start(test);
         let (init, keeper) = holder.said().split_once(' ').expect("two numbers");
-        let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).expect("it runs");
+        let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).expect("the node runs");
         let keeper = keeper.parse().expect("a number");
         let held = Self { holder, keeper, namespace };
-        // Two of ours, eight components, and the shim of a Pod, whose own processes are a namespace further in: the
-        // control group tells of them.
+        // Two processes of the harness, eight components, and the shim of a Pod. The Pod's own processes are in a
+        // namespace further in; its control group shows them.
         assert!(held.processes() >= 11, "{} processes run", held.processes());
-        assert!(held.groups() > 0, "in a control group of their own");
+        assert!(held.groups() > 0, "the node has a control group of its own");
         held
     }
 
-    /// Processes that are still in the node.
+    /// Number of processes in the node.
     fn processes(&self) -> usize {
         let processes = fs::read_dir("/proc").expect("processes").flatten();
         let namespaces = processes.filter_map(|process| fs::read_link(process.path().join("ns/pid")).ok());
         namespaces.filter(|namespace| *namespace == self.namespace).count()
     }
 
-    /// Control groups of the node, in every hierarchy of cgroup v1 or at the root of v2.
+    /// Number of control groups of the node, in every hierarchy of cgroup v1 or at the root of v2.
     fn groups(&self) -> usize {
         let (root, name) = (Path::new("/sys/fs/cgroup"), format!("portlane-test-{}", self.keeper));
         let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -136,7 +136,7 @@ fn hold() -> ! {
     namespace.until::<Pod>("idle", "runs", |pod| {
         pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
     });
-    Holder::hold(&format!("{} {}", node.init(), node.keeper().expect("its own")))
+    Holder::hold(&format!("{} {}", node.init(), node.keeper().expect("a node of its own")))
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn a_node_whose_holder_is_killed_leaves_nothing() {
     let mut held = Held::by("harness_itself::a_node_whose_holder_is_killed_leaves_nothing");
     held.holder.kill();
     until("all processes of the node are gone", || held.processes() == 0);
-    until("its control groups are gone", || held.groups() == 0);
-    until("its keeper is gone", || !Path::new("/proc").join(held.keeper.to_string()).exists());
+    until("the control groups of the node are gone", || held.groups() == 0);
+    until("the keeper of the node is gone", || !Path::new("/proc").join(held.keeper.to_string()).exists());
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     assert!(!mounts.contains("/run/portlane"), "{mounts}");
 }
@@ -166,8 +166,8 @@ fn a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
     }
     let held = Held::by("harness_itself::a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
     let keeper = i32::try_from(held.keeper).ok().and_then(Pid::from_raw).expect("a number");
-    kill_process(keeper, Signal::KILL).expect("it is killed");
+    kill_process(keeper, Signal::KILL).expect("the keeper is killed");
     until("all processes of the node are gone", || held.processes() == 0);
     drop(Node::start());
-    assert_eq!(held.groups(), 0, "what a killed keeper leaves is swept");
+    assert_eq!(held.groups(), 0, "the next keeper sweeps what a killed keeper left");
 }

@@ -1,6 +1,6 @@
 //! A real node: Pods run, Services route, probes probe.
 #![cfg(target_os = "linux")]
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod fleet;
 mod harness_itself;

@@ -33,8 +33,8 @@ fn the_charts_lint_and_every_object_of_theirs_is_accepted() {
             cluster.kubectl_with(&dry_run, &manifests).ok();
             if !more.is_empty() {
                 let roles = manifests.matches("\nkind: Role\n").count();
-                assert_eq!(roles, 3, "its own, and one in each namespace");
-                assert!(!manifests.contains("resources: [namespaces]"), "no cluster-wide look at namespaces");
+                assert_eq!(roles, 3, "the operator's own Role, and one in each namespace");
+                assert!(!manifests.contains("resources: [namespaces]"), "no cluster-wide access to namespaces");
             }
         }
     }
@@ -60,7 +60,7 @@ fn a_fleet_runs_swaps_under_load_outlives_its_operator_scales_and_leaves_nothing
         namespace.apply(&forward("other"));
         until("new sessions go to the other backend", || call(&namespace, "tcp") == "other: hello");
         wait_for(&namespace, "portforward/web");
-        // The leader is killed; the other replica goes on.
+        // The leader is killed, and the other replica takes over.
         let holder = ["get", "lease", "portlane-operator", "-n", OPERATOR, "--output=jsonpath={.spec.holderIdentity}"];
         let holder = namespace.cluster().kubectl(&holder).ok();
         let pod = holder.split('_').next().expect("a pod").to_owned();
@@ -115,7 +115,7 @@ fn a_forward_of_another_namespace_is_let_in_when_the_gateway_says_so_and_its_sto
     let open = GATEWAY.replace("spec: {", "spec: {allowedForwards: {namespaces: {from: All}}, ");
     assert_ne!(open, GATEWAY);
     host.apply(&open);
-    // It is let in; the Service is still none of its business, and the answer does not tell whether there is one.
+    // The forward is admitted. Its Service needs a grant, and the answer does not reveal whether the Service exists.
     until_reason(&guest, "RefNotPermitted");
     let address = format!("{{address: {{host: web.{}.svc.cluster.local, port: 80}}}}", host.name());
     guest.apply(&visitor(&host, &address));

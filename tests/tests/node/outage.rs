@@ -1,4 +1,4 @@
-//! The control plane goes away for two minutes, a proxy is killed meanwhile, and traffic does not notice.
+//! The API server is away for two minutes, a proxy is killed meanwhile, and traffic is not disturbed.
 
 use std::{
     net::SocketAddr,
@@ -13,10 +13,10 @@ use crate::{
     shared,
 };
 
-/// How long there is no API server.
+/// Time without an API server.
 const OUTAGE: Duration = Duration::from_secs(120);
 
-/// It has a node of its own: the others would notice.
+/// The node is this test's own: an outage would disturb other tests.
 #[test]
 fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serves_what_it_had() {
     if shared::node_with_a_host().is_none() {
@@ -35,20 +35,20 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
 
     let pause = node.pause("kube-apiserver");
     let started = Instant::now();
-    // It comes back with what it had, although nobody can tell it anything.
+    // A killed proxy serves its kept configuration again, although no operator can reach it.
     kill_proxy(&node, &killed.0);
     until_within(Duration::from_secs(60), "the killed proxy serves again", || greets(&node, killed.1));
     while started.elapsed() < OUTAGE {
         assert!(
             greets(&node, killed.1) && greets(&node, spared.1),
-            "new sessions are taken at {:?}",
+            "no new session is accepted after {:?}",
             started.elapsed()
         );
         pause_between_looks();
     }
     drop(pause);
 
-    // Everything flows again: a change reaches the proxies, and the sessions from before are still there.
+    // With the API server back, a change reaches the proxies, and sessions from before the outage are still open.
     let back = Instant::now();
     until_within(Duration::from_secs(60), "the API server takes a change", || namespace.try_apply(&forward("other")));
     until_within(Duration::from_secs(60), "new sessions go to the other backend", || {
@@ -57,7 +57,7 @@ fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serv
     eprintln!("a change flowed {:?} after the API server was back", back.elapsed());
     namespace.cluster().kubectl(&["delete", "lease", "portlane-operator", "-n", OPERATOR]).ok();
     namespace.apply(&forward("web"));
-    until_within(Duration::from_secs(60), "a change flows under a Lease made anew", || {
+    until_within(Duration::from_secs(60), "a change flows under a new Lease", || {
         call(&namespace, "tcp") == "web: hello"
     });
     until_within(Duration::from_secs(90), "the forward is ready", || {
@@ -85,12 +85,12 @@ fn greets(node: &Node, address: SocketAddr) -> bool {
     node.connect(address).and_then(|mut session| fleet::greeting(&mut session)).is_ok()
 }
 
-#[allow(clippy::disallowed_methods, reason = "the outage has to last, and the load needs no help")]
+#[allow(clippy::disallowed_methods, reason = "the outage has to last, and the load runs by itself")]
 fn pause_between_looks() {
     thread::sleep(Duration::from_millis(500));
 }
 
-/// Nothing waits for an operator that is not there: pods start, without a proxy, and namespaces go.
+/// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted.
 fn without_an_operator(namespace: &Namespace<'_>) {
     let cluster = namespace.cluster();
     let scale = |to: &str| cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, to]).ok();
@@ -105,7 +105,7 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=28s"]).ok();
 }
 
-/// Certificates of the webhook change every few seconds while pods are made, and each pod gets its proxy.
+/// Certificates of the webhook change every few seconds while pods are created, and each pod gets its proxy.
 fn the_certificate_rotates(namespace: &Namespace<'_>) {
     let cluster = namespace.cluster();
     let short = |setting: &str| {
@@ -114,7 +114,7 @@ fn the_certificate_rotates(namespace: &Namespace<'_>) {
     };
     short("PORTLANE_CERTIFICATE_SECONDS=8");
     let (started, mut made) = (Instant::now(), 0);
-    // One lasts for eight seconds and is changed at half of them.
+    // A certificate lasts for eight seconds and is replaced after four.
     while started.elapsed() < Duration::from_secs(20) {
         let name = format!("made-{made}");
         namespace.apply(
@@ -129,7 +129,7 @@ fn the_certificate_rotates(namespace: &Namespace<'_>) {
         namespace.kubectl(&["delete", "pod", &name, "--wait=false"]).ok();
         made += 1;
     }
-    assert!(made > 5, "pods are made all the time: {made}");
+    assert!(made > 5, "pods must be created all the time: {made}");
     short("PORTLANE_CERTIFICATE_SECONDS-");
 }
 
@@ -140,7 +140,7 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
         namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", &columns]).ok()
     };
     namespace.apply(&GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60"));
-    until_within(Duration::from_secs(90), "two proxies are there that drain for a minute, and no other", || {
+    until_within(Duration::from_secs(90), "two proxies that drain for a minute run, and no other", || {
         let graces = pods(".spec.terminationGracePeriodSeconds");
         let graces: Vec<&str> = graces.split_whitespace().collect();
         graces.len() == 2 && graces.iter().all(|it| it.starts_with(['6', '7']) && it.ends_with("/Running"))
@@ -159,15 +159,15 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
             &[&upgrade[..], &["proxyImage.tag=next,customMetrics.enabled=true", "--wait", "--timeout", "50s"]].concat(),
         )
         .ok();
-    until_within(Duration::from_secs(90), "two proxies of the new image run beside those that drain", || {
+    until_within(Duration::from_secs(90), "two proxies of the new image run beside the draining ones", || {
         pods(".spec.containers[0].image").matches("proxy:next/Running").count() == 2
     });
     wait_for(namespace, "portforward/web");
     for address in addresses {
         until_it_drains(node, address, &load);
     }
-    assert!(load.stop() > 100, "and no session broke");
-    until_within(Duration::from_secs(60), "the old ones go", || {
+    assert!(load.stop() > 100, "the load ran, and no session broke");
+    until_within(Duration::from_secs(60), "the old proxies are gone", || {
         !pods(".spec.containers[0].image").contains("proxy:0.1.0")
     });
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
@@ -193,18 +193,18 @@ fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
             !namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", leaving]).ok().is_empty()
         });
         until_it_drains(node, address, &load);
-        assert!(!drain.is_finished(), "it waits for the sessions");
-        assert!(load.stop() > 100, "none of which broke");
-        drain.join().expect("it does not panic").ok();
+        assert!(!drain.is_finished(), "kubectl drain must wait for the sessions");
+        assert!(load.stop() > 100, "the load ran, and no session broke");
+        drain.join().expect("no panic").ok();
     });
     node.kubectl(&["uncordon", &name]).ok();
 }
 
-/// The gateway goes with all that was made for it, and the charts with all that they made.
+/// Deleting the gateway deletes its children, and uninstalling the charts deletes all that they created.
 fn nothing_is_left(namespace: &Namespace<'_>) {
     namespace.kubectl(&["delete", "portforward/web", "forwardgateway/edge"]).ok();
     let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies,pods";
-    until_within(Duration::from_secs(60), "all of the fleet is gone", || {
+    until_within(Duration::from_secs(60), "the fleet is gone", || {
         let left = namespace.kubectl(&["get", kinds, "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
         left.is_empty()
     });
@@ -215,10 +215,10 @@ fn nothing_is_left(namespace: &Namespace<'_>) {
     until("the operator's pods are gone", || {
         cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
     });
-    // An API that is registered and not there would keep every namespace from going.
+    // A registered API that does not answer would block the deletion of every namespace.
     let apis = cluster.kubectl(&["get", "apiservices", "-o", "name"]).ok();
     assert!(!apis.contains("custom.metrics.k8s.io"), "{apis}");
-    until("where its metrics were is forgotten", || {
+    until("the endpoint of the metrics API is gone", || {
         let slices = cluster.kubectl(&["get", "endpointslices", "-n", OPERATOR, "-o", "name"]).ok();
         !slices.contains("portlane-metrics")
     });

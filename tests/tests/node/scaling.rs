@@ -1,4 +1,4 @@
-//! Fleets that follow live connections: a real autoscaler, the metrics API of the operator, and the emptiest pod that leaves.
+//! Fleets that follow live connections: a real HPA, the metrics API of the operator, and the emptiest pod leaves first.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use crate::{
     shared,
 };
 
-/// Longest time for an autoscaler to see, decide and have its pods started.
+/// Longest time for an HPA to see the load, decide, and have its pods started.
 const SCALED: Duration = Duration::from_secs(90);
 
 fn gateway() -> String {
@@ -33,7 +33,7 @@ fn staying(namespace: &Namespace<'_>) -> Vec<String> {
     lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-/// Waits for what an autoscaler should do; tells what there is to know if it does not.
+/// Waits for a decision of an HPA. Panics with the HPA, the metrics API, the gateway and the operator's log.
 #[track_caller]
 fn grown(namespace: &Namespace<'_>, done: impl Fn() -> bool) {
     let deadline = Instant::now() + SCALED;
@@ -66,14 +66,14 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     namespace.apply(&gateway());
     namespace.apply(&forward("web"));
     wait_for(&namespace, "portforward/web");
-    until("it begins with one", || staying(&namespace).len() == 1);
+    until("the fleet begins with one proxy", || staying(&namespace).len() == 1);
     let first = proxies(&namespace)[0].clone();
     let many = Load::start(node, &[first.1], 200);
     let some = Load::start(node, &[first.1], 100);
     grown(&namespace, || staying(&namespace).len() == 3);
     grown(&namespace, || namespace.kubectl(&["get", "hpa", "edge"]).stdout.contains("100/100"));
     eprintln!("{}", namespace.kubectl(&["get", "hpa"]).ok());
-    until_within(SCALED, "all are ready", || {
+    until_within(SCALED, "all proxies are ready", || {
         let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.readyReplicas}"];
         namespace.kubectl(&ready).stdout == "3"
     });
@@ -81,48 +81,48 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     let active = "--output=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].status}";
     assert_eq!(namespace.kubectl(&["get", "fgw", "edge", active]).ok(), "True");
 
-    until("the growth is told", || {
+    until("the growth is an event", || {
         namespace.kubectl(&["get", "events", "--field-selector=reason=ScaledOut"]).stdout.contains("instead of 1")
     });
 
     let others: Vec<(String, SocketAddr)> =
         proxies(&namespace).into_iter().filter(|(name, _)| *name != first.0).collect();
-    // What somebody else says of a pod stays.
+    // A deletion cost that somebody else has set stays.
     let by_hand = format!("{DELETION_COST}=1000");
     namespace.kubectl(&["annotate", "pod", &first.0, &by_hand, "--overwrite"]).ok();
     let (few, more) = (Load::start(node, &[others[0].1], 10), Load::start(node, &[others[1].1], 40));
-    until_within(SCALED, "what they cost is known", || {
+    until_within(SCALED, "deletion costs follow sessions", || {
         let costs = [&first.0, &others[0].0, &others[1].0].map(|pod| cost(&namespace, pod));
         costs[0] > costs[2] && costs[2] > costs[1] && costs[1] > 0
     });
     assert!(many.stop() > 100);
-    until_within(SCALED, "one leaves", || staying(&namespace).len() == 2);
+    until_within(SCALED, "one proxy leaves", || staying(&namespace).len() == 2);
     let left = staying(&namespace);
     assert_eq!(cost(&namespace, &first.0), 1000);
     assert!(left.contains(&first.0) && left.contains(&others[1].0), "{left:?}: the emptiest, {}, left", others[0].0);
-    // Its sessions go on while it drains, and so do those of the others.
+    // Sessions of the draining proxy continue, and so do those of the others.
     until_it_drains(node, others[0].1, &few);
     for load in [few, some, more] {
         assert!(load.stop() > 100);
     }
-    until_within(SCALED, "with nothing to do it is at its least", || staying(&namespace).len() == 1);
+    until_within(SCALED, "without load the fleet is at minReplicas", || staying(&namespace).len() == 1);
 }
 
-/// Connects and greets all the time, through the fleet's Service.
+/// Opens one session after the other through the fleet's Service while `work` runs.
 fn visitors<T>(node: &Node, service: SocketAddr, work: impl FnOnce() -> T) -> (T, usize) {
     let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             while !stop.load(Relaxed) {
                 let greeted = node.connect(service).and_then(|mut session| fleet::greeting(&mut session));
-                assert_eq!(greeted.expect("a new session is taken"), "web: ");
+                assert_eq!(greeted.expect("a new session is accepted"), "web: ");
                 served.fetch_add(1, Relaxed);
                 thread::park_timeout(Duration::from_millis(10));
             }
         });
         let done = work();
         stop.store(true, Relaxed);
-        load.join().expect("no visitor was turned away");
+        load.join().expect("every new session is accepted");
         (done, served.load(Relaxed))
     })
 }
@@ -144,7 +144,7 @@ fn a_fleet_rolls_over_without_breaking_a_session() {
         let rolled =
             GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60, podTemplate: {annotations: {rolled: again}}");
         namespace.apply(&rolled);
-        until_within(SCALED, "others have taken their place", || {
+        until_within(SCALED, "new proxies have replaced the old ones", || {
             let now = staying(&namespace);
             now.len() == 2 && old.iter().all(|(name, _)| !now.contains(name))
         });
@@ -153,6 +153,6 @@ fn a_fleet_rolls_over_without_breaking_a_session() {
             until_it_drains(node, *address, &load);
         }
     });
-    assert!(served > 100, "there were visitors all the time: {served}");
-    assert!(load.stop() > 1000, "and no session of an old pod broke");
+    assert!(served > 100, "there must be new sessions all the time: {served}");
+    assert!(load.stop() > 1000, "the load ran, and no session of an old pod broke");
 }

@@ -10,20 +10,19 @@ pub(crate) fn own() -> &'static Node {
     NODE.get_or_init(Node::start)
 }
 
-/// The cluster that was given, or that of the node.
+/// The cluster of `PORTLANE_TEST_KUBECONFIG`, or the cluster of the node.
 pub(crate) fn cluster() -> &'static Cluster {
     static EXISTING: OnceLock<Option<Cluster>> = OnceLock::new();
     EXISTING.get_or_init(Cluster::existing).as_ref().unwrap_or_else(|| own())
 }
 
-/// The node, unless the tests have been given a cluster: a test that looks at it from its host is not run then, and says
-/// so.
+/// The node, for a test that looks at it from its host. `None`, with a printed line, if the tests were given a cluster.
 pub(crate) fn node_with_a_host() -> Option<&'static Node> {
     if programs::existing_cluster().is_none() {
         return Some(own());
     }
     let name = thread::current().name().unwrap_or_default().to_owned();
     // Straight to the terminal: what a test prints is shown only if it fails.
-    let _ = writeln!(std::io::stderr(), "not run: {name}: it looks at the node from its host, which is not ours");
+    let _ = writeln!(std::io::stderr(), "not run: {name}: the test looks at the node from its host, which is not ours");
     None
 }

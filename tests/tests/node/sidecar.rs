@@ -22,7 +22,7 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-/// The same, and the Service of the backend routes.
+/// Applies the example and waits until its backend answers through the sidecar; gives the address of the pod.
 fn door_on(node: &Node, namespace: &Namespace<'_>, example: &str) -> IpAddr {
     let pod = door(namespace, example);
     until("the backend answers through the sidecar", || {
@@ -31,7 +31,7 @@ fn door_on(node: &Node, namespace: &Namespace<'_>, example: &str) -> IpAddr {
     pod
 }
 
-/// Applies the example and waits until its Pods are ready; gives the address of the one with the sidecar.
+/// Applies the example and waits until its Pods are ready; gives the address of the Pod with the sidecar.
 fn door(namespace: &Namespace<'_>, example: &str) -> IpAddr {
     namespace.apply(example);
     namespace.until::<Pod>("backend", "is ready", is_ready);
@@ -39,7 +39,7 @@ fn door(namespace: &Namespace<'_>, example: &str) -> IpAddr {
     app.status.and_then(|status| status.pod_ip).expect("an address").parse().expect("an address")
 }
 
-/// A Pod from which the test calls others.
+/// A Pod from which the test calls other Pods.
 fn client(namespace: &Namespace<'_>) {
     namespace.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: client}, spec: {terminationGracePeriodSeconds: 0, containers: \
@@ -48,14 +48,14 @@ fn client(namespace: &Namespace<'_>) {
     namespace.until::<Pod>("client", "is ready", is_ready);
 }
 
-/// What comes back for a greeting from the client. A Service routes a moment after its Pods are ready, not at once.
+/// The answer to a greeting of the client. A Service routes a moment after its Pods are ready.
 fn call(namespace: &Namespace<'_>, protocol: &str, to: &str) -> String {
     let mut said = None;
     until(&format!("{to} answers on {protocol}"), || {
         said = Some(namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, to, "hello"]));
         said.as_ref().is_some_and(|said| said.success && !said.stdout.trim().is_empty())
     });
-    said.expect("it answered").ok().trim_end().to_owned()
+    said.expect("an answer").ok().trim_end().to_owned()
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn it_forwards_tcp_and_udp_between_pods_and_through_a_service() {
 fn it_forwards_tcp_and_udp_from_the_host() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-host").for_pods();
-    // And the example is as restricted as Pods can be.
+    // The example fits the most restricted profile of Pod Security.
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
     let pod = door_on(node, &namespace, EXAMPLE);
-    let service: Service = namespace.get("app").expect("it is there");
+    let service: Service = namespace.get("app").expect("app exists");
     let service: IpAddr =
         service.spec.and_then(|spec| spec.cluster_ip).expect("an address").parse().expect("an address");
     until("the Service routes", || node.connect(SocketAddr::new(service, 8000)).is_ok());
@@ -92,7 +92,7 @@ fn it_forwards_tcp_and_udp_from_the_host() {
     }
 }
 
-/// What comes back for a greeting on a connection of its own.
+/// The answer to a greeting on a connection of its own.
 fn tcp(node: &Node, to: SocketAddr) -> String {
     answer(node, to).unwrap_or_else(|error| panic!("{to}: {error}"))
 }
@@ -120,7 +120,7 @@ fn udp(node: &Node, to: SocketAddr) -> String {
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
-/// A connection that has been greeted by whoever is behind it.
+/// A connection that the backend has greeted.
 fn session(node: &Node, to: SocketAddr, greeting: &str) -> TcpStream {
     let mut stream = node.connect(to).expect("connect");
     let mut greeted = vec![0; greeting.len()];
@@ -130,7 +130,7 @@ fn session(node: &Node, to: SocketAddr, greeting: &str) -> TcpStream {
     stream
 }
 
-/// Sets the flag when it goes.
+/// Sets the flag on drop.
 struct Stopping<'a>(&'a AtomicBool);
 
 impl Drop for Stopping<'_> {
@@ -148,7 +148,7 @@ fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
     let mut held = session(node, old, "app: ");
     let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        // Somebody uses the listener that does not change, all the time; a check that fails stops that too.
+        // Load on the listener that does not change. It also stops when a check fails.
         let stopping = Stopping(&stop);
         let load = scope.spawn(|| {
             while !stop.load(Relaxed) {
@@ -160,28 +160,29 @@ fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
         configure(&namespace, &DOOR.replace("port: 8000", "port: 8002"));
         until("the new port answers", || node.connect(new).is_ok());
         let since = served.load(Relaxed);
-        until("connections are made afterwards too", || served.load(Relaxed) > since + 20 || load.is_finished());
+        until("the load continues after the change", || served.load(Relaxed) > since + 20 || load.is_finished());
         drop(stopping);
         load.join().expect("no connection was refused or broken");
     });
     let refused = |result: std::io::Result<TcpStream>| {
         result.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     };
-    until("the old port takes no more connections", || refused(node.connect(old)));
+    until("the old port refuses connections", || refused(node.connect(old)));
     assert_eq!(tcp(node, new), "app: hello");
     assert_eq!(udp(node, new), "app: hello");
-    assert_eq!(round_trip(&mut held, b"two").expect("the old session goes on"), b"two");
-    let pod: Pod = namespace.get("app").expect("it is there");
+    assert_eq!(round_trip(&mut held, b"two").expect("the old session continues"), b"two");
+    let pod: Pod = namespace.get("app").expect("app exists");
     let restarts = pod.status.and_then(|status| status.init_container_statuses).map(|all| all[0].restart_count);
-    assert_eq!(restarts, Some(0), "and nothing was restarted");
+    assert_eq!(restarts, Some(0), "no container was restarted");
 }
 
-/// Puts what `portlane translate` makes of a forward into the config map, as the example says.
+/// Puts the output of `portlane translate` for a forward into the config map, as the example says.
 fn configure(namespace: &Namespace<'_>, forward: &str) {
     let folder = tempfile::tempdir().expect("folder");
     let (source, document) = (folder.path().join("door.yaml"), folder.path().join("config.yaml"));
     std::fs::write(&source, forward).expect("write");
-    let output = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output().expect("it runs");
+    let output =
+        Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output().expect("portlane runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::write(&document, &output.stdout).expect("write");
     let file = format!("--from-file={}", document.display());
@@ -198,15 +199,15 @@ fn a_deleted_pod_lets_its_sessions_end_and_takes_no_new_ones() {
     let mut held = session(node, through, "backend: ");
     let started = Instant::now();
     delete(&namespace).ok();
-    until("the proxy takes no new connections", || node.connect(through).is_err());
+    until("the proxy accepts no new connections", || node.connect(through).is_err());
     for _ in 0..3 {
-        assert_eq!(round_trip(&mut held, b"two").expect("the session goes on"), b"two");
+        assert_eq!(round_trip(&mut held, b"two").expect("the session continues"), b"two");
     }
     assert!(namespace.get::<Pod>("app").is_some(), "the Pod waits for its session");
     drop(held);
     namespace.until_gone::<Pod>("app");
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(40), "it ended with its session and did not wait for a deadline: {took:?}");
+    assert!(took < Duration::from_secs(40), "the pod ends with its session and does not wait for a deadline: {took:?}");
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn a_session_that_does_not_end_is_cut_off_before_the_grace_period_ends() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-deadline").for_pods();
     let example = EXAMPLE.replace("PORTLANE_DRAIN_SECONDS, value: \"45\"", "PORTLANE_DRAIN_SECONDS, value: \"3\"");
-    assert_ne!(example, EXAMPLE, "the example says how long it drains");
+    assert_ne!(example, EXAMPLE, "the example has a drain time");
     let pod = door_on(node, &namespace, &example);
     let mut held = session(node, SocketAddr::new(pod, 8001), "backend: ");
     let started = Instant::now();
@@ -223,7 +224,7 @@ fn a_session_that_does_not_end_is_cut_off_before_the_grace_period_ends() {
     assert!(matches!(end, Ok(0) | Err(_)), "the session ends: {end:?}");
     namespace.until_gone::<Pod>("app");
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(40), "well before the 60 seconds of its grace period: {took:?}");
+    assert!(took < Duration::from_secs(40), "the pod ends well before the 60 seconds of its grace period: {took:?}");
 }
 
 fn delete(namespace: &Namespace<'_>) -> Said {

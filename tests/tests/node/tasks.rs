@@ -1,5 +1,5 @@
-//! The pages of docs/tasks, word for word: files are written as they stand there, commands run in order, and what they print is
-//! what the page shows.
+//! The pages of docs/tasks, word for word: files are written as the page has them, commands run in order, and their
+//! output is the output on the page.
 
 mod outside;
 mod page;
@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{fleet::operated, shared};
 
-/// Longest time that a person looks again and again.
+/// Longest time that a person repeats a command that only looks.
 const LOOKING: Duration = Duration::from_secs(90);
 
 macro_rules! pages {
@@ -32,7 +32,7 @@ macro_rules! pages {
             follow($file, include_str!(concat!("../../../docs/tasks/", $file)));
         })*
 
-        /// Every page that is followed.
+        /// All pages that a test follows.
         const PAGES: &[&str] = &[$($file),*];
     };
 }
@@ -73,15 +73,15 @@ fn follow(name: &str, text: &str) {
             Step::Command { line, output } => do_as_written(name, &mut shell, &line, &output),
         }
     }
-    until(&format!("{name}: what is undone is gone"), || {
+    until(&format!("{name}: nothing of the page is left"), || {
         let kinds = "portforwards,forwardgateways,hpa,deployments,services,serviceaccounts";
         let (left, _) = shell.run(&format!("kubectl get {kinds} --output=name"));
         left == "serviceaccount/default"
     });
 }
 
-/// Runs a command. One that changes something is run once; with one that looks, a person looks again until it shows
-/// what the page has.
+/// Runs a command. A command that changes something runs once. A command that looks is repeated, as a person would,
+/// until its output is the output on the page.
 #[track_caller]
 fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
     let deadline = Instant::now() + LOOKING;
@@ -90,7 +90,7 @@ fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
         if status == 0 && is_shown(shown, &printed) {
             return;
         }
-        // curl tells a reset by its status: the page shows what it says.
+        // curl fails on a reset: the page shows its message.
         if shown.first().is_some_and(|first| first.starts_with("curl: (")) && is_shown(shown, &printed) {
             return;
         }

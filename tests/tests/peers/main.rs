@@ -1,5 +1,5 @@
-//! The built programs and programs of others on real sockets: openssl, curl, redis, `HAProxy`, nginx, `SIPp`. `cargo xtask setup node`
-//! installs them.
+//! The built programs and other projects' programs on real sockets: openssl, curl, redis, `HAProxy`, nginx, `SIPp`.
+//! `cargo xtask setup node` installs them.
 #![allow(missing_docs, reason = "tests")]
 
 mod proxy_protocol;

@@ -1,5 +1,5 @@
-//! PROXY headers between Portlane and those who have spoken them for long: `HAProxy` and nginx, both directions.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! PROXY headers between Portlane and two established implementations, `HAProxy` and nginx, in both directions.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ impl Peer {
         fs::write(&path, configuration.replace("FOLDER", &folder.path().display().to_string())).expect("write");
         let mut command = Command::new(program);
         command.args(arguments).arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("it is installed: cargo xtask setup node");
+        let child = command.spawn().expect("the program is installed by cargo xtask setup node");
         until("the peer listens", || connect(port).is_ok());
         Self { child, _folder: folder }
     }
@@ -59,7 +59,7 @@ fn portlane(protocol: &str, to: u16) -> (Program, u16) {
 
 const ACCEPT: &str = "{accept: Required, trustedCIDRs: [127.0.0.1/32]}";
 
-/// A client through the peer and Portlane to an echo server: Portlane's log must name the client itself.
+/// A client connects through the peer and Portlane to an echo server: Portlane's log must name the client itself.
 fn the_log_names_the_client(program: &Program, front: u16) {
     let mut stream = connect(front).expect("connect");
     let own = stream.local_addr().expect("address").to_string();
@@ -68,7 +68,7 @@ fn the_log_names_the_client(program: &Program, front: u16) {
     until("the log names the client", || program.events().iter().any(|event| event["client"] == own.as_str()));
 }
 
-/// A client through Portlane to a peer that answers with the address it was told.
+/// A client connects through Portlane to a peer that answers with the address in the header.
 fn the_peer_is_told_the_client(port: u16, request: &[u8]) {
     let mut stream = connect(port).expect("connect");
     let own = stream.local_addr().expect("address").to_string();
@@ -99,10 +99,10 @@ fn haproxys_checks_are_answered() {
         "listen l\n  mode tcp\n  bind 127.0.0.1:{front}\n  server s 127.0.0.1:{port} check inter 100ms fall 1 rise 1 send-proxy-v2 check-send-proxy"
     );
     let _haproxy = Peer::haproxy(&section, front);
-    // Its checks are LOCAL connections: they reach the server behind.
+    // HAProxy's checks are LOCAL connections, which reach the backend.
     until("checks arrive", || echo.count() >= 5);
     let mut stream = connect(front).expect("connect");
-    round_trip(&mut stream, b"up").expect("the server is up for it");
+    round_trip(&mut stream, b"up").expect("HAProxy considers the server up");
 }
 
 #[test]

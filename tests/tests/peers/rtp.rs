@@ -1,5 +1,5 @@
-//! Calls: SIP on one port and RTP on a range, between `SIPp` and two servers, by the example of a person.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! Calls: SIP on one port and RTP on a range, between `SIPp` and two servers, with `examples/rtp.yaml`.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use harness::{Event, Program, free_port, free_range, until};
 
 const EXAMPLE: &str = include_str!("../../../examples/rtp.yaml");
 const SERVERS: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
-/// Which port of the range the servers take for the voice.
+/// Position in the range of the port that the servers use for voice.
 const OFFSET: u16 = 16;
 /// 400 ms of voice, a packet every 20 ms, with 12 bytes of header each.
 const VOICE: usize = 3200;
@@ -36,10 +36,10 @@ impl Sipp {
         command.current_dir(folder).args(["-sf", scenario, "-nostdin", "-i", ip, "-p", &port]);
         command.args(["-mi", ip, "-mp", &media]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("it is installed: cargo xtask setup node"))
+        Self(command.spawn().expect("the program is installed by cargo xtask setup node"))
     }
 
-    /// Answers calls and sends the voice back.
+    /// A server that answers calls and echoes the voice.
     fn server(folder: &Path, ip: &str, port: u16, media: u16) -> Self {
         let server = Self::start(folder, "answers.xml", (ip, port, media), &["-rtp_echo"]);
         until("the server has its ports", || [port, media].into_iter().all(|port| is_bound(ip, port)));
@@ -47,10 +47,11 @@ impl Sipp {
     }
 }
 
-/// Whether somebody has this address of UDP; to ask by `bind` could take it from who is about to.
+/// Whether a UDP socket has this address. A test by `bind` could take the address from a server that is about to bind
+/// it.
 fn is_bound(ip: &str, port: u16) -> bool {
     let bytes = ip.parse::<Ipv4Addr>().expect("an address").octets();
-    // As the machine stores it (proc(5)).
+    // In the byte order of the machine (proc(5)).
     let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes(bytes));
     let table = fs::read_to_string("/proc/net/udp").expect("the table of sockets");
     table.lines().filter_map(|line| line.split_whitespace().nth(1)).any(|local| local == address)
@@ -70,12 +71,12 @@ fn manifest(sip: u16, range: u16, sip_there: u16, range_there: u16) -> String {
         ("udpIdleSeconds: 300", "udpIdleSeconds: 10".to_owned()),
     ];
     swaps.into_iter().fold(EXAMPLE.to_owned(), |text, (old, new)| {
-        assert!(text.contains(old), "the example has no {old:?} any more");
+        assert!(text.contains(old), "the example does not contain {old:?}");
         text.replace(old, &new)
     })
 }
 
-/// Client and server of each flow of a listener that has ended, without ports.
+/// Client and server, without ports, of each ended flow of a listener.
 fn ways(events: &[Event], listener: &str) -> BTreeSet<(String, String)> {
     let host = |value: &serde_json::Value| value.as_str().unwrap_or("").split(':').next().unwrap_or("").to_owned();
     let ended = events.iter().filter(|event| event["event"] == "session_closed" && event["listener"] == listener);
@@ -100,18 +101,18 @@ fn the_voice_of_a_call_goes_to_the_server_that_answered_it_and_comes_back_whole(
     for mut caller in callers.iter().map(call).collect::<Vec<_>>() {
         let mut status = None;
         until("the call ends", || {
-            status = caller.0.try_wait().expect("it ran");
+            status = caller.0.try_wait().expect("sipp runs");
             status.is_some()
         });
         assert!(status.is_some_and(|status| status.success()), "a call failed: {status:?}");
     }
 
-    until("all flows have ended", || ways(&program.events(), "rtp").len() == callers.len());
-    until("of signalling too", || ways(&program.events(), "sip").len() == callers.len());
+    until("all flows of voice have ended", || ways(&program.events(), "rtp").len() == callers.len());
+    until("all flows of signalling have ended", || ways(&program.events(), "sip").len() == callers.len());
     let events = program.events();
-    assert_eq!(ways(&events, "rtp"), ways(&events, "sip"), "voice and signalling of a caller have one server");
+    assert_eq!(ways(&events, "rtp"), ways(&events, "sip"), "voice and signalling of a caller must have one server");
     let servers: BTreeSet<String> = ways(&events, "rtp").into_iter().map(|(_, server)| server).collect();
-    assert_eq!(servers.len(), SERVERS.len(), "callers are spread");
+    assert_eq!(servers.len(), SERVERS.len(), "callers must be spread over the servers");
     for event in events.iter().filter(|event| event["listener"] == "rtp" && event["event"] == "session_closed") {
         assert_eq!(event["bytesUp"], VOICE_ON_THE_WIRE, "{event}");
         assert_eq!(event["bytesDown"], VOICE_ON_THE_WIRE, "{event}");

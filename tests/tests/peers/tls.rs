@@ -1,5 +1,5 @@
-//! TLS by server name, with real clients and servers: openssl, curl, and a database client whose TLS is direct.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! TLS by server name, with real clients and servers: openssl, curl, and a database client with direct TLS.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,7 +11,7 @@ use std::{
 use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, metric, until};
 use tempfile::TempDir;
 
-/// A TLS server that has a certificate for this host.
+/// A TLS server with a certificate for one host.
 struct Server {
     port: u16,
     certificate: PathBuf,
@@ -63,13 +63,13 @@ impl Server {
 
     fn start(mut command: Command, port: u16, certificate: PathBuf, folder: TempDir) -> Self {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = quiet.spawn().expect("it is installed: cargo xtask setup node");
+        let child = quiet.spawn().expect("the program is installed by cargo xtask setup node");
         until("the server listens", || connect(port).is_ok());
         Self { port, certificate, child, _folder: folder }
     }
 }
 
-/// Whether openssl and curl reach the server of this host, with its own certificate, through this port.
+/// Whether openssl and curl reach the server of this host, and verify its certificate, through this port.
 fn reaches(host: &str, server: &Server, port: u16) -> bool {
     let mut openssl = Command::new("openssl");
     openssl.args(["s_client", "-brief", "-verify_return_error", "-servername", host, "-verify_hostname", host]);
@@ -109,8 +109,8 @@ fn names_of_several_forwards_share_a_port_and_the_most_specific_wins() {
     assert!(reaches("db.example.com", &exact, port));
     assert!(reaches("x.eu.example.com", &wild, port));
     assert!(reaches("a.b.eu.example.com", &deep, port));
-    assert!(!reaches("other.example.com", &exact, port), "nobody's");
-    until("it is counted", || unrouted(health, port, "UnknownServerName") >= Some(1.0));
+    assert!(!reaches("other.example.com", &exact, port), "no forward has this name");
+    until("the unknown name is counted", || unrouted(health, port, "UnknownServerName") >= Some(1.0));
     program.wait("session_closed", "l");
     let name = |event: &harness::Event| event["serverName"] == "db.example.com" && event["forward"] == "one";
     assert!(program.events().iter().any(name), "the log has the name");
@@ -134,7 +134,7 @@ fn a_database_client_whose_tls_is_direct_is_served() {
     assert_eq!(redis("two.example", &two, &["GET", "who"]), "two");
 }
 
-/// A `ClientHello` for this host, as openssl says it, in the records of a real client.
+/// A `ClientHello` of openssl for this host, with its record header.
 fn client_hello(host: &str) -> Vec<u8> {
     let backend = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = backend.local_addr().expect("address").to_string();
@@ -142,11 +142,11 @@ fn client_hello(host: &str) -> Vec<u8> {
     openssl.args(["s_client", "-servername", host, "-connect", &address]);
     let mut openssl =
         openssl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("openssl");
-    let (mut stream, _) = backend.accept().expect("it connects");
+    let (mut stream, _) = backend.accept().expect("openssl connects");
     let mut header = [0; 5];
     stream.read_exact(&mut header).expect("a record");
     let mut body = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
-    stream.read_exact(&mut body).expect("its content");
+    stream.read_exact(&mut body).expect("the body of the record");
     let _ = openssl.kill();
     let _ = openssl.wait();
     [&header[..], &body].concat()
@@ -210,11 +210,11 @@ fn what_belongs_to_nobody_is_reset_and_counted_by_its_reason() {
     refused(&hello[..hello.len() - 1], "HandshakeTimeout");
     refused(&[&[22, 3, 1, 0x40, 0, 1, 0, 0x40, 1][..], &[0; 9000]].concat(), "NotTls");
     drop(connect(port).expect("connect"));
-    until("a probe", || unrouted(health, port, "Probe") == Some(1.0));
+    until("a probe is counted", || unrouted(health, port, "Probe") == Some(1.0));
     let mut half = connect(port).expect("connect");
     half.write_all(&hello[..20]).expect("write");
     drop(half);
-    until("one that left", || unrouted(health, port, "ClientLeft") == Some(1.0));
+    until("a client that left is counted", || unrouted(health, port, "ClientLeft") == Some(1.0));
     assert_eq!(backend.count(), 0);
 }
 
@@ -240,7 +240,7 @@ fn a_name_moves_between_objects_while_clients_come_and_sessions_stay() {
         };
         program.edit_and_wait(&manifest(names), "swapped", "one/l");
         assert!(reaches("a.example", server, port), "step {step}");
-        harness::round_trip(&mut held, b"still here").expect("the session goes on where it was");
+        harness::round_trip(&mut held, b"still here").expect("the session stays with its backend");
     }
     assert_eq!(unrouted(health, port, "UnknownServerName"), Some(0.0));
     let failed: Vec<_> = program.events().into_iter().filter(|line| line["event"] == "failed").collect();

@@ -1,5 +1,5 @@
-//! Rows made from the CRDs: complete manifests, and every value in them replaced by values at and beyond its bounds, of
-//! other types, left out, and misspelt.
+//! Rows generated from the CRDs: complete manifests, and variants of them. A variant has one value replaced (by a value
+//! on a bound, beyond a bound, or of another type), left out, or misspelt.
 
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
-/// Variants that stand on a bound of their field, and variants beyond one.
+/// Variants on a bound of their field, and variants beyond a bound.
 const ON: [&str; 3] = ["the least", "the most", "the most items"];
 const BEYOND: [&str; 7] = [
     "less than the least",
@@ -46,10 +46,11 @@ fn bound(pointer: &str, variant: &str) -> Option<Bound> {
     (beyond || ON.contains(&variant)).then(|| Bound { field: field[1..].to_owned(), beyond })
 }
 
-/// JSON is YAML, and has no words that YAML 1.1 and 1.2 read differently.
-fn row(name: &str, manifest: &Value) -> Row {
-    let manifest = serde_json::to_string_pretty(manifest).expect("JSON");
-    Row { name: name.to_owned(), manifest, stricter: None, other_fields: None, bound: None }
+/// The manifest is JSON, which YAML 1.1 and YAML 1.2 read alike.
+fn row(name: &str, object: &Value) -> Row {
+    let manifest = serde_json::to_string_pretty(object).expect("JSON");
+    let (name, object) = (name.to_owned(), Some(object.clone()));
+    Row { name, manifest, object, stricter: None, other_fields: None, bound: None }
 }
 
 fn manifests(kind: &str) -> Vec<Value> {
@@ -57,11 +58,11 @@ fn manifests(kind: &str) -> Vec<Value> {
     documents.filter(|document| document["kind"] == kind).collect()
 }
 
-/// The manifest with one value replaced, or taken out.
+/// The manifest with one value replaced or removed.
 fn set(manifest: &Value, pointer: &str, value: Option<Value>) -> Value {
     let mut changed = manifest.clone();
     let (parent, name) = pointer.rsplit_once('/').expect("below the root");
-    match (changed.pointer_mut(parent).expect("it was walked"), value) {
+    match (changed.pointer_mut(parent).expect("a pointer of this manifest"), value) {
         (Value::Object(fields), Some(value)) => drop(fields.insert(unescape(name), value)),
         (Value::Object(fields), None) => drop(fields.remove(&unescape(name))),
         (Value::Array(items), Some(value)) => items[name.parse::<usize>().expect("an index")] = value,
@@ -78,7 +79,7 @@ fn unescape(name: &str) -> String {
     name.replace("~1", "/").replace("~0", "~")
 }
 
-/// Pointer, what was done, and the new value; nothing: left out.
+/// Pointer, name of the variant, and the new value. No value: the field is left out.
 type Variant = (String, &'static str, Option<Value>);
 
 fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) {
@@ -102,7 +103,7 @@ fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) 
     }
     match value {
         Value::Object(fields) => objects(schema, fields, pointer, found),
-        // Variants of one item are enough.
+        // Variants of the first item are enough.
         Value::Array(items) => {
             items.iter().take(1).for_each(|item| walk(&schema["items"], item, &format!("{pointer}/0"), found));
         }
@@ -155,7 +156,7 @@ fn lists(schema: &Value, value: &Value, add: &mut impl FnMut(&'static str, Value
     if let Some(most) = schema["maxItems"].as_u64() {
         let named = |number: u64| {
             let mut item = first.clone();
-            // Items with names and ports need names and ports of their own.
+            // Names and ports of items must be unique.
             if let Some(fields) = item.as_object_mut() {
                 if fields.contains_key("name") {
                     fields.insert("name".to_owned(), json!(format!("n{number}")));

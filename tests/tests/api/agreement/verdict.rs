@@ -1,8 +1,9 @@
-//! What the API server says of a manifest through kubectl, and what the offline validator says.
+//! The verdict of the API server on a manifest, and the verdict of the offline validator.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
+    panic::resume_unwind,
     path::Path,
     process::{Command, Stdio},
     sync::{
@@ -12,18 +13,34 @@ use std::{
     thread,
 };
 
-use harness::{ControlPlane, binary};
+use harness::{ControlPlane, Namespace, binary};
 use regex::Regex;
+use serde_json::Value;
 
-use super::file;
+use super::{file, rows::Row, written};
 
-/// What one of them says.
+/// Requests to the API server in flight at once.
+const REQUESTS: usize = 16;
+/// `portlane validate` processes at once.
+const VALIDATORS: usize = 2;
+
+/// Whether a manifest is accepted, and why not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Verdict {
     pub(super) accepted: bool,
     /// The fields that are wrong.
     pub(super) fields: BTreeSet<String>,
     said: String,
+}
+
+impl Verdict {
+    fn accepted() -> Self {
+        Self { accepted: true, ..Self::default() }
+    }
+
+    fn refused_by_server(said: String) -> Self {
+        Self { accepted: false, fields: fields_of_server(&said), said }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -34,26 +51,73 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One `kubectl apply --dry-run=server` of all files.
-pub(super) fn of_server(server: &ControlPlane, folder: &Path, count: usize) -> Vec<Verdict> {
-    static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[/"](\d{4})\.yaml"?"#).unwrap());
+/// A row with its place in the table.
+type Numbered<'a> = (usize, &'a Row);
+/// Verdicts by the place of their row.
+type Verdicts = BTreeMap<usize, Verdict>;
+
+/// The API server's verdict on every row.
+///
+/// A handwritten row is text, and kubectl decides what that text means (YAML 1.1, duplicate keys, missing names,
+/// unknown kinds): one `kubectl apply` reads them all. A generated row is an object: its dry run is a request of this
+/// process, the same request that kubectl would send, without the time that kubectl takes for each file.
+pub(super) fn of_server(server: &ControlPlane, rows: &[Row]) -> Vec<Verdict> {
     let namespace = server.namespace("agreement");
-    let folder = folder.display().to_string();
-    let said = namespace.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &folder]);
-    let mut verdicts = vec![Verdict { accepted: true, ..Verdict::default() }; count];
-    let told: Vec<&str> = said.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
-    let told = told.join("\n");
-    // A message begins with the file that it is about, and goes on until the next one does; some share a line.
+    let (texts, objects): (Vec<Numbered<'_>>, Vec<Numbered<'_>>) =
+        rows.iter().enumerate().partition(|(_, row)| row.object.is_none());
+    let verdicts = thread::scope(|scope| {
+        let kubectl = scope.spawn(|| by_kubectl(&namespace, &texts));
+        let mut verdicts = by_threads(REQUESTS, &objects, |_, row| dry_run(&namespace, row));
+        verdicts.extend(kubectl.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        verdicts
+    });
+    assert_eq!(verdicts.len(), rows.len(), "every row has a verdict of the API server");
+    verdicts.into_values().collect()
+}
+
+/// One `kubectl apply --dry-run=server` of all these rows.
+fn by_kubectl(namespace: &Namespace<'_>, rows: &[Numbered<'_>]) -> Verdicts {
+    static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[/"](\d{4})\.yaml"?"#).unwrap());
+    let folder = written(rows);
+    let path = folder.path().display().to_string();
+    let said = namespace.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]);
+    let mut verdicts: Verdicts = rows.iter().map(|(number, _)| (*number, Verdict::accepted())).collect();
+    let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
+    let errors = lines.join("\n");
+    // A message starts with the name of its file and ends where the next file is named; some messages share a line.
     let mentions: Vec<(usize, usize, usize)> = FILE
-        .captures_iter(&told)
+        .captures_iter(&errors)
         .map(|found| (found[1].parse().expect("a number"), found.get(0).unwrap().start(), found.get(0).unwrap().end()))
         .collect();
     for (at, (number, _, from)) in mentions.iter().enumerate() {
-        let to = mentions.get(at + 1).map_or(told.len(), |(_, next, _)| *next);
-        let said = told[*from..to].trim_start_matches(": ").to_owned();
-        verdicts[*number] = Verdict { accepted: false, fields: fields_of_server(&said), said };
+        let to = mentions.get(at + 1).map_or(errors.len(), |(_, next, _)| *next);
+        let said = errors[*from..to].trim_start_matches(": ").to_owned();
+        verdicts.insert(*number, Verdict::refused_by_server(said));
     }
     verdicts
+}
+
+/// The request that `kubectl apply --dry-run=server --validate=strict` sends for an object that does not exist.
+fn dry_run(namespace: &Namespace<'_>, row: &Row) -> Verdict {
+    let object = row.object.as_ref().expect("a generated row has an object");
+    match namespace.dry_run(&as_kubectl_writes(object)) {
+        Ok(()) => Verdict::accepted(),
+        Err(message) => Verdict::refused_by_server(message),
+    }
+}
+
+/// kubectl, as all of Go, writes a whole number without a fraction: 2000.0 is sent as 2000.
+fn as_kubectl_writes(value: &Value) -> Value {
+    #[allow(clippy::cast_possible_truncation, reason = "whole and small, as checked")]
+    let whole = |float: f64| (float.fract() == 0.0 && float.abs() < 1e15).then_some(float as i64);
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().and_then(whole).map_or_else(|| value.clone(), Value::from)
+        }
+        Value::Array(items) => items.iter().map(as_kubectl_writes).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), as_kubectl_writes(value))).collect(),
+        _ => value.clone(),
+    }
 }
 
 /// The fields that an answer of the API server names: as causes, by the strict decoder, or by the decoder of metadata.
@@ -65,28 +129,73 @@ fn fields_of_server(said: &str) -> BTreeSet<String> {
     static STRICT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?:unknown|duplicate) field "([^"]+)""#).unwrap());
     static METADATA: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"Go struct field \w+\.(metadata[\w.]*) of type").unwrap());
-    // kubectl asks for the object before it sends it.
+    // kubectl looks the object up by its name before it sends the object.
     let name = said.contains("resource name may not be empty") || said.contains("invalid resource name");
     let causes = CAUSE.captures_iter(said).chain(STRICT.captures_iter(said)).chain(METADATA.captures_iter(said));
     let fields = causes.map(|cause| normal(&cause[1]));
     fields.chain(name.then(|| "metadata.name".to_owned())).collect()
 }
 
-/// One `portlane validate` of each file, two at a time.
-pub(super) fn of_validator(folder: &Path, count: usize) -> Vec<Verdict> {
-    let program = binary("portlane");
-    let (next, verdicts) = (AtomicUsize::new(0), Mutex::new(vec![Verdict::default(); count]));
+/// The offline validator's verdict on every row.
+///
+/// The rules of the CRDs take the validator most of its time, and one process reads them once for all files. That
+/// process says which files are refused whatever stands beside them. Each of the others is validated by a process of
+/// its own: in one process, valid objects of the same name or port would refuse each other.
+pub(super) fn of_validator(rows: &[Row]) -> Vec<Verdict> {
+    let rows: Vec<Numbered<'_>> = rows.iter().enumerate().collect();
+    let folder = written(&rows);
+    let mut verdicts = refused_together(folder.path());
+    let others: Vec<Numbered<'_>> = rows.iter().copied().filter(|(number, _)| !verdicts.contains_key(number)).collect();
+    verdicts.extend(by_threads(VALIDATORS, &others, |number, _| {
+        let (accepted, said) = validate(&folder.path().join(file(number)), &[]);
+        Verdict { accepted, fields: fields_of_validator(&said), said }
+    }));
+    assert_eq!(verdicts.len(), rows.len(), "every row has a verdict of the validator");
+    verdicts.into_values().collect()
+}
+
+/// The files that `portlane validate` refuses when it reads the whole folder. `--only` with a name that no row has
+/// leaves out conflicts between valid forwards. A message that names a second file is about an object that both files
+/// have: that refuses neither of them here.
+fn refused_together(folder: &Path) -> Verdicts {
+    static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^.*?/(\d{4})\.yaml:\d+: ").unwrap());
+    let (_, said) = validate(folder, &["--only", "no-row-has-this-name"]);
+    let files = format!("{}/", folder.display());
+    // The line about --only and the summary follow the problems.
+    let problems = said.split("\n--only ").next().unwrap_or_default();
+    let starts: Vec<(usize, usize)> = FILE
+        .captures_iter(problems)
+        .map(|found| (found[1].parse().expect("a number"), found.get(0).unwrap().start()))
+        .collect();
+    let mut lines: BTreeMap<usize, String> = BTreeMap::new();
+    for (at, (number, from)) in starts.iter().enumerate() {
+        let to = starts.get(at + 1).map_or(problems.len(), |(_, next)| *next);
+        let problem = &problems[*from..to];
+        if problem.matches(&files).count() == 1 {
+            *lines.entry(*number).or_default() += problem;
+        }
+    }
+    let refused = |said: String| Verdict { accepted: false, fields: fields_of_validator(&said), said };
+    lines.into_iter().map(|(number, said)| (number, refused(said))).collect()
+}
+
+/// Whether `portlane validate` accepts a file or folder, and its output.
+fn validate(path: &Path, options: &[&str]) -> (bool, String) {
+    let mut command = Command::new(binary("portlane"));
+    command.args(["validate", "-f"]).arg(path).args(options).stdin(Stdio::null());
+    let output = command.output().expect("portlane runs");
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The verdict of `judge` on each row, from so many threads.
+fn by_threads(threads: usize, rows: &[Numbered<'_>], judge: impl Fn(usize, &Row) -> Verdict + Sync) -> Verdicts {
+    let (next, verdicts) = (AtomicUsize::new(0), Mutex::new(Verdicts::new()));
     thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(number) = Some(next.fetch_add(1, Relaxed)).filter(|number| *number < count) {
-                    let mut command = Command::new(&program);
-                    command.args(["validate", "-f"]).arg(folder.join(file(number))).stdin(Stdio::null());
-                    let output = command.output().expect("it runs");
-                    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                    let verdict =
-                        Verdict { accepted: output.status.success(), fields: fields_of_validator(&said), said };
-                    verdicts.lock().expect("unpoisoned")[number] = verdict;
+                while let Some(&(number, row)) = rows.get(next.fetch_add(1, Relaxed)) {
+                    let verdict = judge(number, row);
+                    verdicts.lock().expect("unpoisoned").insert(number, verdict);
                 }
             });
         }
@@ -94,8 +203,8 @@ pub(super) fn of_validator(folder: &Path, count: usize) -> Vec<Verdict> {
     verdicts.into_inner().expect("unpoisoned")
 }
 
-/// Lines are `file:line: kind namespace/name: field: message`. Of labels and annotations the server names the map and the
-/// validator the key as well.
+/// Lines are `file:line: kind namespace/name: field: message`. Of labels and annotations the server names the map and
+/// the validator the key as well.
 fn fields_of_validator(said: &str) -> BTreeSet<String> {
     static PROBLEM: LazyLock<Regex> = LazyLock::new(|| {
         let map = r"(metadata\.(?:labels|annotations))\.[^:]*";
@@ -105,7 +214,7 @@ fn fields_of_validator(said: &str) -> BTreeSet<String> {
     PROBLEM.captures_iter(said).filter_map(field).collect()
 }
 
-/// Servers of different versions call an owner by its index or only by the list.
+/// Servers of different versions name an owner by its index, or only the list of owners.
 fn normal(field: &str) -> String {
     static OWNER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^metadata\.ownerReferences\[\d+\]").unwrap());
     OWNER.replace(field, "metadata.ownerReferences").into_owned()

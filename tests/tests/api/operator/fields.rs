@@ -1,5 +1,6 @@
-//! Every field of a `PortForward` is changed while traffic flows, on a laptop, in a sidecar and in a gateway: the change is
-//! seen from outside, the sessions that it does not concern stay, and another forward of the same proxy does not notice.
+//! Every field of a `PortForward` is changed while traffic flows, on a laptop, in a sidecar and in a gateway: the
+//! change is visible from outside, sessions that the change does not concern stay, and another forward of the same
+//! proxy is not disturbed.
 
 mod changes;
 mod place;
@@ -19,8 +20,7 @@ use std::{
 };
 
 use harness::{
-    Backend, ControlPlane, Listener, PATIENCE, connect, forward, free_port, programs::KubernetesVersion, round_trip,
-    until,
+    Backend, Listener, PATIENCE, connect, forward, free_port, programs::KubernetesVersion, round_trip, until,
 };
 
 use self::place::Place;
@@ -33,29 +33,23 @@ fn every_field_changes_under_traffic_on_a_laptop() {
 
 #[test]
 fn every_field_changes_under_traffic_in_a_sidecar() {
-    crate::server::with(KubernetesVersion::Newest, |server: &ControlPlane| {
-        if crate::server::without_kubelets(server) {
-            let namespace = server.namespace("fields-sidecar");
-            sweep(Place::sidecar(&namespace));
-        }
-    });
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("fields-sidecar");
+    sweep(Place::sidecar(&namespace));
 }
 
 #[test]
 fn every_field_changes_under_traffic_in_a_gateway() {
-    crate::server::with(KubernetesVersion::Newest, |server: &ControlPlane| {
-        if crate::server::without_kubelets(server) {
-            let namespace = server.namespace("fields-gateway");
-            sweep(Place::gateway(&namespace));
-        }
-    });
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("fields-gateway");
+    sweep(Place::gateway(&namespace));
 }
 
 fn sweep(place: Place<'_>) {
     let bed = Bed::new(place);
     bed.set("", bed.tcp().on(&bed.a));
-    until("it serves", || bed.visit() == Some(b'a'));
-    until("the other one serves", || connect(bed.other_port).is_ok());
+    until("the forward serves", || bed.visit() == Some(b'a'));
+    until("the forward beside it serves", || connect(bed.other_port).is_ok());
     let load = Load::start(bed.other_port);
     changes::balancing(&bed);
     changes::limits(&bed);
@@ -69,7 +63,7 @@ fn sweep(place: Place<'_>) {
     load.stop();
 }
 
-/// A forward under test and one beside it, in one proxy.
+/// A forward under test and a forward beside it, in one proxy.
 struct Bed<'a> {
     place: Place<'a>,
     a: Backend,
@@ -80,11 +74,11 @@ struct Bed<'a> {
     kept: RefCell<Option<TcpStream>>,
 }
 
-/// The listener of the forward under test, as it is being written.
+/// Backends of the listener under test.
 trait Write {
-    /// To a server on this machine, with further fields of the backend.
+    /// Adds a server on this machine, with further fields of the backend.
     fn at(self, port: u16, more: &str) -> Self;
-    /// To a server.
+    /// Adds a server.
     fn on(self, backend: &Backend) -> Self;
 }
 
@@ -110,12 +104,12 @@ impl<'a> Bed<'a> {
         Listener::tcp("l", self.port)
     }
 
-    /// Writes the forward down with these fields of its spec.
+    /// Writes the forward with these fields of its spec.
     fn set(&self, spec: &str, listener: Listener) {
         self.place.apply(&forward("it", spec, &[listener]), &self.other);
     }
 
-    /// A new session: who greets; nobody if it is refused.
+    /// The greeting of a new session. `None`: the session was refused.
     fn visit(&self) -> Option<u8> {
         self.session().map(|(_, name)| name)
     }
@@ -124,12 +118,12 @@ impl<'a> Bed<'a> {
         session_at(self.port)
     }
 
-    /// So many new sessions, one after the other.
+    /// The greetings of so many new sessions, one after the other.
     fn visits(&self, count: usize) -> Vec<Option<u8>> {
         (0..count).map(|_| self.visit()).collect()
     }
 
-    /// Whether every one of eight new sessions is greeted so.
+    /// Whether each of eight new sessions has this greeting.
     fn all_are(&self, name: u8) -> bool {
         self.visits(8).iter().all(|greeted| *greeted == Some(name))
     }
@@ -138,28 +132,28 @@ impl<'a> Bed<'a> {
         self.place.metric("portlane_connections_closed_total", &format!(",reason=\"{reason}\"}}"))
     }
 
-    /// Waits until work makes sessions end by this reason.
+    /// Waits until sessions that `work` makes end for this reason.
     #[track_caller]
     fn until_closed<T>(&self, reason: &str, mut work: impl FnMut() -> T) {
         let before = self.closed(reason);
-        until(&format!("sessions end by {reason}"), || {
+        until(&format!("sessions end with {reason}"), || {
             let _ = work();
             self.closed(reason) > before
         });
     }
 
-    /// Opens the session that following changes do not concern.
+    /// Opens the session that the following changes do not concern.
     #[track_caller]
     fn keep(&self) {
         let mut session = None;
-        until("a session can be had", || {
+        until("a session is accepted", || {
             session = self.session().map(|(stream, _)| stream);
             session.is_some()
         });
         *self.kept.borrow_mut() = session;
     }
 
-    /// It is still there.
+    /// Fails if that session has ended.
     #[track_caller]
     fn is_kept(&self) {
         let mut kept = self.kept.borrow_mut();
@@ -168,7 +162,7 @@ impl<'a> Bed<'a> {
     }
 }
 
-/// A new session at a port, with who greets.
+/// A new session at a port, with its greeting.
 fn session_at(port: u16) -> Option<(TcpStream, u8)> {
     let mut stream = connect(port).ok()?;
     let mut name = [0];
@@ -176,14 +170,14 @@ fn session_at(port: u16) -> Option<(TcpStream, u8)> {
     Some((stream, name[0]))
 }
 
-/// A connection of a session on another address than loopback.
+/// A connection to an address of this machine other than loopback.
 fn connect_outside(port: u16) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&SocketAddr::new(own_address(), port), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
-/// One session that never ends, and new ones all the time. None may break.
+/// One session that stays, and new sessions all the time. None may break.
 struct Load {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -213,7 +207,7 @@ impl Load {
     #[track_caller]
     fn stop(self) {
         self.stop.store(true, Relaxed);
-        self.work.join().expect("it does not panic").expect("the forward beside the changed one broke a session");
+        self.work.join().expect("no panic").expect("the forward beside the changed one broke a session");
         assert!(self.served.load(Relaxed) > 100, "there was traffic");
     }
 }

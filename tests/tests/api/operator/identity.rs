@@ -1,4 +1,4 @@
-//! Who gets a configuration: the pod of the token and no other.
+//! Only the pod of the token gets its configuration.
 
 use std::io::{Read, Write};
 
@@ -23,38 +23,38 @@ fn only_the_pod_of_a_good_token_gets_its_configuration(server: &ControlPlane) {
     let refused =
         |reason: &str| operator.metric(&format!("portlane_operator_streams_refused_total{{reason=\"{reason}\"}}"));
 
-    // A token of another audience, one that is none, and garbage instead of TLS.
+    // A token for another audience, a token that is no token, and garbage instead of TLS.
     let bundle = roots(&namespace);
     let stranger = FleetProxy::start(&pod.token(&namespace, "edge", "vault"), &bundle, operator.stream);
     let nobody = FleetProxy::start("nonsense", &bundle, operator.stream);
     until("both are refused", || refused("identity") >= 2.0);
-    let mut garbage = connect(operator.stream).expect("it listens");
+    let mut garbage = connect(operator.stream).expect("the operator listens");
     garbage.write_all(&[0x16, 0x03, 0xff, 0xff, 0xff, 0, 1, 2, 3]).expect("written");
     let _ = garbage.read(&mut [0; 64]);
 
-    // A pod that was deleted and made again under its name: the old token is of the old one.
+    // A pod is deleted and created again with the same name: the old token belongs to the old pod.
     let old = pod.token(&namespace, "edge", "portlane-operator");
     namespace.kubectl(&["delete", "pod", "p1", "--grace-period=0", "--force"]).ok();
     let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
     let ghost = FleetProxy::start(&old, &bundle, operator.stream);
     until("the token of the old pod is refused", || refused("identity") + refused("unknown_pod") >= 3.0);
 
-    // A pod of this namespace that is in no fleet gets nothing; it says to be, and runs as somebody else.
+    // A pod with the labels of the fleet and another ServiceAccount gets an empty configuration.
     let labels = serde_json::json!({"portlane.dev/proxy": "gateway", "portlane.dev/gateway": "edge"});
     namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: imposter}}");
     let imposter = FleetPod::create(&namespace, "imposter", "imposter", &labels);
     let imposter = imposter.proxy(&namespace, "imposter", &operator);
-    until("it follows", || imposter.is_ready());
+    until("the imposter follows", || imposter.is_ready());
     let (_, listeners) = harness::http_get(imposter.health, "/metrics").expect("metrics");
-    assert!(!listeners.contains("forward=\"web\""), "it runs what is not its own");
+    assert!(!listeners.contains("forward=\"web\""), "the imposter runs a forward of the fleet");
 
-    // A proxy that trusts another root says so and goes on.
+    // A proxy that trusts another CA reports so and keeps running.
     let deceived = FleetProxy::start(&old, &other_root(), operator.stream);
-    until("it does not trust", || deceived.metric("portlane_operator_failures_total") >= 1.0);
+    until("the operator is not trusted", || deceived.metric("portlane_operator_failures_total") >= 1.0);
     let said = deceived.program.wait("operator", "127.0.0.1");
     assert!(said["message"].as_str().is_some_and(|text| text.contains("UnknownIssuer")), "{said}");
 
-    // The right one does not notice.
+    // The proxy with the right token is not affected.
     let proxy = pod.proxy(&namespace, "edge", &operator);
     pod.set_ready(&namespace, true);
     until_ready(&namespace, "web", "True", "Ready");

@@ -1,4 +1,5 @@
-//! The webhook: which pods get a proxy, what the others are told, and that nothing keeps a pod from being made.
+//! The webhook: which pods get a proxy, what status says of uninjected pods, and that no failure keeps a pod from being
+//! created.
 
 use std::{
     collections::BTreeSet,
@@ -8,42 +9,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{ControlPlane, Namespace, Operator, free_port, programs::KubernetesVersion, roots, until};
-use k8s_openapi::api::core::v1::Pod;
+use harness::{Namespace, Operator, block_on, free_port, programs::KubernetesVersion, roots, until};
+use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Pod};
+use kube::{Api, api::PostParams};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{condition, until_ready};
 
-#[test]
-fn pods_get_a_proxy_when_they_ask_or_a_forward_selects_them_and_the_others_are_told_of() {
-    crate::server::with(KubernetesVersion::Oldest, story);
-}
-
-#[test]
-fn the_certificate_of_the_webhook_rotates_unseen_and_an_operator_that_is_away_keeps_no_pod_from_being_made() {
-    crate::server::with(KubernetesVersion::Newest, rotation);
-}
-
-/// The webhook that the chart makes, for some namespaces and an operator that is a process here.
+/// The chart's webhook configuration, for some namespaces and an operator that is a process of this machine.
 struct Webhook<'a>(&'a Namespace<'a>);
 
 impl<'a> Webhook<'a> {
     fn create(namespace: &'a Namespace<'a>, installed_in: &str, operator: &Operator) -> Self {
         let this = Self::at(namespace, installed_in, operator.webhook);
-        until("the leader has written the bundle", || Self::is_trusted(namespace));
+        until("the leader has written the CA bundle", || Self::is_trusted(namespace));
         this
     }
 
-    /// Whether API servers trust every entry.
+    /// Whether every entry has a CA bundle.
     fn is_trusted(namespace: &Namespace<'_>) -> bool {
-        let bundles = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
+        let api: Api<MutatingWebhookConfiguration> = Api::all(namespace.cluster().client());
         let name = Self::name(namespace);
-        namespace.kubectl(&["get", "mutatingwebhookconfiguration", &name, bundles]).ok().split(' ').count() == 2
+        let configuration = block_on(async { api.get(&name).await }).expect("the configuration exists");
+        let entries = configuration.webhooks.unwrap_or_default();
+        entries.len() == 2
+            && entries
+                .iter()
+                .all(|entry| entry.client_config.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty()))
     }
 
-    /// The same for whoever listens on this port, whether it is trusted yet or not, of a chart that is installed in this
-    /// namespace.
+    /// A configuration of a chart installed in that namespace, for a webhook on this port, with or without a CA bundle
+    /// yet.
     fn at(namespace: &'a Namespace<'a>, installed_in: &str, port: u16) -> Self {
         let template = ["template", "portlane", "charts/portlane", "--namespace", installed_in];
         let only = ["--show-only", "templates/webhook.yaml", "--kube-version", "1.34.0"];
@@ -54,7 +51,7 @@ impl<'a> Webhook<'a> {
             "key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace.name(), installed_in],
         });
         let entries = webhook["webhooks"].as_array_mut().expect("entries");
-        assert_eq!(entries.len(), 2, "selectors of one entry are ANDed");
+        assert_eq!(entries.len(), 2, "selectors of one entry are ANDed, so there are two entries");
         for entry in entries {
             entry["clientConfig"] = json!({"url": format!("https://127.0.0.1:{port}/inject")});
             // Other tests have webhooks of their own.
@@ -83,7 +80,7 @@ fn operator(namespace: &Namespace<'_>, more: &[&str]) -> Operator {
     Operator::with(namespace, &[&["--webhook", &name], &IMAGE[..], more].concat())
 }
 
-/// Makes a pod, which must be accepted, and gives what it became.
+/// Creates a pod, which must be accepted, and gives the pod with what the webhook added.
 fn make(namespace: &Namespace<'_>, name: &str, labels: &Value, spec: &Value) -> Pod {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -93,8 +90,9 @@ fn make(namespace: &Namespace<'_>, name: &str, labels: &Value, spec: &Value) -> 
     for (key, value) in spec.as_object().into_iter().flatten() {
         pod["spec"][key] = value.clone();
     }
-    namespace.kubectl_with(&["create", "-f", "-"], &pod.to_string()).ok();
-    namespace.get::<Pod>(name).expect("it was made")
+    let (pods, pod) = (namespace.api::<Pod>(), serde_json::from_value::<Pod>(pod).expect("a Pod"));
+    let created = block_on(async { pods.create(&PostParams::default(), &pod).await });
+    created.unwrap_or_else(|error| panic!("pod {name} is refused: {error}"))
 }
 
 fn carries(pod: &Pod) -> bool {
@@ -114,10 +112,9 @@ fn forward(name: &str, app: &str) -> String {
     )
 }
 
-fn story(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
+#[test]
+fn pods_get_a_proxy_when_they_ask_or_a_forward_selects_them_and_the_others_are_told_of() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Oldest) else { return };
     let namespace = server.namespace("injection");
     let operator = operator(&namespace, &[]);
     let own = server.namespace("injection-own");
@@ -125,7 +122,7 @@ fn story(server: &ControlPlane) {
     let none = json!({});
     let asks = |app: &str| json!({"app": app, "portlane.dev/inject": "enabled"});
 
-    // By the pod's own label, whether there is a forward or not; and never twice.
+    // By the pod's own label, with or without a forward; and never twice.
     assert!(carries(&make(&namespace, "early", &asks("shop"), &none)));
     assert!(!carries(&make(&namespace, "plain", &json!({"app": "blog"}), &none)));
     namespace.apply(&forward("shop", "shop"));
@@ -136,7 +133,7 @@ fn story(server: &ControlPlane) {
     assert_eq!(
         message(&namespace, "blog", "NotInjected").matches("plain").count(),
         1,
-        "a label that comes late is none"
+        "a label that is added later does not count"
     );
 
     // By the namespace's label, if a forward selects the pod.
@@ -150,10 +147,10 @@ fn story(server: &ControlPlane) {
     let refuses = json!({"app": "blog", "portlane.dev/inject": "disabled"});
     assert!(!carries(&make(&namespace, "refuses", &refuses, &none)));
 
-    // The operator's own namespace is left alone, whatever its pods ask for.
+    // Pods of the operator's own namespace are never injected.
     assert!(!carries(&make(&own, "own", &asks("shop"), &none)));
 
-    // A pod that cannot have a proxy is made without one, and the forward says why.
+    // A pod that cannot have a proxy is created uninjected, and the forward says why.
     let host = make(&namespace, "host", &asks("host"), &json!({"hostNetwork": true}));
     assert!(!carries(&host));
     namespace.apply(&forward("host", "host"));
@@ -161,7 +158,7 @@ fn story(server: &ControlPlane) {
     assert!(operator.metric("portlane_operator_injections_total{result=\"injected\"}") >= 2.0);
     assert!(operator.metric("portlane_operator_injections_total{result=\"refused\"}") >= 1.0);
 
-    // A replica that does not lead answers as well, and knows what forwards select.
+    // A replica that does not lead serves the webhook too, and knows the forwards.
     let standby = Operator::standby(&namespace, &[&["--webhook", &Webhook::name(&namespace)], &IMAGE[..]].concat());
     let _webhook = Webhook::at(&namespace, own.name(), standby.webhook);
     until("the API server asks the other replica", || {
@@ -169,41 +166,40 @@ fn story(server: &ControlPlane) {
         standby.metric("portlane_operator_injections_total{result=\"injected\"}") > 0.0
     });
     assert!(carries(&make(&namespace, "by-the-standby", &json!({"app": "blog"}), &none)));
-    assert!(standby.metric("portlane_operator_leader") < 1.0, "it does not lead");
+    assert!(standby.metric("portlane_operator_leader") < 1.0, "the standby does not lead");
 }
 
-/// What `Injected` says of a forward, once it has this reason.
+/// The message of `Injected`, once the condition has this reason.
 fn message(namespace: &Namespace<'_>, name: &str, reason: &str) -> String {
     let forward = namespace.until::<crds::PortForward>(name, &format!("Injected for {reason}"), |forward| {
         condition(forward, "Injected").1 == reason
     });
     let conditions = forward.status.expect("a status").conditions;
-    conditions.into_iter().find(|it| it.type_ == "Injected").expect("there").message
+    conditions.into_iter().find(|it| it.type_ == "Injected").expect("the condition").message
 }
 
-/// The certificate that the webhook shows to a new connection, which trusts these roots.
+/// The serving certificate of the webhook, on a new connection that trusts these CA certificates.
 fn leaf(port: u16, roots: &str) -> Vec<u8> {
     let mut config = proxy_grpc::client_config(roots).expect("roots");
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = proxy_grpc::SERVER_NAME.try_into().expect("a name");
     let mut session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the webhook listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     while session.is_handshaking() {
-        session.complete_io(&mut stream).expect("it is trusted");
+        session.complete_io(&mut stream).expect("the certificate is trusted");
     }
     session.peer_certificates().expect("certificates")[0].to_vec()
 }
 
-fn rotation(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
+#[test]
+fn the_certificate_of_the_webhook_rotates_unseen_and_an_operator_that_is_away_keeps_no_pod_from_being_made() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("injection-rotation");
-    // As helm does it, the configuration is there when the operator starts: that is ready only when it is trusted.
+    // helm creates the configuration before the operator starts. The operator is ready only once it has a CA bundle.
     let early = Webhook::at(&namespace, "portlane", 1);
     let operator = operator(&namespace, &["--certificate-seconds", "8"]);
-    assert!(Webhook::is_trusted(&namespace), "pods made from now on carry a proxy");
+    assert!(Webhook::is_trusted(&namespace), "pods created from now on carry a proxy");
     drop(early);
     let _webhook = Webhook::create(&namespace, "portlane", &operator);
     let asks = json!({"portlane.dev/inject": "enabled"});
@@ -211,25 +207,25 @@ fn rotation(server: &ControlPlane) {
     let (first, mut made, mut leaves) = (end(), 0, BTreeSet::new());
     let trusted = roots(&namespace);
     let deadline = Instant::now() + Duration::from_secs(50);
-    // Until the third certificate is in use.
+    // Pods are created until the third serving certificate is in use.
     while end() < first + 8.0 {
         assert!(Instant::now() < deadline, "certificates rotate");
-        assert!(carries(&make(&namespace, &format!("p{made}"), &asks, &json!({}))), "pod {made} has none");
-        // The API server goes on with a connection that it has; another one would see this.
+        assert!(carries(&make(&namespace, &format!("p{made}"), &asks, &json!({}))), "pod {made} has no proxy");
+        // The API server keeps its connection; a new connection sees this certificate.
         leaves.insert(leaf(operator.webhook, &trusted));
         made += 1;
         thread::park_timeout(Duration::from_millis(100));
     }
     leaves.insert(leaf(operator.webhook, &trusted));
     assert!(made > 5 && leaves.len() >= 3, "{made} pods, {} certificates", leaves.len());
-    // One that hangs holds a pod up for as long as the chart says, and no longer.
+    // An operator that hangs delays a pod for the timeout of the chart, and no longer.
     operator.program.signal(Signal::STOP);
     let started = Instant::now();
-    assert!(!carries(&make(&namespace, "patient", &asks, &json!({}))), "nobody answers");
+    assert!(!carries(&make(&namespace, "patient", &asks, &json!({}))), "no webhook answers");
     let took = started.elapsed();
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(20), "{took:?}");
     drop(operator);
     let started = Instant::now();
-    assert!(!carries(&make(&namespace, "alone", &asks, &json!({}))), "nobody could give it one");
-    assert!(started.elapsed() < Duration::from_secs(20), "and it was not held up for long");
+    assert!(!carries(&make(&namespace, "alone", &asks, &json!({}))), "no webhook is reachable");
+    assert!(started.elapsed() < Duration::from_secs(20), "a webhook that is away hardly delays a pod");
 }

@@ -1,38 +1,22 @@
-//! Proxies that report wrongly, never, or speak nonsense: each is a matter of its own pod.
+//! Proxies that report wrongly, never, or in garbage: each harms only the state of its own pod.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use harness::{
-    Backend, Behaviour, ControlPlane, FleetPod, Operator, block_on, free_port, programs::KubernetesVersion, roots,
-    until_within,
-};
+use crds::PortForward;
+use harness::{FleetPod, Scene, block_on, free_port, programs::KubernetesVersion, roots, until_within};
 use proxy_api::{CONTRACT, Configuration, FromProxy, Hello, ReportPart, Version};
 use proxy_grpc::{Code, Connection, Endpoint};
 use serde_json::Value;
 
-use super::{condition, forward, gateway, service, until_ready};
+use super::{condition, forward, until_ready};
 
 #[test]
 fn a_proxy_that_reports_wrongly_or_never_is_told_of_and_harms_nobody() {
-    crate::server::with(KubernetesVersion::Newest, story);
-}
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let Scene { namespace, operator, backend: _backend, proxy: honest, .. } =
+        Scene::ready_gateway(server.namespace("liars"));
 
-fn story(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
-    let namespace = server.namespace("liars");
-    let operator = Operator::start(&namespace);
-    let backend = Backend::reachable(Behaviour::Echo);
-    namespace.apply(&gateway("{replicas: 1}"));
-    namespace.apply(&service("web", backend.port));
-    namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
-    let honest = FleetPod::of_gateway(&namespace, "edge", "honest");
-    let proxy = honest.proxy(&namespace, "edge", &operator);
-    honest.set_ready(&namespace, true);
-    until_ready(&namespace, "web", "True", "Ready");
-
-    // Of a version that never was, in the name of listeners that are not its own, and before it has said who it is.
+    // A report of a version that does not exist, after a hello and before any hello.
     let token = FleetPod::of_gateway(&namespace, "edge", "liar").token(&namespace, "edge", "portlane-operator");
     let bundle = roots(&namespace);
     let open = || block_on(open(operator.stream, &token, &bundle));
@@ -42,18 +26,20 @@ fn story(server: &ControlPlane) {
     assert!(operator.metric("portlane_operator_bad_reports_total") >= 1.0);
     assert!(operator.metric("portlane_operator_streams_ended_total{reason=\"garbage\"}") >= 2.0);
 
-    // It takes what it is sent and says nothing: after half a minute its pod is named.
+    // A proxy that accepts the configuration and never reports: after 30 s status names its pod.
     let silent = open();
     block_on(async { silent.send(&hello()).await.expect("sent") });
     namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
-    until_within(Duration::from_secs(60), "the silent pod is named", || {
-        let web = namespace.get::<crds::PortForward>("web").expect("there");
+    until_within(Duration::from_secs(60), "status names the silent pod", || {
+        let web = namespace.get::<PortForward>("web").expect("web exists");
         let said = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
         said && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())
     });
+
+    // Without that pod all is well, and the honest proxy has been connected all along.
     namespace.kubectl(&["delete", "pod", "liar", "--grace-period=0", "--force"]).ok();
     until_ready(&namespace, "web", "True", "Ready");
-    assert!(proxy.metric("portlane_operator_connected") > 0.0, "the honest one did not notice");
+    assert!(honest.metric("portlane_operator_connected") > 0.0, "the honest proxy is connected");
 }
 
 fn hello() -> FromProxy {
@@ -69,10 +55,10 @@ fn part(epoch: &str, number: u64) -> ReportPart {
 async fn open(port: u16, token: &str, roots: &str) -> Connection<Value> {
     let tls = Arc::new(proxy_grpc::client_config(roots).expect("roots"));
     let endpoint = Endpoint { address: (Ipv4Addr::LOCALHOST, port).into(), tls, token: token.to_owned() };
-    proxy_grpc::open(&endpoint).await.expect("the token is good")
+    proxy_grpc::open(&endpoint).await.expect("the token is valid")
 }
 
-/// How the operator ends the stream after these messages.
+/// The code with which the operator ends the stream after these messages.
 async fn end_of(mut connection: Connection<Value>, messages: Vec<FromProxy>) -> Code {
     for message in messages {
         connection.send(&message).await.expect("sent");

@@ -1,14 +1,16 @@
-//! An operator that meets objects of a newer release: they stay as they were, and say so.
+//! An operator that reads objects of a newer release: their listeners stay, and their status says that they cannot be
+//! read.
 
 use crds::PortForward;
-use harness::{
-    Backend, Behaviour, ControlPlane, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip,
-    until,
+use harness::{ControlPlane, Operator, Scene, block_on, echoes, free_port, programs::KubernetesVersion, until};
+use kube::{
+    Api,
+    core::{ApiResource, DynamicObject},
 };
 
-use super::{condition, forward, gateway, service, until_ready};
+use super::{condition, forward, until_ready};
 
-/// It has an API server of its own, as it changes the CRD.
+/// The API server is this test's own, because the CRD is changed.
 #[test]
 fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read() {
     let server = ControlPlane::start(KubernetesVersion::Newest);
@@ -20,47 +22,38 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read(
                     properties/policy/enum/-";
     let patch = format!("[{{\"op\": \"add\", \"path\": \"{policies}\", \"value\": \"Nearest\"}}]");
     server.kubectl(&["patch", "crd", "portforwards.portlane.dev", "--type=json", "--patch", &patch]).ok();
-    let namespace = server.namespace("newer");
-    let operator = Operator::start(&namespace);
-    let backend = Backend::reachable(Behaviour::Echo);
-    let port = free_port();
-    namespace.apply(&gateway("{replicas: 1}"));
-    namespace.apply(&service("web", backend.port));
-    for (name, port) in [("web", port), ("other", free_port())] {
-        namespace.apply(&forward(name, port, "{service: {name: web, port: 80}}"));
-    }
-    let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
-    let proxy = pod.proxy(&namespace, "edge", &operator);
-    pod.set_ready(&namespace, true);
-    until_ready(&namespace, "web", "True", "Ready");
+    let Scene { namespace, operator, backend: _backend, proxy, port, .. } =
+        Scene::ready_gateway(server.namespace("newer"));
+    namespace.apply(&forward("other", free_port(), "{service: {name: web, port: 80}}"));
+    until_ready(&namespace, "other", "True", "Ready");
 
     let newer = || {
         let listener =
             "{\"op\": \"add\", \"path\": \"/spec/listeners/0/loadBalancing\", \"value\": {\"policy\": \"Nearest\"}}";
         namespace.kubectl(&["patch", "portforward", "web", "--type=json", "--patch", &format!("[{listener}]")]).success
     };
-    until("the API server knows the new word", newer);
+    until("the API server knows the new value", newer);
+    // The types of this build cannot read the new value.
+    let kind = ApiResource::erase::<PortForward>(&());
+    let untyped: Api<DynamicObject> = Api::namespaced_with(server.client(), namespace.name(), &kind);
     let says_so = || {
-        let raw = namespace.kubectl(&["get", "portforward", "web", "--output=json"]).ok();
-        let raw: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
-        let conditions = raw["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let raw = block_on(async { untyped.get("web").await }).expect("web exists");
+        let conditions = raw.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted");
         accepted.is_some_and(|it| {
-            it["reason"] == "Unsupported" && it["observedGeneration"] == raw["metadata"]["generation"]
-        }) && raw["status"]["listeners"][0]["port"] == port
+            it["reason"] == "Unsupported" && it["observedGeneration"].as_i64() == raw.metadata.generation
+        }) && raw.data["status"]["listeners"][0]["port"] == port
     };
-    until("it says that it cannot be read", says_so);
-    let speaks = || connect(port).and_then(|mut session| round_trip(&mut session, b"x")).is_ok();
-    assert!(speaks(), "its listener goes on");
+    until("status says that the object cannot be read", says_so);
+    assert!(echoes(port), "the listener of an unreadable object stays");
 
-    // An operator that has never known it as it was says the same, and takes nothing away.
-    let stream = operator.stream;
-    drop(operator.program.kill());
+    // An operator that has never read the older object says the same, and removes nothing.
+    let stream = operator.killed(&namespace);
     let _next = Operator::named(&namespace, "next", stream);
-    until("the proxy follows the next one", || proxy.metric("portlane_operator_connected") > 0.0);
+    until("the proxy follows the next operator", || proxy.metric("portlane_operator_connected") > 0.0);
     namespace.apply(&forward("other", free_port(), "{service: {name: web, port: 80}}"));
     until_ready(&namespace, "other", "True", "Ready");
-    assert!(speaks() && says_so(), "its listener still goes on");
+    assert!(echoes(port) && says_so(), "the listener still stays");
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
     let read_again = namespace.until::<PortForward>("web", "can be read again", |web| {
         condition(web, "Accepted") == ("True".to_owned(), "Accepted".to_owned())

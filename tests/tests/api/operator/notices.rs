@@ -1,4 +1,4 @@
-//! What somebody should look at is sent to a webhook, again if it does not arrive.
+//! Notices of what needs attention are sent to a webhook, and sent again if they do not arrive.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -7,17 +7,12 @@ use std::{
     thread,
 };
 
-use harness::{ControlPlane, Operator, free_port, programs::KubernetesVersion, until};
+use harness::{Operator, free_port, programs::KubernetesVersion, until};
 use serde_json::Value;
 
 use super::until_ready;
 
-#[test]
-fn a_forward_that_stops_to_be_ready_is_told_to_the_webhook_which_may_fail_at_first() {
-    crate::server::with(KubernetesVersion::Newest, story);
-}
-
-/// A webhook that refuses its first request, and keeps what it is sent after that.
+/// Port of a webhook that refuses its first request, and the bodies of all further requests.
 fn webhook() -> (u16, Arc<Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -46,10 +41,9 @@ fn webhook() -> (u16, Arc<Mutex<Vec<Value>>>) {
     (port, kept)
 }
 
-fn story(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
+#[test]
+fn a_forward_that_stops_to_be_ready_is_told_to_the_webhook_which_may_fail_at_first() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("notices");
     let (port, kept) = webhook();
     let folder = tempfile::tempdir().expect("folder");
@@ -68,22 +62,22 @@ fn story(server: &ControlPlane) {
     until_ready(&namespace, "db", "True", "NoMatchingPods");
     namespace.apply(&forward("{service: {name: none, port: 80}}"));
     until_ready(&namespace, "db", "False", "BackendNotFound");
-    until("the webhook is told", || !kept.lock().expect("unpoisoned").is_empty());
-    let told = kept.lock().expect("unpoisoned")[0].clone();
-    let notice = &told["notices"][0];
-    assert_eq!((&notice["reason"], &notice["severity"]), (&"BackendNotFound".into(), &"warning".into()), "{told}");
+    until("the webhook has a notice", || !kept.lock().expect("unpoisoned").is_empty());
+    let body = kept.lock().expect("unpoisoned")[0].clone();
+    let notice = &body["notices"][0];
+    assert_eq!((&notice["reason"], &notice["severity"]), (&"BackendNotFound".into(), &"warning".into()), "{body}");
     assert_eq!((&notice["object"]["kind"], &notice["object"]["name"]), (&"PortForward".into(), &"db".into()));
-    // A new forward that is refused is told too, however early.
+    // The refusal of a new forward is a notice too, however early.
     namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
     namespace.apply(
         "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: new}, spec: {placement: {gateway: {name: edge}}, \
          listeners: [{name: tcp, protocol: TCP, port: 9180, backends: [{address: {host: 192.0.2.1, port: 1}}]}]}}",
     );
-    until("the refusal of the new one is told", || {
-        let told = kept.lock().expect("unpoisoned");
-        let mut notices = told.iter().flat_map(|told| told["notices"].as_array().into_iter().flatten());
+    until("the webhook has a notice of the refusal", || {
+        let bodies = kept.lock().expect("unpoisoned");
+        let mut notices = bodies.iter().flat_map(|body| body["notices"].as_array().into_iter().flatten());
         notices.any(|notice| notice["object"]["name"] == "new" && notice["reason"] == "PortConflict")
     });
-    until("it is counted", || operator.metric("portlane_operator_notices_total{result=\"sent\"}") >= 1.0);
+    until("sent notices are counted", || operator.metric("portlane_operator_notices_total{result=\"sent\"}") >= 1.0);
     assert!(operator.metric("portlane_operator_notices_total{result=\"failed\"}") < 1.0);
 }

@@ -1,64 +1,47 @@
-//! The operator dies, its Lease is deleted, another one comes: no session ends, and changes flow again.
+//! The Lease is deleted, the operator is killed, another operator starts: no session ends, and changes flow again.
+
+use std::{fs, time::Duration};
 
 use harness::{
-    Backend, Behaviour, ControlPlane, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip,
-    until, until_within,
+    Backend, Behaviour, Operator, Scene, connect, echoes, programs::KubernetesVersion, round_trip, until, until_within,
 };
-use std::time::Duration;
 
-use super::{forward, gateway, service, until_ready};
+use super::{forward, service, until_ready};
 
 #[test]
 fn a_new_leader_goes_on_where_the_old_one_was_killed() {
-    crate::server::with(KubernetesVersion::Newest, story);
-}
-
-fn story(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
-    let namespace = server.namespace("outage");
-    let operator = Operator::start(&namespace);
-    let (one, two) = (Backend::reachable(Behaviour::Echo), Backend::reachable(Behaviour::Echo));
-    let port = free_port();
-    namespace.apply(&gateway("{replicas: 1}"));
-    namespace.apply(&service("web", one.port));
-    namespace.apply(&service("other", two.port));
-    namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
-    let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
-    let proxy = pod.proxy(&namespace, "edge", &operator);
-    pod.set_ready(&namespace, true);
-    until_ready(&namespace, "web", "True", "Ready");
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let Scene { namespace, operator, backend: _backend, proxy, port, .. } =
+        Scene::ready_gateway(server.namespace("outage"));
+    let other = Backend::reachable(Behaviour::Echo);
+    namespace.apply(&service("other", other.port));
     let configuration = proxy.path("configuration.json");
-    until("the configuration is kept", || {
-        std::fs::read_to_string(&configuration).is_ok_and(|text| text.contains("web"))
+    until("the proxy keeps its configuration", || {
+        fs::read_to_string(&configuration).is_ok_and(|text| text.contains("web"))
     });
 
-    // The Lease is deleted: a term ends, another one begins, the proxy follows it.
+    // The Lease is deleted: one term ends, another begins, and the proxy follows the new one.
     let streams = || proxy.metric("portlane_operator_streams_total");
     let before = streams();
-    let mut session = connect(port).expect("it listens");
+    let mut session = connect(port).expect("web listens");
     namespace.kubectl(&["delete", "lease", "portlane-operator"]).ok();
     until("the proxy follows the new term", || streams() > before && proxy.metric("portlane_operator_connected") > 0.0);
     assert_eq!(round_trip(&mut session, b"lease").expect("echo"), b"lease");
 
-    // Killed, it gives nothing back: the next one waits until the Lease has lapsed.
-    let stream = operator.stream;
-    drop(operator.program.kill());
+    // A killed operator does not release its Lease.
+    let stream = operator.killed(&namespace);
     until("the stream is gone", || proxy.metric("portlane_operator_connected") < 1.0);
     namespace.apply(&forward("web", port, "{service: {name: other, port: 80}}"));
     assert_eq!(round_trip(&mut session, b"alone").expect("echo"), b"alone");
 
-    // The proxy is killed meanwhile: the next one serves what was kept.
+    // The proxy is killed meanwhile: its successor serves the configuration that was kept.
     let proxy = proxy.restarted();
-    until("it serves without an operator", || {
-        connect(port).and_then(|mut session| round_trip(&mut session, b"kept")).is_ok()
-    });
-    assert_eq!(two.count(), 0, "nobody could tell it of the change");
+    until("the proxy serves without an operator", || echoes(port));
+    assert_eq!(other.count(), 0, "no operator has sent the change");
+
+    // Another operator waits until the Lease has lapsed, and then sends the change.
     let _next = Operator::named(&namespace, "next", stream);
-    until_within(Duration::from_secs(40), "the change flows", || {
-        connect(port).and_then(|mut session| round_trip(&mut session, b"new")).is_ok() && two.count() > 0
-    });
+    until_within(Duration::from_secs(40), "the change flows", || echoes(port) && other.count() > 0);
     until_ready(&namespace, "web", "True", "Ready");
     assert!(proxy.metric("portlane_operator_connected") > 0.0);
 }

@@ -1,10 +1,10 @@
-//! Ports that forwards share by names, and ranges to a Service that has no ports.
+//! Ports that forwards share by server name, and ranges to a headless Service without ports.
 
 use std::net::SocketAddr;
 
 use crds::{AcceptHeader, PortForward};
 use harness::{
-    Backend, Behaviour, ControlPlane, FleetPod, Namespace, Operator, connect, free_port, free_range,
+    Backend, Behaviour, FleetPod, Namespace, Operator, connect, echoes, free_port, free_range,
     programs::KubernetesVersion, round_trip, until,
 };
 use serde_json::json;
@@ -13,20 +13,14 @@ use super::{gateway, own_address, until_ready};
 
 #[test]
 fn ports_are_shared_by_names_and_ranges_lead_to_the_pods_of_a_headless_service() {
-    crate::server::with(KubernetesVersion::Newest, |server: &ControlPlane| {
-        if !crate::server::without_kubelets(server) {
-            return;
-        }
-        let namespace = server.namespace("ports");
-        let operator = Operator::start(&namespace);
-        let cidr = format!("{}/32", own_address());
-        namespace.apply(&gateway(&format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{cidr}']}}}}")));
-        let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
-        let _proxy = pod.proxy(&namespace, "edge", &operator);
-        pod.set_ready(&namespace, true);
-        headers_before_names(&namespace);
-        a_range_to_pods(&namespace);
-    });
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("ports");
+    let operator = Operator::start(&namespace);
+    let cidr = format!("{}/32", own_address());
+    namespace.apply(&gateway(&format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{cidr}']}}}}")));
+    let (_pod, _proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
+    headers_before_names(&namespace);
+    a_range_to_pods(&namespace);
 }
 
 fn apply(namespace: &Namespace<'_>, name: &str, listener: &str) {
@@ -36,7 +30,7 @@ fn apply(namespace: &Namespace<'_>, name: &str, listener: &str) {
     ));
 }
 
-/// The oldest object is edited to read PROXY headers on a port that it shares: it does not take the port from the others.
+/// The oldest object is edited to read PROXY headers on a shared port: it does not take the port from the others.
 fn headers_before_names(namespace: &Namespace<'_>) {
     let port = free_port();
     let named = |name: &str, more: &str| {
@@ -47,26 +41,27 @@ fn headers_before_names(namespace: &Namespace<'_>) {
         apply(namespace, name, &listener);
     };
     let header = "accept: Required, trustedCIDRs: [10.99.0.0/16, 10.98.0.0/16]";
-    let told = |forward: &PortForward| {
+    let accepted = |forward: &PortForward| {
         let mut listeners = forward.status.iter().flat_map(|status| &status.listeners);
         listeners.find_map(|listener| listener.proxy_protocol.clone())
     };
     named("one", "");
     named("two", "");
     until_ready(namespace, "one", "True", "Ready");
-    assert_eq!(told(&until_ready(namespace, "two", "True", "Ready")), None);
+    assert_eq!(accepted(&until_ready(namespace, "two", "True", "Ready")), None);
     named("one", header);
     until_ready(namespace, "one", "False", "PortConflict");
     until_ready(namespace, "two", "True", "Ready");
     named("two", header);
     let both = [until_ready(namespace, "two", "True", "Ready"), until_ready(namespace, "one", "True", "Ready")];
     for forward in both {
-        let told = told(&forward).expect("status has it");
-        assert_eq!(told.accept, AcceptHeader::Required);
-        assert_eq!(told.trusted_cidrs, ["10.98.0.0/16", "10.99.0.0/16"]);
+        let accepted = accepted(&forward).expect("status has the accepted headers");
+        assert_eq!(accepted.accept, AcceptHeader::Required);
+        assert_eq!(accepted.trusted_cidrs, ["10.98.0.0/16", "10.99.0.0/16"]);
     }
 }
 
+/// A range follows the pods of a headless Service, port by port.
 fn a_range_to_pods(namespace: &Namespace<'_>) {
     let (first, to) = (free_range(3), free_range(3));
     namespace.apply("{apiVersion: v1, kind: Service, metadata: {name: media}, spec: {clusterIP: None}}");
@@ -76,7 +71,7 @@ fn a_range_to_pods(namespace: &Namespace<'_>) {
     );
     apply(namespace, "range", &listener);
     until_ready(namespace, "range", "True", "Ready");
-    connect(first).and_then(|mut stream| round_trip(&mut stream, b"x")).expect_err("there is no pod");
+    connect(first).and_then(|mut stream| round_trip(&mut stream, b"x")).expect_err("the Service has no pod");
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": "media-1", "labels": {"kubernetes.io/service-name": "media"}},
@@ -85,7 +80,8 @@ fn a_range_to_pods(namespace: &Namespace<'_>) {
     let pods: Vec<Backend> =
         (0..3).map(|at| Backend::start_at(SocketAddr::new(own_address(), to + at), Behaviour::Echo)).collect();
     namespace.apply(&slice.to_string());
-    until("the pod serves", || connect(first).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok());
-    round_trip(&mut connect(first + 2).expect("connect"), b"x").expect("by the nth port");
+    until("the pod serves", || echoes(first));
+    round_trip(&mut connect(first + 2).expect("connect"), b"x")
+        .expect("the third port leads to the third port of the pod");
     assert_eq!((pods[1].count(), pods[2].count()), (0, 1));
 }

@@ -1,57 +1,49 @@
-//! The store of the API server is set back to a backup: what is there then is what runs, and no proxy is wedged.
+//! The store of the API server is restored from a backup: what the backup has is what runs, and no proxy is wedged.
 
 use std::time::Duration;
 
 use crds::PortForward;
 use harness::{
-    Backend, Behaviour, ControlPlane, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip,
-    until_within,
+    Backend, Behaviour, ControlPlane, Operator, Scene, connect, echoes, free_port, lapse_lease,
+    programs::KubernetesVersion, round_trip, until_within,
 };
 
-use super::{forward, gateway, service, until_ready};
+use super::{forward, service, until_ready};
 
-/// Longest time for an operator to see that the past is back.
-const SEEN: Duration = Duration::from_secs(60);
+/// Longest time for an operator to notice the restore.
+const NOTICED: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_store_that_was_set_back_is_followed_by_operator_and_proxies() {
-    // A server of its own: the others' objects would go too.
+    // The server is this test's own: a restore takes away the objects of other tests too.
     let server = ControlPlane::start_own(KubernetesVersion::Newest, false);
     server.install_crds();
-    let namespace = server.namespace("restored");
-    let operator = Operator::start(&namespace);
-    let (one, two) = (Backend::reachable(Behaviour::Echo), Backend::reachable(Behaviour::Echo));
-    let (port, extra) = (free_port(), free_port());
-    namespace.apply(&gateway("{replicas: 1}"));
-    namespace.apply(&service("web", one.port));
-    namespace.apply(&service("other", two.port));
-    namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
-    let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
-    let proxy = pod.proxy(&namespace, "edge", &operator);
-    pod.set_ready(&namespace, true);
-    until_ready(&namespace, "web", "True", "Ready");
+    let Scene { namespace, operator, backend, proxy, port, .. } = Scene::ready_gateway(server.namespace("restored"));
+    let (other, extra) = (Backend::reachable(Behaviour::Echo), free_port());
+    namespace.apply(&service("other", other.port));
     server.save();
 
-    // A future that will not have been: a change, and one more forward.
+    // After the backup: a change, and one more forward.
     namespace.apply(&forward("web", port, "{service: {name: other, port: 80}}"));
     namespace.apply(&forward("extra", extra, "{service: {name: other, port: 80}}"));
     until_ready(&namespace, "web", "True", "Ready");
     until_ready(&namespace, "extra", "True", "Ready");
-    let mut session = connect(port).expect("it listens");
-    assert_eq!(round_trip(&mut session, b"future").expect("echo"), b"future");
-    assert_eq!(two.count(), 1);
+    let mut session = connect(port).expect("web listens");
+    assert_eq!(round_trip(&mut session, b"later").expect("echo"), b"later");
+    assert_eq!(other.count(), 1);
 
+    // The operator cannot tell what of its cache still exists: it ends, and kubelet would restart it.
     let Operator { mut program, stream, .. } = operator;
     server.restore();
-    assert!(namespace.get::<PortForward>("extra").is_none(), "the past is back");
-    // The operator cannot know what it has seen that never was: it ends, and a kubelet would start it anew.
-    assert!(!program.wait_for_end(SEEN).success());
-    let _anew = Operator::named(&namespace, "anew", stream);
-    until_within(SEEN, "what never was is gone", || connect(extra).is_err());
-    until_within(SEEN, "new sessions go where they went then", || {
-        connect(port).and_then(|mut session| round_trip(&mut session, b"x")).is_ok() && one.count() > 0
-    });
-    assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still", "the session from the future goes on");
+    assert!(namespace.get::<PortForward>("extra").is_none(), "the backup is restored");
+    assert!(!program.wait_for_end(NOTICED).success());
+    lapse_lease(&namespace);
+    let _restarted = Operator::named(&namespace, "restarted", stream);
+    until_within(NOTICED, "the listener that the backup lacks is gone", || connect(extra).is_err());
+    until_within(NOTICED, "new sessions go to the backend of the backup", || echoes(port) && backend.count() > 0);
+    assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still", "the session made after the backup stays");
+
+    // Changes flow as before.
     until_ready(&namespace, "web", "True", "Ready");
     namespace.apply(&forward("web", port, "{service: {name: other, port: 80}}"));
     until_ready(&namespace, "web", "True", "Ready");

@@ -1,8 +1,15 @@
-//! Autoscalers: made for fleets and workloads, unless somebody else holds the replicas; nothing shrinks when one takes over.
+//! Autoscalers: created for fleets and workloads unless somebody else holds the replicas; nothing shrinks when an
+//! autoscaler takes over.
+
+use std::thread;
 
 use crds::{ForwardGateway, PortForward};
-use harness::{ControlPlane, Namespace, Operator, programs::KubernetesVersion, until};
-use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler};
+use harness::{ControlPlane, Namespace, Operator, block_on, programs::KubernetesVersion, until};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, discovery::v1::EndpointSlice},
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
+use kube::Api;
 
 use super::{condition, gateway};
 
@@ -13,12 +20,14 @@ fn an_autoscaler_takes_replicas_over_and_gives_them_back_and_fights_with_nobody(
         return;
     }
     server.install_crds();
-    let namespace = server.namespace("scaling");
-    let _operator = Operator::start(&namespace);
-    fleet(&namespace);
-    workload(&namespace);
-    other_workloads(&namespace);
-    // Last: an API that nobody answers for is in the way of all namespaces that are to go.
+    // Each has a namespace and an operator of its own, and mostly waits for the controller of autoscalers.
+    thread::scope(|scope| {
+        scope.spawn(|| fleet(&server));
+        scope.spawn(|| workload(&server));
+        scope.spawn(|| other_workloads(&server));
+    });
+    // Last: an aggregated API that does not answer changes what autoscalers report, and blocks the deletion of
+    // namespaces.
     somebody_elses_metrics(&server);
 }
 
@@ -30,12 +39,15 @@ fn scaler(namespace: &Namespace<'_>, name: &str) -> Option<HorizontalPodAutoscal
     namespace.get::<HorizontalPodAutoscaler>(name)
 }
 
-fn fleet(namespace: &Namespace<'_>) {
+/// The fleet of a gateway.
+fn fleet(server: &ControlPlane) {
+    let namespace = &server.namespace("scaling-fleet");
+    let _operator = Operator::start(namespace);
     namespace.apply(&gateway("{replicas: 3}"));
-    until("the fleet is there", || replicas(namespace, "edge") == Some(3));
+    until("the fleet exists", || replicas(namespace, "edge") == Some(3));
     namespace
         .apply(&gateway("{replicas: 3, autoscaling: {minReplicas: 2, maxReplicas: 5, targetConnectionsPerPod: 100}}"));
-    until("its autoscaler is there", || scaler(namespace, "edge").is_some());
+    until("the fleet has an autoscaler", || scaler(namespace, "edge").is_some());
     let spec = scaler(namespace, "edge").and_then(|scaler| scaler.spec).expect("a spec");
     assert_eq!((spec.scale_target_ref.kind.as_str(), spec.min_replicas, spec.max_replicas), ("Deployment", Some(2), 5));
     let metrics = spec.metrics.expect("metrics");
@@ -44,7 +56,7 @@ fn fleet(namespace: &Namespace<'_>) {
         (pods.metric.name.as_str(), &pods.target.average_value.as_ref().expect("a value").0),
         ("portlane_connections", &"100".to_owned())
     );
-    // What it says itself is passed on.
+    // The gateway's own metrics and behavior are passed on.
     namespace.apply(&gateway(
         "{autoscaling: {minReplicas: 2, maxReplicas: 5, targetConnectionsPerPod: 100, metrics: [{type: Resource, resource: \
          {name: cpu, target: {type: Utilization, averageUtilization: 80}}}], behavior: {scaleDown: {stabilizationWindowSeconds: \
@@ -55,38 +67,38 @@ fn fleet(namespace: &Namespace<'_>) {
         let window = spec.behavior.and_then(|it| it.scale_down).and_then(|it| it.stabilization_window_seconds);
         window == Some(7) && spec.metrics.is_some_and(|metrics| metrics.len() == 2)
     });
-    // Nobody serves metrics here, which is told with what to do.
-    let told = |reason: &str| {
+    // Nobody serves metrics here, which status says.
+    let says = |reason: &str| {
         namespace.until::<ForwardGateway>("edge", &format!("ScalingActive for {reason}"), |gateway| {
             let conditions = gateway.status.iter().flat_map(|status| &status.conditions);
             conditions.into_iter().any(|it| it.type_ == "ScalingActive" && it.reason == reason)
         })
     };
-    told("NoMetricsProvider");
-    // Scaled by hand, all the same; and nothing of it reaches the Deployment.
+    says("NoMetricsProvider");
+    // Somebody scales the gateway by hand all the same, which does not reach the Deployment.
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=1"]).ok();
-    namespace.until::<ForwardGateway>("edge", "the change is seen", |gateway| {
+    namespace.until::<ForwardGateway>("edge", "the change is observed", |gateway| {
         gateway.status.as_ref().and_then(|status| status.observed_generation) == gateway.metadata.generation
     });
-    assert_eq!(replicas(namespace, "edge"), Some(3), "an autoscaler without metrics leaves them as they were");
-    // What the API server would not take is told.
+    assert_eq!(replicas(namespace, "edge"), Some(3), "an autoscaler without metrics leaves the replicas alone");
+    // Metrics that the API server refuses.
     namespace.apply(&gateway("{autoscaling: {maxReplicas: 5, metrics: [{type: Nonsense}]}}"));
-    told("ScalerFailed");
-    // Without, it is as it was before.
+    says("ScalerFailed");
+    // Without autoscaling, replicas of the spec count again.
     namespace.apply(&gateway("{replicas: 2}"));
-    until("the replicas are given back", || replicas(namespace, "edge") == Some(2));
+    until("the fleet has the replicas of the spec", || replicas(namespace, "edge") == Some(2));
     until("the autoscaler is gone", || scaler(namespace, "edge").is_none());
-    // One that was parked comes up.
+    // A fleet parked at zero comes up.
     namespace.apply(&gateway("{replicas: 0}"));
-    until("it is parked", || replicas(namespace, "edge") == Some(0));
+    until("the fleet is parked", || replicas(namespace, "edge") == Some(0));
     namespace
         .apply(&gateway("{replicas: 0, autoscaling: {minReplicas: 3, maxReplicas: 5, targetConnectionsPerPod: 100}}"));
-    until("it comes up with the least", || replicas(namespace, "edge") == Some(3));
-    // A fleet that scales from its beginning begins with the least.
+    until("the fleet comes up with minReplicas", || replicas(namespace, "edge") == Some(3));
+    // A fleet with autoscaling from the start begins with minReplicas.
     namespace.kubectl(&["delete", "forwardgateway", "edge"]).ok();
-    until("it is gone", || replicas(namespace, "edge").is_none());
+    until("the fleet is gone", || replicas(namespace, "edge").is_none());
     namespace.apply(&gateway("{autoscaling: {minReplicas: 4, maxReplicas: 5, targetConnectionsPerPod: 100}}"));
-    until("it begins with the least", || replicas(namespace, "edge") == Some(4));
+    until("the fleet begins with minReplicas", || replicas(namespace, "edge") == Some(4));
 }
 
 fn deployment(replicas: &str) -> String {
@@ -96,7 +108,11 @@ fn deployment(replicas: &str) -> String {
     )
 }
 
-fn workload(namespace: &Namespace<'_>) {
+/// A user's workload, scaled for a forward in its pods.
+fn workload(server: &ControlPlane) {
+    let namespace = &server.namespace("scaling-workload");
+    let _operator = Operator::start(namespace);
+    namespace.apply(&gateway("{autoscaling: {minReplicas: 4, maxReplicas: 5, targetConnectionsPerPod: 100}}"));
     let forward = |autoscaling: &str| {
         format!(
             "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db}}, spec: {{placement: {{sidecar: \
@@ -104,79 +120,82 @@ fn workload(namespace: &Namespace<'_>) {
              backends: [{{local: {{port: 1}}}}]}}]}}}}"
         )
     };
-    let told = |reason: &str| {
+    let says = |reason: &str| {
         let forward = namespace.until::<PortForward>("db", &format!("ScalingActive for {reason}"), |forward| {
             condition(forward, "ScalingActive").1 == reason
         });
         let conditions = forward.status.expect("status").conditions;
-        conditions.into_iter().find(|it| it.type_ == "ScalingActive").expect("there").message
+        conditions.into_iter().find(|it| it.type_ == "ScalingActive").expect("the condition").message
     };
     namespace.apply(&forward(
         "autoscaling: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: shop}, maxReplicas: 3, targetConnectionsPerPod: 10},",
     ));
-    assert!(told("TargetNotFound").contains("Deployment shop"));
+    assert!(says("TargetNotFound").contains("Deployment shop"));
     namespace.apply(&deployment("replicas: 1,"));
-    assert!(told("ReplicasHeld").contains("kubectl-client-side-apply"));
+    assert!(says("ReplicasHeld").contains("kubectl-client-side-apply"));
     let name = "portforward-db";
     assert!(scaler(namespace, name).is_none());
     namespace.apply(&deployment(""));
-    until("nobody holds them any more", || scaler(namespace, name).is_some());
+    until("nobody else holds the replicas", || scaler(namespace, name).is_some());
     let selector = "--output=jsonpath={.spec.metrics[0].pods.metric.selector.matchLabels.forward}";
     assert_eq!(namespace.kubectl(&["get", "hpa", name, selector]).ok(), "db", "connections of this forward count");
-    told("NoMetricsProvider");
-    // Somebody else's autoscaler was there first, as far as this one can see: it gives way.
+    says("NoMetricsProvider");
+    // An autoscaler of somebody else scales the workload: the forward's autoscaler gives way.
     namespace.kubectl(&["autoscale", "deployment", "shop", "--max=2"]).ok();
     namespace.kubectl(&["label", "pf", "db", "touched=yes"]).ok();
     namespace.apply(&forward(
         "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, targetConnectionsPerPod: 10},",
     ));
-    assert!(told("TargetTaken").contains("HorizontalPodAutoscaler shop"));
-    until("it has given way", || scaler(namespace, name).is_none());
+    assert!(says("TargetTaken").contains("HorizontalPodAutoscaler shop"));
+    until("the forward's autoscaler is gone", || scaler(namespace, name).is_none());
     namespace.kubectl(&["delete", "hpa", "shop"]).ok();
-    until("it is back", || scaler(namespace, name).is_some());
-    // Another forward wants the same workload: whoever scales it goes on, whatever the others are called.
+    until("the forward's autoscaler is back", || scaler(namespace, name).is_some());
+    // Another forward wants the same workload: the forward that scales it keeps it, whatever the names.
     let other = forward(
         "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}], \
          targetConnectionsPerPod: 10},",
     );
     namespace.apply(&other.replace("name: db", "name: a-late").replace("port: 5432", "port: 5433"));
-    namespace.until::<PortForward>("a-late", "it gives way to db", |forward| {
+    namespace.until::<PortForward>("a-late", "gives way to db", |forward| {
         condition(forward, "ScalingActive").1 == "TargetTaken"
     });
     assert!(scaler(namespace, name).is_some() && scaler(namespace, "portforward-a-late").is_none());
     namespace.apply(&other.replace("name: db", "name: a-late").replace("metrics: [{type: Nonsense}], ", ""));
     namespace.apply(&forward(""));
-    until("it is gone", || scaler(namespace, name).is_none());
-    until("the other one has the workload now", || scaler(namespace, "portforward-a-late").is_some());
+    until("the autoscaler of db is gone", || scaler(namespace, name).is_none());
+    until("a-late scales the workload", || scaler(namespace, "portforward-a-late").is_some());
     namespace.kubectl(&["delete", "pf", "a-late"]).ok();
-    // The fleet of a gateway is the gateway's to scale.
+    // Only the gateway scales its fleet.
     namespace.apply(&forward(
         "autoscaling: {targetRef: {kind: Deployment, name: edge}, maxReplicas: 4, targetConnectionsPerPod: 10},",
     ));
-    assert!(told("TargetTaken").contains("the fleet of ForwardGateway edge"));
+    assert!(says("TargetTaken").contains("the fleet of ForwardGateway edge"));
     assert!(scaler(namespace, name).is_none() && scaler(namespace, "edge").is_some());
-    // One that the API server refuses is not in the way of a younger one.
+    // An autoscaler that the API server refuses leaves the workload to a younger forward.
     let nonsense =
         "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}]},";
     namespace.apply(&forward(nonsense));
-    told("ScalerFailed");
+    says("ScalerFailed");
     namespace.apply(
         &other
             .replace("name: db", "name: good")
             .replace("port: 5432", "port: 5434")
             .replace("metrics: [{type: Nonsense}], ", ""),
     );
-    until("the younger one scales", || scaler(namespace, "portforward-good").is_some());
-    told("TargetTaken");
+    until("the younger forward scales", || scaler(namespace, "portforward-good").is_some());
+    says("TargetTaken");
     namespace.kubectl(&["delete", "pf", "good"]).ok();
     namespace.apply(&forward(""));
-    let after = namespace
-        .until::<PortForward>("db", "no word of scaling", |forward| condition(forward, "ScalingActive").1.is_empty());
+    let after = namespace.until::<PortForward>("db", "has no condition of scaling", |forward| {
+        condition(forward, "ScalingActive").1.is_empty()
+    });
     assert_eq!(condition(&after, "Accepted").0, "True");
 }
 
-/// A forward scales whatever has the scale subresource.
-fn other_workloads(namespace: &Namespace<'_>) {
+/// A forward scales every kind that has the scale subresource.
+fn other_workloads(server: &ControlPlane) {
+    let namespace = &server.namespace("scaling-others");
+    let _operator = Operator::start(namespace);
     for (kind, more) in [("StatefulSet", "serviceName: shop,"), ("ReplicaSet", "")] {
         let forward = format!(
             "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db}}, spec: {{placement: {{sidecar: \
@@ -187,19 +206,20 @@ fn other_workloads(namespace: &Namespace<'_>) {
         namespace.apply(&forward);
         let workload = deployment(more).replace("kind: Deployment, metadata: {name: shop}", "KIND");
         namespace.apply(&workload.replace("KIND", &format!("kind: {kind}, metadata: {{name: other}}")));
-        until("its autoscaler is there", || {
+        until("the workload has an autoscaler", || {
             let target = scaler(namespace, "portforward-db").and_then(|it| it.spec).map(|spec| spec.scale_target_ref);
             target.is_some_and(|target| target.kind == kind && target.name == "other")
         });
-        // The controller of autoscalers finds what it should scale.
-        until("it may be scaled", || {
-            let path = "--output=jsonpath={.status.conditions[?(@.type==\"AbleToScale\")].status}";
-            namespace.kubectl(&["get", "hpa", "portforward-db", path]).stdout == "True"
+        // The controller of autoscalers finds the workload.
+        until("the workload can be scaled", || {
+            let status = scaler(namespace, "portforward-db").and_then(|scaler| scaler.status);
+            let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|it| it.type_ == "AbleToScale" && it.status == "True")
         });
     }
 }
 
-/// A provider of the metrics API that was there before: nothing of it is touched.
+/// A provider of the metrics API from before the operator is left alone.
 fn somebody_elses_metrics(server: &ControlPlane) {
     let namespace = server.namespace("metrics");
     let address = format!("127.0.0.1:{}", harness::free_port());
@@ -214,24 +234,25 @@ fn somebody_elses_metrics(server: &ControlPlane) {
              {{name: portlane-metrics, namespace: {place}, port: 443}}}}}}"
         ));
     };
-    let bundle = || {
-        let path = "--output=jsonpath={.spec.caBundle}";
-        namespace.kubectl(&["get", "apiservice", "v1beta2.custom.metrics.k8s.io", path]).ok()
+    let apis: Api<APIService> = Api::all(server.client());
+    let has_bundle = || {
+        let api = block_on(async { apis.get("v1beta2.custom.metrics.k8s.io").await }).expect("the APIService exists");
+        api.spec.and_then(|spec| spec.ca_bundle).is_some_and(|bundle| !bundle.0.is_empty())
     };
-    // The slice is kept right before the APIService is looked at: its second return says that the look is over.
+    let is_served = || namespace.get::<EndpointSlice>("portlane-metrics").is_some();
+    // Each round of the operator restores the slice first and then reads the APIService: when the slice is back for the
+    // second time, one whole round is over.
     let looked = || {
         for _ in 0..2 {
             let _ = namespace.kubectl(&["delete", "endpointslice", "portlane-metrics"]);
-            until("it is looked after again", || {
-                namespace.kubectl(&["get", "endpointslice", "portlane-metrics"]).success
-            });
+            until("the slice is back", is_served);
         }
     };
     provider("default");
-    until("the metrics API is served", || namespace.kubectl(&["get", "endpointslice", "portlane-metrics"]).success);
+    until("the metrics API is served", is_served);
     looked();
-    assert_eq!(bundle(), "", "that of another namespace is left alone");
+    assert!(!has_bundle(), "the APIService of another namespace is left alone");
     provider(namespace.name());
-    until("its own one is trusted", || !bundle().is_empty());
+    until("the operator's own APIService has a CA bundle", has_bundle);
     namespace.kubectl(&["delete", "apiservice", "v1beta2.custom.metrics.k8s.io"]).ok();
 }

@@ -1,4 +1,4 @@
-//! Sidecars: pods change their group whenever a forward comes or goes that selects them, and traffic does not notice.
+//! Sidecars: pods change their group whenever a forward that selects them comes or goes, and traffic is not disturbed.
 
 use std::{
     io,
@@ -9,18 +9,13 @@ use std::{
     thread,
 };
 
+use crds::PortForward;
 use harness::{
-    Backend, Behaviour, ControlPlane, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip,
-    until,
+    Backend, Behaviour, FleetPod, Operator, connect, free_port, programs::KubernetesVersion, round_trip, until,
 };
 use serde_json::json;
 
 use super::until_ready;
-
-#[test]
-fn forwards_that_come_and_go_leave_the_others_in_their_pods_alone() {
-    crate::server::with(KubernetesVersion::Newest, story);
-}
 
 fn sidecar(name: &str, app: &str, port: u16, backend: u16) -> String {
     format!(
@@ -30,10 +25,9 @@ fn sidecar(name: &str, app: &str, port: u16, backend: u16) -> String {
     )
 }
 
-fn story(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
+#[test]
+fn forwards_that_come_and_go_leave_the_others_in_their_pods_alone() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("sidecars");
     let operator = Operator::start(&namespace);
     let backend = Backend::start(Behaviour::Echo);
@@ -47,20 +41,24 @@ fn story(server: &ControlPlane) {
     let ready = until_ready(&namespace, "db", "True", "Ready");
     assert_eq!(ready.status.expect("status").data_plane.expect("counts").summary, "1/1");
 
-    let mut session = connect(port).expect("it listens");
+    let mut session = connect(port).expect("db listens");
     let load = Hammer::start(port);
     for _ in 0..5 {
-        // One more group, and back to the old one; then a group of none.
-        namespace.apply(&sidecar("cache", "shop", other, backend.port));
+        // The pod moves to a group with both forwards, and back to the group with db alone.
+        namespace.write::<PortForward>(&sidecar("cache", "shop", other, backend.port));
         until_ready(&namespace, "cache", "True", "Ready");
         namespace.kubectl(&["delete", "portforward", "cache"]).ok();
-        until("its listener is gone", || connect(other).is_err());
+        until("the listener of cache is gone", || connect(other).is_err());
     }
-    assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still", "a change elsewhere ended a session");
-    // The pod comes back with what it holds of a group that has changed meanwhile.
-    namespace.apply(&sidecar("cache", "shop", other, backend.port));
+    assert_eq!(
+        round_trip(&mut session, b"still").expect("echo"),
+        b"still",
+        "a change of another forward ended a session"
+    );
+    // The proxy restarts with the kept configuration of a group that has changed meanwhile.
+    namespace.write::<PortForward>(&sidecar("cache", "shop", other, backend.port));
     until_ready(&namespace, "cache", "True", "Ready");
-    until("the configuration is kept", || {
+    until("the proxy keeps its configuration", || {
         std::fs::read_to_string(proxy.path("configuration.json")).is_ok_and(|text| text.contains("cache"))
     });
     let (connections, refused) = load.stop();
@@ -72,17 +70,17 @@ fn story(server: &ControlPlane) {
     until_ready(&namespace, "db", "True", "Ready");
 
     namespace.kubectl(&["label", "pod", "shop-1", "app=other", "--overwrite"]).ok();
-    until("a pod that is not selected any more listens no more", || connect(port).is_err());
+    until("a pod that no forward selects does not listen", || connect(port).is_err());
     until_ready(&namespace, "db", "True", "NoMatchingPods");
-    // The forward moves from one pod to another: its group goes on, and the pod is none of it any more.
+    // The forward moves from one pod to another: its group stays, with another pod in it.
     FleetPod::create(&namespace, "third-1", "app", &json!({"app": "third", "portlane.dev/proxy": "sidecar"}));
     namespace.apply(&sidecar("db", "other", port, backend.port));
-    until("a pod that is selected now listens", || connect(port).is_ok());
+    until("a newly selected pod listens", || connect(port).is_ok());
     namespace.apply(&sidecar("db", "third", port, backend.port));
-    until("a pod that a selector drops listens no more", || connect(port).is_err());
+    until("a pod that the selector no longer matches does not listen", || connect(port).is_err());
 }
 
-/// Connects, sends and receives all the time.
+/// Opens one session after the other, each with a round trip.
 struct Hammer {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicUsize>,
@@ -108,10 +106,10 @@ impl Hammer {
         Self { stop, failed, work }
     }
 
-    /// How many connections there were, and how many of them failed.
+    /// Ends the load; gives the number of connections, and how many of them failed.
     fn stop(self) -> (usize, usize) {
         self.stop.store(true, Relaxed);
-        let connections = self.work.join().expect("it does not panic");
+        let connections = self.work.join().expect("no panic");
         (connections, self.failed.load(Relaxed))
     }
 }

@@ -1,7 +1,7 @@
-//! From `kubectl apply` to bytes, and what a person reads on the way.
+//! From `kubectl apply` to bytes, and the status that a person reads on the way.
 
 use crds::{ForwardGateway, PortForward};
-use harness::{Backend, Behaviour, ControlPlane, FleetPod, Operator, connect, free_port, round_trip, until};
+use harness::{Backend, Behaviour, ControlPlane, FleetPod, Namespace, Operator, connect, free_port, round_trip, until};
 use k8s_openapi::api::{
     apps::v1::Deployment, core::v1::Service, networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget,
 };
@@ -22,31 +22,29 @@ fn a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_goes(s
     namespace.apply(&service("web", one.port));
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
     until_ready(&namespace, "web", "False", "NoProxies");
-    let first = FleetPod::of_gateway(&namespace, "edge", "p1");
-    let proxy = first.proxy(&namespace, "edge", &operator);
-    first.set_ready(&namespace, true);
+    let (_pod, proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
     let ready = until_ready(&namespace, "web", "True", "Ready");
     let status = ready.status.clone().expect("status");
     assert_eq!(status.data_plane.expect("counts").summary, "1/1");
     assert_eq!(status.placement.as_deref(), Some(format!("gateway {}/edge", namespace.name()).as_str()));
     children(&namespace, port);
 
-    // A session that is there before goes on through every change.
-    let mut session = connect(port).expect("it listens");
+    // A session from before the changes lives through all of them.
+    let mut session = connect(port).expect("web listens");
     assert_eq!(round_trip(&mut session, b"one").expect("echo"), b"one");
     let writes = operator.metric("portlane_operator_status_writes_total{result=\"written\"}");
     namespace.apply(&service("other", two.port));
     namespace.apply(&forward("web", port, "{service: {name: other, port: 80}}"));
     let ready = until_ready(&namespace, "web", "True", "Ready");
     assert_eq!(ready.status.expect("status").to.as_deref(), Some("svc/other:80"));
-    let mut fresh = connect(port).expect("it listens");
+    let mut fresh = connect(port).expect("web listens");
     assert_eq!(round_trip(&mut fresh, b"two").expect("echo"), b"two");
     assert_eq!((one.count(), two.count()), (1, 1), "new sessions go to the new backend");
     assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still");
     let written = operator.metric("portlane_operator_status_writes_total{result=\"written\"}") - writes;
-    assert!(written <= 2.0, "one change of one forward was written {written} times");
+    assert!(written <= 2.0, "one change of one forward made {written} status writes");
 
-    // The second pod is on the same machine here, so it cannot have the port.
+    // The second pod shares this machine with the first one, so it cannot bind the port.
     let second = FleetPod::of_gateway(&namespace, "edge", "p2");
     let other = second.proxy(&namespace, "edge", &operator);
     let rejected = until_ready(&namespace, "web", "False", "Rejected").status.expect("status");
@@ -58,15 +56,15 @@ fn a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_goes(s
     until("the stream of a pod that is gone has ended", || other.metric("portlane_operator_connected") < 1.0);
     drop(other);
 
-    // Deleted, it listens no more; the session ends by itself (Keep).
+    // A deleted forward does not listen, and its session may finish (Keep).
     namespace.kubectl(&["delete", "portforward", "web"]).ok();
     until("the port is closed", || connect(port).is_err());
     assert_eq!(round_trip(&mut session, b"kept").expect("echo"), b"kept");
     assert!(proxy.metric("portlane_operator_connected") > 0.0);
 }
 
-/// What the operator made for the gateway.
-fn children(namespace: &harness::Namespace<'_>, port: u16) {
+/// The children of the gateway are as they should be, and `kubectl scale` reaches the fleet.
+fn children(namespace: &Namespace<'_>, port: u16) {
     let deployment = namespace.get::<Deployment>("edge").expect("a Deployment");
     let owner = &deployment.metadata.owner_references.expect("owner")[0];
     assert_eq!((owner.kind.as_str(), owner.controller), ("ForwardGateway", Some(true)));
@@ -89,6 +87,6 @@ fn children(namespace: &harness::Namespace<'_>, port: u16) {
             status.attached_forwards == Some(1) && status.selector.as_deref() == Some("portlane.dev/gateway=edge")
         })
     });
-    let forward = namespace.get::<PortForward>("web").expect("there");
+    let forward = namespace.get::<PortForward>("web").expect("web exists");
     assert_eq!(condition(&forward, "Stalled"), (String::new(), String::new()));
 }

@@ -1,4 +1,4 @@
-//! Machines outside of the cluster, as the pages have them: addresses on the host of the node, and servers there.
+//! Machines outside the cluster that the pages mention: addresses on the host of the node, and servers there.
 
 use std::{
     fs,
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 /// The command of a server, which may keep files in a folder.
 type Server = fn(&Path) -> Command;
 
-/// Servers that end with the test.
+/// Servers that end on drop.
 pub(super) struct Outside {
     servers: Vec<Child>,
     _folder: TempDir,
 }
 
 impl Outside {
-    /// A database that has moved, a name server and an FTP server, each if the page speaks of it.
+    /// A database that has moved, a name server and an FTP server: those that the page mentions.
     pub(super) fn of(page: &str, node: &Node) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let mut servers = Vec::new();
@@ -65,7 +65,7 @@ fn database(address: &str, name: &str) -> Command {
     command
 }
 
-/// The `CoreDNS` that clusters have, with one name.
+/// A `CoreDNS` with one name.
 fn name_server(folder: &Path) -> Command {
     let corefile = folder.join("Corefile");
     fs::write(&corefile, "example.com {\n bind 198.51.100.53\n hosts {\n  198.51.100.10 db.example.com\n }\n}\n")
@@ -76,7 +76,7 @@ fn name_server(folder: &Path) -> Command {
     command
 }
 
-/// A vsftpd for everybody, configured as the page says.
+/// An anonymous vsftpd, configured as the page says.
 fn ftp_server(folder: &Path) -> Command {
     let (root, empty) = (folder.join("ftp"), folder.join("empty"));
     fs::create_dir_all(root.join("pub")).expect("folder");
@@ -88,7 +88,7 @@ fn ftp_server(folder: &Path) -> Command {
         root.display(),
         empty.display()
     );
-    // Whoever is served has another user than this test.
+    // vsftpd serves its clients as another user than this test's.
     for folder in [folder, &root, &empty] {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(folder, open).expect("permissions");

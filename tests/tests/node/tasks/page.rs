@@ -1,11 +1,11 @@
-//! A page of docs/tasks: files to write, commands to run, and what they print.
+//! A page of docs/tasks: files to write, commands to run, and their output.
 
-/// One thing that the page says to do.
+/// One step of the page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Write this file: a YAML block whose first line names it.
     File { name: String, content: String },
-    /// Run this, and see these lines.
+    /// Run this command, which prints these lines.
     Command { line: String, output: Vec<String> },
 }
 
@@ -40,8 +40,8 @@ fn commands(block: &[&str]) -> Vec<Step> {
     steps
 }
 
-/// Whether a program printed what the page shows. `…` stands for anything, a line of it for any lines; times and addresses
-/// may be others; how much space is between words means nothing.
+/// Whether the output of a program is the output on the page. `…` matches anything within a line, and a line of `…` any
+/// lines. Times may differ, and so may the space between words.
 pub(super) fn is_shown(shown: &[String], printed: &str) -> bool {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let shown: Vec<Vec<String>> = shown.iter().map(|line| words(line)).collect();
@@ -51,7 +51,7 @@ pub(super) fn is_shown(shown: &[String], printed: &str) -> bool {
     })
 }
 
-/// Whether a sequence is like a pattern in which some elements stand for any number of others.
+/// Whether a sequence matches a pattern in which some elements match any number of elements.
 fn matches<T>(pattern: &[T], all: &[T], is_any: &dyn Fn(&T) -> bool, is_like: &dyn Fn(&T, &T) -> bool) -> bool {
     match pattern {
         [] => all.is_empty(),
@@ -69,7 +69,7 @@ fn is_word(shown: &str, printed: &str) -> bool {
     shown == printed || is_age(shown) && is_age(printed)
 }
 
-/// As kubectl writes how old something is: 5s, 2m10s.
+/// Whether a word is an age as kubectl prints it: 5s, 2m10s.
 fn is_age(word: &str) -> bool {
     word.ends_with(['s', 'm', 'h'])
         && word.starts_with(|first: char| first.is_ascii_digit())

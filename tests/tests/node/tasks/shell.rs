@@ -1,4 +1,4 @@
-//! The shell of somebody who follows a page.
+//! The shell of a person who follows a page.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use harness::{Namespace, Node, binary};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-/// Printed after each command, with its status.
+/// Line after each command, followed by its status.
 const END: &str = "-- the command has ended:";
 /// Longest run of a command.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -44,7 +44,7 @@ impl Shell {
         bash.arg(format!("--net=/proc/{}/ns/net", node.init())).args(["bash", "--noprofile", "--norc"]);
         bash.env("PATH", format!("{}:{path}", bin.display())).env("KUBECONFIG", &kubeconfig);
         bash.env("KUBECTL_KUBERC", "false").env("KUBECACHEDIR", folder.path().join("cache"));
-        // A proxy of this machine leads nowhere near the node.
+        // An HTTP proxy of this machine does not reach the node.
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             bash.env_remove(name);
         }
@@ -61,15 +61,15 @@ impl Shell {
         shell
     }
 
-    /// Where it is.
+    /// Working folder of the shell.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Runs a command; gives what it printed, and its status.
+    /// Runs a command; gives its output and its status.
     #[track_caller]
     pub(super) fn run(&mut self, command: &str) -> (String, i32) {
-        // What runs in the background is not what the command prints.
+        // Output of background jobs does not count as output of the command.
         writeln!(self.input, "{{ {command}\n}} < /dev/null 2>&1; printf '\\n{END} %d\\n' $?").expect("bash runs");
         let (deadline, mut printed) = (Instant::now() + LIMIT, String::new());
         loop {
@@ -87,7 +87,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // With whatever the page left in the background.
+        // The group includes background jobs that the page has left.
         let _ = kill_process_group(Pid::from_child(&self.bash), Signal::KILL);
         let _ = self.bash.wait();
     }

@@ -1,5 +1,6 @@
-//! Where the forward under test runs. The text is the same everywhere, and so is what is asked of the proxy.
+//! Where the forward under test runs. Manifests and expectations are the same everywhere.
 
+use crds::PortForward;
 use harness::{
     Backend, FleetPod, FleetProxy, Listener, Namespace, Operator, Program, forward, free_port, http_get, metric,
 };
@@ -10,13 +11,13 @@ use super::{
     servers,
 };
 
-/// What `harness::forward` places a forward by.
+/// The placement that `harness::forward` writes.
 const ANYWHERE: &str = "{sidecar: {selector: {}}}";
 
 pub(super) enum Place<'a> {
-    /// `portlane run`, which follows a file.
+    /// `portlane run`, which follows a file. `has_names`: a hosts file of its own has the name `pair.test`.
     Laptop { program: Program, health: u16, has_names: bool },
-    /// A proxy that follows an operator, by what `kubectl apply` brought.
+    /// A proxy that follows an operator, which reads objects from an API server.
     Cluster { namespace: &'a Namespace<'a>, placement: &'static str, proxy: FleetProxy, _operator: Operator },
 }
 
@@ -43,24 +44,24 @@ impl<'a> Place<'a> {
         let operator = Operator::start(namespace);
         let allowed = format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{}/32']}}}}", own_address());
         namespace.apply(&gateway(&allowed));
-        let pod = FleetPod::of_gateway(namespace, "edge", "p1");
-        let proxy = pod.proxy(namespace, "edge", &operator);
-        pod.set_ready(namespace, true);
+        let (_, proxy) = FleetPod::ready_in_gateway(namespace, "edge", "p1", &operator);
         Self::Cluster { namespace, placement: "{gateway: {name: edge}}", proxy, _operator: operator }
     }
 
-    /// Writes down both forwards: the one that changes and the one that does not.
+    /// Writes both forwards, `it` that changes and `other` that does not, each one YAML document.
     pub(super) fn apply(&self, it: &str, other: &str) {
         match self {
             Self::Laptop { program, .. } => program.edit(&format!("{it}{other}")),
             Self::Cluster { namespace, placement, .. } => {
-                namespace.apply(&format!("{it}{other}").replace(ANYWHERE, placement));
+                for forward in [it, other] {
+                    namespace.write::<PortForward>(&forward.replace(ANYWHERE, placement));
+                }
             }
         }
     }
 
-    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service. `None`
-    /// where there is no such name.
+    /// Two servers behind one backend, and the backend as YAML inside braces: a name with two addresses, or a Service.
+    /// `None` where the name cannot be had.
     pub(super) fn pair(&self) -> Option<([Backend; 2], String)> {
         let pair = match self {
             Self::Laptop { has_names: false, .. } => return None,
@@ -90,7 +91,7 @@ impl<'a> Place<'a> {
         Some(pair)
     }
 
-    /// The value of a series of the forward that changes; 0 if there is none.
+    /// The value of a series of the forward that changes; 0 while the series is missing.
     pub(super) fn metric(&self, name: &str, more: &str) -> f64 {
         let (health, namespace) = match self {
             Self::Laptop { health, .. } => (*health, "default"),
@@ -101,7 +102,7 @@ impl<'a> Place<'a> {
         metric(&text, &series).unwrap_or(0.0)
     }
 
-    /// How many lines of the log there are of this event of a session of the forward that changes.
+    /// Lines of the log with this event of a session of the forward that changes.
     pub(super) fn logged(&self, event: &str) -> usize {
         let events = match self {
             Self::Laptop { program, .. } => program.events(),

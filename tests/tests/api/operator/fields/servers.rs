@@ -1,4 +1,4 @@
-//! What the forward leads to.
+//! The servers behind the forward under test.
 
 use std::{
     io::{Read, Write},
@@ -9,12 +9,12 @@ use std::{
 
 use harness::{Backend, Behaviour};
 
-/// A server that says its name, one byte, and then sends everything back.
+/// A server that greets with its name, one byte, and then echoes.
 pub(super) fn named(name: u8) -> Backend {
     named_at([0, 0, 0, 0], 0, name)
 }
 
-/// The same on this address.
+/// Such a server on this address.
 pub(super) fn named_at(ip: [u8; 4], port: u16, name: u8) -> Backend {
     let serve = move |mut stream: TcpStream| {
         let mut buffer = [0; 16_384];
@@ -29,12 +29,12 @@ pub(super) fn named_at(ip: [u8; 4], port: u16, name: u8) -> Backend {
     Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(serve)))
 }
 
-/// An HTTP server to which only `/good` is.
+/// An HTTP server that answers 200 on `/good` and 503 elsewhere.
 pub(super) fn judge() -> Backend {
     Backend::http(SocketAddr::from(([0, 0, 0, 0], 0)), |path| if path == "/good" { 200 } else { 503 })
 }
 
-/// A UDP echo on this port of all addresses, for as long as the tests run.
+/// Port of a UDP echo server on all addresses, which runs as long as the tests do.
 pub(super) fn udp_echo() -> u16 {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
     let port = socket.local_addr().expect("address").port();
@@ -47,7 +47,7 @@ pub(super) fn udp_echo() -> u16 {
     port
 }
 
-/// A server whose queue of new connections is full: another one is not answered.
+/// A server whose accept queue is full: a new connection is not answered.
 pub(super) struct Stuck {
     pub(super) port: u16,
     _listener: TcpListener,
@@ -68,7 +68,7 @@ impl Stuck {
     }
 }
 
-/// A `ClientHello` that asks for a name (RFC 8446, 4.1.2; RFC 6066, 3), as small as it may be.
+/// The smallest `ClientHello` with a server name (RFC 8446, 4.1.2; RFC 6066, 3).
 pub(super) fn hello(name: &str) -> Vec<u8> {
     let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
     let names = sized(&[&[0][..], &sized(name.as_bytes())].concat());

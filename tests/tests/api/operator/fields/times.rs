@@ -1,4 +1,4 @@
-//! Changes of what becomes of sessions, and of how long they may take.
+//! Changes of the session policy, of timeouts and of retries.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use harness::{connect, free_port, round_trip, until};
 
 use super::{Bed, Write, servers};
 
-/// Whether the other side has ended it; what it sent before is thrown away.
+/// Whether the peer has ended the stream. Bytes that arrived before are discarded.
 fn is_over(stream: &mut TcpStream) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_millis(10)));
     match stream.read(&mut [0; 64]) {
@@ -23,31 +23,31 @@ fn is_over(stream: &mut TcpStream) -> bool {
 pub(super) fn sessions(bed: &Bed<'_>) {
     let policy = |policy: &str, to: &harness::Backend| bed.set(&format!("sessions: {{{policy}}}"), bed.tcp().on(to));
     policy("onUpdate: Keep", &bed.a);
-    until("it serves", || bed.visit() == Some(b'a'));
+    until("the forward serves", || bed.visit() == Some(b'a'));
     bed.keep();
     policy("onUpdate: Keep", &bed.b);
-    until("onUpdate: new ones go elsewhere", || bed.visit() == Some(b'b'));
+    until("onUpdate: new sessions go to the other backend", || bed.visit() == Some(b'b'));
     bed.is_kept();
     let (mut session, _) = bed.session().expect("a session");
     policy("onUpdate: Close", &bed.a);
-    until("onUpdate: whose backend is gone ends", || is_over(&mut session));
-    until("it serves", || bed.visit() == Some(b'a'));
+    until("onUpdate: a session ends with its backend", || is_over(&mut session));
+    until("the forward serves", || bed.visit() == Some(b'a'));
     let (mut session, _) = bed.session().expect("a session");
     policy("onUpdate: Drain, drainSeconds: 600", &bed.b);
-    until("onUpdate: new ones go elsewhere", || bed.visit() == Some(b'b'));
-    round_trip(&mut session, b"x").expect("it may finish");
+    until("onUpdate: new sessions go to the other backend", || bed.visit() == Some(b'b'));
+    round_trip(&mut session, b"x").expect("a draining session may finish");
     policy("onUpdate: Drain, drainSeconds: 1", &bed.b);
     policy("onUpdate: Drain, drainSeconds: 1", &bed.a);
-    until("it serves", || bed.visit() == Some(b'a'));
+    until("the forward serves", || bed.visit() == Some(b'a'));
     let (mut session, _) = bed.session().expect("a session");
     policy("onUpdate: Drain, drainSeconds: 1", &bed.b);
-    until("drainSeconds: until its time is over", || is_over(&mut session));
+    until("drainSeconds: the session is closed in time", || is_over(&mut session));
 }
 
 pub(super) fn timeouts(bed: &Bed<'_>) {
     let times = |times: &str| bed.set(&format!("timeouts: {{{times}}}"), bed.tcp().on(&bed.a));
     times("keepaliveSeconds: 9");
-    until("keepaliveSeconds: the kernel asks that often", || {
+    until("keepaliveSeconds: the kernel probes that often", || {
         let _session = bed.session();
         keepalive(bed.port).is_some_and(|seconds| seconds <= 9)
     });
@@ -59,16 +59,16 @@ pub(super) fn timeouts(bed: &Bed<'_>) {
     times("maxSessionSeconds: 1");
     bed.until_closed("MaxSession", || {
         if let Some((mut session, _)) = bed.session() {
-            until("maxSessionSeconds: it ends, however busy", || round_trip(&mut session, b"busy").is_err());
+            until("maxSessionSeconds: a busy session ends", || round_trip(&mut session, b"busy").is_err());
         }
     });
     times("idleSeconds: 1");
     bed.until_closed("Idle", || {
         if let Some((mut session, _)) = bed.session() {
-            until("idleSeconds: it ends", || is_over(&mut session));
+            until("idleSeconds: an idle session ends", || is_over(&mut session));
         }
     });
-    // A default would end them too, and later than this.
+    // The defaults end sessions too, but later than this.
     let soon = Duration::from_secs(4);
     let hold = harness::Backend::reachable(harness::Behaviour::Hold);
     bed.set("timeouts: {halfCloseSeconds: 1, idleSeconds: 3600}", bed.tcp().on(&hold));
@@ -81,7 +81,7 @@ pub(super) fn timeouts(bed: &Bed<'_>) {
     let required = "proxyProtocol: {accept: Required, trustedCIDRs: [127.0.0.0/8]}";
     bed.set("timeouts: {handshakeSeconds: 1}", bed.tcp().on(&bed.a).with(required));
     bed.until_closed("HandshakeTimeout", || {
-        // One that comes before the change is not answered at all.
+        // A session from before the change gets no answer at all.
         let mut session = connect(bed.port).expect("connect");
         let _ = session.set_read_timeout(Some(soon));
         let _ = session.read(&mut [0]);
@@ -96,7 +96,7 @@ pub(super) fn timeouts(bed: &Bed<'_>) {
         bed.visit().map_or(began.elapsed(), |_| Duration::ZERO)
     };
     bed.set("timeouts: {connectSeconds: 1}\nretry: {attempts: 1}", bed.tcp().at(stuck.port, ""));
-    until("connectSeconds: it is given up", || (Duration::from_millis(900)..soon).contains(&fails_after()));
+    until("connectSeconds: the attempt is given up", || (Duration::from_millis(900)..soon).contains(&fails_after()));
     let refuses = free_port();
     let pause = |millis: u32| {
         let retry = format!("retry: {{attempts: 2, initialBackoffMillis: {millis}, maxBackoffMillis: {millis}}}");
@@ -108,8 +108,8 @@ pub(super) fn timeouts(bed: &Bed<'_>) {
     until("initialBackoffMillis: long", || fails_after() > Duration::from_millis(600));
 }
 
-/// Seconds until the kernel asks whether the peer of a session of this port is still there (proc(5), `/proc/net/tcp`:
-/// state 01 is ESTABLISHED, timer 2 is keepalive, in hundredths). A gateway's sockets are of both families.
+/// Seconds until the kernel's next keepalive probe of a session of this port (proc(5), `/proc/net/tcp`: state 01 is
+/// ESTABLISHED, timer 2 is keepalive, in hundredths of a second). A gateway's sockets are of both families.
 fn keepalive(port: u16) -> Option<u64> {
     let table = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
     let of = |line: &str| {
