@@ -4,7 +4,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Autoscaling, ForwardGatewayStatus, PodTemplate, Protocol, Selector};
+use crate::{
+    autoscaling::Autoscaling,
+    pod_template::PodTemplate,
+    scalars::{AnnotationValue, Cidr, Protocol},
+    selector::Selector,
+    status::ForwardGatewayStatus,
+};
 
 /// A `ForwardGateway` is a managed fleet of proxies; it says who may attach forwards and which ports it gives out.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -96,11 +102,6 @@ pub struct GatewayService {
     pub allocate_load_balancer_node_ports: Option<bool>,
 }
 
-/// The value of an annotation.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct AnnotationValue(#[schemars(length(max = 4096))] pub String);
-
 /// Types of a gateway's Service.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
@@ -136,15 +137,6 @@ pub struct AllowedForwards {
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,
 }
-
-// An API server's isCIDR refuses leading zeros itself; the pattern says it for evaluators that do not.
-/// A network in CIDR notation.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(
-    inline,
-    extend("x-kubernetes-validations" = [{"rule": "isCIDR(self) && !self.matches('^0[0-9]+[.]|[./]0[0-9]')", "message": "must be a network such as 10.0.0.0/8"}])
-)]
-pub struct Cidr(#[schemars(length(min = 1, max = 64))] pub String);
 
 /// A set of namespaces.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]

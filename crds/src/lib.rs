@@ -19,29 +19,31 @@ mod manifests;
 mod pod_template;
 mod policy;
 mod portforward;
+mod scalars;
 mod scheduling;
 mod selector;
 mod status;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use gateway::{
-    AllowedForwards, AnnotationValue, Cidr, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From,
-    GatewayService, NamespaceScope, PortRange, ProtocolPorts, ServiceType,
+    AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
+    PortRange, ProtocolPorts, ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
-    AddressBackend, Backend, Bind, HealthCheck, Hostname, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy,
-    LocalBackend, Outlier, Protocol, ServiceBackend, TcpCheck, Tls, TlsMode,
+    AddressBackend, Backend, Bind, HealthCheck, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend,
+    Outlier, ServiceBackend, TcpCheck, Tls, TlsMode,
 };
 pub use manifests::{CHART, CrdYaml, chart_template, crds};
-pub use pod_template::{PodTemplate, Quantity, Resources, TaintEffect, Toleration, TolerationOperator};
+pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
+pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,
     PreferredNodes, PreferredPods, TopologySpread, WhenUnsatisfiable,
 };
-pub use selector::{LabelValue, Selector, SelectorOperator, SelectorRequirement};
+pub use selector::{Selector, SelectorOperator, SelectorRequirement};
 pub use status::{
     AcceptedHeaders, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus,
     PortForwardStatus, RejectedListener,

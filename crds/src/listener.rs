@@ -4,7 +4,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ProxyProtocol;
+use crate::{
+    guard::ProxyProtocol,
+    scalars::{Hostname, Protocol},
+};
 
 /// One port, or a range of ports, to listen on and where its bytes go.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,30 +54,6 @@ pub struct Listener {
     pub outlier: Option<Outlier>,
 }
 
-/// Transport of a listener.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Protocol {
-    #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
-    Tcp,
-    #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
-    Udp,
-    #[allow(missing_docs, reason = "a doc on the variant would turn the schema's enum into a oneOf")]
-    Tls,
-}
-
-impl Protocol {
-    /// The name in manifests and tables.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-            Self::Tls => "TLS",
-        }
-    }
-}
-
 /// TLS sessions by server name.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,17 +73,6 @@ pub struct Tls {
 pub enum TlsMode {
     Passthrough,
 }
-
-/// A server name, in lower case.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct Hostname(
-    #[schemars(
-        length(min = 1, max = 253),
-        pattern(r"^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
-    pub String,
-);
 
 /// Addresses a listener is bound to.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{ForwardGateway, PortForward};
+use crate::{gateway::ForwardGateway, portforward::PortForward};
 
 /// A generated CRD and the file it is kept in.
 #[derive(Clone, Debug)]

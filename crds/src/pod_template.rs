@@ -6,7 +6,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Affinity, AnnotationValue, LabelValue, TopologySpread};
+use crate::{
+    scalars::{AnnotationValue, LabelValue, Quantity},
+    scheduling::{Affinity, TopologySpread},
+};
 
 /// What the pods of a fleet have beside what they need. A change rolls the fleet over.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,13 +60,6 @@ pub struct Resources {
     #[schemars(extend("maxProperties" = 8))]
     pub limits: BTreeMap<String, Quantity>,
 }
-
-/// An amount, such as 500m or 64Mi.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct Quantity(
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"))] pub String,
-);
 
 /// A taint that is put up with; the same as in a Pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

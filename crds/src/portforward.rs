@@ -5,7 +5,12 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, AccessLog, Limits, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts, WorkloadAutoscaling,
+    autoscaling::WorkloadAutoscaling,
+    guard::{Access, Limits},
+    listener::Listener,
+    policy::{AccessLog, Retry, Sessions, Timeouts},
+    selector::Selector,
+    status::PortForwardStatus,
 };
 
 /// A `PortForward` says which ports to listen on, where those listeners run, and where the bytes go.

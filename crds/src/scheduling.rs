@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelValue, Selector};
+use crate::{scalars::LabelValue, selector::Selector};
 
 /// Which nodes, and which neighbours, the pods want or avoid; the same as in a Pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

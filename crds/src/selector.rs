@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::scalars::LabelValue;
+
 /// Selects objects by their labels; all requirements must hold. Empty: everything.
 ///
 /// The same meaning as `metav1.LabelSelector` of the Kubernetes API conventions.
@@ -21,11 +23,6 @@ pub struct Selector {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<SelectorRequirement>,
 }
-
-/// The value of a label.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct LabelValue(#[schemars(length(max = 63))] pub String);
 
 /// One requirement of a selector.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
