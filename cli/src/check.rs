@@ -8,9 +8,9 @@ use std::{
 use operator_core::{Group, translate};
 
 use crate::{
-    Error,
     admission::Admission,
     args::{Input, Translate},
+    error::Error,
     manifest::{Problem, Sources},
     misspelt,
     store::{Objects, Store},

@@ -1,6 +1,6 @@
 //! `portlane run`: files instead of an API server, a proxy in this process instead of a fleet.
 
-use std::{collections::BTreeSet, error::Error as _, io, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
 use operator_core::{Changes, Group, ObjectKey, Translation, Translator, Update, World, accepted_headers};
@@ -14,10 +14,10 @@ use proxy_api::{Configuration, Report, Transport, Version};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    Error,
     admission::Admission,
     args::{Log, Run},
     check,
+    error::Error,
     manifest::{Problem, Sources},
     misspelt,
     store::Store,
@@ -233,16 +233,4 @@ impl Runner<'_> {
 fn describe(problem: &Problem) -> String {
     let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(problem.message.as_str())];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
-}
-
-/// An error with its causes, each once.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
