@@ -1,9 +1,10 @@
-//! Single values with bounds, shared by several kinds. Imports nothing from this crate.
+//! Scalar values with bounds, shared by the other modules. This module imports nothing from the crate, so it cannot be
+//! part of an import cycle.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Transport of a listener.
+/// Protocol of a listener.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
@@ -14,7 +15,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The name in manifests and tables.
+    /// Name of the protocol, as in manifests and tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -25,7 +26,7 @@ impl Protocol {
     }
 }
 
-// An API server's isCIDR refuses leading zeros itself; the pattern says it for evaluators that do not.
+// isCIDR of an API server refuses leading zeros by itself; the pattern refuses them in evaluators that do not.
 /// A network in CIDR notation.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[schemars(
@@ -34,7 +35,7 @@ impl Protocol {
 )]
 pub struct Cidr(#[schemars(length(min = 1, max = 64))] pub String);
 
-/// A server name, in lower case.
+/// A TLS server name, in lower case.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[schemars(inline)]
 pub struct Hostname(
@@ -55,7 +56,7 @@ pub struct LabelValue(#[schemars(length(max = 63))] pub String);
 #[schemars(inline)]
 pub struct AnnotationValue(#[schemars(length(max = 4096))] pub String);
 
-/// An amount, such as 500m or 64Mi.
+/// An amount of a resource, such as 500m or 64Mi.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[schemars(inline)]
 pub struct Quantity(

@@ -1,4 +1,4 @@
-//! What the operator reports: one status for each kind, and the parts they share.
+//! Status of each kind, as reported by the operator.
 
 mod gateway;
 mod parts;

@@ -1,42 +1,42 @@
-//! What the statuses of both kinds are made of.
+//! Parts that the statuses of both kinds share.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// A condition by the Kubernetes API conventions.
+/// A condition that follows the Kubernetes API conventions.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Type of the condition, `PascalCase`.
+    /// Type of the condition, in PascalCase.
     #[serde(rename = "type")]
     #[schemars(length(max = 316))]
     pub type_: String,
-    /// True, False or Unknown.
+    /// Status of the condition: True, False or Unknown.
     #[schemars(length(max = 7))]
     pub status: String,
-    /// Generation of the object that the condition is about.
+    /// Generation of the object that the condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When `status` last changed, RFC 3339.
+    /// Time of the last change of `status`, RFC 3339.
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub last_transition_time: String,
-    /// Why, one word in `CamelCase`.
+    /// Reason for the status as one word, in CamelCase.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
-    /// Why, for a person, with what to do.
+    /// Reason for the status as a sentence, with the remedy if there is something to do.
     #[schemars(length(max = 32768))]
     pub message: String,
 }
 
-/// An address under which a forward is reached.
+/// An address at which clients reach a forward.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForwardAddress {
-    /// `IPAddress` or `Hostname`.
+    /// Type of the address: `IPAddress` or `Hostname`.
     #[serde(rename = "type")]
     #[schemars(length(max = 32))]
     pub type_: String,
-    /// The address.
+    /// IP address or host name.
     #[schemars(length(max = 253))]
     pub value: String,
 }

@@ -1,4 +1,4 @@
-//! What the operator reports in the status of a `PortForward`.
+//! Status of a `PortForward`, as reported by the operator.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -10,25 +10,25 @@ use crate::{
     status::parts::{Condition, ForwardAddress},
 };
 
-/// State of a `PortForward` as the operator and its proxies see it.
+/// Observed state of a `PortForward`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortForwardStatus {
-    /// The `metadata.generation` that this status is about.
+    /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling and Stalled only while true.
+    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling and Stalled are present only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The listeners with the ports they hold.
+    /// Listeners with the ports they hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<ListenerStatus>,
-    /// What the proxies report.
+    /// What the proxies report about this forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_plane: Option<DataPlaneStatus>,
-    /// Ports in one line, such as `5432/TCP`.
+    /// Ports of all listeners in one line, such as `5432/TCP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub ports: Option<String>,
@@ -36,40 +36,41 @@ pub struct PortForwardStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub to: Option<String>,
-    /// Where the listeners run: `sidecar` with its selector, or `gateway NAMESPACE/NAME`. The ports above are held there.
+    /// Where the listeners run and hold their ports: `sidecar` with its selector, or `gateway NAMESPACE/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub placement: Option<String>,
-    /// Where clients reach the listeners.
+    /// Addresses at which clients reach the listeners.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<ForwardAddress>,
 }
 
-/// One listener as it runs.
+/// A listener that holds its port.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// Name of the listener.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Its protocol.
+    /// Protocol of the listener.
     pub protocol: Protocol,
-    /// The port it holds: the one asked for, or the one allocated.
+    /// Port that the listener holds: the requested port, or the allocated one.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// The last port, of a range.
+    /// Last port of a port range. Absent: one port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub end_port: Option<u16>,
-    /// The server names it holds on that port, of TLS.
+    /// Server names that a TLS listener holds on its port. Absent: not a TLS listener.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<String>,
-    /// Whose PROXY headers are read before those names; all who share the port read the same.
+    /// PROXY headers that are read on this port; all TLS listeners on the port share this setting. Absent: no header is
+    /// read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<AcceptedHeaders>,
-    /// How many of its backends are healthy.
+    /// Health of the backends' endpoints: All, Some or None are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendHealth>,
 }
@@ -80,13 +81,13 @@ pub struct ListenerStatus {
 pub struct AcceptedHeaders {
     /// Optional or Required, as in the spec.
     pub accept: AcceptHeader,
-    /// Networks of the peers whose headers count.
+    /// Networks of the peers whose headers are trusted.
     #[serde(rename = "trustedCIDRs")]
     #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
     pub trusted_cidrs: Vec<String>,
 }
 
-/// Health of a listener's backends, without counts: counts belong to metrics.
+/// Health of a listener's backends. Counts are available as metrics.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum BackendHealth {
@@ -99,20 +100,20 @@ pub enum BackendHealth {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DataPlaneStatus {
-    /// Proxies that should run this forward.
+    /// Number of proxies that should run this forward.
     #[schemars(range(min = 0))]
     pub total: u32,
-    /// Proxies that run this generation.
+    /// Number of proxies that run this generation of the forward.
     #[schemars(range(min = 0))]
     pub acked: u32,
-    /// `acked/total`.
+    /// `acked/total`, for the Proxies column.
     #[schemars(length(max = 32))]
     pub summary: String,
-    /// Proxies that refused a listener, at most 8 named.
+    /// Listeners that proxies rejected, at most 8 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub rejected: Vec<RejectedListener>,
-    /// How many refused in all.
+    /// Number of all rejected listeners, including those not listed in `rejected`.
     #[schemars(range(min = 0))]
     pub rejected_count: u32,
 }
@@ -121,13 +122,13 @@ pub struct DataPlaneStatus {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedListener {
-    /// The pod.
+    /// Name of the proxy's pod.
     #[schemars(length(max = 253))]
     pub pod: String,
-    /// The listener.
+    /// Name of the listener.
     #[schemars(length(max = 63))]
     pub listener: String,
-    /// Why, such as `bind 0.0.0.0:5432: address in use`.
+    /// Why the proxy rejected the listener, such as `bind 0.0.0.0:5432: address in use`.
     #[schemars(length(max = 1024))]
     pub reason: String,
 }
