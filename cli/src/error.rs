@@ -2,33 +2,34 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
-/// Why a command could not do its work.
+/// Failure of a command, as opposed to problems in the manifests.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A path of `-f`.
+    /// A path given with `-f` cannot be read.
     #[error("cannot read {0}")]
     Files(String, #[source] io::Error),
-    /// Standard input had no valid object and cannot change.
-    #[error("there is no valid PortForward in the input")]
+    /// Standard input, the only source, has no valid object and cannot change later.
+    #[error("standard input contains no valid PortForward")]
     NothingToRun,
-    /// Printing the document.
-    #[error("cannot print the configuration")]
+    /// The configuration document does not serialise.
+    #[error("cannot serialise the configuration")]
     Yaml(#[from] serde_yaml::Error),
-    /// The rules of the API.
-    #[error("cannot read the built-in rules")]
+    /// The CRDs of this build do not serialise.
+    #[error("cannot load the built-in validation rules")]
     Rules(#[from] serde_json::Error),
-    /// The data plane.
+    /// The data plane did not start.
     #[error(transparent)]
     Start(#[from] proxy::handle::StartError),
-    /// The data plane has ended by itself.
+    /// The data plane ended by itself.
     #[error(transparent)]
     Ended(#[from] proxy::handle::Ended),
-    /// Signals or a runtime.
-    #[error("the system refused")]
+    /// Signal handlers, the runtime, or output.
+    #[error("I/O error")]
     System(#[from] io::Error),
 }
 
 impl Error {
+    /// Names the path of `-f` that does not exist, if any.
     pub(crate) fn files(paths: &[PathBuf], error: io::Error) -> Self {
         let missing = paths.iter().find(|path| path.as_os_str() != "-" && std::fs::metadata(path).is_err());
         Self::Files(missing.map_or_else(|| "the files".to_owned(), |path| path.display().to_string()), error)

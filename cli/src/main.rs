@@ -1,4 +1,4 @@
-//! `portlane`: runs, checks and translates `PortForward` manifests without a cluster.
+//! `portlane`: runs, validates and translates `PortForward` manifests without a cluster.
 
 mod admission;
 mod args;
