@@ -79,7 +79,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
 }
 
 fn open_gateway() -> ForwardGateway {
-    let everybody = NamespaceScope { from: From::All, selector: None };
-    let allowed_forwards = Some(AllowedForwards { namespaces: Some(everybody), ..AllowedForwards::default() });
+    let all = NamespaceScope { from: From::All, selector: None };
+    let allowed_forwards = Some(AllowedForwards { namespaces: Some(all), ..AllowedForwards::default() });
     ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
 }
