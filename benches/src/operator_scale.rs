@@ -1,8 +1,8 @@
-//! How the operator scales: simulated proxies (real streams, real tokens) and `PortForward`s against a real API server.
+//! Scale of the operator: simulated proxies (real streams, real tokens) and `PortForward`s against a real API server.
 //!
-//! `cargo run --release -p portlane-benches --bin operator-scale`; `docs/performance.md` says what came out.
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on panics")]
-#![allow(clippy::cast_precision_loss, reason = "numbers for people")]
+//! `cargo run --release -p portlane-benches --bin operator-scale`; the results are in `docs/performance.md`.
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench that fails panics")]
+#![allow(clippy::cast_precision_loss, reason = "numbers are printed for people")]
 
 mod scale;
 
@@ -12,29 +12,29 @@ use clap::Parser;
 
 use scale::{Bench, Layout, Row};
 
-/// Measures from a change to the last report, and what it costs the operator.
+/// Measure the time from a change to the last report, and its cost in the operator.
 #[derive(Clone, Debug, Parser)]
 struct Args {
     /// Layouts to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "gateway,sidecar")]
     layouts: Vec<Layout>,
-    /// Numbers of proxies.
+    /// Numbers of proxies to measure with.
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
     proxies: Vec<usize>,
-    /// Numbers of forwards, ascending.
+    /// Numbers of forwards to measure with, ascending.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
     forwards: Vec<usize>,
-    /// Changes in each measurement, one after the other.
+    /// Number of changes per measurement, one after the other.
     #[arg(long, default_value_t = 100)]
     changes: usize,
-    /// Another operator than the one of the image, to compare.
+    /// Path of another operator to measure instead of the one in the image.
     #[arg(long)]
     operator: Option<std::path::PathBuf>,
-    /// Instead: a fleet with the last of these numbers of forwards grows from the first to the last of these numbers of
-    /// proxies; how much is written then.
+    /// Instead, measure writes while a fleet grows from the first to the last number of proxies, with the last number
+    /// of forwards.
     #[arg(long)]
     grow: bool,
-    /// Instead: the webhook is asked about so many pods, with the last of these numbers of forwards and of proxies known.
+    /// Instead, send reviews of this many pods to the webhook, with the last numbers of forwards and of proxies.
     #[arg(long, value_name = "PODS")]
     webhook: Option<usize>,
 }

@@ -30,12 +30,12 @@ use tokio::{
 pub(crate) use self::{objects::Layout, row::Row};
 use self::{operator::Operator, proxy::Applied};
 
-/// Requests to the API server at once.
+/// Most concurrent requests to the API server.
 const AT_ONCE: usize = 24;
-/// Longest time for anything.
+/// Longest time for any step.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What is measured.
+/// The installation that is measured.
 pub(crate) struct Bench {
     layout: Layout,
     proxies: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// An API server with the CRDs, and an operator.
+    /// Starts an API server with the CRDs, and an operator.
     pub(crate) fn start(layout: Layout, proxies: usize, program: Option<&Path>) -> Self {
         let server = ControlPlane::start_own(KubernetesVersion::Oldest, false);
         server.install_crds();
@@ -56,7 +56,7 @@ impl Bench {
         Self { layout, proxies, client: server.client(), operator, _server: server }
     }
 
-    /// Measures with more and more forwards.
+    /// Measures with increasing numbers of forwards.
     pub(crate) async fn measure(self: Arc<Self>, forwards: &[usize], changes: usize) -> Vec<Row> {
         self.prepare(0..self.proxies).await;
         let (applied, mut reports) = mpsc::unbounded_channel();
@@ -77,14 +77,14 @@ impl Bench {
         rows
     }
 
-    /// Lets a fleet with so many forwards grow, and tells how much was written while it did.
+    /// Lets a fleet with this many forwards grow, and prints how much the operator wrote meanwhile.
     pub(crate) async fn grow(&self, forwards: usize, proxies: usize) {
         let (applied, _reports) = mpsc::unbounded_channel();
         self.prepare(0..self.proxies).await;
         self.connect(0..self.proxies, applied.clone()).await;
         self.create(0..forwards).await;
         self.wait_until_programmed(forwards).await;
-        // Counts are refreshed at leisure; what is left of that would be counted below.
+        // Counts in status are refreshed late; wait for those writes, which would be counted below.
         sleep(Duration::from_secs(60)).await;
         let before = self.operator.cost();
         self.pods(self.proxies..proxies).await;
@@ -108,7 +108,7 @@ impl Bench {
         );
     }
 
-    /// Everything but forwards: the gateway, service accounts, pods.
+    /// Creates everything except forwards: the gateway, service accounts, pods.
     async fn prepare(&self, pods: std::ops::Range<usize>) {
         if self.layout == Layout::Gateway {
             let gateways = Api::namespaced(self.client.clone(), objects::NAMESPACE);
@@ -143,7 +143,7 @@ impl Bench {
         stream::iter(range).map(work).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
     }
 
-    /// Lets every proxy follow the operator.
+    /// Connects the proxies to the operator and waits for all of them.
     async fn connect(&self, range: std::ops::Range<usize>, applied: mpsc::UnboundedSender<Applied>) {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), operator::NAMESPACE);
         let secret = secrets.get("portlane-roots").await.expect("roots");
@@ -179,7 +179,7 @@ impl Bench {
         .await;
     }
 
-    /// Waits until every forward says that it is programmed.
+    /// Waits until this many forwards are programmed.
     async fn wait_until_programmed(&self, wanted: usize) {
         let all: Api<PortForward> = Api::all(self.client.clone());
         let settled = async {
@@ -195,7 +195,7 @@ impl Bench {
         timeout(PATIENCE, settled).await.expect("every forward is programmed");
     }
 
-    /// Changes one forward after the other; each one waits for the last report and for the status.
+    /// Changes forwards one after the other, waiting for the last report and for the status each time.
     async fn changes(
         &self,
         forwards: usize,

@@ -1,8 +1,8 @@
-//! How long a pod of a forward waits for its traffic: from the start of the sidecar's process to the first answer through it, with a
-//! real API server, operator and token; the proxy knows nothing from before.
+//! Time from the start of a sidecar's process to the first answer through the sidecar, with a real API server, operator
+//! and token. The proxy has no last known configuration.
 //!
-//! `cargo run --release -p portlane-benches --bin sidecar-start`; `docs/performance.md` says what came out.
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on panics")]
+//! `cargo run --release -p portlane-benches --bin sidecar-start`; the results are in `docs/performance.md`.
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench that fails panics")]
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use harness::{
 };
 use serde_json::json;
 
-/// Measures from the start of a sidecar to the first answer through it.
+/// Measure the time from the start of a sidecar to the first answer through it.
 #[derive(Clone, Copy, Debug, Parser)]
 struct Args {
-    /// Sidecars, one after the other.
+    /// Number of sidecars, started one after the other.
     #[arg(long, default_value_t = 50)]
     starts: usize,
-    /// Other forwards that the operator knows, in the same pod.
+    /// Number of other forwards in the same pod.
     #[arg(long, default_value_t = 9)]
     others: usize,
 }
@@ -52,7 +52,7 @@ fn main() {
     let token = pod.token(&namespace, "app", "portlane-operator");
     let roots = roots(&namespace);
     let answers = || connect(ports[0]).and_then(|mut stream| round_trip(&mut stream, b"first")).is_ok();
-    // The operator knows the pod once the first one is served.
+    // The operator knows the pod once the first sidecar serves.
     let first = FleetProxy::start(&token, &roots, operator.stream);
     until("the operator knows the pod", answers);
     drop(first);
@@ -62,7 +62,7 @@ fn main() {
         let began = Instant::now();
         let _proxy = FleetProxy::start(&token, &roots, operator.stream);
         while !answers() {
-            assert!(began.elapsed() < harness::PATIENCE, "it never serves");
+            assert!(began.elapsed() < harness::PATIENCE, "the sidecar does not serve in time");
             std::thread::park_timeout(Duration::from_millis(1));
         }
         times.push(began.elapsed());

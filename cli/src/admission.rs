@@ -1,4 +1,4 @@
-//! What an API server would say of an object: the schema and the CEL rules of the CRD, evaluated here.
+//! Admission as by an API server: the schema and the CEL rules of the CRDs, evaluated offline.
 
 mod metadata;
 mod schema;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::manifest::{Document, Place, Problem};
 
-/// The kinds of the group with their rules.
+/// The kinds of the API group, with their schemas and rules.
 pub(crate) struct Admission {
     kinds: BTreeMap<String, Kind>,
     validator: Validator,
@@ -22,26 +22,26 @@ struct Kind {
     rules: CompiledSchema,
 }
 
-/// A document, sorted.
+/// Result of the admission of a document.
 pub(crate) enum Admitted {
-    /// An object of ours that is valid.
+    /// A valid object of the API group.
     Object(Box<Object>),
-    /// Another kind, which is not our business.
+    /// An object of another API group, which is ignored.
     Other,
-    /// A namespace with its labels, which gateways may ask for.
+    /// A namespace with its labels, which gateways may select by.
     Namespace(String, BTreeMap<String, String>),
-    /// Refused.
+    /// The document is refused.
     Refused(Vec<Problem>),
 }
 
-/// A valid object of ours.
+/// A valid object of the API group.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     pub(crate) kind: String,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) place: Place,
-    /// The object without the nulls that an API server drops.
+    /// The object without the nulls that an API server drops, and without status.
     pub(crate) value: Value,
     /// Line of each item of `spec.listeners`.
     pub(crate) listener_lines: Vec<usize>,
@@ -55,10 +55,10 @@ impl Object {
 }
 
 impl Admission {
-    /// The rules of the CRDs that this build generates.
+    /// Compiles the rules of the CRDs that this build generates.
     ///
     /// # Errors
-    /// A CRD that does not serialise; its own tests would see that first.
+    /// A CRD that does not serialise; the drift test of the CRDs catches that first.
     pub(crate) fn new() -> Result<Self, serde_json::Error> {
         let mut kinds = BTreeMap::new();
         for crd in crds::crds()? {
@@ -70,7 +70,7 @@ impl Admission {
         Ok(Self { kinds, validator: Validator::new() })
     }
 
-    /// Judges one document. Objects without a namespace are in `default_namespace`.
+    /// Admits or refuses one document. Objects without a namespace are in `default_namespace`.
     pub(crate) fn admit(&self, file: &str, document: &Document, default_namespace: &str) -> Admitted {
         let value = &document.value;
         let refuse = |object: Option<String>, field: &str, message: String| {
@@ -79,25 +79,25 @@ impl Admission {
             Problem { place, object, field, message }
         };
         let (Some(api_version), Some(kind)) = (value["apiVersion"].as_str(), value["kind"].as_str()) else {
-            let message = "is not a Kubernetes manifest: it has no apiVersion and kind".to_owned();
+            let message = "is not a Kubernetes manifest: apiVersion and kind are required".to_owned();
             return Admitted::Refused(vec![refuse(None, "", message)]);
         };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if group != crds::GROUP {
             if self.kinds.contains_key(kind) && schema::distance(group, crds::GROUP) <= 3 {
-                let message = format!("unknown group of {kind}: '{group}'; did you mean '{}'?", crds::GROUP);
+                let message = format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP);
                 return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
             }
             return namespace(api_version, kind, value).unwrap_or(Admitted::Other);
         }
         if self.kinds.contains_key(kind) && version != crds::VERSION {
-            let message = format!("unknown version {version} of {kind}: this build knows {}", crds::VERSION);
+            let message = format!("unknown version {version} of {kind}; this release supports {}", crds::VERSION);
             return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
         }
         let Some(known) = self.kinds.get(kind) else {
             let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
             let message = format!(
-                "unknown kind {kind} of {api_version}: this version knows {} of {}/{}",
+                "unknown kind {kind} of {api_version}; this release supports {} of {}/{}",
                 kinds.join(" and "),
                 crds::GROUP,
                 crds::VERSION
@@ -112,7 +112,7 @@ impl Admission {
         metadata::drop_nulls(&mut value);
         let problems = self.check(known, kind, &value);
         if let Some(fields) = value.as_object_mut() {
-            // Status is not taken from a manifest; the operator alone writes it.
+            // Status in a manifest is ignored; only the operator writes it.
             fields.remove("status");
         }
         if problems.is_empty() {
@@ -126,11 +126,11 @@ impl Admission {
                 value,
             }));
         }
-        let told = problems.into_iter().map(|(field, message)| refuse(Some(identity.clone()), &field, message));
-        Admitted::Refused(told.collect())
+        let problems = problems.into_iter().map(|(field, message)| refuse(Some(identity.clone()), &field, message));
+        Admitted::Refused(problems.collect())
     }
 
-    /// Schema first, and rules only on what has the right shape, as an API server does it.
+    /// Checks the schema first, and evaluates rules only on values of the right shape, as an API server does.
     fn check(&self, kind: &Kind, name: &str, value: &Value) -> Vec<(String, String)> {
         let mut wrong = metadata::check(value);
         if value["metadata"].is_object() {
@@ -149,7 +149,7 @@ impl Admission {
     }
 }
 
-/// Whether the object can be read at all: what the checks before have missed.
+/// Deserialises the object, which finds problems that the checks before missed.
 fn typed(kind: &str, value: &Value) -> Vec<(String, String)> {
     let mut value = value.clone();
     if let Some(fields) = value.as_object_mut() {
@@ -223,7 +223,7 @@ mod tests {
     fn unknown_kinds_of_ours_are_refused() {
         refused("apiVersion: portlane.dev/v1alpha1\nkind: PortForwrad\n", "f:2: kind: unknown kind PortForwrad");
         refused("apiVersion: portlane.dev/v1\nkind: PortForward\n", "apiVersion: unknown version v1");
-        refused("a: 1\n", "no apiVersion");
+        refused("a: 1\n", "apiVersion and kind are required");
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_group_is_told() {
+    fn a_misspelt_group_is_reported() {
         let text = forward(&format!("{SIDECAR}{LISTENERS}"));
         refused(&text.replace("portlane.dev", "portlan.dev"), "did you mean 'portlane.dev'?");
         assert_eq!(verdict(&text.replace("portlane.dev", "example.com")), Ok(0));

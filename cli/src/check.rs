@@ -8,9 +8,9 @@ use std::{
 use operator_core::{Group, translate};
 
 use crate::{
-    Error,
     admission::Admission,
     args::{Input, Translate},
+    error::Error,
     manifest::{Problem, Sources},
     misspelt,
     store::{Objects, Store},
@@ -28,7 +28,7 @@ pub(crate) fn read(input: &Input) -> Result<Store, Error> {
     Ok(store)
 }
 
-/// Says what is wrong with the manifests; true if nothing is.
+/// Prints the problems of the manifests. Returns true if there are none.
 pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     let store = read(input)?;
     let mut objects = store.objects(&input.only, &BTreeSet::new());
@@ -45,7 +45,7 @@ pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     Ok(problems.is_empty() && wrong.is_empty())
 }
 
-/// Writes to standard output; a reader that has enough is no error.
+/// Writes to standard output. A reader that closes the pipe early is not an error.
 pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -56,7 +56,7 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
 fn summary(objects: &Objects, problems: usize) -> String {
     let skipped = match objects.skipped {
         0 => String::new(),
-        skipped => format!(", {skipped} of other kinds skipped"),
+        skipped => format!(", {skipped} document(s) of other kinds skipped"),
     };
     let count = objects.world.forwards.len();
     let plural = if count == 1 { "" } else { "s" };
@@ -66,8 +66,8 @@ fn summary(objects: &Objects, problems: usize) -> String {
     }
 }
 
-/// Prints the configuration document; true if nothing was refused. With anything refused it prints no document: a proxy
-/// may be following the file that it goes to.
+/// Prints the configuration document. Returns true if nothing was refused; otherwise prints no document, because a
+/// proxy may be following the file that the output is redirected to.
 pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     let store = read(&args.input)?;
     let mut objects = store.objects(&args.input.only, &BTreeSet::new());
@@ -84,7 +84,7 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
         eprintln!("{option}");
     }
     if !objects.problems.is_empty() || !refused.is_empty() || !wrong.is_empty() {
-        eprintln!("no document is printed, because something was refused");
+        eprintln!("no configuration printed; fix the problems above first");
         return Ok(false);
     }
     let mut configuration = translation.configurations.remove(&Group::Laptop).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Manifests as a person writes them: YAML with places, read as kubectl reads it.
+//! Manifests as people write them: YAML with line numbers, read as kubectl reads it.
 
 mod resolve;
 mod source;
@@ -9,7 +9,7 @@ pub(crate) use yaml::{Document, MAX_FILE_BYTES, parse};
 
 use std::fmt;
 
-/// Where something stands.
+/// File and line of a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) file: String,
@@ -22,11 +22,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something wrong with a file or an object in it.
+/// A problem with a file or with an object in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Problem {
     pub(crate) place: Place,
-    /// `kind namespace/name`, once that much is known.
+    /// `kind namespace/name`, if the document could be read that far.
     pub(crate) object: Option<String>,
     pub(crate) field: Option<String>,
     pub(crate) message: String,

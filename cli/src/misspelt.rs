@@ -1,17 +1,16 @@
-//! Options that name something which is not there.
+//! Options that name an object that is not in the manifests.
 
 use operator_core::{ObjectKey, World};
 
 use crate::{args, options::Resolve};
 
-/// What is wrong with the options that choose or place objects: most likely they are misspelt.
+/// Describes options that match no object, most likely because a name is misspelt.
 pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::Laptop>) -> Vec<String> {
     let mut found = Vec::new();
     let names: Vec<String> = world.forwards.keys().map(ToString::to_string).collect();
-    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
     let is_there = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);
     for name in only.iter().filter(|name| !is_there(name)) {
-        found.push(format!("--only {name} names no PortForward; {there}"));
+        found.push(format!("--only {name}: no such PortForward; the manifests have {}", listed(&names)));
     }
     let Some(laptop) = laptop else { return found };
     for map in &laptop.map {
@@ -24,8 +23,8 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
                 .iter()
                 .flat_map(|(key, forward)| forward.spec.listeners.iter().map(|l| format!("{}/{}", key.name, l.name)))
                 .collect();
-            let there = listeners.join(", ");
-            found.push(format!("--map {}/{} names no listener; there is {there}", map.forward, map.listener));
+            let has = listed(&listeners);
+            found.push(format!("--map {}/{}: no such listener; the manifests have {has}", map.forward, map.listener));
         }
     }
     for resolve in &laptop.resolve {
@@ -38,9 +37,12 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
         });
         if !is_used {
             let Resolve { service, .. } = resolve;
-            found
-                .push(format!("--resolve {}.{} names a Service that no backend uses", service.name, service.namespace));
+            found.push(format!("--resolve {}.{}: no backend uses this Service", service.name, service.namespace));
         }
     }
     found
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

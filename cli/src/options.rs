@@ -1,15 +1,15 @@
-//! Options with a form of their own.
+//! Parsers of options whose values have a syntax of their own.
 
 use operator_core::{ObjectKey, Service};
 
-/// `--resolve`: where a Service is.
+/// `--resolve`: the address of a Service.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolve {
     pub(crate) service: ObjectKey,
     pub(crate) place: Service,
 }
 
-/// `--map`: another port for a listener.
+/// `--map`: the local port of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Map {
     pub(crate) forward: String,
@@ -21,7 +21,7 @@ pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
     let form = "must be SERVICE.NAMESPACE=HOST or SERVICE.NAMESPACE=HOST:PORT";
     let (service, place) = text.split_once('=').ok_or(form)?;
     let (name, rest) = service.split_once('.').ok_or(form)?;
-    // The name that a cluster's DNS knows is fine too.
+    // The DNS name of a Service is accepted as well.
     let namespace = match rest.split_once('.') {
         None => rest,
         Some((namespace, tail)) if tail == "svc" || tail.starts_with("svc.") => namespace,
@@ -37,11 +37,11 @@ pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
 /// `host`, `host:port`, `::1`, `[::1]` or `[::1]:port`.
 fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has a '[' without ']'")?;
+        let (host, rest) = rest.split_once(']').ok_or("the host has a '[' without a ']'")?;
         return match rest.strip_prefix(':') {
             Some(number) => Ok((host.to_owned(), Some(port(number)?))),
             None if rest.is_empty() => Ok((host.to_owned(), None)),
-            None => Err(format!("has '{rest}' after ']'")),
+            None => Err(format!("unexpected '{rest}' after ']'; write [ADDRESS] or [ADDRESS]:PORT")),
         };
     }
     match text.split_once(':') {
@@ -60,7 +60,7 @@ pub(crate) fn map(text: &str) -> Result<Map, String> {
 fn port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(format!("'{text}' is not a port of 1 to 65535")),
+        _ => Err(format!("'{text}' is not a port number from 1 to 65535")),
     }
 }
 

@@ -1,6 +1,6 @@
-//! `portlane run`: files instead of an API server, a proxy in this process instead of a fleet.
+//! `portlane run`: manifests from files instead of an API server, and a proxy in this process instead of a fleet.
 
-use std::{collections::BTreeSet, error::Error as _, io, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
 use operator_core::{Changes, Group, ObjectKey, Translation, Translator, Update, World, accepted_headers};
@@ -14,17 +14,17 @@ use proxy_api::{Configuration, Report, Transport, Version};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    Error,
     admission::Admission,
     args::{Log, Run},
     check,
+    error::Error,
     manifest::{Problem, Sources},
     misspelt,
     store::Store,
     table, verdicts, world,
 };
 
-/// Runs until told to end and drained.
+/// Runs until a signal or the admin address asks for the end, then drains.
 pub(crate) fn run(args: &Run) -> Result<(), Error> {
     let sources = Sources::new(&args.input.files).map_err(|error| Error::files(&args.input.files, error))?;
     let admission = Admission::new()?;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
         sources,
         store: Store::default(),
         number: 0,
-        told: BTreeSet::new(),
+        reported: BTreeSet::new(),
         translator: Translator::default(),
         configuration: Configuration::default(),
         proxy,
@@ -67,8 +67,8 @@ struct Runner<'a> {
     sources: Sources,
     store: Store,
     number: u64,
-    /// Problems that were told and still hold.
-    told: BTreeSet<Problem>,
+    /// Reported problems that still hold.
+    reported: BTreeSet<Problem>,
     translator: Translator,
     configuration: Configuration,
     proxy: Proxy,
@@ -95,7 +95,7 @@ impl Runner<'_> {
                         continue;
                     }
                     match self.update(changes).await {
-                        // Told to drain by its admin address.
+                        // The admin address was asked to drain.
                         Err(Error::Ended(_)) => break,
                         result => drop(result?),
                     }
@@ -123,12 +123,17 @@ impl Runner<'_> {
             check::print(text.as_bytes())?;
         }
         if translation.verdicts.is_empty() {
-            self.proxy.log().notice(Level::Warn, "waiting", "portlane", "there is no PortForward to run yet");
+            self.proxy.log().notice(
+                Level::Warn,
+                "waiting",
+                "portlane",
+                "no PortForward to run yet; watching the manifests",
+            );
         }
         Ok(())
     }
 
-    /// Takes changes of files, runs what they mean, and says what is wrong with them.
+    /// Applies changes of files and logs the problems found in them.
     async fn update(
         &mut self,
         changes: Vec<(String, crate::manifest::FileChange)>,
@@ -137,7 +142,7 @@ impl Runner<'_> {
             self.store.take(&self.admission, &file, change, &self.args.input.namespace);
         }
         let mut objects = self.store.objects(&self.args.input.only, &self.sources.absent());
-        self.tell_status(&mut objects.world);
+        self.record_status(&mut objects.world);
         objects.world = world::laptop(std::mem::take(&mut objects.world), &self.args.laptop);
         let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
@@ -148,12 +153,12 @@ impl Runner<'_> {
         let report = self.publish(&update).await?;
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
-        self.tell(&problems, &warnings);
+        self.report(&problems, &warnings);
         Ok((translation, report, objects.skipped))
     }
 
-    /// What runs holds its port: a file that comes later does not take it.
-    fn tell_status(&self, world: &mut World) {
+    /// Records the ports of running listeners in status, so that an object added later does not take them.
+    fn record_status(&self, world: &mut World) {
         for (id, listener) in self.configuration.supported() {
             let key = ObjectKey::new(id.namespace.clone(), id.forward.clone());
             let Some(forward) = world.forwards.get_mut(&key) else { continue };
@@ -184,36 +189,32 @@ impl Runner<'_> {
         self.proxy.apply(self.configuration.clone()).await
     }
 
-    /// Each problem is told once, and again only if it went away in between.
-    fn tell(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>) {
+    /// Logs each problem once, and again only if it was fixed in between.
+    fn report(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>) {
         let log = self.proxy.log();
-        for problem in problems.difference(&self.told) {
+        for problem in problems.difference(&self.reported) {
             log.notice(Level::Error, "refused", &problem.place, describe(problem));
         }
-        for warning in warnings.difference(&self.told) {
+        for warning in warnings.difference(&self.reported) {
             log.notice(Level::Warn, "warning", &warning.place, describe(warning));
         }
         let now: BTreeSet<&Option<String>> = problems.iter().map(|problem| &problem.object).collect();
-        let mended: BTreeSet<&Problem> = self.told.difference(problems).filter(|p| !now.contains(&p.object)).collect();
-        for problem in mended {
+        let fixed: BTreeSet<&Problem> =
+            self.reported.difference(problems).filter(|p| !now.contains(&p.object)).collect();
+        for problem in fixed {
             if !warnings.contains(problem) {
                 let object = problem.object.as_deref().unwrap_or("the file");
-                log.notice(
-                    Level::Info,
-                    "accepted",
-                    &problem.place.file,
-                    format!("{object}: what was refused is mended"),
-                );
+                log.notice(Level::Info, "accepted", &problem.place.file, format!("{object}: the problem is fixed"));
             }
         }
-        self.told = problems.union(warnings).cloned().collect();
+        self.reported = problems.union(warnings).cloned().collect();
     }
 
     async fn drain(&self, term: &mut Signal, interrupt: &mut Signal) {
         let live = self.proxy.live_sessions();
         if live > 0 {
             let message = format!(
-                "{live} live session(s) may go on for {} s at most; Ctrl-C again ends them now",
+                "{live} live session(s) can continue for up to {} s; press Ctrl-C again to end them now",
                 self.args.drain_seconds
             );
             self.proxy.log().notice(Level::Info, "draining", "portlane", message);
@@ -229,20 +230,8 @@ impl Runner<'_> {
     }
 }
 
-/// A problem without its place, which is the subject of the line.
+/// A problem without its place, which is the subject of the log line.
 fn describe(problem: &Problem) -> String {
     let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(problem.message.as_str())];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
-}
-
-/// An error with its causes, each once.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! The objects of all files: what each file has now, or had when it could last be read.
+//! The objects of all files: what each file has now, or had when it was last readable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     manifest::{Document, FileChange, Place, Problem},
 };
 
-/// Objects by file, as an API server would hold them: one that is refused changes nothing.
+/// Objects by file, with the semantics of an API server: a refused version changes nothing.
 #[derive(Default)]
 pub(crate) struct Store {
     files: BTreeMap<String, File>,
@@ -20,7 +20,7 @@ pub(crate) struct Store {
 
 #[derive(Default)]
 struct File {
-    /// When it was first seen: of an object in two files the one that was there first counts.
+    /// Order in which files were first read: if two files define an object, the earlier file takes precedence.
     since: u64,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     objects: BTreeMap<String, Object>,
@@ -28,27 +28,27 @@ struct File {
     skipped: usize,
 }
 
-/// The objects of all files as the translation wants them.
+/// The objects of all files as input for the translation.
 #[derive(Default)]
 pub(crate) struct Objects {
     pub(crate) world: World,
     pub(crate) places: BTreeMap<ObjectKey, ObjectPlace>,
-    /// Problems of files, of objects, and between files.
+    /// Problems of files, of objects, and of objects defined twice.
     pub(crate) problems: BTreeSet<Problem>,
-    /// Documents of other kinds.
+    /// Number of documents of other kinds.
     pub(crate) skipped: usize,
 }
 
-/// Where an object stands.
+/// Where an object is defined.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectPlace {
     pub(crate) object: Place,
-    /// Line of each listener.
+    /// Line of each listener, in the order of the spec.
     pub(crate) listeners: Vec<usize>,
 }
 
 impl Store {
-    /// Takes a change of one file.
+    /// Applies a change of one file.
     pub(crate) fn take(&mut self, admission: &Admission, file: &str, change: FileChange, namespace: &str) {
         match change {
             FileChange::Gone => {
@@ -67,12 +67,13 @@ impl Store {
         }
     }
 
-    /// Whether there is no object at all.
+    /// Whether no file has an object.
     pub(crate) fn is_empty(&self) -> bool {
         self.files.values().all(|file| file.objects.is_empty())
     }
 
-    /// Everything together. A file that is away (it may just have been renamed) gives way to one that is there.
+    /// The objects of all files. An absent file may just have been renamed, so objects in files that are present take
+    /// precedence.
     pub(crate) fn objects(&self, only: &[String], absent: &BTreeSet<String>) -> Objects {
         let mut all = Objects::default();
         let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
@@ -114,7 +115,7 @@ fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &s
                 }
             },
             Admitted::Refused(problems) => {
-                // What ran stays: a cluster would not have taken this version either.
+                // The last valid version stays: a cluster would have refused this version too.
                 let identity = problems.first().and_then(|problem| problem.object.clone());
                 match identity.and_then(|identity| before.objects.get_key_value(&identity)) {
                     Some((identity, object)) => {
@@ -127,7 +128,7 @@ fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &s
         }
     }
     if unattributed {
-        // A refused document may be any of the objects that are missing now, with its name or kind misspelt.
+        // The refused document may be any of the missing objects, with its name or kind misspelt, so all of them stay.
         for (identity, object) in before.objects {
             now.objects.entry(identity).or_insert(object);
         }
@@ -140,7 +141,7 @@ fn twice(object: &Object, first: &Place) -> Problem {
         place: object.place.clone(),
         object: Some(object.identity()),
         field: None,
-        message: format!("stands at {first} too; that one counts: remove one of them"),
+        message: format!("is also defined at {first}, which takes precedence; remove one of them"),
     }
 }
 
@@ -155,7 +156,7 @@ impl Objects {
                 }
                 if let Some(mut forward) = self.typed::<PortForward>(object) {
                     forward.metadata.namespace = Some(key.namespace.clone());
-                    // Status is what a cluster says; here nobody has said anything yet.
+                    // Status comes from a cluster; on a laptop `run` fills it in from the listeners that are running.
                     forward.status = None;
                     let listeners = object.listener_lines.clone();
                     self.places.insert(key.clone(), ObjectPlace { object: object.place.clone(), listeners });

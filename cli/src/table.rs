@@ -1,4 +1,4 @@
-//! The table that `portlane run` starts with.
+//! The table that `portlane run` prints at the start.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::verdicts::listener_name;
 
 const HEAD: [&str; 4] = ["LISTENER", "ADDRESS", "BACKENDS", "STATE"];
 
-/// One line per listener: its name, where it listens, where bytes go, and whether it runs.
+/// One line per listener: name, address, backends and state.
 pub(crate) fn table(translation: &Translation, configuration: &Configuration, report: &Report) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     for (key, verdict) in &translation.verdicts {

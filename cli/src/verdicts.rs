@@ -1,4 +1,4 @@
-//! Verdicts as problems: with the place of what they are about.
+//! Verdicts of the translation as problems with file and line.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     store::Objects,
 };
 
-/// What the translation refused, and what may surprise.
+/// Problems that the translation refused, and warnings.
 pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSet<Problem>, BTreeSet<Problem>) {
     let (mut refused, mut warnings) = (BTreeSet::new(), BTreeSet::new());
     for (key, verdict) in &translation.verdicts {
@@ -32,7 +32,7 @@ pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSe
     (refused, warnings)
 }
 
-/// Each thing that is wrong once, with the listener it is about: the same conflict stands in a listener and in a condition.
+/// Each problem once, with the index of its listener: a conflict is reported both in a listener and in a condition.
 fn messages(verdict: &Verdict) -> Vec<(String, Option<usize>)> {
     let mut messages: Vec<(String, Option<usize>)> = Vec::new();
     let mut add = |message: String, listener: Option<usize>| {
@@ -49,8 +49,10 @@ fn messages(verdict: &Verdict) -> Vec<(String, Option<usize>)> {
         let at = verdict.listeners.iter().position(|listener| listener.name == rejected.listener);
         add(format!("PortConflict: {}", rejected.message), at);
     }
-    for condition in [&verdict.accepted, &verdict.resolved_refs] {
-        if !condition.status && !condition.message.starts_with("not looked at") {
+    // The backends of a forward that is not accepted are not resolved; that condition only repeats the reason.
+    let repeats = !verdict.accepted.status && verdict.resolved_refs.reason == verdict.accepted.reason;
+    for (condition, skip) in [(&verdict.accepted, false), (&verdict.resolved_refs, repeats)] {
+        if !condition.status && !skip {
             add(format!("{}: {}", condition.reason.as_str(), condition.message), None);
         }
     }

@@ -1,4 +1,4 @@
-//! The world around the objects: a laptop, or a cluster of which only the manifests are known.
+//! What surrounds the objects: a laptop, or a cluster of which only the manifests are known.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
 
 use crate::args;
 
-/// A laptop with the options of the command line.
+/// A laptop, configured by the options of the command line.
 pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
     let ports = options.map.iter().map(|map| ((map.forward.clone(), map.listener.clone()), map.port));
     world.site = Site::Laptop(Laptop { port_offset: options.port_offset, ports: ports.collect() });
@@ -16,8 +16,8 @@ pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
     world
 }
 
-/// A gateway that chooses namespaces by their labels cannot be judged for namespaces whose labels are not among the
-/// manifests: it admits them here, and the cluster has the last word.
+/// A gateway that selects namespaces by labels cannot be evaluated for namespaces that are not in the manifests. Here
+/// the gateway admits them; the cluster makes the final decision.
 fn open_to_unknown_namespaces(world: &mut World) {
     let known = |namespace: &String| world.namespaces.contains_key(namespace);
     if world.forwards.keys().all(|key| known(&key.namespace)) {
@@ -31,7 +31,7 @@ fn open_to_unknown_namespaces(world: &mut World) {
     }
 }
 
-/// The labels of a pod that a selector is sure to match, if there can be one.
+/// Labels that the selector is certain to match, or `None` if no labels can match.
 fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
     let mut labels: BTreeMap<String, String> =
         selector.match_labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
@@ -48,8 +48,8 @@ fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
     selector.matches(&labels).then_some(labels)
 }
 
-/// A cluster that has whatever the manifests do not say: every Service and gateway that is named exists and is
-/// open. What is refused here is refused in any cluster.
+/// A cluster that provides everything the manifests do not contain: every Service and gateway that is referenced exists
+/// and admits the forward. A manifest that is refused here is refused in any cluster.
 pub(crate) fn any_cluster(mut world: World) -> World {
     world.site = Site::Cluster;
     let mut services = BTreeMap::new();
@@ -62,7 +62,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
             services.insert(ObjectKey::new(namespace, &service.name), stand_in);
         }
         if let Some(sidecar) = &forward.spec.placement.sidecar {
-            // A pod with just these labels: who else selects it meets this forward there.
+            // A pod with exactly these labels, so that other forwards that select it conflict with this one.
             if let Some(labels) = labels_for(&sidecar.selector) {
                 world.pods.insert(key.clone(), Pod { labels, ..Pod::default() });
             }
@@ -79,7 +79,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
 }
 
 fn open_gateway() -> ForwardGateway {
-    let everybody = NamespaceScope { from: From::All, selector: None };
-    let allowed_forwards = Some(AllowedForwards { namespaces: Some(everybody), ..AllowedForwards::default() });
+    let all = NamespaceScope { from: From::All, selector: None };
+    let allowed_forwards = Some(AllowedForwards { namespaces: Some(all), ..AllowedForwards::default() });
     ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
 }

@@ -1,11 +1,12 @@
-//! Replicas that follow live connections.
+//! Replicas that follow live connections: autoscaling of gateway fleets and of workloads with sidecars.
 
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// How many proxies a fleet has, by their load. A HorizontalPodAutoscaler is made from it.
+/// Bounds and targets of the HorizontalPodAutoscaler (HPA) that scales a fleet. At least one of targetConnectionsPerPod
+/// and metrics is required.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -13,27 +14,30 @@ use serde_json::{Map, Value};
     validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas must not be more than maxReplicas")
 )]
 pub struct Autoscaling {
-    /// Least proxies, 1 to 1000. Absent: 2, or maxReplicas if that is less.
+    /// Fewest proxies in the fleet, 1 to 1000. Absent: 2, or maxReplicas if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: Option<i32>,
-    /// Most proxies, 1 to 1000.
+    /// Most proxies in the fleet, 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
-    /// Live connections and flows that a proxy should have on average, 1 to 1000000. Absent: metrics decide alone.
+    /// Target for the average number of live TCP connections and UDP flows per proxy, 1 to 1000000. Absent: the fleet
+    /// scales on metrics only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_connections_per_pod: Option<i32>,
-    /// More metrics, at most 15, as in a HorizontalPodAutoscaler (autoscaling/v2). Absent: none.
+    /// Further metrics in the format of a HorizontalPodAutoscaler (autoscaling/v2), at most 15. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 15), extend("x-kubernetes-list-type" = "atomic"))]
     pub metrics: Vec<Raw>,
-    /// How fast it grows and shrinks, as in a HorizontalPodAutoscaler (autoscaling/v2). Absent: as Kubernetes has it.
+    /// How fast the HPA scales up and down, in the format of a HorizontalPodAutoscaler (autoscaling/v2). Absent: the
+    /// defaults of Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Raw>,
 }
 
-/// How many pods the workload has that carries the sidecars, by their load. A HorizontalPodAutoscaler is made from it.
+/// Bounds and targets of the HorizontalPodAutoscaler (HPA) that scales the workload whose pods carry the sidecars. At
+/// least one of targetConnectionsPerPod and metrics is required.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -41,39 +45,40 @@ pub struct Autoscaling {
     validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas of a workload must not be more than maxReplicas")
 )]
 pub struct WorkloadAutoscaling {
-    /// The workload that is scaled, in this object's namespace.
+    /// The workload to scale, in the namespace of the PortForward.
     pub target_ref: TargetRef,
-    /// Least pods, 1 to 1000. Absent: 1.
+    /// Fewest pods of the workload, 1 to 1000. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: Option<i32>,
-    /// Most pods, 1 to 1000.
+    /// Most pods of the workload, 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
-    /// Live connections and flows of this forward that a pod should have on average, 1 to 1000000. Absent: metrics decide
-    /// alone.
+    /// Target for the average number of live TCP connections and UDP flows of this forward per pod, 1 to 1000000.
+    /// Absent: the workload scales on metrics only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_connections_per_pod: Option<i32>,
-    /// More metrics, at most 15, as in a HorizontalPodAutoscaler (autoscaling/v2). Absent: none.
+    /// Further metrics in the format of a HorizontalPodAutoscaler (autoscaling/v2), at most 15. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 15), extend("x-kubernetes-list-type" = "atomic"))]
     pub metrics: Vec<Raw>,
-    /// How fast it grows and shrinks, as in a HorizontalPodAutoscaler (autoscaling/v2). Absent: as Kubernetes has it.
+    /// How fast the HPA scales up and down, in the format of a HorizontalPodAutoscaler (autoscaling/v2). Absent: the
+    /// defaults of Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Raw>,
 }
 
-/// A workload of the forward's namespace.
+/// A workload in the namespace of the PortForward.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// apps/v1. Absent: apps/v1.
+    /// API version of the workload; only apps/v1 is supported. Absent: apps/v1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<TargetVersion>,
-    /// Deployment, StatefulSet or ReplicaSet.
+    /// Kind of the workload: Deployment, StatefulSet or ReplicaSet.
     pub kind: TargetKind,
-    /// Its name.
+    /// Name of the workload.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -98,7 +103,7 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    /// The name of the kind.
+    /// Name of the kind, as in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,7 +114,7 @@ impl TargetKind {
     }
 }
 
-/// Part of another API, passed on as it is; that API checks it.
+/// An object of another API, passed through unchanged and validated by that API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Raw(pub Map<String, Value>);

@@ -1,12 +1,18 @@
-//! `ForwardGateway`: a fleet that other people's forwards attach to.
+//! `ForwardGateway`: a managed fleet of proxies that forwards of several teams can attach to.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Autoscaling, ForwardGatewayStatus, PodTemplate, Protocol, Selector};
+use crate::{
+    autoscaling::Autoscaling,
+    pod_template::PodTemplate,
+    scalars::{AnnotationValue, Cidr, Protocol},
+    selector::Selector,
+    status::ForwardGatewayStatus,
+};
 
-/// A `ForwardGateway` is a managed fleet of proxies; it says who may attach forwards and which ports it gives out.
+/// A `ForwardGateway` is a managed fleet of proxies. It defines who may attach forwards and which ports they may use.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "portlane.dev",
@@ -23,7 +29,7 @@ use crate::{Autoscaling, ForwardGatewayStatus, PodTemplate, Protocol, Selector};
         label_selector_path = ".status.selector"
     ),
     derive = "PartialEq",
-    doc = "A ForwardGateway is a managed fleet of proxies; it says who may attach forwards and which ports it gives out.",
+    doc = "A ForwardGateway is a managed fleet of proxies. It defines who may attach forwards and which ports they may use.",
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters long"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -36,29 +42,29 @@ use crate::{Autoscaling, ForwardGatewayStatus, PodTemplate, Protocol, Selector};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ForwardGatewaySpec {
-    /// Proxies in the fleet, 0 to 1000; kubectl scale sets it. Default: 2.
-    // The scale subresource answers 500 for an object without it, so this one field has a default.
+    /// Number of proxies in the fleet, 0 to 1000; kubectl scale sets this field. Default: 2.
+    // The scale subresource answers 500 for an object without `replicas`, so this one field has a schema default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000), extend("default" = 2))]
     pub replicas: Option<i32>,
-    /// Proxies in the fleet by their load; replicas is not used then. Absent: replicas says it.
+    /// Scales the fleet by load; `replicas` is then ignored. Absent: the fleet has `replicas` proxies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// The Service in front of the fleet; its ports follow the listeners. Absent: a ClusterIP Service.
+    /// The Service in front of the fleet; its ports follow the attached listeners. Absent: a ClusterIP Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<GatewayService>,
-    /// What the pods of the fleet have beside what they need. Absent: nothing.
+    /// Additions to the pods of the fleet, such as labels, resources and scheduling. Absent: no additions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// Who may attach, to which ports, and where `address` backends may point. Absent: forwards of the gateway's own
-    /// namespace, every port, any address that is not the proxy's own machine.
+    /// Which forwards may attach, which ports they may claim, and where `address` backends may point. Absent: forwards
+    /// of the gateway's own namespace, every port, and any address that is not the proxy's own machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_forwards: Option<AllowedForwards>,
-    /// Where ports of listeners without `port` come from, at most 16 ranges. Absent: 20000 to 29999.
+    /// Port ranges for listeners without `port`, at most 16. Absent: 20000 to 29999.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub allocation: Vec<PortRange>,
-    /// Longest time a leaving proxy lets sessions run on, 1 to 86400 seconds. Absent: 300.
+    /// Longest time a terminating proxy waits for live sessions, 1 to 86400 seconds. Absent: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
@@ -72,34 +78,30 @@ pub struct ForwardGatewaySpec {
     validation = Rule::new("!has(self.externalTrafficPolicy) || has(self.type) && self.type in ['LoadBalancer', 'NodePort']").message("externalTrafficPolicy needs type LoadBalancer or NodePort")
 )]
 pub struct GatewayService {
-    /// ClusterIP, NodePort, LoadBalancer, or None for no Service. Absent: ClusterIP.
+    /// Type of the Service: ClusterIP, NodePort or LoadBalancer, or None to create no Service. Absent: ClusterIP.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<ServiceType>,
-    /// Most ports of the Service, 1 to 1000; listeners beyond are not accepted. Absent: 100.
+    /// Most ports of the Service, 1 to 1000; listeners beyond this limit are not accepted. Absent: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_ports: Option<u16>,
-    /// Local keeps the client's address and sends only to pods of the node; Cluster sends to all. Absent: as Kubernetes
-    /// has it, Cluster.
+    /// Routing of traffic from outside the cluster. Local preserves the client address and uses only pods on the
+    /// receiving node; Cluster uses all pods. Absent: Cluster, the default of Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
-    /// Which load balancer takes care of the Service. Absent: the cluster's usual one.
+    /// Class of the load balancer that serves the Service, 1 to 253 characters. Absent: the cluster's default load
+    /// balancer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub load_balancer_class: Option<String>,
-    /// Annotations for the load balancer, at most 32. Absent: none.
+    /// Annotations of the Service, usually for the load balancer, at most 32. Absent: none.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: std::collections::BTreeMap<String, AnnotationValue>,
-    /// Whether each port takes a node port as well, which many load balancers do not need. Absent: true.
+    /// Whether each Service port also takes a node port, which many load balancers do not need. Absent: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
 }
-
-/// The value of an annotation.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct AnnotationValue(#[schemars(length(max = 4096))] pub String);
 
 /// Types of a gateway's Service.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +113,7 @@ pub enum ServiceType {
     LoadBalancer,
 }
 
-/// Where a Service sends what comes from outside the cluster.
+/// Routing of traffic that enters the cluster through a Service.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum ExternalTrafficPolicy {
@@ -119,46 +121,38 @@ pub enum ExternalTrafficPolicy {
     Local,
 }
 
-/// Who may attach forwards to a gateway.
+/// Which forwards may attach to a gateway, and what they may use.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedForwards {
-    /// Namespaces whose forwards may attach. Absent: the gateway's own.
+    /// Namespaces whose forwards may attach. Absent: the gateway's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceScope>,
-    /// Ports that may be claimed, at most 16 ranges. Absent: all.
+    /// Ports that listeners may claim, at most 16 ranges. Absent: all ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ProtocolPorts>,
-    /// Networks that `address` backends may point into, at most 64 CIDRs. Absent: any but loopback, link-local and
-    /// unspecified addresses, which are always refused.
+    /// Networks that `address` backends may point into, at most 64 CIDRs. Absent: any network; loopback, link-local and
+    /// unspecified addresses are always refused.
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,
 }
-
-// An API server's isCIDR refuses leading zeros itself; the pattern says it for evaluators that do not.
-/// A network in CIDR notation.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(
-    inline,
-    extend("x-kubernetes-validations" = [{"rule": "isCIDR(self) && !self.matches('^0[0-9]+[.]|[./]0[0-9]')", "message": "must be a network such as 10.0.0.0/8"}])
-)]
-pub struct Cidr(#[schemars(length(min = 1, max = 64))] pub String);
 
 /// A set of namespaces.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)").message("selector must be set if, and only if, from is Selector"))]
 pub struct NamespaceScope {
-    /// Same: the gateway's own. All: every namespace. Selector: those whose labels match.
+    /// How namespaces are chosen. Same: the gateway's own namespace. All: every namespace. Selector: namespaces whose
+    /// labels match `selector`.
     pub from: From,
-    /// Labels of the namespaces, for `from: Selector`.
+    /// Labels of the namespaces; required with `from: Selector`, and not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
 }
 
-/// How namespaces are chosen.
+/// Ways to choose namespaces.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum From {
@@ -167,31 +161,31 @@ pub enum From {
     Selector,
 }
 
-/// Ports of one protocol.
+/// A range of ports of one protocol.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of an allowed range must not be less than port"))]
 pub struct ProtocolPorts {
-    /// TCP or UDP.
+    /// Protocol of the ports.
     pub protocol: Protocol,
-    /// First port, 1 to 65535.
+    /// First port of the range, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Last port, 1 to 65535. Absent: only `port`.
+    /// Last port of the range, 1 to 65535. Absent: the same as `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub end_port: Option<u16>,
 }
 
-/// Ports of either protocol.
+/// A range of ports for TCP and UDP.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of an allocation range must not be less than port"))]
 pub struct PortRange {
-    /// First port, 1024 to 65535.
+    /// First port of the range, 1024 to 65535.
     #[schemars(range(min = 1024, max = 65535))]
     pub port: u16,
-    /// Last port, 1024 to 65535. Absent: only `port`.
+    /// Last port of the range, 1024 to 65535. Absent: the same as `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 65535))]
     pub end_port: Option<u16>,

@@ -1,12 +1,12 @@
 //! The Kubernetes API of Portlane, group `portlane.dev`, version `v1alpha1`.
 //!
-//! The Rust types here are the single source: `crdgen` prints the CRDs that stand beside them as YAML, and the same
-//! types are read by the operator and by `portlane` on a laptop. Types ignore unknown fields, so that an operator
-//! older than the CRD goes on; refusing them is the validator's work.
+//! The Rust types are the single source: `crdgen` writes the CRDs beside them as YAML, and the operator and `portlane`
+//! on a laptop read the same types. Types ignore unknown fields, so that an operator older than the CRD keeps working;
+//! the validator refuses unknown fields.
 //!
-//! Every optional field says what its absence means. There are no schema defaults: they drift in GitOps tools when
-//! they sit inside lists, and one rule for all is easier to remember. The one exception is a gateway's `replicas`,
-//! without which its scale subresource would not answer.
+//! The description of every optional field says what its absence means. The schemas have no defaults, because defaults
+//! inside lists drift in GitOps tools and one rule for all fields is easier to remember. The only exception is
+//! `replicas` of a gateway, without which the scale subresource answers with an error.
 
 #![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
@@ -19,35 +19,37 @@ mod manifests;
 mod pod_template;
 mod policy;
 mod portforward;
+mod scalars;
 mod scheduling;
 mod selector;
 mod status;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use gateway::{
-    AllowedForwards, AnnotationValue, Cidr, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From,
-    GatewayService, NamespaceScope, PortRange, ProtocolPorts, ServiceType,
+    AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
+    PortRange, ProtocolPorts, ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
-    AddressBackend, Backend, Bind, HealthCheck, Hostname, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy,
-    LocalBackend, Outlier, Protocol, ServiceBackend, TcpCheck, Tls, TlsMode,
+    AddressBackend, Backend, Bind, HealthCheck, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend,
+    Outlier, ServiceBackend, TcpCheck, Tls, TlsMode,
 };
 pub use manifests::{CHART, CrdYaml, chart_template, crds};
-pub use pod_template::{PodTemplate, Quantity, Resources, TaintEffect, Toleration, TolerationOperator};
+pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
+pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,
     PreferredNodes, PreferredPods, TopologySpread, WhenUnsatisfiable,
 };
-pub use selector::{LabelValue, Selector, SelectorOperator, SelectorRequirement};
+pub use selector::{Selector, SelectorOperator, SelectorRequirement};
 pub use status::{
     AcceptedHeaders, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus,
     PortForwardStatus, RejectedListener,
 };
 
-/// API group of every Portlane kind.
+/// API group of all kinds of Portlane.
 pub const GROUP: &str = "portlane.dev";
-/// Served and stored version.
+/// API version that is served and stored.
 pub const VERSION: &str = "v1alpha1";

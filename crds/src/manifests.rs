@@ -3,21 +3,21 @@
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{ForwardGateway, PortForward};
+use crate::{gateway::ForwardGateway, portforward::PortForward};
 
-/// A generated CRD and the file it is kept in.
+/// A generated CRD and the name of its file.
 #[derive(Clone, Debug)]
 pub struct CrdYaml {
-    /// File name beside this crate's manifest.
+    /// File name, relative to the folder of this crate.
     pub file: &'static str,
     /// The CRD as a JSON value.
     pub document: Value,
 }
 
-/// Every CRD of the group, as it is installed in a cluster and evaluated on a laptop.
+/// Every CRD of the group, as installed in a cluster and evaluated on a laptop.
 ///
 /// # Errors
-/// A type whose schema does not serialise; the drift test would see it first.
+/// A schema that does not serialise; the drift test catches that first.
 pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     let mut all = vec![
         CrdYaml { file: "portlane.dev_portforwards.yaml", document: serde_json::to_value(PortForward::crd())? },
@@ -29,10 +29,11 @@ pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     Ok(all)
 }
 
-/// Where the chart has its copies, from this crate's folder.
+/// Folder of the chart's copies, relative to the folder of this crate.
 pub const CHART: &str = "../charts/portlane-crds/templates";
 
-/// A CRD as a template of the chart: the same, and kept when the chart goes if its value `keep` says so.
+/// The CRD as a template of the chart: the same document, with the annotation that keeps the CRD when the chart is
+/// uninstalled, if the chart value `keep` is set.
 #[must_use]
 pub fn chart_template(yaml: &str) -> String {
     let kept =
@@ -40,12 +41,13 @@ pub fn chart_template(yaml: &str) -> String {
     yaml.replacen("\nmetadata:\n", kept, 1)
 }
 
-/// Makes the generated schema what a person would have written for an API server.
+/// Turns the generated schema into one that a person would have written for an API server.
 ///
-/// - Rust's integer formats (`uint16`, …) mean nothing to an API server, which warns about each; the bounds stay.
-/// - An optional field is absent, never null: a null would be a third state that no rule speaks of.
-/// - Bounds are whole numbers, and descriptions carry no Markdown and no line ends of the source, as `kubectl explain`
-///   prints them as they are.
+/// - Rust's unsigned formats (`uint16`, …) become `int64`: an API server does not know them and warns about each.
+///   The bounds stay.
+/// - An optional field is absent, never null: null would be a third state that no rule covers.
+/// - Bounds are whole numbers. Descriptions carry no Markdown and no line breaks of the source, because
+///   `kubectl explain` prints both as they are.
 fn plain(node: &mut Value) {
     match node {
         Value::Object(map) => {

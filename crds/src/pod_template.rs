@@ -1,4 +1,4 @@
-//! What a user may say about the pods of a fleet.
+//! What users may customise in the pods of a fleet.
 
 use std::collections::BTreeMap;
 
@@ -6,39 +6,43 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Affinity, AnnotationValue, LabelValue, TopologySpread};
+use crate::{
+    scalars::{AnnotationValue, LabelValue, Quantity},
+    scheduling::{Affinity, TopologySpread},
+};
 
-/// What the pods of a fleet have beside what they need. A change rolls the fleet over.
+/// Additions to the pods of a fleet. A change rolls the fleet.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplate {
-    /// Labels, at most 16; those of portlane.dev and app.kubernetes.io stay as they are. Absent: none.
+    /// Labels to add to the pods, at most 16. Labels of portlane.dev and app.kubernetes.io cannot be overridden.
+    /// Absent: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub labels: BTreeMap<String, LabelValue>,
-    /// Annotations, at most 32. Absent: none.
+    /// Annotations to add to the pods, at most 32. Absent: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, AnnotationValue>,
-    /// Resources of the proxy. Absent: 100m of CPU and 64Mi of memory requested, no limits.
+    /// Resources of the proxy container. Absent: requests of 100m CPU and 64Mi memory, no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Labels that nodes must have, at most 16. Absent: any node.
+    /// Labels that a node must have to run the pods, at most 16. Absent: any node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub node_selector: BTreeMap<String, LabelValue>,
-    /// Taints of nodes that are put up with, at most 16. Absent: none.
+    /// Node taints that the pods tolerate, at most 16. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
-    /// Nodes and neighbours that the pods want or avoid. Absent: none.
+    /// Node and pod affinity of the pods. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How the pods are spread over nodes, at most 8. Absent: as the scheduler does it.
+    /// How the pods are spread over nodes and zones, at most 8 constraints. Absent: the defaults of the scheduler.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub topology_spread_constraints: Vec<TopologySpread>,
-    /// PriorityClass of the pods. Absent: the cluster's usual one.
+    /// PriorityClass of the pods, 1 to 253 characters. Absent: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
@@ -48,41 +52,34 @@ pub struct PodTemplate {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What is set aside, such as cpu 500m. Absent: as limits.
+    /// Requested amounts, at most 8, such as cpu: 500m. Absent: the same as limits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     pub requests: BTreeMap<String, Quantity>,
-    /// The most that may be used, such as memory 256Mi. Absent: no limit.
+    /// Limits, at most 8, such as memory: 256Mi. Absent: no limits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// An amount, such as 500m or 64Mi.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct Quantity(
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"))] pub String,
-);
-
-/// A taint that is put up with; the same as in a Pod.
+/// A toleration of node taints, as in a Pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Toleration {
-    /// Key of the taint. Absent, with operator Exists: every taint.
+    /// Key of the taint. Absent, with operator Exists: every taint is tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub key: Option<String>,
-    /// Equal or Exists. Absent: Equal.
+    /// Equal: the taint must have `value`. Exists: any value matches. Absent: Equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<TolerationOperator>,
-    /// Value of the taint, for Equal. Absent: empty.
+    /// Value of the taint, for operator Equal. Absent: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<LabelValue>,
-    /// NoSchedule, PreferNoSchedule or NoExecute. Absent: every effect.
+    /// Effect of the taint: NoSchedule, PreferNoSchedule or NoExecute. Absent: every effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
-    /// How long NoExecute is put up with, seconds. Absent: for ever.
+    /// How long a NoExecute taint is tolerated, 0 to 86400 seconds. Absent: forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub toleration_seconds: Option<i64>,

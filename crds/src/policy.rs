@@ -1,85 +1,87 @@
-//! Settings of a `PortForward` that hold for all its listeners.
+//! Settings of a `PortForward` that apply to all its listeners.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long things may take, in seconds.
+/// Timeouts, in seconds.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// One try to connect to an endpoint, 1 to 300 seconds. Absent: 5.
+    /// Timeout of one attempt to connect to an endpoint, 1 to 300 seconds. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub connect_seconds: Option<u32>,
-    /// A TCP session without a byte either way ends after this, 1 to 604800 seconds. Absent: 3600.
+    /// Time without traffic in either direction after which a TCP session is closed, 1 to 604800 seconds. Absent: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub idle_seconds: Option<u32>,
-    /// The same once one side has finished sending, 1 to 604800 seconds. Absent: 300, or `idleSeconds` if that is less.
+    /// Idle timeout of a TCP session that one side has finished sending on, 1 to 604800 seconds. Absent: 300, or
+    /// `idleSeconds` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub half_close_seconds: Option<u32>,
-    /// A UDP flow without a datagram either way ends after this, 1 to 86400 seconds. Absent: 60.
+    /// Time without traffic in either direction after which a UDP flow ends, 1 to 86400 seconds. Absent: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub udp_idle_seconds: Option<u32>,
-    /// Quiet time before TCP keepalive probes start, 1 to 7200 seconds. Absent: 60.
+    /// Idle time before TCP keepalive probes start, 1 to 7200 seconds. Absent: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7200))]
     pub keepalive_seconds: Option<u32>,
-    /// All that a client has to send before its session can begin, such as a PROXY header, 1 to 300 seconds; after that
-    /// it is reset. Absent: 5.
+    /// Time for a client to send what its session needs to begin, such as a PROXY header, 1 to 300 seconds; after that
+    /// the client is reset. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub handshake_seconds: Option<u32>,
-    /// A session ends after this, however busy it is, 1 to 31536000 seconds: TCP is reset, a UDP flow is made anew with
-    /// its next datagram. Absent: never.
+    /// Longest lifetime of a session, busy or idle, 1 to 31536000 seconds. After it a TCP session is reset, and a UDP
+    /// flow starts over with its next datagram. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub max_session_seconds: Option<u32>,
 }
 
-/// How a connection to a backend is tried again. Only the connect phase: no byte is ever sent twice.
+/// Retries of a connection to a backend. Only the connect phase is retried: no byte is ever sent twice.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.initialBackoffMillis) || !has(self.maxBackoffMillis) || self.initialBackoffMillis <= self.maxBackoffMillis").message("initialBackoffMillis must not be greater than maxBackoffMillis"))]
 pub struct Retry {
-    /// Tries in all, the first included, 1 to 10. Absent: 3.
+    /// Most attempts to connect, including the first, 1 to 10. Absent: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub attempts: Option<u32>,
-    /// Pause before an endpoint is tried again, doubled for each further try, 1 to 60000 milliseconds; another
-    /// endpoint is tried at once. Absent: 50, or `maxBackoffMillis` if that is less.
+    /// Backoff before the same endpoint is tried again, doubled with each further attempt, 1 to 60000 milliseconds;
+    /// another endpoint is tried at once. Absent: 50, or `maxBackoffMillis` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000))]
     pub initial_backoff_millis: Option<u32>,
-    /// Longest pause between tries, 1 to 60000 milliseconds. Absent: 2000, or `initialBackoffMillis` if that is more.
+    /// Longest backoff between attempts, 1 to 60000 milliseconds. Absent: 2000, or `initialBackoffMillis` if that is
+    /// more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000))]
     pub max_backoff_millis: Option<u32>,
 }
 
-/// What happens to live sessions that a change concerns: their backend entry is gone, or their listener's port, bind
-/// or protocol changed, or the listener, the object or the pod goes away.
+/// What happens to live sessions affected by a change: their backend entry was removed, the port, bind or protocol of
+/// their listener changed, or the listener, the object or the pod is going away.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sessions {
-    /// Keep: they stay until they end. Drain: closed within `drainSeconds`, spread over it. Close: reset at once.
-    /// Absent: Keep.
+    /// Keep: affected sessions stay until they end. Drain: they are closed within `drainSeconds`, spread over that
+    /// time. Close: they are reset at once. Absent: Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_update: Option<OnUpdate>,
-    /// When the endpoint of a session is put aside as unhealthy. Keep: nothing. Close: the session is reset.
-    /// Absent: Keep.
+    /// Treatment of sessions whose endpoint is ejected as unhealthy. Keep: they stay. Close: they are reset. Absent:
+    /// Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unhealthy: Option<OnUnhealthy>,
-    /// Longest time a drain takes, 1 to 86400 seconds. Absent: 300.
+    /// Longest duration of a drain, 1 to 86400 seconds. Absent: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
 }
 
-/// Treatment of live sessions that a change concerns.
+/// Treatment of live sessions affected by a change.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum OnUpdate {
@@ -89,7 +91,7 @@ pub enum OnUpdate {
     Close,
 }
 
-/// Treatment of live sessions whose endpoint became unhealthy.
+/// Treatment of live sessions whose endpoint becomes unhealthy.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum OnUnhealthy {
@@ -102,16 +104,17 @@ pub enum OnUnhealthy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessLog {
-    /// Disabled: none. Close: each once, when it closes. `OpenAndClose`: also when it opens. Absent: Close.
+    /// Disabled: no records. Close: one record per session, when it closes. `OpenAndClose`: a record when it opens as
+    /// well. Absent: Close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<AccessLogMode>,
-    /// A session that lives longer is also written every so many seconds, 1 to 86400. Absent: not in between.
+    /// Interval of further records for long sessions, 1 to 86400 seconds. Absent: no records between open and close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub interval_seconds: Option<u32>,
 }
 
-/// Access log modes. None is spelled so that YAML 1.1 reads it as a boolean.
+/// Access log modes. No mode has a spelling that YAML 1.1 reads as a boolean.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum AccessLogMode {

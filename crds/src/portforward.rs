@@ -1,14 +1,19 @@
-//! `PortForward`: what a person writes.
+//! `PortForward`: the manifest that users write.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, AccessLog, Limits, Listener, PortForwardStatus, Retry, Selector, Sessions, Timeouts, WorkloadAutoscaling,
+    autoscaling::WorkloadAutoscaling,
+    guard::{Access, Limits},
+    listener::Listener,
+    policy::{AccessLog, Retry, Sessions, Timeouts},
+    selector::Selector,
+    status::PortForwardStatus,
 };
 
-/// A `PortForward` says which ports to listen on, where those listeners run, and where the bytes go.
+/// A `PortForward` declares ports to listen on, where the listeners run, and where traffic is forwarded.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "portlane.dev",
@@ -20,12 +25,12 @@ use crate::{
     namespaced,
     status = "PortForwardStatus",
     derive = "PartialEq",
-    doc = "A PortForward says which ports to listen on, where those listeners run, and where the bytes go.",
+    doc = "A PortForward declares ports to listen on, where the listeners run, and where traffic is forwarded.",
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter (it also names Services)"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Proxies", type_ = "string", json_path = ".status.dataPlane.summary", description = "Proxies that run this generation, of all that should"),
+    printcolumn(name = "Proxies", type_ = "string", json_path = ".status.dataPlane.summary", description = "Proxies that run this generation, out of all that should"),
     printcolumn(name = "Ports", type_ = "string", json_path = ".status.ports"),
     printcolumn(name = "To", type_ = "string", json_path = ".status.to"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -44,33 +49,33 @@ use crate::{
     validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && (a.protocol == 'UDP') == (b.protocol == 'UDP') && a.port <= (has(b.endPort) ? b.endPort : b.port) && b.port <= (has(a.endPort) ? a.endPort : a.port) && (a.name == b.name || !has(a.tls) || !has(b.tls) || a.tls.hostnames.exists(h, h in b.tls.hostnames))))").message("two listeners have the same protocol and port (TLS listeners may, with different hostnames)")
 )]
 pub struct PortForwardSpec {
-    /// Stops listening while true: ports stay claimed, live sessions are treated by `sessions.onUpdate`. Absent: false.
+    /// Stops listening while true. Ports stay claimed, and `sessions.onUpdate` applies to live sessions. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// Where the listeners run: exactly one of `sidecar` and `gateway`.
     pub placement: Placement,
-    /// The ports to listen on, 1 to 32, each with its backends. Identified by `name`.
+    /// Listeners with their backends, 1 to 32, identified by `name`.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<Listener>,
-    /// How much the forward takes on, in each proxy. Absent: no limits.
+    /// Limits on connections and traffic, separately in each proxy. Absent: no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// Which clients may come. Absent: everyone.
+    /// Which clients are admitted, by address. Absent: all clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// How long things may take. Absent: every field at the value its description names.
+    /// Timeouts. Absent: each field has the default that its description names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
-    /// How a connection to a backend is tried again before any byte was forwarded. Absent: three tries.
+    /// Retries of connections to backends, before any byte is forwarded. Absent: three attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// What happens to live sessions when this object changes. Absent: they stay until they end.
+    /// What happens to live sessions affected by a change. Absent: they stay until they end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Sessions>,
-    /// Which sessions are written to the access log. Absent: each once, when it closes.
+    /// Which sessions are written to the access log. Absent: one record per session, when it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
-    /// Pods of the workload that carries the sidecars, by their load. Absent: nobody but you scales it.
+    /// Scales the workload whose pods carry the sidecars by load. Absent: Portlane does not scale the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<WorkloadAutoscaling>,
 }
@@ -80,10 +85,10 @@ pub struct PortForwardSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.sidecar) != has(self.gateway)").message("exactly one of sidecar and gateway must be set"))]
 pub struct Placement {
-    /// The listeners run inside the pods that the selector matches, in this object's namespace.
+    /// The listeners run inside the pods that the selector matches, in the namespace of the PortForward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecar: Option<SidecarPlacement>,
-    /// The listeners run in the fleet of this `ForwardGateway`.
+    /// The listeners run in the fleet of a `ForwardGateway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayPlacement>,
 }
@@ -92,7 +97,7 @@ pub struct Placement {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SidecarPlacement {
-    /// Which pods of the namespace. `{}` selects all of them.
+    /// Labels of the pods. An empty selector (`{}`) matches all pods of the namespace.
     pub selector: Selector,
 }
 
@@ -103,14 +108,14 @@ pub struct GatewayPlacement {
     /// Name of the `ForwardGateway`.
     #[schemars(length(min = 1, max = 52), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Its namespace. Absent: the namespace of the `PortForward`.
+    /// Namespace of the `ForwardGateway`. Absent: the namespace of the `PortForward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
 }
 
 impl PortForward {
-    /// An object with this namespace and name, for generators and tests.
+    /// An object with the given namespace and name, for generators and tests.
     #[must_use]
     pub fn named(namespace: &str, name: &str, spec: PortForwardSpec) -> Self {
         Self {

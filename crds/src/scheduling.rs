@@ -1,72 +1,73 @@
-//! Where the scheduler puts the pods of a fleet: the same fields as in a Pod, with bounds.
+//! Scheduling of a fleet's pods: the fields of a Pod, with bounds.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelValue, Selector};
+use crate::{scalars::LabelValue, selector::Selector};
 
-/// Which nodes, and which neighbours, the pods want or avoid; the same as in a Pod.
+/// Node affinity and pod affinity of the pods, as in a Pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
-    /// Nodes, by their labels. Absent: any.
+    /// Nodes to run on, by their labels. Absent: any node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_affinity: Option<NodeAffinity>,
-    /// Pods to be near to. Absent: none.
+    /// Pods to run near. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_affinity: Option<PodAffinity>,
-    /// Pods to be away from. Absent: none.
+    /// Pods to stay away from. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_anti_affinity: Option<PodAffinity>,
 }
 
-/// Nodes that pods must, or should, run on.
+/// Nodes that pods must, or preferably should, run on.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAffinity {
-    /// Nodes of which one term holds. Absent: any node.
+    /// Nodes that pods must run on. Absent: any node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
-    /// Nodes that are liked better, at most 8. Absent: none.
+    /// Nodes that are preferred, at most 8 entries. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub preferred_during_scheduling_ignored_during_execution: Vec<PreferredNodes>,
 }
 
-/// Nodes by terms of which one must hold.
+/// Terms that select nodes; a node must match at least one.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSelector {
-    /// The terms, 1 to 8.
+    /// Terms that select nodes, 1 to 8; a node must match at least one.
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub node_selector_terms: Vec<NodeTerm>,
 }
 
-/// Nodes that fulfil all requirements.
+/// Requirements that a node must meet, all of them.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeTerm {
-    /// Requirements on labels, at most 8. Absent: none.
+    /// Requirements on node labels, at most 8. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<NodeRequirement>,
-    /// Requirements on fields, such as metadata.name, at most 8. Absent: none.
+    /// Requirements on node fields, such as metadata.name, at most 8. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_fields: Vec<NodeRequirement>,
 }
 
-/// One requirement on nodes.
+/// A requirement on a label or field of nodes.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRequirement {
-    /// Label or field.
+    /// Label key or field name, 1 to 317 characters.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// In, NotIn, Exists, DoesNotExist, Gt or Lt.
+    /// How the label or field is compared: In, NotIn, Exists, DoesNotExist, Gt or Lt.
     pub operator: NodeOperator,
-    /// Values: one or more for In and NotIn, one for Gt and Lt, none for the others; at most 16.
+    /// Values to compare with, at most 16: one or more for In and NotIn, exactly one for Gt and Lt, none for Exists and
+    /// DoesNotExist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub values: Vec<LabelValue>,
@@ -84,83 +85,85 @@ pub enum NodeOperator {
     Lt,
 }
 
-/// Nodes that are liked better than others.
+/// Nodes that are preferred over others.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreferredNodes {
-    /// How much, 1 to 100.
+    /// Weight of the preference, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
-    /// Which.
+    /// Nodes that are preferred.
     pub preference: NodeTerm,
 }
 
-/// Pods to be near to, or away from.
+/// Pods to run near, or to stay away from.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodAffinity {
-    /// What must hold, at most 8. Absent: nothing.
+    /// Terms that must hold for a pod to be scheduled, at most 8. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub required_during_scheduling_ignored_during_execution: Vec<PodTerm>,
-    /// What is liked better, at most 8. Absent: nothing.
+    /// Terms that are preferred, at most 8. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub preferred_during_scheduling_ignored_during_execution: Vec<PreferredPods>,
 }
 
-/// Pods, and how near is near.
+/// A set of pods and the topology domain that counts as near.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodTerm {
-    /// Label of nodes within one value of which pods are near, such as kubernetes.io/hostname.
+    /// Node label whose value defines a topology domain, such as kubernetes.io/hostname; pods on nodes with the same
+    /// value are near each other.
     #[schemars(length(min = 1, max = 317))]
     pub topology_key: String,
-    /// Which pods. Absent: those of this gateway.
+    /// Labels of the pods. Absent: the pods of this gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<Selector>,
-    /// Of which namespaces, at most 16. Absent: of the gateway's own.
+    /// Namespaces of the pods, at most 16. Absent: the gateway's own namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub namespaces: Vec<LabelValue>,
-    /// Of which namespaces, by their labels. Absent: as namespaces says.
+    /// Labels of the pods' namespaces. Absent: only `namespaces` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
 }
 
-/// Neighbours that are liked better than others.
+/// Pod affinity that is preferred, not required.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreferredPods {
-    /// How much, 1 to 100.
+    /// Weight of the preference, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
-    /// Which.
+    /// Pods to run near, or to stay away from.
     pub pod_affinity_term: PodTerm,
 }
 
-/// How pods are spread over nodes; the same as in a Pod.
+/// How pods are spread over topology domains, as in a Pod.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologySpread {
-    /// How many pods more than the least may be in one place, 1 to 100.
+    /// Largest difference in pods between a topology domain and the emptiest one, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub max_skew: i32,
-    /// Label of nodes whose values are the places, such as topology.kubernetes.io/zone.
+    /// Node label whose values are the topology domains, such as topology.kubernetes.io/zone.
     #[schemars(length(min = 1, max = 317))]
     pub topology_key: String,
-    /// What if it cannot be kept: DoNotSchedule, or ScheduleAnyway.
+    /// What happens to a pod that would exceed `maxSkew`. DoNotSchedule: the pod stays pending. ScheduleAnyway: the pod
+    /// is scheduled to keep the skew small.
     pub when_unsatisfiable: WhenUnsatisfiable,
-    /// Which pods are counted. Absent: those of this gateway.
+    /// Labels of the pods that are counted. Absent: the pods of this gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<Selector>,
-    /// How many places there must be, with DoNotSchedule. Absent: 1.
+    /// Fewest topology domains, 1 to 100, for `whenUnsatisfiable: DoNotSchedule`. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub min_domains: Option<i32>,
 }
 
-/// What a pod does that cannot be spread as wanted.
+/// What happens to a pod that would exceed the skew.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum WhenUnsatisfiable {

@@ -1,4 +1,4 @@
-//! A label selector with bounds, so that it fits the CEL cost budget and cannot grow a cache.
+//! A label selector with bounds, so that it fits the CEL cost budget and cannot grow a cache without limit.
 
 use std::collections::BTreeMap;
 
@@ -6,38 +6,35 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Selects objects by their labels; all requirements must hold. Empty: everything.
+use crate::scalars::LabelValue;
+
+/// Selects objects by labels; all requirements must match. An empty selector matches everything.
 ///
-/// The same meaning as `metav1.LabelSelector` of the Kubernetes API conventions.
+/// The semantics are those of metav1.LabelSelector in the Kubernetes API.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
-    /// Labels and the value each must have, at most 16. Absent: no such requirement.
+    /// Labels that an object must have with exactly these values, at most 16. Absent: no requirement.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub match_labels: BTreeMap<String, LabelValue>,
-    /// Requirements by operator, at most 16. Absent: none.
+    /// Requirements with operators, at most 16. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<SelectorRequirement>,
 }
 
-/// The value of a label.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[schemars(inline)]
-pub struct LabelValue(#[schemars(length(max = 63))] pub String);
-
-/// One requirement of a selector.
+/// A requirement on one label.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)").message("values must be given for In and NotIn, and for no other operator"))]
 pub struct SelectorRequirement {
-    /// The label's key.
+    /// Key of the label, 1 to 317 characters.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// In, `NotIn`, Exists or `DoesNotExist`.
+    /// How the label is compared: In, `NotIn`, Exists or `DoesNotExist`.
     pub operator: SelectorOperator,
-    /// Values for In and `NotIn`, at most 16.
+    /// Values for In and `NotIn`, 1 to 16; not allowed with Exists and `DoesNotExist`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub values: Vec<LabelValue>,
@@ -54,7 +51,7 @@ pub enum SelectorOperator {
 }
 
 impl Selector {
-    /// Whether an object with these labels is selected.
+    /// Whether the selector matches an object with these labels.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(&value.0))

@@ -1,5 +1,5 @@
-//! The archive: an OCI image layout in a tar file, which `ctr` and `kind` load, with the one extra file by which older
-//! `docker load` finds its way. See the OCI image layout specification 1.0.
+//! The archive: an OCI image layout in a tar file, which `ctr` and `kind` load, plus the `manifest.json` that older
+//! versions of `docker load` need. See the OCI image layout specification 1.0.
 
 use std::{
     fs, io,
@@ -12,36 +12,36 @@ use sha2::{Digest, Sha256};
 
 use crate::{Archive, Image, Platform, USER};
 
-/// Why there is no image.
+/// Failure to build an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// A file.
+    /// A file cannot be read or written.
     #[error("{path} cannot be read or written")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// A program that is needed did not start.
+    /// A required program cannot be started.
     #[error("cannot run {program}")]
     Run {
-        /// Which.
+        /// Name of the program.
         program: &'static str,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// The compiler refused.
-    #[error("{package} does not build for {target}; the compiler's messages stand above")]
+    /// The compiler reported errors.
+    #[error("{package} does not build for {target}; see the messages of the compiler above")]
     Build {
-        /// What.
+        /// Name of the package.
         package: String,
-        /// For which target.
+        /// Target triple.
         target: &'static str,
     },
-    /// No such target here.
+    /// The target is not installed and cannot be added.
     #[error("the Rust target {0} is not installed; run `rustup target add {0}`")]
     Target(&'static str),
 }
@@ -62,14 +62,14 @@ pub(crate) fn write(image: Image, platform: Platform, program: &Path, to: &Path)
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let binary = fs::read(program).map_err(ImageError::write(program))?;
     let (bytes, digest) = pack(image, platform, &binary).map_err(ImageError::write(to))?;
-    // Renamed into place: a reader sees the old archive or the new one.
+    // Renamed into place, so that a reader sees either the old archive or the new one.
     let fresh = to.with_extension(format!("{}-{}.new", std::process::id(), NEXT.fetch_add(1, Relaxed)));
     fs::write(&fresh, &bytes).map_err(ImageError::write(&fresh))?;
     fs::rename(&fresh, to).map_err(ImageError::write(to))?;
     Ok(Archive { path: to.to_owned(), reference: image.reference(), digest, bytes: bytes.len() as u64 })
 }
 
-/// The archive and the digest of its manifest.
+/// Returns the archive and the digest of its manifest.
 fn pack(image: Image, platform: Platform, binary: &[u8]) -> io::Result<(Vec<u8>, String)> {
     let layer = tar(&[(image.package().to_owned(), binary, 0o755)])?;
     let configuration = serde_json::to_vec(&configuration(image, platform, &digest(&layer)))?;
@@ -143,7 +143,7 @@ fn blob(content: &[u8]) -> String {
     format!("blobs/{}", digest(content).replace(':', "/"))
 }
 
-/// A tar of files in the order given, of nobody and of no time.
+/// A tar of files in the given order, owned by root and without timestamps.
 fn tar(files: &[(String, &[u8], u32)]) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, content, mode) in files {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dockerfile_says_the_same() {
+    fn the_dockerfile_describes_the_same_images() {
         let file = include_str!("../Dockerfile");
         for image in Image::RELEASED {
             let stage =

@@ -1,8 +1,8 @@
 //! Container images as OCI archives, without a container engine or a registry.
 //!
-//! An image is one static program on nothing (`FROM scratch`), run by nobody (65532). The same sources and the same
-//! toolchain give the same bytes: no time, no name of the machine, and no path gets in. `Dockerfile` beside this crate
-//! says the same for those who have an engine.
+//! An image is one static program `FROM scratch`, run as the user 65532. The same sources and the same toolchain give
+//! the same bytes: no timestamp, no host name and no path gets in. The `Dockerfile` beside this crate describes the
+//! same images for users of a container engine.
 
 mod archive;
 mod program;
@@ -15,23 +15,23 @@ use std::{
 pub use archive::ImageError;
 pub use program::cargo;
 
-/// User and group of every image, by number: nothing in the image has a name for them.
+/// User and group of every image, by number: an image has no file with names for them.
 pub const USER: &str = "65532:65532";
 
-/// The images there are.
+/// The images of this repository.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Image {
     /// The proxy.
     Proxy,
     /// The operator.
     Operator,
-    /// What the examples forward to.
+    /// The server that the examples forward to.
     Echo,
-    /// The same program, doing nothing: what a test node holds the namespaces of its Pods with.
+    /// The echo program in its `pause` mode, which holds the namespaces of a Pod on a test node.
     Pause,
 }
 
-/// What it runs on.
+/// Platform of an image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Platform {
     /// linux/amd64.
@@ -43,21 +43,21 @@ pub enum Platform {
 /// An archive that was written.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// Where it is.
+    /// Path of the archive.
     pub path: PathBuf,
-    /// What it is called once loaded.
+    /// Name of the image after it is loaded: repository and tag.
     pub reference: String,
-    /// Digest of its manifest.
+    /// Digest of the image's manifest, `sha256:` and hexadecimal digits.
     pub digest: String,
-    /// Size of the file in bytes.
+    /// Size of the archive in bytes.
     pub bytes: u64,
 }
 
 impl Image {
-    /// The ones that users get.
+    /// Images that are released to users.
     pub const RELEASED: [Self; 3] = [Self::Proxy, Self::Operator, Self::Echo];
 
-    /// Name of its archive.
+    /// File name of the archive, without its extension.
     pub fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
@@ -67,7 +67,7 @@ impl Image {
         }
     }
 
-    /// Repository and tag.
+    /// Repository and tag of the image.
     pub fn reference(self) -> String {
         match self {
             Self::Pause => "localhost/portlane/echo:pause".to_owned(),
@@ -75,7 +75,7 @@ impl Image {
         }
     }
 
-    /// The package, and the program that it builds.
+    /// Name of the Cargo package, and of the program that it builds.
     pub fn package(self) -> &'static str {
         match self {
             Self::Proxy => "portlane-proxy",
@@ -84,7 +84,7 @@ impl Image {
         }
     }
 
-    /// What it starts with.
+    /// Entrypoint of the image.
     pub fn entrypoint(self) -> Vec<String> {
         let program = format!("/{}", self.package());
         match self {
@@ -95,12 +95,12 @@ impl Image {
 }
 
 impl Platform {
-    /// The platform that programs built here without a target would have.
+    /// The platform of this machine, which programs are built for by default.
     pub fn here() -> Self {
         if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 }
     }
 
-    /// The name that OCI has for it.
+    /// Name of the architecture in OCI documents.
     pub fn architecture(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -108,7 +108,7 @@ impl Platform {
         }
     }
 
-    /// The target of the compiler.
+    /// Target triple of the compiler.
     pub fn target(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-unknown-linux-musl",
@@ -117,7 +117,8 @@ impl Platform {
     }
 }
 
-/// Builds the program of an image and writes `target/images/NAME.tar` (`NAME-ARCHITECTURE.tar` for another machine).
+/// Builds the program of an image and writes `target/images/NAME.tar`, or `NAME-ARCHITECTURE.tar` if the platform is
+/// not that of this machine.
 ///
 /// # Errors
 /// The program does not build, the target is not installed, or the archive cannot be written.
@@ -129,13 +130,13 @@ pub fn build(image: Image, platform: Platform) -> Result<Archive, ImageError> {
     archive::write(image, platform, &program, &folder.join(format!("{}{suffix}.tar", image.name())))
 }
 
-/// The checkout.
+/// Root of the workspace.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Cargo's target folder.
+/// Target folder of Cargo.
 pub fn target() -> PathBuf {
-    // A relative one is meant from where cargo was started, which is the checkout.
+    // A relative path is relative to the root of the workspace, where cargo is started.
     workspace().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }

@@ -1,4 +1,4 @@
-//! The static program of an image.
+//! Builds the static program of an image.
 
 use std::{
     env,
@@ -8,14 +8,14 @@ use std::{
 
 use crate::{ImageError, Platform, target, workspace};
 
-/// Builds a package for a platform and gives the program.
+/// Builds a package for a platform and returns the path of the program.
 pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageError> {
     install(platform)?;
     let triple = platform.target();
     let mut command = cargo();
     command.args(["build", "--locked", "--release", "--quiet", "--package", package, "--target", triple]);
     command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
-    // The variable that goes before every other one.
+    // This variable takes precedence over every other source of flags.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags(platform));
     for (variable, value) in c_compiler(platform) {
         if env::var_os(&variable).is_none() {
@@ -29,22 +29,22 @@ pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageE
     Ok(target().join(triple).join("release").join(package))
 }
 
-/// A cargo as a shell would start it: what `cargo run` and `cargo test` tell their programs about packages is taken away,
-/// because build scripts look at it and would run again and again.
+/// A cargo as a shell would start it: without the variables about packages that `cargo run` and `cargo test` set,
+/// because build scripts that depend on them would run again each time.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    let set_by_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        if told.iter().any(|prefix| text.starts_with(prefix)) || text == "OUT_DIR" {
+        if set_by_cargo.iter().any(|prefix| text.starts_with(prefix)) || text == "OUT_DIR" {
             command.env_remove(name);
         }
     }
     command
 }
 
-/// The parts in C (of ring, which needs no C library) are compiled by the C compiler that is here, whatever library it
-/// was made for; another architecture needs its cross compiler.
+/// C compiler and flags for the parts in C. They belong to ring, which needs no C library, so the compiler of this
+/// machine works for any libc; another architecture needs its cross compiler.
 fn c_compiler(platform: Platform) -> [(String, String); 2] {
     let target = platform.target().replace('-', "_");
     let compiler = match (platform == Platform::here(), platform) {
@@ -57,14 +57,15 @@ fn c_compiler(platform: Platform) -> [(String, String); 2] {
     [(format!("CC_{target}"), compiler.to_owned()), (format!("CFLAGS_{target}"), maps.join(" "))]
 }
 
-/// Folders of this machine, and what programs call them.
+/// Folders of this machine, and the names they have in programs, so that builds are reproducible.
 fn remapped() -> [(PathBuf, &'static str); 2] {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     [(workspace().to_owned(), "/portlane"), (cargo, "/cargo")]
 }
 
-/// No path of this machine gets into the program, and another architecture is linked by the linker that Rust brings.
+/// Flags that keep paths of this machine out of the program, and that link for another architecture with the linker of
+/// Rust.
 fn flags(platform: Platform) -> String {
     let mut flags: Vec<String> =
         remapped().iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect();
@@ -74,7 +75,7 @@ fn flags(platform: Platform) -> String {
     flags.join("\u{1f}")
 }
 
-/// Asks rustup for the target; where there is no rustup, the compiler has it or says that it has not.
+/// Installs the target with rustup. Without rustup, the compiler itself reports a missing target.
 fn install(platform: Platform) -> Result<(), ImageError> {
     let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
     let Ok(installed) = installed else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What is asked of every subject.
+//! The load that every subject is measured with.
 
 use std::{
     io::{Read, Write},
@@ -18,7 +18,7 @@ use super::{
 const LIMIT: Duration = PATIENCE;
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// One column of numbers.
+/// A measured quantity: one row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Measure {
     BulkRate,
@@ -71,14 +71,14 @@ impl Measure {
     }
 }
 
-/// Asks one subject.
+/// Puts load on one subject.
 #[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) subject: &'a Subject,
 }
 
 impl Load<'_> {
-    /// Bytes up one connection, until the server has all of them.
+    /// Sends bytes over one connection until the server has received all of them.
     pub(crate) fn bulk(self, mebibytes: usize) -> Vec<(Measure, f64)> {
         let block = vec![7; 1 << 20];
         let (seconds, cpu) = self.measured(|| {
@@ -104,7 +104,7 @@ impl Load<'_> {
         vec![(Measure::RoundTrip, micros(seconds, count)), (Measure::RoundTripCpu, micros(cpu, count))]
     }
 
-    /// Connections that send and get one byte and are reset, so that no port waits.
+    /// Connections that echo one byte and are reset, so that no port stays in `TIME_WAIT`.
     pub(crate) fn connections(self, count: usize) -> Vec<(Measure, f64)> {
         let (seconds, cpu) = self.measured(|| {
             for _ in 0..count {
@@ -117,7 +117,7 @@ impl Load<'_> {
         vec![(Measure::ConnectionRate, count as f64 / seconds), (Measure::ConnectionCpu, micros(cpu, count))]
     }
 
-    /// Connections that have sent 100 bytes and then nothing.
+    /// Connections that have echoed 100 bytes and are idle.
     pub(crate) fn idle(self, count: usize) -> Vec<(Measure, f64)> {
         let memory = || self.subject.ids().map(memory_bytes).sum::<f64>();
         let before = memory();
@@ -134,7 +134,7 @@ impl Load<'_> {
         vec![(Measure::IdleMemory, each)]
     }
 
-    /// Datagrams of one client, each after the answer to the one before.
+    /// Datagrams of one client, each sent after the answer to the previous one.
     pub(crate) fn datagrams(self, count: usize) -> Vec<(Measure, f64)> {
         let Some(port) = self.subject.ports.udp else { return Vec::new() };
         let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
@@ -150,7 +150,7 @@ impl Load<'_> {
         vec![(Measure::Datagram, micros(seconds, count)), (Measure::DatagramCpu, micros(cpu, count))]
     }
 
-    /// Seconds that work took, and seconds of CPU that the subject spent on it.
+    /// Returns the seconds that the work took, and the CPU seconds of the subject.
     fn measured(self, work: impl FnOnce()) -> (f64, f64) {
         let cpu = || self.subject.ids().map(cpu_seconds).sum::<f64>();
         let (before, began) = (cpu(), Instant::now());

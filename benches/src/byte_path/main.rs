@@ -1,9 +1,9 @@
-//! The byte path beside `HAProxy`, nginx and socat: bytes, round trips, connections, idle memory and datagrams, each in turn for
-//! every subject, round after round, all on one CPU with one worker.
+//! The byte path compared with `HAProxy`, nginx and socat: bulk bytes, round trips, connections, idle memory and
+//! datagrams. Every round measures each subject in turn, on one CPU and with one worker.
 //!
-//! `cargo run --release -p portlane-benches --bin byte-path`; `docs/performance.md` says what came out. Peers that are not
-//! installed are left out; `cargo xtask setup node` installs `HAProxy` and nginx.
-#![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that cannot go on panics")]
+//! `cargo run --release -p portlane-benches --bin byte-path`; the results are in `docs/performance.md`. Peers that are
+//! not installed are skipped; `cargo xtask setup node` installs `HAProxy` and nginx.
+#![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 
 mod load;
 mod subject;
@@ -19,30 +19,30 @@ use self::{
     subject::{KINDS, Servers, Subject},
 };
 
-/// Measures the byte path beside other forwarders.
+/// Measure the byte path and compare it with other forwarders.
 #[derive(Clone, Copy, Debug, Parser)]
 struct Args {
-    /// Rounds; of each measure the median is told.
+    /// Number of rounds; the median of each measure is printed.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Bytes of the bulk transfer, in MiB.
+    /// Size of the bulk transfer, in MiB.
     #[arg(long, default_value_t = 1024)]
     mebibytes: usize,
-    /// Round trips of 64 bytes, on one connection.
+    /// Number of round trips of 64 bytes, on one connection.
     #[arg(long, default_value_t = 20_000)]
     round_trips: usize,
-    /// Connections, one after the other.
+    /// Number of connections, one after the other.
     #[arg(long, default_value_t = 5_000)]
     connections: usize,
-    /// Connections that are idle at once.
+    /// Number of simultaneous idle connections.
     #[arg(long, default_value_t = 2_000)]
     idle: usize,
-    /// Datagrams of 512 bytes, each sent back before the next.
+    /// Number of datagrams of 512 bytes, each sent after the answer to the previous one.
     #[arg(long, default_value_t = 20_000)]
     datagrams: usize,
 }
 
-/// What was measured of one subject, round by round.
+/// Results by subject and measure, one value per round.
 type Results = BTreeMap<(usize, Measure), Vec<f64>>;
 
 fn main() {
@@ -69,7 +69,7 @@ fn measures(args: Args, subject: &Subject) -> Vec<(Measure, f64)> {
     let mut found = load.bulk(args.mebibytes);
     found.extend(load.round_trips(args.round_trips));
     found.extend(load.connections(args.connections));
-    // A process for each connection is what socat is; two thousand of them say nothing new.
+    // socat forks a process for each connection; memory of two thousand processes would say nothing about forwarding.
     found.extend(if subject.kind.forks() { Vec::new() } else { load.idle(args.idle) });
     found.extend(load.datagrams(args.datagrams));
     found
@@ -81,7 +81,7 @@ fn median(values: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// A row for each measure: the medians, and behind those of peers how many times ours they are.
+/// Prints a row for each measure: the medians, and for peers the ratio to Portlane's.
 fn print(results: &Results) {
     let names: Vec<&str> = KINDS.iter().map(|kind| kind.name()).collect();
     println!("| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));

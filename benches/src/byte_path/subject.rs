@@ -1,4 +1,4 @@
-//! The forwarders that are measured, each configured for the same: one worker, no log, from a port to a server on loopback.
+//! The forwarders that are measured, all configured alike: one worker, no log, from a port to a server on loopback.
 
 use std::{
     fs,
@@ -30,12 +30,12 @@ impl Servers {
     }
 }
 
-/// A forwarder, or a way to run one.
+/// A forwarder, or a configuration of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Portlane,
     HaProxy,
-    /// Told to use splice, which by itself it does seldom.
+    /// `HAProxy` with splice forced, which it otherwise rarely uses.
     HaProxySplice,
     Nginx,
     Socat,
@@ -54,13 +54,13 @@ impl Kind {
         }
     }
 
-    /// Whether each connection is a process of its own.
+    /// Whether the forwarder forks a process for each connection.
     pub(crate) fn forks(self) -> bool {
         self == Self::Socat
     }
 }
 
-/// The ports of a subject.
+/// Ports that a subject listens on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) echo: u16,
@@ -100,7 +100,7 @@ impl Drop for Process {
 }
 
 impl Subject {
-    /// Starts it; `None` if it is not installed.
+    /// Starts the forwarder; `None` if the program is not installed.
     pub(crate) fn start(kind: Kind, servers: &Servers) -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
         let has_udp = !matches!(kind, Kind::HaProxy | Kind::HaProxySplice);
@@ -125,7 +125,7 @@ impl Subject {
         Some(Self { kind, ports, processes, _folder: folder })
     }
 
-    /// Its processes.
+    /// Process ids of the forwarder.
     pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
         self.processes.iter().map(Process::id)
     }
@@ -135,13 +135,13 @@ fn portlane(ports: Ports, servers: &Servers) -> Process {
     let listeners = [
         Listener::tcp("echo", ports.echo).to(servers.echo.port),
         Listener::tcp("sink", ports.sink).to(servers.sink.port),
-        Listener::udp("udp", ports.udp.expect("it forwards datagrams")).to(servers.udp.port),
+        Listener::udp("udp", ports.udp.expect("a UDP port")).to(servers.udp.port),
     ];
     let folder = tempfile::tempdir().expect("folder");
     let manifest = folder.path().join("forwards.yaml");
     fs::write(&manifest, forward("f", "accessLog: {mode: Disabled}", &listeners)).expect("manifest");
     let translated = Command::new(binary("portlane")).arg("translate").arg("-f").arg(manifest).output();
-    let document = String::from_utf8(translated.expect("it runs").stdout).expect("text");
+    let document = String::from_utf8(translated.expect("portlane runs").stdout).expect("text");
     Process::Ours(Program::proxy(&document, free_port(), free_port(), &["--workers", "1"]))
 }
 
@@ -161,7 +161,7 @@ fn haproxy(ports: Ports, servers: &Servers, folder: &TempDir, options: &str) -> 
 fn nginx(ports: Ports, servers: &Servers, folder: &TempDir) -> Option<Process> {
     let (Ports { echo, sink, udp }, folder) = (ports, folder.path().display());
     let (to_echo, to_sink, to_udp) = (servers.echo.port, servers.sink.port, servers.udp.port);
-    let udp = udp.expect("it forwards datagrams");
+    let udp = udp.expect("a UDP port");
     let text = format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nmaster_process off;\npid {folder}/pid;\n\
          error_log {folder}/error.log;\nevents {{ worker_connections 8000; }}\nstream {{\n\
@@ -178,10 +178,10 @@ fn nginx(ports: Ports, servers: &Servers, folder: &TempDir) -> Option<Process> {
 fn socat(ports: Ports, servers: &Servers) -> Option<Vec<Process>> {
     let tcp = |from: u16, to: u16| {
         let listen = format!("TCP-LISTEN:{from},bind=127.0.0.1,fork,reuseaddr,backlog=1024");
-        // By itself it gives a side that has finished half a second for the rest.
+        // By default socat gives the other side half a second after one side has finished.
         spawn(Command::new("socat").args(["-t", "60"]).arg(listen).arg(format!("TCP:127.0.0.1:{to}")))
     };
-    let udp = ports.udp.expect("it forwards datagrams");
+    let udp = ports.udp.expect("a UDP port");
     let datagrams = spawn(
         Command::new("socat")
             .arg(format!("UDP4-LISTEN:{udp},bind=127.0.0.1,fork"))

@@ -1,8 +1,8 @@
-//! What processes have used, from `/proc`.
+//! Resource usage of processes, from `/proc`.
 
 use std::fs;
 
-/// CPU of a process, its threads and its children, in seconds: of those that have ended in the ticks of the clock.
+/// CPU seconds of a process, its threads and its children. Children that have ended are counted in clock ticks.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
     let nanoseconds: u64 = threads.flatten().filter_map(|thread| run_time(&thread.path().join("schedstat"))).sum();
@@ -18,16 +18,16 @@ fn run_time(path: &std::path::Path) -> Option<u64> {
 
 fn ended_children(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which may have spaces: fields 16 and 17 of proc(5), counted from 3.
+    // After the name, which may contain spaces: fields 16 and 17 of proc(5), counted from 3.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Memory that the process would free if it ended, in bytes (`Pss` of proc(5)).
+/// Memory that would be freed if the process ended, in bytes (`Pss` of proc(5)).
 pub(crate) fn memory_bytes(pid: u32) -> f64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process runs");
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kibibytes.expect("the kernel tells") * 1024.0
+    kibibytes.expect("smaps_rollup has Pss") * 1024.0
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 
-/// Where the gateway and its forwards are.
+/// Namespace of the gateway and its forwards.
 pub(super) const NAMESPACE: &str = "fleet";
 /// Name of the gateway.
 pub(super) const GATEWAY: &str = "edge";
@@ -17,13 +17,13 @@ pub(super) const GATEWAY: &str = "edge";
 pub(super) const PER_POD: usize = 10;
 /// Apps in each namespace.
 const APPS_PER_NAMESPACE: usize = 10;
-/// Apps in all.
+/// Number of all apps.
 pub(super) const APPS: usize = 1000;
 
 /// Where forwards run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Layout {
-    /// One fleet with all forwards.
+    /// One gateway fleet with all forwards.
     Gateway,
     /// Pods with ten forwards each, of 1,000 apps in 100 namespaces.
     Sidecar,
@@ -52,7 +52,7 @@ impl Layout {
         }
     }
 
-    /// One pod, with its namespace.
+    /// A pod and its namespace.
     pub(super) fn pod(self, at: usize) -> (String, Pod) {
         let app = at % APPS;
         let (namespace, account, labels) = match self {
@@ -76,7 +76,7 @@ impl Layout {
         (namespace, pod)
     }
 
-    /// One forward; `port` is that of its backend.
+    /// A forward; `port` is the port of its backend.
     pub(super) fn forward(self, at: usize, port: usize) -> PortForward {
         let (namespace, placement, listens) = match self {
             Self::Gateway => (NAMESPACE.to_owned(), json!({"gateway": {"name": GATEWAY}}), 10_000 + at),
@@ -100,7 +100,7 @@ impl Layout {
         }))
     }
 
-    /// The forward of the nth change: another one each time, of a pod that is there.
+    /// Index of the forward for the nth change: a different one each time, of a pod that exists.
     pub(super) fn changed(self, change: usize, forwards: usize, proxies: usize) -> usize {
         let with_pods = match self {
             Self::Gateway => forwards,
@@ -109,7 +109,7 @@ impl Layout {
         change * 7919 % with_pods
     }
 
-    /// How many of the proxies run a forward.
+    /// Number of proxies that run a forward.
     pub(super) fn proxies_of(self, at: usize, proxies: usize) -> usize {
         match self {
             Self::Gateway => proxies,
@@ -131,7 +131,7 @@ pub(super) fn account() -> ServiceAccount {
     made(json!({"metadata": {"name": "app"}}))
 }
 
-/// A token that is bound to a pod.
+/// Requests a token that is bound to a pod.
 pub(super) async fn token(client: &Client, namespace: &str, account: &str, pod: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let uid = pods.get(pod).await.expect("there").metadata.uid;
@@ -152,7 +152,7 @@ pub(super) async fn token(client: &Client, namespace: &str, account: &str, pod: 
     made.status.expect("a status").token
 }
 
-/// Whether a forward says of its newest generation that it is programmed.
+/// Whether the newest generation of a forward is programmed.
 pub(super) fn is_programmed(forward: &PortForward) -> bool {
     let conditions = forward.status.iter().flat_map(|status| &status.conditions);
     let mut programmed = conditions.filter(|condition| condition.type_ == "Programmed");

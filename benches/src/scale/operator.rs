@@ -1,4 +1,4 @@
-//! The operator as its image has it, and what it costs.
+//! The operator as in its image, and its resource usage.
 
 use std::{
     fs,
@@ -9,44 +9,44 @@ use std::{
 use harness::{ControlPlane, Program, free_port, until};
 use images::{Image, Platform};
 
-/// Where it has its Lease and roots.
+/// Namespace of the operator's Lease and CA.
 pub(super) const NAMESPACE: &str = "portlane";
 
 /// A running operator.
 pub(super) struct Operator {
     program: Program,
     health: u16,
-    /// Where proxies connect.
+    /// Port that proxies connect to.
     pub(super) stream: u16,
-    /// Where API servers ask about pods.
+    /// Port of the webhook.
     pub(super) webhook: u16,
 }
 
-/// What it has used so far.
+/// Resources that the operator has used so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cost {
-    /// Seconds of processor time.
+    /// CPU time in seconds.
     pub(super) cpu: f64,
-    /// Mebibytes now.
+    /// Resident memory now, in MiB.
     pub(super) memory: f64,
-    /// Mebibytes at most.
+    /// Peak resident memory, in MiB.
     pub(super) most_memory: f64,
-    /// Bytes of changes sent.
+    /// Bytes of changes sent to proxies.
     pub(super) bytes: f64,
-    /// Objects and events written.
+    /// Objects and events written to the API server.
     pub(super) writes: f64,
-    /// Translations: how many, and seconds in all.
+    /// Number of translations, and seconds spent on them.
     pub(super) translations: (f64, f64),
 }
 
-/// The program of the image, built if it is not.
+/// Path of the program in the image, which is built if necessary.
 fn of_the_image() -> PathBuf {
     images::build(Image::Operator, Platform::here()).expect("the operator's image");
     images::target().join(Platform::here().target()).join("release/portlane-operator")
 }
 
 impl Operator {
-    /// Starts one that watches everything.
+    /// Starts an operator that watches all namespaces.
     pub(super) fn start(server: &ControlPlane, program: Option<&Path>) -> Self {
         let built = program.map_or_else(of_the_image, Path::to_owned);
         server.kubectl(&["create", "namespace", NAMESPACE]).ok();
@@ -59,7 +59,7 @@ impl Operator {
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || harness::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
         let operator = Self { program, health, stream, webhook };
-        until("it leads", || operator.metric("leader") > 0.0);
+        until("the operator leads", || operator.metric("leader") > 0.0);
         operator
     }
 
@@ -67,12 +67,12 @@ impl Operator {
         harness::http_get(self.health, "/metrics").expect("metrics").1
     }
 
-    /// One of its series; 0 if it has none yet.
+    /// Value of a metric of the operator; 0 while the series is missing.
     pub(super) fn metric(&self, name: &str) -> f64 {
         harness::metric(&self.metrics(), &format!("portlane_operator_{name}")).unwrap_or(0.0)
     }
 
-    /// What it has used so far.
+    /// Resources that the operator has used so far.
     pub(super) fn cost(&self) -> Cost {
         let pid = self.program.id();
         let text = self.metrics();

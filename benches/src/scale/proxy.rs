@@ -1,4 +1,5 @@
-//! A simulated proxy: a real stream with a real token, and no listeners. It takes every change and reports it as bound.
+//! A simulated proxy: a real stream with a real token, but no listeners. The proxy acknowledges every change as
+//! applied.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use proxy_grpc::{Connection, Endpoint};
 use serde::Deserialize;
 use tokio::{sync::mpsc, time::sleep};
 
-/// Where the operator is.
+/// Address and CA of the operator.
 #[derive(Clone)]
 pub(super) struct Place {
     address: SocketAddr,
@@ -27,22 +28,22 @@ impl Place {
 
 /// A change that a proxy has applied and reported.
 pub(super) struct Applied {
-    /// Which proxy.
+    /// Index of the proxy.
     pub(super) proxy: usize,
-    /// Listeners that were new or different.
+    /// Names of new or changed listeners.
     pub(super) listeners: Vec<String>,
-    /// When it reported.
+    /// Time of the report.
     pub(super) at: Instant,
 }
 
-/// A listener, of which only the name is looked at.
+/// A listener, of which only the name is needed.
 #[derive(Deserialize)]
 struct Skipped {
     #[allow(dead_code, reason = "a map wants values of a size")]
     revision: String,
 }
 
-/// As much of a message as this proxy looks at.
+/// The parts of a message that this proxy needs.
 #[derive(Deserialize)]
 struct Message {
     change: Option<Change>,
@@ -60,7 +61,7 @@ struct Change {
     commit: bool,
 }
 
-/// Follows the operator for ever.
+/// Follows the operator forever, and reconnects when a stream ends.
 pub(super) async fn follow(proxy: usize, place: Place, token: String, applied: mpsc::UnboundedSender<Applied>) {
     let tls = Arc::new(proxy_grpc::client_config(&place.roots).expect("roots"));
     loop {
@@ -72,7 +73,7 @@ pub(super) async fn follow(proxy: usize, place: Place, token: String, applied: m
     }
 }
 
-/// One stream, to its end.
+/// Serves one stream until it ends.
 async fn run(
     proxy: usize,
     connection: &mut Connection<Message>,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::{objects::Layout, operator::Cost};
 
-/// What was measured in one setting.
+/// Results of one setting.
 pub(crate) struct Row(String);
 
 impl Row {
@@ -52,7 +52,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Half of them, and 99 of 100, were at most so many milliseconds.
+/// The 50th and the 99th percentile, in milliseconds.
 fn percentiles(mut times: Vec<Duration>) -> [u128; 2] {
     times.sort_unstable();
     let at = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1].as_millis();

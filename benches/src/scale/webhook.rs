@@ -1,4 +1,4 @@
-//! How fast the webhook answers.
+//! Latency and throughput of the webhook.
 
 use std::{
     sync::Arc,
@@ -16,22 +16,22 @@ use tokio::{
 
 use super::{Bench, PATIENCE, objects, operator};
 
-/// Connections of the API server at once.
+/// Number of concurrent connections of the API server.
 const CONNECTIONS: usize = 8;
-/// So long it writes nothing when it is at rest: a proxy that does not tell is late after 30 s.
+/// Time without writes after which the operator is at rest. A proxy that does not report is late after 30 s.
 const REST: Duration = Duration::from_secs(35);
-/// Pods a second in the paced run.
+/// Pods per second in the paced runs.
 const PACE: usize = 200;
 
 impl Bench {
-    /// Makes so many forwards and pods known, and then asks about pods: at a pace while statuses are still written, and then at
-    /// rest, at a pace and as fast as it goes.
+    /// Creates forwards and pods, and then sends reviews of pods: paced while the operator still writes statuses, and
+    /// at rest both paced and at full speed.
     pub(crate) async fn webhook(&self, forwards: usize, reviews: usize) {
         self.prepare(0..self.proxies).await;
         self.create(0..forwards).await;
         let deadline = Instant::now() + PATIENCE;
         while self.operator.metric("forwards ") < forwards as f64 {
-            assert!(Instant::now() < deadline, "all forwards are known");
+            assert!(Instant::now() < deadline, "the operator does not know all forwards");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), operator::NAMESPACE);
@@ -60,7 +60,7 @@ impl Bench {
         }
     }
 
-    /// Waits until the operator has nothing to write for a while.
+    /// Waits until the operator has written nothing for a while.
     async fn rest(&self) {
         let deadline = Instant::now() + 3 * PATIENCE;
         let mut before = -1.0;
@@ -69,13 +69,13 @@ impl Bench {
             if writes <= before {
                 return;
             }
-            assert!(Instant::now() < deadline, "everything is written some day");
+            assert!(Instant::now() < deadline, "the operator keeps writing");
             before = writes;
             tokio::time::sleep(REST).await;
         }
     }
 
-    /// Asks over several connections; gives the time of each answer, and of all together.
+    /// Sends reviews over several connections. Returns the latency of each answer, and the total time.
     async fn ask(&self, reviews: usize, pace: Option<usize>, apps: usize, roots: &str) -> (Vec<Duration>, Duration) {
         let started = Instant::now();
         let mut asking = Vec::new();
@@ -86,7 +86,7 @@ impl Bench {
         }
         let mut times = Vec::new();
         for asked in asking {
-            times.extend(asked.await.expect("it does not panic"));
+            times.extend(asked.await.expect("no panic"));
         }
         (times, started.elapsed())
     }
@@ -98,7 +98,7 @@ impl Connection {
     async fn open(port: u16, roots: &str) -> Self {
         let mut tls = proxy_grpc::client_config(roots).expect("roots");
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connect");
         stream.set_nodelay(true).expect("an option");
         let name = proxy_grpc::SERVER_NAME.try_into().expect("a name");
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
@@ -122,7 +122,7 @@ impl Connection {
             self.0.flush().await.expect("sent");
             let answer = timeout(PATIENCE, self.answer()).await.expect("an answer");
             times.push(started.elapsed());
-            assert!(answer["response"]["patch"].is_string(), "it is given a proxy: {answer}");
+            assert!(answer["response"]["patch"].is_string(), "no proxy was injected: {answer}");
         }
         times
     }
@@ -141,7 +141,7 @@ impl Connection {
     }
 }
 
-/// A review of a pod that only a forward selects, of one of so many apps somewhere in the cluster.
+/// A review of a pod that only a forward selects, of one of the apps.
 fn review(at: usize, apps: usize) -> Value {
     let app = at * 7919 % apps;
     json!({

@@ -1,10 +1,10 @@
-//! What every object's metadata must be, whatever its kind.
+//! Validation of metadata, the same for every kind.
 
 use serde_json::{Map, Value};
 
 use super::schema::Wrong;
 
-/// What a field of metadata must be to be read at all.
+/// Type that a metadata field must have to be decoded.
 #[derive(Clone, Copy)]
 enum Type {
     Text,
@@ -16,7 +16,7 @@ enum Type {
     List,
 }
 
-/// Fields that an object may be written with; the API server ignores or sets most of them itself.
+/// Fields that a manifest may contain; an API server ignores or overwrites most of them.
 const KNOWN: [(&str, Type); 15] = [
     ("annotations", Type::Map),
     ("creationTimestamp", Type::Time),
@@ -35,10 +35,10 @@ const KNOWN: [(&str, Type); 15] = [
     ("uid", Type::Text),
 ];
 
-/// Most bytes of all annotations, keys and values.
+/// Most bytes of all annotations together, keys and values.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
-/// Fields of an owner reference; those that are strings must be there, the others are booleans.
+/// Fields of an owner reference. Strings (true) are required, booleans (false) are optional.
 const OWNER: [(&str, bool); 6] = [
     ("apiVersion", true),
     ("kind", true),
@@ -48,7 +48,8 @@ const OWNER: [(&str, bool); 6] = [
     ("controller", false),
 ];
 
-/// Drops what an API server takes for left out: nulls, and in maps of strings for the empty string.
+/// Normalises values that an API server treats as absent: removes nulls, and replaces null labels and annotations by
+/// the empty string.
 pub(super) fn drop_nulls(object: &mut Value) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     metadata.retain(|name, value| !(value.is_null() && KNOWN.iter().any(|(known, _)| known == name)));
@@ -60,7 +61,7 @@ pub(super) fn drop_nulls(object: &mut Value) {
     }
 }
 
-/// Everything that is wrong.
+/// Returns all violations.
 pub(super) fn check(object: &Value) -> Vec<Wrong> {
     let metadata = match &object["metadata"] {
         Value::Object(metadata) => metadata,
@@ -83,8 +84,10 @@ pub(super) fn check(object: &Value) -> Vec<Wrong> {
     let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
     let annotations = metadata.get("annotations").and_then(Value::as_object);
     if annotations.into_iter().flatten().map(size).sum::<usize>() > MAX_ANNOTATIONS {
-        found
-            .push(Wrong::blocking("metadata.annotations", format!("must have at most {MAX_ANNOTATIONS} bytes in all")));
+        found.push(Wrong::blocking(
+            "metadata.annotations",
+            format!("must have at most {MAX_ANNOTATIONS} bytes in total"),
+        ));
     }
     found
 }
@@ -97,7 +100,7 @@ fn names(metadata: &Map<String, Value>, found: &mut Vec<Wrong>) {
         )),
         Some(_) => {}
         None if metadata.contains_key("generateName") => {
-            let message = "needs a cluster to make the name; write metadata.name instead";
+            let message = "needs a cluster to generate the name; set metadata.name instead";
             found.push(Wrong::blocking("metadata.generateName", message));
         }
         None => found.push(Wrong::blocking("metadata.name", "is required")),
@@ -108,10 +111,10 @@ fn names(metadata: &Map<String, Value>, found: &mut Vec<Wrong>) {
     }
 }
 
-/// One label or annotation.
+/// Validates one label or annotation.
 fn entry(map: &str, key: &str, value: &Value, found: &mut Vec<Wrong>) {
     let field = format!("metadata.{map}.{key}");
-    // Only the keys of annotations may have capitals in their prefix.
+    // Unlike labels, annotations may have capital letters in the prefix of their keys.
     let name = if map == "annotations" { key.to_lowercase() } else { key.to_owned() };
     if !is_qualified_name(&name) {
         let message = "must be a name of letters, digits, '-', '_' and '.', with an optional prefix/";
@@ -176,7 +179,7 @@ fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Wrong>) {
         match owner.get(name) {
             Some(Value::String(text)) if is_text && !text.is_empty() => {}
             Some(Value::Bool(_) | Value::Null) | None if !is_text => {}
-            _ if is_text => found.push(Wrong::blocking(format!("{field}.{name}"), "is required, and is a string")),
+            _ if is_text => found.push(Wrong::blocking(format!("{field}.{name}"), "is required and must be a string")),
             _ => found.push(Wrong::blocking(format!("{field}.{name}"), "must be a boolean (true or false)")),
         }
     }
@@ -185,7 +188,10 @@ fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Wrong>) {
         found.push(Wrong::new(format!("{field}.apiVersion"), "must be GROUP/VERSION or VERSION"));
     }
     if (text("apiVersion"), text("kind")) == ("v1", "Event") {
-        found.push(Wrong::new(field, "must not be an Event, which ends long before what it would own"));
+        found.push(Wrong::new(
+            field,
+            "must not refer to an Event, because Events are deleted before the objects they would own",
+        ));
     }
 }
 
@@ -194,7 +200,7 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// A part of a label: begins and ends with a letter or digit.
+/// A part of a label: starts and ends with a letter or digit.
 fn is_name_part(text: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();

@@ -1,4 +1,5 @@
-//! The structural schema of a CRD: types, enums, patterns, bounds, required and unknown fields, list-map keys.
+//! Validation against the structural schema of a CRD: types, enums, patterns, bounds, required and unknown fields,
+//! list-map keys.
 
 use std::{
     cell::RefCell,
@@ -8,13 +9,13 @@ use std::{
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// Something that is wrong.
+/// A violation of the schema.
 #[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) field: String,
     pub(super) message: String,
-    /// Whether an API server does not get to the rules any more: they are evaluated beside values that are out of
-    /// bounds, but not beside those of a wrong type, missing, too long or too many (`hasBlockingErr` of its source).
+    /// Whether this violation keeps an API server from evaluating the CEL rules. Values out of bounds do not; values
+    /// that have a wrong type, are missing, are too long or are too many do (`hasBlockingErr` in its source).
     pub(super) blocks_rules: bool,
 }
 
@@ -28,10 +29,11 @@ impl Wrong {
     }
 }
 
-/// Fields that every object has, that `metadata::check` looks at, and that an API server does not take from a manifest.
+/// Fields of every object that the schema check skips: `metadata::check` validates metadata, and an API server does not
+/// take status from a manifest.
 const ROOT_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
-/// Everything that is wrong with the shape of an object.
+/// Returns all violations of the schema.
 pub(super) fn check(schema: &Value, object: &Value) -> Vec<Wrong> {
     let mut found = Vec::new();
     if let Value::Object(fields) = object {
@@ -45,8 +47,8 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Wrong> {
     found
 }
 
-/// Fields of a status that there are not. Its values are not looked at: an API server does not take them from a manifest,
-/// but it decodes them strictly.
+/// Unknown fields in `status`. Values in status are not validated, because an API server ignores them in a manifest,
+/// but it does decode the field names strictly.
 pub(super) fn unknown_in_status(schema: &Value, object: &Value) -> Vec<Wrong> {
     let mut found = Vec::new();
     unknown_below(&schema["properties"]["status"], &object["status"], "status", &mut found);
@@ -74,7 +76,7 @@ fn unknown_below(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wron
     }
 }
 
-/// Drops nulls of fields, as an API server does with fields that are not nullable; in lists they stay, and are refused.
+/// Drops null fields, as an API server does for fields that are not nullable. Nulls in lists stay and are refused.
 pub(super) fn drop_nulls(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -94,7 +96,7 @@ pub(super) fn drop_nulls(schema: &Value, value: &mut Value) {
 fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
     let mut wrong = |wrong: Wrong| found.push(wrong);
     match (schema["type"].as_str(), value) {
-        (_, Value::Null) => wrong(Wrong::blocking(path, "is null; leave the field out instead")),
+        (_, Value::Null) => wrong(Wrong::blocking(path, "is null; omit the value instead")),
         (Some("object"), Value::Object(fields)) => object(schema, fields, path, found),
         (Some("array"), Value::Array(items)) => array(schema, items, path, found),
         (Some("string"), Value::String(text)) => string(schema, text, path, &mut wrong),
@@ -108,7 +110,7 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
         }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         (Some(wanted), value) => {
-            wrong(Wrong::blocking(path, format!("must be {}, and is {}", article(wanted), words(value))));
+            wrong(Wrong::blocking(path, format!("must be {}, but is {}", article(wanted), words(value))));
         }
     }
 }
@@ -124,7 +126,7 @@ fn article(kind: &str) -> &str {
     }
 }
 
-/// A value as a person sees it, with a hint where YAML has a surprise.
+/// A value in words, with a hint if YAML 1.1 may have surprised the author.
 fn words(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -148,16 +150,16 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
     let misspelt: Vec<&str> =
         fields.keys().filter(|name| !is_known(name)).filter_map(|name| close(name, known)).collect();
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        // A misspelt field is one mistake, and told once: where it stands.
+        // A misspelt field is one mistake, reported once: where it is written.
         if !fields.contains_key(required) && !misspelt.contains(&required) {
             found.push(Wrong::blocking(join(path, required), "is required"));
         }
     }
     if let Some(most) = schema["maxProperties"].as_u64().filter(|most| fields.len() as u64 > *most) {
-        found.push(Wrong::blocking(path, format!("must have at most {most} entries, and has {}", fields.len())));
+        found.push(Wrong::blocking(path, format!("must have at most {most} entries, but has {}", fields.len())));
     }
     if schema["x-kubernetes-preserve-unknown-fields"] == true {
-        // Part of another API, which checks it.
+        // An object of another API, which validates it.
         return;
     }
     for (name, value) in fields {
@@ -174,17 +176,17 @@ fn unknown(name: &str, known: Option<&Map<String, Value>>) -> String {
     let names: Vec<&str> = known.into_iter().flat_map(|known| known.keys()).map(String::as_str).collect();
     match close(name, known) {
         Some(close) => format!("unknown field; did you mean '{close}'?"),
-        None => format!("unknown field; there is {}", names.join(", ")),
+        None => format!("unknown field; known fields are {}", names.join(", ")),
     }
 }
 
-/// The known field that was most likely meant.
+/// The known field that the author most likely meant.
 fn close<'a>(name: &str, known: Option<&'a Map<String, Value>>) -> Option<&'a str> {
     let mut names = known.into_iter().flat_map(|known| known.keys()).map(String::as_str);
     names.find(|other| other.eq_ignore_ascii_case(name) || distance(other, name) <= 2)
 }
 
-/// Letters to change, add or take away to make one word of the other.
+/// Edit distance: letters to change, insert or delete to turn one word into the other.
 pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -202,10 +204,10 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
 fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Wrong>) {
     let count = items.len() as u64;
     if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
-        found.push(Wrong::new(path, format!("must have at least {least} item(s), and has {count}")));
+        found.push(Wrong::new(path, format!("must have at least {least} item(s), but has {count}")));
     }
     if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
-        found.push(Wrong::blocking(path, format!("must have at most {most} items, and has {count}")));
+        found.push(Wrong::blocking(path, format!("must have at most {most} items, but has {count}")));
     }
     for (at, item) in items.iter().enumerate() {
         node(&schema["items"], item, &format!("{path}[{at}]"), found);
@@ -217,7 +219,7 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Wrong>) {
         for (at, item) in items.iter().enumerate() {
             let identity: Vec<String> = keys.iter().map(|key| item[*key].to_string()).collect();
             if !seen.insert(identity) {
-                let message = format!("has the same {} as an item before it", keys.join(" and "));
+                let message = format!("has the same {} as an earlier item", keys.join(" and "));
                 found.push(Wrong::new(format!("{path}[{at}]"), message));
             }
         }
@@ -228,7 +230,7 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Wrong))
     if let Some(variants) = schema["enum"].as_array() {
         let names: Vec<&str> = variants.iter().filter_map(Value::as_str).collect();
         if !names.contains(&text) {
-            wrong(Wrong::blocking(path, format!("must be one of {}, and is '{text}'", names.join(", "))));
+            wrong(Wrong::blocking(path, format!("must be one of {}, but is '{text}'", names.join(", "))));
         }
         return;
     }
@@ -237,18 +239,18 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Wrong))
         wrong(Wrong::new(path, format!("must have at least {least} character(s)")));
     }
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
-        wrong(Wrong::blocking(path, format!("must have at most {most} characters, and has {length}")));
+        wrong(Wrong::blocking(path, format!("must have at most {most} characters, but has {length}")));
     }
     if let Some(pattern) = schema["pattern"].as_str() {
-        // Patterns are our own; one that did not compile would fail the test that admits the examples.
+        // The patterns come from our CRDs; a pattern that does not compile fails the test that admits the examples.
         if !matches(pattern, text) {
             let text: String = text.chars().take(60).collect();
-            wrong(Wrong::new(path, format!("must match {pattern}, and is '{text}'")));
+            wrong(Wrong::new(path, format!("must match {pattern}, but is '{text}'")));
         }
     }
 }
 
-/// Compiled once each: a schema has a handful.
+/// Matches with a cache of compiled patterns; a schema has only a few.
 fn matches(pattern: &str, text: &str) -> bool {
     thread_local! {
         static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
@@ -261,9 +263,9 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 fn integer(schema: &Value, value: i128, path: &str, wrong: &mut impl FnMut(Wrong)) {
     if let Some(least) = schema["minimum"].as_i64().filter(|least| value < i128::from(*least)) {
-        wrong(Wrong::new(path, format!("must be at least {least}, and is {value}")));
+        wrong(Wrong::new(path, format!("must be at least {least}, but is {value}")));
     }
     if let Some(most) = schema["maximum"].as_i64().filter(|most| value > i128::from(*most)) {
-        wrong(Wrong::new(path, format!("must be at most {most}, and is {value}")));
+        wrong(Wrong::new(path, format!("must be at most {most}, but is {value}")));
     }
 }

@@ -1,4 +1,4 @@
-//! What a plain scalar means: YAML 1.1, as kubectl reads it. `on` is a boolean, `010` is 8.
+//! Value of a plain scalar: YAML 1.1, as kubectl reads it. `on` is a boolean, `010` is 8.
 
 use serde_json::{Number, Value};
 
@@ -50,7 +50,7 @@ fn float(text: &str) -> Option<Value> {
         && mantissa.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
         && unsigned.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
     let value: f64 = if looks_right { text.parse().ok()? } else { return None };
-    // JSON, which the API server is sent, writes a whole float as an integer.
+    // kubectl sends JSON to the API server, which writes a whole float as an integer.
     #[allow(clippy::cast_possible_truncation, reason = "whole and small, as checked")]
     if value.fract() == 0.0 && value.abs() < 1e15 {
         return Some(Value::from(value as i64));
@@ -58,7 +58,7 @@ fn float(text: &str) -> Option<Value> {
     Number::from_f64(value).map(Value::Number)
 }
 
-/// The text of a mapping key; keys are strings in JSON, whatever YAML makes of them.
+/// The text of a mapping key. JSON keys are strings, whatever type YAML gives them.
 pub(super) fn key(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

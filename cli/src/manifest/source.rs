@@ -1,4 +1,4 @@
-//! The files that manifests come from, as they change.
+//! The files that manifests come from, and their changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,18 +12,18 @@ use proxy::follow::Followed;
 
 use super::{Document, MAX_FILE_BYTES, Place, Problem, parse};
 
-/// A file that is away for less than this is being replaced.
+/// A file that is absent for less than this time is being replaced.
 const GONE_AFTER: Duration = Duration::from_secs(1);
-/// Most files of a folder.
+/// Most manifests in one folder.
 const MAX_FILES: usize = 10_000;
 
-/// What a look at the files found.
+/// Change of a file since the last look.
 pub(crate) enum FileChange {
-    /// The file has these documents now.
+    /// The file now has these documents.
     Documents(Vec<Document>),
-    /// It cannot be read; what it had stays.
+    /// The file cannot be read; its previous documents stay.
     Unreadable(Problem),
-    /// It is gone, or can be read again and has nothing of its own (a folder).
+    /// The file was removed; or a folder that could not be listed is readable again.
     Gone,
 }
 
@@ -31,22 +31,22 @@ pub(crate) enum FileChange {
 pub(crate) struct Sources {
     paths: Vec<PathBuf>,
     files: BTreeMap<PathBuf, File>,
-    /// Folders that could not be listed at the last look, with what was told.
+    /// Folders that could not be listed at the last look, with the reported error.
     unlisted: BTreeMap<PathBuf, String>,
 }
 
 struct File {
     followed: Followed,
-    /// Empty, which is what a file is while its content is on the way.
+    /// The file is empty, as it is between creation and the first write.
     blank: bool,
-    /// Why it could not be read at the last look.
+    /// Error of the last look, if the file could not be read.
     refusal: Option<String>,
     absent_since: Option<Instant>,
     gone: bool,
 }
 
 impl Sources {
-    /// Sources by the arguments; `-` is standard input.
+    /// Sources for the arguments of `-f`; `-` is standard input.
     ///
     /// # Errors
     /// A path that does not exist.
@@ -57,18 +57,18 @@ impl Sources {
         Ok(Self { paths: paths.to_vec(), files: BTreeMap::new(), unlisted: BTreeMap::new() })
     }
 
-    /// Whether anything can change later.
+    /// Whether a source can change later; standard input cannot.
     pub(crate) fn can_change(&self) -> bool {
         self.paths.iter().any(|path| !is_stdin(path))
     }
 
-    /// Files that are away, and not yet for long enough to count as removed.
+    /// Files that are absent, but not yet for long enough to count as removed.
     pub(crate) fn absent(&self) -> BTreeSet<String> {
         let absent = self.files.iter().filter(|(_, file)| file.absent_since.is_some());
         absent.map(|(path, _)| path.display().to_string()).collect()
     }
 
-    /// What standard input has, if it is among the sources; read once, to its end.
+    /// The content of standard input, if standard input is a source; read once, to its end.
     pub(crate) fn standard_input(&self) -> Option<(String, FileChange)> {
         self.paths.iter().any(|path| is_stdin(path)).then(|| {
             let name = "<stdin>".to_owned();
@@ -79,7 +79,7 @@ impl Sources {
         })
     }
 
-    /// What is different since the last look, by file.
+    /// Changes since the last look, by file.
     pub(crate) fn look(&mut self) -> Vec<(String, FileChange)> {
         let mut changes = Vec::new();
         let present = self.present(&mut changes);
@@ -116,10 +116,10 @@ impl Sources {
                     }
                 }
                 Err(error) => {
-                    // What the folder had stays: not being able to look is no proof that it is empty.
+                    // The files of the folder stay: a folder that cannot be listed is not known to be empty.
                     present.extend(self.files.keys().filter(|file| file.parent() == Some(path)).cloned());
-                    let told = error.to_string();
-                    if self.unlisted.insert(path.clone(), told.clone()) != Some(told) {
+                    let message = error.to_string();
+                    if self.unlisted.insert(path.clone(), message.clone()) != Some(message) {
                         changes.push((name.clone(), change(&name, Err(error))));
                     }
                 }
@@ -133,39 +133,39 @@ impl File {
     fn look(&mut self, listed: bool, name: &str) -> Option<FileChange> {
         if listed {
             match self.followed.changed(MAX_FILE_BYTES) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.is_away(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.mark_absent(),
                 Ok(None) => {}
                 Ok(Some(bytes)) => {
                     self.blank = bytes.iter().all(u8::is_ascii_whitespace);
                     if !self.blank {
-                        self.present();
+                        self.mark_present();
                         self.refusal = None;
                         return Some(change(name, Ok(bytes)));
                     }
                 }
                 Err(error) => {
-                    self.present();
-                    let told = error.to_string();
-                    let is_new = self.refusal.replace(told.clone()) != Some(told);
+                    self.mark_present();
+                    let message = error.to_string();
+                    let is_new = self.refusal.replace(message.clone()) != Some(message);
                     return is_new.then(|| change(name, Err(error)));
                 }
             }
             if !self.blank {
-                self.present();
+                self.mark_present();
                 return None;
             }
         }
-        self.is_away()
+        self.mark_absent()
     }
 
-    fn is_away(&mut self) -> Option<FileChange> {
+    fn mark_absent(&mut self) -> Option<FileChange> {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
         let goes = !self.gone && since.elapsed() >= GONE_AFTER;
         self.gone |= goes;
         goes.then_some(FileChange::Gone)
     }
 
-    fn present(&mut self) {
+    fn mark_present(&mut self) {
         self.absent_since = None;
         self.gone = false;
     }
@@ -175,19 +175,19 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// The manifests of a folder, not of the folders below it, as kubectl has it.
+/// The manifests in a folder, without subfolders, as with kubectl.
 fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
         let is_manifest = matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"));
-        // No look at the file itself: that is made once, when it is read.
+        // The file itself is not inspected here, but only when it is read.
         if is_manifest && !entry.file_type()?.is_dir() {
             files.push(path);
         }
         if files.len() > MAX_FILES {
-            return Err(io::Error::other(format!("has more than {MAX_FILES} manifests")));
+            return Err(io::Error::other(format!("more than {MAX_FILES} manifests in one folder")));
         }
     }
     Ok(files)
@@ -204,17 +204,17 @@ fn change(name: &str, bytes: io::Result<Vec<u8>>) -> FileChange {
     };
     let bytes = match bytes {
         Ok(bytes) if bytes.len() > MAX_FILE_BYTES => {
-            return problem(format!("is larger than the {MAX_FILE_BYTES} bytes that are read; split it"));
+            return problem(format!("is larger than {MAX_FILE_BYTES} bytes, the limit for one file; split the file"));
         }
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            return problem(format!("is larger than the {MAX_FILE_BYTES} bytes that are read; split it"));
+            return problem(format!("is larger than {MAX_FILE_BYTES} bytes, the limit for one file; split the file"));
         }
         Err(error) => return problem(format!("cannot be read: {error}")),
     };
     let Ok(text) = String::from_utf8(bytes) else { return problem("is not UTF-8 text".to_owned()) };
     let documents = parse(name, &text).or_else(|problem| {
-        // JSON has escapes that YAML does not know.
+        // JSON has escapes that YAML does not support.
         serde_json::from_str(&text).map(|value| vec![Document::without_lines(value)]).map_err(|_| problem)
     });
     match documents {

@@ -1,4 +1,4 @@
-//! YAML documents as JSON values, with the line of every field. Bounded in size, depth and expansion.
+//! YAML documents as JSON values, with the line of every field. Size, depth and alias expansion are bounded.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 
 use super::{Place, Problem, resolve};
 
-/// Largest file that is read, bytes.
+/// Largest file that is read, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 8 << 20;
-/// Most values in a file, aliases expanded.
+/// Most values in a file, with aliases expanded.
 const MAX_NODES: usize = 1_000_000;
-/// Most bytes of text in a file, aliases expanded.
+/// Most bytes of text in a file, with aliases expanded.
 const MAX_TEXT: usize = 4 * MAX_FILE_BYTES;
-/// Deepest nesting.
+/// Deepest nesting of values.
 const MAX_DEPTH: usize = 64;
 
 /// One document of a file.
@@ -23,7 +23,7 @@ pub(crate) struct Document {
     lines: Lines,
 }
 
-/// The line of a value, and of every value in it.
+/// The line of a value, and of every value inside it.
 #[derive(Clone, Debug)]
 struct Lines {
     line: usize,
@@ -36,14 +36,14 @@ impl Lines {
         Self { line, fields: Vec::new(), items: Vec::new() }
     }
 
-    /// The line of a path below, or of the nearest value around it that is there.
+    /// The line of a path inside this value, or of its nearest ancestor that exists.
     fn find(&self, path: &str) -> usize {
         let path = path.trim_start_matches('.');
         if let Some((number, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             let item = number.parse().ok().and_then(|at: usize| self.items.get(at));
             return item.map_or(self.line, |item| item.find(rest));
         }
-        // Keys may have dots themselves; the longest one that fits is meant.
+        // Keys may contain dots; the longest key that fits is the right one.
         let fits =
             |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
         let field = self.fields.iter().filter(|(key, _)| fits(key)).max_by_key(|(key, _)| key.len());
@@ -52,22 +52,22 @@ impl Lines {
 }
 
 impl Document {
-    /// The line on which it begins.
+    /// The line on which the document begins.
     pub(crate) fn line(&self) -> usize {
         self.lines.line
     }
 
-    /// The line of a field, or of the nearest field around it that is there.
+    /// The line of a field, or of its nearest ancestor that exists.
     pub(crate) fn line_of(&self, field: &str) -> usize {
         self.lines.find(field)
     }
 
-    /// A document of which only the value is known.
+    /// A document without line numbers.
     pub(crate) fn without_lines(value: Value) -> Self {
         Self { value, lines: Lines::leaf(1) }
     }
 
-    /// The items of a `List`, each as a document of its own.
+    /// The items of a `List`, each as a document of its own; any other document as it is.
     pub(crate) fn items(mut self) -> Vec<Self> {
         let is_list = self.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
         let Some(Value::Array(items)) = self.value.get_mut("items").filter(|_| is_list).map(Value::take) else {
@@ -83,10 +83,10 @@ impl Document {
     }
 }
 
-/// Reads all documents of a file; empty ones are left out.
+/// Reads all documents of a file; empty documents are skipped.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     if let Some(at) = text.lines().position(|line| line.starts_with('%')).filter(|at| is_head(text, *at)) {
-        let message = "has a YAML directive, which kubectl does not read; take the line out".to_owned();
+        let message = "has a YAML directive, which kubectl does not support; remove the line".to_owned();
         return Err(Problem {
             place: Place { file: file.to_owned(), line: at + 1 },
             object: None,
@@ -103,7 +103,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     })
 }
 
-/// Whether only comments and empty lines stand before a line.
+/// Whether only comments and empty lines precede a line.
 fn is_head(text: &str, line: usize) -> bool {
     text.lines().take(line).all(|line| line.is_empty() || line.starts_with('#'))
 }
@@ -113,7 +113,7 @@ struct Wrong {
     message: String,
 }
 
-/// A value with its lines, and what it costs to copy it.
+/// A value with its lines, and the cost of a copy of it.
 #[derive(Clone)]
 struct Node {
     value: Value,
@@ -154,7 +154,7 @@ impl<'a> Builder<'a> {
             Some(Err(error)) => {
                 Err(Wrong { line: error.marker().line(), message: format!("is not valid YAML: {}", error.info()) })
             }
-            None => Err(Wrong { line: 1, message: "is not valid YAML: it ends too early".to_owned() }),
+            None => Err(Wrong { line: 1, message: "is not valid YAML: unexpected end of file".to_owned() }),
         }
     }
 
@@ -172,10 +172,10 @@ impl<'a> Builder<'a> {
             Event::MappingStart(anchor, _) => (self.mapping(line, depth)?, anchor),
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
-                    let message = "is not valid YAML: an alias stands inside its own anchor".to_owned();
+                    let message = "is not valid YAML: an alias refers to the anchor that contains it".to_owned();
                     return Err(Wrong { line, message });
                 };
-                // Before the copy is made: that is what a bomb counts on.
+                // Charged before the copy is made, because an alias bomb works by copying.
                 let (nodes, text) = (node.nodes, node.text);
                 self.spend(nodes, text, line)?;
                 return self.anchors.get(&anchor).cloned().ok_or(Wrong { line, message: String::new() });
@@ -183,7 +183,7 @@ impl<'a> Builder<'a> {
             _ => return Err(Wrong { line, message: "is not valid YAML".to_owned() }),
         };
         if anchor > 0 {
-            // The anchor's own copy.
+            // Charges the copy that the anchor keeps.
             self.spend(node.nodes, node.text, line)?;
             self.anchors.insert(anchor, node.clone());
         }
@@ -195,7 +195,7 @@ impl<'a> Builder<'a> {
         self.text += text;
         if self.nodes > MAX_NODES || self.text > MAX_TEXT {
             let message =
-                format!("has more than {MAX_NODES} values or {MAX_TEXT} bytes of text once its aliases are expanded");
+                format!("has more than {MAX_NODES} values or {MAX_TEXT} bytes of text after its aliases are expanded");
             return Err(Wrong { line, message });
         }
         Ok(())
@@ -243,7 +243,7 @@ impl<'a> Builder<'a> {
                 return Err(Wrong { line: at, message: "has a key that is not a string".to_owned() });
             };
             if map.contains_key(&key) {
-                return Err(Wrong { line: at, message: format!("has the key '{key}' twice in one place") });
+                return Err(Wrong { line: at, message: format!("has the key '{key}' twice in one mapping") });
             }
             node.lines.fields.push((key.clone(), Lines { line: at, ..value.lines }));
             map.insert(key, value.value);
@@ -255,7 +255,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Adds what `<<` names, where the mapping does not say otherwise.
+/// Merges the mapping that `<<` refers to; keys of the mapping itself take precedence.
 fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), Wrong> {
     match value {
         Value::Object(other) => {
@@ -265,7 +265,7 @@ fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), 
             Ok(())
         }
         Value::Array(items) => items.into_iter().try_for_each(|item| merge(map, item, line)),
-        _ => Err(Wrong { line, message: "merges ('<<') something that is not a mapping".to_owned() }),
+        _ => Err(Wrong { line, message: "has a merge key ('<<') whose value is not a mapping".to_owned() }),
     }
 }
 
@@ -279,7 +279,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
         None => Ok(Value::String(text.to_owned())),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(Value::String(text.to_owned())),
         Some(tag) if tag.is_yaml_core_schema() => Ok(resolve::plain(text)),
-        Some(tag) => Err(Wrong { line, message: format!("has a tag '{tag}' that manifests cannot have") }),
+        Some(tag) => Err(Wrong { line, message: format!("has a tag '{tag}', which manifests do not support") }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writes the CRDs beside this crate, and the chart's copies: `cargo run -p portlane-crds --bin crdgen`.
+//! Writes the CRDs beside this crate and into the chart: `cargo run -p portlane-crds --bin crdgen`.
 
 use std::{error::Error, fs, path::Path};
 

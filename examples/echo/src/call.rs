@@ -1,4 +1,4 @@
-//! Calls.
+//! Client: single calls, and sessions that are held open.
 
 use std::{
     io::{self, Error, ErrorKind},
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{AGAIN, PATIENCE, Protocol};
 
-/// One call.
+/// Sends a text and prints the answer, or connects standard input and output to a TCP connection.
 pub(crate) async fn once(protocol: Protocol, to: &str, text: Option<String>) -> io::Result<()> {
     let late = |_| Error::new(ErrorKind::TimedOut, format!("no answer from {to} within {PATIENCE:?}"));
     let answer = match (protocol, text) {
@@ -55,7 +55,7 @@ async fn call_udp(to: &str, text: &str) -> io::Result<Vec<u8>> {
     }
 }
 
-/// So many sessions, each opened again when it ends.
+/// Holds a number of sessions, each of which is opened again when it ends.
 pub(crate) async fn hold(to: &str, sessions: usize) -> io::Result<()> {
     println!("holding {sessions} sessions to {to}");
     let mut all = JoinSet::new();

@@ -1,4 +1,5 @@
-//! What the examples and tests forward to: sends back what it is sent, on TCP and UDP; calls others, as `nc` would.
+//! The server that examples and tests forward to: sends back what it receives on TCP and UDP. It is also a client, like
+//! `nc`.
 
 mod call;
 mod serve;
@@ -10,12 +11,12 @@ use std::{io, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Longest call, unless it reads standard input.
+/// Longest duration of a call that does not read standard input.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A datagram may be lost, so it is sent again after this.
+/// Pause before an attempt is repeated; datagrams can get lost.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Sends back what it is sent. Without a command: serves on 127.0.0.1:7777.
+/// Echo server. Without a command: serves on 127.0.0.1:7777.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -25,24 +26,24 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves on TCP and UDP until SIGTERM or SIGINT.
+    /// Serve on TCP and UDP until SIGTERM or SIGINT.
     Serve(serve::Server),
-    /// Sends a text and prints the answer. Without a text: joins standard input and output to a TCP connection.
+    /// Send a text and print the answer. Without a text: connect standard input and output to a TCP connection.
     Call {
         protocol: Protocol,
-        /// HOST:PORT.
+        /// Server to connect to, HOST:PORT.
         to: String,
         text: Option<String>,
     },
-    /// Opens TCP sessions and holds them until SIGTERM; one that ends is opened again.
+    /// Open TCP sessions and hold them until SIGTERM; a session that ends is opened again.
     Hold {
-        /// HOST:PORT.
+        /// Server to connect to, HOST:PORT.
         to: String,
-        /// How many.
+        /// Number of sessions.
         #[arg(long, default_value_t = 1)]
         sessions: usize,
     },
-    /// Does nothing until SIGTERM: holds the namespaces of a Pod.
+    /// Do nothing until SIGTERM, to hold the namespaces of a Pod.
     Pause,
 }
 
@@ -70,7 +71,7 @@ async fn main() -> io::Result<()> {
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
-    // A thread that reads standard input cannot be interrupted: nothing waits for it.
+    // Exit without waiting: the thread that reads standard input cannot be interrupted.
     if let Err(error) = &result {
         eprintln!("error: {error}");
     }

@@ -1,4 +1,4 @@
-//! The server.
+//! The echo server on TCP, TLS and UDP.
 
 use std::{
     io,
@@ -11,22 +11,22 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-/// Where and how it serves.
+/// Options of the server.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Server {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
-    /// Port, for both.
+    /// Port to listen on, for TCP and UDP.
     #[arg(long, default_value_t = 7777)]
     port: u16,
-    /// Written before what is sent back, so that a caller sees who answered.
+    /// Prefix of every answer, so that a caller sees which server answered.
     #[arg(long, default_value = "", env = "ECHO_NAME")]
     name: String,
     /// Print the text of every datagram.
     #[arg(long)]
     print: bool,
-    /// Speak TLS on TCP, with a certificate for this host that is made at the start and that nobody has signed.
+    /// Serve TLS on TCP, with a self-signed certificate for this host that is generated at the start.
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "HOST")]
     tls: Option<String>,
@@ -46,7 +46,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// Serves until something fails.
+    /// Serves until a socket fails.
     pub(crate) async fn run(self) -> io::Result<()> {
         let at = (self.address, self.port);
         let (tcp, udp) = (TcpListener::bind(at).await?, UdpSocket::bind(at).await?);
@@ -96,7 +96,7 @@ impl Server {
 async fn answer<S: AsyncRead + AsyncWrite>(stream: S, name: String) -> io::Result<()> {
     let (mut read, mut write) = split(stream);
     write.write_all(name.as_bytes()).await?;
-    // TLS sends when it is told to.
+    // TLS buffers until it is flushed.
     write.flush().await?;
     copy(&mut read, &mut write).await?;
     write.shutdown().await

@@ -1,4 +1,4 @@
-//! A TLS server with a certificate of its own making.
+//! A TLS server with a self-signed certificate.
 
 use std::{io, sync::Arc};
 
@@ -12,10 +12,10 @@ use tokio_rustls::{
     },
 };
 
-/// Takes TLS 1.3, and says that it is this host.
+/// Accepts TLS connections with a certificate for the host.
 ///
 /// # Errors
-/// No certificate can be made for such a name.
+/// The host is not a valid name for a certificate.
 pub(crate) fn acceptor(host: &str) -> io::Result<TlsAcceptor> {
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let mut certificate = CertificateParams::new([host.to_owned()]).map_err(io::Error::other)?;

@@ -1,0 +1,49 @@
+//! Why a command failed.
+
+use std::{error::Error as _, io, path::PathBuf};
+
+/// Failure of a command, as opposed to problems in the manifests.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A path given with `-f` cannot be read.
+    #[error("cannot read {0}")]
+    Files(String, #[source] io::Error),
+    /// Standard input, the only source, has no valid object and cannot change later.
+    #[error("standard input contains no valid PortForward")]
+    NothingToRun,
+    /// The configuration document does not serialise.
+    #[error("cannot serialise the configuration")]
+    Yaml(#[from] serde_yaml::Error),
+    /// The CRDs of this build do not serialise.
+    #[error("cannot load the built-in validation rules")]
+    Rules(#[from] serde_json::Error),
+    /// The data plane did not start.
+    #[error(transparent)]
+    Start(#[from] proxy::handle::StartError),
+    /// The data plane ended by itself.
+    #[error(transparent)]
+    Ended(#[from] proxy::handle::Ended),
+    /// Signal handlers, the runtime, or output.
+    #[error("I/O error")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    /// Names the path of `-f` that does not exist, if any.
+    pub(crate) fn files(paths: &[PathBuf], error: io::Error) -> Self {
+        let missing = paths.iter().find(|path| path.as_os_str() != "-" && std::fs::metadata(path).is_err());
+        Self::Files(missing.map_or_else(|| "the files".to_owned(), |path| path.display().to_string()), error)
+    }
+
+    /// The error and its causes in one line, outermost first.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,64 @@
+//! Scalar values with bounds, shared by the other modules. This module imports nothing from the crate, so it cannot be
+//! part of an import cycle.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Protocol of a listener.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Tls,
+}
+
+impl Protocol {
+    /// Name of the protocol, as in manifests and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Tls => "TLS",
+        }
+    }
+}
+
+// isCIDR of an API server refuses leading zeros by itself; the pattern refuses them in evaluators that do not.
+/// A network in CIDR notation.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(
+    inline,
+    extend("x-kubernetes-validations" = [{"rule": "isCIDR(self) && !self.matches('^0[0-9]+[.]|[./]0[0-9]')", "message": "must be a network such as 10.0.0.0/8"}])
+)]
+pub struct Cidr(#[schemars(length(min = 1, max = 64))] pub String);
+
+/// A TLS server name, in lower case.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct Hostname(
+    #[schemars(
+        length(min = 1, max = 253),
+        pattern(r"^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub String,
+);
+
+/// The value of a label.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct LabelValue(#[schemars(length(max = 63))] pub String);
+
+/// The value of an annotation.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct AnnotationValue(#[schemars(length(max = 4096))] pub String);
+
+/// An amount of a resource, such as 500m or 64Mi.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct Quantity(
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"))] pub String,
+);

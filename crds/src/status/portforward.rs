@@ -1,0 +1,134 @@
+//! Status of a `PortForward`, as reported by the operator.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    guard::AcceptHeader,
+    scalars::Protocol,
+    status::parts::{Condition, ForwardAddress},
+};
+
+/// Observed state of a `PortForward`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortForwardStatus {
+    /// The `metadata.generation` that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling and Stalled are present only while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Listeners with the ports they hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub listeners: Vec<ListenerStatus>,
+    /// What the proxies report about this forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_plane: Option<DataPlaneStatus>,
+    /// Ports of all listeners in one line, such as `5432/TCP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub ports: Option<String>,
+    /// Backends in one line, such as `svc/pg:5432 (+2)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub to: Option<String>,
+    /// Where the listeners run and hold their ports: `sidecar` with its selector, or `gateway NAMESPACE/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub placement: Option<String>,
+    /// Addresses at which clients reach the listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<ForwardAddress>,
+}
+
+/// A listener that holds its port.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// Name of the listener.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Protocol of the listener.
+    pub protocol: Protocol,
+    /// Port that the listener holds: the requested port, or the allocated one.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Last port of a port range. Absent: one port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<u16>,
+    /// Server names that a TLS listener holds on its port. Absent: not a TLS listener.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hostnames: Vec<String>,
+    /// PROXY headers that are read on this port; all TLS listeners on the port share this setting. Absent: no header is
+    /// read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<AcceptedHeaders>,
+    /// Health of the backends' endpoints: All, Some or None are healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backends: Option<BackendHealth>,
+}
+
+/// PROXY headers that are read on a port.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedHeaders {
+    /// Optional or Required, as in the spec.
+    pub accept: AcceptHeader,
+    /// Networks of the peers whose headers are trusted.
+    #[serde(rename = "trustedCIDRs")]
+    #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub trusted_cidrs: Vec<String>,
+}
+
+/// Health of a listener's backends. Counts are available as metrics.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum BackendHealth {
+    All,
+    Some,
+    None,
+}
+
+/// What the proxies of a forward report.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataPlaneStatus {
+    /// Number of proxies that should run this forward.
+    #[schemars(range(min = 0))]
+    pub total: u32,
+    /// Number of proxies that run this generation of the forward.
+    #[schemars(range(min = 0))]
+    pub acked: u32,
+    /// `acked/total`, for the Proxies column.
+    #[schemars(length(max = 32))]
+    pub summary: String,
+    /// Listeners that proxies rejected, at most 8 entries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub rejected: Vec<RejectedListener>,
+    /// Number of all rejected listeners, including those not listed in `rejected`.
+    #[schemars(range(min = 0))]
+    pub rejected_count: u32,
+}
+
+/// A listener that a proxy could not run.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedListener {
+    /// Name of the proxy's pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// Name of the listener.
+    #[schemars(length(max = 63))]
+    pub listener: String,
+    /// Why the proxy rejected the listener, such as `bind 0.0.0.0:5432: address in use`.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+}
