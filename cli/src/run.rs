@@ -160,7 +160,7 @@ impl Runner<'_> {
     /// Records the ports of running listeners in status, so that an object added later does not take them.
     fn record_status(&self, world: &mut World) {
         for (id, listener) in self.configuration.supported() {
-            let key = ObjectKey::new(id.namespace.clone(), id.forward.clone());
+            let key = ObjectKey::new(&*id.origin.namespace, &*id.origin.name);
             let Some(forward) = world.forwards.get_mut(&key) else { continue };
             let protocol = match listener.socket.transport {
                 Transport::Tcp if !listener.hostnames.is_empty() => Protocol::Tls,

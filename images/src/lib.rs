@@ -117,15 +117,34 @@ impl Platform {
     }
 }
 
+/// How the programs of images are compiled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    /// As users get them.
+    Release,
+    /// In a quarter of the time, for tests.
+    Test,
+}
+
+impl Profile {
+    /// Name of the Cargo profile, and of its folder.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Test => "test-image",
+        }
+    }
+}
+
 /// Builds the program of an image and writes `target/images/NAME.tar`, or `NAME-ARCHITECTURE.tar` if the platform is
-/// not that of this machine.
+/// not that of this machine. Images for tests are written to `target/images/test`.
 ///
 /// # Errors
 /// The program does not build, the target is not installed, or the archive cannot be written.
-pub fn build(image: Image, platform: Platform) -> Result<Archive, ImageError> {
-    let program = program::build(image.package(), platform)?;
+pub fn build(image: Image, platform: Platform, profile: Profile) -> Result<Archive, ImageError> {
+    let program = program::build(image.package(), platform, profile)?;
     let suffix = if platform == Platform::here() { String::new() } else { format!("-{}", platform.architecture()) };
-    let folder = target().join("images");
+    let folder = target().join("images").join(if profile == Profile::Test { "test" } else { "" });
     fs::create_dir_all(&folder).map_err(ImageError::write(&folder))?;
     archive::write(image, platform, &program, &folder.join(format!("{}{suffix}.tar", image.name())))
 }

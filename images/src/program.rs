@@ -6,14 +6,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{ImageError, Platform, target, workspace};
+use crate::{ImageError, Platform, Profile, target, workspace};
 
 /// Builds a package for a platform and returns the path of the program.
-pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageError> {
+pub(crate) fn build(package: &str, platform: Platform, profile: Profile) -> Result<PathBuf, ImageError> {
     install(platform)?;
     let triple = platform.target();
     let mut command = cargo();
-    command.args(["build", "--locked", "--release", "--quiet", "--package", package, "--target", triple]);
+    command.args(["build", "--locked", "--quiet", "--profile", profile.name()]);
+    command.args(["--package", package, "--target", triple]);
     command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
     // This variable takes precedence over every other source of flags.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags(platform));
@@ -26,7 +27,7 @@ pub(crate) fn build(package: &str, platform: Platform) -> Result<PathBuf, ImageE
     if !status.success() {
         return Err(ImageError::Build { package: package.to_owned(), target: triple });
     }
-    Ok(target().join(triple).join("release").join(package))
+    Ok(target().join(triple).join(profile.name()).join(package))
 }
 
 /// A cargo as a shell would start it: without the variables about packages that `cargo run` and `cargo test` set,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTRACT, Configuration, Digest, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Revision, Version};
+use crate::{
+    CONTRACT, Configuration, Digest, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Origin, Revision, Version,
+};
 
 /// Part of an update. No part is applied before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,10 +100,10 @@ impl Configuration {
     /// The size depends only on what differs. Listeners of forwards in `unreadable` are never removed, because their
     /// desired state is unknown. The last part, always present, has `commit`.
     #[must_use]
-    pub fn changes_from(&self, held: &Held, unreadable: &BTreeSet<(String, String)>, per_part: usize) -> Vec<Change> {
+    pub fn changes_from(&self, held: &Held, unreadable: &BTreeSet<Origin>, per_part: usize) -> Vec<Change> {
         let mut parts = Parts { version: &self.version, per_part: per_part.max(1), done: Vec::new(), items: 0 };
         // Removals first, so that a full proxy has room for the additions.
-        let kept = |id: &ListenerId| unreadable.contains(&(id.namespace.clone(), id.forward.clone()));
+        let kept = |id: &ListenerId| unreadable.contains(&id.origin);
         for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id) && !kept(id)) {
             parts.open(1).removals.insert(id.clone());
         }
@@ -112,7 +114,7 @@ impl Configuration {
         }
         for (name, set) in &self.endpoints {
             if held.endpoints.get(name) != Some(&set.revision()) {
-                parts.open(1 + set.addresses.len() / ADDRESSES_PER_ITEM).endpoints.insert(name.clone(), set.clone());
+                parts.open(1 + set.endpoints.len() / ADDRESSES_PER_ITEM).endpoints.insert(name.clone(), set.clone());
             }
         }
         // The endpoint sets that unreadable forwards need are unknown too, so keep all.

@@ -1,12 +1,12 @@
 //! The complete configuration of one group of proxies.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{CONTRACT, Listener, ListenerId, Revision};
+use crate::{CONTRACT, EndpointSet, Listener, ListenerId, Revision};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -56,28 +56,6 @@ fn contract() -> u32 {
 impl Default for Configuration {
     fn default() -> Self {
         Self { contract: CONTRACT, version: Version::default(), listeners: BTreeMap::new(), endpoints: BTreeMap::new() }
-    }
-}
-
-/// The ready endpoints of a Service port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EndpointSet {
-    /// Addresses with ports, sorted.
-    #[serde(default)]
-    pub addresses: Vec<SocketAddr>,
-}
-
-impl EndpointSet {
-    /// Hash of the addresses, which a proxy sends in place of the addresses.
-    #[must_use]
-    pub fn revision(&self) -> Revision {
-        let mut hash = Sha256::new();
-        for address in &self.addresses {
-            hash.update(address.to_string());
-            hash.update([0]);
-        }
-        Revision(short(&hash.finalize()))
     }
 }
 
@@ -138,11 +116,6 @@ impl Configuration {
         }
         sum.digest()
     }
-}
-
-fn short(hash: &[u8]) -> String {
-    let first = hash.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
-    format!("{first:016x}")
 }
 
 /// A listener as received: supported, or preserved but refused.

@@ -1,65 +1,12 @@
 //! One listener, fully resolved: every default is filled in, so the proxy decides nothing.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{AcceptHeader, Access, HealthCheck, Limits, ProxyProtocol};
-
-/// Permanent identity of a listener: `namespace/forward/listener`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct ListenerId {
-    /// Namespace of the forward.
-    pub namespace: String,
-    /// Name of the forward.
-    pub forward: String,
-    /// Name of the listener within the forward.
-    pub listener: String,
-}
-
-/// The text is not of the form `namespace/forward/listener`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("listener id '{0}' is not of the form namespace/forward/listener")]
-pub struct ListenerIdError(String);
-
-impl FromStr for ListenerId {
-    type Err = ListenerIdError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut parts = text.split('/');
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(namespace), Some(forward), Some(listener), None)
-                if text.len() <= 512 && !namespace.is_empty() && !forward.is_empty() && !listener.is_empty() =>
-            {
-                Ok(Self { namespace: namespace.into(), forward: forward.into(), listener: listener.into() })
-            }
-            _ => Err(ListenerIdError(text.chars().take(80).collect())),
-        }
-    }
-}
-
-impl TryFrom<String> for ListenerId {
-    type Error = ListenerIdError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<ListenerId> for String {
-    fn from(id: ListenerId) -> Self {
-        id.to_string()
-    }
-}
-
-impl fmt::Display for ListenerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.namespace, self.forward, self.listener)
-    }
-}
 
 /// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

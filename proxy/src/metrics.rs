@@ -12,6 +12,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use proxy_api::Origin;
+
 use crate::{
     clock::Clock,
     core::{balance::Entry, end::EndReason, load::ByForward},
@@ -100,7 +102,7 @@ impl Metrics {
         let mut all = ByForward::new();
         for shared in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
             let counters = &shared.counters;
-            let counts = all.entry(format!("{}/{}", shared.id.namespace, shared.id.forward)).or_default();
+            let counts = all.entry(shared.id.origin.to_string()).or_default();
             counts.live += counters.active();
             counts.begun += counters.opened.load(Relaxed);
             counts.bytes += counters.up.load(Relaxed) + counters.down.load(Relaxed);
@@ -137,9 +139,15 @@ impl Collector for Exposition {
     }
 }
 
+fn origin_labels(origin: &Origin) -> Labels<'_> {
+    vec![("kind", origin.kind.as_str()), ("namespace", &origin.namespace), ("forward", &origin.name)]
+}
+
 fn labels(shared: &Shared) -> Labels<'_> {
     let id = &*shared.id;
-    vec![("namespace", &id.namespace), ("forward", &id.forward), ("listener", &id.listener)]
+    let mut labels = origin_labels(&id.origin);
+    labels.push(("listener", &id.listener));
+    labels
 }
 
 fn family<'a>(
@@ -241,10 +249,8 @@ fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(
             limiters.push(shared);
         }
     }
-    let queued = limiters.into_iter().map(|shared| {
-        let labels: Labels<'_> = vec![("namespace", &shared.id.namespace), ("forward", &shared.id.forward)];
-        (labels, shared.limiter.counts().1 as u64)
-    });
+    let queued =
+        limiters.into_iter().map(|shared| (origin_labels(&shared.id.origin), shared.limiter.counts().1 as u64));
     family(out, ("portlane_connections_queued", "Connections queued by maxConnections."), false, queued)
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn run(platform: Option<Platform>) -> Result<(), TaskError> {
         Some(Platform::Arm64) => images::Platform::Arm64,
     };
     for image in Image::RELEASED {
-        let archive = images::build(image, platform)?;
+        let archive = images::build(image, platform, images::Profile::Release)?;
         let tenths = archive.bytes.div_ceil(100_000);
         println!(
             "{}  {}  {}.{} MB  {}",

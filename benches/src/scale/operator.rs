@@ -7,7 +7,7 @@ use std::{
 };
 
 use harness::{ControlPlane, Program, free_port, until};
-use images::{Image, Platform};
+use images::{Image, Platform, Profile};
 
 /// Namespace of the operator's Lease and CA.
 pub(super) const NAMESPACE: &str = "portlane";
@@ -41,7 +41,7 @@ pub(super) struct Cost {
 
 /// Path of the program in the image, which is built if necessary.
 fn of_the_image() -> PathBuf {
-    images::build(Image::Operator, Platform::here()).expect("the operator's image");
+    images::build(Image::Operator, Platform::here(), Profile::Release).expect("the operator's image");
     images::target().join(Platform::here().target()).join("release/portlane-operator")
 }
 

@@ -17,11 +17,11 @@ pub mod watched;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 use crds::{ForwardGateway, PortForward, Protocol};
-use proxy_api::Transport;
+use proxy_api::{Endpoint, Transport};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Namespace and name of an object.
@@ -136,7 +136,7 @@ pub struct ServicePort {
     pub port: u16,
     /// The ready endpoints behind it.
     #[serde(default)]
-    pub endpoints: BTreeSet<SocketAddr>,
+    pub endpoints: BTreeSet<Endpoint>,
 }
 
 /// A pod as far as forwards are concerned.

@@ -20,6 +20,10 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new("ns", name)
 }
 
+fn endpoint(address: &str) -> proxy_api::Endpoint {
+    address.parse::<std::net::SocketAddr>().expect("an address").into()
+}
+
 fn upsert(object: Object) -> Seen {
     Seen::Upsert(Box::new(object))
 }
@@ -113,7 +117,7 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
     let info = ServiceInfo { ports: vec![("web".into(), Protocol::Tcp, 80)], ..ServiceInfo::default() };
     cache.apply(&services, upsert(Object::Service(key("web"), info)));
     let slice = |address: &str| {
-        let addresses = std::iter::once(address.parse().expect("an address")).collect();
+        let addresses = std::iter::once(endpoint(address)).collect();
         SliceInfo {
             service: "web".into(),
             endpoints: BTreeMap::from([(("web".to_owned(), false), addresses)]),
@@ -149,7 +153,7 @@ fn a_service_without_ports_has_the_pods_of_its_slices() {
     // A Service comes to have ports, or loses them, before its slices follow: the pods are known all the time.
     let ports = ServiceInfo { ports: vec![("rtp".into(), Protocol::Udp, 5004)], ..ServiceInfo::default() };
     assert!(cache.apply(&services, upsert(Object::Service(key("rtp"), ports))).changes.services.contains(&key("rtp")));
-    let addresses = std::iter::once("10.0.0.1:5004".parse().expect("an address")).collect();
+    let addresses = std::iter::once(endpoint("10.0.0.1:5004")).collect();
     let with_port =
         SliceInfo { endpoints: BTreeMap::from([(("rtp".to_owned(), true), addresses)]), ..slice("10.0.0.1") };
     cache.apply(&slices, upsert(Object::Slice(key("rtp-1"), with_port)));

@@ -214,7 +214,7 @@ fn follow(fleet: &mut Fleet, translator: &Translator, update: &Update) {
 fn without_kept(configuration: &Configuration, translator: &Translator) -> Configuration {
     let mut plain = configuration.clone();
     plain.listeners.retain(|id, offer| {
-        let verdict = translator.verdict(&ObjectKey::new(id.namespace.clone(), id.forward.clone()));
+        let verdict = translator.verdict(&ObjectKey::new(&*id.origin.namespace, &*id.origin.name));
         let listener = verdict.and_then(|verdict| verdict.listeners.iter().find(|l| l.name == id.listener));
         listener.is_some_and(|l| l.outcome == Outcome::Published(offer.revision().clone()))
     });

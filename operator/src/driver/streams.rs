@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proxy_api::ListenerId;
+use proxy_api::{ListenerId, Origin};
 
 use super::Driver;
 use operator_core::{Changes, ObjectKey, metrics_api::api::Of, schedule::Effect, status::events::of_cut};
@@ -109,7 +109,7 @@ impl Driver {
         Admission::Follow {
             target,
             deltas: leading.deltas.clone(),
-            unreadable: unreadable.into_iter().map(|key| (key.namespace, key.name)).collect(),
+            unreadable: unreadable.into_iter().map(|key| Origin::port_forward(key.namespace, key.name)).collect(),
         }
     }
 }
@@ -122,5 +122,5 @@ fn is_unseen(pod: &ObjectKey, changes: &Changes) -> bool {
 }
 
 fn forward(id: &ListenerId) -> ObjectKey {
-    ObjectKey::new(id.namespace.clone(), id.forward.clone())
+    ObjectKey::new(&*id.origin.namespace, &*id.origin.name)
 }

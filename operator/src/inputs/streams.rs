@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{FromProxy, Load, ReportPart};
+use proxy_api::{FromProxy, Load, Origin, ReportPart};
 use proxy_grpc::{Answer, Follower, Status, Streaming};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -90,7 +90,7 @@ pub enum Admission {
         /// Encoded steps of this term.
         deltas: Arc<Deltas>,
         /// Forwards that cannot be read: their listeners are left as they are.
-        unreadable: std::collections::BTreeSet<(String, String)>,
+        unreadable: std::collections::BTreeSet<Origin>,
     },
     /// Another replica leads.
     NotLeader,

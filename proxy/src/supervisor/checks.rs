@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{HealthCheck, ListenerId, SendHeader};
+use proxy_api::{HealthCheck, ListenerId, Origin, SendHeader};
 use tokio::{
     sync::Semaphore,
     task::JoinHandle,
@@ -34,7 +34,7 @@ type Key = (ListenerId, Arc<str>, SocketAddr);
 pub(super) struct Checks {
     turns: Arc<Semaphore>,
     /// The share of each forward, by its namespace and name.
-    own_turns: BTreeMap<(String, String), Arc<Semaphore>>,
+    own_turns: BTreeMap<Origin, Arc<Semaphore>>,
     running: BTreeMap<Key, Running>,
 }
 
@@ -74,12 +74,11 @@ impl Checks {
     /// Runs the checks of these listeners and stops all others.
     pub(super) fn follow(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
         let mut before = std::mem::take(&mut self.running);
-        let is_here = |(namespace, forward): &(String, String)| {
-            let first = ListenerId { namespace: namespace.clone(), forward: forward.clone(), listener: String::new() };
-            let next = listeners.range(first..).next();
-            next.is_some_and(|(id, _)| id.namespace == *namespace && id.forward == *forward)
+        let is_here = |origin: &Origin| {
+            let next = listeners.range(ListenerId::new(origin.clone(), "")..).next();
+            next.is_some_and(|(id, _)| id.origin == *origin)
         };
-        self.own_turns.retain(|forward, _| is_here(forward));
+        self.own_turns.retain(|origin, _| is_here(origin));
         for (id, shared) in listeners {
             let spec = shared.spec.load();
             let check = spec.health_check.as_deref();
@@ -94,8 +93,8 @@ impl Checks {
                 let key = (id.clone(), entry.id.clone(), endpoint.address);
                 let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
                 let known = before.remove(&key).filter(|running| running.subject == subject);
-                let forward = (id.namespace.clone(), id.forward.clone());
-                let own = self.own_turns.entry(forward).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
+                let own =
+                    self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
                 let turns = [own.clone(), self.turns.clone()];
                 let running = known.unwrap_or_else(|| {
                     let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());

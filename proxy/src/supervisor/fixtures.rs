@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, SocketKey, Target, Transport};
+use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, Origin, SocketKey, Target, Transport};
 
 /// `ns/f/NAME`.
 pub(super) fn id(name: &str) -> ListenerId {
-    ListenerId { namespace: "ns".to_owned(), forward: "f".to_owned(), listener: name.to_owned() }
+    ListenerId::new(Origin::port_forward("ns", "f"), name)
 }
 
 /// TCP on loopback.

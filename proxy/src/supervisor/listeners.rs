@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate};
+use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate, Origin};
 
 use crate::{
     core::{diff::Concern, end::EndReason, limiter::Limiter},
@@ -27,7 +27,7 @@ pub(super) struct Listeners {
     moved: Vec<Arc<Shared>>,
     /// Limits by namespace and name of the forward. Listeners and sessions keep them alive: a forward that is created
     /// again meanwhile counts the old sessions too.
-    limiters: BTreeMap<(String, String), Weak<Limiter>>,
+    limiters: BTreeMap<Origin, Weak<Limiter>>,
 }
 
 impl Listeners {
@@ -98,12 +98,11 @@ impl Listeners {
 
     /// The limits of a listener's forward, which all its listeners share.
     fn limiter(&mut self, id: &ListenerId) -> Arc<Limiter> {
-        let forward = (id.namespace.clone(), id.forward.clone());
-        if let Some(limiter) = self.limiters.get(&forward).and_then(Weak::upgrade) {
+        if let Some(limiter) = self.limiters.get(&id.origin).and_then(Weak::upgrade) {
             return limiter;
         }
         let limiter = Arc::new(Limiter::default());
-        self.limiters.insert(forward, Arc::downgrade(&limiter));
+        self.limiters.insert(id.origin.clone(), Arc::downgrade(&limiter));
         limiter
     }
 

@@ -76,7 +76,7 @@ impl Sources<'_> {
 
     fn candidates(&self, target: &Target) -> Vec<SocketAddr> {
         match target {
-            Target::Endpoints(name) => self.endpoints.get(name).map(|set| set.addresses.clone()).unwrap_or_default(),
+            Target::Endpoints(name) => self.endpoints.get(name).map(addresses_of).unwrap_or_default(),
             Target::Address { host, port } => {
                 let ips = match host.parse::<IpAddr>() {
                     Ok(ip) => vec![ip],
@@ -139,6 +139,10 @@ fn is_same(before: &[Entry], after: &[Entry]) -> bool {
             .all(|(a, b)| a.id == b.id && a.weight == b.weight && a.priority == b.priority && same_endpoints(a, b))
 }
 
+fn addresses_of(set: &EndpointSet) -> Vec<SocketAddr> {
+    set.endpoints.iter().map(|endpoint| endpoint.address).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
@@ -150,8 +154,8 @@ mod tests {
     };
 
     fn addresses(ports: &[u16]) -> BTreeMap<String, EndpointSet> {
-        let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).collect();
-        BTreeMap::from([("b".to_owned(), EndpointSet { addresses })])
+        let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
+        BTreeMap::from([("b".to_owned(), addresses.collect())])
     }
 
     fn live() -> ById {

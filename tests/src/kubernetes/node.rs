@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use images::Image;
+use images::{Image, Platform, Profile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -26,6 +26,15 @@ use crate::{
 /// Images of every node. No Pod runs without the first one.
 const IMAGES: [Image; 4] = [Image::Pause, Image::Proxy, Image::Operator, Image::Echo];
 
+/// Builds the images of every node.
+///
+/// # Panics
+/// An image does not build; the compiler's messages stand above.
+fn archives(profile: Profile) -> Vec<PathBuf> {
+    let archive = |image| images::build(image, Platform::here(), profile).unwrap_or_else(|error| panic!("{error}"));
+    IMAGES.into_iter().map(|image| archive(image).path).collect()
+}
+
 /// A control plane with a node in namespaces of its own, without a way out of the machine.
 #[derive(Debug)]
 pub struct Node {
@@ -40,9 +49,15 @@ impl Node {
     /// # Panics
     /// The node did not start; the message has the reason and the remedy.
     pub fn start() -> Self {
-        let archive = |image| images::build(image, images::Platform::here()).unwrap_or_else(|error| panic!("{error}"));
-        let images: Vec<PathBuf> = IMAGES.into_iter().map(|image| archive(image).path).collect();
-        Self::start_with(&images)
+        Self::start_with(&archives(Profile::Test))
+    }
+
+    /// As [`Self::start`], with the images that users get, for benches.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_released() -> Self {
+        Self::start_with(&archives(Profile::Release))
     }
 
     /// Starts a node with these archives of images loaded.

@@ -114,7 +114,7 @@ fn a_bad_edit_leaves_everything_running_and_says_what_is_wrong() {
     });
     let cases: [(String, &str, &str); 15] = [
         (with("protocol", "protokol"), "refused", "unknown field; did you mean 'protocol'?"),
-        (with(&port_text, "port: 'http'"), "refused", "must be an integer, and is the string 'http'"),
+        (with(&port_text, "port: 'http'"), "refused", "must be an integer, but is the string 'http'"),
         (with(&port_text, "port: 65536"), "refused", "must be at most 65535"),
         (with("protocol: TCP", "protocol: on"), "refused", "YAML reads on, off"),
         (with("name: l,", "name:,"), "refused", "name: is required"),

@@ -89,7 +89,7 @@ fn validate_says_file_line_object_field_and_reason_and_exits_with_one() {
     let bad = portlane(&["validate", "-f", "-"], &good.replace("port: 1000", "port: 70000"));
     assert_eq!(bad.status.code(), Some(1));
     let said = text(&bad.stdout);
-    let line = "<stdin>:8: PortForward default/a: spec.listeners[0].port: must be at most 65535, and is 70000";
+    let line = "<stdin>:8: PortForward default/a: spec.listeners[0].port: must be at most 65535, but is 70000";
     assert!(said.contains(line), "{said}");
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crds::RejectedListener;
-use proxy_api::{BackendHealth, ListenerId};
+use proxy_api::{BackendHealth, ListenerId, Origin};
 
 use crate::{
     status::proxies::{Ack, Proxies},
@@ -102,11 +102,7 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
         .listeners
         .iter()
         .filter(|listener| matches!(listener.outcome, Outcome::Published(_)))
-        .map(|listener| ListenerId {
-            namespace: key.namespace.clone(),
-            forward: key.name.clone(),
-            listener: listener.name.clone(),
-        })
+        .map(|listener| ListenerId::new(Origin::port_forward(&*key.namespace, &*key.name), &*listener.name))
         .collect();
     for group in &verdict.groups {
         let Some(fleet) = fleets.get(group) else { continue };

@@ -178,15 +178,17 @@ fn set_name(service: &ObjectKey, port: u16, transport: Transport) -> String {
 /// The pods of a Service, each at this port.
 fn pods_at(service: &Service, port: u16) -> EndpointSet {
     let ips: BTreeSet<IpAddr> = match service {
-        Service::Cluster(ports) => ports.iter().flat_map(|item| &item.endpoints).map(SocketAddr::ip).collect(),
+        Service::Cluster(ports) => {
+            ports.iter().flat_map(|item| &item.endpoints).map(|endpoint| endpoint.address.ip()).collect()
+        }
         Service::Portless(hosts) => hosts.clone(),
         Service::External { .. } => BTreeSet::new(),
     };
-    EndpointSet { addresses: ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect() }
+    ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn set_of(port: &ServicePort) -> EndpointSet {
-    EndpointSet { addresses: port.endpoints.iter().copied().collect() }
+    port.endpoints.iter().copied().collect()
 }
 
 /// The Service whose endpoint set this is.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
+use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Origin, Revision, SocketKey, Timeouts};
 
 use crate::{
     translate::{
@@ -199,8 +199,7 @@ impl Judge<'_> {
         judgement: &mut Judgement,
     ) -> Revision {
         let (key, item) = (&self.forward.key, &self.forward.listeners[at]);
-        let id =
-            ListenerId { namespace: key.namespace.clone(), forward: key.name.clone(), listener: item.name.clone() };
+        let id = ListenerId::new(Origin::port_forward(&*key.namespace, &*key.name), &*item.name);
         let Resolved { backends, endpoints, .. } = resolved;
         let listener = self.compile(item, port, backends, destinations);
         let revision = listener.revision.clone();

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use proxy_api::{
-    Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, PARTS, Target, Transport, Version,
+    Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS, Target, Transport,
+    Version,
 };
 
 use crate::{translate::claims::Port, world::ObjectKey};
@@ -195,8 +196,7 @@ impl Program {
     /// Who has one of its ports and does not share it.
     fn in_the_way(&self, offer: &Offer) -> BTreeSet<ListenerId> {
         let holders = ports(offer).flat_map(|port| {
-            let first =
-                (port, ListenerId { namespace: String::new(), forward: String::new(), listener: String::new() });
+            let first = (port, ListenerId::new(Origin::default(), ""));
             self.ports.range(first..).take_while(move |(other, _)| *other == port).map(|(_, id)| id)
         });
         let shares = |id: &ListenerId| self.now.listeners.get(id).is_some_and(|now| share(&now.offer, offer));
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_set_lives_as_long_as_a_listener_uses_it_and_the_digest_follows() {
-        let set = EndpointSet { addresses: vec!["10.0.0.1:1".parse().expect("address")] };
+        let set = EndpointSet::from_iter(["10.0.0.1:1".parse::<std::net::SocketAddr>().expect("address")]);
         let all = Sets::from([("x".to_owned(), set.clone()), ("y".to_owned(), set)]);
         let mut program = Program::default();
         program.put(&id("a"), &offer(1, "x"), 1, &all);

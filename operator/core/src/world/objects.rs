@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 use crds::{ForwardGateway, PortForward, Protocol};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proxy_api::Endpoint;
 
 use crate::world::{Grant, ObjectKey, app_ports::AppPorts, crash_loop::CrashLoop, subject::Subject};
 
@@ -82,7 +83,7 @@ pub struct SliceInfo {
     /// Name of the Service.
     pub service: String,
     /// Ready addresses by port: name, protocol.
-    pub endpoints: BTreeMap<(String, Protocol2), BTreeSet<SocketAddr>>,
+    pub endpoints: BTreeMap<(String, Protocol2), BTreeSet<Endpoint>>,
     /// Ready addresses, for a Service without ports.
     pub hosts: BTreeSet<IpAddr>,
 }

@@ -16,6 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::core::{PartialObjectMeta, error_boundary::InvalidObject};
+use proxy_api::Endpoint;
 
 use crate::{
     names::{APP_PORTS, DELETION_COST, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
@@ -129,12 +130,12 @@ pub fn slice(slice: &EndpointSlice) -> Object {
         .iter()
         .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
     let ips: Vec<IpAddr> = ready.flat_map(|endpoint| &endpoint.addresses).filter_map(|ip| ip.parse().ok()).collect();
-    let mut endpoints: BTreeMap<_, BTreeSet<SocketAddr>> = BTreeMap::new();
+    let mut endpoints: BTreeMap<_, BTreeSet<Endpoint>> = BTreeMap::new();
     for port in slice.ports.iter().flatten() {
         let number = port.port.and_then(|port| u16::try_from(port).ok());
         let (Some(protocol), Some(number)) = (protocol(port.protocol.as_deref()), number) else { continue };
         let name = (port.name.clone().unwrap_or_default(), protocol == Protocol::Udp);
-        endpoints.entry(name).or_default().extend(ips.iter().map(|ip| SocketAddr::new(*ip, number)));
+        endpoints.entry(name).or_default().extend(ips.iter().map(|ip| Endpoint::from(SocketAddr::new(*ip, number))));
     }
     let hosts = ips.into_iter().collect();
     Object::Slice(key(&slice.metadata), SliceInfo { service, endpoints, hosts })

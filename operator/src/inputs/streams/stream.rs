@@ -7,7 +7,8 @@ use std::{
 };
 
 use proxy_api::{
-    Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, PARTS, ReportPart, ToProxy, Trust, Version,
+    Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, Origin, PARTS, ReportPart, ToProxy, Trust,
+    Version,
 };
 use proxy_grpc::{Frame, Status, Streaming, frame};
 use tokio::{
@@ -34,7 +35,7 @@ const UNREPORTED: usize = 8;
 pub(super) struct Following {
     pub(super) target: Target,
     pub(super) deltas: Arc<Deltas>,
-    pub(super) unreadable: BTreeSet<(String, String)>,
+    pub(super) unreadable: BTreeSet<Origin>,
 }
 
 /// One stream.

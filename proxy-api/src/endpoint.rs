@@ -1,0 +1,93 @@
+//! Endpoints of backends.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Revision, hash::short};
+
+/// One address that a backend stands for. In a document an address alone is a string; an endpoint with attributes is an
+/// object with the field `address`. Attributes that a proxy does not know are ignored: they say which endpoint is better,
+/// never which one is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// Address with port.
+    pub address: SocketAddr,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { address }
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.address.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Address(SocketAddr),
+            Object { address: SocketAddr },
+        }
+        let (Form::Address(address) | Form::Object { address }) = Form::deserialize(deserializer)?;
+        Ok(Self { address })
+    }
+}
+
+/// The ready endpoints of a Service port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSet {
+    /// Endpoints, sorted.
+    #[serde(default, rename = "addresses")]
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl EndpointSet {
+    /// Hash of the endpoints, which a proxy sends in place of them.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        let mut hash = Sha256::new();
+        for endpoint in &self.endpoints {
+            hash.update(endpoint.address.to_string());
+            hash.update([0]);
+        }
+        Revision(short(&hash.finalize()))
+    }
+}
+
+impl FromIterator<SocketAddr> for EndpointSet {
+    fn from_iter<I: IntoIterator<Item = SocketAddr>>(addresses: I) -> Self {
+        addresses.into_iter().map(Endpoint::from).collect()
+    }
+}
+
+impl FromIterator<Endpoint> for EndpointSet {
+    fn from_iter<I: IntoIterator<Item = Endpoint>>(endpoints: I) -> Self {
+        Self { endpoints: endpoints.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_alone_is_a_string_and_an_object_is_read_without_what_is_not_known() {
+        let set: EndpointSet = ["10.0.0.1:80".parse::<SocketAddr>().expect("address")].into_iter().collect();
+        let text = r#"{"addresses":["10.0.0.1:80"]}"#;
+        assert_eq!(serde_json::to_string(&set).expect("JSON"), text, "as releases before wrote it");
+        let object = r#"{"addresses":[{"address":"10.0.0.1:80","zone":"a"}]}"#;
+        for document in [text, object] {
+            assert_eq!(serde_json::from_str::<EndpointSet>(document).expect("endpoints"), set, "{document}");
+        }
+        assert!(serde_json::from_str::<EndpointSet>(r#"{"addresses":[{"zone":"a"}]}"#).is_err());
+    }
+}

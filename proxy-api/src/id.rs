@@ -1,0 +1,166 @@
+//! Identities of listeners.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest text of a [`ListenerId`], in bytes.
+const LONGEST: usize = 512;
+/// Kind of origin that texts leave out.
+const PORT_FORWARD: &str = "PortForward";
+
+/// Kind of the object that a listener comes from.
+///
+/// Its own type rather than a string because almost every origin is a `PortForward`, which costs nothing here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OriginKind {
+    /// `PortForward` of portlane.dev.
+    #[default]
+    PortForward,
+    /// Another kind, by its name in the Kubernetes API.
+    Other(Box<str>),
+}
+
+impl OriginKind {
+    /// Name of the kind in the Kubernetes API.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::PortForward => PORT_FORWARD,
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl From<&str> for OriginKind {
+    fn from(name: &str) -> Self {
+        if name == PORT_FORWARD { Self::PortForward } else { Self::Other(name.into()) }
+    }
+}
+
+/// The object that a listener comes from. As text `NAMESPACE/NAME` of a `PortForward`, `KIND/NAMESPACE/NAME` of another kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// Kind of the object.
+    pub kind: OriginKind,
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+}
+
+impl Origin {
+    /// A `PortForward`.
+    #[must_use]
+    pub fn port_forward(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: OriginKind::PortForward, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let OriginKind::Other(kind) = &self.kind {
+            write!(f, "{kind}/")?;
+        }
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Permanent identity of a listener. As text the text of its origin, then `/LISTENER`: texts of three parts name listeners of a
+/// `PortForward`, as releases before the kind wrote them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ListenerId {
+    /// The object that the listener comes from.
+    pub origin: Origin,
+    /// Name of the listener within that object.
+    pub listener: String,
+}
+
+impl ListenerId {
+    /// The listener of this name of an object.
+    #[must_use]
+    pub fn new(origin: Origin, listener: impl Into<String>) -> Self {
+        Self { origin, listener: listener.into() }
+    }
+}
+
+/// The text is not an id of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("listener id '{0}' is not of the form NAMESPACE/NAME/LISTENER or KIND/NAMESPACE/NAME/LISTENER")]
+pub struct ListenerIdError(String);
+
+impl FromStr for ListenerId {
+    type Err = ListenerIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ListenerIdError(text.chars().take(80).collect());
+        let parts: Vec<&str> = text.split('/').take(5).collect();
+        let (kind, namespace, name, listener) = match parts[..] {
+            [namespace, name, listener] => (PORT_FORWARD, namespace, name, listener),
+            [kind, namespace, name, listener] => (kind, namespace, name, listener),
+            _ => return Err(error()),
+        };
+        if text.len() > LONGEST || [kind, namespace, name, listener].iter().any(|part| part.is_empty()) {
+            return Err(error());
+        }
+        let origin = Origin { kind: kind.into(), namespace: namespace.to_owned(), name: name.to_owned() };
+        Ok(Self::new(origin, listener))
+    }
+}
+
+impl TryFrom<String> for ListenerId {
+    type Error = ListenerIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ListenerId> for String {
+    fn from(id: ListenerId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.origin, self.listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ListenerId, ListenerIdError> {
+        text.parse()
+    }
+
+    #[test]
+    fn the_id_of_a_port_forward_reads_and_writes_as_it_always_did() {
+        let id = ListenerId::new(Origin::port_forward("shop", "db"), "pg");
+        assert_eq!((id.to_string().as_str(), read("shop/db/pg")), ("shop/db/pg", Ok(id.clone())));
+        assert_eq!(read("PortForward/shop/db/pg"), Ok(id), "the kind may be said");
+    }
+
+    #[test]
+    fn an_id_of_another_kind_says_its_kind() {
+        let id = read("TCPRoute/shop/db/0").expect("an id");
+        assert_eq!((id.origin.kind.as_str(), id.origin.namespace.as_str()), ("TCPRoute", "shop"));
+        assert_eq!(
+            (id.to_string().as_str(), id.origin.to_string().as_str()),
+            ("TCPRoute/shop/db/0", "TCPRoute/shop/db")
+        );
+        assert_ne!(Ok(id), read("shop/db/0"), "the same names are another listener");
+    }
+
+    #[test]
+    fn texts_of_another_form_are_refused() {
+        let long = format!("a/b/{}", "c".repeat(LONGEST));
+        for text in ["", "a", "a/b", "a/b/", "/b/c", "a//c", "/a/b/c", "a/b/c/d/e", &long] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(read(&format!("a/b/{}", "c".repeat(LONGEST - 4))).is_ok());
+    }
+}
