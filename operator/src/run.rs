@@ -39,7 +39,7 @@ const CERTIFICATES: Duration = Duration::from_secs(60);
 const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
 /// Concurrent TLS handshakes.
 const HANDSHAKES: usize = 64;
-/// Longest time for releasing the Lease.
+/// Timeout of releasing the Lease.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Why an operator cannot start, or cannot keep running.
@@ -66,8 +66,8 @@ pub enum RunError {
     /// The thread that serves the webhook cannot be started.
     #[error("cannot start the thread that serves the webhook")]
     Webhook(#[source] io::Error),
-    /// The API server's store was restored from a backup, so the caches may hold objects that never existed in it.
-    #[error("the API server's store went back to an earlier state; this replica exits, to read the current one")]
+    /// The API server's store was restored to an earlier state, so the caches may hold objects that are not in it.
+    #[error("the API server's store was restored to an earlier state; this replica exits and starts over")]
     SetBack,
     /// TLS for notices cannot be set up.
     #[error("cannot set up TLS for notices")]
