@@ -97,8 +97,9 @@ impl Authority {
         (Self { api, name, leaf: leaf.clone(), life, names, used: None, trusted }, leaf)
     }
 
-    /// Reads the CA, rotates it when due if this replica leads, and renews the serving certificate when due. The caller
-    /// repeats this at intervals. Returns the expiry of the serving certificate, seconds since 1970.
+    /// Reads the CA, rotates it when due if this replica leads, and renews the serving certificate when due. If the
+    /// Secret is missing, any replica creates it. To be called at intervals. Returns the expiry of the serving
+    /// certificate, seconds since 1970.
     ///
     /// # Errors
     /// See [`PkiError`]; the certificates in use stay in use.
