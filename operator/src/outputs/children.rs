@@ -27,7 +27,7 @@ pub enum ApplyError {
     Taken {
         /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
     /// The API server refused a request, or did not answer.
@@ -35,7 +35,7 @@ pub enum ApplyError {
     Api {
         /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
         /// Error of the API server.
         source: Box<kube::Error>,

@@ -1,6 +1,6 @@
 //! The operator's own CA, whose certificates live for years, and the serving certificate, which lives for a day.
 //!
-//! One Secret in the operator's namespace holds the CA certificates with their keys. Only the leader rotates them. A
+//! One Secret in the operator's namespace holds the CA certificates with their keys. Only the leader rotates the CA. A
 //! successor is generated long before it signs, and streams distribute its certificate to every proxy in the meantime.
 //! Every replica issues its own serving certificate in memory. New handshakes use a renewed certificate; open streams
 //! continue.
