@@ -1,4 +1,5 @@
-//! The one task that owns all state. It takes inputs, asks the core what is due, and runs the effects.
+//! The driver: the one task that owns all state. The driver takes inputs, asks the core which effects are due, and runs
+//! those effects.
 //!
 //! ```text
 //! watches ──▶ cache ──▶ (debounce) ──▶ translate ──▶ publisher ──▶ streams
@@ -6,7 +7,7 @@
 //! results ──▶ schedules ┴─▶ effects ──▶ writes to the API server
 //! ```
 //!
-//! While not every cache is complete, or while another replica leads, nothing is translated, published or written.
+//! Nothing is translated, published or written before every cache has synced, nor while another replica leads.
 
 mod effects;
 mod leading;
@@ -50,28 +51,28 @@ use crate::{
     },
 };
 
-/// How often schedules are asked what is due.
+/// Interval at which the schedules are asked for due effects.
 const TICK: Duration = Duration::from_millis(250);
-/// Messages taken at once.
+/// Further messages taken from one channel in a row.
 const BATCH: usize = 512;
 
-/// What the driver listens to.
+/// The channels that the driver receives from.
 pub struct Inputs {
-    /// From watches.
+    /// Events of watches.
     pub watches: mpsc::Receiver<Message>,
-    /// From proxies.
+    /// Messages of proxies' streams.
     pub streams: mpsc::Receiver<FromStream>,
-    /// From the status writer.
+    /// Results of status writes.
     pub written: mpsc::Receiver<Written>,
-    /// From the application of children and autoscalers.
+    /// Results of applying children and autoscalers.
     pub applied: mpsc::Receiver<Applied>,
-    /// From the metrics API.
+    /// Questions of the metrics API.
     pub questions: mpsc::Receiver<Question>,
-    /// From the election.
+    /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
 }
 
-/// What is due when, of one term.
+/// The schedules of one term.
 struct Schedules {
     statuses: Statuses,
     gateways: Gateways,
@@ -90,7 +91,7 @@ impl Schedules {
     }
 }
 
-/// What the driver works with.
+/// All state of one replica, and its outputs.
 pub struct Driver {
     started: Instant,
     cache: Cache,
@@ -98,20 +99,20 @@ pub struct Driver {
     metrics: Arc<Metrics>,
     synced: watch::Sender<bool>,
     selectors: Arc<Selectors>,
-    /// Settings of all fleets.
+    /// Settings that all fleets share.
     fleets: Fleets,
     trusted: watch::Receiver<Trusted>,
     effects: Effects,
     schedules: Schedules,
-    /// While this replica leads.
+    /// State of the current term; absent while this replica does not lead.
     leading: Option<Leading>,
     debounce: Debounce,
-    /// What changed since the last look.
+    /// Changes that have not been translated yet.
     touched: Touched,
 }
 
 impl Driver {
-    /// A driver that knows nothing yet.
+    /// A driver that does not lead yet.
     #[must_use]
     pub fn new(
         cache: Cache,
@@ -143,7 +144,7 @@ impl Driver {
         self.started.elapsed()
     }
 
-    /// Works until the election is over and its sender gone.
+    /// Runs until the leader election has ended and dropped its sender.
     pub async fn run(mut self, mut inputs: Inputs) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -195,7 +196,7 @@ impl Driver {
         let touched = self.cache.apply(&source, seen);
         if self.cache.left_out != left_out {
             if left_out == 0 {
-                tracing::warn!(?source, "more objects than --max-objects: the others are left out");
+                tracing::warn!(?source, "more objects than --max-objects, leaving out the others");
             }
             self.metrics.left_out.set(i64::try_from(self.cache.left_out).unwrap_or(i64::MAX));
         }
@@ -219,12 +220,12 @@ impl Driver {
             self.debounce.touch(now);
         }
         self.touched.absorb(touched);
-        // Once ready, a replica stays ready: a list that starts again delays publishing, which no probe should see.
+        // A replica that is ready stays ready: a relist only delays publishing, and should fail no readiness probe.
         let synced = self.cache.is_synced();
         self.synced.send_if_modified(|now| synced && !std::mem::replace(now, true));
     }
 
-    /// Looks at what changed: translates it and publishes the result.
+    /// Translates the changes since the last look, and publishes the result.
     fn look(&mut self) {
         let now = self.now();
         let is_behind = self.leading.as_ref().is_some_and(|leading| leading.publisher.is_behind(&leading.proxies));
@@ -236,7 +237,7 @@ impl Driver {
         }
         self.metrics.forwards.set(i64::try_from(self.cache.world.forwards.len()).unwrap_or(i64::MAX));
         let Some(leading) = &mut self.leading else {
-            // A replica that begins to lead looks at everything.
+            // A replica that begins to lead translates everything.
             self.touched = Touched::default();
             return;
         };
@@ -254,7 +255,7 @@ impl Driver {
         let now = self.started.elapsed();
         let Schedules { statuses, gateways, .. } = &mut self.schedules;
         statuses.verdicts(update.verdicts, now);
-        // A new generation is observed even if it means the same.
+        // A new generation is observed even if the new spec compiles to the same listeners.
         statuses.look_at(touched.changes.forwards, now);
         statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
@@ -269,7 +270,7 @@ impl Driver {
         }
     }
 
-    /// Watches the pods of just those namespaces that have sidecar forwards.
+    /// Watches pods only in namespaces with sidecar forwards.
     fn follow_namespaces(&mut self) {
         let wanted: BTreeSet<String> = self.cache.sidecar_namespaces().cloned().collect();
         let watched = self.cache.watched_pods();
@@ -354,7 +355,7 @@ impl Driver {
     }
 }
 
-/// The time for timestamps, RFC 3339, whole seconds.
+/// The current time for timestamps, RFC 3339, whole seconds.
 fn wall_clock() -> String {
     let now = Timestamp::now();
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()

@@ -1,4 +1,4 @@
-//! What the operator takes in: objects of the API server, streams of proxies, requests of API servers.
+//! Inputs of the operator: objects of the API server, streams of proxies, requests of API servers.
 
 pub mod identity;
 pub mod metrics_api;

@@ -1,14 +1,14 @@
-//! The operator's shell: it carries messages to and from the [`driver`], which owns all state and asks [`operator_core`]
-//! for every decision.
+//! The operator's shell. Inputs and outputs exchange messages with the [`driver`], which owns all state and asks
+//! [`operator_core`] for every decision.
 //!
 //! ```text
 //! inputs ──▶ driver ──▶ outputs          inputs:  watch, streams (with identity), webhook, metrics_api
 //!              │                         outputs: publish, status_writer, children, autoscalers, events, notices, …
 //!              ▼
-//!        operator_core: what should be, and when
+//!        operator_core: the desired state, and when each write is due
 //! ```
 //!
-//! Every replica keeps its cache warm and answers the webhook. Only the one that holds the Lease translates, serves
+//! Every replica keeps its cache warm and serves the webhook. Only the replica that holds the Lease translates, serves
 //! streams and writes.
 
 pub mod driver;

@@ -1,4 +1,4 @@
-//! `portlane-operator`.
+//! `portlane-operator`: parses settings, sets up the log, and runs the operator until it is asked to end.
 
 use std::{error::Error, io, process::ExitCode};
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
-                eprintln!("  because: {cause}");
+                eprintln!("  caused by: {cause}");
                 source = cause.source();
             }
             ExitCode::FAILURE
@@ -26,10 +26,10 @@ fn main() -> ExitCode {
 }
 
 fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
-    // The client has a line of its own for every request that fails; whoever asked says so, once.
+    // The client logs every failed request. The caller of the request reports the failure too, and only once.
     let filter = EnvFilter::try_new(&settings.log)?.add_directive("kube_client::client::builder=off".parse()?);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stdout);
-    // A log that nobody takes is lost; to complain of that elsewhere, for every record, helps nobody.
+    // If stdout is gone, records are dropped silently: a complaint on stderr for each of them helps nobody.
     let log = log.log_internal_errors(false);
     match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -1,4 +1,4 @@
-//! What the operator does: writes to the API server, snapshots for streams, notices.
+//! Outputs of the operator: writes to the API server, snapshots for streams, notices.
 
 pub mod autoscalers;
 pub mod children;

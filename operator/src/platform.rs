@@ -1,4 +1,4 @@
-//! What every part stands on: leader election, certificates, servers, metrics.
+//! Infrastructure of all parts: leader election, certificates, servers, metrics.
 
 pub mod http;
 pub mod https;

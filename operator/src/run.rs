@@ -1,4 +1,4 @@
-//! Putting the parts together, and taking them apart again.
+//! Startup and shutdown: builds the parts of the operator, connects them, and waits for a signal.
 
 mod apis;
 mod drive;
@@ -33,59 +33,59 @@ use crate::{
     settings::Settings,
 };
 
-/// How often roots and leaf are looked at, at least.
+/// Longest interval between two checks of the CA and the serving certificate.
 const CERTIFICATES: Duration = Duration::from_secs(60);
-/// The same while there is none.
+/// The same interval while the serving certificate is missing, or after a check that failed.
 const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
-/// Handshakes at once.
+/// Concurrent TLS handshakes.
 const HANDSHAKES: usize = 64;
-/// Longest time for giving the Lease back.
+/// Timeout of releasing the Lease.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// An operator that cannot start, or go on.
+/// Why an operator cannot start, or cannot keep running.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No API server is configured.
-    #[error("no way to the API server: neither a ServiceAccount of a pod nor a kubeconfig")]
+    #[error("no API server is configured: neither the ServiceAccount of a pod nor a kubeconfig can be used")]
     Client(#[source] Box<kube::Error>),
-    /// An address is taken.
-    #[error("the {role} address cannot be opened; choose another one")]
+    /// An address cannot be bound.
+    #[error("cannot listen on the {role} address; choose another one")]
     Address {
-        /// Which.
+        /// What the address serves.
         role: &'static str,
-        /// Why.
+        /// Why binding failed.
         #[source]
         source: io::Error,
     },
-    /// Signals cannot be listened to.
-    #[error("signals cannot be listened to")]
+    /// Signal handlers cannot be installed.
+    #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
+    #[error("cannot set up TLS")]
     Tls(#[source] TlsError),
-    /// The webhook cannot have a thread.
-    #[error("the webhook cannot be served")]
+    /// The thread that serves the webhook cannot be started.
+    #[error("cannot start the thread that serves the webhook")]
     Webhook(#[source] io::Error),
-    /// What is known may be of a future that never was.
-    #[error("the API server's store was set back: this replica starts anew with what there is now")]
+    /// The API server's store was restored to an earlier state, so the caches may hold objects that are not in it.
+    #[error("the API server's store was restored to an earlier state; this replica exits and starts over")]
     SetBack,
-    /// The same, for notices.
-    #[error("TLS cannot be set up for notices")]
+    /// TLS for notices cannot be set up.
+    #[error("cannot set up TLS for notices")]
     Notices(#[source] rustls::Error),
 }
 
-/// What all parts of one replica share.
+/// State that all parts of one replica share.
 pub(super) struct Replica {
     settings: Settings,
     client: Client,
-    /// Whether it leads.
+    /// The current term; absent while this replica does not lead.
     term: watch::Receiver<Term>,
-    /// What proxies and API servers are to trust.
+    /// The CA bundle that proxies and API servers should trust.
     trusted: watch::Receiver<Trusted>,
-    /// What they are shown.
+    /// The serving certificate.
     leaf: Arc<Leaf>,
     metrics: Arc<Metrics>,
-    /// Which pods sidecar forwards select.
+    /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
 }
 
@@ -93,7 +93,7 @@ async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, Ru
     TcpListener::bind(address).await.map_err(|source| RunError::Address { role, source })
 }
 
-/// Runs until told to end.
+/// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -127,7 +127,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 }
 
 fn candidate(settings: &Settings) -> Candidate {
-    // A container that starts again in its pod is another candidate: its predecessor may still be writing.
+    // A restarted container is a new candidate: its predecessor may still be writing.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     Candidate {
         namespace: settings.namespace.clone(),
@@ -149,7 +149,7 @@ async fn certificates(mut authority: Authority, often: Duration, term: watch::Re
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, cause, "certificates stay as they are until it works");
+                    tracing::warn!(%error, cause, "cannot refresh certificates, keeping the current ones, will retry");
                 }
                 CERTIFICATES_SOON
             }
@@ -174,7 +174,7 @@ async fn serve(
     Ok(())
 }
 
-/// Waits for a signal; then the Lease is given back, and streams end with the process.
+/// Waits for a signal and then releases the Lease. Streams end with the process.
 async fn wait(
     serving: impl Future<Output = Result<(), RunError>>,
     end: watch::Sender<bool>,
@@ -188,7 +188,7 @@ async fn wait(
         _ = interrupt.recv() => Ok(()),
         Ok(Ended::SetBack) = &mut election => return Err(RunError::SetBack),
     };
-    tracing::info!("ending: the Lease is given back");
+    tracing::info!("shutting down, releasing the Lease");
     end.send_replace(true);
     let _ = timeout(GOODBYE, election).await;
     result

@@ -1,4 +1,4 @@
-//! What can be set about an operator, from arguments and variables.
+//! Settings of the operator, from arguments and environment variables.
 
 #![allow(clippy::doc_markdown, reason = "these texts are shown by --help, which prints backticks as they are")]
 
@@ -10,57 +10,57 @@ use std::{
 use clap::{Parser, ValueEnum};
 use operator_core::{desired::tuning::Resources, notices::Format};
 
-/// Compiles PortForwards into configuration, pushes it to proxies, and tells in status what became of it.
+/// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Settings {
-    /// Namespace that the operator runs in: its Lease and the Secret with its roots are there.
+    /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
     pub namespace: String,
-    /// Name of this pod, part of its identity in the election.
+    /// Name of this pod, part of its identity in the leader election.
     #[arg(long, env = "PORTLANE_POD", default_value = "portlane-operator")]
     pub pod: String,
-    /// Name of the Lease.
+    /// Name of the Lease for leader election.
     #[arg(long, env = "PORTLANE_LEASE", default_value = "portlane-operator")]
     pub lease: String,
-    /// Name of the Secret with the roots.
+    /// Name of the Secret that holds the CA.
     #[arg(long, env = "PORTLANE_ROOTS_SECRET", default_value = "portlane-roots")]
     pub roots_secret: String,
-    /// Namespaces to watch, separated by commas. Absent: all.
+    /// Namespaces to watch, separated by commas. Absent: all namespaces.
     #[arg(long, env = "PORTLANE_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// Let every namespace use every Service, without ReferenceGrants.
+    /// Let forwards of every namespace use every Service, without ReferenceGrants.
     #[arg(long, env = "PORTLANE_ALLOW_ALL_SERVICES", default_value_t = false, action = clap::ArgAction::Set)]
     pub allow_all_services: bool,
-    /// Where proxies connect.
+    /// Listen address for the streams of proxies.
     #[arg(long, env = "PORTLANE_STREAM_ADDRESS", default_value = "0.0.0.0:9443")]
     pub stream_address: SocketAddr,
-    /// Where /livez, /readyz and /metrics are served.
+    /// Listen address of /livez, /readyz and /metrics.
     #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "0.0.0.0:9080")]
     pub health_address: SocketAddr,
-    /// What sidecars are given if annotations say nothing else: JSON with requests and limits. Absent: 10m of CPU and 16Mi of
-    /// memory requested, at most 1 CPU and 256Mi.
+    /// Default resources of sidecars, which annotations of a pod override: JSON with requests and limits. Absent:
+    /// requests of 10m CPU and 16Mi memory, limits of 1 CPU and 256Mi memory.
     #[arg(long, env = "PORTLANE_SIDECAR_RESOURCES")]
     pub sidecar_resources: Option<Resources>,
-    /// Where the webhook is served that gives pods a proxy.
+    /// Listen address of the mutating webhook that injects sidecars.
     #[arg(long, env = "PORTLANE_WEBHOOK_ADDRESS", default_value = "0.0.0.0:9444")]
     pub webhook_address: SocketAddr,
-    /// Name of the MutatingWebhookConfiguration whose CA bundle is kept. Absent: none.
+    /// Name of the MutatingWebhookConfiguration whose CA bundle the leader keeps current. Absent: none.
     #[arg(long, env = "PORTLANE_WEBHOOK")]
     pub webhook: Option<String>,
-    /// Keep pod-deletion-cost in step with live sessions, in fleets that scale by themselves.
+    /// Keep the pod-deletion-cost annotation in step with live sessions, in fleets with autoscaling.
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
-    /// Where the leader serves the metrics API that autoscalers ask. Absent: nowhere.
+    /// Listen address of the metrics API that HPAs query. Absent: the metrics API is not served.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ip")]
     pub custom_metrics_address: Option<SocketAddr>,
-    /// Name of the Service of the metrics API, without a selector: its endpoint is the leader.
+    /// Name of the metrics API's Service, which has no selector: the leader makes itself its endpoint.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
     pub custom_metrics_service: String,
-    /// Address of this pod.
+    /// IP address of this pod.
     #[arg(long, env = "PORTLANE_POD_IP")]
     pub pod_ip: Option<IpAddr>,
-    /// Address under which proxies reach the operator.
+    /// Address at which proxies reach the operator.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -68,42 +68,42 @@ pub struct Settings {
         default_value = "portlane-operator.portlane.svc:9443"
     )]
     pub operator: String,
-    /// Image of the proxies of gateways.
+    /// Image of the proxies in gateways and sidecars.
     #[arg(long, env = "PORTLANE_PROXY_IMAGE", default_value = concat!("localhost/portlane/proxy:", env!("CARGO_PKG_VERSION")))]
     pub proxy_image: String,
-    /// When that image is pulled: Always, IfNotPresent or Never.
+    /// Pull policy of the proxy image: Always, IfNotPresent or Never.
     #[arg(long, env = "PORTLANE_PROXY_PULL_POLICY", default_value = "IfNotPresent")]
     pub proxy_pull_policy: String,
-    /// Most objects of one kind (and namespace, where kinds are watched by namespace) that are kept; further ones are left out,
-    /// which is counted and logged.
+    /// Most objects that are kept of one kind (per namespace, where kinds are watched by namespace). Further objects
+    /// are left out, which is counted and logged.
     #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]
     pub max_objects: usize,
-    /// Most proxies that may be connected.
+    /// Most proxies that may be connected at the same time.
     #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = 5000)]
     pub max_proxies: usize,
-    /// Seconds that the operator's own certificate lasts; it is changed at half of it.
+    /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,
-    /// File with the URL of a webhook that is sent notices. Absent: none are sent.
+    /// File with the URL of a webhook that receives notices. Absent: no notices are sent.
     #[arg(long, env = "PORTLANE_NOTICE_URL_FILE")]
     pub notice_url_file: Option<PathBuf>,
-    /// What that webhook understands.
+    /// Format of notices.
     #[arg(long, value_enum, env = "PORTLANE_NOTICE_FORMAT", default_value_t = NoticeFormat::Json)]
     pub notice_format: NoticeFormat,
-    /// What is logged, as RUST_LOG has it.
+    /// Log filter, in the syntax of RUST_LOG.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
-    /// Form of log records.
+    /// Format of log records.
     #[arg(long, value_enum, env = "PORTLANE_LOG_FORMAT", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
 }
 
-/// What a webhook for notices understands.
+/// Formats of notices.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum NoticeFormat {
-    /// A JSON object with all of it.
+    /// A JSON object with all fields of the notices.
     Json,
-    /// `{"text": …}`, as Slack, Mattermost and others take it.
+    /// {"text": …}, as Slack, Mattermost and others accept it.
     Slack,
 }
 
@@ -116,11 +116,11 @@ impl From<NoticeFormat> for Format {
     }
 }
 
-/// Forms of log records.
+/// Formats of log records.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people to read.
     Text,
 }

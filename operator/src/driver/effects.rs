@@ -1,4 +1,4 @@
-//! Running the effects that the core asks for. Results come back to the driver as messages.
+//! Runs the effects that the core asks for. Results return to the driver as messages.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     platform::metrics::Metrics,
 };
 
-/// The result of applying something.
+/// The result of applying children or an autoscaler.
 #[derive(Debug)]
 pub enum Applied {
     /// The children of a gateway.
@@ -22,7 +22,7 @@ pub enum Applied {
 }
 
 impl Applied {
-    /// Whether it was applied.
+    /// Whether the API server accepted all of it.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         match self {
@@ -32,7 +32,7 @@ impl Applied {
     }
 }
 
-/// What runs effects.
+/// The outputs that effects run on.
 pub struct Effects {
     /// The client of the API server.
     pub client: Client,
@@ -42,19 +42,19 @@ pub struct Effects {
     pub events: Events,
     /// Whether deletion costs of pods may be written.
     pub deletion_costs: bool,
-    /// Where results go.
+    /// The driver's channel for results.
     pub results: mpsc::Sender<Applied>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
 
 impl Effects {
-    /// Nothing that waits is written any more: the term is over.
+    /// Ends the term: status writes that still wait are dropped.
     pub(super) fn end_term(&self) {
         self.statuses.end_term();
     }
 
-    /// How many more statuses may be written now.
+    /// Number of status writes that the writer takes on now.
     pub(super) fn room(&self) -> usize {
         self.statuses.room()
     }

@@ -1,4 +1,4 @@
-//! State of one term: what is translated, published and heard of proxies while this replica leads.
+//! State of one term: translations, published snapshots and reports of proxies while this replica leads.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
     platform::metrics::Metrics,
 };
 
-/// All that one term knows and tells.
+/// State of one term.
 pub(super) struct Leading {
     pub(super) publisher: Publisher,
     pub(super) deltas: Arc<Deltas>,
@@ -25,7 +25,7 @@ pub(super) struct Leading {
     pub(super) published: bool,
     pub(super) fleets: Fleets,
     pub(super) proxies: Proxies,
-    /// Proxies that were let keep listeners of forwards which nobody can read.
+    /// Proxies that keep listeners of unreadable forwards, with those forwards.
     pub(super) exempt: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
 }
 
@@ -42,13 +42,13 @@ impl Leading {
         }
     }
 
-    /// All that is known now.
+    /// The state that schedules decide on.
     pub(super) fn view<'a>(&'a self, cache: &'a Cache, wall_clock: &'a str) -> View<'a> {
         View { cache, translator: &self.translator, fleets: &self.fleets, proxies: &self.proxies, wall_clock }
     }
 
-    /// Translates what was touched, publishes what it means and tells streams; gives what became of the pods of groups, and
-    /// what the translation did.
+    /// Translates what was touched and publishes the result to streams. Returns the groups whose pods changed, and the
+    /// translator's update.
     pub(super) fn take(&mut self, touched: &Touched, cache: &Cache, metrics: &Metrics) -> (Moved, Update) {
         let started = std::time::Instant::now();
         let version = self.publisher.next_version();
@@ -66,7 +66,7 @@ impl Leading {
                 self.proxies.moved(&pod);
             }
         }
-        // Last, when nobody is of it any more: its pods have never been told to run nothing.
+        // Unpublish after pods have moved, so that no proxy sees an empty configuration.
         for group in update.programs.iter().filter(|group| self.translator.snapshot(group).is_none()) {
             self.publisher.publish(group, None);
         }
@@ -74,14 +74,15 @@ impl Leading {
         (moved, update)
     }
 
-    /// Pods that are gone have no stream any more.
+    /// Ends the streams of pods that are gone, and of proxies whose exemption no longer holds.
     fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
         for pod in touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| cache.pod(pod).is_none()) {
             self.publisher.forget(pod);
             self.proxies.gone(pod);
             self.exempt.remove(pod);
         }
-        // A forward that can be read now, or is gone: only a proxy that says what it holds can be brought in line.
+        // An unreadable forward became readable, or is gone. Its proxies have to connect again: only a proxy that reports
+        // the listeners it holds can be brought in line.
         let is_exempt =
             |key: &ObjectKey| cache.world.unreadable.contains_key(key) && !cache.world.forwards.contains_key(key);
         let outdated = |(_, forwards): &(&ObjectKey, &BTreeSet<ObjectKey>)| !forwards.iter().all(is_exempt);

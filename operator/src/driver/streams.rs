@@ -1,4 +1,4 @@
-//! What proxies say, and what they and autoscalers are answered.
+//! Messages of proxies, and the driver's answers to proxies and to the metrics API.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use operator_core::{Changes, ObjectKey, metrics_api::api::Of, schedule::Effect, 
 use crate::inputs::{
     identity::Identity,
     metrics_api::Question,
-    streams::{Admission, FromStream},
+    streams::{FromStream, StreamDecision},
 };
 
 impl Driver {
     pub(super) fn heard(&mut self, message: FromStream) {
         match message {
             FromStream::Connected { identity, id, reply } => {
-                let admission = self.admit(&identity, id);
+                let decision = self.admit(&identity, id);
                 let pod = identity.pod;
-                if reply.send(admission).is_err()
+                if reply.send(decision).is_err()
                     && let Some(leading) = &mut self.leading
                     && leading.publisher.disconnect(&pod, id)
                 {
-                    // It left meanwhile, and no stream will say so.
+                    // The proxy left before its stream began, so no stream reports the proxy as gone.
                     leading.proxies.gone(&pod);
                 }
             }
@@ -59,7 +59,7 @@ impl Driver {
         }
     }
 
-    /// Answers what an autoscaler asks; one that cannot drops the question.
+    /// Answers a question of the metrics API. A replica that cannot answer drops the question.
     pub(super) fn answer(&self, question: Question) {
         let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
         let Question { namespace, of, metric, forward, reply } = question;
@@ -70,33 +70,34 @@ impl Driver {
             Of::All(labels) => !info.leaving && labels.matches(&info.labels),
         });
         let value = |pod: &ObjectKey| Some((pod.name.clone(), leading.proxies.load(pod, metric, forward.as_ref())?));
-        // Whoever asked may have gone.
+        // The caller may have given up.
         let _ = reply.send(asked.filter_map(|(pod, _)| value(pod)).collect());
     }
 
-    fn admit(&mut self, identity: &Identity, id: u64) -> Admission {
-        let Some(leading) = &mut self.leading else { return Admission::NotLeader };
+    fn admit(&mut self, identity: &Identity, id: u64) -> StreamDecision {
+        let Some(leading) = &mut self.leading else { return StreamDecision::NotLeader };
         if !self.cache.is_synced() || !leading.published {
-            return Admission::NotSynced;
+            return StreamDecision::NotSynced;
         }
         let pod = &identity.pod;
-        // A deleted pod's token passes a review for seconds: the cache knows better.
+        // The token of a deleted pod passes a TokenReview for some more seconds; the cache is more recent.
         let Some(known) = self.cache.pod(pod).filter(|known| known.uid == identity.uid) else {
-            return Admission::UnknownPod;
+            return StreamDecision::UnknownPod;
         };
         if known.gateway.is_some() && known.service_account != identity.service_account {
-            return Admission::UnknownPod;
+            return StreamDecision::UnknownPod;
         }
-        // What the fleet of such a gateway should run is not known: its proxies go on with what they have.
+        // What the fleet of an unreadable gateway should run is unknown: its proxies keep running what they have.
         let gateway = known.gateway.as_ref().map(|name| ObjectKey::new(pod.namespace.clone(), name.clone()));
         let is_unknown = |key: &ObjectKey| {
             self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
         };
         let is_sidecar = gateway.is_none() && self.cache.sidecar_namespaces().any(|it| *it == pod.namespace);
-        // One that is not looked at yet would be told to run nothing, and its app would start without its doors.
+        // A sidecar that is not translated yet would be sent an empty configuration, and its app would start without
+        // its listeners.
         let is_new = || !self.cache.knows_selected(pod, &identity.uid) || is_unseen(pod, &self.touched.changes);
         if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && is_new() {
-            return Admission::NotSynced;
+            return StreamDecision::NotSynced;
         }
         let target = leading.publisher.connect(pod, id, leading.fleets.group_of(pod, &leading.translator));
         leading.proxies.connected(pod);
@@ -106,7 +107,7 @@ impl Driver {
         if !unreadable.is_empty() {
             leading.exempt.insert(pod.clone(), unreadable.clone());
         }
-        Admission::Follow {
+        StreamDecision::Follow {
             target,
             deltas: leading.deltas.clone(),
             unreadable: unreadable.into_iter().map(|key| Origin::port_forward(key.namespace, key.name)).collect(),
@@ -114,7 +115,7 @@ impl Driver {
     }
 }
 
-/// Whether something that says what a pod runs is not looked at yet.
+/// Whether a change that affects what a pod runs has not been translated yet.
 fn is_unseen(pod: &ObjectKey, changes: &Changes) -> bool {
     let first = ObjectKey::new(pod.namespace.clone(), "");
     let forward = changes.forwards.range(first..).next();

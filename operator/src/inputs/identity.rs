@@ -1,4 +1,4 @@
-//! Which pod a proxy is: its projected `ServiceAccount` token, reviewed by the API server.
+//! Identifies the pod of a proxy by its projected `ServiceAccount` token, with a `TokenReview` by the API server.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,42 +7,42 @@ use kube::{Api, Client, api::PostParams};
 use operator_core::ObjectKey;
 use tokio::{sync::Semaphore, time::timeout};
 
-/// Reviews at once.
+/// Concurrent reviews.
 const AT_ONCE: usize = 32;
-/// Longest time for one review.
+/// Timeout of one review.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest token that is looked at.
+/// Longest token that is sent to a review, in bytes.
 const LONGEST: usize = 16 << 10;
 
-/// A pod as its token names it.
+/// The pod that a token is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The pod.
     pub pod: ObjectKey,
-    /// Its uid.
+    /// Uid of the pod.
     pub uid: String,
-    /// Its `ServiceAccount`.
+    /// `ServiceAccount` of the pod.
     pub service_account: String,
 }
 
-/// A proxy that could not prove which pod it is.
+/// Why a proxy could not be identified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// None came.
-    #[error("no token: a proxy sends its ServiceAccount token")]
+    /// The token is missing, empty or too long.
+    #[error("no token: a proxy must send its ServiceAccount token")]
     Missing,
-    /// The API server does not accept it, or not for this audience.
-    #[error("the token is not accepted: {0}")]
+    /// The API server does not authenticate the token, or the token is for another audience.
+    #[error("the token is refused: {0}")]
     Refused(String),
-    /// It is good, and of no pod.
+    /// The token is valid, but not bound to a pod.
     #[error("the token is not bound to a pod: use a projected volume")]
     NotOfAPod,
-    /// The API server did not answer.
-    #[error("the token cannot be reviewed now: {0}")]
+    /// The API server did not review the token.
+    #[error("cannot review the token now: {0}")]
     Unavailable(String),
 }
 
-/// Asks the API server.
+/// Reviews tokens.
 #[derive(Clone)]
 pub struct Identities {
     api: Api<TokenReview>,
@@ -50,7 +50,7 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// With the rights of this client.
+    /// Reviews with this client, which needs `create` on `TokenReview`s.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { api: Api::all(client), turns: Arc::new(Semaphore::new(AT_ONCE)) }
@@ -72,21 +72,21 @@ impl Identities {
         let answer = timeout(PATIENCE, self.api.create(&parameters, &review)).await;
         match answer {
             Ok(Ok(review)) => read(review.status.unwrap_or_default()),
-            // The error may repeat what was sent; only its kind is told.
+            // The error may contain the token, so only its reason and code are reported.
             Ok(Err(kube::Error::Api(status))) => Err(unavailable(format!("{} ({})", status.reason, status.code))),
-            Ok(Err(_)) => Err(unavailable("the API server is not reached".to_owned())),
-            Err(_) => Err(unavailable("the API server does not answer".to_owned())),
+            Ok(Err(_)) => Err(unavailable("the API server is unreachable".to_owned())),
+            Err(_) => Err(unavailable("the API server did not answer in time".to_owned())),
         }
     }
 }
 
-/// Reads a review. That the token is accepted is not enough: it must be of this audience, and of a pod.
+/// Reads a review. An authenticated token is not enough: the token must be for this audience and bound to a pod.
 fn read(status: TokenReviewStatus) -> Result<Identity, IdentityError> {
     if status.authenticated != Some(true) {
         return Err(IdentityError::Refused(status.error.unwrap_or_else(|| "not authenticated".to_owned())));
     }
     if !status.audiences.unwrap_or_default().iter().any(|audience| audience == proxy_api::AUDIENCE) {
-        return Err(IdentityError::Refused("it is of another audience".to_owned()));
+        return Err(IdentityError::Refused("the token is for another audience".to_owned()));
     }
     let user = status.user.unwrap_or_default();
     let name = user.username.unwrap_or_default();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_must_be_of_a_pod_and_of_our_audience() {
+    fn a_token_must_be_bound_to_a_pod_and_for_our_audience() {
         let account = "system:serviceaccount:shop:web";
         let pod = [("pod-name", "web-1"), ("pod-uid", "u")];
         let found = read(status("portlane-operator", account, &pod)).expect("ours");

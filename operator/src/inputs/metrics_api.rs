@@ -1,7 +1,8 @@
-//! The metrics API (`custom.metrics.k8s.io/v1beta2`) for pods that carry a proxy, which autoscalers ask.
+//! The metrics API (`custom.metrics.k8s.io/v1beta2`) for pods that run a proxy, which HPAs query.
 //!
-//! Only the leader knows what proxies have to do, so only it is behind the API's Service: it says so in an `EndpointSlice`.
-//! Only the API server's aggregator is let in, by its certificate; it has checked who may ask.
+//! Only the leader knows the load of proxies, so the leader makes itself the only endpoint of the API's Service, by an
+//! `EndpointSlice`. The server admits only the API server's aggregator, by its client certificate; the aggregator has
+//! authorized the request.
 
 use std::time::Duration;
 
@@ -21,37 +22,37 @@ use crate::platform::https::{Answer, Answers};
 
 /// Questions that may wait for the driver.
 pub const WAITING: usize = 64;
-/// Longest time for the driver to answer.
+/// Timeout of the driver's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A question to the driver.
+/// A question of the metrics API to the driver.
 #[derive(Debug)]
 pub struct Question {
     /// Namespace of the pods.
     pub namespace: String,
-    /// Which of them.
+    /// Selection among these pods.
     pub of: Of,
-    /// What about them.
+    /// The metric.
     pub metric: PodMetric,
-    /// For which forward; in all, if for none.
+    /// The forward that the metric is about. Absent: the sum over all forwards.
     pub forward: Option<ObjectKey>,
-    /// Names of pods with their values. Dropped by one that does not lead.
+    /// Receives the names of pods with their values. A driver that does not lead drops the sender.
     pub reply: oneshot::Sender<Vec<(String, u64)>>,
 }
 
-/// Answers what an aggregator asks.
+/// Answers the requests of an aggregator.
 pub struct MetricsApi(pub mpsc::Sender<Question>);
 
 impl Answers for MetricsApi {
     async fn answer(&self, method: Method, path: String, query: String, _: Bytes) -> Answer {
         if method != Method::GET {
-            return told(StatusCode::METHOD_NOT_ALLOWED, failure(405, "MethodNotAllowed", "metrics can only be read"));
+            return told(StatusCode::METHOD_NOT_ALLOWED, failure(405, "MethodNotAllowed", "metrics are read-only"));
         }
         match route(&path, &query) {
             Ok(Asked::Group) => told(StatusCode::OK, group()),
             Ok(Asked::Resources) => told(StatusCode::OK, resources()),
             Ok(Asked::Pods { namespace, of, metric, forward }) => self.pods(namespace, of, metric, forward).await,
-            Ok(Asked::Nothing) => told(StatusCode::NOT_FOUND, failure(404, "NotFound", "there is nothing here")),
+            Ok(Asked::Nothing) => told(StatusCode::NOT_FOUND, failure(404, "NotFound", "no such resource")),
             Err(why) => told(StatusCode::BAD_REQUEST, failure(400, "BadRequest", &why)),
         }
     }
@@ -67,12 +68,12 @@ impl MetricsApi {
             Err(_) => None,
         };
         let Some(known) = known else {
-            let why = "this replica does not lead, or is not up to date yet";
+            let why = "this replica does not lead, or cannot answer yet";
             return told(StatusCode::SERVICE_UNAVAILABLE, failure(503, "ServiceUnavailable", why));
         };
         match name {
             Some(name) if known.is_empty() => {
-                let why = format!("nothing is known of pod {namespace}/{name}: is it there, and has it a proxy?");
+                let why = format!("no metrics of pod {namespace}/{name}: does the pod exist, and does it run a proxy?");
                 told(StatusCode::NOT_FOUND, failure(404, "NotFound", &why))
             }
             _ => {

@@ -1,4 +1,4 @@
-//! One stream per proxy: who it is, what it holds, what it is sent, what it reports.
+//! One stream per proxy: authenticates the proxy, sends it the configuration of its group, and receives its reports.
 
 mod stream;
 
@@ -25,24 +25,24 @@ use crate::{
     platform::metrics::{Metrics, count},
 };
 
-/// Messages that may wait for a proxy; then its stream waits, and no other.
+/// Messages that may wait for one proxy. Beyond that the stream of this proxy waits, and no other.
 const WAITING: usize = 4;
-/// Longest time that the driver may take to answer.
+/// Timeout of the driver's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What streams tell the driver.
+/// A message from a stream to the driver.
 #[derive(Debug)]
 pub enum FromStream {
     /// A proxy wants to follow.
     Connected {
-        /// Who.
+        /// The authenticated pod.
         identity: Identity,
         /// The stream.
         id: u64,
-        /// What it follows, or why it may not.
-        reply: oneshot::Sender<Admission>,
+        /// Receives the driver's decision.
+        reply: oneshot::Sender<StreamDecision>,
     },
-    /// A part of a report; `agreed`: of just the snapshot that was sent under its number.
+    /// A proxy sent a part of a report.
     Reported {
         /// The pod.
         pod: ObjectKey,
@@ -50,25 +50,25 @@ pub enum FromStream {
         id: u64,
         /// The part.
         part: Box<ReportPart>,
-        /// Its digest is the one that was sent.
+        /// The report is about the very snapshot that was sent under its number: the digests agree.
         agreed: bool,
     },
-    /// A proxy has other work than before.
+    /// A proxy reported another load than before.
     Loaded {
         /// The pod.
         pod: ObjectKey,
         /// The stream.
         id: u64,
-        /// What it has to do.
+        /// The load.
         load: Box<Load>,
     },
-    /// A proxy ended, and sessions were cut by it.
+    /// A proxy ended its drain, which cut sessions.
     Drained {
         /// The pod.
         pod: ObjectKey,
         /// The stream.
         id: u64,
-        /// How many.
+        /// Number of sessions that were cut.
         cut: u64,
     },
     /// A stream ended.
@@ -80,27 +80,27 @@ pub enum FromStream {
     },
 }
 
-/// The driver's answer to a proxy.
+/// The driver's decision on a new stream.
 #[derive(Debug)]
-pub enum Admission {
-    /// It may follow.
+pub enum StreamDecision {
+    /// The proxy may follow.
     Follow {
-        /// What it is to run.
+        /// The snapshot that the proxy should run.
         target: Target,
         /// Encoded steps of this term.
         deltas: Arc<Deltas>,
-        /// Forwards that cannot be read: their listeners are left as they are.
+        /// Origins that cannot be read, whose listeners the proxy keeps as they are.
         unreadable: std::collections::BTreeSet<Origin>,
     },
     /// Another replica leads.
     NotLeader,
-    /// Not every cache is complete yet.
+    /// Not every cache has synced yet, or the configuration of this pod is not known yet.
     NotSynced,
-    /// There is no such pod (yet), or it is being deleted.
+    /// No pod with this uid and `ServiceAccount` is in the cache (yet), or the pod is being deleted.
     UnknownPod,
 }
 
-/// Serves proxies.
+/// The service that serves proxies' streams.
 pub struct Streams {
     identities: Identities,
     driver: mpsc::Sender<FromStream>,
@@ -110,7 +110,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Streams that ask this driver.
+    /// A service that asks this driver.
     #[must_use]
     pub fn new(
         identities: Identities,
@@ -124,19 +124,21 @@ impl Streams {
     async fn admit(&self, identity: &Identity, id: u64) -> Result<stream::Following, Status> {
         let (reply, answer) = oneshot::channel();
         let ask = FromStream::Connected { identity: identity.clone(), id, reply };
-        let ending = || Status::unavailable("the operator is ending");
+        let ending = || Status::unavailable("the operator is shutting down");
         self.driver.send(ask).await.map_err(|_| ending())?;
-        let admission = timeout(PATIENCE, answer).await.map_err(|_| Status::unavailable("the operator is busy"))?;
+        let decision = timeout(PATIENCE, answer).await.map_err(|_| Status::unavailable("the operator is busy"))?;
         let refuse = |why: &'static str, status: Status| {
             count(&self.metrics.refused, "reason", why);
             Err(status)
         };
-        match admission.map_err(|_| ending())? {
-            Admission::Follow { target, deltas, unreadable } => Ok(stream::Following { target, deltas, unreadable }),
-            Admission::NotLeader => refuse("not_leader", Self::not_leader()),
-            Admission::NotSynced => refuse("not_synced", Status::unavailable("the operator is still starting")),
-            Admission::UnknownPod => {
-                let message = format!("pod {} of that uid is not known here, or is being deleted", identity.pod);
+        match decision.map_err(|_| ending())? {
+            StreamDecision::Follow { target, deltas, unreadable } => {
+                Ok(stream::Following { target, deltas, unreadable })
+            }
+            StreamDecision::NotLeader => refuse("not_leader", Self::not_leader()),
+            StreamDecision::NotSynced => refuse("not_synced", Status::unavailable("the operator is still starting")),
+            StreamDecision::UnknownPod => {
+                let message = format!("pod {} with that uid is unknown, or is being deleted", identity.pod);
                 refuse("unknown_pod", Status::permission_denied(message))
             }
         }

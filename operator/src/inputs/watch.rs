@@ -1,4 +1,4 @@
-//! Watches: each is a task that turns the API server's events into messages for the driver.
+//! Watches of the API server: one task per watch turns events into messages for the driver.
 
 mod grants;
 
@@ -41,7 +41,7 @@ const PAGE: u32 = 500;
 /// A message to the driver.
 pub type Message = (Source, Seen);
 
-/// The tasks that watch.
+/// The running watches.
 pub struct Watches {
     client: Client,
     out: mpsc::Sender<Message>,
@@ -52,7 +52,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Starts the watches that are always there. Gives them, so that it is known who has to sync.
+    /// Starts the permanent watches. Returns their sources, all of which must sync before the operator works.
     #[must_use]
     pub fn start(
         client: Client,
@@ -81,7 +81,8 @@ impl Watches {
         (watches, sources)
     }
 
-    /// Namespaces cannot be watched with rights in a few namespaces only: their labels stay unknown then.
+    /// The namespaces in which a kind is watched; absent: the whole cluster. With access to a few namespaces only,
+    /// `Namespace` objects cannot be watched, and their labels stay unknown.
     fn scopes(&self, kind: Kind) -> Vec<Option<String>> {
         match (kind, self.namespaces.is_empty()) {
             (_, true) => vec![None],
@@ -144,7 +145,7 @@ impl Task {
                 self.pump(watcher(self.api::<Pod>(), labelled(PROXY_LABEL)), |it| read::proxy_pod(&it)).await;
             }
             Kind::Pods => {
-                // Pods that have ended run no proxy; one that ends is told as gone.
+                // Pods that have ended run no proxy; the watch reports a pod that ends as deleted.
                 let running = all.fields("status.phase!=Succeeded,status.phase!=Failed");
                 self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), running), |it| read::pod(&it)).await;
             }
@@ -175,7 +176,7 @@ impl Task {
         }
     }
 
-    /// Passes events on until nobody listens.
+    /// Passes events on until the driver is gone.
     async fn pump<K, S>(&self, events: S, convert: impl Fn(K) -> Object)
     where
         K: Debug + Clone + DeserializeOwned + Send + 'static,
@@ -189,12 +190,12 @@ impl Task {
                 Err(error) => {
                     self.metrics.watch_errors.inc();
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(source = ?self.source, %error, "the watch failed and is tried again");
+                        tracing::warn!(source = ?self.source, %error, "watch failed, will retry");
                     }
                     continue;
                 }
             };
-            // That a list begins says nothing yet: every try begins with it.
+            // The start of a list proves no success, because every retry starts with it.
             failing &= matches!(seen, Seen::Restarted);
             if self.out.send((self.source.clone(), seen)).await.is_err() {
                 return;

@@ -1,7 +1,8 @@
-//! Sidecars: the mutating webhook that gives pods a proxy when they are made.
+//! The mutating webhook that injects a sidecar into new pods.
 //!
-//! Every replica answers it from its own cache, whoever leads. A pod that says `portlane.dev/inject: enabled` by its label
-//! always gets one, as its forwards may come later; in a namespace with that label, a pod gets one if a forward selects it.
+//! Every replica answers from its own cache, whether it leads or not. A pod with the label
+//! `portlane.dev/inject: enabled` always gets a sidecar, because its forwards may be created later. In a namespace with
+//! that label, a pod gets a sidecar if a forward selects the pod.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,12 +27,12 @@ use crate::platform::{
     metrics::{Metrics, count},
 };
 
-/// Which pods sidecar forwards select, as the cache knows it now. Read by every request, written by the driver.
+/// Pod selectors of sidecar forwards. The driver writes them from its cache; every request reads them.
 #[derive(Debug, Default)]
 pub struct Selectors(ArcSwap<OrdMap<ObjectKey, Selector>>);
 
 impl Selectors {
-    /// A forward selects this; nothing if it is gone or no sidecar.
+    /// Sets the selector of a forward. Absent: the forward is gone or has no sidecar placement.
     pub fn set(&self, key: &ObjectKey, selector: Option<&Selector>) {
         let mut all = (**self.0.load()).clone();
         if all.get(key) == selector {
@@ -53,17 +54,17 @@ impl Selectors {
     }
 }
 
-/// Answers reviews.
+/// Answers admission reviews.
 pub struct Injector {
     selectors: Arc<Selectors>,
-    /// All but the roots, which come from the CA.
+    /// The sidecar without CA certificates, which each review takes from `trusted`.
     sidecar: Sidecar,
     trusted: watch::Receiver<Trusted>,
     metrics: Arc<Metrics>,
 }
 
 impl Injector {
-    /// With these settings.
+    /// An injector of this sidecar.
     #[must_use]
     pub fn new(
         selectors: Arc<Selectors>,
@@ -74,7 +75,7 @@ impl Injector {
         Self { selectors, sidecar, trusted, metrics }
     }
 
-    /// The answer to an `AdmissionReview` (admission.k8s.io/v1); nothing if it is none.
+    /// The answer to an `AdmissionReview` (admission.k8s.io/v1). Absent if the request has no uid.
     #[must_use]
     pub fn review(&self, review: &Value) -> Option<Value> {
         let started = std::time::Instant::now();
@@ -109,7 +110,7 @@ impl Injector {
 
     fn decide(&self, request: &Value) -> Option<Injection> {
         let pod = &request["object"];
-        // What the API server shows of a pod that a kubelet runs by itself cannot be changed.
+        // A mirror pod only shows a static pod of a kubelet; a change of it has no effect.
         let is_mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
         if request["kind"]["kind"] != "Pod" || !pod.is_object() || is_mirror {
             return None;
@@ -125,7 +126,7 @@ impl Injector {
             None => self.selectors.select(request["namespace"].as_str().unwrap_or_default(), &labels),
         };
         let roots = self.trusted.borrow().bundle.clone();
-        // Without roots it would trust nobody, and without a proxy the pod starts all the same.
+        // Without CA certificates a sidecar trusts no operator, and without a sidecar the pod starts all the same.
         (wanted && !roots.is_empty()).then(|| inject(pod, &Sidecar { roots, ..self.sidecar.clone() }))
     }
 }
@@ -133,7 +134,7 @@ impl Injector {
 impl Answers for Injector {
     async fn answer(&self, method: Method, path: String, _: String, body: Bytes) -> Answer {
         if method != Method::POST || path != "/inject" {
-            return Answer { status: StatusCode::NOT_FOUND, body: Err("there is POST /inject") };
+            return Answer { status: StatusCode::NOT_FOUND, body: Err("not found; try POST /inject") };
         }
         let review: Option<Value> = serde_json::from_slice(&body).ok();
         match review.and_then(|review| self.review(&review)) {

@@ -1,4 +1,4 @@
-//! Making autoscalers, and taking them away.
+//! Applies and deletes HPAs.
 
 use crds::TargetKind;
 use k8s_openapi::api::{
@@ -19,10 +19,11 @@ use operator_core::{
     names::NAME,
 };
 
-/// Makes one, unless somebody else holds the replicas of its target: then an older one of ours goes.
+/// Applies an HPA. If the target is missing, or somebody else sets its replicas, an earlier HPA of this operator is
+/// deleted instead.
 ///
 /// # Errors
-/// Why there is none.
+/// The reason why the HPA was not applied.
 pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     match free(client, scaler).await {
         Ok(()) => {}
@@ -38,10 +39,10 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     applied.map(drop).map_err(|error| failed(&scaler.key.name, &error))
 }
 
-/// Takes one away, if it belongs to this owner.
+/// Deletes an HPA if the object with the uid `owner` owns the HPA.
 ///
 /// # Errors
-/// The API server says no, or nothing.
+/// The API server refused a request, or did not answer.
 pub async fn remove(client: &Client, key: &operator_core::ObjectKey, owner: &str) -> Result<(), NoScaler> {
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &key.namespace);
     let there = api.get_opt(&key.name).await.map_err(|error| failed(&key.name, &error))?;
@@ -60,7 +61,7 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(client.clone(), &scaler.key.namespace)
 }
 
-/// Whether the target is there and nobody else scales it.
+/// Checks that the target exists and that nobody else sets its replicas.
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
     let list = api(client, scaler).list(&ListParams::default()).await;
@@ -69,7 +70,7 @@ async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     obstacle(scaler, target, &others).map_or(Ok(()), Err)
 }
 
-/// The target with the replicas that it should have.
+/// Metadata and `spec.replicas` of the target, if the target exists.
 async fn target(client: &Client, scaler: &Scaler) -> Result<Option<(ObjectMeta, Option<i32>)>, kube::Error> {
     let (namespace, name) = (&scaler.key.namespace, scaler.target.as_str());
     Ok(match scaler.target_kind {
@@ -93,5 +94,5 @@ fn failed(name: &str, error: &kube::Error) -> NoScaler {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     };
-    NoScaler { reason: FAILED, message: format!("the HorizontalPodAutoscaler of {name} cannot be made: {said}") }
+    NoScaler { reason: FAILED, message: format!("cannot reconcile the HorizontalPodAutoscaler of {name}: {said}") }
 }

@@ -1,4 +1,4 @@
-//! Applying children, server-side, with this operator as their one field manager.
+//! Applies the children of gateways by server-side apply, with this operator as the field manager.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
@@ -19,25 +19,25 @@ use operator_core::{
     world::managed_fields::{REPLICAS, has_field},
 };
 
-/// Children that could not be applied.
+/// Why a child could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The name is somebody else's.
+    /// An object of that name exists, and the gateway does not own it.
     #[error("{kind} {name} exists and belongs to somebody else: rename the gateway or remove that object")]
     Taken {
         /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// The API server says no, or nothing.
-    #[error("{kind} {name} cannot be applied: {}", said(source))]
+    /// The API server refused a request, or did not answer.
+    #[error("cannot apply {kind} {name}: {}", said(source))]
     Api {
         /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
-        /// Why.
+        /// Error of the API server.
         source: Box<kube::Error>,
     },
 }
@@ -52,7 +52,7 @@ fn said(error: &kube::Error) -> String {
 /// Applies all children of one gateway.
 ///
 /// # Errors
-/// See [`ApplyError`]; those before the one that failed are applied.
+/// See [`ApplyError`]; the children before the failed one are applied.
 pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError> {
     let uid = desired.gateway.metadata.uid.clone().unwrap_or_default();
     let deployment = Place::of(client, "apps/v1", "Deployment", &desired.key).there(&uid).await?;
@@ -77,14 +77,14 @@ pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError>
     Ok(())
 }
 
-/// The CA certificates in a Deployment's template.
+/// The CA certificates in the pod template of a Deployment.
 fn roots(deployment: &DynamicObject) -> Option<&str> {
     let containers = &deployment.data["spec"]["template"]["spec"]["containers"];
     let mut variables = containers[0]["env"].as_array()?.iter();
     variables.find(|variable| variable["name"] == "PORTLANE_ROOTS")?["value"].as_str()
 }
 
-/// Where one child is.
+/// API and name of one child.
 struct Place {
     api: Api<DynamicObject>,
     kind: String,
@@ -107,7 +107,7 @@ impl Place {
         ApplyError::Api { kind: self.kind.clone(), name: self.name.clone(), source: Box::new(source) }
     }
 
-    /// The object, if there is one; an error if it is not the gateway's.
+    /// The object if it exists; an error if the gateway does not own it.
     async fn there(&self, uid: &str) -> Result<Option<DynamicObject>, ApplyError> {
         let there = self.api.get_opt(&self.name).await.map_err(|error| self.failed(error))?;
         let Some(there) = there else { return Ok(None) };
@@ -124,8 +124,8 @@ impl Place {
         applied.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Keeps the replicas of a Deployment as they are while this operator lets go of them: an autoscaler takes them over, and
-    /// what nobody holds would go back to one. Of none it would never make some.
+    /// Keeps the replicas of a Deployment while this operator gives them up to an HPA. Without a field manager, the API
+    /// server would reset `replicas` to one. Zero replicas become `least`, because an HPA does not scale up from zero.
     async fn hand_over_replicas(&self, deployment: &DynamicObject, least: i32) -> Result<(), ApplyError> {
         let entries = deployment.metadata.managed_fields.iter().flatten();
         let holds = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(NAME) && has_field(entry, &REPLICAS);

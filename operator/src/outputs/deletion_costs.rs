@@ -1,4 +1,4 @@
-//! Writing deletion costs of pods.
+//! Writes the deletion costs of pods.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +20,14 @@ use operator_core::{
 
 use crate::platform::metrics::{Metrics, count};
 
-/// Longest time for one write.
+/// Timeout of one write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Writes a cost, and counts the result.
+/// Writes the cost of one pod, and counts the result.
 pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metrics: Arc<Metrics>) {
     let result = match timeout(PATIENCE, write_cost(client, &pod, &uid, cost)).await {
         Ok(Ok(result)) => result,
-        // It is gone, or another one.
+        // The pod is gone, was replaced, or changed since it was read.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => "outdated",
         Ok(Err(_)) | Err(_) => {
             count(&metrics.api_errors, "request", "deletion-cost");
@@ -37,7 +37,7 @@ pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metr
     count(&metrics.deletion_costs, "result", result);
 }
 
-/// Writes the cost of the pod as it is now: what somebody else has set meanwhile stays.
+/// Writes the cost unless the pod was replaced or somebody else has set a cost meanwhile.
 async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, kube::Error> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
     let there = api.get_metadata(&pod.name).await?.metadata;

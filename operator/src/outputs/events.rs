@@ -16,10 +16,10 @@ use crate::{
     platform::metrics::{Metrics, count},
 };
 
-/// Events that may wait; further ones are dropped and counted.
+/// Events that may wait; further Events are dropped and counted.
 const WAITING: usize = 256;
 
-/// Writes events to the API server, and notices of them to a user's webhook.
+/// Writes Events to the API server, and sends notices of the important ones to a user's webhook.
 #[derive(Clone, Debug)]
 pub struct Events {
     out: mpsc::Sender<Happened>,
@@ -28,7 +28,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts the task that writes them.
+    /// Starts the task that writes Events.
     #[must_use]
     pub fn start(client: Client, instance: String, notices: Option<Notices>, metrics: Arc<Metrics>) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
@@ -37,7 +37,7 @@ impl Events {
         Self { out, notices, metrics }
     }
 
-    /// Writes one, if the queue has room.
+    /// Queues one Event, and a notice if the Event is notable. Without room in the queue the Event is dropped.
     pub fn report(&self, happened: Happened) {
         if let Some(notices) = self.notices.as_ref().filter(|_| happened.is_notable()) {
             notices.tell(notice(&happened));
@@ -73,7 +73,7 @@ async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metric
         let result = match recorder.publish(&event, &object).await {
             Ok(()) => "written",
             Err(error) => {
-                tracing::debug!(%error, "an event cannot be written");
+                tracing::debug!(%error, "cannot write an Event, dropping it");
                 "failed"
             }
         };

@@ -1,4 +1,5 @@
-//! What makes the API reachable: whom to let in, where the leader is, and whom the aggregator is to trust.
+//! Keeps the metrics API reachable: admits the API server's aggregator, points the API's Service to the leader, and has
+//! the aggregator trust the operator's CA.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,37 +26,37 @@ use operator_core::{
 };
 
 use crate::platform::{
-    https::Door,
+    https::TlsContext,
     lease::Term,
     metrics::{Metrics, count},
 };
 
-/// How often all of it is looked at.
+/// Interval between two checks.
 const LOOK: Duration = Duration::from_secs(10);
-/// Where an API server says by which certificates its aggregator is known.
+/// Namespace and name of the `ConfigMap` in which an API server publishes the client CA of its aggregator.
 const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
-/// Something that could not be kept.
+/// Why the metrics API is not reachable, or may not be.
 #[derive(Debug, thiserror::Error)]
 enum UpkeepError {
-    /// The API server says no, or nothing.
-    #[error("{what} cannot be read or written")]
+    /// The API server refused a request, or did not answer.
+    #[error("cannot read or write {what}")]
     Api {
         what: &'static str,
         #[source]
         source: kube::Error,
     },
-    /// There is no aggregator.
-    #[error("the API server does not say by which certificates its aggregator is known: nobody is let in")]
+    /// The API server publishes no client CA of an aggregator.
+    #[error("the API server publishes no client CA of its aggregator, so nobody is admitted")]
     NoAggregator,
-    /// Its certificates cannot be used.
-    #[error("the certificates of the API server's aggregator cannot be used")]
+    /// The aggregator's client CA cannot be used.
+    #[error("cannot use the client CA of the API server's aggregator")]
     Tls(#[source] proxy_grpc::TlsError),
 }
 
-/// Keeps the metrics API reachable.
+/// Settings and handles for keeping the metrics API reachable.
 pub struct Upkeep {
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
     /// Namespace of the Service.
     pub namespace: String,
@@ -63,16 +64,16 @@ pub struct Upkeep {
     pub service: String,
     /// Where this replica serves the API.
     pub address: SocketAddr,
-    /// The certificate that it shows.
+    /// The serving certificate.
     pub leaf: Arc<dyn ResolvesServerCert>,
-    /// Who is let in.
-    pub door: watch::Sender<Option<Arc<Door>>>,
-    /// Counts.
+    /// TLS context of the API's server: absent until the aggregator's CA is known.
+    pub tls: watch::Sender<Option<Arc<TlsContext>>>,
+    /// Counters.
     pub metrics: Arc<Metrics>,
 }
 
 impl Upkeep {
-    /// Until the process ends.
+    /// Keeps the metrics API reachable until the process ends.
     pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
         let (mut failing, mut let_in) = (None, None);
         loop {
@@ -92,7 +93,7 @@ impl Upkeep {
                 count(&self.metrics.api_errors, "request", "custom-metrics");
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 if failing != said {
-                    tracing::warn!(%error, cause, "the metrics API cannot be kept; it is tried again");
+                    tracing::warn!(%error, cause, "cannot keep the metrics API reachable, will retry");
                 }
             }
             failing = said;
@@ -104,28 +105,28 @@ impl Upkeep {
         }
     }
 
-    /// Lets the aggregator in, as the API server says it is known now.
+    /// Admits the aggregator by the client CA and the common names that the API server publishes now.
     async fn let_in(&self, known: &mut Option<(String, BTreeSet<String>)>) -> Result<(), UpkeepError> {
         let (namespace, name) = AUTHENTICATION;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let failed = |source| UpkeepError::Api { what: "ConfigMap extension-apiserver-authentication", source };
         let data = api.get_opt(name).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
         let Some(roots) = data.get("requestheader-client-ca-file") else {
-            self.door.send_replace(None);
+            self.tls.send_replace(None);
             *known = None;
             return Err(UpkeepError::NoAggregator);
         };
         let names = data.get("requestheader-allowed-names").and_then(|names| serde_json::from_str(names).ok());
         let now = (roots.clone(), names.unwrap_or_default());
         if known.as_ref() != Some(&now) {
-            let door = Door::guarded(self.leaf.clone(), &now.0, now.1.clone()).map_err(UpkeepError::Tls)?;
-            self.door.send_replace(Some(Arc::new(door)));
+            let tls = TlsContext::with_client_auth(self.leaf.clone(), &now.0, now.1.clone());
+            self.tls.send_replace(Some(Arc::new(tls.map_err(UpkeepError::Tls)?)));
             *known = Some(now);
         }
         Ok(())
     }
 
-    /// Says that the API is served by this replica. What it says goes with the Service.
+    /// Makes this replica the endpoint of the API's Service. The Service owns the `EndpointSlice`.
     async fn lead_here(&self) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the Service of the metrics API", source };
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
@@ -149,7 +150,8 @@ impl Upkeep {
         applied.map(drop).map_err(|source| UpkeepError::Api { what: "the EndpointSlice of the metrics API", source })
     }
 
-    /// Has the aggregator trust the roots. An `APIService` that leads elsewhere is somebody else's, and left alone.
+    /// Has the aggregator trust the CA. An `APIService` that points to another Service belongs to somebody else and is
+    /// left alone.
     async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
         let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));

@@ -1,7 +1,8 @@
-//! Notices of what somebody should look at, to a webhook of the user: the same that becomes an Event.
+//! Sends notices to a user's webhook: the Events that a person should look at.
 //!
-//! They are collected for a few seconds and sent as one request, which is tried again; what does not fit in the queue, or cannot
-//! be delivered, is dropped and counted. The URL is a secret: it is read from a file before each request and never told.
+//! Notices are collected for a few seconds and sent as one request, which is retried. Notices that do not fit in the
+//! queue, or cannot be delivered, are dropped and counted. The URL is a secret: the sender reads it from a file before
+//! each request, and never logs it.
 
 mod send;
 
@@ -17,7 +18,7 @@ use operator_core::notices::{Format, Notice};
 
 use crate::platform::metrics::{Metrics, count};
 
-/// Notices that may wait; further ones are dropped and counted.
+/// Notices that may wait; further notices are dropped and counted.
 const WAITING: usize = 256;
 /// Most notices in one request.
 const BATCH: usize = 50;
@@ -27,7 +28,7 @@ const COLLECT: Duration = Duration::from_secs(3);
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
 
-/// Where notices are told.
+/// The queue of notices.
 #[derive(Clone, Debug)]
 pub struct Notices {
     out: mpsc::Sender<Notice>,
@@ -46,7 +47,7 @@ impl Notices {
         Ok(Self { out, metrics })
     }
 
-    /// Tells one.
+    /// Queues one notice. Without room in the queue the notice is dropped.
     pub fn tell(&self, notice: Notice) {
         if self.out.try_send(notice).is_err() {
             count(&self.metrics.notices, "result", "dropped");
@@ -80,7 +81,7 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
             Ok(()) => failing = false,
             Err(Sent::Again(why) | Sent::Refused(why)) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(why, notices = batch.len(), "notices cannot be delivered, and are dropped");
+                    tracing::warn!(why, notices = batch.len(), "cannot deliver notices, dropping them");
                 }
             }
         }

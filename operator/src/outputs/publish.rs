@@ -1,4 +1,4 @@
-//! From translations to snapshots, and from snapshots to what each proxy is sent.
+//! Publishes translations as snapshots, and points the stream of each proxy to the snapshot of its group.
 
 mod deltas;
 
@@ -14,21 +14,21 @@ use tokio::sync::watch;
 pub use self::deltas::Deltas;
 pub(crate) use self::deltas::encode;
 
-/// What a proxy is to run, as its stream sees it.
+/// The snapshot that a proxy should run, as its stream sees it.
 pub type Target = watch::Receiver<Arc<Snapshot>>;
 
-/// The snapshots of one term of leadership, and the streams that follow them. Numbers are never used twice in it.
+/// The snapshots of one term, and the streams that follow them. No version number is used twice within a term.
 #[derive(Debug)]
 pub struct Publisher {
     epoch: String,
     number: u64,
     snapshots: BTreeMap<Group, Arc<Snapshot>>,
-    /// What proxies of no group run: nothing.
+    /// The empty snapshot, for proxies of no group.
     empty: Arc<Snapshot>,
     streams: BTreeMap<ObjectKey, Stream>,
     /// Streams by the group that they follow.
     followers: BTreeMap<Group, BTreeSet<ObjectKey>>,
-    /// The number that pods without a stream were sent last: they keep it, and take no smaller one.
+    /// The last number that was sent to pods without a stream. A pod keeps its number, and accepts no smaller one.
     had: BTreeMap<ObjectKey, u64>,
 }
 
@@ -40,7 +40,7 @@ struct Stream {
 }
 
 impl Publisher {
-    /// For one term.
+    /// A publisher for the term of this name.
     #[must_use]
     pub fn new(epoch: String) -> Self {
         let empty = Arc::new(Snapshot::empty(Version { epoch: epoch.clone(), number: 1 }));
@@ -48,13 +48,13 @@ impl Publisher {
         Self { epoch, number: 1, snapshots, empty, streams, followers: BTreeMap::new(), had: BTreeMap::new() }
     }
 
-    /// The version of what is published next.
+    /// Allocates the version of the next snapshots.
     pub fn next_version(&mut self) -> Version {
         self.number += 1;
         Version { epoch: self.epoch.clone(), number: self.number }
     }
 
-    /// A group is to run this from now on; nothing if the group is gone. Its streams are told.
+    /// Sets the snapshot of a group, or removes the group, and notifies the streams of the group.
     pub fn publish(&mut self, group: &Group, snapshot: Option<Arc<Snapshot>>) {
         match snapshot {
             Some(snapshot) => drop(self.snapshots.insert(group.clone(), snapshot)),
@@ -65,13 +65,13 @@ impl Publisher {
         }
     }
 
-    /// The snapshot of a group.
+    /// The snapshot of a group; the empty one for a group without a snapshot, and without a group.
     #[must_use]
     pub fn snapshot(&self, group: Option<&Group>) -> Arc<Snapshot> {
         group.and_then(|group| self.snapshots.get(group)).unwrap_or(&self.empty).clone()
     }
 
-    /// A pod opened a stream; an older one of the same pod ends.
+    /// Opens the stream of a pod. An older stream of the same pod ends.
     pub fn connect(&mut self, pod: &ObjectKey, id: u64, group: Option<&Group>) -> Target {
         self.remove(pod);
         let mut snapshot = self.snapshot(group);
@@ -100,7 +100,7 @@ impl Publisher {
         }
     }
 
-    /// A pod is of this group from now on; its stream is told. Whether it was of another one.
+    /// Moves a pod to this group and notifies its stream. Returns whether the stream followed another group before.
     pub fn place(&mut self, pod: &ObjectKey, group: Option<&Group>) -> bool {
         let Some(stream) = self.streams.get_mut(pod).filter(|stream| stream.group.as_ref() != group) else {
             return false;
@@ -112,7 +112,7 @@ impl Publisher {
         true
     }
 
-    /// A stream ended; whether it was the pod's newest one.
+    /// Removes a stream that ended. Returns whether this was the pod's newest stream; an older one is ignored.
     pub fn disconnect(&mut self, pod: &ObjectKey, id: u64) -> bool {
         let is_newest = self.is_newest(pod, id);
         if is_newest {
@@ -129,7 +129,7 @@ impl Publisher {
         }
     }
 
-    /// The same of a pod that is gone.
+    /// Ends the stream of a pod that is gone, and forgets its number.
     pub fn forget(&mut self, pod: &ObjectKey) {
         self.remove(pod);
         self.had.remove(pod);
@@ -141,7 +141,7 @@ impl Publisher {
         self.streams.get(pod).is_some_and(|stream| stream.id == id)
     }
 
-    /// Whether so many proxies have not told yet of what they were sent last that it pays to wait for them.
+    /// Whether more than a tenth of all proxies have not acked their last snapshot, so that waiting for them pays.
     #[must_use]
     pub fn is_behind(&self, proxies: &Proxies) -> bool {
         let number = |stream: &Stream| stream.target.borrow().version.number;
@@ -151,14 +151,14 @@ impl Publisher {
         behind * 10 > self.streams.len()
     }
 
-    /// Tells a stream what its pod is to run now.
+    /// Notifies a stream of the snapshot that its pod should run now.
     fn tell(&mut self, pod: &ObjectKey) {
         let Some(stream) = self.streams.get(pod) else { return };
         let group = stream.group.clone();
         let has = stream.target.borrow().version.number;
         let mut next = self.snapshot(group.as_ref());
         if next.version.number < has {
-            // The pod came from another group: within a term the order only goes up.
+            // The pod came from another group: within a term, numbers only grow.
             next = self.renumber(group.as_ref());
         }
         if let Some(stream) = self.streams.get(pod) {
@@ -204,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn only_streams_of_a_group_are_told_of_it() {
+    fn only_streams_of_a_group_are_notified_of_its_snapshot() {
         let mut publisher = Publisher::new("term".to_owned());
         let mut targets: Vec<Target> =
             ["a", "b"].iter().map(|name| publisher.connect(&pod(name), 1, Some(&group(name)))).collect();
         let version = publisher.next_version();
         publisher.publish(&group("a"), Some(snapshot(version.number)));
-        let told: Vec<bool> = targets.iter().map(|target| target.has_changed().expect("open")).collect();
-        assert_eq!((told, number(&targets[0])), (vec![true, false], version.number));
+        let notified: Vec<bool> = targets.iter().map(|target| target.has_changed().expect("open")).collect();
+        assert_eq!((notified, number(&targets[0])), (vec![true, false], version.number));
         targets[0].borrow_and_update();
         publisher.remove(&pod("a"));
         assert!(targets[0].has_changed().is_err() && targets[1].has_changed().is_ok());
@@ -254,8 +254,8 @@ mod tests {
         let mut publisher = Publisher::new("term".to_owned());
         let first = publisher.connect(&pod("p"), 1, None);
         let second = publisher.connect(&pod("p"), 2, None);
-        assert!(first.has_changed().is_err(), "its sender is gone");
-        assert!(!publisher.disconnect(&pod("p"), 1), "the newer one stays");
+        assert!(first.has_changed().is_err(), "the sender of the first stream is dropped");
+        assert!(!publisher.disconnect(&pod("p"), 1), "the second stream stays");
         assert!(second.has_changed().is_ok() && publisher.is_newest(&pod("p"), 2));
     }
 }

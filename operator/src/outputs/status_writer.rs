@@ -1,4 +1,4 @@
-//! Writing status: one write at a time per object, few at once, none that says what stands there already.
+//! Writes statuses, with a bound on concurrent writes and a bounded queue.
 
 use std::{
     sync::{
@@ -23,25 +23,25 @@ use operator_core::{names::NAME, schedule::StatusWrite, world::subject::Subject}
 
 use crate::platform::metrics::{Metrics, count};
 
-/// Writes at once. An API server takes 400 to 500 of them a second.
+/// Concurrent writes. An API server takes 400 to 500 of them per second.
 const AT_ONCE: usize = 16;
-/// Writes under way and waiting from which on no more should be asked for: each holds a whole status.
+/// Most writes in flight and waiting. Each of them holds a whole status in memory.
 const WAITING: usize = 256;
-/// Longest time for one write.
+/// Timeout of one write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// Whose.
+    /// The object of the status.
     pub subject: Subject,
-    /// The version of the object that has it; nothing if it was not written.
+    /// Resource version of the object with the written status; absent if the write failed.
     pub version: Option<String>,
-    /// Whether it is worth to try again.
+    /// Whether the write should be retried.
     pub again: bool,
 }
 
-/// The writer. Results come back to the driver.
+/// The writer of statuses. Results return to the driver.
 #[derive(Clone)]
 pub struct StatusWriter {
     client: Client,
@@ -49,13 +49,13 @@ pub struct StatusWriter {
     waiting: Arc<AtomicUsize>,
     results: mpsc::Sender<Written>,
     metrics: Arc<Metrics>,
-    /// Counts terms of leadership: what waits for its turn when one ends is not written any more.
+    /// Number of the current term. A write that waits for its turn when its term ends is dropped.
     term: Arc<AtomicU64>,
-    /// Writes fail, which was told.
+    /// Writes fail, and the failure has been logged.
     failing: Arc<AtomicBool>,
 }
 
-/// One of the writes that wait or are under way.
+/// The place of one write that waits or is in flight, given back on drop.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
@@ -72,7 +72,7 @@ impl Drop for Place {
 }
 
 impl StatusWriter {
-    /// A writer that tells `results`.
+    /// A writer that sends results to `results`.
     #[must_use]
     pub fn new(client: Client, results: mpsc::Sender<Written>, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -86,23 +86,23 @@ impl StatusWriter {
         }
     }
 
-    /// Nothing that was asked for before is written from now on, but for what is under way.
+    /// Drops all writes of the term that wait. Writes in flight complete.
     pub fn end_term(&self) {
         self.term.fetch_add(1, Relaxed);
     }
 
-    /// How many more statuses should be asked for now. Each result makes room for one.
+    /// Number of further writes that the queue has room for. Each result makes room for one.
     #[must_use]
     pub fn room(&self) -> usize {
         WAITING.saturating_sub(self.waiting.load(Relaxed))
     }
 
-    /// Writes, as soon as it is its turn.
+    /// Queues a write.
     pub fn write(&self, write: StatusWrite) {
         let (writer, term) = (self.clone(), self.term.load(Relaxed));
         let place = Place::taken(&self.waiting);
         tokio::spawn(async move {
-            // The place is given back before the result is told, or on any other way out.
+            // The place is given back before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
             if writer.term.load(Relaxed) != term {
@@ -116,7 +116,7 @@ impl StatusWriter {
     }
 
     async fn patch(&self, write: &StatusWrite) -> Result<Option<String>, Option<kube::Error>> {
-        // The uid keeps the status of a deleted object away from a new one of its name.
+        // The uid keeps the status of a deleted object away from a new object of the same name.
         let patch = Patch::Merge(json!({"metadata": {"uid": write.uid}, "status": write.status}));
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
         let version = match &write.subject {
@@ -138,18 +138,18 @@ impl StatusWriter {
         let (outcome, version, again) = match result {
             Ok(version) => {
                 if self.failing.swap(false, Relaxed) {
-                    tracing::info!("statuses can be written again");
+                    tracing::info!("statuses are written again");
                 }
                 ("written", version, false)
             }
-            // It is gone, or another one: the watch tells.
+            // The object is gone or was recreated. The watch reports the current one.
             Err(Some(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => ("outdated", None, false),
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "status");
-                // Once for all: without an API server there would be a line for every forward.
+                // Logged once: without an API server there would be a line for every forward.
                 if !self.failing.swap(true, Relaxed) {
                     let error = error.as_ref().map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
-                    tracing::warn!(?subject, %error, "statuses cannot be written and are tried again");
+                    tracing::warn!(?subject, %error, "cannot write statuses, will retry");
                 }
                 ("failed", None, true)
             }

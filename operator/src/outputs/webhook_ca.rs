@@ -1,4 +1,5 @@
-//! The webhook's configuration: the chart makes it, the leader keeps its CA bundle.
+//! Keeps the CA bundle of the webhook's configuration. The chart creates the configuration, the leader writes the
+//! bundle.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,23 +21,23 @@ use crate::platform::{
     metrics::{Metrics, count},
 };
 
-/// How often the bundle is looked at: somebody may have made the configuration anew.
+/// Interval between two checks of the bundle: somebody may have recreated the configuration.
 const LOOK: Duration = Duration::from_secs(10);
-/// The same before this replica is ready.
+/// The same interval before this replica is ready.
 const SOON: Duration = Duration::from_millis(500);
-/// How long readiness waits for it.
+/// How long readiness waits for the bundle.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The bundle could not be written.
+/// The bundle could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("the CA bundle of MutatingWebhookConfiguration {name} cannot be kept: new pods go without a proxy")]
+#[error("cannot keep the CA bundle of MutatingWebhookConfiguration {name}, so new pods may get no sidecar")]
 struct WebhookError {
     name: String,
     #[source]
     source: kube::Error,
 }
 
-/// Keeps the bundle of one configuration.
+/// Keeps the CA bundle of one configuration.
 pub struct Webhook {
     api: Api<MutatingWebhookConfiguration>,
     name: String,
@@ -44,14 +45,14 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// For the configuration of this name.
+    /// Keeps the bundle of the configuration of this name.
     #[must_use]
     pub fn new(client: Client, name: String, metrics: Arc<Metrics>) -> Self {
         Self { api: Api::all(client), name, metrics }
     }
 
-    /// Has the configuration trust the roots, whenever this replica leads, until the process ends. `ready` becomes true when
-    /// it does, or has been waited for long enough: proxies must not wait for what pods can do without.
+    /// Keeps the bundle current while this replica leads, until the process ends. `ready` becomes true once the bundle
+    /// is current, or has been waited for long enough: proxies must not wait for a webhook that pods can do without.
     pub async fn keep(
         self,
         mut term: watch::Receiver<Term>,
@@ -71,7 +72,7 @@ impl Webhook {
                         count(&self.metrics.api_errors, "request", "webhook");
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
                         if !std::mem::replace(&mut failing, true) {
-                            tracing::warn!(%error, cause, "it is tried again");
+                            tracing::warn!(%error, cause, "cannot keep the webhook trusted, will retry");
                         }
                     }
                 }
@@ -86,8 +87,8 @@ impl Webhook {
         }
     }
 
-    /// Has every entry trust these roots, PEM; only looks, if it is not to write. Nothing is written if they do, or if there is
-    /// no such configuration. Gives whether there is nothing left to wait for.
+    /// Writes the bundle (PEM) into every entry that has another one; without `write`, only checks the entries. Returns
+    /// whether nothing is left to wait for: all entries have the bundle, or the configuration does not exist.
     async fn trust(&self, bundle: &str, write: bool) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
         let Some(there) = self.api.get_opt(&self.name).await.map_err(failed)? else { return Ok(true) };
@@ -102,7 +103,7 @@ impl Webhook {
         if patch.is_empty() || !write {
             return Ok(patch.is_empty());
         }
-        // Entries are told by their place: they must not have moved.
+        // The patch addresses entries by index, so it must fail if they have moved.
         let version = there.metadata.resource_version;
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
         let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();

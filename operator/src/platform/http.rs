@@ -1,4 +1,4 @@
-//! Livez, readyz and metrics.
+//! The HTTP server of `/livez`, `/readyz` and `/metrics`.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -19,17 +19,17 @@ use tokio::{
 
 use crate::platform::metrics::Metrics;
 
-/// Requests at once.
+/// Concurrent requests.
 const REQUESTS: usize = 64;
-/// Longest time for one request.
+/// Timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is looked at.
+/// The state that the server reports.
 #[derive(Clone)]
 pub struct View {
-    /// Counts.
+    /// Metrics of the operator.
     pub metrics: Arc<Metrics>,
-    /// Whether every cache is complete.
+    /// Whether every cache has synced.
     pub synced: watch::Receiver<bool>,
     /// Whether API servers trust the webhook, or have been waited for long enough.
     pub trusted: watch::Receiver<bool>,
@@ -55,7 +55,7 @@ pub async fn serve(listener: TcpListener, view: View) {
                 .header_read_timeout(Duration::from_secs(2))
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away in the middle is its own affair.
+            // A client that disconnects early is not this server's error.
             let _ = timeout(PATIENCE, connection).await;
             drop(permit);
         });
@@ -65,7 +65,7 @@ pub async fn serve(listener: TcpListener, view: View) {
 fn answer(view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/readyz" if !*view.synced.borrow() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "not every cache is complete yet\n".to_owned())
+            text(StatusCode::SERVICE_UNAVAILABLE, "not every cache has synced yet\n".to_owned())
         }
         "/readyz" if !*view.trusted.borrow() => {
             text(StatusCode::SERVICE_UNAVAILABLE, "API servers do not trust the webhook yet\n".to_owned())
@@ -73,9 +73,9 @@ fn answer(view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/livez" | "/readyz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/metrics" => match view.metrics.text() {
             Ok(metrics) => text(StatusCode::OK, metrics),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n".to_owned()),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n".to_owned()),
         },
-        path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; there is GET /livez, /readyz and /metrics\n")),
+        path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; try GET /livez, /readyz or /metrics\n")),
     }
 }
 

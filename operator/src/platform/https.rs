@@ -1,4 +1,4 @@
-//! The HTTPS server that API servers call: the webhook's, and that of the metrics API.
+//! The HTTPS server that API servers call, for the webhook and for the metrics API.
 
 use std::{
     collections::BTreeSet,
@@ -31,38 +31,39 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Connections at once.
+/// Concurrent connections.
 const CONNECTIONS: usize = 256;
-/// Longest handshake, longest wait for a first request, and longest time for a body.
+/// Timeout of the TLS handshake, of the first request, and of the body of each request.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Longest life of a connection without a request.
+/// Idle timeout of a connection between requests.
 const IDLE: Duration = Duration::from_secs(120);
-/// Largest body; an API server takes objects of 3 MiB at most.
+/// Largest body, in bytes. An API server accepts objects of no more than 3 MiB.
 const MAX_BODY: usize = 8 << 20;
 
-/// Who is let in, and what they are shown.
-pub struct Door {
-    tls: Arc<ServerConfig>,
-    /// Common names of clients; empty: any that the roots vouch for. Absent: clients have no certificate.
+/// The serving certificate of a server, with the client CAs and common names that the server accepts.
+pub struct TlsContext {
+    config: Arc<ServerConfig>,
+    /// Accepted common names of clients. Empty: any name. Absent: clients need no certificate.
     names: Option<BTreeSet<String>>,
 }
 
-impl Door {
-    /// For everybody.
+impl TlsContext {
+    /// A context that admits every client.
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn open(leaf: Arc<dyn ResolvesServerCert>) -> Result<Self, proxy_grpc::TlsError> {
-        let mut tls = proxy_grpc::server_config(leaf)?;
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Arc::new(tls), names: None })
+    pub fn without_client_auth(leaf: Arc<dyn ResolvesServerCert>) -> Result<Self, proxy_grpc::TlsError> {
+        let mut config = proxy_grpc::server_config(leaf)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), names: None })
     }
 
-    /// For clients that these roots (PEM) vouch for, by one of these names.
+    /// A context that admits clients whose certificate is signed by one of these CAs (PEM) and has one of these common
+    /// names, or any name if the set is empty.
     ///
     /// # Errors
-    /// The roots cannot be used.
-    pub fn guarded(
+    /// The CA certificates cannot be used.
+    pub fn with_client_auth(
         leaf: Arc<dyn ResolvesServerCert>,
         roots: &str,
         names: BTreeSet<String>,
@@ -72,17 +73,17 @@ impl Door {
         let roots = Arc::new(proxy_grpc::roots(roots)?);
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
         let verifier = verifier.map_err(|error| failed(rustls::Error::General(error.to_string())))?;
-        let mut tls = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(failed)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(leaf);
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Arc::new(tls), names: Some(names) })
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), names: Some(names) })
     }
 
-    /// Whether a client has one of the names that are let in.
-    fn lets_in(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
+    /// Whether a client's certificate has one of the accepted names.
+    fn admits(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
         let Some(names) = &self.names else { return true };
         let own = certificates.and_then(<[_]>::first);
         let Some(Ok((_, own))) = own.map(|own| x509_parser::parse_x509_certificate(own)) else { return false };
@@ -91,44 +92,44 @@ impl Door {
     }
 }
 
-/// An answer.
+/// The answer to a request.
 pub struct Answer {
-    /// Its status.
+    /// HTTP status code.
     pub status: StatusCode,
-    /// JSON, or a text.
+    /// JSON, or plain text without its final newline.
     pub body: Result<serde_json::Value, &'static str>,
 }
 
-/// Whoever answers requests.
+/// A handler of requests.
 pub trait Answers: Send + Sync + 'static {
-    /// The answer to a request.
+    /// Answers one request.
     fn answer(&self, method: Method, path: String, query: String, body: Bytes) -> impl Future<Output = Answer> + Send;
 }
 
-/// Serves until the runtime ends. Without a door nobody is let in.
-pub async fn serve(listener: TcpListener, door: watch::Receiver<Option<Arc<Door>>>, answers: Arc<impl Answers>) {
+/// Serves until the runtime ends. While the TLS context is absent, connections are closed at once.
+pub async fn serve(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsContext>>>, answers: Arc<impl Answers>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of files, mostly: it passes.
+            // Mostly out of file descriptors, which passes.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(door) = door.borrow().clone() else { continue };
+        let Some(tls) = tls.borrow().clone() else { continue };
         let answers = answers.clone();
         tokio::spawn(async move {
-            connection(stream, &door, answers).await;
+            connection(stream, &tls, answers).await;
             drop(place);
         });
     }
 }
 
-async fn connection(stream: TcpStream, door: &Door, answers: Arc<impl Answers>) {
-    // Without it an answer may wait for a moment; it is an answer all the same.
+async fn connection(stream: TcpStream, tls: &TlsContext, answers: Arc<impl Answers>) {
+    // If this fails, answers are only a little later.
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = timeout(PATIENCE, TlsAcceptor::from(door.tls.clone()).accept(stream)).await else { return };
-    if !door.lets_in(stream.get_ref().1.peer_certificates()) {
+    let Ok(Ok(stream)) = timeout(PATIENCE, TlsAcceptor::from(tls.config.clone()).accept(stream)).await else { return };
+    if !tls.admits(stream.get_ref().1.peer_certificates()) {
         return;
     }
     let has_asked = Arc::new(AtomicBool::new(false));
@@ -143,9 +144,9 @@ async fn connection(stream: TcpStream, door: &Door, answers: Arc<impl Answers>) 
         .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // Whoever asks nothing takes the place of those who do.
+    // A client without a first request must not hold a connection that another client needs.
     if timeout(PATIENCE, &mut connection).await.is_err() && has_asked.load(Relaxed) {
-        // A client that goes away in the middle is its own affair.
+        // A client that disconnects early is not this server's error.
         let _ = connection.await;
     }
 }
@@ -153,8 +154,10 @@ async fn connection(stream: TcpStream, door: &Door, answers: Arc<impl Answers>) 
 async fn response(request: Request<Incoming>, answers: &impl Answers) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let answer = match timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
-        Err(_) => Answer { status: StatusCode::REQUEST_TIMEOUT, body: Err("the request did not come in time") },
-        Ok(Err(_)) => Answer { status: StatusCode::PAYLOAD_TOO_LARGE, body: Err("the request is too large, or torn") },
+        Err(_) => Answer { status: StatusCode::REQUEST_TIMEOUT, body: Err("the body did not arrive in time") },
+        Ok(Err(_)) => {
+            Answer { status: StatusCode::PAYLOAD_TOO_LARGE, body: Err("the body is too large or incomplete") }
+        }
         Ok(Ok(body)) => {
             let query = head.uri.query().unwrap_or_default().to_owned();
             answers.answer(head.method, head.uri.path().to_owned(), query, body.to_bytes()).await
@@ -167,7 +170,7 @@ async fn response(request: Request<Incoming>, answers: &impl Answers) -> Respons
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = answer.status;
     if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-        // The next connection may reach a replica that can answer.
+        // A new connection may reach a replica that can answer.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -1,8 +1,8 @@
-//! Leader election by a Lease (`coordination.k8s.io/v1`), as the rest of Kubernetes does it.
+//! Leader election by a Lease (`coordination.k8s.io/v1`), by the rules of Kubernetes' own components.
 //!
-//! A replica leads from the moment its write is accepted, and stops to lead by its own clock before anybody else may take
-//! over. Clocks of other machines are not trusted: a foreign Lease counts as lapsed once it has not changed for its duration
-//! as seen from here.
+//! A replica leads from the moment its write is accepted, and stops leading by its own clock before another replica
+//! may take over. Clocks of other machines are not trusted: a Lease of another replica has lapsed once this replica has
+//! seen no change of the Lease for its duration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,89 +19,89 @@ use tokio::{
 
 use crate::platform::metrics::{Metrics, count};
 
-/// How long a Lease counts without being renewed. With the pauses between two tries, another replica leads 16 s after a
-/// leader has died, and proxies ask again within a second.
+/// Lease duration: how long a Lease is valid without a renewal. With the pauses between two tries, another replica
+/// leads 16 s after a leader has died, and proxies connect to the new leader within another second.
 pub const DURATION: Duration = Duration::from_secs(12);
-/// How long a leader goes on without a renewal that succeeds.
+/// Renew deadline: how long a leader keeps leading without a successful renewal.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// Pause between two tries.
+/// Retry period: the pause between two tries to acquire or renew the Lease.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// One term of leadership: its name, unlike that of any other.
+/// The unique name of the term in which this replica leads; absent while it does not lead.
 pub type Term = Option<String>;
 
-/// What is being elected, and who stands.
+/// The Lease of an election, and the replica that stands for it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// This replica, unlike any other.
+    /// Identity of this replica, unique among all candidates.
     pub identity: String,
 }
 
-/// Somebody else's Lease as it was last seen, and since when.
+/// The last seen state of a Lease that another replica holds.
 struct Foreign {
     version: Option<String>,
     since: Instant,
     duration: Duration,
 }
 
-/// Why an election ended.
+/// Why a candidate left the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to.
+    /// The replica is shutting down.
     Asked,
-    /// The API server's store is as it was some time ago.
+    /// The API server's store was restored to an earlier state.
     SetBack,
 }
 
-/// What became of one try.
+/// The result of one try to acquire or renew the Lease.
 enum Tried {
     Done,
     SetBack,
 }
 
-/// An election.
+/// A candidate in the leader election.
 pub struct Election {
     api: Api<Lease>,
     candidate: Candidate,
     metrics: Arc<Metrics>,
     foreign: Option<Foreign>,
-    /// The newest version of the Lease that was seen.
+    /// The highest resource version of the Lease that was seen.
     newest: u64,
-    /// While leading: the Lease as it was last written, and when that was asked for.
+    /// While leading: the Lease as last written, and the time just before the request that wrote it.
     held: Option<(Lease, Instant)>,
 }
 
 impl Election {
-    /// Nobody leads as far as is known.
+    /// A candidate that has not seen the Lease yet.
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, metrics: Arc<Metrics>) -> Self {
         let api = Api::namespaced(client, &candidate.namespace);
         Self { api, candidate, metrics, foreign: None, newest: 0, held: None }
     }
 
-    /// Takes part until `end` is true; tells `term` when this replica begins to lead, and when it does no more. Ends by itself
-    /// only if the store was set back: then nothing that this process knows may be true.
+    /// Takes part in the election until `end` is true, and sends `term` every change of leadership of this replica.
+    /// Returns earlier only if the API server's store was restored: nothing that this process knows may be true then.
     pub async fn run(mut self, term: watch::Sender<Term>, mut end: watch::Receiver<bool>) -> Ended {
         let mut failing = false;
         loop {
             let asked = Instant::now();
-            // Neither a try that hangs nor a pause goes beyond the time at which it leads no more.
+            // Neither a try that hangs nor a pause may last beyond the renew deadline.
             let tried = timeout(self.lasts().min(RETRY * 2), self.try_once(asked)).await;
             if let Ok(Err(error)) = &tried {
                 count(&self.metrics.api_errors, "request", "lease");
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "the Lease cannot be read or written; it is tried again");
+                    tracing::warn!(%error, "cannot read or write the Lease, will retry");
                 }
             } else if tried.is_ok() && std::mem::replace(&mut failing, false) {
-                tracing::info!("the Lease can be read and written again");
+                tracing::info!("the Lease is readable and writable again");
             }
             let leads = self.held.as_ref().is_some_and(|(_, renewed)| renewed.elapsed() < DEADLINE);
             if !leads && self.held.take().is_some() {
-                tracing::warn!("leadership is lost");
+                tracing::warn!("lost leadership");
             }
             self.tell(&term);
             if matches!(tried, Ok(Ok(Tried::SetBack))) {
@@ -118,7 +118,7 @@ impl Election {
         Ended::Asked
     }
 
-    /// How long it leads if nothing is renewed; for ever if it does not lead.
+    /// Time until the renew deadline; unlimited while this replica does not lead.
     fn lasts(&self) -> Duration {
         self.held.as_ref().map_or(Duration::MAX, |(_, renewed)| DEADLINE.saturating_sub(renewed.elapsed()))
     }
@@ -167,20 +167,20 @@ impl Election {
         match result {
             Ok(lease) => {
                 if self.held.is_none() {
-                    tracing::info!(lease = %self.candidate.name, "this replica leads");
+                    tracing::info!(lease = %self.candidate.name, "became leader");
                 }
                 self.newest = version(&lease).unwrap_or(self.newest);
                 self.held = Some((lease, asked));
                 Ok(Tried::Done)
             }
-            // Somebody was quicker.
+            // Another replica wrote the Lease first.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Tried::Done),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the API server shows an older Lease than it has shown before: its store was restored. Versions are compared as
-    /// numbers (KEP-5504); a Lease that is made anew has a greater one.
+    /// Whether the API server returns an older Lease than before, which means that its store was restored. Resource
+    /// versions are compared as numbers (KEP-5504); a recreated Lease has a higher one.
     fn is_older(&mut self, lease: &Lease) -> bool {
         let Some(version) = version(lease) else { return false };
         let is_older = version < self.newest;
@@ -201,7 +201,7 @@ impl Election {
         }
     }
 
-    /// The Lease as this replica holds it.
+    /// The spec of the Lease with this replica as its holder.
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let holds = before.filter(|_| self.held.is_some());
@@ -216,7 +216,7 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, so that another replica takes over at once.
+    /// Releases the Lease, so that another replica takes over at once.
     async fn release(mut self) {
         let Some((mut lease, _)) = self.held.take() else { return };
         if let Some(spec) = &mut lease.spec {
@@ -231,8 +231,8 @@ fn version(lease: &Lease) -> Option<u64> {
     lease.metadata.resource_version.as_ref().and_then(|version| version.parse().ok())
 }
 
-/// The name of a term: the Lease, when it was acquired, and for the how manieth time. A Lease that is made anew has another
-/// uid.
+/// The name of a term: uid of the Lease, number of its transitions, and time of its acquisition. A recreated Lease has
+/// another uid.
 fn name(lease: &Lease) -> String {
     let spec = lease.spec.as_ref();
     let acquired = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0.to_string()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the operator counts, in the text format of Prometheus.
+//! Metrics of the operator, in the text format of Prometheus.
 
 use prometheus_client::{
     encoding::text,
@@ -6,60 +6,60 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Counts by one label.
+/// Counters with one label.
 pub type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// Everything that is exposed.
+/// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Events of watches.
+    /// Events received from watches.
     pub watch_events: Counter,
-    /// Watches that failed and were tried again.
+    /// Watches that failed and were retried.
     pub watch_errors: Counter,
-    /// Time of translations, seconds.
+    /// Duration of translations, seconds.
     pub translation: Histogram,
-    /// Time from a translation to the last change handed to its streams, seconds.
+    /// Time from the end of a translation until its last snapshot is handed to the streams, seconds.
     pub publish: Histogram,
     /// Snapshots that were published.
     pub snapshots: Counter,
-    /// Messages with changes that were sent.
+    /// Messages with changes that were sent to proxies.
     pub changes: Counter,
-    /// Bytes of them.
+    /// Bytes of the changes that were sent to proxies.
     pub change_bytes: Counter,
-    /// Forwards that not every proxy has told of yet.
+    /// Forwards that at least one proxy has not reported on yet.
     pub outstanding: Gauge,
-    /// Proxies with a stream.
+    /// Proxies with an open stream.
     pub proxies: Gauge,
     /// Streams that were refused, by reason.
     pub refused: Labelled,
     /// Streams that ended, by reason.
     pub ended: Labelled,
-    /// Parts of reports that said something impossible.
+    /// Reports about a version that was never sent.
     pub bad_reports: Counter,
-    /// Writes of status, by result.
+    /// Status writes, by result.
     pub status_writes: Labelled,
-    /// Requests to the API server that failed, by what they were for.
+    /// Failed requests to the API server, by purpose.
     pub api_errors: Labelled,
-    /// Events that were written, by result.
+    /// Writes of Events, by result.
     pub events: Labelled,
-    /// Applications of children, by result.
+    /// Applies of gateways' children and of autoscalers, by result.
     pub children: Labelled,
-    /// Notices to the user's webhook, by what became of them.
+    /// Notices to the user's webhook, by result.
     pub notices: Labelled,
-    /// Writes of what it costs to delete pods, by result.
+    /// Writes of the pod-deletion-cost annotation, by result.
     pub deletion_costs: Labelled,
-    /// Pods that the webhook was asked about, by what became of them.
+    /// Admission reviews of pods by the webhook, by result.
     pub injections: Labelled,
-    /// Time of an answer of the webhook, seconds.
+    /// Duration of admission reviews by the webhook, seconds.
     pub injection: Histogram,
     /// 1 while this replica leads.
     pub leader: Gauge,
-    /// Forwards, gateways.
+    /// Forwards in the cache.
     pub forwards: Gauge,
-    /// Objects beyond the limit of a watch.
+    /// Objects that the cache leaves out because a watch exceeds its limit.
     pub left_out: Gauge,
-    /// When the certificate in use ends, seconds since 1970.
+    /// Expiry of the serving certificate, seconds since 1970; 0 while the certificate is missing.
     pub certificate_end: Gauge,
 }
 
@@ -101,36 +101,36 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("watch_events", "Events of watches", self.watch_events.clone());
-        registry.register("watch_errors", "Watches that failed and were tried again", self.watch_errors.clone());
-        registry.register("translation_duration_seconds", "Time of a translation", self.translation.clone());
-        registry.register("publish_duration_seconds", "Time to hand changes to streams", self.publish.clone());
-        registry.register("snapshots", "Configurations published", self.snapshots.clone());
+        registry.register("watch_events", "Events received from watches", self.watch_events.clone());
+        registry.register("watch_errors", "Watches that failed and were retried", self.watch_errors.clone());
+        registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
+        registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
+        registry.register("snapshots", "Published snapshots", self.snapshots.clone());
         registry.register("changes_sent", "Messages with changes sent to proxies", self.changes.clone());
         registry.register("change_bytes_sent", "Bytes of changes sent to proxies", self.change_bytes.clone());
-        registry.register("forwards_outstanding", "Forwards not told of by every proxy", self.outstanding.clone());
-        registry.register("connected_proxies", "Proxies with a stream", self.proxies.clone());
-        registry.register("streams_refused", "Streams refused", self.refused.clone());
-        registry.register("streams_ended", "Streams that ended", self.ended.clone());
-        registry.register("bad_reports", "Reports that said something impossible", self.bad_reports.clone());
-        registry.register("status_writes", "Writes of status", self.status_writes.clone());
-        registry.register("api_errors", "Failed requests to the API server", self.api_errors.clone());
-        registry.register("events", "Events written", self.events.clone());
-        registry.register("children_applied", "Children of gateways applied", self.children.clone());
-        registry.register("notices", "Notices to the webhook", self.notices.clone());
-        registry.register("deletion_costs", "Writes of pod-deletion-cost", self.deletion_costs.clone());
-        registry.register("injections", "Pods that the webhook was asked about", self.injections.clone());
-        registry.register("injection_duration_seconds", "Time of an answer of the webhook", self.injection.clone());
+        registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
+        registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
+        registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
+        registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
+        registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());
+        registry.register("status_writes", "Status writes, by result", self.status_writes.clone());
+        registry.register("api_errors", "Failed requests to the API server, by purpose", self.api_errors.clone());
+        registry.register("events", "Writes of Events, by result", self.events.clone());
+        registry.register("children_applied", "Applies of children and HPAs, by result", self.children.clone());
+        registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
+        registry.register("deletion_costs", "Writes of pod-deletion-cost, by result", self.deletion_costs.clone());
+        registry.register("injections", "Admission reviews of pods by the webhook, by result", self.injections.clone());
+        registry.register("injection_duration_seconds", "Duration of admission reviews", self.injection.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
-        registry.register("forwards", "PortForwards known", self.forwards.clone());
-        registry.register("objects_left_out", "Objects beyond the limit of a watch", self.left_out.clone());
-        registry.register("certificate_end_seconds", "End of the certificate in use", self.certificate_end.clone());
+        registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
+        registry.register("objects_left_out", "Objects left out beyond the limit of a watch", self.left_out.clone());
+        registry.register("certificate_end_seconds", "Certificate expiry, Unix time", self.certificate_end.clone());
     }
 
-    /// The text that a scrape gets.
+    /// The text that answers a scrape.
     ///
     /// # Errors
-    /// Formatting fails only without memory.
+    /// Encoding fails only if memory runs out.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
@@ -138,7 +138,7 @@ impl Metrics {
     }
 }
 
-/// Counts one.
+/// Adds one to the counter with this label.
 pub fn count(family: &Labelled, name: &'static str, value: &'static str) {
     family.get_or_create(&[(name, value)]).inc();
 }

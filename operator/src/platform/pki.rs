@@ -1,8 +1,9 @@
-//! The operator's own CA: roots that live for years, leaves that live for a day.
+//! The operator's own CA, whose certificates live for years, and the serving certificate, which lives for a day.
 //!
-//! Roots stand in one Secret of the operator's namespace, which only the leader writes. A successor is made long before it
-//! signs, and goes to every proxy over its stream; only when it has been known for a while does it sign. Leaves are made
-//! in memory by every replica and changed under new handshakes; streams that stand go on.
+//! One Secret in the operator's namespace holds the CA certificates with their keys. Only the leader rotates the CA. A
+//! successor is generated long before it signs, and streams distribute its certificate to every proxy in the meantime.
+//! Every replica issues its own serving certificate in memory. New handshakes use a renewed certificate; open streams
+//! continue.
 
 use std::{
     collections::BTreeMap,
@@ -25,33 +26,33 @@ use rustls::{
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// Clocks of proxies may be behind by so much.
+/// How far the clock of a proxy may be behind.
 const SKEW: Duration = Duration::from_secs(3600);
 
-/// Certificates that cannot be made or kept.
+/// Why the CA or the serving certificate cannot be refreshed.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// The Secret cannot be read or written.
-    #[error("Secret {name} with the operator's roots cannot be read or written")]
+    #[error("cannot read or write Secret {name}, which holds the operator's CA")]
     Secret {
-        /// Its name.
+        /// Name of the Secret.
         name: String,
-        /// Why.
+        /// Error of the API server.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Its content is not what was written.
-    #[error("Secret {0} does not hold roots of this operator; delete it to have new ones made")]
+    /// The content of the Secret does not parse.
+    #[error("Secret {0} does not hold the CA of this operator; delete the Secret to have a new CA generated")]
     Content(String),
-    /// A certificate cannot be made.
-    #[error("a certificate cannot be made")]
+    /// A certificate cannot be generated.
+    #[error("cannot generate a certificate")]
     Make(#[source] rcgen::Error),
-    /// A certificate cannot be used.
-    #[error("a certificate cannot be used")]
+    /// A generated certificate cannot be used.
+    #[error("cannot use a generated certificate")]
     Use(#[source] rustls::Error),
 }
 
-/// The certificate that handshakes get now.
+/// The serving certificate, for new handshakes.
 #[derive(Debug, Default)]
 pub struct Leaf(ArcSwapOption<CertifiedKey>);
 
@@ -66,11 +67,11 @@ pub struct Authority {
     api: Api<Secret>,
     name: String,
     leaf: Arc<Leaf>,
-    /// Life of a leaf, seconds; it is changed at half of it.
+    /// Lifetime of the serving certificate, seconds. The certificate is renewed at half its lifetime.
     life: u64,
-    /// Names that the leaf is for.
+    /// DNS names and IP addresses of the serving certificate.
     names: Vec<String>,
-    /// Root that signed the leaf in use, and when that ends.
+    /// CA certificate that signed the serving certificate, and the expiry of the latter, seconds since 1970.
     used: Option<(String, u64)>,
     trusted: watch::Sender<Trusted>,
 }
@@ -80,8 +81,8 @@ fn now() -> u64 {
 }
 
 impl Authority {
-    /// The CA whose roots stand in this Secret, for leaves with the name that proxies know and those under which API servers
-    /// call. Also what handshakes are answered with.
+    /// The CA in the Secret of this name, and the serving certificate for handshakes. The certificate is valid for the
+    /// name that proxies expect and for `hosts`, the names that API servers call.
     #[must_use]
     pub fn new(
         api: Api<Secret>,
@@ -96,23 +97,24 @@ impl Authority {
         (Self { api, name, leaf: leaf.clone(), life, names, used: None, trusted }, leaf)
     }
 
-    /// Reads the roots, has the leader rotate them when it is time, and has a leaf that lasts. To be called again and again.
-    /// Gives when the leaf in use ends, seconds since 1970.
+    /// Reads the CA, rotates it when due if this replica leads, and renews the serving certificate when due. If the
+    /// Secret is missing, any replica creates it. To be called at intervals. Returns the expiry of the serving
+    /// certificate, seconds since 1970.
     ///
     /// # Errors
-    /// See [`PkiError`]; what was in use stays so.
+    /// See [`PkiError`]; the certificates in use stay in use.
     pub async fn refresh(&mut self, leads: bool) -> Result<Option<u64>, PkiError> {
         let (secret, kept) = self.read().await?;
         let (roots, changed) = kept.unwrap_or_default().rotated(now(), || make_root(now()))?;
         if changed && (leads || secret.is_none()) {
             if let Err(error) = self.write(secret, &roots).await {
-                // What is there goes on signing.
+                // The CA that is in the Secret keeps signing.
                 let kept = self.read().await?.1.unwrap_or_default();
                 self.take(&kept)?;
                 return Err(error);
             }
         } else if changed {
-            // The leader will; until then the roots as they are.
+            // The leader rotates the CA; until then this replica uses the CA as it is.
             let kept = self.read().await?.1.unwrap_or_default();
             return self.take(&kept);
         }
@@ -156,7 +158,7 @@ impl Authority {
             ("roots.json".to_owned(), ByteString(content)),
             ("ca.crt".to_owned(), ByteString(roots.bundle().into_bytes())),
         ]));
-        // Of two that write at once, one finds the other's version: it reads again next time.
+        // Of two concurrent writers, one gets a conflict and reads the Secret again next time.
         let parameters = PostParams::default();
         let written = if there {
             self.api.replace(&self.name, &parameters, &next).await
@@ -174,7 +176,7 @@ fn date(seconds: u64) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// All that a root says; made anew from its dates whenever it signs.
+/// The contents of a CA certificate, derived again from its dates whenever it signs.
 fn root_parameters(made: u64, end: u64) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(DnType::CommonName, format!("portlane {made}"));
@@ -213,12 +215,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leaf_is_trusted_by_the_bundle_and_by_no_other_root() {
-        let (ours, other) = (make_root(now()).expect("root"), make_root(now()).expect("root"));
-        make_leaf(&ours, now() + 60, &["example.svc".to_owned(), "127.0.0.1".to_owned()]).expect("leaf");
+    fn the_bundle_holds_every_ca_certificate_and_no_key() {
+        let (ours, other) = (make_root(now()).expect("CA"), make_root(now()).expect("CA"));
+        make_leaf(&ours, now() + 60, &["example.svc".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
         let bundle = Roots { roots: vec![ours, other] }.bundle();
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
-        assert!(!bundle.contains("PRIVATE"), "no key leaves the Secret");
+        assert!(!bundle.contains("PRIVATE"), "the bundle holds no private key");
         proxy_grpc::client_config(&bundle).expect("usable");
     }
 }

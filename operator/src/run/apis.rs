@@ -1,4 +1,4 @@
-//! What API servers call (the webhook and the metrics API), and the webhook of the user that is called.
+//! The APIs that API servers call (the webhook and the metrics API), and the sender of notices.
 
 use std::{io, net::SocketAddr, sync::Arc, thread};
 
@@ -16,10 +16,11 @@ use crate::{
         webhook::Injector,
     },
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
-    platform::https::{self, Door},
+    platform::https::{self, TlsContext},
 };
 
-/// Serves the webhook, and keeps its configuration if there is one. `ready` becomes true once pods may be made.
+/// Serves the webhook and, if its configuration is named, keeps the CA bundle there. `ready` becomes true once API
+/// servers trust the webhook, or have been waited for long enough.
 pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Result<(), RunError> {
     let settings = &replica.settings;
     let listener = open("webhook", settings.webhook_address).await?;
@@ -32,10 +33,10 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     };
     let (selectors, trusted) = (replica.selectors.clone(), replica.trusted.clone());
     let injector = Injector::new(selectors, sidecar, trusted.clone(), replica.metrics.clone());
-    let door = Door::open(replica.leaf.clone()).map_err(RunError::Tls)?;
-    // The door never changes, so that nobody holds its sender.
-    let (_, door) = watch::channel(Some(Arc::new(door)));
-    apart(listener, door, injector).map_err(RunError::Webhook)?;
+    let tls = TlsContext::without_client_auth(replica.leaf.clone()).map_err(RunError::Tls)?;
+    // This TLS context never changes, so its sender is dropped.
+    let (_, tls) = watch::channel(Some(Arc::new(tls)));
+    apart(listener, tls, injector).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
         tokio::spawn(webhook.keep(replica.term.clone(), trusted, ready));
@@ -45,37 +46,37 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     Ok(())
 }
 
-/// Serves the webhook on a thread of its own: whoever makes a pod waits for the answer, and must not wait for whatever else a
-/// busy operator does.
-fn apart(listener: TcpListener, door: watch::Receiver<Option<Arc<Door>>>, injector: Injector) -> io::Result<()> {
+/// Serves the webhook on a thread of its own: the creation of a pod waits for the webhook's answer, and should not wait
+/// for other work of a busy operator.
+fn apart(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsContext>>>, injector: Injector) -> io::Result<()> {
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || {
         runtime.block_on(async {
             match TcpListener::from_std(listener) {
-                Ok(listener) => https::serve(listener, door, Arc::new(injector)).await,
-                Err(error) => tracing::error!(%error, "the webhook cannot be served: new pods go without a proxy"),
+                Ok(listener) => https::serve(listener, tls, Arc::new(injector)).await,
+                Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
             }
         });
     };
     thread::Builder::new().name("webhook".to_owned()).spawn(work).map(drop)
 }
 
-/// Serves the metrics API, if it is to be; gives what its callers ask.
+/// Serves the metrics API if its address is set. Returns the questions of callers.
 pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question>, RunError> {
     let (questions, asked) = mpsc::channel(WAITING);
     let settings = &replica.settings;
     if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
         let listener = open("custom metrics", address).await?;
-        let (door, doors) = watch::channel(None);
-        tokio::spawn(https::serve(listener, doors, Arc::new(MetricsApi(questions))));
+        let (tls, contexts) = watch::channel(None);
+        tokio::spawn(https::serve(listener, contexts, Arc::new(MetricsApi(questions))));
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
             service: settings.custom_metrics_service.clone(),
             address: SocketAddr::new(ip, address.port()),
             leaf: replica.leaf.clone(),
-            door,
+            tls,
             metrics: replica.metrics.clone(),
         };
         tokio::spawn(upkeep.keep(replica.term.clone(), replica.trusted.clone()));
@@ -83,7 +84,7 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
     Ok(asked)
 }
 
-/// What sends notices, if it is to be.
+/// Starts the sender of notices if the file with their URL is set.
 pub(super) fn notices(replica: &Replica) -> Result<Option<Notices>, RunError> {
     let Some(file) = replica.settings.notice_url_file.clone() else { return Ok(None) };
     let notices = Notices::start(file, replica.settings.notice_format.into(), replica.metrics.clone());

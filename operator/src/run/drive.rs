@@ -1,4 +1,4 @@
-//! The driver and what feeds it.
+//! Starts the driver with its inputs and outputs.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ use crate::{
     outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
 };
 
-/// Messages of watches that may wait for the driver.
+/// Messages that may wait for the driver, in each channel but that of results.
 const MESSAGES: usize = 1024;
-/// Results of applications that may wait for it.
+/// Results of applying children and autoscalers that may wait for the driver.
 const RESULTS: usize = 64;
 
-/// Starts them; gives what serves streams.
+/// Starts the driver and everything that sends it messages. Returns the service that serves proxies' streams.
 pub(super) fn start(
     replica: &Replica,
     synced: watch::Sender<bool>,
@@ -36,7 +36,7 @@ pub(super) fn start(
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
-        // The administration of a sidecar is on its socket.
+        // A sidecar serves its admin API on a Unix socket, so only gateways reserve a port for it.
         reserved_in_gateways: BTreeMap::from([(ADMIN_PORT, "admin".to_owned())]),
         ..World::default()
     };

@@ -135,8 +135,7 @@ fn udp_flows_are_bounded_and_the_oldest_quiet_one_makes_room() {
     });
     assert_eq!(program.wait("session_closed", "u")["reason"], "Evicted");
     let (_, text) = http_get(health, "/metrics").expect("metrics");
-    let dropped =
-        "portlane_datagrams_dropped_total{namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"TableFull\"}";
+    let dropped = "portlane_datagrams_dropped_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"TableFull\"}";
     assert!(metric(&text, dropped).is_some_and(|count| count > 0.0), "drops are counted while all flows are in use");
 }
 

@@ -48,7 +48,8 @@ impl Guarded {
     fn until_queued(&self, count: f64) {
         until(&format!("{count} queued"), || {
             let (_, text) = http_get(self.health, "/metrics").expect("metrics");
-            metric(&text, "portlane_connections_queued{namespace=\"default\",forward=\"f\"}") == Some(count)
+            metric(&text, "portlane_connections_queued{kind=\"PortForward\",namespace=\"default\",forward=\"f\"}")
+                == Some(count)
         });
     }
 }
@@ -57,7 +58,7 @@ fn closed(health: u16, listener: &str, reason: &str) -> Option<f64> {
     count(
         health,
         &format!(
-            "portlane_connections_closed_total{{namespace=\"default\",forward=\"f\",listener=\"{listener}\",reason=\"{reason}\"}}"
+            "portlane_connections_closed_total{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\",reason=\"{reason}\"}}"
         ),
     )
 }
@@ -66,7 +67,7 @@ fn dropped(health: u16, reason: &str) -> Option<f64> {
     count(
         health,
         &format!(
-            "portlane_datagrams_dropped_total{{namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"{reason}\"}}"
+            "portlane_datagrams_dropped_total{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"{reason}\"}}"
         ),
     )
 }
@@ -147,8 +148,9 @@ fn a_limit_holds_over_all_listeners_and_a_lower_one_cuts_nobody() {
 /// Live sessions of both listeners.
 fn active(health: u16) -> (Option<f64>, Option<f64>) {
     let of = |listener: &str| {
-        let series =
-            format!("portlane_connections_active{{namespace=\"default\",forward=\"f\",listener=\"{listener}\"}}");
+        let series = format!(
+            "portlane_connections_active{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\"}}"
+        );
         count(health, &series)
     };
     (of("l"), of("m"))
@@ -214,7 +216,8 @@ fn access_lists_let_in_and_a_change_ends_the_sessions_of_those_who_may_no_longer
     let mut other = connect_from([127, 0, 0, 2], guarded.port).expect("connect");
     round_trip(&mut other, b"hello").expect("allowed");
     let checks = |result: &str| {
-        let series = "portlane_access_checks_total{namespace=\"default\",forward=\"f\",listener=\"l\"";
+        let series =
+            "portlane_access_checks_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\"";
         count(guarded.health, &format!("{series},result=\"{result}\"}}"))
     };
     assert_eq!((checks("allowed"), checks("denied")), (Some(2.0), Some(1.0)));

@@ -58,7 +58,7 @@ fn count(health: u16, series: &str) -> Option<f64> {
     metric(&text, series)
 }
 
-const LABELS: &str = "namespace=\"default\",forward=\"f\",listener=\"l\"";
+const LABELS: &str = "kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\"";
 const ONE: [u8; 4] = [127, 0, 0, 1];
 const TWO: [u8; 4] = [127, 0, 0, 2];
 

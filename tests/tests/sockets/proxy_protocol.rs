@@ -52,7 +52,7 @@ impl Headers {
     #[track_caller]
     fn until_closed(&self, reason: &str, count: f64) {
         let series = format!(
-            "portlane_connections_closed_total{{namespace=\"default\",forward=\"f\",listener=\"l\",reason=\"{reason}\"}}"
+            "portlane_connections_closed_total{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\",reason=\"{reason}\"}}"
         );
         until(&format!("{count} closed by {reason}"), || {
             let (_, text) = http_get(self.health, "/metrics").expect("metrics");

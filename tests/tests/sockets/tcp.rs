@@ -62,7 +62,7 @@ fn one_gib_passes_both_ways_at_once_unchanged() {
             metric(
                 &text,
                 &format!(
-                    "portlane_bytes_total{{namespace=\"default\",forward=\"f\",listener=\"bulk\",direction=\"{direction}\"}}"
+                    "portlane_bytes_total{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"bulk\",direction=\"{direction}\"}}"
                 ),
             )
         };

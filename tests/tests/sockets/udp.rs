@@ -55,7 +55,10 @@ fn every_client_has_its_own_flow_and_gets_its_own_answers() {
         }
     }
     let (_, text) = http_get(health, "/metrics").expect("metrics");
-    let opened = metric(&text, "portlane_connections_opened_total{namespace=\"default\",forward=\"f\",listener=\"u\"}");
+    let opened = metric(
+        &text,
+        "portlane_connections_opened_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\"}",
+    );
     assert_eq!(opened, Some(50.0));
 }
 
@@ -157,7 +160,10 @@ fn a_flow_with_nowhere_else_to_go_is_kept_while_its_backend_is_away() {
     }
     let opened = || {
         let (_, text) = http_get(health, "/metrics").expect("metrics");
-        metric(&text, "portlane_connections_opened_total{namespace=\"default\",forward=\"f\",listener=\"u\"}")
+        metric(
+            &text,
+            "portlane_connections_opened_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\"}",
+        )
     };
     assert_eq!(opened(), Some(1.0));
     let _revived = UdpEcho::start_on(gone);

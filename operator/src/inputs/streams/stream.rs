@@ -1,4 +1,4 @@
-//! The life of one stream.
+//! One stream: brings the proxy to the snapshot of its group, sends changes, and passes reports to the driver.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -24,21 +24,21 @@ use crate::{
     platform::metrics::{Metrics, count},
 };
 
-/// Longest time for a proxy to take one message.
+/// Timeout of a proxy's reading one message.
 const SLOW: Duration = Duration::from_secs(10);
-/// Longest time for a proxy to say what it holds.
+/// Timeout of the hello, and of each part of the proxy's answer about the revisions that it holds.
 const HELLO: Duration = Duration::from_secs(20);
-/// Snapshots that may be on their way before the proxy reports one of them; then newer ones wait.
+/// Most snapshots in flight, which are sent and not reported yet. Beyond that, newer snapshots wait.
 const UNREPORTED: usize = 8;
 
-/// What a stream follows.
+/// What the driver has an admitted stream follow.
 pub(super) struct Following {
     pub(super) target: Target,
     pub(super) deltas: Arc<Deltas>,
     pub(super) unreadable: BTreeSet<Origin>,
 }
 
-/// One stream.
+/// One stream and its proxy.
 pub(super) struct Stream {
     pub(super) pod: ObjectKey,
     pub(super) id: u64,
@@ -52,13 +52,13 @@ pub(super) struct Stream {
 
 /// Why a stream ended.
 enum End {
-    /// The proxy left.
+    /// The proxy ended the stream.
     Proxy,
-    /// This replica leads no more, or a newer stream of the pod is there.
+    /// The term is over, or a newer stream of the same pod replaces this one.
     Replaced,
-    /// It does not read.
+    /// The proxy does not read or answer in time.
     Slow,
-    /// It said something that cannot be.
+    /// A message violates the contract.
     Garbage(&'static str),
 }
 
@@ -70,8 +70,8 @@ impl Stream {
         };
         let (reason, status) = match end {
             End::Proxy => ("proxy", None),
-            End::Replaced => ("replaced", Some(Status::unavailable("this replica ends the stream; connect again"))),
-            End::Slow => ("slow", Some(Status::resource_exhausted("messages are not taken in time"))),
+            End::Replaced => ("replaced", Some(Status::unavailable("this replica ended the stream; connect again"))),
+            End::Slow => ("slow", Some(Status::resource_exhausted("the proxy did not read or answer in time"))),
             End::Garbage(what) => ("garbage", Some(Status::invalid_argument(what))),
         };
         count(&self.metrics.ended, "reason", reason);
@@ -84,7 +84,7 @@ impl Stream {
     async fn follow(&mut self) -> Result<(), End> {
         let mut at = self.hello().await?;
         self.tell_roots().await?;
-        // Numbers with the digests that were sent under them, until the proxy reports one.
+        // Numbers with their digests of snapshots that were sent, from the one that the proxy reported last.
         let mut sent: VecDeque<(u64, Digest)> = VecDeque::from([(number(&at), at.digest.clone())]);
         let mut behind = false;
         loop {
@@ -94,7 +94,7 @@ impl Stream {
                 behind = false;
             }
             tokio::select! {
-                // A term that is over, or a newer stream of this pod, is seen whatever the proxy does.
+                // The target closes when the term is over or a newer stream of this pod opens, whatever the proxy does.
                 changed = self.following.target.changed() => {
                     changed.map_err(|_| End::Replaced)?;
                     behind = true;
@@ -122,17 +122,17 @@ impl Stream {
         }
     }
 
-    /// Sends what leads to the snapshot of now.
+    /// Sends the changes that lead to the current snapshot.
     async fn step(&mut self, at: &Snapshot) -> Result<Arc<Snapshot>, End> {
         let next = self.following.target.borrow_and_update().clone();
-        let frames = self.following.deltas.step(at, &next).map_err(|_| End::Garbage("not encodable"))?;
+        let frames = self.following.deltas.step(at, &next).map_err(|_| End::Garbage("a message cannot be encoded"))?;
         for frame in frames.iter() {
             self.change(frame.clone()).await?;
         }
         Ok(next)
     }
 
-    /// Learns what the proxy holds and brings it to the snapshot of its group.
+    /// Receives the hello and brings the proxy to the snapshot of its group.
     async fn hello(&mut self) -> Result<Arc<Snapshot>, End> {
         let first = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
         let Ok(Some(FromProxy { hello: Some(hello), .. })) = first else {
@@ -146,7 +146,7 @@ impl Stream {
         Ok(now)
     }
 
-    /// What brings a proxy that has just come to this snapshot.
+    /// The changes that bring a proxy that just connected to this snapshot.
     async fn first(&mut self, hello: &Hello, now: &Snapshot) -> Result<Arc<Vec<Frame>>, End> {
         let nothing = Snapshot::empty(Version::default());
         let known = if !self.following.unreadable.is_empty() {
@@ -157,29 +157,29 @@ impl Stream {
             Some(&nothing).filter(|nothing| hello.digest == nothing.digest)
         };
         if let Some(known) = known {
-            return self.following.deltas.step(known, now).map_err(|_| End::Garbage("not encodable"));
+            return self.following.deltas.step(known, now).map_err(|_| End::Garbage("a message cannot be encoded"));
         }
         let held = self.held().await?;
         let parts = now.configuration().changes_from(&held, &self.following.unreadable, PARTS);
-        encode(parts, now).map(Arc::new).map_err(|_| End::Garbage("not encodable"))
+        encode(parts, now).map(Arc::new).map_err(|_| End::Garbage("a message cannot be encoded"))
     }
 
     async fn held(&mut self) -> Result<Held, End> {
         let tell = ToProxy { tell_held: true, ..ToProxy::default() };
-        self.send(frame(&tell).map_err(|_| End::Garbage("not encodable"))?).await?;
+        self.send(frame(&tell).map_err(|_| End::Garbage("a message cannot be encoded"))?).await?;
         let mut held = Held::default();
         while !held.commit {
             let message = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
             let part = match message {
                 Ok(Some(FromProxy { held: Some(part), .. })) => part,
                 Ok(None) | Err(_) => return Err(End::Proxy),
-                Ok(Some(_)) => return Err(End::Garbage("asked what it holds, the proxy said something else")),
+                Ok(Some(_)) => return Err(End::Garbage("expected the revisions that the proxy holds")),
             };
             held.listeners.extend(part.listeners);
             held.endpoints.extend(part.endpoints);
             held.commit = part.commit;
             if held.listeners.len() > MAX_LISTENERS || held.endpoints.len() > 16 * MAX_LISTENERS {
-                return Err(End::Garbage("more listeners than a proxy takes"));
+                return Err(End::Garbage("more listeners or endpoints than a proxy may hold"));
             }
         }
         Ok(held)
@@ -188,7 +188,7 @@ impl Stream {
     async fn tell_roots(&mut self) -> Result<(), End> {
         let roots = self.roots.borrow_and_update().bundle.clone();
         let message = ToProxy { trust: Some(Trust { roots }), ..ToProxy::default() };
-        self.send(frame(&message).map_err(|_| End::Garbage("not encodable"))?).await
+        self.send(frame(&message).map_err(|_| End::Garbage("a message cannot be encoded"))?).await
     }
 
     async fn change(&self, frame: Frame) -> Result<(), End> {
@@ -207,13 +207,14 @@ impl Stream {
 
     async fn loaded(&self, load: Load) -> Result<(), End> {
         if load.forwards.len() > MAX_LOADS {
-            return Err(End::Garbage("the load of more forwards than may be told one by one"));
+            return Err(End::Garbage("the load names more forwards than it may"));
         }
         let loaded = FromStream::Loaded { pod: self.pod.clone(), id: self.id, load: Box::new(load) };
         self.driver.send(loaded).await.map_err(|_| End::Replaced)
     }
 
-    /// Passes a report on, if it is about something that this proxy was sent.
+    /// Passes a report to the driver, without listeners that are no longer published. A report about a version that was
+    /// never sent ends the stream.
     async fn report(&self, mut part: ReportPart, at: &Snapshot, sent: &VecDeque<(u64, Digest)>) -> Result<(), End> {
         if part.version.epoch != at.version.epoch || part.version.number > number(at) {
             self.metrics.bad_reports.inc();
@@ -222,7 +223,7 @@ impl Stream {
         let known = part.listeners.len();
         part.listeners.retain(|id, _| at.listeners.contains_key(id));
         if part.listeners.len() != known {
-            tracing::debug!(pod = %self.pod, "a report names listeners that are not published any more");
+            tracing::debug!(pod = %self.pod, "ignoring listeners of a report that are no longer published");
         }
         let agreed = sent.iter().any(|(number, digest)| *number == part.version.number && *digest == part.digest);
         let (pod, id) = (self.pod.clone(), self.id);
@@ -235,15 +236,16 @@ fn number(snapshot: &Snapshot) -> u64 {
     snapshot.version.number
 }
 
-/// What a message says; nothing at the end of the stream. One that says nothing known is of a newer proxy.
+/// The contents of a message after the hello; absent at the end of the stream. A message without any known field is
+/// from a newer proxy, and is accepted.
 fn told(message: Result<Option<FromProxy>, Status>) -> Result<Option<FromProxy>, End> {
     match message {
         Ok(Some(FromProxy { hello: None, held: None, report, load, drained })) => {
             Ok(Some(FromProxy { report, load, drained, ..FromProxy::default() }))
         }
-        Ok(Some(_)) => Err(End::Garbage("a hello and what is held were told already")),
+        Ok(Some(_)) => Err(End::Garbage("hello and held revisions belong at the start of the stream")),
         Ok(None) => Ok(None),
-        Err(status) if status.code() == proxy_grpc::Code::InvalidArgument => Err(End::Garbage("not a message")),
+        Err(status) if status.code() == proxy_grpc::Code::InvalidArgument => Err(End::Garbage("malformed message")),
         Err(_) => Err(End::Proxy),
     }
 }

@@ -1,4 +1,4 @@
-//! `ReferenceGrant`s of the Gateway API, if a cluster has them.
+//! Watch of the Gateway API's `ReferenceGrant`s, in clusters that serve the kind.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,10 +15,10 @@ use operator_core::{
     world::{objects::Object, watched::Seen},
 };
 
-/// Pause between two looks for the kind.
+/// Interval between two checks whether the cluster serves the kind.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Watches grants as soon as the cluster knows the kind; until then there are none.
+/// Watches grants once the cluster serves the kind. Until then the driver gets an empty list.
 pub(super) async fn run(task: &Task) {
     let mut told = false;
     loop {
@@ -42,7 +42,7 @@ pub(super) async fn run(task: &Task) {
     }
 }
 
-/// The kind as this cluster serves it; nothing while it does not, or cannot be asked.
+/// The kind in the version that this cluster serves. Absent if the cluster does not serve it, or does not answer.
 async fn resource(task: &Task) -> Option<ApiResource> {
     for version in ["v1", "v1beta1"] {
         let group = format!("gateway.networking.k8s.io/{version}");
@@ -55,7 +55,7 @@ async fn resource(task: &Task) -> Option<ApiResource> {
     None
 }
 
-/// Every pair of a `from` and a `to` that concerns forwards and Services.
+/// One grant for every pair of a `from` that names forwards and a `to` that names Services.
 fn convert(object: &DynamicObject) -> Object {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let items = |list: &str| object.data["spec"][list].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One request.
+//! Sends one request with notices to the user's webhook.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,19 +12,19 @@ use hyper_util::{
 use operator_core::notices::{Format, Notice, body};
 use tokio::time::timeout;
 
-/// Longest time for one request.
+/// Timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why a request did not arrive. Never with the URL, which is a secret.
+/// Why a request failed. The reason never contains the URL, which is a secret.
 #[derive(Debug)]
 pub(super) enum Sent {
-    /// It may arrive later.
+    /// A retry may succeed.
     Again(String),
-    /// It never will.
+    /// A retry will fail too.
     Refused(String),
 }
 
-/// Sends requests.
+/// The client of the user's webhook.
 pub(super) struct Sender {
     file: PathBuf,
     format: Format,
@@ -43,22 +43,22 @@ impl Sender {
         Ok(Self { file, format, client })
     }
 
-    /// Sends these as one request.
+    /// Sends these notices as one request.
     pub(super) async fn send(&self, notices: &[Notice]) -> Result<(), Sent> {
         let url = tokio::fs::read_to_string(&self.file).await;
         let url = url.map_err(|error| Sent::Again(format!("{}: {error}", self.file.display())))?;
-        let url: Uri = url.trim().parse().map_err(|_| Sent::Refused("what is in the file is no URL".to_owned()))?;
+        let url: Uri = url.trim().parse().map_err(|_| Sent::Refused("the file does not hold a URL".to_owned()))?;
         let body = Bytes::from(body(self.format, notices).to_string());
         let request = Request::builder()
             .method(Method::POST)
             .uri(url)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .map_err(|_| Sent::Refused("what is in the file is no URL of a webhook".to_owned()))?;
+            .map_err(|_| Sent::Refused("the file does not hold the URL of a webhook".to_owned()))?;
         let answer = timeout(PATIENCE, self.client.request(request)).await;
         match answer {
             Err(_) => Err(Sent::Again("no answer in time".to_owned())),
-            Ok(Err(error)) if error.is_connect() => Err(Sent::Again("the webhook cannot be reached".to_owned())),
+            Ok(Err(error)) if error.is_connect() => Err(Sent::Again("the webhook is unreachable".to_owned())),
             Ok(Err(_)) => Err(Sent::Again("the connection broke".to_owned())),
             Ok(Ok(answer)) => judge(answer.status()),
         }
@@ -68,7 +68,7 @@ impl Sender {
 fn judge(status: StatusCode) -> Result<(), Sent> {
     match status {
         status if status.is_success() => Ok(()),
-        StatusCode::TOO_MANY_REQUESTS => Err(Sent::Again("the webhook asks for patience".to_owned())),
+        StatusCode::TOO_MANY_REQUESTS => Err(Sent::Again("the webhook limits the rate of requests".to_owned())),
         status if status.is_server_error() => Err(Sent::Again(format!("the webhook answered {status}"))),
         status => Err(Sent::Refused(format!("the webhook answered {status}"))),
     }

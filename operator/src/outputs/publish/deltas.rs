@@ -1,4 +1,4 @@
-//! What leads from one snapshot to another, encoded once for all streams that take this step.
+//! Changes from one snapshot to another, encoded once for all streams that take the same step.
 
 use std::{
     collections::HashMap,
@@ -9,12 +9,12 @@ use operator_core::Snapshot;
 use proxy_api::{Change, Digest, ToProxy};
 use proxy_grpc::Frame;
 
-/// Steps that are remembered; a fleet takes one at a time, its stragglers a few.
+/// Most steps that are cached. A fleet takes one step at a time; its slowest proxies take a few others.
 const REMEMBERED: usize = 64;
-/// Bytes of steps that are remembered.
+/// Most bytes of steps that are cached.
 const BYTES: usize = 32 << 20;
 
-/// Where a step begins and where it ends. Groups that run the same take the same steps.
+/// Number and digest where a step begins, and where it ends. Groups with the same configuration share steps.
 type Step = (u64, Digest, u64, Digest);
 
 /// Encoded steps of one term.
@@ -33,10 +33,10 @@ impl Deltas {
     /// The messages that lead from one snapshot to another.
     ///
     /// # Errors
-    /// Only if a listener does not serialise.
+    /// A listener does not serialize.
     pub fn step(&self, from: &Snapshot, to: &Snapshot) -> Result<Arc<Vec<Frame>>, serde_json::Error> {
         let step = (from.version.number, from.digest.clone(), to.version.number, to.digest.clone());
-        // One stream encodes while the others wait: they want the same.
+        // One stream encodes while the others wait, because they mostly need the same step.
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(frames) = steps.frames.get(&step) {
             return Ok(frames.clone());
@@ -52,10 +52,10 @@ impl Deltas {
     }
 }
 
-/// Encodes an update that ends with the digest of what the proxy then runs.
+/// Encodes an update. Its last message has the digest of the configuration that the proxy then runs.
 ///
 /// # Errors
-/// Only if a listener does not serialise.
+/// A listener does not serialize.
 pub(crate) fn encode(mut parts: Vec<Change>, to: &Snapshot) -> Result<Vec<Frame>, serde_json::Error> {
     if let Some(last) = parts.last_mut() {
         last.digest = Some(to.digest.clone());

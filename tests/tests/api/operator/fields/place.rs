@@ -98,7 +98,8 @@ impl<'a> Place<'a> {
             Self::Cluster { namespace, proxy, .. } => (proxy.health, namespace.name()),
         };
         let text = http_get(health, "/metrics").map(|(_, text)| text).unwrap_or_default();
-        let series = format!("{name}{{namespace=\"{namespace}\",forward=\"it\",listener=\"l\"{more}");
+        let series =
+            format!("{name}{{kind=\"PortForward\",namespace=\"{namespace}\",forward=\"it\",listener=\"l\"{more}");
         metric(&text, &series).unwrap_or(0.0)
     }
 

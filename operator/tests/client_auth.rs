@@ -1,10 +1,10 @@
-//! Who is let in by the metrics API: the aggregator of the API server, and nobody else.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+//! The metrics API admits the aggregator of the API server, and nobody else.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hyper::{Method, StatusCode, body::Bytes};
-use operator::platform::https::{Answer, Answers, Door, serve};
+use operator::platform::https::{Answer, Answers, TlsContext, serve};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -24,7 +24,7 @@ struct Ok200;
 
 impl Answers for Ok200 {
     async fn answer(&self, _: Method, _: String, _: String, _: Bytes) -> Answer {
-        Answer { status: StatusCode::OK, body: Ok(serde_json::json!({"let": "in"})) }
+        Answer { status: StatusCode::OK, body: Ok(serde_json::json!({"admitted": true})) }
     }
 }
 
@@ -46,11 +46,11 @@ fn ca() -> Ca {
     let key = KeyPair::generate().expect("a key");
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = parameters.self_signed(&key).expect("a root").pem();
+    let pem = parameters.self_signed(&key).expect("a CA").pem();
     Ca { pem, issuer: Issuer::new(parameters, key) }
 }
 
-/// A certificate of this common name, with its key.
+/// A certificate with this common name, and its key.
 fn certificate(ca: &Ca, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let key = KeyPair::generate().expect("a key");
     let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
@@ -60,10 +60,10 @@ fn certificate(ca: &Ca, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'
     (certificate.der().clone(), private)
 }
 
-/// What a client with this certificate is answered; nothing if it is not let in.
+/// The answer to a client with this certificate; empty if the client is not admitted.
 async fn asked(port: u16, roots: &str, own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>) -> String {
     let mut store = RootCertStore::empty();
-    store.add(CertificateDer::from_pem_slice(roots.as_bytes()).expect("PEM")).expect("a root");
+    store.add(CertificateDer::from_pem_slice(roots.as_bytes()).expect("PEM")).expect("a CA");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -73,29 +73,29 @@ async fn asked(port: u16, roots: &str, own: Option<(CertificateDer<'static>, Pri
         Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).expect("a certificate"),
         None => builder.with_no_client_auth(),
     };
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");
     let name = "localhost".try_into().expect("a name");
     let Ok(mut stream) = TlsConnector::from(Arc::new(config)).connect(name, stream).await else { return String::new() };
-    // TLS 1.3 tells a client that it is refused when it reads.
+    // In TLS 1.3 a client learns of its refusal only when it reads.
     let _ = stream.write_all(b"GET /apis HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     let mut answer = Vec::new();
     let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
-    assert!(read.is_ok(), "whoever is not let in is told so at once");
+    assert!(read.is_ok(), "a refused client learns of its refusal at once");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
-async fn only_a_certificate_of_the_aggregator_opens_the_door() {
+async fn only_the_certificate_of_the_aggregator_is_admitted() {
     let (ours, theirs, foreign) = (ca(), ca(), ca());
     let (certificate_of_server, key) = certificate(&ours, "server");
     let provider = rustls::crypto::ring::default_provider();
     let shown = CertifiedKey::from_der(vec![certificate_of_server], key, &provider).expect("usable");
     let names = BTreeSet::from(["front-proxy".to_owned()]);
-    let door = Door::guarded(Arc::new(One(Arc::new(shown))), &theirs.pem, names).expect("a door");
+    let tls = TlsContext::with_client_auth(Arc::new(One(Arc::new(shown))), &theirs.pem, names).expect("usable");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let (_door, doors) = watch::channel(Some(Arc::new(door)));
-    tokio::spawn(serve(listener, doors, Arc::new(Ok200)));
+    let (_tls, contexts) = watch::channel(Some(Arc::new(tls)));
+    tokio::spawn(serve(listener, contexts, Arc::new(Ok200)));
 
     let aggregator = asked(port, &ours.pem, Some(certificate(&theirs, "front-proxy"))).await;
     assert!(aggregator.starts_with("HTTP/1.1 200"), "{aggregator}");
