@@ -1,7 +1,8 @@
-//! When each output is due: small state machines that take inputs and the time, and return effects for the driver to run.
+//! When each output is due: small state machines that take inputs and the time, and return effects for the driver to
+//! run.
 //!
-//! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a state
-//! machine again at the time that it returned, or at the next tick.
+//! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
+//! state machine again at the time that it returned, or at the next tick.
 
 pub mod autoscalers;
 pub mod children;

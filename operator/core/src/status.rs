@@ -1,8 +1,8 @@
 //! Turns verdicts and the reports of proxies into the statuses of `PortForward` and `ForwardGateway` objects.
 //!
 //! ```text
-//! reports ──proxies──▶ acks per proxy ──data_plane──▶ sum per forward ──forward, gateway──▶ status ──patch──▶ merge patch
-//!                                                                                      └─events──▶ Events
+//! reports ──proxies──▶ acks ──data_plane──▶ sum per forward ──forward, gateway──▶ status ──patch──▶ merge patch
+//!                                                                             └─events──▶ Events
 //! ```
 
 pub mod conditions;

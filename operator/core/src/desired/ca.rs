@@ -7,8 +7,8 @@ const DAY: u64 = 24 * 3600;
 pub const LIFE: u64 = 5 * 365 * DAY;
 /// A successor is created when the newest CA certificate has this many seconds left.
 const SUCCESSOR: u64 = 365 * DAY;
-/// Seconds between the creation of a successor and its first signature. Streams deliver a new CA certificate within a second;
-/// proxies that cannot reach the operator have a month.
+/// Seconds between the creation of a successor and its first signature. Streams deliver a new CA certificate within a
+/// second; proxies that cannot reach the operator have a month.
 const KNOWN: u64 = 30 * DAY;
 
 /// A CA certificate with its key.
@@ -33,8 +33,8 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Drops expired CA certificates and creates the first one or a successor with `make`. Returns the result and whether it
-    /// differs from `self`.
+    /// Drops expired CA certificates and creates the first one or a successor with `make`. Returns the result and
+    /// whether it differs from `self`.
     ///
     /// # Errors
     /// The error of `make`.
@@ -72,8 +72,9 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    /// The bundle for the pod template of a fleet that has `there` now. `there` stays as long as it contains the signing CA
-    /// certificate: proxies receive new ones over the stream, and a change of the template would roll the fleet.
+    /// The bundle for the pod template of a fleet that has `there` now. `there` stays as long as it contains the
+    /// signing CA certificate: proxies receive new ones over the stream, and a change of the template would roll the
+    /// fleet.
     #[must_use]
     pub fn for_fleet<'a>(&'a self, there: Option<&'a str>) -> &'a str {
         there.filter(|there| there.contains(&self.signing)).unwrap_or(&self.bundle)

@@ -19,10 +19,10 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The field manager whose manifest sets `spec.replicas`; `None` if no manifest does.
 ///
-/// Managed fields name server-side appliers reliably. A client-side manager that created an object is listed for every field,
-/// defaults included; the last-applied annotation shows which fields its manifest sets. Helm before version 4 writes no such
-/// annotation: it holds `spec.replicas` if the value is not the default, because the next upgrade sets it again. A manager
-/// that scaled once (`kubectl scale`, another HPA) does not return, so it holds nothing.
+/// Managed fields name server-side appliers reliably. A client-side manager that created an object is listed for every
+/// field, defaults included; the last-applied annotation shows which fields its manifest sets. Helm before version 4
+/// writes no such annotation: it holds `spec.replicas` if the value is not the default, because the next upgrade sets
+/// it again. A manager that scaled once (`kubectl scale`, another HPA) does not return, so it holds nothing.
 #[must_use]
 pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     let entries = metadata.managed_fields.as_deref().unwrap_or_default();
@@ -48,8 +48,8 @@ pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     Some(updater.unwrap_or_else(|| "kubectl apply".to_owned()))
 }
 
-/// Why an HPA cannot be applied: the target does not exist, or something else sets its replicas. `target` is the metadata of
-/// the workload with its `spec.replicas`; `others` are the HPAs of the namespace.
+/// Why an HPA cannot be applied: the target does not exist, or something else sets its replicas. `target` is the
+/// metadata of the workload with its `spec.replicas`; `others` are the HPAs of the namespace.
 #[must_use]
 pub fn obstacle(
     scaler: &Scaler,
@@ -65,8 +65,8 @@ pub fn obstacle(
     };
     if let Some(holder) = holder(metadata, replicas) {
         let message = format!(
-            "spec.replicas of {kind} {name} is managed by '{holder}', which would undo every scaling: remove spec.replicas from \
-             that manifest"
+            "spec.replicas of {kind} {name} is managed by '{holder}', which would undo every scaling: remove \
+             spec.replicas from that manifest"
         );
         return no("ReplicasHeld", message);
     }
@@ -85,8 +85,8 @@ pub fn obstacle(
         let aim = other.spec.as_ref().map(|spec| &spec.scale_target_ref);
         if aim.is_some_and(|aim| aim.kind == kind && aim.name == *name) {
             let message = format!(
-                "HorizontalPodAutoscaler {other_name} already scales {kind} {name}, and two would undo each other's work: delete \
-                 the HorizontalPodAutoscaler, or remove spec.autoscaling from this object"
+                "HorizontalPodAutoscaler {other_name} already scales {kind} {name}, and two would undo each other's \
+                 work: delete the HorizontalPodAutoscaler, or remove spec.autoscaling from this object"
             );
             return no("TargetTaken", message);
         }
@@ -101,8 +101,10 @@ mod tests {
 
     fn metadata(manager: &str, operation: &str, subresource: Option<&str>, applied: Option<&str>) -> ObjectMeta {
         let fields = json!({"f:spec": {"f:replicas": {}}});
-        let mut entry = json!({"manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-            "fieldsV1": fields});
+        let mut entry = json!({
+            "manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": fields,
+        });
         if let Some(subresource) = subresource {
             entry["subresource"] = json!(subresource);
         }

@@ -183,8 +183,8 @@ fn refused(pod: &Value, why: &str) -> Injection {
     Injection::Changed(patch.0, vec![why.to_owned()])
 }
 
-/// Opens the ports below 1024 to the proxy, within the network namespace of the pod. A pod that sets the sysctl itself keeps
-/// its own value.
+/// Opens the ports below 1024 to the proxy, within the network namespace of the pod. A pod that sets the sysctl itself
+/// keeps its own value.
 fn low_ports(spec: &Value, patch: &mut Patch) {
     let sysctl = json!({"name": LOW_PORTS, "value": "0"});
     let context = &spec["securityContext"];

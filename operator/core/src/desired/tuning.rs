@@ -54,7 +54,8 @@ pub enum ResourcesError {
 impl FromStr for Resources {
     type Err = ResourcesError;
 
-    /// Checks what the API server checks: resources that the API server refuses would block the creation of every injected pod.
+    /// Checks what the API server checks: resources that the API server refuses would block the creation of every
+    /// injected pod.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let all: Self = serde_json::from_str(text)?;
         for (kind, amounts) in [("requests", &all.requests), ("limits", &all.limits)] {
@@ -164,8 +165,8 @@ fn short(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Whether a container runtime accepts an image reference: HOST[:PORT]/PATH[:TAG][@DIGEST], the path in lower case. An invalid
-/// reference would keep the pod from starting.
+/// Whether a container runtime accepts an image reference: HOST[:PORT]/PATH[:TAG][@DIGEST], the path in lower case. An
+/// invalid reference would keep the pod from starting.
 fn is_image(name: &str) -> bool {
     let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
     let slash = name.rfind('/').map_or(0, |at| at + 1);
@@ -189,8 +190,8 @@ fn is_image(name: &str) -> bool {
         })
 }
 
-/// The lowest limit of a proxy. With less memory the proxy does not start. With less CPU its probes time out: each probe is a
-/// process that counts towards the limit.
+/// The lowest limit of a proxy. With less memory the proxy does not start. With less CPU its probes time out: each
+/// probe is a process that counts towards the limit.
 fn least(resource: &str) -> f64 {
     match resource {
         "cpu" => 0.05,

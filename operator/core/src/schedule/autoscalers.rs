@@ -107,8 +107,8 @@ impl Autoscalers {
         (effects, others)
     }
 
-    /// The desired HPAs by precedence: objects that already scale their workload first, then those whose HPA the API server
-    /// has not refused, then the oldest. A newcomer never takes over a workload.
+    /// The desired HPAs by precedence: objects that already scale their workload first, then those whose HPA the API
+    /// server has not refused, then the oldest. A newcomer never takes over a workload.
     fn in_order(&self, subjects: BTreeSet<Subject>, cache: &Cache) -> Vec<(Subject, Scaler)> {
         let mut all: Vec<_> =
             subjects.into_iter().filter_map(|it| wanted(&it, cache).map(|scaler| (it, scaler))).collect();
@@ -184,8 +184,8 @@ fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
 fn taken(taker: &Subject, target: &str) -> NoScaler {
     let message = match taker {
         Subject::Forward(ObjectKey { name, .. }) => format!(
-            "PortForward {name} already scales {target}, and two would undo each other's work: remove spec.autoscaling from one of \
-             the two PortForwards"
+            "PortForward {name} already scales {target}, and two would undo each other's work: remove \
+             spec.autoscaling from one of the two PortForwards"
         ),
         Subject::Gateway(ObjectKey { name, .. }) => {
             format!(

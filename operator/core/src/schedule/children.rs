@@ -112,8 +112,8 @@ impl Gateways {
         }
     }
 
-    /// Returns the effects that are due. `trusted` are the CA certificates; `is_other`: they changed since the last call.
-    /// `scaling` returns the condition `ScalingActive` of a gateway with `spec.autoscaling`.
+    /// Returns the effects that are due. `trusted` are the CA certificates; `is_other`: they changed since the last
+    /// call. `scaling` returns the condition `ScalingActive` of a gateway with `spec.autoscaling`.
     pub fn tick(
         &mut self,
         view: &View<'_>,

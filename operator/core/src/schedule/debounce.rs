@@ -6,8 +6,8 @@ use std::time::Duration;
 const SETTLE: Duration = Duration::from_millis(20);
 /// Longest delay that further changes can cause.
 const SETTLE_MOST: Duration = Duration::from_millis(200);
-/// Longest delay while many proxies have not reported on the last publication. Changes that reach proxies together cost them
-/// less than single ones.
+/// Longest delay while many proxies have not reported on the last publication. Changes that reach proxies together cost
+/// them less than single ones.
 const SETTLE_BEHIND: Duration = Duration::from_millis(500);
 
 /// Changes that wait for the next translation.
@@ -36,8 +36,8 @@ impl Debounce {
         self.waiting.map(|waiting| waiting.at)
     }
 
-    /// Whether to translate now; if not, `due` returns the next time. `is_behind`: many proxies have not reported on the last
-    /// publication.
+    /// Whether to translate now; if not, `due` returns the next time. `is_behind`: many proxies have not reported on
+    /// the last publication.
     pub fn take(&mut self, is_behind: bool, now: Duration) -> bool {
         let Some(waiting) = self.waiting else { return false };
         if is_behind && now < waiting.since + SETTLE_BEHIND {

@@ -1,5 +1,5 @@
-//! When the deletion cost of a pod (`controller.kubernetes.io/pod-deletion-cost`) is written. The cost rises with the live
-//! sessions of the pod, so that scale-in removes the emptiest pod first.
+//! When the deletion cost of a pod (`controller.kubernetes.io/pod-deletion-cost`) is written. The cost rises with the
+//! live sessions of the pod, so that scale-in removes the emptiest pod first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! When the statuses of forwards are written.
 //!
-//! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a growing fleet
-//! does not flood the API server.
+//! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a
+//! growing fleet does not flood the API server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -144,8 +144,8 @@ impl Statuses {
         }
     }
 
-    /// The pods of groups changed. A fleet that gains its first or loses its last ready proxy is written at once, counts at
-    /// intervals.
+    /// The pods of groups changed. A fleet that gains its first or loses its last ready proxy is written at once,
+    /// counts at intervals.
     pub fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Duration) {
         for (group, pods) in moved {
             match pods {
@@ -165,8 +165,8 @@ impl Statuses {
         self.soon(now + AGAIN);
     }
 
-    /// A write ended. `version` is the resource version of the object with the status, `None` if the write failed. `retried`: a
-    /// later attempt may succeed.
+    /// A write ended. `version` is the resource version of the object with the status, `None` if the write failed.
+    /// `retried`: a later attempt may succeed.
     pub fn written(&mut self, subject: &Subject, version: Option<&str>, retried: bool, now: Duration) {
         if !self.now.is_empty() {
             self.soon(now);
@@ -210,8 +210,8 @@ impl Statuses {
         }
     }
 
-    /// Evaluates forwards that are due; writes no more than `room` statuses. `scaling` returns the condition `ScalingActive` of
-    /// a forward with `spec.autoscaling`.
+    /// Evaluates forwards that are due; writes no more than `room` statuses. `scaling` returns the condition
+    /// `ScalingActive` of a forward with `spec.autoscaling`.
     pub fn evaluate(
         &mut self,
         view: &View<'_>,
@@ -278,14 +278,7 @@ impl Statuses {
             forward.status = Some(written.clone());
         }
         let seen = data_plane(key, verdict, view.fleets.all(), view.proxies);
-        let generation = forward.metadata.generation;
-        // The first pods of a forward may start long after its publication; their time to report begins with them.
-        let is_first_late = !seen.late.is_empty() && !self.pending.contains(key);
-        let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
-        entry.published = Some((published, generation));
-        if is_first_late {
-            self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
-        }
+        let published = self.published(key, forward.metadata.generation, !seen.late.is_empty(), now);
         let moment = Moment {
             now: view.wall_clock.to_owned(),
             outstanding_seconds: now.saturating_sub(published).as_secs(),
@@ -293,16 +286,29 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
-        if seen.late.is_empty() {
-            self.pending.remove(key);
-        } else {
-            self.pending.insert(key.clone());
-        }
         if self.is_due(key, &forward, &next, published, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
         }
         seen.total as usize
+    }
+
+    /// Since when the operator has waited for reports on a forward. `is_late`: a proxy has not reported on the forward.
+    fn published(&mut self, key: &ObjectKey, generation: Option<i64>, is_late: bool, now: Duration) -> Duration {
+        // The first pods of a forward may start long after its publication; their time to report begins with them.
+        let is_first_late = is_late && !self.pending.contains(key);
+        let entry = self.entries.entry(key.clone()).or_default();
+        let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
+        entry.published = Some((published, generation));
+        if is_first_late {
+            self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
+        }
+        if is_late {
+            self.pending.insert(key.clone());
+        } else {
+            self.pending.remove(key);
+        }
+        published
     }
 
     /// Whether to write a status now; a later write is scheduled.

@@ -1,4 +1,5 @@
-//! Conditions as the Kubernetes API conventions define them. A finding becomes a condition once it has a transition time.
+//! Conditions as the Kubernetes API conventions define them. A finding becomes a condition once it has a transition
+//! time.
 
 use crds::Condition as StatusCondition;
 
@@ -104,8 +105,8 @@ impl Finding {
     }
 }
 
-/// Turns findings into conditions. `lastTransitionTime` changes only if `status` differs from the one in `old`. `now` is
-/// RFC 3339.
+/// Turns findings into conditions. `lastTransitionTime` changes only if `status` differs from the one in `old`. `now`
+/// is RFC 3339.
 #[must_use]
 pub fn conditions(
     old: &[StatusCondition],

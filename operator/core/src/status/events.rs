@@ -59,8 +59,8 @@ fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     }
 }
 
-/// Returns the event of a forward that becomes ready or unready, or is unready for another reason. `reported` holds status and
-/// reason of the last event, because a retried status write must not repeat it.
+/// Returns the event of a forward that becomes ready or unready, or is unready for another reason. `reported` holds
+/// status and reason of the last event, because a retried status write must not repeat it.
 pub fn of_ready(
     forward: &PortForward,
     old: &[crds::Condition],
@@ -92,8 +92,8 @@ pub fn of_ready(
     Some(Happened { object, warning: status == Truth::False, reason: now.reason, note: now.message })
 }
 
-/// Returns the events of listeners whose backends become unhealthy or healthy again. `reported` holds the health in the last
-/// event, by listener.
+/// Returns the events of listeners whose backends become unhealthy or healthy again. `reported` holds the health in the
+/// last event, by listener.
 pub fn of_backends(
     forward: &PortForward,
     new: &[ListenerStatus],
@@ -149,8 +149,8 @@ pub fn of_cut(pod: &ObjectKey, cut: u64, cache: &Cache) -> Happened {
         },
     };
     let note = format!(
-        "the proxy of pod {} ended and cut {cut} session(s) still live at the end of the drain; to give sessions more time, \
-         raise spec.drainSeconds of the ForwardGateway (sidecar: terminationGracePeriodSeconds of the pod)",
+        "the proxy of pod {} ended and cut {cut} session(s) still live at the end of the drain; to give sessions more \
+         time, raise spec.drainSeconds of the ForwardGateway (sidecar: terminationGracePeriodSeconds of the pod)",
         pod.name
     );
     Happened { object, warning: true, reason: DRAIN_CUT.to_owned(), note }

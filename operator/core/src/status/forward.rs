@@ -32,8 +32,8 @@ const PROGRAMMED: &str = "every proxy that should run the forward has bound its 
 pub struct Moment {
     /// The current time, RFC 3339.
     pub now: String,
-    /// Seconds that the operator has waited for reports: since the current configuration was published, or since the first
-    /// late proxy appeared.
+    /// Seconds that the operator has waited for reports: since the current configuration was published, or since the
+    /// first late proxy appeared.
     pub outstanding_seconds: u64,
     /// Addresses of the gateway.
     pub addresses: Vec<ForwardAddress>,
@@ -75,8 +75,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     }
 }
 
-/// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for more
-/// once it has pods.
+/// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for
+/// more once it has pods.
 fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> Option<ListenerStatus> {
     let is_same = |before: &&ListenerStatus| {
         (&before.name, before.port) == (&listener.name, listener.port)
@@ -247,8 +247,8 @@ fn published(old: &PortForwardStatus, generation: Option<i64>, data_plane: &Data
     if let Some(first) = data_plane.rejected.first() {
         let DataPlane { total, rejected_count, .. } = data_plane;
         let message = format!(
-            "{rejected_count} listener rejection(s) among {total} proxies, see status.dataPlane.rejected; first: pod {}, \
-             listener '{}': {}",
+            "{rejected_count} listener rejection(s) among {total} proxies, see status.dataPlane.rejected; first: pod \
+             {}, listener '{}': {}",
             first.pod, first.listener, first.reason
         );
         return finding(Truth::False, "Rejected", message);
@@ -279,7 +279,8 @@ fn published(old: &PortForwardStatus, generation: Option<i64>, data_plane: &Data
     }
     let more = if data_plane.late.len() < NAMED { "" } else { ", …" };
     let message = format!(
-        "no report for {LATE_AFTER_SECONDS} s from the proxy of {}{more}: check that the proxy runs and reaches the operator",
+        "no report for {LATE_AFTER_SECONDS} s from the proxy of {}{more}: check that the proxy runs and reaches the \
+         operator",
         data_plane.late.join(", ")
     );
     finding(Truth::False, "ReportTimeout", message)

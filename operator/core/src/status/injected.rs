@@ -1,6 +1,6 @@
-//! The condition `Injected`: whether the pods of a sidecar forward were created with a proxy, and whether an app is in a
-//! crash loop. `Injected` never affects `Ready`: a pod that was created before its forward, or while no operator ran, must
-//! not block a rollout that waits for `Ready`.
+//! The condition `Injected`: whether the pods of a sidecar forward were created with a proxy, and whether an app is in
+//! a crash loop. `Injected` never affects `Ready`: a pod that was created before its forward, or while no operator ran,
+//! must not block a rollout that waits for `Ready`.
 
 use crate::status::{
     conditions::{ConditionType, Finding, Truth},

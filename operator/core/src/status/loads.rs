@@ -45,8 +45,8 @@ impl PodMetric {
 }
 
 impl Proxies {
-    /// The load of a pod, in total or for one forward. `None` if the proxy has not reported, or runs too many forwards to
-    /// report the load of each; 0 for a forward that the proxy does not run.
+    /// The load of a pod, in total or for one forward. `None` if the proxy has not reported, or runs too many forwards
+    /// to report the load of each; 0 for a forward that the proxy does not run.
     #[must_use]
     pub fn load(&self, pod: &ObjectKey, metric: PodMetric, forward: Option<&ObjectKey>) -> Option<u64> {
         let load = self.get(pod)?.load.as_ref()?;
@@ -60,8 +60,8 @@ impl Proxies {
     }
 }
 
-/// The `controller.kubernetes.io/pod-deletion-cost` of a pod with this many live sessions: higher for more sessions. One step
-/// is about a fifth more sessions, so that the annotation is seldom written.
+/// The `controller.kubernetes.io/pod-deletion-cost` of a pod with this many live sessions: higher for more sessions.
+/// One step is about a fifth more sessions, so that the annotation is seldom written.
 #[must_use]
 pub fn deletion_cost(connections: u64) -> i32 {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most 256")]

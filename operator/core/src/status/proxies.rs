@@ -1,7 +1,7 @@
 //! The reports of proxies, one entry per pod.
 //!
-//! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are "bound,
-//! as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
+//! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
+//! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,8 +77,8 @@ impl Proxies {
         }
     }
 
-    /// Takes one part of a report and returns the listeners whose state changed at this proxy. `agreed`: the digest of the
-    /// report equals the one that was published under its number.
+    /// Takes one part of a report and returns the listeners whose state changed at this proxy. `agreed`: the digest of
+    /// the report equals the one that was published under its number.
     pub fn reported(&mut self, pod: &ObjectKey, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
         let Some(state) = self.by_pod.get_mut(pod) else { return BTreeSet::new() };
         let mut changed = BTreeSet::new();

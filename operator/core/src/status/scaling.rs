@@ -15,7 +15,8 @@ pub struct NoScaler {
     pub message: String,
 }
 
-/// The condition `ScalingActive`. `made` is the result of applying the HPA; `reported` are the conditions of the HPA itself.
+/// The condition `ScalingActive`. `made` is the result of applying the HPA; `reported` are the conditions of the HPA
+/// itself.
 #[must_use]
 pub fn scaling(made: Result<(), &NoScaler>, reported: Option<&AutoscalerConditions>) -> Finding {
     let finding =
@@ -31,16 +32,16 @@ pub fn scaling(made: Result<(), &NoScaler>, reported: Option<&AutoscalerConditio
         (_, Some(active)) if lacks_provider(active) => finding(
             Truth::False,
             "NoMetricsProvider",
-            "the cluster has no provider of custom.metrics.k8s.io, so the replicas stay as they are: set the chart value \
-             customMetrics.enabled, or install prometheus-adapter or KEDA (docs/autoscaling.md)",
+            "the cluster has no provider of custom.metrics.k8s.io, so the replicas stay as they are: set the chart \
+             value customMetrics.enabled, or install prometheus-adapter or KEDA (docs/autoscaling.md)",
         ),
         (_, Some(active)) => finding(Truth::False, &active.reason, &active.message),
         _ => pending(),
     }
 }
 
-/// Whether the cluster has no custom metrics API at all. An API that fails, or has no values for these pods, causes other
-/// messages.
+/// Whether the cluster has no custom metrics API at all. An API that fails, or has no values for these pods, causes
+/// other messages.
 fn lacks_provider(active: &AutoscalerCondition) -> bool {
     let is_metric = ["FailedGetPodsMetric", "FailedGetObjectMetric"].contains(&active.reason.as_str());
     let words = ["no known available metric versions", "registered"];
