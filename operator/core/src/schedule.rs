@@ -2,7 +2,7 @@
 //! run.
 //!
 //! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
-//! state machine again at the time that it returned, or at the next tick.
+//! state machine again when the machine is due, or at the next tick.
 
 pub mod autoscalers;
 pub mod children;

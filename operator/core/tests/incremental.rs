@@ -259,7 +259,7 @@ proptest! {
             prop_assert_eq!(&now.verdicts, &whole.verdicts);
             prop_assert_eq!(&now.pods, &whole.pods);
             for ((pod, before), now) in pods.iter().zip(groups_before).zip(groups(&translator)) {
-                prop_assert!(before == now || update.placed.contains(pod), "{} changed its group, and the update does not list it", pod);
+                prop_assert!(before == now || update.placed.contains(pod), "{} moved unlisted", pod);
             }
             for key in before.keys().chain(now.verdicts.keys()) {
                 prop_assert_eq!(update.verdicts.contains(key), before.get(key) != now.verdicts.get(key), "{}", key);

@@ -134,7 +134,7 @@ impl Autoscalers {
         all
     }
 
-    /// Deletes the HPAs that no object wants. The wish of an unreadable object is unknown, so its HPA stays.
+    /// Deletes the HPAs that no object wants. What an unreadable object wants is unknown, so its HPA stays.
     fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Duration) -> Vec<Effect> {
         let is_unwanted = |(key, state): &(&ObjectKey, &AutoscalerState)| {
             !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)

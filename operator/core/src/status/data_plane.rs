@@ -160,8 +160,8 @@ impl DataPlane {
         }
     }
 
-    /// Whether a pod has no proxy; also counts the pod and its issue. A connected proxy proves that the pod has one,
-    /// whatever the annotations of the pod say.
+    /// Whether a pod has no proxy; also counts the pod and its issue. A pod with a connected proxy has one, however
+    /// the pod was created.
     fn is_uninjected(&mut self, pod: &ObjectKey, issue: Option<&PodIssue>, proxies: &Proxies) -> bool {
         let Some(issue) = issue else { return false };
         let is_uninjected = !issue.injected && proxies.get(pod).is_none();

@@ -44,7 +44,8 @@ impl Happened {
     }
 }
 
-/// Reasons why a new forward is not ready that the next objects of the same rollout may resolve.
+/// Reasons that the rest of a rollout may resolve: a new forward that is not ready for one of them is not worth an
+/// event.
 const TRANSIENT: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"];
 
 fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {

@@ -126,8 +126,8 @@ impl Fleets {
 
     fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
         if let Some(pods) = translator.pods(group) {
-            // The proxy of a terminating pod runs its last configuration until the app has ended; no status waits for
-            // it.
+            // The proxy of a terminating pod runs its last configuration until the app has ended. No status waits for
+            // such a proxy.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
             let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
             let issue = |key: &ObjectKey| Some((key.clone(), PodIssue::of(known(key)?, self.crash_loops.get(key))?));
