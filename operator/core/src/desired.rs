@@ -1,4 +1,4 @@
-//! Objects and patches as the operator wants them: children of gateways, sidecars in pods, autoscalers.
+//! The desired state of the objects that the operator writes: children of gateways, sidecars in pods, HPAs.
 
 pub mod autoscaler;
 pub mod ca;

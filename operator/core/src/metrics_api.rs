@@ -1,4 +1,4 @@
-//! Requests and answers of the metrics API (`custom.metrics.k8s.io`) that autoscalers ask.
+//! Requests and responses of the custom metrics API (`custom.metrics.k8s.io`), which HPAs query.
 
 pub mod api;
 pub mod labels;

@@ -1,38 +1,38 @@
-//! Notices to a user's webhook.
+//! The body of notices to a webhook of the user.
 
 use serde_json::{Value, json};
 
 use crate::names::NAME;
 
-/// What the webhook understands.
+/// The format that the webhook accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// An object with all fields of every notice.
+    /// A JSON object with all fields of every notice.
     Json,
-    /// A message for Slack, or for what takes the same.
+    /// A message for Slack, or for a chat that accepts Slack's format.
     Slack,
 }
 
-/// Something that a person should look at.
+/// A change that a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// When, RFC 3339.
+    /// Time of the change, RFC 3339.
     pub time: String,
-    /// A warning, or for information.
+    /// Whether the severity is `warning`; otherwise `info`.
     pub warning: bool,
-    /// One word, as in conditions and events.
+    /// The reason, one CamelCase word, as in conditions and events.
     pub reason: String,
     /// Kind of the object.
     pub kind: String,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// For a person.
+    /// The cause and the remedy, for a person.
     pub message: String,
 }
 
-/// The body of a request with these.
+/// The body of a request that carries these notices.
 #[must_use]
 pub fn body(format: Format, notices: &[Notice]) -> Value {
     match format {
@@ -51,7 +51,7 @@ fn full(notice: &Notice) -> Value {
     })
 }
 
-/// A line for a chat; what would be markup there is not (`&`, `<`, `>` by Slack's rules).
+/// One line of a chat message. Escapes `&`, `<` and `>`, which Slack reads as markup.
 fn line(Notice { warning, reason, kind, namespace, name, message, .. }: &Notice) -> String {
     let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let sign = if *warning { ":warning: " } else { "" };
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notices_are_told_whole_or_as_lines() {
+    fn notices_are_sent_as_objects_or_as_lines() {
         let notice = Notice {
             time: "2026-01-01T00:00:00Z".into(),
             warning: true,

@@ -1,7 +1,8 @@
-//! What is due when: small state machines that take inputs and the time, and give effects. The driver runs the effects.
+//! When each output is due: small state machines that take inputs and the time, and return effects for the driver to
+//! run.
 //!
-//! Times are durations since the driver started. No state machine sleeps or retries by itself: the driver calls each one
-//! again, at the time that it names or at the next tick.
+//! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
+//! state machine again when the machine is due, or at the next tick.
 
 pub mod autoscalers;
 pub mod children;
@@ -18,22 +19,22 @@ use crate::{
     world::{ObjectKey, cache::Cache, subject::Subject},
 };
 
-/// All that is known at the moment of a decision.
+/// Everything that a decision may depend on.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The cluster.
+    /// The watched objects of the cluster.
     pub cache: &'a Cache,
-    /// What it means.
+    /// The translation of those objects.
     pub translator: &'a Translator,
     /// The pods of groups.
     pub fleets: &'a Fleets,
-    /// What proxies reported.
+    /// The reports of proxies.
     pub proxies: &'a Proxies,
-    /// The time for timestamps, RFC 3339, whole seconds.
+    /// The current time for timestamps, RFC 3339, whole seconds.
     pub wall_clock: &'a str,
 }
 
-/// What the driver has to do.
+/// An action for the driver.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Write a status.
@@ -42,18 +43,18 @@ pub enum Effect {
     Event(Happened),
     /// Apply the children of a gateway.
     ApplyChildren(Box<Desired>),
-    /// Apply an autoscaler.
+    /// Apply an HPA.
     ApplyAutoscaler(Subject, Box<Scaler>),
-    /// Delete an autoscaler that belongs to the owner with this uid.
+    /// Delete an HPA that the object with this uid owns.
     DeleteAutoscaler(ObjectKey, String),
     /// Write the deletion cost of a pod.
     WriteCost(CostWrite),
 }
 
-/// One status to write.
+/// A status to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusWrite {
-    /// The object.
+    /// The object whose status it is.
     pub subject: Subject,
     /// Uid that the object must still have.
     pub uid: String,
@@ -61,7 +62,7 @@ pub struct StatusWrite {
     pub status: Value,
 }
 
-/// One deletion cost to write.
+/// A deletion cost to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostWrite {
     /// The pod.

@@ -1,8 +1,8 @@
-//! From verdicts and what proxies report to the statuses of our objects.
+//! Turns verdicts and the reports of proxies into the statuses of `PortForward` and `ForwardGateway` objects.
 //!
 //! ```text
-//! reports ──proxies──▶ who runs what ──data_plane──▶ the sum for one forward ──forward, gateway──▶ status ──patch──▶ bytes
-//!                                                                                            └─events──▶ Events
+//! reports ──proxies──▶ acks ──data_plane──▶ sum per forward ──forward, gateway──▶ status ──patch──▶ merge patch
+//!                                                                             └─events──▶ Events
 //! ```
 
 pub mod conditions;

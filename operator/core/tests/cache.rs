@@ -1,5 +1,5 @@
-//! What the watches tell, and what becomes of it in the world.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+//! The cache turns watch events into changes of the world.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn readable(name: &str, port: u16) -> Seen {
 }
 
 #[test]
-fn nothing_is_complete_before_every_list_and_after_a_gap() {
+fn the_cache_is_not_synced_before_every_list_and_after_a_gap() {
     let forwards = source(Kind::Forwards);
     let mut cache = Cache::new(World::default(), [forwards.clone(), source(Kind::Services)]);
     cache.apply(&forwards, Seen::Restarted);
@@ -53,14 +53,17 @@ fn nothing_is_complete_before_every_list_and_after_a_gap() {
     cache.apply(&source(Kind::Services), Seen::Restarted);
     assert!(cache.apply(&source(Kind::Services), Seen::Synced).synced && cache.is_synced());
     cache.apply(&forwards, Seen::Restarted);
-    assert!(!cache.is_synced(), "a watch that lists again");
+    assert!(!cache.is_synced(), "a watch lists again after a gap");
     cache.apply(&forwards, readable("b", 2));
-    assert!(cache.world.forwards.contains_key(&key("a")), "what the list has not shown yet stays until it ends");
+    assert!(
+        cache.world.forwards.contains_key(&key("a")),
+        "objects that the new list has not shown yet stay until the list ends"
+    );
     assert!(cache.apply(&forwards, Seen::Synced).synced);
     let names: Vec<&str> = cache.world.forwards.keys().map(|key| key.name.as_str()).collect();
-    assert_eq!(names, ["b"], "gone during the gap");
+    assert_eq!(names, ["b"], "'a' was deleted during the gap");
     cache.expect(Source { kind: Kind::Pods, namespace: Some("ns".into()) });
-    assert!(!cache.is_synced(), "one more to wait for");
+    assert!(!cache.is_synced(), "one more source must sync");
 }
 
 #[test]
@@ -77,12 +80,12 @@ fn objects_beyond_the_limit_are_left_out_and_counted() {
     };
     assert_eq!((list(&mut cache, &["a", "b", "c"]), cache.left_out), (vec!["a".to_owned(), "b".to_owned()], 1));
     cache.apply(&forwards, readable("b", 2));
-    assert_eq!(cache.left_out, 1, "what is known may change");
-    assert_eq!(list(&mut cache, &["c", "d"]), ["c", "d"], "a list that begins anew has room again");
+    assert_eq!(cache.left_out, 1, "a known object may change");
+    assert_eq!(list(&mut cache, &["c", "d"]), ["c", "d"], "a new list starts with all the room");
 }
 
 #[test]
-fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such() {
+fn a_forward_that_becomes_unreadable_stays_as_it_was_and_is_marked_unreadable() {
     let forwards = source(Kind::Forwards);
     let mut cache = Cache::new(World::default(), [forwards.clone()]);
     cache.apply(&forwards, readable("a", 1));
@@ -93,13 +96,17 @@ fn a_forward_that_cannot_be_read_any_more_stays_as_it_was_and_is_known_as_such()
     assert_eq!(cache.world.forwards[&key("a")].spec.listeners[0].port, Some(1));
     let translation = operator_core::translate(&cache.world);
     assert_eq!(translation.verdicts[&key("a")].accepted.reason.as_str(), "Unsupported");
-    assert_eq!(cache.forward(&key("a")).expect("there").metadata.generation, Some(7), "its status is about the newest");
+    assert_eq!(
+        cache.forward(&key("a")).expect("there").metadata.generation,
+        Some(7),
+        "the status is about the newest generation"
+    );
     cache.apply(&forwards, readable("a", 2));
-    assert!(cache.world.unreadable.is_empty(), "mended");
+    assert!(cache.world.unreadable.is_empty(), "the forward is readable again");
 }
 
 #[test]
-fn a_status_that_was_written_is_no_reason_to_translate() {
+fn a_status_write_causes_no_translation() {
     let forwards = source(Kind::Forwards);
     let mut cache = Cache::new(World::default(), [forwards.clone()]);
     assert!(!cache.apply(&forwards, readable("a", 1)).changes.is_empty());
@@ -128,13 +135,16 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
     cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080"))));
     let endpoints = |cache: &Cache| match &cache.world.services[&key("web")] {
         Service::Cluster(ports) => ports[0].endpoints.len(),
-        Service::Portless(_) | Service::External { .. } => panic!("it has ports"),
+        Service::Portless(_) | Service::External { .. } => panic!("the Service has ports"),
     };
     assert_eq!(endpoints(&cache), 2);
     let again = cache.apply(&slices, upsert(Object::Slice(key("web-2"), slice("10.0.0.2:8080"))));
-    assert!(again.changes.is_empty(), "nothing new");
+    assert!(again.changes.is_empty(), "the same slice again changes nothing");
     let touched = cache.apply(&slices, Seen::Gone(key("web-1"))).changes;
-    assert!(touched.endpoints.contains(&key("web")) && touched.services.is_empty(), "its ports are the same");
+    assert!(
+        touched.endpoints.contains(&key("web")) && touched.services.is_empty(),
+        "only endpoints change, the ports stay"
+    );
     assert_eq!(endpoints(&cache), 1);
     cache.apply(&services, Seen::Gone(key("web")));
     assert!(cache.world.services.is_empty());
@@ -150,7 +160,7 @@ fn a_service_without_ports_has_the_pods_of_its_slices() {
     let touched = cache.apply(&slices, upsert(Object::Slice(key("rtp-1"), slice("10.0.0.1"))));
     assert!(touched.changes.endpoints.contains(&key("rtp")));
     assert_eq!(cache.world.services[&key("rtp")], Service::Portless(hosts("10.0.0.1")));
-    // A Service comes to have ports, or loses them, before its slices follow: the pods are known all the time.
+    // A Service gains or loses ports before its slices follow: the pods stay known throughout.
     let ports = ServiceInfo { ports: vec![("rtp".into(), Protocol::Udp, 5004)], ..ServiceInfo::default() };
     assert!(cache.apply(&services, upsert(Object::Service(key("rtp"), ports))).changes.services.contains(&key("rtp")));
     let addresses = std::iter::once(endpoint("10.0.0.1:5004")).collect();
@@ -163,7 +173,7 @@ fn a_service_without_ports_has_the_pods_of_its_slices() {
 }
 
 #[test]
-fn the_pods_of_a_fleet_are_no_sidecars_and_one_that_leaves_is_there_to_its_end() {
+fn pods_of_a_fleet_are_no_sidecars_and_a_terminating_pod_stays_until_it_is_gone() {
     let pods = Source { kind: Kind::Pods, namespace: Some("ns".into()) };
     let mut cache = Cache::new(World::default(), [pods.clone()]);
     let pod = |role: Option<&str>, leaving| {
@@ -177,7 +187,7 @@ fn the_pods_of_a_fleet_are_no_sidecars_and_one_that_leaves_is_there_to_its_end()
     assert_eq!(names, ["app", "old"]);
     assert!(cache.world.pods[&key("old")].leaving);
     let touched = cache.apply(&pods, upsert(Object::Pod(key("app"), pod(None, true))));
-    assert!(touched.changes.pods.contains(&key("app")), "whoever counts pods counts again");
+    assert!(touched.changes.pods.contains(&key("app")), "pod counts must be updated");
     cache.apply(&pods, Seen::Gone(key("app")));
     assert!(!cache.world.pods.contains_key(&key("app")));
     cache.forget_pods("ns");

@@ -1,5 +1,6 @@
-//! Golden file of a gateway's children: `UPDATE=1 cargo test -p portlane-operator-core --test children` writes it anew.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+//! Golden file of the children of a gateway. `UPDATE=1 cargo test -p portlane-operator-core --test children` rewrites
+//! the file.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -60,7 +61,7 @@ fn the_children_of_a_full_gateway_are_what_the_golden_file_says() {
         fs::write(&golden, &actual).expect("write");
     }
     assert_eq!(fs::read_to_string(&golden).unwrap_or_default(), actual);
-    assert!(!actual.contains("mine"), "a user's label does not take a pod out of its fleet");
+    assert!(!actual.contains("mine"), "a label of the user cannot move a pod out of its fleet");
 }
 
 #[test]
@@ -72,11 +73,11 @@ fn a_listener_changes_no_pod_and_a_gateway_without_listeners_has_no_service() {
     let (none, some) = (of(&gateway, &[]), of(&gateway, &[(Transport::Tcp, 80)]));
     assert_eq!(kinds(&none), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy"]);
     assert_eq!(kinds(&some)[4], "Service");
-    assert_eq!(none[1], some[1], "no listener starts a pod anew");
+    assert_eq!(none[1], some[1], "a new listener restarts no pod");
 }
 
 #[test]
-fn a_network_policy_says_neighbouring_ports_as_one_range_and_stays_small() {
+fn a_network_policy_has_adjacent_ports_as_one_range_and_stays_small() {
     let gateway = gateway(&serde_json::json!({"service": {"type": "None"}}));
     let ports = |ports: Vec<u16>| {
         let ports: Vec<_> = ports.into_iter().map(|port| (Transport::Tcp, port)).collect();
@@ -85,5 +86,5 @@ fn a_network_policy_says_neighbouring_ports_as_one_range_and_stays_small() {
     let open = ports(vec![80, 81, 82, 90]);
     assert_eq!(open[0], serde_json::json!({"protocol": "TCP", "port": 80, "endPort": 82}));
     assert_eq!((open.len(), &open[1]["port"]), (3, &serde_json::json!(90)));
-    assert_eq!(ports((1..500).map(|port| port * 2).collect()).len(), 3, "TCP, UDP and health");
+    assert_eq!(ports((1..500).map(|port| port * 2).collect()).len(), 3, "all TCP ports, all UDP ports, and health");
 }

@@ -1,6 +1,6 @@
-//! A translation that is kept up to date says what one of the whole world says, whatever happened in which order; and what
-//! is sent to proxies leads them to what they are to run.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! An incremental translation equals a translation of the whole world, whatever happened in whatever order; and the
+//! changes that are sent to proxies lead them to the configuration that they should run.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,8 @@ fn forward_key(at: usize) -> ObjectKey {
     ObjectKey::new(NAMESPACES[at % 2], format!("f{at}"))
 }
 
-/// Listeners without a mistake of their own: such a forward goes on in its last good version, which has tests of its own.
+/// Listeners without a mistake: a forward with a mistake keeps running in its last good version, which other tests
+/// cover.
 fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
     let service = (0_usize..3, 0_usize..2)
         .prop_map(|(at, ns)| format!("{{service: {{name: s{at}, namespace: {}, port: 80}}}}", NAMESPACES[ns]));
@@ -119,7 +120,7 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     }
 }
 
-/// Lets it happen; what it touches is noted.
+/// Applies an event to the world and records the changes.
 fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &Translator) {
     match event {
         Event::Forward(at, spec) => {
@@ -188,16 +189,16 @@ fn write_status(key: &ObjectKey, world: &mut World, changes: &mut Changes, trans
     changes.forwards.insert(key.clone());
 }
 
-/// Groups with what their proxies run.
+/// The configuration and snapshot that the proxies of each group run.
 type Fleet = BTreeMap<Group, (Configuration, Snapshot)>;
 
-/// Sends every group what leads it on, and looks whether it got there.
+/// Sends every group its changes and checks that the group reaches the new configuration.
 fn follow(fleet: &mut Fleet, translator: &Translator, update: &Update) {
     fleet.retain(|group, _| translator.snapshot(group).is_some());
     for (group, next) in translator.snapshots() {
         let (current, at) = fleet.entry(group.clone()).or_default();
-        let was_told = update.programs.contains(group);
-        assert_eq!(was_told, at.version != next.version, "{group}: a change is told, and nothing else");
+        let is_sent = update.programs.contains(group);
+        assert_eq!(is_sent, at.version != next.version, "{group}: an update lists exactly the changed programs");
         let mut assembler = Assembler::default();
         for part in next.changes_since(at) {
             if let Some(reached) = assembler.take(current, part).expect("in order") {
@@ -210,7 +211,7 @@ fn follow(fleet: &mut Fleet, translator: &Translator, update: &Update) {
     }
 }
 
-/// What a configuration runs in its last good version only.
+/// A configuration without the listeners that run only in their last good version.
 fn without_kept(configuration: &Configuration, translator: &Translator) -> Configuration {
     let mut plain = configuration.clone();
     plain.listeners.retain(|id, offer| {
@@ -235,7 +236,7 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn step_by_step_says_what_the_whole_says(steps in prop::collection::vec(prop::collection::vec(event(), 1..4), 1..25)) {
+    fn every_step_equals_the_whole(steps in prop::collection::vec(prop::collection::vec(event(), 1..4), 1..25)) {
         let mut world = World { reserved: BTreeMap::from([(1003, "health".to_owned())]), ..World::default() };
         let (mut translator, mut fleet) = (Translator::default(), Fleet::new());
         let mut known_ports: BTreeMap<Group, BTreeSet<_>> = BTreeMap::new();
@@ -258,7 +259,7 @@ proptest! {
             prop_assert_eq!(&now.verdicts, &whole.verdicts);
             prop_assert_eq!(&now.pods, &whole.pods);
             for ((pod, before), now) in pods.iter().zip(groups_before).zip(groups(&translator)) {
-                prop_assert!(before == now || update.placed.contains(pod), "{} has moved", pod);
+                prop_assert!(before == now || update.placed.contains(pod), "{} moved unlisted", pod);
             }
             for key in before.keys().chain(now.verdicts.keys()) {
                 prop_assert_eq!(update.verdicts.contains(key), before.get(key) != now.verdicts.get(key), "{}", key);

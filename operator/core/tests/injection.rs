@@ -1,5 +1,6 @@
-//! Pods before and after the webhook; `UPDATE=1 cargo test -p portlane-operator-core --test injection` writes the golden file anew.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+//! Pods before and after the webhook. `UPDATE=1 cargo test -p portlane-operator-core --test injection` rewrites the
+//! golden file.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{fs, path::Path};
 
@@ -22,13 +23,13 @@ fn sidecar() -> Sidecar {
     }
 }
 
-/// A pod as it is after the patch, and what its maker is told.
+/// The pod after the patch, and the warnings for the client that creates the pod.
 fn injected(pod: &Value) -> (Value, Vec<String>) {
-    let Injection::Changed(patch, told) = inject(pod, &sidecar()) else { panic!("it is changed: {pod}") };
+    let Injection::Changed(patch, warnings) = inject(pod, &sidecar()) else { panic!("the pod is not changed: {pod}") };
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).expect("a patch");
     let mut after = pod.clone();
-    json_patch::patch(&mut after, &patch).expect("it fits");
-    (after, told)
+    json_patch::patch(&mut after, &patch).expect("the patch fits");
+    (after, warnings)
 }
 
 fn plain() -> Value {
@@ -60,7 +61,11 @@ fn pods_get_what_the_golden_file_says() {
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&path, &text).expect("written");
     }
-    assert_eq!(text, fs::read_to_string(&path).expect("UPDATE=1 writes it"), "UPDATE=1 writes it anew");
+    assert_eq!(
+        text,
+        fs::read_to_string(&path).expect("UPDATE=1 writes the golden file"),
+        "UPDATE=1 rewrites the golden file"
+    );
 }
 
 #[test]
@@ -90,56 +95,59 @@ fn a_pod_that_cannot_have_a_proxy_gets_nothing_but_the_reason() {
         let mut pod = plain();
         let patch = json!([{"op": "add", "path": path, "value": value}]);
         json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(patch).expect("a patch"))
-            .expect("it fits");
-        let (after, told) = injected(&pod);
-        assert!(told.len() == 1 && told[0].contains(word), "{told:?}");
-        assert_eq!(after["metadata"]["annotations"], json!({PROBLEM: told[0]}));
-        assert_eq!(after["spec"], pod["spec"], "its spec is its own");
+            .expect("the patch fits");
+        let (after, warnings) = injected(&pod);
+        assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
+        assert_eq!(after["metadata"]["annotations"], json!({PROBLEM: warnings[0]}));
+        assert_eq!(after["spec"], pod["spec"], "the spec of the pod is unchanged");
     }
 }
 
 #[test]
-fn annotations_that_cannot_be_followed_are_told_in_the_pod_and_to_its_maker() {
-    let (after, told) = injected(&full());
-    assert_eq!(after["metadata"]["annotations"][PROBLEM], told[0]);
+fn invalid_annotations_are_reported_in_the_pod_and_to_its_creator() {
+    let (after, warnings) = injected(&full());
+    assert_eq!(after["metadata"]["annotations"][PROBLEM], warnings[0]);
     assert_eq!(after["spec"]["initContainers"][0]["resources"]["limits"]["memory"], "1Gi");
     let mut huge = full();
     huge["metadata"]["annotations"]["portlane.dev/proxy-log-level"] = json!("x".repeat(200_000));
-    let (_, told) = injected(&huge);
-    assert!(told[0].len() < 250, "an answer is no longer than API servers pass on");
+    let (_, warnings) = injected(&huge);
+    assert!(warnings[0].len() < 250, "a warning is short enough for API servers to pass on");
 }
 
 #[test]
-fn the_ports_and_amounts_of_a_pod_are_its_own() {
+fn the_proxy_respects_the_ports_and_resources_of_its_pod() {
     let mut pod = plain();
     pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 9180}]);
     pod["spec"]["resources"] = json!({"requests": {"cpu": "1"}});
     let proxy = injected(&pod).0["spec"]["initContainers"][0].clone();
     let variables = proxy["env"].as_array().expect("variables");
     let is = |name: &str| variables.iter().find(|it| it["name"] == name).map(|it| it["value"].clone());
-    assert_eq!(is("PORTLANE_HEALTH_ADDRESS"), Some(json!("none")), "the app has that port");
+    assert_eq!(is("PORTLANE_HEALTH_ADDRESS"), Some(json!("none")), "the app uses that port");
     assert_eq!(is("PORTLANE_ADMIN_ADDRESS"), Some(json!("none")));
-    assert_eq!(proxy["resources"], json!({}), "what the pod has as a whole is shared");
+    assert_eq!(proxy["resources"], json!({}), "the proxy shares spec.resources of the pod");
     pod["metadata"]["annotations"] = json!({"portlane.dev/proxy-cpu-limit": "2"});
-    let (_, told) = injected(&pod);
-    assert!(told.len() == 1 && told[0].contains("spec.resources"), "{told:?}");
+    let (_, warnings) = injected(&pod);
+    assert!(warnings.len() == 1 && warnings[0].contains("spec.resources"), "{warnings:?}");
 }
 
 #[test]
-fn a_pod_says_which_ports_are_its_apps() {
+fn a_pod_lists_the_ports_of_its_app() {
     let mut pod = plain();
-    pod["metadata"]["annotations"] = json!({"portlane.dev/app-ports": "9999/UDP,no", "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes": "cache"});
+    pod["metadata"]["annotations"] = json!({
+        "portlane.dev/app-ports": "9999/UDP,no",
+        "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes": "cache",
+    });
     pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8000}, {"containerPort": 53, "protocol": "UDP"}]);
-    let (after, told) = injected(&pod);
+    let (after, warnings) = injected(&pod);
     let annotations = &after["metadata"]["annotations"];
     assert_eq!(annotations["portlane.dev/app-ports"], "8000/TCP,53/UDP,9999/UDP");
     assert_eq!(
         annotations["cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"], "cache,portlane-state",
-        "the state is no reason to keep a node"
+        "the state volume does not keep a node from being removed"
     );
-    assert!(told.len() == 1 && told[0].contains("'no'"), "{told:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("'no'"), "{warnings:?}");
 
-    // A container that comes after it is not forgotten, nor what the template says of a port.
+    // Ports of a container that is added later count too, and ports that the annotation excludes stay excluded.
     pod["metadata"]["annotations"] = json!({"portlane.dev/app-ports": "-8000/TCP"});
     let (mut once, _) = injected(&pod);
     assert_eq!(once["metadata"]["annotations"]["portlane.dev/app-ports"], "53/UDP,-8000/TCP");

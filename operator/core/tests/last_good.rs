@@ -1,5 +1,5 @@
-//! A mistake in an edit leaves the last good version; a permission that is taken away does not.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! A mistake in an edit keeps the last good version running; a withdrawn permission does not.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 mod support;
 
@@ -19,7 +19,8 @@ spec:
   - {name: two, protocol: TCP, port: 1002, backends: [{address: {host: 10.0.0.1, port: 2}}]}
 ";
 
-/// What runs before an edit and after it, and how many listeners go on although their new version is refused.
+/// The configurations before and after an edit, and the number of listeners that keep running although their new
+/// version is refused.
 fn after(edit: impl Fn(&str) -> String) -> (Configuration, Configuration, usize) {
     let mut translator = Translator::default();
     let mut laptop = |number: u64, text: &str| {
@@ -54,7 +55,7 @@ fn a_service_that_is_not_known_leaves_the_listener_as_it_was() {
 }
 
 #[test]
-fn the_last_good_version_gives_way_to_whoever_has_its_socket_now() {
+fn the_last_good_version_gives_way_to_a_new_holder_of_its_socket() {
     let (_, next, kept) = after(|text| {
         text.replace("{address: {host: 10.0.0.1, port: 2}}", "{service: {name: x, port: 1}}")
             .replace("{name: two, protocol: TCP, port: 1002", "{name: two, protocol: TCP, port: 1003")
@@ -64,7 +65,7 @@ fn the_last_good_version_gives_way_to_whoever_has_its_socket_now() {
 }
 
 #[test]
-fn what_was_removed_or_suspended_stays_away() {
+fn a_removed_or_suspended_listener_stays_away() {
     let removed = after(|text| text.lines().filter(|line| !line.contains("two")).collect::<Vec<_>>().join("\n"));
     assert_eq!((removed.1.listeners.len(), removed.2), (1, 0));
     let suspended = after(|text| text.replace("spec:", "spec:\n  suspend: true"));
@@ -72,7 +73,7 @@ fn what_was_removed_or_suspended_stays_away() {
 }
 
 #[test]
-fn a_forward_that_is_no_longer_valid_goes_on_in_its_pods() {
+fn a_forward_that_becomes_invalid_keeps_running_in_its_pods() {
     let world = |listeners: &str| {
         support::world(&format!(
             "kind: World\npods: {{ns/p: {{}}}}\n---\nkind: PortForward\nmetadata: {{name: a, namespace: ns}}\nspec: {{placement: \
@@ -91,9 +92,9 @@ fn a_forward_that_is_no_longer_valid_goes_on_in_its_pods() {
     };
     let before = update(1, &listener(1));
     assert_eq!(before.len(), 2);
-    assert_eq!(update(2, ""), before, "no listeners at all is a mistake");
+    assert_eq!(update(2, ""), before, "a spec without listeners is a mistake");
     assert_ne!(update(3, &listener(3)), before);
     let won = update(4, &listener(2));
-    assert_eq!(won.len(), 1, "both want one port");
-    assert_eq!(update(5, ""), won, "and whoever waits for it does not get it by a mistake of the other");
+    assert_eq!(won.len(), 1, "both forwards want one port");
+    assert_eq!(update(5, ""), won, "a mistake does not hand the port to the forward that waits for it");
 }

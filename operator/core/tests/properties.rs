@@ -1,12 +1,12 @@
 //! Properties of the translation over generated worlds.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 mod support;
 
 use operator_core::{Outcome, World, translate};
 use proptest::prelude::*;
 
-/// One forward: its port base, how many listeners, whether it is broken, suspended, in which place.
+/// One forward: base port, number of listeners, mistakes, suspension, placement and weight.
 #[derive(Clone, Debug)]
 struct Plan {
     port: u16,
@@ -58,7 +58,7 @@ fn world(plans: &[Plan]) -> World {
     world_of(plans.iter().enumerate())
 }
 
-/// The same documents in reverse order.
+/// The world of the same documents in reverse order.
 fn backwards(plans: &[Plan]) -> World {
     world_of(plans.iter().enumerate().rev())
 }
@@ -74,7 +74,7 @@ fn world_of<'a>(plans: impl Iterator<Item = (usize, &'a Plan)>) -> World {
     support::world(&text)
 }
 
-/// A world in which nobody wants anybody else's port.
+/// The plans with ports so far apart that no two forwards want the same one.
 fn apart(mut plans: Vec<Plan>) -> Vec<Plan> {
     for (at, plan) in plans.iter_mut().enumerate() {
         plan.port = 1000 + 10 * u16::try_from(at).expect("few");
@@ -145,7 +145,7 @@ proptest! {
                     if let Some(offer) = translation.configurations[group].listeners.get(&id) {
                         prop_assert_eq!(offer.revision(), revision);
                     } else {
-                        prop_assert!(!verdict.rejected.is_empty(), "{} is nowhere in {}", key, group);
+                        prop_assert!(!verdict.rejected.is_empty(), "{} is published, but absent from {}", key, group);
                     }
                 }
             }

@@ -1,5 +1,5 @@
-//! What a person reads, from what the world and the proxies say.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! The status that a person reads, from the world and the reports of proxies.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 mod support;
 
@@ -31,14 +31,14 @@ spec:
   - {name: b, protocol: TCP, port: 81, backends: [{address: {host: 192.0.2.1, port: 2}}]}
 ";
 
-/// A gateway with its pods, as an operator would see it.
+/// A gateway with its pods, as the operator sees them.
 struct Scene {
     world: World,
     translator: Translator,
     fleets: BTreeMap<Group, Fleet>,
     proxies: Proxies,
     number: u64,
-    /// What proxies see of the backends.
+    /// The health of backends that proxies report.
     backends: BackendHealth,
 }
 
@@ -82,7 +82,7 @@ impl Scene {
         self.fleets.values().next().expect("one").snapshot.clone()
     }
 
-    /// What a proxy says that has all listeners bound, but for those that failed.
+    /// Reports that a proxy has bound all listeners except the `failed` ones.
     fn report(&mut self, name: &str, failed: &[&str]) {
         let snapshot = self.snapshot();
         let listener = |(id, Published { offer, .. }): (&ListenerId, &Published)| {
@@ -118,7 +118,7 @@ impl Scene {
 }
 
 #[test]
-fn an_app_in_a_crash_loop_is_reported_and_holds_up_nothing() {
+fn an_app_in_a_crash_loop_is_reported_and_blocks_nothing() {
     let manifests = WORLD.replace("placement: {gateway: {name: edge}}", "placement: {sidecar: {selector: {}}}");
     let mut scene = Scene::new(&manifests, &[]);
     scene.world.pods.insert(pod("p1"), operator_core::Pod { carries: true, ..operator_core::Pod::default() });
@@ -130,11 +130,11 @@ fn an_app_in_a_crash_loop_is_reported_and_holds_up_nothing() {
     let issue = PodIssue { injected: true, problem: None, crash_loop: Some(crash_loop) };
     scene.fleets.values_mut().for_each(|fleet| drop(fleet.issues.insert(pod("p1"), issue.clone())));
     let status = scene.status(1);
-    assert_eq!(said(&status, "Injected"), pair("True", "AppFailing"));
-    assert_eq!(said(&status, "Ready"), pair("True", "Ready"));
+    assert_eq!(condition(&status, "Injected"), pair("True", "AppFailing"));
+    assert_eq!(condition(&status, "Ready"), pair("True", "Ready"));
 }
 
-fn said(status: &PortForwardStatus, type_: &str) -> (String, String) {
+fn condition(status: &PortForwardStatus, type_: &str) -> (String, String) {
     let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
     condition.map(|condition| (condition.status.clone(), condition.reason.clone())).unwrap_or_default()
 }
@@ -144,27 +144,27 @@ fn pair(status: &str, reason: &str) -> (String, String) {
 }
 
 #[test]
-fn it_waits_for_every_proxy_and_then_says_so_once() {
+fn a_forward_is_ready_once_every_proxy_has_reported() {
     let mut scene = Scene::new(WORLD, &["p1", "p2"]);
     scene.report("p1", &[]);
     let waits = scene.status(1);
-    assert_eq!(said(&waits, "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition(&waits, "Programmed"), pair("Unknown", "Pending"));
     assert_eq!(
-        (said(&waits, "Ready"), said(&waits, "Reconciling")),
+        (condition(&waits, "Ready"), condition(&waits, "Reconciling")),
         (pair("Unknown", "Pending"), pair("True", "Pending"))
     );
     assert_eq!(waits.data_plane.as_ref().expect("counts").summary, "1/2");
     scene.report("p2", &[]);
     let ready = scene.status(2);
-    assert_eq!(said(&ready, "Ready"), pair("True", "Ready"));
-    assert_eq!(said(&ready, "Reconciling"), pair("", ""), "only while true");
+    assert_eq!(condition(&ready, "Ready"), pair("True", "Ready"));
+    assert_eq!(condition(&ready, "Reconciling"), pair("", ""), "Reconciling is present only while true");
     assert!(ready.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
     assert_eq!((ready.ports.as_deref(), ready.to.as_deref()), (Some("80/TCP,81/TCP"), Some("192.0.2.1:1 (+1)")));
-    assert_eq!(scene.status(9), ready, "nothing moves with time alone");
+    assert_eq!(scene.status(9), ready, "time alone changes nothing");
 }
 
 #[test]
-fn proxies_that_come_and_go_flip_nothing_and_a_rejection_does() {
+fn proxies_that_join_or_leave_flip_no_condition_but_a_rejection_does() {
     let mut scene = Scene::new(WORLD, &["p1"]);
     scene.report("p1", &[]);
     let ready = scene.status(1);
@@ -174,34 +174,42 @@ fn proxies_that_come_and_go_flip_nothing_and_a_rejection_does() {
     assert_eq!(grown.data_plane.as_ref().expect("counts").summary, "1/3");
     scene.report("p2", &["a"]);
     let rejected = scene.status(41);
-    assert_eq!(said(&rejected, "Programmed"), pair("False", "Rejected"));
+    assert_eq!(condition(&rejected, "Programmed"), pair("False", "Rejected"));
     let counts = rejected.data_plane.as_ref().expect("counts");
     assert_eq!((counts.rejected_count, counts.rejected[0].pod.as_str()), (1, "p2"));
     let moved = |status: &PortForwardStatus, type_: &str| {
         let mut conditions = status.conditions.iter();
         conditions.find(|condition| condition.type_ == type_).expect("there").last_transition_time.clone()
     };
-    assert_eq!(moved(&rejected, "Accepted"), moved(&ready, "Accepted"), "its time moves only with its status");
+    assert_eq!(
+        moved(&rejected, "Accepted"),
+        moved(&ready, "Accepted"),
+        "the transition time moves only with the status"
+    );
     assert_eq!(moved(&rejected, "Programmed"), "2026-01-01T00:00:41Z");
     scene.report("p2", &[]);
-    assert_eq!(said(&scene.status(42), "Programmed"), pair("False", "ReportTimeout"), "p3 has not told for long");
+    assert_eq!(
+        condition(&scene.status(42), "Programmed"),
+        pair("False", "ReportTimeout"),
+        "p3 has not reported for 30 s"
+    );
     scene.report("p3", &[]);
-    assert_eq!(said(&scene.status(43), "Ready"), pair("True", "Ready"), "it heals");
+    assert_eq!(condition(&scene.status(43), "Ready"), pair("True", "Ready"), "the forward recovers");
 }
 
 #[test]
 fn late_proxies_are_named_after_half_a_minute() {
     let mut scene = Scene::new(WORLD, &["p1", "p2"]);
     scene.report("p1", &[]);
-    assert_eq!(said(&scene.status(29), "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition(&scene.status(29), "Programmed"), pair("Unknown", "Pending"));
     let late = scene.status(30);
-    assert_eq!(said(&late, "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(condition(&late, "Programmed"), pair("False", "ReportTimeout"));
     let message = &late.conditions.iter().find(|condition| condition.type_ == "Programmed").expect("there").message;
     assert!(message.contains("p2") && !message.contains("p1,"), "{message}");
 }
 
 #[test]
-fn a_report_about_another_revision_or_number_counts_for_nothing() {
+fn a_report_about_another_revision_or_number_does_not_count() {
     let mut scene = Scene::new(WORLD, &["p1"]);
     scene.report("p1", &[]);
     scene.status(1);
@@ -209,7 +217,11 @@ fn a_report_about_another_revision_or_number_counts_for_nothing() {
     changed.forwards.get_mut(&key()).expect("there").status = scene.world.forwards[&key()].status.clone();
     scene.world = changed;
     scene.publish(&["p1"]);
-    assert_eq!(said(&scene.status(2), "Programmed"), pair("Unknown", "Pending"), "what it said was of the old one");
+    assert_eq!(
+        condition(&scene.status(2), "Programmed"),
+        pair("Unknown", "Pending"),
+        "the report was about the old generation"
+    );
     let stale = ReportPart {
         version: scene.snapshot().version.clone(),
         listeners: BTreeMap::from([(
@@ -225,26 +237,30 @@ fn a_report_about_another_revision_or_number_counts_for_nothing() {
         ..ReportPart::default()
     };
     scene.proxies.reported(&pod("p1"), stale, false);
-    assert_eq!(said(&scene.status(3), "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition(&scene.status(3), "Programmed"), pair("Unknown", "Pending"));
     scene.report("p1", &[]);
-    assert_eq!(said(&scene.status(4), "Ready"), pair("True", "Ready"));
+    assert_eq!(condition(&scene.status(4), "Ready"), pair("True", "Ready"));
 }
 
 #[test]
 fn a_gateway_without_a_ready_proxy_and_a_sidecar_without_pods() {
     let mut scene = Scene::new(WORLD, &[]);
     scene.fleets.values_mut().for_each(|fleet| fleet.ready = 0);
-    assert_eq!(said(&scene.status(1), "Ready"), pair("False", "NoProxies"));
+    assert_eq!(condition(&scene.status(1), "Ready"), pair("False", "NoProxies"));
     let sidecar = WORLD.replace("gateway: {name: edge}}", "sidecar: {selector: {}}}");
     let mut scene = Scene::new(&sidecar, &[]);
-    assert_eq!(said(&scene.status(1), "Ready"), pair("True", "NoMatchingPods"), "a sync wave goes on");
+    assert_eq!(
+        condition(&scene.status(1), "Ready"),
+        pair("True", "NoMatchingPods"),
+        "a GitOps sync wave must not wait for pods"
+    );
 }
 
 #[test]
-fn how_backends_do_is_told_over_all_proxies_and_is_no_transition() {
+fn the_health_of_backends_sums_up_all_proxies_and_is_no_transition() {
     let mut scene = Scene::new(WORLD, &["p1", "p2"]);
     let backends = |status: &PortForwardStatus| status.listeners[0].backends;
-    assert_eq!(backends(&scene.status(1)), None, "nobody has told");
+    assert_eq!(backends(&scene.status(1)), None, "no proxy has reported");
     scene.report("p1", &[]);
     scene.report("p2", &[]);
     let all = scene.status(2);
@@ -252,9 +268,9 @@ fn how_backends_do_is_told_over_all_proxies_and_is_no_transition() {
     scene.backends = BackendHealth::None;
     scene.report("p2", &[]);
     let some = scene.status(3);
-    assert_eq!(backends(&some), Some(crds::BackendHealth::Some), "one proxy sees them, the other does not");
+    assert_eq!(backends(&some), Some(crds::BackendHealth::Some), "one proxy reports healthy backends, the other none");
     assert!(same_but_for_counts(&all, &some) && all != some);
-    assert_eq!(said(&some, "Ready"), pair("True", "Ready"));
+    assert_eq!(condition(&some, "Ready"), pair("True", "Ready"));
     scene.report("p1", &[]);
     assert_eq!(backends(&scene.status(4)), Some(crds::BackendHealth::None));
     scene.backends = BackendHealth::All;
@@ -264,31 +280,38 @@ fn how_backends_do_is_told_over_all_proxies_and_is_no_transition() {
 }
 
 #[test]
-fn what_only_a_person_can_mend_is_stalled() {
+fn what_only_a_person_can_fix_is_stalled() {
     let missing = WORLD.replace("address: {host: 192.0.2.1, port: 1}", "service: {name: none, port: 1}");
     let mut scene = Scene::new(&missing, &["p1"]);
     let status = scene.status(1);
-    assert_eq!(said(&status, "Ready"), pair("False", "BackendNotFound"));
-    assert_eq!(said(&status, "Stalled"), pair("", ""), "the Service may still come");
+    assert_eq!(condition(&status, "Ready"), pair("False", "BackendNotFound"));
+    assert_eq!(condition(&status, "Stalled"), pair("", ""), "the Service may still be created");
     let invalid = WORLD.replace("port: 81", "port: 80");
     let status = Scene::new(&invalid, &["p1"]).status(1);
-    assert_eq!((said(&status, "Ready"), said(&status, "Stalled")), (pair("False", "Invalid"), pair("True", "Invalid")));
+    assert_eq!(
+        (condition(&status, "Ready"), condition(&status, "Stalled")),
+        (pair("False", "Invalid"), pair("True", "Invalid"))
+    );
     let suspended = WORLD.replace("placement:", "suspend: true\n  placement:");
-    assert_eq!(said(&Scene::new(&suspended, &["p1"]).status(1), "Ready"), pair("True", "Suspended"));
+    assert_eq!(condition(&Scene::new(&suspended, &["p1"]).status(1), "Ready"), pair("True", "Suspended"));
 }
 
 #[test]
-fn the_first_pods_of_a_forward_have_their_time_and_no_more() {
+fn the_first_pods_of_a_forward_have_30_seconds_to_report() {
     let manifests = WORLD.replace("placement: {gateway: {name: edge}}", "placement: {sidecar: {selector: {}}}");
     let mut scene = Scene::new(&manifests, &[]);
-    assert_eq!(said(&scene.status(0), "Programmed"), pair("True", "NoMatchingPods"));
+    assert_eq!(condition(&scene.status(0), "Programmed"), pair("True", "NoMatchingPods"));
     scene.world.pods.insert(pod("p1"), operator_core::Pod { carries: true, ..operator_core::Pod::default() });
-    // Only the group of this pod is left.
+    // Only the group of this pod remains.
     scene.world.gateways.clear();
     scene.fleets.clear();
     scene.publish(&["p1"]);
-    assert_eq!(said(&scene.status(5), "Programmed"), pair("True", "NoMatchingPods"), "it has only just come");
-    assert_eq!(said(&scene.status(31), "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(
+        condition(&scene.status(5), "Programmed"),
+        pair("True", "NoMatchingPods"),
+        "the pod has only just appeared"
+    );
+    assert_eq!(condition(&scene.status(31), "Programmed"), pair("False", "ReportTimeout"));
     scene.report("p1", &[]);
-    assert_eq!(said(&scene.status(32), "Programmed"), pair("True", "Programmed"));
+    assert_eq!(condition(&scene.status(32), "Programmed"), pair("True", "Programmed"));
 }

@@ -1,11 +1,11 @@
-//! Translating, writing the verdict to status, and translating again: nothing moves.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+//! Translating, writing the verdicts to status, and translating again changes nothing.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod support;
 
 use operator_core::{DataPlane, Moment, Translation, World, status, translate};
 
-/// What a status writer does with a verdict.
+/// Writes every verdict to status, like the status writer.
 fn write_status(world: &mut World, translation: &Translation) {
     for (key, verdict) in &translation.verdicts {
         let forward = world.forwards.get_mut(key).expect("there");
@@ -33,7 +33,7 @@ spec:
 ";
 
 #[test]
-fn an_old_forward_that_is_edited_never_takes_a_port_that_serves() {
+fn an_old_forward_that_is_edited_never_takes_a_port_in_use() {
     let mut world = support::world(OLD_AND_YOUNG);
     write_status(&mut world.clone(), &translate(&world));
     let first = translate(&world);
@@ -49,7 +49,7 @@ fn an_old_forward_that_is_edited_never_takes_a_port_that_serves() {
         write_status(&mut world, &translation);
         let holder = translation.configurations.iter().find(|(group, _)| group.to_string().contains("old+young"));
         let id = "ns/young/l".parse().expect("id");
-        assert!(holder.expect("the shared pod").1.listeners.contains_key(&id), "the port of 'young' was taken");
+        assert!(holder.expect("the shared pod").1.listeners.contains_key(&id), "'young' lost its port");
         seen.push(translation.configurations);
     }
     assert_eq!(seen[0], seen[1]);
@@ -57,7 +57,7 @@ fn an_old_forward_that_is_edited_never_takes_a_port_that_serves() {
 }
 
 #[test]
-fn one_without_pods_holds_what_it_has_held_and_nothing_else() {
+fn a_forward_without_pods_holds_the_ports_that_it_held_and_nothing_else() {
     let holds = |world: &World, name: &str| {
         let key = operator_core::ObjectKey::new("ns", name);
         world.forwards[&key].status.as_ref().is_some_and(|status| !status.listeners.is_empty())
@@ -68,7 +68,7 @@ fn one_without_pods_holds_what_it_has_held_and_nothing_else() {
             write_status(world, &translation);
         }
     };
-    // No pod has a tier: 'old' never served, and takes nothing from 'young' when its pod comes to have one.
+    // No pod has a tier: 'old' never served, and takes nothing from 'young' when the pod gets a tier.
     let text = OLD_AND_YOUNG.replace("selector: {}", "selector: {matchLabels: {tier: t}}").replace("6000", "5432");
     let mut world = support::world(&text);
     settle(&mut world);
@@ -83,7 +83,7 @@ fn one_without_pods_holds_what_it_has_held_and_nothing_else() {
     );
     settle(&mut world);
     assert!(!holds(&world, "old") && holds(&world, "young"));
-    // Without its pods for a night, 'young' has its port again in the morning.
+    // 'young' keeps its port while its pods are away, and has it again when they return.
     let pods = std::mem::take(&mut world.pods);
     settle(&mut world);
     assert!(!holds(&world, "old") && holds(&world, "young"));

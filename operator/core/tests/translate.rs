@@ -1,7 +1,7 @@
-//! Golden files: `tests/translate/NAME.in.yaml` is a world, `NAME.out.yaml` what it means.
+//! Golden files: `tests/translate/NAME.in.yaml` is a world, `NAME.out.yaml` its translation.
 //!
-//! `UPDATE=1 cargo test -p portlane-operator-core --test translate` writes the outputs anew; the diff is the review.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+//! `UPDATE=1 cargo test -p portlane-operator-core --test translate` rewrites the outputs; review the diff.
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 mod support;
 
@@ -25,7 +25,7 @@ fn output(translation: &Translation) -> String {
 }
 
 #[test]
-fn every_world_means_what_its_golden_file_says() {
+fn every_world_translates_to_its_golden_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/translate");
     let mut wrong = Vec::new();
     let mut seen = 0;

@@ -1,4 +1,4 @@
-//! What an autoscaler should be. Pure.
+//! The desired HPA of a gateway or a forward.
 
 use crds::{Autoscaling, ForwardGateway, PortForward, Raw, TargetKind};
 use serde_json::{Value, json};
@@ -8,24 +8,24 @@ use crate::{
     world::ObjectKey,
 };
 
-/// Name of the metric that most people need: live connections and flows of a pod.
+/// Name of the default metric: live connections and flows of a pod.
 pub const CONNECTIONS: &str = "portlane_connections";
 
-/// Reason of an autoscaler that the API server refused, or could not be asked for.
+/// Reason of `ScalingActive` if the API server refuses the HPA or cannot be reached.
 pub const FAILED: &str = "ScalerFailed";
 
-/// An autoscaler as it should be.
+/// A desired HPA.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaler {
-    /// Where it stands.
+    /// Namespace and name of the HPA.
     pub key: ObjectKey,
-    /// Uid of the object that it belongs to.
+    /// Uid of the object that owns the HPA.
     pub owner: String,
-    /// Kind of the workload that it scales.
+    /// Kind of the target workload.
     pub target_kind: TargetKind,
-    /// Name of that workload.
+    /// Name of the target workload.
     pub target: String,
-    /// All of it.
+    /// The whole manifest.
     pub manifest: Value,
 }
 
@@ -37,13 +37,14 @@ struct Parts<'a> {
     name: String,
     target: (TargetKind, String),
     replicas: (i32, i32),
-    /// Connections, and of which forward.
+    /// Target connections per pod, and the forward whose connections count; `None` counts all.
     connections: Option<(i32, Option<&'a str>)>,
     metrics: &'a [Raw],
     behavior: Option<&'a Raw>,
 }
 
-/// Of a gateway that scales by itself. It scales the Deployment, never the gateway.
+/// The HPA of a gateway with `spec.autoscaling`. The target is the Deployment, so `spec.replicas` of the gateway stays
+/// untouched.
 #[must_use]
 pub fn of_gateway(key: &ObjectKey, gateway: &ForwardGateway) -> Option<Scaler> {
     let autoscaling = gateway.spec.autoscaling.as_ref()?;
@@ -61,13 +62,13 @@ pub fn of_gateway(key: &ObjectKey, gateway: &ForwardGateway) -> Option<Scaler> {
     }))
 }
 
-/// The least proxies of a fleet.
+/// `minReplicas` of a fleet.
 #[must_use]
 pub fn least(autoscaling: &Autoscaling) -> i32 {
     autoscaling.min_replicas.unwrap_or_else(|| autoscaling.max_replicas.min(2))
 }
 
-/// Of a forward in sidecars that scales the workload which carries them.
+/// The HPA of a sidecar forward with `spec.autoscaling`. The target is the workload whose pods carry the sidecars.
 #[must_use]
 pub fn of_forward(key: &ObjectKey, forward: &PortForward) -> Option<Scaler> {
     let autoscaling = forward.spec.autoscaling.as_ref()?;
@@ -76,7 +77,7 @@ pub fn of_forward(key: &ObjectKey, forward: &PortForward) -> Option<Scaler> {
         label: FORWARD_LABEL,
         owner: key,
         uid: forward.metadata.uid.as_deref().unwrap_or_default(),
-        // A gateway of that name may have one too.
+        // A gateway of the same name may have an HPA too.
         name: format!("portforward-{}", key.name),
         target: (autoscaling.target_ref.kind, autoscaling.target_ref.name.clone()),
         replicas: (autoscaling.min_replicas.unwrap_or(1), autoscaling.max_replicas),

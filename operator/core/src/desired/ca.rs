@@ -1,42 +1,43 @@
-//! When a root is made, when it begins to sign, when it is dropped. Pure: the time comes as an argument.
+//! Rotation of the CA: when a CA certificate is created, when it begins to sign, and when it is dropped.
 
 use serde::{Deserialize, Serialize};
 
 const DAY: u64 = 24 * 3600;
-/// Life of a root, seconds.
+/// Lifetime of a CA certificate, seconds.
 pub const LIFE: u64 = 5 * 365 * DAY;
-/// A successor is made when the newest root has so much left.
+/// A successor is created when the newest CA certificate has this many seconds left.
 const SUCCESSOR: u64 = 365 * DAY;
-/// A successor has been known for so long before it signs: streams tell it within a second, pods that cannot reach the
-/// operator have a month.
+/// Seconds between the creation of a successor and its first signature. Streams deliver a new CA certificate within a
+/// second; proxies that cannot reach the operator have a month.
 const KNOWN: u64 = 30 * DAY;
 
-/// One root with its key.
+/// A CA certificate with its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Root {
-    /// When it was made, seconds since 1970.
+    /// Time of creation, seconds since 1970.
     pub made: u64,
-    /// When it ends.
+    /// Time of expiry, seconds since 1970.
     pub end: u64,
-    /// PEM.
+    /// The certificate, PEM.
     pub certificate: String,
-    /// PEM.
+    /// The private key, PEM.
     pub key: String,
 }
 
-/// The roots of an installation, oldest first.
+/// The CA certificates of an installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roots {
-    /// All of them.
+    /// All CA certificates, oldest first.
     pub roots: Vec<Root>,
 }
 
 impl Roots {
-    /// The roots as they should be now, and whether that is something else. Makes a first one, or a successor, with `make`.
+    /// Drops expired CA certificates and creates the first one or a successor with `make`. Returns the result and
+    /// whether it differs from `self`.
     ///
     /// # Errors
-    /// Those of `make`.
+    /// The error of `make`.
     pub fn rotated<E>(mut self, now: u64, make: impl FnOnce() -> Result<Root, E>) -> Result<(Self, bool), E> {
         let had = self.roots.len();
         self.roots.retain(|root| root.end > now);
@@ -48,13 +49,13 @@ impl Roots {
         Ok((self, changed))
     }
 
-    /// The root that signs: the newest that has been known long enough, else the oldest.
+    /// The CA certificate that signs: the newest that proxies have known long enough, else the oldest.
     #[must_use]
     pub fn signing(&self, now: u64) -> Option<&Root> {
         self.roots.iter().rev().find(|root| root.made + KNOWN <= now).or_else(|| self.roots.first())
     }
 
-    /// What proxies are to trust, PEM.
+    /// The CA bundle that proxies trust, PEM.
     #[must_use]
     pub fn bundle(&self) -> String {
         self.roots.iter().map(|root| root.certificate.as_str()).collect()
@@ -64,15 +65,16 @@ impl Roots {
 /// The CA certificates that proxies and API servers trust.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trusted {
-    /// All of them, PEM.
+    /// The whole bundle, PEM.
     pub bundle: String,
-    /// The one that signs now, PEM.
+    /// The CA certificate that signs now, PEM.
     pub signing: String,
 }
 
 impl Trusted {
-    /// The certificates for the pods of a fleet that has `there` now: they stay as long as they lead to the operator. New ones
-    /// come over the stream, and a change of the template would roll the fleet.
+    /// The bundle for the pod template of a fleet that has `there` now. `there` stays as long as it contains the
+    /// signing CA certificate: proxies receive new ones over the stream, and a change of the template would roll the
+    /// fleet.
     #[must_use]
     pub fn for_fleet<'a>(&'a self, there: Option<&'a str>) -> &'a str {
         there.filter(|there| there.contains(&self.signing)).unwrap_or(&self.bundle)
@@ -92,23 +94,23 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_is_trusted_long_before_it_signs_and_the_old_root_until_it_ends() {
+    fn a_successor_is_trusted_long_before_it_signs_and_the_old_one_until_it_expires() {
         let start = 1_800_000_000;
         let (first, changed) = at(Roots::default(), start);
-        assert!(changed && first.signing(start) == Some(&root(start)), "the first one signs at once");
+        assert!(changed && first.signing(start) == Some(&root(start)), "the first CA certificate signs at once");
         assert!(!at(first.clone(), start + LIFE - SUCCESSOR).1, "nothing to do for years");
         let later = start + LIFE - SUCCESSOR + 1;
         let (both, changed) = at(first, later);
         assert!(changed);
         assert_eq!(both.bundle(), format!("c{start};c{later};"), "both are trusted");
-        assert_eq!(both.signing(later + KNOWN - 1), Some(&root(start)), "the old one signs on");
+        assert_eq!(both.signing(later + KNOWN - 1), Some(&root(start)), "the old one still signs");
         assert_eq!(both.signing(later + KNOWN), Some(&root(later)), "then the new one");
         let (one, changed) = at(both, start + LIFE);
-        assert!(changed && one.roots == vec![root(later)], "what has ended is dropped");
+        assert!(changed && one.roots == vec![root(later)], "an expired one is dropped");
     }
 
     #[test]
-    fn an_installation_that_slept_for_ten_years_has_a_root_that_signs() {
+    fn an_installation_that_slept_for_ten_years_has_a_ca_that_signs() {
         let (roots, _) = at(Roots { roots: vec![root(0)] }, 2 * LIFE);
         assert_eq!(roots.signing(2 * LIFE), Some(&root(2 * LIFE)));
     }

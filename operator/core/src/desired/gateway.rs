@@ -1,4 +1,4 @@
-//! What a gateway's children should be. Pure: the same gateway and listeners give the same manifests.
+//! The desired children of a gateway. The same gateway and listeners always give the same manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +12,28 @@ use crate::{
     world::ObjectKey,
 };
 
-/// Seconds that a leaving pod goes on accepting, until endpoints have moved.
+/// Seconds that a terminating pod keeps accepting, until endpoints have been updated.
 const LEAVE_SECONDS: u32 = 5;
-/// Seconds between the last drained session and the end of patience.
+/// Seconds between the end of the drain and SIGKILL.
 const SPARE_SECONDS: u32 = 5;
-/// Bytes in pipes for splicing: the kernel's budget is per user and node.
+/// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
 
-/// What is the same for all gateways of an installation.
+/// Settings that all gateways of an installation share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleets {
     /// Image of the proxy.
     pub image: String,
-    /// When it is pulled.
+    /// Pull policy of the image.
     pub pull_policy: String,
-    /// `HOST:PORT` of the operator.
+    /// Address of the operator, `HOST:PORT`.
     pub operator: String,
 }
 
-/// All that a gateway's children are made of.
+/// Everything that the children of a gateway are made of.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Namespace and name.
+    /// Namespace and name of the gateway.
     pub key: ObjectKey,
     /// The gateway.
     pub gateway: ForwardGateway,
@@ -41,13 +41,14 @@ pub struct Desired {
     pub fleets: Fleets,
     /// The CA certificates that proxies trust.
     pub trusted: Trusted,
-    /// Ports that its listeners have.
+    /// Ports of the listeners.
     pub ports: BTreeSet<(Transport, u16)>,
-    /// Hash of all of that.
+    /// Hash of all the fields above.
     pub hash: String,
 }
 
-/// The children that are always there, in the order in which they are applied.
+/// The children, in the order in which they are applied. `roots` is the CA bundle, PEM. The Service is absent without
+/// listeners and with `service.type: None`.
 #[must_use]
 pub fn children(
     key: &ObjectKey,
@@ -77,7 +78,7 @@ pub fn children(
     all
 }
 
-/// The labels by which a gateway's pods are found, as the scale subresource wants them.
+/// The label selector of a gateway's pods, as the scale subresource shows it.
 #[must_use]
 pub fn selector_text(key: &ObjectKey) -> String {
     format!("{GATEWAY_LABEL}={}", key.name)
@@ -103,7 +104,7 @@ impl Child<'_> {
         own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// A child with its metadata and what `rest` adds.
+    /// A child: its metadata and the fields of `rest`.
     fn of(&self, version: &str, kind: &str, rest: Value) -> Value {
         let mut child = json!({
             "apiVersion": version,
@@ -143,14 +144,14 @@ impl Child<'_> {
             template.annotations.iter().map(|(key, value)| (key, &value.0)).collect();
         let mut deployment = json!({
             "selector": {"matchLabels": self.selector()},
-            // The new pod is there before the old one leaves.
+            // A new pod is ready before an old one terminates.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
                 "spec": self.pod(template, fleets, roots),
             },
         });
-        // Those of a fleet that scales by itself are its autoscaler's.
+        // With spec.autoscaling, the HPA owns spec.replicas.
         if self.gateway.spec.autoscaling.is_none() {
             deployment["replicas"] = json!(self.gateway.spec.replicas.unwrap_or(2));
         }
@@ -161,7 +162,7 @@ impl Child<'_> {
         let mut pod = json!({
             "serviceAccountName": self.key.name,
             "automountServiceAccountToken": false,
-            // Thousands of Service ports as variables would keep a container from starting.
+            // Environment variables for thousands of Services would keep the container from starting.
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": LEAVE_SECONDS + self.drain_seconds() + SPARE_SECONDS,
             "securityContext": {
@@ -206,7 +207,7 @@ impl Child<'_> {
         pod
     }
 
-    /// Who does not say which pods means those of the gateway.
+    /// Adds a selector of the gateway's own pods if a term has none.
     fn select_own(&self, term: &mut Value) {
         if let Value::Object(fields) = term {
             fields.entry("labelSelector").or_insert_with(|| json!({"matchLabels": self.selector()}));
@@ -240,7 +241,7 @@ impl Child<'_> {
                 variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
             ],
             "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
-            // A slow first configuration is no reason to start anew; a proxy that does not answer is.
+            // Liveness fails only if the proxy does not answer: a late first configuration must not restart the proxy.
             "livenessProbe": probe("/livez", 10, 3),
             "readinessProbe": probe("/readyz", 2, 2),
             "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
@@ -299,7 +300,7 @@ impl Child<'_> {
     }
 }
 
-/// The terms of an affinity to pods.
+/// The terms of a pod affinity or anti-affinity.
 fn pod_terms(affinity: &mut Value) -> Vec<&mut Value> {
     let Value::Object(fields) = affinity else { return Vec::new() };
     let mut terms = Vec::new();
@@ -311,10 +312,10 @@ fn pod_terms(affinity: &mut Value) -> Vec<&mut Value> {
     terms
 }
 
-/// Most entries of a network policy; a fleet with more ports than these can say is open to every port.
+/// Most port ranges of a network policy. A fleet with more ranges is open on every port.
 const MAX_OPENED: usize = 100;
 
-/// The ports as a network policy has them: those that follow each other as one range.
+/// The ports as entries of a network policy; adjacent ports become one range.
 fn opened(ports: &BTreeSet<(Transport, u16)>) -> Vec<Value> {
     let mut ranges: Vec<(Transport, u16, u16)> = Vec::new();
     for (transport, port) in ports {

@@ -1,4 +1,4 @@
-//! Who holds `spec.replicas` of a workload, so that an autoscaler would fight with them.
+//! Obstacles to an HPA: a missing target, another owner of `spec.replicas`, or another HPA.
 
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
@@ -10,19 +10,19 @@ use crate::{
     world::managed_fields::{REPLICAS, has_field},
 };
 
-/// Replicas of a workload that does not say how many (apps/v1).
+/// Default of `spec.replicas` (apps/v1).
 const DEFAULT: i32 = 1;
-/// How managers begin that work as Helm does: itself, Flux's `helm-controller`, Terraform.
+/// Prefixes of field managers that work like Helm: Helm itself, Flux's `helm-controller`, Terraform.
 const HELM: [&str; 2] = ["helm", "terraform-provider-helm"];
-/// What `kubectl apply` and Argo CD remember of their manifests.
+/// Annotation in which `kubectl apply` and Argo CD keep the last manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The manager whose manifests say how many replicas there are, if there is one.
+/// The field manager whose manifest sets `spec.replicas`; `None` if no manifest does.
 ///
-/// Of server-side appliers the managed fields tell. Others are named there for every field of an object that they made,
-/// defaults included; what they wrote themselves stands in an annotation. Helm before its version 4 has no such annotation:
-/// it holds replicas if it set others than the default, and the next upgrade sets them again. Whoever scales once (`kubectl
-/// scale`, another autoscaler) does not come back to it.
+/// Managed fields name server-side appliers reliably. A client-side manager that created an object is listed for every
+/// field, defaults included; the last-applied annotation shows which fields its manifest sets. Helm before version 4
+/// writes no such annotation: it holds `spec.replicas` if the value is not the default, because the next upgrade sets
+/// it again. A manager that scaled once (`kubectl scale`, another HPA) does not return, so it holds nothing.
 #[must_use]
 pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     let entries = metadata.managed_fields.as_deref().unwrap_or_default();
@@ -48,8 +48,8 @@ pub fn holder(metadata: &ObjectMeta, replicas: Option<i32>) -> Option<String> {
     Some(updater.unwrap_or_else(|| "kubectl apply".to_owned()))
 }
 
-/// What keeps an autoscaler of ours from being made: no target, or somebody else who sets its replicas. `target` is the
-/// metadata of the workload with its `spec.replicas`; `others` are the autoscalers of the namespace.
+/// Why an HPA cannot be applied: the target does not exist, or something else sets its replicas. `target` is the
+/// metadata of the workload with its `spec.replicas`; `others` are the HPAs of the namespace.
 #[must_use]
 pub fn obstacle(
     scaler: &Scaler,
@@ -60,13 +60,13 @@ pub fn obstacle(
     let (kind, name) = (scaler.target_kind.as_str(), &scaler.target);
     let Some((metadata, replicas)) = target else {
         let message =
-            format!("{kind} {name} does not exist in this namespace: create it, or correct autoscaling.targetRef");
+            format!("{kind} {name} does not exist in this namespace: create it, or correct spec.autoscaling.targetRef");
         return no("TargetNotFound", message);
     };
     if let Some(holder) = holder(metadata, replicas) {
         let message = format!(
-            "spec.replicas of {kind} {name} is managed by '{holder}', which would undo what an autoscaler does: remove replicas \
-             from its manifest"
+            "spec.replicas of {kind} {name} is managed by '{holder}', which would undo every scaling: remove \
+             spec.replicas from that manifest"
         );
         return no("ReplicasHeld", message);
     }
@@ -77,15 +77,16 @@ pub fn obstacle(
         let other_name = other.metadata.name.as_deref().unwrap_or_default();
         if other_name == scaler.key.name {
             let message = format!(
-                "HorizontalPodAutoscaler {other_name} exists and does not belong to this object: delete or rename it"
+                "HorizontalPodAutoscaler {other_name} exists, but this object does not own it: delete or rename the \
+                 HorizontalPodAutoscaler"
             );
             return no("NameTaken", message);
         }
         let aim = other.spec.as_ref().map(|spec| &spec.scale_target_ref);
         if aim.is_some_and(|aim| aim.kind == kind && aim.name == *name) {
             let message = format!(
-                "HorizontalPodAutoscaler {other_name} already scales {kind} {name}, and two would fight: delete it, or remove \
-                 spec.autoscaling"
+                "HorizontalPodAutoscaler {other_name} already scales {kind} {name}, and two would undo each other's \
+                 work: delete the HorizontalPodAutoscaler, or remove spec.autoscaling from this object"
             );
             return no("TargetTaken", message);
         }
@@ -100,8 +101,10 @@ mod tests {
 
     fn metadata(manager: &str, operation: &str, subresource: Option<&str>, applied: Option<&str>) -> ObjectMeta {
         let fields = json!({"f:spec": {"f:replicas": {}}});
-        let mut entry = json!({"manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-            "fieldsV1": fields});
+        let mut entry = json!({
+            "manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": fields,
+        });
         if let Some(subresource) = subresource {
             entry["subresource"] = json!(subresource);
         }
@@ -110,18 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_back_to_the_replicas_holds_them() {
+    fn a_manager_that_sets_replicas_again_holds_them() {
         let held = |manager, operation, subresource, applied| {
             holder(&metadata(manager, operation, subresource, applied), Some(1))
         };
         assert_eq!(held("argocd-controller", "Apply", None, None).as_deref(), Some("argocd-controller"));
         assert_eq!(held(NAME, "Apply", None, None), None);
         assert_eq!(held(HANDOVER, "Apply", None, None), None);
-        assert_eq!(held("kube-controller-manager", "Update", Some("scale"), None), None, "an autoscaler's own work");
+        assert_eq!(held("kube-controller-manager", "Update", Some("scale"), None), None, "scaled by an HPA");
         let manager = "kubectl-client-side-apply";
-        assert_eq!(held(manager, "Update", None, Some("{\"spec\": {}}")), None, "only a default");
+        assert_eq!(held(manager, "Update", None, Some("{\"spec\": {}}")), None, "only the default");
         assert_eq!(held(manager, "Update", None, Some("{\"spec\": {\"replicas\": 2}}")).as_deref(), Some(manager));
-        assert_eq!(held("helm", "Update", None, None), None, "a default, as far as one can see");
+        assert_eq!(held("helm", "Update", None, None), None, "possibly the default");
         let upgraded = metadata("helm", "Update", None, None);
         assert_eq!(holder(&upgraded, Some(3)).as_deref(), Some("helm"));
         let flux = metadata("helm-controller", "Update", None, None);

@@ -1,4 +1,4 @@
-//! What a pod gets so that it carries a proxy. Pure: the same pod and settings give the same patch.
+//! Injection of a proxy into a pod. The same pod and settings always give the same patch.
 
 use proxy_api::Transport;
 use serde_json::{Map, Value, json};
@@ -9,46 +9,46 @@ use crate::{
     world::app_ports::{AppPorts, declared, said, written},
 };
 
-/// Seconds for which a port of the app is left alone after the app let it go: time for kubelet to restart the app.
+/// Seconds that the proxy leaves a port alone after the app released it: time for kubelet to restart the app.
 const YIELD_SECONDS: u32 = 60;
-/// File of the proxy's socket.
+/// Path of the proxy's admin socket.
 const SOCKET: &str = "/var/lib/portlane/proxy.sock";
-/// Label of a node with its operating system.
+/// Node label with the operating system.
 const OS: &str = "kubernetes.io/os";
-/// Seconds that the probe of the proxy itself may take.
+/// Timeout of the exec probes, seconds.
 const PROBE_SECONDS: u32 = 2;
-/// Annotation that names local volumes which are no reason to keep a pod on its node (cluster-autoscaler).
+/// Annotation of cluster-autoscaler: local volumes that do not keep a pod on its node.
 const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
-/// Names of the volumes: the first one is on the node's disk.
+/// Names of the injected volumes. The first is on the disk of the node.
 const VOLUMES: [&str; 2] = ["portlane-state", "portlane-token"];
-/// The sysctl that lets a proxy without capabilities have ports below 1024.
+/// The sysctl that lets a proxy without capabilities bind ports below 1024.
 const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
 
-/// What is the same for all sidecars of an installation.
+/// Settings that all sidecars of an installation share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sidecar {
     /// Image of the proxy.
     pub image: String,
-    /// When it is pulled.
+    /// Pull policy of the image.
     pub pull_policy: String,
-    /// `HOST:PORT` of the operator.
+    /// Address of the operator, `HOST:PORT`.
     pub operator: String,
-    /// Roots to trust, PEM.
+    /// CA bundle that proxies trust, PEM.
     pub roots: String,
-    /// What it is given, if annotations say nothing else.
+    /// Resources of the proxy, unless annotations of the pod override them.
     pub resources: Resources,
 }
 
-/// What becomes of a pod.
+/// The result of injection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Injection {
-    /// It carries a proxy already.
+    /// The pod already carries a proxy.
     Carried,
-    /// It is changed like this (JSON patch), and whoever makes it is told this.
+    /// The JSON patch for the pod, and the warnings for the client that creates the pod.
     Changed(Vec<Value>, Vec<String>),
 }
 
-/// Gives a pod a proxy. A pod that cannot have one is started without, and says why in an annotation.
+/// Injects a proxy into a pod. A pod that cannot carry a proxy starts without one; an annotation has the reason.
 #[must_use]
 pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     let spec = &pod["spec"];
@@ -56,31 +56,41 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         if is_ours(container) {
             return carried(pod);
         }
-        return refused(pod, &format!("the pod has a container of its own that is called {CONTAINER}: rename it"));
+        return refused(pod, &format!("the pod has a container of its own named {CONTAINER}: rename the container"));
     }
     if spec["hostNetwork"] == true {
-        return refused(pod, "a pod with hostNetwork cannot carry a proxy: it would listen on the node");
+        return refused(
+            pod,
+            "a pod with hostNetwork cannot carry a proxy, which would listen on the node: use a ForwardGateway instead",
+        );
     }
     if is_windows(spec) {
-        return refused(pod, "a Windows pod cannot carry a proxy: it runs on Linux");
+        return refused(
+            pod,
+            "a Windows pod cannot carry a proxy, which runs on Linux only: use a ForwardGateway instead",
+        );
     }
     if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
-        return refused(pod, "the pod has no ServiceAccount, by whose token a proxy proves which pod it is of");
+        return refused(
+            pod,
+            "the pod has no ServiceAccount, whose token proves the identity of the proxy: set spec.serviceAccountName",
+        );
     }
     let mut volumes = spec["volumes"].as_array().into_iter().flatten();
     if let Some(name) = volumes.find_map(|volume| VOLUMES.iter().find(|name| volume["name"] == **name)) {
-        return refused(pod, &format!("the pod has a volume of its own that is called {name}: rename it"));
+        return refused(pod, &format!("the pod has a volume of its own named {name}: rename the volume"));
     }
     let annotations = &pod["metadata"]["annotations"];
     let (tuning, mut problems) = tuning(annotations, &sidecar.resources);
     let (app_ports, free) = app_ports(pod, &mut problems);
     if spec["resources"].is_object() && tuning.resources != sidecar.resources {
-        problems
-            .push("the pod has spec.resources as a whole: annotations with amounts for its proxy are left out".into());
+        problems.push(
+            "the pod sets spec.resources for all containers: the resource annotations of the proxy are ignored".into(),
+        );
     }
     let mut patch = Patch(Vec::new());
     patch.map(&pod["metadata"]["labels"], "/metadata/labels", PROXY_LABEL, &json!("sidecar"));
-    patch.annotations(annotations, &told(annotations, &written(&app_ports, &free), &problems));
+    patch.annotations(annotations, &injected_annotations(annotations, &written(&app_ports, &free), &problems));
     patch.list(
         &spec["volumes"],
         "/spec/volumes",
@@ -93,36 +103,36 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         "op": "add", "path": "/spec/volumes/-",
         "value": {"name": "portlane-token", "projected": {"sources": [token]}},
     }));
-    // First of all, so that other containers that run before the app have its doors too.
+    // The proxy comes first, so that other init containers can use its listeners too.
     patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning, spec, &app_ports));
     low_ports(spec, &mut patch);
     Injection::Changed(patch.0, problems)
 }
 
-/// What the pod is to say of itself.
-fn told(annotations: &Value, app_ports: &str, problems: &[String]) -> Map<String, Value> {
-    let mut told = Map::new();
+/// The annotations that injection sets.
+fn injected_annotations(annotations: &Value, app_ports: &str, problems: &[String]) -> Map<String, Value> {
+    let mut annotated = Map::new();
     if !problems.is_empty() {
-        told.insert(PROBLEM.to_owned(), json!(problems.join("; ")));
+        annotated.insert(PROBLEM.to_owned(), json!(problems.join("; ")));
     }
     if !app_ports.is_empty() {
-        told.insert(APP_PORTS.to_owned(), json!(app_ports));
+        annotated.insert(APP_PORTS.to_owned(), json!(app_ports));
     }
-    // Its volume holds what can be had again: it is no reason to keep a node.
+    // The proxy can fetch its state again, so the volume must not keep a node from being removed.
     let mut volumes: Vec<&str> =
         annotations[EVICTABLE].as_str().unwrap_or_default().split(',').map(str::trim).collect();
     volumes.retain(|volume| !volume.is_empty() && *volume != VOLUMES[0]);
     volumes.push(VOLUMES[0]);
-    told.insert(EVICTABLE.to_owned(), json!(volumes.join(",")));
-    told
+    annotated.insert(EVICTABLE.to_owned(), json!(volumes.join(",")));
+    annotated
 }
 
-/// One that carries a proxy. Others may have given it further containers since.
+/// The result for a pod that carries a proxy. Another webhook may have added containers with further ports since.
 fn carried(pod: &Value) -> Injection {
     let (ports, free) = app_ports(pod, &mut Vec::new());
     let annotations = &pod["metadata"]["annotations"];
-    let said = said(annotations[APP_PORTS].as_str().unwrap_or_default());
-    if said.ports == ports {
+    let annotated = said(annotations[APP_PORTS].as_str().unwrap_or_default());
+    if annotated.ports == ports {
         return Injection::Carried;
     }
     let mut patch = Patch(Vec::new());
@@ -130,40 +140,37 @@ fn carried(pod: &Value) -> Injection {
     Injection::Changed(patch.0, Vec::new())
 }
 
-/// The ports of the app: those that its containers declare, and those that it names by the annotation; and those that are not,
-/// by the annotation.
+/// The ports of the app, which containers declare or the annotation lists, and the ports that the annotation excludes.
 fn app_ports(pod: &Value, problems: &mut Vec<String>) -> (AppPorts, AppPorts) {
-    let said = said(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
-    let (mut ports, wrong) = (said.ports, said.wrong);
+    let annotated = said(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
+    let (mut ports, wrong) = (annotated.ports, annotated.wrong);
     if !wrong.is_empty() {
         let wrong: String = wrong.join(",").chars().take(40).collect();
-        problems.push(format!(
-            "annotation {APP_PORTS} has '{wrong}', which are no ports such as 8000/TCP; they are left out"
-        ));
+        problems.push(format!("annotation {APP_PORTS} contains '{wrong}', not a port such as 8000/TCP; ignoring it"));
     }
     let own = containers(&pod["spec"]).filter(|container| container["name"] != CONTAINER);
-    ports.extend(declared(own).difference(&said.free));
-    (ports, said.free)
+    ports.extend(declared(own).difference(&annotated.free));
+    (ports, annotated.free)
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"].into_iter().flat_map(|list| spec[list].as_array().into_iter().flatten())
 }
 
-/// Whether a pod says that it runs on Windows: by itself, by its node selector, or by every term of its node affinity.
+/// Whether a pod runs on Windows according to `spec.os`, its node selector, or every term of its node affinity.
 fn is_windows(spec: &Value) -> bool {
     let terms =
         &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
-    let asks = |term: &Value| {
+    let is_windows = |term: &Value| {
         let mut wanted = term["matchExpressions"].as_array().into_iter().flatten();
         wanted.any(|it| it["key"] == OS && it["operator"] == "In" && it["values"] == json!(["windows"]))
     };
     spec["os"]["name"] == "windows"
         || spec["nodeSelector"][OS] == "windows"
-        || terms.as_array().is_some_and(|terms| !terms.is_empty() && terms.iter().all(asks))
+        || terms.as_array().is_some_and(|terms| !terms.is_empty() && terms.iter().all(is_windows))
 }
 
-/// Whether a container is a proxy that follows an operator.
+/// Whether a container is an injected proxy.
 fn is_ours(container: &Value) -> bool {
     let variables = container["env"].as_array().into_iter().flatten();
     container["restartPolicy"] == "Always"
@@ -176,7 +183,8 @@ fn refused(pod: &Value, why: &str) -> Injection {
     Injection::Changed(patch.0, vec![why.to_owned()])
 }
 
-/// A pod that shares its network with nobody may open low ports; one that sets the sysctl itself knows better.
+/// Opens the ports below 1024 to the proxy, within the network namespace of the pod. A pod that sets the sysctl itself
+/// keeps its own value.
 fn low_ports(spec: &Value, patch: &mut Patch) {
     let sysctl = json!({"name": LOW_PORTS, "value": "0"});
     let context = &spec["securityContext"];
@@ -196,7 +204,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
     } else {
         "none".to_owned()
     };
-    // With amounts for the pod as a whole, those of containers must fit in: without any of its own it does.
+    // Container resources must fit into spec.resources of the pod; a container without resources always does.
     let resources = if spec["resources"].is_object() { json!({}) } else { resources(tuning) };
     let variable = |name: &str, value: &str| json!({"name": name, "value": value});
     let ip = json!({"name": "PORTLANE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
@@ -211,17 +219,17 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
             variable("PORTLANE_OPERATOR", &sidecar.operator),
             variable("PORTLANE_ROOTS", &sidecar.roots),
             variable("PORTLANE_HEALTH_ADDRESS", &health),
-            // The socket serves the same, and collides with nothing.
+            // The admin socket serves the same API without a port that could collide with the app.
             variable("PORTLANE_ADMIN_ADDRESS", "none"),
             variable("PORTLANE_SOCKET", SOCKET),
             variable("PORTLANE_MAY_LACK_ADDRESSES", "true"),
             variable("PORTLANE_STARTUP_SECONDS", &tuning.startup_seconds.to_string()),
             variable("PORTLANE_YIELD_SECONDS", &YIELD_SECONDS.to_string()),
             variable("PORTLANE_LOG_LEVEL", &tuning.log_level),
-            // It is told to end after the app has: there is nobody left whose sessions could end by themselves.
+            // kubelet stops a sidecar after the app: no session is left to drain.
             variable("PORTLANE_DRAIN_SECONDS", "0"),
         ],
-        // It passes once the first configuration is applied, or was waited for long enough.
+        // Passes once the first configuration is applied or PORTLANE_STARTUP_SECONDS have passed.
         "startupProbe": {
             "exec": probe("startup"),
             "periodSeconds": 1,
@@ -256,11 +264,11 @@ fn resources(tuning: &Tuning) -> Value {
     Value::Object(resources)
 }
 
-/// A JSON patch (RFC 6902) in the making.
+/// A JSON patch (RFC 6902) under construction.
 struct Patch(Vec<Value>);
 
 impl Patch {
-    /// Adds to a map that may not be there.
+    /// Adds an entry to a map that may be absent.
     fn map(&mut self, map: &Value, path: &str, key: &str, value: &Value) {
         if map.is_object() {
             let key = key.replace('~', "~0").replace('/', "~1");
@@ -270,7 +278,7 @@ impl Patch {
         }
     }
 
-    /// Adds annotations, which may not be there.
+    /// Adds entries to the annotations, which may be absent.
     fn annotations(&mut self, there: &Value, added: &Map<String, Value>) {
         if there.is_object() {
             for (name, value) in added {
@@ -281,7 +289,7 @@ impl Patch {
         }
     }
 
-    /// Adds to a list that may not be there, at this place.
+    /// Adds an item to a list that may be absent, at index `at` (`-` appends).
     fn list(&mut self, list: &Value, path: &str, at: &str, value: &Value) {
         if list.is_array() {
             self.0.push(json!({"op": "add", "path": format!("{path}/{at}"), "value": value}));

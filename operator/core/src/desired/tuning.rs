@@ -1,25 +1,25 @@
-//! What annotations of a pod say about its proxy. They only tune: one that cannot be followed is left out and told.
+//! Annotations of a pod that tune its proxy. An invalid annotation is ignored and reported; the pod still gets a proxy.
 
 use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Prefix of the annotations.
+/// Prefix of the tuning annotations.
 const PREFIX: &str = "portlane.dev/proxy-";
-/// Annotation of the seconds that the app waits for the first configuration.
+/// Annotation with the seconds that the app waits for the first configuration.
 const STARTUP: &str = "portlane.dev/startup-seconds";
-/// Most seconds that it may wait.
+/// Most seconds that the app may wait.
 const LONGEST_STARTUP: u32 = 600;
 
-/// Amounts by resource, such as cpu and memory.
+/// Resources of a proxy container: quantities by resource name, such as cpu and memory.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// What is set aside.
+    /// Quantities that the scheduler reserves.
     #[serde(default, deserialize_with = "amounts")]
     pub requests: BTreeMap<String, String>,
-    /// The most that may be used.
+    /// Quantities that the container may not exceed.
     #[serde(default, deserialize_with = "amounts")]
     pub limits: BTreeMap<String, String>,
 }
@@ -29,41 +29,42 @@ impl Default for Resources {
         let amounts = |cpu: &str, memory: &str| {
             BTreeMap::from([("cpu".to_owned(), cpu.to_owned()), ("memory".to_owned(), memory.to_owned())])
         };
-        // A quota on limits refuses pods one of whose containers has none.
+        // A ResourceQuota on limits rejects a pod if a container has no limits.
         Self { requests: amounts("10m", "16Mi"), limits: amounts("1", "256Mi") }
     }
 }
 
-/// Why amounts cannot be given to any proxy.
+/// Why default resources are refused at startup.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourcesError {
-    /// No JSON of this form.
-    #[error("they are no JSON with requests and limits")]
+    /// Not JSON of this form.
+    #[error("not a JSON object with requests and limits")]
     Json(#[from] serde_json::Error),
     /// Not a quantity.
-    #[error("{0} is no quantity such as 100m or 64Mi")]
+    #[error("{0} is not a quantity such as 100m or 64Mi")]
     NoQuantity(String),
-    /// A proxy would not start with it.
-    #[error("{0} is too little for a proxy to start: give it at least 50m of cpu and 16Mi of memory")]
+    /// A proxy would not start with this limit.
+    #[error("{0} is too little for a proxy to start: set at least 50m of cpu and 16Mi of memory")]
     TooLittle(String),
-    /// More is set aside than may be used.
-    #[error("requests.{0} is more than limits.{0}: set both")]
+    /// The request exceeds the limit.
+    #[error("requests.{0} is more than limits.{0}: set both to consistent quantities")]
     Contradiction(String),
 }
 
 impl FromStr for Resources {
     type Err = ResourcesError;
 
-    /// Amounts that are refused by the API server would refuse every pod that asks for a proxy.
+    /// Checks what the API server checks: resources that the API server refuses would block the creation of every
+    /// injected pod.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let all: Self = serde_json::from_str(text)?;
         for (kind, amounts) in [("requests", &all.requests), ("limits", &all.limits)] {
             for (resource, text) in amounts {
-                let said = || format!("{kind}.{resource} '{}'", short(text));
+                let setting = || format!("{kind}.{resource} '{}'", short(text));
                 let amount = quantity(text).filter(|_| resource == "cpu" || !text.ends_with('m'));
-                let amount = amount.ok_or_else(|| ResourcesError::NoQuantity(said()))?;
+                let amount = amount.ok_or_else(|| ResourcesError::NoQuantity(setting()))?;
                 if kind == "limits" && amount < least(resource) {
-                    return Err(ResourcesError::TooLittle(said()));
+                    return Err(ResourcesError::TooLittle(setting()));
                 }
             }
         }
@@ -78,7 +79,7 @@ impl FromStr for Resources {
     }
 }
 
-/// Amounts by resource; in YAML a whole number of CPUs is a number.
+/// Reads quantities by resource; YAML turns a whole number of CPUs into a number.
 fn amounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -94,18 +95,18 @@ fn amounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String
     Ok(all.into_iter().map(|(resource, amount)| (resource, text(amount))).collect())
 }
 
-/// How a proxy is to be.
+/// The tuned settings of one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tuning {
-    /// Its image, if not the usual one.
+    /// Image of the proxy; `None` is the default image.
     pub(super) image: Option<String>,
-    /// info, warn or error.
+    /// Log level: info, warn or error.
     pub(super) log_level: String,
     /// Seconds that the app waits for the first configuration.
     pub(super) startup_seconds: u32,
     /// Whether health and metrics are served on the address of the pod.
     pub(super) health: bool,
-    /// What it is given.
+    /// Resources of the proxy.
     pub(super) resources: Resources,
 }
 
@@ -116,16 +117,16 @@ impl Default for Tuning {
     }
 }
 
-/// Reads the annotations of a pod; what cannot be followed stays as it usually is, and is told.
-pub(super) fn tuning(annotations: &Value, usual: &Resources) -> (Tuning, Vec<String>) {
-    let mut tuning = Tuning { resources: usual.clone(), ..Tuning::default() };
+/// Reads the annotations of a pod. An invalid annotation leaves its default in place and adds a problem.
+pub(super) fn tuning(annotations: &Value, defaults: &Resources) -> (Tuning, Vec<String>) {
+    let mut tuning = Tuning { resources: defaults.clone(), ..Tuning::default() };
     let mut problems = Vec::new();
     let of = |name: &str| annotations[format!("{PREFIX}{name}")].as_str();
     if let Some(image) = of("image") {
         if is_image(image) {
             tuning.image = Some(image.to_owned());
         } else {
-            problems.push(format!("annotation {PREFIX}image is no name of an image; the usual one is taken"));
+            problems.push(format!("annotation {PREFIX}image is not an image reference; using the default image"));
         }
     }
     if let Some(level) = of("log-level") {
@@ -133,7 +134,7 @@ pub(super) fn tuning(annotations: &Value, usual: &Resources) -> (Tuning, Vec<Str
             level.clone_into(&mut tuning.log_level);
         } else {
             problems.push(format!(
-                "annotation {PREFIX}log-level is '{}', not info, warn or error; info is taken",
+                "annotation {PREFIX}log-level is '{}', not info, warn or error; using info",
                 short(level)
             ));
         }
@@ -142,7 +143,7 @@ pub(super) fn tuning(annotations: &Value, usual: &Resources) -> (Tuning, Vec<Str
         match text.parse() {
             Ok(seconds) if seconds <= LONGEST_STARTUP => tuning.startup_seconds = seconds,
             _ => problems
-                .push(format!("annotation {STARTUP} is '{}', not 0 to {LONGEST_STARTUP}; 10 is taken", short(text))),
+                .push(format!("annotation {STARTUP} is '{}', not 0 to {LONGEST_STARTUP}; using 10", short(text))),
         }
     }
     match of("health") {
@@ -150,7 +151,7 @@ pub(super) fn tuning(annotations: &Value, usual: &Resources) -> (Tuning, Vec<Str
         Some("disabled") => tuning.health = false,
         Some(text) => {
             problems.push(format!(
-                "annotation {PREFIX}health is '{}', not enabled or disabled; it is enabled",
+                "annotation {PREFIX}health is '{}', not enabled or disabled; using enabled",
                 short(text)
             ));
         }
@@ -159,13 +160,13 @@ pub(super) fn tuning(annotations: &Value, usual: &Resources) -> (Tuning, Vec<Str
     (tuning, problems)
 }
 
-/// The beginning of what somebody wrote: an annotation that repeats it must not grow too large.
+/// The first 40 characters of a value: a message that quotes the value must stay short.
 fn short(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Whether a container runtime would take this for the name of an image: HOST[:PORT]/PATH[:TAG][@DIGEST], the path in lower
-/// case. It would keep the pod from starting if not.
+/// Whether a container runtime accepts an image reference: HOST[:PORT]/PATH[:TAG][@DIGEST], the path in lower case. An
+/// invalid reference would keep the pod from starting.
 fn is_image(name: &str) -> bool {
     let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
     let slash = name.rfind('/').map_or(0, |at| at + 1);
@@ -189,8 +190,8 @@ fn is_image(name: &str) -> bool {
         })
 }
 
-/// The least that a proxy may be limited to. With less memory it does not start; with less CPU its probes, each a process of
-/// its own that is charged to it, do not end in time.
+/// The lowest limit of a proxy. With less memory the proxy does not start. With less CPU its probes time out: each
+/// probe is a process that counts towards the limit.
 fn least(resource: &str) -> f64 {
     match resource {
         "cpu" => 0.05,
@@ -203,18 +204,18 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, pro
     for resource in ["cpu", "memory"] {
         let mut amount = |kind: &str| {
             let text = of(&format!("{resource}-{kind}"))?;
-            // A thousandth of a byte is a slip.
+            // The unit `m` of memory is a thousandth of a byte, so a mistake.
             let is_too_small = |amount: f64| kind == "limit" && amount < least(resource);
             let parsed =
                 quantity(text).filter(|amount| !(resource == "memory" && text.ends_with('m') || is_too_small(*amount)));
             if parsed.is_none() {
                 let what = if resource == "cpu" {
-                    "no quantity such as 100m, or less than 50m"
+                    "not a quantity such as 100m, or less than 50m"
                 } else {
-                    "no quantity such as 64Mi, or less than 16Mi"
+                    "not a quantity such as 64Mi, or less than 16Mi"
                 };
                 problems
-                    .push(format!("annotation {PREFIX}{resource}-{kind} is '{}', {what}; it is left out", short(text)));
+                    .push(format!("annotation {PREFIX}{resource}-{kind} is '{}', {what}; ignoring it", short(text)));
             }
             parsed.map(|parsed| (text, parsed))
         };
@@ -223,7 +224,7 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, pro
             && wanted > most
         {
             problems.push(format!(
-                "annotations ask for {request} of {resource} and allow {limit} at most; both are left out"
+                "annotations request {request} of {resource}, more than their limit of {limit}; ignoring both"
             ));
             continue;
         }
@@ -233,7 +234,7 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, pro
         if let Some((text, _)) = limit {
             all.limits.insert(resource.to_owned(), text.to_owned());
         }
-        // One of the two was said, and the other follows.
+        // If only one of the two is annotated, the other follows.
         let of = |amounts: &BTreeMap<String, String>| amounts.get(resource).and_then(|amount| quantity(amount));
         if let (Some((text, _)), Some(wanted), Some(most)) = (limit.or(request), of(&all.requests), of(&all.limits))
             && wanted > most
@@ -244,7 +245,7 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, pro
     }
 }
 
-/// A quantity as a number, to be compared with others: those that people write, without exponents.
+/// A quantity as a number for comparison. Supports every unit, but no exponents.
 fn quantity(text: &str) -> Option<f64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_tune_and_what_cannot_be_followed_is_told_and_left_out() {
+    fn annotations_tune_and_an_invalid_one_is_reported_and_ignored() {
         assert_eq!(tuned(&Value::Null), (Tuning::default(), Vec::new()));
         let good = json!({
             "portlane.dev/proxy-image": "example.com:5000/team/proxy:2", "portlane.dev/proxy-log-level": "warn",
@@ -307,23 +308,23 @@ mod tests {
     }
 
     #[test]
-    fn amounts_for_all_are_refused_if_no_pod_could_have_them() {
+    fn default_resources_are_refused_if_no_pod_could_have_them() {
         let read = |text: &str| text.parse::<Resources>().map_err(|error| error.to_string());
         let good = read(r#"{"requests": {"cpu": 1}, "limits": {"cpu": "1500m", "memory": "1e-", "x": "1"}}"#);
-        assert!(good.is_err_and(|why| why.starts_with("limits.memory '1e-' is no quantity")));
+        assert!(good.is_err_and(|why| why.starts_with("limits.memory '1e-' is not a quantity")));
         let good = read(r#"{"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"cpu": "1500m"}}"#).expect("good");
         assert_eq!((good.requests["cpu"].as_str(), good.limits["cpu"].as_str()), ("1", "1500m"));
         for (text, why) in [
             (r#"{"requests": {"memory": "512Mi"}, "limits": {"memory": "256Mi"}}"#, "requests.memory is more"),
-            (r#"{"limits": {"memory": "256MB"}}"#, "no quantity"),
-            (r#"{"limits": {"memory": "400m"}}"#, "no quantity"),
+            (r#"{"limits": {"memory": "256MB"}}"#, "not a quantity"),
+            (r#"{"limits": {"memory": "400m"}}"#, "not a quantity"),
             (r#"{"limits": {"memory": "8Mi"}}"#, "too little"),
             (r#"{"limits": {"cpu": "5m"}}"#, "too little"),
-            (r#"{"limit": {}}"#, "no JSON"),
-            ("", "no JSON"),
+            (r#"{"limit": {}}"#, "not a JSON object"),
+            ("", "not a JSON object"),
         ] {
-            let told = read(text).expect_err(text);
-            assert!(told.contains(why), "{text}: {told}");
+            let error = read(text).expect_err(text);
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Paths and documents of the API.
+//! Paths and documents of the custom metrics API.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -6,49 +6,49 @@ use serde_json::{Value, json};
 use super::labels::Labels;
 use crate::{status::loads::PodMetric, world::ObjectKey};
 
-/// Group of the API.
+/// API group.
 pub const GROUP: &str = "custom.metrics.k8s.io";
-/// Its version.
+/// Version of the API group.
 pub const VERSION: &str = "v1beta2";
 
-/// What is asked.
+/// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Which versions there are.
+    /// The versions of the group.
     Group,
-    /// Which metrics there are.
+    /// The available metrics.
     Resources,
-    /// Values of pods.
+    /// Values of a metric for pods.
     Pods {
-        /// Their namespace.
+        /// Namespace of the pods.
         namespace: String,
-        /// Which pods.
+        /// The requested pods.
         of: Of,
-        /// Which metric.
+        /// The requested metric.
         metric: PodMetric,
-        /// Only the share of this forward.
+        /// The forward whose share is requested; `None` requests the sum of all.
         forward: Option<ObjectKey>,
     },
-    /// Something that is not here.
+    /// A path that this API does not serve.
     Nothing,
 }
 
-/// Which pods.
+/// A request for one pod or for several.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Of {
-    /// The one of this name.
+    /// The pod with this name.
     Pod(String),
-    /// All with such labels.
+    /// All pods that match these labels.
     All(Labels),
 }
 
-/// What a path asks.
+/// Parses the path and query of a request.
 ///
 /// # Errors
-/// What cannot be read.
+/// Names the part of the request that is malformed.
 pub fn route(path: &str, query: &str) -> Result<Asked, String> {
-    // Autoscalers write `%2A` for the `*` of all pods.
-    let decoded = |part| percent_decode_str(part).decode_utf8().map_err(|_| format!("'{part}' is no UTF-8"));
+    // HPAs escape the `*` of all pods as `%2A`.
+    let decoded = |part| percent_decode_str(part).decode_utf8().map_err(|_| format!("'{part}' is not UTF-8"));
     let parts: Vec<_> = path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
     match parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         ["apis", group] if *group == GROUP => Ok(Asked::Group),
@@ -73,7 +73,7 @@ fn pods(namespace: &str, name: &str, metric: PodMetric, query: &str) -> Result<A
                 forward = match selector.only() {
                     Some(("forward", name)) => Some(ObjectKey::new(namespace, name)),
                     _ if selector.is_empty() => None,
-                    _ => return Err("metrics have one label, forward=NAME".to_owned()),
+                    _ => return Err("metricLabelSelector supports only forward=NAME".to_owned()),
                 };
             }
             _ => {}
@@ -83,13 +83,13 @@ fn pods(namespace: &str, name: &str, metric: PodMetric, query: &str) -> Result<A
     Ok(Asked::Pods { namespace: namespace.to_owned(), of, metric, forward })
 }
 
-/// The group with its one version.
+/// The discovery document of the group, with its only version.
 pub fn group() -> Value {
     let version = json!({"groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION});
     json!({"kind": "APIGroup", "apiVersion": "v1", "name": GROUP, "versions": [version], "preferredVersion": version})
 }
 
-/// The metrics that there are.
+/// The discovery document of the metrics.
 pub fn resources() -> Value {
     let resource = |metric: PodMetric| {
         json!({"name": format!("pods/{}", metric.name()), "singularName": "", "namespaced": true, "kind": "MetricValueList",
@@ -99,7 +99,7 @@ pub fn resources() -> Value {
         "resources": PodMetric::ALL.map(resource)})
 }
 
-/// Values of pods. `now` is RFC 3339.
+/// The values of a metric for pods. `now` is RFC 3339.
 pub fn values(namespace: &str, metric: PodMetric, known: &[(String, u64)], now: &str) -> Value {
     let item = |(name, value): &(String, u64)| {
         json!({
@@ -113,7 +113,7 @@ pub fn values(namespace: &str, metric: PodMetric, known: &[(String, u64)], now: 
         "items": known.iter().map(item).collect::<Vec<_>>()})
 }
 
-/// A refusal as API servers have it.
+/// An error as a Kubernetes `Status` object.
 pub fn failure(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": message,
         "code": code})
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_ask_what_autoscalers_ask() {
+    fn paths_of_autoscalers_are_parsed() {
         let base = format!("/apis/{GROUP}/{VERSION}");
         assert_eq!(route(&format!("/apis/{GROUP}"), ""), Ok(Asked::Group));
         assert_eq!(route(&base, "timeout=32s"), Ok(Asked::Resources));

@@ -1,11 +1,11 @@
-//! Label selectors as they stand in URLs: `app=shop,tier in (a,b),!old`.
+//! Label selectors in the form of URL parameters: `app=shop,tier in (a,b),!old`.
 
 use std::collections::BTreeMap;
 
 /// Most requirements of a selector.
 const MOST: usize = 64;
 
-/// What the labels of a pod must be.
+/// A label selector: every requirement must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Vec<(String, Must)>);
 
@@ -18,25 +18,27 @@ enum Must {
 }
 
 impl Labels {
-    /// Reads a selector; an empty one selects everything.
+    /// Parses a selector; an empty selector matches everything.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// Names the malformed requirement, or the limit that the selector exceeds.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut all = Vec::new();
         for part in parts(text) {
             let part = part.trim();
             if !part.is_empty() {
-                all.push(requirement(part).ok_or_else(|| format!("'{part}' is no requirement of a label selector"))?);
+                all.push(
+                    requirement(part).ok_or_else(|| format!("'{part}' is not a requirement of a label selector"))?,
+                );
             }
             if all.len() > MOST {
-                return Err(format!("a label selector has at most {MOST} requirements"));
+                return Err(format!("a label selector has more than {MOST} requirements"));
             }
         }
         Ok(Self(all))
     }
 
-    /// Whether labels are as they must be.
+    /// Whether labels match the selector.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|(key, must)| match (must, labels.get(key)) {
@@ -48,7 +50,7 @@ impl Labels {
         })
     }
 
-    /// The one label that must have one value, if that is all.
+    /// The key and value of a selector that consists of a single `key=value`.
     #[must_use]
     pub fn only(&self) -> Option<(&str, &str)> {
         match self.0.as_slice() {
@@ -57,14 +59,14 @@ impl Labels {
         }
     }
 
-    /// Whether it selects everything.
+    /// Whether the selector matches everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Splits at commas outside of parentheses.
+/// Splits a selector at commas outside parentheses.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
     for (at, letter) in text.char_indices() {
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_are_read_as_api_servers_write_them() {
+    fn selectors_are_parsed_as_api_servers_write_them() {
         let labels = |text: &str| {
             let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
             pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>()

@@ -1,4 +1,4 @@
-//! Who scales a workload, and when autoscalers are applied and deleted.
+//! Which object scales a workload, and when HPAs are applied and deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,66 +11,66 @@ use crate::{
     desired::autoscaler::{FAILED, Scaler, of_forward, of_gateway},
     schedule::Effect,
     status::{
-        conditions::Finding,
+        conditions::{ConditionType, Finding, Truth},
         scaling::{NoScaler, scaling},
     },
     world::{ObjectKey, cache::Cache, objects::AutoscalerState, subject::Subject},
 };
 
-/// An autoscaler is applied again at this interval, as targets and their holders come and go.
+/// Interval of applying an HPA again: its target and the owner of `spec.replicas` may have changed.
 const RESYNC: Duration = Duration::from_secs(60);
-/// The same if it could not be applied.
+/// Pause after an HPA could not be applied or deleted.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The result of applying an autoscaler.
+/// The result of applying an HPA.
 #[derive(Clone, Debug)]
 pub struct Scaled {
-    /// The object that scales.
+    /// The object with `spec.autoscaling`.
     pub subject: Subject,
-    /// The autoscaler.
+    /// The HPA.
     pub scaler: Box<Scaler>,
-    /// Why there is none.
+    /// Why the HPA is missing.
     pub result: Result<(), NoScaler>,
 }
 
-/// An autoscaler, when it was applied, and what became of that.
+/// An HPA, the time of applying it, and the result.
 type Applied = (Box<Scaler>, Duration, Result<(), NoScaler>);
 
-/// State of one object that scales.
+/// State of one object with `spec.autoscaling`.
 #[derive(Default)]
 struct Entry {
-    /// What was applied last, when, and what became of it.
+    /// The last attempt.
     applied: Option<Applied>,
-    /// What the API server did not take last.
+    /// The HPA that the API server refused last.
     refused: Option<Box<Scaler>>,
     applying: bool,
 }
 
-/// The autoscalers of all objects.
+/// The HPAs of all objects with `spec.autoscaling`.
 #[derive(Default)]
 pub struct Autoscalers {
     entries: BTreeMap<Subject, Entry>,
-    /// Autoscalers of ours that nobody wants, and when they were last deleted.
+    /// HPAs of ours that no object wants, and the time of their last deletion.
     unwanted: BTreeMap<ObjectKey, Duration>,
 }
 
 impl Autoscalers {
-    /// The condition of an object that scales; `None` if it does not.
+    /// The condition `ScalingActive` of an object; `None` without `spec.autoscaling`.
     #[must_use]
     pub fn finding(&self, subject: &Subject, cache: &Cache) -> Option<Finding> {
         let wanted = wanted(subject, cache)?;
         let made = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
         let made = made.map_or(Ok(()), |(_, _, result)| result.as_ref().copied());
-        let told = cache.scalers.get(&wanted.key).filter(|state| state.owner == wanted.owner);
+        let reported = cache.scalers.get(&wanted.key).filter(|state| state.owner == wanted.owner);
         let is_new = self.entries.get(subject).is_none_or(|entry| entry.applied.is_none());
-        match standing(subject, cache).filter(|_| is_new && told.is_none()) {
-            // A new leader has not looked yet: what was said goes on.
-            Some(standing) => Some(standing),
-            None => Some(scaling(made, told.map(|state| &state.conditions))),
+        match persisted(subject, cache).filter(|_| is_new && reported.is_none()) {
+            // A new leader has not applied the HPA yet: the condition in status stays.
+            Some(persisted) => Some(persisted),
+            None => Some(scaling(made, reported.map(|state| &state.conditions))),
         }
     }
 
-    /// An autoscaler was applied, or not; gives whose status may change.
+    /// Records the result of applying an HPA; returns the object whose status may change.
     pub fn scaled(&mut self, scaled: Scaled, now: Duration) -> Option<Subject> {
         let entry = self.entries.get_mut(&scaled.subject)?;
         entry.applying = false;
@@ -79,13 +79,13 @@ impl Autoscalers {
         Some(scaled.subject)
     }
 
-    /// What is due, and whose status may change.
+    /// Returns the effects that are due, and the objects whose status may change.
     #[must_use]
     pub fn tick(&mut self, cache: &Cache, now: Duration) -> (Vec<Effect>, Vec<Subject>) {
         let subjects: BTreeSet<Subject> = cache.scaling().collect();
         self.entries.retain(|subject, _| subjects.contains(subject));
         let (mut keys, mut effects, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
-        // Of two that want to scale one workload one does; both would take turns for ever.
+        // Only one object scales a workload: two HPAs would undo each other's work forever.
         let mut takers: BTreeMap<(String, TargetKind, String), Subject> = BTreeMap::new();
         for (subject, scaler) in self.in_order(subjects, cache) {
             let target = (scaler.key.namespace.clone(), scaler.target_kind, scaler.target.clone());
@@ -107,8 +107,8 @@ impl Autoscalers {
         (effects, others)
     }
 
-    /// What is to scale, those first that do already, and then the oldest: a newcomer takes no workload away. Those whose
-    /// autoscaler the API server refuses come last.
+    /// The desired HPAs by precedence: objects that already scale their workload first, then those whose HPA the API
+    /// server has not refused, then the oldest. A newcomer never takes over a workload.
     fn in_order(&self, subjects: BTreeSet<Subject>, cache: &Cache) -> Vec<(Subject, Scaler)> {
         let mut all: Vec<_> =
             subjects.into_iter().filter_map(|it| wanted(&it, cache).map(|scaler| (it, scaler))).collect();
@@ -134,7 +134,7 @@ impl Autoscalers {
         all
     }
 
-    /// Deletes what nobody wants. What an object that cannot be read wants is not known.
+    /// Deletes the HPAs that no object wants. What an unreadable object wants is unknown, so its HPA stays.
     fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Duration) -> Vec<Effect> {
         let is_unwanted = |(key, state): &(&ObjectKey, &AutoscalerState)| {
             !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)
@@ -154,7 +154,7 @@ impl Autoscalers {
 
     fn one(&mut self, subject: Subject, scaler: Scaler, cache: &Cache, now: Duration) -> Option<Effect> {
         let entry = self.entries.entry(subject.clone()).or_default();
-        // The fleet's Deployment comes with the gateway; until then there is nothing to scale.
+        // The Deployment of a new gateway may not exist yet.
         let is_early = matches!(&subject, Subject::Gateway(key) if !cache.deployments.contains_key(key));
         if entry.applying || is_early {
             return None;
@@ -171,7 +171,7 @@ impl Autoscalers {
     }
 }
 
-/// The gateway whose fleet a forward wants to scale: its replicas are the gateway's.
+/// The gateway whose fleet a forward targets; only the gateway itself may scale its fleet.
 fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
     let key = ObjectKey::new(scaler.key.namespace.clone(), scaler.target.clone());
     let is_fleet = scaler.target_kind == TargetKind::Deployment
@@ -180,35 +180,35 @@ fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
     is_fleet.then_some(Subject::Gateway(key))
 }
 
-/// Why a forward has none whose workload another object scales.
+/// Why a forward gets no HPA if another object scales its workload.
 fn taken(taker: &Subject, target: &str) -> NoScaler {
     let message = match taker {
         Subject::Forward(ObjectKey { name, .. }) => format!(
-            "PortForward {name} is the one that scales {target}, and two would fight: keep spec.autoscaling in one of them"
+            "PortForward {name} already scales {target}, and two would undo each other's work: remove \
+             spec.autoscaling from one of the two PortForwards"
         ),
         Subject::Gateway(ObjectKey { name, .. }) => {
-            format!("{target} is the fleet of ForwardGateway {name}: set spec.autoscaling there, and take it out here")
+            format!(
+                "{target} is the fleet of ForwardGateway {name}: set spec.autoscaling on the gateway, and remove \
+                 spec.autoscaling from this object"
+            )
         }
     };
     NoScaler { reason: "TargetTaken", message }
 }
 
-/// What the status of an object says of its scaling now.
-fn standing(subject: &Subject, cache: &Cache) -> Option<Finding> {
+/// The condition `ScalingActive` that the status of an object already has.
+fn persisted(subject: &Subject, cache: &Cache) -> Option<Finding> {
     let conditions = match subject {
         Subject::Forward(key) => cache.world.forwards.get(key)?.status.as_ref().map(|status| &status.conditions),
         Subject::Gateway(key) => cache.world.gateways.get(key)?.status.as_ref().map(|status| &status.conditions),
     };
-    let standing = conditions?.iter().find(|condition| condition.type_ == "ScalingActive")?;
-    let status = match standing.status.as_str() {
-        "True" => "True",
-        "False" => "False",
-        _ => "Unknown",
-    };
-    Some(Finding::new("ScalingActive", status, &standing.reason, standing.message.clone()))
+    let type_ = ConditionType::ScalingActive;
+    let persisted = conditions?.iter().find(|condition| condition.type_ == type_.as_str())?;
+    Some(Finding::new(type_, Truth::parse(&persisted.status), &persisted.reason, persisted.message.clone()))
 }
 
-/// The scaler that an object asks for.
+/// The HPA that an object asks for.
 fn wanted(subject: &Subject, cache: &Cache) -> Option<Scaler> {
     match subject {
         Subject::Gateway(key) => of_gateway(key, cache.world.gateways.get(key)?),

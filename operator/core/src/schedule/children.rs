@@ -1,4 +1,4 @@
-//! When the children of gateways are applied, and when gateways' statuses are written.
+//! When the children of gateways are applied, and when the statuses of gateways are written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ use crate::{
     world::{ObjectKey, subject::Subject},
 };
 
-/// Children are applied again at this interval, in case somebody changed them.
+/// Interval of applying children again, in case somebody changed them.
 const RESYNC: Duration = Duration::from_secs(600);
 /// Pause after children could not be applied.
 const RETRY: Duration = Duration::from_secs(5);
@@ -38,33 +38,33 @@ pub struct Applied {
     pub key: ObjectKey,
     /// Generation of the gateway that was applied.
     pub generation: Option<i64>,
-    /// Hash of what was applied, see [`Desired::hash`].
+    /// Hash of the applied children, see [`Desired::hash`].
     pub hash: String,
-    /// Why it failed.
+    /// Why applying failed; `None` on success.
     pub error: Option<String>,
 }
 
 #[derive(Default)]
 struct Entry {
     ports: BTreeSet<(Transport, u16)>,
-    /// Hash of what was applied last, and when.
+    /// Hash of the last applied children, and the time.
     applied: Option<(String, Duration)>,
     /// Generation of the gateway that was applied last.
     generation: Option<i64>,
     applying: bool,
     failed: Option<(String, Duration)>,
-    /// Generation of the Deployment when it was last looked at.
+    /// Generation of the Deployment at the last comparison.
     seen: Option<i64>,
-    /// The status has to be evaluated.
+    /// The status must be evaluated.
     touched: bool,
-    /// The children have to be compared with what they should be.
+    /// The children must be compared with the desired ones.
     changed: bool,
     wrote: Option<Duration>,
-    /// The status that was written last.
-    said: Option<ForwardGatewayStatus>,
+    /// The last written status.
+    written: Option<ForwardGatewayStatus>,
 }
 
-/// All gateways.
+/// The children and statuses of all gateways.
 #[derive(Default)]
 pub struct Gateways {
     fleets: Fleets,
@@ -72,13 +72,13 @@ pub struct Gateways {
 }
 
 impl Gateways {
-    /// Begins a term, with the settings of all fleets.
+    /// Begins a leader election term with the settings that all fleets share.
     #[must_use]
     pub fn new(fleets: Fleets) -> Self {
         Self { fleets, entries: BTreeMap::new() }
     }
 
-    /// A gateway, or something that its children or status depend on, changed.
+    /// A gateway changed, or something that its children or status depend on.
     pub fn touch(&mut self, key: &ObjectKey) {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.touched = true;
@@ -90,7 +90,7 @@ impl Gateways {
         self.entries.entry(key.clone()).or_default().changed = true;
     }
 
-    /// The children of a gateway were applied, or not. Gives whether a failure is a new one.
+    /// Records the result of applying children; returns whether the failure is a new one.
     pub fn applied(&mut self, applied: Applied, now: Duration) -> bool {
         let Applied { key, generation, hash, error } = applied;
         let Some(entry) = self.entries.get_mut(&key) else { return false };
@@ -112,7 +112,8 @@ impl Gateways {
         }
     }
 
-    /// What is due. `trusted` are the CA certificates; `is_other` says that they changed since the last call.
+    /// Returns the effects that are due. `trusted` are the CA certificates; `is_other`: they changed since the last
+    /// call. `scaling` returns the condition `ScalingActive` of a gateway with `spec.autoscaling`.
     pub fn tick(
         &mut self,
         view: &View<'_>,
@@ -157,7 +158,7 @@ impl Gateways {
         let group = Group::Gateway(key.clone());
         entry.ports = translator.ports(&group);
         let hash = hash_of(gateway, &self.fleets, trusted, &entry.ports);
-        // Somebody else's change of the Deployment shows in its generation.
+        // A change of the Deployment by somebody else shows in its generation.
         let generation = cache.deployments.get(key).map(|state| state.generation);
         let changed = entry.applied.is_some() && entry.seen.is_some() && entry.seen != generation;
         entry.seen = generation;
@@ -186,7 +187,7 @@ impl Gateways {
         now: Duration,
     ) -> Option<Effect> {
         let entry = self.entries.get_mut(key)?;
-        // While children are applied nothing can be said that would not be otherwise a moment later.
+        // A status written while children are applied would be outdated a moment later.
         if !entry.touched || entry.applying || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
             return None;
         }
@@ -195,7 +196,10 @@ impl Gateways {
         let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
         let facts = FleetFacts {
             refused: cache.unreadable_gateway(key).map(|why| {
-                let message = format!("this operator cannot read the object ({why}); the fleet goes on as before");
+                let message = format!(
+                    "this operator cannot read the object ({why}); the fleet keeps running unchanged: install CRDs and \
+                     operator of the same release"
+                );
                 ("Unsupported".to_owned(), message)
             }),
             children: entry.failed.as_ref().map(|(why, _)| why.clone()),
@@ -209,20 +213,20 @@ impl Gateways {
         };
         let next = gateway_status(gateway, &facts, wall_clock);
         let is_unreadable = cache.unreadable_gateway(key).is_some();
-        if gateway.status.as_ref() == Some(&next) || is_unreadable && entry.said.as_ref() == Some(&next) {
+        if gateway.status.as_ref() == Some(&next) || is_unreadable && entry.written.as_ref() == Some(&next) {
             return None;
         }
         entry.wrote = Some(now);
-        // Looked at again, as the cache may show an older status than was written.
+        // Evaluate again: the cache may still show a status older than the written one.
         entry.touched = !is_unreadable;
-        entry.said = Some(next.clone());
+        entry.written = Some(next.clone());
         let uid = gateway.metadata.uid.clone().unwrap_or_default();
         let status = patch::all_of_gateway(&next);
         Some(Effect::WriteStatus(StatusWrite { subject: Subject::Gateway(key.clone()), uid, status }))
     }
 }
 
-/// Hash of all that children depend on.
+/// Hash of everything that the children depend on.
 fn hash_of(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: &BTreeSet<(Transport, u16)>) -> String {
     let spec = serde_json::to_string(&gateway.spec).unwrap_or_default();
     let all = format!("{spec}{:?}{fleets:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);

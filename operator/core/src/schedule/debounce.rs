@@ -1,16 +1,16 @@
-//! When changes of the world are looked at: a moment after the first one, so that one look takes many.
+//! When the world is translated again: a short pause after a change, so that one translation covers many changes.
 
 use std::time::Duration;
 
-/// Pause after a change before the world is looked at.
+/// Pause between a change and the translation.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Longest time that further changes may put the look off.
+/// Longest delay that further changes can cause.
 const SETTLE_MOST: Duration = Duration::from_millis(200);
-/// Longest time that the look waits while many proxies have not reported on what was published last: proxies that are sent
-/// many changes at once share the work that single changes would make.
+/// Longest delay while many proxies have not reported on the last publication. Changes that reach proxies together cost
+/// them less than single ones.
 const SETTLE_BEHIND: Duration = Duration::from_millis(500);
 
-/// Changes that wait to be looked at.
+/// Changes that wait for the next translation.
 #[derive(Debug, Default)]
 pub struct Debounce {
     waiting: Option<Waiting>,
@@ -23,20 +23,21 @@ struct Waiting {
 }
 
 impl Debounce {
-    /// Something changed.
+    /// Records a change.
     pub fn touch(&mut self, now: Duration) {
         let waiting = self.waiting.unwrap_or(Waiting { since: now, at: now });
         let at = waiting.at.max((now + SETTLE).min(waiting.since + SETTLE_MOST));
         self.waiting = Some(Waiting { at, ..waiting });
     }
 
-    /// When to look; `None` if nothing changed.
+    /// When to translate; `None` if nothing changed.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
         self.waiting.map(|waiting| waiting.at)
     }
 
-    /// Whether to look now; if not, `due` says when. `is_behind`: many proxies have not reported on what was published last.
+    /// Whether to translate now; if not, `due` returns the next time. `is_behind`: many proxies have not reported on
+    /// the last publication.
     pub fn take(&mut self, is_behind: bool, now: Duration) -> bool {
         let Some(waiting) = self.waiting else { return false };
         if is_behind && now < waiting.since + SETTLE_BEHIND {
@@ -57,24 +58,24 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_looked_at_a_moment_later() {
+    fn a_change_is_due_after_a_pause() {
         let mut debounce = Debounce::default();
         assert_eq!((debounce.due(), debounce.take(false, ms(5))), (None, false), "nothing changed");
         debounce.touch(ms(1000));
         assert_eq!(debounce.due(), Some(ms(1020)));
         assert!(debounce.take(false, ms(1020)));
-        assert_eq!((debounce.due(), debounce.take(false, ms(1021))), (None, false), "it was looked at");
+        assert_eq!((debounce.due(), debounce.take(false, ms(1021))), (None, false), "the change was taken");
     }
 
     #[test]
-    fn further_changes_put_the_look_off_and_not_for_ever() {
+    fn further_changes_extend_the_pause_but_not_forever() {
         let mut debounce = Debounce::default();
         (0..50).for_each(|tenth| debounce.touch(ms(1000 + tenth * 10)));
         assert_eq!(debounce.due(), Some(ms(1200)));
     }
 
     #[test]
-    fn while_proxies_are_behind_the_look_waits_and_not_for_ever() {
+    fn the_pause_is_longer_while_proxies_are_behind_but_not_forever() {
         let mut debounce = Debounce::default();
         debounce.touch(ms(1000));
         assert!(!debounce.take(true, ms(1020)));

@@ -1,5 +1,5 @@
-//! When the deletion cost of a pod (`controller.kubernetes.io/pod-deletion-cost`) is written: the more live sessions, the
-//! higher, so that the emptiest pod of a fleet leaves first when the fleet shrinks.
+//! When the deletion cost of a pod (`controller.kubernetes.io/pod-deletion-cost`) is written. The cost rises with the
+//! live sessions of the pod, so that scale-in removes the emptiest pod first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,21 +17,21 @@ use crate::{
     },
 };
 
-/// Writes in one tick of a quarter of a second: 8 a second in all.
+/// Most writes in one tick. A tick takes 250 ms, so this allows 8 writes per second.
 const WRITES_PER_TICK: usize = 2;
-/// How long the cache may take to show what was written.
+/// Longest time until the cache shows a written cost.
 const SHOWN: Duration = Duration::from_secs(10);
-/// Label of the pods of a `Deployment`, with the hash of their template.
+/// Label with the hash of the pod template, on pods of a `Deployment`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Costs that were written and that the cache may not show yet.
+/// Written costs that the cache may not show yet.
 #[derive(Debug, Default)]
 pub struct Costs {
     written: BTreeMap<ObjectKey, (i32, Duration)>,
 }
 
 impl Costs {
-    /// Some of the costs that differ.
+    /// Returns the next costs to write, of those that differ.
     pub fn tick(&mut self, view: &View<'_>, now: Duration) -> Vec<CostWrite> {
         self.written.retain(|_, (_, at)| now < *at + SHOWN);
         let mut due = Vec::new();
@@ -48,7 +48,7 @@ impl Costs {
                 }
             }
         }
-        // The costs that are furthest off first, and of them those that were written longest ago.
+        // The largest difference first; among equals, the pod written longest ago.
         due.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| (one.1, &one.2).cmp(&(other.1, &other.2))));
         let mut writes = Vec::new();
         for (_, _, pod, cost) in due.into_iter().take(WRITES_PER_TICK) {
@@ -60,7 +60,7 @@ impl Costs {
     }
 }
 
-/// The pods that an autoscaler may take away: those of its target that stay.
+/// The pods that an HPA may remove: the pods of its target that are not terminating.
 fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
     let fleets = view.fleets.all();
     let groups: Vec<&Group> = match &state.subject {
@@ -76,8 +76,8 @@ fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
     pods.filter(is_its).cloned().collect()
 }
 
-/// Whether a pod belongs to a workload whose pods leave by what they cost: a `ReplicaSet`, or a `Deployment` by its
-/// `ReplicaSet`s, which have its name and the hash of their template.
+/// Whether a pod belongs to a workload that honours deletion costs: a `ReplicaSet`, or a `Deployment`. The name of the
+/// `ReplicaSet`s of a `Deployment` is its name and the hash of the pod template.
 fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
     let Some(set) = &info.replica_set else { return false };
     match kind.as_str() {
@@ -87,11 +87,11 @@ fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
     }
 }
 
-/// The cost that a pod should have, and the one that it has, if that is another and nobody else has set it.
+/// The desired and the current cost of a pod; `None` if they are equal or somebody else set the cost.
 fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, i32)> {
     let there = match view.cache.proxy_pods.get(pod)?.cost {
         Cost::Foreign => return None,
-        // Without a cost it has none, which is the same as 0.
+        // Kubernetes treats an absent cost as 0.
         Cost::Unset => 0,
         Cost::Ours(cost) => cost,
     };
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pods_of_the_target_are_told_from_others_that_the_forward_selects() {
+    fn only_pods_of_the_target_count_not_others_that_the_forward_selects() {
         let pod = |set: Option<&str>, hash: &str| PodInfo {
             replica_set: set.map(str::to_owned),
             labels: BTreeMap::from([(TEMPLATE_HASH.to_owned(), hash.to_owned())]),
@@ -114,8 +114,11 @@ mod tests {
         let target = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());
         assert!(is_of(&target("Deployment", "shop"), &pod(Some("shop-5d9"), "5d9")));
         assert!(!is_of(&target("Deployment", "shop"), &pod(Some("shop-canary-5d9"), "5d9")));
-        assert!(!is_of(&target("Deployment", "shop"), &pod(None, "5d9")), "it leaves by itself");
+        assert!(!is_of(&target("Deployment", "shop"), &pod(None, "5d9")), "a pod without a ReplicaSet");
         assert!(is_of(&target("ReplicaSet", "shop"), &pod(Some("shop"), "5d9")));
-        assert!(!is_of(&target("StatefulSet", "shop"), &pod(Some("shop"), "5d9")), "they leave by their numbers");
+        assert!(
+            !is_of(&target("StatefulSet", "shop"), &pod(Some("shop"), "5d9")),
+            "a StatefulSet removes pods by ordinal"
+        );
     }
 }

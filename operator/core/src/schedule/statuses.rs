@@ -1,7 +1,7 @@
-//! When statuses of forwards are written.
+//! When the statuses of forwards are written.
 //!
-//! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a growing fleet
-//! does not flood the API server.
+//! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a
+//! growing fleet does not flood the API server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crds::{BackendHealth, PortForward, PortForwardStatus};
 use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
-        conditions::Finding,
+        conditions::{ConditionType, Finding},
         data_plane::data_plane,
         events::{of_backends, of_ready},
         fleets::{Moved, Pods},
@@ -24,32 +24,32 @@ use crate::{
     world::{ObjectKey, subject::Subject},
 };
 
-/// Time that proxies have to report before "pending" is written: most need less, and then one write is enough.
+/// Time for proxies to report before `Pending` is written. Most proxies need less, which saves a write.
 const GRACE: Duration = Duration::from_millis(400);
 /// Shortest time between two refreshes of one forward's counts.
 const COUNTS: Duration = Duration::from_secs(30);
-/// Refreshes of counts in one tick of a quarter of a second.
+/// Most refreshes of counts in one tick of 250 ms.
 const COUNTS_PER_TICK: usize = 12;
-/// Pods that one evaluation visits, over all forwards; the rest is left to the next one.
-const PODS_PER_LOOK: usize = 100_000;
+/// Pods that one evaluation visits, over all forwards, before it leaves the rest to the next evaluation.
+const PODS_PER_EVALUATION: usize = 100_000;
 /// Pause between two evaluations.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long the cache may take to show a written status.
+/// Longest time until the cache shows a written status.
 const SHOWN: Duration = Duration::from_secs(10);
 
-/// A written status, the resource version of the object that has it (once known), and when it was written.
+/// A written status, the resource version of the object with that status (once known), and the time of the write.
 type Unseen = (PortForwardStatus, Option<String>, Duration);
 
 /// State of one forward's status.
 #[derive(Default)]
 struct Entry {
-    /// When the configuration that runs now was published, and its generation.
+    /// When the current configuration was published, and its generation.
     published: Option<(Duration, Option<i64>)>,
-    /// When it was last written.
+    /// When the status was last written.
     wrote: Option<Duration>,
-    /// Its counts are due.
+    /// The counts are due.
     is_rested: bool,
     /// A write is under way.
     writing: bool,
@@ -59,7 +59,7 @@ struct Entry {
     reported: Option<(String, String)>,
     /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
-    /// The written status, until the cache shows the version that has it.
+    /// The written status, until the cache shows the version with that status.
     unseen: Option<Box<Unseen>>,
 }
 
@@ -67,37 +67,37 @@ struct Entry {
 #[derive(Default)]
 pub struct Statuses {
     entries: BTreeMap<ObjectKey, Entry>,
-    /// When the term began: earlier writes count as of then.
+    /// When the leader election term began; earlier writes count as made then.
     began: Duration,
     /// Forwards to evaluate as soon as possible.
     now: BTreeSet<ObjectKey>,
     due: Option<Duration>,
     /// Forwards to evaluate later.
     later: BTreeSet<(Duration, ObjectKey)>,
-    /// Forwards whose counts may be old.
+    /// Forwards whose counts may be outdated.
     counts: BTreeSet<ObjectKey>,
     /// Forwards that not every proxy has reported on.
     pending: BTreeSet<ObjectKey>,
 }
 
 impl Statuses {
-    /// Begins a term: nothing that was planned in an earlier one counts.
+    /// Begins a leader election term: plans of an earlier one no longer count.
     #[must_use]
     pub fn new(began: Duration) -> Self {
         Self { began, ..Self::default() }
     }
 
-    /// Nothing may be written now.
+    /// Cancels the next evaluation: nothing may be written now.
     pub fn pause(&mut self) {
         self.due = None;
     }
 
-    /// When forwards have to be evaluated.
+    /// When the next evaluation is due.
     pub fn due(&self) -> Option<Duration> {
         self.due
     }
 
-    /// How many forwards not every proxy has reported on.
+    /// Number of forwards that not every proxy has reported on.
     pub fn outstanding(&self) -> usize {
         self.pending.len()
     }
@@ -106,7 +106,7 @@ impl Statuses {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// The cache shows a forward, or that it is gone.
+    /// The cache shows a new version of a forward; `None` if the forward is gone.
     pub fn seen(&mut self, key: &ObjectKey, forward: Option<&PortForward>, now: Duration) {
         let Some(forward) = forward else {
             self.entries.remove(key);
@@ -136,7 +136,7 @@ impl Statuses {
         self.soon(now);
     }
 
-    /// These forwards have to be evaluated.
+    /// Evaluates these forwards as soon as possible.
     pub fn look_at(&mut self, keys: BTreeSet<ObjectKey>, now: Duration) {
         if !keys.is_empty() {
             self.now.extend(keys);
@@ -144,7 +144,8 @@ impl Statuses {
         }
     }
 
-    /// The pods of groups changed. Whether there is a ready proxy at all is written at once, the counts at intervals.
+    /// The pods of groups changed. A fleet that gains its first or loses its last ready proxy is written at once,
+    /// counts at intervals.
     pub fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Duration) {
         for (group, pods) in moved {
             match pods {
@@ -155,7 +156,7 @@ impl Statuses {
         }
     }
 
-    /// A proxy reported on these forwards; at the end of a report, every forward that waits is evaluated.
+    /// A proxy reported on these forwards. `whole`: the report is complete, so every pending forward is evaluated too.
     pub fn reported(&mut self, forwards: BTreeSet<ObjectKey>, whole: bool, now: Duration) {
         self.now.extend(forwards);
         if whole {
@@ -164,8 +165,8 @@ impl Statuses {
         self.soon(now + AGAIN);
     }
 
-    /// A write has ended; `version` is that of the object which has the status, `None` if the write failed. A write that may
-    /// succeed later is `retried`.
+    /// A write ended. `version` is the resource version of the object with the status, `None` if the write failed.
+    /// `retried`: a later attempt may succeed.
     pub fn written(&mut self, subject: &Subject, version: Option<&str>, retried: bool, now: Duration) {
         if !self.now.is_empty() {
             self.soon(now);
@@ -186,7 +187,7 @@ impl Statuses {
         }
     }
 
-    /// Moves forwards that have come due, and a few of those with old counts, to the ones to evaluate.
+    /// Schedules the forwards that have come due, and a few of those with outdated counts, for evaluation.
     pub fn refresh(&mut self, now: Duration) {
         while let Some((at, key)) = self.later.first().cloned()
             && at <= now
@@ -209,8 +210,8 @@ impl Statuses {
         }
     }
 
-    /// Evaluates forwards that are due; at most `room` statuses are written. `scaling` gives the condition of a forward that
-    /// has an autoscaler.
+    /// Evaluates forwards that are due; writes no more than `room` statuses. `scaling` returns the condition
+    /// `ScalingActive` of a forward with `spec.autoscaling`.
     pub fn evaluate(
         &mut self,
         view: &View<'_>,
@@ -220,14 +221,14 @@ impl Statuses {
     ) -> Vec<Effect> {
         self.due = None;
         let (mut effects, mut pods, mut writes) = (Vec::new(), 0, 0);
-        // A status is made when there is room for it; until then only the forward's key is kept.
+        // A status is computed once there is room to write it; until then only the key of the forward is kept.
         while writes < room
             && let Some(key) = self.now.pop_first()
         {
             let before = effects.len();
             pods += 1 + self.one(&key, view, scaling(&key), now, &mut effects);
             writes += effects[before..].iter().filter(|effect| matches!(effect, Effect::WriteStatus(_))).count();
-            if pods > PODS_PER_LOOK && !self.now.is_empty() {
+            if pods > PODS_PER_EVALUATION && !self.now.is_empty() {
                 self.due = Some(now + AGAIN);
                 break;
             }
@@ -235,7 +236,7 @@ impl Statuses {
         effects
     }
 
-    /// Evaluates one forward; gives how many pods were visited.
+    /// Evaluates one forward; returns the number of visited pods.
     fn one(
         &mut self,
         key: &ObjectKey,
@@ -250,13 +251,13 @@ impl Statuses {
             return 0;
         };
         let is_unreadable = cache.world.unreadable.contains_key(key);
-        let is_about_it = if is_unreadable {
+        let is_current = if is_unreadable {
             verdict.accepted.reason == Reason::Unsupported
         } else {
             translator.is_about(key, &forward)
         };
-        if !is_about_it {
-            // The verdict is about an older one; the next look at the world brings another.
+        if !is_current {
+            // The verdict is about an older version of the forward; the next translation brings the current one.
             return 0;
         }
         if forward.spec.placement.sidecar.is_some() && !cache.knows_pods_of(&key.namespace) {
@@ -268,7 +269,7 @@ impl Statuses {
             entry.again = true;
             return 0;
         }
-        // What was written of an unreadable object is not shown by the cache: it is remembered.
+        // The cache never shows the status of an unreadable object, so the written status is kept.
         if !is_unreadable && entry.unseen.as_deref().is_some_and(|(_, _, since)| now.saturating_sub(*since) > SHOWN) {
             entry.unseen = None;
         }
@@ -277,14 +278,7 @@ impl Statuses {
             forward.status = Some(written.clone());
         }
         let seen = data_plane(key, verdict, view.fleets.all(), view.proxies);
-        let generation = forward.metadata.generation;
-        // The first pods of a forward come long after it was published.
-        let is_first_late = !seen.late.is_empty() && !self.pending.contains(key);
-        let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
-        entry.published = Some((published, generation));
-        if is_first_late {
-            self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
-        }
+        let published = self.published(key, forward.metadata.generation, !seen.late.is_empty(), now);
         let moment = Moment {
             now: view.wall_clock.to_owned(),
             outstanding_seconds: now.saturating_sub(published).as_secs(),
@@ -292,11 +286,6 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
-        if seen.late.is_empty() {
-            self.pending.remove(key);
-        } else {
-            self.pending.insert(key.clone());
-        }
         if self.is_due(key, &forward, &next, published, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
@@ -304,7 +293,25 @@ impl Statuses {
         seen.total as usize
     }
 
-    /// Whether a status has to be written now; if later, the forward is evaluated again then.
+    /// Since when the operator has waited for reports on a forward. `is_late`: a proxy has not reported on the forward.
+    fn published(&mut self, key: &ObjectKey, generation: Option<i64>, is_late: bool, now: Duration) -> Duration {
+        // The first pods of a forward may start long after its publication; their time to report begins with them.
+        let is_first_late = is_late && !self.pending.contains(key);
+        let entry = self.entries.entry(key.clone()).or_default();
+        let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
+        entry.published = Some((published, generation));
+        if is_first_late {
+            self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
+        }
+        if is_late {
+            self.pending.insert(key.clone());
+        } else {
+            self.pending.remove(key);
+        }
+        published
+    }
+
+    /// Whether to write a status now; a later write is scheduled.
     fn is_due(
         &mut self,
         key: &ObjectKey,
@@ -353,7 +360,7 @@ impl Statuses {
         let ready = of_ready(forward, old, &next.conditions, &mut entry.reported);
         let backends = of_backends(forward, &next.listeners, &mut entry.health);
         effects.extend(ready.into_iter().chain(backends).map(Effect::Event));
-        // What the status of an object that never could be read holds is not known, and left alone.
+        // The rest of the status of an object that could never be read is unknown and stays untouched.
         let status = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));
         effects.push(Effect::WriteStatus(StatusWrite { subject: Subject::Forward(key.clone()), uid, status }));
@@ -361,5 +368,8 @@ impl Statuses {
 }
 
 fn is_pending(status: &PortForwardStatus) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == "Programmed" && condition.reason == "Pending")
+    let is_pending = |condition: &crds::Condition| {
+        condition.type_ == ConditionType::Programmed.as_str() && condition.reason == "Pending"
+    };
+    status.conditions.iter().any(is_pending)
 }

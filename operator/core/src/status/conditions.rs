@@ -1,36 +1,112 @@
-//! Conditions of the Kubernetes API conventions: a finding gets its time, which moves only with the condition's status.
+//! Conditions as the Kubernetes API conventions define them. A finding becomes a condition once it has a transition
+//! time.
 
 use crds::Condition as StatusCondition;
 
 use crate::translate::verdict::Condition;
 
-/// A condition before it has a time.
+/// Longest message of a condition, in characters: one status stays far below the size limit of an object.
+const MAX_MESSAGE: usize = 4096;
+
+/// The type of a condition on a `PortForward` or a `ForwardGateway`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// The spec is valid and every port is won.
+    Accepted,
+    /// Every backend exists and may be used.
+    ResolvedRefs,
+    /// Every proxy that should run the spec has bound its listeners.
+    Programmed,
+    /// The sum of `Accepted`, `ResolvedRefs` and `Programmed`.
+    Ready,
+    /// Every matching pod carries a proxy (sidecar placement only).
+    Injected,
+    /// Replicas follow the load (only with `spec.autoscaling`).
+    ScalingActive,
+    /// kstatus: the operator still works on the object. Present only while true.
+    Reconciling,
+    /// kstatus: only a person can fix the object. Present only while true.
+    Stalled,
+}
+
+impl ConditionType {
+    /// The value of `type` in a status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::Programmed => "Programmed",
+            Self::Ready => "Ready",
+            Self::Injected => "Injected",
+            Self::ScalingActive => "ScalingActive",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// The condition holds.
+    True,
+    /// The condition does not hold.
+    False,
+    /// The operator does not know yet.
+    Unknown,
+}
+
+impl Truth {
+    /// The value of `status` in a status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    /// Reads the value of `status`; anything but `True` and `False` is `Unknown`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "True" => Self::True,
+            "False" => Self::False,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A condition without its transition time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Its type.
-    pub type_: &'static str,
-    /// True, False or Unknown.
-    pub status: &'static str,
-    /// Why, one word.
+    /// Type of the condition.
+    pub type_: ConditionType,
+    /// Status of the condition.
+    pub status: Truth,
+    /// The reason, one CamelCase word.
     pub reason: String,
-    /// Why, and what to do.
+    /// The cause and the remedy, for a person.
     pub message: String,
 }
 
 impl Finding {
-    /// One finding.
+    /// Makes a finding of its parts.
     #[must_use]
-    pub fn new(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Self {
+    pub fn new(type_: ConditionType, status: Truth, reason: &str, message: impl Into<String>) -> Self {
         Self { type_, status, reason: reason.to_owned(), message: message.into() }
     }
 
-    pub(crate) fn of(type_: &'static str, condition: &Condition) -> Self {
-        let status = if condition.status { "True" } else { "False" };
+    pub(crate) fn of(type_: ConditionType, condition: &Condition) -> Self {
+        let status = if condition.status { Truth::True } else { Truth::False };
         Self::new(type_, status, condition.reason.as_str(), condition.message.clone())
     }
 }
 
-/// Gives findings their times: `lastTransitionTime` moves only with `status`. `now` is RFC 3339.
+/// Turns findings into conditions. `lastTransitionTime` changes only if `status` differs from the one in `old`. `now`
+/// is RFC 3339.
 #[must_use]
 pub fn conditions(
     old: &[StatusCondition],
@@ -38,16 +114,17 @@ pub fn conditions(
     generation: Option<i64>,
     now: &str,
 ) -> Vec<StatusCondition> {
-    let told = |finding: Finding| {
-        let before = old.iter().find(|old| old.type_ == finding.type_ && old.status == finding.status);
+    let condition = |finding: Finding| {
+        let (type_, status) = (finding.type_.as_str(), finding.status.as_str());
+        let before = old.iter().find(|old| old.type_ == type_ && old.status == status);
         StatusCondition {
-            type_: finding.type_.to_owned(),
-            status: finding.status.to_owned(),
+            type_: type_.to_owned(),
+            status: status.to_owned(),
             observed_generation: generation,
             last_transition_time: before.map_or_else(|| now.to_owned(), |before| before.last_transition_time.clone()),
             reason: finding.reason,
-            message: finding.message.chars().take(4096).collect(),
+            message: finding.message.chars().take(MAX_MESSAGE).collect(),
         }
     };
-    findings.into_iter().map(told).collect()
+    findings.into_iter().map(condition).collect()
 }

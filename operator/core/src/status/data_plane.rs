@@ -1,4 +1,4 @@
-//! What the proxies of one forward make of it.
+//! Sums up the state of one forward over the proxies that should run it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,23 +18,23 @@ use crate::{
     world::{ObjectKey, Pod, crash_loop::CrashLoop},
 };
 
-/// Rejections and late proxies that are named.
+/// Most rejections, late proxies and pod issues of a kind that a status names.
 pub(crate) const NAMED: usize = 8;
 
-/// One group as it is now.
+/// The current pods of a group and the snapshot that they should run.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    /// What it is to run.
+    /// The snapshot that the group should run.
     pub snapshot: Arc<Snapshot>,
-    /// Its pods that are not terminating.
+    /// Pods of the group that are not terminating.
     pub pods: BTreeSet<ObjectKey>,
-    /// How many of them are ready.
+    /// Number of ready pods.
     pub ready: usize,
     /// Pods without a proxy, with an ignored annotation, or with an app in a crash loop.
     pub issues: BTreeMap<ObjectKey, PodIssue>,
 }
 
-/// What is wrong with a pod, as far as it concerns its forwards.
+/// What is wrong with a pod that should run forwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodIssue {
     /// The pod was created with a proxy.
@@ -46,7 +46,7 @@ pub struct PodIssue {
 }
 
 impl PodIssue {
-    /// The issue of a pod; `None` if the pod has a proxy and nothing is wrong.
+    /// Returns the issue of a pod; `None` if the pod has a proxy and nothing is wrong.
     #[must_use]
     pub fn of(pod: &Pod, crash_loop: Option<&CrashLoop>) -> Option<Self> {
         let issue = Self { injected: pod.carries, problem: pod.problem.clone(), crash_loop: crash_loop.cloned() };
@@ -65,29 +65,29 @@ impl PodIssue {
 /// The sum over the proxies that should run a forward.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataPlane {
-    /// Pods that should run it.
+    /// Pods that should run the forward.
     pub total: u32,
     /// Pods in which every listener is bound as published.
     pub acked: u32,
-    /// Pods that have not told yet, at most eight.
+    /// Pods whose proxies have not reported yet; at most eight.
     pub late: Vec<String>,
-    /// Listeners that do not run, at most eight.
+    /// Listeners that do not run, by pod; at most eight.
     pub rejected: Vec<RejectedListener>,
-    /// How many in all.
+    /// Number of all listeners that do not run, over all pods.
     pub rejected_count: u32,
-    /// Its gateway has no ready proxy.
+    /// The gateway of the forward has no ready proxy.
     pub no_proxies: bool,
-    /// How many backends of each listener are healthy, over the proxies that run it.
+    /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
     /// Pods without a proxy.
     pub uninjected: u32,
     /// Pods with an app in a crash loop.
     pub crash_looping: u32,
-    /// Pods with an issue, at most eight of each kind: uninjected, crash loop, other.
+    /// Pods with an issue; at most eight of each kind: uninjected, crash loop, other.
     pub issues: Vec<(String, PodIssue)>,
 }
 
-/// Asks every pod of every group of a forward.
+/// Sums up the proxies in every group of a forward.
 #[must_use]
 pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> DataPlane {
     let mut sum = DataPlane::default();
@@ -130,7 +130,7 @@ impl DataPlane {
         let Some(state) = proxies.get(pod) else { return self.late(pod) };
         let (mut all, mut is_late) = (true, false);
         for id in published {
-            // A listener that lost its port in this pod stands among the rejections already.
+            // A listener that lost its port in this pod was already counted as rejected.
             let Some(published) = snapshot.listeners.get(id) else { continue };
             match state.ack(id, published.offer.revision(), published.since) {
                 Ack::Bound => self.backends(&id.listener, state.backends(id)),
@@ -147,7 +147,7 @@ impl DataPlane {
         self.acked += u32::from(all);
     }
 
-    /// Proxies that see it in different ways make it `Some`.
+    /// Adds what one proxy sees of a listener's backends. Proxies that disagree add up to `Some`.
     fn backends(&mut self, listener: &str, seen: BackendHealth) {
         match self.backends.get_mut(listener) {
             Some(sum) if *sum != seen => *sum = BackendHealth::Some,
@@ -156,7 +156,8 @@ impl DataPlane {
         }
     }
 
-    /// Whether a pod has no proxy. A pod with a connected proxy has one, however the pod was created.
+    /// Whether a pod has no proxy; also counts the pod and its issue. A pod with a connected proxy has one, however
+    /// the pod was created.
     fn is_uninjected(&mut self, pod: &ObjectKey, issue: Option<&PodIssue>, proxies: &Proxies) -> bool {
         let Some(issue) = issue else { return false };
         let is_uninjected = !issue.injected && proxies.get(pod).is_none();

@@ -1,48 +1,52 @@
-//! Events: what is worth telling a person when something changes.
+//! Events that report changes to a person.
 
 use std::collections::BTreeMap;
 
 use crds::{BackendHealth, ListenerStatus, PortForward};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use crate::world::{
-    ObjectKey,
-    cache::{Cache, Grown},
-    subject::Subject,
+use crate::{
+    status::conditions::{ConditionType, Truth},
+    world::{
+        ObjectKey,
+        cache::{Cache, Grown},
+        subject::Subject,
+    },
 };
 
-/// Reason of the event that an autoscaler asks for more replicas.
+/// Reason of an event: an HPA requires more replicas.
 const SCALED_OUT: &str = "ScaledOut";
-/// Reason of the event that backends became unhealthy.
+/// Reason of an event: backends became unhealthy.
 const BACKENDS_UNHEALTHY: &str = "BackendsUnhealthy";
-/// Reason of the event that backends are healthy again.
+/// Reason of an event: backends are healthy again.
 const BACKENDS_HEALTHY: &str = "BackendsHealthy";
-/// Reason of the event that a proxy ended before its sessions did.
+/// Reason of an event: a proxy ended and cut live sessions.
 const DRAIN_CUT: &str = "DrainCut";
 
-/// One event.
+/// An event to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Happened {
-    /// The object that it is about.
+    /// The object that the event is about.
     pub object: ObjectReference,
-    /// A warning, or normal.
+    /// Whether the event is a warning; otherwise it is normal.
     pub warning: bool,
-    /// Why, one word.
+    /// The reason, one CamelCase word.
     pub reason: String,
-    /// What happened, for a person.
+    /// What happened and the remedy, for a person.
     pub note: String,
 }
 
 impl Happened {
-    /// Whether a notice is sent too: of warnings, and of fleets that grow.
+    /// Whether the event is also sent as a notice: warnings and growth are.
     #[must_use]
     pub fn is_notable(&self) -> bool {
         self.warning || self.reason == SCALED_OUT
     }
 }
 
-/// Why a new forward is not ready, if what it lacks may be on its way.
-const COMING: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"];
+/// Reasons that the rest of a rollout may resolve: a new forward that is not ready for one of them is not worth an
+/// event.
+const TRANSIENT: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"];
 
 fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     ObjectReference {
@@ -56,24 +60,26 @@ fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     }
 }
 
-/// The event of a forward that becomes ready or unready, or is unready for another reason. `reported` is what the last event
-/// said: a status write that fails is made again, and is no news.
+/// Returns the event of a forward that becomes ready or unready, or is unready for another reason. `reported` holds
+/// status and reason of the last event, because a retried status write must not repeat it.
 pub fn of_ready(
     forward: &PortForward,
     old: &[crds::Condition],
     new: &[crds::Condition],
     reported: &mut Option<(String, String)>,
 ) -> Option<Happened> {
-    let ready =
-        |conditions: &[crds::Condition]| conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
+    let ready = |conditions: &[crds::Condition]| {
+        conditions.iter().find(|it| it.type_ == ConditionType::Ready.as_str()).cloned()
+    };
     let now = ready(new)?;
     let before = ready(old);
-    // What comes with a new forward may come after it: its status says so, and it is no news yet.
-    let is_early = COMING.contains(&now.reason.as_str());
+    // The objects that a new forward needs may be applied after it: the status says so, an event would be premature.
+    let is_early = TRANSIENT.contains(&now.reason.as_str());
     if before.is_none() && is_early {
         return None;
     }
-    if now.status == "Unknown"
+    let status = Truth::parse(&now.status);
+    if status == Truth::Unknown
         || before.is_some_and(|old| (old.status, old.reason) == (now.status.clone(), now.reason.clone()))
     {
         return None;
@@ -84,11 +90,11 @@ pub fn of_ready(
     }
     *reported = news;
     let object = reference("PortForward", &forward.metadata);
-    Some(Happened { object, warning: now.status == "False", reason: now.reason, note: now.message })
+    Some(Happened { object, warning: status == Truth::False, reason: now.reason, note: now.message })
 }
 
-/// The events of listeners whose backends become unhealthy, or healthy again. `reported` is what the last event of each
-/// listener said.
+/// Returns the events of listeners whose backends become unhealthy or healthy again. `reported` holds the health in the
+/// last event, by listener.
 pub fn of_backends(
     forward: &PortForward,
     new: &[ListenerStatus],
@@ -97,7 +103,7 @@ pub fn of_backends(
     let mut events = Vec::new();
     let old = forward.status.as_ref().map(|status| status.listeners.as_slice()).unwrap_or_default();
     for now in new {
-        // What is told last counts, also while no proxy tells anything.
+        // The last event counts, even if the health has been unknown since.
         let before = reported.get(&now.name).copied();
         let before = before.or_else(|| old.iter().find(|old| old.name == now.name).and_then(|old| old.backends));
         let (Some(now_is), before) = (now.backends, before.unwrap_or(BackendHealth::All)) else { continue };
@@ -113,19 +119,21 @@ pub fn of_backends(
         let warning = rank(now_is) < rank(before);
         let what = match now_is {
             BackendHealth::All => "every backend is healthy",
-            BackendHealth::Some => "some backends are unhealthy; new sessions go to the others",
-            BackendHealth::None => "no backend is healthy; new sessions try them all the same",
+            BackendHealth::Some => "some backends are unhealthy; new sessions go to the healthy ones",
+            BackendHealth::None => "no backend is healthy; new sessions still try all of them",
         };
         let reason = if warning { BACKENDS_UNHEALTHY } else { BACKENDS_HEALTHY };
-        let note =
-            format!("listener '{}': {what} (see the proxy's log and portlane_backend_endpoints_unhealthy)", now.name);
+        let note = format!(
+            "listener '{}': {what}; see the log and portlane_backend_endpoints_unhealthy of the proxy",
+            now.name
+        );
         let object = reference("PortForward", &forward.metadata);
         events.push(Happened { object, warning, reason: reason.to_owned(), note });
     }
     events
 }
 
-/// The event of a proxy that ended before its sessions did.
+/// Returns the event of a proxy that ended and cut `cut` live sessions.
 #[must_use]
 pub fn of_cut(pod: &ObjectKey, cut: u64, cache: &Cache) -> Happened {
     let gateway = cache.pod(pod).and_then(|info| info.gateway.clone());
@@ -142,14 +150,14 @@ pub fn of_cut(pod: &ObjectKey, cut: u64, cache: &Cache) -> Happened {
         },
     };
     let note = format!(
-        "pod {} ended with {cut} session(s) that were still there at the end of its drain; if they should have more time, \
-         raise drainSeconds (in a sidecar: the pod's terminationGracePeriodSeconds)",
+        "the proxy of pod {} ended and cut {cut} session(s) still live at the end of the drain; to give sessions more \
+         time, raise spec.drainSeconds of the ForwardGateway (sidecar: terminationGracePeriodSeconds of the pod)",
         pod.name
     );
     Happened { object, warning: true, reason: DRAIN_CUT.to_owned(), note }
 }
 
-/// The event of an autoscaler that asks for more replicas.
+/// Returns the event of an HPA that requires more replicas; `None` if the object is gone.
 #[must_use]
 pub fn of_growth(Grown { subject, from, to }: &Grown, cache: &Cache) -> Option<Happened> {
     let object = match subject {
@@ -158,6 +166,6 @@ pub fn of_growth(Grown { subject, from, to }: &Grown, cache: &Cache) -> Option<H
         }
         Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| reference("ForwardGateway", &it.metadata)),
     };
-    let note = format!("the load asks for {to} replicas instead of {from}");
+    let note = format!("the load requires {to} replicas instead of {from}");
     Some(Happened { object: object?, warning: false, reason: SCALED_OUT.to_owned(), note })
 }

@@ -1,4 +1,4 @@
-//! Which pods run what: the fleets of gateways by the pods that carry a proxy, those of sidecars by the translation.
+//! The pods of each group: a gateway's fleet comes from its proxy pods, a sidecar group from the translation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,52 +12,52 @@ use crate::{
     },
 };
 
-/// What became of the pods of a group.
+/// How the pods of a group changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pods {
-    /// Pods came or went.
+    /// Pods joined or left, or their readiness changed; only counts in status follow.
     Other,
-    /// The first ready pod came or the last one went, or pod issues appeared or cleared.
+    /// The first ready pod appeared or the last one was lost, or pod issues appeared or cleared.
     AnyReady,
 }
 
-/// Groups with something new.
+/// Groups whose pods changed.
 pub type Moved = BTreeMap<Group, Pods>;
 
-/// The fleets of one term.
+/// The fleets of all groups, for one leader election term.
 #[derive(Debug, Default)]
 pub struct Fleets {
     by_group: BTreeMap<Group, Fleet>,
-    /// The gateway's group of each pod that is in its fleet, leaving or not.
+    /// The group of each pod in a gateway's fleet, terminating pods included.
     gateway_of: BTreeMap<ObjectKey, Group>,
     /// Apps in a crash loop, by pod.
     crash_loops: BTreeMap<ObjectKey, CrashLoop>,
-    /// Pods whose group may be another one.
+    /// Pods whose group may have changed.
     placed: BTreeSet<ObjectKey>,
 }
 
 impl Fleets {
-    /// All of them.
+    /// The fleets by group.
     pub fn all(&self) -> &BTreeMap<Group, Fleet> {
         &self.by_group
     }
 
-    /// The group of a pod.
+    /// Returns the group of a pod.
     pub fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
         self.gateway_of.get(pod).or_else(|| translator.group_of(pod))
     }
 
-    /// Pods that may have changed their group since this was asked last.
+    /// Takes the pods whose group may have changed since the last call.
     pub fn take_placed(&mut self) -> BTreeSet<ObjectKey> {
         std::mem::take(&mut self.placed)
     }
 
-    /// Brings fleets up to date with pods and snapshots; gives those with other pods.
+    /// Updates the fleets from pods and snapshots; returns the groups whose pods changed.
     pub fn update(&mut self, touched: &Touched, update: &Update, cache: &Cache, translator: &Translator) -> Moved {
         let mut moved = Moved::new();
         let mut pods: BTreeSet<&ObjectKey> = touched.proxy_pods.iter().collect();
         if touched.changes.all || !touched.changes.gateways.is_empty() {
-            // Whether a pod is of a fleet depends on whether there is such a gateway.
+            // A pod belongs to a fleet only while the gateway exists.
             pods.extend(cache.proxy_pods.keys());
         }
         let mut gateways: BTreeSet<Group> = touched.changes.gateways.iter().cloned().map(Group::Gateway).collect();
@@ -81,7 +81,7 @@ impl Fleets {
         for group in gateways {
             self.gateway(group, cache, translator, &mut moved);
         }
-        // Pods that were made otherwise than it seemed stay where they are.
+        // A pod whose issue changed stays in its group, so the translator does not list that group in `update.pods`.
         let with_issues: BTreeSet<&Group> =
             with_issues.into_iter().filter_map(|pod| translator.group_of(pod)).collect();
         for group in update.pods.iter().chain(with_issues.into_iter().filter(|group| !update.pods.contains(*group))) {
@@ -96,7 +96,7 @@ impl Fleets {
         moved
     }
 
-    /// Notes whether an app of a sidecar's pod is in a crash loop; gives whether that is new.
+    /// Records the crash loop of a sidecar pod's app; returns whether it changed.
     fn note_crash_loop(&mut self, pod: &ObjectKey, cache: &Cache) -> bool {
         let info = cache.proxy_pods.get(pod).filter(|info| info.gateway.is_none());
         let now = info.and_then(|info| info.crash_loop.clone());
@@ -126,7 +126,8 @@ impl Fleets {
 
     fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
         if let Some(pods) = translator.pods(group) {
-            // One that is leaving runs what it ran until its app has ended, and nobody waits for it.
+            // The proxy of a terminating pod runs its last configuration until the app has ended. No status waits for
+            // such a proxy.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
             let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
             let issue = |key: &ObjectKey| Some((key.clone(), PodIssue::of(known(key)?, self.crash_loops.get(key))?));

@@ -1,8 +1,7 @@
-//! The status of a forward, from the verdict on it and from what its proxies report.
+//! The status of a forward, from its verdict and from the reports of its proxies.
 //!
 //! Conditions follow the Kubernetes API conventions and kstatus: `Accepted`, `ResolvedRefs`, `Programmed` and their sum
-//! `Ready` are always there; `Reconciling` and `Stalled` only while true. Every reason is explained in
-//! `docs/conditions.md`.
+//! `Ready` are always present; `Reconciling` and `Stalled` only while true. `docs/conditions.md` explains every reason.
 
 use crds::{
     BackendHealth, Condition as StatusCondition, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward,
@@ -12,8 +11,8 @@ use proxy_api::Transport;
 
 use crate::{
     status::{
-        conditions::{Finding, conditions},
-        data_plane::DataPlane,
+        conditions::{ConditionType, Finding, Truth, conditions},
+        data_plane::{DataPlane, NAMED},
         injected::injected,
     },
     translate::{
@@ -22,26 +21,27 @@ use crate::{
     },
 };
 
-/// Seconds after which a proxy that has not told is late.
+/// Seconds after which a proxy that has not reported is late.
 pub const LATE_AFTER_SECONDS: u64 = 30;
 
-/// Of a forward that runs.
-const PROGRAMMED: &str = "every proxy that should run it has its listeners bound";
+/// Message of `Programmed` for a forward that runs.
+const PROGRAMMED: &str = "every proxy that should run the forward has bound its listeners";
 
-/// What the moment adds to the verdict.
+/// What a status depends on beside the verdict and the proxies.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
-    /// Now, RFC 3339.
+    /// The current time, RFC 3339.
     pub now: String,
-    /// Seconds since what runs now was published, or since proxies are waited for that did not have to tell before.
+    /// Seconds that the operator has waited for reports: since the current configuration was published, or since the
+    /// first late proxy appeared.
     pub outstanding_seconds: u64,
     /// Addresses of the gateway.
     pub addresses: Vec<ForwardAddress>,
-    /// Whether replicas follow the load, if they should.
+    /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
 }
 
-/// The status of a forward.
+/// Computes the status of a forward.
 #[must_use]
 pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, moment: &Moment) -> PortForwardStatus {
     let empty = PortForwardStatus::default();
@@ -50,15 +50,15 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let programmed = programmed(old, generation, verdict, data_plane, moment);
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let beside = injected.into_iter().chain(moment.scaling.clone());
-    let findings = findings(verdict, programmed, beside);
-    // What is in the way of a forward for a while does not take from it what it holds.
+    let informational = injected.into_iter().chain(moment.scaling.clone());
+    let findings = findings(verdict, programmed, informational);
+    // A temporary obstacle does not take from a forward the ports that it holds.
     let is_kept = matches!(verdict.accepted.reason, Reason::Unsupported | Reason::GatewayNotFound | Reason::Invalid);
     let listeners = if is_kept && verdict.listeners.is_empty() {
         old.listeners.clone()
     } else {
         let held = verdict.listeners.iter().filter_map(|it| listener(it, data_plane));
-        // Without pods there is nobody from whom to win a port: what was held stays held, and nothing comes to it.
+        // Without pods no port can be won: the forward keeps the ports that it holds, and gains none.
         let is_without_pods = is_sidecar && verdict.groups.is_empty();
         held.filter_map(|it| if is_without_pods { held_before(old, verdict, &it) } else { Some(it) }).collect()
     };
@@ -75,33 +75,38 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     }
 }
 
-/// What a forward without pods goes on to hold of this listener: what stood there. Where it wants more, that is for the pods
-/// to come.
+/// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for
+/// more once it has pods.
 fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> Option<ListenerStatus> {
-    let is_its = |before: &&ListenerStatus| {
+    let is_same = |before: &&ListenerStatus| {
         (&before.name, before.port) == (&listener.name, listener.port)
             && (before.protocol == Protocol::Udp) == (listener.protocol == Protocol::Udp)
     };
-    let before = held_in(old, &verdict.placement).iter().find(is_its)?;
+    let before = held_in(old, &verdict.placement).iter().find(is_same)?;
     Some(ListenerStatus { backends: listener.backends, ..before.clone() })
 }
 
-/// Whether two statuses tell a person the same: counts follow the size of a fleet and are refreshed at leisure.
+/// Whether two statuses differ at most in counts, which follow the size of a fleet and are refreshed at intervals.
 #[must_use]
 pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
     let plain = |status: &PortForwardStatus| {
         let mut plain = PortForwardStatus { data_plane: None, ..status.clone() };
-        // Backends come and go; who wants to know at once has events and metrics.
+        // The health of backends changes often; events and metrics show it at once.
         plain.listeners.iter_mut().for_each(|it| it.backends = None);
-        // It names and counts pods; whether all carry a proxy is no count.
-        plain.conditions.iter_mut().filter(|it| it.type_ == "Injected").for_each(|it| it.message.clear());
+        // The message of `Injected` names and counts pods; its status and reason are no counts.
+        plain
+            .conditions
+            .iter_mut()
+            .filter(|it| it.type_ == ConditionType::Injected.as_str())
+            .for_each(|it| it.message.clear());
         plain
     };
     plain(one) == plain(other)
 }
 
 impl ListenerVerdict {
-    /// What it holds, as status has it. One that lost its port in some pods does not hold it: see `partial`.
+    /// The port that the listener holds, as status lists it. A listener that lost its port in some pods holds none: see
+    /// `partial`.
     #[must_use]
     pub fn held(&self) -> Option<ListenerStatus> {
         let protocol = match self.transport {
@@ -155,44 +160,47 @@ fn counts(data_plane: &DataPlane) -> DataPlaneStatus {
     }
 }
 
-/// `beside` is told, and never enters `Ready`.
-fn findings(verdict: &Verdict, programmed: Finding, beside: impl Iterator<Item = Finding>) -> Vec<Finding> {
-    let accepted = Finding::of("Accepted", &verdict.accepted);
-    let resolved = Finding::of("ResolvedRefs", &verdict.resolved_refs);
+/// All findings on a forward. The `informational` ones never affect `Ready`.
+fn findings(verdict: &Verdict, programmed: Finding, informational: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let accepted = Finding::of(ConditionType::Accepted, &verdict.accepted);
+    let resolved = Finding::of(ConditionType::ResolvedRefs, &verdict.resolved_refs);
     let ready = ready(verdict, &programmed);
-    let waits = programmed.status == "Unknown" && verdict.accepted.status;
-    let reconciling =
-        waits.then(|| Finding::new("Reconciling", "True", &programmed.reason, programmed.message.clone()));
+    let waits = programmed.status == Truth::Unknown && verdict.accepted.status;
+    let reconciling = waits
+        .then(|| Finding::new(ConditionType::Reconciling, Truth::True, &programmed.reason, programmed.message.clone()));
     let stalled = stalled(verdict);
     let always = [accepted, resolved, programmed, ready].into_iter();
-    always.chain(beside).chain(reconciling).chain(stalled).collect()
+    always.chain(informational).chain(reconciling).chain(stalled).collect()
 }
 
 fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {
-    let like = |type_: &str, condition: &crate::translate::verdict::Condition| {
-        let message = format!("{type_}: {}", condition.message);
-        Finding::new("Ready", "False", condition.reason.as_str(), message)
+    let unready = |cause: &str, condition: &crate::translate::verdict::Condition| {
+        let message = format!("{cause}: {}", condition.message);
+        Finding::new(ConditionType::Ready, Truth::False, condition.reason.as_str(), message)
     };
     if !verdict.accepted.status {
-        return like("not accepted", &verdict.accepted);
+        return unready("the forward is not accepted", &verdict.accepted);
     }
     if !verdict.resolved_refs.status {
-        return like("a backend cannot be used", &verdict.resolved_refs);
+        return unready("a backend cannot be used", &verdict.resolved_refs);
     }
     match programmed.status {
-        "True" if programmed.reason == "Programmed" => Finding::new("Ready", "True", "Ready", "every proxy runs it"),
-        status => Finding::new("Ready", status, &programmed.reason, programmed.message.clone()),
+        Truth::True if programmed.reason == "Programmed" => {
+            Finding::new(ConditionType::Ready, Truth::True, "Ready", "every proxy runs the forward")
+        }
+        status => Finding::new(ConditionType::Ready, status, &programmed.reason, programmed.message.clone()),
     }
 }
 
-/// What only a person can mend, as kstatus wants it told apart from what may still come right.
+/// The condition `Stalled`: what only a person can fix. kstatus separates that from what may still resolve by itself.
 fn stalled(verdict: &Verdict) -> Option<Finding> {
     let lasting = |reason| {
         !matches!(reason, Reason::Accepted | Reason::Suspended | Reason::ResolvedRefs | Reason::GatewayNotFound)
             && reason != Reason::BackendNotFound
     };
     let unmet = [&verdict.accepted, &verdict.resolved_refs].into_iter().find(|condition| !condition.status)?;
-    lasting(unmet.reason).then(|| Finding::new("Stalled", "True", unmet.reason.as_str(), unmet.message.clone()))
+    lasting(unmet.reason)
+        .then(|| Finding::new(ConditionType::Stalled, Truth::True, unmet.reason.as_str(), unmet.message.clone()))
 }
 
 fn programmed(
@@ -202,69 +210,87 @@ fn programmed(
     data_plane: &DataPlane,
     moment: &Moment,
 ) -> Finding {
-    let told = |status, reason: &str, message: String| Finding::new("Programmed", status, reason, message);
-    let left_out = verdict.listeners.iter().find(|listener| matches!(listener.outcome, Outcome::Refused { .. }));
+    unpublished(verdict).unwrap_or_else(|| published(old, generation, data_plane, moment))
+}
+
+fn finding(status: Truth, reason: &str, message: impl Into<String>) -> Finding {
+    Finding::new(ConditionType::Programmed, status, reason, message)
+}
+
+/// `Programmed` of a spec that is not published to proxies, or only in part.
+fn unpublished(verdict: &Verdict) -> Option<Finding> {
     if verdict.accepted.reason == Reason::Unsupported {
-        return told("Unknown", "Unsupported", "what ran before goes on as it was".to_owned());
+        return Some(finding(Truth::Unknown, "Unsupported", "the previous version of the forward keeps running"));
     }
     if verdict.listeners.is_empty() {
-        return told("False", "NotAccepted", "nothing is published: the forward is not accepted".to_owned());
+        return Some(finding(Truth::False, "NotAccepted", "nothing is published: the forward is not accepted"));
     }
-    if let Some(listener) = left_out {
-        let message =
-            format!("listener '{}' is left out or goes on as before: see the other conditions", listener.name);
-        return told("False", "ListenerLeftOut", message);
+    let mut listeners = verdict.listeners.iter();
+    if let Some(listener) = listeners.find(|listener| matches!(listener.outcome, Outcome::Refused { .. })) {
+        let message = format!(
+            "listener '{}' is left out, or its last good version keeps running: see the other conditions",
+            listener.name
+        );
+        return Some(finding(Truth::False, "ListenerLeftOut", message));
     }
     if verdict.accepted.reason == Reason::Suspended {
-        return told("True", "Suspended", "suspended by spec.suspend: no proxy listens".to_owned());
+        return Some(finding(Truth::True, "Suspended", "spec.suspend is set: no proxy listens"));
     }
-    if verdict.listeners.iter().any(|listener| listener.outcome == Outcome::Allocated) {
-        return told("Unknown", "Allocating", "a port was chosen and is published once it stands in status".to_owned());
-    }
+    let is_allocating = verdict.listeners.iter().any(|listener| listener.outcome == Outcome::Allocated);
+    is_allocating.then(|| {
+        finding(Truth::Unknown, "Allocating", "a port is allocated; the listener is published once status has the port")
+    })
+}
+
+/// `Programmed` of a published spec: what its proxies report.
+fn published(old: &PortForwardStatus, generation: Option<i64>, data_plane: &DataPlane, moment: &Moment) -> Finding {
     if let Some(first) = data_plane.rejected.first() {
         let DataPlane { total, rejected_count, .. } = data_plane;
         let message = format!(
-            "{rejected_count} listener(s) do not run in {total} proxies; first in pod {}, listener '{}': {}",
+            "{rejected_count} listener rejection(s) among {total} proxies, see status.dataPlane.rejected; first: pod \
+             {}, listener '{}': {}",
             first.pod, first.listener, first.reason
         );
-        return told("False", "Rejected", message);
+        return finding(Truth::False, "Rejected", message);
     }
     if data_plane.no_proxies {
-        return told("False", "NoProxies", "the gateway has no ready proxy: see the ForwardGateway".to_owned());
+        let message = "the gateway has no ready proxy: see the conditions of the ForwardGateway";
+        return finding(Truth::False, "NoProxies", message);
     }
     if data_plane.total == 0 {
-        let message = "no pod matches spec.placement.sidecar.selector yet; the forward runs in those that will";
-        return told("True", "NoMatchingPods", message.to_owned());
+        let message = "no pod matches spec.placement.sidecar.selector yet; the forward runs in pods that match later";
+        return finding(Truth::True, "NoMatchingPods", message);
     }
     if data_plane.uninjected == data_plane.total {
-        return told("True", "NoSidecars", "no matching pod has a proxy: see Injected".to_owned());
+        return finding(Truth::True, "NoSidecars", "no matching pod has a proxy: see the condition Injected");
     }
     if data_plane.late.is_empty() {
-        return told("True", "Programmed", PROGRAMMED.to_owned());
+        return finding(Truth::True, "Programmed", PROGRAMMED);
     }
     let is_late = moment.outstanding_seconds >= LATE_AFTER_SECONDS;
     if let Some(before) = was_programmed(old, generation)
         && (before.reason == "Programmed" || !is_late)
     {
-        // Proxies that come and go do not undo what was said of this generation, once one has run it.
-        return told("True", &before.reason, before.message.clone());
+        // Proxies that join or leave do not undo `Programmed` of a generation that has run.
+        return finding(Truth::True, &before.reason, before.message.clone());
     }
     if !is_late {
-        return told("Unknown", "Pending", "published; not every proxy has told yet".to_owned());
+        return finding(Truth::Unknown, "Pending", "the spec is published; not every proxy has reported yet");
     }
-    let more = if data_plane.late.len() < crate::status::data_plane::NAMED { "" } else { ", …" };
+    let more = if data_plane.late.len() < NAMED { "" } else { ", …" };
     let message = format!(
-        "no report for {LATE_AFTER_SECONDS} s from {}{more}: is the proxy running, and does it reach the operator?",
+        "no report for {LATE_AFTER_SECONDS} s from the proxy of {}{more}: check that the proxy runs and reaches the \
+         operator",
         data_plane.late.join(", ")
     );
-    told("False", "ReportTimeout", message)
+    finding(Truth::False, "ReportTimeout", message)
 }
 
-/// What was said of this generation, if it was that it is programmed.
+/// The condition `Programmed` of this generation, if it was true.
 fn was_programmed(old: &PortForwardStatus, generation: Option<i64>) -> Option<&StatusCondition> {
     old.conditions.iter().find(|condition| {
-        condition.type_ == "Programmed"
-            && condition.status == "True"
+        condition.type_ == ConditionType::Programmed.as_str()
+            && condition.status == Truth::True.as_str()
             && condition.reason != "Suspended"
             && condition.observed_generation == generation
     })

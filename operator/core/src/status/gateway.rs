@@ -1,54 +1,60 @@
-//! The status of a gateway, from what became of its children.
+//! The status of a gateway, from its spec and the state of its children.
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus, ServiceType};
 
-use crate::status::conditions::{Finding, conditions};
+use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
 
-/// What is known of a fleet.
+/// What is known about a gateway's fleet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetFacts {
-    /// Why its spec cannot be followed: reason, message.
+    /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
-    /// Why its children cannot be applied.
+    /// Why the children cannot be applied.
     pub children: Option<String>,
-    /// Whether its children were applied as they should be now.
+    /// Whether the children were applied for the current generation.
     pub applied: bool,
-    /// Pods.
+    /// Number of pods.
     pub replicas: i32,
-    /// Pods that are ready.
+    /// Number of ready pods.
     pub ready: i32,
-    /// Where clients reach it.
+    /// Addresses at which clients reach the gateway.
     pub addresses: Vec<ForwardAddress>,
-    /// Forwards that are attached.
+    /// Number of attached forwards.
     pub attached: u32,
-    /// Labels of its pods.
+    /// Label selector of the pods.
     pub selector: String,
-    /// Whether replicas follow the load, if they should.
+    /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
 }
 
-/// The status of a gateway. `now` is RFC 3339.
+/// Computes the status of a gateway. `now` is RFC 3339.
 #[must_use]
 pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -> ForwardGatewayStatus {
     let generation = gateway.metadata.generation;
     let old = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let accepted = match &facts.refused {
-        Some((reason, message)) => Finding::new("Accepted", "False", reason, message.clone()),
-        None => Finding::new("Accepted", "True", "Accepted", "the spec is valid"),
+        Some((reason, message)) => Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone()),
+        None => Finding::new(ConditionType::Accepted, Truth::True, "Accepted", "the spec is valid"),
     };
     let programmed = programmed(gateway, facts);
     let ready = match (accepted.status, programmed.status) {
-        ("True", "True") => Finding::new("Ready", "True", "Ready", "the fleet runs"),
-        ("True", status) => Finding::new("Ready", status, &programmed.reason, programmed.message.clone()),
-        _ => Finding::new("Ready", "False", &accepted.reason, accepted.message.clone()),
+        (Truth::True, Truth::True) => {
+            Finding::new(ConditionType::Ready, Truth::True, "Ready", "the fleet of the gateway is ready")
+        }
+        (Truth::True, status) => {
+            Finding::new(ConditionType::Ready, status, &programmed.reason, programmed.message.clone())
+        }
+        _ => Finding::new(ConditionType::Ready, Truth::False, &accepted.reason, accepted.message.clone()),
     };
-    let waits = programmed.status == "Unknown";
-    let reconciling =
-        waits.then(|| Finding::new("Reconciling", "True", &programmed.reason, programmed.message.clone()));
+    let waits = programmed.status == Truth::Unknown;
+    let reconciling = waits
+        .then(|| Finding::new(ConditionType::Reconciling, Truth::True, &programmed.reason, programmed.message.clone()));
     let stuck = [&accepted, &programmed].into_iter().find(|finding| {
-        finding.status == "False" && (finding.type_ == "Accepted" || finding.reason == "ChildrenFailed")
+        finding.status == Truth::False
+            && (finding.type_ == ConditionType::Accepted || finding.reason == "ChildrenFailed")
     });
-    let stalled = stuck.map(|finding| Finding::new("Stalled", "True", &finding.reason, finding.message.clone()));
+    let stalled = stuck
+        .map(|finding| Finding::new(ConditionType::Stalled, Truth::True, &finding.reason, finding.message.clone()));
     let findings = [Some(accepted), Some(programmed), Some(ready), facts.scaling.clone(), reconciling, stalled]
         .into_iter()
         .flatten()
@@ -64,27 +70,30 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
 }
 
 fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
-    let told = |status, reason: &str, message: &str| Finding::new("Programmed", status, reason, message);
+    let finding =
+        |status, reason: &str, message: &str| Finding::new(ConditionType::Programmed, status, reason, message);
     if facts.refused.is_some() {
-        return told("False", "NotAccepted", "the fleet goes on as before: the spec is not accepted");
+        return finding(Truth::False, "NotAccepted", "the spec is not accepted; the fleet keeps running unchanged");
     }
     if let Some(why) = &facts.children {
-        return told("False", "ChildrenFailed", why);
+        return finding(Truth::False, "ChildrenFailed", why);
     }
-    // An autoscaler has at least one.
+    // An HPA keeps at least one replica.
     let wanted = if gateway.spec.autoscaling.is_some() { 1 } else { gateway.spec.replicas.unwrap_or(2) };
     if !facts.applied {
-        return told("Unknown", "Pending", "its Deployment and Service are being applied");
+        return finding(Truth::Unknown, "Pending", "the Deployment and Service of the gateway are being applied");
     }
     if wanted == 0 {
-        return told("False", "ScaledToZero", "spec.replicas is 0: no proxy runs");
+        return finding(Truth::False, "ScaledToZero", "spec.replicas is 0, so no proxy runs: raise it");
     }
     if facts.ready == 0 {
-        return told("Unknown", "NoProxies", "no proxy of the fleet is ready yet: see its Deployment and pods");
+        let message = "no proxy of the fleet is ready yet: see the Deployment of the gateway and its pods";
+        return finding(Truth::Unknown, "NoProxies", message);
     }
     let service = gateway.spec.service.as_ref().and_then(|service| service.type_);
     if service == Some(ServiceType::LoadBalancer) && facts.attached > 0 && facts.addresses.is_empty() {
-        return told("Unknown", "AddressNotAssigned", "no load balancer has given the Service an address yet");
+        let message = "the load balancer has not assigned an address to the Service yet: see the events of the Service";
+        return finding(Truth::Unknown, "AddressNotAssigned", message);
     }
-    told("True", "Programmed", "the fleet runs and its Service follows the listeners")
+    finding(Truth::True, "Programmed", "the fleet runs, and its Service has the ports of all listeners")
 }

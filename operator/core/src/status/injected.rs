@@ -1,15 +1,16 @@
-//! The condition `Injected`: whether the pods of a sidecar forward were created with a proxy, and whether an app is in a
-//! crash loop. It never enters `Ready`: a pod that was started before its forward, or while no operator ran, must not hold
-//! up a rollout that waits for `Ready`.
+//! The condition `Injected`: whether the pods of a sidecar forward were created with a proxy, and whether an app is in
+//! a crash loop. `Injected` never affects `Ready`: a pod that was created before its forward, or while no operator ran,
+//! must not block a rollout that waits for `Ready`.
 
 use crate::status::{
-    conditions::Finding,
+    conditions::{ConditionType, Finding, Truth},
     data_plane::{DataPlane, PodIssue},
 };
 
-/// The condition of a forward that runs in these pods.
+/// The condition of a forward whose pods are summed up in `pods`.
 pub(crate) fn injected(pods: &DataPlane) -> Finding {
-    let finding = |status, reason: &str, message: String| Finding::new("Injected", status, reason, message);
+    let finding =
+        |status, reason: &str, message: String| Finding::new(ConditionType::Injected, status, reason, message);
     let problem = |(pod, issue): &(String, PodIssue)| Some(format!("pod {pod}: {}", issue.problem.as_ref()?));
     let mut problems: Vec<String> = pods.issues.iter().filter_map(problem).collect();
     let is_ignored = !problems.is_empty();
@@ -20,24 +21,24 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
     problems.extend(loops);
     problems.extend((more > 0).then(|| format!("{more} more pods are in a crash loop")));
     if pods.uninjected > 0 {
-        return finding("False", "NotInjected", uninjected(pods, problems));
+        return finding(Truth::False, "NotInjected", uninjected(pods, problems));
     }
     if !problems.is_empty() {
         let reason = if is_ignored { "AnnotationsIgnored" } else { "AppFailing" };
-        return finding("True", reason, problems.join("; "));
+        return finding(Truth::True, reason, problems.join("; "));
     }
     if pods.total == 0 {
-        return finding("True", "NoMatchingPods", "no pod matches the selector yet".to_owned());
+        return finding(Truth::True, "NoMatchingPods", "no pod matches spec.placement.sidecar.selector yet".to_owned());
     }
-    finding("True", "Injected", "every matching pod has a proxy".to_owned())
+    finding(Truth::True, "Injected", "every matching pod has a proxy".to_owned())
 }
 
-/// Names the pods without a proxy and says what to do.
+/// Names the pods without a proxy and the remedy.
 fn uninjected(pods: &DataPlane, problems: Vec<String>) -> String {
     let uninjected = || pods.issues.iter().filter(|(_, issue)| !issue.injected);
     let names: Vec<&str> = uninjected().map(|(pod, _)| pod.as_str()).collect();
     let more = if (names.len() as u64) < u64::from(pods.uninjected) { ", …" } else { "" };
-    // A pod with a problem was seen by the webhook; the others lack the label, or no operator answered.
+    // The webhook saw every pod that has a problem. The others lack the label, or no operator answered.
     let advice = uninjected().any(|(_, issue)| issue.problem.is_none()).then(|| {
         "set the label portlane.dev/inject: enabled on the pod template, or restart the pods if the label is set \
          (kubectl rollout restart)"
@@ -67,9 +68,9 @@ mod tests {
     }
 
     #[test]
-    fn pods_without_a_proxy_are_named_with_what_to_do() {
+    fn pods_without_a_proxy_are_named_with_the_remedy() {
         let none = of(3, 2, &[("a", false, None), ("b", false, None)]);
-        assert_eq!((none.status, none.reason.as_str()), ("False", "NotInjected"));
+        assert_eq!((none.status, none.reason.as_str()), (Truth::False, "NotInjected"));
         assert!(none.message.starts_with("2 of 3 pods have no proxy (a, b): set the label"), "{}", none.message);
         let host = of(1, 1, &[("a", false, Some("a pod with hostNetwork cannot"))]);
         assert!(host.message.ends_with("(a): pod a: a pod with hostNetwork cannot"), "{}", host.message);
@@ -79,7 +80,7 @@ mod tests {
         assert!(mixed.message.starts_with("1 of 3 pods have no proxy (b): set the label"), "{}", mixed.message);
         assert!(mixed.message.ends_with("; pod a: annotation x"), "{}", mixed.message);
         let tuned = of(1, 0, &[("a", true, Some("annotation x"))]);
-        assert_eq!((tuned.status, tuned.reason.as_str()), ("True", "AnnotationsIgnored"));
+        assert_eq!((tuned.status, tuned.reason.as_str()), (Truth::True, "AnnotationsIgnored"));
         assert_eq!(of(0, 0, &[]).reason, "NoMatchingPods");
         assert_eq!(of(2, 0, &[]).reason, "Injected");
     }
@@ -92,7 +93,7 @@ mod tests {
             injected(&DataPlane { total: 3, crash_looping, issues: issues.clone(), ..DataPlane::default() })
         };
         let one = finding(1);
-        assert_eq!((one.status, one.reason.as_str()), ("True", "AppFailing"));
+        assert_eq!((one.status, one.reason.as_str()), (Truth::True, "AppFailing"));
         assert!(
             one.message.starts_with("pod a: container app is in a crash loop (exit code 1): if its log"),
             "{}",

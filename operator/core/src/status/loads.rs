@@ -1,25 +1,25 @@
-//! What autoscalers and others may ask about the load of pods.
+//! The load of pods: metrics for autoscalers, and the cost of deleting a pod.
 
 use proxy_api::Work;
 
 use crate::{status::proxies::Proxies, world::ObjectKey};
 
-/// What can be asked about a pod.
+/// A metric of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodMetric {
-    /// Live connections and flows.
+    /// Live connections and UDP flows.
     Connections,
-    /// New ones a second.
+    /// New connections and flows per second.
     NewPerSecond,
-    /// Bytes a second, both directions.
+    /// Bytes per second, both directions together.
     BytesPerSecond,
 }
 
 impl PodMetric {
-    /// Every one.
+    /// Every metric.
     pub const ALL: [Self; 3] = [Self::Connections, Self::NewPerSecond, Self::BytesPerSecond];
 
-    /// Its name in `custom.metrics.k8s.io`.
+    /// Name of the metric in `custom.metrics.k8s.io`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl PodMetric {
         }
     }
 
-    /// The one of this name.
+    /// The metric with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
@@ -45,23 +45,23 @@ impl PodMetric {
 }
 
 impl Proxies {
-    /// What a pod has to do, in all or for one forward; nothing if its proxy has not told. Of a forward that it does not run
-    /// it has nothing to do; one with too many forwards to tell of each does not say.
+    /// The load of a pod, in total or for one forward. `None` if the proxy has not reported, or runs too many forwards
+    /// to report the load of each; 0 for a forward that the proxy does not run.
     #[must_use]
     pub fn load(&self, pod: &ObjectKey, metric: PodMetric, forward: Option<&ObjectKey>) -> Option<u64> {
         let load = self.get(pod)?.load.as_ref()?;
-        let is_untold = load.forwards.is_empty() && load.sum != Work::default();
+        let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
         let work = match forward {
             None => load.sum,
-            Some(_) if is_untold => return None,
+            Some(_) if is_sum_only => return None,
             Some(forward) => load.forwards.get(&forward.to_string()).copied().unwrap_or_default(),
         };
         Some(metric.of(&work))
     }
 }
 
-/// The cost of deleting a pod with so many live sessions (`controller.kubernetes.io/pod-deletion-cost`): in steps of about a
-/// fifth, so that it is seldom written, and the emptiest of some pods has the least.
+/// The `controller.kubernetes.io/pod-deletion-cost` of a pod with this many live sessions: higher for more sessions.
+/// One step is about a fifth more sessions, so that the annotation is seldom written.
 #[must_use]
 pub fn deletion_cost(connections: u64) -> i32 {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most 256")]
@@ -75,11 +75,11 @@ mod tests {
     use proxy_api::{Load, ReportPart};
 
     #[test]
-    fn a_pod_is_asked_in_all_or_for_one_forward() {
+    fn the_load_of_a_pod_is_known_in_total_or_for_one_forward() {
         let (pod, db) = (ObjectKey::new("ns", "p"), ObjectKey::new("ns", "db"));
         let mut proxies = Proxies::default();
         proxies.connected(&pod);
-        assert_eq!(proxies.load(&pod, PodMetric::Connections, None), None, "it has not told");
+        assert_eq!(proxies.load(&pod, PodMetric::Connections, None), None, "the proxy has not reported");
         let work = |connections| Work { connections, new_per_second: 2, bytes_per_second: 3 };
         let load = Load { sum: work(9), forwards: [("ns/db".to_owned(), work(4))].into() };
         proxies.loaded(&pod, load);
@@ -89,7 +89,7 @@ mod tests {
         proxies.reported(&pod, ReportPart::default(), true);
         assert_eq!(proxies.load(&pod, PodMetric::NewPerSecond, None), Some(2));
         proxies.loaded(&pod, Load { sum: work(9), ..Load::default() });
-        assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&db)), None, "too many forwards to tell of each");
+        assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&db)), None, "too many forwards to report each");
         proxies.gone(&pod);
         assert_eq!(proxies.load(&pod, PodMetric::Connections, None), None);
     }

@@ -1,4 +1,4 @@
-//! Statuses as the patches that are written.
+//! Statuses as merge patches.
 
 use crds::{ForwardAddress, ForwardGatewayStatus, PortForwardStatus};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use crate::{
     world::cache::Cache,
 };
 
-/// Its findings alone, as a merge patch.
+/// The conditions and the observed generation alone, as a merge patch.
 #[must_use]
 pub fn findings_of(status: &PortForwardStatus) -> Value {
     json!({"observedGeneration": status.observed_generation, "conditions": status.conditions})
 }
 
-/// Where the listeners of a forward are reached: its gateway's addresses.
+/// The addresses at which clients reach the listeners of a forward: those of its gateway.
 #[must_use]
 pub fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
     let mut gateways = verdict.groups.iter().filter_map(|group| match group {
@@ -24,14 +24,14 @@ pub fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
     gateways.next().map(|service| forward_addresses(&service.addresses)).unwrap_or_default()
 }
 
-/// Addresses of a Service as status has them.
+/// Addresses of a Service in the form of a status; at most 16.
 #[must_use]
 pub fn forward_addresses(addresses: &[(String, String)]) -> Vec<ForwardAddress> {
     let address = |(type_, value): &(String, String)| ForwardAddress { type_: type_.clone(), value: value.clone() };
     addresses.iter().take(16).map(address).collect()
 }
 
-/// The status as a merge patch that leaves nothing of an older one: what is absent is null.
+/// The whole status as a merge patch. Absent fields are null, so nothing of an older status remains.
 #[must_use]
 pub fn all_of(status: &PortForwardStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
@@ -42,14 +42,14 @@ pub fn all_of(status: &PortForwardStatus) -> Value {
     value
 }
 
-/// Has a merge patch take away a field that a value lacks.
+/// Sets an absent field to null, so that a merge patch removes it.
 fn null_if_absent(value: &mut Value, field: &str) {
     if let Value::Object(fields) = value {
         fields.entry(field).or_insert(Value::Null);
     }
 }
 
-/// The status of a gateway as such a patch.
+/// The whole status of a gateway as a merge patch, like [`all_of`].
 #[must_use]
 pub fn all_of_gateway(status: &ForwardGatewayStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();

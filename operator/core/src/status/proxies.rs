@@ -1,8 +1,7 @@
-//! What proxies report, one entry per pod.
+//! The reports of proxies, one entry per pod.
 //!
-//! A fleet of a thousand proxies with ten thousand listeners would have ten million states to keep. Almost all of them say
-//! "bound, as published", so only the number that a proxy has applied is kept, and the listeners of which it says
-//! anything else.
+//! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
+//! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,54 +9,54 @@ use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerStat
 
 use crate::world::ObjectKey;
 
-/// The proxies that have a stream, by pod.
+/// The proxies with an open stream, by pod.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     by_pod: BTreeMap<ObjectKey, ProxyState>,
 }
 
-/// What one proxy has told.
+/// What one proxy has reported.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyState {
-    /// The number that it has applied in this epoch.
+    /// The highest configuration number that the proxy has applied in this epoch.
     pub applied: u64,
-    /// Listeners that are not bound in the revision of that number, or were told one by one.
-    told: BTreeMap<ListenerId, ListenerReport>,
-    /// Whether everything that is not in `told` is as it was published.
+    /// Listeners that are not bound as published under that number, or whose reports came without agreement.
+    reported: BTreeMap<ListenerId, ListenerReport>,
+    /// Whether every listener that is not in `reported` is bound as published.
     agreed: bool,
-    /// What it has to do, as it told last.
+    /// The load in the last report.
     pub load: Option<Load>,
 }
 
-/// How one proxy stands to one listener as it was published.
+/// The state of one published listener in one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ack {
-    /// It is bound.
+    /// The listener is bound as published.
     Bound,
-    /// It was not told of yet.
+    /// The proxy has not reported on the listener yet.
     Pending,
-    /// It does not run.
+    /// The listener does not run.
     Failed(Failure),
 }
 
 impl Proxies {
-    /// A proxy opened a stream: nothing it told before counts.
+    /// A proxy opened a stream: its earlier reports no longer count.
     pub fn connected(&mut self, pod: &ObjectKey) {
         self.by_pod.insert(pod.clone(), ProxyState::default());
     }
 
-    /// Its stream ended, or it may no longer speak.
+    /// The stream of a proxy ended, or the proxy is no longer admitted.
     pub fn gone(&mut self, pod: &ObjectKey) {
         self.by_pod.remove(pod);
     }
 
-    /// Proxies with a stream.
+    /// Number of proxies with an open stream.
     #[must_use]
     pub fn connected_count(&self) -> usize {
         self.by_pod.len()
     }
 
-    /// A proxy is to run something else altogether: what it agreed to is of no account.
+    /// A proxy moved to another group: its agreement to the old configuration no longer counts.
     pub fn moved(&mut self, pod: &ObjectKey) {
         if let Some(state) = self.by_pod.get_mut(pod) {
             state.agreed = false;
@@ -65,37 +64,37 @@ impl Proxies {
         }
     }
 
-    /// What one proxy has told.
+    /// The state of the proxy of a pod.
     #[must_use]
     pub fn get(&self, pod: &ObjectKey) -> Option<&ProxyState> {
         self.by_pod.get(pod)
     }
 
-    /// A proxy told what it has to do.
+    /// A proxy reported its load.
     pub fn loaded(&mut self, pod: &ObjectKey, load: Load) {
         if let Some(state) = self.by_pod.get_mut(pod) {
             state.load = Some(load);
         }
     }
 
-    /// Takes one part of a report; `agreed` says that its digest is the one that was sent for its number. Gives the
-    /// listeners whose state at this proxy is other than it was.
+    /// Takes one part of a report and returns the listeners whose state changed at this proxy. `agreed`: the digest of
+    /// the report equals the one that was published under its number.
     pub fn reported(&mut self, pod: &ObjectKey, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
         let Some(state) = self.by_pod.get_mut(pod) else { return BTreeSet::new() };
         let mut changed = BTreeSet::new();
         if part.whole {
-            changed.extend(std::mem::take(&mut state.told).into_keys());
+            changed.extend(std::mem::take(&mut state.reported).into_keys());
         }
         for id in part.gone {
-            state.told.remove(&id);
+            state.reported.remove(&id);
         }
         for (id, report) in part.listeners {
             changed.insert(id.clone());
-            // What is bound and agreed on, with healthy backends, needs no memory.
+            // The usual state, bound with healthy backends, is implied by agreement.
             if agreed && report.is_usual() {
-                state.told.remove(&id);
+                state.reported.remove(&id);
             } else {
-                state.told.insert(id, report);
+                state.reported.insert(id, report);
             }
         }
         if part.commit {
@@ -107,16 +106,16 @@ impl Proxies {
 }
 
 impl ProxyState {
-    /// How many backends of a listener are healthy, as this proxy sees it.
+    /// Health of the backends of a listener, as this proxy sees it.
     #[must_use]
     pub fn backends(&self, id: &ListenerId) -> BackendHealth {
-        self.told.get(id).map_or(BackendHealth::All, |report| report.backends)
+        self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
     }
 
-    /// How this proxy stands to a listener that was published under `since` in this revision.
+    /// The state of a listener that has been published in `revision` since the number `since`.
     #[must_use]
     pub fn ack(&self, id: &ListenerId, revision: &Revision, since: u64) -> Ack {
-        match self.told.get(id) {
+        match self.reported.get(id) {
             Some(report) if report.revision == *revision => match (&report.state, &report.failure) {
                 (ListenerState::Bound, _) => Ack::Bound,
                 (ListenerState::Failed, Some(failure)) => Ack::Failed(failure.clone()),

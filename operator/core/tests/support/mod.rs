@@ -1,4 +1,4 @@
-//! Reads a world from YAML: manifests, and one document of kind `World` for what is not a manifest.
+//! Reads a world from YAML: manifests, and one document of kind `World` for everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ fn of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> 
     ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// The world that a file describes.
+/// The world that a YAML text describes.
 pub(crate) fn world(text: &str) -> World {
     let mut world = World::default();
     for document in serde_yaml::Deserializer::from_str(text) {
