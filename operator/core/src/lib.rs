@@ -21,7 +21,7 @@ pub mod status;
 pub mod translate;
 pub mod world;
 
-pub use self::status::conditions::{Finding, conditions};
+pub use self::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub use self::status::data_plane::{DataPlane, Fleet, PodIssue, data_plane};
 pub use self::status::forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status};
 pub use self::status::gateway::{FleetFacts, gateway_status};

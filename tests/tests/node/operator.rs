@@ -124,7 +124,7 @@ fn a_forward_of_another_namespace_is_let_in_when_the_gateway_says_so_and_its_sto
         || host.kubectl(&["exec", "client", "--", "/portlane-echo", "call", "tcp", "edge:81", "hello"]).stdout;
     until("bytes go through the Service", || through().trim_end() == "web: hello");
     let described = guest.kubectl(&["describe", "portforward", "visitor"]).ok();
-    for part in ["RefNotPermitted", "every proxy runs it", "Events:", "81/TCP"] {
+    for part in ["RefNotPermitted", "every proxy runs the forward", "Events:", "81/TCP"] {
         assert!(described.contains(part), "{part} is not in {described}");
     }
     guest.kubectl(&["delete", "portforward", "visitor"]).ok();
