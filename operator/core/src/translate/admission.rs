@@ -28,7 +28,7 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
     }
     if let Some(cidr) = backends::bad_cidr(gateway) {
         let message = format!(
-            "ForwardGateway {key} has spec.allowedForwards.addressCIDRs that cannot be read: '{cidr}' is not a network"
+            "ForwardGateway {key} has an invalid spec.allowedForwards.addressCIDRs: '{cidr}' is not a CIDR"
         );
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }

@@ -78,7 +78,7 @@ fn elsewhere(
 
 fn looped(to: &Destination, port: u16, forward: &ValidForward, listener: &ValidListener) -> Condition {
     let message = format!(
-        "backend {} of listener '{}' is port {port} of this same forward; name the port of the real server",
+        "backend {} of listener '{}' points back at port {port} of this forward; name the port of the real server",
         to.words(&forward.key.namespace),
         listener.name
     );
@@ -130,8 +130,8 @@ fn service(
         return Err(Condition::unmet(
             Reason::RefNotPermitted,
             format!(
-                "Service {key} is in another namespace and no ReferenceGrant there lets PortForwards of namespace \
-                 '{}' use it; make one, or let the operator admit all Services (chart value allowAllServices)",
+                "Service {key} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
+                 '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
                 forward.key.namespace
             ),
         ));
@@ -148,7 +148,8 @@ fn service(
             Ok(Target::Endpoints(name))
         }
         Some(Service::Portless(_)) => not_found(format!(
-            "Service {key} has no port of TCP or UDP: name port {port} in it; only a range (endPort) does without"
+            "Service {key} has no TCP or UDP port: add port {port} to the Service; only a port range (endPort) works \
+             without"
         )),
         Some(Service::Cluster(ports)) => {
             let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;
@@ -160,7 +161,7 @@ fn service(
             Ok(Target::Endpoints(name))
         }
         None if laptop => not_found(format!(
-            "Service {key} is not known on a laptop: say where it is with --resolve {}.{}=HOST[:PORT]",
+            "Service {key} cannot be resolved on a laptop: give its address with --resolve {}.{}=HOST[:PORT]",
             key.name, key.namespace
         )),
         None => not_found(format!("Service {key} does not exist")),

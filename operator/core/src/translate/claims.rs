@@ -163,19 +163,19 @@ pub(crate) fn allocation_of(gateway: &ForwardGateway) -> Vec<(u16, u16)> {
 /// The port that a listener asks for at this site, if it asks for one.
 pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener) -> Result<Option<u16>, Lost> {
     let Site::Laptop(laptop) = site else { return Ok(listener.port) };
-    let beyond = |what: &str| Lost {
-        reason: Reason::Invalid,
-        message: format!("{what} leads beyond port 65535; use a smaller one"),
-        to_app: false,
-    };
+    let beyond = |message: String| Lost { reason: Reason::Invalid, message, to_app: false };
     let fits = |port: u16| port.checked_add(listener.further).is_some();
     if let Some(port) = laptop.ports.get(&(key.name.clone(), listener.name.clone())) {
-        return if fits(*port) { Ok(Some(*port)) } else { Err(beyond("the port that the range is moved to")) };
+        let message = "the mapped port range ends beyond port 65535; map it to a smaller port";
+        return if fits(*port) { Ok(Some(*port)) } else { Err(beyond(message.to_owned())) };
     }
     let Some(port) = listener.port else { return Ok(None) };
     match port.checked_add(laptop.port_offset).filter(|port| fits(*port)) {
         Some(port) => Ok(Some(port)),
-        None => Err(beyond(&format!("the port offset {}", laptop.port_offset))),
+        None => Err(beyond(format!(
+            "port offset {} moves the listener beyond port 65535; use a smaller offset",
+            laptop.port_offset
+        ))),
     }
 }
 
@@ -224,13 +224,13 @@ impl Terms {
                 format!("hostname {host} on port {port} of listener '{name}' is held by {holder} (listener '{other}')")
             }
             None if both_named => format!(
-                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), which reads PROXY \
-                 headers in another way: proxyProtocol.accept and trustedCIDRs have to be the same in both"
+                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), whose PROXY \
+                 protocol settings differ: proxyProtocol.accept and trustedCIDRs must be the same in both"
             ),
             None => format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')"),
         };
         message.push_str(if self.laptop {
-            "; on a laptop all forwards share one machine: run one of them with --only, or move it with --map or \
+            "; on a laptop all forwards share one machine: run only one of them with --only, or move one with --map or \
              --port-offset"
         } else {
             "; choose another port or remove that forward"
@@ -240,7 +240,8 @@ impl Terms {
 
     fn too_many(&self) -> Lost {
         let message = format!(
-            "the Service of {} has all its {} ports: raise spec.service.maxPorts of the gateway, or use another one",
+            "the Service of {} already has its maximum of {} ports: raise spec.service.maxPorts of the gateway, or use \
+             another gateway",
             self.group,
             self.most.unwrap_or(0)
         );
@@ -265,12 +266,12 @@ fn reserved(world: &World, group: &Group) -> BTreeMap<Port, Reserved> {
 fn own_port((transport, port): Port, whose: &Reserved) -> Lost {
     let message = match whose {
         Reserved::Proxy(what) => {
-            format!("port {port}/{transport} is the proxy's own ({what}); choose another port")
+            format!("port {port}/{transport} is reserved for the proxy ({what}); choose another port")
         }
         Reserved::App => format!(
-            "port {port}/{transport} is the app's own: a container of the pod declares it (containerPort), the annotation \
-             portlane.dev/app-ports does, or it was found in use there; choose another port, or say portlane.dev/app-ports: \
-             -{port}/{transport} in the template if the app does not listen there"
+            "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), the annotation \
+             portlane.dev/app-ports lists it, or it was found in use there; choose another port, or set \
+             portlane.dev/app-ports: -{port}/{transport} in the pod template if the app does not listen on it"
         ),
     };
     Lost { reason: Reason::PortConflict, message, to_app: *whose == Reserved::App }

@@ -39,7 +39,7 @@ pub(crate) struct Judgement {
 impl Judgement {
     /// A forward that is refused whole.
     pub(crate) fn refused(accepted: Condition) -> Self {
-        let resolved = "not looked at: the forward is not accepted".to_owned();
+        let resolved = "not checked: the forward is not accepted".to_owned();
         let verdict = Verdict {
             resolved_refs: Condition::unmet(accepted.reason, resolved),
             accepted,
@@ -104,7 +104,7 @@ impl Judge<'_> {
             accepted: if forward.suspended {
                 Condition::met(Reason::Suspended, "suspended by spec.suspend; ports stay claimed")
             } else {
-                Condition::met(Reason::Accepted, "the spec is valid and its ports are won")
+                Condition::met(Reason::Accepted, "the spec is valid and its ports are claimed")
             },
             resolved_refs: Condition::met(Reason::ResolvedRefs, "every backend exists and may be used"),
             listeners: Vec::new(),
@@ -313,8 +313,8 @@ fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
 fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
     if claims::is_ephemeral(port) {
         verdict.warnings.push(format!(
-            "port {port} of listener '{}' is in 32768-60999, where the machine takes ports for its own connections: \
-             it may be in use when the proxy starts",
+            "port {port} of listener '{}' is in the ephemeral range 32768-60999, from which the machine takes ports for \
+             outgoing connections: the port may be in use when the proxy starts",
             item.name
         ));
     }

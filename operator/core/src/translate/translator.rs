@@ -370,7 +370,8 @@ impl Translator {
 
 fn unreadable(why: &str) -> Condition {
     let message = format!(
-        "this operator cannot read the object ({why}); what ran before goes on: install CRDs and operator of one release"
+        "this operator cannot read the object ({why}); its listeners keep running unchanged: install CRDs and operator of \
+         the same release"
     );
     Condition::unmet(Reason::Unsupported, message)
 }

@@ -23,7 +23,7 @@ pub(super) fn limits(spec: Option<&crds::Limits>, found: &mut Violations) -> Opt
         ("maxFlows", spec.max_flows.map(u64::from)),
     ];
     for (name, _) in numbers.iter().filter(|(_, number)| *number == Some(0)) {
-        found.add(format!("spec.limits.{name}"), "must not be 0; leave it out for no limit, or set spec.suspend");
+        found.add(format!("spec.limits.{name}"), "must not be 0; omit the field for no limit, or set spec.suspend");
     }
     let queues = spec.max_connections.is_some() && spec.on_limit.unwrap_or_default() == crds::OnLimit::Queue;
     let limits = Limits {

@@ -46,7 +46,7 @@ pub(super) fn names(item: &Listener, path: &str, found: &mut Violations) -> Vec<
     }
     let mut names: Vec<String> = tls.hostnames.iter().map(|name| name.0.to_ascii_lowercase()).collect();
     if names.iter().any(|name| name.trim_start_matches("*.").contains('*') || name.is_empty()) {
-        found.add(format!("{path}.hostnames"), "must be DNS names, with '*.' at most at their beginning");
+        found.add(format!("{path}.hostnames"), "must be DNS names; a wildcard '*.' is allowed only at the beginning");
     }
     names.sort_unstable();
     names.dedup();
@@ -57,7 +57,7 @@ pub(super) fn uniqueness(listeners: &[ValidListener], found: &mut Violations) {
     for (at, item) in listeners.iter().enumerate() {
         let earlier = &listeners[..at];
         if earlier.iter().any(|other| other.name == item.name) {
-            found.add(format!("spec.listeners[{at}].name"), "is used twice; names are unique in an object");
+            found.add(format!("spec.listeners[{at}].name"), "is used twice; listener names must be unique");
         }
         if earlier.iter().any(|other| overlap(item, other)) {
             found.add(
