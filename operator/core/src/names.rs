@@ -2,8 +2,8 @@
 
 /// Name of the controller: its field manager, and the reporter of its Events.
 pub const NAME: &str = "portlane-operator";
-/// Field manager of a fleet's replicas while their ownership passes from the operator to an autoscaler. Without a manager
-/// the API server would reset the field to its default.
+/// Field manager of a fleet's replicas while their ownership passes from the operator to an autoscaler. Without a
+/// manager the API server would reset the field to its default.
 pub const HANDOVER: &str = "portlane-operator-handover";
 
 /// Label of pods with a proxy; its value is `gateway` or `sidecar`.
@@ -15,8 +15,8 @@ pub const FORWARD_LABEL: &str = "portlane.dev/forward";
 /// Label of pods and namespaces that enables or disables injection.
 pub const INJECT_LABEL: &str = "portlane.dev/inject";
 
-/// Annotation with the ports of a pod's app: `PORT/TCP` or `PORT/UDP`, separated by commas. `-PORT/TCP` excludes a port that
-/// a container declares.
+/// Annotation with the ports of a pod's app: `PORT/TCP` or `PORT/UDP`, separated by commas. `-PORT/TCP` excludes a port
+/// that a container declares.
 pub const APP_PORTS: &str = "portlane.dev/app-ports";
 /// Annotation with the reason why a pod has no proxy, or with the annotations that injection ignored.
 pub const PROBLEM: &str = "portlane.dev/injection-problem";

@@ -72,7 +72,8 @@ pub struct World {
     pub grants: BTreeSet<Grant>,
     /// Every namespace may use every Service, regardless of `grants`.
     pub any_service: bool,
-    /// Forwards whose newest version cannot be read, with the reason. `forwards` has their last readable version, if known.
+    /// Forwards whose newest version cannot be read, with the reason. `forwards` has their last readable version, if
+    /// known.
     pub unreadable: BTreeMap<ObjectKey, String>,
     /// TCP ports of every proxy itself, with their purpose. No listener can claim them.
     pub reserved: BTreeMap<u16, String>,

@@ -1,9 +1,9 @@
 //! Which listener holds which port, decided per group.
 //!
 //! The key of a claim is (transport, port), plus the server name for a listener with names. A range claims each of its
-//! ports and gets all of them or none. A listener keeps a port that its status lists: otherwise editing an old object could
-//! take a port from a forward that has served for months. Among newcomers the oldest object wins; ties, and objects without
-//! a timestamp, are ordered by namespace and name. Ports are allocated after all explicit requests.
+//! ports and gets all of them or none. A listener keeps a port that its status lists: otherwise editing an old object
+//! could take a port from a forward that has served for months. Among newcomers the oldest object wins; ties, and
+//! objects without a timestamp, are ordered by namespace and name. Ports are allocated after all explicit requests.
 //!
 //! A [`Ledger`] indexes the claims by port: the cost of a change to one forward follows the number of ports it names.
 
@@ -87,8 +87,8 @@ enum Request {
     Impossible(Lost),
 }
 
-/// Order in which claims are decided, by the fields in turn: ports held by status first, then ports named by the spec, then
-/// the oldest object.
+/// Order in which claims are decided, by the fields in turn: ports held by status first, then ports named by the spec,
+/// then the oldest object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     standing: Standing,
@@ -245,8 +245,8 @@ impl Rules {
                 format!("hostname {host} on port {port} of listener '{name}' is held by {holder} (listener '{other}')")
             }
             None if both_named => format!(
-                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), whose PROXY \
-                 protocol settings differ: proxyProtocol.accept and trustedCIDRs must be the same in both"
+                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), whose \
+                 PROXY protocol settings differ: proxyProtocol.accept and trustedCIDRs must be the same in both"
             ),
             None => format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')"),
         };
@@ -290,8 +290,8 @@ fn reserved_port((transport, port): Port, owner: &Reserved) -> Lost {
             format!("port {port}/{transport} is reserved for the proxy ({what}); choose another port")
         }
         Reserved::App => format!(
-            "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), the annotation \
-             portlane.dev/app-ports lists it, or it was found in use there; choose another port, or set \
+            "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), the \
+             annotation portlane.dev/app-ports lists it, or it was found in use there; choose another port, or set \
              portlane.dev/app-ports: -{port}/{transport} in the pod template if the app does not listen on it"
         ),
     };

@@ -18,7 +18,8 @@ pub enum Group {
     Laptop,
     /// The fleet of a `ForwardGateway`.
     Gateway(ObjectKey),
-    /// The pods of a namespace that are selected by the same set of sidecar forwards and whose apps have the same ports.
+    /// The pods of a namespace that are selected by the same set of sidecar forwards and whose apps have the same
+    /// ports.
     Sidecars {
         /// The namespace.
         namespace: String,

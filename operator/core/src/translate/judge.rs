@@ -30,7 +30,8 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    /// The listeners to run. A list rather than a map, because there are tens of thousands of judgements with few listeners.
+    /// The listeners to run. A list rather than a map, because there are tens of thousands of judgements with few
+    /// listeners.
     pub(crate) compiled: Vec<Compiled>,
     /// Endpoint sets that the backends resolved to, by name.
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
@@ -52,8 +53,8 @@ impl Judgement {
         Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new() }
     }
 
-    /// Keeps listeners in their last good version if the new one is refused as a mistake and no other forward has taken the
-    /// port. A refusal that withdraws a permission is no mistake: the listener stops.
+    /// Keeps listeners in their last good version if the new one is refused as a mistake and no other forward has taken
+    /// the port. A refusal that withdraws a permission is no mistake: the listener stops.
     pub(crate) fn keep_last_good(
         &mut self,
         key: &ObjectKey,
@@ -276,14 +277,16 @@ impl Judge<'_> {
         counted.peek().is_some() && counted.all(|(ledger, _)| ledger.lost(&listener).is_some())
     }
 
-    /// The groups that count for the verdict. A sidecar group whose pods are all leaving runs what it can, and does not count.
+    /// The groups that count for the verdict. A sidecar group whose pods are all leaving runs what it can, and does not
+    /// count.
     fn counted(&self) -> impl Iterator<Item = (&Ledger, Option<&BTreeSet<ObjectKey>>)> {
         let stays = |pod: &ObjectKey| self.world.pods.get(pod).is_some_and(|pod| !pod.leaving);
         let all = self.own.values().map(|(ledger, pods)| (*ledger, *pods));
         all.filter(move |(_, pods)| pods.is_none_or(|pods| pods.iter().any(stays)))
     }
 
-    /// Sets the condition to the first unresolved backend, or else to the first one that is a listener of the same proxy.
+    /// Sets the condition to the first unresolved backend, or else to the first one that is a listener of the same
+    /// proxy.
     fn resolved_refs(&self, at: usize, resolved: &Resolved, verdict: &mut Verdict) {
         let item = &self.forward.listeners[at];
         let chained = item.backends.iter().find_map(|entry| {
@@ -309,8 +312,8 @@ impl Judge<'_> {
     }
 }
 
-/// Timeout for the PROXY header and the TLS server name, in seconds. `None` for a listener that reads neither, so that the
-/// setting does not change its revision.
+/// Timeout for the PROXY header and the TLS server name, in seconds. `None` for a listener that reads neither, so that
+/// the setting does not change its revision.
 fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
     let reads = item.header().is_some() || !item.names.is_empty();
     reads.then(|| forward.timeouts.handshake_seconds.unwrap_or(5))
@@ -319,8 +322,8 @@ fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
 fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
     if claims::is_ephemeral(port) {
         verdict.warnings.push(format!(
-            "port {port} of listener '{}' is in the ephemeral range 32768-60999, from which the machine takes ports for \
-             outgoing connections: the port may be in use when the proxy starts",
+            "port {port} of listener '{}' is in the ephemeral range 32768-60999, from which the machine takes ports \
+             for outgoing connections: the port may be in use when the proxy starts",
             item.name
         ));
     }

@@ -24,7 +24,8 @@ impl PartialEq for Published {
     }
 }
 
-/// The versioned configuration of one group. Cloning is cheap, and comparing two snapshots costs as much as they differ.
+/// The versioned configuration of one group. Cloning is cheap, and comparing two snapshots costs as much as they
+/// differ.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Position in the order of configurations.
@@ -55,7 +56,8 @@ impl Snapshot {
         }
     }
 
-    /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the difference.
+    /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the
+    /// difference.
     #[must_use]
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
         // Both sides contain only what differs, so that the comparison is as small as the difference.

@@ -4,9 +4,9 @@
 //! Changes ─▶ forwards to read again ─▶ their groups ─▶ their claims ─▶ forwards to judge again ─▶ programs
 //! ```
 //!
-//! Each step passes on only what it changed: the cost of a change follows the objects that depend on it, not the number of
-//! forwards. The result equals a translation of the whole world, except for listeners that keep running in their last good
-//! version.
+//! Each step passes on only what it changed: the cost of a change follows the objects that depend on it, not the number
+//! of forwards. The result equals a translation of the whole world, except for listeners that keep running in their
+//! last good version.
 
 mod apply;
 mod reach;
@@ -104,8 +104,8 @@ struct Step {
 }
 
 impl Translator {
-    /// Brings the translation up to date. Changed snapshots get this version; its number must be greater than that of any
-    /// earlier update.
+    /// Brings the translation up to date. Changed snapshots get this version; its number must be greater than that of
+    /// any earlier update.
     pub fn update(&mut self, world: &World, changes: &Changes, version: &Version) -> Update {
         let mut step = Step::default();
         self.open_groups(world, changes, &mut step);
@@ -156,8 +156,8 @@ impl Translator {
         self.snapshots.iter()
     }
 
-    /// The ports of a group's listeners, including suspended forwards: if a Service lost a port, the port would get another
-    /// node port when the forward resumes.
+    /// The ports of a group's listeners, including suspended forwards: if a Service lost a port, the port would get
+    /// another node port when the forward resumes.
     pub fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
         self.programs.get(group).map(Program::ports).unwrap_or_default()
     }
@@ -370,8 +370,8 @@ impl Translator {
 
 fn unreadable(why: &str) -> Condition {
     let message = format!(
-        "this operator cannot read the object ({why}); its listeners keep running unchanged: install CRDs and operator of \
-         the same release"
+        "this operator cannot read the object ({why}); its listeners keep running unchanged: install CRDs and operator \
+         of the same release"
     );
     Condition::unmet(Reason::Unsupported, message)
 }

@@ -1,7 +1,7 @@
 //! Validates one object on its own and fills in defaults.
 //!
-//! The API server rejects most violations by schema and CEL. The installed CRD may be older than the operator, so the rules
-//! that the translation relies on are checked here again.
+//! The API server rejects most violations by schema and CEL. The installed CRD may be older than the operator, so the
+//! rules that the translation relies on are checked here again.
 
 use std::{cmp, fmt};
 
@@ -300,10 +300,14 @@ fn listener(
         policy: policy(item),
         proxy_protocol: guard::proxy_protocol(item, path, found),
         health_check: health::check(item, path, found),
-        outlier: Outlier {
-            consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
-            eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
-        },
+        outlier: outlier(item),
+    }
+}
+
+fn outlier(item: &Listener) -> Outlier {
+    Outlier {
+        consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
+        eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
     }
 }
 

@@ -1,6 +1,7 @@
-//! Ports that the app of a pod listens on. The webhook copies the ports that containers declare to an annotation, because the
-//! operator watches only the metadata of pods. In the annotation a pod template can add ports, and exclude ports that are
-//! declared for another reason: a Service may need a named container port on which a listener, not the app, accepts.
+//! Ports that the app of a pod listens on. The webhook copies the ports that containers declare to an annotation,
+//! because the operator watches only the metadata of pods. In the annotation a pod template can add ports, and exclude
+//! ports that are declared for another reason: a Service may need a named container port on which a listener, not the
+//! app, accepts.
 
 use std::collections::BTreeSet;
 

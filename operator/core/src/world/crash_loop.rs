@@ -1,5 +1,5 @@
-//! Detects app containers in a crash loop by the container statuses of a pod. Listeners are bound before the app starts, so
-//! an app may crash because a listener holds a port that the app needs but no container declares.
+//! Detects app containers in a crash loop by the container statuses of a pod. Listeners are bound before the app
+//! starts, so an app may crash because a listener holds a port that the app needs but no container declares.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
@@ -22,8 +22,8 @@ impl CrashLoop {
     pub(crate) fn words(&self) -> String {
         let Self { container, exit_code } = self;
         format!(
-            "container {container} is in a crash loop (exit code {exit_code}): if its log says that an address is in use, \
-             declare its ports in the pod template (containerPort, or the annotation portlane.dev/app-ports)"
+            "container {container} is in a crash loop (exit code {exit_code}): if its log says that an address is in \
+             use, declare its ports in the pod template (containerPort, or the annotation portlane.dev/app-ports)"
         )
     }
 }

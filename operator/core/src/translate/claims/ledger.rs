@@ -95,8 +95,8 @@ impl Ledger {
         affected
     }
 
-    /// Decides the dirty ports and all ports that ranges link to them: in rank order, a candidate gets its ports if all of
-    /// them are available. Returns the room that is left, in ports.
+    /// Decides the dirty ports and all ports that ranges link to them: in rank order, a candidate gets its ports if all
+    /// of them are available. Returns the room that is left, in ports.
     fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<ObjectKey>) -> usize {
         let mut taken: BTreeMap<Port, Vec<ListenerRef>> = BTreeMap::new();
         for Rank { listener, .. } in self.contenders() {
@@ -188,8 +188,8 @@ impl Ledger {
         }
     }
 
-    /// The first free port, counted from a start that is a hash of the listener's name: the same listener tends to get the
-    /// same port again.
+    /// The first free port, counted from a start that is a hash of the listener's name: the same listener tends to get
+    /// the same port again.
     fn free_port(&self, listener: &ListenerRef) -> Result<u16, Lost> {
         let Some(candidate) = self.candidate(listener) else { return Err(no_free_port(Transport::Tcp)) };
         let Request::Any(ranges) = &candidate.request else { return Err(no_free_port(Transport::Tcp)) };
@@ -222,8 +222,8 @@ impl Ledger {
         holders.find(|listener| self.won(listener).is_some()).or_else(|| self.allocated.get(&port))
     }
 
-    /// Whether a port of this listener of `key` is reserved, or held by a listener of another forward that does not share
-    /// the port.
+    /// Whether a port of this listener of `key` is reserved, or held by a listener of another forward that does not
+    /// share the port.
     pub(crate) fn conflicts_with(&self, key: &ObjectKey, listener: &Listener) -> bool {
         listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
             let wanting = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.listener);

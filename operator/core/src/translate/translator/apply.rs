@@ -85,8 +85,8 @@ impl Translator {
         before.compiled
     }
 
-    /// Updates endpoint sets from their Services. The set of a deleted Service stays as it was, for listeners that run in
-    /// their last good version.
+    /// Updates endpoint sets from their Services. The set of a deleted Service stays as it was, for listeners that run
+    /// in their last good version.
     pub(super) fn refresh_sets(&mut self, world: &World, changes: &Changes, step: &mut Step) {
         let services: BTreeSet<ObjectKey> = if changes.all {
             self.by_service.named().cloned().collect()
@@ -130,8 +130,8 @@ impl Translator {
         }
     }
 
-    /// Applies the judged listeners to the programs: removals, then listeners that won their ports, then kept listeners whose
-    /// ports are still free.
+    /// Applies the judged listeners to the programs: removals, then listeners that won their ports, then kept listeners
+    /// whose ports are still free.
     pub(super) fn apply(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], number: u64, step: &mut Step) {
         let Self { known, programs, sets, .. } = self;
         let now = |key: &ObjectKey| known.get(key).map_or(&[][..], |known| &known.judgement.compiled);

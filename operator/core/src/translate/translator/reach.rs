@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl Translator {
-    /// Creates the programs of the laptop and of gateways, which exist even if empty, and drops those of deleted gateways.
+    /// Creates the programs of the laptop and of gateways, which exist even if empty, and drops those of deleted
+    /// gateways.
     pub(super) fn open_groups(&mut self, world: &World, changes: &Changes, step: &mut Step) {
         if world.site.is_laptop() {
             self.programs.entry(Group::Laptop).or_default();

@@ -93,7 +93,8 @@ fn networks(cidrs: &[Cidr], path: &str, found: &mut Violations) -> Vec<IpNet> {
     networks
 }
 
-/// Truncates a network to its prefix and converts an IPv4-mapped one to IPv4, because client addresses are compared as IPv4.
+/// Truncates a network to its prefix and converts an IPv4-mapped one to IPv4, because client addresses are compared as
+/// IPv4.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(six) = network else { return network.trunc() };
     let mapped = six.addr().to_ipv4_mapped().filter(|_| six.prefix_len() >= 96);

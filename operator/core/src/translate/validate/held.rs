@@ -18,8 +18,8 @@ pub(crate) struct Held {
 pub(crate) enum Standing {
     /// Status lists the port as the listener requests it.
     Serves,
-    /// Status lists the port, but with other PROXY headers. Listeners that share the port by server name take precedence, so
-    /// that such an edit does not cost them the port.
+    /// Status lists the port, but with other PROXY headers. Listeners that share the port by server name take
+    /// precedence, so that such an edit does not cost them the port.
     ReadsOtherHeaders,
     /// Status does not list the port, or lists less than the listener requests.
     New,
@@ -61,8 +61,8 @@ pub(crate) fn held_in<'a>(status: &'a PortForwardStatus, words: &str) -> &'a [Li
     if is_here { &status.listeners } else { &[] }
 }
 
-/// The listeners that status lists for the forward's placement. A forward that moves to another gateway, or to other pods,
-/// holds no ports there yet.
+/// The listeners that status lists for the forward's placement. A forward that moves to another gateway, or to other
+/// pods, holds no ports there yet.
 pub(super) fn held<'a>(forward: &'a PortForward, placement: &Placement) -> &'a [ListenerStatus] {
     forward.status.as_ref().map_or(&[][..], |status| held_in(status, &placement.words()))
 }
