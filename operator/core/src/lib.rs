@@ -1,14 +1,14 @@
-//! All that the operator decides. The way of the data is the order of the folders:
+//! Every decision of the operator. Data flows through the modules in this order:
 //!
 //! ```text
 //! watches ──▶ world ──▶ translate ──▶ snapshots for proxies
 //!               │           │ verdicts
 //!               │           ▼
 //! reports ──────┴──────▶ status ──▶ statuses and Events        desired ──▶ children, sidecars, autoscalers
-//!                           schedule says when each of them is due
+//!                           schedule decides when each of them is due
 //! ```
 //!
-//! All of it is pure: no async, no client, no clock, no environment. The same code runs in the operator and in
+//! The crate is pure: no async, no client, no clock, no environment. The same code runs in the operator and in
 //! `portlane run`.
 
 pub mod desired;

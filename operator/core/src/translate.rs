@@ -1,12 +1,12 @@
-//! From the world to one configuration per group and one verdict per forward.
+//! Translates the world into one configuration per group and one verdict per forward.
 //!
 //! ```text
-//! World ──validate──▶ ValidForward ──groups──▶ who runs together ──claims──▶ who has which port
-//!       ──backends──▶ where bytes may go ──judge──▶ Verdict per forward, and its listeners as they should run
+//! World ──validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
+//!       ──backends──▶ targets ──judge──▶ Verdict per forward, and its listeners to run
 //!       ──program───▶ Snapshot per group
 //! ```
 //!
-//! The [`Translator`] does this one change at a time; [`translate`] does it for a world of which nothing was known.
+//! The [`Translator`] works incrementally; [`translate`] translates a whole world at once.
 
 pub(crate) mod admission;
 pub(crate) mod backends;
@@ -25,7 +25,7 @@ use proxy_api::Version;
 use self::translator::{Translation, Translator};
 use crate::world::{World, changes::Changes};
 
-/// Translates the whole world, of which nothing was known before. The same world always gives the same translation.
+/// Translates a whole world without earlier state. The same world always gives the same translation.
 #[must_use]
 pub fn translate(world: &World) -> Translation {
     let mut translator = Translator::default();

@@ -1,7 +1,7 @@
-//! What is known of the cluster: plain maps that the watches fill.
+//! The known state of the cluster: plain maps that watches fill.
 //!
 //! ```text
-//! watched ──read──▶ objects ──cache──▶ World, and which of it changed
+//! watched ──read──▶ objects ──cache──▶ World, and its changes
 //! ```
 
 pub mod app_ports;
@@ -34,7 +34,7 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// A key from its parts.
+    /// Creates a key from its parts.
     #[must_use]
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
@@ -53,74 +53,74 @@ impl Serialize for ObjectKey {
     }
 }
 
-/// Everything that a translation depends on.
+/// All input of a translation.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    /// Cluster or laptop.
+    /// Where the proxies run.
     pub site: Site,
-    /// The forwards.
+    /// All forwards.
     pub forwards: BTreeMap<ObjectKey, PortForward>,
-    /// The gateways they may attach to.
+    /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
-    /// The Services that backends name.
+    /// All Services, with their endpoints.
     pub services: BTreeMap<ObjectKey, Service>,
-    /// Pods that may carry a sidecar.
+    /// Pods that may have a sidecar.
     pub pods: BTreeMap<ObjectKey, Pod>,
-    /// Labels of namespaces.
+    /// Labels by namespace.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// Who may use Services of another namespace.
+    /// Permissions to use Services of another namespace.
     pub grants: BTreeSet<Grant>,
-    /// Every namespace may use every Service, whatever `grants` says.
+    /// Every namespace may use every Service, regardless of `grants`.
     pub any_service: bool,
-    /// Forwards whose newest version cannot be read, and why. Their last readable version stands in `forwards`, if it is
+    /// Forwards whose newest version cannot be read, with the reason. `forwards` has their last readable version, if
     /// known.
     pub unreadable: BTreeMap<ObjectKey, String>,
-    /// TCP ports of the proxy itself, which no listener may claim, with what they are for.
+    /// TCP ports of every proxy itself, with their purpose. No listener can claim them.
     pub reserved: BTreeMap<u16, String>,
-    /// The same of those that only proxies of gateways have.
+    /// Further TCP ports that only proxies of gateways reserve, with their purpose.
     pub reserved_in_gateways: BTreeMap<u16, String>,
 }
 
 /// Where the proxies run.
 #[derive(Clone, Debug, Default)]
 pub enum Site {
-    /// In a cluster.
+    /// In the pods of a cluster.
     #[default]
     Cluster,
-    /// All in one process on one machine.
+    /// All listeners in one process on one machine.
     Laptop(Laptop),
 }
 
 impl Site {
-    /// Whether this is a laptop.
+    /// Whether the site is a laptop.
     #[must_use]
     pub fn is_laptop(&self) -> bool {
         matches!(self, Self::Laptop(_))
     }
 }
 
-/// How ports are shifted on a machine that has taken some of them.
+/// How listener ports are mapped on a laptop, where other programs may use some of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Laptop {
-    /// Added to every listener port.
+    /// Offset that is added to every requested port.
     pub port_offset: u16,
-    /// Ports by (forward name, listener name); these are not shifted.
+    /// Ports by (forward name, listener name), to which the offset does not apply.
     pub ports: BTreeMap<(String, String), u16>,
 }
 
-/// A Service as far as forwards are concerned.
+/// A Service as a destination of forwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Service {
-    /// With ports and ready endpoints.
+    /// A Service with ports and their ready endpoints.
     Cluster(Vec<ServicePort>),
-    /// Without ports, as a headless Service may be: it says only which pods are ready.
+    /// A headless Service without ports, with the addresses of its ready pods.
     Portless(BTreeSet<IpAddr>),
-    /// A name for a host elsewhere: `ExternalName`, or `--resolve` on a laptop.
+    /// An alias of another host: `ExternalName`, or `--resolve` on a laptop.
     External {
         /// IP address or DNS name.
         host: String,
-        /// Port there, if not the Service's own.
+        /// Port on that host; absent: the port that the backend names.
         #[serde(default)]
         port: Option<u16>,
     },
@@ -130,32 +130,32 @@ pub enum Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicePort {
-    /// Its protocol.
+    /// Protocol of the port.
     pub protocol: Protocol,
-    /// The Service's port number.
+    /// Port number of the Service.
     pub port: u16,
-    /// The ready endpoints behind it.
+    /// Ready endpoints of the port.
     #[serde(default)]
     pub endpoints: BTreeSet<Endpoint>,
 }
 
-/// A pod as far as forwards are concerned.
+/// A pod that sidecar forwards may select.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
-    /// Its labels.
+    /// Labels of the pod.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Whether it was made with a proxy.
+    /// Whether the pod was created with a proxy.
     #[serde(default)]
     pub carries: bool,
-    /// Ports that its app listens on, as far as it says so.
+    /// Ports that the app listens on, by the annotation `portlane.dev/app-ports`.
     #[serde(default)]
     pub app_ports: BTreeSet<(Transport, u16)>,
-    /// What was wrong when it was to be given one.
+    /// Why injection failed or ignored an annotation.
     #[serde(default)]
     pub problem: Option<String>,
-    /// It is being deleted. Its proxy goes on to the end of its app, and is no longer counted.
+    /// The pod is being deleted. Its proxy keeps running until the app ends, but status no longer counts the pod.
     #[serde(default)]
     pub leaving: bool,
 }
@@ -167,7 +167,7 @@ pub struct Grant {
     pub from: String,
     /// Namespace of the Services.
     pub to: String,
-    /// One Service, or all of them.
+    /// Name of one Service; absent: all Services of the namespace.
     #[serde(default)]
     pub service: Option<String>,
 }

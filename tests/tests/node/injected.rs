@@ -161,7 +161,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
     namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=40s"]).ok();
     let accepted = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
     until("the forward says whose the port is", || {
-        namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP is the app's own")
+        namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP belongs to the app")
     });
     assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello", "the others do not notice");
     port(8001);

@@ -1,4 +1,4 @@
-//! Whether a gateway lets a forward in.
+//! Admission of forwards by their gateway.
 
 use crds::{ForwardGateway, From};
 
@@ -11,11 +11,11 @@ use crate::{
     world::{ObjectKey, World},
 };
 
-/// Whether the gateway of a forward exists and lets it in.
+/// Checks that the gateway of a forward exists and admits the forward's namespace and ports.
 pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
     let Placement::Gateway(key) = &forward.placement else { return Ok(()) };
     let Some(gateway) = world.gateways.get(key) else {
-        // A laptop stands in for a gateway that is not among its manifests.
+        // On a laptop the gateway may be missing from the manifests: the process stands in for it.
         let missing = || Condition::unmet(Reason::GatewayNotFound, format!("ForwardGateway {key} does not exist"));
         return if world.site.is_laptop() { Ok(()) } else { Err(missing()) };
     };
@@ -27,9 +27,8 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
     if let Some(cidr) = backends::bad_cidr(gateway) {
-        let message = format!(
-            "ForwardGateway {key} has spec.allowedForwards.addressCIDRs that cannot be read: '{cidr}' is not a network"
-        );
+        let message =
+            format!("ForwardGateway {key} has an invalid spec.allowedForwards.addressCIDRs: '{cidr}' is not a CIDR");
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
     let outside = forward.listeners.iter().find(|listener| !port_allowed(gateway, listener));
@@ -62,9 +61,9 @@ fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, n
 fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
     let ranges = gateway.spec.allowed_forwards.as_ref().map(|allowed| allowed.ports.as_slice()).unwrap_or_default();
     let Some(port) = listener.port.or(listener.held.as_ref().map(|held| held.port)) else { return true };
-    // A port that it was given is admitted by that.
-    let is_given = |(first, last): &(u16, u16)| (*first..=*last).contains(&port);
-    if listener.port.is_none() && claims::allocation_of(gateway).iter().any(is_given) {
+    // The gateway itself allocated the port.
+    let is_allocated = |(first, last): &(u16, u16)| (*first..=*last).contains(&port);
+    if listener.port.is_none() && claims::allocation_of(gateway).iter().any(is_allocated) {
         return true;
     }
     let last = port.saturating_add(listener.further);

@@ -1,4 +1,4 @@
-//! Where the bytes of a listener may go.
+//! Resolves the backends of a listener, and checks that the forward may use them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +16,16 @@ use crate::{
     world::{Grant, ObjectKey, Service, ServicePort, World},
 };
 
-/// The backends of a listener as far as they could be resolved.
+/// The backends of a listener, as far as they can be resolved.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
     pub(crate) backends: Vec<Backend>,
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
-    /// What was wrong with entries that were left out.
+    /// Why entries were left out.
     pub(crate) problems: Vec<Condition>,
 }
 
-/// Resolves the backends of one listener. `own` are the ports that the same forward listens on.
+/// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.
 pub(crate) fn resolve(
     world: &World,
     forward: &ValidForward,
@@ -42,7 +42,7 @@ pub(crate) fn resolve(
         let target = match &entry.to {
             Destination::Service { key, port } => {
                 service(world, forward, listener, key, *port, &mut resolved.endpoints)
-                    .and_then(|target| elsewhere(target, forward, listener, own, destinations))
+                    .and_then(|target| external(target, forward, listener, own, destinations))
             }
             Destination::Address { host, port } => address(host, *port, destinations),
             Destination::Local { port } => Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port }),
@@ -60,8 +60,8 @@ pub(crate) fn resolve(
     resolved
 }
 
-/// A Service that is another name for a host: the host is judged as if it stood in the forward.
-fn elsewhere(
+/// Checks the host of an `ExternalName` Service like a host that the forward itself names.
+fn external(
     target: Target,
     forward: &ValidForward,
     listener: &ValidListener,
@@ -78,29 +78,29 @@ fn elsewhere(
 
 fn looped(to: &Destination, port: u16, forward: &ValidForward, listener: &ValidListener) -> Condition {
     let message = format!(
-        "backend {} of listener '{}' is port {port} of this same forward; name the port of the real server",
+        "backend {} of listener '{}' points back at port {port} of this forward; name the port of the real server",
         to.words(&forward.key.namespace),
         listener.name
     );
     Condition::unmet(Reason::BackendLoop, message)
 }
 
-/// The port of this machine that a destination means, if it says so by itself.
+/// The port of a destination on the host of the proxy itself. `None` for Services and other addresses.
 pub(crate) fn local_port(to: &Destination) -> Option<u16> {
     match to {
         Destination::Local { port } => Some(*port),
         Destination::Address { host, port } => {
-            let own = match host.parse::<IpAddr>() {
+            let is_local = match host.parse::<IpAddr>() {
                 Ok(ip) => ip.to_canonical().is_loopback() || ip.is_unspecified(),
                 Err(_) => host == "localhost",
             };
-            own.then_some(*port)
+            is_local.then_some(*port)
         }
         Destination::Service { .. } => None,
     }
 }
 
-/// One of the ports that a listener would use at a destination, if it is among its own forward's.
+/// A port of the destination that the same forward listens on.
 fn own_port(to: &Destination, listener: &ValidListener, own: &[(Transport, u16)]) -> Option<u16> {
     let first = local_port(to)?;
     (first..=first.saturating_add(listener.further)).find(|port| own.contains(&(listener.transport, *port)))
@@ -126,12 +126,12 @@ fn service(
 ) -> Result<Target, Condition> {
     let laptop = world.site.is_laptop();
     if !laptop && !permitted(world, &forward.key.namespace, key) {
-        // The answer must not tell whether the Service exists.
+        // The message must not reveal whether the Service exists.
         return Err(Condition::unmet(
             Reason::RefNotPermitted,
             format!(
-                "Service {key} is in another namespace and no ReferenceGrant there lets PortForwards of namespace \
-                 '{}' use it; make one, or let the operator admit all Services (chart value allowAllServices)",
+                "Service {key} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
+                 '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
                 forward.key.namespace
             ),
         ));
@@ -141,14 +141,15 @@ fn service(
         Some(Service::External { host, port: other }) => {
             Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) })
         }
-        // Of a range, ports are the manifest's and the Service says only which pods.
+        // For a range the ports come from the forward, and the Service only selects the pods.
         Some(service) if listener.further > 0 => {
-            let name = format!("{}{OF_RANGE}", set_name(key, port, listener.transport));
+            let name = format!("{}{RANGE_SUFFIX}", set_name(key, port, listener.transport));
             endpoints.insert(name.clone(), pods_at(service, port));
             Ok(Target::Endpoints(name))
         }
         Some(Service::Portless(_)) => not_found(format!(
-            "Service {key} has no port of TCP or UDP: name port {port} in it; only a range (endPort) does without"
+            "Service {key} has no TCP or UDP port: add port {port} to the Service; only a port range (endPort) works \
+             without"
         )),
         Some(Service::Cluster(ports)) => {
             let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;
@@ -160,22 +161,22 @@ fn service(
             Ok(Target::Endpoints(name))
         }
         None if laptop => not_found(format!(
-            "Service {key} is not known on a laptop: say where it is with --resolve {}.{}=HOST[:PORT]",
+            "Service {key} cannot be resolved on a laptop: give its address with --resolve {}.{}=HOST[:PORT]",
             key.name, key.namespace
         )),
         None => not_found(format!("Service {key} does not exist")),
     }
 }
 
-/// What the name of an endpoint set ends with that is for ranges.
-const OF_RANGE: &str = "+";
+/// Suffix of the name of an endpoint set for a range.
+const RANGE_SUFFIX: &str = "+";
 
-/// The name of an endpoint set.
+/// The name of an endpoint set: `NAMESPACE/NAME:PORT/TRANSPORT`.
 fn set_name(service: &ObjectKey, port: u16, transport: Transport) -> String {
     format!("{service}:{port}/{transport}")
 }
 
-/// The pods of a Service, each at this port.
+/// The pods of a Service, each with this port.
 fn pods_at(service: &Service, port: u16) -> EndpointSet {
     let ips: BTreeSet<IpAddr> = match service {
         Service::Cluster(ports) => {
@@ -191,24 +192,24 @@ fn set_of(port: &ServicePort) -> EndpointSet {
     port.endpoints.iter().copied().collect()
 }
 
-/// The Service whose endpoint set this is.
+/// The Service of an endpoint set, by the name of the set.
 pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
     let (namespace, rest) = set.split_once('/')?;
     let (name, _) = rest.split_once(':')?;
     Some(ObjectKey::new(namespace, name))
 }
 
-/// The endpoint set of this name as it is now; nothing if its Service, or the port, is not there.
+/// The current endpoint set of this name; `None` if the Service or its port does not exist.
 pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
     let key = service_of(set)?;
     let service = world.services.get(&key)?;
-    if let Some(plain) = set.strip_suffix(OF_RANGE) {
+    if let Some(plain) = set.strip_suffix(RANGE_SUFFIX) {
         let (port, _) = plain.rsplit_once(':')?.1.split_once('/')?;
         return Some(pods_at(service, port.parse().ok()?)).filter(|_| !matches!(service, Service::External { .. }));
     }
     let Service::Cluster(ports) = service else { return None };
-    let is = |item: &&ServicePort| set_name(&key, item.port, transport(item.protocol)) == set;
-    ports.iter().find(is).map(set_of)
+    let is_named = |item: &&ServicePort| set_name(&key, item.port, transport(item.protocol)) == set;
+    ports.iter().find(is_named).map(set_of)
 }
 
 fn permitted(world: &World, from: &str, to: &ObjectKey) -> bool {
@@ -220,20 +221,21 @@ fn permitted(world: &World, from: &str, to: &ObjectKey) -> bool {
     from == to.namespace || world.any_service || world.grants.iter().any(grants)
 }
 
-/// A network of a gateway that cannot be read. Leaving it out could widen access, so nobody is admitted until it is mended.
+/// An invalid network of a gateway. Ignoring the network could widen access, so the gateway admits no forward until the
+/// network is fixed.
 pub(crate) fn bad_cidr(gateway: &ForwardGateway) -> Option<&str> {
     let allowed = gateway.spec.allowed_forwards.as_ref()?;
     let mut cidrs = allowed.address_cidrs.iter().map(|cidr| cidr.0.as_str());
     cidrs.find(|cidr| cidr.parse::<ipnet::IpNet>().is_err())
 }
 
-/// What a proxy that runs this forward may connect to.
+/// The destinations that a proxy may connect to for this forward.
 pub(crate) fn destinations(world: &World, forward: &ValidForward) -> Destinations {
     let Placement::Gateway(key) = &forward.placement else { return Destinations::default() };
     let allowed = world.gateways.get(key).and_then(|gateway| gateway.spec.allowed_forwards.as_ref());
     let cidrs = allowed.map(|allowed| allowed.address_cidrs.as_slice()).unwrap_or_default();
     Destinations {
-        // On a laptop the machine is the user's own: there is nobody to protect it from.
+        // A laptop belongs to its user, so its own ports need no protection.
         refuse_local: !world.site.is_laptop(),
         cidrs: cidrs.iter().filter_map(|cidr| cidr.0.parse().ok()).collect(),
     }

@@ -1,11 +1,11 @@
-//! Who has which port, decided per group.
+//! Which listener holds which port, decided per group.
 //!
-//! The key of a claim is (transport, port), and a server name where a listener has names; a range claims each of its ports and has
-//! all of them or none. A listener whose port stands in its status keeps it, so that an old object
-//! which is edited cannot take the port of one that has served for months. Among newcomers the oldest object wins;
-//! ties, and objects without a timestamp, by namespace and name. Ports are allocated after every explicit request.
+//! The key of a claim is (transport, port), plus the server name for a listener with names. A range claims each of its
+//! ports and gets all of them or none. A listener keeps a port that its status lists: otherwise editing an old object
+//! could take a port from a forward that has served for months. Among newcomers the oldest object wins; ties, and
+//! objects without a timestamp, are ordered by namespace and name. Ports are allocated after all explicit requests.
 //!
-//! A [`Ledger`] keeps the claims by port, so that a change of one forward costs as much as the ports that it names.
+//! A [`Ledger`] indexes the claims by port: the cost of a change to one forward follows the number of ports it names.
 
 mod ledger;
 
@@ -26,70 +26,85 @@ use crate::{
 
 pub(crate) use self::ledger::Ledger;
 
-/// Outgoing connections are given ports from here (Linux's default), so none of them is ever allocated.
+/// Ephemeral ports, by Linux's default. Never allocated, because an outgoing connection may hold them.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
-/// Ports of a gateway's Service if it does not say.
+/// Ports of a gateway's Service if `spec.service.maxPorts` is absent.
 const DEFAULT_MAX_PORTS: u16 = 100;
-/// Where ports come from if a gateway does not say.
+/// Range that ports are allocated from if a gateway sets no `spec.allocation`.
 const DEFAULT_ALLOCATION: (u16, u16) = (20000, 29999);
 
-/// Whether a connection that the machine makes may hold this port.
+/// Whether an outgoing connection of the machine may hold this port.
 pub(crate) fn is_ephemeral(port: u16) -> bool {
     EPHEMERAL.contains(&port)
 }
 
-/// A listener, by its object and its place in it.
-pub(crate) type ListenerRef = (ObjectKey, usize);
+/// Identifies a listener of the world.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ListenerRef {
+    pub(crate) forward: ObjectKey,
+    /// Position in `spec.listeners`.
+    pub(crate) index: usize,
+}
 
-/// What a claim is about.
+/// What a listener claims.
 pub(crate) type Port = (Transport, u16);
 
-/// A claim that was lost.
+/// Why a listener lost its claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
     pub(crate) reason: Reason,
     pub(crate) message: String,
-    /// To the app of the pod, and to no other listener: it holds the port all the same.
+    /// The claim was lost to the app of the pod, not to another listener: status still lists the port as held.
     pub(crate) to_app: bool,
 }
 
-/// What one listener wants.
+/// The claim that one listener makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     name: String,
     transport: Transport,
-    /// Ports that follow the first.
+    /// Ports after the first.
     further: u16,
-    /// Server names; with none it wants the whole port.
+    /// Server names; empty claims the whole port.
     names: Vec<String>,
-    /// Whose PROXY headers are read before the name.
+    /// PROXY headers that are read before the server name, and the networks trusted to send them.
     header: Option<(AcceptHeader, Vec<IpNet>)>,
-    wish: Wish,
-    /// What its status says.
+    request: Request,
+    /// Whether status already lists the port.
     standing: Standing,
-    /// Its spec names this port.
-    asked: bool,
+    /// The spec names the port.
+    is_explicit: bool,
+    /// Creation time of the forward in nanoseconds since 1970.
     created: Option<i128>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wish {
+enum Request {
+    /// This port, the first one of a range.
     Port(u16),
-    /// Any of these ranges.
+    /// Any port of these ranges, bounds included.
     Any(Vec<(u16, u16)>),
     Impossible(Lost),
 }
 
-/// Who comes first: those that hold their port, those that ask for one, the oldest.
-type Rank = (Standing, bool, bool, Option<i128>, ListenerRef);
+/// Order in which claims are decided, by the fields in turn: ports held by status first, then ports named by the spec,
+/// then the oldest object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    standing: Standing,
+    is_implicit: bool,
+    is_undated: bool,
+    created: Option<i128>,
+    listener: ListenerRef,
+}
 
 impl Candidate {
-    /// The ports that it wants, if it names any.
+    /// The ports that the listener requests by number.
     fn ports(&self) -> impl Iterator<Item = Port> + use<> {
         let (transport, further) = (self.transport, self.further);
-        let first = match self.wish {
-            Wish::Port(port) => Some(port),
-            Wish::Any(_) | Wish::Impossible(_) => None,
+        let first = match self.request {
+            Request::Port(port) => Some(port),
+            Request::Any(_) | Request::Impossible(_) => None,
         };
         first
             .into_iter()
@@ -97,7 +112,7 @@ impl Candidate {
             .map(move |port| (transport, port))
     }
 
-    /// Whether both can have one port: by names, and read the same before them.
+    /// Whether both can hold one port: their server names differ, and they read the same PROXY headers before the name.
     fn shares_with(&self, other: &Self) -> bool {
         !self.names.is_empty()
             && !other.names.is_empty()
@@ -105,16 +120,22 @@ impl Candidate {
             && !self.names.iter().any(|name| other.names.contains(name))
     }
 
-    fn rank(&self, place: ListenerRef) -> Rank {
-        (self.standing, !self.asked, self.created.is_none(), self.created, place)
+    fn rank(&self, listener: ListenerRef) -> Rank {
+        Rank {
+            standing: self.standing,
+            is_implicit: !self.is_explicit,
+            is_undated: self.created.is_none(),
+            created: self.created,
+            listener,
+        }
     }
 }
 
-/// What the listeners of a forward want.
+/// The claims of a forward's listeners, in the order of the spec.
 pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate> {
     let candidate = |listener: &ValidListener| {
         let asked = asked_port(&world.site, &forward.key, listener);
-        // The port that it has by its status: the one it asks for, or one it was given.
+        // The port that status lists, if the spec names the same port or none.
         let held = match &asked {
             Ok(asked) => {
                 let held = listener.held.as_ref().map(|held| (held.port, held.standing(listener)));
@@ -122,8 +143,8 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             }
             Err(_) => None,
         };
-        // One that it was given stays, also if it wants more of it now.
-        let given = listener.held.as_ref().map(|held| held.port);
+        // An allocated port stays, even if the listener now needs more than status lists.
+        let allocated = listener.held.as_ref().map(|held| held.port);
         Candidate {
             name: listener.name.clone(),
             transport: listener.transport,
@@ -131,13 +152,13 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             names: listener.names.clone(),
             header: listener.header().map(|(accept, trusted)| (accept, trusted.to_vec())),
             standing: held.map_or(Standing::New, |(_, standing)| standing),
-            asked: matches!(asked, Ok(Some(_))),
+            is_explicit: matches!(asked, Ok(Some(_))),
             created: forward.created,
-            wish: match asked {
-                Err(lost) => Wish::Impossible(lost),
+            request: match asked {
+                Err(lost) => Request::Impossible(lost),
                 Ok(asked) => {
-                    let any = || Wish::Any(allocation(world, forward));
-                    held.map(|(port, _)| port).or(asked).or(given).map_or_else(any, Wish::Port)
+                    let any = || Request::Any(allocation(world, forward));
+                    held.map(|(port, _)| port).or(asked).or(allocated).map_or_else(any, Request::Port)
                 }
             },
         }
@@ -145,13 +166,13 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
     forward.listeners.iter().map(candidate).collect()
 }
 
-/// Where the ports of a forward's gateway come from.
+/// The ranges that the ports of a forward are allocated from.
 fn allocation(world: &World, forward: &ValidForward) -> Vec<(u16, u16)> {
     let Placement::Gateway(key) = &forward.placement else { return vec![DEFAULT_ALLOCATION] };
     world.gateways.get(key).map_or_else(|| vec![DEFAULT_ALLOCATION], allocation_of)
 }
 
-/// Where a gateway's ports come from.
+/// The ranges that a gateway allocates ports from, bounds included.
 pub(crate) fn allocation_of(gateway: &ForwardGateway) -> Vec<(u16, u16)> {
     let ranges = gateway.spec.allocation.as_slice();
     if ranges.is_empty() {
@@ -160,45 +181,45 @@ pub(crate) fn allocation_of(gateway: &ForwardGateway) -> Vec<(u16, u16)> {
     ranges.iter().map(|range| (range.port, range.end_port.unwrap_or(range.port).max(range.port))).collect()
 }
 
-/// The port that a listener asks for at this site, if it asks for one.
+/// The port that a listener requests at this site: on a laptop, after `--map` and `--port-offset`.
 pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener) -> Result<Option<u16>, Lost> {
     let Site::Laptop(laptop) = site else { return Ok(listener.port) };
-    let beyond = |what: &str| Lost {
-        reason: Reason::Invalid,
-        message: format!("{what} leads beyond port 65535; use a smaller one"),
-        to_app: false,
-    };
+    let beyond = |message: String| Lost { reason: Reason::Invalid, message, to_app: false };
     let fits = |port: u16| port.checked_add(listener.further).is_some();
     if let Some(port) = laptop.ports.get(&(key.name.clone(), listener.name.clone())) {
-        return if fits(*port) { Ok(Some(*port)) } else { Err(beyond("the port that the range is moved to")) };
+        let message = "the mapped port range ends beyond port 65535; map it to a smaller port";
+        return if fits(*port) { Ok(Some(*port)) } else { Err(beyond(message.to_owned())) };
     }
     let Some(port) = listener.port else { return Ok(None) };
     match port.checked_add(laptop.port_offset).filter(|port| fits(*port)) {
         Some(port) => Ok(Some(port)),
-        None => Err(beyond(&format!("the port offset {}", laptop.port_offset))),
+        None => Err(beyond(format!(
+            "port offset {} moves the listener beyond port 65535; use a smaller offset",
+            laptop.port_offset
+        ))),
     }
 }
 
-/// Whose a port is that no listener can have.
+/// The owner of a port that no listener can claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reserved {
-    /// The proxy's, for this.
+    /// The proxy, with the purpose of the port.
     Proxy(String),
-    /// The app's that the proxy sits beside.
+    /// The app beside a sidecar.
     App,
 }
 
-/// The rules of one group.
+/// What the claims of one group are decided by, besides the claims themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct Rules {
     group: String,
     laptop: bool,
     reserved: BTreeMap<Port, Reserved>,
-    /// The most ports that its Service takes.
-    most: Option<usize>,
+    /// Limit on the ports of the gateway's Service; `None` is unlimited.
+    max_ports: Option<usize>,
 }
 
-impl Terms {
+impl Rules {
     pub(crate) fn of(world: &World, group: &Group) -> Self {
         let gateway = match group {
             Group::Gateway(key) => world.gateways.get(key),
@@ -206,12 +227,12 @@ impl Terms {
         };
         let service = gateway.and_then(|gateway| gateway.spec.service.as_ref());
         let has_service = gateway.is_some() && service.is_none_or(|service| service.type_ != Some(ServiceType::None));
-        let most = service.and_then(|service| service.max_ports).unwrap_or(DEFAULT_MAX_PORTS);
+        let max_ports = service.and_then(|service| service.max_ports).unwrap_or(DEFAULT_MAX_PORTS);
         Self {
             group: group.to_string(),
             laptop: world.site.is_laptop(),
             reserved: reserved(world, group),
-            most: (has_service && !world.site.is_laptop()).then_some(most.into()),
+            max_ports: (has_service && !world.site.is_laptop()).then_some(max_ports.into()),
         }
     }
 
@@ -224,13 +245,13 @@ impl Terms {
                 format!("hostname {host} on port {port} of listener '{name}' is held by {holder} (listener '{other}')")
             }
             None if both_named => format!(
-                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), which reads PROXY \
-                 headers in another way: proxyProtocol.accept and trustedCIDRs have to be the same in both"
+                "port {port}/{transport} of listener '{name}' is shared with {holder} (listener '{other}'), whose \
+                 PROXY protocol settings differ: proxyProtocol.accept and trustedCIDRs must be the same in both"
             ),
             None => format!("port {port}/{transport} of listener '{name}' is held by {holder} (listener '{other}')"),
         };
         message.push_str(if self.laptop {
-            "; on a laptop all forwards share one machine: run one of them with --only, or move it with --map or \
+            "; on a laptop all forwards share one machine: run only one of them with --only, or move one with --map or \
              --port-offset"
         } else {
             "; choose another port or remove that forward"
@@ -240,15 +261,16 @@ impl Terms {
 
     fn too_many(&self) -> Lost {
         let message = format!(
-            "the Service of {} has all its {} ports: raise spec.service.maxPorts of the gateway, or use another one",
+            "the Service of {} already has its maximum of {} ports: raise spec.service.maxPorts of the gateway, or use \
+             another gateway",
             self.group,
-            self.most.unwrap_or(0)
+            self.max_ports.unwrap_or(0)
         );
         Lost { reason: Reason::TooManyPorts, message, to_app: false }
     }
 }
 
-/// The ports that no listener of a group can have.
+/// The ports that no listener of a group can claim.
 fn reserved(world: &World, group: &Group) -> BTreeMap<Port, Reserved> {
     let of_proxies = |ports: &BTreeMap<u16, String>| {
         ports.clone().into_iter().map(|(port, what)| ((Transport::Tcp, port), Reserved::Proxy(what)))
@@ -262,30 +284,31 @@ fn reserved(world: &World, group: &Group) -> BTreeMap<Port, Reserved> {
     reserved
 }
 
-fn own_port((transport, port): Port, whose: &Reserved) -> Lost {
-    let message = match whose {
+fn reserved_port((transport, port): Port, owner: &Reserved) -> Lost {
+    let message = match owner {
         Reserved::Proxy(what) => {
-            format!("port {port}/{transport} is the proxy's own ({what}); choose another port")
+            format!("port {port}/{transport} is reserved for the proxy ({what}); choose another port")
         }
         Reserved::App => format!(
-            "port {port}/{transport} is the app's own: a container of the pod declares it (containerPort), the annotation \
-             portlane.dev/app-ports does, or it was found in use there; choose another port, or say portlane.dev/app-ports: \
-             -{port}/{transport} in the template if the app does not listen there"
+            "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), the \
+             annotation portlane.dev/app-ports lists it, or it was found in use there; choose another port, or set \
+             portlane.dev/app-ports: -{port}/{transport} in the pod template if the app does not listen on it"
         ),
     };
-    Lost { reason: Reason::PortConflict, message, to_app: *whose == Reserved::App }
+    Lost { reason: Reason::PortConflict, message, to_app: *owner == Reserved::App }
 }
 
-fn none_left(transport: Transport) -> Lost {
+fn no_free_port(transport: Transport) -> Lost {
     let message = format!("no free {transport} port is left in the gateway's allocation ranges; widen spec.allocation");
     Lost { reason: Reason::NoPortAvailable, message, to_app: false }
 }
 
-/// Ports in these ranges.
+/// Number of ports in these ranges.
 fn total(ranges: &[(u16, u16)]) -> u64 {
     ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
 }
 
+/// The port at this position when the ranges are counted through.
 fn nth_port(ranges: &[(u16, u16)], mut nth: u64) -> u16 {
     for (first, last) in ranges {
         let width = u64::from(last - first) + 1;

@@ -1,4 +1,4 @@
-//! Which proxies run the same configuration.
+//! Groups of proxies that run the same configuration.
 
 mod sidecars;
 
@@ -18,19 +18,20 @@ pub enum Group {
     Laptop,
     /// The fleet of a `ForwardGateway`.
     Gateway(ObjectKey),
-    /// The pods of a namespace that the same set of sidecar forwards selects, and whose apps have the same ports.
+    /// The pods of a namespace that are selected by the same set of sidecar forwards and whose apps have the same
+    /// ports.
     Sidecars {
         /// The namespace.
         namespace: String,
-        /// Names of the forwards; shared, as every one of them knows its groups.
+        /// Names of the forwards. Shared, because every forward keeps a list of its groups.
         forwards: Arc<BTreeSet<String>>,
-        /// Ports that the app listens on, which no listener can have there.
+        /// Ports that the app listens on, which no listener of the group can claim.
         app_ports: Arc<BTreeSet<(Transport, u16)>>,
     },
 }
 
 impl Group {
-    /// The forwards that select the pods of a sidecar group.
+    /// The forwards that select the pods of a sidecar group; empty for other groups.
     pub(crate) fn selecting(&self) -> impl Iterator<Item = ObjectKey> + '_ {
         let known = match self {
             Self::Sidecars { namespace, forwards, .. } => Some((namespace, forwards)),

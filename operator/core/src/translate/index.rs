@@ -1,15 +1,15 @@
-//! Which forwards depend on what.
+//! Reverse index from objects to the forwards that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::ObjectKey;
 
-/// Forwards by something that they name.
+/// Forwards by the objects that they name.
 #[derive(Debug, Default)]
 pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<ObjectKey>>);
 
 impl Index {
-    /// Replaces what a forward names.
+    /// Replaces the objects that a forward names.
     pub(crate) fn set(&mut self, forward: &ObjectKey, old: &[ObjectKey], new: &[ObjectKey]) {
         for gone in old.iter().filter(|named| !new.contains(named)) {
             if let Some(forwards) = self.0.get_mut(gone) {
@@ -24,12 +24,12 @@ impl Index {
         }
     }
 
-    /// The forwards that name it.
+    /// The forwards that name an object.
     pub(crate) fn of(&self, named: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
         self.0.get(named).into_iter().flatten()
     }
 
-    /// Everything that is named.
+    /// All objects that forwards name.
     pub(crate) fn named(&self) -> impl Iterator<Item = &ObjectKey> {
         self.0.keys()
     }

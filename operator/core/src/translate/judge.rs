@@ -1,4 +1,4 @@
-//! One forward in front of all that was decided about its groups: the verdict, and what its proxies are to run.
+//! Judges one forward by the claims of its groups: the verdict, and the listeners that its proxies should run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Origin, Revision
 use crate::{
     translate::{
         backends::{self, Resolved},
-        claims::{self, Ledger, Lost, Port},
+        claims::{self, Ledger, ListenerRef, Lost, Port},
         groups::Group,
         validate::{Placement, ValidForward, ValidListener},
         verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
@@ -15,31 +15,32 @@ use crate::{
     world::{ObjectKey, World},
 };
 
-/// A listener as groups are to run it.
+/// A listener as the proxies of its groups should run it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Compiled {
     pub(crate) id: ListenerId,
     pub(crate) offer: Offer,
-    /// In order.
+    /// The groups that run the listener, sorted.
     pub(crate) groups: Vec<Group>,
-    /// It goes on as it was, because its new version is refused as a mistake.
+    /// The listener keeps running in its last good version, because the new one is refused as a mistake.
     pub(crate) kept: bool,
 }
 
-/// What became of one forward.
+/// The result for one forward.
 #[derive(Clone, Debug)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    /// A few: the listeners of one forward. Lists, because there are tens of thousands of judgements.
+    /// The listeners to run. A list rather than a map, because there are tens of thousands of judgements with few
+    /// listeners.
     pub(crate) compiled: Vec<Compiled>,
-    /// Endpoint sets that it resolved.
+    /// Endpoint sets that the backends resolved to, by name.
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
 }
 
 impl Judgement {
-    /// A forward that is refused whole.
+    /// A forward that is refused as a whole.
     pub(crate) fn refused(accepted: Condition) -> Self {
-        let resolved = "not looked at: the forward is not accepted".to_owned();
+        let resolved = "not checked: the forward is not accepted".to_owned();
         let verdict = Verdict {
             resolved_refs: Condition::unmet(accepted.reason, resolved),
             accepted,
@@ -52,9 +53,9 @@ impl Judgement {
         Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new() }
     }
 
-    /// Has listeners go on as they were before, where their new version is refused as a mistake and nobody else has taken
-    /// their port. A refusal that takes a permission away is final: it is not among the mistakes.
-    pub(crate) fn keep(
+    /// Keeps listeners in their last good version if the new one is refused as a mistake and no other forward has taken
+    /// the port. A refusal that withdraws a permission is no mistake: the listener stops.
+    pub(crate) fn keep_last_good(
         &mut self,
         key: &ObjectKey,
         previous: &[Compiled],
@@ -67,7 +68,8 @@ impl Judgement {
                 continue;
             }
             let Offer::Supported(listener) = &before.offer else { continue };
-            let is_free = |group: &&Group| ledgers.get(group).is_none_or(|ledger| !ledger.is_in_the_way(key, listener));
+            let is_free =
+                |group: &&Group| ledgers.get(group).is_none_or(|ledger| !ledger.conflicts_with(key, listener));
             let groups: Vec<Group> = groups.iter().filter(is_free).cloned().collect();
             if !groups.is_empty() {
                 let (id, offer) = (id.clone(), before.offer.clone());
@@ -93,7 +95,7 @@ impl Judgement {
 pub(crate) struct Judge<'a> {
     pub(crate) world: &'a World,
     pub(crate) forward: &'a ValidForward,
-    /// The groups that this forward is in, each with its claims and the pods of a sidecar group.
+    /// The groups of the forward, each with its claims and, for a sidecar group, its pods.
     pub(crate) own: BTreeMap<&'a Group, (&'a Ledger, Option<&'a BTreeSet<ObjectKey>>)>,
 }
 
@@ -104,7 +106,7 @@ impl Judge<'_> {
             accepted: if forward.suspended {
                 Condition::met(Reason::Suspended, "suspended by spec.suspend; ports stay claimed")
             } else {
-                Condition::met(Reason::Accepted, "the spec is valid and its ports are won")
+                Condition::met(Reason::Accepted, "the spec is valid and its ports are claimed")
             },
             resolved_refs: Condition::met(Reason::ResolvedRefs, "every backend exists and may be used"),
             listeners: Vec::new(),
@@ -131,15 +133,19 @@ impl Judge<'_> {
         judgement
     }
 
-    /// The port of each listener: the one it won somewhere, else the one it asks for if it meets nobody.
+    /// The port of each listener: the port it won in any group, or the port it requests if no group counts.
     fn ports(&self) -> Vec<Option<u16>> {
         let won = |at: usize| {
-            let place = (self.forward.key.clone(), at);
-            self.own.values().find_map(|(ledger, _)| ledger.won(&place))
+            let listener = self.reference(at);
+            self.own.values().find_map(|(ledger, _)| ledger.won(&listener))
         };
         let alone = self.counted().next().is_none();
         let listeners = self.forward.listeners.iter().enumerate();
         listeners.map(|(at, listener)| won(at).or(listener.port.filter(|_| alone))).collect()
+    }
+
+    fn reference(&self, index: usize) -> ListenerRef {
+        ListenerRef { forward: self.forward.key.clone(), index }
     }
 
     fn listener(&self, at: usize, port: Option<u16>, own: &[Port], judgement: &mut Judgement) -> ListenerVerdict {
@@ -203,8 +209,8 @@ impl Judge<'_> {
         let Resolved { backends, endpoints, .. } = resolved;
         let listener = self.compile(item, port, backends, destinations);
         let revision = listener.revision.clone();
-        let place = (key.clone(), at);
-        let won = self.own.iter().filter(|(_, (ledger, _))| ledger.won(&place).is_some());
+        let reference = self.reference(at);
+        let won = self.own.iter().filter(|(_, (ledger, _))| ledger.won(&reference).is_some());
         let groups = won.map(|(group, _)| (*group).clone()).collect();
         judgement.compiled.push(Compiled { id, offer: listener.into(), groups, kept: false });
         judgement.endpoints.extend(endpoints);
@@ -220,10 +226,10 @@ impl Judge<'_> {
     ) -> Listener {
         let forward = self.forward;
         let in_fleet = matches!(forward.placement, Placement::Gateway(_)) && !self.world.site.is_laptop();
-        let usual = if in_fleet { Bind::All } else { Bind::Loopback };
+        let default_bind = if in_fleet { Bind::All } else { Bind::Loopback };
         Listener {
             revision: Revision::default(),
-            socket: SocketKey { transport: item.transport, bind: item.bind.unwrap_or(usual), port },
+            socket: SocketKey { transport: item.transport, bind: item.bind.unwrap_or(default_bind), port },
             end_port: (item.further > 0).then(|| port.saturating_add(item.further)),
             hostnames: item.names.clone(),
             backends,
@@ -242,13 +248,13 @@ impl Judge<'_> {
         .sealed()
     }
 
-    /// Why the listener lost its port, noting the pods in which it did.
+    /// Why the listener lost its port. Records the pods if it lost the port in some of them only.
     fn lost(&self, at: usize, verdict: &mut Verdict) -> Option<Lost> {
-        let place = (self.forward.key.clone(), at);
+        let listener = self.reference(at);
         let everywhere = self.lost_everywhere(at);
         let mut first = None;
         for (ledger, pods) in self.counted() {
-            let Some(lost) = ledger.lost(&place) else { continue };
+            let Some(lost) = ledger.lost(&listener) else { continue };
             if !everywhere {
                 verdict.rejected.extend(pods.iter().copied().flatten().map(|pod| RejectedIn {
                     pod: pod.clone(),
@@ -256,7 +262,7 @@ impl Judge<'_> {
                     message: lost.message.clone(),
                 }));
             }
-            // What another listener took says more than what an app has.
+            // Report a port lost to another listener rather than one lost to an app.
             if first.as_ref().is_none_or(|first: &Lost| first.to_app) {
                 first = Some(lost.clone());
             }
@@ -265,19 +271,21 @@ impl Judge<'_> {
     }
 
     fn lost_everywhere(&self, at: usize) -> bool {
-        let place = (self.forward.key.clone(), at);
+        let listener = self.reference(at);
         let mut counted = self.counted().peekable();
-        counted.peek().is_some() && counted.all(|(ledger, _)| ledger.lost(&place).is_some())
+        counted.peek().is_some() && counted.all(|(ledger, _)| ledger.lost(&listener).is_some())
     }
 
-    /// The groups that the verdict is about: those with pods that stay. Those whose pods are all leaving run what they can.
+    /// The groups that count for the verdict. A sidecar group whose pods are all leaving runs what it can, and does not
+    /// count.
     fn counted(&self) -> impl Iterator<Item = (&Ledger, Option<&BTreeSet<ObjectKey>>)> {
         let stays = |pod: &ObjectKey| self.world.pods.get(pod).is_some_and(|pod| !pod.leaving);
         let all = self.own.values().map(|(ledger, pods)| (*ledger, *pods));
         all.filter(move |(_, pods)| pods.is_none_or(|pods| pods.iter().any(stays)))
     }
 
-    /// Sets the condition by what could not be resolved, and by backends that are listeners of the same proxies.
+    /// Sets the condition to the first unresolved backend, or else to the first one that is a listener of the same
+    /// proxy.
     fn resolved_refs(&self, at: usize, resolved: &Resolved, verdict: &mut Verdict) {
         let item = &self.forward.listeners[at];
         let chained = item.backends.iter().find_map(|entry| {
@@ -285,12 +293,12 @@ impl Judge<'_> {
             let mut ports = port..=port.saturating_add(item.further);
             let holder = ports
                 .find_map(|port| self.own.values().find_map(|(ledger, _)| ledger.holder((item.transport, port))))?;
-            (holder.0 != self.forward.key).then(|| {
+            (holder.forward != self.forward.key).then(|| {
                 let message = format!(
                     "backend {} of listener '{}' is a listener of the same proxy (forward {}); name the real server",
                     entry.to.words(&self.forward.key.namespace),
                     item.name,
-                    holder.0
+                    holder.forward
                 );
                 Condition::unmet(Reason::BackendLoop, message)
             })
@@ -303,7 +311,8 @@ impl Judge<'_> {
     }
 }
 
-/// Only a listener that reads something first has a limit for it: others would be another revision for nothing.
+/// Timeout for the PROXY header and the TLS server name, in seconds. `None` for a listener that reads neither, so that
+/// the setting does not change its revision.
 fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
     let reads = item.header().is_some() || !item.names.is_empty();
     reads.then(|| forward.timeouts.handshake_seconds.unwrap_or(5))
@@ -312,8 +321,8 @@ fn handshake(forward: &ValidForward, item: &ValidListener) -> Option<u32> {
 fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
     if claims::is_ephemeral(port) {
         verdict.warnings.push(format!(
-            "port {port} of listener '{}' is in 32768-60999, where the machine takes ports for its own connections: \
-             it may be in use when the proxy starts",
+            "port {port} of listener '{}' is in the ephemeral range 32768-60999, from which the machine takes ports \
+             for outgoing connections: the port may be in use when the proxy starts",
             item.name
         ));
     }

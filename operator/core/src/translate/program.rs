@@ -1,4 +1,4 @@
-//! What one group of proxies runs, kept up to date one listener at a time, and its snapshots.
+//! The configuration of one group, updated one listener at a time, and its snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use proxy_api::{
 
 use crate::{translate::claims::Port, world::ObjectKey};
 
-/// A listener as it was published.
+/// A published listener.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// What the proxy is to run.
+    /// The listener as proxies receive it.
     pub offer: Offer,
-    /// The number under which it was first published as it is now.
+    /// Number of the first version that has the listener in this revision.
     pub since: u64,
 }
 
@@ -25,28 +25,28 @@ impl PartialEq for Published {
     }
 }
 
-/// What one group of proxies is to run, with its place in the order. A copy costs nothing, and two of them are compared by
-/// what differs.
+/// The versioned configuration of one group. Cloning is cheap, and comparing two snapshots costs as much as they
+/// differ.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Its place in the order.
+    /// Position in the order of configurations.
     pub version: Version,
-    /// Its listeners.
+    /// Listeners by identity.
     pub listeners: OrdMap<ListenerId, Published>,
-    /// Its endpoint sets by name.
+    /// Endpoint sets by name.
     pub endpoints: OrdMap<String, EndpointSet>,
-    /// Digest of both.
+    /// Digest of listeners and endpoint sets.
     pub digest: Digest,
 }
 
 impl Snapshot {
-    /// A snapshot that runs nothing.
+    /// A snapshot without listeners.
     #[must_use]
     pub fn empty(version: Version) -> Self {
         Self { version, digest: DigestSum::default().digest(), ..Self::default() }
     }
 
-    /// The same as a document.
+    /// The snapshot as a document.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
         Configuration {
@@ -57,11 +57,11 @@ impl Snapshot {
         }
     }
 
-    /// The messages that lead a proxy from `before` to this snapshot. Their number, and the time this takes, depend on what
-    /// differs.
+    /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the
+    /// difference.
     #[must_use]
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        // Only what differs is said to be held, and only what differs is compared.
+        // Both sides contain only what differs, so that the comparison is as small as the difference.
         let mut held = Held::default();
         let mut next = Configuration { version: self.version.clone(), ..Configuration::default() };
         for item in before.listeners.diff(&self.listeners) {
@@ -88,22 +88,24 @@ impl Snapshot {
     }
 }
 
-/// The endpoint sets that any listener uses.
+/// Endpoint sets by name.
 pub(crate) type Sets = BTreeMap<String, EndpointSet>;
 
-/// What one group runs now.
+/// The current configuration of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Program {
     now: Snapshot,
     sum: DigestSum,
-    /// Listeners that use each endpoint set.
+    /// Number of backends that use each endpoint set.
     uses: BTreeMap<String, usize>,
-    /// Who has each port: one, or several that share it by server names.
+    /// The listeners of each port: one, or several that share the port by server name.
     ports: BTreeSet<(Port, ListenerId)>,
-    /// Ports of suspended forwards: nobody listens there, and they stay theirs.
+    /// Ports of suspended forwards: no proxy listens there, and the claims stay.
     held: BTreeMap<ObjectKey, BTreeSet<Port>>,
+    /// Something changed since the last snapshot.
     is_changed: bool,
-    has_other_ports: bool,
+    /// The ports changed since `take_ports_changed`.
+    ports_changed: bool,
 }
 
 fn ports(offer: &Offer) -> impl Iterator<Item = Port> + use<> {
@@ -118,7 +120,7 @@ fn share(one: &Offer, other: &Offer) -> bool {
     matches!((one, other), (Offer::Supported(one), Offer::Supported(other)) if one.shares_with(other))
 }
 
-/// The endpoint sets of a listener, one for each backend that has one.
+/// Names of the endpoint sets of a listener, one for each backend that uses one.
 pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
     let backends = match offer {
         Offer::Supported(listener) => listener.backends.as_slice(),
@@ -131,24 +133,25 @@ pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
 }
 
 impl Program {
-    /// The ports that listeners have, suspended ones too.
+    /// The ports of all listeners, including suspended ones.
     pub(crate) fn ports(&self) -> BTreeSet<(Transport, u16)> {
         self.ports.iter().map(|(port, _)| *port).chain(self.held.values().flatten().copied()).collect()
     }
 
-    /// Sets the ports that a suspended forward keeps.
+    /// Sets the ports that a suspended forward keeps; empty if the forward is not suspended.
     pub(crate) fn hold(&mut self, key: &ObjectKey, ports: &BTreeSet<Port>) {
         let before =
             if ports.is_empty() { self.held.remove(key) } else { self.held.insert(key.clone(), ports.clone()) };
-        self.has_other_ports |= before.unwrap_or_default() != *ports;
+        self.ports_changed |= before.unwrap_or_default() != *ports;
     }
 
+    /// Removes a listener, with endpoint sets that no other listener uses.
     pub(crate) fn remove(&mut self, id: &ListenerId) {
         let Some(old) = self.now.listeners.remove(id) else { return };
         self.is_changed = true;
         self.sum.remove_listener(id, old.offer.revision());
         for port in ports(&old.offer) {
-            self.has_other_ports |= self.ports.remove(&(port, id.clone()));
+            self.ports_changed |= self.ports.remove(&(port, id.clone()));
         }
         for name in sets(&old.offer) {
             let Some(uses) = self.uses.get_mut(name) else { continue };
@@ -162,25 +165,25 @@ impl Program {
         }
     }
 
-    /// Puts a listener in its place, under this number. Whoever has its port goes.
+    /// Adds or replaces a listener under this version number, and removes listeners that hold one of its ports.
     pub(crate) fn put(&mut self, id: &ListenerId, offer: &Offer, number: u64, all: &Sets) {
         if self.now.listeners.get(id).is_some_and(|now| now.offer.revision() == offer.revision()) {
             return;
         }
-        // The sets that both use stay.
-        let kept: Vec<String> = sets(offer).cloned().collect();
-        for name in &kept {
+        // Counted before the removal, so that sets which both versions use stay.
+        let used: Vec<String> = sets(offer).cloned().collect();
+        for name in &used {
             *self.uses.entry(name.clone()).or_default() += 1;
         }
-        let had_others = self.has_other_ports;
-        let had = self.now.listeners.get(id).is_some_and(|now| ports(&now.offer).eq(ports(offer)));
+        let changed_before = self.ports_changed;
+        let has_same_ports = self.now.listeners.get(id).is_some_and(|now| ports(&now.offer).eq(ports(offer)));
         self.remove(id);
         self.is_changed = true;
-        self.has_other_ports = had_others || !had;
-        for other in self.in_the_way(offer) {
+        self.ports_changed = changed_before || !has_same_ports;
+        for other in self.conflicting(offer) {
             self.remove(&other);
         }
-        for name in &kept {
+        for name in &used {
             if !self.now.endpoints.contains_key(name)
                 && let Some(set) = all.get(name)
             {
@@ -193,8 +196,8 @@ impl Program {
         self.now.listeners.insert(id.clone(), Published { offer: offer.clone(), since: number });
     }
 
-    /// Who has one of its ports and does not share it.
-    fn in_the_way(&self, offer: &Offer) -> BTreeSet<ListenerId> {
+    /// The listeners that hold a port of this one and do not share it.
+    fn conflicting(&self, offer: &Offer) -> BTreeSet<ListenerId> {
         let holders = ports(offer).flat_map(|port| {
             let first = (port, ListenerId::new(Origin::default(), ""));
             self.ports.range(first..).take_while(move |(other, _)| *other == port).map(|(_, id)| id)
@@ -203,16 +206,16 @@ impl Program {
         holders.filter(|id| !shares(id)).cloned().collect()
     }
 
-    /// The same, unless another listener has the port.
+    /// Like [`Program::put`], but removes the listener if another one holds a port of it.
     pub(crate) fn put_if_free(&mut self, id: &ListenerId, offer: &Offer, number: u64, all: &Sets) {
-        if self.in_the_way(offer).iter().all(|holder| holder == id) {
+        if self.conflicting(offer).iter().all(|holder| holder == id) {
             self.put(id, offer, number, all);
         } else {
             self.remove(id);
         }
     }
 
-    /// An endpoint set is another one now.
+    /// Replaces an endpoint set, if any listener uses the set.
     pub(crate) fn set_endpoints(&mut self, name: &str, set: &EndpointSet) {
         let old = self.now.endpoints.get(name);
         if old == Some(set) || !self.uses.contains_key(name) {
@@ -226,12 +229,12 @@ impl Program {
         self.is_changed = true;
     }
 
-    /// Whether the ports that listeners have are others than when this was asked last, or it was never published.
-    pub(crate) fn take_other_ports(&mut self) -> bool {
-        std::mem::take(&mut self.has_other_ports) || self.now.version.number == 0
+    /// Whether the ports changed since the last call, or the program was never published.
+    pub(crate) fn take_ports_changed(&mut self) -> bool {
+        std::mem::take(&mut self.ports_changed) || self.now.version.number == 0
     }
 
-    /// The snapshot under this version, if it runs anything else than the last one.
+    /// A snapshot with this version, if anything changed since the last one.
     pub(crate) fn publish(&mut self, version: &Version) -> Option<Snapshot> {
         if !std::mem::take(&mut self.is_changed) && self.now.version.number > 0 {
             return None;
@@ -276,12 +279,12 @@ mod tests {
         assert_eq!(snapshot.endpoints.keys().cloned().collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(snapshot.digest, snapshot.configuration().digest());
         assert!(program.publish(&version).is_none(), "nothing changed since");
-        assert!(program.take_other_ports() && !program.take_other_ports());
+        assert!(program.take_ports_changed() && !program.take_ports_changed());
         program.put(&id("a"), &offer(1, "x"), 2, &all);
         program.put(&id("a"), &offer(1, "y"), 2, &all);
-        assert!(!program.take_other_ports(), "another listener in the same port");
+        assert!(!program.take_ports_changed(), "another revision on the same port");
         program.remove(&id("b"));
-        assert!(program.take_other_ports());
+        assert!(program.take_ports_changed());
         let next = program.publish(&Version { number: 3, ..version }).expect("changed");
         assert_eq!(next.endpoints.keys().cloned().collect::<Vec<_>>(), ["y"]);
         assert_eq!((next.listeners[&id("a")].since, &next.digest), (2, &next.configuration().digest()));
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_of_one_listener() {
+    fn a_port_has_one_listener() {
         let all = Sets::new();
         let mut program = Program::default();
         program.put(&id("a"), &offer(1, "x"), 1, &all);

@@ -1,12 +1,12 @@
-//! The translation, kept up to date one change at a time.
+//! The incremental translation.
 //!
 //! ```text
-//! Changes ─▶ forwards to read anew ─▶ their groups ─▶ their claims ─▶ forwards to judge anew ─▶ programs
+//! Changes ─▶ forwards to read again ─▶ their groups ─▶ their claims ─▶ forwards to judge again ─▶ programs
 //! ```
 //!
-//! Each step passes on only what it changed, so that the cost of a change follows what depends on it, and not how many other
-//! forwards there are. What comes out is what a translation of the whole world would give, but for listeners that go on in
-//! their last good version.
+//! Each step passes on only what it changed: the cost of a change follows the objects that depend on it, not the number
+//! of forwards. The result equals a translation of the whole world, except for listeners that keep running in their
+//! last good version.
 
 mod apply;
 mod reach;
@@ -21,7 +21,7 @@ use proxy_api::{Configuration, Transport, Version};
 use crate::{
     translate::{
         admission::admitted,
-        claims::{self, Ledger, Terms},
+        claims::{self, Ledger, Rules},
         groups::{Group, Moved, Sidecars},
         index::Index,
         judge::{Compiled, Judge, Judgement},
@@ -33,43 +33,43 @@ use crate::{
     world::{ObjectKey, World, changes::Changes},
 };
 
-/// What the world means.
+/// The translation of a whole world.
 #[derive(Clone, Debug, Default)]
 pub struct Translation {
-    /// The configuration of every group; its version is set by whoever publishes it.
+    /// The configuration of every group, without a version.
     pub configurations: BTreeMap<Group, Configuration>,
-    /// The judgement on every forward.
+    /// The verdict on every forward.
     pub verdicts: BTreeMap<ObjectKey, Verdict>,
     /// The pods of every sidecar group.
     pub pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
 }
 
-/// One forward as it was read and judged last.
+/// One forward as last read and judged.
 #[derive(Debug)]
 struct Known {
     /// Uid and generation of the object that was read.
     object: (Option<String>, Option<i64>),
-    /// It is another object than the one that was judged.
-    is_other: bool,
+    /// The object was recreated since it was judged: its UID differs.
+    is_recreated: bool,
     read: Result<ValidForward, Condition>,
-    /// Where it runs; of one that is refused, where its last good version does.
+    /// Placement of the forward, or of its last good version if the forward is refused.
     place: Option<Placement>,
     judgement: Judgement,
-    /// The gateway that it names.
+    /// The gateway that the forward names.
     gateway: Option<ObjectKey>,
-    /// Services that it names, or that its listeners use, in order.
+    /// Services that the forward names or that its listeners use, sorted.
     services: Vec<ObjectKey>,
 }
 
 impl Known {
-    /// Whether it is refused as a mistake, and its last good version goes on.
-    fn goes_on(&self) -> bool {
+    /// Whether the forward is refused as a mistake and keeps running in its last good version.
+    fn keeps_last_good(&self) -> bool {
         let is_mistaken = self.read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
-        is_mistaken && !self.is_other && self.place.is_some() && !self.judgement.compiled.is_empty()
+        is_mistaken && !self.is_recreated && self.place.is_some() && !self.judgement.compiled.is_empty()
     }
 }
 
-/// The translation of a world, and what it takes to keep it up to date.
+/// The translation of a world, with the indexes that incremental updates need.
 #[derive(Debug, Default)]
 pub struct Translator {
     known: BTreeMap<ObjectKey, Known>,
@@ -77,35 +77,35 @@ pub struct Translator {
     sidecars: BTreeMap<String, Sidecars>,
     by_gateway: Index,
     by_service: Index,
-    /// Forwards with Services of other namespaces.
+    /// Forwards with backends in Services of other namespaces.
     foreign: BTreeSet<ObjectKey>,
-    /// Forwards with backends that may be listeners of the same proxies.
-    near: BTreeSet<ObjectKey>,
-    /// Forwards with listeners in their last good version.
+    /// Forwards with backends on the host of the proxy itself, which may be listeners of the same proxy.
+    local: BTreeSet<ObjectKey>,
+    /// Forwards with listeners that run in their last good version.
     kept: BTreeSet<ObjectKey>,
     sets: Sets,
     programs: BTreeMap<Group, Program>,
-    /// The gateways in which suspended forwards keep their ports.
+    /// The gateway groups in which suspended forwards keep their ports.
     held_in: BTreeMap<ObjectKey, Group>,
     snapshots: BTreeMap<Group, Arc<Snapshot>>,
 }
 
-/// What is under way in one update.
+/// Work in progress of one update.
 #[derive(Debug, Default)]
 struct Step {
-    /// Forwards to judge anew.
+    /// Forwards to judge again.
     judge: BTreeSet<ObjectKey>,
-    /// Groups whose claims may be others.
+    /// Groups whose claims may have changed.
     claims: BTreeSet<Group>,
     moved: Moved,
-    /// Groups whose programs may be others.
+    /// Groups whose programs may have changed.
     touched: BTreeSet<Group>,
     update: Update,
 }
 
 impl Translator {
-    /// Brings the translation up to date; what changes is published under this version, whose number must be larger than
-    /// that of any update before.
+    /// Brings the translation up to date. Changed snapshots get this version; its number must be greater than that of
+    /// any earlier update.
     pub fn update(&mut self, world: &World, changes: &Changes, version: &Version) -> Update {
         let mut step = Step::default();
         self.open_groups(world, changes, &mut step);
@@ -132,7 +132,7 @@ impl Translator {
         self.known.get(key).map(|known| &known.judgement.verdict)
     }
 
-    /// Whether the verdict on a forward is about just this version of its spec.
+    /// Whether the verdict on a forward is about this UID and generation.
     #[must_use]
     pub fn is_about(&self, key: &ObjectKey, forward: &crds::PortForward) -> bool {
         let object = self.known.get(key).map(|known| &known.object);
@@ -145,19 +145,19 @@ impl Translator {
         self.known.iter().map(|(key, known)| (key, &known.judgement.verdict))
     }
 
-    /// What a group is to run.
+    /// The configuration that a group should run.
     #[must_use]
     pub fn snapshot(&self, group: &Group) -> Option<&Arc<Snapshot>> {
         self.snapshots.get(group)
     }
 
-    /// Every group with what it is to run.
+    /// Every group with the configuration that it should run.
     pub fn snapshots(&self) -> impl Iterator<Item = (&Group, &Arc<Snapshot>)> {
         self.snapshots.iter()
     }
 
-    /// The ports that listeners of a group have, those of suspended forwards too: a Service that lost them would give them
-    /// other node ports when they come back.
+    /// The ports of a group's listeners, including suspended forwards: if a Service lost a port, the port would get
+    /// another node port when the forward resumes.
     pub fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
         self.programs.get(group).map(Program::ports).unwrap_or_default()
     }
@@ -169,13 +169,13 @@ impl Translator {
         self.sidecars.get(namespace)?.pods(group)
     }
 
-    /// The group of a pod that sidecar forwards select.
+    /// The group of a pod, if sidecar forwards select it.
     #[must_use]
     pub fn group_of(&self, pod: &ObjectKey) -> Option<&Group> {
         self.sidecars.get(&pod.namespace)?.group_of(&pod.name)
     }
 
-    /// Forwards in a group.
+    /// The forwards of a group.
     pub fn forwards<'a>(&'a self, group: &'a Group) -> Box<dyn Iterator<Item = ObjectKey> + 'a> {
         match group {
             Group::Laptop => Box::new(self.known.keys().cloned()),
@@ -184,7 +184,7 @@ impl Translator {
         }
     }
 
-    /// Accepted forwards that are attached to a gateway.
+    /// The number of accepted forwards that name a gateway.
     #[must_use]
     pub fn attached(&self, gateway: &ObjectKey) -> usize {
         let accepted = |key: &&ObjectKey| self.verdict(key).is_some_and(|verdict| verdict.accepted.status);
@@ -203,7 +203,7 @@ impl Translator {
         }
     }
 
-    /// Reads one forward anew and takes it out of where it does not belong any more.
+    /// Reads one forward again and removes its claims from groups that it has left.
     fn read(&mut self, world: &World, key: &ObjectKey, step: &mut Step) {
         step.judge.insert(key.clone());
         let before = self.groups_of(world, key);
@@ -220,14 +220,14 @@ impl Translator {
             .and_then(|forward| admitted(world, &forward).map(|()| forward));
         let object = (forward.metadata.uid.clone(), forward.metadata.generation);
         let old = self.known.remove(key);
-        // Another object of the same name: what the old one ran is none of its business.
-        let is_other = old.as_ref().is_some_and(|old| old.object.0 != object.0);
+        // A recreated object (new UID) inherits nothing.
+        let is_recreated = old.as_ref().is_some_and(|old| old.object.0 != object.0);
         let (old_place, judgement) = old.as_ref().map_or((None, None), |old| (old.place.clone(), Some(&old.judgement)));
         let place = match &read {
             Ok(forward) => Some(forward.placement.clone()),
-            // Its last good version goes on where it is.
+            // The last good version keeps running where it is.
             Err(why) if why.reason == Reason::Invalid => {
-                old_place.filter(|_| !is_other && judgement.is_some_and(|judgement| !judgement.compiled.is_empty()))
+                old_place.filter(|_| !is_recreated && judgement.is_some_and(|judgement| !judgement.compiled.is_empty()))
             }
             Err(_) => None,
         };
@@ -243,14 +243,14 @@ impl Translator {
             Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector.clone()),
             _ => None,
         };
-        self.known.insert(key.clone(), Known { object, is_other, read, place, judgement, gateway, services });
+        self.known.insert(key.clone(), Known { object, is_recreated, read, place, judgement, gateway, services });
         self.select(world, key, selector.as_ref(), step);
         let after = self.groups_of(world, key);
         self.leave(key, before.difference(&after));
         step.claims.extend(after);
     }
 
-    /// A forward is not there, or never could be read.
+    /// Removes a forward that is gone, or that was never readable, from its groups.
     fn unread(&mut self, world: &World, key: &ObjectKey, step: &mut Step) {
         let before = self.groups_of(world, key);
         self.select(world, key, None, step);
@@ -280,13 +280,13 @@ impl Translator {
         }
     }
 
-    /// Has every group that something moved in decide its claims; takes up the forwards for which that is any news.
+    /// Decides the claims of every affected group, and adds the forwards with a different outcome to those to judge.
     fn settle(&mut self, world: &World, step: &mut Step) {
         let mut settled = BTreeSet::new();
         for key in &step.judge {
             let Some(Known { read: Ok(forward), .. }) = self.known.get(key) else {
-                // What goes on in its last good version keeps its claims: a mistake gives nothing away.
-                if self.known.get(key).is_some_and(Known::goes_on) {
+                // A forward in its last good version keeps its claims, so that a mistake does not cost it its ports.
+                if self.known.get(key).is_some_and(Known::keeps_last_good) {
                     continue;
                 }
                 for group in self.groups_of(world, key) {
@@ -303,33 +303,33 @@ impl Translator {
         settled.extend(std::mem::take(&mut step.claims));
         for group in settled {
             let Some(ledger) = self.ledgers.get_mut(&group) else { continue };
-            step.judge.extend(ledger.settle(Terms::of(world, &group)));
-            step.judge.extend(self.watchful(&group));
+            step.judge.extend(ledger.settle(Rules::of(world, &group)));
+            step.judge.extend(self.depending_on_claims(&group));
         }
     }
 
-    /// The forwards of a group that have an eye on what others have in it.
-    fn watchful(&self, group: &Group) -> Vec<ObjectKey> {
+    /// The forwards of a group whose judgement depends on the claims of other forwards, apart from their own claims.
+    fn depending_on_claims(&self, group: &Group) -> Vec<ObjectKey> {
         let is_here =
             |place: &Placement| matches!((place, group), (Placement::Gateway(key), Group::Gateway(at)) if key == at);
         match group {
-            // Few: of thousands of forwards hardly any names its own machine.
+            // Both sets are small: few forwards have backends on their own host.
             Group::Gateway(_) => {
                 let place = |key: &ObjectKey| self.known.get(key).and_then(|known| known.place.as_ref());
-                let watchful = self.kept.union(&self.near);
-                watchful.filter(|key| place(key).is_some_and(is_here)).cloned().collect()
+                let depending = self.kept.union(&self.local);
+                depending.filter(|key| place(key).is_some_and(is_here)).cloned().collect()
             }
             Group::Laptop | Group::Sidecars { .. } => {
-                self.forwards(group).filter(|key| self.near.contains(key) || self.kept.contains(key)).collect()
+                self.forwards(group).filter(|key| self.local.contains(key) || self.kept.contains(key)).collect()
             }
         }
     }
 
-    /// Judges one forward; gives what it had compiled to before. Nothing if it is not there.
+    /// Judges one forward, or forgets it if it is gone. Returns its previous listeners, `None` if it was never known.
     fn judge(&mut self, world: &World, key: &ObjectKey, step: &mut Step) -> Option<Vec<Compiled>> {
         let groups = self.groups_of(world, key);
         let known = self.known.get(key);
-        let is_there = world.forwards.contains_key(key) || world.unreadable.contains_key(key);
+        let exists = world.forwards.contains_key(key) || world.unreadable.contains_key(key);
         let mut judgement = match known.map(|known| &known.read) {
             Some(Ok(forward)) => {
                 let own = groups.iter().filter_map(|group| Some((group, (self.ledgers.get(group)?, self.pods(group)))));
@@ -338,13 +338,13 @@ impl Translator {
             Some(Err(why)) => Judgement::refused(why.clone()),
             None => Judgement::refused(Condition::met(Reason::Accepted, "")),
         };
-        if let Some(known) = known.filter(|known| !known.is_other) {
-            judgement.keep(key, &known.judgement.compiled, &groups, &self.ledgers);
+        if let Some(known) = known.filter(|known| !known.is_recreated) {
+            judgement.keep_last_good(key, &known.judgement.compiled, &groups, &self.ledgers);
         }
         if let Some(why) = world.unreadable.get(key) {
             judgement.verdict.accepted = unreadable(why);
         }
-        if !is_there {
+        if !exists {
             step.update.verdicts.insert(key.clone());
             return self.forget(key);
         }
@@ -354,7 +354,7 @@ impl Translator {
         Some(self.replace(key, judgement))
     }
 
-    /// All of it as one value, without versions.
+    /// The whole translation as one value, without versions.
     #[must_use]
     pub fn translation(&self) -> Translation {
         let all_pods = self.sidecars.values().flat_map(Sidecars::groups);
@@ -370,7 +370,8 @@ impl Translator {
 
 fn unreadable(why: &str) -> Condition {
     let message = format!(
-        "this operator cannot read the object ({why}); what ran before goes on: install CRDs and operator of one release"
+        "this operator cannot read the object ({why}); its listeners keep running unchanged: install CRDs and operator \
+         of the same release"
     );
     Condition::unmet(Reason::Unsupported, message)
 }

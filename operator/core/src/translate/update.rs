@@ -1,20 +1,20 @@
-//! What a translation changed.
+//! The result of an incremental translation.
 
 use std::collections::BTreeSet;
 
 use crate::{translate::groups::Group, world::ObjectKey};
 
-/// What a translation did.
+/// Everything that an update of the translation changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// Forwards on which the verdict is another one, or that are gone.
+    /// Forwards whose verdict changed, or that are gone.
     pub verdicts: BTreeSet<ObjectKey>,
-    /// Groups that are to run something else, or are gone.
+    /// Groups whose snapshot changed, or that are gone.
     pub programs: BTreeSet<Group>,
-    /// Groups whose listeners have other ports.
+    /// Groups whose listener ports changed.
     pub ports: BTreeSet<Group>,
-    /// Sidecar groups with other pods, or that are gone.
+    /// Sidecar groups that gained or lost pods, or that are gone.
     pub pods: BTreeSet<Group>,
-    /// Pods that are in another sidecar group than before, or in none.
+    /// Pods that joined, left or changed their sidecar group.
     pub placed: BTreeSet<ObjectKey>,
 }

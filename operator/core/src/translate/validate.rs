@@ -1,6 +1,6 @@
-//! One object on its own: from what a person wrote to something without holes.
+//! Validates one object on its own and fills in defaults.
 //!
-//! The API server refuses most of this by schema and CEL; an operator may be newer than the CRD that it meets, so the
+//! The API server rejects most violations by schema and CEL. The installed CRD may be older than the operator, so the
 //! rules that the translation relies on are checked here again.
 
 use std::{cmp, fmt};
@@ -19,12 +19,12 @@ use crate::{hash::hash, world::ObjectKey};
 
 pub(crate) use self::held::{Standing, held_in};
 
-/// Something in an object that cannot be.
+/// A rule that an object violates.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Violation {
     /// Path of the field, such as `spec.listeners[0].port`.
     pub field: String,
-    /// What is wrong and what to do.
+    /// The rule, or the cause and the remedy.
     pub message: String,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A forward in which nothing is absent.
+/// A valid forward with all defaults filled in.
 #[derive(Clone, Debug)]
 pub struct ValidForward {
     pub(crate) key: ObjectKey,
@@ -61,15 +61,15 @@ pub(crate) enum Placement {
 pub(crate) struct ValidListener {
     pub(crate) name: String,
     pub(crate) transport: Transport,
-    /// The port asked for; `None` asks for any.
+    /// The requested port; `None` requests any.
     pub(crate) port: Option<u16>,
-    /// Ports that follow it.
+    /// Number of ports after the first.
     pub(crate) further: u16,
-    /// Server names, of TLS, in order.
+    /// TLS server names, sorted.
     pub(crate) names: Vec<String>,
-    /// What status says it has.
+    /// The port that status lists for the listener.
     pub(crate) held: Option<Held>,
-    /// `None`: as the place has it.
+    /// `None` is the default of the placement.
     pub(crate) bind: Option<Bind>,
     pub(crate) backends: Vec<ValidBackend>,
     pub(crate) policy: Policy,
@@ -79,19 +79,19 @@ pub(crate) struct ValidListener {
 }
 
 impl ValidListener {
-    /// Whose PROXY headers are read.
+    /// PROXY headers that the listener reads, and the networks trusted to send them.
     pub(crate) fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
         let protocol = self.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;
         Some((protocol.accept, &protocol.trusted))
     }
 
-    /// Those that are read before a server name, as status has them.
+    /// The PROXY headers that are read before a server name, in the form of status.
     pub(crate) fn headers_before_names(&self) -> Option<AcceptedHeaders> {
         accepted_headers(self.header().filter(|_| !self.names.is_empty()))
     }
 }
 
-/// The PROXY headers that are read before server names, as status has them.
+/// Converts accepted PROXY headers to the form of status; `None` if the listener reads none.
 #[must_use]
 pub fn accepted_headers(header: Option<(AcceptHeader, &[IpNet])>) -> Option<AcceptedHeaders> {
     let (accept, trusted) = header?;
@@ -118,7 +118,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Identity of the entry in the contract.
+    /// Identity of the backend in the contract with proxies.
     pub(crate) fn id(&self) -> String {
         match self {
             Self::Service { key, port } => format!("svc/{key}:{port}"),
@@ -127,7 +127,7 @@ impl Destination {
         }
     }
 
-    /// As a person would say it.
+    /// Short form for status, without the forward's own namespace.
     pub(crate) fn words(&self, own_namespace: &str) -> String {
         match self {
             Self::Service { key, port } if key.namespace == own_namespace => format!("svc/{}:{port}", key.name),
@@ -141,7 +141,7 @@ pub(crate) fn host_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Checks one object and fills in what is absent.
+/// Checks one object and fills in defaults.
 ///
 /// # Errors
 /// All violations of the object.
@@ -198,7 +198,7 @@ impl Violations {
 }
 
 impl Placement {
-    /// As status has it.
+    /// The placement in the form of status.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Sidecar(selector) => sidecar_words(selector),
@@ -207,9 +207,9 @@ impl Placement {
     }
 }
 
-/// The word for pods that run the proxy beside an app.
+/// Placement of a sidecar forward in status, followed by its selector.
 const SIDECAR: &str = "sidecar";
-/// Longest selector that is spelled out.
+/// Length in bytes up to which a selector is spelled out; a longer one is replaced by its hash.
 const LONGEST_SELECTOR: usize = 100;
 
 /// `sidecar app=shop`, with the selector as `kubectl get --selector` takes it.
@@ -276,7 +276,7 @@ fn listener(
             found.add(format!("{path}.backends[{at}].local"), "needs placement.sidecar");
         }
         let (weight, priority) = (entry.weight.unwrap_or(1), entry.priority.unwrap_or(0));
-        // The same destination twice is one entry with both shares: sessions and metrics know entries by destination.
+        // Sessions and metrics identify backends by destination, so duplicates are merged and their weights added.
         match backends.iter_mut().find(|other| other.to == to) {
             Some(other) => {
                 other.weight = other.weight.saturating_add(weight);
@@ -300,10 +300,14 @@ fn listener(
         policy: policy(item),
         proxy_protocol: guard::proxy_protocol(item, path, found),
         health_check: health::check(item, path, found),
-        outlier: Outlier {
-            consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
-            eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
-        },
+        outlier: outlier(item),
+    }
+}
+
+fn outlier(item: &Listener) -> Outlier {
+    Outlier {
+        consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
+        eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the translation has to say about each forward.
+//! Verdicts: the translation's result for each forward, which becomes its status.
 
 use crds::AcceptedHeaders;
 use proxy_api::{Revision, Transport};
@@ -6,48 +6,48 @@ use serde::Serialize;
 
 use crate::{translate::groups::Group, world::ObjectKey};
 
-/// The judgement on one forward.
+/// The result for one forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// The spec is valid and its ports are won.
+    /// Whether the spec is valid and its ports are claimed.
     pub accepted: Condition,
-    /// Every backend exists and may be used.
+    /// Whether every backend exists and may be used.
     pub resolved_refs: Condition,
-    /// Its listeners, in the order of the spec.
+    /// The listeners, in the order of the spec.
     pub listeners: Vec<ListenerVerdict>,
-    /// Where it should run: `sidecar`, or `gateway NAMESPACE/NAME`.
+    /// Where the forward should run: `sidecar SELECTOR`, or `gateway NAMESPACE/NAME`.
     pub placement: String,
-    /// The groups of proxies that should run it, in order.
+    /// The groups of proxies that should run the forward, sorted.
     pub groups: Vec<Group>,
-    /// Pods in which a listener lost its port to a forward that this one meets only there.
+    /// Pods in which a listener lost its port, while the listener holds the port in other pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedIn>,
-    /// Things that work and may surprise.
+    /// Settings that are valid but may cause trouble.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// A listener that is left out in one pod.
+/// A listener that one pod does not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedIn {
-    /// The pod.
+    /// Namespace and name of the pod.
     pub pod: ObjectKey,
-    /// The listener.
+    /// Name of the listener.
     pub listener: String,
-    /// Why, and what to do.
+    /// The cause and the remedy.
     pub message: String,
 }
 
-/// One condition, without times: those belong to whoever writes status.
+/// One condition without times, which are added when status is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Condition {
-    /// True or False.
+    /// Whether the condition is True.
     pub status: bool,
-    /// Why, one word.
+    /// The cause as one word.
     pub reason: Reason,
-    /// Why, and what to do.
+    /// The cause and the remedy.
     pub message: String,
 }
 
@@ -61,41 +61,41 @@ impl Condition {
     }
 }
 
-/// Every reason that a verdict can give.
+/// The reasons of the conditions that a verdict sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Reason {
-    /// Accepted: valid, and every port is won.
+    /// Accepted=True: valid, and every port is claimed.
     Accepted,
-    /// Accepted, and stopped by `spec.suspend`.
+    /// Accepted=True: valid, and stopped by `spec.suspend`.
     Suspended,
-    /// Accepted=False: a field says something impossible.
+    /// Accepted=False: a field has an invalid value.
     Invalid,
     /// Accepted=False: written for another release of Portlane; this operator cannot read it.
     Unsupported,
-    /// Accepted=False: another forward, or the proxy itself, has the port.
+    /// Accepted=False: another forward, the app or the proxy itself has the port.
     PortConflict,
     /// Accepted=False: the `ForwardGateway` does not exist.
     GatewayNotFound,
     /// Accepted=False: the `ForwardGateway` does not admit this namespace or port.
     NotAllowedByGateway,
-    /// Accepted=False: the gateway has no port left to give.
+    /// Accepted=False: the allocation ranges of the gateway have no free port.
     NoPortAvailable,
-    /// Accepted=False: the gateway's Service has as many ports as it may.
+    /// Accepted=False: the gateway's Service has reached `maxPorts`.
     TooManyPorts,
-    /// `ResolvedRefs`: every backend exists and may be used.
+    /// ResolvedRefs=True: every backend exists and may be used.
     ResolvedRefs,
     /// ResolvedRefs=False: a Service or its port does not exist.
     BackendNotFound,
-    /// ResolvedRefs=False: a Service of another namespace without a grant.
+    /// ResolvedRefs=False: a Service is in another namespace, and no `ReferenceGrant` permits its use.
     RefNotPermitted,
-    /// ResolvedRefs=False: an address that this gateway may not connect to.
+    /// ResolvedRefs=False: the gateway may not connect to the address of a backend.
     AddressNotAllowed,
-    /// ResolvedRefs=False: a backend that is a listener of the same proxy.
+    /// ResolvedRefs=False: a backend is a listener of the same proxy.
     BackendLoop,
 }
 
 impl Reason {
-    /// The word in status, tables and logs.
+    /// The reason as written in status, tables and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,51 +117,51 @@ impl Reason {
     }
 }
 
-/// The judgement on one listener.
+/// The result for one listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerVerdict {
-    /// Its name.
+    /// Name of the listener.
     pub name: String,
     /// TCP or UDP.
     pub transport: Transport,
-    /// The port it has, if any.
+    /// The port that the listener holds, the first one of a range.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The last port, of a range.
+    /// The last port of a range.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_port: Option<u16>,
-    /// Server names, of TLS.
+    /// TLS server names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
-    /// Whose PROXY headers are read before those names.
+    /// PROXY headers that are read before the server name, and the networks trusted to send them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<AcceptedHeaders>,
-    /// It lost the port in some of its pods. Status must not list such a port as held: an old forward that is edited
-    /// could then take it from the forward that holds it there.
+    /// The listener lost its port in some of its pods. Status must not list such a port as held: otherwise an old
+    /// forward that is edited could take the port from the forward that holds it in those pods.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// Its backends in words, such as `svc/pg:5432`.
+    /// The backends in short form, such as `svc/pg:5432`.
     pub to: Vec<String>,
-    /// What becomes of it.
+    /// Whether proxies run the listener.
     pub outcome: Outcome,
 }
 
-/// What becomes of a listener.
+/// Whether proxies run a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// It stands in the configuration of its groups with this revision.
+    /// The configuration of its groups contains the listener in this revision.
     Published(Revision),
-    /// It was given a port that must stand in status before it is published.
+    /// A port was allocated; the listener is published once its status lists the port.
     Allocated,
-    /// Its forward is suspended.
+    /// The forward is suspended.
     Suspended,
-    /// It is left out.
+    /// No proxy runs this version of the listener.
     Refused {
-        /// Why, one word.
+        /// The cause as one word.
         reason: Reason,
-        /// Why, and what to do.
+        /// The cause and the remedy.
         message: String,
     },
 }

@@ -1,37 +1,39 @@
-//! Ports that the app of a pod listens on. The webhook sees what containers declare and writes it down in an annotation,
-//! because of pods nothing but their metadata is watched. A template may name further ones in it, and those that are declared for
-//! another reason: a Service may want a named port although it is a listener that is there.
+//! Ports that the app of a pod listens on. The webhook copies the ports that containers declare to an annotation,
+//! because the operator watches only the metadata of pods. In the annotation a pod template can add ports, and exclude
+//! ports that are declared for another reason: a Service may need a named container port on which a listener, not the
+//! app, accepts.
 
 use std::collections::BTreeSet;
 
 use proxy_api::Transport;
 use serde_json::Value;
 
-/// Most ports that are written down.
-const MOST: usize = 1024;
+/// Limit on the ports of one pod.
+const MAX_PORTS: usize = 1024;
 
 /// Ports by transport.
 pub type AppPorts = BTreeSet<(Transport, u16)>;
 
-/// What the annotation says.
+/// The parsed annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said<'a> {
+pub(crate) struct Annotation<'a> {
     /// Ports of the app.
     pub(crate) ports: AppPorts,
-    /// Ports that are none of the app's, whatever containers declare.
+    /// Ports that the app does not use, even if a container declares them.
     pub(crate) free: AppPorts,
-    /// What is no port.
+    /// Items that are not ports, or that exceed the limit.
     pub(crate) wrong: Vec<&'a str>,
 }
 
-/// The ports of the app by the annotation.
+/// Parses the ports of the app from the annotation; ignores invalid items.
 #[must_use]
 pub fn read(text: &str) -> AppPorts {
     said(text).ports
 }
 
-pub(crate) fn said(text: &str) -> Said<'_> {
-    let mut said = Said::default();
+/// Parses the annotation.
+pub(crate) fn said(text: &str) -> Annotation<'_> {
+    let mut said = Annotation::default();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let (to, port) = match word.strip_prefix('-') {
             Some(port) => (&mut said.free, port),
@@ -39,14 +41,14 @@ pub(crate) fn said(text: &str) -> Said<'_> {
         };
         let (number, transport) = port.split_once('/').unwrap_or((port, "TCP"));
         match (number.parse().ok().filter(|port| *port > 0), transport_of(transport)) {
-            (Some(port), Some(transport)) if to.len() < MOST => drop(to.insert((transport, port))),
+            (Some(port), Some(transport)) if to.len() < MAX_PORTS => drop(to.insert((transport, port))),
             _ => said.wrong.push(word),
         }
     }
     said
 }
 
-/// What the annotation is to say of these ports.
+/// Formats the annotation from the ports of the app and the ports that it does not use.
 pub(crate) fn written(ports: &AppPorts, free: &AppPorts) -> String {
     let words = |ports: &AppPorts, sign: &'static str| -> Vec<String> {
         ports.iter().map(|(transport, port)| format!("{sign}{port}/{transport}")).collect()
@@ -61,7 +63,7 @@ pub(crate) fn declared<'a>(containers: impl Iterator<Item = &'a Value>) -> AppPo
         let transport = transport_of(declared["protocol"].as_str().unwrap_or("TCP"))?;
         Some((transport, u16::try_from(declared["containerPort"].as_u64()?).ok()?))
     };
-    ports.filter_map(port).take(MOST).collect()
+    ports.filter_map(port).take(MAX_PORTS).collect()
 }
 
 fn transport_of(word: &str) -> Option<Transport> {
@@ -88,7 +90,7 @@ mod tests {
         let none = AppPorts::new();
         assert_eq!(written(&declared, &none), "8000/TCP,53/UDP");
         assert_eq!(read(&written(&declared, &none)), declared);
-        let Said { ports, free, wrong } = said("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
+        let Annotation { ports, free, wrong } = said("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
         assert_eq!(written(&ports, &free), "80/TCP,1/UDP,-81/TCP");
         assert_eq!(wrong, ["0/TCP", "53/SCTP", "x", "70000", "-"]);
     }

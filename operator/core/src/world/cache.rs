@@ -1,4 +1,4 @@
-//! The world as the watches tell it, kept up to date one object at a time.
+//! The world as reported by watches, updated one object at a time.
 
 mod look_ups;
 mod services;
@@ -20,20 +20,20 @@ use crate::{
 
 pub use self::touched::{Grown, Touched};
 
-/// Everything that is known of the cluster.
+/// The known state of the cluster.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// What a translation takes.
+    /// The input of translations.
     pub world: World,
-    /// Pods that carry a proxy.
+    /// Pods with a proxy.
     pub proxy_pods: BTreeMap<ObjectKey, PodInfo>,
     /// Deployments of gateways.
     pub deployments: BTreeMap<ObjectKey, FleetState>,
-    /// Autoscalers of ours.
+    /// Autoscalers that the operator created.
     pub scalers: BTreeMap<ObjectKey, AutoscalerState>,
-    /// Forwards that ask for one.
+    /// Forwards with `spec.autoscaling`.
     scaling_forwards: BTreeSet<ObjectKey>,
-    /// All Services.
+    /// All Services, without their endpoints.
     pub services: BTreeMap<ObjectKey, ServiceInfo>,
     slices: BTreeMap<ObjectKey, SliceInfo>,
     slices_of: BTreeMap<ObjectKey, BTreeSet<String>>,
@@ -45,43 +45,43 @@ pub struct Cache {
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
     is_open: bool,
-    /// Most objects of one watch; absent: no limit.
-    most: Option<usize>,
-    /// Objects that were beyond it, which are not known until their watch begins anew.
+    /// Limit on the objects of each watch; `None` is unlimited.
+    max_objects: Option<usize>,
+    /// Number of objects dropped because of the limit. They stay unknown until their watch lists again.
     pub left_out: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     synced: bool,
-    /// Nothing hangs on it before it is complete for the first time: a namespace that is watched since just now.
+    /// The watch was added after the cache opened: it does not block [`Cache::is_synced`] until it is first listed.
     is_late: bool,
-    /// What the list under way has shown.
+    /// The objects that the list in progress has shown so far.
     listed: Option<BTreeSet<ObjectKey>>,
     known: BTreeSet<ObjectKey>,
 }
 
 impl Cache {
-    /// A cache that waits for these watches.
+    /// Creates a cache that is synced once these watches are.
     #[must_use]
     pub fn new(world: World, sources: impl IntoIterator<Item = Source>) -> Self {
         let sources = sources.into_iter().map(|source| (source, State::default())).collect();
         Self { world, sources, ..Self::default() }
     }
 
-    /// With a limit on the objects of each watch.
+    /// Limits the objects of each watch.
     #[must_use]
-    pub fn bounded(self, most: usize) -> Self {
-        Self { most: Some(most), ..self }
+    pub fn bounded(self, max_objects: usize) -> Self {
+        Self { max_objects: Some(max_objects), ..self }
     }
 
-    /// One more watch has to be complete.
+    /// Adds a watch.
     pub fn expect(&mut self, source: Source) {
         let is_late = self.is_open;
         self.sources.entry(source).or_insert_with(|| State { is_late, ..State::default() });
     }
 
-    /// Something is published from now on: namespaces that are watched from here on hold up nobody else.
+    /// Opens the cache: snapshots are published from now on, and a watch that is added later blocks nothing else.
     pub fn open(&mut self) {
         self.is_open = true;
     }
@@ -96,7 +96,7 @@ impl Cache {
             .collect()
     }
 
-    /// The watch of a namespace's pods has ended; what it told is forgotten.
+    /// Forgets the pods of a namespace whose watch has ended.
     pub fn forget_pods(&mut self, namespace: &str) -> Touched {
         let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
         let mut touched = Touched::default();
@@ -106,7 +106,7 @@ impl Cache {
         touched
     }
 
-    /// Takes one message. Those of a watch that has ended are late, and mean nothing.
+    /// Applies one event of a watch. Ignores late events of a watch that has ended.
     pub fn apply(&mut self, source: &Source, seen: Seen) -> Touched {
         let was_synced = self.is_synced();
         let Some(state) = self.sources.get_mut(source) else { return Touched::default() };
@@ -118,9 +118,9 @@ impl Cache {
             }
             Seen::Upsert(object) => {
                 let key = object.key();
-                // While a list is under way, what it has not shown yet may be gone.
+                // While a list is in progress, objects that it has not shown yet may be gone, so they do not count.
                 let count = state.listed.as_ref().unwrap_or(&state.known).len();
-                if self.most.is_some_and(|most| count >= most) && !state.known.contains(&key) {
+                if self.max_objects.is_some_and(|max| count >= max) && !state.known.contains(&key) {
                     self.left_out += 1;
                     return Touched::default();
                 }
@@ -168,21 +168,7 @@ impl Cache {
                     self.proxy_pods.insert(key, info);
                 }
             }
-            Object::Pod(key, info) => {
-                let carries = info.labels.contains_key(PROXY_LABEL);
-                let (labels, problem, app_ports) = (info.labels.clone(), info.problem.clone(), info.app_ports.clone());
-                let pod = Pod { labels, carries, app_ports, problem, leaving: info.leaving };
-                let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
-                let is_one = (!in_fleet).then_some(pod);
-                if self.world.pods.get(&key) != is_one.as_ref() {
-                    touched.changes.pods.insert(key.clone());
-                    match is_one {
-                        Some(pod) => drop(self.world.pods.insert(key.clone(), pod)),
-                        None => drop(self.world.pods.remove(&key)),
-                    }
-                }
-                self.pods.insert(key, info);
-            }
+            Object::Pod(key, info) => self.take_pod(key, info, &mut touched),
             Object::Namespace(key, labels) => {
                 if self.world.namespaces.get(&key.name) != Some(&labels) {
                     touched.changes.namespaces.insert(key.name.clone());
@@ -197,23 +183,43 @@ impl Cache {
                 self.deployments.insert(key.clone(), state);
                 touched.gateways.insert(key);
             }
-            Object::Scaler(key, state) => {
-                touched.subject(&state.subject);
-                // Before its first look it asks for none: then it is what there is that grows. To come up to the least is no growth.
-                let from = |before: &AutoscalerState| if before.desired > 0 { before.desired } else { state.current };
-                let from = self
-                    .scalers
-                    .get(&key)
-                    .map(from)
-                    .map(|from| from.max(state.least))
-                    .filter(|from| (1..state.desired).contains(from));
-                if let Some(from) = from {
-                    touched.grown.push(Grown { subject: state.subject.clone(), from, to: state.desired });
-                }
-                self.scalers.insert(key, *state);
-            }
+            Object::Scaler(key, state) => self.take_scaler(key, *state, &mut touched),
         }
         touched
+    }
+
+    fn take_pod(&mut self, key: ObjectKey, info: PodInfo, touched: &mut Touched) {
+        let carries = info.labels.contains_key(PROXY_LABEL);
+        let (labels, problem, app_ports) = (info.labels.clone(), info.problem.clone(), info.app_ports.clone());
+        let pod = Pod { labels, carries, app_ports, problem, leaving: info.leaving };
+        // Pods of a gateway's fleet never run sidecar forwards.
+        let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
+        let candidate = (!in_fleet).then_some(pod);
+        if self.world.pods.get(&key) != candidate.as_ref() {
+            touched.changes.pods.insert(key.clone());
+            match candidate {
+                Some(pod) => drop(self.world.pods.insert(key.clone(), pod)),
+                None => drop(self.world.pods.remove(&key)),
+            }
+        }
+        self.pods.insert(key, info);
+    }
+
+    fn take_scaler(&mut self, key: ObjectKey, state: AutoscalerState, touched: &mut Touched) {
+        touched.subject(&state.subject);
+        // Before its first sync an HPA reports 0 desired replicas: compare with the current ones instead. Reaching
+        // minReplicas is not growth.
+        let from = |before: &AutoscalerState| if before.desired > 0 { before.desired } else { state.current };
+        let from = self
+            .scalers
+            .get(&key)
+            .map(from)
+            .map(|from| from.max(state.least))
+            .filter(|from| (1..state.desired).contains(from));
+        if let Some(from) = from {
+            touched.grown.push(Grown { subject: state.subject.clone(), from, to: state.desired });
+        }
+        self.scalers.insert(key, state);
     }
 
     fn take_forward(&mut self, key: ObjectKey, read: Result<PortForward, Unreadable>) -> Touched {
@@ -342,13 +348,13 @@ impl Cache {
     }
 }
 
-/// Whether two versions of a forward hold the same ports by their status, which a translation looks at.
+/// Whether the parts of status that a translation depends on are equal: the held ports and their placement.
 fn held_same(one: &crds::PortForward, other: &crds::PortForward) -> bool {
     let held = |forward: &crds::PortForward| {
         let status = forward.status.as_ref();
         let (mut listeners, placement) =
             status.map(|status| (status.listeners.clone(), status.placement.clone())).unwrap_or_default();
-        // What proxies see of backends is nothing that a translation depends on.
+        // Backend health in status does not affect a translation.
         for listener in &mut listeners {
             listener.backends = None;
         }

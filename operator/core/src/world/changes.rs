@@ -1,38 +1,38 @@
-//! What is new in a world.
+//! Changes of the world since the last translation.
 
 use std::collections::BTreeSet;
 
 use crate::world::ObjectKey;
 
-/// Objects that are new, different or gone since the last translation.
+/// Objects that were added, changed or removed since the last translation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Everything may be another.
+    /// Any object may have changed.
     pub all: bool,
-    /// Forwards: spec, ports held by status, or whether they can be read.
+    /// Forwards whose spec, ports in status or readability changed.
     pub forwards: BTreeSet<ObjectKey>,
-    /// Gateways.
+    /// Gateways whose spec changed.
     pub gateways: BTreeSet<ObjectKey>,
-    /// Services: whether they are there, their ports, or the host that they name.
+    /// Services whose existence, ports or external host changed.
     pub services: BTreeSet<ObjectKey>,
-    /// Services with other endpoints.
+    /// Services whose endpoints changed.
     pub endpoints: BTreeSet<ObjectKey>,
-    /// Pods: whether they are there, or their labels.
+    /// Pods whose existence, labels, app ports, injection or deletion changed.
     pub pods: BTreeSet<ObjectKey>,
-    /// Namespaces with other labels.
+    /// Namespaces whose labels changed.
     pub namespaces: BTreeSet<String>,
-    /// Grants.
+    /// Whether any grant changed.
     pub grants: bool,
 }
 
 impl Changes {
-    /// Everything may be another.
+    /// Changes for a full translation.
     #[must_use]
     pub fn all() -> Self {
         Self { all: true, ..Self::default() }
     }
 
-    /// Adds others.
+    /// Adds other changes.
     pub fn absorb(&mut self, other: Self) {
         self.all |= other.all;
         self.forwards.extend(other.forwards);
@@ -44,7 +44,7 @@ impl Changes {
         self.grants |= other.grants;
     }
 
-    /// Whether nothing is new.
+    /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

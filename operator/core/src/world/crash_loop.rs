@@ -1,35 +1,35 @@
-//! App containers in a crash loop, as the container statuses of a pod show them. Listeners are bound before the app starts,
-//! so an app may fail because a listener has a port that the app wants and nobody declared.
+//! Detects app containers in a crash loop by the container statuses of a pod. Listeners are bound before the app
+//! starts, so an app may crash because a listener holds a port that the app needs but no container declares.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use crate::names::CONTAINER;
 
-/// Exit codes of containers that were killed or told to end (128 + SIGKILL, 128 + SIGTERM).
+/// Exit codes after SIGKILL and SIGTERM (128 + signal).
 const KILLED: [i32; 2] = [128 + 9, 128 + 15];
 
-/// A container that kubelet restarts again and again, as its status says.
+/// An app container in a crash loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrashLoop {
     /// Name of the container.
     pub container: String,
-    /// Exit code of its last run.
+    /// Exit code of the container's last run.
     pub exit_code: i32,
 }
 
 impl CrashLoop {
-    /// The state of the container and what a person can do.
+    /// The message for status: the state of the container and the remedy.
     pub(crate) fn words(&self) -> String {
         let Self { container, exit_code } = self;
         format!(
-            "container {container} is in a crash loop (exit code {exit_code}): if its log says that an address is in use, \
-             declare its ports in the pod template (containerPort, or the annotation portlane.dev/app-ports)"
+            "container {container} is in a crash loop (exit code {exit_code}): if its log says that an address is in \
+             use, declare its ports in the pod template (containerPort, or the annotation portlane.dev/app-ports)"
         )
     }
 }
 
-/// The first app container that ended with an error of its own, and that kubelet has restarted before. Init containers run
-/// to completion and do not count; other sidecars do.
+/// The first app container that exited with an error and that kubelet has restarted before. Other sidecars count; init
+/// containers, which run to completion, do not.
 pub(crate) fn crash_loop(pod: &Pod) -> Option<CrashLoop> {
     let status = pod.status.as_ref().filter(|_| pod.metadata.deletion_timestamp.is_none())?;
     let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
@@ -48,7 +48,7 @@ fn of_container(status: &ContainerStatus) -> Option<CrashLoop> {
     is_loop.then(|| CrashLoop { container: status.name.clone(), exit_code: last.exit_code })
 }
 
-/// Whether a container ended by itself, with an error.
+/// Whether a container exited with an error of its own, not because of a signal, the OOM killer or a failed start.
 fn is_own_error(end: &ContainerStateTerminated) -> bool {
     end.exit_code != 0 && !KILLED.contains(&end.exit_code) && end.reason.as_deref() == Some("Error")
 }
@@ -87,8 +87,8 @@ mod tests {
         };
         assert_eq!(app(1, &waiting, "Error", 3), Some(3));
         let ended = json!({"terminated": {"exitCode": 4, "reason": "Error"}});
-        assert_eq!(app(1, &ended, "Error", 3), Some(4), "kubelets that show the end of the last run while they wait");
-        assert_eq!(app(0, &ended, "Error", 3), None, "the first end is no loop");
+        assert_eq!(app(1, &ended, "Error", 3), Some(4), "some kubelets show the last exit while they wait");
+        assert_eq!(app(0, &ended, "Error", 3), None, "the first exit is no loop");
         assert_eq!(app(9, &json!({"running": {}}), "Error", 3), None, "the app runs");
         for (reason, exit_code) in
             [("OOMKilled", 137), ("Error", 137), ("Error", 143), ("StartError", 128), ("Completed", 0)]

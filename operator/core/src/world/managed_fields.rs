@@ -1,11 +1,12 @@
-//! Managed fields of objects: which manager holds which field.
+//! Managed fields of objects: which field manager owns which field.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
-/// Where the replicas of a workload stand.
+/// Path of the replicas of a workload.
 pub const REPLICAS: [&str; 2] = ["spec", "replicas"];
-/// Whether an entry of managed fields has this field, told by the names on the way to it.
+
+/// Whether an entry of managed fields has the field at this path.
 #[must_use]
 pub fn has_field(entry: &ManagedFieldsEntry, path: &[&str]) -> bool {
     let Some(fields) = &entry.fields_v1 else { return false };

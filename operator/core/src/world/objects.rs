@@ -1,4 +1,4 @@
-//! Objects of the cluster, stripped to what a translation, status or children depend on.
+//! Objects of the cluster, stripped to the fields that translation, status and children depend on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,33 +11,33 @@ use proxy_api::Endpoint;
 
 use crate::world::{Grant, ObjectKey, app_ports::AppPorts, crash_loop::CrashLoop, subject::Subject};
 
-/// One object as it is now.
+/// The current state of one object.
 #[derive(Clone, Debug)]
 pub enum Object {
-    /// A forward, or why it cannot be read.
+    /// A forward, or the reason why it cannot be read.
     Forward(ObjectKey, Box<Result<PortForward, Unreadable>>),
-    /// A gateway, or why it cannot be read.
+    /// A gateway, or the reason why it cannot be read.
     Gateway(ObjectKey, Box<Result<ForwardGateway, Unreadable>>),
     /// A Service.
     Service(ObjectKey, ServiceInfo),
-    /// Some of the endpoints of a Service.
+    /// An `EndpointSlice`: some endpoints of a Service.
     Slice(ObjectKey, SliceInfo),
-    /// A pod that carries a proxy.
+    /// A pod with a proxy.
     ProxyPod(ObjectKey, PodInfo),
     /// A pod of a namespace with sidecar forwards.
     Pod(ObjectKey, PodInfo),
     /// A namespace with its labels.
     Namespace(ObjectKey, BTreeMap<String, String>),
-    /// What one `ReferenceGrant` permits.
+    /// The permissions of one `ReferenceGrant`.
     Grants(ObjectKey, BTreeSet<Grant>),
     /// The Deployment of a gateway.
     Deployment(ObjectKey, FleetState),
-    /// An autoscaler of ours.
+    /// An autoscaler that the operator created.
     Scaler(ObjectKey, Box<AutoscalerState>),
 }
 
 impl Object {
-    /// Namespace and name.
+    /// Namespace and name of the object.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
         match self {
@@ -55,25 +55,25 @@ impl Object {
     }
 }
 
-/// An object of another release, as far as it can be read.
+/// An object of another release that this operator cannot read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unreadable {
-    /// What is wrong with it.
+    /// The error of deserialisation.
     pub why: String,
-    /// Its metadata, stripped.
+    /// Metadata of the object, stripped.
     pub metadata: ObjectMeta,
 }
 
 /// A Service without its endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceInfo {
-    /// The host that it is another name for.
+    /// Host of an `ExternalName` Service.
     pub external: Option<String>,
     /// Ports: name, protocol, number.
     pub ports: Vec<(String, Protocol, u16)>,
-    /// Where it is reached from outside, or else inside the cluster.
+    /// Type and value of the addresses from outside the cluster, or else of the cluster IPs.
     pub addresses: Vec<(String, String)>,
-    /// The gateway that it belongs to.
+    /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
 }
 
@@ -82,73 +82,73 @@ pub struct ServiceInfo {
 pub struct SliceInfo {
     /// Name of the Service.
     pub service: String,
-    /// Ready addresses by port: name, protocol.
-    pub endpoints: BTreeMap<(String, Protocol2), BTreeSet<Endpoint>>,
-    /// Ready addresses, for a Service without ports.
+    /// Ready addresses by port name and protocol.
+    pub endpoints: BTreeMap<(String, IsUdp), BTreeSet<Endpoint>>,
+    /// Ready addresses without ports.
     pub hosts: BTreeSet<IpAddr>,
 }
 
-/// TCP is false, UDP is true: the API's own enum has no order.
-type Protocol2 = bool;
+/// False for TCP, true for UDP: the protocol of the API types has no order.
+type IsUdp = bool;
 
-/// A pod.
+/// A pod. Fields marked (proxy pods) are set only for pods with a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodInfo {
-    /// Tells it from an earlier one of its name.
+    /// UID, which differs from that of an earlier pod of the same name.
     pub uid: String,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// It is being deleted, or has ended.
+    /// The pod is being deleted, or has ended (known only of proxy pods).
     pub leaving: bool,
-    /// It is ready (known of pods that carry a proxy).
+    /// The pod is ready (proxy pods).
     pub ready: bool,
-    /// The gateway whose fleet it says to be of.
+    /// Name of the gateway, by the pod's label.
     pub gateway: Option<String>,
-    /// What was wrong when it was to be given a proxy.
+    /// Why injection failed or ignored an annotation.
     pub problem: Option<String>,
-    /// Ports that its app listens on, as far as it says so.
+    /// Ports that the app listens on, by annotation.
     pub app_ports: AppPorts,
-    /// The `ReplicaSet` that it belongs to (known of pods that carry a proxy).
+    /// Name of the `ReplicaSet` that controls the pod (proxy pods).
     pub replica_set: Option<String>,
-    /// What it costs to delete it (known of pods that carry a proxy).
+    /// Deletion cost (proxy pods).
     pub cost: Cost,
-    /// An app container in a crash loop (known of pods with a proxy).
+    /// An app container in a crash loop (proxy pods).
     pub crash_loop: Option<CrashLoop>,
-    /// Its `ServiceAccount` (known of pods that carry a proxy).
+    /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
 }
 
-/// What it costs to delete a pod, and by whom that was said.
+/// The deletion cost of a pod, by the manager that set the annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cost {
-    /// Nobody said.
+    /// The pod has no deletion cost.
     #[default]
     Unset,
-    /// This operator.
+    /// This operator set the cost.
     Ours(i32),
-    /// Somebody else.
+    /// Another manager set the cost.
     Foreign,
 }
 
-/// What a Deployment says about a fleet.
+/// A fleet, by its Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetState {
-    /// Pods.
+    /// Number of pods.
     pub replicas: i32,
-    /// Ready pods.
+    /// Number of ready pods.
     pub ready: i32,
-    /// Changes with every change of its spec, by whomever.
+    /// Generation of the Deployment, which changes with every change of its spec by any manager.
     pub generation: i64,
 }
 
 /// One condition of a `HorizontalPodAutoscaler`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AutoscalerCondition {
-    /// Whether its status is True.
+    /// Whether the condition is True.
     pub holds: bool,
-    /// Why, one word.
+    /// The cause as one word.
     pub reason: String,
-    /// Why, for a person.
+    /// The cause in words.
     pub message: String,
 }
 
@@ -157,25 +157,25 @@ pub struct AutoscalerCondition {
 pub struct AutoscalerConditions {
     /// `AbleToScale`: whether the target can be scaled.
     pub able: Option<AutoscalerCondition>,
-    /// `ScalingActive`: whether there are metrics.
+    /// `ScalingActive`: whether the autoscaler gets metrics.
     pub active: Option<AutoscalerCondition>,
 }
 
-/// An autoscaler of ours as far as status is concerned.
+/// The state of an autoscaler that the operator created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoscalerState {
-    /// Uid of the object that it belongs to.
+    /// UID of the owner.
     pub owner: String,
-    /// That object.
+    /// The forward or gateway that asks for the autoscaler.
     pub subject: Subject,
-    /// Its conditions.
+    /// Conditions of the autoscaler.
     pub conditions: AutoscalerConditions,
-    /// Replicas that it has asked for last.
+    /// `desiredReplicas`; 0 before the first sync.
     pub desired: i32,
-    /// The least that it asks for.
+    /// `minReplicas`.
     pub least: i32,
-    /// Kind and name of what it scales.
+    /// Kind and name of the target.
     pub target: (String, String),
-    /// Replicas of that, as it saw them last.
+    /// `currentReplicas` of the target.
     pub current: i32,
 }

@@ -1,4 +1,4 @@
-//! Objects of the API server as they are watched, read into [`Object`]s.
+//! Converts watched objects of the API server into [`Object`]s.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ fn key(metadata: &ObjectMeta) -> ObjectKey {
     ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// Takes away what is large and means nothing here.
+/// Removes large fields that nothing depends on.
 fn strip(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.annotations = None;
@@ -51,7 +51,7 @@ fn strip(metadata: &mut ObjectMeta) {
     metadata.owner_references = None;
 }
 
-/// Reads a forward, or why it cannot be read.
+/// Reads a forward. One that does not deserialise becomes [`Unreadable`].
 #[must_use]
 pub fn forward(read: Result<PortForward, InvalidObject>) -> Object {
     match read {
@@ -63,7 +63,7 @@ pub fn forward(read: Result<PortForward, InvalidObject>) -> Object {
     }
 }
 
-/// Reads a gateway, or why it cannot be read.
+/// Reads a gateway. One that does not deserialise becomes [`Unreadable`].
 #[must_use]
 pub fn gateway(read: Result<ForwardGateway, InvalidObject>) -> Object {
     match read {
@@ -101,7 +101,7 @@ pub fn service(service: &Service) -> Object {
     Object::Service(key(&service.metadata), info)
 }
 
-/// Type and value of each address, as status has them.
+/// Type and value of each address, in the form of status.
 fn addresses(service: &Service) -> Vec<(String, String)> {
     let ip = |value: &String| ("IPAddress".to_owned(), value.clone());
     let host = |value: &String| ("Hostname".to_owned(), value.clone());
@@ -120,7 +120,7 @@ fn addresses(service: &Service) -> Vec<(String, String)> {
     inside.filter(|address| *address != "None").map(ip).collect()
 }
 
-/// Reads some of the endpoints of a Service.
+/// Reads an `EndpointSlice`; keeps ready endpoints only.
 #[must_use]
 pub fn slice(slice: &EndpointSlice) -> Object {
     let labels = slice.metadata.labels.as_ref();
@@ -161,7 +161,7 @@ pub fn pod(pod: &PartialObjectMeta<Pod>) -> Object {
     Object::Pod(key(&pod.metadata), pod_info(&pod.metadata))
 }
 
-/// What it costs to delete a pod, by its metadata.
+/// The deletion cost of a pod. Needs the annotations and managed fields of its metadata.
 pub fn cost_of(metadata: &ObjectMeta) -> Cost {
     let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)) else { return Cost::Unset };
     let mut entries = metadata.managed_fields.iter().flatten();
@@ -213,7 +213,7 @@ pub fn deployment(deployment: &Deployment) -> Object {
     Object::Deployment(key(&deployment.metadata), state)
 }
 
-/// Reads an autoscaler of ours.
+/// Reads an autoscaler that the operator created.
 #[must_use]
 pub fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
     let key = key(&scaler.metadata);

@@ -1,4 +1,4 @@
-//! Objects of ours that have a status.
+//! Objects whose status the operator writes.
 
 use crate::world::ObjectKey;
 

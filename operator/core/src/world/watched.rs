@@ -1,17 +1,17 @@
-//! What the watches say.
+//! Watches and their events.
 
 use crate::world::{ObjectKey, objects::Object};
 
-/// One watch: a kind, in one namespace or in all.
+/// Identifies a watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
-    /// What is watched.
+    /// Kind of the objects.
     pub kind: Kind,
-    /// Where; `None` is everywhere.
+    /// Namespace of the objects; `None` watches all namespaces.
     pub namespace: Option<String>,
 }
 
-/// The kinds that are watched.
+/// Kinds of objects that the operator watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `PortForward`.
@@ -24,7 +24,7 @@ pub enum Kind {
     Slices,
     /// Pods with a proxy.
     ProxyPods,
-    /// Metadata of the pods of a namespace.
+    /// Metadata of all pods of a namespace.
     Pods,
     /// Metadata of namespaces.
     Namespaces,
@@ -32,19 +32,19 @@ pub enum Kind {
     Grants,
     /// Deployments of gateways.
     Deployments,
-    /// Autoscalers of ours.
+    /// Autoscalers that the operator created.
     Scalers,
 }
 
 /// One event of a watch.
 #[derive(Debug)]
 pub enum Seen {
-    /// A list begins: what is not in it is gone.
+    /// A list begins. Objects that are missing from the list are gone.
     Restarted,
     /// The list is complete.
     Synced,
-    /// An object as it is now.
+    /// An object was added or changed.
     Upsert(Box<Object>),
-    /// An object is gone.
+    /// An object was deleted.
     Gone(ObjectKey),
 }

@@ -1,45 +1,46 @@
-//! The claims of one group, by port.
+//! The claims of one group, indexed by port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{Listener, Transport};
 
 use super::{
-    Candidate, ListenerRef, Lost, Port, Rank, Terms, Wish, is_ephemeral, none_left, nth_port, own_port, total,
+    Candidate, ListenerRef, Lost, Port, Rank, Request, Rules, is_ephemeral, no_free_port, nth_port, reserved_port,
+    total,
 };
 use crate::{hash::hash, world::ObjectKey};
 
 /// The claims of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    terms: Terms,
+    rules: Rules,
     candidates: BTreeMap<ObjectKey, Vec<Candidate>>,
-    /// Who wants each port, the first one first. Mostly one: a list, because there are tens of thousands.
+    /// The candidates for each port in rank order. Lists, because nearly all of tens of thousands have one item.
     wanted: BTreeMap<Port, Vec<Rank>>,
-    /// Who wants any port.
-    fresh: BTreeSet<Rank>,
+    /// Listeners that accept any port, in rank order.
+    dynamic: BTreeSet<Rank>,
     allocated: BTreeMap<Port, ListenerRef>,
     decided: BTreeMap<ListenerRef, Result<u16, Lost>>,
-    /// Ports to decide anew.
+    /// Ports to decide again.
     dirty: BTreeSet<Port>,
-    /// More ports are wanted than the Service takes.
+    /// The group wants more ports than its Service may have.
     over: bool,
 }
 
 impl Ledger {
-    /// Sets what the listeners of a forward want; whether that is anything else than before.
+    /// Replaces the claims of a forward; returns whether they changed.
     pub(crate) fn set(&mut self, key: &ObjectKey, candidates: Vec<Candidate>) -> bool {
         if self.candidates.get(key) == Some(&candidates) {
             return false;
         }
         self.remove(key);
-        for (at, candidate) in candidates.iter().enumerate() {
-            let place = (key.clone(), at);
-            match &candidate.wish {
-                Wish::Impossible(lost) => drop(self.decided.insert(place, Err(lost.clone()))),
-                Wish::Any(_) => drop(self.fresh.insert(candidate.rank(place))),
-                Wish::Port(_) => {
-                    let rank = candidate.rank(place);
+        for (index, candidate) in candidates.iter().enumerate() {
+            let listener = ListenerRef { forward: key.clone(), index };
+            match &candidate.request {
+                Request::Impossible(lost) => drop(self.decided.insert(listener, Err(lost.clone()))),
+                Request::Any(_) => drop(self.dynamic.insert(candidate.rank(listener))),
+                Request::Port(_) => {
+                    let rank = candidate.rank(listener);
                     for port in candidate.ports() {
                         let bucket = self.wanted.entry(port).or_default();
                         bucket.insert(bucket.partition_point(|other| *other < rank), rank.clone());
@@ -52,14 +53,14 @@ impl Ledger {
         true
     }
 
-    /// Forgets a forward; whether it was known.
+    /// Removes the claims of a forward; returns whether it had any.
     pub(crate) fn remove(&mut self, key: &ObjectKey) -> bool {
         let Some(candidates) = self.candidates.remove(key) else { return false };
-        for (at, candidate) in candidates.iter().enumerate() {
-            let place = (key.clone(), at);
-            self.decided.remove(&place);
-            self.fresh.remove(&candidate.rank(place.clone()));
-            let rank = candidate.rank(place);
+        for (index, candidate) in candidates.iter().enumerate() {
+            let listener = ListenerRef { forward: key.clone(), index };
+            self.decided.remove(&listener);
+            let rank = candidate.rank(listener);
+            self.dynamic.remove(&rank);
             for port in candidate.ports() {
                 if let Some(bucket) = self.wanted.get_mut(&port) {
                     bucket.retain(|other| *other != rank);
@@ -73,64 +74,65 @@ impl Ledger {
         true
     }
 
-    /// Decides what is open; gives the forwards for which anything is decided otherwise than before.
-    pub(crate) fn settle(&mut self, terms: Terms) -> BTreeSet<ObjectKey> {
-        let other_terms = self.terms != terms;
-        self.terms = terms;
-        let reserved = self.terms.reserved.keys().filter(|port| self.wanted.contains_key(port));
+    /// Decides the claims that changed; returns the forwards with a different outcome.
+    pub(crate) fn settle(&mut self, rules: Rules) -> BTreeSet<ObjectKey> {
+        let has_other_rules = self.rules != rules;
+        self.rules = rules;
+        let reserved = self.rules.reserved.keys().filter(|port| self.wanted.contains_key(port));
         let winners = self.wanted.len() - reserved.count();
-        let over = self.terms.most.is_some_and(|most| winners + self.fresh.len() > most);
-        if over || self.over || other_terms {
+        let max_ports = self.rules.max_ports;
+        let over = max_ports.is_some_and(|max| winners + self.dynamic.len() > max);
+        if over || self.over || has_other_rules {
             self.dirty.extend(self.wanted.keys().copied());
         }
         self.over = over;
         let mut affected = BTreeSet::new();
-        // Only where the Service is too small are its ports counted one by one; then all are decided anew.
-        let room = if over { self.terms.most.unwrap_or(usize::MAX) } else { usize::MAX };
+        // Ports are counted one by one, and all of them decided again, only if the Service is too small.
+        let room = if over { max_ports.unwrap_or(usize::MAX) } else { usize::MAX };
         let left = self.decide(room, &mut affected);
-        let room = if over { left } else { self.terms.most.map_or(usize::MAX, |most| most.saturating_sub(winners)) };
+        let room = if over { left } else { max_ports.map_or(usize::MAX, |max| max.saturating_sub(winners)) };
         self.allocate(room, &mut affected);
         affected
     }
 
-    /// Decides the ports that are open, and those that hang together with them by ranges: in the order of their ranks, whoever
-    /// can have all he wants has it. Gives how many more ports there is room for.
+    /// Decides the dirty ports and all ports that ranges link to them: in rank order, a candidate gets its ports if all
+    /// of them are available. Returns the room that is left, in ports.
     fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<ObjectKey>) -> usize {
         let mut taken: BTreeMap<Port, Vec<ListenerRef>> = BTreeMap::new();
-        for rank in self.open() {
-            let place = rank.4;
-            let Some(candidate) = self.candidate(&place) else { continue };
+        for Rank { listener, .. } in self.contenders() {
+            let Some(candidate) = self.candidate(&listener) else { continue };
             let outcome = self.outcome(candidate, &taken, &mut room);
             if outcome.is_ok() {
                 for port in candidate.ports() {
-                    taken.entry(port).or_default().push(place.clone());
+                    taken.entry(port).or_default().push(listener.clone());
                 }
             }
-            self.say(place, outcome, affected);
+            self.record(listener, outcome, affected);
         }
         room
     }
 
-    /// Everybody who wants a port that is to be decided, in order.
-    fn open(&mut self) -> BTreeSet<Rank> {
+    /// The candidates to decide again, in rank order.
+    fn contenders(&mut self) -> BTreeSet<Rank> {
         let mut todo: Vec<Port> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let (mut seen, mut open) = (BTreeSet::new(), BTreeSet::new());
+        let (mut seen, mut contenders) = (BTreeSet::new(), BTreeSet::new());
         while let Some(port) = todo.pop() {
             if !seen.insert(port) {
                 continue;
             }
             for rank in self.wanted.get(&port).into_iter().flatten() {
-                if open.contains(rank) {
+                if contenders.contains(rank) {
                     continue;
                 }
-                open.insert(rank.clone());
-                let further = self.candidate(&rank.4).filter(|candidate| candidate.further > 0);
-                todo.extend(further.into_iter().flat_map(Candidate::ports));
+                contenders.insert(rank.clone());
+                let range = self.candidate(&rank.listener).filter(|candidate| candidate.further > 0);
+                todo.extend(range.into_iter().flat_map(Candidate::ports));
             }
         }
-        open
+        contenders
     }
 
+    /// The first port of a candidate, or why it loses. Takes the ports that nobody else holds out of `room`.
     fn outcome(
         &self,
         candidate: &Candidate,
@@ -141,97 +143,93 @@ impl Ledger {
         let mut fresh = 0;
         for port in candidate.ports() {
             first.get_or_insert(port.1);
-            if let Some(whose) = self.terms.reserved.get(&port) {
-                return Err(own_port(port, whose));
+            if let Some(owner) = self.rules.reserved.get(&port) {
+                return Err(reserved_port(port, owner));
             }
             let holders = taken.get(&port);
             fresh += usize::from(holders.is_none());
             for holder in holders.into_iter().flatten() {
                 if let Some(winner) = self.candidate(holder).filter(|winner| !winner.shares_with(candidate)) {
-                    return Err(self.terms.held_by(port, candidate, &holder.0, winner));
+                    return Err(self.rules.held_by(port, candidate, &holder.forward, winner));
                 }
             }
         }
-        *room = room.checked_sub(fresh).ok_or_else(|| self.terms.too_many())?;
+        *room = room.checked_sub(fresh).ok_or_else(|| self.rules.too_many())?;
         Ok(first.unwrap_or(0))
     }
 
-    fn candidate(&self, place: &ListenerRef) -> Option<&Candidate> {
-        self.candidates.get(&place.0).and_then(|all| all.get(place.1))
+    fn candidate(&self, listener: &ListenerRef) -> Option<&Candidate> {
+        self.candidates.get(&listener.forward).and_then(|all| all.get(listener.index))
     }
 
-    fn say(&mut self, place: ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<ObjectKey>) {
-        if self.decided.get(&place) != Some(&outcome) {
-            affected.insert(place.0.clone());
-            self.decided.insert(place, outcome);
+    fn record(&mut self, listener: ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<ObjectKey>) {
+        if self.decided.get(&listener) != Some(&outcome) {
+            affected.insert(listener.forward.clone());
+            self.decided.insert(listener, outcome);
         }
     }
 
-    fn name(&self, place: &ListenerRef) -> &str {
-        self.candidates.get(&place.0).and_then(|all| all.get(place.1)).map_or("", |candidate| candidate.name.as_str())
-    }
-
-    /// Gives ports to those that want any, from a place that only their name decides.
+    /// Allocates ports to the listeners that accept any port.
     fn allocate(&mut self, mut room: usize, affected: &mut BTreeSet<ObjectKey>) {
         self.allocated.clear();
-        for rank in std::mem::take(&mut self.fresh) {
-            let place = rank.4.clone();
-            let candidate = self.candidates.get(&place.0).and_then(|all| all.get(place.1));
-            let transport = candidate.map_or(Transport::Tcp, |candidate| candidate.transport);
+        for rank in std::mem::take(&mut self.dynamic) {
+            let listener = rank.listener.clone();
+            let transport = self.candidate(&listener).map_or(Transport::Tcp, |candidate| candidate.transport);
             let outcome = match room {
-                0 => Err(self.terms.too_many()),
-                _ => self.free_port(&place),
+                0 => Err(self.rules.too_many()),
+                _ => self.free_port(&listener),
             };
             if let Ok(port) = &outcome {
                 room -= 1;
-                self.allocated.insert((transport, *port), place.clone());
+                self.allocated.insert((transport, *port), listener.clone());
             }
-            self.say(place, outcome, affected);
-            self.fresh.insert(rank);
+            self.record(listener, outcome, affected);
+            self.dynamic.insert(rank);
         }
     }
 
-    fn free_port(&self, place: &ListenerRef) -> Result<u16, Lost> {
-        let candidate = self.candidates.get(&place.0).and_then(|all| all.get(place.1));
-        let Some((transport, Wish::Any(ranges))) = candidate.map(|candidate| (candidate.transport, &candidate.wish))
-        else {
-            return Err(none_left(Transport::Tcp));
-        };
+    /// The first free port, counted from a start that is a hash of the listener's name: the same listener tends to get
+    /// the same port again.
+    fn free_port(&self, listener: &ListenerRef) -> Result<u16, Lost> {
+        let Some(candidate) = self.candidate(listener) else { return Err(no_free_port(Transport::Tcp)) };
+        let Request::Any(ranges) = &candidate.request else { return Err(no_free_port(Transport::Tcp)) };
+        let transport = candidate.transport;
         let total = total(ranges);
-        let start = hash(&format!("{}/{}", place.0, self.name(place))) % total.max(1);
-        let free = |port: &u16| {
+        let start = hash(&format!("{}/{}", listener.forward, candidate.name)) % total.max(1);
+        let is_free = |port: &u16| {
             !is_ephemeral(*port)
-                && !self.terms.reserved.contains_key(&(transport, *port))
+                && !self.rules.reserved.contains_key(&(transport, *port))
                 && !self.wanted.contains_key(&(transport, *port))
                 && !self.allocated.contains_key(&(transport, *port))
         };
         let mut ports = (0..total).map(|step| nth_port(ranges, (start + step) % total));
-        ports.find(free).ok_or_else(|| none_left(transport))
+        ports.find(is_free).ok_or_else(|| no_free_port(transport))
     }
 
-    /// The port that a listener has.
-    pub(crate) fn won(&self, place: &ListenerRef) -> Option<u16> {
-        self.decided.get(place).and_then(|outcome| outcome.as_ref().ok()).copied()
+    /// The port that a listener won, the first one of a range.
+    pub(crate) fn won(&self, listener: &ListenerRef) -> Option<u16> {
+        self.decided.get(listener).and_then(|outcome| outcome.as_ref().ok()).copied()
     }
 
-    /// Why a listener has none.
-    pub(crate) fn lost(&self, place: &ListenerRef) -> Option<&Lost> {
-        self.decided.get(place).and_then(|outcome| outcome.as_ref().err())
+    /// Why a listener lost its claim.
+    pub(crate) fn lost(&self, listener: &ListenerRef) -> Option<&Lost> {
+        self.decided.get(listener).and_then(|outcome| outcome.as_ref().err())
     }
 
-    /// A listener that has this port.
+    /// A listener that holds this port.
     pub(crate) fn holder(&self, port: Port) -> Option<&ListenerRef> {
-        let mut holders = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.4);
-        holders.find(|place| self.won(place).is_some()).or_else(|| self.allocated.get(&port))
+        let mut holders = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.listener);
+        holders.find(|listener| self.won(listener).is_some()).or_else(|| self.allocated.get(&port))
     }
 
-    /// Whether a port of this one is nobody's to have, or a listener of another forward has it and does not share it.
-    pub(crate) fn is_in_the_way(&self, key: &ObjectKey, listener: &Listener) -> bool {
+    /// Whether a port of this listener of `key` is reserved, or held by a listener of another forward that does not
+    /// share the port.
+    pub(crate) fn conflicts_with(&self, key: &ObjectKey, listener: &Listener) -> bool {
         listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
-            let others = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.4);
-            let mut others = others.filter(|place| self.won(place).is_some()).chain(self.allocated.get(&port));
-            let shares = |place: &ListenerRef| {
-                self.candidate(place).is_some_and(|other| {
+            let wanting = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.listener);
+            let mut holders = wanting.filter(|holder| self.won(holder).is_some()).chain(self.allocated.get(&port));
+            let shares = |holder: &ListenerRef| {
+                self.candidate(holder).is_some_and(|other| {
                     let is_apart = |name: &String| !listener.hostnames.contains(name);
                     let same_header = other.header.as_ref().map(|(accept, trusted)| (*accept, trusted.as_slice()));
                     !listener.hostnames.is_empty()
@@ -240,7 +238,7 @@ impl Ledger {
                         && same_header == listener.header()
                 })
             };
-            self.terms.reserved.contains_key(&port) || others.any(|place| place.0 != *key && !shares(place))
+            self.rules.reserved.contains_key(&port) || holders.any(|holder| holder.forward != *key && !shares(holder))
         })
     }
 }

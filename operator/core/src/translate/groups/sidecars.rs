@@ -1,4 +1,4 @@
-//! The groups of one namespace's pods, kept as pods and forwards come and go.
+//! The sidecar groups of one namespace, updated as pods and forwards change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,25 +15,25 @@ use crate::world::{ObjectKey, Pod, World};
 #[derive(Debug, Default)]
 pub(crate) struct Sidecars {
     selectors: BTreeMap<String, Selector>,
-    /// The group of each pod that any forward selects.
+    /// The group of each selected pod.
     group_of: BTreeMap<String, Group>,
     pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
     groups_of: BTreeMap<String, BTreeSet<Group>>,
 }
 
-/// What moved.
+/// Changes of group membership.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
-    /// Groups with other pods than before; those that have none are gone.
+    /// Groups that gained or lost pods; a group without pods is gone.
     pub(crate) groups: BTreeSet<Group>,
-    /// Forwards in these groups.
+    /// Forwards of these groups.
     pub(crate) forwards: BTreeSet<ObjectKey>,
-    /// Pods that are in another group than before, or in none.
+    /// Pods that joined, left or changed their group.
     pub(crate) pods: BTreeSet<ObjectKey>,
 }
 
 impl Sidecars {
-    /// Whether nothing is known of the namespace.
+    /// Whether the namespace has neither sidecar forwards nor selected pods.
     pub(crate) fn is_empty(&self) -> bool {
         self.selectors.is_empty() && self.group_of.is_empty()
     }
@@ -58,7 +58,7 @@ impl Sidecars {
         self.group_of.get(pod)
     }
 
-    /// Sets what a forward selects; nothing if it is gone or no sidecar.
+    /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars.
     pub(crate) fn select(&mut self, key: &ObjectKey, selector: Option<&Selector>, world: &World, moved: &mut Moved) {
         if self.selectors.get(&key.name) == selector {
             return;
@@ -70,15 +70,15 @@ impl Sidecars {
         let first = ObjectKey::new(key.namespace.clone(), "");
         let here = world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
         for (pod, Pod { labels, app_ports, .. }) in here {
-            let is = selector.is_some_and(|selector| selector.matches(labels));
+            let is_selected = selector.is_some_and(|selector| selector.matches(labels));
             let old = self.group_of.get(&pod.name);
-            let was = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));
-            if is != was {
+            let was_selected = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));
+            if is_selected != was_selected {
                 let mut forwards = match old {
                     Some(Group::Sidecars { forwards, .. }) => (**forwards).clone(),
                     _ => BTreeSet::new(),
                 };
-                if is {
+                if is_selected {
                     forwards.insert(key.name.clone());
                 } else {
                     forwards.remove(&key.name);
@@ -88,7 +88,7 @@ impl Sidecars {
         }
     }
 
-    /// A pod is there with these labels, or is not.
+    /// Updates the group of a pod; `None` if the pod is gone.
     pub(crate) fn pod(&mut self, key: &ObjectKey, pod: Option<&Pod>, moved: &mut Moved) {
         let selecting = |pod: &Pod| {
             let selecting = self.selectors.iter().filter(|(_, selector)| selector.matches(&pod.labels));
@@ -111,7 +111,7 @@ impl Sidecars {
             forwards: Arc::new(forwards),
             app_ports: Arc::new(app_ports.clone()),
         });
-        // One copy of the names for all that know the group.
+        // Reuse the known copy of the group, which shares the names.
         let group =
             group.map(|group| self.pods.get_key_value(&group).map_or(group.clone(), |(known, _)| known.clone()));
         if self.group_of.get(&pod.name) == group.as_ref() {

@@ -1,4 +1,4 @@
-//! From judgements to programs and snapshots.
+//! Applies judgements to programs, and publishes snapshots.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,25 +20,25 @@ use crate::{
 };
 
 impl Translator {
-    /// Forgets a forward that is gone; gives what it had compiled to.
+    /// Forgets a forward that is gone; returns its previous listeners.
     pub(super) fn forget(&mut self, key: &ObjectKey) -> Option<Vec<Compiled>> {
         let known = self.known.remove(key)?;
         self.by_gateway.set(key, known.gateway.as_slice(), &[]);
         self.by_service.set(key, &known.services, &[]);
-        for set in [&mut self.foreign, &mut self.near, &mut self.kept] {
+        for set in [&mut self.foreign, &mut self.local, &mut self.kept] {
             set.remove(key);
         }
         Some(known.judgement.compiled)
     }
 
-    /// Replaces the judgement on a forward, and what it is known to depend on; gives what it had compiled to before.
+    /// Replaces the judgement on a forward and updates the indexes of its dependencies; returns its previous listeners.
     pub(super) fn replace(&mut self, key: &ObjectKey, mut judgement: Judgement) -> Vec<Compiled> {
         let mut services = BTreeSet::new();
-        let (mut foreign, mut near) = (false, false);
+        let (mut foreign, mut local) = (false, false);
         let known = self.known.get(key);
         if let Some(Ok(forward)) = known.map(|known| &known.read) {
             for to in forward.listeners.iter().flat_map(|listener| &listener.backends).map(|entry| &entry.to) {
-                near |= backends::local_port(to).is_some();
+                local |= backends::local_port(to).is_some();
                 if let Destination::Service { key: service, .. } = to {
                     foreign |= service.namespace != key.namespace;
                     services.insert(service.clone());
@@ -47,12 +47,12 @@ impl Translator {
         }
         let used = judgement.compiled.iter().flat_map(|compiled| program::sets(&compiled.offer));
         services.extend(used.filter_map(|name| backends::service_of(name)));
-        for (set, is) in [
+        for (set, belongs) in [
             (&mut self.foreign, foreign),
-            (&mut self.near, near),
+            (&mut self.local, local),
             (&mut self.kept, judgement.compiled.iter().any(|compiled| compiled.kept)),
         ] {
-            if is {
+            if belongs {
                 set.insert(key.clone());
             } else {
                 set.remove(key);
@@ -63,12 +63,12 @@ impl Translator {
         }
         let services: Vec<ObjectKey> = services.into_iter().collect();
         let Some(known) = self.known.get_mut(key) else {
-            // It never could be read: the verdict is all there is.
+            // The forward was never readable: only its verdict is known.
             let read = Err(judgement.verdict.accepted.clone());
             let services = Vec::new();
             let known = super::Known {
                 object: (None, None),
-                is_other: false,
+                is_recreated: false,
                 read,
                 place: None,
                 judgement,
@@ -78,15 +78,15 @@ impl Translator {
             self.known.insert(key.clone(), known);
             return Vec::new();
         };
-        known.is_other = false;
+        known.is_recreated = false;
         let old = std::mem::replace(&mut known.services, services.clone());
         let before = std::mem::replace(&mut known.judgement, judgement);
         self.by_service.set(key, &old, &services);
         before.compiled
     }
 
-    /// Brings endpoint sets up to date with their Services. That of a Service which is gone stays as it was, for listeners
-    /// that go on in their last good version.
+    /// Updates endpoint sets from their Services. The set of a deleted Service stays as it was, for listeners that run
+    /// in their last good version.
     pub(super) fn refresh_sets(&mut self, world: &World, changes: &Changes, step: &mut Step) {
         let services: BTreeSet<ObjectKey> = if changes.all {
             self.by_service.named().cloned().collect()
@@ -130,7 +130,8 @@ impl Translator {
         }
     }
 
-    /// Puts what was judged into the programs: what goes first, then what is won, then what goes on in ports that are left.
+    /// Applies the judged listeners to the programs: removals, then listeners that won their ports, then kept listeners
+    /// whose ports are still free.
     pub(super) fn apply(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], number: u64, step: &mut Step) {
         let Self { known, programs, sets, .. } = self;
         let now = |key: &ObjectKey| known.get(key).map_or(&[][..], |known| &known.judgement.compiled);
@@ -167,7 +168,7 @@ impl Translator {
         }
     }
 
-    /// Has suspended forwards keep their ports in their gateways.
+    /// Holds the ports of suspended forwards in their gateways.
     pub(super) fn hold(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], step: &mut Step) {
         for (key, _) in judged {
             let (group, ports) =
@@ -188,21 +189,21 @@ impl Translator {
         }
     }
 
-    /// Makes snapshots of what changed.
+    /// Publishes a snapshot for every group that changed.
     pub(super) fn publish(&mut self, version: &Version, step: Step) -> Update {
         let mut update = step.update;
         for group in step.touched {
-            let is_other = match self.programs.get_mut(&group) {
+            let has_changed = match self.programs.get_mut(&group) {
                 None => self.snapshots.remove(&group).is_some(),
                 Some(program) => {
-                    if program.take_other_ports() {
+                    if program.take_ports_changed() {
                         update.ports.insert(group.clone());
                     }
                     let next = program.publish(version).map(Arc::new);
                     next.map(|next| self.snapshots.insert(group.clone(), next)).is_some()
                 }
             };
-            if is_other {
+            if has_changed {
                 update.programs.insert(group);
             }
         }
@@ -210,7 +211,7 @@ impl Translator {
     }
 }
 
-/// The gateway and the ports there of a forward that is suspended.
+/// The gateway group of a suspended forward and the ports that the forward keeps there.
 fn suspended(verdict: &Verdict) -> (Option<Group>, BTreeSet<Port>) {
     let is_suspended = |listener: &&ListenerVerdict| listener.outcome == Outcome::Suspended;
     let ports = verdict.listeners.iter().filter(is_suspended).filter_map(|listener| {

@@ -1,4 +1,4 @@
-//! What a change reaches.
+//! Finds the forwards and groups that a change affects.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl Translator {
-    /// Makes the programs of groups that are there whatever they run, and drops those of gateways that are gone.
+    /// Creates the programs of the laptop and of gateways, which exist even if empty, and drops those of deleted
+    /// gateways.
     pub(super) fn open_groups(&mut self, world: &World, changes: &Changes, step: &mut Step) {
         if world.site.is_laptop() {
             self.programs.entry(Group::Laptop).or_default();
@@ -40,7 +41,7 @@ impl Translator {
         }
     }
 
-    /// The forwards that may read otherwise than before.
+    /// The forwards to read again.
     pub(super) fn to_read(&self, world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
         if changes.all {
             let there = world.forwards.keys().chain(world.unreadable.keys());
@@ -58,7 +59,7 @@ impl Translator {
         keys
     }
 
-    /// Brings the groups of pods up to date.
+    /// Updates the groups of changed pods.
     pub(super) fn move_pods(&mut self, world: &World, changes: &Changes, step: &mut Step) {
         if world.site.is_laptop() {
             return;
@@ -72,7 +73,7 @@ impl Translator {
         for key in pods {
             if let Some(sidecars) = self.sidecars.get_mut(&key.namespace) {
                 sidecars.pod(&key, world.pods.get(&key), &mut step.moved);
-                // What is lost in pods that are leaving is no loss.
+                // Ports lost in a leaving pod do not count, so a pod that starts to leave can change verdicts.
                 step.judge.extend(sidecars.group_of(&key.name).into_iter().flat_map(Group::selecting));
             }
         }
@@ -81,12 +82,12 @@ impl Translator {
         step.judge.extend(std::mem::take(&mut step.moved.forwards));
     }
 
-    /// Makes and drops what belongs to groups whose pods are others.
+    /// Creates programs and ledgers of groups that gained their first pod, and drops those of groups without pods.
     pub(super) fn move_forwards(&mut self, step: &mut Step) {
         for group in std::mem::take(&mut step.moved.groups) {
-            let is_there = self.pods(&group).is_some_and(|pods| !pods.is_empty());
+            let has_pods = self.pods(&group).is_some_and(|pods| !pods.is_empty());
             step.touched.insert(group.clone());
-            if is_there {
+            if has_pods {
                 self.programs.entry(group.clone()).or_default();
                 self.ledgers.entry(group.clone()).or_default();
                 step.claims.insert(group);
@@ -97,7 +98,7 @@ impl Translator {
         }
     }
 
-    /// The forwards that depend on other objects that are new.
+    /// Adds the forwards that depend on changed Services or grants.
     pub(super) fn add_dependents(&self, changes: &Changes, step: &mut Step) {
         for service in &changes.services {
             step.judge.extend(self.by_service.of(service).cloned());

@@ -1,4 +1,4 @@
-//! Limits, access lists and PROXY headers.
+//! Validates limits, access lists and PROXY headers.
 
 use crds::Cidr;
 use ipnet::IpNet;
@@ -6,9 +6,9 @@ use proxy_api::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader
 
 use super::{Violations, transport};
 
-/// Connections that may wait, if a forward does not say.
+/// Default of `maxQueued`, in connections.
 const MAX_QUEUED: u32 = 1000;
-/// Seconds for which they may, if it does not say.
+/// Default of `queueSeconds`.
 const QUEUE_SECONDS: u32 = 5;
 
 pub(super) fn limits(spec: Option<&crds::Limits>, found: &mut Violations) -> Option<Limits> {
@@ -23,7 +23,7 @@ pub(super) fn limits(spec: Option<&crds::Limits>, found: &mut Violations) -> Opt
         ("maxFlows", spec.max_flows.map(u64::from)),
     ];
     for (name, _) in numbers.iter().filter(|(_, number)| *number == Some(0)) {
-        found.add(format!("spec.limits.{name}"), "must not be 0; leave it out for no limit, or set spec.suspend");
+        found.add(format!("spec.limits.{name}"), "must not be 0; omit the field for no limit, or set spec.suspend");
     }
     let queues = spec.max_connections.is_some() && spec.on_limit.unwrap_or_default() == crds::OnLimit::Queue;
     let limits = Limits {
@@ -72,11 +72,11 @@ pub(super) fn proxy_protocol(item: &crds::Listener, path: &str, found: &mut Viol
     if is_used && transport(item.protocol) == Transport::Udp {
         found.add(path, "is not for UDP listeners");
     }
-    // Whom nobody asks about does not matter.
+    // Trusted networks have no meaning if no header is read; dropping them keeps the revision the same.
     is_used.then(|| if reads { protocol } else { ProxyProtocol { trusted: Vec::new(), ..protocol } })
 }
 
-/// A network that cannot be read is a violation: leaving it out could let somebody in.
+/// Parses networks. An invalid one is a violation, because ignoring it could widen access.
 fn networks(cidrs: &[Cidr], path: &str, found: &mut Violations) -> Vec<IpNet> {
     if cidrs.len() > 64 {
         found.add(path, "must have at most 64 items");
@@ -93,7 +93,8 @@ fn networks(cidrs: &[Cidr], path: &str, found: &mut Violations) -> Vec<IpNet> {
     networks
 }
 
-/// Clients are compared by their plain address, so an IPv4-mapped network is the IPv4 network that it means.
+/// Truncates a network to its prefix and converts an IPv4-mapped one to IPv4, because client addresses are compared as
+/// IPv4.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(six) = network else { return network.trunc() };
     let mapped = six.addr().to_ipv4_mapped().filter(|_| six.prefix_len() >= 96);

@@ -1,4 +1,4 @@
-//! Active checks.
+//! Validates active health checks.
 
 use std::cmp;
 
@@ -13,7 +13,10 @@ pub(super) fn check(item: &crds::Listener, path: &str, found: &mut Violations) -
         (Some(http), None) => {
             let asked = http.path.clone().unwrap_or_else(|| "/".to_owned());
             if !asked.starts_with('/') || !asked.bytes().all(|byte| byte.is_ascii_graphic()) {
-                found.add(format!("{path}.http.path"), "must begin with '/' and hold no space");
+                found.add(
+                    format!("{path}.http.path"),
+                    "must begin with '/' and contain only printable ASCII characters other than spaces",
+                );
             }
             (Probe::Http { path: asked }, http.port)
         }

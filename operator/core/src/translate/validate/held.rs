@@ -1,10 +1,10 @@
-//! What a listener has by its status.
+//! The ports that status lists for the listeners of a forward.
 
 use crds::{AcceptedHeaders, Listener, ListenerStatus, PortForward, PortForwardStatus};
 
 use super::{Placement, SIDECAR, ValidListener, transport};
 
-/// A port as it stands in status.
+/// A port that status lists for a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) port: u16,
@@ -13,22 +13,24 @@ pub(crate) struct Held {
     header: Option<AcceptedHeaders>,
 }
 
-/// By what a listener comes to its port; the first come first.
+/// Precedence of a listener's claim; smaller variants win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
-    /// It has served as it is.
+    /// Status lists the port as the listener requests it.
     Serves,
-    /// It has served, and reads other PROXY headers now than those with whom it may share the port: they do not lose it.
+    /// Status lists the port, but with other PROXY headers. Listeners that share the port by server name take
+    /// precedence, so that such an edit does not cost them the port.
     ReadsOtherHeaders,
+    /// Status does not list the port, or lists less than the listener requests.
     New,
 }
 
 impl Held {
-    /// What status says that this listener has.
+    /// The port that status lists for this listener.
     pub(super) fn of(item: &Listener, held: &[ListenerStatus]) -> Option<Self> {
-        let is_its =
+        let is_same =
             |held: &&ListenerStatus| held.name == item.name && transport(held.protocol) == transport(item.protocol);
-        held.iter().find(is_its).map(|held| Self {
+        held.iter().find(is_same).map(|held| Self {
             port: held.port,
             further: held.end_port.map_or(0, |end| end.saturating_sub(held.port)),
             names: held.hostnames.clone(),
@@ -36,9 +38,9 @@ impl Held {
         })
     }
 
-    /// By what a listener comes to its port; an old object that wants more than stands there is a newcomer for all of it.
+    /// Precedence of the listener's claim. A listener that requests more than status lists is new for all of its ports.
     pub(crate) fn standing(&self, listener: &ValidListener) -> Standing {
-        // Without names it has the whole port.
+        // A listener without server names holds the whole port.
         let has_whole_port = self.names.is_empty();
         let has_names = !listener.names.is_empty() && listener.names.iter().all(|name| self.names.contains(name));
         if listener.further > self.further || !has_whole_port && !has_names {
@@ -51,16 +53,16 @@ impl Held {
     }
 }
 
-/// The listeners of a forward that are held in the place of these words, by status.
+/// The listeners in a status, if it was written for this placement; otherwise none.
 pub(crate) fn held_in<'a>(status: &'a PortForwardStatus, words: &str) -> &'a [ListenerStatus] {
-    // An older release wrote no selector.
-    let is_older = |there: &str| there == SIDECAR && words.starts_with(SIDECAR);
-    let there = status.placement.as_deref().is_none_or(|there| there == words || is_older(there));
-    if there { &status.listeners } else { &[] }
+    // Older releases wrote no selector.
+    let is_older = |written: &str| written == SIDECAR && words.starts_with(SIDECAR);
+    let is_here = status.placement.as_deref().is_none_or(|written| written == words || is_older(written));
+    if is_here { &status.listeners } else { &[] }
 }
 
-/// The listeners that status says are held in this place. Those of another place are another place's affair: a forward
-/// that moves to another gateway, or to other pods, is a newcomer there.
+/// The listeners that status lists for the forward's placement. A forward that moves to another gateway, or to other
+/// pods, holds no ports there yet.
 pub(super) fn held<'a>(forward: &'a PortForward, placement: &Placement) -> &'a [ListenerStatus] {
     forward.status.as_ref().map_or(&[][..], |status| held_in(status, &placement.words()))
 }

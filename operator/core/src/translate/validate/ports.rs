@@ -1,13 +1,13 @@
-//! Ports, ranges of them, and server names.
+//! Validates ports, port ranges and server names.
 
 use crds::{Listener, Protocol};
 
 use super::{ValidListener, Violations};
 
-/// Ports of all ranges of a forward together.
+/// Limit on the ports of all listeners of a forward together.
 const MOST_PORTS: u32 = 1024;
 
-/// The ports that follow the first.
+/// The number of ports after the first.
 pub(super) fn further(item: &Listener, path: &str, found: &mut Violations) -> u16 {
     let Some(end) = item.end_port else { return 0 };
     let path = format!("{path}.endPort");
@@ -28,7 +28,7 @@ pub(super) fn further(item: &Listener, path: &str, found: &mut Violations) -> u1
     further
 }
 
-/// The server names of a TLS listener, in order.
+/// The server names of a TLS listener in lower case, sorted.
 pub(super) fn names(item: &Listener, path: &str, found: &mut Violations) -> Vec<String> {
     let path = format!("{path}.tls");
     let Some(tls) = item.tls.as_ref() else {
@@ -46,18 +46,19 @@ pub(super) fn names(item: &Listener, path: &str, found: &mut Violations) -> Vec<
     }
     let mut names: Vec<String> = tls.hostnames.iter().map(|name| name.0.to_ascii_lowercase()).collect();
     if names.iter().any(|name| name.trim_start_matches("*.").contains('*') || name.is_empty()) {
-        found.add(format!("{path}.hostnames"), "must be DNS names, with '*.' at most at their beginning");
+        found.add(format!("{path}.hostnames"), "must be DNS names; a wildcard '*.' is allowed only at the beginning");
     }
     names.sort_unstable();
     names.dedup();
     names
 }
 
+/// Checks that names and ports of the listeners are unique, and that there are not too many ports.
 pub(super) fn uniqueness(listeners: &[ValidListener], found: &mut Violations) {
     for (at, item) in listeners.iter().enumerate() {
         let earlier = &listeners[..at];
         if earlier.iter().any(|other| other.name == item.name) {
-            found.add(format!("spec.listeners[{at}].name"), "is used twice; names are unique in an object");
+            found.add(format!("spec.listeners[{at}].name"), "is used twice; listener names must be unique");
         }
         if earlier.iter().any(|other| overlap(item, other)) {
             found.add(
@@ -74,10 +75,10 @@ pub(super) fn uniqueness(listeners: &[ValidListener], found: &mut Violations) {
 
 fn overlap(one: &ValidListener, other: &ValidListener) -> bool {
     let (Some(a), Some(b)) = (one.port, other.port) else { return false };
-    let apart =
+    let names_differ =
         !one.names.is_empty() && !other.names.is_empty() && !one.names.iter().any(|name| other.names.contains(name));
     one.transport == other.transport
         && a <= b.saturating_add(other.further)
         && b <= a.saturating_add(one.further)
-        && !apart
+        && !names_differ
 }

@@ -1,4 +1,4 @@
-//! What is known, asked for.
+//! Queries of the cache.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -13,33 +13,34 @@ use crate::world::{
 };
 
 impl Cache {
-    /// Whether every watch is complete.
+    /// Whether every watch is complete, except for those added late.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.sources.values().all(|state| state.synced || state.is_late)
     }
 
-    /// Whether the pods of a namespace are known.
+    /// Whether the watch of a namespace's pods is complete.
     #[must_use]
     pub fn knows_pods_of(&self, namespace: &str) -> bool {
         let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
         self.sources.get(&source).is_some_and(|state| state.synced)
     }
 
-    /// Whether it is known what selects this pod: the pods of its namespace are, and it is among them. It may be known to
-    /// carry a proxy before, by another watch.
+    /// Whether the sidecar forwards that select this pod are known: the watch of its namespace's pods is complete and
+    /// has shown the pod. The watch of proxy pods may show the pod earlier.
     #[must_use]
     pub fn knows_selected(&self, key: &ObjectKey, uid: &str) -> bool {
         self.knows_pods_of(&key.namespace) && self.pods.get(key).is_some_and(|pod| pod.uid == uid)
     }
 
-    /// A pod with what is known of it, if it is there and stays.
+    /// A pod, preferably from the watch of proxy pods, which knows more.
     #[must_use]
     pub fn pod(&self, key: &ObjectKey) -> Option<&PodInfo> {
         self.proxy_pods.get(key).or_else(|| self.pods.get(key))
     }
 
-    /// The gateway whose fleet a pod is of: it says so, and runs as that fleet does.
+    /// The gateway whose fleet a pod belongs to. The label alone does not count: the pod must also run under the
+    /// fleet's `ServiceAccount`.
     #[must_use]
     pub fn gateway_of(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let pod = self.proxy_pods.get(key)?;
@@ -48,19 +49,19 @@ impl Cache {
         ours.then_some(gateway)
     }
 
-    /// Namespaces with sidecar forwards.
+    /// The namespaces with sidecar forwards.
     pub fn sidecar_namespaces(&self) -> impl Iterator<Item = &String> {
         self.sidecars.keys()
     }
 
-    /// Why a gateway cannot be read, if so.
+    /// Why a gateway cannot be read; `None` if it can.
     #[must_use]
     pub fn unreadable_gateway(&self, key: &ObjectKey) -> Option<&str> {
         self.unreadable_gateways.get(key).map(|found| found.why.as_str())
     }
 
-    /// A forward with the metadata that it has now, although its newest version may not be readable. Of one that never was
-    /// readable, nothing but the metadata is known.
+    /// A forward with its newest metadata. If the newest version is unreadable, the spec is the last readable one, or
+    /// empty if none was.
     #[must_use]
     pub fn forward(&self, key: &ObjectKey) -> Option<Cow<'_, PortForward>> {
         let known = self.world.forwards.get(key);
@@ -70,7 +71,7 @@ impl Cache {
         Some(Cow::Owned(forward))
     }
 
-    /// The same of a gateway.
+    /// A gateway with its newest metadata, like [`Cache::forward`].
     #[must_use]
     pub fn gateway(&self, key: &ObjectKey) -> Option<Cow<'_, ForwardGateway>> {
         let known = self.world.gateways.get(key);
@@ -87,7 +88,7 @@ impl Cache {
         self.world.gateways.keys().chain(self.unreadable_gateways.keys()).cloned().collect()
     }
 
-    /// Whether an object is there and its newest version can be read.
+    /// Whether an object exists and its newest version can be read.
     #[must_use]
     pub fn can_read(&self, subject: &Subject) -> bool {
         match subject {
@@ -98,7 +99,7 @@ impl Cache {
         }
     }
 
-    /// Everything that asks for an autoscaler.
+    /// The forwards and gateways with `spec.autoscaling`.
     pub fn scaling(&self) -> impl Iterator<Item = Subject> {
         let gateways = self.world.gateways.iter().filter(|(_, gateway)| gateway.spec.autoscaling.is_some());
         let gateways = gateways.map(|(key, _)| Subject::Gateway(key.clone()));

@@ -1,4 +1,4 @@
-//! Services with their endpoints, put together from slices.
+//! Assembles Services with their endpoints from slices.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use super::{Cache, Touched};
 use crate::world::{ObjectKey, Service, ServicePort, objects::SliceInfo};
 
 impl Cache {
+    /// Replaces or removes a slice, and updates the Services that it belonged or belongs to.
     pub(super) fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {
         let before = self.slices.remove(key);
         if let Some(before) = &before {
@@ -32,7 +33,7 @@ impl Cache {
         }
     }
 
-    /// Puts a Service together with its endpoints, and notes what is new about it.
+    /// Assembles a Service with its endpoints, and records the change.
     pub(super) fn service(&mut self, key: &ObjectKey, touched: &mut Touched) {
         let Some(info) = self.services.get(key) else { return };
         let service = match &info.external {
@@ -67,7 +68,7 @@ impl Cache {
     }
 }
 
-/// A Service without its endpoints.
+/// Everything of a Service but its endpoints.
 fn shape(service: &Service) -> (Option<&str>, Vec<(bool, u16)>) {
     match service {
         Service::External { host, .. } => (Some(host), Vec::new()),

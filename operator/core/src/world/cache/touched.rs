@@ -1,39 +1,39 @@
-//! What has to be looked at after a message.
+//! The effects of watch events on translation, status and children.
 
 use std::collections::BTreeSet;
 
 use crate::world::{ObjectKey, changes::Changes, subject::Subject};
 
-/// What messages changed.
+/// Everything that watch events changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// What a translation has to look at.
+    /// Changes of the world, for a translation.
     pub changes: Changes,
-    /// Pods that carry a proxy.
+    /// Changed pods with a proxy.
     pub proxy_pods: BTreeSet<ObjectKey>,
-    /// Forwards, be it only their status.
+    /// Changed forwards, including changes of status only.
     pub forwards: BTreeSet<ObjectKey>,
-    /// Gateways or their children.
+    /// Gateways that changed or whose children changed.
     pub gateways: BTreeSet<ObjectKey>,
-    /// Autoscalers that ask for more replicas than before.
+    /// Autoscalers that request more replicas than before.
     pub grown: Vec<Grown>,
-    /// Every watch is complete now, and was not before.
+    /// The cache became synced: every watch is complete, and was not before.
     pub synced: bool,
 }
 
-/// An autoscaler asks for more replicas.
+/// An autoscaler that requests more replicas than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grown {
-    /// Whose.
+    /// The forward or gateway that asks for the autoscaler.
     pub subject: Subject,
-    /// What it asked for before.
+    /// Replicas requested before.
     pub from: i32,
-    /// What it asks for now.
+    /// Replicas requested now.
     pub to: i32,
 }
 
 impl Touched {
-    /// Adds what another message changed.
+    /// Adds the changes of another event.
     pub fn absorb(&mut self, other: Self) {
         self.changes.absorb(other.changes);
         self.proxy_pods.extend(other.proxy_pods);
@@ -42,7 +42,7 @@ impl Touched {
         self.synced |= other.synced;
     }
 
-    /// The status of an object may be another.
+    /// Marks an object whose status may change.
     pub(super) fn subject(&mut self, subject: &Subject) {
         match subject {
             Subject::Forward(key) => self.forwards.insert(key.clone()),
