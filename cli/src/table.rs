@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use operator_core::{Outcome, Translation};
 use proxy_api::{Configuration, ListenerState, Offer, Report};
 
-use crate::verdicts::listener_name;
-
 const HEAD: [&str; 4] = ["LISTENER", "ADDRESS", "BACKENDS", "STATE"];
 
 /// One line per listener: name, address, backends and state.
@@ -14,7 +12,7 @@ pub(crate) fn table(translation: &Translation, configuration: &Configuration, re
     let mut rows = vec![HEAD.map(str::to_owned)];
     for (key, verdict) in &translation.verdicts {
         for listener in &verdict.listeners {
-            let name = listener_name(key, &listener.name);
+            let name = format!("{key}/{}", listener.name);
             let id = name.parse().ok();
             let place = id.as_ref().and_then(|id| match configuration.listeners.get(id) {
                 Some(Offer::Supported(listener)) => Some(listener.place()),

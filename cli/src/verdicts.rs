@@ -12,16 +12,16 @@ use crate::{
 /// Problems that the translation refused, and warnings.
 pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSet<Problem>, BTreeSet<Problem>) {
     let (mut refused, mut warnings) = (BTreeSet::new(), BTreeSet::new());
-    for (key, verdict) in &translation.verdicts {
+    for (origin, verdict) in &translation.verdicts {
         let problem = |listener: Option<usize>, message: String| {
-            let place = objects.places.get(key);
+            let place = objects.places.get(&ObjectKey::from(origin));
             let file = place.map_or("?", |place| place.object.file.as_str()).to_owned();
             let line = place.map_or(1, |place| {
                 listener.and_then(|at| place.listeners.get(at).copied()).unwrap_or(place.object.line)
             });
             Problem {
                 place: Place { file, line },
-                object: Some(format!("PortForward {key}")),
+                object: Some(format!("{} {}/{}", origin.kind.as_str(), origin.namespace, origin.name)),
                 field: listener.map(|at| format!("spec.listeners[{at}]")),
                 message,
             }
@@ -57,9 +57,4 @@ fn messages(verdict: &Verdict) -> Vec<(String, Option<usize>)> {
         }
     }
     messages
-}
-
-/// `namespace/name/listener` of a listener.
-pub(crate) fn listener_name(key: &ObjectKey, listener: &str) -> String {
-    format!("{key}/{listener}")
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Selector, SelectorOperator};
 use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
+use proxy_api::OriginKind;
 
 use crate::args;
 
@@ -57,7 +58,12 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         let named = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
         for service in named.filter_map(|backend| backend.service.as_ref()) {
             let namespace = service.namespace.clone().unwrap_or_else(|| key.namespace.clone());
-            world.grants.insert(Grant { from: key.namespace.clone(), to: namespace.clone(), service: None });
+            world.grants.insert(Grant {
+                kind: OriginKind::PortForward,
+                from: key.namespace.clone(),
+                to: namespace.clone(),
+                service: None,
+            });
             let stand_in = Service::External { host: "service.invalid".to_owned(), port: None };
             services.insert(ObjectKey::new(namespace, &service.name), stand_in);
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest text of a [`ListenerId`], in bytes.
 const LONGEST: usize = 512;
@@ -12,7 +12,8 @@ const PORT_FORWARD: &str = "PortForward";
 /// Kind of the object that a listener comes from.
 ///
 /// Its own type rather than a string because almost every origin is a `PortForward`, which costs nothing here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
 pub enum OriginKind {
     /// `PortForward` of portlane.dev.
     #[default]
@@ -29,6 +30,18 @@ impl OriginKind {
             Self::PortForward => PORT_FORWARD,
             Self::Other(name) => name,
         }
+    }
+}
+
+impl From<OriginKind> for String {
+    fn from(kind: OriginKind) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
+impl From<String> for OriginKind {
+    fn from(name: String) -> Self {
+        name.as_str().into()
     }
 }
 
@@ -54,6 +67,12 @@ impl Origin {
     #[must_use]
     pub fn port_forward(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: OriginKind::PortForward, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 };
 
 use crds::{ForwardGateway, PortForward, Protocol};
-use proxy_api::{Endpoint, Transport};
+use proxy_api::{Endpoint, Origin, OriginKind, Transport};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Namespace and name of an object.
@@ -38,6 +38,19 @@ impl ObjectKey {
     #[must_use]
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl From<&Origin> for ObjectKey {
+    fn from(origin: &Origin) -> Self {
+        Self::new(&*origin.namespace, &*origin.name)
+    }
+}
+
+impl From<&ObjectKey> for Origin {
+    /// The `PortForward` of this name.
+    fn from(key: &ObjectKey) -> Self {
+        Self::port_forward(&*key.namespace, &*key.name)
     }
 }
 
@@ -79,6 +92,21 @@ pub struct World {
     pub reserved: BTreeMap<u16, String>,
     /// Further TCP ports that only proxies of gateways reserve, with their purpose.
     pub reserved_in_gateways: BTreeMap<u16, String>,
+}
+
+impl World {
+    /// The forward of an origin, in its last readable version.
+    #[must_use]
+    pub fn forward(&self, origin: &Origin) -> Option<&PortForward> {
+        self.forwards.get(&ObjectKey::from(origin)).filter(|_| origin.kind == OriginKind::PortForward)
+    }
+
+    /// Why the newest version of an origin cannot be read, if so.
+    #[must_use]
+    pub fn unreadable(&self, origin: &Origin) -> Option<&str> {
+        let why = self.unreadable.get(&ObjectKey::from(origin)).filter(|_| origin.kind == OriginKind::PortForward);
+        why.map(String::as_str)
+    }
 }
 
 /// Where the proxies run.
@@ -163,7 +191,10 @@ pub struct Pod {
 /// Permission to use Services of another namespace (`ReferenceGrant` of the Gateway API).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
-    /// Namespace of the forwards.
+    /// Kind of the objects that may use the Services.
+    #[serde(default)]
+    pub kind: OriginKind,
+    /// Namespace of those objects.
     pub from: String,
     /// Namespace of the Services.
     pub to: String,

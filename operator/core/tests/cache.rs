@@ -95,7 +95,7 @@ fn a_forward_that_becomes_unreadable_stays_as_it_was_and_is_marked_unreadable() 
     assert!(cache.apply(&forwards, unreadable).changes.forwards.contains(&key("a")));
     assert_eq!(cache.world.forwards[&key("a")].spec.listeners[0].port, Some(1));
     let translation = operator_core::translate(&cache.world);
-    assert_eq!(translation.verdicts[&key("a")].accepted.reason.as_str(), "Unsupported");
+    assert_eq!(translation.verdicts[&(&key("a")).into()].accepted.reason.as_str(), "Unsupported");
     assert_eq!(
         cache.forward(&key("a")).expect("there").metadata.generation,
         Some(7),

@@ -181,7 +181,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
 }
 
 fn write_status(key: &ObjectKey, world: &mut World, changes: &mut Changes, translator: &Translator) {
-    let (Some(forward), Some(verdict)) = (world.forwards.get_mut(key), translator.verdict(key)) else { return };
+    let (Some(forward), Some(verdict)) = (world.forwards.get_mut(key), translator.verdict(&key.into())) else { return };
     let listeners = verdict.listeners.iter().filter_map(operator_core::ListenerVerdict::held);
     let placement = Some(verdict.placement.clone());
     forward.status =
@@ -215,7 +215,7 @@ fn follow(fleet: &mut Fleet, translator: &Translator, update: &Update) {
 fn without_kept(configuration: &Configuration, translator: &Translator) -> Configuration {
     let mut plain = configuration.clone();
     plain.listeners.retain(|id, offer| {
-        let verdict = translator.verdict(&ObjectKey::new(&*id.origin.namespace, &*id.origin.name));
+        let verdict = translator.verdict(&id.origin);
         let listener = verdict.and_then(|verdict| verdict.listeners.iter().find(|l| l.name == id.listener));
         listener.is_some_and(|l| l.outcome == Outcome::Published(offer.revision().clone()))
     });

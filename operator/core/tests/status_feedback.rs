@@ -8,7 +8,7 @@ use operator_core::{DataPlane, Moment, Translation, World, status, translate};
 /// Writes every verdict to status, like the status writer.
 fn write_status(world: &mut World, translation: &Translation) {
     for (key, verdict) in &translation.verdicts {
-        let forward = world.forwards.get_mut(key).expect("there");
+        let forward = world.forwards.get_mut(&key.into()).expect("there");
         forward.status = Some(status(forward, verdict, &DataPlane::default(), &Moment::default()));
     }
 }

@@ -67,7 +67,9 @@ fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
         Subject::Gateway(key) => {
             fleets.get_key_value(&Group::Gateway(key.clone())).map(|(group, _)| group).into_iter().collect()
         }
-        Subject::Forward(key) => view.translator.verdict(key).into_iter().flat_map(|verdict| &verdict.groups).collect(),
+        Subject::Forward(key) => {
+            view.translator.verdict(&key.into()).into_iter().flat_map(|verdict| &verdict.groups).collect()
+        }
     };
     let pods = groups.into_iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.pods);
     let is_its = |pod: &&ObjectKey| {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
+use proxy_api::{Origin, OriginKind};
 
 use crate::{
     schedule::{Effect, StatusWrite, View},
@@ -125,11 +126,11 @@ impl Statuses {
     }
 
     /// The verdicts on these forwards changed.
-    pub fn verdicts(&mut self, changed: BTreeSet<ObjectKey>, now: Duration) {
+    pub fn verdicts(&mut self, changed: BTreeSet<Origin>, now: Duration) {
         if changed.is_empty() {
             return;
         }
-        for key in changed {
+        for key in keys(changed) {
             self.entries.entry(key.clone()).or_default().published = None;
             self.now.insert(key);
         }
@@ -149,8 +150,8 @@ impl Statuses {
     pub fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Duration) {
         for (group, pods) in moved {
             match pods {
-                Pods::Other => self.counts.extend(translator.forwards(group)),
-                Pods::AnyReady => self.now.extend(translator.forwards(group)),
+                Pods::Other => self.counts.extend(keys(translator.forwards(group))),
+                Pods::AnyReady => self.now.extend(keys(translator.forwards(group))),
             }
             self.soon(now + AGAIN);
         }
@@ -246,7 +247,7 @@ impl Statuses {
         effects: &mut Vec<Effect>,
     ) -> usize {
         let View { cache, translator, .. } = view;
-        let (Some(forward), Some(verdict)) = (cache.forward(key), translator.verdict(key)) else {
+        let (Some(forward), Some(verdict)) = (cache.forward(key), translator.verdict(&key.into())) else {
             self.entries.remove(key);
             return 0;
         };
@@ -254,7 +255,7 @@ impl Statuses {
         let is_current = if is_unreadable {
             verdict.accepted.reason == Reason::Unsupported
         } else {
-            translator.is_about(key, &forward)
+            translator.is_about(&key.into(), &forward)
         };
         if !is_current {
             // The verdict is about an older version of the forward; the next translation brings the current one.
@@ -365,6 +366,11 @@ impl Statuses {
         entry.unseen = Some(Box::new((next, None, now)));
         effects.push(Effect::WriteStatus(StatusWrite { subject: Subject::Forward(key.clone()), uid, status }));
     }
+}
+
+/// The `PortForward`s among origins.
+fn keys(origins: impl IntoIterator<Item = Origin>) -> impl Iterator<Item = ObjectKey> {
+    origins.into_iter().filter(|origin| origin.kind == OriginKind::PortForward).map(|origin| (&origin).into())
 }
 
 fn is_pending(status: &PortForwardStatus) -> bool {

@@ -19,10 +19,10 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
         let missing = || Condition::unmet(Reason::GatewayNotFound, format!("ForwardGateway {key} does not exist"));
         return if world.site.is_laptop() { Ok(()) } else { Err(missing()) };
     };
-    if !namespace_allowed(world, key, gateway, &forward.key.namespace) {
+    if !namespace_allowed(world, key, gateway, &forward.origin.namespace) {
         let message = format!(
             "ForwardGateway {key} does not admit forwards of namespace '{}': see its spec.allowedForwards.namespaces",
-            forward.key.namespace
+            forward.origin.namespace
         );
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }

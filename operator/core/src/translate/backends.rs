@@ -6,7 +6,7 @@ use std::{
 };
 
 use crds::ForwardGateway;
-use proxy_api::{Backend, Destinations, EndpointSet, Target, Transport};
+use proxy_api::{Backend, Destinations, EndpointSet, Origin, Target, Transport};
 
 use crate::{
     translate::{
@@ -79,7 +79,7 @@ fn external(
 fn looped(to: &Destination, port: u16, forward: &ValidForward, listener: &ValidListener) -> Condition {
     let message = format!(
         "backend {} of listener '{}' points back at port {port} of this forward; name the port of the real server",
-        to.words(&forward.key.namespace),
+        to.words(&forward.origin.namespace),
         listener.name
     );
     Condition::unmet(Reason::BackendLoop, message)
@@ -125,14 +125,14 @@ fn service(
     endpoints: &mut BTreeMap<String, EndpointSet>,
 ) -> Result<Target, Condition> {
     let laptop = world.site.is_laptop();
-    if !laptop && !permitted(world, &forward.key.namespace, key) {
+    if !laptop && !permitted(world, &forward.origin, key) {
         // The message must not reveal whether the Service exists.
         return Err(Condition::unmet(
             Reason::RefNotPermitted,
             format!(
                 "Service {key} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
                  '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
-                forward.key.namespace
+                forward.origin.namespace
             ),
         ));
     }
@@ -212,13 +212,14 @@ pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
     ports.iter().find(is_named).map(set_of)
 }
 
-fn permitted(world: &World, from: &str, to: &ObjectKey) -> bool {
+fn permitted(world: &World, from: &Origin, to: &ObjectKey) -> bool {
     let grants = |grant: &Grant| {
-        grant.from == from
+        grant.kind == from.kind
+            && grant.from == from.namespace
             && grant.to == to.namespace
             && grant.service.as_ref().is_none_or(|service| *service == to.name)
     };
-    from == to.namespace || world.any_service || world.grants.iter().any(grants)
+    from.namespace == to.namespace || world.any_service || world.grants.iter().any(grants)
 }
 
 /// An invalid network of a gateway. Ignoring the network could widen access, so the gateway admits no forward until the

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use crds::{ForwardGateway, ServiceType};
 use ipnet::IpNet;
-use proxy_api::{AcceptHeader, Transport};
+use proxy_api::{AcceptHeader, Origin, Transport};
 
 use crate::{
     translate::{
@@ -21,7 +21,7 @@ use crate::{
         validate::{Placement, Standing, ValidForward, ValidListener},
         verdict::Reason,
     },
-    world::{ObjectKey, Site, World},
+    world::{Site, World},
 };
 
 pub(crate) use self::ledger::Ledger;
@@ -41,7 +41,7 @@ pub(crate) fn is_ephemeral(port: u16) -> bool {
 /// Identifies a listener of the world.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ListenerRef {
-    pub(crate) forward: ObjectKey,
+    pub(crate) forward: Origin,
     /// Position in `spec.listeners`.
     pub(crate) index: usize,
 }
@@ -134,7 +134,7 @@ impl Candidate {
 /// The claims of a forward's listeners, in the order of the spec.
 pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate> {
     let candidate = |listener: &ValidListener| {
-        let asked = asked_port(&world.site, &forward.key, listener);
+        let asked = asked_port(&world.site, &forward.origin, listener);
         // The port that status lists, if the spec names the same port or none.
         let held = match &asked {
             Ok(asked) => {
@@ -182,7 +182,7 @@ pub(crate) fn allocation_of(gateway: &ForwardGateway) -> Vec<(u16, u16)> {
 }
 
 /// The port that a listener requests at this site: on a laptop, after `--map` and `--port-offset`.
-pub(crate) fn asked_port(site: &Site, key: &ObjectKey, listener: &ValidListener) -> Result<Option<u16>, Lost> {
+pub(crate) fn asked_port(site: &Site, key: &Origin, listener: &ValidListener) -> Result<Option<u16>, Lost> {
     let Site::Laptop(laptop) = site else { return Ok(listener.port) };
     let beyond = |message: String| Lost { reason: Reason::Invalid, message, to_app: false };
     let fits = |port: u16| port.checked_add(listener.further).is_some();
@@ -236,7 +236,7 @@ impl Rules {
         }
     }
 
-    fn held_by(&self, (transport, port): Port, loser: &Candidate, holder: &ObjectKey, winner: &Candidate) -> Lost {
+    fn held_by(&self, (transport, port): Port, loser: &Candidate, holder: &Origin, winner: &Candidate) -> Lost {
         let (name, other) = (&loser.name, &winner.name);
         let shared = loser.names.iter().find(|name| winner.names.contains(name));
         let both_named = !loser.names.is_empty() && !winner.names.is_empty();

@@ -4,7 +4,7 @@ mod sidecars;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use proxy_api::Transport;
+use proxy_api::{Origin, Transport};
 use serde::{Serialize, Serializer};
 
 use crate::world::ObjectKey;
@@ -32,13 +32,13 @@ pub enum Group {
 
 impl Group {
     /// The forwards that select the pods of a sidecar group; empty for other groups.
-    pub(crate) fn selecting(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+    pub(crate) fn selecting(&self) -> impl Iterator<Item = Origin> + '_ {
         let known = match self {
             Self::Sidecars { namespace, forwards, .. } => Some((namespace, forwards)),
             Self::Laptop | Self::Gateway(_) => None,
         };
         known.into_iter().flat_map(|(namespace, forwards)| {
-            forwards.iter().map(|name| ObjectKey::new(namespace.clone(), name.clone()))
+            forwards.iter().map(|name| Origin::port_forward(namespace.clone(), name.clone()))
         })
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proxy_api::Origin;
+
 use crate::world::ObjectKey;
 
 /// Forwards by the objects that they name.
 #[derive(Debug, Default)]
-pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<ObjectKey>>);
+pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<Origin>>);
 
 impl Index {
     /// Replaces the objects that a forward names.
-    pub(crate) fn set(&mut self, forward: &ObjectKey, old: &[ObjectKey], new: &[ObjectKey]) {
+    pub(crate) fn set(&mut self, forward: &Origin, old: &[ObjectKey], new: &[ObjectKey]) {
         for gone in old.iter().filter(|named| !new.contains(named)) {
             if let Some(forwards) = self.0.get_mut(gone) {
                 forwards.remove(forward);
@@ -25,7 +27,7 @@ impl Index {
     }
 
     /// The forwards that name an object.
-    pub(crate) fn of(&self, named: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+    pub(crate) fn of(&self, named: &ObjectKey) -> impl Iterator<Item = &Origin> {
         self.0.get(named).into_iter().flatten()
     }
 

@@ -57,7 +57,7 @@ impl Judgement {
     /// the port. A refusal that withdraws a permission is no mistake: the listener stops.
     pub(crate) fn keep_last_good(
         &mut self,
-        key: &ObjectKey,
+        key: &Origin,
         previous: &[Compiled],
         groups: &BTreeSet<Group>,
         ledgers: &BTreeMap<Group, Ledger>,
@@ -145,12 +145,12 @@ impl Judge<'_> {
     }
 
     fn reference(&self, index: usize) -> ListenerRef {
-        ListenerRef { forward: self.forward.key.clone(), index }
+        ListenerRef { forward: self.forward.origin.clone(), index }
     }
 
     fn listener(&self, at: usize, port: Option<u16>, own: &[Port], judgement: &mut Judgement) -> ListenerVerdict {
         let (forward, item) = (self.forward, &self.forward.listeners[at]);
-        let to = item.backends.iter().map(|entry| entry.to.words(&forward.key.namespace)).collect();
+        let to = item.backends.iter().map(|entry| entry.to.words(&forward.origin.namespace)).collect();
         let mut judged = ListenerVerdict {
             name: item.name.clone(),
             transport: item.transport,
@@ -204,7 +204,7 @@ impl Judge<'_> {
         destinations: proxy_api::Destinations,
         judgement: &mut Judgement,
     ) -> Revision {
-        let (key, item) = (&self.forward.key, &self.forward.listeners[at]);
+        let (key, item) = (&self.forward.origin, &self.forward.listeners[at]);
         let id = ListenerId::new(Origin::port_forward(&*key.namespace, &*key.name), &*item.name);
         let Resolved { backends, endpoints, .. } = resolved;
         let listener = self.compile(item, port, backends, destinations);
@@ -293,10 +293,10 @@ impl Judge<'_> {
             let mut ports = port..=port.saturating_add(item.further);
             let holder = ports
                 .find_map(|port| self.own.values().find_map(|(ledger, _)| ledger.holder((item.transport, port))))?;
-            (holder.forward != self.forward.key).then(|| {
+            (holder.forward != self.forward.origin).then(|| {
                 let message = format!(
                     "backend {} of listener '{}' is a listener of the same proxy (forward {}); name the real server",
-                    entry.to.words(&self.forward.key.namespace),
+                    entry.to.words(&self.forward.origin.namespace),
                     item.name,
                     holder.forward
                 );

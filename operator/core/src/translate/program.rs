@@ -8,7 +8,7 @@ use proxy_api::{
     Version,
 };
 
-use crate::{translate::claims::Port, world::ObjectKey};
+use crate::translate::claims::Port;
 
 /// A published listener.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ pub(crate) struct Program {
     /// The listeners of each port: one, or several that share the port by server name.
     ports: BTreeSet<(Port, ListenerId)>,
     /// Ports of suspended forwards: no proxy listens there, and the claims stay.
-    held: BTreeMap<ObjectKey, BTreeSet<Port>>,
+    held: BTreeMap<Origin, BTreeSet<Port>>,
     /// Something changed since the last snapshot.
     is_changed: bool,
     /// The ports changed since `take_ports_changed`.
@@ -139,7 +139,7 @@ impl Program {
     }
 
     /// Sets the ports that a suspended forward keeps; empty if the forward is not suspended.
-    pub(crate) fn hold(&mut self, key: &ObjectKey, ports: &BTreeSet<Port>) {
+    pub(crate) fn hold(&mut self, key: &Origin, ports: &BTreeSet<Port>) {
         let before =
             if ports.is_empty() { self.held.remove(key) } else { self.held.insert(key.clone(), ports.clone()) };
         self.ports_changed |= before.unwrap_or_default() != *ports;

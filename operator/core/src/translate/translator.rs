@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{Configuration, Transport, Version};
+use proxy_api::{Configuration, Origin, Transport, Version};
 
 use crate::{
     translate::{
@@ -39,7 +39,7 @@ pub struct Translation {
     /// The configuration of every group, without a version.
     pub configurations: BTreeMap<Group, Configuration>,
     /// The verdict on every forward.
-    pub verdicts: BTreeMap<ObjectKey, Verdict>,
+    pub verdicts: BTreeMap<Origin, Verdict>,
     /// The pods of every sidecar group.
     pub pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
 }
@@ -72,21 +72,21 @@ impl Known {
 /// The translation of a world, with the indexes that incremental updates need.
 #[derive(Debug, Default)]
 pub struct Translator {
-    known: BTreeMap<ObjectKey, Known>,
+    known: BTreeMap<Origin, Known>,
     ledgers: BTreeMap<Group, Ledger>,
     sidecars: BTreeMap<String, Sidecars>,
     by_gateway: Index,
     by_service: Index,
     /// Forwards with backends in Services of other namespaces.
-    foreign: BTreeSet<ObjectKey>,
+    foreign: BTreeSet<Origin>,
     /// Forwards with backends on the host of the proxy itself, which may be listeners of the same proxy.
-    local: BTreeSet<ObjectKey>,
+    local: BTreeSet<Origin>,
     /// Forwards with listeners that run in their last good version.
-    kept: BTreeSet<ObjectKey>,
+    kept: BTreeSet<Origin>,
     sets: Sets,
     programs: BTreeMap<Group, Program>,
     /// The gateway groups in which suspended forwards keep their ports.
-    held_in: BTreeMap<ObjectKey, Group>,
+    held_in: BTreeMap<Origin, Group>,
     snapshots: BTreeMap<Group, Arc<Snapshot>>,
 }
 
@@ -94,7 +94,7 @@ pub struct Translator {
 #[derive(Debug, Default)]
 struct Step {
     /// Forwards to judge again.
-    judge: BTreeSet<ObjectKey>,
+    judge: BTreeSet<Origin>,
     /// Groups whose claims may have changed.
     claims: BTreeSet<Group>,
     moved: Moved,
@@ -116,7 +116,7 @@ impl Translator {
         self.move_forwards(&mut step);
         self.settle(world, &mut step);
         self.add_dependents(changes, &mut step);
-        let judged: Vec<(ObjectKey, Vec<Compiled>)> = std::mem::take(&mut step.judge)
+        let judged: Vec<(Origin, Vec<Compiled>)> = std::mem::take(&mut step.judge)
             .into_iter()
             .filter_map(|key| Some((key.clone(), self.judge(world, &key, &mut step)?)))
             .collect();
@@ -128,20 +128,20 @@ impl Translator {
 
     /// The verdict on a forward.
     #[must_use]
-    pub fn verdict(&self, key: &ObjectKey) -> Option<&Verdict> {
+    pub fn verdict(&self, key: &Origin) -> Option<&Verdict> {
         self.known.get(key).map(|known| &known.judgement.verdict)
     }
 
     /// Whether the verdict on a forward is about this UID and generation.
     #[must_use]
-    pub fn is_about(&self, key: &ObjectKey, forward: &crds::PortForward) -> bool {
+    pub fn is_about(&self, key: &Origin, forward: &crds::PortForward) -> bool {
         let object = self.known.get(key).map(|known| &known.object);
         object
             .is_some_and(|(uid, generation)| *uid == forward.metadata.uid && *generation == forward.metadata.generation)
     }
 
     /// Every verdict.
-    pub fn verdicts(&self) -> impl Iterator<Item = (&ObjectKey, &Verdict)> {
+    pub fn verdicts(&self) -> impl Iterator<Item = (&Origin, &Verdict)> {
         self.known.iter().map(|(key, known)| (key, &known.judgement.verdict))
     }
 
@@ -176,7 +176,7 @@ impl Translator {
     }
 
     /// The forwards of a group.
-    pub fn forwards<'a>(&'a self, group: &'a Group) -> Box<dyn Iterator<Item = ObjectKey> + 'a> {
+    pub fn forwards<'a>(&'a self, group: &'a Group) -> Box<dyn Iterator<Item = Origin> + 'a> {
         match group {
             Group::Laptop => Box::new(self.known.keys().cloned()),
             Group::Gateway(key) => Box::new(self.by_gateway.of(key).cloned()),
@@ -187,11 +187,11 @@ impl Translator {
     /// The number of accepted forwards that name a gateway.
     #[must_use]
     pub fn attached(&self, gateway: &ObjectKey) -> usize {
-        let accepted = |key: &&ObjectKey| self.verdict(key).is_some_and(|verdict| verdict.accepted.status);
+        let accepted = |key: &&Origin| self.verdict(key).is_some_and(|verdict| verdict.accepted.status);
         self.by_gateway.of(gateway).filter(accepted).count()
     }
 
-    fn groups_of(&self, world: &World, key: &ObjectKey) -> BTreeSet<Group> {
+    fn groups_of(&self, world: &World, key: &Origin) -> BTreeSet<Group> {
         let Some(known) = self.known.get(key) else { return BTreeSet::new() };
         match &known.place {
             None => BTreeSet::new(),
@@ -204,11 +204,11 @@ impl Translator {
     }
 
     /// Reads one forward again and removes its claims from groups that it has left.
-    fn read(&mut self, world: &World, key: &ObjectKey, step: &mut Step) {
+    fn read(&mut self, world: &World, key: &Origin, step: &mut Step) {
         step.judge.insert(key.clone());
         let before = self.groups_of(world, key);
         step.claims.extend(before.iter().cloned());
-        let Some(forward) = world.forwards.get(key) else {
+        let Some(forward) = world.forward(key) else {
             self.unread(world, key, step);
             return;
         };
@@ -251,7 +251,7 @@ impl Translator {
     }
 
     /// Removes a forward that is gone, or that was never readable, from its groups.
-    fn unread(&mut self, world: &World, key: &ObjectKey, step: &mut Step) {
+    fn unread(&mut self, world: &World, key: &Origin, step: &mut Step) {
         let before = self.groups_of(world, key);
         self.select(world, key, None, step);
         self.leave(key, &before);
@@ -261,7 +261,7 @@ impl Translator {
         }
     }
 
-    fn select(&mut self, world: &World, key: &ObjectKey, selector: Option<&crds::Selector>, step: &mut Step) {
+    fn select(&mut self, world: &World, key: &Origin, selector: Option<&crds::Selector>, step: &mut Step) {
         if selector.is_none() && !self.sidecars.contains_key(&key.namespace) {
             return;
         }
@@ -272,7 +272,7 @@ impl Translator {
         }
     }
 
-    fn leave<'a>(&mut self, key: &ObjectKey, groups: impl IntoIterator<Item = &'a Group>) {
+    fn leave<'a>(&mut self, key: &Origin, groups: impl IntoIterator<Item = &'a Group>) {
         for group in groups {
             if let Some(ledger) = self.ledgers.get_mut(group) {
                 ledger.remove(key);
@@ -309,13 +309,13 @@ impl Translator {
     }
 
     /// The forwards of a group whose judgement depends on the claims of other forwards, apart from their own claims.
-    fn depending_on_claims(&self, group: &Group) -> Vec<ObjectKey> {
+    fn depending_on_claims(&self, group: &Group) -> Vec<Origin> {
         let is_here =
             |place: &Placement| matches!((place, group), (Placement::Gateway(key), Group::Gateway(at)) if key == at);
         match group {
             // Both sets are small: few forwards have backends on their own host.
             Group::Gateway(_) => {
-                let place = |key: &ObjectKey| self.known.get(key).and_then(|known| known.place.as_ref());
+                let place = |key: &Origin| self.known.get(key).and_then(|known| known.place.as_ref());
                 let depending = self.kept.union(&self.local);
                 depending.filter(|key| place(key).is_some_and(is_here)).cloned().collect()
             }
@@ -326,10 +326,10 @@ impl Translator {
     }
 
     /// Judges one forward, or forgets it if it is gone. Returns its previous listeners, `None` if it was never known.
-    fn judge(&mut self, world: &World, key: &ObjectKey, step: &mut Step) -> Option<Vec<Compiled>> {
+    fn judge(&mut self, world: &World, key: &Origin, step: &mut Step) -> Option<Vec<Compiled>> {
         let groups = self.groups_of(world, key);
         let known = self.known.get(key);
-        let exists = world.forwards.contains_key(key) || world.unreadable.contains_key(key);
+        let exists = world.forward(key).is_some() || world.unreadable(key).is_some();
         let mut judgement = match known.map(|known| &known.read) {
             Some(Ok(forward)) => {
                 let own = groups.iter().filter_map(|group| Some((group, (self.ledgers.get(group)?, self.pods(group)))));
@@ -341,7 +341,7 @@ impl Translator {
         if let Some(known) = known.filter(|known| !known.is_recreated) {
             judgement.keep_last_good(key, &known.judgement.compiled, &groups, &self.ledgers);
         }
-        if let Some(why) = world.unreadable.get(key) {
+        if let Some(why) = world.unreadable(key) {
             judgement.verdict.accepted = unreadable(why);
         }
         if !exists {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use proxy_api::Origin;
+
 use crate::{translate::groups::Group, world::ObjectKey};
 
 /// Everything that an update of the translation changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// Forwards whose verdict changed, or that are gone.
-    pub verdicts: BTreeSet<ObjectKey>,
+    pub verdicts: BTreeSet<Origin>,
     /// Groups whose snapshot changed, or that are gone.
     pub programs: BTreeSet<Group>,
     /// Groups whose listener ports changed.

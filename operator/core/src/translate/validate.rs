@@ -7,7 +7,7 @@ use std::{cmp, fmt};
 
 use crds::{AcceptedHeaders, AccessLogMode, Backend, Listener, ListenerStatus, PortForward, Selector};
 use ipnet::IpNet;
-use proxy_api::{AcceptHeader, Bind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
+use proxy_api::{AcceptHeader, Bind, Origin, OriginKind, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
 mod guard;
 mod health;
@@ -37,7 +37,7 @@ impl fmt::Display for Violation {
 /// A valid forward with all defaults filled in.
 #[derive(Clone, Debug)]
 pub struct ValidForward {
-    pub(crate) key: ObjectKey,
+    pub(crate) origin: Origin,
     /// Creation time in nanoseconds since 1970, if known.
     pub(crate) created: Option<i128>,
     pub(crate) suspended: bool,
@@ -147,7 +147,8 @@ pub(crate) fn host_port(host: &str, port: u16) -> String {
 /// All violations of the object.
 pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
-    let key = ObjectKey {
+    let key = Origin {
+        kind: OriginKind::PortForward,
         namespace: forward.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
         name: forward.metadata.name.clone().unwrap_or_default(),
     };
@@ -182,7 +183,7 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
             retry: retry(spec.retry.as_ref()),
             sessions: sessions(spec.sessions.as_ref()),
             access_log: access_log(spec.access_log.as_ref()),
-            key,
+            origin: key,
         }),
         _ => Err(found.0),
     }
@@ -231,7 +232,7 @@ fn sidecar_words(selector: &Selector) -> String {
     }
 }
 
-fn placement(forward: &PortForward, key: &ObjectKey, found: &mut Violations) -> Option<Placement> {
+fn placement(forward: &PortForward, key: &Origin, found: &mut Violations) -> Option<Placement> {
     match (&forward.spec.placement.sidecar, &forward.spec.placement.gateway) {
         (Some(sidecar), None) => Some(Placement::Sidecar(sidecar.selector.clone())),
         (None, Some(gateway)) => {
@@ -249,7 +250,7 @@ fn listener(
     item: &Listener,
     path: &str,
     held: &[ListenerStatus],
-    key: &ObjectKey,
+    key: &Origin,
     in_gateway: bool,
     found: &mut Violations,
 ) -> ValidListener {
@@ -327,7 +328,7 @@ fn policy(item: &Listener) -> Policy {
     }
 }
 
-fn destination(entry: &Backend, key: &ObjectKey) -> Option<Destination> {
+fn destination(entry: &Backend, key: &Origin) -> Option<Destination> {
     let to = match (&entry.service, &entry.address, &entry.local) {
         (Some(service), None, None) => Destination::Service {
             key: ObjectKey::new(

@@ -15,13 +15,13 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::core::{PartialObjectMeta, error_boundary::InvalidObject};
-use proxy_api::Endpoint;
+use kube::core::{DynamicObject, PartialObjectMeta, error_boundary::InvalidObject};
+use proxy_api::{Endpoint, OriginKind};
 
 use crate::{
     names::{APP_PORTS, DELETION_COST, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
     world::{
-        ObjectKey, app_ports,
+        Grant, ObjectKey, app_ports,
         crash_loop::crash_loop,
         managed_fields::has_field,
         objects::{
@@ -246,4 +246,33 @@ pub fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
         current: status.and_then(|status| status.current_replicas).unwrap_or(0),
     };
     Object::Scaler(key, Box::new(state))
+}
+
+/// One grant for every pair of a `from` that names forwards and a `to` that names Services.
+#[must_use]
+pub fn grants(object: &DynamicObject) -> Object {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let items = |list: &str| object.data["spec"][list].as_array().cloned().unwrap_or_default();
+    let mut grants = BTreeSet::new();
+    for from in items("from") {
+        let (group, kind) = (from["group"].as_str(), from["kind"].as_str());
+        let Some(whose) =
+            from["namespace"].as_str().filter(|_| (group, kind) == (Some(crds::GROUP), Some("PortForward")))
+        else {
+            continue;
+        };
+        for to in items("to") {
+            if matches!(to["group"].as_str(), None | Some("")) && to["kind"].as_str() == Some("Service") {
+                let service = to["name"].as_str().map(str::to_owned);
+                grants.insert(Grant {
+                    kind: OriginKind::PortForward,
+                    from: whose.to_owned(),
+                    to: namespace.clone(),
+                    service,
+                });
+            }
+        }
+    }
+    let name = object.metadata.name.clone().unwrap_or_default();
+    Object::Grants(ObjectKey::new(namespace, name), grants)
 }

@@ -1,6 +1,6 @@
 //! Watch of the Gateway API's `ReferenceGrant`s, in clusters that serve the kind.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use kube::{
     Api,
@@ -10,10 +10,7 @@ use kube::{
 use tokio::time::sleep;
 
 use super::Task;
-use operator_core::{
-    Grant, ObjectKey,
-    world::{objects::Object, watched::Seen},
-};
+use operator_core::world::{read, watched::Seen};
 
 /// Interval between two checks whether the cluster serves the kind.
 const LOOK: Duration = Duration::from_secs(30);
@@ -28,7 +25,7 @@ pub(super) async fn run(task: &Task) {
                 None => Api::all_with(task.client.clone(), &resource),
             };
             let events = watcher(api, watcher::Config::default().page_size(super::PAGE));
-            task.pump(events, |object| convert(&object)).await;
+            task.pump(events, |object| read::grants(&object)).await;
             return;
         }
         if !std::mem::replace(&mut told, true) {
@@ -53,27 +50,4 @@ async fn resource(task: &Task) -> Option<ApiResource> {
         }
     }
     None
-}
-
-/// One grant for every pair of a `from` that names forwards and a `to` that names Services.
-fn convert(object: &DynamicObject) -> Object {
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let items = |list: &str| object.data["spec"][list].as_array().cloned().unwrap_or_default();
-    let mut grants = BTreeSet::new();
-    for from in items("from") {
-        let (group, kind) = (from["group"].as_str(), from["kind"].as_str());
-        let Some(whose) =
-            from["namespace"].as_str().filter(|_| (group, kind) == (Some(crds::GROUP), Some("PortForward")))
-        else {
-            continue;
-        };
-        for to in items("to") {
-            if matches!(to["group"].as_str(), None | Some("")) && to["kind"].as_str() == Some("Service") {
-                let service = to["name"].as_str().map(str::to_owned);
-                grants.insert(Grant { from: whose.to_owned(), to: namespace.clone(), service });
-            }
-        }
-    }
-    let name = object.metadata.name.clone().unwrap_or_default();
-    Object::Grants(ObjectKey::new(namespace, name), grants)
 }

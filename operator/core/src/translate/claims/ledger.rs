@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Listener, Transport};
+use proxy_api::{Listener, Origin, Transport};
 
 use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Request, Rules, is_ephemeral, no_free_port, nth_port, reserved_port,
     total,
 };
-use crate::{hash::hash, world::ObjectKey};
+use crate::hash::hash;
 
 /// The claims of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     rules: Rules,
-    candidates: BTreeMap<ObjectKey, Vec<Candidate>>,
+    candidates: BTreeMap<Origin, Vec<Candidate>>,
     /// The candidates for each port in rank order. Lists, because nearly all of tens of thousands have one item.
     wanted: BTreeMap<Port, Vec<Rank>>,
     /// Listeners that accept any port, in rank order.
@@ -29,7 +29,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Replaces the claims of a forward; returns whether they changed.
-    pub(crate) fn set(&mut self, key: &ObjectKey, candidates: Vec<Candidate>) -> bool {
+    pub(crate) fn set(&mut self, key: &Origin, candidates: Vec<Candidate>) -> bool {
         if self.candidates.get(key) == Some(&candidates) {
             return false;
         }
@@ -54,7 +54,7 @@ impl Ledger {
     }
 
     /// Removes the claims of a forward; returns whether it had any.
-    pub(crate) fn remove(&mut self, key: &ObjectKey) -> bool {
+    pub(crate) fn remove(&mut self, key: &Origin) -> bool {
         let Some(candidates) = self.candidates.remove(key) else { return false };
         for (index, candidate) in candidates.iter().enumerate() {
             let listener = ListenerRef { forward: key.clone(), index };
@@ -75,7 +75,7 @@ impl Ledger {
     }
 
     /// Decides the claims that changed; returns the forwards with a different outcome.
-    pub(crate) fn settle(&mut self, rules: Rules) -> BTreeSet<ObjectKey> {
+    pub(crate) fn settle(&mut self, rules: Rules) -> BTreeSet<Origin> {
         let has_other_rules = self.rules != rules;
         self.rules = rules;
         let reserved = self.rules.reserved.keys().filter(|port| self.wanted.contains_key(port));
@@ -97,7 +97,7 @@ impl Ledger {
 
     /// Decides the dirty ports and all ports that ranges link to them: in rank order, a candidate gets its ports if all
     /// of them are available. Returns the room that is left, in ports.
-    fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<ObjectKey>) -> usize {
+    fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>) -> usize {
         let mut taken: BTreeMap<Port, Vec<ListenerRef>> = BTreeMap::new();
         for Rank { listener, .. } in self.contenders() {
             let Some(candidate) = self.candidate(&listener) else { continue };
@@ -162,7 +162,7 @@ impl Ledger {
         self.candidates.get(&listener.forward).and_then(|all| all.get(listener.index))
     }
 
-    fn record(&mut self, listener: ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<ObjectKey>) {
+    fn record(&mut self, listener: ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<Origin>) {
         if self.decided.get(&listener) != Some(&outcome) {
             affected.insert(listener.forward.clone());
             self.decided.insert(listener, outcome);
@@ -170,7 +170,7 @@ impl Ledger {
     }
 
     /// Allocates ports to the listeners that accept any port.
-    fn allocate(&mut self, mut room: usize, affected: &mut BTreeSet<ObjectKey>) {
+    fn allocate(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>) {
         self.allocated.clear();
         for rank in std::mem::take(&mut self.dynamic) {
             let listener = rank.listener.clone();
@@ -224,7 +224,7 @@ impl Ledger {
 
     /// Whether a port of this listener of `key` is reserved, or held by a listener of another forward that does not
     /// share the port.
-    pub(crate) fn conflicts_with(&self, key: &ObjectKey, listener: &Listener) -> bool {
+    pub(crate) fn conflicts_with(&self, key: &Origin, listener: &Listener) -> bool {
         listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
             let wanting = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.listener);
             let mut holders = wanting.filter(|holder| self.won(holder).is_some()).chain(self.allocated.get(&port));

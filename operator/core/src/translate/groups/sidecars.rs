@@ -6,7 +6,7 @@ use std::{
 };
 
 use crds::Selector;
-use proxy_api::Transport;
+use proxy_api::{Origin, Transport};
 
 use super::Group;
 use crate::world::{ObjectKey, Pod, World};
@@ -27,7 +27,7 @@ pub(crate) struct Moved {
     /// Groups that gained or lost pods; a group without pods is gone.
     pub(crate) groups: BTreeSet<Group>,
     /// Forwards of these groups.
-    pub(crate) forwards: BTreeSet<ObjectKey>,
+    pub(crate) forwards: BTreeSet<Origin>,
     /// Pods that joined, left or changed their group.
     pub(crate) pods: BTreeSet<ObjectKey>,
 }
@@ -59,7 +59,7 @@ impl Sidecars {
     }
 
     /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars.
-    pub(crate) fn select(&mut self, key: &ObjectKey, selector: Option<&Selector>, world: &World, moved: &mut Moved) {
+    pub(crate) fn select(&mut self, key: &Origin, selector: Option<&Selector>, world: &World, moved: &mut Moved) {
         if self.selectors.get(&key.name) == selector {
             return;
         }

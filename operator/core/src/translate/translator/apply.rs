@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use proxy_api::{EndpointSet, Version};
+use proxy_api::{EndpointSet, Origin, Version};
 
 use super::{Step, Translator};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 
 impl Translator {
     /// Forgets a forward that is gone; returns its previous listeners.
-    pub(super) fn forget(&mut self, key: &ObjectKey) -> Option<Vec<Compiled>> {
+    pub(super) fn forget(&mut self, key: &Origin) -> Option<Vec<Compiled>> {
         let known = self.known.remove(key)?;
         self.by_gateway.set(key, known.gateway.as_slice(), &[]);
         self.by_service.set(key, &known.services, &[]);
@@ -32,7 +32,7 @@ impl Translator {
     }
 
     /// Replaces the judgement on a forward and updates the indexes of its dependencies; returns its previous listeners.
-    pub(super) fn replace(&mut self, key: &ObjectKey, mut judgement: Judgement) -> Vec<Compiled> {
+    pub(super) fn replace(&mut self, key: &Origin, mut judgement: Judgement) -> Vec<Compiled> {
         let mut services = BTreeSet::new();
         let (mut foreign, mut local) = (false, false);
         let known = self.known.get(key);
@@ -132,9 +132,9 @@ impl Translator {
 
     /// Applies the judged listeners to the programs: removals, then listeners that won their ports, then kept listeners
     /// whose ports are still free.
-    pub(super) fn apply(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], number: u64, step: &mut Step) {
+    pub(super) fn apply(&mut self, judged: &[(Origin, Vec<Compiled>)], number: u64, step: &mut Step) {
         let Self { known, programs, sets, .. } = self;
-        let now = |key: &ObjectKey| known.get(key).map_or(&[][..], |known| &known.judgement.compiled);
+        let now = |key: &Origin| known.get(key).map_or(&[][..], |known| &known.judgement.compiled);
         let mut each = |groups: &[Group], change: &dyn Fn(&mut Program, &Group)| {
             for group in groups {
                 if let Some(program) = programs.get_mut(group) {
@@ -169,7 +169,7 @@ impl Translator {
     }
 
     /// Holds the ports of suspended forwards in their gateways.
-    pub(super) fn hold(&mut self, judged: &[(ObjectKey, Vec<Compiled>)], step: &mut Step) {
+    pub(super) fn hold(&mut self, judged: &[(Origin, Vec<Compiled>)], step: &mut Step) {
         for (key, _) in judged {
             let (group, ports) =
                 self.known.get(key).map(|known| suspended(&known.judgement.verdict)).unwrap_or_default();

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Step, Translator};
+use proxy_api::Origin;
+
 use crate::{
     translate::groups::{Group, Sidecars},
     world::{ObjectKey, World, changes::Changes},
@@ -42,19 +44,19 @@ impl Translator {
     }
 
     /// The forwards to read again.
-    pub(super) fn to_read(&self, world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
+    pub(super) fn to_read(&self, world: &World, changes: &Changes) -> BTreeSet<Origin> {
         if changes.all {
-            let there = world.forwards.keys().chain(world.unreadable.keys());
-            return there.chain(self.known.keys()).cloned().collect();
+            let there = world.forwards.keys().chain(world.unreadable.keys()).map(Origin::from);
+            return there.chain(self.known.keys().cloned()).collect();
         }
-        let mut keys = changes.forwards.clone();
+        let mut keys: BTreeSet<Origin> = changes.forwards.iter().map(Origin::from).collect();
         for gateway in &changes.gateways {
             keys.extend(self.by_gateway.of(gateway).cloned());
         }
         for namespace in &changes.namespaces {
             let first = ObjectKey::new(namespace.clone(), "");
             let there = world.forwards.range(first..).take_while(|(key, _)| key.namespace == *namespace);
-            keys.extend(there.filter(|(_, it)| it.spec.placement.gateway.is_some()).map(|(key, _)| key.clone()));
+            keys.extend(there.filter(|(_, it)| it.spec.placement.gateway.is_some()).map(|(key, _)| key.into()));
         }
         keys
     }
