@@ -1,4 +1,4 @@
-//! Documents at their bounds, and the parts of a listener that are absent or refused.
+//! Documents at their bounds, and absent or refused fields of a listener.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
@@ -8,15 +8,15 @@ use proxy_api::{
 
 const V1: &str = include_str!("documents/v1.yaml");
 
-/// A document of this many listeners of a newer release, the shortest that decode.
+/// A document with this many listeners of a newer release, as short as the contract permits.
 fn newer(listeners: usize) -> Vec<u8> {
     let each: Vec<String> = (0..listeners).map(|n| format!(r#""ns/forward/l{n}":{{"x":1}}"#)).collect();
     format!(r#"{{"listeners":{{{}}}}}"#, each.join(",")).into_bytes()
 }
 
 #[test]
-fn the_largest_document_is_parsed_and_a_larger_one_is_refused_before() {
-    // Bytes that no document has, so that parsing fails at the first one.
+fn the_largest_document_is_parsed_and_a_larger_document_is_refused_unparsed() {
+    // No document has these bytes, so that parsing fails at the first byte.
     let mut bytes = vec![0xff_u8; MAX_DOCUMENT_BYTES];
     assert!(matches!(Configuration::decode(&bytes), Err(DecodeError::Yaml(_))));
     bytes.push(0xff);

@@ -1,4 +1,4 @@
-//! One listener: its id, its ports, whom it admits, and which addresses its sessions may go to.
+//! One listener: its id, ports, admitted clients and permitted destinations.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::net::IpAddr;

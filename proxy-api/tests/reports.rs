@@ -1,4 +1,4 @@
-//! Reports of a proxy: what a part holds, and what the operator may conclude from a listener that no part names.
+//! Reports of a proxy: the parts of a report, and the implied state of a listener that no part names.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
@@ -29,7 +29,7 @@ fn digest() -> Digest {
     Digest("d".repeat(32))
 }
 
-/// Names of the listeners of a part, those that are gone with a minus.
+/// Names of the listeners of a part; a minus marks ended listeners.
 fn named(part: &ReportPart) -> String {
     let listeners = part.listeners.keys().map(|id| id.listener.clone());
     let gone = part.gone.iter().map(|id| format!("-{}", id.listener));
@@ -78,12 +78,12 @@ fn the_first_report_on_a_stream_is_whole_and_names_every_listener_unless_both_si
 }
 
 #[test]
-fn a_later_report_names_what_changed_and_what_is_gone() {
+fn a_later_report_names_changed_and_ended_listeners() {
     let before = report(&[("a", BOUND), ("b", DEGRADED), ("c", BOUND), ("d", FAILED)]);
     let now = report(&[("a", BOUND), ("b", BOUND), ("d", FAILED), ("e", BOUND)]);
     for agreed in [false, true] {
         let parts = now.parts_since(Some(&before), &digest(), agreed, 9);
-        assert_eq!(all_named(&parts), ["b e -c"], "also what is usual again");
+        assert_eq!(all_named(&parts), ["b e -c"], "also a listener that is in the usual state again");
         assert!(!parts[0].whole && parts[0].commit);
     }
 }

@@ -1,4 +1,4 @@
-//! Updates in parts, the revisions that a proxy holds, and the digest by which both sides compare what they have.
+//! Updates in parts, the revisions that a proxy holds, and the digests that operator and proxy compare.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
@@ -72,7 +72,7 @@ fn held_revisions_are_split_into_parts_of_which_the_last_one_is_marked() {
 }
 
 #[test]
-fn a_configuration_knows_the_revisions_that_its_holder_reports() {
+fn the_held_revisions_of_a_configuration_are_those_of_its_listeners_and_endpoint_sets() {
     let held = v1().held();
     assert_eq!(held.listeners, BTreeMap::from([(id("shop/shop-db/pg"), revision("d2c9a9c0ffee0001"))]));
     assert_eq!(held.endpoints, BTreeMap::from([("shop/pg:5432".to_owned(), revision("c25788390008aab7"))]));
@@ -80,7 +80,7 @@ fn a_configuration_knows_the_revisions_that_its_holder_reports() {
 }
 
 #[test]
-fn an_update_names_what_is_new_what_changed_and_what_is_gone_and_nothing_else() {
+fn an_update_holds_new_changed_and_removed_items_and_no_others() {
     let mut old = configuration(&[("a/a/gone", 1), ("a/a/kept", 2), ("a/a/changed", 3)]);
     old.endpoints = ["gone", "kept", "changed"].map(|name| (name.to_owned(), endpoints(1))).into();
     let mut new = configuration(&[("a/a/kept", 2), ("a/a/changed", 4), ("a/a/new", 5)]);
@@ -97,7 +97,7 @@ fn an_update_names_what_is_new_what_changed_and_what_is_gone_and_nothing_else() 
 }
 
 #[test]
-fn nothing_of_an_unreadable_forward_is_removed_nor_any_endpoints_meanwhile() {
+fn no_listener_of_an_unreadable_forward_and_no_endpoint_set_is_removed() {
     let mut old = configuration(&[("ns/unreadable/tcp", 1), ("ns/deleted/tcp", 2), ("other/unreadable/tcp", 3)]);
     old.endpoints = BTreeMap::from([("set".to_owned(), endpoints(1))]);
     let unreadable = BTreeSet::from([("ns".to_owned(), "unreadable".to_owned())]);
@@ -147,6 +147,14 @@ fn a_part_of_another_version_before_the_commit_drops_both() {
 }
 
 #[test]
+fn an_assembled_configuration_has_the_contract_of_the_writer_of_the_update() {
+    let part = Change { contract: 0, version: version(1), commit: true, ..Change::default() };
+    let current = Configuration { version: version(0), ..Configuration::default() };
+    let reached = Assembler::default().take(&current, part).expect("a newer version").expect("the only part");
+    assert_eq!((current.contract, reached.contract), (CONTRACT, 0));
+}
+
+#[test]
 fn an_update_to_more_listeners_than_a_proxy_accepts_is_refused() {
     let offer = Offer::from(listener(1));
     let update = |count: usize| Change {
@@ -173,7 +181,7 @@ fn within_an_epoch_numbers_never_fall_and_another_epoch_begins_on_a_new_stream_o
 }
 
 #[test]
-fn a_digest_kept_while_items_come_and_go_is_that_of_what_remains() {
+fn a_digest_kept_incrementally_equals_the_digest_of_the_remaining_items() {
     let (gone, kept) = (configuration(&[("a/a/gone", 1)]), configuration(&[("a/a/kept", 2)]));
     let revision_of = |configuration: &Configuration, name: &str| configuration.listeners[&id(name)].revision().clone();
     let mut sum = DigestSum::default();

@@ -44,7 +44,7 @@ fn settle(running: &Running, desired: &Desired) -> Settled {
     diff(running, desired).settle(&BTreeSet::new())
 }
 
-/// What runs after these listeners were applied to an idle proxy.
+/// The running state after an idle proxy applied these listeners.
 fn running(listeners: Vec<(u8, Listener)>) -> Running {
     settle(&Running::default(), &world(listeners)).next
 }
@@ -179,7 +179,7 @@ fn each_loss_by_itself_selects_the_sessions_that_it_concerns_and_no_others() {
 }
 
 #[test]
-fn a_session_without_a_backend_or_a_server_name_yet_is_not_concerned_by_their_loss() {
+fn a_session_without_a_backend_or_a_server_name_is_not_concerned_by_a_lost_backend_or_name() {
     let early = Facts { client: client("192.0.2.1"), backend: None, offset: 0, name: None };
     let lost =
         Lost { gone: BTreeSet::from(["a".to_owned()]), names: Some(vec!["a.example".to_owned()]), ..Lost::default() };

@@ -1,4 +1,4 @@
-//! The limits of a forward at their edges: the queue, evicted flows, and bytes promised to those who wait.
+//! The limits of a forward at their edges: the queue, evicted flows, and bytes promised to waiting sessions.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
@@ -58,7 +58,7 @@ fn poll<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output
 }
 
 #[test]
-fn a_released_slot_wakes_the_head_of_the_queue_only_and_is_its_own_before_it_is_taken() {
+fn a_released_slot_wakes_only_the_head_of_the_queue_and_counts_at_once() {
     let limiter =
         limiter(&Limits { max_connections: Some(1), on_limit: OnLimit::Queue, max_queued: 9, ..Limits::default() });
     let slot = admitted(&limiter);
@@ -68,7 +68,7 @@ fn a_released_slot_wakes_the_head_of_the_queue_only_and_is_its_own_before_it_is_
     assert_eq!(limiter.counts(), (1, 2));
     drop(slot);
     assert_eq!((first_wakes.count(), second_wakes.count()), (1, 0));
-    assert_eq!(limiter.counts(), (1, 2), "the slot is taken, and both connections still wait");
+    assert_eq!(limiter.counts(), (1, 2), "the first connection has a slot but has not been polled yet");
     let Poll::Ready(slot) = poll(&mut first, &first_wakes) else { panic!("the first in the queue has a slot") };
     assert!(poll(&mut second, &second_wakes).is_pending());
     assert_eq!(limiter.counts(), (1, 1));
@@ -101,7 +101,7 @@ fn one_session_of_a_source_that_ends_makes_room_for_one_more_and_not_for_two() {
 }
 
 #[test]
-fn a_flow_that_has_room_evicts_nobody() {
+fn a_flow_that_fits_evicts_no_other_flow() {
     let limiter = limiter(&Limits { max_flows: Some(3), ..Limits::default() });
     let idle = limiter.admit_flow(HERE, 0).expect("room");
     let used = limiter.admit_flow(HERE, 60_000).expect("room");
@@ -124,14 +124,14 @@ fn one_admission_evicts_at_most_1024_flows_and_the_next_one_the_rest() {
 }
 
 #[test]
-fn the_end_of_a_flow_is_signalled_to_the_task_that_waits_for_it_also_if_it_waits_later() {
+fn the_end_of_a_flow_wakes_the_waiting_task_and_is_known_to_a_task_that_waits_later() {
     let limiter = limiter(&Limits::default());
     let mark = limiter.admit_flow(HERE, 0).expect("no limit").mark();
     let (earlier, later) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
     let mut told = mark.told();
     assert!(poll(&mut told, &earlier).is_pending() && poll(&mut told, &later).is_pending());
     mark.tell();
-    assert_eq!((earlier.count(), later.count()), (0, 1), "the last waker is the one that counts");
+    assert_eq!((earlier.count(), later.count()), (0, 1), "the waker of the last poll");
     assert!(poll(&mut told, &later).is_ready());
     assert!(poll(&mut mark.told(), &later).is_ready());
     assert!(!mark.is_evicted(), "a flow that ends by itself is not evicted");
@@ -147,7 +147,7 @@ fn an_evicted_flow_wakes_the_task_that_waits_for_its_end() {
     assert_eq!((wakes.count(), mark.is_evicted()), (1, true));
 }
 
-/// A bucket of 100,000 bytes a second whose burst is used up, and 12,500 bytes more are promised to a session.
+/// A bucket of 100,000 bytes per second: the burst is used up, and 12,500 more bytes are promised to a session.
 fn exhausted() -> Bucket {
     let bucket = Bucket::default();
     bucket.set(Some(100_000));
@@ -157,7 +157,7 @@ fn exhausted() -> Bucket {
 }
 
 #[test]
-fn datagrams_have_a_turn_of_half_a_burst_behind_the_sessions_that_wait_and_not_before_it() {
+fn datagrams_have_a_turn_of_half_a_burst_after_the_sessions_that_wait() {
     let bucket = exhausted();
     assert!(!bucket.take(500, 0), "the turn begins after the bytes of the session: at 250 ms");
     assert!(!bucket.take(500, 249));
@@ -185,6 +185,18 @@ fn a_slow_forward_has_a_burst_of_one_packet_and_portions_of_one_second() {
     bucket.set(Some(100));
     assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(1500));
     assert_eq!(bucket.allow(1 << 20, 0), Allowance::Later { bytes: 100, millis: 1000, term: 1 });
+}
+
+#[test]
+fn bytes_allowed_without_a_limit_are_no_credit_when_a_session_returns_them() {
+    let bucket = Bucket::default();
+    bucket.set(Some(6000));
+    assert_eq!(bucket.allow(1 << 20, 0), Allowance::Bytes(1500));
+    bucket.set(None);
+    assert_eq!(bucket.allow(1000, 0), Allowance::Bytes(1000));
+    bucket.give(1000);
+    bucket.set(Some(6000));
+    assert!(!bucket.take(1, 0), "the burst is used up");
 }
 
 #[test]

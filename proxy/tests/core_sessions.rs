@@ -1,4 +1,4 @@
-//! What surrounds a session: its endpoint's health, the table of flows, the reason of its end, the load it adds.
+//! Around a session: the health of its endpoint, the table of flows, end reasons and the load of a forward.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
@@ -112,7 +112,7 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
 #[test]
 fn the_sessions_of_a_drain_end_evenly_and_the_last_one_at_its_deadline() {
     assert_eq!([0, 1, 2, 3].map(|at| spread(at, 4, 1000)), [250, 500, 750, 1000]);
-    assert_eq!(spread(0, 0, 1000), 1000, "a session that is not counted yet");
+    assert_eq!(spread(0, 0, 1000), 1000, "a session outside the count");
     assert_eq!(spread(0, 1, u64::MAX), u64::MAX);
 }
 
