@@ -403,6 +403,24 @@ mod tests {
     }
 
     #[test]
+    fn every_release_hashes_a_source_in_the_same_way_so_that_replicas_agree_during_an_upgrade() {
+        let source = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert_eq!(source_hash(source("192.0.2.1"), b"svc/shop/pg"), 0x8ad6_bbbc_5f69_3c32);
+        assert_eq!(source_hash(source("::ffff:192.0.2.1"), b"svc/shop/pg"), 0x8ad6_bbbc_5f69_3c32);
+        assert_eq!(source_hash(source("2001:db8::1"), b"svc/shop/pg"), 0x84b3_6786_db75_ad95);
+        for (hash, weight, expected) in [
+            (0, 1, 0.026_716_574_831_277_1),
+            (1 << 11, 1, 0.027_524_449_274_863_395),
+            (1 << 62, 1, 0.721_347_520_444_481_8),
+            (1 << 63, 1, 1.442_695_040_888_963_4),
+            (1 << 63, 3, 4.328_085_122_666_891),
+        ] {
+            let score = rendezvous(hash, weight);
+            assert!((score - expected).abs() < 1e-12, "{hash} {weight}: {score}");
+        }
+    }
+
+    #[test]
     fn a_retry_goes_to_another_endpoint_while_there_is_one() {
         let targets = targets(&[(1, 2)]);
         let first = targets.pick(Policy::SourceHash, draw(1), &[]).expect("one").1.address;

@@ -1,0 +1,131 @@
+//! One listener: its id, ports, admitted clients and permitted destinations.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proxy_api::{
+    AcceptHeader, Access, Bind, Configuration, Destinations, Listener, ListenerId, ProxyProtocol, Revision, SendHeader,
+    SocketKey, Transport,
+};
+
+fn listener() -> Listener {
+    let text = include_str!("documents/v1.yaml");
+    let configuration = Configuration::decode(text.as_bytes()).expect("a document of version 1");
+    configuration.supported().next().expect("a listener").1.clone()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().expect("a network")).collect()
+}
+
+fn header(accept: AcceptHeader, trusted: &[&str]) -> Option<Box<ProxyProtocol>> {
+    Some(Box::new(ProxyProtocol { accept, trusted: nets(trusted), send: SendHeader::Disabled }))
+}
+
+#[test]
+fn an_id_has_three_parts_none_of_them_empty_and_at_most_512_bytes() {
+    let id: ListenerId = "shop/shop-db/pg".parse().expect("a listener id");
+    assert_eq!((id.namespace.as_str(), id.forward.as_str(), id.listener.as_str()), ("shop", "shop-db", "pg"));
+    assert_eq!(id.to_string(), "shop/shop-db/pg");
+    assert_eq!(serde_json::to_value(&id).expect("encodes"), "shop/shop-db/pg");
+    assert_eq!(serde_json::from_value::<ListenerId>("shop/shop-db/pg".into()).expect("decodes"), id);
+    for text in ["", "a", "a/b", "a/b/", "a//c", "/b/c", "a/b/c/", "a/b/c/d", "//"] {
+        assert!(text.parse::<ListenerId>().is_err(), "{text}");
+        assert!(serde_json::from_value::<ListenerId>(text.into()).is_err(), "{text}");
+    }
+    let with_bytes = |count: usize| format!("a/b/{}", "c".repeat(count - 4)).parse::<ListenerId>();
+    assert!(with_bytes(512).is_ok());
+    let error = with_bytes(513).expect_err("too long").to_string();
+    assert!(error.contains("a/b/ccc") && error.len() < 200, "{error}");
+}
+
+#[test]
+fn sockets_and_revisions_are_named_as_in_logs_and_messages() {
+    let socket = |transport, bind, port| SocketKey { transport, bind, port }.to_string();
+    assert_eq!(socket(Transport::Udp, Bind::Loopback, 53), "127.0.0.1:53/UDP");
+    assert_eq!(socket(Transport::Tcp, Bind::All, 443), "*:443/TCP");
+    assert_eq!(Revision("d2c9".to_owned()).to_string(), "d2c9");
+}
+
+#[test]
+fn a_listener_has_one_socket_for_each_port_of_its_range() {
+    let single = listener();
+    assert_eq!((single.further_ports(), single.place().as_str()), (0, "127.0.0.1:5432/TCP"));
+    assert_eq!(single.sockets().collect::<Vec<_>>(), [single.socket]);
+    let range = Listener { end_port: Some(5434), ..listener() };
+    assert_eq!((range.further_ports(), range.place().as_str()), (2, "127.0.0.1:5432-5434/TCP"));
+    let ports: Vec<u16> = range.sockets().map(|socket| socket.port).collect();
+    assert_eq!(ports, [5432, 5433, 5434]);
+    assert!(range.sockets().all(|socket| socket.bind == Bind::Loopback && socket.transport == Transport::Tcp));
+    let inverted = Listener { end_port: Some(5431), ..listener() };
+    assert_eq!(inverted.further_ports(), 0);
+}
+
+#[test]
+fn headers_are_read_unless_disabled_and_only_from_trusted_peers() {
+    let with = |proxy_protocol| Listener { proxy_protocol, ..listener() };
+    assert_eq!(listener().header(), None);
+    assert_eq!(with(header(AcceptHeader::Disabled, &["10.0.0.0/8"])).header(), None);
+    let optional = with(header(AcceptHeader::Optional, &["10.0.0.0/8"]));
+    assert_eq!(optional.header(), Some((AcceptHeader::Optional, &nets(&["10.0.0.0/8"])[..])));
+    let protocol = optional.proxy_protocol.expect("header settings");
+    assert!(protocol.trusts(ip("10.1.2.3")) && protocol.trusts(ip("::ffff:10.1.2.3")));
+    assert!(!protocol.trusts(ip("192.0.2.1")) && !protocol.trusts(ip("2001:db8::1")));
+    assert!(!ProxyProtocol::default().trusts(ip("10.1.2.3")), "no peer is trusted by default");
+}
+
+#[test]
+fn listeners_share_a_port_if_both_have_hostnames_none_in_common_and_read_headers_alike() {
+    let named =
+        |names: &[&str]| Listener { hostnames: names.iter().map(|name| (*name).to_owned()).collect(), ..listener() };
+    let (one, other) = (named(&["a.example", "b.example"]), named(&["*.example", "c.example"]));
+    assert!(one.shares_with(&other) && other.shares_with(&one));
+    let common = named(&["c.example", "b.example"]);
+    assert!(!one.shares_with(&common) && !common.shares_with(&one));
+    assert!(!one.shares_with(&listener()) && !listener().shares_with(&one) && !listener().shares_with(&listener()));
+    let trusting = |net: &str| Listener { proxy_protocol: header(AcceptHeader::Required, &[net]), ..other.clone() };
+    assert!(!one.shares_with(&trusting("10.0.0.0/8")) && !trusting("10.0.0.0/8").shares_with(&one));
+    let one = Listener { proxy_protocol: header(AcceptHeader::Required, &["10.0.0.0/8"]), ..one };
+    assert!(one.shares_with(&trusting("10.0.0.0/8")) && !one.shares_with(&trusting("172.16.0.0/12")));
+}
+
+#[test]
+fn an_empty_list_admits_everyone_and_a_denied_network_is_refused_even_if_allowed() {
+    let access = |allow: &[&str], deny: &[&str]| Access { allow: nets(allow), deny: nets(deny) };
+    assert!(access(&[], &[]).admits(ip("192.0.2.1")));
+    let allowing = access(&["192.0.2.0/24"], &[]);
+    assert!(allowing.admits(ip("192.0.2.1")) && allowing.admits(ip("::ffff:192.0.2.1")));
+    assert!(!allowing.admits(ip("198.51.100.1")));
+    let denying = access(&[], &["192.0.2.0/24"]);
+    assert!(denying.admits(ip("198.51.100.1")) && !denying.admits(ip("192.0.2.1")));
+    let both = access(&["192.0.2.0/24"], &["192.0.2.128/25"]);
+    assert!(both.admits(ip("192.0.2.1")) && !both.admits(ip("192.0.2.129")) && !both.admits(ip("198.51.100.1")));
+}
+
+#[test]
+fn a_shared_gateway_refuses_addresses_of_its_own_host_and_link() {
+    let shared = Destinations { refuse_local: true, cidrs: Vec::new() };
+    for text in ["127.0.0.1", "::1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "::ffff:127.0.0.1"] {
+        assert!(shared.refuses(ip(text)).is_some_and(|why| why.contains("shared gateway")), "{text}");
+        assert_eq!(Destinations::default().refuses(ip(text)), None, "{text}");
+    }
+    for text in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "fd00::1"] {
+        assert_eq!(shared.refuses(ip(text)), None, "{text}");
+    }
+}
+
+#[test]
+fn addresses_outside_the_networks_of_a_gateway_are_refused() {
+    let within = Destinations { refuse_local: false, cidrs: nets(&["10.0.0.0/8", "2001:db8::/32"]) };
+    for text in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1"] {
+        assert_eq!(within.refuses(ip(text)), None, "{text}");
+    }
+    for text in ["192.0.2.1", "2001:db9::1", "127.0.0.1"] {
+        assert!(within.refuses(ip(text)).is_some_and(|why| why.contains("addressCIDRs")), "{text}");
+    }
+}

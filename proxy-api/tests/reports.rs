@@ -1,0 +1,124 @@
+//! Reports of a proxy: the parts of a report, and the implied state of a listener that no part names.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use proxy_api::{
+    BackendHealth, CONTRACT, Digest, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Revision, Version,
+};
+
+fn id(name: &str) -> ListenerId {
+    format!("ns/forward/{name}").parse().expect("a listener id")
+}
+
+fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
+    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends }
+}
+
+const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);
+const DEGRADED: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::Some);
+const FAILED: (ListenerState, BackendHealth) = (ListenerState::Failed, BackendHealth::All);
+
+fn report(listeners: &[(&str, (ListenerState, BackendHealth))]) -> Report {
+    Report {
+        version: Version { epoch: "e".to_owned(), number: 7 },
+        listeners: listeners.iter().map(|(name, (now, backends))| (id(name), state(*now, *backends))).collect(),
+        ..Report::default()
+    }
+}
+
+fn digest() -> Digest {
+    Digest("d".repeat(32))
+}
+
+/// Names of the listeners of a part; a minus marks ended listeners.
+fn named(part: &ReportPart) -> String {
+    let listeners = part.listeners.keys().map(|id| id.listener.clone());
+    let gone = part.gone.iter().map(|id| format!("-{}", id.listener));
+    listeners.chain(gone).collect::<Vec<_>>().join(" ")
+}
+
+fn all_named(parts: &[ReportPart]) -> Vec<String> {
+    parts.iter().map(named).collect()
+}
+
+#[test]
+fn only_a_bound_listener_with_all_backends_healthy_is_usual() {
+    for (now, is_usual) in [
+        (BOUND, true),
+        (DEGRADED, false),
+        ((ListenerState::Bound, BackendHealth::None), false),
+        (FAILED, false),
+        ((ListenerState::Draining, BackendHealth::All), false),
+        ((ListenerState::Draining, BackendHealth::Some), false),
+    ] {
+        assert_eq!(state(now.0, now.1).is_usual(), is_usual, "{now:?}");
+    }
+}
+
+#[test]
+fn healthy_backends_are_not_written_and_an_absent_health_means_all() {
+    let json = |now: (ListenerState, BackendHealth)| serde_json::to_value(state(now.0, now.1)).expect("encodes");
+    assert_eq!(json(BOUND), serde_json::json!({"revision": "r", "state": "Bound"}));
+    assert_eq!(json(DEGRADED), serde_json::json!({"revision": "r", "state": "Bound", "backends": "Some"}));
+    let read: ListenerReport = serde_json::from_value(json(BOUND)).expect("decodes");
+    assert_eq!(read, state(BOUND.0, BOUND.1));
+}
+
+#[test]
+fn the_first_report_on_a_stream_is_whole_and_names_every_listener_unless_both_sides_agree() {
+    let now = report(&[("a", BOUND), ("b", DEGRADED), ("c", FAILED)]);
+    let parts = now.parts_since(None, &digest(), false, 9);
+    assert_eq!(all_named(&parts), ["a b c"]);
+    let part = &parts[0];
+    assert_eq!((part.contract, &part.version, &part.digest), (CONTRACT, &now.version, &digest()));
+    assert!(part.whole && part.commit);
+    assert_eq!(part.listeners, now.listeners);
+    let agreed = now.parts_since(None, &digest(), true, 9);
+    assert_eq!(all_named(&agreed), ["b c"], "a listener in the usual state is implied");
+    assert!(agreed[0].whole);
+}
+
+#[test]
+fn a_later_report_names_changed_and_ended_listeners() {
+    let before = report(&[("a", BOUND), ("b", DEGRADED), ("c", BOUND), ("d", FAILED)]);
+    let now = report(&[("a", BOUND), ("b", BOUND), ("d", FAILED), ("e", BOUND)]);
+    for agreed in [false, true] {
+        let parts = now.parts_since(Some(&before), &digest(), agreed, 9);
+        assert_eq!(all_named(&parts), ["b e -c"], "also a listener that is in the usual state again");
+        assert!(!parts[0].whole && parts[0].commit);
+    }
+}
+
+#[test]
+fn a_report_without_news_is_one_empty_part() {
+    let now = report(&[("a", BOUND), ("b", FAILED)]);
+    let parts = now.parts_since(Some(&now), &digest(), true, 9);
+    let expected = ReportPart {
+        contract: CONTRACT,
+        version: now.version.clone(),
+        digest: digest(),
+        commit: true,
+        ..ReportPart::default()
+    };
+    assert_eq!(parts, [expected]);
+}
+
+#[test]
+fn the_parts_of_a_report_are_filled_and_only_the_last_one_commits() {
+    let before = report(&[("x", BOUND), ("y", BOUND)]);
+    let now = report(&[("a", BOUND), ("b", BOUND), ("c", BOUND)]);
+    let parts = now.parts_since(Some(&before), &digest(), false, 2);
+    assert_eq!(all_named(&parts), ["a b", "c -x", "-y"]);
+    assert_eq!(parts.iter().map(|part| part.commit).collect::<Vec<_>>(), [false, false, true]);
+    let whole = now.parts_since(None, &digest(), false, 2);
+    assert_eq!(all_named(&whole), ["a b", "c"]);
+    assert_eq!(whole.iter().map(|part| part.whole).collect::<Vec<_>>(), [true, false]);
+    for part in &whole {
+        assert_eq!((part.contract, &part.version, &part.digest), (CONTRACT, &now.version, &digest()));
+    }
+    assert_eq!(now.parts_since(None, &digest(), false, 0).len(), 3, "a part has at least one listener");
+}
+
+#[test]
+fn a_report_states_the_contract_of_its_proxy() {
+    assert_eq!(Report::default().contract, CONTRACT);
+}

@@ -1,0 +1,149 @@
+//! The endpoint of a new session: weights, priorities, health and the address of the client.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use proxy::core::{
+    balance::{Draw, Entry, Targets},
+    endpoint::{Checked, Endpoint},
+};
+use proxy_api::{BackendHealth, Policy};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address with a port")
+}
+
+fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
+    Entry {
+        id: id.into(),
+        weight,
+        priority,
+        endpoints: endpoints.iter().map(|text| Arc::new(Endpoint::new(address(text)))).collect(),
+        stats: Arc::default(),
+    }
+}
+
+/// Session number `n`, of client number `n`.
+fn draw(n: u32) -> Draw {
+    Draw { ticket: u64::from(n), chance: 0, source: IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + n)), now: 0 }
+}
+
+fn pick(targets: &Targets, policy: Policy, draw: Draw) -> SocketAddr {
+    targets.pick(policy, draw, &[]).expect("an endpoint").1.address
+}
+
+/// Number of sessions by endpoint, of one session from each of `clients` clients.
+fn shares(targets: &Targets, policy: Policy, clients: u32) -> BTreeMap<SocketAddr, u32> {
+    let mut shares = BTreeMap::new();
+    for n in 0..clients {
+        *shares.entry(pick(targets, policy, draw(n))).or_default() += 1;
+    }
+    shares
+}
+
+#[test]
+fn sessions_avoid_an_endpoint_whose_checks_fail_while_its_entry_has_healthy_ones() {
+    let targets = Targets { entries: vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"])] };
+    targets.entries[0].endpoints[0].set_checked(Checked::Down);
+    let expected = BTreeMap::from([(address("10.0.0.2:1"), 15), (address("10.0.0.3:1"), 15)]);
+    assert_eq!(shares(&targets, Policy::RoundRobin, 30), expected);
+}
+
+#[test]
+fn an_entry_of_weight_zero_keeps_no_session_off_the_standby() {
+    let targets =
+        Targets { entries: vec![entry("primary", 0, 0, &["10.0.0.1:1"]), entry("standby", 1, 1, &["10.0.0.2:1"])] };
+    assert_eq!(pick(&targets, Policy::RoundRobin, draw(0)), address("10.0.0.2:1"));
+}
+
+#[test]
+fn the_health_of_a_listener_counts_only_entries_that_get_sessions() {
+    let targets =
+        Targets { entries: vec![entry("open", 1, 0, &["10.0.0.1:1"]), entry("closed", 0, 0, &["10.0.0.2:1"])] };
+    assert_eq!(targets.health(0), BackendHealth::All);
+    targets.entries[1].endpoints[0].set_checked(Checked::Down);
+    assert_eq!(targets.health(0), BackendHealth::All, "the entry of weight 0 is ignored");
+    targets.entries[0].endpoints[0].set_checked(Checked::Down);
+    targets.entries[1].endpoints[0].set_checked(Checked::Up);
+    assert_eq!(targets.health(0), BackendHealth::None, "the entry of weight 0 is ignored");
+}
+
+#[test]
+fn an_entry_without_endpoints_is_not_healthy() {
+    let targets = Targets { entries: vec![entry("full", 1, 0, &["10.0.0.1:1"]), entry("empty", 1, 0, &[])] };
+    assert_eq!(targets.health(0), BackendHealth::Some);
+    let targets = Targets { entries: vec![entry("empty", 1, 0, &[])] };
+    assert_eq!(targets.health(0), BackendHealth::None);
+}
+
+#[test]
+fn another_healthy_endpoint_is_a_different_one_that_gets_sessions() {
+    let targets = Targets {
+        entries: vec![entry("open", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]), entry("closed", 0, 0, &["10.0.0.3:1"])],
+    };
+    let (one, two) = (address("10.0.0.1:1"), address("10.0.0.2:1"));
+    assert!(targets.has_healthy_other(one, 0) && targets.has_healthy_other(two, 0));
+    targets.entries[0].endpoints[1].set_checked(Checked::Down);
+    assert!(!targets.has_healthy_other(one, 0), "neither the endpoint itself nor an entry of weight 0 counts");
+    assert!(targets.has_healthy_other(two, 0));
+}
+
+#[test]
+fn endpoints_with_equally_many_sessions_take_turns() {
+    let idle = Targets { entries: vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"])] };
+    let shares = shares(&idle, Policy::LeastConnections, 40);
+    assert_eq!(shares.into_values().collect::<Vec<_>>(), [10, 10, 10, 10]);
+}
+
+#[test]
+fn random_chooses_the_entry_and_the_endpoint_independently() {
+    let targets = Targets {
+        entries: vec![entry("a", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]), entry("b", 1, 0, &["10.0.1.1:1", "10.0.1.2:1"])],
+    };
+    let chances = [0, 1, 1 << 32, (1 << 32) + 1];
+    let picked: BTreeSet<SocketAddr> =
+        chances.iter().map(|chance| pick(&targets, Policy::Random, Draw { chance: *chance, ..draw(0) })).collect();
+    assert_eq!(picked.len(), 4, "{picked:?}");
+}
+
+#[test]
+fn of_two_equal_entries_the_second_session_goes_to_the_other_one() {
+    for weight in 1..=50 {
+        let entries = vec![entry("a", weight, 0, &["10.0.0.1:1"]), entry("b", weight, 0, &["10.0.0.2:1"])];
+        let targets = Targets { entries };
+        let picked = [0, 1].map(|ticket| pick(&targets, Policy::RoundRobin, draw(ticket)));
+        assert_ne!(picked[0], picked[1], "weight {weight}");
+    }
+}
+
+#[test]
+fn source_hash_uses_every_port_of_one_host_whether_entries_or_endpoints() {
+    let ports = ["10.0.0.1:80", "10.0.0.1:81", "10.0.0.1:82"];
+    let entries = ports.iter().map(|port| entry(&format!("addr/{port}"), 1, 0, &[*port])).collect();
+    assert_eq!(shares(&Targets { entries }, Policy::SourceHash, 600).len(), 3, "entries of one host");
+    let entries = vec![entry("svc/shop/pg:80", 1, 0, &ports)];
+    assert_eq!(shares(&Targets { entries }, Policy::SourceHash, 600).len(), 3, "endpoints with one address");
+}
+
+#[test]
+fn source_hash_moves_only_the_clients_of_the_host_that_left() {
+    let hosts = [
+        ("addr/a.example:5432", "10.0.0.1:1"),
+        ("addr/b.example:5432", "10.0.0.2:1"),
+        ("addr/c.example:5432", "10.0.0.3:1"),
+    ];
+    let with = |hosts: &[(&str, &str)]| Targets {
+        entries: hosts.iter().map(|(id, endpoint)| entry(id, 1, 0, &[*endpoint])).collect(),
+    };
+    let (before, after) = (with(&hosts), with(&hosts[1..]));
+    let gone = address("10.0.0.1:1");
+    assert_eq!(shares(&before, Policy::SourceHash, 300).len(), 3);
+    for n in 0..300 {
+        let (one, two) = (pick(&before, Policy::SourceHash, draw(n)), pick(&after, Policy::SourceHash, draw(n)));
+        assert!(one == two || one == gone, "client {n}");
+    }
+}

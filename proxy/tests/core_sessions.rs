@@ -1,0 +1,213 @@
+//! Around a session: the health of its endpoint, the table of flows, end reasons and the load of a forward.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use proxy::core::{
+    damped::Damped,
+    end::{EndReason, spread},
+    endpoint::{Checked, Counted, Endpoint},
+    flows::{FlowKey, FlowTable, Full},
+    limiter::Refusal,
+    load::{ByForward, Counts, load},
+};
+use proxy_api::{
+    AcceptHeader, BackendHealth, Configuration, Limits, Listener, MAX_LOADS, OnLimit, Outlier, ProxyProtocol,
+    SendHeader, Timeouts, Work,
+};
+
+fn listener() -> Listener {
+    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
+    let configuration = Configuration::decode(text.as_bytes()).expect("a document of version 1");
+    configuration.supported().next().expect("a listener").1.clone()
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 5432)))
+}
+
+fn key(port: u16) -> FlowKey {
+    FlowKey { client: SocketAddr::from(([10, 0, 0, 1], port)), local: None }
+}
+
+#[test]
+fn every_reason_has_its_own_name_and_position() {
+    for (at, reason) in EndReason::ALL.iter().enumerate() {
+        assert_eq!(reason.as_str(), format!("{reason:?}"));
+        assert_eq!(reason.index(), at);
+    }
+    let names: BTreeSet<&str> = EndReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(names.len(), EndReason::ALL.len());
+}
+
+#[test]
+fn a_refusal_ends_a_session_for_the_reason_of_its_limit() {
+    assert_eq!(EndReason::from(Refusal::Connections), EndReason::ConnectionLimit);
+    assert_eq!(EndReason::from(Refusal::Source), EndReason::SourceLimit);
+    assert_eq!(EndReason::from(Refusal::Rate), EndReason::RateLimit);
+    assert_eq!(EndReason::from(Refusal::QueueFull), EndReason::QueueFull);
+}
+
+#[test]
+fn only_finished_idle_and_probing_sessions_end_without_a_reset() {
+    let clean: Vec<EndReason> = EndReason::ALL.into_iter().filter(|reason| reason.is_clean()).collect();
+    assert_eq!(clean, [EndReason::Finished, EndReason::Idle, EndReason::Probe]);
+}
+
+#[test]
+fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
+    let possible = |listener: &Listener| -> BTreeSet<EndReason> {
+        EndReason::ALL.into_iter().filter(|reason| reason.is_possible(listener)).collect()
+    };
+    let header = |accept| {
+        let protocol = ProxyProtocol { accept, trusted: Vec::new(), send: SendHeader::V1 };
+        Listener { proxy_protocol: Some(Box::new(protocol)), ..listener() }
+    };
+    let limited = |limits: Limits| Listener { limits: Some(Box::new(limits)), ..listener() };
+    let usual = possible(&listener());
+    let no_setting: Vec<EndReason> = EndReason::ALL.into_iter().filter(|reason| !usual.contains(reason)).collect();
+    assert_eq!(
+        no_setting,
+        [
+            EndReason::AccessDenied,
+            EndReason::UntrustedPeer,
+            EndReason::BadHeader,
+            EndReason::HandshakeTimeout,
+            EndReason::Probe,
+            EndReason::ConnectionLimit,
+            EndReason::SourceLimit,
+            EndReason::RateLimit,
+            EndReason::QueueFull,
+            EndReason::QueueTimeout,
+            EndReason::MaxSession,
+        ]
+    );
+    let of_headers =
+        vec![EndReason::UntrustedPeer, EndReason::BadHeader, EndReason::HandshakeTimeout, EndReason::Probe];
+    let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
+    for (listener, expected) in [
+        (Listener { access: Some(Box::default()), ..listener() }, vec![EndReason::AccessDenied]),
+        (header(AcceptHeader::Disabled), vec![]),
+        (header(AcceptHeader::Optional), of_headers.clone()),
+        (header(AcceptHeader::Required), of_headers),
+        (limited(Limits::default()), vec![]),
+        (limited(Limits { max_connections: Some(1), ..Limits::default() }), vec![EndReason::ConnectionLimit]),
+        (
+            limited(Limits { on_limit: OnLimit::Queue, ..Limits::default() }),
+            vec![EndReason::QueueFull, EndReason::QueueTimeout],
+        ),
+        (limited(Limits { max_connections_per_source: Some(1), ..Limits::default() }), vec![EndReason::SourceLimit]),
+        (limited(Limits { new_connections_per_second: Some(1), ..Limits::default() }), vec![EndReason::RateLimit]),
+        (Listener { timeouts, ..listener() }, vec![EndReason::MaxSession]),
+    ] {
+        let found: Vec<EndReason> = possible(&listener).difference(&usual).copied().collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn the_sessions_of_a_drain_end_evenly_and_the_last_one_at_its_deadline() {
+    assert_eq!([0, 1, 2, 3].map(|at| spread(at, 4, 1000)), [250, 500, 750, 1000]);
+    assert_eq!(spread(0, 0, 1000), 1000, "a session outside the count");
+    assert_eq!(spread(0, 1, u64::MAX), u64::MAX);
+}
+
+#[test]
+fn an_endpoint_is_ejected_once_however_many_sessions_fail_meanwhile() {
+    let (endpoint, outlier) = (endpoint(), Outlier { consecutive_failures: 2, eject_seconds: 10 });
+    assert!(!endpoint.failed(outlier, 0));
+    assert!(endpoint.failed(outlier, 0));
+    assert!(!endpoint.failed(outlier, 1), "already ejected, and now for longer");
+    assert!(!endpoint.is_healthy(10) && endpoint.is_healthy(11));
+}
+
+#[test]
+fn the_result_of_a_check_replaces_the_previous_one_which_is_returned() {
+    let endpoint = endpoint();
+    let mut before = Checked::Not;
+    for found in [Checked::Unknown, Checked::Up, Checked::Down, Checked::Not] {
+        assert_eq!(endpoint.set_checked(found), before);
+        assert_eq!(endpoint.checked(), found);
+        before = found;
+    }
+}
+
+#[test]
+fn a_session_counts_for_its_endpoint_until_it_ends() {
+    let endpoint = Arc::new(endpoint());
+    let (one, two) = (Counted::new(endpoint.clone()), Counted::new(endpoint.clone()));
+    assert_eq!(endpoint.active.load(Relaxed), 2);
+    drop(one);
+    assert_eq!(endpoint.active.load(Relaxed), 1);
+    drop(two);
+    assert_eq!(endpoint.active.load(Relaxed), 0);
+}
+
+#[test]
+fn a_flow_is_found_by_its_key_until_it_is_removed() {
+    let mut table = FlowTable::new(2);
+    assert!(table.is_empty() && table.get(&key(1)).is_none());
+    assert_eq!(table.insert(key(1), 'a', 0), Ok(None));
+    assert!(!table.is_empty());
+    assert_eq!((table.get(&key(1)), table.get(&key(2))), (Some(&'a'), None));
+    assert_eq!(table.insert(key(1), 'b', 0), Ok(Some('a')), "the flow that was replaced");
+    assert_eq!((table.get(&key(1)), table.len()), (Some(&'b'), 1));
+    assert_eq!(table.remove(&key(1)), Some('b'));
+    assert!(table.is_empty() && table.remove(&key(1)).is_none());
+}
+
+#[test]
+fn a_full_table_has_room_once_its_oldest_flow_was_idle_for_a_second() {
+    let mut table = FlowTable::new(2);
+    assert!(table.has_room(0));
+    assert_eq!(table.evict(5000), None);
+    assert_eq!(table.insert(key(1), 1, 0), Ok(None));
+    assert!(table.has_room(0), "one of two places is free");
+    assert_eq!(table.insert(key(2), 2, 500), Ok(None));
+    assert!(!table.has_room(999));
+    assert_eq!((table.evict(999), table.insert(key(3), 3, 999)), (None, Err(Full)));
+    assert!(table.has_room(1000));
+    assert_eq!((table.evict(1000), table.len()), (Some(1), 1));
+}
+
+#[test]
+fn flows_that_match_are_removed_and_the_others_keep_their_order() {
+    let mut table = FlowTable::new(9);
+    for port in 1..=5 {
+        assert_eq!(table.insert(key(port), port, u64::from(port)), Ok(None));
+    }
+    let listed = |table: &FlowTable<u16>| {
+        let mut all: Vec<(u16, u16)> = table.iter().map(|(key, value)| (key.client.port(), *value)).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(listed(&table), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
+    let mut removed = table.remove_where(|port| port % 2 == 1);
+    removed.sort_unstable();
+    assert_eq!(removed, [1, 3, 5]);
+    assert_eq!(listed(&table), [(2, 2), (4, 4)]);
+    assert_eq!((table.expire(9, 0), table.expire(9, 0), table.expire(9, 0)), (Some(2), Some(4), None));
+}
+
+#[test]
+fn the_reported_health_is_the_last_one_that_lasted_three_seconds() {
+    let mut damped = Damped::default();
+    assert_eq!(damped.told(), BackendHealth::All);
+    let changes: Vec<bool> = (0..4).map(|now| damped.observe(BackendHealth::None, now)).collect();
+    assert_eq!((changes, damped.told()), (vec![false, false, false, true], BackendHealth::None));
+    assert!(!damped.observe(BackendHealth::None, 9), "no news");
+}
+
+#[test]
+fn as_many_forwards_as_allowed_are_reported_one_by_one() {
+    let counts = Counts { live: 2, begun: 3, bytes: 5 };
+    let forwards: ByForward = (0..MAX_LOADS).map(|n| (format!("ns/{n}"), counts)).collect();
+    let load = load(&ByForward::new(), &forwards, 1.0);
+    assert_eq!(load.forwards.len(), MAX_LOADS);
+    let all = MAX_LOADS as u64;
+    assert_eq!(load.sum, Work { connections: 2 * all, new_per_second: 3 * all, bytes_per_second: 5 * all });
+}
