@@ -65,7 +65,7 @@ fn two_costs_are_written_in_one_tick_and_those_that_are_furthest_off_first() {
     let (scene, mut costs) = (fleet(1, &[("few", 10), ("many", 100), ("most", 1000)]), Costs::default());
     assert_eq!(tick(&mut costs, &scene, 0), [written("most", 40), written("many", 27)]);
     assert_eq!(tick(&mut costs, &scene, 250), [written("few", 14)]);
-    assert_eq!(tick(&mut costs, &scene, 500), []);
+    assert!(tick(&mut costs, &scene, 500).is_empty());
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_cost_is_written_to_the_pod_that_was_seen() {
 fn a_cost_that_the_cache_does_not_show_is_written_again_after_10_s() {
     let (scene, mut costs) = (fleet(0, &[("p1", 10)]), Costs::default());
     assert_eq!(tick(&mut costs, &scene, 1000), [written("p1", 14)]);
-    assert_eq!(tick(&mut costs, &scene, 10_999), []);
+    assert!(tick(&mut costs, &scene, 10_999).is_empty());
     assert_eq!(tick(&mut costs, &scene, 11_000), [written("p1", 14)]);
 }
 
@@ -105,7 +105,7 @@ fn a_pod_has_the_cost_that_it_should_have_or_one_that_somebody_else_set() {
 #[test]
 fn a_pod_without_sessions_needs_no_cost_and_loses_the_one_that_it_has() {
     let mut scene = fleet(0, &[("p1", 0)]);
-    assert_eq!(tick(&mut Costs::default(), &scene, 0), []);
+    assert!(tick(&mut Costs::default(), &scene, 0).is_empty());
     scene.see(Object::ProxyPod(key("p1"), PodInfo { cost: Cost::Ours(9), ..pod("p1") }));
     assert_eq!(tick(&mut Costs::default(), &scene, 0), [written("p1", 0)]);
 }
@@ -118,7 +118,7 @@ fn pods_that_leave_are_of_another_workload_or_say_nothing_have_no_cost() {
     scene.see(Object::ProxyPod(key("foreign"), foreign));
     scene.see(Object::ProxyPod(key("silent"), pod("silent")));
     scene.proxies.connected(&key("silent"));
-    assert_eq!(tick(&mut Costs::default(), &scene, 0), []);
+    assert!(tick(&mut Costs::default(), &scene, 0).is_empty());
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn pods_with_a_sidecar_have_a_cost_while_an_autoscaler_scales_their_workload() {
         scene.see(Object::ProxyPod(key(name), of_deployment(deployment, app_pod(name))));
         scene.load(name, 10);
     }
-    assert_eq!(tick(&mut Costs::default(), &scene, 0), []);
+    assert!(tick(&mut Costs::default(), &scene, 0).is_empty());
     scene.see(scaler("portforward-web", state(Subject::Forward(key("web")), "shop", 0)));
     assert_eq!(tick(&mut Costs::default(), &scene, 0), [written("shop-1", 14)]);
     scene.gone(Kind::Scalers, "portforward-web");
-    assert_eq!(tick(&mut Costs::default(), &scene, 0), []);
+    assert!(tick(&mut Costs::default(), &scene, 0).is_empty());
 }
