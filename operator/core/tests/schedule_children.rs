@@ -1,0 +1,369 @@
+//! When the children of gateways are applied and when statuses of gateways are written: with a virtual clock.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+mod scene;
+
+use std::collections::BTreeSet;
+
+use operator_core::{
+    ObjectKey, Subject,
+    desired::{
+        ca::Trusted,
+        gateway::{Desired, Fleets},
+    },
+    schedule::{
+        Effect,
+        children::{Applied, Gateways},
+    },
+    status::conditions::Finding,
+    world::{
+        objects::{Object, ServiceInfo},
+        watched::Kind,
+    },
+};
+use proxy_api::Transport;
+use serde_json::json;
+
+use self::scene::{
+    Scene, deployment, fleet_pod, forward, gateway, gateway_of, key, ms, pair, said, unreadable_gateway, unscaled, web,
+    writes,
+};
+
+/// A cluster with one gateway, and the schedule of its children.
+struct Desk {
+    scene: Scene,
+    gateways: Gateways,
+    trusted: Trusted,
+    version: u32,
+}
+
+fn fleets() -> Fleets {
+    Fleets { image: "example.com/proxy:1".into(), pull_policy: "Always".into(), operator: "operator:9443".into() }
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut scene = Scene::new();
+        scene.see(gateway(&json!({})));
+        let mut gateways = Gateways::new(fleets());
+        gateways.touch(&key("edge"));
+        let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() };
+        Self { scene, gateways, trusted, version: 1 }
+    }
+
+    /// One whose children were applied at this time, and whose status was written then.
+    fn applied_at(millis: u64) -> Self {
+        let mut desk = Self::new();
+        let effects = desk.at(millis);
+        assert!(!desk.succeed(&effects, millis), "a success is no new failure");
+        let effects = desk.at(millis);
+        assert_eq!((effects.len(), writes(&effects).len()), (1, 1));
+        desk.show(&effects);
+        assert!(desk.at(millis + 1000).is_empty(), "the cache shows what was written");
+        desk
+    }
+
+    fn at(&mut self, millis: u64) -> Vec<Effect> {
+        let view = self.scene.view();
+        self.gateways.tick(&view, &self.trusted, false, &unscaled, ms(millis))
+    }
+
+    /// The watch shows the statuses that were written.
+    fn show(&mut self, effects: &[Effect]) {
+        for write in writes(effects) {
+            self.version += 1;
+            self.scene.show(&write, &self.version.to_string());
+        }
+    }
+
+    fn succeed(&mut self, effects: &[Effect], millis: u64) -> bool {
+        self.end(effects, None, millis)
+    }
+
+    fn fail(&mut self, effects: &[Effect], why: &str, millis: u64) -> bool {
+        self.end(effects, Some(why), millis)
+    }
+
+    /// The children were applied, or not; gives whether a failure is a new one.
+    fn end(&mut self, effects: &[Effect], error: Option<&str>, millis: u64) -> bool {
+        let desired = children(effects);
+        let generation = desired.gateway.metadata.generation;
+        let error = error.map(str::to_owned);
+        let applied = Applied { key: desired.key, generation, hash: desired.hash, error };
+        self.gateways.applied(applied, ms(millis))
+    }
+}
+
+/// The only effect: children to apply.
+fn children(effects: &[Effect]) -> Desired {
+    let [Effect::ApplyChildren(desired)] = effects else {
+        panic!("children are applied and nothing else: {effects:?}")
+    };
+    (**desired).clone()
+}
+
+#[test]
+fn children_are_applied_with_all_that_they_are_made_of() {
+    let mut desk = Desk::new();
+    desk.scene.see(forward(web("web", 80, 1)));
+    let desired = children(&desk.at(0));
+    assert_eq!((&desired.key, desired.gateway.metadata.uid.as_deref()), (&key("edge"), Some("uid-edge")));
+    assert_eq!(desired.ports, BTreeSet::from([(Transport::Tcp, 80)]));
+    assert_eq!((&desired.fleets, &desired.trusted), (&fleets(), &desk.trusted));
+}
+
+#[test]
+fn nothing_is_applied_without_a_certificate_that_signs() {
+    let mut desk = Desk::new();
+    desk.trusted = Trusted::default();
+    let effects = desk.at(0);
+    assert_eq!((effects.len(), writes(&effects).len()), (1, 1), "the status is written all the same");
+    desk.trusted = Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned() };
+    assert!(matches!(desk.at(5000).as_slice(), [Effect::ApplyChildren(_), ..]));
+}
+
+#[test]
+fn nothing_is_done_while_children_are_applied() {
+    let mut desk = Desk::new();
+    children(&desk.at(0));
+    desk.gateways.touch(&key("edge"));
+    desk.gateways.listeners(&key("edge"));
+    assert!(desk.at(250).is_empty() && desk.at(1_000_000).is_empty());
+}
+
+#[test]
+fn children_are_applied_again_after_600_s_and_not_before() {
+    let mut desk = Desk::applied_at(1000);
+    assert!(desk.at(600_999).is_empty());
+    desk.gateways.touch(&key("edge"));
+    assert!(desk.at(600_999).is_empty(), "nothing that they are made of is new");
+    children(&desk.at(601_000));
+}
+
+#[test]
+fn a_listener_has_children_applied_at_once() {
+    let mut desk = Desk::applied_at(1000);
+    let update = desk.scene.see(forward(web("web", 80, 1))).update;
+    assert!(!update.ports.is_empty());
+    assert!(desk.at(2500).is_empty(), "the schedule was not told of it");
+    desk.gateways.listeners(&key("edge"));
+    let desired = children(&desk.at(2500));
+    assert_eq!(desired.ports, BTreeSet::from([(Transport::Tcp, 80)]));
+    desk.succeed(&[Effect::ApplyChildren(Box::new(desired))], 3000);
+    assert_eq!(writes(&desk.at(3000)).len(), 1, "one more forward is attached");
+}
+
+#[test]
+fn another_spec_has_children_applied_at_once() {
+    let mut desk = Desk::applied_at(1000);
+    desk.scene.see(gateway_of(&json!({"replicas": 3}), 2));
+    desk.gateways.touch(&key("edge"));
+    assert_eq!(children(&desk.at(2500)).gateway.spec.replicas, Some(3));
+}
+
+#[test]
+fn another_certificate_that_signs_has_children_applied_at_once() {
+    let mut desk = Desk::applied_at(1000);
+    desk.trusted.bundle = "A;B;C;".to_owned();
+    let view = desk.scene.view();
+    let effects = desk.gateways.tick(&view, &desk.trusted, true, &unscaled, ms(2500));
+    assert!(effects.is_empty(), "fleets stay as they are while the old one signs");
+    desk.trusted.signing = "B;".to_owned();
+    let effects = desk.gateways.tick(&view, &desk.trusted, true, &unscaled, ms(2750));
+    assert_eq!(children(&effects).trusted.signing, "B;");
+}
+
+#[test]
+fn a_certificate_and_a_listener_that_change_together_have_children_applied() {
+    let mut desk = Desk::applied_at(1000);
+    desk.gateways.listeners(&key("edge"));
+    desk.trusted.signing = "B;".to_owned();
+    let view = desk.scene.view();
+    children(&desk.gateways.tick(&view, &desk.trusted, true, &unscaled, ms(2500)));
+}
+
+#[test]
+fn a_deployment_that_somebody_changed_has_children_applied_again() {
+    let mut desk = Desk::applied_at(1000);
+    for generation in [1, 1] {
+        desk.scene.see(deployment(2, 0, generation));
+        desk.gateways.touch(&key("edge"));
+        assert!(!matches!(desk.at(2500).as_slice(), [Effect::ApplyChildren(_), ..]), "it came of itself");
+    }
+    desk.scene.see(deployment(2, 0, 2));
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(4000);
+    children(&effects);
+    desk.succeed(&effects, 4000);
+    let effects = desk.at(4000);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::ApplyChildren(_))), "once");
+}
+
+#[test]
+fn a_failure_is_tried_again_after_5_s_and_is_news_once() {
+    let mut desk = Desk::new();
+    let effects = desk.at(1000);
+    assert!(desk.fail(&effects, "forbidden", 1000), "a new failure");
+    let effects = desk.at(1000);
+    assert_eq!((effects.len(), said(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
+    desk.show(&effects);
+    assert!(desk.at(5999).is_empty());
+    let effects = desk.at(6000);
+    assert!(!desk.fail(&effects, "forbidden", 6000), "the same failure");
+    assert!(desk.at(6250).is_empty() && desk.at(10_999).is_empty());
+    let effects = desk.at(11_000);
+    assert!(desk.fail(&effects, "quota", 11_000), "another failure");
+}
+
+#[test]
+fn a_failure_after_a_success_is_tried_again_although_nothing_is_new() {
+    let mut desk = Desk::applied_at(1000);
+    desk.scene.see(deployment(2, 0, 1));
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(2500);
+    desk.show(&effects);
+    desk.scene.see(deployment(2, 0, 2));
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(10_000);
+    desk.fail(&effects, "conflict", 10_000);
+    let effects = desk.at(10_000);
+    desk.show(&effects);
+    assert!(desk.at(14_999).is_empty());
+    let effects = desk.at(15_000);
+    desk.succeed(&effects, 15_000);
+    let effects = desk.at(15_000);
+    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("Unknown", "NoProxies"), "the failure is over");
+}
+
+#[test]
+fn a_result_for_a_gateway_that_is_not_known_is_no_news() {
+    let mut gateways = Gateways::new(fleets());
+    let error = Some("forbidden".to_owned());
+    let applied = Applied { key: key("edge"), generation: None, hash: String::new(), error };
+    assert!(!gateways.applied(applied, ms(0)));
+}
+
+#[test]
+fn a_gateway_that_comes_back_has_its_children_applied_at_once() {
+    let mut desk = Desk::applied_at(1000);
+    desk.scene.gone(Kind::Gateways, "edge");
+    assert!(desk.at(2000).is_empty());
+    desk.scene.see(gateway(&json!({})));
+    children(&desk.at(2250));
+}
+
+#[test]
+fn a_gateway_that_is_being_deleted_has_no_children_applied() {
+    let mut desk = Desk::new();
+    let Object::Gateway(key, read) = gateway(&json!({})) else { panic!("a gateway") };
+    let mut deleted = read.expect("readable");
+    let time = serde_json::from_value(json!(scene::NOW)).expect("a time");
+    deleted.metadata.deletion_timestamp = Some(time);
+    desk.scene.see(Object::Gateway(key, Box::new(Ok(deleted))));
+    let effects = desk.at(0);
+    assert_eq!((effects.len(), writes(&effects).len()), (1, 1));
+}
+
+#[test]
+fn a_gateway_that_cannot_be_read_says_so_once_and_keeps_its_children() {
+    let mut desk = Desk::new();
+    desk.scene.see(unreadable_gateway());
+    let effects = desk.at(0);
+    let written = writes(&effects);
+    assert_eq!((effects.len(), said(&written[0], "Accepted")), (1, pair("False", "Unsupported")));
+    assert_eq!((&written[0].subject, written[0].uid.as_str()), (&Subject::Gateway(key("edge")), "uid-edge"));
+    for at in [1000, 5000, 700_000] {
+        desk.gateways.touch(&key("edge"));
+        assert!(desk.at(at).is_empty(), "the cache never shows that status");
+    }
+}
+
+#[test]
+fn a_gateway_is_programmed_once_this_generation_was_applied() {
+    let mut desk = Desk::new();
+    desk.scene.see(gateway_of(&json!({}), 2));
+    desk.scene.see(deployment(2, 1, 1));
+    let effects = desk.at(0);
+    let desired = children(&effects);
+    let older = Applied { key: desired.key, generation: Some(1), hash: desired.hash, error: None };
+    desk.gateways.applied(older, ms(250));
+    assert_eq!(said(&writes(&desk.at(250))[0], "Programmed"), pair("Unknown", "Pending"));
+    let mut desk = Desk::new();
+    desk.scene.see(gateway_of(&json!({}), 2));
+    desk.scene.see(deployment(2, 1, 1));
+    let effects = desk.at(0);
+    desk.succeed(&effects, 250);
+    assert_eq!(said(&writes(&desk.at(250))[0], "Programmed"), pair("True", "Programmed"));
+}
+
+#[test]
+fn a_gateway_whose_children_never_were_applied_is_pending() {
+    let mut desk = Desk::new();
+    desk.trusted = Trusted::default();
+    let Object::Gateway(key, read) = gateway(&json!({})) else { panic!("a gateway") };
+    let mut fresh = read.expect("readable");
+    fresh.metadata.generation = None;
+    desk.scene.see(Object::Gateway(key, Box::new(Ok(fresh))));
+    assert_eq!(said(&writes(&desk.at(0))[0], "Programmed"), pair("Unknown", "Pending"));
+}
+
+#[test]
+fn statuses_of_one_gateway_are_written_a_second_apart() {
+    let mut desk = Desk::applied_at(1000);
+    desk.scene.see(deployment(2, 1, 1));
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(5000);
+    assert_eq!(writes(&effects)[0].status["replicas"], 2);
+    desk.show(&effects);
+    desk.scene.see(deployment(3, 1, 1));
+    desk.gateways.touch(&key("edge"));
+    assert!(desk.at(5999).is_empty());
+    assert_eq!(writes(&desk.at(6000))[0].status["replicas"], 3);
+}
+
+#[test]
+fn a_status_that_the_cache_does_not_show_is_written_again_after_a_second() {
+    let mut desk = Desk::new();
+    let effects = desk.at(0);
+    desk.succeed(&effects, 1000);
+    let first = writes(&desk.at(1000));
+    assert_eq!(first.len(), 1);
+    assert!(desk.at(1999).is_empty());
+    assert_eq!(writes(&desk.at(2000)), first);
+}
+
+#[test]
+fn a_status_says_addresses_forwards_and_scaling() {
+    let mut desk = Desk::applied_at(1000);
+    let service = |gateway: Option<&str>| {
+        let addresses = vec![("IPAddress".to_owned(), "192.0.2.9".to_owned())];
+        let info = ServiceInfo { addresses, gateway: gateway.map(str::to_owned), ..ServiceInfo::default() };
+        Object::Service(key("edge"), info)
+    };
+    desk.scene.see(service(Some("other")));
+    desk.scene.see(forward(web("web", 80, 1)));
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(3000);
+    desk.succeed(&effects, 3000);
+    let effects = desk.at(3000);
+    let written = writes(&effects);
+    assert_eq!(written[0].status["attachedForwards"], 1);
+    assert_eq!(written[0].status["addresses"], json!(null), "the Service of somebody else");
+    assert_eq!(written[0].status["selector"], "portlane.dev/gateway=edge");
+    desk.show(&effects);
+    desk.scene.see(service(Some("edge")));
+    desk.gateways.touch(&key("edge"));
+    let scaling = |_: &ObjectKey| Some(Finding::new("ScalingActive", "True", "ScalingActive", "m"));
+    let view = desk.scene.view();
+    let effects = desk.gateways.tick(&view, &desk.trusted, false, &scaling, ms(9000));
+    let written = writes(&effects);
+    assert_eq!(written[0].status["addresses"], json!([{"type": "IPAddress", "value": "192.0.2.9"}]));
+    assert_eq!(said(&written[0], "ScalingActive"), pair("True", "ScalingActive"));
+}
+
+#[test]
+fn pods_of_a_fleet_do_not_have_its_status_evaluated_by_themselves() {
+    let mut desk = Desk::applied_at(1000);
+    desk.scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
+    assert!(desk.at(9000).is_empty(), "the Deployment says how many there are");
+}

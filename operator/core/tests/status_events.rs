@@ -1,0 +1,174 @@
+//! Which changes become Events, about which object, and which do not.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+mod scene;
+
+use std::collections::BTreeMap;
+
+use crds::{BackendHealth, Condition, ListenerStatus, PortForward, Protocol};
+use operator_core::{
+    Grown, Subject,
+    status::events::{Happened, of_backends, of_cut, of_growth, of_ready},
+    world::{objects::Object, watched::Kind},
+};
+use serde_json::json;
+
+use self::scene::{Scene, app_pod, forward, key, side, web};
+
+fn manifest() -> PortForward {
+    serde_json::from_value(web("web", 80, 1)).expect("a forward")
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        observed_generation: Some(1),
+        last_transition_time: scene::NOW.to_owned(),
+        reason: reason.to_owned(),
+        message: format!("because of {reason}"),
+    }
+}
+
+/// Conditions of a forward whose `Ready` says this.
+fn ready(status: &str, reason: &str) -> Vec<Condition> {
+    vec![condition("Accepted", "True", "Accepted"), condition("Ready", status, reason)]
+}
+
+fn change(old: &[Condition], new: &[Condition]) -> Option<Happened> {
+    of_ready(&manifest(), old, new, &mut None)
+}
+
+#[test]
+fn a_forward_that_becomes_ready_or_unready_is_an_event() {
+    let event = change(&ready("Unknown", "Pending"), &ready("True", "Ready")).expect("an event");
+    assert_eq!((event.warning, event.reason.as_str(), event.note.as_str()), (false, "Ready", "because of Ready"));
+    let event = change(&ready("True", "Ready"), &ready("False", "BackendNotFound")).expect("an event");
+    assert_eq!((event.warning, event.reason.as_str()), (true, "BackendNotFound"));
+    let object = event.object;
+    assert_eq!(
+        (object.api_version.as_deref(), object.kind.as_deref()),
+        (Some("portlane.dev/v1alpha1"), Some("PortForward"))
+    );
+    assert_eq!((object.namespace.as_deref(), object.name.as_deref()), (Some("ns"), Some("web")));
+    assert_eq!((object.uid.as_deref(), object.resource_version.as_deref()), (Some("uid-web"), Some("1")));
+}
+
+#[test]
+fn another_reason_or_another_status_is_an_event_and_the_same_is_none() {
+    let conflict = ready("False", "PortConflict");
+    assert!(change(&conflict, &ready("False", "Invalid")).is_some());
+    assert!(change(&ready("True", "Same"), &ready("False", "Same")).is_some());
+    assert!(change(&conflict, &conflict).is_none());
+}
+
+#[test]
+fn what_is_not_known_yet_is_no_event() {
+    assert!(change(&ready("True", "Ready"), &ready("Unknown", "Pending")).is_none());
+    assert!(change(&[], &ready("Unknown", "Pending")).is_none());
+    assert!(change(&ready("True", "Ready"), &[condition("Accepted", "False", "Invalid")]).is_none());
+}
+
+#[test]
+fn what_a_new_forward_lacks_may_be_on_its_way_and_a_mistake_is_not() {
+    for reason in ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"] {
+        assert!(change(&[], &ready("False", reason)).is_none(), "{reason}");
+        assert!(change(&ready("True", "Ready"), &ready("False", reason)).is_some(), "{reason}");
+    }
+    assert!(change(&[], &ready("False", "Invalid")).is_some());
+    assert!(change(&[], &ready("True", "Ready")).is_some());
+}
+
+#[test]
+fn a_status_that_is_written_again_is_no_second_event() {
+    let mut reported = None;
+    let mut change = |status, reason| of_ready(&manifest(), &[], &ready(status, reason), &mut reported).is_some();
+    assert!(change("True", "Ready"));
+    assert!(!change("True", "Ready"), "the first write has failed");
+    assert!(change("False", "Rejected") && !change("False", "Rejected"));
+    assert!(change("True", "Ready"));
+}
+
+fn listener(name: &str, backends: Option<BackendHealth>) -> ListenerStatus {
+    ListenerStatus {
+        name: name.to_owned(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        end_port: None,
+        hostnames: Vec::new(),
+        proxy_protocol: None,
+        backends,
+    }
+}
+
+#[test]
+fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
+    let (manifest, mut reported) = (manifest(), BTreeMap::new());
+    let mut is = |health: Option<BackendHealth>| -> Vec<(bool, String)> {
+        let events = of_backends(&manifest, &[listener("a", health)], &mut reported);
+        assert!(events.iter().all(|event| event.note.contains("'a'") && event.object.name.as_deref() == Some("web")));
+        events.into_iter().map(|event| (event.warning, event.reason)).collect()
+    };
+    let (worse, better) = ((true, "BackendsUnhealthy".to_owned()), (false, "BackendsHealthy".to_owned()));
+    assert!(is(None).is_empty(), "nobody has reported");
+    assert!(is(Some(BackendHealth::All)).is_empty(), "as it should be");
+    assert_eq!(is(Some(BackendHealth::Some)), [worse.clone()]);
+    assert!(is(Some(BackendHealth::Some)).is_empty() && is(None).is_empty());
+    assert!(is(Some(BackendHealth::Some)).is_empty(), "what was reported before the gap counts");
+    assert_eq!(is(Some(BackendHealth::None)), [worse]);
+    assert_eq!(is(Some(BackendHealth::Some)), [better.clone()]);
+    assert_eq!(is(Some(BackendHealth::All)), [better]);
+}
+
+#[test]
+fn a_new_leader_knows_the_health_of_backends_by_the_status_of_that_listener() {
+    let mut manifest = manifest();
+    let listeners = [("b", "All"), ("a", "None")];
+    let listeners =
+        listeners.map(|(name, health)| json!({"name": name, "protocol": "TCP", "port": 80, "backends": health}));
+    manifest.status = Some(serde_json::from_value(json!({"listeners": listeners})).expect("a status"));
+    let events = |health| of_backends(&manifest, &[listener("a", Some(health))], &mut BTreeMap::new());
+    assert!(events(BackendHealth::None).is_empty());
+    assert_eq!(events(BackendHealth::All)[0].reason, "BackendsHealthy");
+}
+
+#[test]
+fn sessions_that_were_cut_are_a_warning_about_the_gateway_or_the_pod() {
+    let mut scene = Scene::with_web();
+    let event = of_cut(&key("p1"), 7, &scene.cache);
+    assert!(event.warning && event.note.contains("p1") && event.note.contains('7'), "{}", event.note);
+    assert_eq!(event.reason, "DrainCut");
+    let object = event.object;
+    assert_eq!((object.kind.as_deref(), object.uid.as_deref()), (Some("ForwardGateway"), Some("uid-edge")));
+    scene.see(Object::Pod(key("app"), app_pod("app")));
+    let object = of_cut(&key("app"), 1, &scene.cache).object;
+    assert_eq!((object.api_version.as_deref(), object.kind.as_deref()), (Some("v1"), Some("Pod")));
+    assert_eq!((object.namespace.as_deref(), object.name.as_deref()), (Some("ns"), Some("app")));
+    assert_eq!(object.uid.as_deref(), Some("uid-app"));
+    scene.gone(Kind::Gateways, "edge");
+    assert_eq!(of_cut(&key("p1"), 1, &scene.cache).object.kind.as_deref(), Some("Pod"), "its gateway is gone");
+}
+
+#[test]
+fn an_autoscaler_that_asks_for_more_is_an_event_about_the_object_that_scales() {
+    let mut scene = Scene::with_web();
+    scene.see(forward(side("app", 81)));
+    let growth = |subject: Subject| of_growth(&Grown { subject, from: 2, to: 5 }, &scene.cache);
+    let event = growth(Subject::Forward(key("app"))).expect("an event");
+    assert_eq!((event.warning, event.reason.as_str()), (false, "ScaledOut"));
+    assert!(event.note.contains('2') && event.note.contains('5'), "{}", event.note);
+    assert_eq!((event.object.kind.as_deref(), event.object.uid.as_deref()), (Some("PortForward"), Some("uid-app")));
+    let event = growth(Subject::Gateway(key("edge"))).expect("an event");
+    assert_eq!((event.object.kind.as_deref(), event.object.uid.as_deref()), (Some("ForwardGateway"), Some("uid-edge")));
+    assert_eq!(growth(Subject::Gateway(key("app"))), None);
+    assert_eq!(growth(Subject::Forward(key("edge"))), None);
+}
+
+#[test]
+fn warnings_and_growth_are_worth_a_notice() {
+    let scene = Scene::with_web();
+    let growth = of_growth(&Grown { subject: Subject::Gateway(key("edge")), from: 1, to: 2 }, &scene.cache);
+    assert!(growth.expect("an event").is_notable());
+    assert!(of_cut(&key("p1"), 1, &scene.cache).is_notable());
+    assert!(!change(&[], &ready("True", "Ready")).expect("an event").is_notable());
+}

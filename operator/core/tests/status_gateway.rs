@@ -1,0 +1,129 @@
+//! The status of a gateway, from what is known of its fleet.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus};
+use operator_core::{FleetFacts, gateway_status, status::conditions::Finding};
+use serde_json::{Value, json};
+
+fn gateway(spec: &Value) -> ForwardGateway {
+    let metadata = json!({"name": "edge", "namespace": "ns", "generation": 4});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a gateway")
+}
+
+/// A fleet in which everything is as it should be.
+fn good() -> FleetFacts {
+    FleetFacts {
+        applied: true,
+        replicas: 2,
+        ready: 1,
+        attached: 3,
+        selector: "portlane.dev/gateway=edge".to_owned(),
+        ..FleetFacts::default()
+    }
+}
+
+fn status(spec: &Value, facts: &FleetFacts) -> ForwardGatewayStatus {
+    gateway_status(&gateway(spec), facts, "2026-01-01T00:00:00Z")
+}
+
+/// Type, status and reason of every condition.
+fn said(spec: &Value, facts: &FleetFacts) -> Vec<String> {
+    let conditions = status(spec, facts).conditions;
+    conditions.iter().map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect()
+}
+
+#[test]
+fn a_fleet_that_runs_is_ready() {
+    let facts = good();
+    assert_eq!(said(&json!({}), &facts), ["Accepted True Accepted", "Programmed True Programmed", "Ready True Ready"]);
+    let status = status(&json!({}), &facts);
+    assert_eq!((status.observed_generation, status.replicas, status.attached_forwards), (Some(4), Some(2), Some(3)));
+    assert_eq!(status.selector.as_deref(), Some("portlane.dev/gateway=edge"));
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+}
+
+#[test]
+fn a_spec_that_cannot_be_followed_is_stalled() {
+    let refused = Some(("Unsupported".to_owned(), "why".to_owned()));
+    let facts = FleetFacts { refused, ..good() };
+    let expected = [
+        "Accepted False Unsupported",
+        "Programmed False NotAccepted",
+        "Ready False Unsupported",
+        "Stalled True Unsupported",
+    ];
+    assert_eq!(said(&json!({}), &facts), expected);
+}
+
+#[test]
+fn children_that_cannot_be_applied_are_stalled() {
+    let facts = FleetFacts { children: Some("forbidden".to_owned()), applied: false, ..good() };
+    let expected = [
+        "Accepted True Accepted",
+        "Programmed False ChildrenFailed",
+        "Ready False ChildrenFailed",
+        "Stalled True ChildrenFailed",
+    ];
+    assert_eq!(said(&json!({}), &facts), expected);
+    assert_eq!(status(&json!({}), &facts).conditions[1].message, "forbidden");
+}
+
+#[test]
+fn children_that_are_being_applied_are_reconciling() {
+    let facts = FleetFacts { applied: false, ..good() };
+    let expected =
+        ["Accepted True Accepted", "Programmed Unknown Pending", "Ready Unknown Pending", "Reconciling True Pending"];
+    assert_eq!(said(&json!({}), &facts), expected);
+}
+
+#[test]
+fn a_fleet_without_a_ready_proxy_is_reconciling() {
+    let facts = FleetFacts { ready: 0, ..good() };
+    assert_eq!(
+        said(&json!({}), &facts)[1..],
+        ["Programmed Unknown NoProxies", "Ready Unknown NoProxies", "Reconciling True NoProxies"]
+    );
+}
+
+#[test]
+fn a_fleet_of_no_proxies_is_not_ready_and_waits_for_nothing() {
+    let facts = FleetFacts { ready: 0, replicas: 0, ..good() };
+    let none = said(&json!({"replicas": 0}), &facts);
+    assert_eq!(none[1..], ["Programmed False ScaledToZero", "Ready False ScaledToZero"]);
+    let autoscaling = json!({"replicas": 0, "autoscaling": {"maxReplicas": 5, "targetConnectionsPerPod": 9}});
+    assert_eq!(said(&autoscaling, &facts)[1], "Programmed Unknown NoProxies", "an autoscaler has at least one");
+    assert_eq!(said(&json!({"replicas": 1}), &good())[1], "Programmed True Programmed");
+}
+
+#[test]
+fn a_load_balancer_with_forwards_waits_for_its_address() {
+    let balancer = json!({"service": {"type": "LoadBalancer"}});
+    assert_eq!(said(&balancer, &good())[1], "Programmed Unknown AddressNotAssigned");
+    assert_eq!(said(&json!({"service": {"type": "NodePort"}}), &good())[1], "Programmed True Programmed");
+    let empty = FleetFacts { attached: 0, ..good() };
+    assert_eq!(said(&balancer, &empty)[1], "Programmed True Programmed", "it has no port to be reached at");
+    let addresses = vec![ForwardAddress { type_: "IPAddress".to_owned(), value: "192.0.2.1".to_owned() }];
+    let given = FleetFacts { addresses: addresses.clone(), ..good() };
+    assert_eq!(said(&balancer, &given)[1], "Programmed True Programmed");
+    assert_eq!(status(&balancer, &given).addresses, addresses);
+}
+
+#[test]
+fn scaling_stands_beside_ready_and_never_enters_it() {
+    let scaling = Some(Finding::new("ScalingActive", "False", "TargetTaken", "m"));
+    let facts = FleetFacts { scaling, ..good() };
+    assert_eq!(said(&json!({}), &facts)[2..], ["Ready True Ready", "ScalingActive False TargetTaken"]);
+}
+
+#[test]
+fn the_time_of_a_condition_moves_with_its_status_alone() {
+    let mut gateway = gateway(&json!({}));
+    gateway.status = Some(gateway_status(&gateway, &FleetFacts { applied: false, ..good() }, "first"));
+    let next = gateway_status(&gateway, &FleetFacts { ready: 0, ..good() }, "second");
+    assert!(next.conditions.iter().all(|condition| condition.last_transition_time == "first"), "reasons are others");
+    gateway.status = Some(next);
+    let times = |status: &ForwardGatewayStatus| -> Vec<String> {
+        status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect()
+    };
+    assert_eq!(times(&gateway_status(&gateway, &good(), "third")), ["first", "third", "third"]);
+}
