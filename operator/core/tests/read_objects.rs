@@ -141,8 +141,9 @@ fn a_slice_has_its_ready_addresses_at_each_port() {
     let ips = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
     let expected: BTreeSet<IpAddr> = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
     assert_eq!(hosts, expected);
-    let at = |port: u16| -> BTreeSet<SocketAddr> {
-        ips.iter().map(|ip| format!("{ip}:{port}").parse().expect("an address")).collect()
+    let at = |port: u16| -> BTreeSet<proxy_api::Endpoint> {
+        let address = |ip: &str| format!("{ip}:{port}").parse::<SocketAddr>().expect("an address");
+        ips.iter().map(|ip| address(ip).into()).collect()
     };
     let expected = BTreeMap::from([(("web".to_owned(), false), at(8080)), ((String::new(), true), at(53))]);
     assert_eq!(endpoints, expected);

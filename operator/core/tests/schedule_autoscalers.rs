@@ -208,7 +208,7 @@ fn of_two_that_scale_one_workload_the_oldest_does_and_the_other_says_why_not() {
     assert_eq!(applied(&did), [of_forward("b-old"), of_forward("c-apart")]);
     assert_eq!(did.1, [of_forward("a-young")], "its status changes");
     let finding = autoscalers.finding(&of_forward("a-young"), &scene.cache).expect("it asks for an autoscaler");
-    assert_eq!((finding.status, finding.reason.as_str()), ("False", "TargetTaken"));
+    assert_eq!((finding.status.as_str(), finding.reason.as_str()), ("False", "TargetTaken"));
     assert!(finding.message.contains("b-old"), "{}", finding.message);
     assert!(is_silent(&tick(&mut autoscalers, &scene, ms(250))), "the status is told once");
 }
@@ -293,7 +293,7 @@ fn the_fleet_of_a_gateway_is_scaled_by_the_gateway_alone() {
     assert_eq!(applied(&did), [of_forward("set")], "only a Deployment is a fleet");
     assert_eq!(did.1, [of_forward("web")]);
     let finding = autoscalers.finding(&of_forward("web"), &scene.cache).expect("it asks for an autoscaler");
-    assert_eq!((finding.status, finding.reason.as_str()), ("False", "TargetTaken"));
+    assert_eq!((finding.status.as_str(), finding.reason.as_str()), ("False", "TargetTaken"));
     assert!(finding.message.contains("edge"), "{}", finding.message);
 }
 
@@ -356,7 +356,7 @@ fn what_an_object_that_cannot_be_read_wants_is_not_known_and_nothing_is_deleted(
 
 /// What the conditions of an object say of its scaling.
 fn said(autoscalers: &Autoscalers, subject: &Subject, scene: &Scene) -> Option<(String, String)> {
-    autoscalers.finding(subject, &scene.cache).map(|finding| (finding.status.to_owned(), finding.reason))
+    autoscalers.finding(subject, &scene.cache).map(|finding| (finding.status.as_str().to_owned(), finding.reason))
 }
 
 fn pair(status: &str, reason: &str) -> Option<(String, String)> {

@@ -353,7 +353,14 @@ fn a_status_says_addresses_forwards_and_scaling() {
     desk.show(&effects);
     desk.scene.see(service(Some("edge")));
     desk.gateways.touch(&key("edge"));
-    let scaling = |_: &ObjectKey| Some(Finding::new("ScalingActive", "True", "ScalingActive", "m"));
+    let scaling = |_: &ObjectKey| {
+        Some(Finding::new(
+            operator_core::ConditionType::ScalingActive,
+            operator_core::Truth::True,
+            "ScalingActive",
+            "m",
+        ))
+    };
     let view = desk.scene.view();
     let effects = desk.gateways.tick(&view, &desk.trusted, false, &scaling, ms(9000));
     let written = writes(&effects);

@@ -132,7 +132,14 @@ fn an_autoscaler_that_is_pending_has_no_grace() {
     let mut desk = Desk::new(Scene::with_web());
     desk.scene.report("p1", &[]);
     desk.statuses.look_at(keys(&["web"]), ms(1000));
-    let pending = |_: &ObjectKey| Some(Finding::new("ScalingActive", "Unknown", "Pending", "not yet"));
+    let pending = |_: &ObjectKey| {
+        Some(Finding::new(
+            operator_core::ConditionType::ScalingActive,
+            operator_core::Truth::Unknown,
+            "Pending",
+            "not yet",
+        ))
+    };
     let effects = desk.statuses.evaluate(&desk.scene.view(), &pending, 1, ms(1000));
     assert_eq!(said(&writes(&effects)[0], "ScalingActive"), pair("Unknown", "Pending"));
     assert_eq!(said(&writes(&effects)[0], "Ready"), pair("True", "Ready"));
@@ -195,7 +202,7 @@ fn another_verdict_starts_the_30_s_again_and_is_evaluated_at_once() {
     desk.at(1410);
     desk.statuses.verdicts(BTreeSet::new(), ms(19_000));
     assert_eq!(desk.statuses.due(), None, "no verdict changed");
-    desk.statuses.verdicts(keys(&["web"]), ms(20_000));
+    desk.statuses.verdicts(keys(&["web"]).iter().map(Into::into).collect(), ms(20_000));
     assert_eq!(desk.statuses.due(), Some(ms(20_000)));
     assert!(silent(&desk.at(20_000)) && silent(&desk.at(31_000)) && silent(&desk.at(49_999)));
     assert_eq!(said(&writes(&desk.at(50_000))[0], "Programmed"), pair("False", "ReportTimeout"));

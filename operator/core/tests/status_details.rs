@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use crds::{Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, PortForwardStatus};
 use operator_core::{
-    Ack, CrashLoop, DataPlane, Finding, Moment, NoScaler, PodIssue, PodMetric, Proxies, conditions, data_plane,
-    same_but_for_counts, scaling, status,
+    Ack, ConditionType, CrashLoop, DataPlane, Finding, Moment, NoScaler, PodIssue, PodMetric, Proxies, Truth,
+    conditions, data_plane, same_but_for_counts, scaling, status,
     status::{
         fleets::Fleets,
         patch::{addresses, all_of, all_of_gateway, findings_of, forward_addresses},
@@ -37,7 +37,7 @@ fn sidecars(injected: &[&str], uninjected: &[&str]) -> Scene {
 }
 
 fn sum(scene: &Scene, forward: &str) -> DataPlane {
-    let verdict = scene.translator.verdict(&key(forward)).expect("a verdict");
+    let verdict = scene.translator.verdict(&(&key(forward)).into()).expect("a verdict");
     data_plane(&key(forward), verdict, scene.fleets.all(), &scene.proxies)
 }
 
@@ -253,11 +253,14 @@ fn an_idle_proxy_has_nothing_to_do_for_any_forward() {
 fn an_autoscaler_that_has_said_nothing_is_pending() {
     assert_eq!(scaling(Ok(()), None).reason, "Pending");
     let empty = AutoscalerConditions::default();
-    assert_eq!((scaling(Ok(()), Some(&empty)).status, scaling(Ok(()), None).type_), ("Unknown", "ScalingActive"));
+    assert_eq!(
+        (scaling(Ok(()), Some(&empty)).status, scaling(Ok(()), None).type_),
+        (Truth::Unknown, ConditionType::ScalingActive)
+    );
     let why = NoScaler { reason: "TargetNotFound", message: "m".to_owned() };
     assert_eq!(
         (scaling(Err(&why), Some(&empty)).status, scaling(Err(&why), None).reason.as_str()),
-        ("False", "TargetNotFound")
+        (Truth::False, "TargetNotFound")
     );
 }
 
@@ -318,7 +321,7 @@ fn findings_alone_leave_the_rest_of_a_status() {
 fn a_forward_is_reached_at_the_addresses_of_its_own_gateway() {
     let mut scene = Scene::with_web();
     let of = |scene: &Scene, name: &str| {
-        let verdict = scene.translator.verdict(&key(name)).expect("a verdict");
+        let verdict = scene.translator.verdict(&(&key(name)).into()).expect("a verdict");
         addresses(verdict, &scene.cache)
     };
     assert!(of(&scene, "web").is_empty());
@@ -349,7 +352,12 @@ fn sixteen_addresses_are_all_that_a_status_has() {
 fn the_time_of_a_condition_is_that_of_its_own_type_and_status() {
     let old = [condition("Accepted", "m"), Condition { status: "False".to_owned(), ..condition("Ready", "m") }];
     let finding = |type_, status| Finding::new(type_, status, "R", "x".repeat(5000));
-    let new = conditions(&old, vec![finding("Accepted", "True"), finding("Ready", "True")], Some(7), "now");
+    let new = conditions(
+        &old,
+        vec![finding(ConditionType::Accepted, Truth::True), finding(ConditionType::Ready, Truth::True)],
+        Some(7),
+        "now",
+    );
     let times: Vec<&str> = new.iter().map(|condition| condition.last_transition_time.as_str()).collect();
     assert_eq!(times, ["then", "now"]);
     assert!(new.iter().all(|condition| condition.message.len() == 4096 && condition.observed_generation == Some(7)));
@@ -358,7 +366,7 @@ fn the_time_of_a_condition_is_that_of_its_own_type_and_status() {
 /// The status of a forward as it is written now.
 fn status_of(scene: &Scene, name: &str, outstanding_seconds: u64) -> PortForwardStatus {
     let moment = Moment { now: "now".to_owned(), outstanding_seconds, ..Moment::default() };
-    let verdict = scene.translator.verdict(&key(name)).expect("a verdict");
+    let verdict = scene.translator.verdict(&(&key(name)).into()).expect("a verdict");
     status(&scene.forward(name), verdict, &sum(scene, name), &moment)
 }
 

@@ -110,7 +110,7 @@ fn a_load_balancer_with_forwards_waits_for_its_address() {
 
 #[test]
 fn scaling_stands_beside_ready_and_never_enters_it() {
-    let scaling = Some(Finding::new("ScalingActive", "False", "TargetTaken", "m"));
+    let scaling = Some(Finding::new(operator_core::ConditionType::ScalingActive, operator_core::Truth::False, "TargetTaken", "m"));
     let facts = FleetFacts { scaling, ..good() };
     assert_eq!(said(&json!({}), &facts)[2..], ["Ready True Ready", "ScalingActive False TargetTaken"]);
 }
