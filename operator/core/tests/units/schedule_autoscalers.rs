@@ -1,7 +1,4 @@
 //! Who scales a workload, and when autoscalers are applied and deleted: with a virtual clock.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use std::time::Duration;
 
@@ -20,7 +17,7 @@ use operator_core::{
 };
 use serde_json::{Value, json};
 
-use self::scene::{
+use crate::scene::{
     Scene, deployment, forward, gateway, key, ms, scaler, side, unreadable_forward, unreadable_gateway, web,
 };
 
@@ -371,7 +368,7 @@ fn standing(status: &str) -> Object {
         panic!("a gateway")
     };
     let mut gateway = read.expect("readable");
-    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "m", "lastTransitionTime": scene::NOW});
+    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "m", "lastTransitionTime": crate::scene::NOW});
     let conditions = [condition("Ready", "True", "Ready"), condition("ScalingActive", status, "Standing")];
     gateway.status = Some(serde_json::from_value(json!({"conditions": conditions})).expect("a status"));
     Object::Gateway(key, Box::new(Ok(gateway)))
@@ -406,7 +403,7 @@ fn a_new_leader_repeats_what_the_status_of_a_forward_says() {
     let mut scene = Scene::new();
     let mut manifest = scaling("web", "Deployment", "shop");
     manifest["status"] = json!({"conditions": [{
-        "type": "ScalingActive", "status": "True", "reason": "Standing", "message": "m", "lastTransitionTime": scene::NOW,
+        "type": "ScalingActive", "status": "True", "reason": "Standing", "message": "m", "lastTransitionTime": crate::scene::NOW,
     }]});
     scene.see(forward(manifest));
     assert_eq!(said(&Autoscalers::default(), &of_forward("web"), &scene), pair("True", "Standing"));

@@ -1,5 +1,4 @@
 //! What annotations and other contents of a pod change about its proxy.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use operator_core::{
     desired::{

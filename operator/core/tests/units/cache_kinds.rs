@@ -1,7 +1,4 @@
 //! Which change of which object touches what: every kind that the cache takes.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +12,7 @@ use operator_core::{
 };
 use serde_json::json;
 
-use self::scene::{
+use crate::scene::{
     Scene, app_pod, deployment, fleet_pod, forward, gateway, gateway_of, key, keys, kind_of, scaler, side, source,
     unreadable_forward, unreadable_gateway, web,
 };

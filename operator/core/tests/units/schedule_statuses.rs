@@ -1,7 +1,4 @@
 //! When statuses of forwards are written: with a virtual clock, and with silence asserted before each time.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use std::collections::BTreeSet;
 
@@ -19,7 +16,7 @@ use operator_core::{
 };
 use serde_json::json;
 
-use self::scene::{
+use crate::scene::{
     Scene, app_pod, events, fleet_pod, forward, gateway, key, keys, ms, pair, said, side, source, unreadable_forward,
     unscaled, web, writes,
 };

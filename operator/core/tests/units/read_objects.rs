@@ -1,5 +1,4 @@
 //! What is read of the objects of the API server, and what is left out.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,4 @@
 //! Which pods run what, and which changes of them are urgent.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use crds::ForwardGateway;
 use operator_core::{
@@ -14,7 +11,7 @@ use operator_core::{
 };
 use serde_json::json;
 
-use self::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, side, web};
+use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, side, web};
 
 /// No group has other pods.
 const NOTHING: [Pods; 0] = [];

@@ -1,5 +1,4 @@
 //! The status of a gateway, from what is known of its fleet.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus};
 use operator_core::{FleetFacts, gateway_status, status::conditions::Finding};
@@ -110,7 +109,12 @@ fn a_load_balancer_with_forwards_waits_for_its_address() {
 
 #[test]
 fn scaling_stands_beside_ready_and_never_enters_it() {
-    let scaling = Some(Finding::new(operator_core::ConditionType::ScalingActive, operator_core::Truth::False, "TargetTaken", "m"));
+    let scaling = Some(Finding::new(
+        operator_core::ConditionType::ScalingActive,
+        operator_core::Truth::False,
+        "TargetTaken",
+        "m",
+    ));
     let facts = FleetFacts { scaling, ..good() };
     assert_eq!(said(&json!({}), &facts)[2..], ["Ready True Ready", "ScalingActive False TargetTaken"]);
 }

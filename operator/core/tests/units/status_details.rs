@@ -1,7 +1,4 @@
 //! Parts of statuses: the sum over proxies, patches, load, and what an autoscaler says.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use std::collections::BTreeSet;
 
@@ -21,7 +18,7 @@ use operator_core::{
 use proxy_api::{BackendHealth, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision, Version, Work};
 use serde_json::{Value, json};
 
-use self::scene::{Scene, app_pod, forward, gateway, key, side, web};
+use crate::scene::{Scene, app_pod, forward, gateway, key, side, web};
 
 /// A cluster with the sidecar forward `web` and these pods, injected or not.
 fn sidecars(injected: &[&str], uninjected: &[&str]) -> Scene {
@@ -145,7 +142,7 @@ fn a_port_that_is_lost_in_some_pods_is_a_rejection_there() {
 fn a_gateway_has_no_proxies_while_none_is_ready_and_a_sidecar_never_says_so() {
     let mut scene = Scene::with_web();
     assert!(!sum(&scene, "web").no_proxies);
-    scene.see(Object::ProxyPod(key("p1"), scene::fleet_pod("p1", false)));
+    scene.see(Object::ProxyPod(key("p1"), crate::scene::fleet_pod("p1", false)));
     assert!(sum(&scene, "web").no_proxies);
     assert!(!sum(&sidecars(&["a"], &[]), "web").no_proxies);
 }
@@ -494,7 +491,7 @@ fn a_forward_keeps_its_port_while_its_gateway_is_missing_and_not_once_it_is_refu
 #[test]
 fn an_object_that_cannot_be_read_is_stalled_and_not_reconciling() {
     let mut scene = Scene::with_web();
-    scene.see(scene::unreadable_forward("newer", 2));
+    scene.see(crate::scene::unreadable_forward("newer", 2));
     let status = status_of(&scene, "newer", 0);
     assert_eq!(
         (said(&status, "Programmed"), said(&status, "Stalled")),

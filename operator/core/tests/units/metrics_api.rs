@@ -1,5 +1,4 @@
 //! Paths, selectors and documents of the metrics API.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,4 @@
 //! Which pods of a fleet get which deletion cost, and when.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use operator_core::{
     Subject,
@@ -13,7 +10,7 @@ use operator_core::{
 };
 use serde_json::json;
 
-use self::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, ms, scaler, side};
+use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, ms, scaler, side};
 
 /// A pod of the `ReplicaSet` `NAME-h1` of a Deployment.
 fn of_deployment(name: &str, info: PodInfo) -> PodInfo {

@@ -1,5 +1,4 @@
 //! Autoscalers, who holds the replicas of a workload, and children of gateways that no golden file shows.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeSet;
 

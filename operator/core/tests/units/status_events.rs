@@ -1,7 +1,4 @@
 //! Which changes become Events, about which object, and which do not.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +10,7 @@ use operator_core::{
 };
 use serde_json::json;
 
-use self::scene::{Scene, app_pod, forward, key, side, web};
+use crate::scene::{Scene, app_pod, forward, key, side, web};
 
 fn manifest() -> PortForward {
     serde_json::from_value(web("web", 80, 1)).expect("a forward")
@@ -24,7 +21,7 @@ fn condition(type_: &str, status: &str, reason: &str) -> Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         observed_generation: Some(1),
-        last_transition_time: scene::NOW.to_owned(),
+        last_transition_time: crate::scene::NOW.to_owned(),
         reason: reason.to_owned(),
         message: format!("because of {reason}"),
     }

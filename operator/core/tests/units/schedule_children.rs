@@ -1,7 +1,4 @@
 //! When the children of gateways are applied and when statuses of gateways are written: with a virtual clock.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
-
-mod scene;
 
 use std::collections::BTreeSet;
 
@@ -24,7 +21,7 @@ use operator_core::{
 use proxy_api::Transport;
 use serde_json::json;
 
-use self::scene::{
+use crate::scene::{
     Scene, deployment, fleet_pod, forward, gateway, gateway_of, key, ms, pair, said, unreadable_gateway, unscaled, web,
     writes,
 };
@@ -257,7 +254,7 @@ fn a_gateway_that_is_being_deleted_has_no_children_applied() {
     let mut desk = Desk::new();
     let Object::Gateway(key, read) = gateway(&json!({})) else { panic!("a gateway") };
     let mut deleted = read.expect("readable");
-    let time = serde_json::from_value(json!(scene::NOW)).expect("a time");
+    let time = serde_json::from_value(json!(crate::scene::NOW)).expect("a time");
     deleted.metadata.deletion_timestamp = Some(time);
     desk.scene.see(Object::Gateway(key, Box::new(Ok(deleted))));
     let effects = desk.at(0);
