@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use proxy::core::diff::{Blocked, Concern, Desired, Facts, Lost, Running, Settled, Which, desired, diff};
 use proxy_api::{
     AcceptHeader, Access, Backend, Bind, Configuration, Listener, ListenerId, ProxyProtocol, SendHeader, SocketKey,
@@ -54,7 +55,7 @@ fn client(text: &str) -> IpAddr {
 }
 
 fn with_access(allow: &[&str], deny: &[&str]) -> Listener {
-    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a network")).collect();
+    let nets = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|text| text.parse().expect("a network")).collect() };
     let access = Access { allow: nets(allow), deny: nets(deny) };
     Listener { access: Some(Box::new(access)), ..listener(1, &["a"]) }
 }

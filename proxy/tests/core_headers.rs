@@ -51,7 +51,7 @@ fn no_more_than_32_kib_are_awaited_for_the_longest_client_hello() {
 #[test]
 fn a_client_hello_with_bytes_after_its_extensions_is_not_tls() {
     // Version, random, no session, one cipher suite, no compression, no extensions.
-    let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &[0, 0]].concat();
+    let body: Vec<u8> = [&[3_u8, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &[0, 0]].concat();
     let record = |body: &[u8]| {
         let length = u8::try_from(body.len()).expect("a short message");
         [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], body].concat()
