@@ -28,13 +28,16 @@ fn header(accept: AcceptHeader, trusted: &[&str]) -> Option<Box<ProxyProtocol>> 
 }
 
 #[test]
-fn an_id_has_three_parts_none_of_them_empty_and_at_most_512_bytes() {
+fn an_id_has_three_or_four_parts_none_of_them_empty_and_at_most_512_bytes() {
     let id: ListenerId = "shop/shop-db/pg".parse().expect("a listener id");
-    assert_eq!((id.namespace.as_str(), id.forward.as_str(), id.listener.as_str()), ("shop", "shop-db", "pg"));
+    assert_eq!(
+        (id.origin.namespace.as_str(), id.origin.name.as_str(), id.listener.as_str()),
+        ("shop", "shop-db", "pg")
+    );
     assert_eq!(id.to_string(), "shop/shop-db/pg");
     assert_eq!(serde_json::to_value(&id).expect("encodes"), "shop/shop-db/pg");
     assert_eq!(serde_json::from_value::<ListenerId>("shop/shop-db/pg".into()).expect("decodes"), id);
-    for text in ["", "a", "a/b", "a/b/", "a//c", "/b/c", "a/b/c/", "a/b/c/d", "//"] {
+    for text in ["", "a", "a/b", "a/b/", "a//c", "/b/c", "a/b/c/", "a/b/c/d/e", "//"] {
         assert!(text.parse::<ListenerId>().is_err(), "{text}");
         assert!(serde_json::from_value::<ListenerId>(text.into()).is_err(), "{text}");
     }

@@ -33,7 +33,7 @@ fn revision(text: &str) -> Revision {
 
 /// A set of this many endpoints.
 fn endpoints(count: u16) -> EndpointSet {
-    EndpointSet { addresses: (0..count).map(|n| SocketAddr::from(([10, 0, 0, 1], 1 + n))).collect() }
+    (0..count).map(|n| SocketAddr::from(([10, 0, 0, 1], 1 + n))).collect()
 }
 
 /// A configuration of these listeners, by name, with their ports.
@@ -100,7 +100,7 @@ fn an_update_holds_new_changed_and_removed_items_and_no_others() {
 fn no_listener_of_an_unreadable_forward_and_no_endpoint_set_is_removed() {
     let mut old = configuration(&[("ns/unreadable/tcp", 1), ("ns/deleted/tcp", 2), ("other/unreadable/tcp", 3)]);
     old.endpoints = BTreeMap::from([("set".to_owned(), endpoints(1))]);
-    let unreadable = BTreeSet::from([("ns".to_owned(), "unreadable".to_owned())]);
+    let unreadable = BTreeSet::from([proxy_api::Origin::port_forward("ns", "unreadable")]);
     let parts = Configuration::default().changes_from(&old.held(), &unreadable, 100);
     assert_eq!(parts[0].removals, BTreeSet::from([id("ns/deleted/tcp"), id("other/unreadable/tcp")]));
     assert!(parts[0].endpoint_removals.is_empty());

@@ -158,7 +158,7 @@ fn a_namespace_is_touched_when_its_labels_are_new() {
 }
 
 fn grant(from: &str) -> Grant {
-    Grant { from: from.to_owned(), to: "ns".to_owned(), service: None }
+    Grant { kind: proxy_api::OriginKind::PortForward, from: from.to_owned(), to: "ns".to_owned(), service: None }
 }
 
 #[test]
@@ -387,14 +387,14 @@ fn the_ports_and_the_host_of_a_service_are_its_shape() {
 }
 
 fn slice(name: &str, service: &str, is_udp: bool, address: &str) -> Object {
-    let addresses = BTreeSet::from([address.parse().expect("an address")]);
+    let addresses = BTreeSet::from([address.parse::<std::net::SocketAddr>().expect("an address").into()]);
     let endpoints = BTreeMap::from([(("web".to_owned(), is_udp), addresses)]);
     Object::Slice(key(name), SliceInfo { service: service.to_owned(), endpoints, ..SliceInfo::default() })
 }
 
 fn endpoints(cache: &Cache) -> Vec<String> {
     let Some(Service::Cluster(ports)) = cache.world.services.get(&key("svc")) else { return Vec::new() };
-    ports.iter().flat_map(|port| &port.endpoints).map(ToString::to_string).collect()
+    ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address.to_string()).collect()
 }
 
 #[test]
