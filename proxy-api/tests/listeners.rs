@@ -23,6 +23,7 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().expect("a network")).collect()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 fn header(accept: AcceptHeader, trusted: &[&str]) -> Option<Box<ProxyProtocol>> {
     Some(Box::new(ProxyProtocol { accept, trusted: nets(trusted), send: SendHeader::Disabled }))
 }

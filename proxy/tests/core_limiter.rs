@@ -53,8 +53,8 @@ impl Wakes {
 }
 
 fn poll<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output> {
-    let waker = Waker::from(wakes.clone());
-    Pin::new(future).poll(&mut Context::from_waker(&waker))
+    let notify = Waker::from(wakes.clone());
+    Pin::new(future).poll(&mut Context::from_waker(&notify))
 }
 
 #[test]

@@ -55,8 +55,8 @@ fn is_silent(did: &(Vec<Did>, Vec<Subject>)) -> bool {
 fn end(autoscalers: &mut Autoscalers, did: (Vec<Did>, Vec<Subject>), result: &Result<(), NoScaler>, now: Duration) {
     for did in did.0 {
         if let Did::Applied(subject, scaler) = did {
-            let scaled = Scaled { subject: subject.clone(), scaler: Box::new(scaler), result: result.clone() };
-            assert_eq!(autoscalers.scaled(scaled, now), Some(subject), "its status may change");
+            let end = Scaled { subject: subject.clone(), scaler: Box::new(scaler), result: result.clone() };
+            assert_eq!(autoscalers.scaled(end, now), Some(subject), "its status may change");
         }
     }
 }
@@ -191,8 +191,8 @@ fn the_result_for_an_object_that_scales_no_more_means_nothing() {
     let Some(Did::Applied(subject, scaler)) = did.0.pop() else { panic!("it is applied") };
     scene.gone(Kind::Forwards, "web");
     assert!(is_silent(&tick(&mut autoscalers, &scene, ms(250))));
-    let scaled = Scaled { subject, scaler: Box::new(scaler), result: Ok(()) };
-    assert_eq!(autoscalers.scaled(scaled, ms(500)), None);
+    let end = Scaled { subject, scaler: Box::new(scaler), result: Ok(()) };
+    assert_eq!(autoscalers.scaled(end, ms(500)), None);
 }
 
 #[test]
@@ -356,6 +356,7 @@ fn said(autoscalers: &Autoscalers, subject: &Subject, scene: &Scene) -> Option<(
     autoscalers.finding(subject, &scene.cache).map(|finding| (finding.status.as_str().to_owned(), finding.reason))
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "what `said` gives")]
 fn pair(status: &str, reason: &str) -> Option<(String, String)> {
     Some((status.to_owned(), reason.to_owned()))
 }

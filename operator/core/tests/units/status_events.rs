@@ -109,11 +109,11 @@ fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
     let (worse, better) = ((true, "BackendsUnhealthy".to_owned()), (false, "BackendsHealthy".to_owned()));
     assert!(is(None).is_empty(), "nobody has reported");
     assert!(is(Some(BackendHealth::All)).is_empty(), "as it should be");
-    assert_eq!(is(Some(BackendHealth::Some)), [worse.clone()]);
+    assert_eq!(is(Some(BackendHealth::Some)), std::slice::from_ref(&worse));
     assert!(is(Some(BackendHealth::Some)).is_empty() && is(None).is_empty());
     assert!(is(Some(BackendHealth::Some)).is_empty(), "what was reported before the gap counts");
     assert_eq!(is(Some(BackendHealth::None)), [worse]);
-    assert_eq!(is(Some(BackendHealth::Some)), [better.clone()]);
+    assert_eq!(is(Some(BackendHealth::Some)), std::slice::from_ref(&better));
     assert_eq!(is(Some(BackendHealth::All)), [better]);
 }
 
