@@ -192,7 +192,10 @@ fn a_pod_is_of_windows_if_every_term_of_its_affinity_says_so() {
         pod["spec"]["affinity"] = json!({"nodeAffinity": wanted});
         !injected(&pod).1.is_empty()
     };
-    let term = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+    let term = |key: &str, operator: &str, values: &[&str]| {
+        let wanted = json!({"key": key, "operator": operator, "values": values});
+        json!({"matchExpressions": [wanted]})
+    };
     let windows = term("kubernetes.io/os", "In", &["windows"]);
     assert!(is_refused(json!([windows])));
     assert!(!is_refused(json!([])));
