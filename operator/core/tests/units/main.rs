@@ -2,9 +2,12 @@
 //! running.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+mod backends;
 mod cache_kinds;
+mod claims;
 mod deletion_costs;
 mod desired_objects;
+mod last_good_names;
 mod metrics_api;
 mod read_objects;
 mod scene;
@@ -15,4 +18,7 @@ mod status_details;
 mod status_events;
 mod status_fleets;
 mod status_gateway;
+#[path = "../support/mod.rs"]
+mod support;
 mod tuning;
+mod validation;

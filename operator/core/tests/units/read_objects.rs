@@ -181,7 +181,8 @@ fn the_metadata_of_a_pod_says_what_forwards_depend_on() {
 fn managed(manager: &str, annotation: &str) -> Value {
     let field = format!("f:{annotation}");
     let fields = json!({"f:metadata": {"f:annotations": {field: {}}}});
-    json!([{"manager": "kubelet"}, {"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields}])
+    let entry = json!({"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields});
+    json!([{"manager": "kubelet"}, entry])
 }
 
 #[test]

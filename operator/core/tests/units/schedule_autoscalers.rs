@@ -369,7 +369,10 @@ fn standing(status: &str) -> Object {
         panic!("a gateway")
     };
     let mut gateway = read.expect("readable");
-    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "m", "lastTransitionTime": crate::scene::NOW});
+    let condition = |type_: &str, status: &str, reason: &str| {
+        let time = crate::scene::NOW;
+        json!({"type": type_, "status": status, "reason": reason, "message": "m", "lastTransitionTime": time})
+    };
     let conditions = [condition("Ready", "True", "Ready"), condition("ScalingActive", status, "Standing")];
     gateway.status = Some(serde_json::from_value(json!({"conditions": conditions})).expect("a status"));
     Object::Gateway(key, Box::new(Ok(gateway)))
@@ -404,7 +407,8 @@ fn a_new_leader_repeats_what_the_status_of_a_forward_says() {
     let mut scene = Scene::new();
     let mut manifest = scaling("web", "Deployment", "shop");
     manifest["status"] = json!({"conditions": [{
-        "type": "ScalingActive", "status": "True", "reason": "Standing", "message": "m", "lastTransitionTime": crate::scene::NOW,
+        "type": "ScalingActive", "status": "True", "reason": "Standing", "message": "m",
+        "lastTransitionTime": crate::scene::NOW,
     }]});
     scene.see(forward(manifest));
     assert_eq!(said(&Autoscalers::default(), &of_forward("web"), &scene), pair("True", "Standing"));

@@ -6,6 +6,7 @@ use operator_core::{
         tuning::Resources,
     },
     names::{APP_PORTS, PROBLEM},
+    world::app_ports::read as read_ports,
 };
 use serde_json::{Value, json};
 
@@ -190,7 +191,10 @@ fn a_pod_is_of_windows_if_every_term_of_its_affinity_says_so() {
         pod["spec"]["affinity"] = json!({"nodeAffinity": wanted});
         !injected(&pod).1.is_empty()
     };
-    let term = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+    let term = |key: &str, operator: &str, values: &[&str]| {
+        let wanted = json!({"key": key, "operator": operator, "values": values});
+        json!({"matchExpressions": [wanted]})
+    };
     let windows = term("kubernetes.io/os", "In", &["windows"]);
     assert!(is_refused(json!([windows])));
     assert!(!is_refused(json!([])));
@@ -249,4 +253,11 @@ fn ports_that_cannot_be_read_are_quoted_in_short() {
     let (after, told) = injected(&pod);
     assert!(told[0].contains(&"x".repeat(40)) && !told[0].contains(&"x".repeat(41)), "{told:?}");
     assert_eq!(after["metadata"]["annotations"][APP_PORTS], "x".repeat(100), "it is the user's annotation");
+}
+
+#[test]
+fn an_annotation_names_1024_ports_at_most() {
+    let named = |count: u16| (1..=count).map(|port| format!("{port}/UDP")).collect::<Vec<_>>().join(",");
+    assert_eq!((read_ports(&named(1024)).len(), read_ports(&named(1025)).len()), (1024, 1024));
+    assert!(read_ports("0,65536,-80").is_empty());
 }

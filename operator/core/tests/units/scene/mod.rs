@@ -1,5 +1,5 @@
-//! A small cluster for the tests of schedules: a cache that is fed like the watches feed it, its translation, its fleets, and
-//! what proxies report.
+//! A small cluster for the tests of schedules: a cache that is fed as the watches feed it, with its translation, its fleets
+//! and the reports of proxies.
 #![allow(dead_code, reason = "each test uses some of these functions")]
 
 use std::{collections::BTreeSet, time::Duration};
@@ -221,12 +221,14 @@ pub(crate) fn without_nulls(value: &Value) -> Value {
 pub(crate) fn web(name: &str, port: u16, generation: i64) -> Value {
     json!({
         "metadata": {
-            "name": name, "namespace": "ns", "uid": format!("uid-{name}"), "generation": generation, "resourceVersion": "1",
+            "name": name, "namespace": "ns", "uid": format!("uid-{name}"), "generation": generation,
+            "resourceVersion": "1",
         },
         "spec": {
             "placement": {"gateway": {"name": "edge"}},
             "listeners": [{
-                "name": "a", "protocol": "TCP", "port": port, "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
+                "name": "a", "protocol": "TCP", "port": port,
+                "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
             }],
         },
     })
@@ -241,7 +243,8 @@ pub(crate) fn side(name: &str, port: u16) -> Value {
         "spec": {
             "placement": {"sidecar": {"selector": {}}},
             "listeners": [{
-                "name": "a", "protocol": "TCP", "port": port, "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
+                "name": "a", "protocol": "TCP", "port": port,
+                "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
             }],
         },
     })
