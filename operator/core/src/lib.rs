@@ -38,5 +38,6 @@ pub use self::translate::verdict::{Condition, ListenerVerdict, Outcome, Reason, 
 pub use self::world::cache::{Cache, Grown, Touched};
 pub use self::world::changes::Changes;
 pub use self::world::crash_loop::CrashLoop;
+pub use self::world::proxy_id::ProxyId;
 pub use self::world::subject::Subject;
 pub use self::world::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};

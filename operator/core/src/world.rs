@@ -10,6 +10,7 @@ pub mod changes;
 pub mod crash_loop;
 pub mod managed_fields;
 pub mod objects;
+pub mod proxy_id;
 pub mod read;
 pub mod subject;
 pub mod watched;

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::PortForwardStatus;
 use operator_core::{
-    Changes, CrashLoop, Fleet, Group, Moment, ObjectKey, PodIssue, Proxies, Published, Snapshot, Translator, World,
-    data_plane, same_but_for_counts, status,
+    Changes, CrashLoop, Fleet, Group, Moment, ObjectKey, PodIssue, Proxies, ProxyId, Published, Snapshot, Translator,
+    World, data_plane, same_but_for_counts, status,
 };
 use proxy_api::{
     BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version,
@@ -50,6 +50,10 @@ fn pod(name: &str) -> ObjectKey {
     ObjectKey::new("ns", name)
 }
 
+fn proxy(name: &str) -> ProxyId {
+    pod(name).into()
+}
+
 fn id(listener: &str) -> ListenerId {
     format!("ns/web/{listener}").parse().expect("id")
 }
@@ -73,8 +77,9 @@ impl Scene {
         let version = Version { epoch: "term".into(), number: self.number };
         self.translator.update(&self.world, &Changes::all(), &version);
         for (group, snapshot) in self.translator.snapshots() {
-            let pods = pods.iter().map(|name| pod(name)).collect();
-            self.fleets.insert(group.clone(), Fleet { snapshot: snapshot.clone(), pods, ready: 1, ..Fleet::default() });
+            let members = pods.iter().map(|name| proxy(name)).collect();
+            self.fleets
+                .insert(group.clone(), Fleet { snapshot: snapshot.clone(), members, ready: 1, ..Fleet::default() });
         }
     }
 
@@ -99,9 +104,9 @@ impl Scene {
             listeners: snapshot.listeners.iter().map(listener).collect(),
             ..Report::default()
         };
-        self.proxies.connected(&pod(name));
+        self.proxies.connected(&proxy(name));
         for part in report.parts_since(None, &snapshot.digest, true, 1) {
-            self.proxies.reported(&pod(name), part, true);
+            self.proxies.reported(&proxy(name), part, true);
         }
     }
 
@@ -128,7 +133,7 @@ fn an_app_in_a_crash_loop_is_reported_and_blocks_nothing() {
     scene.report("p1", &[]);
     let crash_loop = CrashLoop { container: "app".into(), exit_code: 1 };
     let issue = PodIssue { injected: true, problem: None, crash_loop: Some(crash_loop) };
-    scene.fleets.values_mut().for_each(|fleet| drop(fleet.issues.insert(pod("p1"), issue.clone())));
+    scene.fleets.values_mut().for_each(|fleet| drop(fleet.issues.insert(proxy("p1"), issue.clone())));
     let status = scene.status(1);
     assert_eq!(condition(&status, "Injected"), pair("True", "AppFailing"));
     assert_eq!(condition(&status, "Ready"), pair("True", "Ready"));
@@ -236,7 +241,7 @@ fn a_report_about_another_revision_or_number_does_not_count() {
         commit: true,
         ..ReportPart::default()
     };
-    scene.proxies.reported(&pod("p1"), stale, false);
+    scene.proxies.reported(&proxy("p1"), stale, false);
     assert_eq!(condition(&scene.status(3), "Programmed"), pair("Unknown", "Pending"));
     scene.report("p1", &[]);
     assert_eq!(condition(&scene.status(4), "Ready"), pair("True", "Ready"));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use operator_core::{
-    Cache, ObjectKey, Proxies, Touched, Translator, Update,
+    Cache, ObjectKey, Proxies, ProxyId, Touched, Translator, Update,
     schedule::View,
     status::fleets::{Fleets, Moved},
 };
@@ -26,7 +26,7 @@ pub(super) struct Leading {
     pub(super) fleets: Fleets,
     pub(super) proxies: Proxies,
     /// Proxies that keep listeners of unreadable forwards, with those forwards.
-    pub(super) exempt: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    pub(super) exempt: BTreeMap<ProxyId, BTreeSet<ObjectKey>>,
 }
 
 impl Leading {
@@ -62,8 +62,10 @@ impl Leading {
         }
         self.end_streams(touched, cache);
         for pod in self.fleets.take_placed() {
-            if self.publisher.place(&pod, self.fleets.group_of(&pod, &self.translator)) {
-                self.proxies.moved(&pod);
+            let group = self.fleets.group_of(&pod, &self.translator);
+            let proxy = ProxyId::Pod(pod.clone());
+            if self.publisher.place(&proxy, group) {
+                self.proxies.moved(&proxy);
             }
         }
         // Unpublish after pods have moved, so that no proxy sees an empty configuration.
@@ -77,20 +79,21 @@ impl Leading {
     /// Ends the streams of pods that are gone, and of proxies whose exemption no longer holds.
     fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
         for pod in touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| cache.pod(pod).is_none()) {
-            self.publisher.forget(pod);
-            self.proxies.gone(pod);
-            self.exempt.remove(pod);
+            let proxy = ProxyId::Pod(pod.clone());
+            self.publisher.forget(&proxy);
+            self.proxies.gone(&proxy);
+            self.exempt.remove(&proxy);
         }
         // An unreadable forward became readable, or is gone. Its proxies have to connect again: only a proxy that reports
         // the listeners it holds can be brought in line.
         let is_exempt =
             |key: &ObjectKey| cache.world.unreadable.contains_key(key) && !cache.world.forwards.contains_key(key);
-        let outdated = |(_, forwards): &(&ObjectKey, &BTreeSet<ObjectKey>)| !forwards.iter().all(is_exempt);
-        let outdated: Vec<ObjectKey> = self.exempt.iter().filter(outdated).map(|(pod, _)| pod.clone()).collect();
-        for pod in outdated {
-            self.publisher.remove(&pod);
-            self.proxies.gone(&pod);
-            self.exempt.remove(&pod);
+        let outdated = |(_, forwards): &(&ProxyId, &BTreeSet<ObjectKey>)| !forwards.iter().all(is_exempt);
+        let outdated: Vec<ProxyId> = self.exempt.iter().filter(outdated).map(|(proxy, _)| proxy.clone()).collect();
+        for proxy in outdated {
+            self.publisher.remove(&proxy);
+            self.proxies.gone(&proxy);
+            self.exempt.remove(&proxy);
         }
     }
 }

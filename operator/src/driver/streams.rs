@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proxy_api::{ListenerId, Origin};
 
 use super::Driver;
-use operator_core::{Changes, ObjectKey, metrics_api::api::Of, schedule::Effect, status::events::of_cut};
+use operator_core::{Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut};
 
 use crate::inputs::{
     identity::Identity,
@@ -18,42 +18,43 @@ impl Driver {
         match message {
             FromStream::Connected { identity, id, reply } => {
                 let decision = self.admit(&identity, id);
-                let pod = identity.pod;
+                let proxy = identity.proxy();
                 if reply.send(decision).is_err()
                     && let Some(leading) = &mut self.leading
-                    && leading.publisher.disconnect(&pod, id)
+                    && leading.publisher.disconnect(&proxy, id)
                 {
                     // The proxy left before its stream began, so no stream reports the proxy as gone.
-                    leading.proxies.gone(&pod);
+                    leading.proxies.gone(&proxy);
                 }
             }
-            FromStream::Reported { pod, id, part, agreed } => {
+            FromStream::Reported { proxy, id, part, agreed } => {
                 let Some(leading) = &mut self.leading else { return };
-                if !leading.publisher.is_newest(&pod, id) {
+                if !leading.publisher.is_newest(&proxy, id) {
                     return;
                 }
                 let whole = part.commit;
-                let changed = leading.proxies.reported(&pod, *part, agreed);
+                let changed = leading.proxies.reported(&proxy, *part, agreed);
                 let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
                 let now = self.now();
                 self.schedules.statuses.reported(forwards, whole, now);
             }
-            FromStream::Loaded { pod, id, load } => {
+            FromStream::Loaded { proxy, id, load } => {
                 let Some(leading) = &mut self.leading else { return };
-                if leading.publisher.is_newest(&pod, id) {
-                    leading.proxies.loaded(&pod, *load);
+                if leading.publisher.is_newest(&proxy, id) {
+                    leading.proxies.loaded(&proxy, *load);
                 }
             }
-            FromStream::Drained { pod, id, cut } => {
+            FromStream::Drained { proxy, id, cut } => {
                 let Some(leading) = &mut self.leading else { return };
-                if leading.publisher.is_newest(&pod, id) {
-                    self.effects.run_all([Effect::Event(of_cut(&pod, cut, &self.cache))]);
+                if leading.publisher.is_newest(&proxy, id) {
+                    let event = proxy.pod().map(|pod| Effect::Event(of_cut(pod, cut, &self.cache)));
+                    self.effects.run_all(event);
                 }
             }
-            FromStream::Gone { pod, id } => {
+            FromStream::Gone { proxy, id } => {
                 let Some(leading) = &mut self.leading else { return };
-                if leading.publisher.disconnect(&pod, id) {
-                    leading.proxies.gone(&pod);
+                if leading.publisher.disconnect(&proxy, id) {
+                    leading.proxies.gone(&proxy);
                 }
             }
         }
@@ -69,7 +70,10 @@ impl Driver {
             Of::Pod(name) => pod.name == *name,
             Of::All(labels) => !info.leaving && labels.matches(&info.labels),
         });
-        let value = |pod: &ObjectKey| Some((pod.name.clone(), leading.proxies.load(pod, metric, forward.as_ref())?));
+        let value = |pod: &ObjectKey| {
+            let proxy = ProxyId::Pod(pod.clone());
+            Some((pod.name.clone(), leading.proxies.load(&proxy, metric, forward.as_ref())?))
+        };
         // The caller may have given up.
         let _ = reply.send(asked.filter_map(|(pod, _)| value(pod)).collect());
     }
@@ -99,13 +103,14 @@ impl Driver {
         if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && is_new() {
             return StreamDecision::NotSynced;
         }
-        let target = leading.publisher.connect(pod, id, leading.fleets.group_of(pod, &leading.translator));
-        leading.proxies.connected(pod);
+        let proxy = identity.proxy();
+        let target = leading.publisher.connect(&proxy, id, leading.fleets.group_of(pod, &leading.translator));
+        leading.proxies.connected(&proxy);
         let world = &self.cache.world;
         let unreadable: BTreeSet<ObjectKey> =
             world.unreadable.keys().filter(|key| !world.forwards.contains_key(key)).cloned().collect();
         if !unreadable.is_empty() {
-            leading.exempt.insert(pod.clone(), unreadable.clone());
+            leading.exempt.insert(proxy, unreadable.clone());
         }
         StreamDecision::Follow {
             target,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
-use operator_core::ObjectKey;
+use operator_core::{ObjectKey, ProxyId};
 use tokio::{sync::Semaphore, time::timeout};
 
 /// Concurrent reviews.
@@ -23,6 +23,14 @@ pub struct Identity {
     pub uid: String,
     /// `ServiceAccount` of the pod.
     pub service_account: String,
+}
+
+impl Identity {
+    /// The proxy of the pod.
+    #[must_use]
+    pub fn proxy(&self) -> ProxyId {
+        ProxyId::Pod(self.pod.clone())
+    }
 }
 
 /// Why a proxy could not be identified.

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use operator_core::{ObjectKey, desired::ca::Trusted};
+use operator_core::{ProxyId, desired::ca::Trusted};
 
 use crate::{
     inputs::identity::{Identities, Identity, IdentityError},
@@ -44,8 +44,8 @@ pub enum FromStream {
     },
     /// A proxy sent a part of a report.
     Reported {
-        /// The pod.
-        pod: ObjectKey,
+        /// The proxy.
+        proxy: ProxyId,
         /// The stream.
         id: u64,
         /// The part.
@@ -55,8 +55,8 @@ pub enum FromStream {
     },
     /// A proxy reported another load than before.
     Loaded {
-        /// The pod.
-        pod: ObjectKey,
+        /// The proxy.
+        proxy: ProxyId,
         /// The stream.
         id: u64,
         /// The load.
@@ -64,8 +64,8 @@ pub enum FromStream {
     },
     /// A proxy ended its drain, which cut sessions.
     Drained {
-        /// The pod.
-        pod: ObjectKey,
+        /// The proxy.
+        proxy: ProxyId,
         /// The stream.
         id: u64,
         /// Number of sessions that were cut.
@@ -73,8 +73,8 @@ pub enum FromStream {
     },
     /// A stream ended.
     Gone {
-        /// The pod.
-        pod: ObjectKey,
+        /// The proxy.
+        proxy: ProxyId,
         /// The stream.
         id: u64,
     },
@@ -158,7 +158,7 @@ impl Follower for Streams {
         let following = self.admit(&identity, id).await?;
         let (out, answer) = mpsc::channel(WAITING);
         let stream = stream::Stream {
-            pod: identity.pod,
+            proxy: identity.proxy(),
             id,
             following,
             messages,

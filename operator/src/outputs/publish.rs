@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use operator_core::{Group, ObjectKey, Proxies, Snapshot};
+use operator_core::{Group, Proxies, ProxyId, Snapshot};
 use proxy_api::Version;
 use tokio::sync::watch;
 
@@ -25,11 +25,11 @@ pub struct Publisher {
     snapshots: BTreeMap<Group, Arc<Snapshot>>,
     /// The empty snapshot, for proxies of no group.
     empty: Arc<Snapshot>,
-    streams: BTreeMap<ObjectKey, Stream>,
+    streams: BTreeMap<ProxyId, Stream>,
     /// Streams by the group that they follow.
-    followers: BTreeMap<Group, BTreeSet<ObjectKey>>,
+    followers: BTreeMap<Group, BTreeSet<ProxyId>>,
     /// The last number that was sent to pods without a stream. A pod keeps its number, and accepts no smaller one.
-    had: BTreeMap<ObjectKey, u64>,
+    had: BTreeMap<ProxyId, u64>,
 }
 
 #[derive(Debug)]
@@ -60,8 +60,8 @@ impl Publisher {
             Some(snapshot) => drop(self.snapshots.insert(group.clone(), snapshot)),
             None => drop(self.snapshots.remove(group)),
         }
-        for pod in self.followers.get(group).cloned().unwrap_or_default() {
-            self.tell(&pod);
+        for proxy in self.followers.get(group).cloned().unwrap_or_default() {
+            self.tell(&proxy);
         }
     }
 
@@ -72,28 +72,28 @@ impl Publisher {
     }
 
     /// Opens the stream of a pod. An older stream of the same pod ends.
-    pub fn connect(&mut self, pod: &ObjectKey, id: u64, group: Option<&Group>) -> Target {
-        self.remove(pod);
+    pub fn connect(&mut self, proxy: &ProxyId, id: u64, group: Option<&Group>) -> Target {
+        self.remove(proxy);
         let mut snapshot = self.snapshot(group);
-        if self.had.remove(pod).is_some_and(|had| snapshot.version.number < had) {
+        if self.had.remove(proxy).is_some_and(|had| snapshot.version.number < had) {
             snapshot = self.renumber(group);
         }
         let (target, receiver) = watch::channel(snapshot);
-        self.streams.insert(pod.clone(), Stream { id, group: group.cloned(), target });
-        self.follow(pod, group);
+        self.streams.insert(proxy.clone(), Stream { id, group: group.cloned(), target });
+        self.follow(proxy, group);
         receiver
     }
 
-    fn follow(&mut self, pod: &ObjectKey, group: Option<&Group>) {
+    fn follow(&mut self, proxy: &ProxyId, group: Option<&Group>) {
         if let Some(group) = group {
-            self.followers.entry(group.clone()).or_default().insert(pod.clone());
+            self.followers.entry(group.clone()).or_default().insert(proxy.clone());
         }
     }
 
-    fn unfollow(&mut self, pod: &ObjectKey, group: Option<&Group>) {
+    fn unfollow(&mut self, proxy: &ProxyId, group: Option<&Group>) {
         let Some(group) = group else { return };
         if let Some(pods) = self.followers.get_mut(group) {
-            pods.remove(pod);
+            pods.remove(proxy);
             if pods.is_empty() {
                 self.followers.remove(group);
             }
@@ -101,59 +101,60 @@ impl Publisher {
     }
 
     /// Moves a pod to this group and notifies its stream. Returns whether the stream followed another group before.
-    pub fn place(&mut self, pod: &ObjectKey, group: Option<&Group>) -> bool {
-        let Some(stream) = self.streams.get_mut(pod).filter(|stream| stream.group.as_ref() != group) else {
+    pub fn place(&mut self, proxy: &ProxyId, group: Option<&Group>) -> bool {
+        let Some(stream) = self.streams.get_mut(proxy).filter(|stream| stream.group.as_ref() != group) else {
             return false;
         };
         let old = std::mem::replace(&mut stream.group, group.cloned());
-        self.unfollow(pod, old.as_ref());
-        self.follow(pod, group);
-        self.tell(pod);
+        self.unfollow(proxy, old.as_ref());
+        self.follow(proxy, group);
+        self.tell(proxy);
         true
     }
 
     /// Removes a stream that ended. Returns whether this was the pod's newest stream; an older one is ignored.
-    pub fn disconnect(&mut self, pod: &ObjectKey, id: u64) -> bool {
-        let is_newest = self.is_newest(pod, id);
+    pub fn disconnect(&mut self, proxy: &ProxyId, id: u64) -> bool {
+        let is_newest = self.is_newest(proxy, id);
         if is_newest {
-            self.remove(pod);
+            self.remove(proxy);
         }
         is_newest
     }
 
     /// Ends the stream of a pod.
-    pub fn remove(&mut self, pod: &ObjectKey) {
-        if let Some(stream) = self.streams.remove(pod) {
-            self.had.insert(pod.clone(), stream.target.borrow().version.number);
-            self.unfollow(pod, stream.group.as_ref());
+    pub fn remove(&mut self, proxy: &ProxyId) {
+        if let Some(stream) = self.streams.remove(proxy) {
+            self.had.insert(proxy.clone(), stream.target.borrow().version.number);
+            self.unfollow(proxy, stream.group.as_ref());
         }
     }
 
     /// Ends the stream of a pod that is gone, and forgets its number.
-    pub fn forget(&mut self, pod: &ObjectKey) {
-        self.remove(pod);
-        self.had.remove(pod);
+    pub fn forget(&mut self, proxy: &ProxyId) {
+        self.remove(proxy);
+        self.had.remove(proxy);
     }
 
     /// Whether this is the newest stream of the pod.
     #[must_use]
-    pub fn is_newest(&self, pod: &ObjectKey, id: u64) -> bool {
-        self.streams.get(pod).is_some_and(|stream| stream.id == id)
+    pub fn is_newest(&self, proxy: &ProxyId, id: u64) -> bool {
+        self.streams.get(proxy).is_some_and(|stream| stream.id == id)
     }
 
     /// Whether more than a tenth of all proxies have not acked their last snapshot, so that waiting for them pays.
     #[must_use]
     pub fn is_behind(&self, proxies: &Proxies) -> bool {
         let number = |stream: &Stream| stream.target.borrow().version.number;
-        let is_behind =
-            |(pod, stream): &(&ObjectKey, &Stream)| proxies.get(pod).is_none_or(|state| state.applied < number(stream));
+        let is_behind = |(proxy, stream): &(&ProxyId, &Stream)| {
+            proxies.get(proxy).is_none_or(|state| state.applied < number(stream))
+        };
         let behind = self.streams.iter().filter(is_behind).count();
         behind * 10 > self.streams.len()
     }
 
     /// Notifies a stream of the snapshot that its pod should run now.
-    fn tell(&mut self, pod: &ObjectKey) {
-        let Some(stream) = self.streams.get(pod) else { return };
+    fn tell(&mut self, proxy: &ProxyId) {
+        let Some(stream) = self.streams.get(proxy) else { return };
         let group = stream.group.clone();
         let has = stream.target.borrow().version.number;
         let mut next = self.snapshot(group.as_ref());
@@ -161,7 +162,7 @@ impl Publisher {
             // The pod came from another group: within a term, numbers only grow.
             next = self.renumber(group.as_ref());
         }
-        if let Some(stream) = self.streams.get(pod) {
+        if let Some(stream) = self.streams.get(proxy) {
             stream.target.send_if_modified(|now| {
                 let modified = !Arc::ptr_eq(now, &next);
                 *now = next;
@@ -187,12 +188,12 @@ impl Publisher {
 mod tests {
     use super::*;
 
-    fn pod(name: &str) -> ObjectKey {
-        ObjectKey::new("ns", name)
+    fn pod(name: &str) -> ProxyId {
+        ProxyId::Pod(operator_core::ObjectKey::new("ns", name))
     }
 
     fn group(name: &str) -> Group {
-        Group::Gateway(pod(name))
+        Group::Gateway(operator_core::ObjectKey::new("ns", name))
     }
 
     fn snapshot(number: u64) -> Arc<Snapshot> {

@@ -13,6 +13,7 @@ use crate::{
     world::{
         ObjectKey,
         objects::{AutoscalerState, Cost, PodInfo},
+        proxy_id::ProxyId,
         subject::Subject,
     },
 };
@@ -71,7 +72,8 @@ fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
             view.translator.verdict(&key.into()).into_iter().flat_map(|verdict| &verdict.groups).collect()
         }
     };
-    let pods = groups.into_iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.pods);
+    let pods = groups.into_iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.members);
+    let pods = pods.filter_map(ProxyId::pod);
     let is_its = |pod: &&ObjectKey| {
         view.cache.proxy_pods.get(*pod).is_some_and(|info| !info.leaving && is_of(&state.target, info))
     };
@@ -98,7 +100,7 @@ fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, 
         Cost::Ours(cost) => cost,
     };
     let there = written.unwrap_or(there);
-    let wanted = deletion_cost(view.proxies.load(pod, PodMetric::Connections, None)?);
+    let wanted = deletion_cost(view.proxies.load(&ProxyId::Pod(pod.clone()), PodMetric::Connections, None)?);
     (there != wanted).then_some((wanted, there))
 }
 

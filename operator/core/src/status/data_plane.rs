@@ -15,7 +15,7 @@ use crate::{
         program::Snapshot,
         verdict::{Outcome, Verdict},
     },
-    world::{ObjectKey, Pod, crash_loop::CrashLoop},
+    world::{ObjectKey, Pod, crash_loop::CrashLoop, proxy_id::ProxyId},
 };
 
 /// Most rejections, late proxies and pod issues of a kind that a status names.
@@ -26,12 +26,12 @@ pub(crate) const NAMED: usize = 8;
 pub struct Fleet {
     /// The snapshot that the group should run.
     pub snapshot: Arc<Snapshot>,
-    /// Pods of the group that are not terminating.
-    pub pods: BTreeSet<ObjectKey>,
+    /// Proxies of the group: one for each pod that is not terminating, injected or not.
+    pub members: BTreeSet<ProxyId>,
     /// Number of ready pods.
     pub ready: usize,
     /// Pods without a proxy, with an ignored annotation, or with an app in a crash loop.
-    pub issues: BTreeMap<ObjectKey, PodIssue>,
+    pub issues: BTreeMap<ProxyId, PodIssue>,
 }
 
 /// What is wrong with a pod that should run forwards.
@@ -92,10 +92,13 @@ pub struct DataPlane {
 pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> DataPlane {
     let mut sum = DataPlane::default();
     if !verdict.rejected.is_empty() {
-        let counted = verdict.groups.iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.pods);
-        let counted: BTreeSet<&ObjectKey> = counted.collect();
-        for rejected in verdict.rejected.iter().filter(|rejected| counted.contains(&rejected.pod)) {
-            sum.reject(&rejected.pod, &rejected.listener, &rejected.message);
+        let counted = verdict.groups.iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.members);
+        let counted: BTreeSet<&ProxyId> = counted.collect();
+        for rejected in &verdict.rejected {
+            let proxy = ProxyId::Pod(rejected.pod.clone());
+            if counted.contains(&proxy) {
+                sum.reject(&proxy, &rejected.listener, &rejected.message);
+            }
         }
     }
     let published: Vec<ListenerId> = verdict
@@ -107,10 +110,10 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
     for group in &verdict.groups {
         let Some(fleet) = fleets.get(group) else { continue };
         sum.no_proxies |= matches!(group, Group::Gateway(_)) && fleet.ready == 0;
-        for pod in &fleet.pods {
+        for proxy in &fleet.members {
             sum.total += 1;
-            if !sum.is_uninjected(pod, fleet.issues.get(pod), proxies) {
-                sum.pod(pod, &published, &fleet.snapshot, proxies);
+            if !sum.is_uninjected(proxy, fleet.issues.get(proxy), proxies) {
+                sum.proxy(proxy, &published, &fleet.snapshot, proxies);
             }
         }
     }
@@ -118,16 +121,16 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
 }
 
 impl DataPlane {
-    fn issue(&mut self, pod: &ObjectKey, issue: PodIssue) {
+    fn issue(&mut self, proxy: &ProxyId, issue: PodIssue) {
         self.crash_looping += u32::from(issue.crash_loop.is_some());
         let alike = self.issues.iter().filter(|(_, other)| other.kind() == issue.kind()).count();
         if alike < NAMED {
-            self.issues.push((pod.name.clone(), issue));
+            self.issues.push((proxy.name().to_owned(), issue));
         }
     }
 
-    fn pod(&mut self, pod: &ObjectKey, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
-        let Some(state) = proxies.get(pod) else { return self.late(pod) };
+    fn proxy(&mut self, proxy: &ProxyId, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
+        let Some(state) = proxies.get(proxy) else { return self.late(proxy) };
         let (mut all, mut is_late) = (true, false);
         for id in published {
             // A listener that lost its port in this pod was already counted as rejected.
@@ -137,12 +140,12 @@ impl DataPlane {
                 Ack::Pending => is_late = true,
                 Ack::Failed(failure) => {
                     all = false;
-                    self.reject(pod, &id.listener, &failure.message);
+                    self.reject(proxy, &id.listener, &failure.message);
                 }
             }
         }
         if is_late {
-            return self.late(pod);
+            return self.late(proxy);
         }
         self.acked += u32::from(all);
     }
@@ -158,27 +161,31 @@ impl DataPlane {
 
     /// Whether a pod has no proxy; also counts the pod and its issue. A pod with a connected proxy has one, however
     /// the pod was created.
-    fn is_uninjected(&mut self, pod: &ObjectKey, issue: Option<&PodIssue>, proxies: &Proxies) -> bool {
+    fn is_uninjected(&mut self, proxy: &ProxyId, issue: Option<&PodIssue>, proxies: &Proxies) -> bool {
         let Some(issue) = issue else { return false };
-        let is_uninjected = !issue.injected && proxies.get(pod).is_none();
+        let is_uninjected = !issue.injected && proxies.get(proxy).is_none();
         self.uninjected += u32::from(is_uninjected);
         if is_uninjected || !issue.is_empty() {
-            self.issue(pod, PodIssue { injected: !is_uninjected, ..issue.clone() });
+            self.issue(proxy, PodIssue { injected: !is_uninjected, ..issue.clone() });
         }
         is_uninjected
     }
 
-    fn late(&mut self, pod: &ObjectKey) {
+    fn late(&mut self, proxy: &ProxyId) {
         if self.late.len() < NAMED {
-            self.late.push(pod.name.clone());
+            self.late.push(proxy.name().to_owned());
         }
     }
 
-    fn reject(&mut self, pod: &ObjectKey, listener: &str, reason: &str) {
+    fn reject(&mut self, proxy: &ProxyId, listener: &str, reason: &str) {
         self.rejected_count += 1;
         if self.rejected.len() < NAMED {
             let reason = reason.chars().take(1000).collect();
-            self.rejected.push(RejectedListener { pod: pod.name.clone(), listener: listener.to_owned(), reason });
+            self.rejected.push(RejectedListener {
+                pod: proxy.name().to_owned(),
+                listener: listener.to_owned(),
+                reason,
+            });
         }
     }
 }

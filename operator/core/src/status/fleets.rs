@@ -9,6 +9,7 @@ use crate::{
         ObjectKey,
         cache::{Cache, Touched},
         crash_loop::CrashLoop,
+        proxy_id::ProxyId,
     },
 };
 
@@ -116,12 +117,12 @@ impl Fleets {
         let first = ObjectKey::new(key.namespace.clone(), "");
         let here = cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
         let stay = here.filter(|(pod, info)| !info.leaving && self.gateway_of.get(*pod) == Some(&group));
-        let (mut pods, mut ready) = (BTreeSet::new(), 0);
+        let (mut members, mut ready) = (BTreeSet::new(), 0);
         for (pod, info) in stay {
-            pods.insert(pod.clone());
+            members.insert(ProxyId::Pod(pod.clone()));
             ready += usize::from(info.ready);
         }
-        self.set(group, Fleet { pods, ready, ..Fleet::default() }, translator, moved);
+        self.set(group, Fleet { members, ready, ..Fleet::default() }, translator, moved);
     }
 
     fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
@@ -129,10 +130,13 @@ impl Fleets {
             // The proxy of a terminating pod runs its last configuration until the app has ended. No status waits for
             // such a proxy.
             let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
-            let stay: BTreeSet<ObjectKey> = pods.iter().filter(|pod| known(pod).is_some()).cloned().collect();
-            let issue = |key: &ObjectKey| Some((key.clone(), PodIssue::of(known(key)?, self.crash_loops.get(key))?));
-            let issues = stay.iter().filter_map(issue).collect();
-            let next = Fleet { ready: stay.len(), pods: stay, issues, ..Fleet::default() };
+            let stay = || pods.iter().filter(|pod| known(pod).is_some());
+            let issue = |pod: &ObjectKey| {
+                Some((ProxyId::Pod(pod.clone()), PodIssue::of(known(pod)?, self.crash_loops.get(pod))?))
+            };
+            let issues = stay().filter_map(issue).collect();
+            let members: BTreeSet<ProxyId> = stay().cloned().map(ProxyId::Pod).collect();
+            let next = Fleet { ready: members.len(), members, issues, ..Fleet::default() };
             self.set(group.clone(), next, translator, moved);
         } else {
             self.by_group.remove(group);
@@ -142,7 +146,7 @@ impl Fleets {
     fn set(&mut self, group: Group, next: Fleet, translator: &Translator, moved: &mut Moved) {
         let snapshot = translator.snapshot(&group).cloned().unwrap_or_default();
         let old = self.by_group.get(&group);
-        if old.is_some_and(|old| old.pods == next.pods && old.ready == next.ready && old.issues == next.issues) {
+        if old.is_some_and(|old| old.members == next.members && old.ready == next.ready && old.issues == next.issues) {
             return;
         }
         let is_known = |fleet: &Fleet| {

@@ -2,7 +2,10 @@
 
 use proxy_api::Work;
 
-use crate::{status::proxies::Proxies, world::ObjectKey};
+use crate::{
+    status::proxies::Proxies,
+    world::{ObjectKey, proxy_id::ProxyId},
+};
 
 /// A metric of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,8 @@ impl Proxies {
     /// The load of a pod, in total or for one forward. `None` if the proxy has not reported, or runs too many forwards
     /// to report the load of each; 0 for a forward that the proxy does not run.
     #[must_use]
-    pub fn load(&self, pod: &ObjectKey, metric: PodMetric, forward: Option<&ObjectKey>) -> Option<u64> {
-        let load = self.get(pod)?.load.as_ref()?;
+    pub fn load(&self, proxy: &ProxyId, metric: PodMetric, forward: Option<&ObjectKey>) -> Option<u64> {
+        let load = self.get(proxy)?.load.as_ref()?;
         let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
         let work = match forward {
             None => load.sum,
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_load_of_a_pod_is_known_in_total_or_for_one_forward() {
-        let (pod, db) = (ObjectKey::new("ns", "p"), ObjectKey::new("ns", "db"));
+        let (pod, db) = (ProxyId::Pod(ObjectKey::new("ns", "p")), ObjectKey::new("ns", "db"));
         let mut proxies = Proxies::default();
         proxies.connected(&pod);
         assert_eq!(proxies.load(&pod, PodMetric::Connections, None), None, "the proxy has not reported");

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
 
-use crate::world::ObjectKey;
+use crate::world::proxy_id::ProxyId;
 
 /// The proxies with an open stream, by pod.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    by_pod: BTreeMap<ObjectKey, ProxyState>,
+    by_id: BTreeMap<ProxyId, ProxyState>,
 }
 
 /// What one proxy has reported.
@@ -41,46 +41,46 @@ pub enum Ack {
 
 impl Proxies {
     /// A proxy opened a stream: its earlier reports no longer count.
-    pub fn connected(&mut self, pod: &ObjectKey) {
-        self.by_pod.insert(pod.clone(), ProxyState::default());
+    pub fn connected(&mut self, id: &ProxyId) {
+        self.by_id.insert(id.clone(), ProxyState::default());
     }
 
     /// The stream of a proxy ended, or the proxy is no longer admitted.
-    pub fn gone(&mut self, pod: &ObjectKey) {
-        self.by_pod.remove(pod);
+    pub fn gone(&mut self, id: &ProxyId) {
+        self.by_id.remove(id);
     }
 
     /// Number of proxies with an open stream.
     #[must_use]
     pub fn connected_count(&self) -> usize {
-        self.by_pod.len()
+        self.by_id.len()
     }
 
     /// A proxy moved to another group: its agreement to the old configuration no longer counts.
-    pub fn moved(&mut self, pod: &ObjectKey) {
-        if let Some(state) = self.by_pod.get_mut(pod) {
+    pub fn moved(&mut self, id: &ProxyId) {
+        if let Some(state) = self.by_id.get_mut(id) {
             state.agreed = false;
             state.applied = 0;
         }
     }
 
-    /// The state of the proxy of a pod.
+    /// The state of a proxy.
     #[must_use]
-    pub fn get(&self, pod: &ObjectKey) -> Option<&ProxyState> {
-        self.by_pod.get(pod)
+    pub fn get(&self, id: &ProxyId) -> Option<&ProxyState> {
+        self.by_id.get(id)
     }
 
     /// A proxy reported its load.
-    pub fn loaded(&mut self, pod: &ObjectKey, load: Load) {
-        if let Some(state) = self.by_pod.get_mut(pod) {
+    pub fn loaded(&mut self, id: &ProxyId, load: Load) {
+        if let Some(state) = self.by_id.get_mut(id) {
             state.load = Some(load);
         }
     }
 
     /// Takes one part of a report and returns the listeners whose state changed at this proxy. `agreed`: the digest of
     /// the report equals the one that was published under its number.
-    pub fn reported(&mut self, pod: &ObjectKey, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
-        let Some(state) = self.by_pod.get_mut(pod) else { return BTreeSet::new() };
+    pub fn reported(&mut self, id: &ProxyId, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
+        let Some(state) = self.by_id.get_mut(id) else { return BTreeSet::new() };
         let mut changed = BTreeSet::new();
         if part.whole {
             changed.extend(std::mem::take(&mut state.reported).into_keys());

@@ -14,7 +14,7 @@ fn sidecars(forwards: &[(&str, &str)]) -> World {
              listeners: [{listeners}]}}\n"
         )
     });
-    let text = "kind: World\npods: {ns/p: {}}\n".to_owned() + &forwards.collect::<Vec<_>>().join("");
+    let text = "kind: World\npods: {ns/p: {}}\n".to_owned() + &forwards.collect::<String>();
     crate::support::world(&text)
 }
 

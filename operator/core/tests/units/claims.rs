@@ -106,7 +106,7 @@ fn a_port_of_the_proxy_is_nobody_else_s_in_a_gateway_and_free_in_a_sidecar() {
 /// A gateway whose Service takes so many ports, with these forwards from the oldest to the youngest.
 fn limited(service: &str, listeners: &[(&str, &str)]) -> World {
     let forwards = (1..).zip(listeners).map(|(day, (name, fields))| forward(name, day, &listener(fields)));
-    crate::support::world(&(gateway(&format!("{{service: {{{service}}}}}")) + &forwards.collect::<Vec<_>>().join("")))
+    crate::support::world(&(gateway(&format!("{{service: {{{service}}}}}")) + &forwards.collect::<String>()))
 }
 
 const THREE: [(&str, &str); 3] =

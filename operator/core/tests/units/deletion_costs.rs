@@ -114,7 +114,7 @@ fn pods_that_leave_are_of_another_workload_or_say_nothing_have_no_cost() {
     let foreign = PodInfo { replica_set: Some("canary-h1".to_owned()), ..pod("foreign") };
     scene.see(Object::ProxyPod(key("foreign"), foreign));
     scene.see(Object::ProxyPod(key("silent"), pod("silent")));
-    scene.proxies.connected(&key("silent"));
+    scene.proxies.connected(&crate::scene::proxy("silent"));
     assert!(tick(&mut Costs::default(), &scene, 0).is_empty());
 }
 

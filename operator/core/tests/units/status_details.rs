@@ -166,9 +166,9 @@ fn part(number: u64, listeners: &[(&str, ListenerReport)]) -> ReportPart {
 
 #[test]
 fn a_proxy_that_agrees_runs_what_it_does_not_mention() {
-    let (pod, mut proxies) = (key("p1"), Proxies::default());
+    let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     let ack = |proxies: &Proxies, since: u64| {
-        proxies.get(&key("p1")).map(|state| state.ack(&id("a"), &Revision("r".to_owned()), since))
+        proxies.get(&crate::scene::proxy("p1")).map(|state| state.ack(&id("a"), &Revision("r".to_owned()), since))
     };
     assert!(proxies.reported(&pod, part(3, &[]), true).is_empty(), "it has no stream");
     assert_eq!((ack(&proxies, 3), proxies.connected_count()), (None, 0));
@@ -188,12 +188,12 @@ fn a_proxy_that_agrees_runs_what_it_does_not_mention() {
 
 #[test]
 fn what_a_proxy_mentions_counts_for_that_revision() {
-    let (pod, mut proxies) = (key("p1"), Proxies::default());
+    let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     proxies.connected(&pod);
     let bound = report(ListenerState::Bound, BackendHealth::All);
     assert_eq!(proxies.reported(&pod, part(1, &[("a", bound.clone())]), false), BTreeSet::from([id("a")]));
     let ack = |proxies: &Proxies, revision: &str| {
-        proxies.get(&key("p1")).map(|state| state.ack(&id("a"), &Revision(revision.to_owned()), 1))
+        proxies.get(&crate::scene::proxy("p1")).map(|state| state.ack(&id("a"), &Revision(revision.to_owned()), 1))
     };
     assert_eq!((ack(&proxies, "r"), ack(&proxies, "other")), (Some(Ack::Bound), Some(Ack::Pending)));
     proxies.reported(&pod, part(1, &[("a", bound)]), true);
@@ -203,7 +203,7 @@ fn what_a_proxy_mentions_counts_for_that_revision() {
     assert_eq!(ack(&proxies, "r"), Some(Ack::Pending), "a failure without a reason says nothing");
     let some = report(ListenerState::Bound, BackendHealth::Some);
     proxies.reported(&pod, part(1, &[("a", some)]), true);
-    let backends = |proxies: &Proxies| proxies.get(&key("p1")).map(|state| state.backends(&id("a")));
+    let backends = |proxies: &Proxies| proxies.get(&crate::scene::proxy("p1")).map(|state| state.backends(&id("a")));
     assert_eq!((ack(&proxies, "r"), backends(&proxies)), (Some(Ack::Bound), Some(BackendHealth::Some)));
     let gone = ReportPart { gone: [id("a")].into(), ..part(1, &[]) };
     assert!(proxies.reported(&pod, gone, true).is_empty());
@@ -212,7 +212,7 @@ fn what_a_proxy_mentions_counts_for_that_revision() {
 
 #[test]
 fn a_complete_report_replaces_all_before_it_and_a_part_commits_nothing() {
-    let (pod, mut proxies) = (key("p1"), Proxies::default());
+    let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     proxies.connected(&pod);
     let some = report(ListenerState::Bound, BackendHealth::Some);
     let first = ReportPart { commit: false, ..part(5, &[("a", some)]) };
@@ -231,7 +231,7 @@ fn metrics_of_pods_have_names_and_are_found_by_them() {
         assert_eq!(PodMetric::named(metric.name()), Some(metric));
     }
     assert_eq!(PodMetric::named("other"), None);
-    let (pod, mut proxies) = (key("p1"), Proxies::default());
+    let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     proxies.connected(&pod);
     let sum = Work { connections: 1, new_per_second: 2, bytes_per_second: 3 };
     proxies.loaded(&pod, Load { sum, ..Load::default() });
@@ -240,7 +240,7 @@ fn metrics_of_pods_have_names_and_are_found_by_them() {
 
 #[test]
 fn an_idle_proxy_has_nothing_to_do_for_any_forward() {
-    let (pod, mut proxies) = (key("p1"), Proxies::default());
+    let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     proxies.connected(&pod);
     proxies.loaded(&pod, Load::default());
     assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&key("web"))), Some(0));

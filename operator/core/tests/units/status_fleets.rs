@@ -2,7 +2,7 @@
 
 use crds::ForwardGateway;
 use operator_core::{
-    Changes, CrashLoop, Fleet, Group, ObjectKey, Touched, Update,
+    Changes, CrashLoop, Fleet, Group, Touched, Update,
     status::fleets::{Fleets, Moved, Pods},
     world::{
         objects::{Object, PodInfo},
@@ -42,7 +42,7 @@ fn the_fleet_of_a_gateway_is_the_pods_that_say_so_and_run_as_it_does() {
     assert_eq!(see_pod(&mut scene, "p2", fleet_pod("p2", true)), NOTHING, "nothing is new");
     let thief = PodInfo { service_account: "default".to_owned(), ..fleet_pod("thief", true) };
     assert_eq!(see_pod(&mut scene, "thief", thief), NOTHING);
-    assert_eq!((&fleet(&scene, &edge()).pods, fleet(&scene, &edge()).ready), (&keys(&["p1", "p2"]), 2));
+    assert_eq!((fleet(&scene, &edge()).members.clone(), fleet(&scene, &edge()).ready), (proxies(&["p1", "p2"]), 2));
     assert_eq!(scene.fleets.group_of(&key("p1"), &scene.translator), Some(&edge()));
     assert_eq!(scene.fleets.group_of(&key("thief"), &scene.translator), None);
 }
@@ -67,7 +67,7 @@ fn a_pod_that_leaves_is_not_counted_and_stays_in_its_group_to_its_end() {
     see_pod(&mut scene, "p2", fleet_pod("p2", true));
     let leaving = PodInfo { leaving: true, ..fleet_pod("p2", true) };
     assert_eq!(see_pod(&mut scene, "p2", leaving), [Pods::Other]);
-    assert_eq!(fleet(&scene, &edge()).pods, keys(&["p1"]));
+    assert_eq!(fleet(&scene, &edge()).members, proxies(&["p1"]));
     assert_eq!(scene.fleets.group_of(&key("p2"), &scene.translator), Some(&edge()));
     scene.fleets.take_placed();
     assert_eq!(moved(&scene.gone(Kind::ProxyPods, "p2").moved), NOTHING, "it was not counted any more");
@@ -81,7 +81,7 @@ fn pods_that_are_there_before_their_gateway_are_its_fleet_once_it_comes() {
     let mut scene = Scene::new();
     assert_eq!(see_pod(&mut scene, "p1", fleet_pod("p1", true)), NOTHING);
     assert_eq!(moved(&scene.see(gateway(&json!({}))).moved), [Pods::AnyReady]);
-    assert_eq!(fleet(&scene, &edge()).pods, keys(&["p1"]));
+    assert_eq!(fleet(&scene, &edge()).members, proxies(&["p1"]));
     scene.gone(Kind::Gateways, "edge");
     assert!(scene.fleets.all().is_empty());
     assert_eq!(scene.fleets.group_of(&key("p1"), &scene.translator), None);
@@ -97,8 +97,8 @@ fn a_pod_that_moves_to_another_gateway_leaves_the_first() {
     see_pod(&mut scene, "p1", fleet_pod("p1", true));
     let other = PodInfo { gateway: Some("two".to_owned()), service_account: "two".to_owned(), ..fleet_pod("p1", true) };
     assert_eq!(see_pod(&mut scene, "p1", other), [Pods::AnyReady, Pods::AnyReady]);
-    assert!(fleet(&scene, &edge()).pods.is_empty());
-    assert_eq!(fleet(&scene, &Group::Gateway(key("two"))).pods, keys(&["p1"]));
+    assert!(fleet(&scene, &edge()).members.is_empty());
+    assert_eq!(fleet(&scene, &Group::Gateway(key("two"))).members, proxies(&["p1"]));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_new_term_begins_with_the_fleets_of_all_gateways() {
     let everything = Touched { changes: Changes::all(), ..Touched::default() };
     let moved = scene.fleets.update(&everything, &Update::default(), &scene.cache, &scene.translator);
     assert_eq!(moved, Moved::from([(edge(), Pods::AnyReady)]));
-    assert_eq!(fleet(&scene, &edge()).pods, keys(&["p1"]));
+    assert_eq!(fleet(&scene, &edge()).members, proxies(&["p1"]));
 }
 
 #[test]
@@ -140,12 +140,12 @@ fn crash_loop() -> PodInfo {
 #[test]
 fn every_pod_of_a_sidecar_group_that_stays_counts_as_ready() {
     let (mut scene, group) = with_sidecars();
-    assert_eq!((&fleet(&scene, &group).pods, fleet(&scene, &group).ready), (&keys(&["a", "b"]), 2));
+    assert_eq!((fleet(&scene, &group).members.clone(), fleet(&scene, &group).ready), (proxies(&["a", "b"]), 2));
     assert!(fleet(&scene, &group).issues.is_empty());
     assert_eq!(scene.fleets.group_of(&key("a"), &scene.translator), Some(&group));
     let leaving = PodInfo { leaving: true, ..app_pod("b") };
     assert_eq!(moved(&scene.see(Object::Pod(key("b"), leaving)).moved), [Pods::Other]);
-    assert_eq!(fleet(&scene, &group).pods, keys(&["a"]));
+    assert_eq!(fleet(&scene, &group).members, proxies(&["a"]));
     scene.fleets.take_placed();
     scene.gone(Kind::Pods, "a");
     scene.gone(Kind::Pods, "b");
@@ -158,9 +158,9 @@ fn a_pod_that_comes_without_a_proxy_is_urgent() {
     let (mut scene, group) = with_sidecars();
     let uninjected = PodInfo { uid: "uid-c".to_owned(), ..PodInfo::default() };
     assert_eq!(moved(&scene.see(Object::Pod(key("c"), uninjected)).moved), [Pods::AnyReady]);
-    let issues: Vec<(&ObjectKey, bool)> =
+    let issues: Vec<(&operator_core::ProxyId, bool)> =
         fleet(&scene, &group).issues.iter().map(|(pod, issue)| (pod, issue.injected)).collect();
-    assert_eq!(issues, [(&key("c"), false)]);
+    assert_eq!(issues, [(&crate::scene::proxy("c"), false)]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_problem_of_a_pod_that_stays_in_its_group_is_noted() {
     let (mut scene, group) = with_sidecars();
     let ignored = PodInfo { problem: Some("annotation".to_owned()), ..app_pod("a") };
     assert_eq!(moved(&scene.see(Object::Pod(key("a"), ignored)).moved), [Pods::AnyReady]);
-    assert_eq!(fleet(&scene, &group).issues[&key("a")].problem.as_deref(), Some("annotation"));
+    assert_eq!(fleet(&scene, &group).issues[&crate::scene::proxy("a")].problem.as_deref(), Some("annotation"));
     let other = PodInfo { problem: Some("another".to_owned()), ..app_pod("a") };
     assert_eq!(moved(&scene.see(Object::Pod(key("a"), other)).moved), [Pods::Other], "an issue was there before");
 }
@@ -178,7 +178,7 @@ fn a_crash_loop_is_noted_when_it_begins_and_when_it_ends() {
     let (mut scene, group) = with_sidecars();
     assert_eq!(see_pod(&mut scene, "a", app_pod("a")), NOTHING, "the app runs");
     assert_eq!(see_pod(&mut scene, "a", crash_loop()), [Pods::AnyReady]);
-    assert!(fleet(&scene, &group).issues[&key("a")].crash_loop.is_some());
+    assert!(fleet(&scene, &group).issues[&crate::scene::proxy("a")].crash_loop.is_some());
     assert_eq!(see_pod(&mut scene, "a", PodInfo { ready: true, ..crash_loop() }), NOTHING, "it goes on");
     assert_eq!(see_pod(&mut scene, "a", app_pod("a")), [Pods::AnyReady]);
     assert!(fleet(&scene, &group).issues.is_empty());
@@ -190,4 +190,8 @@ fn a_pod_without_a_proxy_beside_a_crash_loop_is_urgent() {
     see_pod(&mut scene, "a", crash_loop());
     let uninjected = PodInfo { uid: "uid-c".to_owned(), ..PodInfo::default() };
     assert_eq!(moved(&scene.see(Object::Pod(key("c"), uninjected)).moved), [Pods::AnyReady]);
+}
+
+fn proxies(names: &[&str]) -> std::collections::BTreeSet<operator_core::ProxyId> {
+    names.iter().map(|name| crate::scene::proxy(name)).collect()
 }

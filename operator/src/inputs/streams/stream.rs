@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::FromStream;
-use operator_core::{ObjectKey, Snapshot, desired::ca::Trusted};
+use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
 
 use crate::{
     outputs::publish::{Deltas, Target, encode},
@@ -40,7 +40,7 @@ pub(super) struct Following {
 
 /// One stream and its proxy.
 pub(super) struct Stream {
-    pub(super) pod: ObjectKey,
+    pub(super) proxy: ProxyId,
     pub(super) id: u64,
     pub(super) following: Following,
     pub(super) messages: Streaming<FromProxy>,
@@ -78,7 +78,7 @@ impl Stream {
         if let Some(status) = status {
             let _ = self.out.try_send(Err(status));
         }
-        let _ = self.driver.send(FromStream::Gone { pod: self.pod, id: self.id }).await;
+        let _ = self.driver.send(FromStream::Gone { proxy: self.proxy, id: self.id }).await;
     }
 
     async fn follow(&mut self) -> Result<(), End> {
@@ -109,7 +109,7 @@ impl Stream {
                         self.loaded(load).await?;
                     }
                     if let Some(Drained { cut }) = message.drained {
-                        let drained = FromStream::Drained { pod: self.pod.clone(), id: self.id, cut };
+                        let drained = FromStream::Drained { proxy: self.proxy.clone(), id: self.id, cut };
                         self.driver.send(drained).await.map_err(|_| End::Replaced)?;
                     }
                     let Some(part) = message.report else { continue };
@@ -209,7 +209,7 @@ impl Stream {
         if load.forwards.len() > MAX_LOADS {
             return Err(End::Garbage("the load names more forwards than it may"));
         }
-        let loaded = FromStream::Loaded { pod: self.pod.clone(), id: self.id, load: Box::new(load) };
+        let loaded = FromStream::Loaded { proxy: self.proxy.clone(), id: self.id, load: Box::new(load) };
         self.driver.send(loaded).await.map_err(|_| End::Replaced)
     }
 
@@ -223,11 +223,11 @@ impl Stream {
         let known = part.listeners.len();
         part.listeners.retain(|id, _| at.listeners.contains_key(id));
         if part.listeners.len() != known {
-            tracing::debug!(pod = %self.pod, "ignoring listeners of a report that are no longer published");
+            tracing::debug!(proxy = %self.proxy, "ignoring listeners of a report that are no longer published");
         }
         let agreed = sent.iter().any(|(number, digest)| *number == part.version.number && *digest == part.digest);
-        let (pod, id) = (self.pod.clone(), self.id);
-        let report = FromStream::Reported { pod, id, part: Box::new(part), agreed };
+        let (proxy, id) = (self.proxy.clone(), self.id);
+        let report = FromStream::Reported { proxy, id, part: Box::new(part), agreed };
         self.driver.send(report).await.map_err(|_| End::Replaced)
     }
 }

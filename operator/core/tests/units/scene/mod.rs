@@ -59,6 +59,11 @@ pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// The proxy of a pod of this name.
+pub(crate) fn proxy(name: &str) -> operator_core::ProxyId {
+    key(name).into()
+}
+
 pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("ns", name)
 }
@@ -172,18 +177,18 @@ impl Scene {
             listeners: snapshot.listeners.iter().map(listener).collect(),
             ..Report::default()
         };
-        self.proxies.connected(&key(pod));
+        self.proxies.connected(&proxy(pod));
         for part in report.parts_since(None, &snapshot.digest, true, 8) {
-            self.proxies.reported(&key(pod), part, true);
+            self.proxies.reported(&proxy(pod), part, true);
         }
     }
 
     /// A proxy reports that it has so many sessions.
     pub(crate) fn load(&mut self, pod: &str, connections: u64) {
-        if self.proxies.get(&key(pod)).is_none() {
-            self.proxies.connected(&key(pod));
+        if self.proxies.get(&proxy(pod)).is_none() {
+            self.proxies.connected(&proxy(pod));
         }
-        self.proxies.loaded(&key(pod), Load { sum: Work { connections, ..Work::default() }, ..Load::default() });
+        self.proxies.loaded(&proxy(pod), Load { sum: Work { connections, ..Work::default() }, ..Load::default() });
     }
 
     /// The watch shows the status that was written, under this resource version.

@@ -1,0 +1,45 @@
+//! Identities of proxies.
+
+use std::fmt;
+
+use crate::world::ObjectKey;
+
+/// Identity of a proxy: what a stream belongs to, and what a report is of. Every proxy of a cluster is in a pod today; code that
+/// needs the pod asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProxyId {
+    /// The proxy of a pod.
+    Pod(ObjectKey),
+}
+
+impl ProxyId {
+    /// The pod of the proxy, if it is in one.
+    #[must_use]
+    pub fn pod(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::Pod(key) => Some(key),
+        }
+    }
+
+    /// Name of the proxy in status, within the namespace of the forward or gateway.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pod(key) => &key.name,
+        }
+    }
+}
+
+impl From<ObjectKey> for ProxyId {
+    fn from(pod: ObjectKey) -> Self {
+        Self::Pod(pod)
+    }
+}
+
+impl fmt::Display for ProxyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(key) => write!(f, "pod/{key}"),
+        }
+    }
+}
