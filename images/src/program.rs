@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{ImageError, Platform, Profile, target, workspace};
+use crate::{Image, ImageError, Platform, Profile, target, workspace};
 
 /// Builds a package for a platform and returns the path of the program.
 pub(crate) fn build(package: &str, platform: Platform, profile: Profile) -> Result<PathBuf, ImageError> {
@@ -14,7 +14,10 @@ pub(crate) fn build(package: &str, platform: Platform, profile: Profile) -> Resu
     let triple = platform.target();
     let mut command = cargo();
     command.args(["build", "--locked", "--quiet", "--profile", profile.name()]);
-    command.args(["--package", package, "--target", triple]);
+    command.args(["--target", triple]);
+    for package in packages(package, profile) {
+        command.args(["--package", package]);
+    }
     command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
     // This variable takes precedence over every other source of flags.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags(platform));
@@ -28,6 +31,15 @@ pub(crate) fn build(package: &str, platform: Platform, profile: Profile) -> Resu
         return Err(ImageError::Build { package: package.to_owned(), target: triple });
     }
     Ok(target().join(triple).join(profile.name()).join(package))
+}
+
+/// The packages that one run of cargo builds. For tests all of them together: a selection of its own would have features of its
+/// own, and compile dependencies again. A released program is built alone, with no more features than it needs.
+fn packages(package: &str, profile: Profile) -> Vec<&str> {
+    match profile {
+        Profile::Release => vec![package],
+        Profile::Test => Image::RELEASED.map(Image::package).to_vec(),
+    }
 }
 
 /// A cargo as a shell would start it: without the variables about packages that `cargo run` and `cargo test` set,

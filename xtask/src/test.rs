@@ -53,6 +53,10 @@ fn run_tier(
         let built = summary.measure(&step("wait for programs"), || programs.wait())?;
         summary.step(&step("build of programs, in the background"), built);
     }
+    if tier == Tier::Node {
+        let image = images::Image::Pause;
+        summary.measure(&step("images"), || images::build(image, images::Platform::here(), images::Profile::Test))?;
+    }
     let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), wished_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
         let (times, done) = summary.measure(&step(&test.label), || test.run(threads));
