@@ -1,8 +1,11 @@
 //! Endpoints of backends.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Revision, hash::short};
@@ -30,14 +33,30 @@ impl Serialize for Endpoint {
 
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// Reads either form without keeping what it reads: documents come with thousands of endpoints.
+struct Form;
+
+impl<'de> Visitor<'de> for Form {
+    type Value = Endpoint;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address such as 10.0.0.1:80, or an object with the field address")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Endpoint, E> {
+        text.parse::<SocketAddr>().map(Endpoint::from).map_err(|error| E::custom(format!("'{text:.80}': {error}")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Address(SocketAddr),
-            Object { address: SocketAddr },
+        struct Object {
+            address: SocketAddr,
         }
-        let (Form::Address(address) | Form::Object { address }) = Form::deserialize(deserializer)?;
-        Ok(Self { address })
+        Object::deserialize(MapAccessDeserializer::new(map)).map(|object| object.address.into())
     }
 }
 
@@ -89,5 +108,8 @@ mod tests {
             assert_eq!(serde_json::from_str::<EndpointSet>(document).expect("endpoints"), set, "{document}");
         }
         assert!(serde_json::from_str::<EndpointSet>(r#"{"addresses":[{"zone":"a"}]}"#).is_err());
+        let error =
+            serde_json::from_str::<EndpointSet>(r#"{"addresses":["10.0.0.1"]}"#).expect_err("no port").to_string();
+        assert!(error.contains("'10.0.0.1': invalid socket address"), "{error}");
     }
 }

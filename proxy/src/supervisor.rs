@@ -105,13 +105,18 @@ impl Supervisor {
         report: watch::Sender<Report>,
         settings: &Settings,
     ) -> Self {
+        let counters = metrics.clone();
+        let failed = move || {
+            counters.control.state_failures.fetch_add(1, Relaxed);
+        };
+        let sockets = Sockets::new(ForeignPorts::new(settings, failed));
         Self {
             process,
             workers,
             metrics,
             configuration: Configuration::default(),
             running: Running::default(),
-            sockets: Sockets::new(ForeignPorts::new(settings)),
+            sockets,
             listeners: Listeners::default(),
             names: Names::new(answers),
             checks: Checks::default(),

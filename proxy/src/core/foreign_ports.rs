@@ -1,12 +1,12 @@
 //! Ports of the pod that belong to somebody else. A sidecar that binds such a port in the moment in which its app is
 //! restarted would keep the app from starting, so the proxy remembers the port and waits when it becomes free.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use proxy_api::Transport;
-
-/// A port by its transport.
-pub type Port = (Transport, u16);
+use proxy_api::SocketKey;
 
 /// How long a port has to be in use before it counts as foreign: a socket that this proxy closes is gone sooner.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ const MOST: usize = 1024;
 pub struct ForeignPorts {
     /// How long a foreign port is left alone after it became free; zero: nothing is remembered.
     grace: Duration,
-    ports: BTreeMap<Port, State>,
+    ports: BTreeMap<SocketKey, State>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +40,14 @@ impl ForeignPorts {
 
     /// The same, with ports that an earlier run of this proxy found.
     #[must_use]
-    pub fn known(self, ports: impl IntoIterator<Item = Port>, now: Duration) -> Self {
+    pub fn known(self, ports: impl IntoIterator<Item = SocketKey>, now: Duration) -> Self {
         let ports = ports.into_iter().take(MOST).map(|port| (port, State::Free(now)));
         Self { ports: if self.grace.is_zero() { BTreeMap::new() } else { ports.collect() }, ..self }
     }
 
     /// Whether this port may be taken now, if it is free.
     #[must_use]
-    pub fn may_bind(&self, port: Port, now: Duration) -> bool {
+    pub fn may_bind(&self, port: SocketKey, now: Duration) -> bool {
         match self.ports.get(&port) {
             None | Some(State::Busy(_)) => true,
             Some(State::Foreign) => false,
@@ -56,7 +56,7 @@ impl ForeignPorts {
     }
 
     /// The port is in use.
-    pub fn in_use(&mut self, port: Port, now: Duration) {
+    pub fn in_use(&mut self, port: SocketKey, now: Duration) {
         if self.grace.is_zero() {
             return;
         }
@@ -70,7 +70,7 @@ impl ForeignPorts {
     }
 
     /// The port is free.
-    pub fn free(&mut self, port: Port, now: Duration) {
+    pub fn free(&mut self, port: SocketKey, now: Duration) {
         match self.ports.get(&port) {
             Some(State::Busy(_)) => drop(self.ports.remove(&port)),
             Some(State::Foreign) => drop(self.ports.insert(port, State::Free(now))),
@@ -78,17 +78,29 @@ impl ForeignPorts {
         }
     }
 
+    /// The proxy serves the port: the port is nobody else's any more.
+    pub fn served(&mut self, port: SocketKey) {
+        self.ports.remove(&port);
+    }
+
+    /// Forgets ports in use that nobody asks for any more: their time must not count when somebody asks again.
+    pub fn wanted(&mut self, ports: &BTreeSet<SocketKey>) {
+        self.ports.retain(|port, state| !matches!(state, State::Busy(_)) || ports.contains(port));
+    }
+
     /// The ports that belong to somebody else.
-    pub fn all(&self) -> impl Iterator<Item = Port> {
+    pub fn all(&self) -> impl Iterator<Item = SocketKey> {
         self.ports.iter().filter(|(_, state)| !matches!(state, State::Busy(_))).map(|(port, _)| *port)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proxy_api::{Bind, Transport};
+
     use super::*;
 
-    const PORT: Port = (Transport::Tcp, 80);
+    const PORT: SocketKey = SocketKey { transport: Transport::Tcp, bind: Bind::All, port: 80 };
 
     /// A port in use for ten seconds, and the time.
     fn taken() -> (ForeignPorts, Duration) {
@@ -107,7 +119,8 @@ mod tests {
         ports.free(PORT, now + Duration::from_secs(59));
         assert!(!ports.may_bind(PORT, now + Duration::from_millis(59_999)));
         assert!(ports.may_bind(PORT, now + Duration::from_secs(60)));
-        assert!(ports.may_bind((Transport::Udp, 80), now), "the other transport is another port");
+        let others = [SocketKey { transport: Transport::Udp, ..PORT }, SocketKey { bind: Bind::Loopback, ..PORT }];
+        assert!(others.iter().all(|port| ports.may_bind(*port, now)), "another socket is not concerned");
     }
 
     #[test]
@@ -135,6 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_the_proxy_serves_is_nobody_elses_any_more() {
+        let (mut ports, now) = taken();
+        ports.free(PORT, now);
+        ports.served(PORT);
+        assert!(ports.all().next().is_none() && ports.may_bind(PORT, now));
+        ports.in_use(PORT, now);
+        assert!(ports.may_bind(PORT, now), "the five seconds count again");
+    }
+
+    #[test]
+    fn the_time_of_a_port_that_nobody_asks_for_does_not_count() {
+        let (mut ports, start) = (ForeignPorts::new(Duration::from_secs(60)), Duration::from_secs(1000));
+        ports.in_use(PORT, start);
+        ports.wanted(&BTreeSet::new());
+        ports.in_use(PORT, start + Duration::from_secs(3600));
+        assert!(ports.may_bind(PORT, start + Duration::from_secs(3600)));
+        let (mut foreign, now) = taken();
+        foreign.wanted(&BTreeSet::new());
+        assert!(!foreign.may_bind(PORT, now), "a foreign port stays foreign");
+    }
+
+    #[test]
     fn ports_of_an_earlier_run_have_the_whole_time_too() {
         let start = Duration::from_secs(1000);
         let ports = ForeignPorts::new(Duration::from_secs(60)).known([PORT], start);
@@ -151,7 +186,7 @@ mod tests {
         assert!(none.may_bind(PORT, start) && none.all().next().is_none());
         let mut full = ForeignPorts::new(Duration::from_secs(1));
         for second in [0, 9] {
-            (1..=2000).for_each(|port| full.in_use((Transport::Tcp, port), start + Duration::from_secs(second)));
+            (1..=2000).for_each(|port| full.in_use(SocketKey { port, ..PORT }, start + Duration::from_secs(second)));
         }
         assert_eq!(full.all().count(), MOST);
     }

@@ -70,7 +70,7 @@ impl Sockets {
             let settled = plan.settle(&errors.keys().copied().collect());
             let failed = self.listen(plan, &settled, &opened);
             if failed.is_empty() {
-                self.foreign.persist();
+                self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);
@@ -81,6 +81,7 @@ impl Sockets {
     fn open(&mut self, plan: &Plan<'_>) -> (Opened, Errors) {
         let (mut opened, mut errors) = (Opened::new(), Errors::new());
         let of_ranges = plan.of_ranges();
+        self.foreign.wanted(&plan.bind);
         for key in &plan.bind {
             let open = if of_ranges.contains(key) { net::reserve } else { net::open };
             let beside = self.beside(*key, &opened);
