@@ -345,7 +345,9 @@ impl Driver {
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
         let view = leading.view(&self.cache, &time);
-        effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
+        if self.effects.deletion_costs {
+            effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
+        }
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
         self.effects.run_all(effects);

@@ -112,7 +112,7 @@ impl Scene {
 
     fn status(&mut self, seconds: u64) -> PortForwardStatus {
         let verdict = self.translator.verdict(&(&key()).into()).expect("judged");
-        let seen = data_plane(&key(), verdict, &self.fleets, &self.proxies);
+        let seen = data_plane(&(&key()).into(), verdict, &self.fleets, &self.proxies);
         let now = format!("2026-01-01T00:00:{seconds:02}Z");
         let moment = Moment { now, outstanding_seconds: seconds, ..Moment::default() };
         let forward = self.world.forwards.get_mut(&key()).expect("there");

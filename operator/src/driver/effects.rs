@@ -89,10 +89,9 @@ impl Effects {
                     }
                 });
             }
-            Effect::WriteCost(cost) if self.deletion_costs => {
+            Effect::WriteCost(cost) => {
                 tokio::spawn(deletion_costs::write(client, cost, self.metrics.clone()));
             }
-            Effect::WriteCost(_) => {}
         }
     }
 }

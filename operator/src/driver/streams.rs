@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proxy_api::{ListenerId, Origin};
+use proxy_api::{ListenerId, Origin, OriginKind};
 
 use super::Driver;
 use operator_core::{Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut};
@@ -34,7 +34,7 @@ impl Driver {
                 }
                 let whole = part.commit;
                 let changed = leading.proxies.reported(&proxy, *part, agreed);
-                let forwards: BTreeSet<ObjectKey> = changed.iter().map(forward).collect();
+                let forwards: BTreeSet<ObjectKey> = changed.iter().filter_map(forward).collect();
                 let now = self.now();
                 self.schedules.statuses.reported(forwards, whole, now);
             }
@@ -127,6 +127,7 @@ fn is_unseen(pod: &ObjectKey, changes: &Changes) -> bool {
     changes.pods.contains(pod) || forward.is_some_and(|forward| forward.namespace == pod.namespace)
 }
 
-fn forward(id: &ListenerId) -> ObjectKey {
-    ObjectKey::new(&*id.origin.namespace, &*id.origin.name)
+/// The `PortForward` that a listener comes from.
+fn forward(id: &ListenerId) -> Option<ObjectKey> {
+    (id.origin.kind == OriginKind::PortForward).then(|| ObjectKey::from(&id.origin))
 }

@@ -64,9 +64,13 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
 /// Checks that the target exists and that nobody else sets its replicas.
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
+    let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));
+    // A list that fails must not hide what the target itself says.
+    if let Some(why) = obstacle(scaler, target, &[]) {
+        return Err(why);
+    }
     let list = api(client, scaler).list(&ListParams::default()).await;
     let others = list.map_err(|error| failed(&scaler.target, &error))?.items;
-    let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));
     obstacle(scaler, target, &others).map_or(Ok(()), Err)
 }
 

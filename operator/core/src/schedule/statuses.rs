@@ -278,7 +278,7 @@ impl Statuses {
         if let Some((written, _, _)) = entry.unseen.as_deref() {
             forward.status = Some(written.clone());
         }
-        let seen = data_plane(key, verdict, view.fleets.all(), view.proxies);
+        let seen = data_plane(&key.into(), verdict, view.fleets.all(), view.proxies);
         let published = self.published(key, forward.metadata.generation, !seen.late.is_empty(), now);
         let moment = Moment {
             now: view.wall_clock.to_owned(),

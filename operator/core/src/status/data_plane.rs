@@ -15,7 +15,7 @@ use crate::{
         program::Snapshot,
         verdict::{Outcome, Verdict},
     },
-    world::{ObjectKey, Pod, crash_loop::CrashLoop, proxy_id::ProxyId},
+    world::{Pod, crash_loop::CrashLoop, proxy_id::ProxyId},
 };
 
 /// Most rejections, late proxies and pod issues of a kind that a status names.
@@ -87,9 +87,9 @@ pub struct DataPlane {
     pub issues: Vec<(String, PodIssue)>,
 }
 
-/// Sums up the proxies in every group of a forward.
+/// Sums up the proxies in every group of an origin.
 #[must_use]
-pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> DataPlane {
+pub fn data_plane(origin: &Origin, verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> DataPlane {
     let mut sum = DataPlane::default();
     if !verdict.rejected.is_empty() {
         let counted = verdict.groups.iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.members);
@@ -105,7 +105,7 @@ pub fn data_plane(key: &ObjectKey, verdict: &Verdict, fleets: &BTreeMap<Group, F
         .listeners
         .iter()
         .filter(|listener| matches!(listener.outcome, Outcome::Published(_)))
-        .map(|listener| ListenerId::new(Origin::port_forward(&*key.namespace, &*key.name), &*listener.name))
+        .map(|listener| ListenerId::new(origin.clone(), &*listener.name))
         .collect();
     for group in &verdict.groups {
         let Some(fleet) = fleets.get(group) else { continue };

@@ -290,9 +290,8 @@ fn reserved_port((transport, port): Port, owner: &Reserved) -> Lost {
             format!("port {port}/{transport} is reserved for the proxy ({what}); choose another port")
         }
         Reserved::App => format!(
-            "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), the \
-             annotation portlane.dev/app-ports lists it, or it was found in use there; choose another port, or set \
-             portlane.dev/app-ports: -{port}/{transport} in the pod template if the app does not listen on it"
+            "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), or the \
+             annotation portlane.dev/app-ports lists it; choose another port, or set portlane.dev/app-ports: -{port}/{transport} in the pod template if the app does not listen on it"
         ),
     };
     Lost { reason: Reason::PortConflict, message, to_app: *owner == Reserved::App }

@@ -205,7 +205,7 @@ impl Judge<'_> {
         judgement: &mut Judgement,
     ) -> Revision {
         let (key, item) = (&self.forward.origin, &self.forward.listeners[at]);
-        let id = ListenerId::new(Origin::port_forward(&*key.namespace, &*key.name), &*item.name);
+        let id = ListenerId::new(key.clone(), &*item.name);
         let Resolved { backends, endpoints, .. } = resolved;
         let listener = self.compile(item, port, backends, destinations);
         let revision = listener.revision.clone();

@@ -1,10 +1,15 @@
 //! Detects app containers in a crash loop by the container statuses of a pod. Listeners are bound before the app
 //! starts, so an app may crash because a listener holds a port that the app needs but no container declares.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::{
+    api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 
 use crate::names::CONTAINER;
 
+/// Seconds after which a container that ends has got past its start.
+const LONGEST_START: i64 = 60;
 /// Exit codes after SIGKILL and SIGTERM (128 + signal).
 const KILLED: [i32; 2] = [128 + 9, 128 + 15];
 
@@ -44,13 +49,21 @@ pub(crate) fn crash_loop(pod: &Pod) -> Option<CrashLoop> {
 fn of_container(status: &ContainerStatus) -> Option<CrashLoop> {
     let state = status.state.as_ref().filter(|state| state.running.is_none())?;
     let last = state.terminated.as_ref().or_else(|| status.last_state.as_ref()?.terminated.as_ref())?;
-    let is_loop = status.restart_count > 0 && is_own_error(last);
+    let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+    let is_backoff = waiting.is_none_or(|reason| reason == "CrashLoopBackOff");
+    let is_loop = status.restart_count > 0 && is_backoff && is_own_error(last) && !is_long(last);
     is_loop.then(|| CrashLoop { container: status.name.clone(), exit_code: last.exit_code })
 }
 
 /// Whether a container exited with an error of its own, not because of a signal, the OOM killer or a failed start.
 fn is_own_error(end: &ContainerStateTerminated) -> bool {
     end.exit_code != 0 && !KILLED.contains(&end.exit_code) && end.reason.as_deref() == Some("Error")
+}
+
+/// Whether a container ran for so long that it did not fail at its start.
+fn is_long(end: &ContainerStateTerminated) -> bool {
+    let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
+    second(&end.started_at).zip(second(&end.finished_at)).is_some_and(|(start, end)| end - start > LONGEST_START)
 }
 
 #[cfg(test)]
@@ -86,6 +99,12 @@ mod tests {
             of("containerStatuses", &[container("app", restarts, state, reason, exit_code)]).map(|it| it.exit_code)
         };
         assert_eq!(app(1, &waiting, "Error", 3), Some(3));
+        let pull = json!({"waiting": {"reason": "ImagePullBackOff"}});
+        assert_eq!(app(1, &pull, "Error", 3), None, "the container waits for something else");
+        let long = json!({"terminated": {
+            "exitCode": 4, "reason": "Error", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "1970-01-01T00:01:01Z",
+        }});
+        assert_eq!(app(1, &long, "Error", 3), None, "the app has got past its start");
         let ended = json!({"terminated": {"exitCode": 4, "reason": "Error"}});
         assert_eq!(app(1, &ended, "Error", 3), Some(4), "some kubelets show the last exit while they wait");
         assert_eq!(app(0, &ended, "Error", 3), None, "the first exit is no loop");

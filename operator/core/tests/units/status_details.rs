@@ -35,7 +35,7 @@ fn sidecars(injected: &[&str], uninjected: &[&str]) -> Scene {
 
 fn sum(scene: &Scene, forward: &str) -> DataPlane {
     let verdict = scene.translator.verdict(&(&key(forward)).into()).expect("a verdict");
-    data_plane(&key(forward), verdict, scene.fleets.all(), &scene.proxies)
+    data_plane(&(&key(forward)).into(), verdict, scene.fleets.all(), &scene.proxies)
 }
 
 const NINE: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
