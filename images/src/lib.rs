@@ -122,7 +122,7 @@ impl Platform {
 pub enum Profile {
     /// As users get them.
     Release,
-    /// In a quarter of the time, for tests.
+    /// Optimised little and linked fast, for tests.
     Test,
 }
 
