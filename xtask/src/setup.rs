@@ -51,19 +51,15 @@ impl Setup {
         })
     }
 
-    /// Builds the missing programs of these tiers, one tier after the other, while the caller continues.
+    /// Builds the missing programs of these tiers while the caller continues.
     pub(crate) fn build_in_background(self, tiers: &[Tier]) -> Background {
         let (sender, built) = mpsc::channel();
         let tiers = tiers.to_vec();
         thread::spawn(move || {
-            for tier in tiers {
-                let started = Instant::now();
-                let result = self.build(tier).map(|()| started.elapsed());
-                let is_last = result.is_err();
-                if sender.send(result).is_err() || is_last {
-                    return;
-                }
-            }
+            let started = Instant::now();
+            let result = tiers.into_iter().try_for_each(|tier| self.build(tier));
+            // The run may have ended meanwhile.
+            let _ = sender.send(result.map(|()| started.elapsed()));
         });
         Background { built }
     }
@@ -76,8 +72,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Waits until the programs of the next tier are built. Returns how long their build took. Each call waits for one
-    /// tier, in the order in which the build was given the tiers.
+    /// Waits until all programs are built, once. Returns how long the build took.
     pub(crate) fn wait(&self) -> Result<Duration, TaskError> {
         self.built.recv().map_err(|_| TaskError::Builder)?.map_err(TaskError::from)
     }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Runs the tests of these tiers. The first test program that fails ends the run.
 ///
-/// Programs of Kubernetes are built beside the compilation and the tiers that do not need these programs.
+/// Programs of Kubernetes are built beside the compilation and the tier that needs none of them.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
     let mut summary = Summary::default();
     let started = Instant::now();
@@ -33,30 +33,34 @@ fn run_tiers(tiers: &[Tier], summary: &mut Summary) -> Result<(), TaskError> {
         programs = setup.map(|setup| setup.build_in_background(tiers));
     }
     let tests = summary.measure("compile", compile)?;
+    let mut is_prepared = false;
     for tier in tiers {
+        if *tier != Tier::Pure && !std::mem::replace(&mut is_prepared, true) {
+            prepare(tiers, programs.as_ref(), summary)?;
+        }
         let started = Instant::now();
-        let done = run_tier(*tier, &tests, programs.as_ref(), summary);
+        let done = run_tier(*tier, &tests, summary);
         summary.step(tier.name(), started.elapsed());
         done?;
     }
     Ok(())
 }
 
-fn run_tier(
-    tier: Tier,
-    tests: &[TestBinary],
-    programs: Option<&Background>,
-    summary: &mut Summary,
-) -> Result<(), TaskError> {
-    let step = |name: &str| format!("  {}  {name}", tier.name());
-    if let Some(programs) = programs {
-        let built = summary.measure(&step("wait for programs"), || programs.wait())?;
-        summary.step(&step("build of programs, in the background"), built);
-    }
-    if tier == Tier::Node {
+/// Compiles the images, then waits for the programs of Kubernetes: no compiler runs beside tests that have deadlines.
+fn prepare(tiers: &[Tier], programs: Option<&Background>, summary: &mut Summary) -> Result<(), TaskError> {
+    if tiers.contains(&Tier::Node) {
         let image = images::Image::Pause;
-        summary.measure(&step("images"), || images::build(image, images::Platform::here(), images::Profile::Test))?;
+        summary.measure("images", || images::build(image, images::Platform::here(), images::Profile::Test))?;
     }
+    if let Some(programs) = programs {
+        let built = summary.measure("wait for programs", || programs.wait())?;
+        summary.step("build of programs, in the background", built);
+    }
+    Ok(())
+}
+
+fn run_tier(tier: Tier, tests: &[TestBinary], summary: &mut Summary) -> Result<(), TaskError> {
+    let step = |name: &str| format!("  {}  {name}", tier.name());
     let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), wished_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
         let (times, done) = summary.measure(&step(&test.label), || test.run(threads));
