@@ -5,9 +5,13 @@
 //! could take a port from a forward that has served for months. Among newcomers the oldest object wins; ties, and
 //! objects without a timestamp, are ordered by namespace and name. Ports are allocated after all explicit requests.
 //!
-//! A [`Ledger`] indexes the claims by port: the cost of a change to one forward follows the number of ports it names.
+//! A [`Ledger`] indexes the claims by port, and by server name where a port is shared: the cost of a change to one
+//! forward follows the number of ports it names, and of listeners that want the same.
 
+mod allocation;
 mod ledger;
+mod taken;
+mod wanted;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +25,7 @@ use crate::{
         validate::{Placement, Standing, ValidForward, ValidListener},
         verdict::Reason,
     },
-    world::{Site, World},
+    world::{ObjectKey, Site, World},
 };
 
 pub(crate) use self::ledger::Ledger;
@@ -49,6 +53,9 @@ pub(crate) struct ListenerRef {
 /// What a listener claims.
 pub(crate) type Port = (Transport, u16);
 
+/// PROXY headers that are read before the server name, and the networks trusted to send them.
+type Header = Option<(AcceptHeader, Vec<IpNet>)>;
+
 /// Why a listener lost its claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
@@ -67,8 +74,7 @@ pub(crate) struct Candidate {
     further: u16,
     /// Server names; empty claims the whole port.
     names: Vec<String>,
-    /// PROXY headers that are read before the server name, and the networks trusted to send them.
-    header: Option<(AcceptHeader, Vec<IpNet>)>,
+    header: Header,
     request: Request,
     /// Whether status already lists the port.
     standing: Standing,
@@ -110,14 +116,6 @@ impl Candidate {
             .into_iter()
             .flat_map(move |first| first..=first.saturating_add(further))
             .map(move |port| (transport, port))
-    }
-
-    /// Whether both can hold one port: their server names differ, and they read the same PROXY headers before the name.
-    fn shares_with(&self, other: &Self) -> bool {
-        !self.names.is_empty()
-            && !other.names.is_empty()
-            && self.header == other.header
-            && !self.names.iter().any(|name| other.names.contains(name))
     }
 
     fn rank(&self, listener: ListenerRef) -> Rank {
@@ -212,7 +210,8 @@ enum Reserved {
 /// What the claims of one group are decided by, besides the claims themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
-    group: String,
+    /// The gateway of the group.
+    gateway: Option<ObjectKey>,
     laptop: bool,
     reserved: BTreeMap<Port, Reserved>,
     /// Limit on the ports of the gateway's Service; `None` is unlimited.
@@ -221,15 +220,16 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn of(world: &World, group: &Group) -> Self {
-        let gateway = match group {
-            Group::Gateway(key) => world.gateways.get(key),
-            _ => None,
+        let key = match group {
+            Group::Gateway(key) => Some(key),
+            Group::Laptop | Group::Sidecars(_) => None,
         };
+        let gateway = key.and_then(|key| world.gateways.get(key));
         let service = gateway.and_then(|gateway| gateway.spec.service.as_ref());
         let has_service = gateway.is_some() && service.is_none_or(|service| service.type_ != Some(ServiceType::None));
         let max_ports = service.and_then(|service| service.max_ports).unwrap_or(DEFAULT_MAX_PORTS);
         Self {
-            group: group.to_string(),
+            gateway: key.cloned(),
             laptop: world.site.is_laptop(),
             reserved: reserved(world, group),
             max_ports: (has_service && !world.site.is_laptop()).then_some(max_ports.into()),
@@ -260,10 +260,10 @@ impl Rules {
     }
 
     fn too_many(&self) -> Lost {
+        let gateway = self.gateway.as_ref().map(|key| format!(" of gateway/{key}")).unwrap_or_default();
         let message = format!(
-            "the Service of {} already has its maximum of {} ports: raise spec.service.maxPorts of the gateway, or use \
-             another gateway",
-            self.group,
+            "the Service{gateway} already has its maximum of {} ports: raise spec.service.maxPorts of the gateway, or \
+             use another gateway",
             self.max_ports.unwrap_or(0)
         );
         Lost { reason: Reason::TooManyPorts, message, to_app: false }
@@ -278,7 +278,7 @@ fn reserved(world: &World, group: &Group) -> BTreeMap<Port, Reserved> {
     let mut reserved: BTreeMap<Port, Reserved> = of_proxies(&world.reserved).collect();
     match group {
         Group::Gateway(_) => reserved.extend(of_proxies(&world.reserved_in_gateways)),
-        Group::Sidecars { app_ports, .. } => reserved.extend(app_ports.iter().map(|port| (*port, Reserved::App))),
+        Group::Sidecars(group) => reserved.extend(group.app_ports().iter().map(|port| (*port, Reserved::App))),
         Group::Laptop => {}
     }
     reserved
@@ -300,21 +300,4 @@ fn reserved_port((transport, port): Port, owner: &Reserved) -> Lost {
 fn no_free_port(transport: Transport) -> Lost {
     let message = format!("no free {transport} port is left in the gateway's allocation ranges; widen spec.allocation");
     Lost { reason: Reason::NoPortAvailable, message, to_app: false }
-}
-
-/// Number of ports in these ranges.
-fn total(ranges: &[(u16, u16)]) -> u64 {
-    ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
-}
-
-/// The port at this position when the ranges are counted through.
-fn nth_port(ranges: &[(u16, u16)], mut nth: u64) -> u16 {
-    for (first, last) in ranges {
-        let width = u64::from(last - first) + 1;
-        if nth < width {
-            return first.saturating_add(u16::try_from(nth).unwrap_or(0));
-        }
-        nth -= width;
-    }
-    ranges.first().map_or(0, |range| range.0)
 }

@@ -1,15 +1,15 @@
 //! Groups of proxies that run the same configuration.
 
+mod selectors;
+mod sidecar_group;
 mod sidecars;
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use proxy_api::{Origin, Transport};
+use proxy_api::Origin;
 use serde::{Serialize, Serializer};
 
-use crate::world::ObjectKey;
-
+pub use self::sidecar_group::SidecarGroup;
 pub(crate) use self::sidecars::{Moved, Sidecars};
+use crate::world::ObjectKey;
 
 /// The set of proxies that run the same configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,26 +20,21 @@ pub enum Group {
     Gateway(ObjectKey),
     /// The pods of a namespace that are selected by the same set of sidecar forwards and whose apps have the same
     /// ports.
-    Sidecars {
-        /// The namespace.
-        namespace: String,
-        /// Names of the forwards. Shared, because every forward keeps a list of its groups.
-        forwards: Arc<BTreeSet<String>>,
-        /// Ports that the app listens on, which no listener of the group can claim.
-        app_ports: Arc<BTreeSet<(Transport, u16)>>,
-    },
+    Sidecars(SidecarGroup),
 }
 
 impl Group {
     /// The forwards that select the pods of a sidecar group; empty for other groups.
     pub(crate) fn selecting(&self) -> impl Iterator<Item = Origin> + '_ {
-        let known = match self {
-            Self::Sidecars { namespace, forwards, .. } => Some((namespace, forwards)),
+        self.sidecars().into_iter().flat_map(SidecarGroup::forwards)
+    }
+
+    /// The identity of a sidecar group; `None` for other groups.
+    pub(crate) fn sidecars(&self) -> Option<&SidecarGroup> {
+        match self {
+            Self::Sidecars(group) => Some(group),
             Self::Laptop | Self::Gateway(_) => None,
-        };
-        known.into_iter().flat_map(|(namespace, forwards)| {
-            forwards.iter().map(|name| Origin::port_forward(namespace.clone(), name.clone()))
-        })
+        }
     }
 }
 
@@ -48,11 +43,7 @@ impl std::fmt::Display for Group {
         match self {
             Self::Laptop => f.write_str("laptop"),
             Self::Gateway(key) => write!(f, "gateway/{key}"),
-            Self::Sidecars { namespace, forwards, app_ports } => {
-                let names: Vec<&str> = forwards.iter().map(String::as_str).collect();
-                write!(f, "sidecars/{namespace}/{}", names.join("+"))?;
-                app_ports.iter().try_for_each(|(transport, port)| write!(f, "/app:{port}/{transport}"))
-            }
+            Self::Sidecars(group) => write!(f, "sidecars/{group}"),
         }
     }
 }

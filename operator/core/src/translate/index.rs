@@ -11,9 +11,9 @@ use crate::world::ObjectKey;
 pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<Origin>>);
 
 impl Index {
-    /// Replaces the objects that a forward names.
+    /// Replaces the objects that a forward names. Both lists are sorted.
     pub(crate) fn set(&mut self, forward: &Origin, old: &[ObjectKey], new: &[ObjectKey]) {
-        for gone in old.iter().filter(|named| !new.contains(named)) {
+        for gone in old.iter().filter(|named| new.binary_search(named).is_err()) {
             if let Some(forwards) = self.0.get_mut(gone) {
                 forwards.remove(forward);
                 if forwards.is_empty() {
@@ -21,7 +21,7 @@ impl Index {
                 }
             }
         }
-        for added in new.iter().filter(|named| !old.contains(named)) {
+        for added in new.iter().filter(|named| old.binary_search(named).is_err()) {
             self.0.entry(added.clone()).or_default().insert(forward.clone());
         }
     }

@@ -12,7 +12,7 @@ use crate::{
         validate::{Placement, ValidForward, ValidListener},
         verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
     },
-    world::{ObjectKey, World},
+    world::World,
 };
 
 /// A listener as the proxies of its groups should run it.
@@ -95,8 +95,9 @@ impl Judgement {
 pub(crate) struct Judge<'a> {
     pub(crate) world: &'a World,
     pub(crate) forward: &'a ValidForward,
-    /// The groups of the forward, each with its claims and, for a sidecar group, its pods.
-    pub(crate) own: BTreeMap<&'a Group, (&'a Ledger, Option<&'a BTreeSet<ObjectKey>>)>,
+    /// The groups of the forward, each with its claims and whether it counts for the verdict. A sidecar group whose pods
+    /// are all leaving runs what it can, and does not count.
+    pub(crate) own: BTreeMap<&'a Group, (&'a Ledger, bool)>,
 }
 
 impl Judge<'_> {
@@ -248,19 +249,19 @@ impl Judge<'_> {
         .sealed()
     }
 
-    /// Why the listener lost its port. Records the pods if it lost the port in some of them only.
+    /// Why the listener lost its port. Records the groups if it lost the port in some of them only.
     fn lost(&self, at: usize, verdict: &mut Verdict) -> Option<Lost> {
         let listener = self.reference(at);
         let everywhere = self.lost_everywhere(at);
         let mut first = None;
-        for (ledger, pods) in self.counted() {
+        for (group, ledger) in self.counted() {
             let Some(lost) = ledger.lost(&listener) else { continue };
             if !everywhere {
-                verdict.rejected.extend(pods.iter().copied().flatten().map(|pod| RejectedIn {
-                    pod: pod.clone(),
+                verdict.rejected.push(RejectedIn {
+                    group: group.clone(),
                     listener: self.forward.listeners[at].name.clone(),
                     message: lost.message.clone(),
-                }));
+                });
             }
             // Report a port lost to another listener rather than one lost to an app.
             if first.as_ref().is_none_or(|first: &Lost| first.to_app) {
@@ -273,15 +274,13 @@ impl Judge<'_> {
     fn lost_everywhere(&self, at: usize) -> bool {
         let listener = self.reference(at);
         let mut counted = self.counted().peekable();
-        counted.peek().is_some() && counted.all(|(ledger, _)| ledger.lost(&listener).is_some())
+        counted.peek().is_some() && counted.all(|(_, ledger)| ledger.lost(&listener).is_some())
     }
 
-    /// The groups that count for the verdict. A sidecar group whose pods are all leaving runs what it can, and does not
-    /// count.
-    fn counted(&self) -> impl Iterator<Item = (&Ledger, Option<&BTreeSet<ObjectKey>>)> {
-        let stays = |pod: &ObjectKey| self.world.pods.get(pod).is_some_and(|pod| !pod.leaving);
-        let all = self.own.values().map(|(ledger, pods)| (*ledger, *pods));
-        all.filter(move |(_, pods)| pods.is_none_or(|pods| pods.iter().any(stays)))
+    /// The groups that count for the verdict, with their claims.
+    fn counted(&self) -> impl Iterator<Item = (&Group, &Ledger)> {
+        let counted = self.own.iter().filter(|(_, (_, counts))| *counts);
+        counted.map(|(group, (ledger, _))| (*group, *ledger))
     }
 
     /// Sets the condition to the first unresolved backend, or else to the first one that is a listener of the same

@@ -22,7 +22,7 @@ use crate::{
     translate::{
         admission::admitted,
         claims::{self, Ledger, Rules},
-        groups::{Group, Moved, Sidecars},
+        groups::{Group, Moved, SidecarGroup, Sidecars},
         index::Index,
         judge::{Compiled, Judge, Judgement},
         program::{Program, Sets, Snapshot},
@@ -97,6 +97,8 @@ struct Step {
     judge: BTreeSet<Origin>,
     /// Groups whose claims may have changed.
     claims: BTreeSet<Group>,
+    /// Namespaces in which sidecar forwards changed their selectors.
+    reselected: BTreeSet<String>,
     moved: Moved,
     /// Groups whose programs may have changed.
     touched: BTreeSet<Group>,
@@ -165,8 +167,13 @@ impl Translator {
     /// The pods of a sidecar group.
     #[must_use]
     pub fn pods(&self, group: &Group) -> Option<&BTreeSet<ObjectKey>> {
-        let Group::Sidecars { namespace, .. } = group else { return None };
-        self.sidecars.get(namespace)?.pods(group)
+        self.sidecars.get(group.sidecars()?.namespace())?.pods(group)
+    }
+
+    /// Whether a group counts for verdicts: a group of pods that are all leaving does not.
+    fn counts(&self, group: &Group) -> bool {
+        let Some(namespace) = group.sidecars().map(SidecarGroup::namespace) else { return true };
+        self.sidecars.get(namespace).is_some_and(|sidecars| sidecars.counts(group))
     }
 
     /// The group of a pod, if sidecar forwards select it.
@@ -180,7 +187,7 @@ impl Translator {
         match group {
             Group::Laptop => Box::new(self.known.keys().cloned()),
             Group::Gateway(key) => Box::new(self.by_gateway.of(key).cloned()),
-            Group::Sidecars { .. } => Box::new(group.selecting()),
+            Group::Sidecars(_) => Box::new(group.selecting()),
         }
     }
 
@@ -244,7 +251,7 @@ impl Translator {
             _ => None,
         };
         self.known.insert(key.clone(), Known { object, is_recreated, read, place, judgement, gateway, services });
-        self.select(world, key, selector.as_ref(), step);
+        self.select(key, selector.as_ref(), step);
         let after = self.groups_of(world, key);
         self.leave(key, before.difference(&after));
         step.claims.extend(after);
@@ -253,7 +260,7 @@ impl Translator {
     /// Removes a forward that is gone, or that was never readable, from its groups.
     fn unread(&mut self, world: &World, key: &Origin, step: &mut Step) {
         let before = self.groups_of(world, key);
-        self.select(world, key, None, step);
+        self.select(key, None, step);
         self.leave(key, &before);
         if let Some(known) = self.known.get_mut(key) {
             known.place = None;
@@ -261,14 +268,13 @@ impl Translator {
         }
     }
 
-    fn select(&mut self, world: &World, key: &Origin, selector: Option<&crds::Selector>, step: &mut Step) {
+    /// Sets the selector of a forward; pods change their groups once all forwards are read.
+    fn select(&mut self, key: &Origin, selector: Option<&crds::Selector>, step: &mut Step) {
         if selector.is_none() && !self.sidecars.contains_key(&key.namespace) {
             return;
         }
-        let sidecars = self.sidecars.entry(key.namespace.clone()).or_default();
-        sidecars.select(key, selector, world, &mut step.moved);
-        if sidecars.is_empty() {
-            self.sidecars.remove(&key.namespace);
+        if self.sidecars.entry(key.namespace.clone()).or_default().select(&key.name, selector) {
+            step.reselected.insert(key.namespace.clone());
         }
     }
 
@@ -303,7 +309,7 @@ impl Translator {
         settled.extend(std::mem::take(&mut step.claims));
         for group in settled {
             let Some(ledger) = self.ledgers.get_mut(&group) else { continue };
-            step.judge.extend(ledger.settle(Rules::of(world, &group)));
+            step.judge.extend(ledger.settle(Rules::of(world, &group), &mut step.update.work.claims));
             step.judge.extend(self.depending_on_claims(&group));
         }
     }
@@ -319,20 +325,21 @@ impl Translator {
                 let depending = self.kept.union(&self.local);
                 depending.filter(|key| place(key).is_some_and(is_here)).cloned().collect()
             }
-            Group::Laptop | Group::Sidecars { .. } => {
-                self.forwards(group).filter(|key| self.local.contains(key) || self.kept.contains(key)).collect()
-            }
+            Group::Laptop => self.kept.union(&self.local).cloned().collect(),
+            Group::Sidecars(here) => here.among(&self.kept).chain(here.among(&self.local)).cloned().collect(),
         }
     }
 
     /// Judges one forward, or forgets it if it is gone. Returns its previous listeners, `None` if it was never known.
     fn judge(&mut self, world: &World, key: &Origin, step: &mut Step) -> Option<Vec<Compiled>> {
+        step.update.work.judged += 1;
         let groups = self.groups_of(world, key);
         let known = self.known.get(key);
         let exists = world.forward(key).is_some() || world.unreadable(key).is_some();
         let mut judgement = match known.map(|known| &known.read) {
             Some(Ok(forward)) => {
-                let own = groups.iter().filter_map(|group| Some((group, (self.ledgers.get(group)?, self.pods(group)))));
+                let own =
+                    groups.iter().filter_map(|group| Some((group, (self.ledgers.get(group)?, self.counts(group)))));
                 Judge { world, forward, own: own.collect() }.judge()
             }
             Some(Err(why)) => Judgement::refused(why.clone()),

@@ -4,7 +4,7 @@ use crds::AcceptedHeaders;
 use proxy_api::{Revision, Transport};
 use serde::Serialize;
 
-use crate::{translate::groups::Group, world::ObjectKey};
+use crate::translate::groups::Group;
 
 /// The result for one forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +20,7 @@ pub struct Verdict {
     pub placement: String,
     /// The groups of proxies that should run the forward, sorted.
     pub groups: Vec<Group>,
-    /// Pods in which a listener lost its port, while the listener holds the port in other pods.
+    /// Groups in which a listener lost its port, while the listener holds the port in others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedIn>,
     /// Settings that are valid but may cause trouble.
@@ -28,12 +28,12 @@ pub struct Verdict {
     pub warnings: Vec<String>,
 }
 
-/// A listener that one pod does not run.
+/// A listener that the pods of one group do not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedIn {
-    /// Namespace and name of the pod.
-    pub pod: ObjectKey,
+    /// The group.
+    pub group: Group,
     /// Name of the listener.
     pub listener: String,
     /// The cause and the remedy.

@@ -22,3 +22,4 @@ mod status_gateway;
 mod support;
 mod tuning;
 mod validation;
+mod work;

@@ -1,28 +1,36 @@
 //! The claims of one group, indexed by port.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proxy_api::{Listener, Origin, Transport};
 
 use super::{
-    Candidate, ListenerRef, Lost, Port, Rank, Request, Rules, is_ephemeral, no_free_port, nth_port, reserved_port,
-    total,
+    Candidate, ListenerRef, Lost, Port, Rank, Request, Rules,
+    allocation::{Allocation, Given, Wish},
+    is_ephemeral, no_free_port, reserved_port,
+    taken::Taken,
+    wanted::{Place, Wanted},
 };
 use crate::hash::hash;
+
+type Candidates = BTreeMap<Origin, Vec<Candidate>>;
+type Decided = BTreeMap<ListenerRef, Result<u16, Lost>>;
 
 /// The claims of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     rules: Rules,
-    candidates: BTreeMap<Origin, Vec<Candidate>>,
-    /// The candidates for each port in rank order. Lists, because nearly all of tens of thousands have one item.
-    wanted: BTreeMap<Port, Vec<Rank>>,
-    /// Listeners that accept any port, in rank order.
-    dynamic: BTreeSet<Rank>,
-    allocated: BTreeMap<Port, ListenerRef>,
-    decided: BTreeMap<ListenerRef, Result<u16, Lost>>,
-    /// Ports to decide again.
-    dirty: BTreeSet<Port>,
+    candidates: Candidates,
+    /// The listeners that want ports by number.
+    wanted: Wanted,
+    /// The listeners that accept any port.
+    allocation: Allocation,
+    decided: Decided,
+    /// What to decide again.
+    dirty: BTreeSet<Place>,
     /// The group wants more ports than its Service may have.
     over: bool,
 }
@@ -38,13 +46,14 @@ impl Ledger {
             let listener = ListenerRef { forward: key.clone(), index };
             match &candidate.request {
                 Request::Impossible(lost) => drop(self.decided.insert(listener, Err(lost.clone()))),
-                Request::Any(_) => drop(self.dynamic.insert(candidate.rank(listener))),
+                Request::Any(_) => self.allocation.insert(candidate.rank(listener)),
                 Request::Port(_) => {
-                    let rank = candidate.rank(listener);
+                    let rank = Arc::new(candidate.rank(listener));
                     for port in candidate.ports() {
-                        let bucket = self.wanted.entry(port).or_default();
-                        bucket.insert(bucket.partition_point(|other| *other < rank), rank.clone());
-                        self.dirty.insert(port);
+                        if !self.wanted.has(port) {
+                            self.allocation.close(port);
+                        }
+                        self.wanted.insert(port, &rank, candidate, &mut self.dirty);
                     }
                 }
             }
@@ -58,152 +67,105 @@ impl Ledger {
         let Some(candidates) = self.candidates.remove(key) else { return false };
         for (index, candidate) in candidates.iter().enumerate() {
             let listener = ListenerRef { forward: key.clone(), index };
-            self.decided.remove(&listener);
+            let won = self.decided.remove(&listener).and_then(Result::ok);
             let rank = candidate.rank(listener);
-            self.dynamic.remove(&rank);
+            self.allocation.remove(&rank, won.map(|port| (candidate.transport, port)));
             for port in candidate.ports() {
-                if let Some(bucket) = self.wanted.get_mut(&port) {
-                    bucket.retain(|other| *other != rank);
-                    if bucket.is_empty() {
-                        self.wanted.remove(&port);
-                    }
+                self.wanted.remove(port, &rank, candidate, &mut self.dirty);
+                if !self.wanted.has(port) {
+                    self.allocation.open(port);
                 }
-                self.dirty.insert(port);
             }
         }
         true
     }
 
-    /// Decides the claims that changed; returns the forwards with a different outcome.
-    pub(crate) fn settle(&mut self, rules: Rules) -> BTreeSet<Origin> {
+    /// Decides the claims that changed; returns the forwards with a different outcome. Adds the number of claims that
+    /// were decided to `work`.
+    pub(crate) fn settle(&mut self, rules: Rules, work: &mut u64) -> BTreeSet<Origin> {
         let has_other_rules = self.rules != rules;
         self.rules = rules;
-        let reserved = self.rules.reserved.keys().filter(|port| self.wanted.contains_key(port));
+        let reserved = self.rules.reserved.keys().filter(|port| self.wanted.has(**port));
         let winners = self.wanted.len() - reserved.count();
         let max_ports = self.rules.max_ports;
-        let over = max_ports.is_some_and(|max| winners + self.dynamic.len() > max);
-        if over || self.over || has_other_rules {
-            self.dirty.extend(self.wanted.keys().copied());
+        let over = max_ports.is_some_and(|max| winners + self.allocation.len() > max);
+        let anew = over || self.over || has_other_rules;
+        if anew {
+            self.dirty.extend(self.wanted.ports().map(Place::Port));
         }
         self.over = over;
         let mut affected = BTreeSet::new();
         // Ports are counted one by one, and all of them decided again, only if the Service is too small.
         let room = if over { max_ports.unwrap_or(usize::MAX) } else { usize::MAX };
-        let left = self.decide(room, &mut affected);
+        let left = self.decide(room, &mut affected, work);
         let room = if over { left } else { max_ports.map_or(usize::MAX, |max| max.saturating_sub(winners)) };
-        self.allocate(room, &mut affected);
+        *work += self.allocate(room, anew, &mut affected);
         affected
     }
 
-    /// Decides the dirty ports and all ports that ranges link to them: in rank order, a candidate gets its ports if all
+    /// Decides the dirty places and all that candidates link to them: in rank order, a candidate gets its ports if all
     /// of them are available. Returns the room that is left, in ports.
-    fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>) -> usize {
-        let mut taken: BTreeMap<Port, Vec<ListenerRef>> = BTreeMap::new();
-        for Rank { listener, .. } in self.contenders() {
-            let Some(candidate) = self.candidate(&listener) else { continue };
-            let outcome = self.outcome(candidate, &taken, &mut room);
+    fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
+        let contenders = self.contenders();
+        *work += contenders.len() as u64;
+        let Self { candidates, decided, rules, .. } = self;
+        let mut taken = Taken::default();
+        for rank in &contenders {
+            let listener = &rank.listener;
+            let Some(candidate) = candidate(candidates, listener) else { continue };
+            let outcome = outcome(rules, candidate, &taken, &mut room);
             if outcome.is_ok() {
-                for port in candidate.ports() {
-                    taken.entry(port).or_default().push(listener.clone());
-                }
+                taken.take((listener, candidate));
             }
-            self.record(listener, outcome, affected);
+            record(decided, listener, outcome, affected);
         }
         room
     }
 
-    /// The candidates to decide again, in rank order.
-    fn contenders(&mut self) -> BTreeSet<Rank> {
-        let mut todo: Vec<Port> = std::mem::take(&mut self.dirty).into_iter().collect();
+    /// The candidates to decide again, in rank order: those that contend for a dirty place, directly or through others.
+    fn contenders(&mut self) -> BTreeSet<Arc<Rank>> {
+        let mut todo: Vec<Place> = std::mem::take(&mut self.dirty).into_iter().collect();
         let (mut seen, mut contenders) = (BTreeSet::new(), BTreeSet::new());
-        while let Some(port) = todo.pop() {
-            if !seen.insert(port) {
+        while let Some(place) = todo.pop() {
+            if seen.contains(&place) {
                 continue;
             }
-            for rank in self.wanted.get(&port).into_iter().flatten() {
-                if contenders.contains(rank) {
+            for rank in self.wanted.at(&place) {
+                if !contenders.insert(rank.clone()) {
                     continue;
                 }
-                contenders.insert(rank.clone());
-                let range = self.candidate(&rank.listener).filter(|candidate| candidate.further > 0);
-                todo.extend(range.into_iter().flat_map(Candidate::ports));
+                let linked = self.candidate(&rank.listener).map(|candidate| self.wanted.places(candidate));
+                todo.extend(linked.into_iter().flatten().filter(|other| *other != place && !seen.contains(other)));
             }
+            seen.insert(place);
         }
         contenders
     }
 
-    /// The first port of a candidate, or why it loses. Takes the ports that nobody else holds out of `room`.
-    fn outcome(
-        &self,
-        candidate: &Candidate,
-        taken: &BTreeMap<Port, Vec<ListenerRef>>,
-        room: &mut usize,
-    ) -> Result<u16, Lost> {
-        let mut first = None;
-        let mut fresh = 0;
-        for port in candidate.ports() {
-            first.get_or_insert(port.1);
-            if let Some(owner) = self.rules.reserved.get(&port) {
-                return Err(reserved_port(port, owner));
-            }
-            let holders = taken.get(&port);
-            fresh += usize::from(holders.is_none());
-            for holder in holders.into_iter().flatten() {
-                if let Some(winner) = self.candidate(holder).filter(|winner| !winner.shares_with(candidate)) {
-                    return Err(self.rules.held_by(port, candidate, &holder.forward, winner));
-                }
-            }
-        }
-        *room = room.checked_sub(fresh).ok_or_else(|| self.rules.too_many())?;
-        Ok(first.unwrap_or(0))
+    /// Gives ports to the listeners that accept any port; returns the number of ports that were tried.
+    fn allocate(&mut self, room: usize, anew: bool, affected: &mut BTreeSet<Origin>) -> u64 {
+        let Self { allocation, candidates, decided, rules, wanted, .. } = self;
+        let wish = |listener: &ListenerRef| {
+            let candidate = candidate(candidates, listener)?;
+            let Request::Any(ranges) = &candidate.request else { return None };
+            let start = hash(&format!("{}/{}", listener.forward, candidate.name));
+            Some(Wish { transport: candidate.transport, ranges, start })
+        };
+        let is_open = |port: Port| !is_ephemeral(port.1) && !rules.reserved.contains_key(&port) && !wanted.has(port);
+        let tell = |listener: &ListenerRef, given: Given| {
+            let transport = candidate(candidates, listener).map_or(Transport::Tcp, |candidate| candidate.transport);
+            let outcome = match given {
+                Given::Port(port) => Ok(port),
+                Given::None => Err(no_free_port(transport)),
+                Given::NoRoom => Err(rules.too_many()),
+            };
+            record(decided, listener, outcome, affected);
+        };
+        allocation.settle(room, anew, wish, is_open, tell)
     }
 
     fn candidate(&self, listener: &ListenerRef) -> Option<&Candidate> {
-        self.candidates.get(&listener.forward).and_then(|all| all.get(listener.index))
-    }
-
-    fn record(&mut self, listener: ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<Origin>) {
-        if self.decided.get(&listener) != Some(&outcome) {
-            affected.insert(listener.forward.clone());
-            self.decided.insert(listener, outcome);
-        }
-    }
-
-    /// Allocates ports to the listeners that accept any port.
-    fn allocate(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>) {
-        self.allocated.clear();
-        for rank in std::mem::take(&mut self.dynamic) {
-            let listener = rank.listener.clone();
-            let transport = self.candidate(&listener).map_or(Transport::Tcp, |candidate| candidate.transport);
-            let outcome = match room {
-                0 => Err(self.rules.too_many()),
-                _ => self.free_port(&listener),
-            };
-            if let Ok(port) = &outcome {
-                room -= 1;
-                self.allocated.insert((transport, *port), listener.clone());
-            }
-            self.record(listener, outcome, affected);
-            self.dynamic.insert(rank);
-        }
-    }
-
-    /// The first free port, counted from a start that is a hash of the listener's name: the same listener tends to get
-    /// the same port again.
-    fn free_port(&self, listener: &ListenerRef) -> Result<u16, Lost> {
-        let Some(candidate) = self.candidate(listener) else { return Err(no_free_port(Transport::Tcp)) };
-        let Request::Any(ranges) = &candidate.request else { return Err(no_free_port(Transport::Tcp)) };
-        let transport = candidate.transport;
-        let total = total(ranges);
-        let start = hash(&format!("{}/{}", listener.forward, candidate.name)) % total.max(1);
-        let is_free = |port: &u16| {
-            !is_ephemeral(*port)
-                && !self.rules.reserved.contains_key(&(transport, *port))
-                && !self.wanted.contains_key(&(transport, *port))
-                && !self.allocated.contains_key(&(transport, *port))
-        };
-        let mut ports = (0..total).map(|step| nth_port(ranges, (start + step) % total));
-        ports.find(is_free).ok_or_else(|| no_free_port(transport))
+        candidate(&self.candidates, listener)
     }
 
     /// The port that a listener won, the first one of a range.
@@ -218,27 +180,72 @@ impl Ledger {
 
     /// A listener that holds this port.
     pub(crate) fn holder(&self, port: Port) -> Option<&ListenerRef> {
-        let mut holders = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.listener);
-        holders.find(|listener| self.won(listener).is_some()).or_else(|| self.allocated.get(&port))
+        let mut holders = self.wanted.of_port(port).iter().map(|rank| &rank.listener);
+        holders.find(|listener| self.won(listener).is_some()).or_else(|| self.allocation.holder(port))
     }
 
     /// Whether a port of this listener of `key` is reserved, or held by a listener of another forward that does not
     /// share the port.
     pub(crate) fn conflicts_with(&self, key: &Origin, listener: &Listener) -> bool {
         listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
-            let wanting = self.wanted.get(&port).into_iter().flatten().map(|rank| &rank.listener);
-            let mut holders = wanting.filter(|holder| self.won(holder).is_some()).chain(self.allocated.get(&port));
-            let shares = |holder: &ListenerRef| {
-                self.candidate(holder).is_some_and(|other| {
-                    let is_apart = |name: &String| !listener.hostnames.contains(name);
-                    let same_header = other.header.as_ref().map(|(accept, trusted)| (*accept, trusted.as_slice()));
-                    !listener.hostnames.is_empty()
-                        && !other.names.is_empty()
-                        && other.names.iter().all(is_apart)
-                        && same_header == listener.header()
-                })
-            };
-            self.rules.reserved.contains_key(&port) || holders.any(|holder| holder.forward != *key && !shares(holder))
+            let is_reserved = self.rules.reserved.contains_key(&port);
+            is_reserved || self.rivals(key, port, listener).iter().any(|holder| !self.shares(holder, listener))
         })
+    }
+
+    /// The holders of a port that may be in the way of a listener of `key`. Where all candidates contend by server name,
+    /// these are the holders of its names, and one more that tells which PROXY headers all of them read.
+    fn rivals(&self, key: &Origin, port: Port, listener: &Listener) -> Vec<&ListenerRef> {
+        let wins = |rank: &&Arc<Rank>| rank.listener.forward != *key && self.won(&rank.listener).is_some();
+        let all = self.wanted.of_port(port);
+        let rivals: Vec<&Arc<Rank>> = if !listener.hostnames.is_empty() && self.wanted.is_by_name(port) {
+            let of_names = listener.hostnames.iter().flat_map(|name| self.wanted.of_name(port, name));
+            of_names.filter(wins).chain(all.iter().find(wins)).collect()
+        } else {
+            all.iter().filter(wins).collect()
+        };
+        let given = self.allocation.holder(port).filter(|holder| holder.forward != *key);
+        rivals.into_iter().map(|rank| &rank.listener).chain(given).collect()
+    }
+
+    /// Whether a holder shares its port with a listener.
+    fn shares(&self, holder: &ListenerRef, listener: &Listener) -> bool {
+        self.candidate(holder).is_some_and(|other| {
+            let is_apart = |name: &String| !listener.hostnames.contains(name);
+            let same_header = other.header.as_ref().map(|(accept, trusted)| (*accept, trusted.as_slice()));
+            !listener.hostnames.is_empty()
+                && !other.names.is_empty()
+                && other.names.iter().all(is_apart)
+                && same_header == listener.header()
+        })
+    }
+}
+
+fn candidate<'a>(candidates: &'a Candidates, listener: &ListenerRef) -> Option<&'a Candidate> {
+    candidates.get(&listener.forward).and_then(|all| all.get(listener.index))
+}
+
+/// The first port of a candidate, or why it loses. Takes the ports that nobody else holds out of `room`.
+fn outcome(rules: &Rules, candidate: &Candidate, taken: &Taken<'_>, room: &mut usize) -> Result<u16, Lost> {
+    let mut first = None;
+    let mut fresh = 0;
+    for port in candidate.ports() {
+        first.get_or_insert(port.1);
+        if let Some(owner) = rules.reserved.get(&port) {
+            return Err(reserved_port(port, owner));
+        }
+        fresh += usize::from(!taken.has(port));
+        if let Some((holder, winner)) = taken.conflict(port, candidate) {
+            return Err(rules.held_by(port, candidate, &holder.forward, winner));
+        }
+    }
+    *room = room.checked_sub(fresh).ok_or_else(|| rules.too_many())?;
+    Ok(first.unwrap_or(0))
+}
+
+fn record(decided: &mut Decided, listener: &ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<Origin>) {
+    if decided.get(listener) != Some(&outcome) {
+        affected.insert(listener.forward.clone());
+        decided.insert(listener.clone(), outcome);
     }
 }

@@ -6,19 +6,40 @@ use std::{
 };
 
 use crds::Selector;
-use proxy_api::{Origin, Transport};
+use proxy_api::Transport;
 
-use super::Group;
-use crate::world::{ObjectKey, Pod, World};
+use super::{
+    Group, SidecarGroup,
+    selectors::{Labels, Selectors},
+};
+use crate::{
+    translate::update::Work,
+    world::{ObjectKey, Pod, World},
+};
 
 /// Sidecar forwards and pods of one namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Sidecars {
-    selectors: BTreeMap<String, Selector>,
-    /// The group of each selected pod.
-    group_of: BTreeMap<String, Group>,
-    pods: BTreeMap<Group, BTreeSet<ObjectKey>>,
-    groups_of: BTreeMap<String, BTreeSet<Group>>,
+    selectors: Selectors,
+    /// Forwards whose selectors changed since the pods were last placed.
+    reselected: BTreeSet<String>,
+    /// The selected pods.
+    placed: BTreeMap<String, Placed>,
+    groups: BTreeMap<Group, Members>,
+    groups_of: BTreeMap<Arc<str>, BTreeSet<Group>>,
+}
+
+#[derive(Debug)]
+struct Placed {
+    group: Group,
+    leaving: bool,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    pods: BTreeSet<ObjectKey>,
+    /// Number of pods that are not leaving.
+    staying: usize,
 }
 
 /// Changes of group membership.
@@ -26,8 +47,8 @@ pub(crate) struct Sidecars {
 pub(crate) struct Moved {
     /// Groups that gained or lost pods; a group without pods is gone.
     pub(crate) groups: BTreeSet<Group>,
-    /// Forwards of these groups.
-    pub(crate) forwards: BTreeSet<Origin>,
+    /// Groups that are new, that are gone, or that began or ceased to count: see [`Sidecars::counts`].
+    pub(crate) turned: BTreeSet<Group>,
     /// Pods that joined, left or changed their group.
     pub(crate) pods: BTreeSet<ObjectKey>,
 }
@@ -35,7 +56,7 @@ pub(crate) struct Moved {
 impl Sidecars {
     /// Whether the namespace has neither sidecar forwards nor selected pods.
     pub(crate) fn is_empty(&self) -> bool {
-        self.selectors.is_empty() && self.group_of.is_empty()
+        self.selectors.is_empty() && self.placed.is_empty()
     }
 
     /// The groups of a forward.
@@ -45,100 +66,158 @@ impl Sidecars {
 
     /// The pods of a group.
     pub(crate) fn pods(&self, group: &Group) -> Option<&BTreeSet<ObjectKey>> {
-        self.pods.get(group)
+        self.groups.get(group).map(|members| &members.pods)
+    }
+
+    /// Whether a group counts for verdicts. A group whose pods are all leaving runs what it can, and does not count.
+    pub(crate) fn counts(&self, group: &Group) -> bool {
+        self.groups.get(group).is_some_and(|members| members.staying > 0)
     }
 
     /// Every group with its pods.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (&Group, &BTreeSet<ObjectKey>)> {
-        self.pods.iter()
+        self.groups.iter().map(|(group, members)| (group, &members.pods))
     }
 
     /// The group of a pod.
     pub(crate) fn group_of(&self, pod: &str) -> Option<&Group> {
-        self.group_of.get(pod)
+        self.placed.get(pod).map(|placed| &placed.group)
     }
 
-    /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars.
-    pub(crate) fn select(&mut self, key: &Origin, selector: Option<&Selector>, world: &World, moved: &mut Moved) {
-        if self.selectors.get(&key.name) == selector {
-            return;
+    /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars. Returns whether it
+    /// changed: pods follow when they are next placed.
+    pub(crate) fn select(&mut self, forward: &str, selector: Option<&Selector>) -> bool {
+        if self.selectors.get(forward) == selector {
+            return false;
         }
-        match selector {
-            Some(selector) => drop(self.selectors.insert(key.name.clone(), selector.clone())),
-            None => drop(self.selectors.remove(&key.name)),
-        }
-        let first = ObjectKey::new(key.namespace.clone(), "");
-        let here = world.pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
-        for (pod, Pod { labels, app_ports, .. }) in here {
-            let is_selected = selector.is_some_and(|selector| selector.matches(labels));
-            let old = self.group_of.get(&pod.name);
-            let was_selected = matches!(old, Some(Group::Sidecars { forwards, .. }) if forwards.contains(&key.name));
-            if is_selected != was_selected {
-                let mut forwards = match old {
-                    Some(Group::Sidecars { forwards, .. }) => (**forwards).clone(),
-                    _ => BTreeSet::new(),
-                };
-                if is_selected {
-                    forwards.insert(key.name.clone());
-                } else {
-                    forwards.remove(&key.name);
-                }
-                self.place(pod, forwards, app_ports, moved);
-            }
-        }
+        self.selectors.set(forward, selector);
+        self.reselected.insert(forward.to_owned());
+        true
     }
 
-    /// Updates the group of a pod; `None` if the pod is gone.
-    pub(crate) fn pod(&mut self, key: &ObjectKey, pod: Option<&Pod>, moved: &mut Moved) {
-        let selecting = |pod: &Pod| {
-            let selecting = self.selectors.iter().filter(|(_, selector)| selector.matches(&pod.labels));
-            selecting.map(|(name, _)| name.clone()).collect()
-        };
-        let forwards: BTreeSet<String> = pod.map(selecting).unwrap_or_default();
-        let none = BTreeSet::new();
-        self.place(key, forwards, pod.map_or(&none, |pod| &pod.app_ports), moved);
-    }
-
-    fn place(
+    /// Places these pods of the namespace, and the pods that selectors select anew or no longer. Pods that look the
+    /// same are compared with the selectors once.
+    pub(crate) fn place(
         &mut self,
-        pod: &ObjectKey,
-        forwards: BTreeSet<String>,
-        app_ports: &BTreeSet<(Transport, u16)>,
+        namespace: &str,
+        pods: &BTreeSet<ObjectKey>,
+        world: &World,
         moved: &mut Moved,
+        work: &mut Work,
     ) {
-        let group = (!forwards.is_empty()).then(|| Group::Sidecars {
-            namespace: pod.namespace.clone(),
-            forwards: Arc::new(forwards),
-            app_ports: Arc::new(app_ports.clone()),
-        });
-        // Reuse the known copy of the group, which shares the names.
-        let group =
-            group.map(|group| self.pods.get_key_value(&group).map_or(group.clone(), |(known, _)| known.clone()));
-        if self.group_of.get(&pod.name) == group.as_ref() {
-            return;
+        let first = ObjectKey::new(namespace, "");
+        let here = pods.range(first..).take_while(|pod| pod.namespace == namespace);
+        let todo: BTreeSet<ObjectKey> = here.cloned().chain(self.reselected(namespace, world, work)).collect();
+        let mut known: BTreeMap<(&Labels, &BTreeSet<(Transport, u16)>), Option<Group>> = BTreeMap::new();
+        for key in &todo {
+            work.pods += 1;
+            let pod = world.pods.get(key);
+            let group = pod.and_then(|pod| {
+                let group = known.entry((&pod.labels, &pod.app_ports));
+                group.or_insert_with(|| self.group(namespace, pod, work)).clone()
+            });
+            self.put(key, group, pod.is_some_and(|pod| pod.leaving), moved);
         }
-        if let Some(old) = self.group_of.remove(&pod.name) {
-            if let Some(pods) = self.pods.get_mut(&old) {
-                pods.remove(pod);
-                if pods.is_empty() {
-                    self.pods.remove(&old);
-                    self.each_forward(&old, |groups| groups.remove(&old));
-                }
+    }
+
+    /// The pods that changed selectors select anew or no longer.
+    fn reselected(&mut self, namespace: &str, world: &World, work: &mut Work) -> Vec<ObjectKey> {
+        let changed = std::mem::take(&mut self.reselected);
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let now = self.selectors.only(&changed);
+        let mut known: BTreeMap<(&Labels, Option<&Group>), bool> = BTreeMap::new();
+        let first = ObjectKey::new(namespace, "");
+        let here = world.pods.range(first..).take_while(|(pod, _)| pod.namespace == namespace);
+        let mut found = Vec::new();
+        for (key, pod) in here {
+            work.pods += 1;
+            let group = self.group_of(&key.name);
+            let moves = *known.entry((&pod.labels, group)).or_insert_with(|| {
+                let selecting = now.selecting(&pod.labels, &mut work.selectors).names;
+                !selecting.iter().map(|name| &**name).eq(common(group, &changed))
+            });
+            if moves {
+                found.push(key.clone());
             }
-            moved.note(old, pod);
+        }
+        found
+    }
+
+    /// The group that a pod belongs to; `None` if no forward selects the pod.
+    fn group(&self, namespace: &str, pod: &Pod, work: &mut Work) -> Option<Group> {
+        let selected = self.selectors.selecting(&pod.labels, &mut work.selectors);
+        if selected.names.is_empty() {
+            return None;
+        }
+        let group = Group::Sidecars(SidecarGroup::new(namespace, selected, &pod.app_ports));
+        // Pods share the known copy, which makes groups cheap to compare.
+        Some(self.groups.get_key_value(&group).map_or(group, |(known, _)| known.clone()))
+    }
+
+    fn put(&mut self, pod: &ObjectKey, group: Option<Group>, leaving: bool, moved: &mut Moved) {
+        match (self.placed.get_mut(&pod.name), &group) {
+            (None, None) => return,
+            (Some(placed), Some(group)) if placed.group == *group => {
+                if std::mem::replace(&mut placed.leaving, leaving) != leaving {
+                    self.stay(group, if leaving { -1 } else { 1 }, moved);
+                }
+                return;
+            }
+            _ => {}
+        }
+        moved.pods.insert(pod.clone());
+        if let Some(old) = self.placed.remove(&pod.name) {
+            self.leave(pod, old, moved);
         }
         if let Some(group) = group {
-            self.group_of.insert(pod.name.clone(), group.clone());
-            if self.pods.entry(group.clone()).or_default().insert(pod.clone()) {
-                self.each_forward(&group, |groups| groups.insert(group.clone()));
+            self.join(pod, group, leaving, moved);
+        }
+    }
+
+    fn leave(&mut self, pod: &ObjectKey, Placed { group, leaving }: Placed, moved: &mut Moved) {
+        if !leaving {
+            self.stay(&group, -1, moved);
+        }
+        if let Some(members) = self.groups.get_mut(&group) {
+            members.pods.remove(pod);
+            if members.pods.is_empty() {
+                self.groups.remove(&group);
+                self.each_forward(&group, |groups| groups.remove(&group));
+                moved.turned.insert(group.clone());
             }
-            moved.note(group, pod);
+        }
+        moved.groups.insert(group);
+    }
+
+    fn join(&mut self, pod: &ObjectKey, group: Group, leaving: bool, moved: &mut Moved) {
+        let members = self.groups.entry(group.clone()).or_default();
+        let is_new = members.pods.is_empty();
+        members.pods.insert(pod.clone());
+        if is_new {
+            self.each_forward(&group, |groups| groups.insert(group.clone()));
+            moved.turned.insert(group.clone());
+        }
+        if !leaving {
+            self.stay(&group, 1, moved);
+        }
+        self.placed.insert(pod.name.clone(), Placed { group: group.clone(), leaving });
+        moved.groups.insert(group);
+    }
+
+    /// Changes the number of pods that stay in a group.
+    fn stay(&mut self, group: &Group, by: isize, moved: &mut Moved) {
+        let Some(members) = self.groups.get_mut(group) else { return };
+        let counted = members.staying > 0;
+        members.staying = members.staying.saturating_add_signed(by);
+        if counted != (members.staying > 0) {
+            moved.turned.insert(group.clone());
         }
     }
 
     fn each_forward(&mut self, group: &Group, change: impl Fn(&mut BTreeSet<Group>) -> bool) {
-        let Group::Sidecars { forwards, .. } = group else { return };
-        for forward in forwards.iter() {
+        for forward in group.sidecars().map(SidecarGroup::names).unwrap_or_default() {
             let groups = self.groups_of.entry(forward.clone()).or_default();
             change(groups);
             if groups.is_empty() {
@@ -148,10 +227,11 @@ impl Sidecars {
     }
 }
 
-impl Moved {
-    fn note(&mut self, group: Group, pod: &ObjectKey) {
-        self.forwards.extend(group.selecting());
-        self.groups.insert(group);
-        self.pods.insert(pod.clone());
+/// Those of the names that are in the group, sorted. The work follows the smaller of the two.
+fn common<'a>(group: Option<&'a Group>, names: &'a BTreeSet<String>) -> Vec<&'a str> {
+    let Some(group) = group.and_then(Group::sidecars) else { return Vec::new() };
+    if names.len() < group.names().len() {
+        return names.iter().map(String::as_str).filter(|name| group.has(name)).collect();
     }
+    group.names().iter().map(|name| &**name).filter(|name| names.contains(*name)).collect()
 }

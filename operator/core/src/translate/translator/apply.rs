@@ -102,6 +102,10 @@ impl Translator {
                 .take_while(|name| name.starts_with(&first))
                 .cloned()
                 .collect();
+            if self.by_service.of(&service).next().is_none() {
+                names.iter().for_each(|name| drop(self.sets.remove(name)));
+                continue;
+            }
             for name in names {
                 let Some(set) = backends::endpoint_set(world, &name) else { continue };
                 if self.sets.get(&name) != Some(&set) {
@@ -109,23 +113,19 @@ impl Translator {
                     self.sets.insert(name, set);
                 }
             }
-            if self.by_service.of(&service).next().is_none() {
-                self.sets.retain(|name, _| !name.starts_with(&first));
-            }
         }
     }
 
     fn set_endpoints(&mut self, service: &ObjectKey, name: &str, set: &EndpointSet, step: &mut Step) {
-        for forward in self.by_service.of(service) {
-            let Some(known) = self.known.get(forward) else { continue };
-            let users = known.judgement.compiled.iter();
-            for compiled in users.filter(|compiled| program::sets(&compiled.offer).any(|used| used == name)) {
-                for group in &compiled.groups {
-                    if let Some(program) = self.programs.get_mut(group) {
-                        program.set_endpoints(name, set);
-                        step.touched.insert(group.clone());
-                    }
-                }
+        let Self { by_service, known, programs, .. } = self;
+        let known = by_service.of(service).filter_map(|forward| known.get(forward));
+        let users = known.flat_map(|known| &known.judgement.compiled);
+        let users = users.filter(|compiled| program::sets(&compiled.offer).any(|used| used == name));
+        let groups: BTreeSet<&Group> = users.flat_map(|compiled| &compiled.groups).collect();
+        for group in groups {
+            if let Some(program) = programs.get_mut(group) {
+                program.set_endpoints(name, set);
+                step.touched.insert(group.clone());
             }
         }
     }
@@ -148,7 +148,7 @@ impl Translator {
                 let id = &compiled.id;
                 let stays = now(key).iter().find(|now| now.id == *id).map(|compiled| &compiled.groups);
                 each(&compiled.groups, &|program, group| {
-                    if stays.is_none_or(|stays| !stays.contains(group)) {
+                    if stays.is_none_or(|stays| stays.binary_search(group).is_err()) {
                         program.remove(id);
                     }
                 });

@@ -1,12 +1,16 @@
 //! Finds the forwards and groups that a change affects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, btree_map::Entry};
 
 use super::{Step, Translator};
 use proxy_api::Origin;
 
 use crate::{
-    translate::groups::{Group, Sidecars},
+    translate::{
+        claims::Ledger,
+        groups::{Group, Sidecars},
+        program::Program,
+    },
     world::{ObjectKey, World, changes::Changes},
 };
 
@@ -61,7 +65,7 @@ impl Translator {
         keys
     }
 
-    /// Updates the groups of changed pods.
+    /// Updates the groups of changed pods, and of pods that changed selectors select.
     pub(super) fn move_pods(&mut self, world: &World, changes: &Changes, step: &mut Step) {
         if world.site.is_laptop() {
             return;
@@ -72,30 +76,33 @@ impl Translator {
             let known = self.sidecars.values().flat_map(Sidecars::groups);
             pods.extend(known.flat_map(|(_, pods)| pods).cloned());
         }
-        for key in pods {
-            if let Some(sidecars) = self.sidecars.get_mut(&key.namespace) {
-                sidecars.pod(&key, world.pods.get(&key), &mut step.moved);
-                // Ports lost in a leaving pod do not count, so a pod that starts to leave can change verdicts.
-                step.judge.extend(sidecars.group_of(&key.name).into_iter().flat_map(Group::selecting));
+        let mut namespaces = std::mem::take(&mut step.reselected);
+        namespaces.extend(pods.iter().map(|pod| pod.namespace.clone()));
+        for namespace in namespaces {
+            let Some(sidecars) = self.sidecars.get_mut(&namespace) else { continue };
+            sidecars.place(&namespace, &pods, world, &mut step.moved, &mut step.update.work);
+            if sidecars.is_empty() {
+                self.sidecars.remove(&namespace);
             }
         }
         step.update.pods.extend(step.moved.groups.iter().cloned());
         step.update.placed.append(&mut step.moved.pods);
-        step.judge.extend(std::mem::take(&mut step.moved.forwards));
+        // A pod that joins or leaves a group that others stay in changes no verdict.
+        step.judge.extend(std::mem::take(&mut step.moved.turned).iter().flat_map(Group::selecting));
     }
 
     /// Creates programs and ledgers of groups that gained their first pod, and drops those of groups without pods.
     pub(super) fn move_forwards(&mut self, step: &mut Step) {
         for group in std::mem::take(&mut step.moved.groups) {
-            let has_pods = self.pods(&group).is_some_and(|pods| !pods.is_empty());
-            step.touched.insert(group.clone());
-            if has_pods {
-                self.programs.entry(group.clone()).or_default();
-                self.ledgers.entry(group.clone()).or_default();
-                step.claims.insert(group);
-            } else {
+            if self.pods(&group).is_none() {
                 self.programs.remove(&group);
                 self.ledgers.remove(&group);
+                step.touched.insert(group);
+            } else if let Entry::Vacant(program) = self.programs.entry(group.clone()) {
+                program.insert(Program::default());
+                self.ledgers.insert(group.clone(), Ledger::default());
+                step.claims.insert(group.clone());
+                step.touched.insert(group);
             }
         }
     }

@@ -1,0 +1,167 @@
+//! Ports for listeners that accept any port.
+//!
+//! In rank order, each listener gets the first free port, counted from a start that is a hash of its name: the same
+//! listener tends to get the same port again. A listener that comes later may displace one of a lower rank, which then
+//! looks on. The outcome is the same as if all had come at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proxy_api::Transport;
+
+use super::{ListenerRef, Port, Rank};
+
+/// What a listener that accepts any port wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) transport: Transport,
+    /// The ranges to choose from, bounds included.
+    pub(super) ranges: &'a [(u16, u16)],
+    /// Where the search begins.
+    pub(super) start: u64,
+}
+
+/// What a listener gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    Port(u16),
+    /// All ports of its ranges are taken.
+    None,
+    /// The Service of the gateway has no room for another port.
+    NoRoom,
+}
+
+/// The listeners of a group that accept any port.
+#[derive(Debug, Default)]
+pub(super) struct Allocation {
+    /// All of them.
+    all: BTreeSet<Arc<Rank>>,
+    /// Those without a decision.
+    todo: BTreeSet<Arc<Rank>>,
+    given: BTreeMap<Port, Arc<Rank>>,
+    /// Ranges without a free port, each with the first listener that found none: those after it find none either.
+    full: Vec<(Transport, Vec<(u16, u16)>, Arc<Rank>)>,
+    /// Ports that became free: listeners that passed over them might have them.
+    freed: BTreeSet<Port>,
+    /// At the last decision there was less room than there are listeners.
+    was_short: bool,
+}
+
+impl Allocation {
+    /// Number of listeners that accept any port.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The listener that was given a port.
+    pub(super) fn holder(&self, port: Port) -> Option<&ListenerRef> {
+        self.given.get(&port).map(|rank| &rank.listener)
+    }
+
+    pub(super) fn insert(&mut self, rank: Rank) {
+        let rank = Arc::new(rank);
+        self.todo.insert(rank.clone());
+        self.all.insert(rank);
+    }
+
+    /// Removes a listener; `port` is the one that it was given.
+    pub(super) fn remove(&mut self, rank: &Rank, port: Option<Port>) {
+        self.all.remove(rank);
+        self.todo.remove(rank);
+        if let Some(port) = port.filter(|port| self.given.get(port).is_some_and(|holder| **holder == *rank)) {
+            self.given.remove(&port);
+            self.freed.insert(port);
+        }
+    }
+
+    /// A port is wanted by number from now on, so it cannot be given.
+    pub(super) fn close(&mut self, port: Port) {
+        self.freed.remove(&port);
+        self.todo.extend(self.given.remove(&port));
+    }
+
+    /// Nobody wants a port by number any more.
+    pub(super) fn open(&mut self, port: Port) {
+        self.freed.insert(port);
+    }
+
+    /// Decides who has no decision yet, or everything if ports became free, room is short or `anew` is set. `wish`
+    /// finds what a listener wants, `is_open` whether a port may be given at all, `tell` takes each outcome. Returns the
+    /// number of ports that were tried.
+    pub(super) fn settle<'a>(
+        &mut self,
+        room: usize,
+        anew: bool,
+        wish: impl Fn(&ListenerRef) -> Option<Wish<'a>>,
+        is_open: impl Fn(Port) -> bool,
+        mut tell: impl FnMut(&ListenerRef, Given),
+    ) -> u64 {
+        let is_short = self.all.len() > room;
+        if anew || is_short || std::mem::replace(&mut self.was_short, is_short) || !self.freed.is_empty() {
+            self.was_short = is_short;
+            self.freed.clear();
+            self.given.clear();
+            self.full.clear();
+            self.todo.clone_from(&self.all);
+        }
+        let (mut left, mut tried) = (room, 0);
+        while let Some(rank) = self.todo.pop_first() {
+            if is_short && left == 0 {
+                tell(&rank.listener, Given::NoRoom);
+                continue;
+            }
+            let Some(port) = wish(&rank.listener).and_then(|wish| self.search(&rank, wish, &is_open, &mut tried))
+            else {
+                tell(&rank.listener, Given::None);
+                continue;
+            };
+            left = left.saturating_sub(1);
+            tell(&rank.listener, Given::Port(port.1));
+            self.todo.extend(self.given.insert(port, rank));
+        }
+        tried
+    }
+
+    fn search(
+        &mut self,
+        rank: &Arc<Rank>,
+        Wish { transport, ranges, start }: Wish<'_>,
+        is_open: &impl Fn(Port) -> bool,
+        tried: &mut u64,
+    ) -> Option<Port> {
+        let full = self.full.iter().find(|(of, full, _)| *of == transport && full == ranges);
+        if full.is_some_and(|(_, _, first)| first <= rank) {
+            return None;
+        }
+        let total = total(ranges);
+        let mut ports = (0..total).map(|step| (transport, nth_port(ranges, (start + step) % total)));
+        let found = ports.find(|port| {
+            *tried += 1;
+            is_open(*port) && self.given.get(port).is_none_or(|holder| rank < holder)
+        });
+        if found.is_none() {
+            self.full.retain(|(of, full, _)| *of != transport || full != ranges);
+            self.full.push((transport, ranges.to_vec(), rank.clone()));
+        }
+        found
+    }
+}
+
+/// Number of ports in these ranges.
+fn total(ranges: &[(u16, u16)]) -> u64 {
+    ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+}
+
+/// The port at this position when the ranges are counted through.
+fn nth_port(ranges: &[(u16, u16)], mut nth: u64) -> u16 {
+    for (first, last) in ranges {
+        let width = u64::from(last - first) + 1;
+        if nth < width {
+            return first.saturating_add(u16::try_from(nth).unwrap_or(0));
+        }
+        nth -= width;
+    }
+    ranges.first().map_or(0, |range| range.0)
+}

@@ -1,0 +1,225 @@
+//! What an update of the translation looks at, in counts: work follows what a change concerns.
+
+use std::collections::BTreeSet;
+
+use crds::{PortForward, PortForwardStatus};
+use operator_core::{Changes, ObjectKey, Pod, Translator, Update, World, translate::update::Work};
+use proxy_api::Version;
+use serde_json::{Value, json};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+/// A forward with one listener; `day` is when it was created.
+fn forward(name: &str, placement: &Value, listener: &Value, day: u32) -> PortForward {
+    let mut listener = listener.clone();
+    listener["name"] = json!("l");
+    listener["backends"] = json!([{"address": {"host": "192.0.2.1", "port": 1}}]);
+    let created = format!("2025-{:02}-{:02}T00:00:00Z", 1 + day / 28 % 12, 1 + day % 28);
+    let manifest = json!({
+        "metadata": {"name": name, "namespace": "ns", "creationTimestamp": created},
+        "spec": {"placement": placement, "listeners": [listener]},
+    });
+    serde_json::from_value(manifest).expect("a forward")
+}
+
+fn sidecar(labels: &Value) -> Value {
+    json!({"sidecar": {"selector": {"matchLabels": labels}}})
+}
+
+fn tcp(port: u32) -> Value {
+    json!({"protocol": "TCP", "port": port})
+}
+
+fn pod(labels: &[(&str, &str)]) -> Pod {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Pod { labels, carries: true, ..Pod::default() }
+}
+
+/// A world that changes, with its translation.
+#[derive(Default)]
+struct Scene {
+    world: World,
+    translator: Translator,
+    number: u64,
+}
+
+impl Scene {
+    fn update(&mut self, changes: &Changes) -> Update {
+        self.number += 1;
+        let version = Version { epoch: "term".to_owned(), number: self.number };
+        self.translator.update(&self.world, changes, &version)
+    }
+
+    fn all(&mut self) -> Work {
+        self.update(&Changes::all()).work
+    }
+
+    fn put(&mut self, forward: PortForward) {
+        let name = forward.metadata.name.clone().expect("a name");
+        self.world.forwards.insert(key(&name), forward);
+    }
+
+    fn set(&mut self, forward: PortForward) -> Update {
+        let key = key(forward.metadata.name.as_deref().expect("a name"));
+        self.put(forward);
+        self.update(&Changes { forwards: BTreeSet::from([key]), ..Changes::default() })
+    }
+
+    fn set_pod(&mut self, name: &str, pod: Option<Pod>) -> Update {
+        match pod {
+            Some(pod) => drop(self.world.pods.insert(key(name), pod)),
+            None => drop(self.world.pods.remove(&key(name))),
+        }
+        self.update(&Changes { pods: BTreeSet::from([key(name)]), ..Changes::default() })
+    }
+
+    /// So many forwards in the gateway `edge`.
+    fn in_gateway(count: u32, spec: &Value, listener: impl Fn(u32) -> Value) -> Self {
+        let mut scene = Self::default();
+        let metadata = json!({"name": "edge", "namespace": "ns"});
+        let gateway = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a gateway");
+        scene.world.gateways.insert(key("edge"), gateway);
+        for at in 0..count {
+            scene.put(in_edge(at, &listener(at)));
+        }
+        scene
+    }
+}
+
+fn in_edge(at: u32, listener: &Value) -> PortForward {
+    forward(&format!("f{at:05}"), &json!({"gateway": {"name": "edge"}}), listener, at)
+}
+
+/// So many forwards as `portlane validate` sees them: each with a pod that has the labels of its selector.
+fn validated(count: u32, labels: impl Fn(u32) -> Value) -> Work {
+    let mut scene = Scene::default();
+    for at in 0..count {
+        let name = format!("f{at:05}");
+        let labels = labels(at);
+        scene.put(forward(&name, &sidecar(&labels), &tcp(1000 + at), at));
+        let labels = serde_json::from_value(labels).expect("labels");
+        scene.world.pods.insert(key(&name), Pod { labels, ..Pod::default() });
+    }
+    scene.all()
+}
+
+#[test]
+fn forwards_with_one_selector_are_validated_with_as_much_work_as_with_many() {
+    // T15
+    let count = 2000;
+    let distinct = validated(count, |at| json!({"app": format!("a{at}")}));
+    for same in [json!({}), json!({"app": "shop"})] {
+        let work = validated(count, |_| same.clone());
+        assert_eq!((work.judged, work.claims), (distinct.judged, distinct.claims));
+        assert!(work.selectors <= 2 * u64::from(count) && work.pods <= 2 * u64::from(count), "{work:?}");
+    }
+    assert_eq!((distinct.judged, distinct.claims), (count.into(), count.into()));
+    assert!(distinct.selectors <= 2 * u64::from(count), "{distinct:?}");
+}
+
+/// So many forwards that all select the pods `a` and `b`.
+fn on_one_pod(count: u32) -> Scene {
+    let mut scene = Scene::default();
+    for at in 0..count {
+        scene.put(forward(&format!("f{at:05}"), &sidecar(&json!({"app": "shop"})), &tcp(1000 + at), at));
+    }
+    for name in ["a", "b"] {
+        scene.world.pods.insert(key(name), pod(&[("app", "shop")]));
+    }
+    scene.all();
+    scene
+}
+
+#[test]
+fn a_pod_that_joins_others_is_compared_with_the_selectors_and_nothing_is_judged() {
+    let mut scene = on_one_pod(1000);
+    let update = scene.set_pod("c", Some(pod(&[("app", "shop")])));
+    assert_eq!(update.work, Work { selectors: 1000, pods: 1, claims: 0, judged: 0 });
+    assert_eq!((update.pods.len(), update.placed.len(), update.programs.len()), (1, 1, 0));
+    let leaving = Pod { leaving: true, ..pod(&[("app", "shop")]) };
+    assert_eq!(scene.set_pod("c", Some(leaving)).work.judged, 0, "others stay");
+    assert_eq!(scene.set_pod("c", None).work, Work { selectors: 0, pods: 1, claims: 0, judged: 0 });
+}
+
+#[test]
+fn the_last_pod_that_stays_turns_the_verdicts_of_its_own_forwards() {
+    let mut scene = on_one_pod(10);
+    scene.put(forward("other", &sidecar(&json!({"app": "blog"})), &tcp(80), 0));
+    scene.all();
+    let leaving = || Some(Pod { leaving: true, ..pod(&[("app", "shop")]) });
+    assert_eq!(scene.set_pod("a", leaving()).work.judged, 0);
+    assert_eq!(scene.set_pod("b", leaving()).work.judged, 10);
+    assert_eq!(scene.set_pod("b", Some(pod(&[("app", "shop")]))).work.judged, 10);
+}
+
+#[test]
+fn a_pod_that_no_forward_selects_is_compared_with_none() {
+    let mut scene = on_one_pod(1000);
+    let work = scene.set_pod("other", Some(pod(&[("app", "blog"), ("tier", "x")]))).work;
+    assert_eq!(work, Work { pods: 1, ..Work::default() });
+}
+
+#[test]
+fn a_change_of_one_forward_decides_its_own_claim_alone() {
+    let mut scene = on_one_pod(1000);
+    let changed = forward("f00007", &sidecar(&json!({"app": "shop"})), &tcp(3000), 7);
+    assert_eq!(scene.set(changed).work, Work { selectors: 0, pods: 0, claims: 1, judged: 1 });
+}
+
+#[test]
+fn listeners_that_share_a_port_by_name_contend_for_the_name_alone() {
+    let named = |name: String| json!({"protocol": "TLS", "port": 443, "tls": {"hostnames": [name]}});
+    let mut scene = Scene::in_gateway(2000, &json!({}), |at| named(format!("h{at}.example")));
+    assert_eq!(scene.all().claims, 2000);
+    let changed = scene.set(in_edge(7, &named("other.example".to_owned())));
+    assert_eq!((changed.work.claims, changed.work.judged), (1, 1));
+    let taken = scene.set(in_edge(9, &named("h8.example".to_owned())));
+    assert_eq!((taken.work.claims, taken.work.judged), (2, 1), "the holder of the name, and who wants it");
+    scene.set(in_edge(9, &named("h9.example".to_owned())));
+    let whole = scene.set(in_edge(5, &tcp(443)));
+    assert_eq!((whole.work.claims, whole.work.judged), (2000, 1), "a claim to the port itself concerns all of them");
+    let back = scene.set(in_edge(5, &named("h5.example".to_owned())));
+    assert_eq!((back.work.claims, back.work.judged), (2000, 1));
+}
+
+#[test]
+fn a_range_contends_with_the_ranges_that_it_overlaps() {
+    let range = |first: u32, last: u32| json!({"protocol": "TCP", "port": first, "endPort": last});
+    let apart = |at: u32| range(1000 + at * 50, 1049 + at * 50);
+    let mut scene = Scene::in_gateway(500, &json!({"service": {"type": "None"}}), apart);
+    assert_eq!(scene.all().claims, 500);
+    let shorter = scene.set(in_edge(7, &range(1350, 1398)));
+    assert_eq!((shorter.work.claims, shorter.work.judged), (1, 1));
+    let overlapping = scene.set(in_edge(9, &range(1440, 1480)));
+    assert_eq!((overlapping.work.claims, overlapping.work.judged), (2, 1), "with the range before it");
+}
+
+#[test]
+fn a_listener_that_accepts_any_port_tries_ports_for_itself_alone() {
+    let any = json!({"protocol": "TCP"});
+    let spec = json!({"service": {"type": "None"}, "allocation": [{"port": 10000, "endPort": 19999}]});
+    let mut scene = Scene::in_gateway(1000, &spec, |_| any.clone());
+    scene.all();
+    let added = scene.set(in_edge(1000, &any)).work;
+    assert!(added.claims < 50, "{added:?}");
+    // The status of a listener lists the port that it was given: nobody else has to look for another.
+    let given = scene.translator.verdict(&(&key("f00500")).into()).expect("a verdict").clone();
+    let listeners: Vec<_> = given.listeners.iter().filter_map(operator_core::ListenerVerdict::held).collect();
+    let mut written = scene.world.forwards[&key("f00500")].clone();
+    let status = PortForwardStatus { listeners, placement: Some(given.placement), ..PortForwardStatus::default() };
+    written.status = Some(status);
+    let work = scene.set(written).work;
+    assert!(work.claims <= 1 && work.judged == 1, "{work:?}");
+}
+
+#[test]
+fn ranges_that_are_full_are_searched_once() {
+    let spec = json!({"service": {"type": "None"}, "allocation": [{"port": 10000, "endPort": 10099}]});
+    let mut scene = Scene::in_gateway(2000, &spec, |_| json!({"protocol": "TCP"}));
+    let work = scene.all();
+    assert!(work.claims < 100 * 100 + 100, "{work:?}: 100 searches that find, and one that does not");
+    let later = forward("later", &json!({"gateway": {"name": "edge"}}), &json!({"protocol": "TCP"}), 335);
+    assert_eq!(scene.set(later).work.claims, 0);
+}
