@@ -32,6 +32,8 @@ pub struct Fleet {
     pub ready: usize,
     /// Pods without a proxy, with an ignored annotation, or with an app in a crash loop.
     pub issues: BTreeMap<ProxyId, PodIssue>,
+    /// Number of pods that were created without a proxy.
+    pub uninjected: usize,
 }
 
 /// What is wrong with a pod that should run forwards.
@@ -67,10 +69,11 @@ impl PodIssue {
 pub struct DataPlane {
     /// Pods that should run the forward.
     pub total: u32,
-    /// Pods in which every listener is bound as published.
+    /// Proxies that run every listener of the forward as published. A proxy that rejected a listener, or whose group
+    /// lost the listener's port, is not among them, whatever else it runs.
     pub acked: u32,
-    /// Pods whose proxies have not reported yet; at most eight.
-    pub late: Vec<String>,
+    /// Proxies that have not reported yet; at most eight.
+    pub late: Vec<ProxyId>,
     /// Listeners that do not run, by pod; at most eight.
     pub rejected: Vec<RejectedListener>,
     /// Number of all listeners that do not run, over all pods.
@@ -91,16 +94,12 @@ pub struct DataPlane {
 #[must_use]
 pub fn data_plane(origin: &Origin, verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> DataPlane {
     let mut sum = DataPlane::default();
-    if !verdict.rejected.is_empty() {
-        let counted = verdict.groups.iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.members);
-        let counted: BTreeSet<&ProxyId> = counted.collect();
-        for rejected in &verdict.rejected {
-            let proxy = ProxyId::Pod(rejected.pod.clone());
-            if counted.contains(&proxy) {
-                sum.reject(&proxy, &rejected.listener, &rejected.message);
-            }
+    for rejected in &verdict.rejected {
+        for proxy in fleets.get(&rejected.group).into_iter().flat_map(|fleet| &fleet.members) {
+            sum.reject(proxy, &rejected.listener, &rejected.message);
         }
     }
+    let lost_a_port: BTreeSet<&Group> = verdict.rejected.iter().map(|rejected| &rejected.group).collect();
     let published: Vec<ListenerId> = verdict
         .listeners
         .iter()
@@ -110,10 +109,14 @@ pub fn data_plane(origin: &Origin, verdict: &Verdict, fleets: &BTreeMap<Group, F
     for group in &verdict.groups {
         let Some(fleet) = fleets.get(group) else { continue };
         sum.no_proxies |= matches!(group, Group::Gateway(_)) && fleet.ready == 0;
+        let runs_all = !lost_a_port.contains(group);
         for proxy in &fleet.members {
             sum.total += 1;
-            if !sum.is_uninjected(proxy, fleet.issues.get(proxy), proxies) {
-                sum.proxy(proxy, &published, &fleet.snapshot, proxies);
+            if !sum.is_uninjected(proxy, fleet.issues.get(proxy), proxies)
+                && sum.has_bound(proxy, &published, &fleet.snapshot, proxies)
+                && runs_all
+            {
+                sum.acked += 1;
             }
         }
     }
@@ -129,11 +132,15 @@ impl DataPlane {
         }
     }
 
-    fn proxy(&mut self, proxy: &ProxyId, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
-        let Some(state) = proxies.get(proxy) else { return self.late(proxy) };
+    /// Adds what a proxy reported; returns whether it has bound every published listener that its group runs.
+    fn has_bound(&mut self, proxy: &ProxyId, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) -> bool {
+        let Some(state) = proxies.get(proxy) else {
+            self.late(proxy);
+            return false;
+        };
         let (mut all, mut is_late) = (true, false);
         for id in published {
-            // A listener that lost its port in this pod was already counted as rejected.
+            // A listener that lost its port in this group was already counted as rejected.
             let Some(published) = snapshot.listeners.get(id) else { continue };
             match state.ack(id, published.offer.revision(), published.since) {
                 Ack::Bound => self.backends(&id.listener, state.backends(id)),
@@ -145,9 +152,9 @@ impl DataPlane {
             }
         }
         if is_late {
-            return self.late(proxy);
+            self.late(proxy);
         }
-        self.acked += u32::from(all);
+        all && !is_late
     }
 
     /// Adds what one proxy sees of a listener's backends. Proxies that disagree add up to `Some`.
@@ -173,7 +180,7 @@ impl DataPlane {
 
     fn late(&mut self, proxy: &ProxyId) {
         if self.late.len() < NAMED {
-            self.late.push(proxy.name().to_owned());
+            self.late.push(proxy.clone());
         }
     }
 

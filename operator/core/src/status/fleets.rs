@@ -29,13 +29,39 @@ pub type Moved = BTreeMap<Group, Pods>;
 #[derive(Debug, Default)]
 pub struct Fleets {
     by_group: BTreeMap<Group, Fleet>,
-    /// The group of each pod in a gateway's fleet, terminating pods included.
-    gateway_of: BTreeMap<ObjectKey, Group>,
+    /// The pods of gateways' fleets, terminating pods included.
+    of_gateways: BTreeMap<ObjectKey, Seat>,
+    /// The pods of sidecar groups, terminating pods included.
+    of_sidecars: BTreeMap<ObjectKey, Seat>,
     /// Apps in a crash loop, by pod.
     crash_loops: BTreeMap<ObjectKey, CrashLoop>,
     /// Pods whose group may have changed.
     placed: BTreeSet<ObjectKey>,
 }
+
+/// What a pod adds to the fleet of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seat {
+    group: Group,
+    /// The pod is not terminating. A terminating pod adds nothing: its proxy runs its last configuration until the app
+    /// has ended, and no status waits for it.
+    stays: bool,
+    ready: bool,
+    issue: Option<PodIssue>,
+}
+
+impl Seat {
+    fn is_uninjected(&self) -> bool {
+        self.issue.as_ref().is_some_and(|issue| !issue.injected)
+    }
+}
+
+/// The groups that an update changed, as they were before.
+type Before = BTreeMap<Group, Urgent>;
+
+/// What makes a change of a fleet urgent: whether a pod is ready, whether there are no issues, and whether a pod has no
+/// proxy.
+type Urgent = (bool, bool, bool);
 
 impl Fleets {
     /// The fleets by group.
@@ -45,7 +71,7 @@ impl Fleets {
 
     /// Returns the group of a pod.
     pub fn group_of<'a>(&'a self, pod: &ObjectKey, translator: &'a Translator) -> Option<&'a Group> {
-        self.gateway_of.get(pod).or_else(|| translator.group_of(pod))
+        self.of_gateways.get(pod).map(|seat| &seat.group).or_else(|| translator.group_of(pod))
     }
 
     /// Takes the pods whose group may have changed since the last call.
@@ -53,46 +79,149 @@ impl Fleets {
         std::mem::take(&mut self.placed)
     }
 
-    /// Updates the fleets from pods and snapshots; returns the groups whose pods changed.
+    /// Updates the fleets from pods and snapshots; returns the groups whose pods changed. The work follows the number of
+    /// pods that changed, and of the pods of gateways that changed.
     pub fn update(&mut self, touched: &Touched, update: &Update, cache: &Cache, translator: &Translator) -> Moved {
-        let mut moved = Moved::new();
-        let mut pods: BTreeSet<&ObjectKey> = touched.proxy_pods.iter().collect();
-        if touched.changes.all || !touched.changes.gateways.is_empty() {
-            // A pod belongs to a fleet only while the gateway exists.
-            pods.extend(cache.proxy_pods.keys());
-        }
-        let mut gateways: BTreeSet<Group> = touched.changes.gateways.iter().cloned().map(Group::Gateway).collect();
-        if touched.changes.all {
-            gateways.extend(cache.world.gateways.keys().cloned().map(Group::Gateway));
-        }
-        let mut with_issues: BTreeSet<&ObjectKey> = touched.changes.pods.iter().collect();
-        for pod in pods {
+        let mut before = Before::new();
+        self.gateways(touched, cache, translator, &mut before);
+        let mut sidecars: BTreeSet<&ObjectKey> = touched.changes.pods.union(&update.placed).collect();
+        for pod in proxy_pods(touched, cache) {
             if self.note_crash_loop(pod, cache) {
-                with_issues.insert(pod);
+                sidecars.insert(pod);
             }
-            let group = cache.gateway_of(pod).map(Group::Gateway);
-            gateways.extend(group.clone());
-            let old = match group {
-                Some(group) => self.gateway_of.insert(pod.clone(), group),
-                None => self.gateway_of.remove(pod),
-            };
-            gateways.extend(old);
+            self.seat_in_gateway(pod, cache, translator, &mut before);
             self.placed.insert(pod.clone());
         }
-        for group in gateways {
-            self.gateway(group, cache, translator, &mut moved);
+        if touched.changes.all {
+            sidecars.extend(cache.world.pods.keys());
         }
-        // A pod whose issue changed stays in its group, so the translator does not list that group in `update.pods`.
-        let with_issues: BTreeSet<&Group> =
-            with_issues.into_iter().filter_map(|pod| translator.group_of(pod)).collect();
-        for group in update.pods.iter().chain(with_issues.into_iter().filter(|group| !update.pods.contains(*group))) {
-            self.sidecars(group, cache, translator, &mut moved);
+        for pod in sidecars {
+            self.seat_in_sidecars(pod, cache, translator, &mut before);
         }
         self.placed.extend(touched.changes.pods.union(&update.placed).cloned());
         for group in &update.programs {
             if let (Some(fleet), Some(snapshot)) = (self.by_group.get_mut(group), translator.snapshot(group)) {
                 fleet.snapshot = snapshot.clone();
             }
+        }
+        self.moved(before, translator)
+    }
+
+    /// Opens the fleets of new gateways, which exist even without pods, and drops those of deleted ones.
+    fn gateways(&mut self, touched: &Touched, cache: &Cache, translator: &Translator, before: &mut Before) {
+        let known = &cache.world.gateways;
+        let all = touched.changes.all.then(|| known.keys()).into_iter().flatten();
+        for key in touched.changes.gateways.iter().chain(all) {
+            let group = Group::Gateway(key.clone());
+            if !known.contains_key(key) {
+                self.by_group.remove(&group);
+            } else if !self.by_group.contains_key(&group) {
+                self.change(&group, translator, before);
+            }
+        }
+    }
+
+    fn seat_in_gateway(&mut self, pod: &ObjectKey, cache: &Cache, translator: &Translator, before: &mut Before) {
+        let seat = cache.proxy_pods.get(pod).zip(cache.gateway_of(pod)).map(|(info, gateway)| Seat {
+            group: Group::Gateway(gateway),
+            stays: !info.leaving,
+            ready: info.ready,
+            issue: None,
+        });
+        let old = match seat.clone() {
+            Some(seat) => self.of_gateways.insert(pod.clone(), seat),
+            None => self.of_gateways.remove(pod),
+        };
+        self.exchange(pod, old, seat, translator, before);
+    }
+
+    fn seat_in_sidecars(&mut self, pod: &ObjectKey, cache: &Cache, translator: &Translator, before: &mut Before) {
+        let known = cache.world.pods.get(pod);
+        let issue = known.and_then(|known| PodIssue::of(known, self.crash_loops.get(pod)));
+        let stays = known.is_some_and(|known| !known.leaving);
+        let seat = translator.group_of(pod).map(|group| Seat { group: group.clone(), stays, ready: true, issue });
+        let old = match seat.clone() {
+            Some(seat) => self.of_sidecars.insert(pod.clone(), seat),
+            None => self.of_sidecars.remove(pod),
+        };
+        self.exchange(pod, old, seat, translator, before);
+    }
+
+    /// Takes what a pod added to its group out of it, and adds what the pod adds now.
+    fn exchange(
+        &mut self,
+        pod: &ObjectKey,
+        old: Option<Seat>,
+        new: Option<Seat>,
+        translator: &Translator,
+        before: &mut Before,
+    ) {
+        if old == new {
+            return;
+        }
+        let proxy = ProxyId::Pod(pod.clone());
+        if let Some(seat) = old {
+            self.leave(&proxy, &seat, translator, before);
+        }
+        if let Some(seat) = new {
+            self.join(proxy, seat, translator, before);
+        }
+    }
+
+    fn leave(&mut self, proxy: &ProxyId, seat: &Seat, translator: &Translator, before: &mut Before) {
+        // The fleet of a deleted gateway is gone already.
+        if !self.by_group.contains_key(&seat.group) {
+            return;
+        }
+        if !seat.stays {
+            // The last pod of the group may have been a terminating one.
+            if is_gone(&seat.group, translator) {
+                self.by_group.remove(&seat.group);
+            }
+            return;
+        }
+        let fleet = self.change(&seat.group, translator, before);
+        fleet.members.remove(proxy);
+        fleet.ready = fleet.ready.saturating_sub(seat.ready.into());
+        fleet.issues.remove(proxy);
+        fleet.uninjected = fleet.uninjected.saturating_sub(seat.is_uninjected().into());
+    }
+
+    fn join(&mut self, proxy: ProxyId, seat: Seat, translator: &Translator, before: &mut Before) {
+        if !seat.stays && self.by_group.contains_key(&seat.group) {
+            return;
+        }
+        let fleet = self.change(&seat.group, translator, before);
+        if !seat.stays {
+            return;
+        }
+        fleet.ready += usize::from(seat.ready);
+        fleet.uninjected += usize::from(seat.is_uninjected());
+        fleet.members.insert(proxy.clone());
+        fleet.issues.extend(seat.issue.map(|issue| (proxy, issue)));
+    }
+
+    /// The fleet of a group that is about to change.
+    fn change(&mut self, group: &Group, translator: &Translator, before: &mut Before) -> &mut Fleet {
+        let fleet = self.by_group.entry(group.clone()).or_insert_with(|| Fleet {
+            snapshot: translator.snapshot(group).cloned().unwrap_or_default(),
+            ..Fleet::default()
+        });
+        before.entry(group.clone()).or_insert_with(|| urgent(fleet));
+        fleet
+    }
+
+    /// How the changed groups changed. Forgets those without pods.
+    fn moved(&mut self, before: Before, translator: &Translator) -> Moved {
+        let mut moved = Moved::new();
+        for (group, before) in before {
+            if is_gone(&group, translator) {
+                self.by_group.remove(&group);
+                continue;
+            }
+            let Some(fleet) = self.by_group.get(&group) else { continue };
+            let pods = if urgent(fleet) == before { Pods::Other } else { Pods::AnyReady };
+            moved.insert(group, pods);
         }
         moved
     }
@@ -107,54 +236,29 @@ impl Fleets {
         };
         before != now
     }
+}
 
-    fn gateway(&mut self, group: Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
-        let Group::Gateway(key) = &group else { return };
-        if !cache.world.gateways.contains_key(key) {
-            self.by_group.remove(&group);
-            return;
-        }
-        let first = ObjectKey::new(key.namespace.clone(), "");
-        let here = cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == key.namespace);
-        let stay = here.filter(|(pod, info)| !info.leaving && self.gateway_of.get(*pod) == Some(&group));
-        let (mut members, mut ready) = (BTreeSet::new(), 0);
-        for (pod, info) in stay {
-            members.insert(ProxyId::Pod(pod.clone()));
-            ready += usize::from(info.ready);
-        }
-        self.set(group, Fleet { members, ready, ..Fleet::default() }, translator, moved);
-    }
+/// Whether a sidecar group has no pods left.
+fn is_gone(group: &Group, translator: &Translator) -> bool {
+    group.sidecars().is_some() && translator.pods(group).is_none()
+}
 
-    fn sidecars(&mut self, group: &Group, cache: &Cache, translator: &Translator, moved: &mut Moved) {
-        if let Some(pods) = translator.pods(group) {
-            // The proxy of a terminating pod runs its last configuration until the app has ended. No status waits for
-            // such a proxy.
-            let known = |key: &ObjectKey| cache.world.pods.get(key).filter(|pod| !pod.leaving);
-            let stay = || pods.iter().filter(|pod| known(pod).is_some());
-            let issue = |pod: &ObjectKey| {
-                Some((ProxyId::Pod(pod.clone()), PodIssue::of(known(pod)?, self.crash_loops.get(pod))?))
-            };
-            let issues = stay().filter_map(issue).collect();
-            let members: BTreeSet<ProxyId> = stay().cloned().map(ProxyId::Pod).collect();
-            let next = Fleet { ready: members.len(), members, issues, ..Fleet::default() };
-            self.set(group.clone(), next, translator, moved);
-        } else {
-            self.by_group.remove(group);
-        }
+/// The pods with a proxy that changed, or whose gateway did: a pod belongs to a fleet only while the gateway exists.
+fn proxy_pods<'a>(touched: &'a Touched, cache: &'a Cache) -> BTreeSet<&'a ObjectKey> {
+    let mut pods: BTreeSet<&ObjectKey> = touched.proxy_pods.iter().collect();
+    if touched.changes.all {
+        pods.extend(cache.proxy_pods.keys());
+        return pods;
     }
+    for gateway in &touched.changes.gateways {
+        let first = ObjectKey::new(gateway.namespace.clone(), "");
+        let here = cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == gateway.namespace);
+        let its = here.filter(|(_, info)| info.gateway.as_ref() == Some(&gateway.name));
+        pods.extend(its.map(|(pod, _)| pod));
+    }
+    pods
+}
 
-    fn set(&mut self, group: Group, next: Fleet, translator: &Translator, moved: &mut Moved) {
-        let snapshot = translator.snapshot(&group).cloned().unwrap_or_default();
-        let old = self.by_group.get(&group);
-        if old.is_some_and(|old| old.members == next.members && old.ready == next.ready && old.issues == next.issues) {
-            return;
-        }
-        let is_known = |fleet: &Fleet| {
-            let uninjected = fleet.issues.values().any(|issue| !issue.injected);
-            (fleet.ready > 0, fleet.issues.is_empty(), uninjected)
-        };
-        let is_other = old.map_or((false, true, false), is_known) != is_known(&next);
-        moved.insert(group.clone(), if is_other { Pods::AnyReady } else { Pods::Other });
-        self.by_group.insert(group, Fleet { snapshot, ..next });
-    }
+fn urgent(fleet: &Fleet) -> Urgent {
+    (fleet.ready > 0, fleet.issues.is_empty(), fleet.uninjected > 0)
 }

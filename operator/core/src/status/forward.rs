@@ -19,6 +19,7 @@ use crate::{
         validate::held_in,
         verdict::{ListenerVerdict, Outcome, Reason, Verdict},
     },
+    world::proxy_id::ProxyId,
 };
 
 /// Seconds after which a proxy that has not reported is late.
@@ -277,11 +278,12 @@ fn published(old: &PortForwardStatus, generation: Option<i64>, data_plane: &Data
     if !is_late {
         return finding(Truth::Unknown, "Pending", "the spec is published; not every proxy has reported yet");
     }
-    let more = if data_plane.late.len() < NAMED { "" } else { ", …" };
+    let late: Vec<&str> = data_plane.late.iter().map(ProxyId::name).collect();
+    let more = if late.len() < NAMED { "" } else { ", …" };
     let message = format!(
         "no report for {LATE_AFTER_SECONDS} s from the proxy of {}{more}: check that the proxy runs and reaches the \
          operator",
-        data_plane.late.join(", ")
+        late.join(", ")
     );
     finding(Truth::False, "ReportTimeout", message)
 }

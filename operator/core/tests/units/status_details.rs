@@ -44,10 +44,10 @@ fn eight_late_pods_are_named_and_all_are_counted() {
     let mut scene = sidecars(&NINE, &[]);
     let all = sum(&scene, "web");
     assert_eq!((all.total, all.acked), (9, 0));
-    assert_eq!(all.late, NINE[..8]);
+    assert_eq!(all.late, NINE[..8].iter().map(|name| crate::scene::proxy(name)).collect::<Vec<_>>());
     scene.report("a", &[]);
     let one = sum(&scene, "web");
-    assert_eq!((one.total, one.acked, one.late.len(), one.late[7].as_str()), (9, 1, 8, "i"));
+    assert_eq!((one.total, one.acked, one.late.len(), one.late[7].name()), (9, 1, 8, "i"));
 }
 
 #[test]
@@ -132,6 +132,11 @@ fn a_port_that_is_lost_in_some_pods_is_a_rejection_there() {
     let two = sum(&scene, "two");
     assert_eq!((two.rejected_count, two.rejected[0].pod.as_str(), two.total), (1, "both", 2));
     assert_eq!(sum(&scene, "one").rejected_count, 0);
+    // C14: the proxy of `both` runs everything that it was sent, and not the forward.
+    scene.report("both", &[]);
+    scene.report("second", &[]);
+    let (one, two) = (sum(&scene, "one"), sum(&scene, "two"));
+    assert_eq!((one.acked, one.total, two.acked, two.total), (1, 1, 1, 2));
     // The fleets are those of an operator that has not seen the pod yet: nothing is counted there.
     scene.fleets = Fleets::default();
     assert_eq!(sum(&scene, "two").rejected_count, 0);
