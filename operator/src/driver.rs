@@ -255,6 +255,7 @@ impl Driver {
         let now = self.started.elapsed();
         let Schedules { statuses, gateways, .. } = &mut self.schedules;
         statuses.verdicts(update.verdicts, now);
+        statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
         // A new generation is observed even if the new spec compiles to the same listeners.
         statuses.look_at(touched.changes.forwards, now);
         statuses.fleets(&moved, &leading.translator, now);

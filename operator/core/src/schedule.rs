@@ -52,6 +52,13 @@ pub enum Effect {
 }
 
 /// A status to write.
+///
+/// The write is fenced by the uid and not by the resource version. A status is computed whole from the world and the
+/// reports, and the operator owns every field of it, so a write depends on what it replaces by its transition times
+/// alone; `observedGeneration` says which spec it is about. Within a term, one write of an object is under way at a
+/// time. A write of a former leader may still land a few seconds after its term; the watch shows it to the present
+/// leader, who compares and writes over it. A resource version would also refuse each write that meets an edit of spec,
+/// labels or annotations, and cost another evaluation and another write for what is right already.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusWrite {
     /// The object whose status it is.

@@ -28,6 +28,7 @@ impl Driver {
                 }
             }
             FromStream::Reported { proxy, id, part, agreed } => {
+                let now = self.now();
                 let Some(leading) = &mut self.leading else { return };
                 if !leading.publisher.is_newest(&proxy, id) {
                     return;
@@ -35,8 +36,8 @@ impl Driver {
                 let whole = part.commit;
                 let changed = leading.proxies.reported(&proxy, *part, agreed);
                 let forwards: BTreeSet<ObjectKey> = changed.iter().filter_map(forward).collect();
-                let now = self.now();
-                self.schedules.statuses.reported(forwards, whole, now);
+                let group = proxy.pod().and_then(|pod| leading.fleets.group_of(pod, &leading.translator));
+                self.schedules.statuses.reported((&proxy, group), forwards, whole, now);
             }
             FromStream::Loaded { proxy, id, load } => {
                 let Some(leading) = &mut self.leading else { return };

@@ -3,25 +3,28 @@
 //! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a
 //! growing fleet does not flood the API server.
 
+mod counts;
+mod inputs;
+mod waiting;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
-use proxy_api::{Origin, OriginKind};
 
+use self::{counts::Counts, waiting::Waiting};
 use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
         conditions::{ConditionType, Finding},
-        data_plane::data_plane,
+        data_plane::{DataPlane, data_plane},
         events::{of_backends, of_ready},
-        fleets::{Moved, Pods},
         forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
-    translate::{translator::Translator, verdict::Reason},
+    translate::{groups::Group, verdict::Reason},
     world::{ObjectKey, subject::Subject},
 };
 
@@ -76,9 +79,11 @@ pub struct Statuses {
     /// Forwards to evaluate later.
     later: BTreeSet<(Duration, ObjectKey)>,
     /// Forwards whose counts may be outdated.
-    counts: BTreeSet<ObjectKey>,
+    counts: Counts,
+    /// Groups with a proxy that reported since the last refresh: the counts of forwards that wait may be outdated.
+    reporting: BTreeSet<Group>,
     /// Forwards that not every proxy has reported on.
-    pending: BTreeSet<ObjectKey>,
+    waiting: Waiting,
 }
 
 impl Statuses {
@@ -100,70 +105,27 @@ impl Statuses {
 
     /// Number of forwards that not every proxy has reported on.
     pub fn outstanding(&self) -> usize {
-        self.pending.len()
+        self.waiting.len()
+    }
+
+    /// Number of forwards to evaluate as soon as possible.
+    pub fn queued(&self) -> usize {
+        self.now.len()
     }
 
     fn soon(&mut self, at: Duration) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// The cache shows a new version of a forward; `None` if the forward is gone.
-    pub fn seen(&mut self, key: &ObjectKey, forward: Option<&PortForward>, now: Duration) {
-        let Some(forward) = forward else {
-            self.entries.remove(key);
-            self.pending.remove(key);
-            self.counts.remove(key);
-            return;
-        };
-        if let Some(entry) = self.entries.get_mut(key)
-            && let Some((_, version, _)) = entry.unseen.as_deref()
-            && *version == forward.metadata.resource_version
-        {
-            entry.unseen = None;
-        }
-        self.now.insert(key.clone());
-        self.soon(now + AGAIN);
+    /// The counts of a forward may be outdated.
+    fn outdate(&mut self, key: ObjectKey) {
+        let at = self.rested(&key);
+        self.counts.outdate(key, at);
     }
 
-    /// The verdicts on these forwards changed.
-    pub fn verdicts(&mut self, changed: BTreeSet<Origin>, now: Duration) {
-        if changed.is_empty() {
-            return;
-        }
-        for key in keys(changed) {
-            self.entries.entry(key.clone()).or_default().published = None;
-            self.now.insert(key);
-        }
-        self.soon(now);
-    }
-
-    /// Evaluates these forwards as soon as possible.
-    pub fn look_at(&mut self, keys: BTreeSet<ObjectKey>, now: Duration) {
-        if !keys.is_empty() {
-            self.now.extend(keys);
-            self.soon(now);
-        }
-    }
-
-    /// The pods of groups changed. A fleet that gains its first or loses its last ready proxy is written at once,
-    /// counts at intervals.
-    pub fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Duration) {
-        for (group, pods) in moved {
-            match pods {
-                Pods::Other => self.counts.extend(keys(translator.forwards(group))),
-                Pods::AnyReady => self.now.extend(keys(translator.forwards(group))),
-            }
-            self.soon(now + AGAIN);
-        }
-    }
-
-    /// A proxy reported on these forwards. `whole`: the report is complete, so every pending forward is evaluated too.
-    pub fn reported(&mut self, forwards: BTreeSet<ObjectKey>, whole: bool, now: Duration) {
-        self.now.extend(forwards);
-        if whole {
-            self.now.extend(self.pending.iter().cloned());
-        }
-        self.soon(now + AGAIN);
+    /// When the counts of a forward may be written again.
+    fn rested(&self, key: &ObjectKey) -> Duration {
+        self.entries.get(key).and_then(|entry| entry.wrote).unwrap_or(self.began) + COUNTS
     }
 
     /// A write ended. `version` is the resource version of the object with the status, `None` if the write failed.
@@ -196,16 +158,16 @@ impl Statuses {
             self.later.remove(&(at, key.clone()));
             self.now.insert(key);
         }
-        let rested = |key: &&ObjectKey| {
-            let wrote = self.entries.get(*key).and_then(|entry| entry.wrote);
-            wrote.unwrap_or(self.began) + COUNTS <= now
-        };
-        let some: Vec<ObjectKey> = self.counts.iter().filter(rested).take(COUNTS_PER_TICK).cloned().collect();
-        for key in some {
-            self.counts.remove(&key);
+        for group in std::mem::take(&mut self.reporting) {
+            let waiting: Vec<ObjectKey> = self.waiting.in_group(&group).cloned().collect();
+            waiting.into_iter().for_each(|key| self.outdate(key));
+        }
+        let mut counts = std::mem::take(&mut self.counts);
+        for key in counts.take(COUNTS_PER_TICK, now, |key| self.rested(key)) {
             self.entries.entry(key.clone()).or_default().is_rested = true;
             self.now.insert(key);
         }
+        self.counts = counts;
         if !self.now.is_empty() {
             self.soon(now);
         }
@@ -279,7 +241,7 @@ impl Statuses {
             forward.status = Some(written.clone());
         }
         let seen = data_plane(&key.into(), verdict, view.fleets.all(), view.proxies);
-        let published = self.published(key, forward.metadata.generation, !seen.late.is_empty(), now);
+        let published = self.published(key, forward.metadata.generation, &seen, &verdict.groups, now);
         let moment = Moment {
             now: view.wall_clock.to_owned(),
             outstanding_seconds: now.saturating_sub(published).as_secs(),
@@ -294,20 +256,31 @@ impl Statuses {
         seen.total as usize
     }
 
-    /// Since when the operator has waited for reports on a forward. `is_late`: a proxy has not reported on the forward.
-    fn published(&mut self, key: &ObjectKey, generation: Option<i64>, is_late: bool, now: Duration) -> Duration {
+    /// Since when the operator has waited for reports on a forward.
+    fn published(
+        &mut self,
+        key: &ObjectKey,
+        generation: Option<i64>,
+        seen: &DataPlane,
+        groups: &[Group],
+        now: Duration,
+    ) -> Duration {
         // The first pods of a forward may start long after its publication; their time to report begins with them.
-        let is_first_late = is_late && !self.pending.contains(key);
+        let is_late = !seen.late.is_empty();
+        let is_first_late = is_late && !self.waiting.has(key);
         let entry = self.entries.entry(key.clone()).or_default();
         let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
         entry.published = Some((published, generation));
+        let late = published + Duration::from_secs(LATE_AFTER_SECONDS);
         if is_first_late {
-            self.later.insert((published + Duration::from_secs(LATE_AFTER_SECONDS), key.clone()));
+            self.later.insert((late, key.clone()));
         }
+        // A status that names late proxies follows each of them; before that, any one proves that the forward waits.
+        let named = if now < late { 1 } else { seen.late.len() };
         if is_late {
-            self.pending.insert(key.clone());
+            self.waiting.set(key, &seen.late[..named], groups);
         } else {
-            self.pending.remove(key);
+            self.waiting.remove(key);
         }
         published
     }
@@ -338,7 +311,7 @@ impl Statuses {
         let Some(entry) = self.entries.get_mut(key) else { return true };
         let wrote = entry.wrote.unwrap_or(self.began);
         if same_but_for_counts(old, next) && !std::mem::take(&mut entry.is_rested) && now < wrote + COUNTS {
-            self.counts.insert(key.clone());
+            self.outdate(key.clone());
             return false;
         }
         true
@@ -366,11 +339,6 @@ impl Statuses {
         entry.unseen = Some(Box::new((next, None, now)));
         effects.push(Effect::WriteStatus(StatusWrite { subject: Subject::Forward(key.clone()), uid, status }));
     }
-}
-
-/// The `PortForward`s among origins.
-fn keys(origins: impl IntoIterator<Item = Origin>) -> impl Iterator<Item = ObjectKey> {
-    origins.into_iter().filter(|origin| origin.kind == OriginKind::PortForward).map(|origin| (&origin).into())
 }
 
 fn is_pending(status: &PortForwardStatus) -> bool {

@@ -77,8 +77,9 @@ impl Proxies {
         }
     }
 
-    /// Takes one part of a report and returns the listeners whose state changed at this proxy. `agreed`: the digest of
-    /// the report equals the one that was published under its number.
+    /// Takes one part of a report and returns the listeners whose state changed at this proxy, apart from those that are
+    /// bound as published: the end of the report tells of them. `agreed`: the digest of the report equals the one that
+    /// was published under its number.
     pub fn reported(&mut self, id: &ProxyId, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
         let Some(state) = self.by_id.get_mut(id) else { return BTreeSet::new() };
         let mut changed = BTreeSet::new();
@@ -89,13 +90,16 @@ impl Proxies {
             state.reported.remove(&id);
         }
         for (id, report) in part.listeners {
-            changed.insert(id.clone());
             // The usual state, bound with healthy backends, is implied by agreement.
-            if agreed && report.is_usual() {
-                state.reported.remove(&id);
-            } else {
-                state.reported.insert(id, report);
+            let next = Some(report).filter(|report| !agreed || !report.is_usual());
+            if state.reported.get(&id) == next.as_ref() {
+                continue;
             }
+            match next {
+                Some(report) => drop(state.reported.insert(id.clone(), report)),
+                None => drop(state.reported.remove(&id)),
+            }
+            changed.insert(id);
         }
         if part.commit {
             state.agreed = agreed;

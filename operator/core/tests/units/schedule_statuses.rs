@@ -1,5 +1,6 @@
 //! When statuses of forwards are written: with a virtual clock, and with silence asserted before each time.
 
+mod waiting;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use operator_core::{
 use serde_json::json;
 
 use crate::scene::{
-    Scene, app_pod, events, fleet_pod, forward, gateway, key, keys, ms, pair, said, side, unscaled, web, writes,
+    Scene, app_pod, events, fleet_pod, forward, gateway, key, keys, ms, pair, proxy, said, side, unscaled, web, writes,
 };
 
 /// A cluster, the schedule of its statuses, and the resource version of the last write.
@@ -63,6 +64,12 @@ impl Desk {
             let forward = self.scene.cache.forward(key);
             self.statuses.seen(key, forward.as_deref(), ms(millis));
         }
+    }
+
+    /// A proxy reported; every listener is as it was.
+    fn reported(&mut self, pod: &str, whole: bool, millis: u64) {
+        let group = self.scene.fleets.group_of(&key(pod), &self.scene.translator);
+        self.statuses.reported((&proxy(pod), group), BTreeSet::new(), whole, ms(millis));
     }
 
     /// Evaluates and writes; gives what the status says of `Programmed`, empty if nothing is written.
@@ -113,7 +120,7 @@ fn a_proxy_that_reports_within_the_grace_saves_the_first_write() {
     let mut desk = Desk::new(Scene::with_web());
     assert!(silent(&desk.look("web", 1000)));
     desk.scene.report("p1", &[]);
-    desk.statuses.reported(keys(&["web"]), false, ms(1200));
+    desk.statuses.reported((&proxy("p1"), None), keys(&["web"]), false, ms(1200));
     assert_eq!(desk.statuses.due(), Some(ms(1210)));
     let effects = desk.at(1210);
     assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("True", "Programmed"));
@@ -317,12 +324,12 @@ fn fleets_without_news_have_nothing_evaluated() {
 }
 
 #[test]
-fn the_end_of_a_report_has_every_forward_evaluated_that_waits() {
+fn the_end_of_a_report_has_the_forwards_evaluated_that_wait_for_the_proxy() {
     let mut desk = Desk::new(Scene::with_web());
     assert!(silent(&desk.look("web", 1000)));
     desk.scene.report("p1", &[]);
-    desk.statuses.reported(BTreeSet::new(), false, ms(1100));
+    desk.reported("p1", false, 1100);
     assert!(silent(&desk.at(1110)), "a part of a report names what it is about");
-    desk.statuses.reported(BTreeSet::new(), true, ms(1200));
+    desk.reported("p1", true, 1200);
     assert_eq!(said(&writes(&desk.at(1210))[0], "Programmed"), pair("True", "Programmed"));
 }
