@@ -3,7 +3,10 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -47,6 +50,8 @@ pub struct ControlCounters {
     pub dns_failing: std::sync::atomic::AtomicU64,
     /// Longest time that a name has failed to resolve, in seconds.
     pub dns_failing_seconds: std::sync::atomic::AtomicU64,
+    /// Endpoints that are not used, because a listener must not connect to them.
+    pub endpoints_refused: std::sync::atomic::AtomicU64,
 }
 
 /// Everything that the metrics endpoint exposes.
@@ -243,15 +248,16 @@ fn unrouted_text(out: &mut DescriptorEncoder<'_>, ports: &[(u16, Arc<Unrouted>)]
 
 /// Limits belong to the forward, so only its first listener is shown.
 fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
-    let mut limiters: Vec<&Arc<Shared>> = Vec::new();
-    for shared in all.iter().filter(|shared| shared.spec.load().limits.is_some()) {
-        if !limiters.iter().rev().any(|other| Arc::ptr_eq(&other.limiter, &shared.limiter)) {
-            limiters.push(shared);
-        }
-    }
     let queued =
-        limiters.into_iter().map(|shared| (origin_labels(&shared.id.origin), shared.limiter.counts().1 as u64));
+        first_of_each_limiter(all).map(|shared| (origin_labels(&shared.id.origin), shared.limiter.counts().1 as u64));
     family(out, ("portlane_connections_queued", "Connections queued by maxConnections."), false, queued)
+}
+
+/// The first limited listener of each limiter. A limiter is known by its address, so that no two are compared.
+fn first_of_each_limiter(all: &[Arc<Shared>]) -> impl Iterator<Item = &Arc<Shared>> {
+    let mut seen = BTreeSet::new();
+    let limited = all.iter().filter(|shared| shared.spec.load().limits.is_some());
+    limited.filter(move |shared| seen.insert(Arc::as_ptr(&shared.limiter)))
 }
 
 fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &Clock) -> Result<(), std::fmt::Error> {
@@ -321,6 +327,11 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
             "Longest time that a DNS name has failed to resolve; its last answer stays in use.",
             control.dns_failing_seconds.load(Relaxed),
         ),
+        (
+            "portlane_endpoints_refused",
+            "Endpoints that are not used, because their listener must not connect to them; the log names them.",
+            control.endpoints_refused.load(Relaxed),
+        ),
     ];
     for (name, help, value) in gauges {
         family(out, (name, help), false, std::iter::once((Vec::new(), value)))?;
@@ -333,4 +344,32 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         histogram.encode(out.encode_descriptor(name, help, None, histogram.metric_type())?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::{Configuration, Limits, Listener, ListenerId};
+
+    use super::*;
+
+    #[test]
+    fn the_queue_of_a_forward_is_shown_once_however_many_listeners_it_has() {
+        // D22
+        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        let plain = Arc::new(document.supported().next().expect("one").1.clone());
+        let limited = Arc::new(Listener { limits: Some(Box::new(Limits::default())), ..(*plain).clone() });
+        let limiters: Vec<Arc<crate::core::limiter::Limiter>> = (0..100).map(|_| Arc::default()).collect();
+        let listener = |name: &str, of: usize, spec: &Arc<Listener>| {
+            let id = ListenerId::new(Origin::port_forward("ns", format!("f{of}")), name);
+            Shared::new(id, spec.clone(), Arc::default(), Arc::clone(&limiters[of]))
+        };
+        let mut all: Vec<Arc<Shared>> = vec![listener("plain", 0, &plain)];
+        // A listener that was removed and still has sessions comes after all others.
+        for name in ["a", "b", "removed"] {
+            all.extend((0..100).map(|of| listener(name, of, &limited)));
+        }
+        let shown: Vec<&str> = first_of_each_limiter(&all).map(|shared| shared.id.listener.as_str()).collect();
+        assert_eq!(shown, ["a"; 100]);
+    }
 }

@@ -22,6 +22,7 @@ mod sockets;
 mod targets;
 
 use std::{
+    cell::RefCell,
     future::pending,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -38,7 +39,7 @@ use self::{
     file_waits::FileWaits,
     foreign_ports::ForeignPorts,
     health::Health,
-    listeners::Listeners,
+    listeners::{ById, Listeners},
     names::Names,
     reporter::Reporter,
     schedule::{Schedule, Work},
@@ -46,9 +47,14 @@ use self::{
     targets::Sources,
 };
 use crate::{
-    core::diff::{self, Running},
+    core::{
+        diff::{self, Running},
+        names::users,
+        own_addresses::OwnAddresses,
+    },
     log::Level,
     metrics::Metrics,
+    net,
     process::Process,
     resolver::Answer,
     settings::Settings,
@@ -88,6 +94,7 @@ pub struct Supervisor {
     sockets: Sockets,
     listeners: Listeners,
     names: Names,
+    own: RefCell<OwnAddresses>,
     checks: Checks,
     health: Health,
     reporter: Reporter,
@@ -119,6 +126,7 @@ impl Supervisor {
             sockets,
             listeners: Listeners::default(),
             names: Names::new(answers),
+            own: RefCell::default(),
             checks: Checks::default(),
             health: Health::default(),
             reporter: Reporter::new(report, settings.quiet_start),
@@ -204,12 +212,31 @@ impl Supervisor {
 
     /// Recomputes the targets of every listener.
     fn refresh_targets(&mut self) {
-        self.names.follow(&names::hosts(&self.running.listeners));
-        let sources =
-            Sources { endpoints: &self.configuration.endpoints, sockets: &self.running.sockets, names: &self.names };
-        let refusals = sources.refresh(self.listeners.live());
+        self.names.follow(users(self.running.listeners.iter().map(|(id, listener)| (id, &**listener))));
+        let refusals = self.sources().refresh(self.listeners.live());
         self.checks.follow(&self.process, self.listeners.live());
-        notices::write(&self.process.log, self.reporter.refused(refusals));
+        notices::write(&self.process.log, self.reporter.refused(self.listeners.live().keys(), refusals));
+        self.count_refused();
+    }
+
+    /// Recomputes the targets of the listeners that use a name.
+    fn refresh_users(&mut self, host: &str) {
+        let live = self.listeners.live();
+        let using = self.names.users(host).filter_map(|id| Some((id.clone(), live.get(id)?.clone())));
+        let using: ById = using.collect();
+        let refusals = self.sources().refresh(&using);
+        self.checks.refresh(&self.process, &using);
+        notices::write(&self.process.log, self.reporter.refused(using.keys(), refusals));
+        self.count_refused();
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        let (endpoints, sockets) = (&self.configuration.endpoints, &self.running.sockets);
+        Sources { endpoints, sockets, names: &self.names, own: &self.own }
+    }
+
+    fn count_refused(&self) {
+        self.metrics.control.endpoints_refused.store(self.reporter.endpoints_refused(), Relaxed);
     }
 
     async fn end(&self, endings: Vec<Ending>) {
@@ -230,22 +257,23 @@ impl Supervisor {
 
     /// The kinds of periodic work that have something to do now.
     fn wanted(&self) -> Work {
-        let retry = self.reporter.may_heal() || self.listeners.has_old() || self.names.is_failing();
+        let retry = self.sockets.is_lacking() || self.listeners.has_old() || self.names.is_failing();
         Work { retry, look: !self.sockets.is_empty() }
     }
 
-    /// Retries failed listeners and forgets listeners whose last session has ended.
+    /// Retries the sockets that failed listeners lack, and forgets listeners whose last session has ended.
     async fn retry(&mut self) {
-        self.count_failing_names(Instant::now());
+        self.count_failing_names();
         let have_ended = self.listeners.forget_ended();
-        if self.reporter.may_heal() {
+        if self.sockets.have_news() {
             self.apply().await;
         } else if have_ended {
             self.publish();
         }
     }
 
-    /// Looks for a shortage of files, a change of backend health and hot sockets.
+    /// Looks for a shortage of files, a change of backend health, addresses that this host gained or lost, and hot
+    /// sockets.
     async fn look(&mut self) {
         let files = &self.process.files;
         let waits = self.file_waits.observe(files.paused.load(Relaxed), files.usage(), Instant::now());
@@ -255,6 +283,9 @@ impl Supervisor {
         if !changed.is_empty() {
             notices::write(&self.process.log, changed);
             self.publish();
+        }
+        if self.own.get_mut().renew(net::is_own_address) {
+            self.refresh_targets();
         }
         let sharded = self.sockets.shard(&self.workers, &self.process.files).await;
         notices::write(&self.process.log, sharded);
@@ -272,18 +303,18 @@ impl Supervisor {
         views
     }
 
-    fn answered(&mut self, answer: Answer) {
-        let now = Instant::now();
-        let learnt = self.names.learn(answer, now);
+    /// Takes an answer of the resolver. An answer that is the same as before touches no listener.
+    fn answered(&mut self, Answer { host, addresses }: Answer) {
+        let learnt = self.names.learn(&host, addresses, self.process.clock.seconds());
         notices::write(&self.process.log, learnt.notice);
-        if learnt.resolved {
-            self.refresh_targets();
+        if learnt.changed {
+            self.refresh_users(&host);
         }
-        self.count_failing_names(now);
+        self.count_failing_names();
     }
 
-    fn count_failing_names(&self, now: Instant) {
-        let (control, failing) = (&self.metrics.control, self.names.failing(now));
+    fn count_failing_names(&self) {
+        let (control, failing) = (&self.metrics.control, self.names.failing(self.process.clock.seconds()));
         control.dns_failing.store(failing.names, Relaxed);
         control.dns_failing_seconds.store(failing.longest_seconds, Relaxed);
     }

@@ -20,6 +20,12 @@ impl Damped {
         self.told
     }
 
+    /// Whether the reported state is that of a new listener, and no other has been observed since.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.told == BackendHealth::default() && self.other.is_none()
+    }
+
     /// Records the state observed at `now`; returns whether the reported state changed.
     pub fn observe(&mut self, seen: BackendHealth, now: u64) -> bool {
         if seen == self.told {

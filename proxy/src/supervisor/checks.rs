@@ -27,7 +27,8 @@ const AT_ONCE: usize = 256;
 /// Concurrent checks of one forward, so that a forward whose backends do not answer cannot delay the checks of others.
 const AT_ONCE_OF_ONE: usize = 16;
 
-type Key = (ListenerId, Arc<str>, SocketAddr);
+/// The checks of one listener, by backend entry and endpoint.
+type OfOne = BTreeMap<(Arc<str>, SocketAddr), Running>;
 
 /// The checks of the process.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Checks {
     turns: Arc<Semaphore>,
     /// The share of each forward, by its namespace and name.
     own_turns: BTreeMap<Origin, Arc<Semaphore>>,
-    running: BTreeMap<Key, Running>,
+    running: BTreeMap<ListenerId, OfOne>,
 }
 
 impl Default for Checks {
@@ -73,36 +74,52 @@ impl Drop for Running {
 impl Checks {
     /// Runs the checks of these listeners and stops all others.
     pub(super) fn follow(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
-        let mut before = std::mem::take(&mut self.running);
         let is_here = |origin: &Origin| {
             let next = listeners.range(ListenerId::new(origin.clone(), "")..).next();
             next.is_some_and(|(id, _)| id.origin == *origin)
         };
         self.own_turns.retain(|origin, _| is_here(origin));
+        self.running.retain(|id, _| listeners.contains_key(id));
+        self.refresh(process, listeners);
+    }
+
+    /// Runs the checks of these listeners, whose targets may have changed, and leaves all others as they are.
+    pub(super) fn refresh(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
         for (id, shared) in listeners {
-            let spec = shared.spec.load();
-            let check = spec.health_check.as_deref();
-            let send = spec.proxy_protocol.as_ref().map_or(SendHeader::Disabled, |protocol| protocol.send);
-            let targets = shared.targets.load();
-            let endpoints = targets.entries.iter().flat_map(|entry| entry.endpoints.iter().map(move |it| (entry, it)));
-            for (entry, endpoint) in endpoints {
-                let Some(check) = check else {
-                    endpoint.set_checked(Checked::Not);
-                    continue;
-                };
-                let key = (id.clone(), entry.id.clone(), endpoint.address);
-                let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
-                let known = before.remove(&key).filter(|running| running.subject == subject);
-                let own =
-                    self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
-                let turns = [own.clone(), self.turns.clone()];
-                let running = known.unwrap_or_else(|| {
-                    let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());
-                    Running { subject, task: tokio::spawn(task) }
-                });
-                self.running.insert(key, running);
+            let before = self.running.remove(id).unwrap_or_default();
+            let now = self.of_one(process, id, shared, before);
+            if !now.is_empty() {
+                self.running.insert(id.clone(), now);
             }
         }
+    }
+
+    /// The checks of one listener; those of `before` that it still needs go on.
+    fn of_one(&mut self, process: &Process, id: &ListenerId, shared: &Arc<Shared>, mut before: OfOne) -> OfOne {
+        let spec = shared.spec.load();
+        let check = spec.health_check.as_deref();
+        let send = spec.proxy_protocol.as_ref().map_or(SendHeader::Disabled, |protocol| protocol.send);
+        let targets = shared.targets.load();
+        let endpoints = targets.entries.iter().flat_map(|entry| entry.endpoints.iter().map(move |it| (entry, it)));
+        let mut now = OfOne::new();
+        for (entry, endpoint) in endpoints {
+            let Some(check) = check else {
+                endpoint.set_checked(Checked::Not);
+                continue;
+            };
+            let key = (entry.id.clone(), endpoint.address);
+            let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
+            let known = before.remove(&key).filter(|running| running.subject == subject);
+            let own =
+                self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
+            let turns = [own.clone(), self.turns.clone()];
+            let running = known.unwrap_or_else(|| {
+                let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());
+                Running { subject, task: tokio::spawn(task) }
+            });
+            now.insert(key, running);
+        }
+        now
     }
 }
 

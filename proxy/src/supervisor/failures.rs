@@ -1,4 +1,4 @@
-//! Why listeners do not run as configured, and whether a retry may help.
+//! Why listeners do not run as configured.
 
 use std::collections::BTreeMap;
 
@@ -30,11 +30,6 @@ pub(super) fn of(settled: &Settled, errors: &Errors, configuration: &Configurati
         (id.clone(), Failure { reason, message, serving })
     };
     settled.blocked.iter().map(failure).collect()
-}
-
-/// Whether a failure may pass with time, so that a retry makes sense.
-pub(super) fn may_heal(failures: &Failures) -> bool {
-    failures.values().any(|failure| failure.reason != FailureReason::Unsupported)
 }
 
 fn unsupported(offer: Option<&Offer>) -> String {
@@ -77,14 +72,6 @@ mod tests {
 
     fn failure(settled: &Settled) -> Failure {
         of(settled, &Errors::new(), &Configuration::default())[&id("a")].clone()
-    }
-
-    #[test]
-    fn nothing_is_retried_without_a_failure_or_when_a_retry_cannot_help() {
-        let (errors, configuration) = (Errors::new(), Configuration::default());
-        assert!(!may_heal(&of(&Settled::default(), &errors, &configuration)));
-        assert!(!may_heal(&of(&settled(Blocked::Unsupported), &errors, &configuration)));
-        assert!(may_heal(&of(&settled(Blocked::Held(socket(1), id("b"))), &errors, &configuration)));
     }
 
     #[test]

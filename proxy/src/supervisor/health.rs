@@ -10,7 +10,8 @@ use crate::{
     log::{Level, Notice},
 };
 
-/// Backend health by listener; a change is reported only once it has lasted.
+/// Backend health by listener; a change is reported only once it has lasted. Listeners whose backends are and were
+/// healthy have no entry.
 #[derive(Debug, Default)]
 pub(super) struct Health(BTreeMap<ListenerId, Damped>);
 
@@ -23,9 +24,12 @@ impl Health {
     /// Takes the health of all live listeners at `now` (seconds of the process clock); other listeners are forgotten.
     /// Returns one notice for each listener whose reported health has changed.
     pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, BackendHealth>, now: u64) -> Vec<Notice> {
-        self.0.retain(|id, _| seen.contains_key(id));
+        self.0.retain(|id, damped| seen.contains_key(id) && !damped.is_idle());
         let mut notices = Vec::new();
         for (&id, &health) in seen {
+            if health == BackendHealth::All && !self.0.contains_key(id) {
+                continue;
+            }
             let damped = self.0.entry(id.clone()).or_default();
             let before = damped.told();
             if damped.observe(health, now) {
@@ -76,5 +80,17 @@ mod tests {
         assert_eq!(health.of(&id), BackendHealth::None);
         assert!(health.observe(&BTreeMap::new(), 5).is_empty());
         assert_eq!(health.of(&id), BackendHealth::All);
+    }
+
+    #[test]
+    fn listeners_with_healthy_backends_are_not_kept() {
+        let (id, mut health) = (id("a"), Health::default());
+        let mut kept = |now, seen| {
+            health.observe(&BTreeMap::from([(&id, seen)]), now);
+            health.0.len()
+        };
+        assert_eq!(kept(0, BackendHealth::All), 0);
+        assert_eq!(kept(1, BackendHealth::None), 1);
+        assert_eq!((2..4).map(|now| kept(now, BackendHealth::All)).min(), Some(0), "it did not last");
     }
 }

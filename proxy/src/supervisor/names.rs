@@ -1,16 +1,13 @@
-//! DNS names of backends: which names are followed, their last addresses, and when they began to fail.
+//! DNS names of backends: follows them with the resolver, and says in the log what fails.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
-use proxy_api::{Listener, ListenerId, Target};
-use tokio::{sync::mpsc, time::Instant};
+use proxy_api::ListenerId;
+use tokio::sync::mpsc;
 
 use super::notices;
 use crate::{
+    core::names::{self, Failing, Turned, Users},
     log::{Level, Notice},
     resolver::{Answer, Resolver},
 };
@@ -18,141 +15,92 @@ use crate::{
 /// The names that running listeners use.
 pub(super) struct Names {
     resolver: Resolver,
-    /// The last good answer by name; a failure keeps it.
-    addresses: BTreeMap<String, Vec<IpAddr>>,
-    failing_since: BTreeMap<String, Instant>,
+    names: names::Names,
 }
 
 /// The consequence of an answer.
 #[derive(Debug)]
 pub(super) struct Learnt {
-    /// Whether the name has addresses, so that targets must be refreshed.
-    pub(super) resolved: bool,
+    /// Whether the name has other addresses than before, so that the targets of its users must be refreshed.
+    pub(super) changed: bool,
     /// Present if the name has begun to fail or resolves again.
     pub(super) notice: Option<Notice>,
-}
-
-/// Names that do not resolve now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Failing {
-    /// Count of names.
-    pub(super) names: u64,
-    /// Seconds since the first failure of the name that has failed longest.
-    pub(super) longest_seconds: u64,
 }
 
 impl Names {
     /// An owner without names, whose resolver sends answers through the channel.
     pub(super) fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { resolver: Resolver::new(answers), addresses: BTreeMap::new(), failing_since: BTreeMap::new() }
+        Self { resolver: Resolver::new(answers), names: names::Names::default() }
     }
 
     /// Follows exactly these names and forgets all others.
-    pub(super) fn follow(&mut self, hosts: &BTreeSet<String>) {
-        self.addresses.retain(|host, _| hosts.contains(host));
-        self.failing_since.retain(|host, _| hosts.contains(host));
-        self.resolver.follow(hosts);
+    pub(super) fn follow(&mut self, users: Users) {
+        self.names.follow(users);
+        let hosts: BTreeSet<String> = self.names.hosts().cloned().collect();
+        self.resolver.follow(&hosts);
     }
 
-    /// Takes an answer that arrived at `now`. A failure is logged once and keeps the last addresses in use.
-    pub(super) fn learn(&mut self, answer: Answer, now: Instant) -> Learnt {
-        let Answer { host, addresses } = answer;
-        match addresses {
-            Ok(addresses) => {
-                let was_failing = self.failing_since.remove(&host).is_some();
-                let notice =
-                    was_failing.then(|| notices::notice(Level::Info, "resolved", &host, "the name resolves again"));
-                self.addresses.insert(host, addresses);
-                Learnt { resolved: true, notice }
+    /// Takes an answer that arrived at `now` (seconds of the process clock). A failure is logged once and keeps the last
+    /// addresses in use.
+    pub(super) fn learn(&mut self, host: &str, addresses: Result<Vec<IpAddr>, String>, now: u64) -> Learnt {
+        let (addresses, why) = match addresses {
+            Ok(addresses) => (Some(addresses), String::new()),
+            Err(why) => (None, why),
+        };
+        let names::Learnt { changed, turned } = self.names.learn(host, addresses, now);
+        let notice = turned.map(|turned| match turned {
+            Turned::Resolves => notices::notice(Level::Info, "resolved", host, "the name resolves again"),
+            Turned::Fails { keeps } => {
+                let kept = if keeps { "; the last answer stays in use" } else { "" };
+                notices::notice(Level::Warn, "unresolved", host, format!("does not resolve: {why}{kept}"))
             }
-            Err(why) => {
-                let is_new = !self.failing_since.contains_key(&host);
-                let notice = is_new.then(|| self.unresolved(&host, &why));
-                self.failing_since.entry(host).or_insert(now);
-                Learnt { resolved: false, notice }
-            }
-        }
+        });
+        Learnt { changed, notice }
     }
 
-    fn unresolved(&self, host: &str, why: &str) -> Notice {
-        let kept = if self.addresses.contains_key(host) { "; the last answer stays in use" } else { "" };
-        notices::notice(Level::Warn, "unresolved", host, format!("does not resolve: {why}{kept}"))
+    /// The listeners that use a name.
+    pub(super) fn users(&self, host: &str) -> impl Iterator<Item = &ListenerId> {
+        self.names.users(host)
     }
 
     /// The last addresses of a name; empty before its first good answer.
     pub(super) fn addresses(&self, host: &str) -> &[IpAddr] {
-        self.addresses.get(host).map(Vec::as_slice).unwrap_or_default()
+        self.names.addresses(host)
     }
 
     /// Whether a followed name does not resolve.
     pub(super) fn is_failing(&self) -> bool {
-        !self.failing_since.is_empty()
+        self.names.is_failing()
     }
 
     /// The names that do not resolve at `now`.
-    pub(super) fn failing(&self, now: Instant) -> Failing {
-        let longest = self.failing_since.values().map(|since| now.saturating_duration_since(*since).as_secs()).max();
-        Failing { names: self.failing_since.len() as u64, longest_seconds: longest.unwrap_or(0) }
+    pub(super) fn failing(&self, now: u64) -> Failing {
+        self.names.failing(now)
     }
-}
-
-/// The DNS names among the backends of these listeners.
-pub(super) fn hosts(listeners: &BTreeMap<ListenerId, Arc<Listener>>) -> BTreeSet<String> {
-    let backends = listeners.values().flat_map(|listener| &listener.backends);
-    let names = backends.filter_map(|backend| match &backend.target {
-        Target::Address { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.clone()),
-        _ => None,
-    });
-    names.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::supervisor::fixtures::id;
 
     const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-    fn names() -> Names {
-        Names::new(mpsc::channel(1).0)
-    }
-
-    fn answer(addresses: Result<Vec<IpAddr>, &str>) -> Answer {
-        Answer { host: "db".to_owned(), addresses: addresses.map_err(str::to_owned) }
-    }
-
     #[test]
-    fn nothing_is_noticed_while_a_name_keeps_resolving() {
-        let (mut names, start) = (names(), Instant::now());
-        for second in 0..3 {
-            let learnt = names.learn(answer(Ok(vec![IP])), start + Duration::from_secs(second));
-            assert!(learnt.resolved && learnt.notice.is_none());
-        }
-        assert!(!names.is_failing());
-        assert_eq!(names.failing(start + Duration::from_secs(60)), Failing::default());
-    }
-
-    #[test]
-    fn a_failure_is_noticed_once_keeps_the_addresses_and_counts_from_its_start() {
-        let (mut names, start) = (names(), Instant::now());
-        names.learn(answer(Ok(vec![IP])), start);
-        let notices: Vec<bool> = (1..4)
-            .map(|second| names.learn(answer(Err("timeout")), start + Duration::from_secs(second)).notice.is_some())
-            .collect();
-        assert_eq!(notices, [true, false, false]);
-        assert_eq!(names.addresses("db"), [IP]);
-        assert_eq!(names.failing(start + Duration::from_secs(11)), Failing { names: 1, longest_seconds: 10 });
-        let learnt = names.learn(answer(Ok(vec![IP])), start + Duration::from_secs(12));
-        assert_eq!(learnt.notice.map(|notice| notice.event), Some("resolved"));
-        assert!(!names.is_failing());
-    }
-
-    #[test]
-    fn a_name_that_no_listener_uses_is_forgotten() {
-        let mut names = names();
-        names.learn(answer(Err("timeout")), Instant::now());
-        names.follow(&BTreeSet::new());
-        assert!(!names.is_failing() && names.addresses("db").is_empty());
+    fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
+        let mut names = Names::new(mpsc::channel(1).0);
+        let users = ["db", "new"].map(|host| (host.to_owned(), BTreeSet::from([id("a")])));
+        names.names.follow(users.into());
+        assert!(names.learn("db", Ok(vec![IP]), 0).changed);
+        let mut failed = |host, now| names.learn(host, Err("timeout".to_owned()), now).notice;
+        let message = |notice: Option<Notice>| notice.map(|notice| (notice.event, notice.message));
+        let unresolved = |message: &str| Some(("unresolved", message.to_owned()));
+        assert_eq!(message(failed("db", 1)), unresolved("does not resolve: timeout; the last answer stays in use"));
+        assert_eq!(message(failed("db", 2)), None);
+        assert_eq!(message(failed("new", 2)), unresolved("does not resolve: timeout"));
+        let back = names.learn("db", Ok(vec![IP]), 3);
+        assert_eq!((back.changed, back.notice.map(|notice| notice.event)), (false, Some("resolved")));
     }
 }

@@ -126,6 +126,16 @@ impl OpenSocket {
         workers: &Workers,
         files: &Arc<Files>,
     ) -> io::Result<()> {
+        let result = self.open_shards(ids, workers).await;
+        // The new sockets lack the option, so it must be set again.
+        self.keepalive = 0;
+        let seconds = self.route.load().first().spec.load().timeouts.keepalive_seconds;
+        self.set_keepalive(seconds);
+        self.files = files.take_anyway(self.parts.len());
+        result
+    }
+
+    async fn open_shards(&mut self, ids: &mut SocketIds, workers: &Workers) -> io::Result<()> {
         let sockets: Vec<(usize, OsSocket)> =
             self.parts.iter().map(|part| (part.worker, part.socket.clone())).collect();
         for worker in 0..workers.handles.len() {
@@ -135,11 +145,6 @@ impl OpenSocket {
                 self.add(ids.fresh(), shard, worker, workers).await;
             }
         }
-        // The new sockets lack the option, so it must be set again.
-        self.keepalive = 0;
-        let seconds = self.route.load().first().spec.load().timeouts.keepalive_seconds;
-        self.set_keepalive(seconds);
-        self.files = files.take_anyway(self.parts.len());
         Ok(())
     }
 }

@@ -1,10 +1,6 @@
 //! Reports the state of listeners, both to the sender of the configuration and to the log.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use proxy_api::{
     BackendHealth, CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Report,
@@ -12,15 +8,12 @@ use proxy_api::{
 };
 use tokio::sync::watch;
 
-use super::{
-    failures::{self, Failures},
-    health::Health,
-    listeners::ById,
-    notices::notice,
-    targets::Refusal,
-};
+use super::{failures::Failures, health::Health, listeners::ById, notices::notice, targets::Refusal};
 use crate::{
-    core::diff::Settled,
+    core::{
+        diff::Settled,
+        told::{MOST, Tell, Told},
+    },
     log::{Level, Notice},
     shared::Shared,
 };
@@ -31,16 +24,25 @@ pub(super) struct Reporter {
     failures: Failures,
     /// The listeners that ran at the last apply.
     previous: BTreeMap<ListenerId, Arc<Listener>>,
-    /// Refused endpoints that are in the log already.
-    refused: BTreeSet<(ListenerId, SocketAddr)>,
+    /// Listeners with refused endpoints.
+    refused: BTreeMap<ListenerId, Refused>,
     /// True until the first apply: listeners that come up are not logged.
     quiet: bool,
+}
+
+/// The refused endpoints of one listener.
+#[derive(Debug, Default)]
+struct Refused {
+    /// Those that are in the log already.
+    told: Told,
+    /// Count of those that are refused now.
+    now: u64,
 }
 
 impl Reporter {
     /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
     pub(super) fn new(report: watch::Sender<Report>, quiet: bool) -> Self {
-        Self { report, failures: Failures::new(), previous: BTreeMap::new(), refused: BTreeSet::new(), quiet }
+        Self { report, failures: Failures::new(), previous: BTreeMap::new(), refused: BTreeMap::new(), quiet }
     }
 
     /// Takes the outcome of an apply and the listeners that were live before it. Returns a notice for every listener
@@ -70,28 +72,42 @@ impl Reporter {
             let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
             notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
         }
-        self.refused.retain(|(id, _)| next.contains_key(id));
+        self.refused.retain(|id, _| next.contains_key(id));
         self.failures = failures;
         self.previous = next.clone();
         self.quiet = false;
         notices
     }
 
-    /// Returns a notice for each endpoint that was not refused before.
-    pub(super) fn refused(&mut self, refusals: Vec<Refusal>) -> Vec<Notice> {
+    /// Takes the endpoints that are refused now of these listeners. Returns a notice for each endpoint that was not
+    /// refused before, up to a bound for each listener.
+    pub(super) fn refused<'a>(
+        &mut self,
+        of: impl Iterator<Item = &'a ListenerId>,
+        refusals: Vec<Refusal>,
+    ) -> Vec<Notice> {
+        for id in of {
+            if let Some(refused) = self.refused.get_mut(id) {
+                refused.now = 0;
+            }
+        }
         let mut notices = Vec::new();
         for Refusal { listener, address, why } in refusals {
-            if self.refused.insert((listener.clone(), address)) {
-                let message = format!("endpoint {address} is not used: {why}");
-                notices.push(notice(Level::Warn, "refused", listener, message));
-            }
+            let refused = self.refused.entry(listener.clone()).or_default();
+            refused.now += 1;
+            let message = match refused.told.tell(address) {
+                Tell::Nothing => continue,
+                Tell::Endpoint => format!("endpoint {address} is not used: {why}"),
+                Tell::More => format!("more than {MOST} endpoints are not used, further ones are not logged: {why}"),
+            };
+            notices.push(notice(Level::Warn, "refused", listener, message));
         }
         notices
     }
 
-    /// Whether a failed listener should be retried.
-    pub(super) fn may_heal(&self) -> bool {
-        failures::may_heal(&self.failures)
+    /// Count of endpoints that are refused now.
+    pub(super) fn endpoints_refused(&self) -> u64 {
+        self.refused.values().map(|refused| refused.now).sum()
     }
 
     /// Count of failed listeners.
@@ -170,6 +186,8 @@ fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, net::SocketAddr};
+
     use proxy_api::FailureReason;
 
     use super::*;
@@ -242,16 +260,33 @@ mod tests {
         assert_eq!([failed("one"), failed("one"), failed("two")], [1, 0, 1]);
     }
 
+    /// The endpoints with these ports are refused now; returns the number of notices.
+    fn refused(reporter: &mut Reporter, ports: std::ops::Range<u16>) -> usize {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let refusal = |port| Refusal { listener: id("a"), address: address(port), why: "a loop" };
+        reporter.refused([id("a")].iter(), ports.map(refusal).collect()).len()
+    }
+
     #[test]
     fn a_refused_endpoint_is_logged_once_while_its_listener_lives() {
         let (mut reporter, _receiver) = reporter(false);
-        let refusals =
-            || vec![Refusal { listener: id("a"), address: SocketAddr::from(([127, 0, 0, 1], 1)), why: "a loop" }];
-        assert!(reporter.refused(Vec::new()).is_empty());
-        assert_eq!(reporter.refused(refusals()).len(), 1);
-        assert!(reporter.refused(refusals()).is_empty());
+        assert_eq!(
+            [refused(&mut reporter, 0..0), refused(&mut reporter, 1..2), refused(&mut reporter, 1..2)],
+            [0, 1, 0]
+        );
+        assert_eq!(reporter.endpoints_refused(), 1);
+        assert_eq!((refused(&mut reporter, 0..0), reporter.endpoints_refused()), (0, 0));
+        assert_eq!(refused(&mut reporter, 1..2), 0);
         reporter.applied(&Settled::default(), Failures::new(), &ById::new());
-        assert_eq!(reporter.refused(refusals()).len(), 1);
+        assert_eq!((refused(&mut reporter, 1..2), reporter.endpoints_refused()), (1, 1));
+    }
+
+    #[test]
+    fn refused_endpoints_that_rotate_for_ever_fill_neither_the_log_nor_the_memory() {
+        // D16
+        let (mut reporter, _receiver) = reporter(false);
+        let notices: usize = (0..1000).map(|round| refused(&mut reporter, round * 8..round * 8 + 8)).sum();
+        assert_eq!((notices, reporter.endpoints_refused()), (MOST + 1, 8));
     }
 
     #[test]

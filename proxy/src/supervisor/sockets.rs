@@ -15,7 +15,10 @@ use super::{
     open_socket::{OpenSocket, SocketIds},
 };
 use crate::{
-    core::diff::{Plan, Settled},
+    core::{
+        diff::{Plan, Settled},
+        lacking::Lacking,
+    },
     files::Files,
     log::{Level, Notice},
     net::{self, BindError, OsSocket},
@@ -43,12 +46,15 @@ pub(super) struct Sockets {
     ids: SocketIds,
     next_worker: usize,
     foreign: ForeignPorts,
+    /// Sockets that could not be opened.
+    lacking: Lacking,
 }
 
 impl Sockets {
     /// No sockets, beside ports that other programs had in use.
     pub(super) fn new(foreign: ForeignPorts) -> Self {
-        Self { open: BTreeMap::new(), ids: SocketIds::default(), next_worker: 0, foreign }
+        let lacking = Lacking::default();
+        Self { open: BTreeMap::new(), ids: SocketIds::default(), next_worker: 0, foreign, lacking }
     }
 
     /// Whether no socket is open.
@@ -71,10 +77,35 @@ impl Sockets {
             let failed = self.listen(plan, &settled, &opened);
             if failed.is_empty() {
                 self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
+                self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);
         }
+    }
+
+    /// Whether a socket could not be opened.
+    pub(super) fn is_lacking(&self) -> bool {
+        !self.lacking.is_empty()
+    }
+
+    /// Tries the sockets that could not be opened, and no others. Returns whether the configuration should be applied
+    /// again, which opens what can be opened.
+    pub(super) fn have_news(&mut self) -> bool {
+        if self.lacking.is_empty() {
+            return false;
+        }
+        let lacking = std::mem::take(&mut self.lacking);
+        let news = lacking.has_news(|key| {
+            let beside = self.beside(key, &Opened::new());
+            // No connection is accepted: what is opened here is closed at once.
+            let reserve = |key| net::reserve(key, &beside);
+            let failed = self.foreign.bind(key, reserve, reserve).err();
+            failed.map(|error| (error.reason, error.to_string()))
+        });
+        self.lacking = lacking;
+        self.foreign.settled(std::iter::empty());
+        news
     }
 
     /// Opens what can be opened. Ports of ranges are only reserved: a range that lacks a port accepts nothing.

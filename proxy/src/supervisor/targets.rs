@@ -1,6 +1,7 @@
 //! The endpoints of each listener: from endpoint sets, literal addresses and DNS answers.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -13,6 +14,7 @@ use crate::{
     core::{
         balance::{Entry, Targets},
         endpoint::Endpoint,
+        own_addresses::OwnAddresses,
     },
     net,
 };
@@ -27,6 +29,8 @@ pub(super) struct Sources<'a> {
     pub(super) sockets: &'a BTreeMap<SocketKey, BTreeSet<ListenerId>>,
     /// DNS answers.
     pub(super) names: &'a Names,
+    /// Addresses of this host, as far as they were asked for.
+    pub(super) own: &'a RefCell<OwnAddresses>,
 }
 
 /// An address that a listener must not connect to.
@@ -41,7 +45,7 @@ pub(super) struct Refusal {
 }
 
 impl Sources<'_> {
-    /// Recomputes the targets of every listener; what is unchanged keeps its state. Returns the addresses that are not
+    /// Recomputes the targets of these listeners; what is unchanged keeps its state. Returns the addresses that are not
     /// used.
     pub(super) fn refresh(&self, live: &ById) -> Vec<Refusal> {
         let mut refusals = Vec::new();
@@ -93,7 +97,7 @@ impl Sources<'_> {
             Target::Address { .. } => spec.destinations.refuses(address.ip()),
             Target::Endpoints(_) => None,
         };
-        denied.or_else(|| is_own_listener(self.sockets, spec, address).then_some(LOOP))
+        denied.or_else(|| is_own_listener((self.sockets, self.own), spec, address).then_some(LOOP))
     }
 }
 
@@ -101,7 +105,10 @@ impl Sources<'_> {
 fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -> Entry {
     let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
     let known_endpoint = |address: &SocketAddr| {
-        known.and_then(|entry| entry.endpoints.iter().find(|endpoint| endpoint.address == *address)).cloned()
+        // Endpoints are in the order of their addresses.
+        let endpoints = &known?.endpoints;
+        let at = endpoints.binary_search_by_key(address, |endpoint| endpoint.address).ok()?;
+        endpoints.get(at).cloned()
     };
     Entry {
         id: known.map_or_else(|| backend.id.as_str().into(), |entry| entry.id.clone()),
@@ -116,7 +123,11 @@ fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -
 }
 
 /// Whether one of the ports that a listener would connect to at this address belongs to this proxy.
-fn is_own_listener(sockets: &BTreeMap<SocketKey, BTreeSet<ListenerId>>, spec: &Listener, address: SocketAddr) -> bool {
+fn is_own_listener(
+    (sockets, own): (&BTreeMap<SocketKey, BTreeSet<ListenerId>>, &RefCell<OwnAddresses>),
+    spec: &Listener,
+    address: SocketAddr,
+) -> bool {
     let ports = address.port()..=address.port().saturating_add(spec.further_ports());
     let open = |bind| {
         let from = SocketKey { transport: spec.socket.transport, bind, port: *ports.start() };
@@ -125,7 +136,8 @@ fn is_own_listener(sockets: &BTreeMap<SocketKey, BTreeSet<ListenerId>>, spec: &L
     let ip = address.ip();
     let loopback =
         ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST) || ip.is_unspecified();
-    (loopback && open(Bind::Loopback)) || (open(Bind::All) && net::is_own_address(ip))
+    let is_own = || own.borrow_mut().is_own(ip, net::is_own_address);
+    (loopback && open(Bind::Loopback)) || (open(Bind::All) && is_own())
 }
 
 fn is_same(before: &[Entry], after: &[Entry]) -> bool {
@@ -167,7 +179,9 @@ mod tests {
         let (names, sockets, live) = (Names::new(mpsc::channel(1).0), BTreeMap::new(), live());
         let refresh = |ports: &[u16]| {
             let endpoints = addresses(ports);
-            let refusals = Sources { endpoints: &endpoints, sockets: &sockets, names: &names }.refresh(&live);
+            let own = RefCell::default();
+            let sources = Sources { endpoints: &endpoints, sockets: &sockets, names: &names, own: &own };
+            let refusals = sources.refresh(&live);
             assert!(refusals.is_empty(), "{refusals:?}");
             live[&id("a")].targets.load_full()
         };
@@ -183,7 +197,9 @@ mod tests {
     fn a_listener_of_the_same_proxy_is_no_target() {
         let (names, live, endpoints) = (Names::new(mpsc::channel(1).0), live(), addresses(&[10, 11]));
         let sockets = BTreeMap::from([(socket(11), BTreeSet::from([id("other")]))]);
-        let refusals = Sources { endpoints: &endpoints, sockets: &sockets, names: &names }.refresh(&live);
+        let own = RefCell::default();
+        let sources = Sources { endpoints: &endpoints, sockets: &sockets, names: &names, own: &own };
+        let refusals = sources.refresh(&live);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 11));
         assert_eq!(refusals, [Refusal { listener: id("a"), address, why: LOOP }]);
         let targets = live[&id("a")].targets.load();

@@ -1,0 +1,37 @@
+//! The sockets that failed listeners lack, and when a retry has news.
+
+use std::collections::BTreeMap;
+
+use proxy_api::{FailureReason, SocketKey};
+
+/// Why a socket cannot be opened.
+pub type Why = (FailureReason, String);
+
+/// The sockets that could not be opened at the last apply. Everything else that can fail fails again until the
+/// configuration changes, or until one of these sockets can be opened.
+#[derive(Debug, Default)]
+pub struct Lacking(BTreeMap<SocketKey, Why>);
+
+impl FromIterator<(SocketKey, Why)> for Lacking {
+    fn from_iter<I: IntoIterator<Item = (SocketKey, Why)>>(sockets: I) -> Self {
+        Self(sockets.into_iter().collect())
+    }
+}
+
+impl Lacking {
+    /// Whether every socket could be opened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tries each of these sockets, and no other; `attempt` returns why a socket cannot be opened. Returns whether the
+    /// configuration has to be applied again: a socket can be opened now, or cannot for another reason.
+    pub fn has_news(&self, mut attempt: impl FnMut(SocketKey) -> Option<Why>) -> bool {
+        let mut news = false;
+        for (socket, why) in &self.0 {
+            news |= attempt(*socket).as_ref() != Some(why);
+        }
+        news
+    }
+}

@@ -1,0 +1,133 @@
+//! DNS names of backends: which listeners use them, their last addresses, and since when they fail. Times are seconds of
+//! the process clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use proxy_api::{Listener, ListenerId, Target};
+
+/// Listeners by the names that their backends have.
+pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
+
+/// The names that running listeners use.
+#[derive(Debug, Default)]
+pub struct Names {
+    users: Users,
+    /// The last good answer by name; a failure keeps it.
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+    failing_since: BTreeMap<String, u64>,
+    /// The failing names, the one that has failed longest first.
+    by_time: BTreeSet<(u64, String)>,
+}
+
+/// The consequence of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learnt {
+    /// Whether the addresses are others than before, so that the targets of the name's users must be refreshed.
+    pub changed: bool,
+    /// Present if the name has begun to fail or resolves again.
+    pub turned: Option<Turned>,
+}
+
+/// A change of whether a name resolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// The name fails, with or without an earlier answer that stays in use.
+    Fails {
+        /// Whether there is an earlier answer.
+        keeps: bool,
+    },
+    /// The name resolves again.
+    Resolves,
+}
+
+/// Names that do not resolve now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failing {
+    /// Count of names.
+    pub names: u64,
+    /// Seconds since the first failure of the name that has failed longest.
+    pub longest_seconds: u64,
+}
+
+/// The listeners that use each DNS name.
+pub fn users<'a>(listeners: impl IntoIterator<Item = (&'a ListenerId, &'a Listener)>) -> Users {
+    let mut users = Users::new();
+    for (id, listener) in listeners {
+        for backend in &listener.backends {
+            if let Target::Address { host, .. } = &backend.target
+                && host.parse::<IpAddr>().is_err()
+            {
+                users.entry(host.clone()).or_default().insert(id.clone());
+            }
+        }
+    }
+    users
+}
+
+impl Names {
+    /// Follows exactly these names and forgets all others.
+    pub fn follow(&mut self, users: Users) {
+        self.addresses.retain(|host, _| users.contains_key(host));
+        self.failing_since.retain(|host, _| users.contains_key(host));
+        self.by_time.retain(|(_, host)| users.contains_key(host));
+        self.users = users;
+    }
+
+    /// Takes the addresses of a name, or `None` if it failed to resolve, at `now`. A failure keeps the last addresses.
+    pub fn learn(&mut self, host: &str, addresses: Option<Vec<IpAddr>>, now: u64) -> Learnt {
+        // An answer may come after its name has been forgotten.
+        if !self.users.contains_key(host) {
+            return Learnt::default();
+        }
+        let Some(addresses) = addresses else {
+            let keeps = self.addresses.contains_key(host);
+            let is_new = !self.failing_since.contains_key(host);
+            if is_new {
+                self.failing_since.insert(host.to_owned(), now);
+                self.by_time.insert((now, host.to_owned()));
+            }
+            return Learnt { changed: false, turned: is_new.then_some(Turned::Fails { keeps }) };
+        };
+        let since = self.failing_since.remove(host);
+        if let Some(since) = since {
+            self.by_time.remove(&(since, host.to_owned()));
+        }
+        let changed = self.addresses.get(host) != Some(&addresses);
+        if changed {
+            self.addresses.insert(host.to_owned(), addresses);
+        }
+        Learnt { changed, turned: since.map(|_| Turned::Resolves) }
+    }
+
+    /// The names that are followed.
+    pub fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.users.keys()
+    }
+
+    /// The listeners that use a name.
+    pub fn users(&self, host: &str) -> impl Iterator<Item = &ListenerId> {
+        self.users.get(host).into_iter().flatten()
+    }
+
+    /// The last addresses of a name; empty before its first good answer.
+    #[must_use]
+    pub fn addresses(&self, host: &str) -> &[IpAddr] {
+        self.addresses.get(host).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a followed name does not resolve.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        !self.failing_since.is_empty()
+    }
+
+    /// The names that do not resolve at `now`.
+    #[must_use]
+    pub fn failing(&self, now: u64) -> Failing {
+        let longest = self.by_time.first().map(|(since, _)| now.saturating_sub(*since));
+        Failing { names: self.failing_since.len() as u64, longest_seconds: longest.unwrap_or(0) }
+    }
+}

@@ -1,0 +1,46 @@
+//! Which addresses belong to this host. A question costs system calls, so answers are remembered, and a few of them are
+//! asked again each second: an interface may get another address.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::Bound};
+
+/// Most addresses that are remembered. When there are more, all are forgotten and asked again as they are needed.
+const MOST: usize = 16_384;
+/// Addresses that one [`OwnAddresses::renew`] asks about.
+const AT_ONCE: usize = 64;
+
+/// Addresses with whether they belong to this host.
+#[derive(Debug, Default)]
+pub struct OwnAddresses {
+    known: BTreeMap<IpAddr, bool>,
+    /// The address that was renewed last.
+    renewed: Option<IpAddr>,
+}
+
+impl OwnAddresses {
+    /// Whether an address belongs to this host. `ask` is called for an address that is not known.
+    pub fn is_own(&mut self, ip: IpAddr, ask: impl FnOnce(IpAddr) -> bool) -> bool {
+        if let Some(own) = self.known.get(&ip) {
+            return *own;
+        }
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        let own = ask(ip);
+        self.known.insert(ip, own);
+        own
+    }
+
+    /// Asks again about the next known addresses. Returns whether any answer is another than before.
+    pub fn renew(&mut self, ask: impl Fn(IpAddr) -> bool) -> bool {
+        let after = self.renewed.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut renewed = None;
+        let mut differs = false;
+        for (ip, own) in self.known.range_mut((after, Bound::Unbounded)).take(AT_ONCE) {
+            let now = ask(*ip);
+            differs |= std::mem::replace(own, now) != now;
+            renewed = Some(*ip);
+        }
+        self.renewed = renewed;
+        differs
+    }
+}

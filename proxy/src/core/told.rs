@@ -1,0 +1,40 @@
+//! What the log already shows of endpoints that are refused. A name whose answers rotate must neither fill the log nor
+//! the memory.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+/// Endpoints of one listener that are logged one by one.
+pub const MOST: usize = 64;
+
+/// The refused endpoints of one listener that are in the log.
+#[derive(Debug, Default)]
+pub struct Told {
+    addresses: BTreeSet<SocketAddr>,
+    /// The log says that there are more.
+    is_full: bool,
+}
+
+/// What to log about a refused endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// The endpoint.
+    Endpoint,
+    /// There are more, which are not logged.
+    More,
+    /// Nothing: the log has it, or is full.
+    Nothing,
+}
+
+impl Told {
+    /// Takes an endpoint that is refused.
+    pub fn tell(&mut self, address: SocketAddr) -> Tell {
+        if self.addresses.contains(&address) {
+            return Tell::Nothing;
+        }
+        if self.addresses.len() < MOST {
+            self.addresses.insert(address);
+            return Tell::Endpoint;
+        }
+        if std::mem::replace(&mut self.is_full, true) { Tell::Nothing } else { Tell::More }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the control thread does for an event, in counts: an event touches what it concerns.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use proxy::core::{
+    lacking::Lacking,
+    names::{Failing, Learnt, Names, Turned, Users, users},
+    own_addresses::OwnAddresses,
+    told::{MOST, Tell, Told},
+};
+use proxy_api::{
+    Backend, Bind, Configuration, FailureReason, Listener, ListenerId, Origin, SocketKey, Target, Transport,
+};
+
+fn id(at: usize) -> ListenerId {
+    ListenerId::new(Origin::port_forward("ns", format!("f{at:05}")), "l")
+}
+
+fn backend(host: &str) -> Backend {
+    Backend { id: host.to_owned(), weight: 1, priority: 0, target: Target::Address { host: host.to_owned(), port: 80 } }
+}
+
+/// A listener without backends.
+fn template() -> Listener {
+    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
+    let document = Configuration::decode(text.as_bytes()).expect("v1");
+    let listener = document.supported().next().expect("one").1.clone();
+    Listener { backends: Vec::new(), ..listener }
+}
+
+fn ip(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
+
+/// The names of 10,000 listeners: 500, each of 20 listeners.
+fn many() -> Names {
+    let template = template();
+    let listener = |at: usize| Listener { backends: vec![backend(&format!("db{}", at % 500))], ..template.clone() };
+    let listeners: BTreeMap<ListenerId, Listener> = (0..10_000).map(|at| (id(at), listener(at))).collect();
+    let mut names = Names::default();
+    names.follow(users(&listeners));
+    names
+}
+
+/// Names of one listener each.
+fn names(hosts: &[&str]) -> Names {
+    let users: Users = hosts.iter().map(|host| ((*host).to_owned(), BTreeSet::from([id(0)]))).collect();
+    let mut names = Names::default();
+    names.follow(users);
+    names
+}
+
+#[test]
+fn an_answer_touches_the_listeners_that_use_the_name_and_only_if_it_changed() {
+    // D6: 500 names with a TTL of 5 s are a hundred answers a second.
+    let mut names = many();
+    let mut touched = |last: u8, now: u64| -> usize {
+        let learn = |at: usize| {
+            let host = format!("db{at}");
+            let changed = names.learn(&host, Some(vec![ip(last)]), now).changed;
+            if changed { names.users(&host).count() } else { 0 }
+        };
+        (0..500).map(learn).sum()
+    };
+    assert_eq!(touched(1, 0), 10_000, "each listener once");
+    for round in 1..10 {
+        assert_eq!(touched(1, 5 * round), 0);
+    }
+    assert!(names.learn("db7", Some(vec![ip(2)]), 60).changed);
+    assert_eq!(names.users("db7").count(), 20);
+}
+
+#[test]
+fn only_names_are_followed_and_a_listener_may_use_several() {
+    let two = Listener { backends: vec![backend("db"), backend("192.0.2.1"), backend("other")], ..template() };
+    let found = users([(&id(0), &two)]);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["db", "other"]);
+}
+
+#[test]
+fn a_failure_turns_a_name_once_keeps_its_addresses_and_counts_from_its_start() {
+    let mut names = names(&["db", "new"]);
+    assert_eq!(names.learn("db", Some(vec![ip(1)]), 0), Learnt { changed: true, turned: None });
+    assert_eq!((names.is_failing(), names.failing(60)), (false, Failing::default()));
+    let fails = |keeps| Learnt { changed: false, turned: Some(Turned::Fails { keeps }) };
+    assert_eq!(names.learn("db", None, 1), fails(true));
+    assert_eq!(names.learn("db", None, 2), Learnt::default());
+    assert_eq!(names.learn("new", None, 4), fails(false));
+    assert_eq!(names.addresses("db"), [ip(1)]);
+    assert_eq!(names.failing(11), Failing { names: 2, longest_seconds: 10 });
+    assert_eq!(names.learn("db", Some(vec![ip(1)]), 12), Learnt { changed: false, turned: Some(Turned::Resolves) });
+    assert_eq!(names.failing(14), Failing { names: 1, longest_seconds: 10 }, "the other one");
+}
+
+#[test]
+fn a_name_that_no_listener_uses_is_forgotten_and_its_late_answer_ignored() {
+    let mut names = names(&["db"]);
+    names.learn("db", Some(vec![ip(1)]), 0);
+    names.learn("db", None, 1);
+    names.follow(Users::new());
+    assert!(!names.is_failing() && names.addresses("db").is_empty());
+    assert_eq!(names.failing(9), Failing::default());
+    assert_eq!(names.learn("db", Some(vec![ip(1)]), 2), Learnt::default());
+    assert!(names.addresses("db").is_empty() && names.hosts().next().is_none());
+}
+
+#[test]
+fn whether_an_address_is_our_own_is_asked_once() {
+    let asked = Cell::new(0);
+    let ask = |address: IpAddr| {
+        asked.set(asked.get() + 1);
+        address == ip(7)
+    };
+    let mut own = OwnAddresses::default();
+    for _ in 0..100 {
+        assert!(own.is_own(ip(7), ask) && !own.is_own(ip(8), ask));
+    }
+    assert_eq!(asked.get(), 2);
+}
+
+#[test]
+fn an_address_that_becomes_our_own_is_noticed_by_few_questions_at_a_time() {
+    let address = |at: u32| IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + at));
+    let mut own = OwnAddresses::default();
+    for at in 0..1000 {
+        own.is_own(address(at), |_| false);
+    }
+    let asked = Cell::new(0_u32);
+    let ask = |of: IpAddr| {
+        asked.set(asked.get() + 1);
+        of == address(999)
+    };
+    let rounds = (0..).take_while(|_| !own.renew(ask)).count();
+    assert!(asked.get() <= 1000 && u32::try_from(rounds).is_ok_and(|rounds| asked.get() >= rounds), "{rounds} rounds");
+    assert!(rounds > 10, "few at a time");
+    assert!(own.is_own(address(999), |_| false), "it is remembered");
+    assert!(!(0..100).any(|_| own.renew(ask)), "and is no news again");
+}
+
+#[test]
+fn refused_endpoints_are_told_up_to_a_bound() {
+    let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+    let mut told = Told::default();
+    let all: Vec<Tell> = (0..1000).map(|port| told.tell(address(port))).collect();
+    let count = |tell: Tell| all.iter().filter(|other| **other == tell).count();
+    assert_eq!((count(Tell::Endpoint), count(Tell::More)), (MOST, 1));
+    assert_eq!([0, 999].map(|port| told.tell(address(port))), [Tell::Nothing, Tell::Nothing]);
+}
+
+#[test]
+fn a_retry_tries_the_sockets_that_are_lacking_and_no_other() {
+    let socket = |port: u16| SocketKey { transport: Transport::Tcp, bind: Bind::All, port };
+    let in_use = || (FailureReason::AddressInUse, "in use".to_owned());
+    let lacking: Lacking = [80, 81].map(|port| (socket(port), in_use())).into_iter().collect();
+    assert!(Lacking::default().is_empty() && !lacking.is_empty());
+    let mut tried = Vec::new();
+    let news = lacking.has_news(|key| {
+        tried.push(key.port);
+        Some(in_use())
+    });
+    assert_eq!((news, tried), (false, vec![80, 81]));
+    assert!(lacking.has_news(|key| Some(in_use()).filter(|_| key.port == 80)), "one can be opened");
+    let other = (FailureReason::BindFailed, "too many files".to_owned());
+    assert!(lacking.has_news(|_| Some(other.clone())), "what a person is told has changed");
+    assert!(!Lacking::default().has_news(|_| None));
+}
