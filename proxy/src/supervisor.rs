@@ -253,6 +253,7 @@ impl Supervisor {
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
         self.metrics.expose(self.listeners.exposed());
         self.metrics.expose_unrouted(self.sockets.unrouted());
+        self.count_refused();
     }
 
     /// The kinds of periodic work that have something to do now.
