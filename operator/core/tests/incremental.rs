@@ -41,7 +41,10 @@ fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
         1 => Just(near.to_owned()),
     ];
     let names = ["[a.example]", "[b.example, '*.example']", "[a.example, c.example]"];
-    let tls = prop::sample::select(names.to_vec()).prop_map(|names| format!("TLS, tls: {{hostnames: {names}}}"));
+    let tls = (prop::sample::select(names.to_vec()), prop::bool::weighted(0.2)).prop_map(|(names, reads)| {
+        let reads = if reads { ", proxyProtocol: {accept: Required, trustedCIDRs: [10.0.0.0/8]}" } else { "" };
+        format!("TLS, tls: {{hostnames: {names}}}{reads}")
+    });
     let protocol = prop_oneof![3 => Just("TCP".to_owned()), 1 => Just("UDP".to_owned()), 2 => tls.boxed()];
     let listener = (0_u16..3, 0_u16..3, protocol, prop::collection::vec(backend, 1..3));
     prop::collection::vec(listener, 1..3).prop_map(move |all| {
@@ -68,15 +71,22 @@ fn forward() -> impl Strategy<Value = Event> {
             },
         )
     };
+    let sidecar = &[
+        "sidecar: {selector: {}}",
+        "sidecar: {selector: {matchLabels: {app: a}}}",
+        "sidecar: {selector: {matchExpressions: [{key: app, operator: In, values: [a, b]}]}}",
+        "sidecar: {selector: {matchExpressions: [{key: app, operator: DoesNotExist}]}}",
+    ];
     let spec = prop_oneof![
-        1 => spec(&["sidecar: {selector: {}}", "sidecar: {selector: {matchLabels: {app: a}}}"], false),
+        1 => spec(sidecar, false),
         2 => spec(&["gateway: {name: g0, namespace: one}", "gateway: {name: g1, namespace: two}"], true),
     ];
     (0_usize..6, prop::option::weighted(0.9, spec)).prop_map(|(at, spec)| Event::Forward(at, spec))
 }
 
-const PODS: [&str; 5] = [
+const PODS: [&str; 6] = [
     "{labels: {app: a}}",
+    "{labels: {app: b}}",
     "{}",
     "{labels: {app: a}, leaving: true}",
     "{leaving: true}",

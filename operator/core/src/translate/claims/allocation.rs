@@ -19,7 +19,7 @@ pub(super) struct Wish<'a> {
     pub(super) transport: Transport,
     /// The ranges to choose from, bounds included.
     pub(super) ranges: &'a [(u16, u16)],
-    /// Where the search begins.
+    /// Where the search begins, counted through the ranges again and again.
     pub(super) start: u64,
 }
 
@@ -136,6 +136,7 @@ impl Allocation {
             return None;
         }
         let total = total(ranges);
+        let start = start % total.max(1);
         let mut ports = (0..total).map(|step| (transport, nth_port(ranges, (start + step) % total)));
         let found = ports.find(|port| {
             *tried += 1;
