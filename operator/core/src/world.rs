@@ -7,6 +7,7 @@
 pub mod app_ports;
 pub mod cache;
 pub mod changes;
+pub mod child;
 pub mod crash_loop;
 pub mod managed_fields;
 pub mod objects;

@@ -1,5 +1,6 @@
 //! Watches of the API server: one task per watch turns events into messages for the driver.
 
+mod children;
 mod grants;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
@@ -9,8 +10,10 @@ use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Namespace, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource,
@@ -27,6 +30,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use operator_core::{
     names::{self, PROXY_LABEL},
     world::{
+        child::ChildKind,
         objects::Object,
         read,
         watched::{Kind, Seen, Source},
@@ -71,6 +75,9 @@ impl Watches {
             Kind::Grants,
             Kind::Deployments,
             Kind::Scalers,
+            Kind::ServiceAccounts,
+            Kind::Budgets,
+            Kind::Policies,
         ];
         for kind in kinds {
             for namespace in watches.scopes(kind) {
@@ -163,6 +170,9 @@ impl Task {
                 let api = self.api::<HorizontalPodAutoscaler>();
                 self.pump(watcher(api, labelled(&label)), |it| read::scaler(&it)).await;
             }
+            Kind::ServiceAccounts => children::run::<ServiceAccount>(&self, ChildKind::ServiceAccount).await,
+            Kind::Budgets => children::run::<PodDisruptionBudget>(&self, ChildKind::PodDisruptionBudget).await,
+            Kind::Policies => children::run::<NetworkPolicy>(&self, ChildKind::NetworkPolicy).await,
         }
     }
 

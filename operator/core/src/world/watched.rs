@@ -34,6 +34,21 @@ pub enum Kind {
     Deployments,
     /// Autoscalers that the operator created.
     Scalers,
+    /// Metadata of gateways' `ServiceAccount`s.
+    ServiceAccounts,
+    /// Metadata of gateways' `PodDisruptionBudget`s.
+    Budgets,
+    /// Metadata of gateways' `NetworkPolicy` objects.
+    Policies,
+}
+
+impl Kind {
+    /// Whether the operator waits for this watch before it works. Watches that only show when somebody changes children
+    /// of gateways are not worth an outage.
+    #[must_use]
+    pub fn is_required(self) -> bool {
+        !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies)
+    }
 }
 
 /// One event of a watch.
