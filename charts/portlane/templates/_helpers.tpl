@@ -53,22 +53,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [referencegrants]
   verbs: [get, list, watch]
-# The children of gateways.
+# The children of gateways. RBAC knows no labels: the operator lists and watches ServiceAccounts, PodDisruptionBudgets
+# and NetworkPolicies with its own label only, and asks for their metadata alone.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [serviceaccounts]
-  verbs: [get, create, patch]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, create, patch]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, create, patch]
+  verbs: [get, list, watch, create, patch]
 # Autoscalers, and who holds the replicas of what they scale.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

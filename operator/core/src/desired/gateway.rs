@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::ca::Trusted,
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
-    world::ObjectKey,
+    world::{ObjectKey, child::ChildKind},
 };
 
 /// Seconds that a terminating pod keeps accepting, until endpoints have been updated.
@@ -43,8 +43,8 @@ pub struct Desired {
     pub trusted: Trusted,
     /// Ports of the listeners.
     pub ports: BTreeSet<(Transport, u16)>,
-    /// Hash of all the fields above.
-    pub hash: String,
+    /// Number of the attempt to apply the children, unique in its term. The result has the same number.
+    pub attempt: u64,
 }
 
 /// The children, in the order in which they are applied. `roots` is the CA bundle, PEM. The Service is absent without
@@ -56,26 +56,33 @@ pub fn children(
     fleets: &Fleets,
     roots: &str,
     ports: &BTreeSet<(Transport, u16)>,
-) -> Vec<Value> {
+) -> Vec<(ChildKind, Value)> {
     let child = Child { key, gateway };
-    let mut all = vec![
-        child.of("v1", "ServiceAccount", json!({"automountServiceAccountToken": false})),
-        child.of("apps/v1", "Deployment", json!({"spec": child.deployment(fleets, roots)})),
-        child.of(
-            "policy/v1",
-            "PodDisruptionBudget",
-            json!({"spec": {
-                "maxUnavailable": 1,
-                "selector": {"matchLabels": child.selector()},
-            }}),
-        ),
-        child.of("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": child.network_policy(ports)})),
-    ];
     let service = gateway.spec.service.clone().unwrap_or_default();
-    if service.type_ != Some(ServiceType::None) && !ports.is_empty() {
-        all.push(child.service(&service, ports));
-    }
-    all
+    let manifest = |kind: ChildKind| {
+        let rest = match kind {
+            ChildKind::ServiceAccount => json!({"automountServiceAccountToken": false}),
+            ChildKind::Deployment => json!({"spec": child.deployment(fleets, roots)}),
+            ChildKind::PodDisruptionBudget => {
+                json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": child.selector()}}})
+            }
+            ChildKind::NetworkPolicy => json!({"spec": child.network_policy(ports)}),
+            ChildKind::Service if has_no_service(gateway) || ports.is_empty() => return None,
+            ChildKind::Service => json!({"spec": child.service(&service, ports)}),
+        };
+        let mut manifest = child.of(kind, rest);
+        if kind == ChildKind::Service && !service.annotations.is_empty() {
+            manifest["metadata"]["annotations"] = json!(service.annotations);
+        }
+        Some((kind, manifest))
+    };
+    ChildKind::ALL.into_iter().filter_map(manifest).collect()
+}
+
+/// Whether the gateway wants no Service at all.
+#[must_use]
+pub fn has_no_service(gateway: &ForwardGateway) -> bool {
+    gateway.spec.service.as_ref().and_then(|service| service.type_) == Some(ServiceType::None)
 }
 
 /// The label selector of a gateway's pods, as the scale subresource shows it.
@@ -105,10 +112,10 @@ impl Child<'_> {
     }
 
     /// A child: its metadata and the fields of `rest`.
-    fn of(&self, version: &str, kind: &str, rest: Value) -> Value {
+    fn of(&self, kind: ChildKind, rest: Value) -> Value {
         let mut child = json!({
-            "apiVersion": version,
-            "kind": kind,
+            "apiVersion": kind.api_version(),
+            "kind": kind.as_str(),
             "metadata": {
                 "name": self.key.name,
                 "namespace": self.key.namespace,
@@ -268,6 +275,7 @@ impl Child<'_> {
         })
     }
 
+    /// The spec of the Service.
     fn service(&self, service: &GatewayService, ports: &BTreeSet<(Transport, u16)>) -> Value {
         let port = |(transport, port): &(Transport, u16)| {
             let name = format!("{}-{port}", transport.to_string().to_lowercase());
@@ -292,11 +300,7 @@ impl Child<'_> {
         if let Some(allocate) = service.allocate_load_balancer_node_ports {
             spec["allocateLoadBalancerNodePorts"] = json!(allocate);
         }
-        let mut child = self.of("v1", "Service", json!({"spec": spec}));
-        if !service.annotations.is_empty() {
-            child["metadata"]["annotations"] = json!(service.annotations);
-        }
-        child
+        spec
     }
 }
 
