@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
-use operator_core::schedule::{Effect, autoscalers::Scaled, children as schedule};
+use operator_core::schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule};
 
 use crate::{
     outputs::{autoscalers, children, deletion_costs, events::Events, status_writer::StatusWriter},
@@ -21,17 +21,6 @@ pub enum Applied {
     Autoscaler(Scaled),
 }
 
-impl Applied {
-    /// Whether the API server accepted all of it.
-    #[must_use]
-    pub fn is_ok(&self) -> bool {
-        match self {
-            Self::Children(applied) => applied.error.is_none(),
-            Self::Autoscaler(scaled) => scaled.result.is_ok(),
-        }
-    }
-}
-
 /// The outputs that effects run on.
 pub struct Effects {
     /// The client of the API server.
@@ -43,15 +32,21 @@ pub struct Effects {
     /// Whether deletion costs of pods may be written.
     pub deletion_costs: bool,
     /// The driver's channel for results.
-    pub results: mpsc::Sender<Applied>,
+    pub results: mpsc::Sender<Dated<Applied>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The current term.
+    pub term: TermNumber,
+    /// Effects of the current term that are in progress.
+    pub tasks: JoinSet<()>,
 }
 
 impl Effects {
-    /// Ends the term: status writes that still wait are dropped.
-    pub(super) fn end_term(&self) {
-        self.statuses.end_term();
+    /// Begins a term, or the time after one. What the term before wanted is given up: another leader may write by now.
+    pub(super) fn begin(&mut self, term: TermNumber) {
+        self.term = term;
+        self.statuses.begin(term);
+        self.tasks = JoinSet::new();
     }
 
     /// Number of status writes that the writer takes on now.
@@ -59,38 +54,39 @@ impl Effects {
         self.statuses.room()
     }
 
-    pub(super) fn run_all(&self, effects: impl IntoIterator<Item = Effect>) {
+    pub(super) fn run_all(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        while self.tasks.try_join_next().is_some() {}
         effects.into_iter().for_each(|effect| self.run(effect));
     }
 
-    fn run(&self, effect: Effect) {
-        let (client, results) = (self.client.clone(), self.results.clone());
+    fn run(&mut self, effect: Effect) {
+        let (client, results, term) = (self.client.clone(), self.results.clone(), self.term);
         match effect {
             Effect::WriteStatus(write) => self.statuses.write(write),
             Effect::Event(happened) => self.events.report(happened),
             Effect::ApplyChildren(desired) => {
-                tokio::spawn(async move {
-                    let error = children::apply(&client, &desired).await.err().map(|error| error.to_string());
-                    let generation = desired.gateway.metadata.generation;
-                    let applied = schedule::Applied { key: desired.key, generation, hash: desired.hash, error };
-                    let _ = results.send(Applied::Children(applied)).await;
+                self.tasks.spawn(async move {
+                    let result = children::apply(&client, &desired).await.map_err(|error| error.to_string());
+                    let applied = schedule::Applied { key: desired.key, attempt: desired.attempt, result };
+                    let _ = results.send(Dated { term, result: Applied::Children(applied) }).await;
                 });
             }
             Effect::ApplyAutoscaler(subject, scaler) => {
-                tokio::spawn(async move {
+                self.tasks.spawn(async move {
                     let result = autoscalers::apply(&client, &scaler).await;
-                    let _ = results.send(Applied::Autoscaler(Scaled { subject, scaler, result })).await;
+                    let scaled = Scaled { subject, scaler, result };
+                    let _ = results.send(Dated { term, result: Applied::Autoscaler(scaled) }).await;
                 });
             }
             Effect::DeleteAutoscaler(key, owner) => {
-                tokio::spawn(async move {
+                self.tasks.spawn(async move {
                     if let Err(error) = autoscalers::remove(&client, &key, &owner).await {
                         tracing::warn!(autoscaler = %key, error = error.message, "cannot delete the autoscaler, will retry");
                     }
                 });
             }
             Effect::WriteCost(cost) => {
-                tokio::spawn(deletion_costs::write(client, cost, self.metrics.clone()));
+                self.tasks.spawn(deletion_costs::write(client, cost, self.metrics.clone()));
             }
         }
     }

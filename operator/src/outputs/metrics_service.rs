@@ -25,10 +25,13 @@ use operator_core::{
     names::NAME,
 };
 
-use crate::platform::{
-    https::TlsContext,
-    lease::Term,
-    metrics::{Metrics, count},
+use crate::{
+    outputs::deadline::{RequestError, answer},
+    platform::{
+        https::TlsContext,
+        lease::Term,
+        metrics::{Metrics, count},
+    },
 };
 
 /// Interval between two checks.
@@ -44,7 +47,7 @@ enum UpkeepError {
     Api {
         what: &'static str,
         #[source]
-        source: kube::Error,
+        source: RequestError,
     },
     /// The API server publishes no client CA of an aggregator.
     #[error("the API server publishes no client CA of its aggregator, so nobody is admitted")]
@@ -110,7 +113,7 @@ impl Upkeep {
         let (namespace, name) = AUTHENTICATION;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let failed = |source| UpkeepError::Api { what: "ConfigMap extension-apiserver-authentication", source };
-        let data = api.get_opt(name).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
+        let data = answer(api.get_opt(name)).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
         let Some(roots) = data.get("requestheader-client-ca-file") else {
             self.tls.send_replace(None);
             *known = None;
@@ -130,7 +133,7 @@ impl Upkeep {
     async fn lead_here(&self) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the Service of the metrics API", source };
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
-        let service = services.get(&self.service).await.map_err(failed)?;
+        let service = answer(services.get(&self.service)).await.map_err(failed)?;
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
@@ -146,7 +149,8 @@ impl Upkeep {
             "ports": [{"name": "https", "port": self.address.port(), "protocol": "TCP"}],
         });
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
-        let applied = api.patch(&self.service, &PatchParams::apply(NAME).force(), &Patch::Apply(&slice)).await;
+        let parameters = PatchParams::apply(NAME).force();
+        let applied = answer(api.patch(&self.service, &parameters, &Patch::Apply(&slice))).await;
         applied.map(drop).map_err(|source| UpkeepError::Api { what: "the EndpointSlice of the metrics API", source })
     }
 
@@ -155,7 +159,7 @@ impl Upkeep {
     async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
         let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));
-        let Some(there) = api.get_opt(&name).await.map_err(failed)? else { return Ok(()) };
+        let Some(there) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
         let spec = there.spec.unwrap_or_default();
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
@@ -167,6 +171,6 @@ impl Upkeep {
         let patch =
             json!({"metadata": {"resourceVersion": there.metadata.resource_version}, "spec": {"caBundle": bundle}});
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        api.patch(&name, &parameters, &Patch::Merge(patch)).await.map(drop).map_err(failed)
+        answer(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }
 }

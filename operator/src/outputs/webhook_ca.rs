@@ -16,9 +16,12 @@ use tokio::{
 
 use operator_core::{desired::ca::Trusted, names::NAME};
 
-use crate::platform::{
-    lease::Term,
-    metrics::{Metrics, count},
+use crate::{
+    outputs::deadline::{RequestError, answer},
+    platform::{
+        lease::Term,
+        metrics::{Metrics, count},
+    },
 };
 
 /// Interval between two checks of the bundle: somebody may have recreated the configuration.
@@ -34,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 struct WebhookError {
     name: String,
     #[source]
-    source: kube::Error,
+    source: RequestError,
 }
 
 /// Keeps the CA bundle of one configuration.
@@ -91,7 +94,7 @@ impl Webhook {
     /// whether nothing is left to wait for: all entries have the bundle, or the configuration does not exist.
     async fn trust(&self, bundle: &str, write: bool) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
-        let Some(there) = self.api.get_opt(&self.name).await.map_err(failed)? else { return Ok(true) };
+        let Some(there) = answer(self.api.get_opt(&self.name)).await.map_err(failed)? else { return Ok(true) };
         let bundle = ByteString(bundle.as_bytes().to_vec());
         let entries = there.webhooks.unwrap_or_default();
         let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
@@ -108,6 +111,7 @@ impl Webhook {
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
         let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        self.api.patch(&self.name, &parameters, &Patch::<()>::Json(patch)).await.map(|_| true).map_err(failed)
+        let patch = Patch::<()>::Json(patch);
+        answer(self.api.patch(&self.name, &parameters, &patch)).await.map(|_| true).map_err(failed)
     }
 }

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::Replica;
 use operator_core::{
     Cache, World,
     desired::gateway::Fleets,
     names::{ADMIN_PORT, HEALTH_PORT},
+    schedule::TermNumber,
 };
 
 use crate::{
@@ -57,6 +61,8 @@ pub(super) fn start(
         deletion_costs: settings.deletion_cost,
         results: applying,
         metrics: metrics.clone(),
+        term: TermNumber::default(),
+        tasks: JoinSet::new(),
     };
     let selectors = replica.selectors.clone();
     let driver = Driver::new(cache, watching, synced, selectors, (fleets, trusted.clone()), effects);

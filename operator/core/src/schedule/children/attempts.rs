@@ -1,4 +1,4 @@
-//! When the children of one gateway are applied: at once after a change, after a pause that grows if applying failed or if
+//! When the children of one gateway are applied: at once after a change, after a growing pause if applying failed or if
 //! somebody else changed a child, and at long intervals in any case.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -13,8 +13,8 @@ use crate::{
 
 /// Interval of applying children again, in case a change by somebody else did not show.
 const RESYNC: Duration = Duration::from_secs(600);
-/// Pause after the first failure, and shortest time between an apply and the repair of what somebody else changed since.
-/// The pause doubles with every further failure or repair.
+/// Pause after the first failure, and shortest time between an apply and the repair of what somebody else changed
+/// since. The pause doubles with every further failure or repair.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
