@@ -36,7 +36,7 @@ impl Driver {
         match self.schedules.gateways.applied(applied, now) {
             Ended::Applied => "applied",
             Ended::Repaired(children) => {
-                tracing::warn!(%gateway, ?children, "somebody changed or deleted the gateway's children, applied again");
+                tracing::warn!(%gateway, ?children, "somebody changed or deleted the gateway's children: repaired");
                 "repaired"
             }
             Ended::Failed { why, is_new } => {

@@ -95,8 +95,8 @@ pub(super) struct Attempts {
     done: Option<Done>,
     /// The attempts that failed since.
     failing: Option<Failing>,
-    /// Number of repairs in a row, without a resync between them.
-    repairs: u32,
+    /// Number of repairs in a row, and the time of the last one.
+    repairs: Option<(u32, Duration)>,
 }
 
 impl Attempts {
@@ -140,21 +140,22 @@ impl Attempts {
         }
         let drift = done.drift(seen);
         // Right after an apply, the watches may still show what was before.
-        (!drift.is_empty() && now >= done.at + pause(self.repairs)).then_some(Cause::Drift(drift))
+        (!drift.is_empty() && now >= done.at + pause(self.repairs(now))).then_some(Cause::Drift(drift))
+    }
+
+    /// Number of repairs in a row. A fight over a child has ended once nothing was repaired for the time of a resync.
+    fn repairs(&self, now: Duration) -> u32 {
+        self.repairs.filter(|(_, at)| now < *at + RESYNC).map_or(0, |(count, _)| count)
     }
 
     /// An attempt begins.
     pub(super) fn begin(&mut self, attempt: u64, cause: Cause, wanted: Wanted, seen: Seen, now: Duration) {
         let drift = match cause {
             Cause::Drift(drift) => {
-                self.repairs = self.repairs.saturating_add(1);
+                self.repairs = Some((self.repairs(now).saturating_add(1), now));
                 drift
             }
-            Cause::Resync => {
-                self.repairs = 0;
-                Vec::new()
-            }
-            Cause::Changed | Cause::Failed => Vec::new(),
+            Cause::Changed | Cause::Failed | Cause::Resync => Vec::new(),
         };
         self.running = Some(Running { attempt, began: now, wanted, seen, drift });
     }
