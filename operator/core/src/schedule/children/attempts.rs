@@ -14,7 +14,7 @@ use crate::{
 /// Interval of applying children again, in case a change by somebody else did not show.
 const RESYNC: Duration = Duration::from_secs(600);
 /// Pause after the first failure, and shortest time between an apply and the repair of what somebody else changed
-/// since. The pause doubles with every further failure or repair.
+/// since. The pause doubles with every further failure, or repair of the same child.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
@@ -95,8 +95,8 @@ pub(super) struct Attempts {
     done: Option<Done>,
     /// The attempts that failed since.
     failing: Option<Failing>,
-    /// Number of repairs in a row, and the time of the last one.
-    repairs: Option<(u32, Duration)>,
+    /// Number of repairs of a child in a row, and the time of the last one.
+    repairs: BTreeMap<ChildKind, (u32, Duration)>,
 }
 
 impl Attempts {
@@ -139,20 +139,27 @@ impl Attempts {
             return Some(Cause::Resync);
         }
         let drift = done.drift(seen);
-        // Right after an apply, the watches may still show what was before.
-        (!drift.is_empty() && now >= done.at + pause(self.repairs(now))).then_some(Cause::Drift(drift))
+        // Right after an apply, the watches may still show what was before. Later, two who undo each other's work would
+        // do so without end.
+        let is_due = |kind: &ChildKind| now >= done.at + pause(self.repairs(*kind, now));
+        drift.iter().any(is_due).then_some(Cause::Drift(drift))
     }
 
-    /// Number of repairs in a row. A fight over a child has ended once nothing was repaired for the time of a resync.
-    fn repairs(&self, now: Duration) -> u32 {
-        self.repairs.filter(|(_, at)| now < *at + RESYNC).map_or(0, |(count, _)| count)
+    /// Number of repairs of a child in a row. A fight over a child has ended if the child needed no repair for the time
+    /// of a resync.
+    fn repairs(&self, kind: ChildKind, now: Duration) -> u32 {
+        let last = self.repairs.get(&kind).filter(|(_, at)| now < *at + RESYNC);
+        last.map_or(0, |(count, _)| *count)
     }
 
     /// An attempt begins.
     pub(super) fn begin(&mut self, attempt: u64, cause: Cause, wanted: Wanted, seen: Seen, now: Duration) {
         let drift = match cause {
             Cause::Drift(drift) => {
-                self.repairs = Some((self.repairs(now).saturating_add(1), now));
+                for kind in &drift {
+                    let count = self.repairs(*kind, now).saturating_add(1);
+                    self.repairs.insert(*kind, (count, now));
+                }
                 drift
             }
             Cause::Changed | Cause::Failed | Cause::Resync => Vec::new(),

@@ -146,6 +146,21 @@ fn somebody_who_changes_a_child_again_and_again_is_answered_ever_later() {
 }
 
 #[test]
+fn a_fight_over_one_child_delays_the_repair_of_no_other() {
+    let mut desk = settled();
+    desk.see(child(ChildKind::Deployment, "theirs"));
+    for (at, next) in [(10_000, 20_000), (20_000, 40_000)] {
+        let effects = desk.at(at);
+        repairs(&mut desk, &effects, ChildKind::Deployment, at);
+        assert!(desk.at(next - 1).is_empty());
+    }
+    delete(&mut desk, ChildKind::Service);
+    let effects = desk.at(39_999);
+    let both = Ended::Repaired(vec![ChildKind::Deployment, ChildKind::Service]);
+    assert_eq!(desk.end(&effects, Ok(marks("ours")), 39_999), both);
+}
+
+#[test]
 fn a_new_listener_does_not_wait_for_the_pause_between_repairs() {
     let mut desk = settled();
     delete(&mut desk, ChildKind::Service);
