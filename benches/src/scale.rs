@@ -99,7 +99,7 @@ impl Bench {
         }
         let after = self.operator.cost();
         println!(
-            "{forwards} forwards, {} to {proxies} proxies: {} writes in the first minute, at most {most} in a second; {:.1} s of CPU, \
+            "{forwards} forwards, {} to {proxies} proxies: {} writes in the first minute, no more than {most} in a second; {:.1} s of CPU, \
              {:.0} MiB",
             self.proxies,
             after.writes - before.writes,

@@ -8,10 +8,10 @@ use super::{objects::Layout, operator::Cost};
 pub(crate) struct Row(String);
 
 impl Row {
-    /// The head of the table.
+    /// The head of the table, as in `docs/performance.md`.
     pub(crate) const HEAD: &str = "\
-| layout | proxies | forwards | all from nothing | apply to last report p50 | p99 | apply to Programmed p50 | p99 | operator \
-         CPU per change | memory | at most | bytes sent per change | writes per change | translation |
+| layout | proxies | forwards | cold start | apply to last report p50 | p99 | apply to `Programmed` p50 | p99 | operator CPU \
+         per change | memory | peak | bytes sent per change | writes per change | translation |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
     #[allow(clippy::too_many_arguments, reason = "one for each column")]
