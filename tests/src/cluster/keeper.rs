@@ -21,11 +21,11 @@ use crate::programs::KubernetesVersion;
 /// Longest start of an API server.
 pub(super) const START: Duration = Duration::from_secs(60);
 /// Pause between two looks at a condition.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The cluster that a keeper keeps: its only argument, as JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) enum Ask {
+pub(crate) enum Request {
     /// etcd and an API server on loopback.
     ControlPlane {
         /// Folder of the cluster's files.
@@ -58,7 +58,7 @@ pub(crate) struct Inside {
 
 /// Reports of a keeper, one line of JSON each.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) enum Answer {
+pub(crate) enum Report {
     /// The cluster is usable.
     Ready {
         /// First process of the node's namespaces.
@@ -70,27 +70,27 @@ pub(crate) enum Answer {
 
 /// The keeper's program.
 pub fn main() -> ExitCode {
-    let ask = std::env::args().nth(1).and_then(|ask| serde_json::from_str(&ask).ok());
-    let Some(ask) = ask else {
+    let request = std::env::args().nth(1).and_then(|request| serde_json::from_str(&request).ok());
+    let Some(request) = request else {
         eprintln!("this program is started by the tests; to play with a cluster, run `cargo xtask node`");
         return ExitCode::FAILURE;
     };
-    if let Ask::Init(inside) = ask {
+    if let Request::Init(inside) = request {
         return inside::init(inside);
     }
     let holder = Holder::watch();
-    let result = match ask {
-        Ask::ControlPlane { folder, newest, controller_manager } => {
+    let result = match request {
+        Request::ControlPlane { folder, newest, controller_manager } => {
             let version = if newest { KubernetesVersion::Newest } else { KubernetesVersion::Oldest };
             control_plane::keep(&folder, version, controller_manager, &holder)
         }
-        Ask::Node { folder, images } => node::keep(&folder, images, &holder),
-        Ask::Init(inside) | Ask::Inside(inside) => inside::keep(&inside, &holder),
+        Request::Node { folder, images } => node::keep(&folder, images, &holder),
+        Request::Init(inside) | Request::Inside(inside) => inside::keep(&inside, &holder),
     };
     match result {
         Ok(()) | Err(ClusterError::Abandoned) => ExitCode::SUCCESS,
         Err(error) => {
-            answer(&Answer::Failed(crate::chain(&error)));
+            report(&Report::Failed(crate::chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -148,7 +148,7 @@ impl Holder {
                 let logs = folder.logs().display().to_string();
                 return Err(ClusterError::Late { what, seconds: START.as_secs(), logs });
             }
-            self.wait(LOOK)?;
+            self.wait(POLL_INTERVAL)?;
         }
         Ok(())
     }
@@ -164,15 +164,15 @@ impl Holder {
     fn order(&self, children: &mut Children) -> Result<Order, ClusterError> {
         loop {
             children.all_run()?;
-            if let Some(order) = self.wait(LOOK)? {
+            if let Some(order) = self.wait(POLL_INTERVAL)? {
                 return Ok(order);
             }
         }
     }
 }
 
-pub(super) fn answer(answer: &Answer) {
-    let line = serde_json::to_string(answer).unwrap_or_default();
+pub(super) fn report(report: &Report) {
+    let line = serde_json::to_string(report).unwrap_or_default();
     // The holder may be gone.
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -180,11 +180,11 @@ pub(super) fn answer(answer: &Answer) {
 /// Whether the API server is ready. kubectl runs only once the port is open: its processes would slow down the start.
 pub(super) fn is_ready(api: &ApiServer, kubectl: &Path, kubeconfig: &Path) -> bool {
     TcpStream::connect((api.address, api.port)).is_ok()
-        && kubectl_says(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
+        && kubectl_stdout(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
 }
 
 /// Standard output of a kubectl that succeeded.
-pub(super) fn kubectl_says(kubectl: &Path, kubeconfig: &Path, arguments: &[&str]) -> Option<String> {
+pub(super) fn kubectl_stdout(kubectl: &Path, kubeconfig: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(kubectl)
         .arg("--kubeconfig")
         .arg(kubeconfig)

@@ -19,8 +19,8 @@ fn two_servers_at_once_have_nothing_in_common() {
     }
     let [one, two] = [(); 2].map(|()| ControlPlane::start(KubernetesVersion::Oldest));
     let namespace = one.namespace("only-here");
-    let said = two.kubectl(&["get", "namespace", namespace.name()]).refused();
-    assert!(said.contains("not found"), "{said}");
+    let refusal = two.kubectl(&["get", "namespace", namespace.name()]).refused();
+    assert!(refusal.contains("not found"), "{refusal}");
     let stranger = one.kubectl(&["--kubeconfig", &two.kubeconfig().display().to_string(), "get", "ns"]).ok();
     assert!(!stranger.contains(namespace.name()), "{stranger}");
 }
@@ -77,7 +77,7 @@ struct Server {
 impl Server {
     fn held_by(test: &str) -> Self {
         let holder = Holder::start(test);
-        let (keeper, logs) = holder.said().split_once(' ').expect("a number and a folder");
+        let (keeper, logs) = holder.line().split_once(' ').expect("a number and a folder");
         let keeper = keeper.parse().expect("a number");
         let folder = Path::new(logs).parent().expect("a folder").to_owned();
         let server = Self { holder, keeper, folder };

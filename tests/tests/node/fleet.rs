@@ -105,19 +105,19 @@ pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
 /// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's
 /// log.
 pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
-    let said = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
-    if !said.success {
+    let output = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
+    if !output.success {
         let story = namespace.kubectl(&["describe", "portlane"]).stdout;
         let log =
             namespace.cluster().kubectl(&["logs", "-n", OPERATOR, "deploy/portlane-operator", "--tail=20"]).stdout;
-        panic!("{}\n{story}\n{log}", said.stderr);
+        panic!("{}\n{story}\n{log}", output.stderr);
     }
 }
 
 /// The answer to a greeting of the client through the gateway's Service.
 pub(crate) fn call(namespace: &Namespace<'_>, protocol: &str) -> String {
-    let said = namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, "edge:80", "hello"]);
-    said.stdout.trim_end().to_owned()
+    let output = namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, "edge:80", "hello"]);
+    output.stdout.trim_end().to_owned()
 }
 
 /// The proxies of the fleet: name of the pod, address of its TCP listener. Without pods that have no address or are

@@ -96,22 +96,22 @@ fn forwards_come_change_and_go_inside_running_pods() {
     assert!(load.is_none_or(|load| load.stop() > 100), "there was load, and no session broke");
     // Two that want one port: the younger one loses, in words; the other does not notice.
     namespace.apply(&inside("late", 5432, 8000));
-    let said = "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-    until("the loser is told", || {
+    let ready = "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    until("the loser is reported", || {
         let rejected = namespace.kubectl(&["get", "pf", "late", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
         rejected.contains("db")
             || namespace.kubectl(&["get", "pf", "late", "-o", "yaml"]).stdout.contains("PortConflict")
     });
-    assert_eq!(namespace.kubectl(&["get", "pf", "db", said]).ok(), "True");
+    assert_eq!(namespace.kubectl(&["get", "pf", "db", ready]).ok(), "True");
     assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello");
     let after = pods(&namespace);
-    let told = |pod: &Pod| {
+    let identity = |pod: &Pod| {
         let status = pod.status.clone().unwrap_or_default();
         let all = [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
         (pod.metadata.uid.clone(), all.map(|it| it.restart_count).sum::<i32>())
     };
-    assert_eq!(before.iter().map(told).collect::<Vec<_>>(), after.iter().map(told).collect::<Vec<_>>());
-    assert_eq!(told(&after[0]).1, 0, "nothing was restarted");
+    assert_eq!(before.iter().map(identity).collect::<Vec<_>>(), after.iter().map(identity).collect::<Vec<_>>());
+    assert_eq!(identity(&after[0]).1, 0, "nothing was restarted");
 }
 
 #[test]
@@ -126,11 +126,11 @@ fn a_job_reaches_the_database_at_its_first_try_and_completes() {
          seccompProfile: {type: RuntimeDefault}}, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [call, \
          tcp, '127.0.0.1:5432', hello], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}}",
     );
-    let said = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=40s"]);
+    let output = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=40s"]);
     assert!(
-        said.success,
+        output.success,
         "{}{}",
-        said.stderr,
+        output.stderr,
         namespace.kubectl(&["describe", "pods", "-l", "batch.kubernetes.io/job-name=once"]).stdout
     );
     assert_eq!(namespace.kubectl(&["logs", "job/once", "-c", "app"]).ok().trim_end(), "db: hello");

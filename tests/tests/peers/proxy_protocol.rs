@@ -69,7 +69,7 @@ fn the_log_names_the_client(program: &Program, front: u16) {
 }
 
 /// A client connects through Portlane to a peer that answers with the address in the header.
-fn the_peer_is_told_the_client(port: u16, request: &[u8]) {
+fn assert_peer_names_the_client(port: u16, request: &[u8]) {
     let mut stream = connect(port).expect("connect");
     let own = stream.local_addr().expect("address").to_string();
     stream.write_all(request).expect("write");
@@ -114,7 +114,7 @@ fn we_tell_haproxy_who_the_client_is_in_both_versions() {
     let _haproxy = Peer::haproxy(&section, back);
     for send in ["{send: V1}", "{send: V2}"] {
         let (_program, port) = portlane(send, back);
-        the_peer_is_told_the_client(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_peer_names_the_client(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     }
 }
 
@@ -137,6 +137,6 @@ fn we_tell_nginx_who_the_client_is_in_both_versions() {
     let _nginx = Peer::nginx(&server, back);
     for send in ["{send: V1}", "{send: V2}"] {
         let (_program, port) = portlane(send, back);
-        the_peer_is_told_the_client(port, b"");
+        assert_peer_names_the_client(port, b"");
     }
 }

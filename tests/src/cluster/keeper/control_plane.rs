@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{Answer, Holder, Order, answer, is_ready};
+use super::{Holder, Order, Report, is_ready, report};
 use crate::{
     cluster::{
         ClusterError, Folder,
@@ -39,7 +39,7 @@ pub(super) fn keep(
     };
     let result = started.and_then(|(api, mut children)| {
         loop {
-            answer(&Answer::Ready { init: None });
+            report(&Report::Ready { init: None });
             let order = holder.order(&mut children)?;
             // The store is copied while no process writes to it.
             drop(children);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Ask, Holder, Inside, LOOK, answer};
+use super::{Holder, Inside, POLL_INTERVAL, Report, Request, report};
 use crate::{
     cluster::{API_PORT, ClusterError, Folder, NODE_ADDRESS, cgroups, configuration, inside, pki},
     netns,
@@ -38,9 +38,9 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
     pki::write(&folder.pki(), &identities)?;
     let kubeconfig = configuration::kubeconfig(folder, &format!("https://127.0.0.1:{port}"), "admin");
     fs::write(folder.kubeconfig(), kubeconfig).map_err(ClusterError::io("cannot write the kubeconfig"))?;
-    let ask = Ask::Init(Inside { folder: folder.root().to_owned(), images, cgroup: cgroup.to_owned() });
-    let mut namespaces = Namespaces::start(&ask)?;
-    let (sender, answers) = mpsc::channel();
+    let request = Request::Init(Inside { folder: folder.root().to_owned(), images, cgroup: cgroup.to_owned() });
+    let mut namespaces = Namespaces::start(&request)?;
+    let (sender, reports) = mpsc::channel();
     let lines = BufReader::new(namespaces.output()?).lines();
     thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
@@ -48,18 +48,18 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
         }
     });
     loop {
-        let ended = namespaces.still_there();
+        let ended = namespaces.check_running();
         // The last report of the namespaces says more than their end.
-        let limit = if ended.is_err() { LOOK } else { Duration::ZERO };
-        if let Ok(line) = answers.recv_timeout(limit) {
+        let limit = if ended.is_err() { POLL_INTERVAL } else { Duration::ZERO };
+        if let Ok(line) = reports.recv_timeout(limit) {
             match serde_json::from_str(&line) {
-                Ok(Answer::Ready { .. }) => {
+                Ok(Report::Ready { .. }) => {
                     let init = namespaces.init()?;
                     netns::relay(relay.try_clone().map_err(ClusterError::io("cannot relay"))?, init, api_address());
-                    answer(&Answer::Ready { init: Some(init) });
+                    report(&Report::Ready { init: Some(init) });
                 }
-                Ok(failed @ Answer::Failed(_)) => {
-                    answer(&failed);
+                Ok(failed @ Report::Failed(_)) => {
+                    report(&failed);
                     return Err(ClusterError::Abandoned);
                 }
                 Err(_) => eprintln!("{line}"),
@@ -67,7 +67,7 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
             continue;
         }
         ended?;
-        holder.wait(LOOK)?;
+        holder.wait(POLL_INTERVAL)?;
     }
 }
 
@@ -84,10 +84,10 @@ struct Namespaces {
 }
 
 impl Namespaces {
-    fn start(ask: &Ask) -> Result<Self, ClusterError> {
+    fn start(request: &Request) -> Result<Self, ClusterError> {
         let failed = || ClusterError::io("cannot start unshare");
         let own = std::env::current_exe().map_err(failed())?;
-        let ask = serde_json::to_string(ask).unwrap_or_default();
+        let request = serde_json::to_string(request).unwrap_or_default();
         let mut unshare = Command::new("setpriv")
             .args([
                 "--pdeathsig",
@@ -105,7 +105,7 @@ impl Namespaces {
                 "--",
             ])
             .arg(own)
-            .arg(ask)
+            .arg(request)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -128,7 +128,7 @@ impl Namespaces {
         first.ok_or_else(|| ClusterError::io("the namespaces have no process")(io::ErrorKind::NotFound.into()))
     }
 
-    fn still_there(&mut self) -> Result<(), ClusterError> {
+    fn check_running(&mut self) -> Result<(), ClusterError> {
         match self.unshare.try_wait() {
             Ok(Some(status)) => Err(ClusterError::Command {
                 command: "unshare".to_owned(),

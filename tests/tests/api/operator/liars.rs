@@ -32,8 +32,8 @@ fn a_proxy_that_reports_wrongly_or_never_is_told_of_and_harms_nobody() {
     namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
     until_within(Duration::from_secs(60), "status names the silent pod", || {
         let web = namespace.get::<PortForward>("web").expect("web exists");
-        let said = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
-        said && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())
+        let named = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
+        named && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())
     });
 
     // Without that pod all is well, and the honest proxy has been connected all along.

@@ -8,12 +8,12 @@ use std::{
 
 use harness::{Listener, connect, free_port, free_range, until};
 
-use super::{Bed, Write, connect_outside, servers, session_at};
+use super::{TestBed, Write, connect_outside, servers, session_at};
 
 /// Failures eject no endpoint.
 const PATIENT: &str = "outlier: {consecutiveFailures: 1000}";
 
-pub(super) fn balancing(bed: &Bed<'_>) {
+pub(super) fn balancing(bed: &TestBed<'_>) {
     bed.keep();
     bed.set("", bed.tcp().on(&bed.b));
     until("backends: another backend", || bed.visit() == Some(b'b'));
@@ -39,7 +39,7 @@ pub(super) fn balancing(bed: &Bed<'_>) {
 }
 
 /// The policies among the endpoints of one backend.
-fn endpoints(bed: &Bed<'_>) {
+fn endpoints(bed: &TestBed<'_>) {
     let Some((_servers, backend)) = bed.place.pair() else {
         eprintln!("left out: policies among the endpoints of a name, which need a mount namespace for a hosts file");
         return;
@@ -66,8 +66,8 @@ fn endpoints(bed: &Bed<'_>) {
         until("the sessions of one endpoint have ended", || {
             bed.closed("Finished") >= ended + f64::from(u32::try_from(left).unwrap_or(0))
         });
-        let come: Vec<_> = stay.iter().filter_map(|_| bed.session()).collect();
-        stay.len() > 4 && come.len() == stay.len() && come.iter().all(|(_, name)| *name == b'q')
+        let new: Vec<_> = stay.iter().filter_map(|_| bed.session()).collect();
+        stay.len() > 4 && new.len() == stay.len() && new.iter().all(|(_, name)| *name == b'q')
     });
     among("SourceHash");
     until("policy: one endpoint for one source", || {
@@ -76,7 +76,7 @@ fn endpoints(bed: &Bed<'_>) {
     });
 }
 
-pub(super) fn limits(bed: &Bed<'_>) {
+pub(super) fn limits(bed: &TestBed<'_>) {
     bed.set("", bed.tcp().on(&bed.a));
     bed.keep();
     let limits = |limits: &str| bed.set(&format!("limits: {{{limits}}}"), bed.tcp().on(&bed.a));
@@ -116,7 +116,7 @@ pub(super) fn limits(bed: &Bed<'_>) {
 }
 
 /// Whether bytes that take ten seconds at the limit are echoed in less than two.
-fn transfer(bed: &Bed<'_>) -> bool {
+fn transfer(bed: &TestBed<'_>) -> bool {
     let Some((mut reader, _)) = bed.session() else { return false };
     let _ = reader.set_read_timeout(Some(Duration::from_secs(2)));
     let mut writer = reader.try_clone().expect("clone");
@@ -135,7 +135,7 @@ fn transfer(bed: &Bed<'_>) -> bool {
     left == 0
 }
 
-pub(super) fn peers(bed: &Bed<'_>) {
+pub(super) fn peers(bed: &TestBed<'_>) {
     bed.keep();
     let header = |fields: &str| bed.set("", bed.tcp().on(&bed.a).with(&format!("proxyProtocol: {{{fields}}}")));
     let greets = |expected: &[u8]| {
@@ -169,7 +169,7 @@ pub(super) fn peers(bed: &Bed<'_>) {
     bed.is_kept();
 }
 
-pub(super) fn health(bed: &Bed<'_>) {
+pub(super) fn health(bed: &TestBed<'_>) {
     bed.keep();
     let beside = |dead: u16, attempts: u8, more: &str| {
         let retry = format!("retry: {{attempts: {attempts}, initialBackoffMillis: 1, maxBackoffMillis: 2}}");
@@ -219,7 +219,7 @@ pub(super) fn health(bed: &Bed<'_>) {
     until("priority: the other backend is now the first", || bed.all_are(b'a'));
 }
 
-pub(super) fn names(bed: &Bed<'_>) {
+pub(super) fn names(bed: &TestBed<'_>) {
     bed.set("", bed.tcp().on(&bed.a));
     bed.keep();
     let named = |names: &str| {
@@ -243,7 +243,7 @@ pub(super) fn names(bed: &Bed<'_>) {
     bed.is_kept();
 }
 
-pub(super) fn ports(bed: &Bed<'_>) {
+pub(super) fn ports(bed: &TestBed<'_>) {
     bed.keep();
     let greeted = |port: u16| session_at(port).map(|(_, name)| name);
     let other = free_port();
@@ -279,7 +279,7 @@ pub(super) fn ports(bed: &Bed<'_>) {
     until("protocol: connections again", || bed.visit() == Some(b'a'));
 }
 
-pub(super) fn switches(bed: &Bed<'_>) {
+pub(super) fn switches(bed: &TestBed<'_>) {
     let logs = |log: &str| bed.set(&format!("accessLog: {{{log}}}"), bed.tcp().on(&bed.a));
     let logged = |event: &str, work: &dyn Fn()| {
         let before = bed.place.logged(event);
