@@ -50,7 +50,7 @@ fn a_controller_manager_rolls_out_and_collects_garbage() {
 }
 
 #[test]
-fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
+fn a_condition_that_does_not_hold_in_time_is_reported_with_the_object_and_the_logs() {
     if !server::ours(&[]) {
         return;
     }

@@ -12,7 +12,7 @@ use crate::FORWARD;
 on_both!(
     examples_are_accepted_and_applying_them_again_changes_nothing,
     nothing_is_added_to_what_was_written,
-    server_side_apply_merges_listeners_by_name_and_tells_conflicts,
+    server_side_apply_merges_listeners_by_name_and_reports_conflicts,
     status_is_written_by_its_subresource_only,
     status_is_bounded_too,
     a_gateway_is_scaled_and_a_forward_is_not,
@@ -70,7 +70,7 @@ fn nothing_is_added_to_what_was_written(server: &ControlPlane) {
     assert_eq!(stored["spec"], written["spec"]);
 }
 
-fn server_side_apply_merges_listeners_by_name_and_tells_conflicts(server: &ControlPlane) {
+fn server_side_apply_merges_listeners_by_name_and_reports_conflicts(server: &ControlPlane) {
     let namespace = server.namespace("merge");
     let apply = |manager: &str, text: &str, more: &[&str]| {
         let flags = ["apply", "--server-side", "--field-manager", manager, "-f", "-"];

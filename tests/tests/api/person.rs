@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::FORWARD;
 
 on_both!(
-    get_tells_the_story_in_one_line,
+    get_shows_the_state_in_one_line,
     a_new_object_is_listed_before_it_has_a_status,
     describe_shows_spec_and_conditions,
     explain_describes_every_field,
@@ -38,7 +38,7 @@ fn table(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn get_tells_the_story_in_one_line(server: &ControlPlane) {
+fn get_shows_the_state_in_one_line(server: &ControlPlane) {
     let namespace = server.namespace("get");
     namespace.apply(FORWARD);
     namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");

@@ -138,7 +138,7 @@ fn a_job_reaches_the_database_at_its_first_try_and_completes() {
 }
 
 #[test]
-fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
+fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() {
     let namespace = operated().namespace("taken").for_pods();
     namespace.apply(EXAMPLE);
     // The app listens on 127.0.0.1:8000, before the forward is there.

@@ -18,7 +18,7 @@ const OUTAGE: Duration = Duration::from_secs(120);
 
 /// The node is this test's own: an outage would disturb other tests.
 #[test]
-fn without_an_api_server_for_two_minutes_traffic_goes_on_and_a_killed_proxy_serves_what_it_had() {
+fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_serves_what_it_had() {
     if shared::node_with_a_host().is_none() {
         return;
     }

@@ -140,7 +140,7 @@ impl Drop for Stopping<'_> {
 }
 
 #[test]
-fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
+fn listeners_are_swapped_from_the_configmap_while_connections_continue() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-swap").for_pods();
     let pod = door_on(node, &namespace, EXAMPLE);

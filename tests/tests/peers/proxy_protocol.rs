@@ -79,7 +79,7 @@ fn assert_peer_names_the_client(port: u16, request: &[u8]) {
 }
 
 #[test]
-fn haproxy_tells_us_who_the_client_is_in_both_versions() {
+fn we_learn_the_client_from_haproxys_headers_of_both_versions() {
     let echo = Backend::start(Behaviour::Echo);
     for send in ["send-proxy", "send-proxy-v2"] {
         let (program, port) = portlane(ACCEPT, echo.port);
@@ -106,7 +106,7 @@ fn haproxys_checks_are_answered() {
 }
 
 #[test]
-fn we_tell_haproxy_who_the_client_is_in_both_versions() {
+fn haproxy_learns_the_client_from_our_headers_of_both_versions() {
     let back = free_port();
     let section = format!(
         "frontend f\n  mode http\n  bind 127.0.0.1:{back} accept-proxy\n  http-request return status 200 content-type text/plain lf-string \"%[src]:%[src_port]\""
@@ -119,7 +119,7 @@ fn we_tell_haproxy_who_the_client_is_in_both_versions() {
 }
 
 #[test]
-fn nginx_tells_us_who_the_client_is() {
+fn we_learn_the_client_from_nginxs_header() {
     let echo = Backend::start(Behaviour::Echo);
     let (program, port) = portlane(ACCEPT, echo.port);
     let front = free_port();
@@ -129,7 +129,7 @@ fn nginx_tells_us_who_the_client_is() {
 }
 
 #[test]
-fn we_tell_nginx_who_the_client_is_in_both_versions() {
+fn nginx_learns_the_client_from_our_headers_of_both_versions() {
     let back = free_port();
     let server = format!(
         "server {{ listen 127.0.0.1:{back} proxy_protocol; return \"$proxy_protocol_addr:$proxy_protocol_port\"; }}"

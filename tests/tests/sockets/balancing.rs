@@ -24,7 +24,7 @@ fn weights_split_eighty_connections_exactly_whatever_the_number_of_workers() {
 }
 
 #[test]
-fn a_dead_backend_is_tried_elsewhere_put_aside_and_taken_back() {
+fn a_dead_backend_is_retried_elsewhere_ejected_and_used_again() {
     let (gone, alive) = (free_port(), Backend::start(Behaviour::Echo));
     let port = free_port();
     let listener =
@@ -43,7 +43,7 @@ fn a_dead_backend_is_tried_elsewhere_put_aside_and_taken_back() {
 }
 
 #[test]
-fn without_any_backend_a_connection_is_reset_and_says_why() {
+fn without_any_backend_a_connection_is_reset_and_the_log_has_the_cause() {
     let port = free_port();
     let (program, _) =
         run_with("retry: {attempts: 2, initialBackoffMillis: 1}", &[Listener::tcp("none", port).to(free_port())], &[]);
@@ -75,7 +75,7 @@ fn a_name_is_resolved_and_all_its_addresses_are_endpoints() {
 }
 
 #[test]
-fn sessions_of_an_endpoint_that_is_put_aside_are_closed_if_asked() {
+fn sessions_of_an_ejected_endpoint_are_closed_if_asked() {
     // Accepts one connection, holds it and refuses all others.
     let only = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = only.local_addr().expect("address").port();

@@ -99,7 +99,7 @@ fn two_hundred_edits_under_load_break_and_refuse_nothing() {
 }
 
 #[test]
-fn a_bad_edit_leaves_everything_running_and_says_what_is_wrong() {
+fn a_bad_edit_leaves_everything_running_and_reports_what_is_wrong() {
     let backend = Backend::start(Behaviour::Echo);
     let (port, taken) = (free_port(), Backend::start(Behaviour::Hold));
     let good = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
@@ -157,7 +157,7 @@ fn settle(program: &Program, good: &str, port: u16, backend: u16) {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_told_and_stops_nothing() {
+fn a_name_that_does_not_resolve_is_reported_and_stops_nothing() {
     let backend = Backend::start(Behaviour::Echo);
     let (good, lost) = (free_port(), free_port());
     let nowhere = Listener::tcp("lost", lost).backend("address: {host: nowhere.invalid, port: 1}");

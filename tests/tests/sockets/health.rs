@@ -194,7 +194,7 @@ fn flows_follow_a_check_over_tcp() {
 }
 
 #[test]
-fn checks_say_first_that_the_connection_is_the_proxys_own_where_headers_are_sent() {
+fn checks_announce_the_proxys_own_connection_where_headers_are_sent() {
     let (sent, received) = mpsc::channel();
     let record = move |mut stream: TcpStream| {
         let mut all = Vec::new();

@@ -81,7 +81,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn validate_says_file_line_object_field_and_reason_and_exits_with_one() {
+fn validate_prints_file_line_object_field_and_reason_and_exits_with_one() {
     let good = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
     let output = portlane(&["validate", "-f", "-"], &good);
     assert!(output.status.success());
@@ -94,7 +94,7 @@ fn validate_says_file_line_object_field_and_reason_and_exits_with_one() {
 }
 
 #[test]
-fn validate_tells_of_conflicts_between_objects() {
+fn validate_reports_conflicts_between_objects() {
     let one = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
     let two = forward("b", "", &[Listener::tcp("l", 1000).to(1)]);
     let output = portlane(&["validate", "-f", "-"], &format!("{one}{two}"));
@@ -263,7 +263,7 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
 }
 
 #[test]
-fn told_to_drain_by_its_admin_address_it_drains_and_hangs_on_no_edit() {
+fn a_drain_by_the_admin_address_starts_at_once_and_hangs_on_no_edit() {
     let backend = Backend::start(Behaviour::Echo);
     let (port, admin) = (free_port(), free_port());
     let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);

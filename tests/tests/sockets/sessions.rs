@@ -65,7 +65,7 @@ fn a_half_closed_session_has_its_own_limit_from_then_on() {
 }
 
 #[test]
-fn the_access_log_tells_of_open_living_and_closed_sessions() {
+fn the_access_log_records_opened_open_and_closed_sessions() {
     let backend = Backend::start(Behaviour::Echo);
     let port = free_port();
     let spec = "accessLog: {mode: OpenAndClose, intervalSeconds: 1}";

@@ -84,7 +84,7 @@ fn digest(mut stream: TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn a_half_closed_session_goes_on_in_the_other_direction() {
+fn a_half_closed_session_continues_in_the_other_direction() {
     // Answers only after the client has finished, as with `nc -N` and some old protocols.
     let backend = Backend::start(Behaviour::Run(Arc::new(|mut stream: TcpStream| {
         let mut request = Vec::new();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{condition, forward, until_ready};
 
 #[test]
-fn a_proxy_that_reports_wrongly_or_never_is_told_of_and_harms_nobody() {
+fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let Scene { namespace, operator, backend: _backend, proxy: honest, .. } =
         Scene::ready_gateway(server.namespace("liars"));

@@ -12,7 +12,7 @@ use super::{condition, forward, until_ready};
 
 /// The API server is this test's own, because the CRD is changed.
 #[test]
-fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read() {
+fn an_object_of_a_newer_crd_keeps_its_listeners_and_reports_that_it_cannot_be_read() {
     let server = ControlPlane::start(KubernetesVersion::Newest);
     if server.is_existing() {
         return;
