@@ -186,7 +186,7 @@ impl<'a> Namespace<'a> {
             if Instant::now() > deadline {
                 let kind = K::kind(&());
                 let diagnosis = diagnosis::of(self, &kind, name);
-                panic!("{kind} {name}: not so within {:?}: {what}\n{diagnosis}", self.patience);
+                panic!("{kind} {name}: not true after {:?}: {what}\n{diagnosis}", self.patience);
             }
             thread::sleep(Duration::from_millis(100));
         }

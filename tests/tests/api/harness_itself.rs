@@ -62,7 +62,7 @@ fn a_condition_that_does_not_hold_in_time_is_reported_with_the_object_and_the_lo
     }));
     let panic = result.expect_err("the condition never holds");
     let message = panic.downcast_ref::<String>().expect("a message");
-    for part in ["ConfigMap slow: not so within 300ms: is fast", "speed: none", "the end of", "kube-apiserver.log"] {
+    for part in ["ConfigMap slow: not true after 300ms: is fast", "speed: none", "the end of", "kube-apiserver.log"] {
         assert!(message.contains(part), "{part:?} is not in\n{message}");
     }
 }

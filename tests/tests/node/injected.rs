@@ -174,7 +174,9 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
     );
     namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=28s"]).ok();
     let message = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
-    until("the forward says so", || namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork"));
+    until("the forward names hostNetwork", || {
+        namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork")
+    });
     wait_for(&namespace, "portforward/db");
 }
 
@@ -201,7 +203,7 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
 fn a_sidecar_serves_its_app_to_the_apps_end() {
     let namespace = restricted("to-the-end");
     namespace.apply(EXAMPLE);
-    // An app that goes on working for a while after it was told to end.
+    // An app that keeps working for a while after SIGTERM.
     let lingers = "{\"spec\": {\"template\": {\"spec\": {\"terminationGracePeriodSeconds\": 30, \"containers\": [{\"name\": \"app\", \
                    \"lifecycle\": {\"preStop\": {\"sleep\": {\"seconds\": 12}}}}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", lingers]).ok();
@@ -211,7 +213,7 @@ fn a_sidecar_serves_its_app_to_the_apps_end() {
     let pod = pods(&namespace).swap_remove(0).metadata.name.expect("a name");
     namespace.kubectl(&["delete", "pod", &pod, "--wait=false"]).ok();
     let is_leaving = || namespace.get::<Pod>(&pod).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
-    until("the pod is told to end", is_leaving);
+    until("the pod is terminating", is_leaving);
     let words = ["exec", &pod, "-c", "app", "--", "/portlane-echo", "call", "tcp", "127.0.0.1:5432", "hello"];
     for _ in 0..5 {
         assert_eq!(namespace.kubectl(&words).ok().trim_end(), "db: hello", "while the app is there, so is its sidecar");

@@ -25,7 +25,7 @@ fn an_operator_that_is_reinstalled_gets_its_fleets_back() {
     let after = roots(&namespace);
     assert_ne!(before, after);
 
-    // A running proxy does not trust the new CA. It says so and keeps serving.
+    // A running proxy does not trust the new CA. The proxy reports that and keeps serving.
     until("the running proxy reports an unknown CA", || {
         let untrusted = |text: &str| text.contains("UnknownIssuer");
         let mut reports = old.program.events().into_iter().filter(|event| event["event"] == "operator");

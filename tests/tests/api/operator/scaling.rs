@@ -1,4 +1,4 @@
-//! Autoscalers: created for fleets and workloads unless somebody else holds the replicas; nothing shrinks when an
+//! Autoscalers: created for fleets and workloads unless another writer holds the replicas; nothing shrinks when an
 //! autoscaler takes over.
 
 use std::thread;
@@ -136,11 +136,11 @@ fn workload(server: &ControlPlane) {
     let name = "portforward-db";
     assert!(scaler(namespace, name).is_none());
     namespace.apply(&deployment(""));
-    until("nobody else holds the replicas", || scaler(namespace, name).is_some());
+    until("no other writer holds the replicas", || scaler(namespace, name).is_some());
     let selector = "--output=jsonpath={.spec.metrics[0].pods.metric.selector.matchLabels.forward}";
     assert_eq!(namespace.kubectl(&["get", "hpa", name, selector]).ok(), "db", "connections of this forward count");
     until_reason("NoMetricsProvider");
-    // An autoscaler of somebody else scales the workload: the forward's autoscaler gives way.
+    // A foreign autoscaler scales the workload: the forward's autoscaler gives way.
     namespace.kubectl(&["autoscale", "deployment", "shop", "--max=2"]).ok();
     namespace.kubectl(&["label", "pf", "db", "touched=yes"]).ok();
     namespace.apply(&forward(
