@@ -1,7 +1,7 @@
 //! The incremental translation.
 //!
-//! Each part of the state has an owner. Each phase brings one part up to date and returns what changed there, which the
-//! next phases take as an argument:
+//! Each part of the state has an owner. These are the phases of an update in their order. Each phase returns what
+//! changed, and the next phases take that as an argument:
 //!
 //! ```text
 //! Changes ─▶ Forwards::read        ─▶ [Reread]     forwards that were read again, and where they run
