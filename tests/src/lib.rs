@@ -38,7 +38,7 @@ use std::{
 };
 
 /// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds, or panics with `what` after [`PATIENCE`].
 #[track_caller]

@@ -20,6 +20,8 @@ use crate::shared;
 pub(crate) const CHARTS: [&str; 2] = ["charts/portlane-crds", "charts/portlane"];
 /// Namespace of the operator.
 pub(crate) const OPERATOR: &str = "portlane";
+/// Longest time for a fleet to change its size: an HPA sees the load and decides, pods start, or drain and are removed.
+pub(crate) const SCALED: Duration = Duration::from_secs(90);
 
 /// The shared cluster with the operator installed, once for all tests.
 pub(crate) fn operated() -> &'static Cluster {
@@ -36,7 +38,7 @@ pub(crate) fn install(cluster: &Cluster, more: &[&str]) {
     cluster.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]).ok();
     cluster.helm(&["upgrade", "--install", "portlane-crds", CHARTS[0], "--namespace", OPERATOR, "--wait"]).ok();
     let never = ["--set", "image.pullPolicy=Never", "--set", "proxyImage.pullPolicy=Never"];
-    let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "50s"];
+    let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "100s"];
     cluster.helm(&[&install[..], &never[..], more].concat()).ok();
 }
 
@@ -98,14 +100,14 @@ pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
          'localhost/portlane/echo:0.1.0', args: [pause], securityContext: {allowPrivilegeEscalation: false, capabilities: \
          {drop: [ALL]}}}]}}",
     );
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=25s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).ok();
     namespace
 }
 
 /// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's
 /// log.
 pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
-    let output = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
+    let output = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]);
     if !output.success {
         let story = namespace.kubectl(&["describe", "portlane"]).stdout;
         let log =

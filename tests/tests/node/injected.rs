@@ -47,7 +47,7 @@ fn one_apply_brings_forward_and_pods_in_either_order() {
     for purpose in ["sync-forward-first", "sync-pods-first"] {
         let namespace = restricted(purpose);
         namespace.apply(&documents.join("\n---\n"));
-        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
         wait_for(&namespace, "portforward/db");
         until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
         let table = namespace.kubectl(&["get", "pf"]).ok();
@@ -72,7 +72,7 @@ fn forwards_come_change_and_go_inside_running_pods() {
     let namespace = restricted("hot");
     namespace.apply(EXAMPLE);
     namespace.apply(&inside("web", 80, 8000));
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     wait_for(&namespace, "portforward/web");
     let before = pods(&namespace);
     let web = address(&before[0], 80);
@@ -118,7 +118,7 @@ fn forwards_come_change_and_go_inside_running_pods() {
 fn a_job_reaches_the_database_at_its_first_try_and_completes() {
     let namespace = restricted("job");
     namespace.apply(EXAMPLE);
-    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=60s"]).ok();
     wait_for(&namespace, "portforward/db");
     namespace.apply(
         "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {backoffLimit: 0, template: {metadata: {labels: {app: \
@@ -126,7 +126,7 @@ fn a_job_reaches_the_database_at_its_first_try_and_completes() {
          seccompProfile: {type: RuntimeDefault}}, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [call, \
          tcp, '127.0.0.1:5432', hello], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}}",
     );
-    let output = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=40s"]);
+    let output = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=60s"]);
     assert!(
         output.success,
         "{}{}",
@@ -142,7 +142,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
     let namespace = operated().namespace("taken").for_pods();
     namespace.apply(EXAMPLE);
     // The app listens on 127.0.0.1:8000, before the forward is there.
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     namespace.apply(&inside("web", 8000, 9).replace("bind: All", "bind: Loopback"));
     let rejected = || namespace.kubectl(&["get", "pf", "web", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
     let port = |port: u16| {
@@ -158,7 +158,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
                     8000}]}]}}}}";
     port(8000);
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=40s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     let accepted = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
     until("the forward says whose the port is", || {
         namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP belongs to the app")
@@ -172,7 +172,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
          {hostNetwork: true, terminationGracePeriodSeconds: 0, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', \
          args: [pause]}]}}",
     );
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=28s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=60s"]).ok();
     let message = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
     until("the forward names hostNetwork", || {
         namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork")
@@ -207,7 +207,7 @@ fn a_sidecar_serves_its_app_to_the_apps_end() {
     let lingers = "{\"spec\": {\"template\": {\"spec\": {\"terminationGracePeriodSeconds\": 30, \"containers\": [{\"name\": \"app\", \
                    \"lifecycle\": {\"preStop\": {\"sleep\": {\"seconds\": 12}}}}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", lingers]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     wait_for(&namespace, "portforward/db");
     until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
     let pod = pods(&namespace).swap_remove(0).metadata.name.expect("a name");

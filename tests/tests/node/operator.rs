@@ -7,7 +7,7 @@ use harness::{Namespace, until, until_within};
 use k8s_openapi::api::core::v1::Service;
 
 use crate::{
-    fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, forward, operated, proxies, shop, wait_for},
+    fleet::{CHARTS, GATEWAY, Load, OPERATOR, SCALED, call, forward, operated, proxies, shop, wait_for},
     shared,
 };
 
@@ -74,10 +74,12 @@ fn a_fleet_runs_swaps_under_load_outlives_its_operator_scales_and_leaves_nothing
     }
     assert!(load.is_none_or(|load| load.stop() > 100), "there was load");
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=1"]).ok();
-    until("one proxy is left", || {
+    let scaled = Instant::now();
+    until_within(SCALED, "one proxy is left", || {
         let proxies = namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
         proxies.lines().count() == 1
     });
+    eprintln!("one proxy is left {:?} after scaling in", scaled.elapsed());
     wait_for(&namespace, "portforward/web");
     let table = namespace.kubectl(&["get", "pf"]).ok();
     assert!(table.contains("80/TCP,80/UDP") && table.contains("svc/web:80"), "{table}");
