@@ -50,10 +50,13 @@ fn one_apply_brings_forward_and_pods_in_either_order() {
         namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
         wait_for(&namespace, "portforward/db");
         until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
-        let table = namespace.kubectl(&["get", "pf"]).ok();
-        assert!(table.contains("1/1") && table.contains("svc/db:5432"), "{table}");
+        // Another test replaces the leader, which counts proxies again as they connect.
+        until("the table has one proxy of one", || {
+            let table = namespace.kubectl(&["get", "pf"]).stdout;
+            table.contains("1/1") && table.contains("svc/db:5432")
+        });
         let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].reason}";
-        assert_eq!(namespace.kubectl(&["get", "pf", "db", injected]).ok(), "Injected");
+        until("every pod is injected", || namespace.kubectl(&["get", "pf", "db", injected]).stdout == "Injected");
         documents.reverse();
     }
 }
@@ -96,13 +99,12 @@ fn forwards_come_change_and_go_inside_running_pods() {
     assert!(load.is_none_or(|load| load.stop() > 100), "there was load, and no session broke");
     // Two that want one port: the younger one loses, in words; the other does not notice.
     namespace.apply(&inside("late", 5432, 8000));
-    let ready = "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
     until("the loser is reported", || {
         let rejected = namespace.kubectl(&["get", "pf", "late", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
         rejected.contains("db")
             || namespace.kubectl(&["get", "pf", "late", "-o", "yaml"]).stdout.contains("PortConflict")
     });
-    assert_eq!(namespace.kubectl(&["get", "pf", "db", ready]).ok(), "True");
+    wait_for(&namespace, "portforward/db");
     assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello");
     let after = pods(&namespace);
     let identity = |pod: &Pod| {
@@ -151,7 +153,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
     };
     until("the pod is named with the reason", || rejected().contains("in use"));
     port(8001);
-    until("it heals when mended", || rejected().is_empty());
+    until("the forward heals", || rejected().is_empty());
 
     // The proxy of a new pod is there before its app: where a container declares its port, the app has it.
     let declares = "{\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"name\": \"app\", \"ports\": [{\"containerPort\": \
@@ -160,10 +162,11 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
     namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     let accepted = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
-    until("the forward says whose the port is", || {
+    until("the forward names the app as the holder of the port", || {
         namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP belongs to the app")
     });
-    assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello", "the others do not notice");
+    // kubectl may pick the pod of before, which is about to end.
+    until("the app still reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
     port(8001);
     wait_for(&namespace, "portforward/web");
 
@@ -187,7 +190,7 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
     namespace.apply(&inside("web", 8000, 9));
     namespace.apply(EXAMPLE);
     let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
-    until_within(Duration::from_secs(120), "the forward names the container and says what to do", || {
+    until_within(Duration::from_secs(120), "the forward names the container and the remedy", || {
         let message = namespace.kubectl(&["get", "pf", "web", injected]).stdout;
         message.contains("container app is in a crash loop") && message.contains("declare its ports")
     });
@@ -195,7 +198,8 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
                     8000}]}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
     namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
-    assert_eq!(call(&namespace, "127.0.0.1:8000"), "shop: hello", "the app has its port");
+    // A pod without a readiness probe is ready before its app listens.
+    until("the app has its port", || call(&namespace, "127.0.0.1:8000") == "shop: hello");
     wait_for(&namespace, "portforward/db");
 }
 
@@ -215,7 +219,8 @@ fn a_sidecar_serves_its_app_to_the_apps_end() {
     let is_leaving = || namespace.get::<Pod>(&pod).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
     until("the pod is terminating", is_leaving);
     let words = ["exec", &pod, "-c", "app", "--", "/portlane-echo", "call", "tcp", "127.0.0.1:5432", "hello"];
-    for _ in 0..5 {
+    // Not so often that a slow machine outlasts the twelve seconds.
+    for _ in 0..3 {
         assert_eq!(namespace.kubectl(&words).ok().trim_end(), "db: hello", "while the app is there, so is its sidecar");
     }
     assert!(is_leaving(), "all of that was before its end");

@@ -24,6 +24,11 @@ impl<'a> Webhook<'a> {
     fn create(namespace: &'a Namespace<'a>, installed_in: &str, operator: &Operator) -> Self {
         let this = Self::at(namespace, installed_in, operator.webhook);
         until("the leader has written the CA bundle", || Self::is_trusted(namespace));
+        // The API server follows its own configuration a moment later.
+        until("the API server calls the webhook", || {
+            let labels = json!({"app": "try", "portlane.dev/inject": "enabled"});
+            carries(&make(namespace, &format!("try-{}", free_port()), &labels, &json!({})))
+        });
         this
     }
 

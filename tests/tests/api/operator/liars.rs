@@ -30,7 +30,7 @@ fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     let silent = open();
     block_on(async { silent.send(&hello()).await.expect("sent") });
     namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
-    until_within(Duration::from_secs(60), "status names the silent pod", || {
+    until_within(Duration::from_secs(90), "status names the silent pod", || {
         let web = namespace.get::<PortForward>("web").expect("web exists");
         let named = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
         named && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())

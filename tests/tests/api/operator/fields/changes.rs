@@ -1,12 +1,12 @@
 //! The changes, by topic. Each is observed by what a client meets, or by how sessions end.
 
 use std::{
-    io::{Read, Write as _},
-    net::UdpSocket,
+    io::{ErrorKind, Read, Write as _},
+    net::{TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
-use harness::{Listener, connect, free_port, free_range, until};
+use harness::{Listener, PATIENCE, connect, free_port, free_range, until};
 
 use super::{TestBed, Write, connect_outside, servers, session_at};
 
@@ -92,7 +92,7 @@ pub(super) fn limits(bed: &TestBed<'_>) {
             && began.elapsed() < Duration::from_secs(4)
     });
     limits("maxConnections: 1, maxQueued: 1, queueSeconds: 20");
-    let mut waiting = connect(bed.port).expect("the session is queued");
+    let mut waiting = queued(bed);
     bed.until_closed("QueueFull", || connect(bed.port).map(|mut it| it.read(&mut [0])));
     limits("maxConnections: 100");
     waiting.read_exact(&mut [0]).expect("a higher limit admits queued sessions");
@@ -113,6 +113,22 @@ pub(super) fn limits(bed: &TestBed<'_>) {
     bed.set("", bed.tcp().on(&bed.a));
     until("without limits bytes are fast", || transfer(bed));
     bed.is_kept();
+}
+
+/// A session that is queued for more than two seconds. Until such a limit has arrived, sessions are reset after one.
+fn queued(bed: &TestBed<'_>) -> TcpStream {
+    let mut waiting = None;
+    until("queueSeconds: more than two seconds in the queue", || {
+        let Ok(mut session) = connect(bed.port) else { return false };
+        let _ = session.set_read_timeout(Some(Duration::from_secs(2)));
+        let end = session.read(&mut [0]);
+        let waits = end.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        waiting = waits.then_some(session);
+        waits
+    });
+    let waiting = waiting.expect("the session is queued");
+    let _ = waiting.set_read_timeout(Some(PATIENCE));
+    waiting
 }
 
 /// Whether bytes that take ten seconds at the limit are echoed in less than two.
