@@ -156,7 +156,8 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     namespace
         .cluster()
         .helm(
-            &[&upgrade[..], &["proxyImage.tag=next,customMetrics.enabled=true", "--wait", "--timeout", "100s"]].concat(),
+            &[&upgrade[..], &["proxyImage.tag=next,customMetrics.enabled=true", "--wait", "--timeout", "100s"]]
+                .concat(),
         )
         .ok();
     until_within(Duration::from_secs(90), "two proxies of the new image run beside the draining ones", || {
