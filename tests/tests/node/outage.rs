@@ -32,6 +32,7 @@ fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_se
     let addresses = proxies(&namespace);
     let (spared, killed) = (addresses[0].clone(), addresses[1].clone());
     let load = Load::start(&node, &[spared.1], 40);
+    the_leader_is_killed(&namespace);
 
     let pause = node.pause("kube-apiserver");
     let started = Instant::now();
@@ -69,6 +70,23 @@ fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_se
     another_release_of_the_proxy(&node, &namespace);
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
+}
+
+/// The other replica of the operator takes over from a leader that is killed.
+fn the_leader_is_killed(namespace: &Namespace<'_>) {
+    let cluster = namespace.cluster();
+    let holder = ["get", "lease", "portlane-operator", "-n", OPERATOR, "--output=jsonpath={.spec.holderIdentity}"];
+    let holder = cluster.kubectl(&holder).ok();
+    let pod = holder.split('_').next().expect("a pod").to_owned();
+    cluster.kubectl(&["delete", "pod", &pod, "-n", OPERATOR, "--grace-period=0", "--force"]).ok();
+    let killed = Instant::now();
+    namespace.apply(&forward("other"));
+    until_within(Duration::from_secs(60), "a change flows under the new leader", || {
+        call(namespace, "tcp") == "other: hello"
+    });
+    eprintln!("a change flowed {:?} after the leader was killed", killed.elapsed());
+    namespace.apply(&forward("web"));
+    until("a change flows back", || call(namespace, "tcp") == "web: hello");
 }
 
 /// Kills the proxy in a pod; kubelet starts another one in its place.

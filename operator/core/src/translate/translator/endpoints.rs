@@ -41,8 +41,9 @@ impl EndpointSets {
         } else {
             changes.services.union(&changes.endpoints).collect()
         };
-        let changed = services.into_iter().flat_map(|service| self.refresh_service(world, service, forwards)).collect();
-        Refreshed { sets: &self.sets, changed }
+        let refreshed =
+            services.into_iter().flat_map(|service| self.refresh_service(world, service, forwards)).collect();
+        Refreshed { sets: &self.sets, changed: refreshed }
     }
 
     /// Updates the sets of one Service, or drops them if no forward depends on the Service.

@@ -79,13 +79,13 @@ impl Members {
         if world.site.is_laptop() {
             return (Vec::new(), Vec::new());
         }
-        let changed: BTreeSet<ObjectKey> = if changes.all {
+        let candidates: BTreeSet<ObjectKey> = if changes.all {
             self.gateways.iter().chain(world.gateways.keys()).cloned().collect()
         } else {
             changes.gateways.clone()
         };
         let (mut open, mut deleted) = (Vec::new(), Vec::new());
-        for key in changed {
+        for key in candidates {
             if world.gateways.contains_key(&key) {
                 self.gateways.insert(key.clone());
                 open.push(Group::Gateway(key));
