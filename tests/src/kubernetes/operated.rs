@@ -71,11 +71,11 @@ impl Operator {
     }
 
     /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease
-    /// lapses a second later, not twelve: see [`lapse_lease`].
+    /// lapses a second later, not twelve: see [`expire_lease`].
     #[track_caller]
     pub fn killed(self, namespace: &Namespace<'_>) -> u16 {
         drop(self.program.kill());
-        lapse_lease(namespace);
+        expire_lease(namespace);
         self.stream
     }
 
@@ -92,7 +92,7 @@ impl Operator {
 /// # Panics
 /// The Lease is missing.
 #[track_caller]
-pub fn lapse_lease(namespace: &Namespace<'_>) {
+pub fn expire_lease(namespace: &Namespace<'_>) {
     let short = Patch::Merge(json!({"spec": {"leaseDurationSeconds": 1}}));
     let leases = namespace.api::<Lease>();
     block_on(async { leases.patch("portlane-operator", &PatchParams::default(), &short).await }).expect("a Lease");

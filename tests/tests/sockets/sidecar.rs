@@ -63,8 +63,8 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     }
     until("the app may start without a configuration", || probe("startup", &socket).status.success());
     assert!(started.elapsed() >= Duration::from_secs(3), "the startup probe waited long enough");
-    let told = program.wait("startup", "portlane-proxy");
-    assert_eq!(told["level"], "warn", "{told}");
+    let event = program.wait("startup", "portlane-proxy");
+    assert_eq!(event["level"], "warn", "{event}");
 }
 
 #[test]
