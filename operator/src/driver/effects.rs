@@ -74,8 +74,8 @@ impl Effects {
             Effect::ApplyAutoscaler(subject, scaler) => {
                 self.tasks.spawn(async move {
                     let result = autoscalers::apply(&client, &scaler).await;
-                    let scaled = Scaled { subject, scaler, result };
-                    let _ = results.send(Dated { term, result: Applied::Autoscaler(scaled) }).await;
+                    let done = Scaled { subject, scaler, result };
+                    let _ = results.send(Dated { term, result: Applied::Autoscaler(done) }).await;
                 });
             }
             Effect::DeleteAutoscaler(key, owner) => {

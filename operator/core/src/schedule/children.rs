@@ -71,6 +71,7 @@ pub enum Ended {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent marks, each set and taken by itself")]
 struct Entry {
     ports: BTreeSet<(Transport, u16)>,
     wanted: Wanted,
