@@ -36,6 +36,25 @@ pub enum Kind {
     Scalers,
 }
 
+impl Kind {
+    /// The kind in logs and labels of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwards => "PortForward",
+            Self::Gateways => "ForwardGateway",
+            Self::Services => "Service",
+            Self::Slices => "EndpointSlice",
+            Self::ProxyPods => "ProxyPod",
+            Self::Pods => "Pod",
+            Self::Namespaces => "Namespace",
+            Self::Grants => "ReferenceGrant",
+            Self::Deployments => "Deployment",
+            Self::Scalers => "HorizontalPodAutoscaler",
+        }
+    }
+}
+
 /// One event of a watch.
 #[derive(Debug)]
 pub enum Seen {
