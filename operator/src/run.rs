@@ -25,7 +25,7 @@ use operator_core::desired::ca::Trusted;
 use crate::{
     inputs::{streams::Streams, webhook::Selectors},
     platform::{
-        http,
+        client, http,
         lease::{Candidate, Election, Ended, Term},
         metrics::Metrics,
         pki::{Authority, Leaf},
@@ -98,7 +98,7 @@ async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, Ru
 /// # Errors
 /// See [`RunError`].
 pub async fn run(settings: Settings) -> Result<(), RunError> {
-    let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
+    let client = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());

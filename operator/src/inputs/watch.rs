@@ -33,7 +33,7 @@ use operator_core::{
     },
 };
 
-use crate::platform::metrics::Metrics;
+use crate::platform::{client::WATCH_SECONDS, metrics::Metrics};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -128,7 +128,7 @@ struct Task {
 
 impl Task {
     async fn run(self) {
-        let all = watcher::Config::default().page_size(PAGE);
+        let all = config();
         let labelled = |label: &str| all.clone().labels(label);
         match self.source.kind {
             Kind::Forwards => {
@@ -212,4 +212,9 @@ impl Task {
             Event::Delete(object) => Seen::Gone(convert(object).key()),
         }
     }
+}
+
+/// What every watch asks for.
+fn config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{
     Api,
     core::{ApiResource, DynamicObject, GroupVersionKind},
-    runtime::watcher::{self, watcher},
+    runtime::watcher::watcher,
 };
 use tokio::time::sleep;
 
@@ -24,7 +24,7 @@ pub(super) async fn run(task: &Task) {
                 Some(namespace) => Api::<DynamicObject>::namespaced_with(task.client.clone(), namespace, &resource),
                 None => Api::all_with(task.client.clone(), &resource),
             };
-            let events = watcher(api, watcher::Config::default().page_size(super::PAGE));
+            let events = watcher(api, super::config());
             task.pump(events, |object| read::grants(&object)).await;
             return;
         }
