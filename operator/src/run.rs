@@ -17,7 +17,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use operator_core::desired::ca::Trusted;
@@ -33,10 +33,6 @@ use crate::{
     settings::Settings,
 };
 
-/// Longest interval between two checks of the CA and the serving certificate.
-const CERTIFICATES: Duration = Duration::from_secs(60);
-/// The same interval while the serving certificate is missing, or after a check that failed.
-const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
 /// Concurrent TLS handshakes.
 const HANDSHAKES: usize = 64;
 /// Timeout of releasing the Lease.
@@ -115,7 +111,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let hosts = [own.to_owned(), format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, &hosts, life, trust);
-    tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
+    tokio::spawn(authority.keep(terms.clone(), metrics.clone()));
     let selectors = Arc::default();
     let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
     apis::webhook(&replica, ready).await?;
@@ -133,28 +129,6 @@ fn candidate(settings: &Settings) -> Candidate {
         namespace: settings.namespace.clone(),
         name: settings.lease.clone(),
         identity: format!("{}_{now}", settings.pod),
-    }
-}
-
-async fn certificates(mut authority: Authority, often: Duration, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
-    let mut failing = false;
-    loop {
-        let leads = term.borrow().is_some();
-        let pause = match authority.refresh(leads).await {
-            Ok(end) => {
-                failing = false;
-                metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
-                if end.is_some() { often } else { CERTIFICATES_SOON }
-            }
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, cause, "cannot refresh certificates, keeping the current ones, will retry");
-                }
-                CERTIFICATES_SOON
-            }
-        };
-        sleep(pause).await;
     }
 }
 
