@@ -47,6 +47,7 @@ use crate::{
     outputs::status_writer::Written,
     platform::{
         lease,
+        liveness::Heartbeat,
         metrics::{Metrics, count},
     },
 };
@@ -70,6 +71,8 @@ pub struct Inputs {
     pub questions: mpsc::Receiver<Question>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
+    /// Shows that the driver turns.
+    pub heartbeat: Heartbeat,
 }
 
 /// The schedules of one term.
@@ -149,6 +152,7 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            inputs.heartbeat.beat();
             let at =
                 |due: Option<Duration>| self.started + due.unwrap_or_else(|| self.now() + Duration::from_secs(3600));
             let (look, evaluate) = (at(self.debounce.due()), at(self.schedules.statuses.due()));

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::timeout,
 };
 
@@ -27,12 +27,16 @@ use crate::{
     platform::{
         client, http,
         lease::{Candidate, Election, Ended, Term},
+        liveness::Liveness,
         metrics::Metrics,
         pki::{Authority, Leaf},
+        tasks::{Fault, Supervisor, Tasks},
     },
     settings::Settings,
 };
 
+/// The task of the leader election, in logs and errors.
+const ELECTION: &str = "leader election";
 /// Concurrent TLS handshakes.
 const HANDSHAKES: usize = 64;
 /// Timeout of releasing the Lease.
@@ -68,6 +72,9 @@ pub enum RunError {
     /// TLS for notices cannot be set up.
     #[error("cannot set up TLS for notices")]
     Notices(#[source] rustls::Error),
+    /// A task that the replica cannot do without is no more.
+    #[error(transparent)]
+    Task(#[from] Fault),
 }
 
 /// State that all parts of one replica share.
@@ -83,6 +90,7 @@ pub(super) struct Replica {
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
+    tasks: Tasks,
 }
 
 async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -98,28 +106,40 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());
+    let (tasks, supervisor) = Tasks::new();
+    let mut liveness = Liveness::default();
+    let (driver, lease) = (liveness.heartbeat("the driver"), liveness.heartbeat("the leader election"));
     let (synced, is_synced) = watch::channel(false);
     let (ready, trusted) = watch::channel(false);
-    tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced, trusted }));
+    let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness };
+    tasks.service("health server", http::serve(health, view));
+    // The sender outlives the election: the driver runs until the process ends, whoever leads.
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
-    let election = Election::new(client.clone(), candidate(&settings), metrics.clone());
-    let election = tokio::spawn(election.run(term, ends.clone()));
+    let election = Election::new(client.clone(), candidate(&settings), metrics.clone(), lease);
+    let election = tasks.job(ELECTION, election.run(term.clone(), ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
+    let (authority, leaf) = authority(&settings, &client, trust);
+    tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
+    let selectors = Arc::default();
+    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks };
+    apis::webhook(&replica, ready).await?;
+    let questions = apis::metrics(&replica).await?;
+    let notices = apis::notices(&replica)?;
+    let streams = drive::start(&replica, synced, questions, notices, driver);
+    let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
+    let result = wait(serving, end, election, supervisor).await;
+    drop(term);
+    result
+}
+
+/// The CA of this installation, and the serving certificate of this replica.
+fn authority(settings: &Settings, client: &Client, trust: watch::Sender<Trusted>) -> (Authority, Arc<Leaf>) {
     let life = Duration::from_secs(settings.certificate_seconds);
     let own = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
     let hosts = [own.to_owned(), format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
-    let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, &hosts, life, trust);
-    tokio::spawn(authority.keep(terms.clone(), metrics.clone()));
-    let selectors = Arc::default();
-    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
-    apis::webhook(&replica, ready).await?;
-    let questions = apis::metrics(&replica).await?;
-    let notices = apis::notices(&replica)?;
-    let streams = drive::start(&replica, synced, questions, notices);
-    let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
-    wait(serving, end, election).await
+    Authority::new(secrets, &settings.roots_secret, &hosts, life, trust)
 }
 
 fn candidate(settings: &Settings) -> Candidate {
@@ -148,22 +168,34 @@ async fn serve(
     Ok(())
 }
 
-/// Waits for a signal and then releases the Lease. Streams end with the process.
+/// Waits for a signal or a fault, and then releases the Lease. Streams end with the process.
 async fn wait(
     serving: impl Future<Output = Result<(), RunError>>,
     end: watch::Sender<bool>,
-    mut election: JoinHandle<Ended>,
+    mut election: JoinHandle<Option<Ended>>,
+    mut supervisor: Supervisor,
 ) -> Result<(), RunError> {
     let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let result = tokio::select! {
-        result = serving => result,
+        // Before anybody asks, the server of streams never ends.
+        result = serving => result.and(Err(Fault::Ended("streams of proxies".into()).into())),
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        Ok(Ended::SetBack) = &mut election => return Err(RunError::SetBack),
+        ended = &mut election => return Err(left(ended)),
+        fault = supervisor.fault() => Err(fault.into()),
     };
     tracing::info!("shutting down, releasing the Lease");
     end.send_replace(true);
     let _ = timeout(GOODBYE, election).await;
     result
+}
+
+/// Why this replica left the election although nobody asked.
+fn left(ended: Result<Option<Ended>, JoinError>) -> RunError {
+    match ended {
+        Ok(Some(Ended::SetBack)) => RunError::SetBack,
+        Ok(Some(Ended::Asked)) => Fault::Ended(ELECTION.into()).into(),
+        Ok(None) | Err(_) => Fault::Panicked(ELECTION.into()).into(),
+    }
 }

@@ -1,16 +1,26 @@
 //! Runs the effects that the core asks for. Results return to the driver as messages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
-use operator_core::schedule::{Effect, autoscalers::Scaled, children as schedule};
+use operator_core::{
+    NoScaler,
+    desired::autoscaler::FAILED,
+    schedule::{Effect, autoscalers::Scaled, children as schedule},
+};
 
 use crate::{
     outputs::{autoscalers, children, deletion_costs, events::Events, status_writer::StatusWriter},
-    platform::metrics::Metrics,
+    platform::{metrics::Metrics, tasks::Tasks},
 };
+
+/// Timeout of applying the children of one gateway, or one autoscaler: several requests, each of which the client
+/// retries while the API server is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What is reported of effects that took longer.
+const LATE: &str = "the API server did not answer in time";
 
 /// The result of applying children or an autoscaler.
 #[derive(Debug)]
@@ -46,6 +56,8 @@ pub struct Effects {
     pub results: mpsc::Sender<Applied>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Runs effects. An effect without a result would block its object for ever, so a panic ends the process.
+    pub tasks: Tasks,
 }
 
 impl Effects {
@@ -69,28 +81,32 @@ impl Effects {
             Effect::WriteStatus(write) => self.statuses.write(write),
             Effect::Event(happened) => self.events.report(happened),
             Effect::ApplyChildren(desired) => {
-                tokio::spawn(async move {
-                    let error = children::apply(&client, &desired).await.err().map(|error| error.to_string());
+                self.tasks.job("children of gateways", async move {
+                    let error = match timeout(PATIENCE, children::apply(&client, &desired)).await {
+                        Ok(result) => result.err().map(|error| error.to_string()),
+                        Err(_) => Some(LATE.to_owned()),
+                    };
                     let generation = desired.gateway.metadata.generation;
                     let applied = schedule::Applied { key: desired.key, generation, hash: desired.hash, error };
                     let _ = results.send(Applied::Children(applied)).await;
                 });
             }
             Effect::ApplyAutoscaler(subject, scaler) => {
-                tokio::spawn(async move {
-                    let result = autoscalers::apply(&client, &scaler).await;
+                self.tasks.job("autoscalers", async move {
+                    let late = NoScaler { reason: FAILED, message: LATE.to_owned() };
+                    let result = timeout(PATIENCE, autoscalers::apply(&client, &scaler)).await.unwrap_or(Err(late));
                     let _ = results.send(Applied::Autoscaler(Scaled { subject, scaler, result })).await;
                 });
             }
             Effect::DeleteAutoscaler(key, owner) => {
-                tokio::spawn(async move {
+                self.tasks.job("autoscalers", async move {
                     if let Err(error) = autoscalers::remove(&client, &key, &owner).await {
                         tracing::warn!(autoscaler = %key, error = error.message, "cannot delete the autoscaler, will retry");
                     }
                 });
             }
             Effect::WriteCost(cost) => {
-                tokio::spawn(deletion_costs::write(client, cost, self.metrics.clone()));
+                self.tasks.job("deletion costs", deletion_costs::write(client, cost, self.metrics.clone()));
             }
         }
     }

@@ -33,7 +33,7 @@ use operator_core::{
     },
 };
 
-use crate::platform::{client::WATCH_SECONDS, metrics::Metrics};
+use crate::platform::{client::WATCH_SECONDS, metrics::Metrics, tasks::Tasks};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -48,7 +48,8 @@ pub struct Watches {
     metrics: Arc<Metrics>,
     /// Namespaces to watch; empty: all.
     namespaces: Vec<String>,
-    running: BTreeMap<Source, JoinHandle<()>>,
+    tasks: Tasks,
+    running: BTreeMap<Source, JoinHandle<Option<()>>>,
 }
 
 impl Watches {
@@ -59,8 +60,9 @@ impl Watches {
         namespaces: Vec<String>,
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
+        tasks: Tasks,
     ) -> (Self, Vec<Source>) {
-        let mut watches = Self { client, out, metrics, namespaces, running: BTreeMap::new() };
+        let mut watches = Self { client, out, metrics, namespaces, tasks, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -115,7 +117,8 @@ impl Watches {
             out: self.out.clone(),
             metrics: self.metrics.clone(),
         };
-        self.running.insert(source, tokio::spawn(task.run()));
+        let name = format!("watch of kind {}", source.kind.name());
+        self.running.insert(source, self.tasks.job(name, task.run()));
     }
 }
 
