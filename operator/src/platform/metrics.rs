@@ -9,6 +9,9 @@ use prometheus_client::{
 /// Counters with one label.
 pub type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
+/// Gauges with one label.
+pub type LabelledGauge = Family<[(&'static str, &'static str); 1], Gauge>;
+
 /// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -17,6 +20,8 @@ pub struct Metrics {
     pub watch_events: Counter,
     /// Watches that failed and were retried.
     pub watch_errors: Counter,
+    /// Watches that the API server refuses in a namespace of `--watch-namespaces`, by kind.
+    pub watches_refused: LabelledGauge,
     /// Duration of translations, seconds.
     pub translation: Histogram,
     /// Time from the end of a translation until its last snapshot is handed to the streams, seconds.
@@ -70,6 +75,7 @@ impl Default for Metrics {
             registry: Registry::with_prefix("portlane_operator"),
             watch_events: Counter::default(),
             watch_errors: Counter::default(),
+            watches_refused: Family::default(),
             translation: buckets(),
             publish: buckets(),
             snapshots: Counter::default(),
@@ -103,6 +109,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("watch_events", "Events received from watches", self.watch_events.clone());
         registry.register("watch_errors", "Watches that failed and were retried", self.watch_errors.clone());
+        registry.register("watches_refused", "Watches that a namespace refuses, by kind", self.watches_refused.clone());
         registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
         registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
         registry.register("snapshots", "Published snapshots", self.snapshots.clone());
