@@ -23,7 +23,7 @@ use tokio::{
 use operator_core::desired::ca::Trusted;
 
 use crate::{
-    inputs::{streams::Streams, webhook::Selectors},
+    inputs::{schemas, streams::Streams, webhook::Selectors},
     platform::{
         client, http,
         lease::{Candidate, Election, Ended, Term},
@@ -121,6 +121,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (trust, trusted) = watch::channel(Trusted::default());
     let (authority, leaf) = authority(&settings, &client, trust);
     tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
+    tasks.service("checks of the CRDs", schemas::keep(client.clone(), metrics.clone()));
     let selectors = Arc::default();
     let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks };
     apis::webhook(&replica, ready).await?;

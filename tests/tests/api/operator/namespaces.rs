@@ -41,6 +41,9 @@ fn a_namespace_that_refuses_the_operator_holds_up_no_other_and_is_served_once_it
     permit(&closed);
     until_ready(&closed, "web", "True", "NoMatchingPods");
     until("no watch of forwards is refused", || refused() < 1.0);
+    until("the operator has compared the CRDs with its own", || {
+        operator.metric("portlane_operator_crd_checks_total{result=\"complete\"}") > 0.0
+    });
     let (status, said) = harness::http_get(operator.health, "/livez").expect("livez");
     assert_eq!((status, said.as_str()), (200, "ok\n"));
 }
