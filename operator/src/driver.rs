@@ -42,7 +42,7 @@ use crate::{
         webhook::Selectors,
     },
     outputs::status_writer::Written,
-    platform::{lease, metrics::Metrics},
+    platform::{lease, liveness::Heartbeat, metrics::Metrics},
 };
 
 /// Interval at which the schedules are asked for due effects.
@@ -64,6 +64,8 @@ pub struct Inputs {
     pub questions: mpsc::Receiver<Question>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
+    /// Shows that the driver turns.
+    pub heartbeat: Heartbeat,
 }
 
 /// The schedules of one term.
@@ -146,6 +148,7 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            inputs.heartbeat.beat();
             let at =
                 |due: Option<Duration>| self.started + due.unwrap_or_else(|| self.now() + Duration::from_secs(3600));
             let (look, evaluate) = (at(self.debounce.due()), at(self.schedules.statuses.due()));

@@ -2,13 +2,20 @@
 //! run.
 //!
 //! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
-//! state machine again when the machine is due, or at the next tick.
+//! state machine again when the machine is due, or at the next tick. The machines of single tasks (`access`,
+//! `discovery`, `election`, `upkeep`) work the same way with the task in place of the driver.
 
+pub mod access;
 pub mod autoscalers;
+pub mod backoff;
 pub mod children;
 pub mod debounce;
 pub mod deletion_costs;
+pub mod discovery;
+pub mod election;
+pub mod liveness;
 pub mod statuses;
+pub mod upkeep;
 
 use std::time::Duration;
 

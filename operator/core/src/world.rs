@@ -13,6 +13,7 @@ pub mod managed_fields;
 pub mod objects;
 pub mod proxy_id;
 pub mod read;
+pub mod schema;
 pub mod subject;
 pub mod watched;
 

@@ -9,7 +9,7 @@ use operator_core::schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, ch
 
 use crate::{
     outputs::{autoscalers, children, deletion_costs, events::Events, status_writer::StatusWriter},
-    platform::metrics::Metrics,
+    platform::{metrics::Metrics, tasks::Tasks},
 };
 
 /// The result of applying children or an autoscaler.
@@ -38,7 +38,9 @@ pub struct Effects {
     /// The current term.
     pub term: TermNumber,
     /// Effects of the current term that are in progress.
-    pub tasks: JoinSet<()>,
+    pub running: JoinSet<Option<()>>,
+    /// Supervises effects. An effect without a result would block its object for ever, so a panic ends the process.
+    pub tasks: Tasks,
 }
 
 impl Effects {
@@ -46,7 +48,7 @@ impl Effects {
     pub(super) fn begin(&mut self, term: TermNumber) {
         self.term = term;
         self.statuses.begin(term);
-        self.tasks = JoinSet::new();
+        self.running = JoinSet::new();
     }
 
     /// Number of status writes that the writer takes on now.
@@ -55,7 +57,7 @@ impl Effects {
     }
 
     pub(super) fn run_all(&mut self, effects: impl IntoIterator<Item = Effect>) {
-        while self.tasks.try_join_next().is_some() {}
+        while self.running.try_join_next().is_some() {}
         effects.into_iter().for_each(|effect| self.run(effect));
     }
 
@@ -65,29 +67,33 @@ impl Effects {
             Effect::WriteStatus(write) => self.statuses.write(write),
             Effect::Event(happened) => self.events.report(happened),
             Effect::ApplyChildren(desired) => {
-                self.tasks.spawn(async move {
+                self.start("children of gateways", async move {
                     let result = children::apply(&client, &desired).await.map_err(|error| error.to_string());
                     let applied = schedule::Applied { key: desired.key, attempt: desired.attempt, result };
                     let _ = results.send(Dated { term, result: Applied::Children(applied) }).await;
                 });
             }
             Effect::ApplyAutoscaler(subject, scaler) => {
-                self.tasks.spawn(async move {
+                self.start("autoscalers", async move {
                     let result = autoscalers::apply(&client, &scaler).await;
                     let done = Scaled { subject, scaler, result };
                     let _ = results.send(Dated { term, result: Applied::Autoscaler(done) }).await;
                 });
             }
             Effect::DeleteAutoscaler(key, owner) => {
-                self.tasks.spawn(async move {
+                self.start("autoscalers", async move {
                     if let Err(error) = autoscalers::remove(&client, &key, &owner).await {
                         tracing::warn!(autoscaler = %key, error = error.message, "cannot delete the autoscaler, will retry");
                     }
                 });
             }
             Effect::WriteCost(cost) => {
-                self.tasks.spawn(deletion_costs::write(client, cost, self.metrics.clone()));
+                self.start("deletion costs", deletion_costs::write(client, cost, self.metrics.clone()));
             }
         }
+    }
+    /// Starts an effect of the current term.
+    fn start(&mut self, name: &'static str, effect: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(self.tasks.watched(name, effect));
     }
 }

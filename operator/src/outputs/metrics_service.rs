@@ -23,6 +23,7 @@ use operator_core::{
     desired::ca::Trusted,
     metrics_api::api::{GROUP, VERSION},
     names::NAME,
+    schedule::upkeep::{Checked, Rounds},
 };
 
 use crate::{
@@ -34,8 +35,10 @@ use crate::{
     },
 };
 
-/// Interval between two checks.
+/// Interval between two checks, and the longest pause after checks that failed.
 const LOOK: Duration = Duration::from_secs(10);
+/// First pause after a check that failed.
+const SOON: Duration = Duration::from_secs(1);
 /// Namespace and name of the `ConfigMap` in which an API server publishes the client CA of its aggregator.
 const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
@@ -52,6 +55,9 @@ enum UpkeepError {
     /// The API server publishes no client CA of an aggregator.
     #[error("the API server publishes no client CA of its aggregator, so nobody is admitted")]
     NoAggregator,
+    /// The names of the aggregator cannot be read. Without them every certificate of its CA would be admitted.
+    #[error("cannot read requestheader-allowed-names of ConfigMap extension-apiserver-authentication")]
+    Names(#[source] serde_json::Error),
     /// The aggregator's client CA cannot be used.
     #[error("cannot use the client CA of the API server's aggregator")]
     Tls(#[source] proxy_grpc::TlsError),
@@ -78,7 +84,7 @@ pub struct Upkeep {
 impl Upkeep {
     /// Keeps the metrics API reachable until the process ends.
     pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
-        let (mut failing, mut let_in) = (None, None);
+        let (mut rounds, mut let_in) = (Rounds::new(LOOK, SOON, LOOK), None);
         loop {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some() && !bundle.is_empty();
@@ -90,20 +96,22 @@ impl Upkeep {
                 }
                 Ok::<_, UpkeepError>(())
             };
-            let error = kept.await.err();
-            let said = error.as_ref().map(ToString::to_string);
-            if let Some(error) = error {
-                count(&self.metrics.api_errors, "request", "custom-metrics");
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                if failing != said {
-                    tracing::warn!(%error, cause, "cannot keep the metrics API reachable, will retry");
+            let next = match kept.await {
+                Ok(()) => rounds.checked(Checked::Done),
+                Err(error) => {
+                    count(&self.metrics.api_errors, "request", "custom-metrics");
+                    let next = rounds.checked(Checked::Failed(&error.to_string()));
+                    if next.is_news {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::warn!(%error, cause, "cannot keep the metrics API reachable, will retry");
+                    }
+                    next
                 }
-            }
-            failing = said;
+            };
             tokio::select! {
                 Ok(()) = term.changed() => {}
                 Ok(()) = trusted.changed() => {}
-                () = sleep(LOOK) => {}
+                () = sleep(next.pause) => {}
             }
         }
     }
@@ -119,8 +127,10 @@ impl Upkeep {
             *known = None;
             return Err(UpkeepError::NoAggregator);
         };
-        let names = data.get("requestheader-allowed-names").and_then(|names| serde_json::from_str(names).ok());
-        let now = (roots.clone(), names.unwrap_or_default());
+        // An absent, empty or null list admits every name, also to the API server itself.
+        let names = data.get("requestheader-allowed-names").filter(|names| !names.is_empty());
+        let names = names.map(|names| serde_json::from_str::<Option<BTreeSet<String>>>(names)).transpose();
+        let now = (roots.clone(), names.map_err(UpkeepError::Names)?.flatten().unwrap_or_default());
         if known.as_ref() != Some(&now) {
             let tls = TlsContext::with_client_auth(self.leaf.clone(), &now.0, now.1.clone());
             self.tls.send_replace(Some(Arc::new(tls.map_err(UpkeepError::Tls)?)));

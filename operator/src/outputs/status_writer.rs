@@ -22,6 +22,7 @@ use operator_core::{
 use crate::{
     outputs::deadline::{RequestError, answer},
     platform::metrics::{Metrics, count},
+    platform::tasks::Tasks,
 };
 
 /// Concurrent writes. An API server takes 400 to 500 of them per second.
@@ -48,6 +49,7 @@ pub struct StatusWriter {
     waiting: Arc<AtomicUsize>,
     results: mpsc::Sender<Dated<Written>>,
     metrics: Arc<Metrics>,
+    tasks: Tasks,
     /// Number of the current term. A write that waits for its turn when its term ends is dropped.
     term: Arc<AtomicU64>,
     /// Writes fail, and the failure has been logged.
@@ -73,13 +75,14 @@ impl Drop for Place {
 impl StatusWriter {
     /// A writer that sends results to `results`.
     #[must_use]
-    pub fn new(client: Client, results: mpsc::Sender<Dated<Written>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, results: mpsc::Sender<Dated<Written>>, metrics: Arc<Metrics>, tasks: Tasks) -> Self {
         Self {
             client,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::default(),
             results,
             metrics,
+            tasks,
             term: Arc::default(),
             failing: Arc::default(),
         }
@@ -100,7 +103,7 @@ impl StatusWriter {
     pub fn write(&self, write: StatusWrite) {
         let (writer, term) = (self.clone(), self.term.load(Relaxed));
         let place = Place::taken(&self.waiting);
-        tokio::spawn(async move {
+        self.tasks.job("status writer", async move {
             // The place is given back before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };

@@ -14,7 +14,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use operator_core::{desired::ca::Trusted, names::NAME};
+use operator_core::{
+    desired::ca::Trusted,
+    names::NAME,
+    schedule::upkeep::{Checked, Gate, Rounds},
+};
 
 use crate::{
     outputs::deadline::{RequestError, answer},
@@ -26,7 +30,7 @@ use crate::{
 
 /// Interval between two checks of the bundle: somebody may have recreated the configuration.
 const LOOK: Duration = Duration::from_secs(10);
-/// The same interval before this replica is ready.
+/// The same interval before this replica is ready, and the first pause after a check that failed.
 const SOON: Duration = Duration::from_millis(500);
 /// How long readiness waits for the bundle.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -63,29 +67,29 @@ impl Webhook {
         ready: watch::Sender<bool>,
     ) {
         let started = Instant::now();
-        let mut failing = false;
+        let (mut rounds, mut gate) = (Rounds::new(LOOK, SOON, LOOK), Gate::new(PATIENCE));
         loop {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some();
-            let mut is_trusted = false;
-            if !bundle.is_empty() {
-                match self.trust(&bundle, leads).await {
-                    Ok(trusted) => (is_trusted, failing) = (trusted, false),
-                    Err(error) => {
-                        count(&self.metrics.api_errors, "request", "webhook");
-                        let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::warn!(%error, cause, "cannot keep the webhook trusted, will retry");
-                        }
-                    }
+            // Without a bundle there is nothing to check yet.
+            let checked = if bundle.is_empty() { Ok(false) } else { self.trust(&bundle, leads).await };
+            let is_ready = gate.opens(matches!(checked, Ok(true)), started.elapsed());
+            let next = match &checked {
+                Ok(_) => rounds.checked(if is_ready { Checked::Done } else { Checked::Incomplete }),
+                Err(error) => rounds.checked(Checked::Failed(&error.to_string())),
+            };
+            if let Err(error) = checked {
+                count(&self.metrics.api_errors, "request", "webhook");
+                if next.is_news {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, "cannot keep the webhook trusted, will retry");
                 }
             }
-            let is_ready = *ready.borrow() || is_trusted || started.elapsed() > PATIENCE;
             ready.send_replace(is_ready);
             tokio::select! {
                 Ok(()) = term.changed() => {}
                 Ok(()) = trusted.changed() => {}
-                () = sleep(if is_ready { LOOK } else { SOON }) => {}
+                () = sleep(next.pause.min(gate.left(started.elapsed()))) => {}
             }
         }
     }

@@ -1,6 +1,9 @@
 //! The operator as a process beside an API server, and proxies with the tokens of Pods, as kubelet would give them.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
@@ -38,6 +41,12 @@ impl Operator {
         Self::launch(namespace, "operator", free_port(), options)
     }
 
+    /// Starts an operator with the permissions of another kubeconfig than an administrator's, and further options.
+    #[track_caller]
+    pub fn with_kubeconfig(namespace: &Namespace<'_>, kubeconfig: &Path, options: &[&str]) -> Self {
+        Self::launch_as(namespace, "operator", free_port(), kubeconfig, options)
+    }
+
     /// Starts an operator with a name of its own, on the port that proxies know.
     #[track_caller]
     pub fn named(namespace: &Namespace<'_>, name: &str, stream: u16) -> Self {
@@ -52,9 +61,14 @@ impl Operator {
 
     #[track_caller]
     fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
+        Self::launch_as(namespace, name, stream, namespace.cluster().kubeconfig(), options)
+    }
+
+    #[track_caller]
+    fn launch_as(namespace: &Namespace<'_>, name: &str, stream: u16, kubeconfig: &Path, options: &[&str]) -> Self {
         let (health, webhook) = (free_port(), free_port());
         let mut command = Command::new(binary("portlane-operator"));
-        command.env("KUBECONFIG", namespace.cluster().kubeconfig());
+        command.env("KUBECONFIG", kubeconfig);
         command.args(["--namespace", namespace.name(), "--watch-namespaces", namespace.name(), "--pod", name]);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args([

@@ -11,6 +11,7 @@ mod identity;
 mod injection;
 mod liars;
 mod many;
+mod namespaces;
 mod newer;
 mod notices;
 mod outage;

@@ -49,6 +49,26 @@ impl Kind {
     pub fn is_required(self) -> bool {
         !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies)
     }
+
+    /// The kind in logs and labels of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwards => "PortForward",
+            Self::Gateways => "ForwardGateway",
+            Self::Services => "Service",
+            Self::Slices => "EndpointSlice",
+            Self::ProxyPods => "ProxyPod",
+            Self::Pods => "Pod",
+            Self::Namespaces => "Namespace",
+            Self::Grants => "ReferenceGrant",
+            Self::Deployments => "Deployment",
+            Self::Scalers => "HorizontalPodAutoscaler",
+            Self::ServiceAccounts => "ServiceAccount",
+            Self::Budgets => "PodDisruptionBudget",
+            Self::Policies => "NetworkPolicy",
+        }
+    }
 }
 
 /// One event of a watch.

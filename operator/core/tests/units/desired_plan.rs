@@ -167,7 +167,9 @@ fn a_child_that_is_somebody_elses_ends_the_plan() {
 #[test]
 fn an_object_without_owners_is_somebody_elses() {
     let mut found = found("uid-edge", &[ChildKind::Service]);
-    found.values_mut().for_each(|object| object.metadata.owner_references = None);
+    for object in found.values_mut() {
+        object.metadata.owner_references = None;
+    }
     let plan = plan(&desired(&json!({})), &found);
     assert_eq!(plan.taken.map(|taken| taken.kind), Some(ChildKind::Service));
 }

@@ -282,20 +282,20 @@ fn a_namespace_has_its_labels() {
 }
 
 /// The managed fields of the operator.
-fn managed() -> Value {
+fn applied_entry() -> Value {
     json!({"manager": "portlane-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}})
 }
 
 #[test]
 fn the_mark_of_an_object_is_what_the_operator_applied_and_nobody_changed() {
     let mark = |entries: Value| Mark::of(&of(json!({"managedFields": entries})));
-    let ours = mark(json!([managed()]));
+    let ours = mark(json!([applied_entry()]));
     let with = |field: &str, value: Value| {
-        let mut entry = managed();
+        let mut entry = applied_entry();
         entry[field] = value;
         entry
     };
-    let others = json!([with("manager", json!("kubectl")), with("operation", json!("Update")), managed()]);
+    let others = json!([with("manager", json!("kubectl")), with("operation", json!("Update")), applied_entry()]);
     assert_eq!(mark(others), ours, "others manage other fields");
     assert_eq!(mark(json!([with("time", json!("2026-01-01T00:00:00Z"))])), ours, "when does not matter");
     assert_ne!(mark(json!([with("fieldsV1", json!({"f:spec": {}}))])), ours, "somebody else took the field");
@@ -311,7 +311,7 @@ fn the_mark_of_an_object_is_what_the_operator_applied_and_nobody_changed() {
 
 #[test]
 fn of_a_child_and_of_a_service_the_mark_is_read() {
-    let metadata: ObjectMeta = of(json!({"name": "web", "namespace": "ns", "managedFields": [managed()]}));
+    let metadata: ObjectMeta = of(json!({"name": "web", "namespace": "ns", "managedFields": [applied_entry()]}));
     let Object::Child(kind, name, mark) = read::child(ChildKind::NetworkPolicy, &metadata) else { panic!("a child") };
     assert_eq!((kind, name, mark), (ChildKind::NetworkPolicy, key("web"), Mark::of(&metadata)));
     let Object::Service(_, info) = read::service(&of(json!({"metadata": metadata}))) else { panic!("a Service") };
@@ -325,9 +325,9 @@ fn a_deployment_says_how_many_pods_there_are() {
         assert_eq!(name, key("edge"));
         state
     };
-    let metadata = json!({"name": "edge", "namespace": "ns", "managedFields": [managed()]});
+    let metadata = json!({"name": "edge", "namespace": "ns", "managedFields": [applied_entry()]});
     let full = state(json!({"metadata": metadata, "status": {"replicas": 3, "readyReplicas": 2}}));
-    let mark = Mark::of(&of(json!({"managedFields": [managed()]})));
+    let mark = Mark::of(&of(json!({"managedFields": [applied_entry()]})));
     assert_eq!(full, FleetState { replicas: 3, ready: 2, mark });
     assert_ne!(mark, Mark::default());
     let new = state(json!({"metadata": {"name": "edge", "namespace": "ns"}}));

@@ -244,7 +244,9 @@ fn a_hundred_gateways_are_applied_sixteen_at_a_time() {
 fn a_gateway_that_waits_has_its_turn_before_those_that_had_theirs() {
     let mut desk = crowd(17);
     let first = begun(&desk.at(0));
-    first.iter().for_each(|desired| succeed(&mut desk, desired, 250));
+    for desired in &first {
+        succeed(&mut desk, desired, 250);
+    }
     desk.trusted = Trusted { bundle: "B;".to_owned(), signing: "B;".to_owned() };
     let view = desk.scene.view();
     let second = begun(&desk.gateways.tick(&view, &desk.trusted, true, &unscaled, ms(250)));

@@ -33,7 +33,9 @@ fn fresh() -> Desk {
 /// The same fleet once the watches show the children.
 fn settled() -> Desk {
     let mut desk = fresh();
-    ChildKind::ALL.iter().for_each(|kind| desk.see(child(*kind, "ours")));
+    for kind in ChildKind::ALL {
+        desk.see(child(kind, "ours"));
+    }
     desk
 }
 
@@ -105,7 +107,9 @@ fn a_child_that_was_never_applied_is_nobodys_drift() {
 fn watches_have_5_s_to_show_what_was_applied() {
     let mut desk = fresh();
     assert!(desk.at(5999).is_empty(), "they show what was before");
-    ChildKind::ALL.iter().for_each(|kind| desk.see(child(*kind, "ours")));
+    for kind in ChildKind::ALL {
+        desk.see(child(kind, "ours"));
+    }
     assert!(desk.at(6000).is_empty(), "and then what was applied");
     let mut desk = fresh();
     assert!(desk.at(5999).is_empty());
