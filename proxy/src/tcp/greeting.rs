@@ -2,7 +2,7 @@
 //!
 //! The bytes are peeked and stay in the kernel, so that the session relays them as usual.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use proxy_api::AcceptHeader;
 use rustix::net::{RecvFlags, recv};
@@ -14,6 +14,7 @@ use crate::{
         client_hello::{self, Hello, LONGEST_IN_RECORDS},
         end::EndReason,
     },
+    door::Place,
     route::{Names, Unroutable},
     worker::Worker,
 };
@@ -41,23 +42,40 @@ pub async fn greet(
     let spec = names.first().spec.load_full();
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let mut greeted = (peer, None);
+    let enter = |client: SocketAddr| {
+        let place = worker.process.handshakes.enter(client.ip());
+        place.map_err(|_| Unroutable::HandshakeLimit)
+    };
     let said = async {
+        let mut place = enter(peer)?;
         if let Some(protocol) = spec.proxy_protocol.as_deref() {
             match (protocol.accept, protocol.trusts(peer.ip())) {
                 (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => {}
                 (AcceptHeader::Required, false) => return Err(Unroutable::UntrustedPeer),
                 (AcceptHeader::Optional | AcceptHeader::Required, true) => {
-                    let header = read_header(stream).await.map_err(unroutable)?;
+                    let header = in_place(&place, async { read_header(stream).await.map_err(unroutable) }).await?;
                     if let Some((source, destination)) = header {
                         greeted = (source, Some(destination));
+                        // From here on the wait is for this client, and not for the load balancer of many.
+                        drop(place);
+                        place = enter(source)?;
                     }
                 }
             }
         }
-        read_name(worker, stream).await
+        in_place(&place, read_name(worker, stream)).await
     };
     let name = timeout(limit, said).await.map_err(|_| Unroutable::HandshakeTimeout)??;
     Ok(Greeted { client: greeted.0, destination: greeted.1, name })
+}
+
+/// Runs a step of the handshake, unless the place goes to another connection meanwhile.
+async fn in_place<T>(place: &Place, step: impl Future<Output = Result<T, Unroutable>>) -> Result<T, Unroutable> {
+    tokio::select! {
+        biased;
+        () = place.taken_back() => Err(Unroutable::HandshakeLimit),
+        done = step => done,
+    }
 }
 
 fn unroutable(reason: EndReason) -> Unroutable {
