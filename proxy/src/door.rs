@@ -48,7 +48,23 @@ impl Door {
     /// # Errors
     /// Why there is no place.
     pub fn enter(self: &Arc<Self>, source: IpAddr) -> Result<Place, Refusal> {
-        self.enter_too(source, Arc::default())
+        let mut state = self.lock();
+        let id = self.admit(&mut state, source)?;
+        Ok(self.take(&mut state, id, Arc::default()))
+    }
+
+    /// As [`Door::enter`], for a peer that is known, and has its place among those of known peers.
+    ///
+    /// # Errors
+    /// Why there is no place.
+    pub fn enter_known(self: &Arc<Self>, source: IpAddr) -> Result<Place, Refusal> {
+        let mut state = self.lock();
+        let id = self.admit(&mut state, source)?;
+        let evicted = state.places.authenticate(id).inspect_err(|refusal| self.count(*refusal))?;
+        if let Some(evicted) = evicted {
+            self.evict(&mut state, evicted);
+        }
+        Ok(self.take(&mut state, id, Arc::default()))
     }
 
     /// As [`Door::enter`], for a connection that holds a place at another door: either place wakes the task.
@@ -56,36 +72,48 @@ impl Door {
     /// # Errors
     /// Why there is no place.
     pub fn enter_beside(self: &Arc<Self>, source: IpAddr, other: &Place) -> Result<Place, Refusal> {
-        self.enter_too(source, other.gone.clone())
+        let mut state = self.lock();
+        let id = self.admit(&mut state, source)?;
+        Ok(self.take(&mut state, id, other.gone.clone()))
     }
 
-    fn enter_too(self: &Arc<Self>, source: IpAddr, gone: Arc<Notify>) -> Result<Place, Refusal> {
-        let mut state = self.lock();
-        let id = match state.places.admit(source, self.now()) {
-            Admission::Admit(place) => place,
+    fn admit(&self, state: &mut State, source: IpAddr) -> Result<PlaceId, Refusal> {
+        match state.places.admit(source, self.now()) {
+            Admission::Admit(place) => Ok(place),
             Admission::AdmitAfterEvicting { place, evicted } => {
-                self.evicted.fetch_add(1, Relaxed);
-                if let Some(gone) = state.wakers.remove(&evicted) {
-                    gone.notify_one();
-                }
-                place
+                self.evict(state, evicted);
+                Ok(place)
             }
             Admission::Refuse(refusal) => {
-                if let Some(index) = REFUSALS.iter().position(|other| *other == refusal) {
-                    self.refused[index].fetch_add(1, Relaxed);
-                }
-                return Err(refusal);
+                self.count(refusal);
+                Err(refusal)
             }
-        };
+        }
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State, id: PlaceId, gone: Arc<Notify>) -> Place {
         state.wakers.insert(id, gone.clone());
-        drop(state);
-        Ok(Place { door: self.clone(), id, gone })
+        Place { door: self.clone(), id, gone }
+    }
+
+    fn evict(&self, state: &mut State, place: PlaceId) {
+        self.evicted.fetch_add(1, Relaxed);
+        if let Some(gone) = state.wakers.remove(&place) {
+            gone.notify_one();
+        }
+    }
+
+    fn count(&self, refusal: Refusal) {
+        if let Some(index) = REFUSALS.iter().position(|other| *other == refusal) {
+            self.refused[index].fetch_add(1, Relaxed);
+        }
     }
 
     /// Places taken.
     #[must_use]
     pub fn taken(&self) -> usize {
-        self.lock().places.strangers()
+        let state = self.lock();
+        state.places.strangers() + state.places.known()
     }
 
     /// Connections that were closed for want of a place, by reason: evicted for another, or refused.
@@ -177,6 +205,19 @@ mod tests {
         let _place = door.enter(source(1)).expect("free");
         door.enter(source(2)).expect_err("full");
         assert_eq!((closed(&door, "full"), closed(&door, "evicted")), (1, 0));
+    }
+
+    #[test]
+    fn known_peers_have_places_of_their_own_however_many_come_from_one_source() {
+        let bounds = Bounds { strangers: 1, per_source: 1, known: 3, evict: Evict::Silent, rates: None };
+        let door = Door::new(bounds, Clock::start());
+        let stranger = door.enter(source(1)).expect("free");
+        let known: Vec<Place> = (0..3).map(|_| door.enter_known(source(2)).expect("free")).collect();
+        assert!(is_taken_back(&stranger), "they come in by the place of strangers");
+        assert!(!known.iter().any(is_taken_back));
+        let _next = door.enter_known(source(2)).expect("the longest wait ends");
+        assert_eq!(known.iter().filter(|place| is_taken_back(place)).count(), 1);
+        assert_eq!(door.taken(), 3);
     }
 
     #[test]

@@ -69,11 +69,14 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
 
 #[test]
 fn handshakes_leave_most_of_the_room_to_sessions_and_no_source_has_all_of_them() {
-    let bounds = |sessions| Capacity { held_bytes: 0, sessions }.handshakes();
-    assert_eq!((bounds(Some(400)).strangers, bounds(Some(400)).per_source), (100, 25));
-    assert_eq!((bounds(None).strangers, bounds(Some(1_000_000)).strangers), (1024, 1024));
-    assert_eq!((bounds(Some(1)).strangers, bounds(Some(1)).per_source), (1, 1));
-    assert_eq!(bounds(None).evict, Evict::Silent);
+    let bounds = |sessions| {
+        let bounds = Capacity { held_bytes: 0, sessions }.handshakes();
+        assert_eq!((bounds.evict, bounds.rates), (Evict::Silent, None));
+        (bounds.strangers, bounds.known, bounds.per_source)
+    };
+    assert_eq!(bounds(Some(400)), (50, 50, 12));
+    assert_eq!([bounds(None), bounds(Some(1_000_000))], [(512, 512, 128); 2]);
+    assert_eq!(bounds(Some(1)), (1, 1, 1));
 }
 
 #[test]

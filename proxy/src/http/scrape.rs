@@ -11,10 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::Metrics;
 
-/// Shortest time for which a body is served again.
-const LEAST: Duration = Duration::from_millis(100);
-/// A body is served again for this many times as long as it took to render, so that rendering takes no more than a fifth
-/// of the control thread.
+/// A body is served again for this many times as long as it took to render: however many ask, rendering takes no more than
+/// a fifth of the control thread.
 const TIMES: u32 = 4;
 
 /// The last body, while it is new enough.
@@ -63,7 +61,7 @@ impl Scraped {
 
 /// How long to serve a body again that took so long to render.
 fn keep(took: Duration) -> Duration {
-    (took * TIMES).max(LEAST)
+    took.saturating_mul(TIMES)
 }
 
 #[cfg(test)]
@@ -72,17 +70,18 @@ mod tests {
 
     #[test]
     fn a_body_is_kept_longer_the_longer_it_takes_to_render() {
-        assert_eq!(keep(Duration::ZERO), LEAST);
+        assert_eq!(keep(Duration::from_millis(1)), Duration::from_millis(4));
         assert_eq!(keep(Duration::from_millis(300)), Duration::from_millis(1200));
     }
 
     #[test]
     fn a_body_is_forgotten_once_its_time_is_over() {
         let (scraped, now) = (Scraped::default(), Instant::now());
-        *scraped.lock() = Some(Kept { body: Bytes::from_static(b"x"), until: now + LEAST });
+        let until = now + Duration::from_secs(1);
+        *scraped.lock() = Some(Kept { body: Bytes::from_static(b"x"), until });
         scraped.forget(now);
         assert!(scraped.lock().is_some());
-        scraped.forget(now + LEAST);
+        scraped.forget(until);
         assert!(scraped.lock().is_none());
     }
 }

@@ -55,7 +55,7 @@ async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec:
     }
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let source = session.client.get().ip();
-    let place = worker.process.handshakes.enter(source).map_err(|_| EndReason::HandshakeLimit)?;
+    let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
     let named = tokio::select! {
         biased;
         () = place.taken_back() => return Err(EndReason::HandshakeLimit),

@@ -4,7 +4,7 @@
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 
-use proxy_api::AcceptHeader;
+use proxy_api::{AcceptHeader, doors::Refusal};
 use rustix::net::{RecvFlags, recv};
 use tokio::{io::Interest, net::TcpStream, time::timeout};
 
@@ -42,35 +42,34 @@ pub async fn greet(
     let spec = names.first().spec.load_full();
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let mut greeted = (peer, None);
-    let enter = |client: SocketAddr| {
-        let place = worker.process.handshakes.enter(client.ip());
-        place.map_err(|_| Unroutable::HandshakeLimit)
-    };
+    let handshakes = &worker.process.handshakes;
     let said = async {
-        let mut place = enter(peer)?;
         if let Some(protocol) = spec.proxy_protocol.as_deref() {
             match (protocol.accept, protocol.trusts(peer.ip())) {
                 (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => {}
                 (AcceptHeader::Required, false) => return Err(Unroutable::UntrustedPeer),
                 (AcceptHeader::Optional | AcceptHeader::Required, true) => {
-                    let header = in_place(&place, async { read_header(stream).await.map_err(unroutable) }).await?;
-                    if let Some((source, destination)) = header {
+                    let place = handshakes.enter_known(peer.ip());
+                    let header = async { read_header(stream).await.map_err(unroutable) };
+                    if let Some((source, destination)) = in_place(place, header).await? {
                         greeted = (source, Some(destination));
-                        // From here on the wait is for this client, and not for the load balancer of many.
-                        drop(place);
-                        place = enter(source)?;
                     }
                 }
             }
         }
-        in_place(&place, read_name(worker, stream)).await
+        // A header names the client that the wait is for from here on.
+        in_place(handshakes.enter(greeted.0.ip()), read_name(worker, stream)).await
     };
     let name = timeout(limit, said).await.map_err(|_| Unroutable::HandshakeTimeout)??;
     Ok(Greeted { client: greeted.0, destination: greeted.1, name })
 }
 
-/// Runs a step of the handshake, unless the place goes to another connection meanwhile.
-async fn in_place<T>(place: &Place, step: impl Future<Output = Result<T, Unroutable>>) -> Result<T, Unroutable> {
+/// Runs a step of the handshake, unless there is no place for it, or its place goes to another connection.
+async fn in_place<T>(
+    place: Result<Place, Refusal>,
+    step: impl Future<Output = Result<T, Unroutable>>,
+) -> Result<T, Unroutable> {
+    let place = place.map_err(|_| Unroutable::HandshakeLimit)?;
     tokio::select! {
         biased;
         () = place.taken_back() => Err(Unroutable::HandshakeLimit),
