@@ -3,6 +3,7 @@
 
 mod bounds;
 mod change;
+mod doors;
 mod examples;
 mod guard;
 mod health;
