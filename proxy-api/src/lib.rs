@@ -17,6 +17,7 @@
 mod change;
 mod configuration;
 mod decode;
+pub mod doors;
 mod endpoint;
 mod guard;
 mod hash;

@@ -77,6 +77,7 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::UntrustedPeer,
             EndReason::BadHeader,
             EndReason::HandshakeTimeout,
+            EndReason::HandshakeLimit,
             EndReason::Probe,
             EndReason::ConnectionLimit,
             EndReason::SourceLimit,
@@ -86,8 +87,13 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::MaxSession,
         ]
     );
-    let of_headers =
-        vec![EndReason::UntrustedPeer, EndReason::BadHeader, EndReason::HandshakeTimeout, EndReason::Probe];
+    let of_headers = vec![
+        EndReason::UntrustedPeer,
+        EndReason::BadHeader,
+        EndReason::HandshakeTimeout,
+        EndReason::HandshakeLimit,
+        EndReason::Probe,
+    ];
     let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
     for (listener, expected) in [
         (Listener { access: Some(Box::default()), ..listener() }, vec![EndReason::AccessDenied]),

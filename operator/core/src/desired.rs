@@ -5,5 +5,6 @@ pub mod ca;
 pub mod gateway;
 pub mod holder;
 pub mod plan;
+mod probe;
 pub mod sidecar;
 pub mod tuning;

@@ -220,7 +220,7 @@ fn access_lists_admit_clients_and_a_change_ends_the_sessions_of_refused_clients(
             "portlane_access_checks_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\"";
         count(guarded.health, &format!("{series},result=\"{result}\"}}"))
     };
-    assert_eq!((checks("allowed"), checks("denied")), (Some(2.0), Some(1.0)));
+    until("the checks are counted", || (checks("allowed"), checks("denied")) == (Some(2.0), Some(1.0)));
     guarded.edit(&format!("{policy}\naccess: {{denyCIDRs: [127.0.0.2/31]}}"));
     assert_reset(Ok(other), b"x");
     round_trip(&mut own, b"still here").expect("its client is still allowed");

@@ -4,6 +4,7 @@
 mod balancing;
 mod bounds;
 mod change;
+mod doors;
 mod examples;
 mod guard;
 mod health;

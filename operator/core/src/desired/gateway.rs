@@ -7,7 +7,10 @@ use proxy_api::Transport;
 use serde_json::{Value, json};
 
 use crate::{
-    desired::ca::Trusted,
+    desired::{
+        ca::Trusted,
+        probe::{Probe, SOCKET},
+    },
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
     world::{ObjectKey, child::ChildKind},
 };
@@ -16,6 +19,18 @@ use crate::{
 const LEAVE_SECONDS: u32 = 5;
 /// Seconds between the end of the drain and SIGKILL.
 const SPARE_SECONDS: u32 = 5;
+/// Most worker threads of a proxy, if the CPU limit of its pod, or without a limit the node, has as many CPUs.
+const MAX_WORKERS: u32 = 16;
+/// Passes once the first configuration is applied or 10 s have passed (`--startup-seconds`). Then readiness, which kubelet
+/// asks for at once, and liveness decide.
+const STARTUP: Probe = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: 30 };
+/// A proxy that was ready stays ready, so there is no hurry after the start.
+const READY: Probe = Probe { what: "ready", period: 5, timeout: PROBE_SECONDS, failures: 2 };
+/// Fails only if the proxy does not answer or one of its threads does not: a late first configuration must not restart the
+/// proxy.
+const LIVE: Probe = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
+/// Timeout of the probes in seconds. A proxy at its CPU limit is slow to start their program.
+const PROBE_SECONDS: u32 = 5;
 /// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
 
@@ -223,14 +238,6 @@ impl Child<'_> {
 
     fn container(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
         let variable = |name: &str, value: String| json!({"name": name, "value": value});
-        let probe = |path: &str, every: u32, failures: u32| {
-            json!({
-                "httpGet": {"path": path, "port": "health"},
-                "periodSeconds": every,
-                "timeoutSeconds": 2,
-                "failureThreshold": failures,
-            })
-        };
         let resources = template
             .resources
             .as_ref()
@@ -244,13 +251,15 @@ impl Child<'_> {
                 variable("PORTLANE_ROOTS", roots.to_owned()),
                 variable("PORTLANE_HEALTH_ADDRESS", format!("0.0.0.0:{HEALTH_PORT}")),
                 variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
+                variable("PORTLANE_SOCKET", SOCKET.to_owned()),
+                variable("PORTLANE_MAX_WORKERS", MAX_WORKERS.to_string()),
                 variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
                 variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
             ],
             "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
-            // Liveness fails only if the proxy does not answer: a late first configuration must not restart the proxy.
-            "livenessProbe": probe("/livez", 10, 3),
-            "readinessProbe": probe("/readyz", 2, 2),
+            "startupProbe": STARTUP.to_json(),
+            "livenessProbe": LIVE.to_json(),
+            "readinessProbe": READY.to_json(),
             "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
             "resources": resources,
             "securityContext": {
