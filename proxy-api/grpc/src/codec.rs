@@ -1,4 +1,4 @@
-//! JSON messages as gRPC frames. The operator encodes each message once, prefix included, and shares the frame among
+//! JSON messages as gRPC frames, and the client's codec. The operator encodes each message once, prefix included, and shares the frame among
 //! all streams that send it.
 
 use std::marker::PhantomData;
