@@ -1,5 +1,6 @@
 //! Infrastructure of all parts: leader election, certificates, servers, metrics.
 
+pub(crate) mod doors;
 pub mod http;
 pub mod https;
 pub mod lease;

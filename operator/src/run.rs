@@ -11,7 +11,7 @@ use std::{
 };
 
 use kube::{Api, Client};
-use proxy_grpc::{Limits, TlsError};
+use proxy_grpc::{Door, TlsError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -25,7 +25,7 @@ use operator_core::desired::ca::Trusted;
 use crate::{
     inputs::{streams::Streams, webhook::Selectors},
     platform::{
-        http,
+        doors, http,
         lease::{Candidate, Election, Ended, Term},
         metrics::Metrics,
         pki::{Authority, Leaf},
@@ -37,8 +37,6 @@ use crate::{
 const CERTIFICATES: Duration = Duration::from_secs(60);
 /// The same interval while the serving certificate is missing, or after a check that failed.
 const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
-/// Concurrent TLS handshakes.
-const HANDSHAKES: usize = 64;
 /// Timeout of releasing the Lease.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -104,7 +102,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::default());
     let (synced, is_synced) = watch::channel(false);
     let (ready, trusted) = watch::channel(false);
-    tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced, trusted }));
+    let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted };
+    tokio::spawn(http::serve(health, view, doors::health(&metrics)));
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
     let election = Election::new(client.clone(), candidate(&settings), metrics.clone());
@@ -122,7 +121,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let questions = apis::metrics(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices);
-    let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
+    let door = doors::stream(&replica.settings, &replica.metrics);
+    let serving = serve(listener, replica.leaf.clone(), streams, door, ends);
     wait(serving, end, election).await
 }
 
@@ -162,15 +162,14 @@ async fn serve(
     listener: TcpListener,
     leaf: Arc<Leaf>,
     streams: Streams,
-    connections: usize,
+    door: Arc<Door>,
     mut end: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let tls = proxy_grpc::server_config(leaf).map_err(RunError::Tls)?;
-    let limits = Limits { connections, handshakes: HANDSHAKES };
     let ended = async move {
         let _ = end.wait_for(|end| *end).await;
     };
-    proxy_grpc::serve(listener, Arc::new(tls), limits, Arc::new(streams), ended).await;
+    proxy_grpc::serve(listener, Arc::new(tls), door, Arc::new(streams), ended).await;
     Ok(())
 }
 

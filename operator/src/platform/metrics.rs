@@ -9,6 +9,9 @@ use prometheus_client::{
 /// Counters with one label.
 pub type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
+/// Counters with two labels.
+pub type TwiceLabelled = Family<[(&'static str, &'static str); 2], Counter>;
+
 /// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -31,6 +34,10 @@ pub struct Metrics {
     pub outstanding: Gauge,
     /// Proxies with an open stream.
     pub proxies: Gauge,
+    /// Connections that a port closed, by port and reason.
+    pub closed: TwiceLabelled,
+    /// `TokenReview`s that proxies caused, by result.
+    pub reviews: Labelled,
     /// Streams that were refused, by reason.
     pub refused: Labelled,
     /// Streams that ended, by reason.
@@ -77,6 +84,8 @@ impl Default for Metrics {
             change_bytes: Counter::default(),
             outstanding: Gauge::default(),
             proxies: Gauge::default(),
+            closed: Family::default(),
+            reviews: Family::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
@@ -110,6 +119,8 @@ impl Metrics {
         registry.register("change_bytes_sent", "Bytes of changes sent to proxies", self.change_bytes.clone());
         registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
+        registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
+        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread};
 
+use proxy_grpc::Door;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -16,7 +17,10 @@ use crate::{
         webhook::Injector,
     },
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
-    platform::https::{self, TlsContext},
+    platform::{
+        doors,
+        https::{self, TlsContext},
+    },
 };
 
 /// Serves the webhook and, if its configuration is named, keeps the CA bundle there. `ready` becomes true once API
@@ -36,7 +40,7 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     let tls = TlsContext::without_client_auth(replica.leaf.clone()).map_err(RunError::Tls)?;
     // This TLS context never changes, so its sender is dropped.
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
-    apart(listener, tls, injector).map_err(RunError::Webhook)?;
+    apart(listener, tls, injector, doors::webhook(&replica.metrics)).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
         tokio::spawn(webhook.keep(replica.term.clone(), trusted, ready));
@@ -48,13 +52,18 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
 
 /// Serves the webhook on a thread of its own: the creation of a pod waits for the webhook's answer, and should not wait
 /// for other work of a busy operator.
-fn apart(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsContext>>>, injector: Injector) -> io::Result<()> {
+fn apart(
+    listener: TcpListener,
+    tls: watch::Receiver<Option<Arc<TlsContext>>>,
+    injector: Injector,
+    door: Arc<Door>,
+) -> io::Result<()> {
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || {
         runtime.block_on(async {
             match TcpListener::from_std(listener) {
-                Ok(listener) => https::serve(listener, tls, Arc::new(injector)).await,
+                Ok(listener) => https::serve(listener, tls, Arc::new(injector), door).await,
                 Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
             }
         });
@@ -69,7 +78,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
     if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
-        tokio::spawn(https::serve(listener, contexts, Arc::new(MetricsApi(questions))));
+        let door = doors::metrics_api(&replica.metrics);
+        tokio::spawn(https::serve(listener, contexts, Arc::new(MetricsApi(questions)), door));
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
