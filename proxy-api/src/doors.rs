@@ -60,9 +60,14 @@ impl Bucket {
     pub fn take(&mut self, rate: Rate, now: Duration) -> bool {
         let has_one = self.wait(rate, now).is_zero();
         if has_one {
-            self.full_at = self.full_at.max(now).saturating_add(rate.each);
+            self.spend(rate, 1, now);
         }
         has_one
+    }
+
+    /// Takes so many tokens, also those that the bucket does not have yet: the next one comes later for it.
+    pub fn spend(&mut self, rate: Rate, tokens: u32, now: Duration) {
+        self.full_at = self.full_at.max(now).saturating_add(rate.each.saturating_mul(tokens));
     }
 
     /// Time until the bucket has a token.

@@ -15,4 +15,5 @@ pub(crate) mod injected;
 pub mod loads;
 pub mod patch;
 pub mod proxies;
+pub mod rates;
 pub mod scaling;

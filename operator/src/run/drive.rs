@@ -63,5 +63,6 @@ pub(super) fn start(
     let (reports, streams) = mpsc::channel(MESSAGES);
     let term = replica.term.clone();
     tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, questions, term }));
-    Streams::new(Identities::new(client.clone()), reports, trusted.clone(), metrics.clone())
+    let identities = Identities::new(client.clone(), metrics.clone());
+    Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
 }

@@ -7,6 +7,7 @@ mod cache_kinds;
 mod claims;
 mod deletion_costs;
 mod desired_objects;
+mod hostile_proxies;
 mod last_good_names;
 mod metrics_api;
 mod read_objects;
