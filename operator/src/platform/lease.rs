@@ -20,7 +20,7 @@ use tokio::{
 use crate::platform::metrics::{Metrics, count};
 
 /// Lease duration: how long a Lease is valid without a renewal. With the pauses between two tries, another replica
-/// leads 16 s after a leader has died, and proxies connect to the new leader within another second.
+/// leads 16 s after a leader has died, and proxies connect to the new leader within another two seconds.
 pub const DURATION: Duration = Duration::from_secs(12);
 /// Renew deadline: how long a leader keeps leading without a successful renewal.
 const DEADLINE: Duration = Duration::from_secs(8);
