@@ -17,7 +17,7 @@ use crate::platform::metrics::{Metrics, count};
 /// Concurrent reviews.
 const AT_ONCE: usize = 32;
 /// Reviews per second, and how many may come at once. Proxies beyond that try again later.
-const REVIEWS: (u32, u32) = (100, 200);
+const REVIEWS: (u32, u32) = (200, 400);
 /// Longest wait for the turn of a review.
 const WAIT: Duration = Duration::from_secs(1);
 /// Timeout of one review.

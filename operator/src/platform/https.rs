@@ -5,6 +5,8 @@
 
 mod body;
 mod pace;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
