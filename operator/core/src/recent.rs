@@ -32,7 +32,8 @@ impl<V: Clone> Recent<V> {
         self.answers.get(&sha256(text)).cloned()
     }
 
-    /// Keeps an answer. It takes the place of one about the same text that still holds, and holds no longer than that one.
+    /// Keeps an answer. It takes the place of one about the same text that still holds, and holds no longer than that
+    /// one.
     pub fn put(&mut self, text: &str, answer: V, now: Duration) {
         self.forget(now);
         let key = sha256(text);

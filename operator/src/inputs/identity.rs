@@ -93,7 +93,8 @@ pub struct Identities {
 
 /// The reviews so far.
 struct Past {
-    /// Identities by token. Refusals are not kept: an API server that does not know a new pod yet knows it a moment later.
+    /// Identities by token. Refusals are not kept: an API server that does not know a new pod yet knows it a moment
+    /// later.
     recent: Recent<Identity>,
     bucket: Bucket,
 }

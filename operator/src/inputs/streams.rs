@@ -1,7 +1,7 @@
 //! One stream per proxy: authenticates the proxy, sends it the configuration of its group, and receives its reports.
 //!
-//! A replica that does not lead refuses before it asks the API server anything. What proxies can make the leader keep, or
-//! have the driver do, is bounded for each of them and for all of them.
+//! A replica that does not lead refuses before it asks the API server anything. What proxies can make the leader keep,
+//! or have the driver do, is bounded for each of them and for all of them.
 
 mod room;
 mod stream;

@@ -37,8 +37,8 @@ fn door(name: &'static str, bounds: Bounds, metrics: &Arc<Metrics>) -> Arc<Door>
     })
 }
 
-/// The port of proxies' streams. A proxy that waits for its admission is never evicted: in a storm of reconnects nobody would
-/// be admitted.
+/// The port of proxies' streams. A proxy that waits for its admission is never evicted: in a storm of reconnects nobody
+/// would be admitted.
 pub(crate) fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
     let all = settings.connections_per_second;
     let bounds = Bounds {
@@ -51,8 +51,8 @@ pub(crate) fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
     door("stream", bounds, metrics)
 }
 
-/// The port of the webhook. API servers present no certificate there, so a newcomer always gets in, and the source with the
-/// most connections pays for it.
+/// The port of the webhook. API servers present no certificate there, so a newcomer always gets in, and the source with
+/// the most connections pays for it.
 pub(crate) fn webhook(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = WEBHOOK;
     let rates = Some(rates(WEBHOOK_RATES));

@@ -1,7 +1,7 @@
 //! The HTTP server of `/livez`, `/readyz` and `/metrics`.
 //!
-//! Anyone may connect. A probe of kubelet always gets in: if every place is taken, the source with the most connections loses
-//! the one that has been silent the longest.
+//! Anyone may connect. A probe of kubelet always gets in: if every place is taken, the source with the most connections
+//! loses the one that has been silent the longest.
 
 mod scrapes;
 

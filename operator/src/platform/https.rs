@@ -1,7 +1,7 @@
 //! The HTTPS server that API servers call, for the webhook and for the metrics API.
 //!
-//! Every phase of a connection has a time limit: handshake, head, body, whole request, pause between requests. If every place
-//! is taken, a new connection gets the place of one that waits for its client, so that API servers always get in.
+//! Every phase of a connection has a time limit: handshake, head, body, whole request, pause between requests. If every
+//! place is taken, a new connection gets the place of one that waits for its client, so that API servers always get in.
 
 mod body;
 mod pace;
@@ -116,8 +116,8 @@ struct Server<A> {
     room: Room,
 }
 
-/// Serves until the runtime ends. Every connection needs a place at `door`. While the TLS context is absent, connections are
-/// closed at once.
+/// Serves until the runtime ends. Every connection needs a place at `door`. While the TLS context is absent,
+/// connections are closed at once.
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<TlsContext>>>,

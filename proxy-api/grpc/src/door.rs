@@ -1,5 +1,5 @@
-//! Applies the decisions of [`proxy_api::doors`] to the connections of a server: tells the time, and ends a connection whose
-//! place is taken back.
+//! Applies the decisions of [`proxy_api::doors`] to the connections of a server: tells the time, and ends a connection
+//! whose place is taken back.
 
 use std::{
     collections::BTreeMap,
@@ -148,7 +148,8 @@ impl Guest {
         self.door.lock().places.waits(self.id, self.door.now());
     }
 
-    /// The client has authenticated. Returns false if there is no place for it among those that have: the connection must end.
+    /// The client has authenticated. Returns false if there is no place for it among those that have: the connection
+    /// must end.
     #[must_use]
     pub fn authenticate(&self) -> bool {
         let mut state = self.door.lock();

@@ -1,8 +1,8 @@
 //! The operator's end of the stream.
 //!
-//! A connection passes through phases, each with a time limit: TLS handshake, first request, admission, hello. It carries one
-//! stream and ends with it. Before admission its client is a stranger, whose places, rate and messages are bounded apart from
-//! those of proxies.
+//! A connection passes through phases, each with a time limit: TLS handshake, first request, admission, hello. It
+//! carries one stream and ends with it. Before admission its client is a stranger, whose places, rate and messages are
+//! bounded apart from those of proxies.
 
 mod answer;
 mod messages;
@@ -87,7 +87,8 @@ struct Server<F> {
     room: Arc<Room>,
 }
 
-/// For the first request of a connection: says that the request has come, and, when it is dropped, that its stream has ended.
+/// For the first request of a connection: says that the request has come, and, when it is dropped, that its stream has
+/// ended.
 type First = (oneshot::Sender<()>, oneshot::Sender<()>);
 
 /// Serves until `end` completes. Every connection needs a place at `door`.

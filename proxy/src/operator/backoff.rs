@@ -1,4 +1,5 @@
-//! When to try to open a stream again: exponential backoff with full jitter, so that a fleet does not reconnect all at once.
+//! When to try to open a stream again: exponential backoff with full jitter, so that a fleet does not reconnect all at
+//! once.
 //!
 //! Pure: the seed is an argument, and the caller waits.
 
@@ -12,8 +13,8 @@ const MOST: Duration = Duration::from_secs(15);
 const ELSEWHERE: Duration = Duration::from_millis(250);
 /// Tries with this bound: of three replicas, one of three tries finds the leader most of the time.
 const QUICK: u32 = 3;
-/// Bound of the longest of these pauses. While no replica leads, each refusal is cheap, and the next leader should not wait
-/// for its proxies.
+/// Bound of the longest of these pauses. While no replica leads, each refusal is cheap, and the next leader should not
+/// wait for its proxies.
 const MOST_ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// State of the backoff.
@@ -51,14 +52,14 @@ impl Backoff {
         self.pause(bound, hint)
     }
 
-    /// A random pause below the bound, after the hint. All proxies get the same hint at once, so they spread over another half
-    /// of it.
+    /// A random pause below the bound, after the hint. All proxies get the same hint at once, so they spread over
+    /// another half of it.
     fn pause(&mut self, bound: Duration, hint: Option<Duration>) -> Duration {
         let hint = hint.unwrap_or_default();
         hint + (bound.max(hint / 2)).mul_f64(self.draw())
     }
 
-    /// A pseudo-random number from 0 to 1 (SplitMix64).
+    /// A pseudo-random number from 0 to 1 (`SplitMix64`).
     fn draw(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

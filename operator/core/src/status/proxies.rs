@@ -3,7 +3,8 @@
 //! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
 //! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 //!
-//! What one proxy can make the operator keep is bounded: listeners by what the proxy was sent, texts of failures by a budget.
+//! What one proxy can make the operator keep is bounded: listeners by what the proxy was sent, texts of failures by a
+//! budget.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,8 @@ use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
 
 /// Bytes of the messages of failures that are kept of one proxy. A status names eight rejections.
 pub const FAILURE_TEXTS: usize = 64 << 10;
-/// Listeners that are kept of one proxy: twice as many as it may run, because removed ones stay until the proxy says so.
+/// Listeners that are kept of one proxy: twice as many as it may run, because removed ones stay until the proxy says
+/// so.
 pub const LISTENERS: usize = 2 * MAX_LISTENERS;
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";

@@ -1,4 +1,5 @@
-//! How often Events may be caused by one proxy or in one namespace, so that none of them crowds out the Events of others.
+//! How often Events may be caused by one proxy or in one namespace, so that none of them crowds out the Events of
+//! others.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -10,7 +10,8 @@ use crate::{
 pub enum Carrier {
     /// A pod of the fleet of this gateway, which may be gone.
     Gateway(ObjectKey),
-    /// A pod with a sidecar. Whether a forward selects the pod does not matter: a proxy whose forwards are gone must learn it.
+    /// A pod with a sidecar. Whether a forward selects the pod does not matter: a proxy whose forwards are gone must
+    /// learn it.
     Sidecar,
     /// No pod of this name has this uid and `ServiceAccount` (yet).
     Unknown,

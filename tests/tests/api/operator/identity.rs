@@ -39,8 +39,8 @@ fn only_the_pod_of_a_good_token_gets_its_configuration(server: &ControlPlane) {
     let ghost = FleetProxy::start(&old, &bundle, operator.stream);
     until("the token of the old pod is refused", || refused("identity") + refused("unknown_pod") >= 3.0);
 
-    // A pod with the labels of the fleet and another ServiceAccount is refused, and so is one with the label of neither a
-    // fleet nor a sidecar.
+    // A pod with the labels of the fleet and another ServiceAccount is refused, and so is one with the label of neither
+    // a fleet nor a sidecar.
     let labels = serde_json::json!({"portlane.dev/proxy": "gateway", "portlane.dev/gateway": "edge"});
     namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: imposter}}");
     let imposter = FleetPod::create(&namespace, "imposter", "imposter", &labels);
