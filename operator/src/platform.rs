@@ -1,6 +1,7 @@
 //! Infrastructure of all parts: client, leader election, certificates, servers, supervision, metrics.
 
 pub mod client;
+pub mod doors;
 pub mod http;
 pub mod https;
 pub mod lease;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use kube::{Api, Client};
-use proxy_grpc::{Limits, TlsError};
+use proxy_grpc::{Door, TlsError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -25,7 +25,7 @@ use operator_core::desired::ca::Trusted;
 use crate::{
     inputs::{schemas, streams::Streams, webhook::Selectors},
     platform::{
-        client, http,
+        client, doors, http,
         lease::{Candidate, Election, Ended, Term},
         liveness::Liveness,
         metrics::Metrics,
@@ -37,8 +37,6 @@ use crate::{
 
 /// The task of the leader election, in logs and errors.
 const ELECTION: &str = "leader election";
-/// Concurrent TLS handshakes.
-const HANDSHAKES: usize = 64;
 /// Timeout of releasing the Lease.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -112,7 +110,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (synced, is_synced) = watch::channel(false);
     let (ready, trusted) = watch::channel(false);
     let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness };
-    tasks.service("health server", http::serve(health, view));
+    tasks.service("health server", http::serve(health, view, doors::health(&metrics)));
     // The sender outlives the election: the driver runs until the process ends, whoever leads.
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
@@ -128,7 +126,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let questions = apis::metrics(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices, driver);
-    let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
+    let door = doors::stream(&replica.settings, &replica.metrics);
+    let serving = serve(listener, replica.leaf.clone(), streams, door, ends);
     let result = wait(serving, end, election, supervisor).await;
     drop(term);
     result
@@ -157,15 +156,14 @@ async fn serve(
     listener: TcpListener,
     leaf: Arc<Leaf>,
     streams: Streams,
-    connections: usize,
+    door: Arc<Door>,
     mut end: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let tls = proxy_grpc::server_config(leaf).map_err(RunError::Tls)?;
-    let limits = Limits { connections, handshakes: HANDSHAKES };
     let ended = async move {
         let _ = end.wait_for(|end| *end).await;
     };
-    proxy_grpc::serve(listener, Arc::new(tls), limits, Arc::new(streams), ended).await;
+    proxy_grpc::serve(listener, Arc::new(tls), door, Arc::new(streams), ended).await;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
-//! The places of connections at a door: who gets in, and who has to leave for it.
+//! Admission of connections at a port: which connection gets a place, and which one is evicted for a newcomer.
 //!
-//! Operator and proxy open ports that any pod of a cluster can reach. A peer that has not proven who it is, a stranger, gets
-//! only what bounds leave to strangers: so many connections, so many for one source, so many new ones a second. Peers that
-//! have authenticated have room of their own, which strangers cannot take.
+//! Operator and proxy open ports that any pod of a cluster can reach. Connections of clients that have not
+//! authenticated, strangers, are bounded in number, per source and per second. Clients that have authenticated have
+//! places of their own, which strangers cannot take.
 //!
-//! Pure: the caller accepts and closes connections, and says what time it is, as the time since any fixed moment.
+//! Pure: the caller accepts and closes connections, and passes the time since any fixed moment.
 
 use std::{
     cmp::Reverse,
@@ -60,9 +60,14 @@ impl Bucket {
     pub fn take(&mut self, rate: Rate, now: Duration) -> bool {
         let has_one = self.wait(rate, now).is_zero();
         if has_one {
-            self.full_at = self.full_at.max(now).saturating_add(rate.each);
+            self.spend(rate, 1, now);
         }
         has_one
+    }
+
+    /// Takes so many tokens, also those that the bucket does not have yet: the next one comes later for it.
+    pub fn spend(&mut self, rate: Rate, tokens: u32, now: Duration) {
+        self.full_at = self.full_at.max(now).saturating_add(rate.each.saturating_mul(tokens));
     }
 
     /// Time until the bucket has a token.
@@ -79,14 +84,15 @@ impl Bucket {
     }
 }
 
-/// Who has to leave if there is no place for a newcomer.
+/// Which connection is evicted if there is no place for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evict {
     /// Nobody: the newcomer is refused.
     Nobody,
     /// A connection that waits for its peer, and none whose request is being answered.
     Silent,
-    /// A connection that waits for its peer, otherwise one whose request is being answered: a newcomer always gets in.
+    /// A connection that waits for its peer, otherwise one whose request is being answered: a newcomer always gets a
+    /// place.
     Anyone,
 }
 
@@ -108,7 +114,7 @@ pub struct Bounds {
     pub per_source: usize,
     /// Most connections of peers that have authenticated; 0 at a door where nobody does.
     pub known: usize,
-    /// Who leaves for a newcomer.
+    /// Which connection is evicted for a newcomer.
     pub evict: Evict,
     /// How often strangers may connect. Absent: as often as they like.
     pub rates: Option<Rates>,
@@ -118,7 +124,7 @@ pub struct Bounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaceId(u64);
 
-/// Whether a connection gets in.
+/// Whether a connection gets a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {
@@ -237,8 +243,8 @@ impl Places {
         self.mark(place, false, now);
     }
 
-    /// The peer has authenticated, so its place is no longer among those of strangers. Returns the place that was taken back
-    /// for it, whose connection must be closed.
+    /// The peer has authenticated, so its place is no longer among those of strangers. Returns the place that was taken
+    /// back for it, whose connection must be closed.
     ///
     /// # Errors
     /// There is no place for another authenticated peer: the connection must be closed. Its place is free.
@@ -290,8 +296,10 @@ impl Places {
     }
 
     fn mark(&mut self, place: PlaceId, asks: bool, now: Duration) {
-        if let Some(place) = self.strangers.get_mut(&place).or_else(|| self.known.get_mut(&place)) {
-            (place.asks, place.since) = (asks, now);
+        for places in [&mut self.strangers, &mut self.known] {
+            if let Some(place) = places.get_mut(&place) {
+                (place.asks, place.since) = (asks, now);
+            }
         }
     }
 
@@ -310,8 +318,8 @@ impl Places {
         Ok(None)
     }
 
-    /// The place to take back: of the source with the most places, so that it pays for what it does, the one that waits for
-    /// its peer the longest.
+    /// The place to take back: of the source with the most places, so that this source pays for its use, the one that
+    /// has waited for its peer the longest.
     fn longest(&self, among: &BTreeMap<PlaceId, Place>, of: Option<IpAddr>) -> Option<PlaceId> {
         let evict = self.bounds.evict;
         let may_go = |place: &Place| evict == Evict::Anyone || evict == Evict::Silent && !place.asks;
@@ -337,8 +345,8 @@ impl Places {
         Ok(())
     }
 
-    /// Forgets sources that are as good as new. Their number doubles between two sweeps, so that a sweep costs a newcomer
-    /// little.
+    /// Forgets sources that are as good as new. Their number doubles between two sweeps, so that a sweep costs a
+    /// newcomer little.
     fn sweep(&mut self, now: Duration) {
         if self.sources.len() < self.sweep_at {
             return;

@@ -97,6 +97,11 @@ pub struct ListenerId {
 }
 
 impl ListenerId {
+    /// Bytes of the texts of this id.
+    pub(crate) fn weight(&self) -> usize {
+        self.origin.kind.as_str().len() + self.origin.namespace.len() + self.origin.name.len() + self.listener.len()
+    }
+
     /// The listener of this name of an object.
     #[must_use]
     pub fn new(origin: Origin, listener: impl Into<String>) -> Self {

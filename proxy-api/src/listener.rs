@@ -11,7 +11,7 @@ use crate::{AcceptHeader, Access, HealthCheck, Limits, ProxyProtocol};
 /// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Revision(pub String);
+pub struct Revision(#[serde(deserialize_with = "crate::bounded::hash")] pub String);
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -55,6 +55,8 @@ fn a_bucket_gives_its_burst_and_then_its_rate() {
     assert_eq!(taken(&mut bucket, ms(100)), 1);
     assert!(!bucket.is_full(ms(399)) && bucket.is_full(ms(400)));
     assert_eq!(taken(&mut bucket, ms(60_000)), 3, "a long pause saves no more than the burst");
+    bucket.spend(rate, 5, ms(120_000));
+    assert_eq!(bucket.wait(rate, ms(120_000)), ms(300), "two of five were not there, and the next one is the third");
 }
 
 #[test]

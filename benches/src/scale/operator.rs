@@ -56,6 +56,9 @@ impl Operator {
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args(["--stream-address", &format!("127.0.0.1:{stream}")]);
         command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
+        // All proxies are on this machine and come from one source.
+        command.env("PORTLANE_CONNECTIONS_PER_SECOND", "100000").env("PORTLANE_MAX_UNAUTHENTICATED", "10000");
+        command.env("PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", "10000");
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || harness::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
         let operator = Self { program, health, stream, webhook };

@@ -6,6 +6,7 @@
 
 pub mod app_ports;
 pub mod cache;
+pub mod carrier;
 pub mod changes;
 pub mod child;
 pub mod crash_loop;

@@ -11,6 +11,8 @@ pub type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// Gauges with one label.
 pub type LabelledGauge = Family<[(&'static str, &'static str); 1], Gauge>;
+/// Counters with two labels.
+pub type TwiceLabelled = Family<[(&'static str, &'static str); 2], Counter>;
 
 /// All metrics of the operator.
 #[derive(Debug)]
@@ -42,6 +44,10 @@ pub struct Metrics {
     pub proxies: Gauge,
     /// Proxies with an open stream, by version of their software.
     pub proxy_versions: Family<[(&'static str, String); 1], Gauge>,
+    /// Connections that a port closed, by port and reason.
+    pub closed: TwiceLabelled,
+    /// `TokenReview`s that proxies caused, by result.
+    pub reviews: Labelled,
     /// Streams that were refused, by reason.
     pub refused: Labelled,
     /// Streams that ended, by reason.
@@ -92,6 +98,8 @@ impl Default for Metrics {
             outstanding: Gauge::default(),
             proxies: Gauge::default(),
             proxy_versions: Family::default(),
+            closed: Family::default(),
+            reviews: Family::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
@@ -130,6 +138,8 @@ impl Metrics {
         registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
         registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
+        registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
+        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());

@@ -8,6 +8,7 @@ use std::{
     thread,
 };
 
+use proxy_grpc::Door;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -23,6 +24,7 @@ use crate::{
     },
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
     platform::{
+        doors,
         https::{self, TlsContext},
         tasks::{Fault, Tasks},
     },
@@ -45,7 +47,8 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     let tls = TlsContext::without_client_auth(replica.leaf.clone()).map_err(RunError::Tls)?;
     // This TLS context never changes, so its sender is dropped.
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
-    apart(listener, tls, injector, replica.tasks.clone()).map_err(RunError::Webhook)?;
+    apart(listener, tls, injector, doors::webhook(&replica.metrics), replica.tasks.clone())
+        .map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
         replica.tasks.service("CA bundle of the webhook", webhook.keep(replica.term.clone(), trusted, ready));
@@ -61,6 +64,7 @@ fn apart(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<TlsContext>>>,
     injector: Injector,
+    door: Arc<Door>,
     tasks: Tasks,
 ) -> io::Result<()> {
     let listener = listener.into_std()?;
@@ -68,8 +72,8 @@ fn apart(
     let serve = move || {
         runtime.block_on(async {
             match TcpListener::from_std(listener) {
-                Ok(listener) => https::serve(listener, tls, Arc::new(injector)).await,
-                Err(error) => tracing::error!(%error, "cannot serve the webhook"),
+                Ok(listener) => https::serve(listener, tls, Arc::new(injector), door).await,
+                Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
             }
         });
     };
@@ -90,7 +94,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
     if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
-        replica.tasks.service("metrics API", https::serve(listener, contexts, Arc::new(MetricsApi(questions))));
+        let door = doors::metrics_api(&replica.metrics);
+        replica.tasks.service("metrics API", https::serve(listener, contexts, Arc::new(MetricsApi(questions)), door));
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),

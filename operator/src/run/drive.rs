@@ -73,5 +73,6 @@ pub(super) fn start(
     let term = replica.term.clone();
     let inputs = Inputs { watches: watched, streams, written, applied, questions, term, heartbeat };
     tasks.service("driver", driver.run(inputs));
-    Streams::new(Identities::new(client.clone()), reports, trusted.clone(), metrics.clone())
+    let identities = Identities::new(client.clone(), metrics.clone());
+    Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
 }

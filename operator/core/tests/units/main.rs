@@ -8,6 +8,7 @@ mod claims;
 mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
+mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
 mod metrics_api;

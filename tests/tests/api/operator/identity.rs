@@ -39,14 +39,18 @@ fn only_the_pod_of_a_good_token_gets_its_configuration(server: &ControlPlane) {
     let deleted_pod = FleetProxy::start(&old, &bundle, operator.stream);
     until("the token of the old pod is refused", || refused("identity") + refused("unknown_pod") >= 3.0);
 
-    // A pod with the labels of the fleet and another ServiceAccount gets an empty configuration.
+    // A pod with the labels of the fleet and another ServiceAccount is refused, and so is one with the label of neither
+    // a fleet nor a sidecar.
     let labels = serde_json::json!({"portlane.dev/proxy": "gateway", "portlane.dev/gateway": "edge"});
     namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: imposter}}");
     let imposter = FleetPod::create(&namespace, "imposter", "imposter", &labels);
     let imposter = imposter.proxy(&namespace, "imposter", &operator);
-    until("the imposter follows", || imposter.is_ready());
-    let (_, listeners) = harness::http_get(imposter.health, "/metrics").expect("metrics");
-    assert!(!listeners.contains("forward=\"web\""), "the imposter runs a forward of the fleet");
+    until("the imposter is refused", || refused("unexpected_pod") >= 1.0);
+    drop(imposter.stopped());
+    let before = refused("unexpected_pod");
+    let other = FleetPod::create(&namespace, "other", "imposter", &serde_json::json!({"portlane.dev/proxy": "x"}));
+    let other = other.proxy(&namespace, "imposter", &operator);
+    until("the other pod is refused", || refused("unexpected_pod") > before);
 
     // A proxy that trusts another CA reports so and keeps running.
     let wrong_ca = FleetProxy::start(&old, &other_root(), operator.stream);
@@ -58,7 +62,8 @@ fn only_the_pod_of_a_good_token_gets_its_configuration(server: &ControlPlane) {
     let proxy = pod.proxy(&namespace, "edge", &operator);
     pod.set_ready(&namespace, true);
     until_ready(&namespace, "web", "True", "Ready");
-    assert!(proxy.is_ready() && !wrong_audience.is_ready() && !no_token.is_ready() && !deleted_pod.is_ready());
+    assert!(proxy.is_ready() && !wrong_audience.is_ready() && !no_token.is_ready());
+    assert!(!deleted_pod.is_ready() && !other.is_ready());
 }
 
 fn other_root() -> String {

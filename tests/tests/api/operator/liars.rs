@@ -3,8 +3,8 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crds::PortForward;
-use harness::{FleetPod, Scene, block_on, free_port, programs::KubernetesVersion, roots, until_within};
-use proxy_api::{CONTRACT, Configuration, FromProxy, Hello, ReportPart, Version};
+use harness::{FleetPod, Scene, block_on, free_port, programs::KubernetesVersion, roots, until, until_within};
+use proxy_api::{CONTRACT, Configuration, FromProxy, Hello, MAX_HELLO_BYTES, MAX_SOFTWARE_BYTES, ReportPart, Version};
 use proxy_grpc::{Code, Connection, Endpoint};
 use serde_json::Value;
 
@@ -26,6 +26,13 @@ fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     assert!(operator.metric("portlane_operator_bad_reports_total") >= 1.0);
     assert!(operator.metric("portlane_operator_streams_ended_total{reason=\"garbage\"}") >= 2.0);
 
+    // A text beyond its bound, and a first message that is larger than a hello may be.
+    assert_eq!(block_on(end_of(open(), vec![hello_of(MAX_SOFTWARE_BYTES + 1)])), Code::InvalidArgument);
+    assert_eq!(block_on(end_of(open(), vec![hello_of(MAX_HELLO_BYTES)])), Code::ResourceExhausted);
+    until("the large message is counted", || {
+        operator.metric("portlane_operator_streams_ended_total{reason=\"too_large\"}") >= 1.0
+    });
+
     // A proxy that accepts the configuration and never reports: after 30 s status names its pod.
     let silent = open();
     block_on(async { silent.send(&hello()).await.expect("sent") });
@@ -43,8 +50,13 @@ fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
 }
 
 fn hello() -> FromProxy {
+    hello_of(4)
+}
+
+/// A hello with a software version of so many bytes.
+fn hello_of(bytes: usize) -> FromProxy {
     let digest = Configuration::default().digest();
-    let hello = Hello { contract: CONTRACT, software: "liar".to_owned(), digest, ..Hello::default() };
+    let hello = Hello { contract: CONTRACT, software: "x".repeat(bytes), digest, ..Hello::default() };
     FromProxy { hello: Some(hello), ..FromProxy::default() }
 }
 
