@@ -17,6 +17,7 @@
 mod change;
 mod configuration;
 mod decode;
+mod destinations;
 mod endpoint;
 mod guard;
 mod hash;
@@ -29,12 +30,13 @@ mod stream;
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
-pub use endpoint::{Endpoint, EndpointSet};
+pub use destinations::{Denial, Destinations, forms};
+pub use endpoint::{Endpoint, EndpointSet, FLEET, FRONTS, PROTECTED};
 pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader};
 pub use id::{ListenerId, ListenerIdError, Origin, OriginKind};
 pub use listener::{
-    AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry,
-    Revision, Sessions, SocketKey, Target, Timeouts, Transport,
+    AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
+    Sessions, SocketKey, Target, Timeouts, Transport,
 };
 pub use load::{Load, MAX_LOADS, Work};
 pub use report::{BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
