@@ -10,15 +10,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Revision, hash::short};
 
-/// Name of the endpoint set with the addresses of the pods of the proxy's own fleet. Port 0 stands for every port on which
-/// the proxies listen. Names of other sets contain a slash; a proxy that does not know this one ignores the set.
-pub const FLEET: &str = "fleet";
-/// Name of the endpoint set with the addresses of Services in front of the fleet; port 0 as in [`FLEET`].
-pub const FRONTS: &str = "fronts";
-/// Name of the endpoint set with addresses that `address` targets of gateways must not resolve to, unless the gateway names
-/// them: nodes and the API server. Port 0 stands for every port.
-pub const PROTECTED: &str = "protected";
-
 /// One address that a backend stands for. In a document an address alone is a string; an endpoint with attributes is an
 /// object with the field `address`. Attributes that a proxy does not know are ignored: they say which endpoint is better,
 /// never which one is allowed.

@@ -26,12 +26,13 @@ mod listener;
 mod load;
 mod report;
 mod stream;
+mod surroundings;
 
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use destinations::{Denial, Destinations, forms};
-pub use endpoint::{Endpoint, EndpointSet, FLEET, FRONTS, PROTECTED};
+pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader};
 pub use id::{ListenerId, ListenerIdError, Origin, OriginKind};
 pub use listener::{
@@ -41,6 +42,7 @@ pub use listener::{
 pub use load::{Load, MAX_LOADS, Work};
 pub use report::{BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
 pub use stream::{Drained, FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SERVICE, ToProxy, Trust};
+pub use surroundings::{FLEET, FRONTS, PROTECTED, Surroundings};
 
 /// Contract version of this build.
 pub const CONTRACT: u32 = 1;

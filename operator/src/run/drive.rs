@@ -1,6 +1,10 @@
 //! Starts the driver with its inputs and outputs.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    env,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::sync::{mpsc, watch};
 
@@ -38,6 +42,7 @@ pub(super) fn start(
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
         // A sidecar serves its admin API on a Unix socket, so only gateways reserve a port for it.
         reserved_in_gateways: BTreeMap::from([(ADMIN_PORT, "admin".to_owned())]),
+        api_server: api_server().into_iter().collect(),
         ..World::default()
     };
     let cache = Cache::new(world, sources).bounded(settings.max_objects);
@@ -64,4 +69,11 @@ pub(super) fn start(
     let term = replica.term.clone();
     tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, questions, term }));
     Streams::new(Identities::new(client.clone()), reports, trusted.clone(), metrics.clone())
+}
+
+/// The cluster IP of the API server, as kubelet tells every container. `None` outside a cluster, or where it is a name.
+fn api_server() -> Option<SocketAddr> {
+    let ip: IpAddr = env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()?;
+    let port = env::var("KUBERNETES_SERVICE_PORT").ok().and_then(|port| port.parse().ok());
+    Some(SocketAddr::new(ip, port.unwrap_or(443)))
 }

@@ -10,6 +10,7 @@
 
 mod apply;
 mod reach;
+mod surroundings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,7 +80,8 @@ pub struct Translator {
     by_service: Index,
     /// Forwards with backends in Services of other namespaces.
     foreign: BTreeSet<Origin>,
-    /// Forwards with backends on the host of the proxy itself, which may be listeners of the same proxy.
+    /// Forwards with backends on the host of the proxy itself or in front of its fleet, which may be listeners of the
+    /// same proxies.
     local: BTreeSet<Origin>,
     /// Forwards with listeners that run in their last good version.
     kept: BTreeSet<Origin>,
@@ -121,6 +123,8 @@ impl Translator {
             .filter_map(|key| Some((key.clone(), self.judge(world, &key, &mut step)?)))
             .collect();
         self.refresh_sets(world, changes, &mut step);
+        self.refresh_guest_sets(world, changes, &mut step);
+        self.surround(world, changes, &mut step);
         self.apply(&judged, version.number, &mut step);
         self.hold(&judged, &mut step);
         self.publish(version, step)

@@ -1,6 +1,7 @@
 //! The world as reported by watches, updated one object at a time.
 
 mod look_ups;
+mod reach;
 mod services;
 mod touched;
 
@@ -160,12 +161,12 @@ impl Cache {
                 self.services.insert(key.clone(), info);
                 touched = Touched::gateway(gateway);
                 self.service(&key, &mut touched);
+                self.reach_in(&key.namespace, &mut touched);
             }
             Object::Slice(key, info) => self.slice(&key, Some(info), &mut touched),
             Object::ProxyPod(key, info) => {
                 if self.proxy_pods.get(&key) != Some(&info) {
-                    touched.proxy_pods.insert(key.clone());
-                    self.proxy_pods.insert(key, info);
+                    self.proxy_pod(&key, Some(info), &mut touched);
                 }
             }
             Object::Pod(key, info) => self.take_pod(key, info, &mut touched),
@@ -278,7 +279,8 @@ impl Cache {
                 if old.is_none_or(|old| old.spec != gateway.spec || old.metadata.uid != gateway.metadata.uid) {
                     touched.changes.gateways.insert(key.clone());
                 }
-                self.world.gateways.insert(key, gateway);
+                self.world.gateways.insert(key.clone(), gateway);
+                self.reach(&key, &mut touched);
             }
             Err(found) => drop(self.unreadable_gateways.insert(key, found)),
         }
@@ -306,21 +308,21 @@ impl Cache {
             Kind::Gateways => {
                 self.unreadable_gateways.remove(key);
                 self.world.gateways.remove(key);
+                self.reach(key, &mut touched);
                 touched.changes.gateways.insert(key.clone());
                 touched.gateways.insert(key.clone());
             }
             Kind::Services => {
                 let info = self.services.remove(key);
                 self.world.services.remove(key);
+                self.world.podless.remove(key);
                 let gateway = info.and_then(|info| info.gateway);
                 touched = Touched::gateway(gateway.map(|name| ObjectKey::new(key.namespace.clone(), name)));
                 touched.changes.services.insert(key.clone());
+                self.reach_in(&key.namespace, &mut touched);
             }
             Kind::Slices => self.slice(key, None, &mut touched),
-            Kind::ProxyPods => {
-                self.proxy_pods.remove(key);
-                touched.proxy_pods.insert(key.clone());
-            }
+            Kind::ProxyPods => self.proxy_pod(key, None, &mut touched),
             Kind::Pods => {
                 self.pods.remove(key);
                 self.world.pods.remove(key);

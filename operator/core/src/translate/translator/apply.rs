@@ -34,7 +34,7 @@ impl Translator {
     /// Replaces the judgement on a forward and updates the indexes of its dependencies; returns its previous listeners.
     pub(super) fn replace(&mut self, key: &Origin, mut judgement: Judgement) -> Vec<Compiled> {
         let mut services = BTreeSet::new();
-        let (mut foreign, mut local) = (false, false);
+        let (mut foreign, mut local) = (false, judgement.may_loop);
         let known = self.known.get(key);
         if let Some(Ok(forward)) = known.map(|known| &known.read) {
             for to in forward.listeners.iter().flat_map(|listener| &listener.backends).map(|entry| &entry.to) {
@@ -115,7 +115,7 @@ impl Translator {
         }
     }
 
-    fn set_endpoints(&mut self, service: &ObjectKey, name: &str, set: &EndpointSet, step: &mut Step) {
+    pub(super) fn set_endpoints(&mut self, service: &ObjectKey, name: &str, set: &EndpointSet, step: &mut Step) {
         for forward in self.by_service.of(service) {
             let Some(known) = self.known.get(forward) else { continue };
             let users = known.judgement.compiled.iter();

@@ -100,10 +100,13 @@ impl Translator {
         }
     }
 
-    /// Adds the forwards that depend on changed Services or grants.
+    /// Adds the forwards that depend on changed Services, grants or fleets.
     pub(super) fn add_dependents(&self, changes: &Changes, step: &mut Step) {
-        for service in &changes.services {
+        for service in changes.services.union(&changes.podless) {
             step.judge.extend(self.by_service.of(service).cloned());
+        }
+        for gateway in &changes.fronts {
+            step.judge.extend(self.by_gateway.of(gateway).cloned());
         }
         if changes.grants {
             step.judge.extend(self.foreign.iter().cloned());
