@@ -75,6 +75,8 @@ impl<'a> Scope<'a> {
         resolved
     }
 
+    /// What proxies connect to. Permission comes first: a loop is a mistake, after which the last good version keeps
+    /// running, and a refusal must not reveal what is behind a Service.
     fn target(
         &self,
         to: &Destination,
@@ -82,21 +84,26 @@ impl<'a> Scope<'a> {
         own: &[Port],
         resolved: &mut Resolved,
     ) -> Result<Target, Condition> {
-        self.check_loops(to, listener, own, &mut resolved.may_loop)?;
-        match to {
-            Destination::Service { key, port } => match self.service(listener, key, *port, resolved)? {
-                // The host of an `ExternalName` Service is checked like a host that the forward itself names.
-                Target::Address { host, port } => {
-                    let host = host.trim_end_matches('.').to_ascii_lowercase();
-                    let to = Destination::Address { host: host.clone(), port };
-                    self.check_loops(&to, listener, own, &mut resolved.may_loop)?;
-                    self.address(host, port, listener)
-                }
-                endpoints @ Target::Endpoints(_) => Ok(endpoints),
-            },
-            Destination::Address { host, port } => self.address(host.clone(), *port, listener),
-            Destination::Local { port } => Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port }),
-        }
+        let target = match to {
+            Destination::Service { key, port } => {
+                self.permit(key)?;
+                self.check_loops(to, listener, own, &mut resolved.may_loop)?;
+                self.service(listener, key, *port, resolved)?
+            }
+            Destination::Address { host, port } => Target::Address { host: host.clone(), port: *port },
+            Destination::Local { port } => {
+                self.check_loops(to, listener, own, &mut resolved.may_loop)?;
+                return Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port });
+            }
+        };
+        // The host of an `ExternalName` Service is checked like a host that the forward itself names.
+        let (host, port) = match target {
+            Target::Address { host, port } => (host.trim_end_matches('.').to_ascii_lowercase(), port),
+            endpoints @ Target::Endpoints(_) => return Ok(endpoints),
+        };
+        let target = self.address(host.clone(), port, listener)?;
+        self.check_loops(&Destination::Address { host, port }, listener, own, &mut resolved.may_loop)?;
+        Ok(target)
     }
 
     /// Checks a host and its ports, as far as that is possible before the host is resolved.
@@ -105,7 +112,7 @@ impl<'a> Scope<'a> {
         let refused =
             |why: &dyn Display| Condition::unmet(Reason::AddressNotAllowed, format!("backend {place}: {why}"));
         if let Some(gateway) = self.host.filter(|_| self.destinations.cidrs.is_empty()) {
-            return Err(refused(&closed(gateway, "backends with an address")));
+            return Err(refused(&closed(gateway)));
         }
         match host.parse::<IpAddr>() {
             Ok(ip) => {
@@ -129,6 +136,20 @@ impl<'a> Scope<'a> {
         Ok(Target::Address { host, port })
     }
 
+    fn permit(&self, service: &ObjectKey) -> Result<(), Condition> {
+        let from = &self.forward.origin;
+        if self.world.site.is_laptop() || permitted(self.world, from, service) {
+            return Ok(());
+        }
+        // The message must not reveal whether the Service exists.
+        let message = format!(
+            "Service {service} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
+             '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
+            from.namespace
+        );
+        Err(Condition::unmet(Reason::RefNotPermitted, message))
+    }
+
     fn service(
         &self,
         listener: &ValidListener,
@@ -136,19 +157,7 @@ impl<'a> Scope<'a> {
         port: u16,
         resolved: &mut Resolved,
     ) -> Result<Target, Condition> {
-        let (world, forward) = (self.world, self.forward);
-        let laptop = world.site.is_laptop();
-        if !laptop && !permitted(world, &forward.origin, key) {
-            // The message must not reveal whether the Service exists.
-            return Err(Condition::unmet(
-                Reason::RefNotPermitted,
-                format!(
-                    "Service {key} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
-                     '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
-                    forward.origin.namespace
-                ),
-            ));
-        }
+        let (world, laptop) = (self.world, self.world.site.is_laptop());
         let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let is_range = listener.further > 0;
         match world.services.get(key) {
@@ -189,7 +198,7 @@ impl<'a> Scope<'a> {
         let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
         suspects.filter(|address| podless.contains(&address.ip())).find_map(|address| {
             let why = match self.host {
-                Some(gateway) if self.destinations.cidrs.is_empty() => closed(gateway, "such endpoints"),
+                Some(gateway) if self.destinations.cidrs.is_empty() => closed(gateway),
                 Some(_) => self.destinations.refuses(address.ip(), &(address.port()..=address.port()))?.to_string(),
                 None => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };
@@ -201,10 +210,11 @@ impl<'a> Scope<'a> {
 }
 
 /// Why guests of a gateway without networks may not use addresses.
-fn closed(gateway: &ObjectKey, what: &str) -> String {
+fn closed(gateway: &ObjectKey) -> String {
     format!(
-        "ForwardGateway {gateway} serves other namespaces, whose {what} need its spec.allowedForwards.addressCIDRs: ask \
-         its owner to name the networks, or use a gateway of your own namespace"
+        "ForwardGateway {gateway} lets forwards of other namespaces use addresses only within its \
+         spec.allowedForwards.addressCIDRs, and has none: ask its owner to name the networks, or use a gateway of your \
+         own namespace"
     )
 }
 
