@@ -64,7 +64,7 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub allocation: Vec<PortRange>,
-    /// Longest time a terminating proxy waits for live sessions, 1 to 86400 seconds. Absent: 300.
+    /// Maximum time that a terminating proxy waits for live sessions, 1 to 86400 seconds. Absent: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
@@ -81,7 +81,7 @@ pub struct GatewayService {
     /// Type of the Service: ClusterIP, NodePort or LoadBalancer, or None to create no Service. Absent: ClusterIP.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<ServiceType>,
-    /// Most ports of the Service, 1 to 1000; listeners beyond this limit are not accepted. Absent: 100.
+    /// Maximum number of ports of the Service, 1 to 1000; listeners beyond this limit are not accepted. Absent: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_ports: Option<u16>,

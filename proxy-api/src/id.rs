@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_another_kind_says_its_kind() {
+    fn an_id_of_another_kind_names_its_kind() {
         let id = read("TCPRoute/shop/db/0").expect("an id");
         assert_eq!((id.origin.kind.as_str(), id.origin.namespace.as_str()), ("TCPRoute", "shop"));
         assert_eq!(

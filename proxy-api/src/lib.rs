@@ -18,6 +18,7 @@ mod change;
 mod configuration;
 mod decode;
 mod destinations;
+pub mod doors;
 mod endpoint;
 mod guard;
 mod hash;

@@ -117,6 +117,8 @@ pub enum Dropped {
     TableFull,
     /// The process is at its file descriptor limit.
     FileLimit,
+    /// The process has as many sessions as fit into its memory.
+    SessionLimit,
     /// The socket's send buffer is full.
     SendBufferFull,
     /// The network refused the datagram: unreachable, or too large for the path.
@@ -149,10 +151,11 @@ impl From<Refusal> for Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoBackend,
         Self::TableFull,
         Self::FileLimit,
+        Self::SessionLimit,
         Self::SendBufferFull,
         Self::SendFailed,
         Self::Draining,
@@ -186,6 +189,7 @@ impl Dropped {
             Self::NoBackend => "NoBackend",
             Self::TableFull => "TableFull",
             Self::FileLimit => "FileLimit",
+            Self::SessionLimit => "SessionLimit",
             Self::SendBufferFull => "SendBufferFull",
             Self::SendFailed => "SendFailed",
             Self::Draining => "Draining",

@@ -6,7 +6,6 @@
 
 mod checks;
 mod failures;
-mod file_waits;
 #[cfg(test)]
 mod fixtures;
 mod foreign_ports;
@@ -20,6 +19,7 @@ mod reporter;
 mod schedule;
 mod sockets;
 mod targets;
+mod waits;
 
 use std::{
     future::pending,
@@ -30,12 +30,11 @@ use std::{
 use proxy_api::{Configuration, Report, Surroundings};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use self::{
     checks::Checks,
-    file_waits::FileWaits,
     foreign_ports::ForeignPorts,
     health::Health,
     listeners::Listeners,
@@ -44,6 +43,7 @@ use self::{
     schedule::{Schedule, Work},
     sockets::{Bound, Sockets},
     targets::Sources,
+    waits::{Lack, Waits},
 };
 use crate::{
     core::diff::{self, Running},
@@ -55,6 +55,9 @@ use crate::{
     threads::{Command, Workers},
     worker::{Ending, session::SessionView},
 };
+
+/// Pause between two signs of life of the control thread.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// A request to the control thread.
 #[derive(Debug)]
@@ -93,7 +96,8 @@ pub struct Supervisor {
     checks: Checks,
     health: Health,
     reporter: Reporter,
-    file_waits: FileWaits,
+    waits_for_files: Waits,
+    waits_for_sessions: Waits,
 }
 
 impl Supervisor {
@@ -125,14 +129,19 @@ impl Supervisor {
             checks: Checks::default(),
             health: Health::default(),
             reporter: Reporter::new(report, settings.quiet_start),
-            file_waits: FileWaits::default(),
+            waits_for_files: Waits::new(Lack::Files),
+            waits_for_sessions: Waits::new(Lack::Sessions),
         }
     }
 
     /// Runs until a drain is requested, or until every sender of `control` is dropped.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
         let mut schedule = Schedule::new(Instant::now());
+        let life = self.process.lives.begin("control");
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let longest = loop {
+            life.beat();
             let wanted = self.wanted();
             tokio::select! {
                 asked = control.recv() => match asked {
@@ -150,8 +159,10 @@ impl Supervisor {
                         self.look().await;
                     }
                 }
+                _ = beats.tick() => {}
             }
         };
+        drop(life);
         // Requests from here on fail at once instead of waiting for an answer.
         drop((control, answers));
         self.drain(longest).await;
@@ -256,11 +267,13 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files, a change of backend health and hot sockets.
+    /// Looks for a shortage of files or memory, a change of backend health and hot sockets.
     async fn look(&mut self) {
-        let files = &self.process.files;
-        let waits = self.file_waits.observe(files.paused.load(Relaxed), files.usage(), Instant::now());
-        notices::write(&self.process.log, waits);
+        let (files, sessions) = (&self.process.files, &self.process.sessions);
+        let at = Instant::now();
+        let waits = self.waits_for_files.observe(files.paused.load(Relaxed), files.usage(), at);
+        let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
+        notices::write(&self.process.log, waits.into_iter().chain(more));
         let now = self.process.clock.seconds();
         let changed = self.health.observe(&self.listeners.health(now), now);
         if !changed.is_empty() {

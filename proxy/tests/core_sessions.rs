@@ -78,6 +78,7 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::UntrustedPeer,
             EndReason::BadHeader,
             EndReason::HandshakeTimeout,
+            EndReason::HandshakeLimit,
             EndReason::Probe,
             EndReason::ConnectionLimit,
             EndReason::SourceLimit,
@@ -87,8 +88,13 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::MaxSession,
         ]
     );
-    let of_headers =
-        vec![EndReason::UntrustedPeer, EndReason::BadHeader, EndReason::HandshakeTimeout, EndReason::Probe];
+    let of_headers = vec![
+        EndReason::UntrustedPeer,
+        EndReason::BadHeader,
+        EndReason::HandshakeTimeout,
+        EndReason::HandshakeLimit,
+        EndReason::Probe,
+    ];
     let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
     let gateway = Destinations { refuse_local: true, ..Destinations::default() };
     for (listener, expected) in [

@@ -30,7 +30,7 @@ pub(super) struct Cost {
     /// Resident memory now, in MiB.
     pub(super) memory: f64,
     /// Peak resident memory, in MiB.
-    pub(super) most_memory: f64,
+    pub(super) peak_memory: f64,
     /// Bytes of changes sent to proxies.
     pub(super) bytes: f64,
     /// Objects and events written to the API server.
@@ -88,7 +88,7 @@ impl Operator {
         Cost {
             cpu: ticks / rustix::param::clock_ticks_per_second() as f64,
             memory: kilobytes("VmRSS:") / 1024.0,
-            most_memory: kilobytes("VmHWM:") / 1024.0,
+            peak_memory: kilobytes("VmHWM:") / 1024.0,
             bytes: metric("change_bytes_sent_total"),
             writes: metric("status_writes_total{result=\"written\"}")
                 + metric("events_total{result=\"written\"}")

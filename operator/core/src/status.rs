@@ -16,3 +16,4 @@ pub mod loads;
 pub mod patch;
 pub mod proxies;
 pub mod scaling;
+pub mod versions;

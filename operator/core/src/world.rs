@@ -7,12 +7,14 @@
 pub mod app_ports;
 pub mod cache;
 pub mod changes;
+pub mod child;
 pub mod crash_loop;
 pub mod managed_fields;
 pub mod objects;
 pub mod proxy_id;
 pub mod reach;
 pub mod read;
+pub mod schema;
 pub mod subject;
 pub mod watched;
 

@@ -1,6 +1,7 @@
 //! One stream per proxy: authenticates the proxy, sends it the configuration of its group, and receives its reports.
 
 mod stream;
+mod versions;
 
 use std::{
     sync::{
@@ -106,6 +107,7 @@ pub struct Streams {
     driver: mpsc::Sender<FromStream>,
     roots: watch::Receiver<Trusted>,
     metrics: Arc<Metrics>,
+    versions: Arc<versions::Versions>,
     next: AtomicU64,
 }
 
@@ -118,7 +120,8 @@ impl Streams {
         roots: watch::Receiver<Trusted>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { identities, driver, roots, metrics, next: AtomicU64::new(1) }
+        let versions = Arc::new(versions::Versions::new(metrics.clone()));
+        Self { identities, driver, roots, metrics, versions, next: AtomicU64::new(1) }
     }
 
     async fn admit(&self, identity: &Identity, id: u64) -> Result<stream::Following, Status> {
@@ -166,6 +169,7 @@ impl Follower for Streams {
             driver: self.driver.clone(),
             roots: self.roots.clone(),
             metrics: self.metrics.clone(),
+            versions: self.versions.clone(),
         };
         tokio::spawn(stream.run());
         Ok(answer)

@@ -13,7 +13,10 @@ use operator_core::{names::NAME, notices::Notice, status::events::Happened};
 
 use crate::{
     outputs::notices::Notices,
-    platform::metrics::{Metrics, count},
+    platform::{
+        metrics::{Metrics, count},
+        tasks::Tasks,
+    },
 };
 
 /// Events that may wait; further Events are dropped and counted.
@@ -30,10 +33,16 @@ pub struct Events {
 impl Events {
     /// Starts the task that writes Events.
     #[must_use]
-    pub fn start(client: Client, instance: String, notices: Option<Notices>, metrics: Arc<Metrics>) -> Self {
+    pub fn start(
+        client: Client,
+        instance: String,
+        notices: Option<Notices>,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
         let reporter = Reporter { controller: NAME.to_owned(), instance: Some(instance) };
-        tokio::spawn(write(Recorder::new(client, reporter), waiting, metrics.clone()));
+        tasks.job("events", write(Recorder::new(client, reporter), waiting, metrics.clone()));
         Self { out, notices, metrics }
     }
 

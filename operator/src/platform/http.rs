@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::platform::metrics::Metrics;
+use crate::platform::{liveness::Liveness, metrics::Metrics};
 
 /// Concurrent requests.
 const REQUESTS: usize = 64;
@@ -33,6 +33,8 @@ pub struct View {
     pub synced: watch::Receiver<bool>,
     /// Whether API servers trust the webhook, or have been waited for long enough.
     pub trusted: watch::Receiver<bool>,
+    /// Signs of life of the loops that the replica cannot do without.
+    pub liveness: Liveness,
 }
 
 /// Serves until the runtime ends.
@@ -70,7 +72,11 @@ fn answer(view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/readyz" if !*view.trusted.borrow() => {
             text(StatusCode::SERVICE_UNAVAILABLE, "API servers do not trust the webhook yet\n".to_owned())
         }
-        "/livez" | "/readyz" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/livez" => match view.liveness.complaint() {
+            None => text(StatusCode::OK, "ok\n".to_owned()),
+            Some(complaint) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{complaint}\n")),
+        },
+        "/readyz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/metrics" => match view.metrics.text() {
             Ok(metrics) => text(StatusCode::OK, metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n".to_owned()),

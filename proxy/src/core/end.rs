@@ -52,6 +52,8 @@ pub enum EndReason {
     BadHeader,
     /// The PROXY header or server name did not arrive within `handshakeSeconds`.
     HandshakeTimeout,
+    /// Too many clients had not sent their PROXY header yet, and this one had waited longest.
+    HandshakeLimit,
     /// The client closed without sending a byte where it should speak first, as health checks do.
     Probe,
     /// `maxConnections` is reached and `onLimit` is Reject.
@@ -72,7 +74,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -90,6 +92,7 @@ impl EndReason {
         Self::UntrustedPeer,
         Self::BadHeader,
         Self::HandshakeTimeout,
+        Self::HandshakeLimit,
         Self::Probe,
         Self::ConnectionLimit,
         Self::SourceLimit,
@@ -121,6 +124,7 @@ impl EndReason {
             Self::UntrustedPeer => "UntrustedPeer",
             Self::BadHeader => "BadHeader",
             Self::HandshakeTimeout => "HandshakeTimeout",
+            Self::HandshakeLimit => "HandshakeLimit",
             Self::Probe => "Probe",
             Self::ConnectionLimit => "ConnectionLimit",
             Self::SourceLimit => "SourceLimit",
@@ -146,7 +150,9 @@ impl EndReason {
         match self {
             Self::AccessDenied => listener.access.is_some(),
             Self::Loop => listener.destinations.refuse_local,
-            Self::UntrustedPeer | Self::BadHeader | Self::HandshakeTimeout | Self::Probe => has_header,
+            Self::UntrustedPeer | Self::BadHeader | Self::HandshakeTimeout | Self::HandshakeLimit | Self::Probe => {
+                has_header
+            }
             Self::ConnectionLimit => limits.is_some_and(|it| it.max_connections.is_some()),
             Self::QueueFull | Self::QueueTimeout => limits.is_some_and(|it| it.on_limit == OnLimit::Queue),
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),

@@ -223,11 +223,6 @@ pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
     SetName::parse(set).map(|name| name.service)
 }
 
-/// The current endpoint set of this name; `None` if the Service or its port does not exist.
-pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
-    SetName::parse(set)?.endpoints(world)
-}
-
 fn permitted(world: &World, from: &Origin, to: &ObjectKey) -> bool {
     let grants = |grant: &Grant| {
         grant.kind == from.kind

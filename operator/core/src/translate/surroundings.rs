@@ -8,7 +8,7 @@ use std::{
 
 use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED};
 
-use crate::world::{ObjectKey, Service, World, reach::Reach};
+use crate::world::{ObjectKey, Service, World, changes::Changes, reach::Reach};
 
 /// Most addresses in one set. A fleet has at most 1000 pods, of two addresses each; the rest is for Services in front.
 const MOST_ADDRESSES: usize = 4096;
@@ -16,8 +16,17 @@ const MOST_ADDRESSES: usize = 4096;
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// Whether a Service is that of the API server.
-pub(crate) fn is_api_server(service: &ObjectKey) -> bool {
+fn is_api_server(service: &ObjectKey) -> bool {
     (service.namespace.as_str(), service.name.as_str()) == API_SERVER
+}
+
+/// The gateways whose surroundings, or whose networks for guests, may have changed.
+pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
+    let mut services = changes.services.iter().chain(&changes.endpoints);
+    if changes.all || services.any(is_api_server) {
+        return world.gateways.keys().cloned().collect();
+    }
+    changes.reach.union(&changes.gateways).cloned().collect()
 }
 
 /// The reserved endpoint sets of a gateway, by name; empty ones too.

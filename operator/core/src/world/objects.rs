@@ -9,7 +9,14 @@ use crds::{ForwardGateway, PortForward, Protocol};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_api::Endpoint;
 
-use crate::world::{Grant, ObjectKey, app_ports::AppPorts, crash_loop::CrashLoop, reach::Front, subject::Subject};
+use crate::world::{
+    Grant, ObjectKey,
+    app_ports::AppPorts,
+    child::{ChildKind, Mark},
+    crash_loop::CrashLoop,
+    reach::Front,
+    subject::Subject,
+};
 
 /// The current state of one object.
 #[derive(Clone, Debug)]
@@ -34,6 +41,8 @@ pub enum Object {
     Deployment(ObjectKey, FleetState),
     /// An autoscaler that the operator created.
     Scaler(ObjectKey, Box<AutoscalerState>),
+    /// A child of a gateway of which nothing but the mark matters.
+    Child(ChildKind, ObjectKey, Mark),
 }
 
 impl Object {
@@ -50,7 +59,8 @@ impl Object {
             | Self::Namespace(key, _)
             | Self::Grants(key, _)
             | Self::Deployment(key, _)
-            | Self::Scaler(key, _) => key.clone(),
+            | Self::Scaler(key, _)
+            | Self::Child(_, key, _) => key.clone(),
         }
     }
 }
@@ -79,6 +89,8 @@ pub struct ServiceInfo {
     pub selector: BTreeMap<String, String>,
     /// Where the Service listens.
     pub front: Front,
+    /// The fields that this operator manages.
+    pub mark: Mark,
 }
 
 /// Some endpoints of a Service.
@@ -147,8 +159,8 @@ pub struct FleetState {
     pub replicas: i32,
     /// Number of ready pods.
     pub ready: i32,
-    /// Generation of the Deployment, which changes with every change of its spec by any manager.
-    pub generation: i64,
+    /// The fields of the Deployment that this operator manages.
+    pub mark: Mark,
 }
 
 /// One condition of a `HorizontalPodAutoscaler`.

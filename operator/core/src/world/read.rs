@@ -22,6 +22,7 @@ use crate::{
     names::{APP_PORTS, DELETION_COST, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
     world::{
         Grant, ObjectKey, app_ports,
+        child::{ChildKind, Mark},
         crash_loop::crash_loop,
         managed_fields::has_field,
         objects::{
@@ -100,6 +101,7 @@ pub fn service(service: &Service) -> Object {
         gateway: service.metadata.labels.as_ref().and_then(|labels| labels.get(GATEWAY_LABEL).cloned()),
         selector: spec.and_then(|spec| spec.selector.clone()).unwrap_or_default(),
         front: front(service),
+        mark: Mark::of(&service.metadata),
     };
     Object::Service(key(&service.metadata), info)
 }
@@ -267,9 +269,15 @@ pub fn deployment(deployment: &Deployment) -> Object {
     let state = FleetState {
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
-        generation: deployment.metadata.generation.unwrap_or(0),
+        mark: Mark::of(&deployment.metadata),
     };
     Object::Deployment(key(&deployment.metadata), state)
+}
+
+/// Reads the metadata of a child of a gateway.
+#[must_use]
+pub fn child(kind: ChildKind, metadata: &ObjectMeta) -> Object {
+    Object::Child(kind, key(metadata), Mark::of(metadata))
 }
 
 /// Reads an autoscaler that the operator created.

@@ -14,6 +14,7 @@ use kube::core::{PartialObjectMeta, error_boundary::InvalidObject};
 use operator_core::{
     CrashLoop, ObjectKey, Subject,
     world::{
+        child::{ChildKind, Mark},
         managed_fields::{REPLICAS, has_field},
         objects::{AutoscalerCondition, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo, SliceInfo},
         read,
@@ -283,6 +284,43 @@ fn a_namespace_has_its_labels() {
     assert_eq!(labels, BTreeMap::from([("edge".to_owned(), "ok".to_owned())]));
 }
 
+/// The managed fields of the operator.
+fn applied_entry() -> Value {
+    json!({"manager": "portlane-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}})
+}
+
+#[test]
+fn the_mark_of_an_object_is_what_the_operator_applied_and_nobody_changed() {
+    let mark = |entries: Value| Mark::of(&of(json!({"managedFields": entries})));
+    let ours = mark(json!([applied_entry()]));
+    let with = |field: &str, value: Value| {
+        let mut entry = applied_entry();
+        entry[field] = value;
+        entry
+    };
+    let others = json!([with("manager", json!("kubectl")), with("operation", json!("Update")), applied_entry()]);
+    assert_eq!(mark(others), ours, "others manage other fields");
+    assert_eq!(mark(json!([with("time", json!("2026-01-01T00:00:00Z"))])), ours, "when does not matter");
+    assert_ne!(mark(json!([with("fieldsV1", json!({"f:spec": {}}))])), ours, "somebody else took the field");
+    let absent = [
+        json!([]),
+        json!([with("manager", json!("kubectl"))]),
+        json!([with("operation", json!("Update"))]),
+        json!([with("subresource", json!("status"))]),
+    ];
+    assert!(absent.into_iter().all(|entries| mark(entries) == Mark::default()), "the operator applied nothing");
+    assert_eq!(Mark::of(&ObjectMeta::default()), Mark::default());
+}
+
+#[test]
+fn of_a_child_and_of_a_service_the_mark_is_read() {
+    let metadata: ObjectMeta = of(json!({"name": "web", "namespace": "ns", "managedFields": [applied_entry()]}));
+    let Object::Child(kind, name, mark) = read::child(ChildKind::NetworkPolicy, &metadata) else { panic!("a child") };
+    assert_eq!((kind, name, mark), (ChildKind::NetworkPolicy, key("web"), Mark::of(&metadata)));
+    let Object::Service(_, info) = read::service(&of(json!({"metadata": metadata}))) else { panic!("a Service") };
+    assert_eq!(info.mark, mark);
+}
+
 #[test]
 fn a_deployment_says_how_many_pods_there_are() {
     let state = |deployment: Value| {
@@ -290,9 +328,11 @@ fn a_deployment_says_how_many_pods_there_are() {
         assert_eq!(name, key("edge"));
         state
     };
-    let metadata = json!({"name": "edge", "namespace": "ns", "generation": 5});
+    let metadata = json!({"name": "edge", "namespace": "ns", "managedFields": [applied_entry()]});
     let full = state(json!({"metadata": metadata, "status": {"replicas": 3, "readyReplicas": 2}}));
-    assert_eq!(full, FleetState { replicas: 3, ready: 2, generation: 5 });
+    let mark = Mark::of(&of(json!({"managedFields": [applied_entry()]})));
+    assert_eq!(full, FleetState { replicas: 3, ready: 2, mark });
+    assert_ne!(mark, Mark::default());
     let new = state(json!({"metadata": {"name": "edge", "namespace": "ns"}}));
     assert_eq!(new, FleetState::default());
 }

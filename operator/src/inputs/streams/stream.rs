@@ -16,7 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::FromStream;
+use super::{
+    FromStream,
+    versions::{Connected, Versions},
+};
 use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
 
 use crate::{
@@ -48,6 +51,7 @@ pub(super) struct Stream {
     pub(super) driver: mpsc::Sender<FromStream>,
     pub(super) roots: watch::Receiver<Trusted>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) versions: Arc<Versions>,
 }
 
 /// Why a stream ended.
@@ -82,7 +86,8 @@ impl Stream {
     }
 
     async fn follow(&mut self) -> Result<(), End> {
-        let mut at = self.hello().await?;
+        // The proxy is counted by its version while its stream is open.
+        let (mut at, _counted) = self.hello().await?;
         self.tell_roots().await?;
         // Numbers with their digests of snapshots that were sent, from the one that the proxy reported last.
         let mut sent: VecDeque<(u64, Digest)> = VecDeque::from([(number(&at), at.digest.clone())]);
@@ -133,17 +138,18 @@ impl Stream {
     }
 
     /// Receives the hello and brings the proxy to the snapshot of its group.
-    async fn hello(&mut self) -> Result<Arc<Snapshot>, End> {
+    async fn hello(&mut self) -> Result<(Arc<Snapshot>, Connected), End> {
         let first = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
         let Ok(Some(FromProxy { hello: Some(hello), .. })) = first else {
             return Err(End::Garbage("the first message must be a hello"));
         };
+        let counted = self.versions.connected(&hello.software);
         let now = self.following.target.borrow_and_update().clone();
         let frames = self.first(&hello, &now).await?;
         for frame in frames.iter() {
             self.change(frame.clone()).await?;
         }
-        Ok(now)
+        Ok((now, counted))
     }
 
     /// The changes that bring a proxy that just connected to this snapshot.

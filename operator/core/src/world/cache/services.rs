@@ -10,7 +10,40 @@ use crate::world::{
     objects::{ServiceInfo, SliceInfo},
 };
 
+/// The gateway that a Service belongs to, by its label.
+fn of_gateway(key: &ObjectKey, info: &ServiceInfo) -> Option<ObjectKey> {
+    info.gateway.as_ref().map(|name| ObjectKey::new(key.namespace.clone(), name.clone()))
+}
+
 impl Cache {
+    /// Replaces a Service, and touches the gateways that the Service belonged or belongs to.
+    pub(super) fn take_service(&mut self, key: &ObjectKey, info: ServiceInfo, touched: &mut Touched) {
+        touched.gateways.extend(of_gateway(key, &info));
+        let before = self.services.insert(key.clone(), info);
+        touched.gateways.extend(before.and_then(|before| of_gateway(key, &before)));
+        self.touch_namesake(key, touched);
+        self.service(key, touched);
+        self.reach_in(&key.namespace, touched);
+    }
+
+    /// Removes a Service, and touches the gateway that the Service belonged to.
+    pub(super) fn lose_service(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        let before = self.services.remove(key);
+        self.world.services.remove(key);
+        self.world.podless.remove(key);
+        touched.gateways.extend(before.and_then(|before| of_gateway(key, &before)));
+        self.touch_namesake(key, touched);
+        touched.changes.services.insert(key.clone());
+        self.reach_in(&key.namespace, touched);
+    }
+
+    /// Touches the gateway of the same name: somebody else's Service takes that name, or gives the name free.
+    fn touch_namesake(&self, key: &ObjectKey, touched: &mut Touched) {
+        if self.world.gateways.contains_key(key) {
+            touched.gateways.insert(key.clone());
+        }
+    }
+
     /// Replaces or removes a slice, and updates the Services that it belonged or belongs to.
     pub(super) fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {
         let before = self.slices.remove(key);
