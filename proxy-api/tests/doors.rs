@@ -1,4 +1,5 @@
 //! The places at a door under bounds, and the token bucket.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
     net::{IpAddr, Ipv4Addr},
