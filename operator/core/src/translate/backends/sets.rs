@@ -58,11 +58,10 @@ impl SetName {
 
     /// The present endpoints; `None` if the Service or its port does not exist.
     pub(crate) fn endpoints(&self, world: &World) -> Option<EndpointSet> {
-        let all: EndpointSet = match world.services.get(&self.service)? {
-            Service::External { .. } => return None,
-            service if self.is_range => hosts(service).into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect(),
-            Service::Portless(_) => return None,
-            Service::Cluster(ports) => {
+        let all: EndpointSet = match (world.services.get(&self.service)?, self.is_range) {
+            (Service::External { .. }, _) | (Service::Portless(_), false) => return None,
+            (service, true) => hosts(service).into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect(),
+            (Service::Cluster(ports), false) => {
                 let port = ports.iter().find(|it| it.port == self.port && transport(it.protocol) == self.transport)?;
                 port.endpoints.iter().copied().collect()
             }
