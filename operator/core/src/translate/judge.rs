@@ -189,7 +189,6 @@ impl Judge<'_> {
         warn(item, port, verdict);
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
-        let verdict = &mut judgement.verdict;
         self.resolved_refs(at, &resolved, verdict);
         if resolved.backends.is_empty()
             && let Some(problem) = resolved.problems.first()
