@@ -19,6 +19,7 @@ mod bounded;
 mod change;
 mod configuration;
 mod decode;
+mod destinations;
 pub mod doors;
 mod endpoint;
 mod guard;
@@ -28,17 +29,19 @@ mod listener;
 mod load;
 mod report;
 mod stream;
+mod surroundings;
 
 pub use bounded::{MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES};
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
+pub use destinations::{Denial, Destinations, forms};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader};
 pub use id::{ListenerId, ListenerIdError, Origin, OriginKind};
 pub use listener::{
-    AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry,
-    Revision, Sessions, SocketKey, Target, Timeouts, Transport,
+    AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
+    Sessions, SocketKey, Target, Timeouts, Transport,
 };
 pub use load::{Load, MAX_LOADS, Work};
 pub use report::{BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
@@ -46,6 +49,7 @@ pub use stream::{
     Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, PARTS, SERVICE, ToProxy,
     Trust,
 };
+pub use surroundings::{FLEET, FRONTS, PROTECTED, Surroundings};
 
 /// Contract version of this build.
 pub const CONTRACT: u32 = 1;

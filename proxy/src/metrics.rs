@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use proxy_api::Origin;
+use proxy_api::{Denial, Origin};
 
 use crate::{
     clock::Clock,
@@ -135,6 +135,7 @@ impl Collector for Exposition {
         limits_text(&mut out, &listeners)?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
+        refused_text(&mut out, &listeners)?;
         room_text(&mut out, &self.0.process)?;
         process_text(&mut out, &self.0)
     }
@@ -289,6 +290,21 @@ fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &C
         })
     });
     family(out, ("portlane_health_checks", "Active health checks, by result."), true, checks)
+}
+
+/// Addresses that gateways refuse; a series appears elsewhere only if there are any.
+fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let series = all.iter().flat_map(|shared| {
+        let (is_gateway, refused) = (shared.spec.load().destinations.refuse_local, &shared.counters.refused);
+        let count = move |why: Denial| refused[why.index()].load(Relaxed);
+        Denial::ALL.into_iter().filter(move |why| is_gateway || count(*why) > 0).map(move |why| {
+            let mut labels = labels(shared);
+            labels.push(("reason", why.as_str()));
+            (labels, count(why))
+        })
+    });
+    let help = "Addresses of backends that are not connected to, by reason.";
+    family(out, ("portlane_backend_endpoints_refused", help), false, series)
 }
 
 /// What the process has room for, and whom it turns away.

@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, Report};
+use proxy_api::{Configuration, Report, Surroundings};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -88,6 +88,8 @@ pub struct Supervisor {
     configuration: Configuration,
     /// The part of the configuration that runs.
     running: Running,
+    /// What is around the proxy, by the configuration in force.
+    surroundings: Arc<Surroundings>,
     sockets: Sockets,
     listeners: Listeners,
     names: Names,
@@ -120,6 +122,7 @@ impl Supervisor {
             metrics,
             configuration: Configuration::default(),
             running: Running::default(),
+            surroundings: Arc::default(),
             sockets,
             listeners: Listeners::default(),
             names: Names::new(answers),
@@ -202,6 +205,10 @@ impl Supervisor {
         let Bound { settled, opened, errors } = self.sockets.bind(&plan);
         let before = self.listeners.place(&settled.next.listeners);
         self.running = settled.next.clone();
+        let surroundings = Surroundings::of(&self.configuration.endpoints);
+        if *self.surroundings != surroundings {
+            self.surroundings = Arc::new(surroundings);
+        }
         self.refresh_targets();
         let live = self.listeners.live();
         self.sockets.switch(&settled.next.sockets, live, opened, &self.workers, &self.process.files).await;
@@ -216,8 +223,12 @@ impl Supervisor {
     /// Recomputes the targets of every listener.
     fn refresh_targets(&mut self) {
         self.names.follow(&names::hosts(&self.running.listeners));
-        let sources =
-            Sources { endpoints: &self.configuration.endpoints, sockets: &self.running.sockets, names: &self.names };
+        let sources = Sources {
+            endpoints: &self.configuration.endpoints,
+            sockets: &self.running.sockets,
+            names: &self.names,
+            surroundings: &self.surroundings,
+        };
         let refusals = sources.refresh(self.listeners.live());
         self.checks.follow(&self.process, self.listeners.live());
         notices::write(&self.process.log, self.reporter.refused(refusals));

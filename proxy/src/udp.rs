@@ -234,6 +234,9 @@ impl UdpListener {
     /// A slot under the forward's limits.
     fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
         let source = key.client.ip();
+        if listener.returns(source) {
+            return Err(Dropped::Loop);
+        }
         if !listener.counters.admits(&listener.spec.load(), source) {
             return Err(Dropped::AccessDenied);
         }

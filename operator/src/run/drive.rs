@@ -1,6 +1,10 @@
 //! Starts the driver with its inputs and outputs.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    env,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -44,6 +48,7 @@ pub(super) fn start(
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
         // A sidecar serves its admin API on a Unix socket, so only gateways reserve a port for it.
         reserved_in_gateways: BTreeMap::from([(ADMIN_PORT, "admin".to_owned())]),
+        api_server: api_server().into_iter().collect(),
         ..World::default()
     };
     let cache = Cache::new(world, sources).bounded(settings.max_objects);
@@ -75,4 +80,11 @@ pub(super) fn start(
     tasks.service("driver", driver.run(inputs));
     let identities = Identities::new(client.clone(), metrics.clone());
     Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
+}
+
+/// The cluster IP of the API server, as kubelet tells every container. `None` outside a cluster, or where it is a name.
+fn api_server() -> Option<SocketAddr> {
+    let ip: IpAddr = env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()?;
+    let port = env::var("KUBERNETES_SERVICE_PORT").ok().and_then(|port| port.parse().ok());
+    Some(SocketAddr::new(ip, port.unwrap_or(443)))
 }

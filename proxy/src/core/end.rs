@@ -44,6 +44,8 @@ pub enum EndReason {
     Evicted,
     /// `access` denies the client.
     AccessDenied,
+    /// The client is a proxy of the same fleet: the connection came back.
+    Loop,
     /// A PROXY header is required, and the peer is not in `trustedCIDRs`.
     UntrustedPeer,
     /// The PROXY header is missing or invalid.
@@ -72,7 +74,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -86,6 +88,7 @@ impl EndReason {
         Self::Drained,
         Self::Evicted,
         Self::AccessDenied,
+        Self::Loop,
         Self::UntrustedPeer,
         Self::BadHeader,
         Self::HandshakeTimeout,
@@ -117,6 +120,7 @@ impl EndReason {
             Self::Drained => "Drained",
             Self::Evicted => "Evicted",
             Self::AccessDenied => "AccessDenied",
+            Self::Loop => "Loop",
             Self::UntrustedPeer => "UntrustedPeer",
             Self::BadHeader => "BadHeader",
             Self::HandshakeTimeout => "HandshakeTimeout",
@@ -145,6 +149,7 @@ impl EndReason {
         let limits = listener.limits.as_deref();
         match self {
             Self::AccessDenied => listener.access.is_some(),
+            Self::Loop => listener.destinations.refuse_local,
             Self::UntrustedPeer | Self::BadHeader | Self::HandshakeTimeout | Self::HandshakeLimit | Self::Probe => {
                 has_header
             }

@@ -170,7 +170,7 @@ fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::FailureReason;
+    use proxy_api::{Denial, FailureReason};
 
     use super::*;
     use crate::{
@@ -246,7 +246,7 @@ mod tests {
     fn a_refused_endpoint_is_logged_once_while_its_listener_lives() {
         let (mut reporter, _receiver) = reporter(false);
         let refusals =
-            || vec![Refusal { listener: id("a"), address: SocketAddr::from(([127, 0, 0, 1], 1)), why: "a loop" }];
+            || vec![Refusal { listener: id("a"), address: SocketAddr::from(([127, 0, 0, 1], 1)), why: Denial::Loop }];
         assert!(reporter.refused(Vec::new()).is_empty());
         assert_eq!(reporter.refused(refusals()).len(), 1);
         assert!(reporter.refused(refusals()).is_empty());

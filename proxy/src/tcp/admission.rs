@@ -25,6 +25,10 @@ pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 /// The reason to end the session.
 pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Slot, EndReason> {
     let listener = &session.listener;
+    // Before a header is read: the peer itself counts.
+    if listener.returns(session.client.get().ip()) {
+        return Err(EndReason::Loop);
+    }
     let spec = listener.spec.load_full();
     tokio::select! {
         biased;

@@ -96,7 +96,7 @@ fn until_reason(namespace: &Namespace<'_>, reason: &str) {
 #[test]
 fn a_forward_of_another_namespace_is_let_in_when_the_gateway_says_so_and_its_story_can_be_read() {
     let host = shop(operated(), "host");
-    let guest = operated().namespace("guest");
+    let guest = shop(operated(), "guest");
     host.apply(GATEWAY);
     let service = format!("{{service: {{name: web, namespace: {}, port: 80}}}}", host.name());
     guest.apply(&visitor(&host, &service));
@@ -106,14 +106,17 @@ fn a_forward_of_another_namespace_is_let_in_when_the_gateway_says_so_and_its_sto
     host.apply(&open);
     // The forward is admitted. Its Service needs a grant, and the answer does not reveal whether the Service exists.
     until_reason(&guest, "RefNotPermitted");
+    // The same Service by its name would be used with the identity of the gateway.
     let address = format!("{{address: {{host: web.{}.svc.cluster.local, port: 80}}}}", host.name());
     guest.apply(&visitor(&host, &address));
+    until_reason(&guest, "AddressNotAllowed");
+    guest.apply(&visitor(&host, "{service: {name: web, port: 80}}"));
     wait_for(&guest, "portforward/visitor");
     let through =
         || host.kubectl(&["exec", "client", "--", "/portlane-echo", "call", "tcp", "edge:81", "hello"]).stdout;
     until("bytes go through the Service", || through().trim_end() == "web: hello");
     let described = guest.kubectl(&["describe", "portforward", "visitor"]).ok();
-    for part in ["RefNotPermitted", "every proxy runs the forward", "Events:", "81/TCP"] {
+    for part in ["RefNotPermitted", "AddressNotAllowed", "every proxy runs the forward", "Events:", "81/TCP"] {
         assert!(described.contains(part), "{part} is not in {described}");
     }
     guest.kubectl(&["delete", "portforward", "visitor"]).ok();

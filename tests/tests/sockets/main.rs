@@ -9,6 +9,7 @@ mod examples;
 mod guard;
 mod health;
 mod lifecycle;
+mod loops;
 mod proxy_protocol;
 mod ranges;
 mod resets;

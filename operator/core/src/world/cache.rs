@@ -2,6 +2,7 @@
 
 mod children;
 mod look_ups;
+mod reach;
 mod services;
 mod touched;
 
@@ -163,8 +164,7 @@ impl Cache {
             Object::Slice(key, info) => self.slice(&key, Some(info), &mut touched),
             Object::ProxyPod(key, info) => {
                 if self.proxy_pods.get(&key) != Some(&info) {
-                    touched.proxy_pods.insert(key.clone());
-                    self.proxy_pods.insert(key, info);
+                    self.proxy_pod(&key, Some(info), &mut touched);
                 }
             }
             Object::Pod(key, info) => self.take_pod(key, info, &mut touched),
@@ -278,7 +278,8 @@ impl Cache {
                 if old.is_none_or(|old| old.spec != gateway.spec || old.metadata.uid != gateway.metadata.uid) {
                     touched.changes.gateways.insert(key.clone());
                 }
-                self.world.gateways.insert(key, gateway);
+                self.world.gateways.insert(key.clone(), gateway);
+                self.reach(&key, &mut touched);
             }
             Err(found) => drop(self.unreadable_gateways.insert(key, found)),
         }
@@ -306,15 +307,13 @@ impl Cache {
             Kind::Gateways => {
                 self.unreadable_gateways.remove(key);
                 self.world.gateways.remove(key);
+                self.reach(key, &mut touched);
                 touched.changes.gateways.insert(key.clone());
                 touched.gateways.insert(key.clone());
             }
             Kind::Services => self.lose_service(key, &mut touched),
             Kind::Slices => self.slice(key, None, &mut touched),
-            Kind::ProxyPods => {
-                self.proxy_pods.remove(key);
-                touched.proxy_pods.insert(key.clone());
-            }
+            Kind::ProxyPods => self.proxy_pod(key, None, &mut touched),
             Kind::Pods => {
                 self.pods.remove(key);
                 self.world.pods.remove(key);

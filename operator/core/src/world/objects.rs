@@ -14,6 +14,7 @@ use crate::world::{
     app_ports::AppPorts,
     child::{ChildKind, Mark},
     crash_loop::CrashLoop,
+    reach::Front,
     subject::Subject,
 };
 
@@ -84,6 +85,10 @@ pub struct ServiceInfo {
     pub addresses: Vec<(String, String)>,
     /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
+    /// Labels of the pods; empty: somebody else says what the endpoints are.
+    pub selector: BTreeMap<String, String>,
+    /// Where the Service listens.
+    pub front: Front,
     /// The fields that this operator manages.
     pub mark: Mark,
 }
@@ -97,6 +102,8 @@ pub struct SliceInfo {
     pub endpoints: BTreeMap<(String, IsUdp), BTreeSet<Endpoint>>,
     /// Ready addresses without ports.
     pub hosts: BTreeSet<IpAddr>,
+    /// Those of the addresses that are not of a pod by the word of the control plane.
+    pub podless: BTreeSet<IpAddr>,
 }
 
 /// False for TCP, true for UDP: the protocol of the API types has no order.
@@ -127,6 +134,10 @@ pub struct PodInfo {
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
+    /// IP addresses of the pod (proxy pods).
+    pub ips: BTreeSet<IpAddr>,
+    /// IP addresses of its node (proxy pods).
+    pub node_ips: BTreeSet<IpAddr>,
 }
 
 /// The deletion cost of a pod, by the manager that set the annotation.

@@ -1,6 +1,7 @@
 //! Which change of which object touches what: every kind that the cache takes.
 
 mod objects;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 

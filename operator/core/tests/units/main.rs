@@ -8,11 +8,14 @@ mod claims;
 mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
+
+mod guests;
 mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
 mod metrics_api;
 mod read_objects;
+mod read_surroundings;
 mod scene;
 mod schedule_autoscalers;
 mod schedule_children;

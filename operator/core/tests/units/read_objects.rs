@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-fn of<T: DeserializeOwned>(value: Value) -> T {
+pub(crate) fn of<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
 }
 
@@ -77,7 +77,7 @@ fn gateways_are_read_without_what_is_large() {
     assert_stripped(&unreadable.metadata);
 }
 
-fn service(spec: &Value, status: &Value) -> ServiceInfo {
+pub(crate) fn service(spec: &Value, status: &Value) -> ServiceInfo {
     let labels = json!({"portlane.dev/gateway": "edge"});
     let service =
         of(json!({"metadata": {"name": "web", "namespace": "ns", "labels": labels}, "spec": spec, "status": status}));
@@ -136,8 +136,11 @@ fn a_slice_has_its_ready_addresses_at_each_port() {
             {"name": "other", "port": 9, "protocol": "SCTP"}, {"name": "none"}, {"name": "beyond", "port": 70_000},
         ],
     }));
-    let Object::Slice(name, SliceInfo { service, endpoints, hosts }) = read::slice(&slice) else { panic!("a slice") };
+    let Object::Slice(name, SliceInfo { service, endpoints, hosts, podless }) = read::slice(&slice) else {
+        panic!("a slice")
+    };
     assert_eq!((name, service.as_str()), (key("web-1"), "web"));
+    assert_eq!(podless, hosts, "nothing says that they are pods");
     let ips = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
     let expected: BTreeSet<IpAddr> = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
     assert_eq!(hosts, expected);
@@ -210,13 +213,13 @@ fn a_field_is_held_if_the_whole_way_to_it_is_there() {
 }
 
 /// A pod with a proxy as its watch shows it.
-fn proxy_pod(pod: Value) -> PodInfo {
+pub(crate) fn proxy_pod(pod: Value) -> PodInfo {
     let Object::ProxyPod(name, info) = read::proxy_pod(&of(pod)) else { panic!("a pod with a proxy") };
     assert_eq!(name, key("p"));
     info
 }
 
-fn with_status(status: &Value) -> Value {
+pub(crate) fn with_status(status: &Value) -> Value {
     json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [{"name": "app"}]}, "status": status})
 }
 

@@ -8,7 +8,7 @@ use crate::{
     translate::{
         backends,
         index::Index,
-        judge::Compiled,
+        judge::Judgement,
         program,
         validate::{Destination, ValidForward},
     },
@@ -22,7 +22,8 @@ pub(super) struct Dependents {
     by_service: Index,
     /// Forwards with backends in Services of other namespaces.
     foreign: BTreeSet<Origin>,
-    /// Forwards with backends on the host of the proxy itself, which may be listeners of the same proxy.
+    /// Forwards with backends on the host of the proxy itself or in front of its fleet, which may be listeners of the
+    /// same proxies.
     local: BTreeSet<Origin>,
     /// Forwards with listeners that run in their last good version.
     kept: BTreeSet<Origin>,
@@ -39,10 +40,11 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// What a forward depends on that has this spec, if its spec is valid, and runs these listeners.
-    pub(super) fn of(key: &Origin, forward: Option<&ValidForward>, compiled: &[Compiled]) -> Self {
+    /// What a forward depends on that has this spec, if its spec is valid, and this judgement.
+    pub(super) fn of(key: &Origin, forward: Option<&ValidForward>, judgement: &Judgement) -> Self {
+        let compiled = &judgement.compiled;
         let mut services = BTreeSet::new();
-        let (mut is_foreign, mut is_local) = (false, false);
+        let (mut is_foreign, mut is_local) = (false, judgement.may_loop);
         let listeners = forward.into_iter().flat_map(|forward| &forward.listeners);
         for entry in listeners.flat_map(|listener| &listener.backends) {
             is_local |= backends::local_port(&entry.to).is_some();

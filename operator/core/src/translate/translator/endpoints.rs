@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::forwards::Forwards;
 use crate::{
-    translate::{backends, groups::Group, program::Sets},
+    translate::{backends::SetName, groups::Group, program::Sets, surroundings},
     world::{ObjectKey, World, changes::Changes},
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Refreshed<'a> {
     pub(super) sets: &'a Sets,
     /// Names of the sets that changed, each with the groups whose listeners use the set.
     pub(super) changed: BTreeMap<String, BTreeSet<Group>>,
+    /// The reserved sets of the gateways whose surroundings may have changed.
+    pub(super) reserved: BTreeMap<Group, Sets>,
 }
 
 impl EndpointSets {
@@ -39,11 +41,33 @@ impl EndpointSets {
         let services: BTreeSet<&ObjectKey> = if changes.all {
             forwards.services().collect()
         } else {
-            changes.services.union(&changes.endpoints).collect()
+            changes.services.iter().chain(&changes.endpoints).chain(&changes.podless).collect()
         };
-        let refreshed =
+        let mut refreshed: BTreeMap<String, BTreeSet<Group>> =
             services.into_iter().flat_map(|service| self.refresh_service(world, service, forwards)).collect();
-        Refreshed { sets: &self.sets, changed: refreshed }
+        let gateways = surroundings::changed(world, changes);
+        refreshed.extend(self.refresh_guests(world, &gateways, forwards));
+        let reserved = |gateway: ObjectKey| {
+            let sets = surroundings::sets(world, &gateway);
+            (Group::Gateway(gateway), sets)
+        };
+        let reserved = gateways.into_iter().map(reserved).collect();
+        Refreshed { sets: &self.sets, changed: refreshed, reserved }
+    }
+
+    /// Updates what guests of these gateways may use.
+    fn refresh_guests(
+        &mut self,
+        world: &World,
+        gateways: &BTreeSet<ObjectKey>,
+        forwards: &Forwards,
+    ) -> Vec<(String, BTreeSet<Group>)> {
+        if gateways.is_empty() {
+            return Vec::new();
+        }
+        let is_theirs = |name: &SetName| name.host.as_ref().is_some_and(|host| gateways.contains(host));
+        let names: Vec<SetName> = self.sets.keys().filter_map(|name| SetName::parse(name)).filter(is_theirs).collect();
+        names.iter().filter_map(|name| self.refresh_set(world, name, forwards)).collect()
     }
 
     /// Updates the sets of one Service, or drops them if no forward depends on the Service.
@@ -60,13 +84,20 @@ impl EndpointSets {
                 self.sets.remove(&name);
                 continue;
             }
-            let Some(set) = backends::endpoint_set(world, &name) else { continue };
-            if self.sets.get(&name) != Some(&set) {
-                self.sets.insert(name.clone(), set);
-                changed.push((name.clone(), forwards.groups_using(service, &name)));
-            }
+            changed.extend(SetName::parse(&name).and_then(|name| self.refresh_set(world, &name, forwards)));
         }
         changed
+    }
+
+    /// Updates one set. Returns its name and the groups that use it, if it changed.
+    fn refresh_set(&mut self, world: &World, name: &SetName, forwards: &Forwards) -> Option<(String, BTreeSet<Group>)> {
+        let (text, set) = (name.to_string(), name.endpoints(world)?);
+        if self.sets.get(&text) == Some(&set) {
+            return None;
+        }
+        self.sets.insert(text.clone(), set);
+        let groups = forwards.groups_using(&name.service, &text);
+        Some((text, groups))
     }
 
     /// Names of the sets of one Service.

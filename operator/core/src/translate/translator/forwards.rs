@@ -116,7 +116,7 @@ impl Forwards {
             self.known.insert(key.clone(), Known::never_read(judgement));
             return Vec::new();
         };
-        let needs = Needs::of(key, known.spec().ok(), &judgement.compiled);
+        let needs = Needs::of(key, known.spec().ok(), &judgement);
         self.dependents.set(key, known.services(), &needs);
         known.replace(judgement, needs.services)
     }

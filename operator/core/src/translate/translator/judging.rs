@@ -28,12 +28,13 @@ pub(super) struct Judged {
     pub(super) endpoints: Sets,
 }
 
-/// The forwards that may be judged differently: their own spec, groups, pods, claims or Services changed.
+/// The forwards that may be judged differently: their own spec, groups, pods, claims, Services or fleet changed.
 pub(super) fn due(changes: &Changes, regrouped: &Regrouped, settled: Settled, forwards: &Forwards) -> BTreeSet<Origin> {
     let mut due = settled.forwards;
     due.extend(regrouped.forwards.iter().cloned());
     due.extend(settled.groups.iter().flat_map(|group| forwards.depending_on_claims(group)));
-    due.extend(changes.services.iter().flat_map(|service| forwards.of_service(service)).cloned());
+    due.extend(changes.services.union(&changes.podless).flat_map(|service| forwards.of_service(service)).cloned());
+    due.extend(changes.fronts.iter().flat_map(|gateway| forwards.of_gateway(gateway)).cloned());
     if changes.grants {
         due.extend(forwards.on_grants().cloned());
     }

@@ -81,6 +81,13 @@ impl Programs {
                 }
             }
         }
+        for (group, sets) in &refreshed.reserved {
+            let Some(program) = self.by_group.get_mut(group) else { continue };
+            for (name, set) in sets {
+                program.surround(name, set.clone());
+            }
+            touched.insert(group.clone());
+        }
         touched
     }
 

@@ -180,6 +180,9 @@ fn changes_add_up() {
         gateways: keys(&["c"]),
         services: keys(&["d"]),
         endpoints: keys(&["e"]),
+        podless: keys(&["h"]),
+        reach: keys(&["i"]),
+        fronts: keys(&["j"]),
         pods: keys(&["f"]),
         namespaces: BTreeSet::from(["g".to_owned()]),
     };
