@@ -31,7 +31,7 @@ pub(crate) use self::{objects::Layout, row::Row};
 use self::{operator::Operator, proxy::Applied};
 
 /// Most concurrent requests to the API server.
-const AT_ONCE: usize = 24;
+const CONCURRENT_REQUESTS: usize = 24;
 /// Longest time for any step.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -66,11 +66,11 @@ impl Bench {
             let started = Instant::now();
             self.create(have..*wanted).await;
             self.wait_until_programmed(*wanted).await;
-            let whole = started.elapsed();
+            let cold_start = started.elapsed();
             have = *wanted;
             sleep(Duration::from_secs(2)).await;
             while reports.try_recv().is_ok() {}
-            let row = self.changes(have, changes, &mut reports, whole).await;
+            let row = self.changes(have, changes, &mut reports, cold_start).await;
             eprintln!("{row}");
             rows.push(row);
         }
@@ -99,12 +99,12 @@ impl Bench {
         }
         let after = self.operator.cost();
         println!(
-            "{forwards} forwards, {} to {proxies} proxies: {} writes in the first minute, at most {most} in a second; {:.1} s of CPU, \
+            "{forwards} forwards, {} to {proxies} proxies: {} writes in the first minute, no more than {most} in a second; {:.1} s of CPU, \
              {:.0} MiB",
             self.proxies,
             after.writes - before.writes,
             after.cpu - before.cpu,
-            after.most_memory
+            after.peak_memory
         );
     }
 
@@ -140,7 +140,7 @@ impl Bench {
     }
 
     async fn each<F: Future<Output = ()>>(&self, range: std::ops::Range<usize>, work: impl FnMut(usize) -> F) {
-        stream::iter(range).map(work).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        stream::iter(range).map(work).buffer_unordered(CONCURRENT_REQUESTS).collect::<Vec<()>>().await;
     }
 
     /// Connects the proxies to the operator and waits for all of them.
@@ -201,7 +201,7 @@ impl Bench {
         forwards: usize,
         changes: usize,
         reports: &mut mpsc::UnboundedReceiver<Applied>,
-        whole: Duration,
+        cold_start: Duration,
     ) -> Row {
         let before = self.operator.cost();
         let (mut reported, mut programmed) = (Vec::new(), Vec::new());
@@ -213,7 +213,7 @@ impl Bench {
             programmed.push(status);
         }
         let after = self.operator.cost();
-        Row::new(self.layout, self.proxies, forwards, whole, reported, programmed, &before, &after)
+        Row::new(self.layout, self.proxies, forwards, cold_start, reported, programmed, &before, &after)
     }
 
     async fn change(

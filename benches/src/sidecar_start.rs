@@ -1,4 +1,4 @@
-//! Time from the start of a sidecar's process to the first answer through the sidecar, with a real API server, operator
+//! Time from the start of a sidecar's process to the first response through the sidecar, with a real API server, operator
 //! and token. The proxy has no last known configuration.
 //!
 //! `cargo run --release -p portlane-benches --bin sidecar-start`; the results are in `docs/performance.md`.
@@ -13,7 +13,7 @@ use harness::{
 };
 use serde_json::json;
 
-/// Measure the time from the start of a sidecar to the first answer through it.
+/// Measure the time from the start of a sidecar to the first response through it.
 #[derive(Clone, Copy, Debug, Parser)]
 struct Args {
     /// Number of sidecars, started one after the other.
@@ -69,6 +69,6 @@ fn main() {
     }
     times.sort();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_millis();
-    println!("| starts | forwards in the pod | p50 | p99 | at most |\n|---|---|---|---|---|");
+    println!("| starts | forwards in the pod | p50 | p99 | maximum |\n|---|---|---|---|---|");
     println!("| {} | {} | {} ms | {} ms | {} ms |", times.len(), ports.len(), at(50), at(99), at(100));
 }

@@ -87,9 +87,12 @@ pub(crate) struct Run {
     /// Number of threads that move bytes. Absent: the number of processors, at most 2.
     #[arg(long, value_name = "1..=256", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
-    /// Most bytes to buffer in memory for peers that do not read.
+    /// Most bytes to buffer in memory for peers that do not read. With a memory limit (cgroup), no more than a quarter of it.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub(crate) held_bytes: usize,
+    /// Most TCP sessions; a UDP flow counts as half a session. 0: as many as fit into the memory limit (cgroup), if any.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) max_sessions: usize,
     /// Most UDP flows per socket. A Loopback listener has two sockets, for IPv4 and IPv6.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_flows: usize,

@@ -23,6 +23,9 @@ pub(crate) enum Error {
     /// The data plane ended by itself.
     #[error(transparent)]
     Ended(#[from] proxy::handle::Ended),
+    /// A thread of the data plane panicked.
+    #[error(transparent)]
+    Died(#[from] proxy::handle::Died),
     /// Signal handlers, the runtime, or output.
     #[error("I/O error")]
     System(#[from] io::Error),

@@ -8,8 +8,8 @@ use crate::{args, options::Resolve};
 pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::Laptop>) -> Vec<String> {
     let mut found = Vec::new();
     let names: Vec<String> = world.forwards.keys().map(ToString::to_string).collect();
-    let is_there = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);
-    for name in only.iter().filter(|name| !is_there(name)) {
+    let exists = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);
+    for name in only.iter().filter(|name| !exists(name)) {
         found.push(format!("--only {name}: no such PortForward; the manifests have {}", listed(&names)));
     }
     let Some(laptop) = laptop else { return found };

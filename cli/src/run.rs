@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
         proxy,
     };
     runtime.block_on(runner.serve())?;
-    runner.proxy.finish();
+    runner.proxy.finish()?;
     Ok(())
 }
 
@@ -51,6 +51,7 @@ fn settings(args: &Run) -> Settings {
     Settings {
         workers: args.workers.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or(usual.workers),
         held_bytes: args.held_bytes,
+        max_sessions: args.max_sessions,
         max_flows: args.max_flows,
         log_format: if args.log == Log::Json { LogFormat::Json } else { LogFormat::Text },
         quiet_start: args.log == Log::Text,
@@ -82,7 +83,9 @@ impl Runner<'_> {
         let first = from_stdin.into_iter().chain(self.sources.look()).collect();
         self.start(first).await?;
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let life = self.proxy.alive("manifest reader");
         loop {
+            life.beat();
             tokio::select! {
                 _ = term.recv() => break,
                 _ = interrupt.recv() => break,
@@ -102,6 +105,7 @@ impl Runner<'_> {
                 }
             }
         }
+        drop(life);
         self.drain(&mut term, &mut interrupt).await;
         Ok(())
     }

@@ -86,7 +86,7 @@ impl Store {
             for (identity, object) in &file.objects {
                 if let Some(place) = first.get(identity.as_str()) {
                     if !absent.contains(name) {
-                        all.problems.insert(twice(object, place));
+                        all.problems.insert(duplicate(object, place));
                     }
                 } else {
                     first.insert(identity, &object.place);
@@ -109,7 +109,7 @@ fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &s
                 now.namespaces.insert(name, labels);
             }
             Admitted::Object(object) => match now.objects.get(&object.identity()) {
-                Some(other) => now.problems.push(twice(&object, &other.place)),
+                Some(other) => now.problems.push(duplicate(&object, &other.place)),
                 None => {
                     now.objects.insert(object.identity(), *object);
                 }
@@ -136,7 +136,7 @@ fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &s
     now
 }
 
-fn twice(object: &Object, first: &Place) -> Problem {
+fn duplicate(object: &Object, first: &Place) -> Problem {
     Problem {
         place: object.place.clone(),
         object: Some(object.identity()),

@@ -1,9 +1,15 @@
 //! What surrounds the objects: a laptop, or a cluster of which only the manifests are known.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use crds::{AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Selector, SelectorOperator};
-use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
+use crds::{
+    AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Protocol, Selector,
+    SelectorOperator,
+};
+use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};
 use proxy_api::OriginKind;
 
 use crate::args;
@@ -53,7 +59,8 @@ fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
 /// and admits the forward. A manifest that is refused here is refused in any cluster.
 pub(crate) fn any_cluster(mut world: World) -> World {
     world.site = Site::Cluster;
-    let mut services = BTreeMap::new();
+    let mut services: BTreeMap<ObjectKey, BTreeSet<u16>> = BTreeMap::new();
+    let networks = networks(&world);
     for (key, forward) in &world.forwards {
         let named = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
         for service in named.filter_map(|backend| backend.service.as_ref()) {
@@ -64,8 +71,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
                 to: namespace.clone(),
                 service: None,
             });
-            let stand_in = Service::External { host: "service.invalid".to_owned(), port: None };
-            services.insert(ObjectKey::new(namespace, &service.name), stand_in);
+            services.entry(ObjectKey::new(namespace, &service.name)).or_default().insert(service.port);
         }
         if let Some(sidecar) = &forward.spec.placement.sidecar {
             // A pod with exactly these labels, so that other forwards that select it conflict with this one.
@@ -76,16 +82,35 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         if let Some(gateway) = &forward.spec.placement.gateway {
             let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
             let gateway = ObjectKey::new(namespace, &gateway.name);
-            world.gateways.entry(gateway).or_insert_with(open_gateway);
+            world.gateways.entry(gateway).or_insert_with(|| open_gateway(networks.clone()));
         }
     }
-    world.services = services;
+    world.services = services.into_iter().map(|(key, ports)| (key, stand_in(&ports))).collect();
     open_to_unknown_namespaces(&mut world);
     world
 }
 
-fn open_gateway() -> ForwardGateway {
+/// A Service with these ports, each of both protocols, and without endpoints.
+fn stand_in(ports: &BTreeSet<u16>) -> Service {
+    let both = |port: &u16| {
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| ServicePort { protocol, port: *port, endpoints: BTreeSet::new() })
+    };
+    Service::Cluster(ports.iter().flat_map(both).collect())
+}
+
+/// All networks, and every address that a backend has: a gateway may name addresses that it refuses otherwise.
+fn networks(world: &World) -> Vec<Cidr> {
+    let listeners = world.forwards.values().flat_map(|forward| &forward.spec.listeners);
+    let addresses = listeners.flat_map(|listener| &listener.backends).filter_map(|backend| backend.address.as_ref());
+    let named = addresses.filter_map(|address| {
+        let ip: IpAddr = address.host.parse().ok()?;
+        Some(format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }))
+    });
+    ["0.0.0.0/0", "::/0"].map(str::to_owned).into_iter().chain(named).map(Cidr).collect()
+}
+
+fn open_gateway(address_cidrs: Vec<Cidr>) -> ForwardGateway {
     let all = NamespaceScope { from: From::All, selector: None };
-    let allowed_forwards = Some(AllowedForwards { namespaces: Some(all), ..AllowedForwards::default() });
+    let allowed_forwards = Some(AllowedForwards { namespaces: Some(all), address_cidrs, ..AllowedForwards::default() });
     ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
 }

@@ -14,11 +14,11 @@ use serde_json::{Map, Value};
     validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas must not be more than maxReplicas")
 )]
 pub struct Autoscaling {
-    /// Fewest proxies in the fleet, 1 to 1000. Absent: 2, or maxReplicas if that is less.
+    /// Minimum number of proxies in the fleet, 1 to 1000. Absent: 2, or maxReplicas if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: Option<i32>,
-    /// Most proxies in the fleet, 1 to 1000.
+    /// Maximum number of proxies in the fleet, 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
     /// Target for the average number of live TCP connections and UDP flows per proxy, 1 to 1000000. Absent: the fleet
@@ -47,11 +47,11 @@ pub struct Autoscaling {
 pub struct WorkloadAutoscaling {
     /// The workload to scale, in the namespace of the PortForward.
     pub target_ref: TargetRef,
-    /// Fewest pods of the workload, 1 to 1000. Absent: 1.
+    /// Minimum number of pods of the workload, 1 to 1000. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: Option<i32>,
-    /// Most pods of the workload, 1 to 1000.
+    /// Maximum number of pods of the workload, 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
     /// Target for the average number of live TCP connections and UDP flows of this forward per pod, 1 to 1000000.

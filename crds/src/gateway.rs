@@ -57,14 +57,14 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
     /// Which forwards may attach, which ports they may claim, and where `address` backends may point. Absent: forwards
-    /// of the gateway's own namespace, every port, and any address that is not the proxy's own machine.
+    /// of the gateway's own namespace, every port, and any address but those that `addressCIDRs` must name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_forwards: Option<AllowedForwards>,
     /// Port ranges for listeners without `port`, at most 16. Absent: 20000 to 29999.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub allocation: Vec<PortRange>,
-    /// Longest time a terminating proxy waits for live sessions, 1 to 86400 seconds. Absent: 300.
+    /// Maximum time that a terminating proxy waits for live sessions, 1 to 86400 seconds. Absent: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
@@ -81,7 +81,7 @@ pub struct GatewayService {
     /// Type of the Service: ClusterIP, NodePort or LoadBalancer, or None to create no Service. Absent: ClusterIP.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<ServiceType>,
-    /// Most ports of the Service, 1 to 1000; listeners beyond this limit are not accepted. Absent: 100.
+    /// Maximum number of ports of the Service, 1 to 1000; listeners beyond this limit are not accepted. Absent: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_ports: Option<u16>,
@@ -132,8 +132,11 @@ pub struct AllowedForwards {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ProtocolPorts>,
-    /// Networks that `address` backends may point into, at most 64 CIDRs. Absent: any network; loopback, link-local and
-    /// unspecified addresses are always refused.
+    /// Networks that `address` backends may point into, at most 64 CIDRs. Required for `address` backends of forwards
+    /// from other namespaces, and for their Services' endpoints that are not pods; keep networks of pods and Services out.
+    /// Absent: any network for forwards of the gateway's own namespace, none for others. Link-local addresses, metadata
+    /// services of clouds, kubelets, nodes of the fleet and the API server are used only if a /32 or /128 names the
+    /// address; loopback, multicast and unspecified addresses never.
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,

@@ -11,7 +11,7 @@ use crate::scalars::Cidr;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Most live sessions (TCP connections and UDP flows), 1 to 1000000. Absent: no limit.
+    /// Maximum number of live sessions (TCP connections and UDP flows), 1 to 1000000. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,
@@ -19,32 +19,32 @@ pub struct Limits {
     /// a free slot. Reject: the connection is reset. Absent: Queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_limit: Option<OnLimit>,
-    /// Most TCP connections in the queue, 1 to 100000; further connections are reset. Absent: 1000.
+    /// Maximum number of TCP connections in the queue, 1 to 100000; further connections are reset. Absent: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_queued: Option<u32>,
-    /// Longest time in the queue, 1 to 3600 seconds; after that the connection is reset. Absent: 5.
+    /// Maximum time in the queue, 1 to 3600 seconds; after that the connection is reset. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub queue_seconds: Option<u32>,
-    /// Most live and queued sessions of one source (an IPv4 address or an IPv6 /64), 1 to 1000000; further sessions are
-    /// reset. Absent: no limit.
+    /// Maximum number of live and queued sessions of one source (an IPv4 address or an IPv6 /64), 1 to 1000000; further
+    /// sessions are reset. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections_per_source: Option<u32>,
-    /// Most new sessions per second, with a burst of one second, 1 to 1000000; further sessions are reset. Absent: no
-    /// limit.
+    /// Maximum number of new sessions per second, with a burst of one second, 1 to 1000000; further sessions are reset.
+    /// Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub new_connections_per_second: Option<u32>,
-    /// Most bytes per second, both directions together, 1 to 1000000000000. TCP is slowed down; UDP datagrams beyond
-    /// the limit are dropped. Absent: no limit.
+    /// Maximum number of bytes per second, both directions together, 1 to 1000000000000. TCP is slowed down; UDP
+    /// datagrams beyond the limit are dropped. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64), extend("format" = "int64"))]
     pub bytes_per_second: Option<u64>,
-    /// Most live UDP flows, 1 to 1000000. At the limit, a new flow replaces the least recently used one if that has
-    /// been idle for at least one second; otherwise the new datagram is dropped. Absent: only the proxy's own limit
-    /// applies.
+    /// Maximum number of live UDP flows, 1 to 1000000. At the limit, a new flow replaces the least recently used flow
+    /// if that flow has been idle for at least one second; otherwise the new datagram is dropped. Absent: only the
+    /// proxy's own limit applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_flows: Option<u32>,

@@ -65,7 +65,7 @@ pub struct Tls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<TlsMode>,
     /// Server names, 1 to 16: exact names, or names that start with `*.` for any number of labels. Listeners on one
-    /// port, also those of other objects, must have different names; the most specific name wins.
+    /// port, including those of other objects, must have different names; the most specific name wins.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<Hostname>,
 }
@@ -188,8 +188,8 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: Option<u32>,
-    /// Failures in a row that make an endpoint unhealthy, 1 to 100. The very first check of an endpoint decides alone.
-    /// Absent: 3.
+    /// Failures in a row that make an endpoint unhealthy, 1 to 100. The first check of an endpoint counts at once,
+    /// whatever the thresholds. Absent: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub unhealthy_threshold: Option<u32>,

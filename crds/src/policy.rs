@@ -34,8 +34,8 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub handshake_seconds: Option<u32>,
-    /// Longest lifetime of a session, busy or idle, 1 to 31536000 seconds. After it a TCP session is reset, and a UDP
-    /// flow starts over with its next datagram. Absent: no limit.
+    /// Maximum lifetime of a session, busy or idle, 1 to 31536000 seconds. After that time a TCP session is reset, and
+    /// a UDP flow starts over with its next datagram. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub max_session_seconds: Option<u32>,
@@ -46,7 +46,7 @@ pub struct Timeouts {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.initialBackoffMillis) || !has(self.maxBackoffMillis) || self.initialBackoffMillis <= self.maxBackoffMillis").message("initialBackoffMillis must not be greater than maxBackoffMillis"))]
 pub struct Retry {
-    /// Most attempts to connect, including the first, 1 to 10. Absent: 3.
+    /// Maximum number of attempts to connect, including the first, 1 to 10. Absent: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub attempts: Option<u32>,
@@ -55,7 +55,7 @@ pub struct Retry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000))]
     pub initial_backoff_millis: Option<u32>,
-    /// Longest backoff between attempts, 1 to 60000 milliseconds. Absent: 2000, or `initialBackoffMillis` if that is
+    /// Maximum backoff between attempts, 1 to 60000 milliseconds. Absent: 2000, or `initialBackoffMillis` if that is
     /// more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000))]
@@ -75,7 +75,7 @@ pub struct Sessions {
     /// Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unhealthy: Option<OnUnhealthy>,
-    /// Longest duration of a drain, 1 to 86400 seconds. Absent: 300.
+    /// Maximum duration of a drain, 1 to 86400 seconds. Absent: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,

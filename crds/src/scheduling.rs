@@ -145,7 +145,7 @@ pub struct PreferredPods {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologySpread {
-    /// Largest difference in pods between a topology domain and the emptiest one, 1 to 100.
+    /// Maximum difference in pods between a topology domain and the emptiest domain, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub max_skew: i32,
     /// Node label whose values are the topology domains, such as topology.kubernetes.io/zone.
@@ -157,7 +157,7 @@ pub struct TopologySpread {
     /// Labels of the pods that are counted. Absent: the pods of this gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<Selector>,
-    /// Fewest topology domains, 1 to 100, for `whenUnsatisfiable: DoNotSchedule`. Absent: 1.
+    /// Minimum number of topology domains, 1 to 100, for `whenUnsatisfiable: DoNotSchedule`. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub min_domains: Option<i32>,

@@ -11,6 +11,7 @@
 
 mod effects;
 mod leading;
+mod results;
 mod streams;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -27,12 +28,8 @@ use operator_core::{
     Cache, Changes, Group, Subject, Touched,
     desired::{ca::Trusted, gateway::Fleets},
     schedule::{
-        Effect,
-        autoscalers::{Autoscalers, Scaled},
-        children::Gateways,
-        debounce::Debounce,
-        deletion_costs::Costs,
-        statuses::Statuses,
+        Dated, Effect, TermNumber, autoscalers::Autoscalers, children::Gateways, debounce::Debounce,
+        deletion_costs::Costs, statuses::Statuses,
     },
     status::events::of_growth,
 };
@@ -45,10 +42,7 @@ use crate::{
         webhook::Selectors,
     },
     outputs::status_writer::Written,
-    platform::{
-        lease,
-        metrics::{Metrics, count},
-    },
+    platform::{lease, liveness::Heartbeat, metrics::Metrics},
 };
 
 /// Interval at which the schedules are asked for due effects.
@@ -63,13 +57,15 @@ pub struct Inputs {
     /// Messages of proxies' streams.
     pub streams: mpsc::Receiver<FromStream>,
     /// Results of status writes.
-    pub written: mpsc::Receiver<Written>,
+    pub written: mpsc::Receiver<Dated<Written>>,
     /// Results of applying children and autoscalers.
-    pub applied: mpsc::Receiver<Applied>,
+    pub applied: mpsc::Receiver<Dated<Applied>>,
     /// Questions of the metrics API.
     pub questions: mpsc::Receiver<Question>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
+    /// Shows that the driver turns.
+    pub heartbeat: Heartbeat,
 }
 
 /// The schedules of one term.
@@ -103,6 +99,8 @@ pub struct Driver {
     fleets: Fleets,
     trusted: watch::Receiver<Trusted>,
     effects: Effects,
+    /// Number of the current term, or of the time after a term.
+    term: TermNumber,
     schedules: Schedules,
     /// State of the current term; absent while this replica does not lead.
     leading: Option<Leading>,
@@ -133,6 +131,7 @@ impl Driver {
             fleets,
             trusted,
             effects,
+            term: TermNumber::default(),
             leading: None,
             debounce: Debounce::default(),
             touched: Touched::default(),
@@ -149,6 +148,7 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            inputs.heartbeat.beat();
             let at =
                 |due: Option<Duration>| self.started + due.unwrap_or_else(|| self.now() + Duration::from_secs(3600));
             let (look, evaluate) = (at(self.debounce.due()), at(self.schedules.statuses.due()));
@@ -156,7 +156,7 @@ impl Driver {
                 changed = inputs.term.changed() => {
                     if changed.is_err() { return; }
                     let term = inputs.term.borrow_and_update().clone();
-                    self.term(term);
+                    self.begin(term);
                 }
                 Some(message) = inputs.watches.recv() => {
                     self.seen(message);
@@ -172,7 +172,7 @@ impl Driver {
                         self.heard(message);
                     }
                 }
-                Some(written) = inputs.written.recv() => self.written(&written),
+                Some(written) = inputs.written.recv() => self.written(written),
                 Some(applied) = inputs.applied.recv() => self.applied(applied),
                 Some(question) = inputs.questions.recv() => self.answer(question),
                 () = sleep_until(look) => self.look(),
@@ -182,8 +182,10 @@ impl Driver {
         }
     }
 
-    fn term(&mut self, term: lease::Term) {
-        self.effects.end_term();
+    /// Begins a term, or ends one.
+    fn begin(&mut self, term: lease::Term) {
+        self.term = self.term.following();
+        self.effects.begin(self.term);
         self.schedules = Schedules::new(&self.fleets, self.now());
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
@@ -283,38 +285,6 @@ impl Driver {
             self.watches.unwatch_pods(namespace);
             let forgotten = self.cache.forget_pods(namespace);
             self.touched.absorb(forgotten);
-        }
-    }
-
-    fn written(&mut self, Written { subject, version, again }: &Written) {
-        let now = self.now();
-        self.schedules.statuses.written(subject, version.as_deref(), *again, now);
-    }
-
-    fn applied(&mut self, applied: Applied) {
-        let now = self.now();
-        count(&self.metrics.children, "result", if applied.is_ok() { "applied" } else { "failed" });
-        match applied {
-            Applied::Children(applied) => {
-                let (gateway, error) = (applied.key.clone(), applied.error.clone());
-                if self.schedules.gateways.applied(applied, now) {
-                    tracing::warn!(%gateway, error, "cannot apply the gateway's children, will retry");
-                }
-            }
-            Applied::Autoscaler(scaled) => self.scaled(scaled, now),
-        }
-    }
-
-    fn scaled(&mut self, scaled: Scaled, now: Duration) {
-        if let Some(subject) = self.schedules.autoscalers.scaled(scaled, now) {
-            self.look_at(&subject, now);
-        }
-    }
-
-    fn look_at(&mut self, subject: &Subject, now: Duration) {
-        match subject {
-            Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),
-            Subject::Gateway(key) => self.schedules.gateways.touch(key),
         }
     }
 

@@ -1,7 +1,8 @@
-//! Inputs of the operator: objects of the API server, streams of proxies, requests of API servers.
+//! Inputs of the operator: objects and schemas of the API server, streams of proxies, requests of API servers.
 
 pub mod identity;
 pub mod metrics_api;
+pub mod schemas;
 pub mod streams;
 pub mod watch;
 pub mod webhook;

@@ -1,6 +1,11 @@
 //! `portlane-operator`: parses settings, sets up the log, and runs the operator until it is asked to end.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{
+    error::Error,
+    io,
+    panic::{PanicHookInfo, set_hook},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use operator::{
@@ -26,8 +31,11 @@ fn main() -> ExitCode {
 }
 
 fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
-    // The client logs every failed request. The caller of the request reports the failure too, and only once.
-    let filter = EnvFilter::try_new(&settings.log)?.add_directive("kube_client::client::builder=off".parse()?);
+    // The client logs every failed request, and the watcher every refused one. The caller of the request reports the
+    // failure too, and only once.
+    let filter = EnvFilter::try_new(&settings.log)?
+        .add_directive("kube_client::client::builder=off".parse()?)
+        .add_directive("kube_runtime::watcher=error".parse()?);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stdout);
     // If stdout is gone, records are dropped silently: a complaint on stderr for each of them helps nobody.
     let log = log.log_internal_errors(false);
@@ -35,7 +43,20 @@ fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
+    // A panic is one record like every other; whoever awaits the task only names the task.
+    set_hook(Box::new(log_panic));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(settings))?;
+    let result = runtime.block_on(run(settings));
+    // A task that hangs must not keep the process from ending.
+    runtime.shutdown_background();
+    result?;
     Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(panic = text, location, "a part of the operator panicked");
 }

@@ -2,6 +2,7 @@
 
 pub mod autoscalers;
 pub mod children;
+pub mod deadline;
 pub mod deletion_costs;
 pub mod events;
 pub mod metrics_service;

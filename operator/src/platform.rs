@@ -1,7 +1,11 @@
-//! Infrastructure of all parts: leader election, certificates, servers, metrics.
+//! Infrastructure of all parts: client, leader election, certificates, servers, supervision, metrics.
 
+pub mod client;
+pub mod doors;
 pub mod http;
 pub mod https;
 pub mod lease;
+pub mod liveness;
 pub mod metrics;
 pub mod pki;
+pub mod tasks;

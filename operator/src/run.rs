@@ -11,34 +11,32 @@ use std::{
 };
 
 use kube::{Api, Client};
-use proxy_grpc::{Limits, TlsError};
+use proxy_grpc::{Door, TlsError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinHandle,
-    time::{sleep, timeout},
+    task::{JoinError, JoinHandle},
+    time::timeout,
 };
 
 use operator_core::desired::ca::Trusted;
 
 use crate::{
-    inputs::{streams::Streams, webhook::Selectors},
+    inputs::{schemas, streams::Streams, webhook::Selectors},
     platform::{
-        http,
+        client, doors, http,
         lease::{Candidate, Election, Ended, Term},
+        liveness::Liveness,
         metrics::Metrics,
         pki::{Authority, Leaf},
+        tasks::{Fault, Supervisor, Tasks},
     },
     settings::Settings,
 };
 
-/// Longest interval between two checks of the CA and the serving certificate.
-const CERTIFICATES: Duration = Duration::from_secs(60);
-/// The same interval while the serving certificate is missing, or after a check that failed.
-const CERTIFICATES_SOON: Duration = Duration::from_secs(1);
-/// Concurrent TLS handshakes.
-const HANDSHAKES: usize = 64;
+/// The task of the leader election, in logs and errors.
+const ELECTION: &str = "leader election";
 /// Timeout of releasing the Lease.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -72,6 +70,9 @@ pub enum RunError {
     /// TLS for notices cannot be set up.
     #[error("cannot set up TLS for notices")]
     Notices(#[source] rustls::Error),
+    /// A task that the replica cannot do without is no more.
+    #[error(transparent)]
+    Task(#[from] Fault),
 }
 
 /// State that all parts of one replica share.
@@ -87,6 +88,7 @@ pub(super) struct Replica {
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
+    tasks: Tasks,
 }
 
 async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -98,32 +100,46 @@ async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, Ru
 /// # Errors
 /// See [`RunError`].
 pub async fn run(settings: Settings) -> Result<(), RunError> {
-    let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
+    let client = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());
+    let (tasks, supervisor) = Tasks::new();
+    let mut liveness = Liveness::default();
+    let (driver, lease) = (liveness.heartbeat("the driver"), liveness.heartbeat("the leader election"));
     let (synced, is_synced) = watch::channel(false);
     let (ready, trusted) = watch::channel(false);
-    tokio::spawn(http::serve(health, http::View { metrics: metrics.clone(), synced: is_synced, trusted }));
+    let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness };
+    tasks.service("health server", http::serve(health, view, doors::health(&metrics)));
+    // The sender outlives the election: the driver runs until the process ends, whoever leads.
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
-    let election = Election::new(client.clone(), candidate(&settings), metrics.clone());
-    let election = tokio::spawn(election.run(term, ends.clone()));
+    let election = Election::new(client.clone(), candidate(&settings), metrics.clone(), lease);
+    let election = tasks.job(ELECTION, election.run(term.clone(), ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
+    let (authority, leaf) = authority(&settings, &client, trust);
+    tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
+    tasks.service("checks of the CRDs", schemas::keep(client.clone(), metrics.clone()));
+    let selectors = Arc::default();
+    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks };
+    apis::webhook(&replica, ready).await?;
+    let questions = apis::metrics(&replica).await?;
+    let notices = apis::notices(&replica)?;
+    let streams = drive::start(&replica, synced, questions, notices, driver);
+    let door = doors::stream(&replica.settings, &replica.metrics);
+    let serving = serve(listener, replica.leaf.clone(), streams, door, ends);
+    let result = wait(serving, end, election, supervisor).await;
+    drop(term);
+    result
+}
+
+/// The CA of this installation, and the serving certificate of this replica.
+fn authority(settings: &Settings, client: &Client, trust: watch::Sender<Trusted>) -> (Authority, Arc<Leaf>) {
     let life = Duration::from_secs(settings.certificate_seconds);
     let own = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
     let hosts = [own.to_owned(), format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
-    let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, &hosts, life, trust);
-    tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));
-    let selectors = Arc::default();
-    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors };
-    apis::webhook(&replica, ready).await?;
-    let questions = apis::metrics(&replica).await?;
-    let notices = apis::notices(&replica)?;
-    let streams = drive::start(&replica, synced, questions, notices);
-    let serving = serve(listener, replica.leaf.clone(), streams, replica.settings.max_proxies, ends);
-    wait(serving, end, election).await
+    Authority::new(secrets, &settings.roots_secret, &hosts, life, trust)
 }
 
 fn candidate(settings: &Settings) -> Candidate {
@@ -136,60 +152,49 @@ fn candidate(settings: &Settings) -> Candidate {
     }
 }
 
-async fn certificates(mut authority: Authority, often: Duration, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
-    let mut failing = false;
-    loop {
-        let leads = term.borrow().is_some();
-        let pause = match authority.refresh(leads).await {
-            Ok(end) => {
-                failing = false;
-                metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
-                if end.is_some() { often } else { CERTIFICATES_SOON }
-            }
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, cause, "cannot refresh certificates, keeping the current ones, will retry");
-                }
-                CERTIFICATES_SOON
-            }
-        };
-        sleep(pause).await;
-    }
-}
-
 async fn serve(
     listener: TcpListener,
     leaf: Arc<Leaf>,
     streams: Streams,
-    connections: usize,
+    door: Arc<Door>,
     mut end: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let tls = proxy_grpc::server_config(leaf).map_err(RunError::Tls)?;
-    let limits = Limits { connections, handshakes: HANDSHAKES };
     let ended = async move {
         let _ = end.wait_for(|end| *end).await;
     };
-    proxy_grpc::serve(listener, Arc::new(tls), limits, Arc::new(streams), ended).await;
+    proxy_grpc::serve(listener, Arc::new(tls), door, Arc::new(streams), ended).await;
     Ok(())
 }
 
-/// Waits for a signal and then releases the Lease. Streams end with the process.
+/// Waits for a signal or a fault, and then releases the Lease. Streams end with the process.
 async fn wait(
     serving: impl Future<Output = Result<(), RunError>>,
     end: watch::Sender<bool>,
-    mut election: JoinHandle<Ended>,
+    mut election: JoinHandle<Option<Ended>>,
+    mut supervisor: Supervisor,
 ) -> Result<(), RunError> {
     let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let result = tokio::select! {
-        result = serving => result,
+        // Before anybody asks, the server of streams never ends.
+        result = serving => result.and(Err(Fault::Ended("streams of proxies".into()).into())),
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        Ok(Ended::SetBack) = &mut election => return Err(RunError::SetBack),
+        ended = &mut election => return Err(left(&ended)),
+        fault = supervisor.fault() => Err(fault.into()),
     };
     tracing::info!("shutting down, releasing the Lease");
     end.send_replace(true);
     let _ = timeout(GOODBYE, election).await;
     result
+}
+
+/// Why this replica left the election although nobody asked.
+fn left(ended: &Result<Option<Ended>, JoinError>) -> RunError {
+    match ended {
+        Ok(Some(Ended::SetBack)) => RunError::SetBack,
+        Ok(Some(Ended::Asked)) => Fault::Ended(ELECTION.into()).into(),
+        Ok(None) | Err(_) => Fault::Panicked(ELECTION.into()).into(),
+    }
 }

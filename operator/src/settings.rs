@@ -81,6 +81,18 @@ pub struct Settings {
     /// Most proxies that may be connected at the same time.
     #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = 5000)]
     pub max_proxies: usize,
+    /// Most connections of clients that have not authenticated yet, at the port for the streams of proxies. Connected
+    /// proxies do not count.
+    #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED", default_value_t = 512)]
+    pub max_unauthenticated: usize,
+    /// How many of these connections may come from one source: an IPv4 address or an IPv6 /64. Raise this if the
+    /// proxies of many nodes reach the operator from one address.
+    #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", default_value_t = 64)]
+    pub max_unauthenticated_per_source: usize,
+    /// Most new connections per second at the port for the streams of proxies; a quarter of them from one source.
+    /// Connections beyond that are closed at once, and their proxies try again.
+    #[arg(long, env = "PORTLANE_CONNECTIONS_PER_SECOND", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_second: u32,
     /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,

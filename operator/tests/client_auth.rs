@@ -95,7 +95,8 @@ async fn only_the_certificate_of_the_aggregator_is_admitted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (_tls, contexts) = watch::channel(Some(Arc::new(tls)));
-    tokio::spawn(serve(listener, contexts, Arc::new(Ok200)));
+    let door = operator::platform::doors::metrics_api(&Arc::default());
+    tokio::spawn(serve(listener, contexts, Arc::new(Ok200), door));
 
     let aggregator = asked(port, &ours.pem, Some(certificate(&theirs, "front-proxy"))).await;
     assert!(aggregator.starts_with("HTTP/1.1 200"), "{aggregator}");

@@ -8,6 +8,9 @@ use crate::{
     CONTRACT, Configuration, Digest, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Origin, Revision, Version,
 };
 
+/// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
+pub(crate) const ITEM: usize = 256;
+
 /// Part of an update. No part is applied before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,10 +46,10 @@ pub struct Change {
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// Revisions by listener.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::map")]
     pub listeners: BTreeMap<ListenerId, Revision>,
     /// Revisions of endpoint sets by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::named")]
     pub endpoints: BTreeMap<String, Revision>,
     /// Whether this is the last part.
     #[serde(default)]
@@ -54,6 +57,14 @@ pub struct Held {
 }
 
 impl Held {
+    /// Bytes that these revisions take in memory, approximately.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let listeners = self.listeners.iter().map(|(id, revision)| id.weight() + revision.0.len());
+        let endpoints = self.endpoints.iter().map(|(name, revision)| name.len() + revision.0.len());
+        listeners.chain(endpoints).map(|texts| ITEM + texts).sum()
+    }
+
     /// Splits into parts of at most `per_part` entries; the last part has `commit`.
     #[must_use]
     pub fn into_parts(self, per_part: usize) -> Vec<Self> {

@@ -17,7 +17,7 @@ use crate::{CONTRACT, EndpointSet, Listener, ListenerId, Revision};
 #[serde(rename_all = "camelCase")]
 pub struct Version {
     /// Leadership term; an opaque string.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::bounded::epoch")]
     pub epoch: String,
     /// Increases within the term.
     #[serde(default)]
@@ -62,7 +62,7 @@ impl Default for Configuration {
 /// Hash of everything a configuration runs, independent of its version. Equal digests mean equal content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Digest(pub String);
+pub struct Digest(#[serde(deserialize_with = "crate::bounded::hash")] pub String);
 
 /// A digest kept incrementally: the sum of the hashes of all items, so that an update hashes only what changed.
 ///

@@ -97,6 +97,11 @@ pub struct ListenerId {
 }
 
 impl ListenerId {
+    /// Bytes of the texts of this id.
+    pub(crate) fn weight(&self) -> usize {
+        self.origin.kind.as_str().len() + self.origin.namespace.len() + self.origin.name.len() + self.listener.len()
+    }
+
     /// The listener of this name of an object.
     #[must_use]
     pub fn new(origin: Origin, listener: impl Into<String>) -> Self {
@@ -164,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_another_kind_says_its_kind() {
+    fn an_id_of_another_kind_names_its_kind() {
         let id = read("TCPRoute/shop/db/0").expect("an id");
         assert_eq!((id.origin.kind.as_str(), id.origin.namespace.as_str()), ("TCPRoute", "shop"));
         assert_eq!(

@@ -10,13 +10,17 @@
 //! 3. **Unknown values inside a report decode as `Unknown`**, so that an older operator can read a newer proxy.
 //! 4. Fields are only added, always optional, and their absence means the old behaviour. No field is renamed or reused.
 //! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.
-//! 6. Both sides state [`CONTRACT`], which is raised when a change cannot be made under rules 1 to 4.
+//! 6. Texts and maps of a message are bounded (`bounded.rs`); a message beyond the bounds ends its stream.
+//! 7. Both sides state [`CONTRACT`], which is raised when a change cannot be made under rules 1 to 4.
 //!
 //! Versions are ordered by (`epoch`, `number`): see [`Version`]. This crate does not depend on Kubernetes.
 
+mod bounded;
 mod change;
 mod configuration;
 mod decode;
+mod destinations;
+pub mod doors;
 mod endpoint;
 mod guard;
 mod hash;
@@ -25,20 +29,27 @@ mod listener;
 mod load;
 mod report;
 mod stream;
+mod surroundings;
 
+pub use bounded::{MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES};
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
+pub use destinations::{Denial, Destinations, forms};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader};
 pub use id::{ListenerId, ListenerIdError, Origin, OriginKind};
 pub use listener::{
-    AccessLog, AccessLogMode, Backend, Bind, Destinations, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry,
-    Revision, Sessions, SocketKey, Target, Timeouts, Transport,
+    AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
+    Sessions, SocketKey, Target, Timeouts, Transport,
 };
 pub use load::{Load, MAX_LOADS, Work};
 pub use report::{BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
-pub use stream::{Drained, FromProxy, Hello, MAX_MESSAGE_BYTES, METHOD, PARTS, SERVICE, ToProxy, Trust};
+pub use stream::{
+    Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, PARTS, SERVICE, ToProxy,
+    Trust,
+};
+pub use surroundings::{FLEET, FRONTS, PROTECTED, Surroundings};
 
 /// Contract version of this build.
 pub const CONTRACT: u32 = 1;

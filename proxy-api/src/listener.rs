@@ -1,17 +1,17 @@
 //! One listener, fully resolved: every default is filled in, so the proxy decides nothing.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{AcceptHeader, Access, HealthCheck, Limits, ProxyProtocol};
+use crate::{AcceptHeader, Access, Destinations, HealthCheck, Limits, ProxyProtocol};
 
 /// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Revision(pub String);
+pub struct Revision(#[serde(deserialize_with = "crate::bounded::hash")] pub String);
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -320,38 +320,4 @@ pub enum AccessLogMode {
     Close,
     /// One record when a session opens and one when it closes.
     OpenAndClose,
-}
-
-/// Resolved addresses that may be connected to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Destinations {
-    /// Refuse loopback, link-local and unspecified addresses of `address` targets. Set in shared fleets.
-    pub refuse_local: bool,
-    /// Networks that `address` targets must resolve into; empty allows all.
-    pub cidrs: Vec<IpNet>,
-}
-
-impl Destinations {
-    /// Why this resolved address of an `address` target is refused, or `None` if it is allowed.
-    #[must_use]
-    pub fn refuses(&self, ip: IpAddr) -> Option<&'static str> {
-        let ip = ip.to_canonical();
-        if self.refuse_local && is_own_or_link_local(ip) {
-            return Some("loopback, link-local and unspecified addresses may not be used from a shared gateway");
-        }
-        if !self.cidrs.is_empty() && !self.cidrs.iter().any(|net| net.contains(&ip)) {
-            return Some("the address is outside the gateway's allowedForwards.addressCIDRs");
-        }
-        None
-    }
-}
-
-fn is_own_or_link_local(ip: IpAddr) -> bool {
-    ip.is_loopback()
-        || ip.is_unspecified()
-        || match ip {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        }
 }

@@ -15,7 +15,7 @@ pub struct Load {
     #[serde(flatten)]
     pub sum: Work,
     /// By forward, `NAMESPACE/NAME`; empty if there are more than [`MAX_LOADS`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::loads")]
     pub forwards: BTreeMap<String, Work>,
 }
 

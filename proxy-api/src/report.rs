@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTRACT, Digest, ListenerId, Revision, Version};
+use crate::{CONTRACT, Digest, ListenerId, Revision, Version, change::ITEM};
 
 /// State of a proxy's listeners: complete after each apply and on reconnect, single listeners on later changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,14 +45,29 @@ pub struct ReportPart {
     #[serde(default)]
     pub digest: Digest,
     /// Listeners in a new state.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::map")]
     pub listeners: BTreeMap<ListenerId, ListenerReport>,
     /// Listeners that ended with their last session.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::set")]
     pub gone: BTreeSet<ListenerId>,
     /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
+}
+
+impl ReportPart {
+    /// Bytes that this part takes in memory, approximately.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let listeners = self.listeners.iter().map(|(id, report)| id.weight() + report.weight());
+        ITEM + listeners.chain(self.gone.iter().map(ListenerId::weight)).map(|texts| ITEM + texts).sum::<usize>()
+    }
+
+    /// Number of listeners that this part names.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.listeners.len() + self.gone.len()
+    }
 }
 
 impl Report {
@@ -121,6 +136,14 @@ pub struct ListenerReport {
 }
 
 impl ListenerReport {
+    /// Bytes of the texts of this report.
+    fn weight(&self) -> usize {
+        let failure = self.failure.as_ref().map_or(0, |failure| {
+            failure.message.len() + failure.serving.as_ref().map_or(0, |revision| revision.0.len())
+        });
+        self.revision.0.len() + failure
+    }
+
     /// Whether this is the implied default: bound, with all backends healthy.
     #[must_use]
     pub fn is_usual(&self) -> bool {
@@ -169,6 +192,7 @@ pub struct Failure {
     /// Machine-readable reason.
     pub reason: FailureReason,
     /// Human-readable cause and remedy.
+    #[serde(serialize_with = "crate::bounded::cut_failure", deserialize_with = "crate::bounded::failure")]
     pub message: String,
     /// The previous revision, if it keeps serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,8 +22,13 @@ use crate::{Change, Digest, Held, Load, ReportPart, Version};
 pub const SERVICE: &str = "portlane.v1.Configurations";
 /// Name of the gRPC method.
 pub const METHOD: &str = "Follow";
-/// Largest message that either side accepts, in bytes.
+/// Largest message that a proxy accepts, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+/// Largest first message that an operator accepts, in bytes. A hello has a few hundred.
+pub const MAX_HELLO_BYTES: usize = 16 << 10;
+/// Largest message that an operator accepts after the hello, in bytes: [`PARTS`] listeners with the longest ids and
+/// failures.
+pub const MAX_REPORT_BYTES: usize = 2 << 20;
 /// Most items in one part of an update, of held revisions or of a report: about one megabyte.
 pub const PARTS: usize = 1000;
 
@@ -65,7 +70,7 @@ pub struct Hello {
     #[serde(default)]
     pub contract: u32,
     /// Software version of the proxy, informational.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::bounded::software")]
     pub software: String,
     /// Version of the configuration in force.
     #[serde(flatten)]

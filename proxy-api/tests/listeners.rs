@@ -1,12 +1,12 @@
-//! One listener: its id, ports, admitted clients and permitted destinations.
+//! One listener: its id, ports and admitted clients.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_api::{
-    AcceptHeader, Access, Bind, Configuration, Destinations, Listener, ListenerId, ProxyProtocol, Revision, SendHeader,
-    SocketKey, Transport,
+    AcceptHeader, Access, Bind, Configuration, Listener, ListenerId, ProxyProtocol, Revision, SendHeader, SocketKey,
+    Transport,
 };
 
 fn listener() -> Listener {
@@ -109,27 +109,4 @@ fn an_empty_list_admits_everyone_and_a_denied_network_is_refused_even_if_allowed
     assert!(denying.admits(ip("198.51.100.1")) && !denying.admits(ip("192.0.2.1")));
     let both = access(&["192.0.2.0/24"], &["192.0.2.128/25"]);
     assert!(both.admits(ip("192.0.2.1")) && !both.admits(ip("192.0.2.129")) && !both.admits(ip("198.51.100.1")));
-}
-
-#[test]
-fn a_shared_gateway_refuses_addresses_of_its_own_host_and_link() {
-    let shared = Destinations { refuse_local: true, cidrs: Vec::new() };
-    for text in ["127.0.0.1", "::1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "::ffff:127.0.0.1"] {
-        assert!(shared.refuses(ip(text)).is_some_and(|why| why.contains("shared gateway")), "{text}");
-        assert_eq!(Destinations::default().refuses(ip(text)), None, "{text}");
-    }
-    for text in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "fd00::1"] {
-        assert_eq!(shared.refuses(ip(text)), None, "{text}");
-    }
-}
-
-#[test]
-fn addresses_outside_the_networks_of_a_gateway_are_refused() {
-    let within = Destinations { refuse_local: false, cidrs: nets(&["10.0.0.0/8", "2001:db8::/32"]) };
-    for text in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1"] {
-        assert_eq!(within.refuses(ip(text)), None, "{text}");
-    }
-    for text in ["192.0.2.1", "2001:db9::1", "127.0.0.1"] {
-        assert!(within.refuses(ip(text)).is_some_and(|why| why.contains("addressCIDRs")), "{text}");
-    }
 }

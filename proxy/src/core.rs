@@ -1,6 +1,8 @@
 //! The pure core: no sockets, clock or environment. Time and randomness are arguments.
 
 pub mod balance;
+pub mod capacity;
+pub mod cgroup;
 pub mod client_hello;
 pub mod damped;
 pub mod diff;
@@ -8,6 +10,8 @@ pub mod end;
 pub mod endpoint;
 pub mod flows;
 pub mod foreign_ports;
+pub mod heartbeat;
+pub mod host;
 pub mod lacking;
 pub mod limiter;
 pub mod load;

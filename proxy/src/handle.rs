@@ -14,15 +14,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::Clock,
-    files::Files,
+    files,
     http::{self, Role, Startup, View},
+    lives::{Life, Lives},
     log::{Level, Log, LogWriter},
+    memory,
     metrics::Metrics,
     process::Process,
     settings::Settings,
     supervisor::{Control, Supervisor},
     threads::Workers,
-    worker::budget::Budget,
+    watchdog::Watchdog,
 };
 
 /// Capacity of the control queue, in requests.
@@ -66,6 +68,11 @@ pub enum StartError {
 #[error("the proxy has ended")]
 pub struct Ended;
 
+/// Threads or tasks of the proxy have panicked, which ended the proxy.
+#[derive(Debug, thiserror::Error)]
+#[error("{} ended unexpectedly, so the proxy had to end: please report what it wrote to standard error", .0.join(", "))]
+pub struct Died(Vec<String>);
+
 /// A running proxy.
 #[derive(Debug)]
 pub struct Proxy {
@@ -74,6 +81,7 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     process: Process,
     thread: thread::JoinHandle<()>,
+    watchdog: Watchdog,
     writer: LogWriter,
     /// Health address, with the actual port.
     pub health: Option<SocketAddr>,
@@ -87,17 +95,11 @@ impl Proxy {
     /// # Errors
     /// See [`StartError`].
     pub fn start(settings: &Settings, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
-        let files = Files::of_process();
-        let (log, writer) = Log::start(settings.log_format, settings.log_level, settings.log_queue, output)
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let (log, writer) = Log::start(settings.log_format, settings.log_level, settings.log_queue, output, guard)
             .map_err(StartError::Threads)?;
-        let process = Process {
-            clock: Clock::start(),
-            files,
-            budget: Arc::new(Budget::new(settings.held_bytes)),
-            log,
-            stop: Arc::default(),
-            timings: Arc::default(),
-        };
+        let process = Process::new(settings, memory::limit(), lives, log);
         let addresses = addresses(settings, &process)?;
         let file = settings.socket.as_deref().map(socket).transpose()?;
         let bound =
@@ -108,30 +110,27 @@ impl Proxy {
         let (control, requests) = mpsc::channel(REQUESTS);
         let (reporter, report) = watch::channel(Report::default());
         let startup = Startup { since: Instant::now(), patience: settings.startup };
-        let view = View { metrics: metrics.clone(), report: report.clone(), control: control.clone(), startup };
+        let view = View::new(process.clone(), metrics.clone(), report.clone(), control.clone(), startup);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
+        files::count_open(&process.files);
+        let drain = Duration::from_secs(settings.drain_seconds.into());
+        let watchdog = Watchdog::start(process.clone(), control.clone(), drain).map_err(StartError::Threads)?;
         let parts = (process.clone(), metrics.clone(), settings.clone());
         let thread = thread::Builder::new()
             .name("control".into())
             .spawn(move || {
+                let _guard = parts.0.lives.guard("control");
                 runtime.block_on(async {
                     let (answers, answered) = mpsc::channel(ANSWERS);
-                    for (role, listener) in addresses {
-                        tokio::spawn(http::serve(listener, role, view.clone()));
-                    }
-                    if let Some(file) = file {
-                        tokio::spawn(http::serve_file(file, view.clone()));
-                        tokio::spawn(tell_late(startup, parts.1.clone(), parts.0.clone()));
-                    }
-                    drop(view);
+                    serve(addresses, file, view);
                     Supervisor::new(parts.0, workers, parts.1, answers, reporter, &parts.2)
                         .run(requests, answered)
                         .await;
                 });
             })
             .map_err(StartError::Threads)?;
-        Ok(Self { control, report, metrics, process, thread, writer, health, admin })
+        Ok(Self { control, report, metrics, process, thread, watchdog, writer, health, admin })
     }
 
     /// Applies a configuration and returns the resulting report.
@@ -189,6 +188,13 @@ impl Proxy {
         self.process.stop.store(true, Relaxed);
     }
 
+    /// Registers a thread or task of the caller that beats at least once a second until the result is dropped; /livez fails
+    /// if it hangs.
+    #[must_use]
+    pub fn alive(&self, name: &str) -> Life {
+        self.process.lives.begin(name)
+    }
+
     /// Whether all sessions and threads have ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -196,14 +202,33 @@ impl Proxy {
     }
 
     /// Waits until the proxy has ended and the last log record is written.
-    pub fn finish(self) {
+    ///
+    /// # Errors
+    /// Threads have died.
+    pub fn finish(self) -> Result<(), Died> {
         // Otherwise the HTTP endpoints would keep the control thread alive. No effect if the proxy has ended.
         let _ = self.control.blocking_send(Control::Drain(Duration::ZERO));
         drop(self.control);
         let _ = self.thread.join();
+        self.watchdog.stop();
+        let died = self.process.lives.died();
         drop(self.process);
         drop(self.metrics);
         self.writer.finish();
+        if died.is_empty() { Ok(()) } else { Err(Died(died.into_iter().collect())) }
+    }
+}
+
+/// Serves the HTTP addresses and the unix socket on the runtime of this thread.
+fn serve(addresses: Vec<(Role, std::net::TcpListener)>, file: Option<std::os::unix::net::UnixListener>, view: View) {
+    let lives = view.process.lives.clone();
+    for (role, listener) in addresses {
+        let served = http::serve(listener, role, view.clone());
+        tokio::spawn(lives.clone().watch(format!("{role:?} address"), served));
+    }
+    if let Some(file) = file {
+        tokio::spawn(tell_late(view.startup, view.metrics.clone(), view.process.clone()));
+        tokio::spawn(lives.watch("unix socket", http::serve_file(file, view)));
     }
 }
 
@@ -213,7 +238,7 @@ async fn tell_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
     if metrics.control.applied.load(Relaxed) == 0 {
         metrics.control.started_without.store(1, Relaxed);
         let message = format!(
-            "no configuration within {} s: the app starts without its listeners; they start when a configuration arrives",
+            "no configuration within {} s: listeners start when one arrives; the app of a sidecar starts without them",
             startup.patience.as_secs()
         );
         process.log.notice(Level::Warn, "startup", "portlane-proxy", message);
@@ -241,4 +266,36 @@ fn addresses(settings: &Settings, process: &Process) -> Result<Vec<(Role, std::n
         }
     }
     Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Proxy {
+        Proxy::start(&Settings::default(), Box::new(io::sink())).expect("no address is needed")
+    }
+
+    #[test]
+    fn a_proxy_that_ends_in_order_tells_of_no_death() {
+        start().finish().expect("nobody has died");
+    }
+
+    #[test]
+    fn a_thread_that_dies_ends_the_proxy_and_is_named() {
+        let proxy = start();
+        let guard = proxy.process.lives.guard("victim");
+        let victim = thread::spawn(move || {
+            let _guard = guard;
+            panic!("as the test wants");
+        });
+        victim.join().expect_err("a panic");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !proxy.has_ended() {
+            assert!(Instant::now() < deadline, "the proxy goes on without one of its threads");
+            thread::yield_now();
+        }
+        let died = proxy.finish().expect_err("a death").to_string();
+        assert!(died.starts_with("victim ended unexpectedly"), "{died}");
+    }
 }

@@ -2,9 +2,11 @@
 //!
 //! The control thread serves both, so that a scrape takes no time from workers.
 
+mod scrape;
+mod serve;
+
 use std::{
-    convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,27 +16,15 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, ORIGIN},
-    server::conn::http1,
-    service::service_fn,
+    header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_api::Report;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    sync::{Semaphore, mpsc, oneshot, watch},
-    time::{sleep, timeout},
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{metrics::Metrics, supervisor::Control};
+pub use self::serve::{Doors, serve, serve_file};
+use self::{scrape::Scraped, serve::Guest};
+use crate::{core::host, metrics::Metrics, process::Process, supervisor::Control};
 
-/// Concurrent requests per address.
-const REQUESTS: usize = 128;
-/// Timeout for receiving a request.
-const HEADERS: Duration = Duration::from_secs(1);
-/// Timeout for a whole request.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Most sessions that /conns lists.
 const SESSIONS: usize = 10_000;
 
@@ -49,6 +39,23 @@ pub struct View {
     pub control: mpsc::Sender<Control>,
     /// State behind /startupz.
     pub startup: Startup,
+    /// State behind /livez.
+    pub process: Process,
+    scraped: Arc<Scraped>,
+}
+
+impl View {
+    /// A view of this proxy.
+    #[must_use]
+    pub fn new(
+        process: Process,
+        metrics: Arc<Metrics>,
+        report: watch::Receiver<Report>,
+        control: mpsc::Sender<Control>,
+        startup: Startup,
+    ) -> Self {
+        Self { metrics, report, control, startup, process, scraped: Arc::default() }
+    }
 }
 
 /// The set of endpoints an address serves.
@@ -95,68 +102,19 @@ pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListene
     Ok(listener)
 }
 
-/// Serves a unix socket until the runtime ends.
-pub async fn serve_file(listener: std::os::unix::net::UnixListener, view: View) {
-    let Ok(listener) = UnixListener::from_std(listener) else { return };
-    let room = Arc::new(Semaphore::new(REQUESTS));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let view = view.clone();
-                tokio::spawn(async move {
-                    let _ = timeout(PATIENCE, connection(stream, Role::Local, view)).await;
-                    drop(permit);
-                });
-            }
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-/// Serves an address until the runtime ends.
-pub async fn serve(listener: std::net::TcpListener, role: Role, view: View) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
-    let room = Arc::new(Semaphore::new(REQUESTS));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let view = view.clone();
-                tokio::spawn(async move {
-                    let _ = timeout(PATIENCE, connection(stream, role, view)).await;
-                    drop(permit);
-                });
-            }
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, role: Role, view: View) {
-    let service = service_fn(move |request| {
-        let view = view.clone();
-        async move { Ok::<_, Infallible>(answer(role, &view, &request).await) }
-    });
-    // A client may disconnect at any time.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-}
-
-async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     use Role::{Admin, Health, Local};
-    match (role, request.method(), request.uri().path()) {
+    // Whoever reaches the admin address may use it. A browser of this machine reaches it for any web page.
+    if guest.role == Admin && !names_this_machine(request, guest.bound) {
+        return text(StatusCode::FORBIDDEN, "the request names another host: ask localhost or 127.0.0.1\n");
+    }
+    // The server sends no body in response to HEAD.
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    match (guest.role, method, request.uri().path()) {
         (Local, &Method::GET, "/startupz") => started(view),
-        (Health | Local, &Method::GET, "/livez") => text(StatusCode::OK, "ok\n"),
+        (Health | Local, &Method::GET, "/livez") => live(view, view.process.clock.seconds()),
         (Health | Local, &Method::GET, "/readyz") => ready(view),
-        (Health | Local, &Method::GET, "/metrics") => match view.metrics.text() {
-            Ok(metrics) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n"),
-        },
+        (Health | Local, &Method::GET, "/metrics") => metrics(guest, view),
         (Admin | Local, &Method::GET, "/config") => config(view).await,
         (Admin | Local, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
         (Admin | Local, &Method::GET, "/conns") => conns(view).await,
@@ -165,7 +123,7 @@ async fn answer(role: Role, view: &View, request: &Request<Incoming>) -> Respons
             text(StatusCode::FORBIDDEN, "requests from web pages are refused\n")
         }
         (Admin | Local, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
-        (_, _, path) => text(StatusCode::NOT_FOUND, &format!("no endpoint {path}; {}\n", known(role))),
+        (_, _, path) => text(StatusCode::NOT_FOUND, &format!("no endpoint {path}; {}\n", known(guest.role))),
     }
 }
 
@@ -179,17 +137,43 @@ fn known(role: Role) -> &'static str {
     }
 }
 
+/// Whether every host that a request names is this machine.
+fn names_this_machine(request: &Request<Incoming>, bound: IpAddr) -> bool {
+    let named = request.uri().authority().map(hyper::http::uri::Authority::as_str);
+    let headers = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut hosts = named.into_iter().chain(headers).peekable();
+    hosts.peek().is_some() && hosts.all(|host| host::is_own(host, bound))
+}
+
+/// Fails if a thread has died or hangs at `now` (seconds of the process clock).
+fn live(view: &View, now: u64) -> Response<Full<Bytes>> {
+    match view.process.lives.complaints(now) {
+        none if none.is_empty() => text(StatusCode::OK, "ok\n"),
+        some => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", some.join("\n"))),
+    }
+}
+
+fn metrics(guest: &Guest, view: &View) -> Response<Full<Bytes>> {
+    if !guest.scrapes(&view.process.doors) {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at once\n");
+    }
+    match view.scraped.body(&view.metrics) {
+        Ok(body) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", body),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n"),
+    }
+}
+
 /// Succeeds once a configuration was applied or the startup time has passed: a probe that never passes would keep the
 /// app of a sidecar from starting.
 fn started(view: &View) -> Response<Full<Bytes>> {
     if view.startup.since.elapsed() >= view.startup.patience { text(StatusCode::OK, "ok\n") } else { ready(view) }
 }
 
-/// Succeeds once a configuration was applied.
+/// Succeeds once a configuration was applied, while the proxy is live.
 fn ready(view: &View) -> Response<Full<Bytes>> {
     use std::sync::atomic::Ordering::Relaxed;
     if view.metrics.control.applied.load(Relaxed) > 0 {
-        text(StatusCode::OK, "ok\n")
+        live(view, view.process.clock.seconds())
     } else {
         text(StatusCode::SERVICE_UNAVAILABLE, "no configuration applied yet\n")
     }
@@ -232,9 +216,9 @@ fn json(body: Result<String, serde_json::Error>) -> Response<Full<Bytes>> {
     }
 }
 
-fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -242,4 +226,38 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_owned())));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        core::heartbeat::LONGEST_SILENCE,
+        lives::Lives,
+        log::{Level, Log, LogFormat},
+        settings::Settings,
+    };
+
+    fn view() -> View {
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
+        let process = Process::new(&Settings::default(), None, lives, log);
+        let (control, report) = (mpsc::channel(1).0, watch::channel(Report::default()).1);
+        let startup = Startup { since: Instant::now(), patience: Duration::ZERO };
+        View::new(process.clone(), Metrics::new(process), report, control, startup)
+    }
+
+    #[test]
+    fn a_thread_that_hangs_fails_livez_and_readyz() {
+        let view = view();
+        view.metrics.control.applied.store(1, std::sync::atomic::Ordering::Relaxed);
+        let _stuck = view.process.lives.begin("worker-1");
+        assert_eq!(live(&view, LONGEST_SILENCE).status(), StatusCode::OK);
+        assert_eq!(ready(&view).status(), StatusCode::OK);
+        assert_eq!(live(&view, LONGEST_SILENCE + 100).status(), StatusCode::SERVICE_UNAVAILABLE);
+        view.process.lives.guard("worker-0").died();
+        assert_eq!(ready(&view).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

@@ -12,11 +12,14 @@
 
 pub mod clock;
 pub mod core;
+pub mod door;
 pub mod files;
 pub mod follow;
 pub mod handle;
 pub mod http;
+pub mod lives;
 pub mod log;
+mod memory;
 pub mod metrics;
 pub mod net;
 #[cfg(feature = "operator")]
@@ -25,6 +28,7 @@ mod persisted;
 pub mod probe;
 mod process;
 pub mod resolver;
+pub mod room;
 pub mod route;
 pub mod settings;
 pub mod shared;
@@ -33,4 +37,5 @@ pub mod sys;
 pub mod tcp;
 pub mod threads;
 pub mod udp;
+mod watchdog;
 pub mod worker;

@@ -16,7 +16,7 @@ use std::{
 use proxy_api::{ListenerId, Transport};
 use serde_json::{Value, json};
 
-use crate::core::end::EndReason;
+use crate::{core::end::EndReason, lives::Guard};
 
 /// Longest wait for the last records when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the writer thread, which ends when the last handle is dropped.
+    /// Starts the writer thread, which ends when the last handle is dropped; `guard` reports a panic.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -112,10 +112,12 @@ impl Log {
         least: Level,
         queue: usize,
         output: Box<dyn Write + Send>,
+        guard: Guard,
     ) -> io::Result<(Self, LogWriter)> {
         let (sender, receiver) = sync_channel(queue.max(1));
         let (ended, end) = sync_channel(1);
         thread::Builder::new().name("log".into()).spawn(move || {
+            let _guard = guard;
             write_all(format, &receiver, output);
             // The sender is dropped with this thread, which is what `finish` waits for.
             drop(ended);

@@ -18,13 +18,15 @@ use proxy::{
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
     operator::{self, GOODBYE, Operator},
-    settings::Settings,
+    settings::{self, FEW_WORKERS, Settings},
 };
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Timeout of a probe.
 const PROBE: Duration = Duration::from_secs(1);
+/// Pause between two signs of life of the thread that reads configurations.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Serves the listeners of a configuration and follows its changes.
 ///
@@ -96,10 +98,17 @@ struct Args {
     /// Lowest level of notices to log; the access log is configured per forward.
     #[arg(long, value_enum, default_value_t = LogLevel::Info, env = "PORTLANE_LOG_LEVEL")]
     log_level: LogLevel,
-    /// Worker threads. Default: the available CPUs, at most 2.
+    /// Worker threads. Default: the CPU limit in whole CPUs, at most --max-workers.
     #[arg(long, value_name = "1..=256", env = "PORTLANE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Most bytes buffered in memory for peers that do not read.
+    /// Most worker threads if --workers is absent. A gateway has its pod to itself and sets 16.
+    #[arg(long, value_name = "1..=256", default_value_t = 2, env = "PORTLANE_MAX_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    max_workers: u16,
+    /// Most TCP sessions, including connections that have not yet sent a PROXY header or server name; a UDP flow counts as
+    /// half a session. 0: as many as fit into the memory limit of the process, if it has one.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_SESSIONS")]
+    max_sessions: usize,
+    /// Most bytes buffered in memory for peers that do not read; with a memory limit, no more than a quarter of it.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "PORTLANE_HELD_BYTES")]
     held_bytes: usize,
     /// Most bytes in kernel pipes for splicing; 0 disables splicing.
@@ -118,7 +127,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Probes a proxy on this host through its unix socket; the exit code is the result. Kubelet runs this in sidecars.
+    /// Probes a proxy on this host through its unix socket; the exit code is the result. Kubelet runs this in pods.
     Probe {
         /// Kind of probe.
         #[arg(value_enum)]
@@ -133,7 +142,9 @@ enum Command {
 enum Probe {
     /// Whether the app may start.
     Startup,
-    /// Whether the proxy responds.
+    /// Whether a configuration is applied.
+    Ready,
+    /// Whether the proxy responds, and all its threads give signs of life.
     Live,
 }
 
@@ -151,11 +162,18 @@ enum Log {
 }
 
 impl Args {
+    fn workers(&self) -> NonZeroUsize {
+        let number = |n: u16| NonZeroUsize::new(n.into());
+        let most = number(self.max_workers).unwrap_or(FEW_WORKERS);
+        self.workers.and_then(number).unwrap_or_else(|| settings::workers(most))
+    }
+
     fn settings(&self) -> Settings {
         let usual = Settings::default();
         Settings {
-            workers: self.workers.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or(usual.workers),
+            workers: self.workers(),
             held_bytes: self.held_bytes,
+            max_sessions: self.max_sessions,
             pipe_bytes: self.pipe_bytes,
             max_flows: self.max_flows,
             log_format: match self.log {
@@ -220,6 +238,7 @@ fn main() -> ExitCode {
 fn probe(what: Probe, socket: &Path) -> Result<(), Box<dyn Error>> {
     let path = match what {
         Probe::Startup => "/startupz",
+        Probe::Ready => "/readyz",
         Probe::Live => "/livez",
     };
     let mut stream = UnixStream::connect(socket).map_err(|error| format!("{}: {error}", socket.display()))?;
@@ -240,7 +259,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let proxy = Proxy::start(&args.settings(), Box::new(io::stdout()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(args, &proxy))?;
-    proxy.finish();
+    proxy.finish()?;
     Ok(())
 }
 
@@ -249,12 +268,22 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut source = pin!(source(args, proxy));
     let mut goes_on = true;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-        // The source ends by itself when the admin endpoint starts a drain.
-        Ended = &mut source => goes_on = false,
+    let life = proxy.alive("configuration source");
+    let mut beats = tokio::time::interval(BEAT);
+    while !proxy.has_ended() {
+        life.beat();
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            // The source ends by itself when the admin endpoint starts a drain.
+            Ended = &mut source => {
+                goes_on = false;
+                break;
+            }
+            _ = beats.tick() => {}
+        }
     }
+    drop(life);
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
     let mut end = pin!(wait_for_end(proxy, &mut term, &mut interrupt));
     // Meanwhile the source reports the drain, including sessions that were cut, to the operator.

@@ -15,11 +15,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use proxy_api::Origin;
+use proxy_api::{Denial, Origin};
 
 use crate::{
     clock::Clock,
-    core::{balance::Entry, end::EndReason, load::ByForward},
+    core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward},
     process::Process,
     route::{Unroutable, Unrouted},
     shared::{Dropped, Shared},
@@ -50,8 +50,6 @@ pub struct ControlCounters {
     pub dns_failing: std::sync::atomic::AtomicU64,
     /// Longest time that a name has failed to resolve, in seconds.
     pub dns_failing_seconds: std::sync::atomic::AtomicU64,
-    /// Endpoints that are not used, because a listener must not connect to them.
-    pub endpoints_refused: std::sync::atomic::AtomicU64,
 }
 
 /// Everything that the metrics endpoint exposes.
@@ -140,6 +138,8 @@ impl Collector for Exposition {
         limits_text(&mut out, &listeners)?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
+        refused_text(&mut out, &listeners)?;
+        room_text(&mut out, &self.0.process)?;
         process_text(&mut out, &self.0)
     }
 }
@@ -296,10 +296,65 @@ fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &C
     family(out, ("portlane_health_checks", "Active health checks, by result."), true, checks)
 }
 
+/// Addresses that gateways refuse; a series appears elsewhere only if there are any.
+fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let series = all.iter().flat_map(|shared| {
+        let (is_gateway, refused) = (shared.spec.load().destinations.refuse_local, &shared.counters.refused);
+        let count = move |why: Denial| refused[why.index()].load(Relaxed);
+        Denial::ALL.into_iter().filter(move |why| is_gateway || count(*why) > 0).map(move |why| {
+            let mut labels = labels(shared);
+            labels.push(("reason", why.as_str()));
+            (labels, count(why))
+        })
+    });
+    let help = "Addresses of backends that are not connected to, by reason.";
+    family(out, ("portlane_backend_endpoints_refused", help), false, series)
+}
+
+/// What the process has room for, and whom it turns away.
+fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), std::fmt::Error> {
+    let paused = [("Files", &process.files), ("Sessions", &process.sessions)];
+    let paused = paused.into_iter().map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
+    let help = "Waits of accepting for a file descriptor, or for one of the sessions that fit into the memory.";
+    family(out, ("portlane_accept_paused", help), true, paused)?;
+    // Doors refuse nobody as long as somebody can leave for the newcomer.
+    let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);
+    let closed = closed.map(|(door, reason, count)| (vec![("door", door), ("reason", reason)], count));
+    let help = "Connections to the HTTP addresses that were closed for want of a place, by reason.";
+    family(out, ("portlane_http_connections_closed", help), true, closed)?;
+    let (files, files_limit) = process.files.usage();
+    let (places, places_limit) = process.sessions.usage();
+    let stuck = process.lives.complaints(process.clock.seconds()).len();
+    let handshakes = "Connections whose client has not yet sent its PROXY header or server name.";
+    let mut gauges = vec![
+        ("portlane_files", "Open file descriptors.", files),
+        ("portlane_files_limit", "Open file descriptors at which accepting stops.", files_limit),
+        (
+            "portlane_sessions",
+            "TCP sessions, with those in a handshake, and half of the UDP flows.",
+            to_sessions(places),
+        ),
+        ("portlane_handshakes", handshakes, process.handshakes.taken()),
+        ("portlane_threads_stuck", "Threads that hang or have died; /livez names them.", stuck),
+    ];
+    // Without a limit there is no number to show.
+    if places_limit < usize::MAX {
+        gauges.push(("portlane_sessions_limit", "Sessions at which accepting stops.", to_sessions(places_limit)));
+    }
+    for (name, help, value) in gauges {
+        family(out, (name, help), false, std::iter::once((Vec::new(), value as u64)))?;
+    }
+    Ok(())
+}
+
+/// Sessions in so many places; half a session counts as a whole one.
+fn to_sessions(places: usize) -> usize {
+    places.div_ceil(SESSION_PLACES)
+}
+
 fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), std::fmt::Error> {
     let process = &metrics.process;
     let control = &metrics.control;
-    let (files, limit) = process.files.usage();
     let counters = [
         ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
         ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
@@ -307,7 +362,6 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
         ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
-        ("portlane_accept_paused", "Waits of accepting for a file descriptor.", process.files.paused.load(Relaxed)),
     ];
     for (name, help, value) in counters {
         family(out, (name, help), true, std::iter::once((Vec::new(), value)))?;
@@ -319,18 +373,11 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
         ("portlane_held_bytes_limit", "Limit of buffered bytes.", process.budget.limit() as u64),
-        ("portlane_files", "Open file descriptors.", files as u64),
-        ("portlane_files_limit", "Open file descriptors at which accepting stops.", limit as u64),
         ("portlane_dns_failing", "DNS names that currently fail to resolve.", control.dns_failing.load(Relaxed)),
         (
             "portlane_dns_failing_seconds",
             "Longest time that a DNS name has failed to resolve; its last answer stays in use.",
             control.dns_failing_seconds.load(Relaxed),
-        ),
-        (
-            "portlane_endpoints_refused",
-            "Endpoints that are not used, because their listener must not connect to them; the log names them.",
-            control.endpoints_refused.load(Relaxed),
         ),
     ];
     for (name, help, value) in gauges {

@@ -7,7 +7,13 @@ mod backoff;
 mod state;
 mod stream;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    hash::{BuildHasher, Hash, Hasher},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use proxy_api::Configuration;
 use proxy_grpc::{Connection, Endpoint, OpenError, TlsError};
@@ -52,6 +58,16 @@ enum ConnectError {
     Late(String),
 }
 
+impl ConnectError {
+    /// After what time the operator wants to be asked again.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Open(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
 /// The error and its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -77,7 +93,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         current = kept.clone();
         proxy.apply(kept).await?;
     }
-    let mut backoff = Backoff::new(operator.state.display().to_string());
+    let mut backoff = Backoff::new(seed(operator));
     let mut lookup = Lookup::default();
     let mut told: Option<String> = None;
     let mut tries = 0_u64;
@@ -97,12 +113,13 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
                 ended?
             }
             // Another replica leads; the next connection may reach it.
-            Err(ConnectError::Open(OpenError::NotLeader)) => {
-                sleep(backoff.soon()).await;
+            Err(ConnectError::Open(OpenError::NotLeader { retry_after })) => {
+                sleep(backoff.elsewhere(retry_after)).await;
                 continue;
             }
-            Err(error) => error.to_string(),
+            Err(error) => stream::Broken { retry_after: error.retry_after(), why: error.to_string() },
         };
+        let stream::Broken { why: ended, retry_after } = ended;
         proxy.metrics().control.operator_failures.fetch_add(1, Relaxed);
         if told.as_ref() != Some(&ended) {
             let message = format!("{ended}; the running configuration stays in force, retrying");
@@ -113,8 +130,16 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         if proxy.has_ended() {
             return Err(Ended);
         }
-        sleep(backoff.next()).await;
+        sleep(backoff.after_failure(retry_after)).await;
     }
+}
+
+/// A seed that differs between proxies, and between runs of one.
+fn seed(operator: &Operator) -> u64 {
+    let mut hasher = foldhash::fast::RandomState::default().build_hasher();
+    operator.state.hash(&mut hasher);
+    std::process::id().hash(&mut hasher);
+    hasher.finish()
 }
 
 async fn connect(operator: &Operator, roots: &str, lookup: &mut Lookup) -> Result<Connection, ConnectError> {

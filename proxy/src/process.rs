@@ -7,7 +7,24 @@ use std::{
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::{clock::Clock, files::Files, log::Log, worker::budget::Budget};
+use crate::{
+    clock::Clock,
+    core::capacity::{Capacity, FLOW_PLACES, SESSION_PLACES},
+    door::Door,
+    files::{self, Files, Permit},
+    http::Doors,
+    lives::Lives,
+    log::Log,
+    room::Room,
+    settings::Settings,
+    shared::Dropped,
+    worker::budget::Budget,
+};
+
+/// File descriptors of a TCP session: client and upstream.
+const FILES_PER_SESSION: usize = 2;
+/// File descriptors of a UDP flow: upstream.
+const FILES_PER_FLOW: usize = 1;
 
 /// State shared by all threads of a proxy.
 #[derive(Clone, Debug)]
@@ -16,6 +33,14 @@ pub struct Process {
     pub clock: Clock,
     /// File descriptor budget.
     pub files: Arc<Files>,
+    /// Room for sessions, by memory; in the places of [`crate::core::capacity`].
+    pub sessions: Arc<Room>,
+    /// Connections whose client has not yet sent its PROXY header or server name.
+    pub handshakes: Arc<Door>,
+    /// Connections to the HTTP addresses.
+    pub doors: Arc<Doors>,
+    /// Signs of life of the threads.
+    pub lives: Arc<Lives>,
     /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
     /// Log.
@@ -24,6 +49,51 @@ pub struct Process {
     pub stop: Arc<AtomicBool>,
     /// Duration histograms.
     pub timings: Arc<Timings>,
+}
+
+/// What a session or flow takes of the process until it ends: memory and file descriptors.
+pub(crate) type Permits = [Permit; 2];
+
+impl Process {
+    /// The state of a process with this memory limit in bytes, if any.
+    #[must_use]
+    pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
+        let capacity = Capacity::of(memory, settings.workers, settings.held_bytes, settings.max_sessions);
+        let clock = lives.clock();
+        Self {
+            clock,
+            files: files::of_process(),
+            sessions: Arc::new(Room::new(capacity.places())),
+            handshakes: Door::new(capacity.handshakes(), clock),
+            doors: Doors::new(clock),
+            lives,
+            budget: Arc::new(Budget::new(capacity.held_bytes)),
+            log,
+            stop: Arc::default(),
+            timings: Arc::default(),
+        }
+    }
+
+    /// Waits until there is room for a TCP session.
+    pub async fn wait_for_session(&self) -> Permits {
+        let memory = self.sessions.wait(SESSION_PLACES).await;
+        [memory, self.files.wait(FILES_PER_SESSION).await]
+    }
+
+    /// Takes the room of a TCP session, if there is any.
+    #[must_use]
+    pub fn take_session(&self) -> Option<Permits> {
+        Some([self.sessions.take(SESSION_PLACES)?, self.files.take(FILES_PER_SESSION)?])
+    }
+
+    /// Takes the room of a UDP flow.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn take_flow(&self) -> Result<Permits, Dropped> {
+        let memory = self.sessions.take(FLOW_PLACES).ok_or(Dropped::SessionLimit)?;
+        Ok([memory, self.files.take(FILES_PER_FLOW).ok_or(Dropped::FileLimit)?])
+    }
 }
 
 /// Duration histograms over all listeners.

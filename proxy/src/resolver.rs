@@ -19,7 +19,7 @@ use hickory_resolver::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -117,7 +117,24 @@ fn hickory(strategy: LookupIpStrategy) -> Result<TokioResolver, String> {
     builder.build().map_err(|error| error.to_string())
 }
 
+/// Follows a name, also after a lookup has panicked.
 async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<Answer>) {
+    loop {
+        let mut lookups = JoinSet::new();
+        lookups.spawn(look_up(system.clone(), host.clone(), answers.clone()));
+        let ended = lookups.join_next().await;
+        if !ended.is_some_and(|ended| ended.is_err_and(|error| error.is_panic())) {
+            return;
+        }
+        let addresses = Err("the lookup has ended unexpectedly, see standard error".to_owned());
+        if answers.send(Answer { host: host.clone(), addresses }).await.is_err() {
+            return;
+        }
+        sleep(TTL.0).await;
+    }
+}
+
+async fn look_up(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<Answer>) {
     loop {
         let pair = system.lock().unwrap_or_else(PoisonError::into_inner).pair();
         let (addresses, wait) = match pair {

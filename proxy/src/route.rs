@@ -121,6 +121,8 @@ pub enum Unroutable {
     NotTls,
     /// No `ClientHello` within `handshakeSeconds`.
     HandshakeTimeout,
+    /// Too many clients had not sent their `ClientHello` yet, and this one had waited longest.
+    HandshakeLimit,
     /// The client closed without sending a byte, as health checks do.
     Probe,
     /// The client left before it sent its server name.
@@ -133,11 +135,12 @@ pub enum Unroutable {
 
 impl Unroutable {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownServerName,
         Self::NoServerName,
         Self::NotTls,
         Self::HandshakeTimeout,
+        Self::HandshakeLimit,
         Self::Probe,
         Self::ClientLeft,
         Self::UntrustedPeer,
@@ -152,6 +155,7 @@ impl Unroutable {
             Self::NoServerName => "NoServerName",
             Self::NotTls => "NotTls",
             Self::HandshakeTimeout => "HandshakeTimeout",
+            Self::HandshakeLimit => "HandshakeLimit",
             Self::Probe => "Probe",
             Self::ClientLeft => "ClientLeft",
             Self::UntrustedPeer => "UntrustedPeer",

@@ -2,15 +2,25 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
-use crate::log::{Level, LogFormat};
+use crate::{
+    core::capacity,
+    log::{Level, LogFormat},
+};
+
+/// Most worker threads beside the application that a sidecar serves, and on laptops: more do not pay off.
+pub const FEW_WORKERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 /// Settings of a proxy process. The [`Settings::default`] suits sidecars and laptops.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Worker threads.
     pub workers: NonZeroUsize,
-    /// Most bytes buffered in memory for peers that do not read, over all sessions.
+    /// Most bytes buffered in memory for peers that do not read, over all sessions. With a memory limit, no more than a
+    /// quarter of it.
     pub held_bytes: usize,
+    /// Most TCP sessions, including those in a handshake; a UDP flow counts as half a session. 0: what fits into the memory
+    /// limit of the process, see [`capacity`].
+    pub max_sessions: usize,
     /// Most bytes in kernel pipes for splicing. The system's own limit is per user, not per process.
     pub pipe_bytes: usize,
     /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6.
@@ -44,11 +54,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        // More threads do not pay off beside the application that a sidecar serves.
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(2);
         Self {
-            workers: NonZeroUsize::new(cores).unwrap_or(NonZeroUsize::MIN),
+            workers: workers(FEW_WORKERS),
             held_bytes: 64 << 20,
+            max_sessions: 0,
             pipe_bytes: 4 << 20,
             max_flows: 10_000,
             log_queue: 4096,
@@ -65,4 +74,11 @@ impl Default for Settings {
             drain_seconds: 300,
         }
     }
+}
+
+/// Worker threads of this process: its CPUs, no more than `most`. The CPUs are those of its CPU limit (`cpu.max` of its
+/// control groups, in whole CPUs, at least one) and of its affinity.
+#[must_use]
+pub fn workers(most: NonZeroUsize) -> NonZeroUsize {
+    capacity::workers(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN), most)
 }

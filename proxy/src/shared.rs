@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use proxy_api::{Listener, ListenerId};
+use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 
 use crate::core::{
     balance::Targets,
@@ -32,6 +32,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Limiter of the forward.
     pub limiter: Arc<Limiter>,
+    /// What is around the proxy.
+    pub surroundings: ArcSwap<Surroundings>,
 }
 
 impl Shared {
@@ -45,7 +47,14 @@ impl Shared {
             tickets: AtomicU64::new(0),
             counters,
             limiter,
+            surroundings: ArcSwap::default(),
         })
+    }
+
+    /// Whether a client is a proxy of the same fleet, so that its connection came back.
+    #[must_use]
+    pub fn returns(&self, client: IpAddr) -> bool {
+        self.surroundings.load().has_pod(client)
     }
 }
 
@@ -76,6 +85,8 @@ pub struct Counters {
     pub denied: AtomicU64,
     /// Pauses of the accept loop after a system error.
     pub accept_errors: AtomicU64,
+    /// Addresses that are not used as endpoints now, by [`Denial::index`].
+    pub refused: [AtomicU64; Denial::ALL.len()],
 }
 
 impl Counters {
@@ -106,6 +117,8 @@ pub enum Dropped {
     TableFull,
     /// The process is at its file descriptor limit.
     FileLimit,
+    /// The process has as many sessions as fit into its memory.
+    SessionLimit,
     /// The socket's send buffer is full.
     SendBufferFull,
     /// The network refused the datagram: unreachable, or too large for the path.
@@ -122,6 +135,8 @@ pub enum Dropped {
     RateLimit,
     /// `bytesPerSecond` is reached.
     Bandwidth,
+    /// The client is a proxy of the same fleet: the datagram came back.
+    Loop,
 }
 
 impl From<Refusal> for Dropped {
@@ -136,10 +151,11 @@ impl From<Refusal> for Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NoBackend,
         Self::TableFull,
         Self::FileLimit,
+        Self::SessionLimit,
         Self::SendBufferFull,
         Self::SendFailed,
         Self::Draining,
@@ -148,6 +164,7 @@ impl Dropped {
         Self::SourceLimit,
         Self::RateLimit,
         Self::Bandwidth,
+        Self::Loop,
     ];
 
     /// Whether a listener with this spec can drop for this reason; series of other reasons are omitted.
@@ -156,6 +173,7 @@ impl Dropped {
         let limits = listener.limits.as_deref();
         match self {
             Self::AccessDenied => listener.access.is_some(),
+            Self::Loop => listener.destinations.refuse_local,
             Self::ConnectionLimit => limits.is_some_and(|it| it.max_connections.is_some() || it.max_flows.is_some()),
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
             Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
@@ -171,6 +189,7 @@ impl Dropped {
             Self::NoBackend => "NoBackend",
             Self::TableFull => "TableFull",
             Self::FileLimit => "FileLimit",
+            Self::SessionLimit => "SessionLimit",
             Self::SendBufferFull => "SendBufferFull",
             Self::SendFailed => "SendFailed",
             Self::Draining => "Draining",
@@ -179,6 +198,7 @@ impl Dropped {
             Self::SourceLimit => "SourceLimit",
             Self::RateLimit => "RateLimit",
             Self::Bandwidth => "Bandwidth",
+            Self::Loop => "Loop",
         }
     }
 

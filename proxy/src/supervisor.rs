@@ -6,7 +6,6 @@
 
 mod checks;
 mod failures;
-mod file_waits;
 #[cfg(test)]
 mod fixtures;
 mod foreign_ports;
@@ -20,6 +19,7 @@ mod reporter;
 mod schedule;
 mod sockets;
 mod targets;
+mod waits;
 
 use std::{
     cell::RefCell,
@@ -28,15 +28,14 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, Report};
+use proxy_api::{Configuration, Report, Surroundings};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use self::{
     checks::Checks,
-    file_waits::FileWaits,
     foreign_ports::ForeignPorts,
     health::Health,
     listeners::{ById, Listeners},
@@ -45,6 +44,7 @@ use self::{
     schedule::{Schedule, Work},
     sockets::{Bound, Sockets},
     targets::Sources,
+    waits::{Lack, Waits},
 };
 use crate::{
     core::{
@@ -61,6 +61,9 @@ use crate::{
     threads::{Command, Workers},
     worker::{Ending, session::SessionView},
 };
+
+/// Pause between two signs of life of the control thread.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// A request to the control thread.
 #[derive(Debug)]
@@ -91,6 +94,8 @@ pub struct Supervisor {
     configuration: Configuration,
     /// The part of the configuration that runs.
     running: Running,
+    /// What is around the proxy, by the configuration in force.
+    surroundings: Arc<Surroundings>,
     sockets: Sockets,
     listeners: Listeners,
     names: Names,
@@ -98,7 +103,8 @@ pub struct Supervisor {
     checks: Checks,
     health: Health,
     reporter: Reporter,
-    file_waits: FileWaits,
+    waits_for_files: Waits,
+    waits_for_sessions: Waits,
 }
 
 impl Supervisor {
@@ -123,6 +129,7 @@ impl Supervisor {
             metrics,
             configuration: Configuration::default(),
             running: Running::default(),
+            surroundings: Arc::default(),
             sockets,
             listeners: Listeners::default(),
             names: Names::new(answers),
@@ -130,14 +137,19 @@ impl Supervisor {
             checks: Checks::default(),
             health: Health::default(),
             reporter: Reporter::new(report, settings.quiet_start),
-            file_waits: FileWaits::default(),
+            waits_for_files: Waits::new(Lack::Files),
+            waits_for_sessions: Waits::new(Lack::Sessions),
         }
     }
 
     /// Runs until a drain is requested, or until every sender of `control` is dropped.
     pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
         let mut schedule = Schedule::new(Instant::now());
+        let life = self.process.lives.begin("control");
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let longest = loop {
+            life.beat();
             let wanted = self.wanted();
             tokio::select! {
                 asked = control.recv() => match asked {
@@ -155,8 +167,10 @@ impl Supervisor {
                         self.look().await;
                     }
                 }
+                _ = beats.tick() => {}
             }
         };
+        drop(life);
         // Requests from here on fail at once instead of waiting for an answer.
         drop((control, answers));
         self.drain(longest).await;
@@ -199,6 +213,10 @@ impl Supervisor {
         let Bound { settled, opened, errors } = self.sockets.bind(&plan);
         let before = self.listeners.place(&settled.next.listeners);
         self.running = settled.next.clone();
+        let surroundings = Surroundings::of(&self.configuration.endpoints);
+        if *self.surroundings != surroundings {
+            self.surroundings = Arc::new(surroundings);
+        }
         self.refresh_targets();
         let live = self.listeners.live();
         self.sockets.switch(&settled.next.sockets, live, opened, &self.workers, &self.process.files).await;
@@ -215,8 +233,7 @@ impl Supervisor {
         self.names.follow(users(self.running.listeners.iter().map(|(id, listener)| (id, &**listener))));
         let refusals = self.sources().refresh(self.listeners.live());
         self.checks.follow(&self.process, self.listeners.live());
-        notices::write(&self.process.log, self.reporter.refused(self.listeners.live().keys(), refusals));
-        self.count_refused();
+        notices::write(&self.process.log, self.reporter.refused(refusals));
     }
 
     /// Recomputes the targets of the listeners that use a name.
@@ -226,17 +243,17 @@ impl Supervisor {
         let using: ById = using.collect();
         let refusals = self.sources().refresh(&using);
         self.checks.refresh(&self.process, &using);
-        notices::write(&self.process.log, self.reporter.refused(using.keys(), refusals));
-        self.count_refused();
+        notices::write(&self.process.log, self.reporter.refused(refusals));
     }
 
     fn sources(&self) -> Sources<'_> {
-        let (endpoints, sockets) = (&self.configuration.endpoints, &self.running.sockets);
-        Sources { endpoints, sockets, names: &self.names, own: &self.own }
-    }
-
-    fn count_refused(&self) {
-        self.metrics.control.endpoints_refused.store(self.reporter.endpoints_refused(), Relaxed);
+        Sources {
+            endpoints: &self.configuration.endpoints,
+            sockets: &self.running.sockets,
+            names: &self.names,
+            surroundings: &self.surroundings,
+            own: &self.own,
+        }
     }
 
     async fn end(&self, endings: Vec<Ending>) {
@@ -253,7 +270,6 @@ impl Supervisor {
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
         self.metrics.expose(self.listeners.exposed());
         self.metrics.expose_unrouted(self.sockets.unrouted());
-        self.count_refused();
     }
 
     /// The kinds of periodic work that have something to do now.
@@ -273,12 +289,14 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files, a change of backend health, addresses that this host gained or lost, and hot
-    /// sockets.
+    /// Looks for a shortage of files or memory, a change of backend health, addresses that this host gained or lost, and
+    /// hot sockets.
     async fn look(&mut self) {
-        let files = &self.process.files;
-        let waits = self.file_waits.observe(files.paused.load(Relaxed), files.usage(), Instant::now());
-        notices::write(&self.process.log, waits);
+        let (files, sessions) = (&self.process.files, &self.process.sessions);
+        let at = Instant::now();
+        let waits = self.waits_for_files.observe(files.paused.load(Relaxed), files.usage(), at);
+        let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
+        notices::write(&self.process.log, waits.into_iter().chain(more));
         let now = self.process.clock.seconds();
         let changed = self.health.observe(&self.listeners.health(now), now);
         if !changed.is_empty() {

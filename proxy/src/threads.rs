@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    lives::Guard,
     net::OsSocket,
     process::Process,
     route::Route,
@@ -125,6 +126,7 @@ impl Workers {
             let (process, peers, settings) = (process.clone(), handles.clone(), settings.clone());
             let thread = thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || {
+                let _guard = process.lives.guard(own_name());
                 let load = peers[index].load.clone();
                 let thread = Rc::new(Thread {
                     worker: Worker::new(index, process, load, &settings),
@@ -147,6 +149,11 @@ impl Workers {
     }
 }
 
+/// Name of this thread.
+fn own_name() -> String {
+    thread::current().name().unwrap_or("a worker").to_owned()
+}
+
 /// State of one worker thread.
 struct Thread {
     worker: Rc<Worker>,
@@ -157,7 +164,8 @@ struct Thread {
 
 impl Thread {
     async fn run(self: Rc<Self>, mut queue: mpsc::Receiver<Command>) {
-        let sweeper = tokio::task::spawn_local(sweep::run(self.clone()));
+        let life = self.worker.process.lives.begin(own_name());
+        let sweeper = tokio::task::spawn_local(sweep::run(self.clone(), life));
         while let Some(command) = queue.recv().await {
             match command {
                 Command::Listen { id, socket, route } => self.listen(id, socket, route),
@@ -200,10 +208,23 @@ impl Thread {
         self.sockets.borrow_mut().insert(id, close.clone());
         match socket {
             OsSocket::Tcp(listener) => {
-                tokio::task::spawn_local(accept::run(self.clone(), listener, route, close));
+                let guard = self.guard("the accept loop", &route);
+                let accept = accept::run(self.clone(), listener, route, close);
+                tokio::task::spawn_local(async move {
+                    accept.await;
+                    drop(guard);
+                });
             }
-            OsSocket::Udp(socket) => self.udp.serve(&self.worker, id, &socket, route, close),
+            OsSocket::Udp(socket) => {
+                let guard = self.guard("the receive loop", &route);
+                self.udp.serve(&self.worker, id, &socket, route, close, guard);
+            }
         }
+    }
+
+    /// Without this task, the socket of the route would stay open and serve nobody.
+    fn guard(&self, task: &str, route: &Route) -> Guard {
+        self.worker.process.lives.guard(format!("{task} of {} on {}", route.load().first().id, own_name()))
     }
 
     fn close(&self, id: SocketId) {

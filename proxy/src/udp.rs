@@ -26,6 +26,7 @@ use crate::{
         flows::{FlowKey, FlowTable},
         limiter::FlowSlot,
     },
+    lives::Guard,
     log::Level,
     route::Route,
     shared::{Dropped, Shared},
@@ -56,8 +57,16 @@ struct UdpListener {
 }
 
 impl Sockets {
-    /// Serves a socket until closed.
-    pub fn serve(&self, worker: &Rc<Worker>, id: SocketId, socket: &Arc<UdpSocket>, route: Route, close: Rc<Notify>) {
+    /// Serves a socket until closed; `guard` reports a panic.
+    pub fn serve(
+        &self,
+        worker: &Rc<Worker>,
+        id: SocketId,
+        socket: &Arc<UdpSocket>,
+        route: Route,
+        close: Rc<Notify>,
+        guard: Guard,
+    ) {
         let state = UdpSocketState::new(UdpSockRef::from(&**socket));
         let (state, watched) = match state.and_then(|state| Ok((state, sys::watch(socket.clone())?))) {
             Ok(both) => both,
@@ -82,6 +91,7 @@ impl Sockets {
             listener.receive(&worker, &close).await;
             listener.end_all(&worker, EndReason::Updated);
             sockets.borrow_mut().remove(&id);
+            drop(guard);
         });
     }
 
@@ -224,6 +234,9 @@ impl UdpListener {
     /// A slot under the forward's limits.
     fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
         let source = key.client.ip();
+        if listener.returns(source) {
+            return Err(Dropped::Loop);
+        }
         if !listener.counters.admits(&listener.spec.load(), source) {
             return Err(Dropped::AccessDenied);
         }

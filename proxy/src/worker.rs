@@ -22,8 +22,7 @@ use self::{pipes::PipePool, session::Session};
 use crate::route::Route;
 use crate::{
     core::{diff::Which, end::EndReason},
-    files::Permit,
-    process::Process,
+    process::{Permits, Process},
     settings::Settings,
     shared::Shared,
 };
@@ -40,8 +39,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// Listeners behind the socket.
     pub route: Route,
-    /// File descriptors for the client and its upstream.
-    pub permit: Permit,
+    /// Room for the session.
+    pub permits: Permits,
 }
 
 /// Selects sessions to end.

@@ -16,8 +16,8 @@ use proxy::core::{
     load::{ByForward, Counts, load},
 };
 use proxy_api::{
-    AcceptHeader, BackendHealth, Configuration, Limits, Listener, MAX_LOADS, OnLimit, Outlier, ProxyProtocol,
-    SendHeader, Timeouts, Work,
+    AcceptHeader, BackendHealth, Configuration, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier,
+    ProxyProtocol, SendHeader, Timeouts, Work,
 };
 
 fn listener() -> Listener {
@@ -74,9 +74,11 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
         no_setting,
         [
             EndReason::AccessDenied,
+            EndReason::Loop,
             EndReason::UntrustedPeer,
             EndReason::BadHeader,
             EndReason::HandshakeTimeout,
+            EndReason::HandshakeLimit,
             EndReason::Probe,
             EndReason::ConnectionLimit,
             EndReason::SourceLimit,
@@ -86,11 +88,18 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::MaxSession,
         ]
     );
-    let of_headers =
-        vec![EndReason::UntrustedPeer, EndReason::BadHeader, EndReason::HandshakeTimeout, EndReason::Probe];
+    let of_headers = vec![
+        EndReason::UntrustedPeer,
+        EndReason::BadHeader,
+        EndReason::HandshakeTimeout,
+        EndReason::HandshakeLimit,
+        EndReason::Probe,
+    ];
     let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
+    let gateway = Destinations { refuse_local: true, ..Destinations::default() };
     for (listener, expected) in [
         (Listener { access: Some(Box::default()), ..listener() }, vec![EndReason::AccessDenied]),
+        (Listener { destinations: gateway, ..listener() }, vec![EndReason::Loop]),
         (header(AcceptHeader::Disabled), vec![]),
         (header(AcceptHeader::Optional), of_headers.clone()),
         (header(AcceptHeader::Required), of_headers),

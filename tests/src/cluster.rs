@@ -18,7 +18,7 @@ pub(crate) use children::tail;
 pub use folder::Folder;
 pub(crate) use folder::workspace;
 pub use keeper::main;
-pub(crate) use keeper::{Answer, Ask, Order};
+pub(crate) use keeper::{Order, Report, Request};
 
 /// Address of the node inside its network namespace. The three networks are reserved for tests (RFC 5737, RFC 2544).
 pub(crate) const NODE_ADDRESS: &str = "192.0.2.1";

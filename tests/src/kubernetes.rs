@@ -10,11 +10,11 @@ mod node;
 mod operated;
 pub mod scene;
 
-pub use cluster::{Cluster, Said, block_on};
+pub use cluster::{Cluster, CommandOutput, block_on};
 pub use control_plane::ControlPlane;
 pub use held::processes_of;
 pub use holder::Holder;
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;
-pub use operated::{FleetPod, FleetProxy, Operator, lapse_lease, roots};
+pub use operated::{FleetPod, FleetProxy, Operator, expire_lease, roots};
 pub use scene::Scene;

@@ -25,8 +25,8 @@ mod sockets;
 pub use cluster::{Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
-    Cluster, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Said, Scene, block_on,
-    lapse_lease, processes_of, roots, scene,
+    Cluster, CommandOutput, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Scene,
+    block_on, expire_lease, processes_of, roots, scene,
 };
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
@@ -38,7 +38,7 @@ use std::{
 };
 
 /// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds, or panics with `what` after [`PATIENCE`].
 #[track_caller]

@@ -61,7 +61,7 @@ fn prepare(tiers: &[Tier], programs: Option<&Background>, summary: &mut Summary)
 
 fn run_tier(tier: Tier, tests: &[TestBinary], summary: &mut Summary) -> Result<(), TaskError> {
     let step = |name: &str| format!("  {}  {name}", tier.name());
-    let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), wished_threads());
+    let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), requested_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
         let (times, done) = summary.measure(&step(&test.label), || test.run(threads));
         summary.tests(tier, times);
@@ -75,7 +75,7 @@ fn run_tier(tier: Tier, tests: &[TestBinary], summary: &mut Summary) -> Result<(
 }
 
 /// `RUST_TEST_THREADS`, if it is a positive number.
-fn wished_threads() -> Option<usize> {
+fn requested_threads() -> Option<usize> {
     env::var("RUST_TEST_THREADS").ok()?.parse::<usize>().ok().filter(|threads| *threads > 0)
 }
 

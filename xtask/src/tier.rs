@@ -54,18 +54,18 @@ impl Tier {
         }
     }
 
-    /// Number of tests that run at once. `wished` is `RUST_TEST_THREADS`.
+    /// Number of tests that run at once. `requested` is `RUST_TEST_THREADS`.
     ///
     /// Tests of `api` and `node` mostly wait: for a controller, a lease, a kubelet. On a machine with few cores more of
     /// these tests run at once than there are cores. A node runs fewer tests at once than an API server because each of
     /// its tests starts pods. Tests of `pure` compute, or measure times on sockets, so each has a core.
-    pub(crate) fn threads(self, cores: usize, wished: Option<usize>) -> usize {
+    pub(crate) fn threads(self, cores: usize, requested: Option<usize>) -> usize {
         let least = match self {
             Self::Pure => 1,
             Self::Api => 6,
             Self::Node => 4,
         };
-        wished.unwrap_or(cores.max(least))
+        requested.unwrap_or(cores.max(least))
     }
 }
 

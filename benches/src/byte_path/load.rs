@@ -47,15 +47,15 @@ impl Measure {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::BulkRate => "bytes, one connection: GiB a second",
-            Self::BulkCpu => "bytes: CPU seconds a GiB",
+            Self::BulkRate => "bytes, one connection: GiB per second",
+            Self::BulkCpu => "bytes: CPU seconds per GiB",
             Self::RoundTrip => "round trip of 64 bytes",
             Self::RoundTripCpu => "round trip: CPU",
-            Self::ConnectionRate => "connections a second",
+            Self::ConnectionRate => "connections per second",
             Self::ConnectionCpu => "connection: CPU",
             Self::IdleMemory => "idle connection: memory",
-            Self::Datagram => "datagram of 512 bytes, there and back",
-            Self::DatagramCpu => "datagram, there and back: CPU",
+            Self::Datagram => "datagram of 512 bytes: round trip",
+            Self::DatagramCpu => "datagram round trip: CPU",
         }
     }
 

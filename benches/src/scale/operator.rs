@@ -30,7 +30,7 @@ pub(super) struct Cost {
     /// Resident memory now, in MiB.
     pub(super) memory: f64,
     /// Peak resident memory, in MiB.
-    pub(super) most_memory: f64,
+    pub(super) peak_memory: f64,
     /// Bytes of changes sent to proxies.
     pub(super) bytes: f64,
     /// Objects and events written to the API server.
@@ -56,6 +56,9 @@ impl Operator {
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args(["--stream-address", &format!("127.0.0.1:{stream}")]);
         command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
+        // All proxies are on this machine and come from one source.
+        command.env("PORTLANE_CONNECTIONS_PER_SECOND", "100000").env("PORTLANE_MAX_UNAUTHENTICATED", "10000");
+        command.env("PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", "10000");
         let program = Program::start(command, tempfile::tempdir().expect("folder"));
         until("the operator is ready", || harness::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
         let operator = Self { program, health, stream, webhook };
@@ -88,7 +91,7 @@ impl Operator {
         Cost {
             cpu: ticks / rustix::param::clock_ticks_per_second() as f64,
             memory: kilobytes("VmRSS:") / 1024.0,
-            most_memory: kilobytes("VmHWM:") / 1024.0,
+            peak_memory: kilobytes("VmHWM:") / 1024.0,
             bytes: metric("change_bytes_sent_total"),
             writes: metric("status_writes_total{result=\"written\"}")
                 + metric("events_total{result=\"written\"}")

@@ -8,10 +8,10 @@ use super::{objects::Layout, operator::Cost};
 pub(crate) struct Row(String);
 
 impl Row {
-    /// The head of the table.
+    /// The head of the table, as in `docs/performance.md`.
     pub(crate) const HEAD: &str = "\
-| layout | proxies | forwards | all from nothing | apply to last report p50 | p99 | apply to Programmed p50 | p99 | operator \
-         CPU per change | memory | at most | bytes sent per change | writes per change | translation |
+| layout | proxies | forwards | cold start | apply to last report p50 | p99 | apply to `Programmed` p50 | p99 | operator CPU \
+         per change | memory | peak | bytes sent per change | writes per change | translation |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
     #[allow(clippy::too_many_arguments, reason = "one for each column")]
@@ -19,7 +19,7 @@ impl Row {
         layout: Layout,
         proxies: usize,
         forwards: usize,
-        whole: Duration,
+        cold_start: Duration,
         reported: Vec<Duration>,
         programmed: Vec<Duration>,
         before: &Cost,
@@ -35,10 +35,10 @@ impl Row {
             "| {} | {proxies} | {forwards} | {:.1} s | {r50} ms | {r99} ms | {p50} ms | {p99} ms | {:.1} ms | {:.0} MiB | {:.0} MiB | \
              {:.0} | {:.2} | {:.2} ms |",
             layout.name(),
-            whole.as_secs_f64(),
+            cold_start.as_secs_f64(),
             each(|cost| cost.cpu) * 1000.0,
             after.memory,
-            after.most_memory,
+            after.peak_memory,
             each(|cost| cost.bytes),
             each(|cost| cost.writes),
             seconds / translations.max(1.0) * 1000.0,

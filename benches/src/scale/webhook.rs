@@ -24,8 +24,8 @@ const REST: Duration = Duration::from_secs(35);
 const PACE: usize = 200;
 
 impl Bench {
-    /// Creates forwards and pods, and then sends reviews of pods: paced while the operator still writes statuses, and
-    /// at rest both paced and at full speed.
+    /// Creates forwards and pods, sends reviews of pods, and prints the table of `docs/performance.md`: at rest both
+    /// paced and at full speed, and paced while the operator still writes statuses.
     pub(crate) async fn webhook(&self, forwards: usize, reviews: usize) {
         self.prepare(0..self.proxies).await;
         self.create(0..forwards).await;
@@ -37,27 +37,23 @@ impl Bench {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), operator::NAMESPACE);
         let secret = secrets.get("portlane-roots").await.expect("roots");
         let roots = String::from_utf8(secret.data.expect("data")["ca.crt"].0.clone()).expect("PEM");
-        for (when, pace) in [("while it writes statuses", Some(PACE)), ("at rest", Some(PACE)), ("at rest", None)] {
-            if when == "at rest" {
-                self.rest().await;
-            }
-            let before = self.operator.cost();
-            let mut times = self.ask(reviews, pace, forwards / objects::PER_POD, &roots).await;
-            let (all, whole) = (times.1, times.0.len());
-            times.0.sort();
-            let at = |percent: usize| times.0[(whole * percent / 100).min(whole - 1)].as_secs_f64() * 1000.0;
-            let rate = whole as f64 / all.as_secs_f64();
-            let how = pace.map_or_else(|| "as fast as it goes".to_owned(), |pace| format!("at {pace} a second"));
-            println!(
-                "webhook, {forwards} forwards, {} pods, {when}, {how}: {rate:.0} pods/s, p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms, \
-                 {:.0} writes/s meanwhile",
-                self.proxies,
-                at(50),
-                at(99),
-                at(100),
-                (self.operator.cost().writes - before.writes) / all.as_secs_f64()
-            );
-        }
+        let apps = forwards / objects::PER_POD;
+        let before = self.operator.cost();
+        let (times, all) = self.ask(reviews, Some(PACE), apps, &roots).await;
+        let writes = (self.operator.cost().writes - before.writes) / all.as_secs_f64();
+        let busy = format!(
+            "{PACE} per second, right after {forwards} forwards were created: the operator writes {writes:.0} statuses \
+             per second meanwhile"
+        );
+        let busy = row(&busy, times, all);
+        self.rest().await;
+        let (times, all) = self.ask(reviews, Some(PACE), apps, &roots).await;
+        let paced = row(&format!("{PACE} per second"), times, all);
+        self.rest().await;
+        let (times, all) = self.ask(reviews, None, apps, &roots).await;
+        let fast = row("as fast as possible", times, all);
+        println!("{forwards} forwards and {} pods in the cache of the operator:\n", self.proxies);
+        println!("| load | pods per second | p50 | p99 | maximum |\n|---|---|---|---|---|\n{paced}\n{fast}\n{busy}");
     }
 
     /// Waits until the operator has written nothing for a while.
@@ -90,6 +86,15 @@ impl Bench {
         }
         (times, started.elapsed())
     }
+}
+
+/// A row of the table; `all` is the duration of the whole load.
+fn row(load: &str, mut times: Vec<Duration>, all: Duration) -> String {
+    times.sort_unstable();
+    let count = times.len();
+    let at = |percent: usize| times[(count * percent / 100).min(count - 1)].as_secs_f64() * 1000.0;
+    let rate = count as f64 / all.as_secs_f64();
+    format!("| {load} | {rate:.0} | {:.1} ms | {:.1} ms | {:.1} ms |", at(50), at(99), at(100))
 }
 
 struct Connection(BufReader<tokio_rustls::client::TlsStream<TcpStream>>);

@@ -27,7 +27,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
-{{/* What the operator does in every namespace that it watches. */}}
+{{/* Permissions in every namespace that the operator watches. */}}
 {{- define "portlane.rules" -}}
 - apiGroups: [portlane.dev]
   resources: [portforwards, forwardgateways]
@@ -35,7 +35,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [portlane.dev]
   resources: [portforwards/status, forwardgateways/status]
   verbs: [patch]
-# Owner references that block deletion are admitted to those who may set finalizers on the owner.
+# An owner reference with blockOwnerDeletion needs permission to update the finalizers of the owner.
 - apiGroups: [portlane.dev]
   resources: [forwardgateways/finalizers]
   verbs: [update]
@@ -53,23 +53,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [referencegrants]
   verbs: [get, list, watch]
-# The children of gateways.
+# Objects that the operator creates for a gateway. RBAC knows no labels: the operator lists and watches
+# ServiceAccounts, PodDisruptionBudgets and NetworkPolicies with its own label only, and asks for their metadata alone.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [serviceaccounts]
-  verbs: [get, create, patch]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, create, patch]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, create, patch]
-# Autoscalers, and who holds the replicas of what they scale.
+  verbs: [get, list, watch, create, patch]
+# HPAs, and the workloads that they scale: their managedFields name the owner of spec.replicas.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]

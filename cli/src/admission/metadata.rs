@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::Wrong;
+use super::schema::Violation;
 
 /// Type that a metadata field must have to be decoded.
 #[derive(Clone, Copy)]
@@ -62,17 +62,17 @@ pub(super) fn drop_nulls(object: &mut Value) {
 }
 
 /// Returns all violations.
-pub(super) fn check(object: &Value) -> Vec<Wrong> {
+pub(super) fn check(object: &Value) -> Vec<Violation> {
     let metadata = match &object["metadata"] {
         Value::Object(metadata) => metadata,
-        Value::Null => return vec![Wrong::blocking("metadata.name", "is required")],
-        _ => return vec![Wrong::blocking("metadata", "must be an object")],
+        Value::Null => return vec![Violation::blocking("metadata.name", "is required")],
+        _ => return vec![Violation::blocking("metadata", "must be an object")],
     };
     let mut found = Vec::new();
     for (name, value) in metadata {
         match KNOWN.iter().find(|(known, _)| known == name) {
             Some((_, wanted)) => typed(&format!("metadata.{name}"), *wanted, value, &mut found),
-            None => found.push(Wrong::blocking(format!("metadata.{name}"), "unknown field")),
+            None => found.push(Violation::blocking(format!("metadata.{name}"), "unknown field")),
         }
     }
     names(metadata, &mut found);
@@ -84,7 +84,7 @@ pub(super) fn check(object: &Value) -> Vec<Wrong> {
     let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
     let annotations = metadata.get("annotations").and_then(Value::as_object);
     if annotations.into_iter().flatten().map(size).sum::<usize>() > MAX_ANNOTATIONS {
-        found.push(Wrong::blocking(
+        found.push(Violation::blocking(
             "metadata.annotations",
             format!("must have at most {MAX_ANNOTATIONS} bytes in total"),
         ));
@@ -92,47 +92,47 @@ pub(super) fn check(object: &Value) -> Vec<Wrong> {
     found
 }
 
-fn names(metadata: &Map<String, Value>, found: &mut Vec<Wrong>) {
+fn names(metadata: &Map<String, Value>, found: &mut Vec<Violation>) {
     match metadata.get("name") {
-        Some(Value::String(name)) if !is_subdomain(name) => found.push(Wrong::new(
+        Some(Value::String(name)) if !is_subdomain(name) => found.push(Violation::new(
             "metadata.name",
             "must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.', at most 253 characters",
         )),
         Some(_) => {}
         None if metadata.contains_key("generateName") => {
             let message = "needs a cluster to generate the name; set metadata.name instead";
-            found.push(Wrong::blocking("metadata.generateName", message));
+            found.push(Violation::blocking("metadata.generateName", message));
         }
-        None => found.push(Wrong::blocking("metadata.name", "is required")),
+        None => found.push(Violation::blocking("metadata.name", "is required")),
     }
     if metadata.get("namespace").and_then(Value::as_str).is_some_and(|name| !is_label(name)) {
         let message = "must be a DNS-1123 label: lower case letters, digits and '-'";
-        found.push(Wrong::new("metadata.namespace", message));
+        found.push(Violation::new("metadata.namespace", message));
     }
 }
 
 /// Validates one label or annotation.
-fn entry(map: &str, key: &str, value: &Value, found: &mut Vec<Wrong>) {
+fn entry(map: &str, key: &str, value: &Value, found: &mut Vec<Violation>) {
     let field = format!("metadata.{map}.{key}");
     // Unlike labels, annotations may have capital letters in the prefix of their keys.
     let name = if map == "annotations" { key.to_lowercase() } else { key.to_owned() };
     if !is_qualified_name(&name) {
         let message = "must be a name of letters, digits, '-', '_' and '.', with an optional prefix/";
-        found.push(Wrong::new(&field, message));
+        found.push(Violation::new(&field, message));
     }
     match value.as_str() {
-        None => found.push(Wrong::blocking(field, "must be a string; use quotes")),
+        None => found.push(Violation::blocking(field, "must be a string; use quotes")),
         Some(text) if map == "labels" && !is_label_value(text) => {
-            found.push(Wrong::new(field, "must have at most 63 letters, digits, '-', '_' and '.'"));
+            found.push(Violation::new(field, "must have at most 63 letters, digits, '-', '_' and '.'"));
         }
         Some(_) => {}
     }
 }
 
-fn typed(field: &str, wanted: Type, value: &Value, found: &mut Vec<Wrong>) {
+fn typed(field: &str, wanted: Type, value: &Value, found: &mut Vec<Violation>) {
     let mut must = |right: bool, what: &str| {
         if !right {
-            found.push(Wrong::blocking(field, format!("must be {what}")));
+            found.push(Violation::blocking(field, format!("must be {what}")));
         }
     };
     match wanted {
@@ -146,7 +146,7 @@ fn typed(field: &str, wanted: Type, value: &Value, found: &mut Vec<Wrong>) {
             Some(texts) => {
                 for text in texts.iter().filter_map(Value::as_str).filter(|text| !is_qualified_name(text)) {
                     let message = format!("'{text}' must be a name such as example.com/cleanup");
-                    found.push(Wrong::new(field, message));
+                    found.push(Violation::new(field, message));
                 }
             }
         },
@@ -157,38 +157,40 @@ fn typed(field: &str, wanted: Type, value: &Value, found: &mut Vec<Wrong>) {
     }
 }
 
-fn owners(field: &str, owners: &[Value], found: &mut Vec<Wrong>) {
+fn owners(field: &str, owners: &[Value], found: &mut Vec<Violation>) {
     for (at, value) in owners.iter().enumerate() {
         let field = format!("{field}[{at}]");
         match value {
             Value::Object(fields) => owner(&field, fields, found),
             Value::Null => owner(&field, &Map::new(), found),
-            _ => found.push(Wrong::blocking(field, "must be an object")),
+            _ => found.push(Violation::blocking(field, "must be an object")),
         }
     }
     if owners.iter().filter(|owner| owner["controller"] == true).count() > 1 {
-        found.push(Wrong::new(field, "must have at most one owner with controller: true"));
+        found.push(Violation::new(field, "must have at most one owner with controller: true"));
     }
 }
 
-fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Wrong>) {
+fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Violation>) {
     for name in owner.keys().filter(|name| !OWNER.iter().any(|(known, _)| known == name)) {
-        found.push(Wrong::blocking(format!("{field}.{name}"), "unknown field"));
+        found.push(Violation::blocking(format!("{field}.{name}"), "unknown field"));
     }
     for (name, is_text) in OWNER {
         match owner.get(name) {
             Some(Value::String(text)) if is_text && !text.is_empty() => {}
             Some(Value::Bool(_) | Value::Null) | None if !is_text => {}
-            _ if is_text => found.push(Wrong::blocking(format!("{field}.{name}"), "is required and must be a string")),
-            _ => found.push(Wrong::blocking(format!("{field}.{name}"), "must be a boolean (true or false)")),
+            _ if is_text => {
+                found.push(Violation::blocking(format!("{field}.{name}"), "is required and must be a string"));
+            }
+            _ => found.push(Violation::blocking(format!("{field}.{name}"), "must be a boolean (true or false)")),
         }
     }
     let text = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("apiVersion").matches('/').count() > 1 {
-        found.push(Wrong::new(format!("{field}.apiVersion"), "must be GROUP/VERSION or VERSION"));
+        found.push(Violation::new(format!("{field}.apiVersion"), "must be GROUP/VERSION or VERSION"));
     }
     if (text("apiVersion"), text("kind")) == ("v1", "Event") {
-        found.push(Wrong::new(
+        found.push(Violation::new(
             field,
             "must not refer to an Event, because Events are deleted before the objects they would own",
         ));

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 /// A violation of the schema.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct Violation {
     pub(super) field: String,
     pub(super) message: String,
     /// Whether this violation keeps an API server from evaluating the CEL rules. Values out of bounds do not; values
@@ -19,7 +19,7 @@ pub(super) struct Wrong {
     pub(super) blocks_rules: bool,
 }
 
-impl Wrong {
+impl Violation {
     pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into(), blocks_rules: false }
     }
@@ -34,7 +34,7 @@ impl Wrong {
 const ROOT_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
 /// Returns all violations of the schema.
-pub(super) fn check(schema: &Value, object: &Value) -> Vec<Wrong> {
+pub(super) fn check(schema: &Value, object: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
     if let Value::Object(fields) = object {
         let rest: Map<String, Value> = fields
@@ -49,20 +49,20 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Wrong> {
 
 /// Unknown fields in `status`. Values in status are not validated, because an API server ignores them in a manifest,
 /// but it does decode the field names strictly.
-pub(super) fn unknown_in_status(schema: &Value, object: &Value) -> Vec<Wrong> {
+pub(super) fn unknown_in_status(schema: &Value, object: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
     unknown_below(&schema["properties"]["status"], &object["status"], "status", &mut found);
     found
 }
 
-fn unknown_below(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
+fn unknown_below(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
     let known = schema["properties"].as_object();
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 match known.and_then(|known| known.get(name)) {
                     Some(schema) => unknown_below(schema, value, &join(path, name), found),
-                    None if known.is_some() => found.push(Wrong::blocking(join(path, name), unknown(name, known))),
+                    None if known.is_some() => found.push(Violation::blocking(join(path, name), unknown(name, known))),
                     None => {}
                 }
             }
@@ -93,10 +93,10 @@ pub(super) fn drop_nulls(schema: &Value, value: &mut Value) {
     }
 }
 
-fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
-    let mut wrong = |wrong: Wrong| found.push(wrong);
+fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
+    let mut wrong = |wrong: Violation| found.push(wrong);
     match (schema["type"].as_str(), value) {
-        (_, Value::Null) => wrong(Wrong::blocking(path, "is null; omit the value instead")),
+        (_, Value::Null) => wrong(Violation::blocking(path, "is null; omit the value instead")),
         (Some("object"), Value::Object(fields)) => object(schema, fields, path, found),
         (Some("array"), Value::Array(items)) => array(schema, items, path, found),
         (Some("string"), Value::String(text)) => string(schema, text, path, &mut wrong),
@@ -110,7 +110,7 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Wrong>) {
         }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         (Some(wanted), value) => {
-            wrong(Wrong::blocking(path, format!("must be {}, but is {}", article(wanted), words(value))));
+            wrong(Violation::blocking(path, format!("must be {}, but is {}", article(wanted), words(value))));
         }
     }
 }
@@ -144,7 +144,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Wrong>) {
+fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Violation>) {
     let known = schema["properties"].as_object();
     let is_known = |name: &str| known.is_some_and(|known| known.contains_key(name));
     let misspelt: Vec<&str> =
@@ -152,11 +152,11 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         // A misspelt field is one mistake, reported once: where it is written.
         if !fields.contains_key(required) && !misspelt.contains(&required) {
-            found.push(Wrong::blocking(join(path, required), "is required"));
+            found.push(Violation::blocking(join(path, required), "is required"));
         }
     }
     if let Some(most) = schema["maxProperties"].as_u64().filter(|most| fields.len() as u64 > *most) {
-        found.push(Wrong::blocking(path, format!("must have at most {most} entries, but has {}", fields.len())));
+        found.push(Violation::blocking(path, format!("must have at most {most} entries, but has {}", fields.len())));
     }
     if schema["x-kubernetes-preserve-unknown-fields"] == true {
         // An object of another API, which validates it.
@@ -167,7 +167,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
         match (known.and_then(|known| known.get(name)), &schema["additionalProperties"]) {
             (Some(schema), _) => node(schema, value, &below, found),
             (None, schema) if schema.is_object() => node(schema, value, &below, found),
-            (None, _) => found.push(Wrong::blocking(below, unknown(name, known))),
+            (None, _) => found.push(Violation::blocking(below, unknown(name, known))),
         }
     }
 }
@@ -201,13 +201,13 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Wrong>) {
+fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>) {
     let count = items.len() as u64;
     if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
-        found.push(Wrong::new(path, format!("must have at least {least} item(s), but has {count}")));
+        found.push(Violation::new(path, format!("must have at least {least} item(s), but has {count}")));
     }
     if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
-        found.push(Wrong::blocking(path, format!("must have at most {most} items, but has {count}")));
+        found.push(Violation::blocking(path, format!("must have at most {most} items, but has {count}")));
     }
     for (at, item) in items.iter().enumerate() {
         node(&schema["items"], item, &format!("{path}[{at}]"), found);
@@ -220,32 +220,32 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Wrong>) {
             let identity: Vec<String> = keys.iter().map(|key| item[*key].to_string()).collect();
             if !seen.insert(identity) {
                 let message = format!("has the same {} as an earlier item", keys.join(" and "));
-                found.push(Wrong::new(format!("{path}[{at}]"), message));
+                found.push(Violation::new(format!("{path}[{at}]"), message));
             }
         }
     }
 }
 
-fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Wrong)) {
+fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violation)) {
     if let Some(variants) = schema["enum"].as_array() {
         let names: Vec<&str> = variants.iter().filter_map(Value::as_str).collect();
         if !names.contains(&text) {
-            wrong(Wrong::blocking(path, format!("must be one of {}, but is '{text}'", names.join(", "))));
+            wrong(Violation::blocking(path, format!("must be one of {}, but is '{text}'", names.join(", "))));
         }
         return;
     }
     let length = text.chars().count() as u64;
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
-        wrong(Wrong::new(path, format!("must have at least {least} character(s)")));
+        wrong(Violation::new(path, format!("must have at least {least} character(s)")));
     }
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
-        wrong(Wrong::blocking(path, format!("must have at most {most} characters, but has {length}")));
+        wrong(Violation::blocking(path, format!("must have at most {most} characters, but has {length}")));
     }
     if let Some(pattern) = schema["pattern"].as_str() {
         // The patterns come from our CRDs; a pattern that does not compile fails the test that admits the examples.
         if !matches(pattern, text) {
             let text: String = text.chars().take(60).collect();
-            wrong(Wrong::new(path, format!("must match {pattern}, but is '{text}'")));
+            wrong(Violation::new(path, format!("must match {pattern}, but is '{text}'")));
         }
     }
 }
@@ -261,11 +261,11 @@ fn matches(pattern: &str, text: &str) -> bool {
     })
 }
 
-fn integer(schema: &Value, value: i128, path: &str, wrong: &mut impl FnMut(Wrong)) {
+fn integer(schema: &Value, value: i128, path: &str, wrong: &mut impl FnMut(Violation)) {
     if let Some(least) = schema["minimum"].as_i64().filter(|least| value < i128::from(*least)) {
-        wrong(Wrong::new(path, format!("must be at least {least}, but is {value}")));
+        wrong(Violation::new(path, format!("must be at least {least}, but is {value}")));
     }
     if let Some(most) = schema["maximum"].as_i64().filter(|most| value > i128::from(*most)) {
-        wrong(Wrong::new(path, format!("must be at most {most}, but is {value}")));
+        wrong(Violation::new(path, format!("must be at most {most}, but is {value}")));
     }
 }

@@ -46,10 +46,10 @@ fn integer(text: &str) -> Option<Value> {
 fn float(text: &str) -> Option<Value> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let mantissa = unsigned.split(['e', 'E']).next()?;
-    let looks_right = mantissa.bytes().any(|byte| byte.is_ascii_digit())
+    let is_well_formed = mantissa.bytes().any(|byte| byte.is_ascii_digit())
         && mantissa.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
         && unsigned.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
-    let value: f64 = if looks_right { text.parse().ok()? } else { return None };
+    let value: f64 = if is_well_formed { text.parse().ok()? } else { return None };
     // kubectl sends JSON to the API server, which writes a whole float as an integer.
     #[allow(clippy::cast_possible_truncation, reason = "whole and small, as checked")]
     if value.fract() == 0.0 && value.abs() < 1e15 {

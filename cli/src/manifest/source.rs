@@ -160,9 +160,9 @@ impl File {
 
     fn mark_absent(&mut self) -> Option<FileChange> {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
-        let goes = !self.gone && since.elapsed() >= GONE_AFTER;
-        self.gone |= goes;
-        goes.then_some(FileChange::Gone)
+        let vanished = !self.gone && since.elapsed() >= GONE_AFTER;
+        self.gone |= vanished;
+        vanished.then_some(FileChange::Gone)
     }
 
     fn mark_present(&mut self) {

@@ -95,7 +95,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
         });
     }
     let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, text: 0 };
-    builder.documents().map_err(|Wrong { line, message }| Problem {
+    builder.documents().map_err(|YamlError { line, message }| Problem {
         place: Place { file: file.to_owned(), line },
         object: None,
         field: None,
@@ -108,7 +108,7 @@ fn is_head(text: &str, line: usize) -> bool {
     text.lines().take(line).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
-struct Wrong {
+struct YamlError {
     line: usize,
     message: String,
 }
@@ -130,7 +130,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn documents(&mut self) -> Result<Vec<Document>, Wrong> {
+    fn documents(&mut self) -> Result<Vec<Document>, YamlError> {
         let mut documents = Vec::new();
         loop {
             match self.next()?.0 {
@@ -148,20 +148,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, Span), Wrong> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), YamlError> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                Err(Wrong { line: error.marker().line(), message: format!("is not valid YAML: {}", error.info()) })
+                Err(YamlError { line: error.marker().line(), message: format!("is not valid YAML: {}", error.info()) })
             }
-            None => Err(Wrong { line: 1, message: "is not valid YAML: unexpected end of file".to_owned() }),
+            None => Err(YamlError { line: 1, message: "is not valid YAML: unexpected end of file".to_owned() }),
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Wrong> {
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, YamlError> {
         let line = span.start.line();
         if depth > MAX_DEPTH {
-            return Err(Wrong { line, message: format!("is nested deeper than {MAX_DEPTH} levels") });
+            return Err(YamlError { line, message: format!("is nested deeper than {MAX_DEPTH} levels") });
         }
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -173,14 +173,14 @@ impl<'a> Builder<'a> {
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
                     let message = "is not valid YAML: an alias refers to the anchor that contains it".to_owned();
-                    return Err(Wrong { line, message });
+                    return Err(YamlError { line, message });
                 };
                 // Charged before the copy is made, because an alias bomb works by copying.
                 let (nodes, text) = (node.nodes, node.text);
                 self.spend(nodes, text, line)?;
-                return self.anchors.get(&anchor).cloned().ok_or(Wrong { line, message: String::new() });
+                return self.anchors.get(&anchor).cloned().ok_or(YamlError { line, message: String::new() });
             }
-            _ => return Err(Wrong { line, message: "is not valid YAML".to_owned() }),
+            _ => return Err(YamlError { line, message: "is not valid YAML".to_owned() }),
         };
         if anchor > 0 {
             // Charges the copy that the anchor keeps.
@@ -190,18 +190,18 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    fn spend(&mut self, nodes: usize, text: usize, line: usize) -> Result<(), Wrong> {
+    fn spend(&mut self, nodes: usize, text: usize, line: usize) -> Result<(), YamlError> {
         self.nodes += nodes;
         self.text += text;
         if self.nodes > MAX_NODES || self.text > MAX_TEXT {
             let message =
                 format!("has more than {MAX_NODES} values or {MAX_TEXT} bytes of text after its aliases are expanded");
-            return Err(Wrong { line, message });
+            return Err(YamlError { line, message });
         }
         Ok(())
     }
 
-    fn sequence(&mut self, line: usize, depth: usize) -> Result<Node, Wrong> {
+    fn sequence(&mut self, line: usize, depth: usize) -> Result<Node, YamlError> {
         self.spend(1, 0, line)?;
         let mut items = Vec::new();
         let mut node = leaf(Value::Null, line, 0);
@@ -218,7 +218,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn mapping(&mut self, line: usize, depth: usize) -> Result<Node, Wrong> {
+    fn mapping(&mut self, line: usize, depth: usize) -> Result<Node, YamlError> {
         self.spend(1, 0, line)?;
         let mut map = Map::new();
         let mut node = leaf(Value::Null, line, 0);
@@ -240,10 +240,10 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let Some(key) = resolve::key(&key.value) else {
-                return Err(Wrong { line: at, message: "has a key that is not a string".to_owned() });
+                return Err(YamlError { line: at, message: "has a key that is not a string".to_owned() });
             };
             if map.contains_key(&key) {
-                return Err(Wrong { line: at, message: format!("has the key '{key}' twice in one mapping") });
+                return Err(YamlError { line: at, message: format!("has the key '{key}' twice in one mapping") });
             }
             node.lines.fields.push((key.clone(), Lines { line: at, ..value.lines }));
             map.insert(key, value.value);
@@ -256,7 +256,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Merges the mapping that `<<` refers to; keys of the mapping itself take precedence.
-fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), Wrong> {
+fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), YamlError> {
     match value {
         Value::Object(other) => {
             for (key, value) in other {
@@ -265,7 +265,7 @@ fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), 
             Ok(())
         }
         Value::Array(items) => items.into_iter().try_for_each(|item| merge(map, item, line)),
-        _ => Err(Wrong { line, message: "has a merge key ('<<') whose value is not a mapping".to_owned() }),
+        _ => Err(YamlError { line, message: "has a merge key ('<<') whose value is not a mapping".to_owned() }),
     }
 }
 
@@ -273,13 +273,13 @@ fn leaf(value: Value, line: usize, text: usize) -> Node {
     Node { value, lines: Lines::leaf(line), nodes: 1, text }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, Wrong> {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, YamlError> {
     match tag {
         None if style == ScalarStyle::Plain => Ok(resolve::plain(text)),
         None => Ok(Value::String(text.to_owned())),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(Value::String(text.to_owned())),
         Some(tag) if tag.is_yaml_core_schema() => Ok(resolve::plain(text)),
-        Some(tag) => Err(Wrong { line, message: format!("has a tag '{tag}', which manifests do not support") }),
+        Some(tag) => Err(YamlError { line, message: format!("has a tag '{tag}', which manifests do not support") }),
     }
 }
 

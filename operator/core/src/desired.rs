@@ -4,5 +4,7 @@ pub mod autoscaler;
 pub mod ca;
 pub mod gateway;
 pub mod holder;
+pub mod plan;
+mod probe;
 pub mod sidecar;
 pub mod tuning;

@@ -2,13 +2,22 @@
 //! run.
 //!
 //! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
-//! state machine again when the machine is due, or at the next tick.
+//! state machine again when the machine is due, or at the next tick. The machines of single tasks (`access`,
+//! `discovery`, `election`, `upkeep`) work the same way with the task in place of the driver.
 
+pub mod access;
 pub mod autoscalers;
+pub mod backoff;
 pub mod children;
 pub mod debounce;
 pub mod deletion_costs;
+pub mod discovery;
+pub mod election;
+pub mod liveness;
 pub mod statuses;
+pub mod upkeep;
+
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -18,6 +27,44 @@ use crate::{
     translate::translator::Translator,
     world::{ObjectKey, cache::Cache, subject::Subject},
 };
+
+/// Longest time that applying the children of a gateway, or an HPA, may take. The driver gives up an apply that takes
+/// longer.
+pub const LIMIT: Duration = Duration::from_secs(45);
+/// How long a schedule waits for the result of an apply. A result that is still missing never comes.
+pub const SILENCE: Duration = Duration::from_secs(60);
+// An apply that is still running must not write over its successor.
+const _: () = assert!(LIMIT.as_secs() < SILENCE.as_secs());
+
+/// Number of a term of this replica, counted from the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TermNumber(pub u64);
+
+impl TermNumber {
+    /// The number of the term after this one.
+    #[must_use]
+    pub fn following(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// The result of an effect, with the term that asked for the effect.
+#[derive(Clone, Debug)]
+pub struct Dated<T> {
+    /// The term.
+    pub term: TermNumber,
+    /// The result.
+    pub result: T,
+}
+
+impl<T> Dated<T> {
+    /// The result if it belongs to this term. A result of another term says nothing: another leader may have written
+    /// since, and the state that asked for the effect is gone.
+    #[must_use]
+    pub fn within(self, term: TermNumber) -> Option<T> {
+        (self.term == term).then_some(self.result)
+    }
+}
 
 /// Everything that a decision may depend on.
 #[derive(Clone, Copy)]

@@ -15,6 +15,7 @@ pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
 pub mod program;
+pub(crate) mod surroundings;
 pub mod translator;
 pub mod update;
 pub mod validate;

@@ -6,24 +6,30 @@
 
 pub mod app_ports;
 pub mod cache;
+pub mod carrier;
 pub mod changes;
+pub mod child;
 pub mod crash_loop;
 pub mod managed_fields;
 pub mod objects;
 pub mod proxy_id;
+pub mod reach;
 pub mod read;
+pub mod schema;
 pub mod subject;
 pub mod watched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use crds::{ForwardGateway, PortForward, Protocol};
 use proxy_api::{Endpoint, Origin, OriginKind, Transport};
 use serde::{Deserialize, Serialize, Serializer};
+
+use self::reach::Reach;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +84,12 @@ pub struct World {
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
     /// All Services, with their endpoints.
     pub services: BTreeMap<ObjectKey, Service>,
+    /// Addresses among the endpoints of a Service that no pod backs, as far as the operator can tell.
+    pub podless: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
+    /// How the fleet of each gateway is reached, where anything is known of it.
+    pub reach: BTreeMap<ObjectKey, Reach>,
+    /// Addresses of the API server, besides the endpoints of its Service.
+    pub api_server: BTreeSet<SocketAddr>,
     /// Pods that may have a sidecar.
     pub pods: BTreeMap<ObjectKey, Pod>,
     /// Labels by namespace.

@@ -21,7 +21,8 @@ fn of(gateway: &ForwardGateway, ports: &[(Transport, u16)]) -> Vec<serde_json::V
         operator: "portlane-operator.portlane.svc:9443".into(),
     };
     let ports: BTreeSet<_> = ports.iter().copied().collect();
-    children(&ObjectKey::new("infra", "edge"), gateway, &fleets, "ROOTS", &ports)
+    let children = children(&ObjectKey::new("infra", "edge"), gateway, &fleets, "ROOTS", &ports);
+    children.into_iter().map(|(_, manifest)| manifest).collect()
 }
 
 #[test]

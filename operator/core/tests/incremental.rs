@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::PortForwardStatus;
 use operator_core::{Changes, Group, ObjectKey, Outcome, Snapshot, Translator, Update, World, translate};
 use proptest::prelude::*;
-use proxy_api::{Assembler, Configuration, Version};
+use proxy_api::{Assembler, Configuration, FLEET, FRONTS, PROTECTED, Version};
 
 /// Something that happens to a world.
 #[derive(Clone, Debug)]
@@ -15,6 +15,10 @@ enum Event {
     Forward(usize, Option<String>),
     Gateway(usize, Option<&'static str>),
     Service(usize, Option<String>),
+    /// Endpoints of a Service have no pod, or have one again.
+    Podless(usize, bool),
+    /// The fleet of a gateway is reached in another way.
+    Reach(usize, &'static str),
     Pod(usize, Option<&'static str>),
     Namespace(usize, &'static str),
     Grants(bool),
@@ -93,6 +97,14 @@ const PODS: [&str; 6] = [
     "{labels: {app: a}, appPorts: [[TCP, 1000]]}",
 ];
 
+/// The backend at 192.0.2.7 is in front of the fleet in the last two, and leads to a listener in the last one.
+const REACHES: [&str; 4] = [
+    "{}",
+    "{pods: [10.0.0.1], nodes: [10.0.0.2], fronts: {s0: {addresses: [10.96.0.1]}}}",
+    "{pods: [10.0.0.1], fronts: {edge: {addresses: [192.0.2.7]}}}",
+    "{fronts: {edge: {addresses: [192.0.2.7], moved: [[TCP, 1, 1000]]}}}",
+];
+
 fn event() -> impl Strategy<Value = Event> {
     let gateway = prop_oneof![
         Just("{allowedForwards: {namespaces: {from: All}}}"),
@@ -110,6 +122,8 @@ fn event() -> impl Strategy<Value = Event> {
         8 => forward(),
         2 => (0_usize..2, prop::option::weighted(0.8, gateway)).prop_map(|(at, spec)| Event::Gateway(at, spec)),
         3 => (0_usize..6, prop::option::weighted(0.8, service)).prop_map(|(at, spec)| Event::Service(at, spec)),
+        1 => (0_usize..6, any::<bool>()).prop_map(|(at, is)| Event::Podless(at, is)),
+        1 => (0_usize..2, prop::sample::select(&REACHES[..])).prop_map(|(at, reach)| Event::Reach(at, reach)),
         2 => (0_usize..4, prop::option::weighted(0.8, prop::sample::select(&PODS[..])))
             .prop_map(|(at, labels)| Event::Pod(at, labels)),
         1 => (0_usize..2, prop_oneof![Just("{in: 'yes'}"), Just("{}")]).prop_map(|(at, labels)| Event::Namespace(at, labels)),
@@ -164,6 +178,18 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
                 spec.as_deref().map(|spec| serde_json::from_value(yaml(spec)).expect("a Service")),
             );
             changes.services.insert(key);
+        }
+        Event::Podless(at, is) => {
+            let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));
+            let ips = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse::<std::net::IpAddr>().expect("an address"));
+            put(&mut world.podless, key.clone(), is.then(|| ips.into()));
+            changes.podless.insert(key);
+        }
+        Event::Reach(at, reach) => {
+            let key = ObjectKey::new(NAMESPACES[*at], format!("g{at}"));
+            put(&mut world.reach, key.clone(), Some(yaml(reach)));
+            changes.reach.insert(key.clone());
+            changes.fronts.insert(key);
         }
         Event::Pod(at, labels) => {
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"));
@@ -238,7 +264,8 @@ fn without_kept(configuration: &Configuration, translator: &Translator) -> Confi
         })
         .collect();
     let used: BTreeSet<String> = used.into_iter().cloned().collect();
-    plain.endpoints.retain(|name, _| used.contains(name));
+    let is_reserved = |name: &str| [FLEET, FRONTS, PROTECTED].contains(&name);
+    plain.endpoints.retain(|name, _| used.contains(name) || is_reserved(name));
     plain
 }
 

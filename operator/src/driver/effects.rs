@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
-use operator_core::schedule::{Effect, autoscalers::Scaled, children as schedule};
+use operator_core::schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule};
 
 use crate::{
     outputs::{autoscalers, children, deletion_costs, events::Events, status_writer::StatusWriter},
-    platform::metrics::Metrics,
+    platform::{metrics::Metrics, tasks::Tasks},
 };
 
 /// The result of applying children or an autoscaler.
@@ -19,17 +19,6 @@ pub enum Applied {
     Children(schedule::Applied),
     /// An autoscaler.
     Autoscaler(Scaled),
-}
-
-impl Applied {
-    /// Whether the API server accepted all of it.
-    #[must_use]
-    pub fn is_ok(&self) -> bool {
-        match self {
-            Self::Children(applied) => applied.error.is_none(),
-            Self::Autoscaler(scaled) => scaled.result.is_ok(),
-        }
-    }
 }
 
 /// The outputs that effects run on.
@@ -43,15 +32,23 @@ pub struct Effects {
     /// Whether deletion costs of pods may be written.
     pub deletion_costs: bool,
     /// The driver's channel for results.
-    pub results: mpsc::Sender<Applied>,
+    pub results: mpsc::Sender<Dated<Applied>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The current term.
+    pub term: TermNumber,
+    /// Effects of the current term that are in progress.
+    pub running: JoinSet<Option<()>>,
+    /// Supervises effects. An effect without a result would block its object for ever, so a panic ends the process.
+    pub tasks: Tasks,
 }
 
 impl Effects {
-    /// Ends the term: status writes that still wait are dropped.
-    pub(super) fn end_term(&self) {
-        self.statuses.end_term();
+    /// Begins a term, or the time after one. What the term before wanted is given up: another leader may write by now.
+    pub(super) fn begin(&mut self, term: TermNumber) {
+        self.term = term;
+        self.statuses.begin(term);
+        self.running = JoinSet::new();
     }
 
     /// Number of status writes that the writer takes on now.
@@ -59,39 +56,44 @@ impl Effects {
         self.statuses.room()
     }
 
-    pub(super) fn run_all(&self, effects: impl IntoIterator<Item = Effect>) {
+    pub(super) fn run_all(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        while self.running.try_join_next().is_some() {}
         effects.into_iter().for_each(|effect| self.run(effect));
     }
 
-    fn run(&self, effect: Effect) {
-        let (client, results) = (self.client.clone(), self.results.clone());
+    fn run(&mut self, effect: Effect) {
+        let (client, results, term) = (self.client.clone(), self.results.clone(), self.term);
         match effect {
             Effect::WriteStatus(write) => self.statuses.write(write),
             Effect::Event(happened) => self.events.report(happened),
             Effect::ApplyChildren(desired) => {
-                tokio::spawn(async move {
-                    let error = children::apply(&client, &desired).await.err().map(|error| error.to_string());
-                    let generation = desired.gateway.metadata.generation;
-                    let applied = schedule::Applied { key: desired.key, generation, hash: desired.hash, error };
-                    let _ = results.send(Applied::Children(applied)).await;
+                self.start("children of gateways", async move {
+                    let result = children::apply(&client, &desired).await.map_err(|error| error.to_string());
+                    let applied = schedule::Applied { key: desired.key, attempt: desired.attempt, result };
+                    let _ = results.send(Dated { term, result: Applied::Children(applied) }).await;
                 });
             }
             Effect::ApplyAutoscaler(subject, scaler) => {
-                tokio::spawn(async move {
+                self.start("autoscalers", async move {
                     let result = autoscalers::apply(&client, &scaler).await;
-                    let _ = results.send(Applied::Autoscaler(Scaled { subject, scaler, result })).await;
+                    let done = Scaled { subject, scaler, result };
+                    let _ = results.send(Dated { term, result: Applied::Autoscaler(done) }).await;
                 });
             }
             Effect::DeleteAutoscaler(key, owner) => {
-                tokio::spawn(async move {
+                self.start("autoscalers", async move {
                     if let Err(error) = autoscalers::remove(&client, &key, &owner).await {
                         tracing::warn!(autoscaler = %key, error = error.message, "cannot delete the autoscaler, will retry");
                     }
                 });
             }
             Effect::WriteCost(cost) => {
-                tokio::spawn(deletion_costs::write(client, cost, self.metrics.clone()));
+                self.start("deletion costs", deletion_costs::write(client, cost, self.metrics.clone()));
             }
         }
+    }
+    /// Starts an effect of the current term.
+    fn start(&mut self, name: &'static str, effect: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(self.tasks.watched(name, effect));
     }
 }

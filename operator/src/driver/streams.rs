@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use proxy_api::{ListenerId, Origin, OriginKind};
 
 use super::Driver;
-use operator_core::{Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut};
+use operator_core::{
+    Carrier, Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut,
+};
 
-use crate::inputs::{
-    identity::Identity,
-    metrics_api::Question,
-    streams::{FromStream, StreamDecision},
+use crate::{
+    inputs::{
+        identity::Identity,
+        metrics_api::Question,
+        streams::{FromStream, StreamDecision},
+    },
+    platform::metrics::count,
 };
 
 impl Driver {
@@ -27,7 +32,7 @@ impl Driver {
                     leading.proxies.gone(&proxy);
                 }
             }
-            FromStream::Reported { proxy, id, part, agreed } => {
+            FromStream::Reported { proxy, id, part, agreed, room: _room } => {
                 let now = self.now();
                 let Some(leading) = &mut self.leading else { return };
                 if !leading.publisher.is_newest(&proxy, id) {
@@ -46,10 +51,16 @@ impl Driver {
                 }
             }
             FromStream::Drained { proxy, id, cut } => {
+                let now = self.now();
                 let Some(leading) = &mut self.leading else { return };
-                if leading.publisher.is_newest(&proxy, id) {
+                if !leading.publisher.is_newest(&proxy, id) {
+                    return;
+                }
+                if leading.proxies.drained(&proxy, now) {
                     let event = proxy.pod().map(|pod| Effect::Event(of_cut(pod, cut, &self.cache)));
                     self.effects.run_all(event);
+                } else {
+                    count(&self.metrics.events, "result", "limited");
                 }
             }
             FromStream::Gone { proxy, id } => {
@@ -85,15 +96,13 @@ impl Driver {
             return StreamDecision::NotSynced;
         }
         let pod = &identity.pod;
-        // The token of a deleted pod passes a TokenReview for some more seconds; the cache is more recent.
-        let Some(known) = self.cache.pod(pod).filter(|known| known.uid == identity.uid) else {
-            return StreamDecision::UnknownPod;
+        let gateway = match self.cache.carrier(pod, &identity.uid, &identity.service_account) {
+            Carrier::Gateway(gateway) => Some(gateway),
+            Carrier::Sidecar => None,
+            Carrier::Unknown => return StreamDecision::UnknownPod,
+            Carrier::Unexpected(why) => return StreamDecision::Unexpected(why),
         };
-        if known.gateway.is_some() && known.service_account != identity.service_account {
-            return StreamDecision::UnknownPod;
-        }
         // What the fleet of an unreadable gateway should run is unknown: its proxies keep running what they have.
-        let gateway = known.gateway.as_ref().map(|name| ObjectKey::new(pod.namespace.clone(), name.clone()));
         let is_unknown = |key: &ObjectKey| {
             self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
         };

@@ -1,18 +1,33 @@
 //! Identifies the pod of a proxy by its projected `ServiceAccount` token, with a `TokenReview` by the API server.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
-use operator_core::{ObjectKey, ProxyId};
+use operator_core::{ObjectKey, ProxyId, Recent};
+use proxy_api::doors::{Bucket, Rate};
 use tokio::{sync::Semaphore, time::timeout};
+
+use crate::platform::metrics::{Metrics, count};
 
 /// Concurrent reviews.
 const AT_ONCE: usize = 32;
+/// Reviews per second, and how many may come at once. Proxies beyond that try again later.
+const REVIEWS: (u32, u32) = (200, 400);
+/// Longest wait for the turn of a review.
+const WAIT: Duration = Duration::from_secs(1);
 /// Timeout of one review.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest token that is sent to a review, in bytes.
 const LONGEST: usize = 16 << 10;
+/// How long the identity behind a token holds. The cache of pods knows sooner of a pod that is gone.
+const RECENT: Duration = Duration::from_secs(10);
+/// Most identities that are kept.
+const KEPT: usize = 4096;
 
 /// The pod that a token is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +63,22 @@ pub enum IdentityError {
     /// The API server did not review the token.
     #[error("cannot review the token now: {0}")]
     Unavailable(String),
+    /// Too many proxies connect at once.
+    #[error("too many proxies connect at once")]
+    Busy,
+}
+
+impl IdentityError {
+    /// The value of a metric's label.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Refused(_) => "refused",
+            Self::NotOfAPod => "not_of_a_pod",
+            Self::Unavailable(_) => "unavailable",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// Reviews tokens.
@@ -55,23 +86,72 @@ pub enum IdentityError {
 pub struct Identities {
     api: Api<TokenReview>,
     turns: Arc<Semaphore>,
+    past: Arc<Mutex<Past>>,
+    started: Instant,
+    metrics: Arc<Metrics>,
+}
+
+/// The reviews so far.
+struct Past {
+    /// Identities by token. Refusals are not kept: an API server that does not know a new pod yet knows it a moment
+    /// later.
+    recent: Recent<Identity>,
+    bucket: Bucket,
+}
+
+impl Past {
+    /// The answer that needs no review. Absent: a review may begin.
+    fn known(&mut self, token: &str, now: Duration) -> Option<Result<Identity, IdentityError>> {
+        if let Some(recent) = self.recent.get(token, now) {
+            return Some(Ok(recent));
+        }
+        let (rate, burst) = REVIEWS;
+        (!self.bucket.take(Rate::per_second(rate, burst), now)).then_some(Err(IdentityError::Busy))
+    }
 }
 
 impl Identities {
     /// Reviews with this client, which needs `create` on `TokenReview`s.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        let past = Past { recent: Recent::new(RECENT, KEPT), bucket: Bucket::default() };
+        Self {
+            api: Api::all(client),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            past: Arc::new(Mutex::new(past)),
+            started: Instant::now(),
+            metrics,
+        }
     }
 
-    /// The pod that a token is bound to.
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pod that a token is bound to. A proxy that reconnects within seconds needs no other review.
     ///
     /// # Errors
     /// See [`IdentityError`].
     pub async fn of(&self, token: Option<String>) -> Result<Identity, IdentityError> {
         let token = token.filter(|token| !token.is_empty() && token.len() <= LONGEST).ok_or(IdentityError::Missing)?;
+        let known = self.past().known(&token, self.started.elapsed());
+        if let Some(known) = known {
+            count(&self.metrics.reviews, "result", if known.is_ok() { "recent" } else { "busy" });
+            return known;
+        }
+        let answer = match timeout(WAIT, self.turns.acquire()).await {
+            Ok(Ok(_turn)) => self.review(token.clone()).await,
+            _ => Err(IdentityError::Busy),
+        };
+        count(&self.metrics.reviews, "result", answer.as_ref().map_or_else(IdentityError::as_str, |_| "authenticated"));
+        if let Ok(identity) = &answer {
+            self.past().recent.put(&token, identity.clone(), self.started.elapsed());
+        }
+        answer
+    }
+
+    async fn review(&self, token: String) -> Result<Identity, IdentityError> {
         let unavailable = |why: String| IdentityError::Unavailable(why);
-        let _turn = self.turns.acquire().await.map_err(|error| unavailable(error.to_string()))?;
         let review = TokenReview {
             spec: TokenReviewSpec { audiences: Some(vec![proxy_api::AUDIENCE.to_owned()]), token: Some(token) },
             ..TokenReview::default()
@@ -129,6 +209,20 @@ mod tests {
             }),
             ..TokenReviewStatus::default()
         }
+    }
+
+    // C10
+    #[test]
+    fn reviews_are_bounded_and_a_recent_answer_needs_none() {
+        let mut past = Past { recent: Recent::new(RECENT, KEPT), bucket: Bucket::default() };
+        let identity = Identity { pod: ObjectKey::new("a", "p"), uid: "u".to_owned(), service_account: "s".to_owned() };
+        past.recent.put("good", identity.clone(), Duration::ZERO);
+        let (_, burst) = REVIEWS;
+        let begun = (0..1000).filter(|_| past.known("other", Duration::ZERO).is_none()).count();
+        assert_eq!(begun, usize::try_from(burst).expect("small"));
+        assert_eq!(past.known("other", Duration::ZERO), Some(Err(IdentityError::Busy)));
+        assert_eq!(past.known("good", RECENT / 2), Some(Ok(identity)));
+        assert!(past.recent.get("good", RECENT).is_none(), "the answer no longer holds");
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! One stream per proxy: authenticates the proxy, sends it the configuration of its group, and receives its reports.
+//!
+//! A replica that does not lead refuses before it asks the API server anything. What proxies can make the leader keep,
+//! or have the driver do, is bounded for each of them and for all of them.
 
+mod room;
 mod stream;
+mod versions;
 
 use std::{
     sync::{
@@ -10,25 +15,31 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{FromProxy, Load, Origin, ReportPart};
-use proxy_grpc::{Answer, Follower, Status, Streaming};
+use proxy_api::{Load, Origin, ReportPart};
+use proxy_grpc::{Answer, Follower, Messages, Status, with_retry_after};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::timeout,
 };
 
 use operator_core::{ProxyId, desired::ca::Trusted};
 
+use self::room::Rooms;
 use crate::{
     inputs::identity::{Identities, Identity, IdentityError},
     outputs::publish::{Deltas, Target},
-    platform::metrics::{Metrics, count},
+    platform::{
+        lease::Term,
+        metrics::{Metrics, count},
+    },
 };
 
 /// Messages that may wait for one proxy. Beyond that the stream of this proxy waits, and no other.
 const WAITING: usize = 4;
 /// Timeout of the driver's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After what time a proxy that came at a busy moment may try again.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A message from a stream to the driver.
 #[derive(Debug)]
@@ -52,6 +63,8 @@ pub enum FromStream {
         part: Box<ReportPart>,
         /// The report is about the very snapshot that was sent under its number: the digests agree.
         agreed: bool,
+        /// The room that the part takes among reports that wait for the driver.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// A proxy reported another load than before.
     Loaded {
@@ -98,14 +111,19 @@ pub enum StreamDecision {
     NotSynced,
     /// No pod with this uid and `ServiceAccount` is in the cache (yet), or the pod is being deleted.
     UnknownPod,
+    /// The operator expects no proxy in the pod, for this reason.
+    Unexpected(&'static str),
 }
 
 /// The service that serves proxies' streams.
 pub struct Streams {
     identities: Identities,
     driver: mpsc::Sender<FromStream>,
+    term: watch::Receiver<Term>,
     roots: watch::Receiver<Trusted>,
     metrics: Arc<Metrics>,
+    versions: Arc<versions::Versions>,
+    rooms: Rooms,
     next: AtomicU64,
 }
 
@@ -115,10 +133,18 @@ impl Streams {
     pub fn new(
         identities: Identities,
         driver: mpsc::Sender<FromStream>,
+        term: watch::Receiver<Term>,
         roots: watch::Receiver<Trusted>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { identities, driver, roots, metrics, next: AtomicU64::new(1) }
+        let versions = Arc::new(versions::Versions::new(metrics.clone()));
+        Self { identities, driver, term, roots, metrics, versions, rooms: Rooms::default(), next: AtomicU64::new(1) }
+    }
+
+    /// Counts a refusal.
+    fn refuse<T>(&self, why: &'static str, status: Status) -> Result<T, Status> {
+        count(&self.metrics.refused, "reason", why);
+        Err(status)
     }
 
     async fn admit(&self, identity: &Identity, id: u64) -> Result<stream::Following, Status> {
@@ -127,33 +153,43 @@ impl Streams {
         let ending = || Status::unavailable("the operator is shutting down");
         self.driver.send(ask).await.map_err(|_| ending())?;
         let decision = timeout(PATIENCE, answer).await.map_err(|_| Status::unavailable("the operator is busy"))?;
-        let refuse = |why: &'static str, status: Status| {
-            count(&self.metrics.refused, "reason", why);
-            Err(status)
-        };
         match decision.map_err(|_| ending())? {
             StreamDecision::Follow { target, deltas, unreadable } => {
                 Ok(stream::Following { target, deltas, unreadable })
             }
-            StreamDecision::NotLeader => refuse("not_leader", Self::not_leader()),
-            StreamDecision::NotSynced => refuse("not_synced", Status::unavailable("the operator is still starting")),
+            StreamDecision::NotLeader => self.refuse("not_leader", Self::not_leader()),
+            StreamDecision::NotSynced => {
+                self.refuse("not_synced", Status::unavailable("the operator is still starting"))
+            }
             StreamDecision::UnknownPod => {
                 let message = format!("pod {} with that uid is unknown, or is being deleted", identity.pod);
-                refuse("unknown_pod", Status::permission_denied(message))
+                self.refuse("unknown_pod", Status::permission_denied(message))
+            }
+            StreamDecision::Unexpected(why) => {
+                let message = format!("no proxy is expected in pod {}: {why}", identity.pod);
+                self.refuse("unexpected_pod", Status::permission_denied(message))
             }
         }
     }
 }
 
 impl Follower for Streams {
-    async fn follow(&self, token: Option<String>, messages: Streaming<FromProxy>) -> Result<Answer, Status> {
-        let identity = self.identities.of(token).await.map_err(|error| {
-            count(&self.metrics.refused, "reason", "identity");
-            match error {
-                IdentityError::Unavailable(_) => Status::unavailable(error.to_string()),
-                _ => Status::unauthenticated(error.to_string()),
+    async fn follow(&self, token: Option<String>, messages: Messages) -> Result<Answer, Status> {
+        // Before the review: without a leader, all proxies ask all replicas again and again.
+        if self.term.borrow().is_none() {
+            return self.refuse("not_leader", Self::not_leader());
+        }
+        let identity = match self.identities.of(token).await {
+            Ok(identity) => identity,
+            Err(error) => {
+                let status = match error {
+                    IdentityError::Unavailable(_) => Status::unavailable(error.to_string()),
+                    IdentityError::Busy => with_retry_after(Status::unavailable(error.to_string()), BUSY),
+                    _ => Status::unauthenticated(error.to_string()),
+                };
+                return self.refuse(if error == IdentityError::Busy { "busy" } else { "identity" }, status);
             }
-        })?;
+        };
         let id = self.next.fetch_add(1, Relaxed);
         let following = self.admit(&identity, id).await?;
         let (out, answer) = mpsc::channel(WAITING);
@@ -162,10 +198,13 @@ impl Follower for Streams {
             id,
             following,
             messages,
+            pace: stream::Pace::default(),
             out,
             driver: self.driver.clone(),
             roots: self.roots.clone(),
+            rooms: self.rooms.clone(),
             metrics: self.metrics.clone(),
+            versions: self.versions.clone(),
         };
         tokio::spawn(stream.run());
         Ok(answer)

@@ -1,6 +1,12 @@
 //! Watches of the API server: one task per watch turns events into messages for the driver.
+//!
+//! A request that fails never means that objects are gone. The cache keeps what it knows until a list is complete, or
+//! until the API server has given a definite answer ([`operator_core::schedule::access`],
+//! [`operator_core::schedule::discovery`]).
 
+mod children;
 mod grants;
+mod progress;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
@@ -9,8 +15,10 @@ use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Namespace, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource,
@@ -26,14 +34,18 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use operator_core::{
     names::{self, PROXY_LABEL},
+    schedule::access::{Failure, Judged},
     world::{
+        child::ChildKind,
         objects::Object,
         read,
         watched::{Kind, Seen, Source},
     },
 };
 
-use crate::platform::metrics::Metrics;
+use self::progress::{Progress, classified};
+
+use crate::platform::{client::WATCH_SECONDS, metrics::Metrics, tasks::Tasks};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -48,7 +60,8 @@ pub struct Watches {
     metrics: Arc<Metrics>,
     /// Namespaces to watch; empty: all.
     namespaces: Vec<String>,
-    running: BTreeMap<Source, JoinHandle<()>>,
+    tasks: Tasks,
+    running: BTreeMap<Source, JoinHandle<Option<()>>>,
 }
 
 impl Watches {
@@ -59,8 +72,9 @@ impl Watches {
         namespaces: Vec<String>,
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
+        tasks: Tasks,
     ) -> (Self, Vec<Source>) {
-        let mut watches = Self { client, out, metrics, namespaces, running: BTreeMap::new() };
+        let mut watches = Self { client, out, metrics, namespaces, tasks, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -71,6 +85,9 @@ impl Watches {
             Kind::Grants,
             Kind::Deployments,
             Kind::Scalers,
+            Kind::ServiceAccounts,
+            Kind::Budgets,
+            Kind::Policies,
         ];
         for kind in kinds {
             for namespace in watches.scopes(kind) {
@@ -112,57 +129,90 @@ impl Watches {
         let task = Task {
             client: self.client.clone(),
             source: source.clone(),
+            is_scoped: !self.namespaces.is_empty(),
             out: self.out.clone(),
             metrics: self.metrics.clone(),
         };
-        self.running.insert(source, tokio::spawn(task.run()));
+        let name = format!("watch of kind {}", source.kind.name());
+        self.running.insert(source, self.tasks.job(name, task.run()));
     }
 }
 
 struct Task {
     client: Client,
     source: Source,
+    /// The operator watches single namespaces, one of which may refuse.
+    is_scoped: bool,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
 }
 
+/// Why a stream of events is followed no longer.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The driver is gone.
+    Driver,
+    /// The kind has to be listed again.
+    Again,
+    /// The API server does not serve the kind, which a cluster may lack.
+    NotServed,
+}
+
 impl Task {
     async fn run(self) {
-        let all = watcher::Config::default().page_size(PAGE);
+        let all = config();
         let labelled = |label: &str| all.clone().labels(label);
         match self.source.kind {
             Kind::Forwards => {
                 let api = self.api::<DeserializeGuard<PortForward>>();
-                self.pump(watcher(api, all), |guard| read::forward(guard.0)).await;
+                self.follow(
+                    || watcher(api.clone(), all.clone()),
+                    |guard: DeserializeGuard<PortForward>| read::forward(guard.0),
+                )
+                .await;
             }
             Kind::Gateways => {
                 let api = self.api::<DeserializeGuard<ForwardGateway>>();
-                self.pump(watcher(api, all), |guard| read::gateway(guard.0)).await;
+                self.follow(
+                    || watcher(api.clone(), all.clone()),
+                    |guard: DeserializeGuard<ForwardGateway>| read::gateway(guard.0),
+                )
+                .await;
             }
-            Kind::Services => self.pump(watcher(self.api::<Service>(), all), |it| read::service(&it)).await,
-            Kind::Slices => self.pump(watcher(self.api::<EndpointSlice>(), all), |it| read::slice(&it)).await,
+            Kind::Services => {
+                let api = self.api::<Service>();
+                self.follow(|| watcher(api.clone(), all.clone()), |it| read::service(&it)).await;
+            }
+            Kind::Slices => {
+                let api = self.api::<EndpointSlice>();
+                self.follow(|| watcher(api.clone(), all.clone()), |it| read::slice(&it)).await;
+            }
             Kind::ProxyPods => {
-                self.pump(watcher(self.api::<Pod>(), labelled(PROXY_LABEL)), |it| read::proxy_pod(&it)).await;
+                let (api, pods) = (self.api::<Pod>(), labelled(PROXY_LABEL));
+                self.follow(|| watcher(api.clone(), pods.clone()), |it| read::proxy_pod(&it)).await;
             }
             Kind::Pods => {
                 // Pods that have ended run no proxy; the watch reports a pod that ends as deleted.
                 let running = all.fields("status.phase!=Succeeded,status.phase!=Failed");
-                self.pump(watcher(self.api::<PartialObjectMeta<Pod>>(), running), |it| read::pod(&it)).await;
+                let api = self.api::<PartialObjectMeta<Pod>>();
+                self.follow(|| watcher(api.clone(), running.clone()), |it| read::pod(&it)).await;
             }
             Kind::Namespaces => {
                 let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
-                self.pump(watcher(api, all), |it| read::namespace(&it)).await;
+                self.follow(|| watcher(api.clone(), all.clone()), |it| read::namespace(&it)).await;
             }
             Kind::Grants => grants::run(&self).await,
             Kind::Deployments => {
-                let label = format!("app.kubernetes.io/managed-by={}", names::NAME);
-                self.pump(watcher(self.api::<Deployment>(), labelled(&label)), |it| read::deployment(&it)).await;
+                let (api, ours) = (self.api::<Deployment>(), labelled(&managed()));
+                self.follow(|| watcher(api.clone(), ours.clone()), |it| read::deployment(&it)).await;
             }
             Kind::Scalers => {
-                let label = format!("app.kubernetes.io/managed-by={}", names::NAME);
-                let api = self.api::<HorizontalPodAutoscaler>();
-                self.pump(watcher(api, labelled(&label)), |it| read::scaler(&it)).await;
+                let (api, ours) = (self.api::<HorizontalPodAutoscaler>(), labelled(&managed()));
+                self.follow(|| watcher(api.clone(), ours.clone()), |it| read::scaler(&it)).await;
             }
+            Kind::ServiceAccounts => children::run::<ServiceAccount>(&self, ChildKind::ServiceAccount).await,
+            Kind::Budgets => children::run::<PodDisruptionBudget>(&self, ChildKind::PodDisruptionBudget).await,
+            Kind::Policies => children::run::<NetworkPolicy>(&self, ChildKind::NetworkPolicy).await,
         }
     }
 
@@ -176,31 +226,66 @@ impl Task {
         }
     }
 
-    /// Passes events on until the driver is gone.
-    async fn pump<K, S>(&self, events: S, convert: impl Fn(K) -> Object)
+    /// Follows a kind that every cluster has, until the driver is gone. `open` begins with a list.
+    async fn follow<K, S>(&self, open: impl Fn() -> S, convert: impl Fn(K) -> Object)
+    where
+        K: Debug + Clone + DeserializeOwned + Send + 'static,
+        S: Stream<Item = watcher::Result<Event<K>>> + Send,
+    {
+        let mut progress = Progress::new(self);
+        while self.pump(&mut progress, open(), &convert).await != Ended::Driver {}
+    }
+
+    /// Passes events on.
+    async fn pump<K, S>(&self, progress: &mut Progress, events: S, convert: &impl Fn(K) -> Object) -> Ended
     where
         K: Debug + Clone + DeserializeOwned + Send + 'static,
         S: Stream<Item = watcher::Result<Event<K>>> + Send,
     {
         let mut events = Box::pin(events.default_backoff());
-        let mut failing = false;
+        // The start of a list is passed on with its first answer: every retry begins with a start, and publishing waits
+        // while a list is in progress.
+        let mut begins = false;
         while let Some(event) = events.next().await {
-            let seen = match event {
-                Ok(event) => self.seen(event, &convert),
-                Err(error) => {
-                    self.metrics.watch_errors.inc();
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(source = ?self.source, %error, "watch failed, will retry");
+            match event {
+                Ok(Event::Init) => begins = true,
+                Ok(event) => {
+                    let seen = self.seen(event, convert);
+                    progress.succeeded(&seen);
+                    if std::mem::take(&mut begins) && !self.tell(Seen::Restarted).await {
+                        return Ended::Driver;
                     }
-                    continue;
+                    if !self.tell(seen).await {
+                        return Ended::Driver;
+                    }
                 }
-            };
-            // The start of a list proves no success, because every retry starts with it.
-            failing &= matches!(seen, Seen::Restarted);
-            if self.out.send((self.source.clone(), seen)).await.is_err() {
-                return;
+                Err(error) => {
+                    let failure = classified(&error);
+                    self.metrics.watch_errors.inc();
+                    let judged = progress.failed(failure, &error);
+                    if judged == Judged::Withdrawn && !self.tell_nothing().await {
+                        return Ended::Driver;
+                    }
+                    if judged == Judged::Refused {
+                        return Ended::Again;
+                    }
+                    if failure == Failure::NotServed && self.source.kind == Kind::Grants {
+                        return Ended::NotServed;
+                    }
+                }
             }
         }
+        Ended::Again
+    }
+
+    /// Sends a message to the driver. Returns whether the driver is there.
+    async fn tell(&self, seen: Seen) -> bool {
+        self.out.send((self.source.clone(), seen)).await.is_ok()
+    }
+
+    /// Reports an empty list to the driver. Returns whether the driver is there.
+    async fn tell_nothing(&self) -> bool {
+        self.tell(Seen::Restarted).await && self.tell(Seen::Synced).await
     }
 
     fn seen<K>(&self, event: Event<K>, convert: &impl Fn(K) -> Object) -> Seen {
@@ -212,4 +297,14 @@ impl Task {
             Event::Delete(object) => Seen::Gone(convert(object).key()),
         }
     }
+}
+
+/// What every watch asks for.
+fn config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
+}
+
+/// The selector of objects that the operator creates.
+fn managed() -> String {
+    format!("app.kubernetes.io/managed-by={}", names::NAME)
 }

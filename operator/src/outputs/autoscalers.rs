@@ -19,6 +19,8 @@ use operator_core::{
     names::NAME,
 };
 
+use crate::outputs::deadline::{RequestError, answer};
+
 /// Applies an HPA. If the target is missing, or somebody else sets its replicas, an earlier HPA of this operator is
 /// deleted instead.
 ///
@@ -34,8 +36,8 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
             return Err(why);
         }
     }
-    let parameters = PatchParams::apply(NAME).force();
-    let applied = api(client, scaler).patch(&scaler.key.name, &parameters, &Patch::Apply(&scaler.manifest)).await;
+    let (api, parameters) = (api(client, scaler), PatchParams::apply(NAME).force());
+    let applied = answer(api.patch(&scaler.key.name, &parameters, &Patch::Apply(&scaler.manifest))).await;
     applied.map(drop).map_err(|error| failed(&scaler.key.name, &error))
 }
 
@@ -45,14 +47,14 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
 /// The API server refused a request, or did not answer.
 pub async fn remove(client: &Client, key: &operator_core::ObjectKey, owner: &str) -> Result<(), NoScaler> {
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &key.namespace);
-    let there = api.get_opt(&key.name).await.map_err(|error| failed(&key.name, &error))?;
+    let there = answer(api.get_opt(&key.name)).await.map_err(|error| failed(&key.name, &error))?;
     let Some(there) = there.filter(|there| there.owner_references().iter().any(|it| it.uid == owner)) else {
         return Ok(());
     };
     let only = Preconditions { uid: there.metadata.uid, resource_version: None };
     let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
-    match api.delete(&key.name, &parameters).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+    match answer(api.delete(&key.name, &parameters)).await {
+        Err(error) if error.code() == Some(404) => Ok(()),
         other => other.map(drop).map_err(|error| failed(&key.name, &error)),
     }
 }
@@ -69,34 +71,31 @@ async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     if let Some(why) = obstacle(scaler, target, &[]) {
         return Err(why);
     }
-    let list = api(client, scaler).list(&ListParams::default()).await;
+    let api = api(client, scaler);
+    let list = answer(api.list(&ListParams::default())).await;
     let others = list.map_err(|error| failed(&scaler.target, &error))?.items;
     obstacle(scaler, target, &others).map_or(Ok(()), Err)
 }
 
 /// Metadata and `spec.replicas` of the target, if the target exists.
-async fn target(client: &Client, scaler: &Scaler) -> Result<Option<(ObjectMeta, Option<i32>)>, kube::Error> {
+async fn target(client: &Client, scaler: &Scaler) -> Result<Option<(ObjectMeta, Option<i32>)>, RequestError> {
     let (namespace, name) = (&scaler.key.namespace, scaler.target.as_str());
     Ok(match scaler.target_kind {
         TargetKind::Deployment => {
-            let found = Api::<Deployment>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            let found = answer(Api::<Deployment>::namespaced(client.clone(), namespace).get_opt(name)).await?;
             found.map(|it| (it.metadata, it.spec.and_then(|spec| spec.replicas)))
         }
         TargetKind::StatefulSet => {
-            let found = Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            let found = answer(Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(name)).await?;
             found.map(|it| (it.metadata, it.spec.and_then(|spec| spec.replicas)))
         }
         TargetKind::ReplicaSet => {
-            let found = Api::<ReplicaSet>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            let found = answer(Api::<ReplicaSet>::namespaced(client.clone(), namespace).get_opt(name)).await?;
             found.map(|it| (it.metadata, it.spec.and_then(|spec| spec.replicas)))
         }
     })
 }
 
-fn failed(name: &str, error: &kube::Error) -> NoScaler {
-    let said = match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    };
-    NoScaler { reason: FAILED, message: format!("cannot reconcile the HorizontalPodAutoscaler of {name}: {said}") }
+fn failed(name: &str, error: &RequestError) -> NoScaler {
+    NoScaler { reason: FAILED, message: format!("cannot reconcile the HorizontalPodAutoscaler of {name}: {error}") }
 }

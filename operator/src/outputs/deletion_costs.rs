@@ -1,6 +1,6 @@
 //! Writes the deletion costs of pods.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -9,7 +9,6 @@ use kube::{
     core::PartialObjectMeta,
 };
 use serde_json::json;
-use tokio::time::timeout;
 
 use operator_core::{
     ObjectKey,
@@ -18,18 +17,18 @@ use operator_core::{
     world::{objects::Cost, read::cost_of},
 };
 
-use crate::platform::metrics::{Metrics, count};
-
-/// Timeout of one write.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::{
+    outputs::deadline::{RequestError, answer},
+    platform::metrics::{Metrics, count},
+};
 
 /// Writes the cost of one pod, and counts the result.
 pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metrics: Arc<Metrics>) {
-    let result = match timeout(PATIENCE, write_cost(client, &pod, &uid, cost)).await {
-        Ok(Ok(result)) => result,
+    let result = match write_cost(client, &pod, &uid, cost).await {
+        Ok(result) => result,
         // The pod is gone, was replaced, or changed since it was read.
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => "outdated",
-        Ok(Err(_)) | Err(_) => {
+        Err(error) if matches!(error.code(), Some(404 | 409)) => "outdated",
+        Err(_) => {
             count(&metrics.api_errors, "request", "deletion-cost");
             "failed"
         }
@@ -38,9 +37,9 @@ pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metr
 }
 
 /// Writes the cost unless the pod was replaced or somebody else has set a cost meanwhile.
-async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, kube::Error> {
+async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, RequestError> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
-    let there = api.get_metadata(&pod.name).await?.metadata;
+    let there = answer(api.get_metadata(&pod.name)).await?.metadata;
     if there.uid.as_deref() != Some(uid) || cost_of(&there) == Cost::Foreign {
         return Ok("outdated");
     }
@@ -48,6 +47,7 @@ async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Re
         "uid": uid, "resourceVersion": there.resource_version, "annotations": {DELETION_COST: cost.to_string()},
     });
     let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-    api.patch_metadata(&pod.name, &parameters, &Patch::Merge(json!({"metadata": metadata}))).await?;
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    answer(api.patch_metadata(&pod.name, &parameters, &patch)).await?;
     Ok("written")
 }

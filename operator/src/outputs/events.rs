@@ -1,6 +1,9 @@
 //! Events (`events.k8s.io`) on transitions, for `kubectl describe`.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -9,11 +12,14 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-use operator_core::{names::NAME, notices::Notice, status::events::Happened};
+use operator_core::{EventRates, names::NAME, notices::Notice, status::events::Happened};
 
 use crate::{
     outputs::notices::Notices,
-    platform::metrics::{Metrics, count},
+    platform::{
+        metrics::{Metrics, count},
+        tasks::Tasks,
+    },
 };
 
 /// Events that may wait; further Events are dropped and counted.
@@ -24,21 +30,36 @@ const WAITING: usize = 256;
 pub struct Events {
     out: mpsc::Sender<Happened>,
     notices: Option<Notices>,
+    rates: Arc<Mutex<EventRates>>,
+    started: Instant,
     metrics: Arc<Metrics>,
 }
 
 impl Events {
     /// Starts the task that writes Events.
     #[must_use]
-    pub fn start(client: Client, instance: String, notices: Option<Notices>, metrics: Arc<Metrics>) -> Self {
+    pub fn start(
+        client: Client,
+        instance: String,
+        notices: Option<Notices>,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
         let reporter = Reporter { controller: NAME.to_owned(), instance: Some(instance) };
-        tokio::spawn(write(Recorder::new(client, reporter), waiting, metrics.clone()));
-        Self { out, notices, metrics }
+        tasks.job("events", write(Recorder::new(client, reporter), waiting, metrics.clone()));
+        Self { out, notices, rates: Arc::default(), started: Instant::now(), metrics }
     }
 
-    /// Queues one Event, and a notice if the Event is notable. Without room in the queue the Event is dropped.
+    /// Queues one Event, and a notice if the Event is notable. Without room in the queue, and beyond the rate of its
+    /// namespace, the Event is dropped.
     pub fn report(&self, happened: Happened) {
+        let namespace = happened.object.namespace.as_deref().unwrap_or_default();
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rates.admits(namespace, self.started.elapsed()) {
+            return count(&self.metrics.events, "result", "limited");
+        }
+        drop(rates);
         if let Some(notices) = self.notices.as_ref().filter(|_| happened.is_notable()) {
             notices.tell(notice(&happened));
         }

@@ -23,16 +23,22 @@ use operator_core::{
     desired::ca::Trusted,
     metrics_api::api::{GROUP, VERSION},
     names::NAME,
+    schedule::upkeep::{Checked, Rounds},
 };
 
-use crate::platform::{
-    https::TlsContext,
-    lease::Term,
-    metrics::{Metrics, count},
+use crate::{
+    outputs::deadline::{RequestError, answer},
+    platform::{
+        https::TlsContext,
+        lease::Term,
+        metrics::{Metrics, count},
+    },
 };
 
-/// Interval between two checks.
+/// Interval between two checks, and the longest pause after checks that failed.
 const LOOK: Duration = Duration::from_secs(10);
+/// First pause after a check that failed.
+const SOON: Duration = Duration::from_secs(1);
 /// Namespace and name of the `ConfigMap` in which an API server publishes the client CA of its aggregator.
 const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
@@ -44,11 +50,14 @@ enum UpkeepError {
     Api {
         what: &'static str,
         #[source]
-        source: kube::Error,
+        source: RequestError,
     },
     /// The API server publishes no client CA of an aggregator.
     #[error("the API server publishes no client CA of its aggregator, so nobody is admitted")]
     NoAggregator,
+    /// The names of the aggregator cannot be read. Without them every certificate of its CA would be admitted.
+    #[error("cannot read requestheader-allowed-names of ConfigMap extension-apiserver-authentication")]
+    Names(#[source] serde_json::Error),
     /// The aggregator's client CA cannot be used.
     #[error("cannot use the client CA of the API server's aggregator")]
     Tls(#[source] proxy_grpc::TlsError),
@@ -75,7 +84,7 @@ pub struct Upkeep {
 impl Upkeep {
     /// Keeps the metrics API reachable until the process ends.
     pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
-        let (mut failing, mut let_in) = (None, None);
+        let (mut rounds, mut let_in) = (Rounds::new(LOOK, SOON, LOOK), None);
         loop {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some() && !bundle.is_empty();
@@ -87,20 +96,22 @@ impl Upkeep {
                 }
                 Ok::<_, UpkeepError>(())
             };
-            let error = kept.await.err();
-            let said = error.as_ref().map(ToString::to_string);
-            if let Some(error) = error {
-                count(&self.metrics.api_errors, "request", "custom-metrics");
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                if failing != said {
-                    tracing::warn!(%error, cause, "cannot keep the metrics API reachable, will retry");
+            let next = match kept.await {
+                Ok(()) => rounds.checked(Checked::Done),
+                Err(error) => {
+                    count(&self.metrics.api_errors, "request", "custom-metrics");
+                    let next = rounds.checked(Checked::Failed(&error.to_string()));
+                    if next.is_news {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::warn!(%error, cause, "cannot keep the metrics API reachable, will retry");
+                    }
+                    next
                 }
-            }
-            failing = said;
+            };
             tokio::select! {
                 Ok(()) = term.changed() => {}
                 Ok(()) = trusted.changed() => {}
-                () = sleep(LOOK) => {}
+                () = sleep(next.pause) => {}
             }
         }
     }
@@ -110,14 +121,16 @@ impl Upkeep {
         let (namespace, name) = AUTHENTICATION;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let failed = |source| UpkeepError::Api { what: "ConfigMap extension-apiserver-authentication", source };
-        let data = api.get_opt(name).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
+        let data = answer(api.get_opt(name)).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
         let Some(roots) = data.get("requestheader-client-ca-file") else {
             self.tls.send_replace(None);
             *known = None;
             return Err(UpkeepError::NoAggregator);
         };
-        let names = data.get("requestheader-allowed-names").and_then(|names| serde_json::from_str(names).ok());
-        let now = (roots.clone(), names.unwrap_or_default());
+        // An absent, empty or null list admits every name, also to the API server itself.
+        let names = data.get("requestheader-allowed-names").filter(|names| !names.is_empty());
+        let names = names.map(|names| serde_json::from_str::<Option<BTreeSet<String>>>(names)).transpose();
+        let now = (roots.clone(), names.map_err(UpkeepError::Names)?.flatten().unwrap_or_default());
         if known.as_ref() != Some(&now) {
             let tls = TlsContext::with_client_auth(self.leaf.clone(), &now.0, now.1.clone());
             self.tls.send_replace(Some(Arc::new(tls.map_err(UpkeepError::Tls)?)));
@@ -130,7 +143,7 @@ impl Upkeep {
     async fn lead_here(&self) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the Service of the metrics API", source };
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
-        let service = services.get(&self.service).await.map_err(failed)?;
+        let service = answer(services.get(&self.service)).await.map_err(failed)?;
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
@@ -146,7 +159,8 @@ impl Upkeep {
             "ports": [{"name": "https", "port": self.address.port(), "protocol": "TCP"}],
         });
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
-        let applied = api.patch(&self.service, &PatchParams::apply(NAME).force(), &Patch::Apply(&slice)).await;
+        let parameters = PatchParams::apply(NAME).force();
+        let applied = answer(api.patch(&self.service, &parameters, &Patch::Apply(&slice))).await;
         applied.map(drop).map_err(|source| UpkeepError::Api { what: "the EndpointSlice of the metrics API", source })
     }
 
@@ -155,7 +169,7 @@ impl Upkeep {
     async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
         let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));
-        let Some(there) = api.get_opt(&name).await.map_err(failed)? else { return Ok(()) };
+        let Some(there) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
         let spec = there.spec.unwrap_or_default();
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
@@ -167,6 +181,6 @@ impl Upkeep {
         let patch =
             json!({"metadata": {"resourceVersion": there.metadata.resource_version}, "spec": {"caBundle": bundle}});
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        api.patch(&name, &parameters, &Patch::Merge(patch)).await.map(drop).map_err(failed)
+        answer(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }
 }

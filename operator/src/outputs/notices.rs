@@ -16,7 +16,10 @@ use tokio::{
 use self::send::{Sender, Sent};
 use operator_core::notices::{Format, Notice};
 
-use crate::platform::metrics::{Metrics, count};
+use crate::platform::{
+    metrics::{Metrics, count},
+    tasks::Tasks,
+};
 
 /// Notices that may wait; further notices are dropped and counted.
 const WAITING: usize = 256;
@@ -40,10 +43,10 @@ impl Notices {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn start(file: PathBuf, format: Format, metrics: Arc<Metrics>) -> Result<Self, rustls::Error> {
+    pub fn start(file: PathBuf, format: Format, metrics: Arc<Metrics>, tasks: &Tasks) -> Result<Self, rustls::Error> {
         let (out, waiting) = mpsc::channel(WAITING);
         let sender = Sender::new(file, format)?;
-        tokio::spawn(deliver(sender, waiting, metrics.clone()));
+        tasks.job("notices", deliver(sender, waiting, metrics.clone()));
         Ok(Self { out, metrics })
     }
 

@@ -1,11 +1,8 @@
 //! Writes statuses, with a bound on concurrent writes and a bounded queue.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use crds::{ForwardGateway, PortForward};
@@ -14,21 +11,24 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
+use tokio::sync::{Semaphore, mpsc};
+
+use operator_core::{
+    names::NAME,
+    schedule::{Dated, StatusWrite, TermNumber},
+    world::subject::Subject,
 };
 
-use operator_core::{names::NAME, schedule::StatusWrite, world::subject::Subject};
-
-use crate::platform::metrics::{Metrics, count};
+use crate::{
+    outputs::deadline::{RequestError, answer},
+    platform::metrics::{Metrics, count},
+    platform::tasks::Tasks,
+};
 
 /// Concurrent writes. An API server takes 400 to 500 of them per second.
 const AT_ONCE: usize = 16;
 /// Most writes in flight and waiting. Each of them holds a whole status in memory.
 const WAITING: usize = 256;
-/// Timeout of one write.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The result of a write.
 #[derive(Clone, Debug)]
@@ -47,8 +47,9 @@ pub struct StatusWriter {
     client: Client,
     turns: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    results: mpsc::Sender<Written>,
+    results: mpsc::Sender<Dated<Written>>,
     metrics: Arc<Metrics>,
+    tasks: Tasks,
     /// Number of the current term. A write that waits for its turn when its term ends is dropped.
     term: Arc<AtomicU64>,
     /// Writes fail, and the failure has been logged.
@@ -74,21 +75,22 @@ impl Drop for Place {
 impl StatusWriter {
     /// A writer that sends results to `results`.
     #[must_use]
-    pub fn new(client: Client, results: mpsc::Sender<Written>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, results: mpsc::Sender<Dated<Written>>, metrics: Arc<Metrics>, tasks: Tasks) -> Self {
         Self {
             client,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::default(),
             results,
             metrics,
+            tasks,
             term: Arc::default(),
             failing: Arc::default(),
         }
     }
 
-    /// Drops all writes of the term that wait. Writes in flight complete.
-    pub fn end_term(&self) {
-        self.term.fetch_add(1, Relaxed);
+    /// Begins a term, or the time after one. Drops all writes that wait; writes in flight complete.
+    pub fn begin(&self, TermNumber(term): TermNumber) {
+        self.term.store(term, Relaxed);
     }
 
     /// Number of further writes that the queue has room for. Each result makes room for one.
@@ -101,40 +103,41 @@ impl StatusWriter {
     pub fn write(&self, write: StatusWrite) {
         let (writer, term) = (self.clone(), self.term.load(Relaxed));
         let place = Place::taken(&self.waiting);
-        tokio::spawn(async move {
+        self.tasks.job("status writer", async move {
             // The place is given back before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
             if writer.term.load(Relaxed) != term {
                 return;
             }
-            let result = timeout(PATIENCE, writer.patch(&write)).await;
-            let written = writer.judge(write.subject, result.unwrap_or(Err(None)));
+            let result = writer.patch(&write).await;
+            let result = writer.judge(write.subject, result);
             drop(place);
-            let _ = writer.results.send(written).await;
+            let _ = writer.results.send(Dated { term: TermNumber(term), result }).await;
         });
     }
 
-    async fn patch(&self, write: &StatusWrite) -> Result<Option<String>, Option<kube::Error>> {
+    async fn patch(&self, write: &StatusWrite) -> Result<Option<String>, RequestError> {
         // The uid keeps the status of a deleted object away from a new object of the same name.
         let patch = Patch::Merge(json!({"metadata": {"uid": write.uid}, "status": write.status}));
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        let version = match &write.subject {
+        match &write.subject {
             Subject::Forward(key) => {
                 let api: Api<kube::core::PartialObjectMeta<PortForward>> =
                     Api::namespaced(self.client.clone(), &key.namespace);
-                api.patch_status(&key.name, &parameters, &patch).await.map(|object| object.metadata.resource_version)
+                let written = answer(api.patch_status(&key.name, &parameters, &patch)).await?;
+                Ok(written.metadata.resource_version)
             }
             Subject::Gateway(key) => {
                 let api: Api<kube::core::PartialObjectMeta<ForwardGateway>> =
                     Api::namespaced(self.client.clone(), &key.namespace);
-                api.patch_status(&key.name, &parameters, &patch).await.map(|object| object.metadata.resource_version)
+                let written = answer(api.patch_status(&key.name, &parameters, &patch)).await?;
+                Ok(written.metadata.resource_version)
             }
-        };
-        version.map_err(Some)
+        }
     }
 
-    fn judge(&self, subject: Subject, result: Result<Option<String>, Option<kube::Error>>) -> Written {
+    fn judge(&self, subject: Subject, result: Result<Option<String>, RequestError>) -> Written {
         let (outcome, version, again) = match result {
             Ok(version) => {
                 if self.failing.swap(false, Relaxed) {
@@ -143,12 +146,11 @@ impl StatusWriter {
                 ("written", version, false)
             }
             // The object is gone or was recreated. The watch reports the current one.
-            Err(Some(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => ("outdated", None, false),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => ("outdated", None, false),
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "status");
                 // Logged once: without an API server there would be a line for every forward.
                 if !self.failing.swap(true, Relaxed) {
-                    let error = error.as_ref().map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
                     tracing::warn!(?subject, %error, "cannot write statuses, will retry");
                 }
                 ("failed", None, true)

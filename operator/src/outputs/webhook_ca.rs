@@ -14,16 +14,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use operator_core::{desired::ca::Trusted, names::NAME};
+use operator_core::{
+    desired::ca::Trusted,
+    names::NAME,
+    schedule::upkeep::{Checked, Gate, Rounds},
+};
 
-use crate::platform::{
-    lease::Term,
-    metrics::{Metrics, count},
+use crate::{
+    outputs::deadline::{RequestError, answer},
+    platform::{
+        lease::Term,
+        metrics::{Metrics, count},
+    },
 };
 
 /// Interval between two checks of the bundle: somebody may have recreated the configuration.
 const LOOK: Duration = Duration::from_secs(10);
-/// The same interval before this replica is ready.
+/// The same interval before this replica is ready, and the first pause after a check that failed.
 const SOON: Duration = Duration::from_millis(500);
 /// How long readiness waits for the bundle.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -34,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 struct WebhookError {
     name: String,
     #[source]
-    source: kube::Error,
+    source: RequestError,
 }
 
 /// Keeps the CA bundle of one configuration.
@@ -60,29 +67,29 @@ impl Webhook {
         ready: watch::Sender<bool>,
     ) {
         let started = Instant::now();
-        let mut failing = false;
+        let (mut rounds, mut gate) = (Rounds::new(LOOK, SOON, LOOK), Gate::new(PATIENCE));
         loop {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some();
-            let mut is_trusted = false;
-            if !bundle.is_empty() {
-                match self.trust(&bundle, leads).await {
-                    Ok(trusted) => (is_trusted, failing) = (trusted, false),
-                    Err(error) => {
-                        count(&self.metrics.api_errors, "request", "webhook");
-                        let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::warn!(%error, cause, "cannot keep the webhook trusted, will retry");
-                        }
-                    }
+            // Without a bundle there is nothing to check yet.
+            let checked = if bundle.is_empty() { Ok(false) } else { self.trust(&bundle, leads).await };
+            let is_ready = gate.opens(matches!(checked, Ok(true)), started.elapsed());
+            let next = match &checked {
+                Ok(_) => rounds.checked(if is_ready { Checked::Done } else { Checked::Incomplete }),
+                Err(error) => rounds.checked(Checked::Failed(&error.to_string())),
+            };
+            if let Err(error) = checked {
+                count(&self.metrics.api_errors, "request", "webhook");
+                if next.is_news {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, "cannot keep the webhook trusted, will retry");
                 }
             }
-            let is_ready = *ready.borrow() || is_trusted || started.elapsed() > PATIENCE;
             ready.send_replace(is_ready);
             tokio::select! {
                 Ok(()) = term.changed() => {}
                 Ok(()) = trusted.changed() => {}
-                () = sleep(if is_ready { LOOK } else { SOON }) => {}
+                () = sleep(next.pause.min(gate.left(started.elapsed()))) => {}
             }
         }
     }
@@ -91,7 +98,7 @@ impl Webhook {
     /// whether nothing is left to wait for: all entries have the bundle, or the configuration does not exist.
     async fn trust(&self, bundle: &str, write: bool) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
-        let Some(there) = self.api.get_opt(&self.name).await.map_err(failed)? else { return Ok(true) };
+        let Some(there) = answer(self.api.get_opt(&self.name)).await.map_err(failed)? else { return Ok(true) };
         let bundle = ByteString(bundle.as_bytes().to_vec());
         let entries = there.webhooks.unwrap_or_default();
         let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
@@ -108,6 +115,7 @@ impl Webhook {
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
         let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        self.api.patch(&self.name, &parameters, &Patch::<()>::Json(patch)).await.map(|_| true).map_err(failed)
+        let patch = Patch::<()>::Json(patch);
+        answer(self.api.patch(&self.name, &parameters, &patch)).await.map(|_| true).map_err(failed)
     }
 }

@@ -1,28 +1,43 @@
 //! The HTTP server of `/livez`, `/readyz` and `/metrics`.
+//!
+//! Anyone may connect. A probe of kubelet always gets in: if every place is taken, the source with the most connections
+//! loses the one that has been silent the longest.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+mod scrapes;
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::Full;
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_grpc::{Closed, Door, Place};
 use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpStream},
+    sync::watch,
     time::{sleep, timeout},
 };
 
-use crate::platform::metrics::Metrics;
+use self::scrapes::{Scrape, Scrapes};
+use crate::platform::{liveness::Liveness, metrics::Metrics};
 
-/// Concurrent requests.
-const REQUESTS: usize = 64;
-/// Timeout of one request.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that a client gets to send the head of its request.
+const HEAD: Duration = Duration::from_secs(2);
+/// Timeout of a connection, which has one request: its client must have read the answer by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes that are kept of a request, and of an answer that its client does not read.
+const BUFFER: usize = 16 << 10;
+/// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
+const ACCEPT: Duration = Duration::from_millis(100);
 
 /// The state that the server reports.
 #[derive(Clone)]
@@ -33,58 +48,151 @@ pub struct View {
     pub synced: watch::Receiver<bool>,
     /// Whether API servers trust the webhook, or have been waited for long enough.
     pub trusted: watch::Receiver<bool>,
+    /// Signs of life of the loops that the replica cannot do without.
+    pub liveness: Liveness,
 }
 
-/// Serves until the runtime ends.
-pub async fn serve(listener: TcpListener, view: View) {
-    let room = Arc::new(Semaphore::new(REQUESTS));
+/// What the connections share.
+struct Server {
+    view: View,
+    scrapes: Scrapes,
+}
+
+/// Serves until the runtime ends. Every connection needs a place at `door`.
+pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
+    let server = Arc::new(Server { view, scrapes: Scrapes::default() });
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(Duration::from_millis(100)).await;
+        let Ok((stream, peer)) = listener.accept().await else {
+            sleep(ACCEPT).await;
             continue;
         };
-        let view = view.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = answer(&view, &request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(2))
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that disconnects early is not this server's error.
-            let _ = timeout(PATIENCE, connection).await;
-            drop(permit);
-        });
+        // Without a place the connection is closed at once.
+        if let Some(place) = door.admit(peer.ip()) {
+            tokio::spawn(connection(stream, place, server.clone()));
+        }
     }
 }
 
-fn answer(view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    match request.uri().path() {
-        "/readyz" if !*view.synced.borrow() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "not every cache has synced yet\n".to_owned())
-        }
-        "/readyz" if !*view.trusted.borrow() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "API servers do not trust the webhook yet\n".to_owned())
-        }
-        "/livez" | "/readyz" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/metrics" => match view.metrics.text() {
-            Ok(metrics) => text(StatusCode::OK, metrics),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n".to_owned()),
+async fn connection(stream: TcpStream, mut place: Place, server: Arc<Server>) {
+    let guest = place.guest();
+    // Lasts as long as the connection: until the client has read the answer.
+    let scrape = Scrape::default();
+    let service = service_fn(|request| {
+        guest.asks();
+        let answer = server.answer(&request, &scrape);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(BUFFER)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // A client that disconnects early is not this server's error.
+        ended = timeout(PATIENCE, connection) => if ended.is_err() {
+            guest.closed(Closed::Late);
         },
-        path => text(StatusCode::NOT_FOUND, format!("nothing at {path}; try GET /livez, /readyz or /metrics\n")),
+        () = place.taken_back() => {}
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+impl Server {
+    fn answer(&self, request: &Request<Incoming>, scrape: &Scrape) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let View { metrics, synced, trusted, liveness } = &self.view;
+        match request.uri().path() {
+            "/readyz" if !*synced.borrow() => text(StatusCode::SERVICE_UNAVAILABLE, "not every cache has synced yet\n"),
+            "/readyz" if !*trusted.borrow() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "API servers do not trust the webhook yet\n")
+            }
+            "/livez" => match liveness.complaint() {
+                None => text(StatusCode::OK, "ok\n"),
+                Some(complaint) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{complaint}\n")),
+            },
+            "/readyz" => text(StatusCode::OK, "ok\n"),
+            "/metrics" if !self.scrapes.begin(scrape) => {
+                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at once; try again\n");
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+            "/metrics" => match self.scrapes.text(Instant::now(), || metrics.text()) {
+                Ok(metrics) => text(StatusCode::OK, metrics),
+                Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n"),
+            },
+            path => {
+                let path: String = path.chars().take(80).collect();
+                let body = format!("nothing at {path}; try GET /livez, /readyz or /metrics\n");
+                text(StatusCode::NOT_FOUND, body)
+            }
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     if status == StatusCode::OK {
         response.headers_mut().insert(CONTENT_TYPE, kind);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::doors::{Bounds, Evict};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn started() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (_, yes) = watch::channel(true);
+        let view = View { metrics: Arc::default(), synced: yes.clone(), trusted: yes, liveness: Liveness::default() };
+        let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Anyone, rates: None };
+        tokio::spawn(serve(listener, view, Door::new(bounds, |_| {})));
+        address
+    }
+
+    async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        let read = timeout(Duration::from_secs(10), stream.read_to_string(&mut answer)).await;
+        read.expect("in time").expect("an answer");
+        answer
+    }
+
+    // C3
+    #[tokio::test]
+    async fn a_probe_gets_in_while_slow_clients_hold_every_place() {
+        let address = started().await;
+        let mut slow = Vec::new();
+        for at in 0..40 {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            // Half of them have asked for what is large, and never read it.
+            let request =
+                if at % 2 == 0 { "GET /livez HTTP/1.1\r\n" } else { "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n" };
+            let _ = stream.write_all(request.as_bytes()).await;
+            slow.push(stream);
+        }
+        let answer = ask(address, "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+    }
+
+    // T12
+    #[tokio::test]
+    async fn head_is_answered_like_get_without_a_body_and_other_methods_are_refused() {
+        let address = started().await;
+        let answer = ask(address, "HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
+        let answer = ask(address, "POST /livez HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET, HEAD"), "{answer}");
+    }
 }

@@ -1,16 +1,16 @@
 //! The HTTPS server that API servers call, for the webhook and for the metrics API.
+//!
+//! Every phase of a connection has a time limit: handshake, head, body, whole request, pause between requests. If every
+//! place is taken, a new connection gets the place of one that waits for its client, so that API servers always get in.
 
-use std::{
-    collections::BTreeSet,
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+mod body;
+mod pace;
+#[cfg(test)]
+mod tests;
 
-use http_body_util::{BodyExt, Full, Limited};
+use std::{collections::BTreeSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -19,6 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_grpc::{Closed, Door, Guest, Place};
 use rustls::{
     ServerConfig,
     pki_types::CertificateDer,
@@ -26,19 +27,22 @@ use rustls::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    sync::watch,
+    time::{sleep, sleep_until, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Concurrent connections.
-const CONNECTIONS: usize = 256;
-/// Timeout of the TLS handshake, of the first request, and of the body of each request.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Idle timeout of a connection between requests.
-const IDLE: Duration = Duration::from_secs(120);
-/// Largest body, in bytes. An API server accepts objects of no more than 3 MiB.
-const MAX_BODY: usize = 8 << 20;
+use self::{
+    body::{BodyError, Room},
+    pace::{Noted, Pace},
+};
+
+/// TLS handshake timeout.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Bytes that are buffered of a request, and of an answer that its client does not read.
+const BUFFER: usize = 64 << 10;
+/// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
+const ACCEPT: Duration = Duration::from_millis(100);
 
 /// The serving certificate of a server, with the client CAs and common names that the server accepts.
 pub struct TlsContext {
@@ -106,73 +110,116 @@ pub trait Answers: Send + Sync + 'static {
     fn answer(&self, method: Method, path: String, query: String, body: Bytes) -> impl Future<Output = Answer> + Send;
 }
 
-/// Serves until the runtime ends. While the TLS context is absent, connections are closed at once.
-pub async fn serve(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsContext>>>, answers: Arc<impl Answers>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+/// What the connections share.
+struct Server<A> {
+    answers: Arc<A>,
+    room: Room,
+}
+
+/// Serves until the runtime ends. Every connection needs a place at `door`. While the TLS context is absent,
+/// connections are closed at once.
+pub async fn serve(
+    listener: TcpListener,
+    tls: watch::Receiver<Option<Arc<TlsContext>>>,
+    answers: Arc<impl Answers>,
+    door: Arc<Door>,
+) {
+    let server = Arc::new(Server { answers, room: Room::default() });
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Mostly out of file descriptors, which passes.
-            sleep(Duration::from_millis(100)).await;
+        let Ok((stream, peer)) = listener.accept().await else {
+            sleep(ACCEPT).await;
             continue;
         };
         let Some(tls) = tls.borrow().clone() else { continue };
-        let answers = answers.clone();
-        tokio::spawn(async move {
-            connection(stream, &tls, answers).await;
-            drop(place);
-        });
+        // Without a place the connection is closed at once.
+        if let Some(place) = door.admit(peer.ip()) {
+            tokio::spawn(connection(stream, place, tls, server.clone()));
+        }
     }
 }
 
-async fn connection(stream: TcpStream, tls: &TlsContext, answers: Arc<impl Answers>) {
-    // If this fails, answers are only a little later.
-    let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = timeout(PATIENCE, TlsAcceptor::from(tls.config.clone()).accept(stream)).await else { return };
-    if !tls.admits(stream.get_ref().1.peer_certificates()) {
-        return;
+async fn connection<A: Answers>(stream: TcpStream, mut place: Place, tls: Arc<TlsContext>, server: Arc<Server<A>>) {
+    let guest = place.guest();
+    let work = async {
+        // If this fails, answers are only a little later.
+        let _ = stream.set_nodelay(true);
+        let accepted = timeout(HANDSHAKE, TlsAcceptor::from(tls.config.clone()).accept(stream)).await;
+        match accepted {
+            Ok(Ok(stream)) if tls.admits(stream.get_ref().1.peer_certificates()) => {
+                // A client without a certificate stays among the strangers.
+                if tls.names.is_none() || guest.authenticate() {
+                    exchange(stream, guest, server).await;
+                }
+            }
+            _ => guest.closed(Closed::Handshake),
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = place.taken_back() => {}
     }
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let asked = has_asked.clone();
+}
+
+/// Answers the requests of one connection.
+async fn exchange<A: Answers>(stream: TlsStream<TcpStream>, guest: Guest, server: Arc<Server<A>>) {
+    let (pace, mut deadline) = Pace::new(guest.clone());
+    let counted = pace.clone();
     let service = service_fn(move |request| {
-        asked.store(true, Relaxed);
-        let answers = answers.clone();
-        async move { Ok::<_, Infallible>(response(request, &*answers).await) }
+        counted.asked();
+        let (server, counted) = (server.clone(), counted.clone());
+        async move {
+            let response = server.response(request).await;
+            counted.answered();
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // A client without a first request must not hold a connection that another client needs.
-    if timeout(PATIENCE, &mut connection).await.is_err() && has_asked.load(Relaxed) {
-        // A client that disconnects early is not this server's error.
-        let _ = connection.await;
+        // The pace of the connection has limits for the head of a request and for the pause before it.
+        .header_read_timeout(None::<Duration>)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(Noted::new(stream, pace.clone())), service);
+    let mut connection = pin!(connection);
+    loop {
+        let due = *deadline.borrow_and_update();
+        tokio::select! {
+            // A client that disconnects early is not this server's error.
+            _ = &mut connection => return,
+            () = sleep_until(due) => {
+                if let Some(why) = pace.why() {
+                    guest.closed(why);
+                }
+                return;
+            }
+            Ok(()) = deadline.changed() => {}
+        }
     }
 }
 
-async fn response(request: Request<Incoming>, answers: &impl Answers) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let answer = match timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
-        Err(_) => Answer { status: StatusCode::REQUEST_TIMEOUT, body: Err("the body did not arrive in time") },
-        Ok(Err(_)) => {
-            Answer { status: StatusCode::PAYLOAD_TOO_LARGE, body: Err("the body is too large or incomplete") }
+impl<A: Answers> Server<A> {
+    async fn response(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let refuse = |status, why| Answer { status, body: Err(why) };
+        let answer = match self.room.collect(body).await {
+            Err(BodyError::Late) => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Err(BodyError::TooLarge) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(BodyError::Incomplete) => refuse(StatusCode::BAD_REQUEST, "the body is incomplete"),
+            Ok((body, _room)) => {
+                let query = head.uri.query().unwrap_or_default().to_owned();
+                self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await
+            }
+        };
+        let (kind, body) = match answer.body {
+            Ok(json) => ("application/json", json.to_string()),
+            Err(text) => ("text/plain; charset=utf-8", format!("{text}\n")),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = answer.status;
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            // A new connection may reach a replica that can answer.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(Ok(body)) => {
-            let query = head.uri.query().unwrap_or_default().to_owned();
-            answers.answer(head.method, head.uri.path().to_owned(), query, body.to_bytes()).await
-        }
-    };
-    let (kind, body) = match answer.body {
-        Ok(json) => ("application/json", json.to_string()),
-        Err(text) => ("text/plain; charset=utf-8", format!("{text}\n")),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = answer.status;
-    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-        // A new connection may reach a replica that can answer.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
     }
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }

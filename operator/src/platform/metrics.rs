@@ -9,6 +9,11 @@ use prometheus_client::{
 /// Counters with one label.
 pub type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
+/// Gauges with one label.
+pub type LabelledGauge = Family<[(&'static str, &'static str); 1], Gauge>;
+/// Counters with two labels.
+pub type TwiceLabelled = Family<[(&'static str, &'static str); 2], Counter>;
+
 /// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -17,6 +22,12 @@ pub struct Metrics {
     pub watch_events: Counter,
     /// Watches that failed and were retried.
     pub watch_errors: Counter,
+    /// Watches that the API server refuses in a namespace of `--watch-namespaces`, by kind.
+    pub watches_refused: LabelledGauge,
+    /// Checks of the installed CRDs, by result.
+    pub crd_checks: Labelled,
+    /// Fields of a kind that the installed CRD lacks, so that the API server drops them; by kind.
+    pub crd_fields_missing: Family<[(&'static str, String); 1], Gauge>,
     /// Duration of translations, seconds.
     pub translation: Histogram,
     /// Time from the end of a translation until its last snapshot is handed to the streams, seconds.
@@ -31,6 +42,12 @@ pub struct Metrics {
     pub outstanding: Gauge,
     /// Proxies with an open stream.
     pub proxies: Gauge,
+    /// Proxies with an open stream, by version of their software.
+    pub proxy_versions: Family<[(&'static str, String); 1], Gauge>,
+    /// Connections that a port closed, by port and reason.
+    pub closed: TwiceLabelled,
+    /// `TokenReview`s that proxies caused, by result.
+    pub reviews: Labelled,
     /// Streams that were refused, by reason.
     pub refused: Labelled,
     /// Streams that ended, by reason.
@@ -70,6 +87,9 @@ impl Default for Metrics {
             registry: Registry::with_prefix("portlane_operator"),
             watch_events: Counter::default(),
             watch_errors: Counter::default(),
+            watches_refused: Family::default(),
+            crd_checks: Family::default(),
+            crd_fields_missing: Family::default(),
             translation: buckets(),
             publish: buckets(),
             snapshots: Counter::default(),
@@ -77,6 +97,9 @@ impl Default for Metrics {
             change_bytes: Counter::default(),
             outstanding: Gauge::default(),
             proxies: Gauge::default(),
+            proxy_versions: Family::default(),
+            closed: Family::default(),
+            reviews: Family::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
@@ -103,6 +126,10 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("watch_events", "Events received from watches", self.watch_events.clone());
         registry.register("watch_errors", "Watches that failed and were retried", self.watch_errors.clone());
+        registry.register("watches_refused", "Watches that a namespace refuses, by kind", self.watches_refused.clone());
+        registry.register("crd_checks", "Checks of the installed CRDs, by result", self.crd_checks.clone());
+        let missing = self.crd_fields_missing.clone();
+        registry.register("crd_fields_missing", "Fields that the installed CRD lacks, by kind", missing);
         registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
         registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
         registry.register("snapshots", "Published snapshots", self.snapshots.clone());
@@ -110,6 +137,9 @@ impl Metrics {
         registry.register("change_bytes_sent", "Bytes of changes sent to proxies", self.change_bytes.clone());
         registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
+        registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
+        registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
+        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());

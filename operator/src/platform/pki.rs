@@ -14,7 +14,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, api::PostParams};
-use operator_core::desired::ca::{self, Root, Roots, Trusted};
+use operator_core::{
+    desired::ca::{self, Root, Roots, Trusted},
+    schedule::upkeep::{Checked, Rounds},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -24,10 +27,21 @@ use rustls::{
     sign::CertifiedKey,
 };
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+
+use crate::platform::{
+    lease::Term,
+    metrics::{Metrics, count},
+};
 
 /// How far the clock of a proxy may be behind.
 const SKEW: Duration = Duration::from_secs(3600);
+/// Longest interval between two checks of the CA and the serving certificate.
+const LOOK: Duration = Duration::from_secs(60);
+/// The same interval while the serving certificate is missing, and the first pause after a check that failed.
+const SOON: Duration = Duration::from_secs(1);
+/// Longest pause after checks that failed.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why the CA or the serving certificate cannot be refreshed.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +109,34 @@ impl Authority {
         let names = [&[proxy_grpc::SERVER_NAME.to_owned()], hosts].concat();
         let (name, life) = (name.to_owned(), life.as_secs());
         (Self { api, name, leaf: leaf.clone(), life, names, used: None, trusted }, leaf)
+    }
+
+    /// Keeps the CA and the serving certificate current until the process ends.
+    pub async fn keep(mut self, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
+        let mut rounds = Rounds::new(LOOK.min(Duration::from_secs(self.life) / 8), SOON, RETRY);
+        loop {
+            let leads = term.borrow().is_some();
+            let pause = match self.refresh(leads).await {
+                Ok(end) => {
+                    metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
+                    rounds.checked(if end.is_some() { Checked::Done } else { Checked::Incomplete }).pause
+                }
+                Err(error) => {
+                    count(&metrics.api_errors, "request", "certificates");
+                    let next = rounds.checked(Checked::Failed(&error.to_string()));
+                    if next.is_news {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::warn!(
+                            %error,
+                            cause,
+                            "cannot refresh certificates, keeping the current ones, will retry"
+                        );
+                    }
+                    next.pause
+                }
+            };
+            sleep(pause).await;
+        }
     }
 
     /// Reads the CA, rotates it when due if this replica leads, and renews the serving certificate when due. If the

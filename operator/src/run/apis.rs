@@ -1,7 +1,14 @@
 //! The APIs that API servers call (the webhook and the metrics API), and the sender of notices.
 
-use std::{io, net::SocketAddr, sync::Arc, thread};
+use std::{
+    io,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
 
+use proxy_grpc::Door;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -16,7 +23,11 @@ use crate::{
         webhook::Injector,
     },
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
-    platform::https::{self, TlsContext},
+    platform::{
+        doors,
+        https::{self, TlsContext},
+        tasks::{Fault, Tasks},
+    },
 };
 
 /// Serves the webhook and, if its configuration is named, keeps the CA bundle there. `ready` becomes true once API
@@ -36,10 +47,11 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     let tls = TlsContext::without_client_auth(replica.leaf.clone()).map_err(RunError::Tls)?;
     // This TLS context never changes, so its sender is dropped.
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
-    apart(listener, tls, injector).map_err(RunError::Webhook)?;
+    apart(listener, tls, injector, doors::webhook(&replica.metrics), replica.tasks.clone())
+        .map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
-        tokio::spawn(webhook.keep(replica.term.clone(), trusted, ready));
+        replica.tasks.service("CA bundle of the webhook", webhook.keep(replica.term.clone(), trusted, ready));
     } else {
         ready.send_replace(true);
     }
@@ -48,15 +60,28 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
 
 /// Serves the webhook on a thread of its own: the creation of a pod waits for the webhook's answer, and should not wait
 /// for other work of a busy operator.
-fn apart(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsContext>>>, injector: Injector) -> io::Result<()> {
+fn apart(
+    listener: TcpListener,
+    tls: watch::Receiver<Option<Arc<TlsContext>>>,
+    injector: Injector,
+    door: Arc<Door>,
+    tasks: Tasks,
+) -> io::Result<()> {
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let work = move || {
+    let serve = move || {
         runtime.block_on(async {
             match TcpListener::from_std(listener) {
-                Ok(listener) => https::serve(listener, tls, Arc::new(injector)).await,
+                Ok(listener) => https::serve(listener, tls, Arc::new(injector), door).await,
                 Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
             }
+        });
+    };
+    let work = move || {
+        let name = "webhook".into();
+        tasks.report(match catch_unwind(AssertUnwindSafe(serve)) {
+            Ok(()) => Fault::Ended(name),
+            Err(_) => Fault::Panicked(name),
         });
     };
     thread::Builder::new().name("webhook".to_owned()).spawn(work).map(drop)
@@ -69,7 +94,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
     if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
-        tokio::spawn(https::serve(listener, contexts, Arc::new(MetricsApi(questions))));
+        let door = doors::metrics_api(&replica.metrics);
+        replica.tasks.service("metrics API", https::serve(listener, contexts, Arc::new(MetricsApi(questions)), door));
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
@@ -79,7 +105,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
             tls,
             metrics: replica.metrics.clone(),
         };
-        tokio::spawn(upkeep.keep(replica.term.clone(), replica.trusted.clone()));
+        let upkeep = upkeep.keep(replica.term.clone(), replica.trusted.clone());
+        replica.tasks.service("upkeep of the metrics API", upkeep);
     }
     Ok(asked)
 }
@@ -87,6 +114,7 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
 /// Starts the sender of notices if the file with their URL is set.
 pub(super) fn notices(replica: &Replica) -> Result<Option<Notices>, RunError> {
     let Some(file) = replica.settings.notice_url_file.clone() else { return Ok(None) };
-    let notices = Notices::start(file, replica.settings.notice_format.into(), replica.metrics.clone());
+    let format = replica.settings.notice_format.into();
+    let notices = Notices::start(file, format, replica.metrics.clone(), &replica.tasks);
     notices.map(Some).map_err(RunError::Notices)
 }

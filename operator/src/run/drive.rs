@@ -1,20 +1,29 @@
 //! Starts the driver with its inputs and outputs.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    env,
+    net::{IpAddr, SocketAddr},
+};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::Replica;
 use operator_core::{
     Cache, World,
     desired::gateway::Fleets,
     names::{ADMIN_PORT, HEALTH_PORT},
+    schedule::TermNumber,
 };
 
 use crate::{
     driver::{Driver, Effects, Inputs},
     inputs::{identity::Identities, metrics_api::Question, streams::Streams, watch::Watches},
     outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
+    platform::liveness::Heartbeat,
 };
 
 /// Messages that may wait for the driver, in each channel but that of results.
@@ -28,22 +37,24 @@ pub(super) fn start(
     synced: watch::Sender<bool>,
     questions: mpsc::Receiver<Question>,
     notices: Option<Notices>,
+    heartbeat: Heartbeat,
 ) -> Streams {
-    let Replica { settings, client, trusted, metrics, .. } = replica;
+    let Replica { settings, client, trusted, metrics, tasks, .. } = replica;
     let (messages, watched) = mpsc::channel(MESSAGES);
-    let (watching, sources) =
-        Watches::start(client.clone(), settings.watch_namespaces.clone(), messages, metrics.clone());
+    let namespaces = settings.watch_namespaces.clone();
+    let (watching, sources) = Watches::start(client.clone(), namespaces, messages, metrics.clone(), tasks.clone());
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
         // A sidecar serves its admin API on a Unix socket, so only gateways reserve a port for it.
         reserved_in_gateways: BTreeMap::from([(ADMIN_PORT, "admin".to_owned())]),
+        api_server: api_server().into_iter().collect(),
         ..World::default()
     };
     let cache = Cache::new(world, sources).bounded(settings.max_objects);
     let (results, written) = mpsc::channel(MESSAGES);
-    let writer = StatusWriter::new(client.clone(), results, metrics.clone());
-    let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone());
+    let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone());
+    let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks);
     let fleets = Fleets {
         image: settings.proxy_image.clone(),
         pull_policy: settings.proxy_pull_policy.clone(),
@@ -57,11 +68,23 @@ pub(super) fn start(
         deletion_costs: settings.deletion_cost,
         results: applying,
         metrics: metrics.clone(),
+        term: TermNumber::default(),
+        running: JoinSet::new(),
+        tasks: tasks.clone(),
     };
     let selectors = replica.selectors.clone();
     let driver = Driver::new(cache, watching, synced, selectors, (fleets, trusted.clone()), effects);
     let (reports, streams) = mpsc::channel(MESSAGES);
     let term = replica.term.clone();
-    tokio::spawn(driver.run(Inputs { watches: watched, streams, written, applied, questions, term }));
-    Streams::new(Identities::new(client.clone()), reports, trusted.clone(), metrics.clone())
+    let inputs = Inputs { watches: watched, streams, written, applied, questions, term, heartbeat };
+    tasks.service("driver", driver.run(inputs));
+    let identities = Identities::new(client.clone(), metrics.clone());
+    Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
+}
+
+/// The cluster IP of the API server, as kubelet tells every container. `None` outside a cluster, or where it is a name.
+fn api_server() -> Option<SocketAddr> {
+    let ip: IpAddr = env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()?;
+    let port = env::var("KUBERNETES_SERVICE_PORT").ok().and_then(|port| port.parse().ok());
+    Some(SocketAddr::new(ip, port.unwrap_or(443)))
 }

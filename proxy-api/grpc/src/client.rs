@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, client::Grpc, metadata::MetadataValue, transport::Endpoint as Transport};
 
-use crate::{SERVER_NAME, codec::Json};
+use crate::{SERVER_NAME, codec::Json, pushback::retry_after};
 
 /// Connect timeout, TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -48,11 +48,30 @@ pub enum OpenError {
     #[error("the ServiceAccount token contains invalid characters")]
     Token,
     /// The operator refused the stream.
-    #[error("the operator refused the stream: {0}")]
-    Refused(String),
+    #[error("the operator refused the stream: {why}")]
+    Refused {
+        /// Message and code of the refusal.
+        why: String,
+        /// After what time the operator wants to be asked again.
+        retry_after: Option<Duration>,
+    },
     /// This replica is not the leader; another replica is.
     #[error("this operator is not the leader")]
-    NotLeader,
+    NotLeader {
+        /// After what time the operator wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl OpenError {
+    /// After what time the operator wants to be asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } | Self::NotLeader { retry_after } => *retry_after,
+            Self::Connect { .. } | Self::Token => None,
+        }
+    }
 }
 
 /// An open stream; incoming messages are decoded as `M`.
@@ -113,9 +132,12 @@ pub async fn open<M: DeserializeOwned + Send + Sync + 'static>(
 }
 
 fn refused(status: &tonic::Status) -> OpenError {
+    let retry_after = retry_after(status);
     match status.code() {
-        tonic::Code::Unavailable if status.message().starts_with(crate::server::NOT_LEADER) => OpenError::NotLeader,
-        code => OpenError::Refused(format!("{} ({code})", status.message())),
+        tonic::Code::Unavailable if status.message().starts_with(crate::server::NOT_LEADER) => {
+            OpenError::NotLeader { retry_after }
+        }
+        code => OpenError::Refused { why: format!("{} ({code})", status.message()), retry_after },
     }
 }
 

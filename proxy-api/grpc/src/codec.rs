@@ -1,5 +1,5 @@
-//! JSON messages as gRPC frames. The operator encodes each message once, prefix included, and shares the frame among
-//! all streams that send it.
+//! JSON messages as gRPC frames, and the client's codec. The operator encodes each message once, prefix included, and
+//! shares the frame among all streams that send it.
 
 use std::marker::PhantomData;
 

@@ -6,12 +6,16 @@
 
 mod client;
 mod codec;
+mod door;
+mod pushback;
 mod server;
 mod tls;
 
 pub use client::{Connection, Endpoint, OpenError, open};
 pub use codec::{Frame, frame};
-pub use server::{Answer, Follower, Limits, serve};
+pub use door::{Closed, Door, Guest, Place};
+pub use pushback::{retry_after, with_retry_after};
+pub use server::{Answer, Follower, Messages, serve};
 pub use tls::{TlsError, client_config, roots, server_config};
 pub use tonic::{Code, Status, Streaming};
 

@@ -1,27 +1,53 @@
 //! The operator's end of the stream.
+//!
+//! A connection passes through phases, each with a time limit: TLS handshake, first request, admission, hello. It
+//! carries one stream and ends with it. Before admission its client is a stranger, whose places, rate and messages are
+//! bounded apart from those of proxies.
 
 mod answer;
+mod messages;
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use proxy_api::{FromProxy, MAX_MESSAGE_BYTES, METHOD, SERVICE};
+use proxy_api::{METHOD, SERVICE};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use self::answer::AnswerBody;
-use crate::codec::{Frame, In};
+pub use self::messages::Messages;
+use self::{answer::AnswerBody, messages::Room};
+use crate::{
+    codec::Frame,
+    door::{Closed, Door, Guest, Place},
+    pushback::with_retry_after,
+};
 
 /// TLS handshake timeout.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Timeout from the TLS handshake to the first request: the HTTP/2 preface and the headers.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
+/// Timeout of the decision on a stream.
+const ADMISSION: Duration = Duration::from_secs(20);
+/// Time that a client gets to read the end of its stream.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
+const ACCEPT: Duration = Duration::from_millis(100);
+/// After what time a proxy that found no place may try again.
+const FULL: Duration = Duration::from_secs(10);
 /// Idle time before an HTTP/2 keepalive ping, and how long its answer may take before the connection is dropped.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// Prefix of the refusal that sends a proxy to another replica.
@@ -29,30 +55,23 @@ pub(crate) const NOT_LEADER: &str = "not the leader";
 /// Send buffer and receive window of one connection, in bytes. Small, because an operator holds thousands of
 /// connections.
 const BUFFER: u32 = 64 << 10;
-
-/// Limits on connections.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Open connections.
-    pub connections: usize,
-    /// Concurrent TLS handshakes.
-    pub handshakes: usize,
-}
+/// Largest HTTP/2 frame, in bytes: the smallest bound that the protocol has.
+const FRAME: u32 = 16 << 10;
+/// Largest list of headers, in bytes: a token of 16 KiB, and the rest.
+const HEADERS: u32 = 20 << 10;
+/// Streams of one connection that its client may reset before they were answered.
+const RESETS: usize = 4;
 
 /// The response stream: frames, then optionally the status it ends with.
 pub type Answer = mpsc::Receiver<Result<Frame, Status>>;
 
 /// Handles the streams of proxies.
 pub trait Follower: Send + Sync + 'static {
-    /// Starts one stream.
+    /// Starts one stream, which makes its client a known one.
     ///
     /// # Errors
     /// The refusal; [`not_leader`](Follower::not_leader) sends the proxy to another replica.
-    fn follow(
-        &self,
-        token: Option<String>,
-        messages: Streaming<FromProxy>,
-    ) -> impl Future<Output = Result<Answer, Status>> + Send;
+    fn follow(&self, token: Option<String>, messages: Messages) -> impl Future<Output = Result<Answer, Status>> + Send;
 
     /// The refusal sent by a replica that is not the leader.
     #[must_use]
@@ -61,77 +80,135 @@ pub trait Follower: Send + Sync + 'static {
     }
 }
 
-/// Serves until `end` completes.
+/// What the connections of one server share.
+struct Server<F> {
+    tls: TlsAcceptor,
+    follower: Arc<F>,
+    room: Arc<Room>,
+}
+
+/// For the first request of a connection: says that the request has come, and, when it is dropped, that its stream has
+/// ended.
+type First = (oneshot::Sender<()>, oneshot::Sender<()>);
+
+/// Serves until `end` completes. Every connection needs a place at `door`.
 pub async fn serve<F: Follower>(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    limits: Limits,
+    door: Arc<Door>,
     follower: Arc<F>,
     end: impl Future<Output = ()>,
 ) {
+    let server = Arc::new(Server { tls: TlsAcceptor::from(tls), follower, room: Arc::default() });
     tokio::select! {
-        () = accept(listener, TlsAcceptor::from(tls), limits, follower) => {}
+        () = accept(listener, door, server) => {}
         () = end => {}
     }
 }
 
-async fn accept<F: Follower>(listener: TcpListener, tls: TlsAcceptor, limits: Limits, follower: Arc<F>) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+/// Accepts connections and never waits for one of them.
+async fn accept<F: Follower>(listener: TcpListener, door: Arc<Door>, server: Arc<Server<F>>) {
     loop {
-        let (Ok(place), Ok(turn)) = (places.clone().acquire_owned().await, handshakes.clone().acquire_owned().await)
-        else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Usually out of file descriptors, which is temporary.
-            sleep(Duration::from_millis(100)).await;
+        let Ok((stream, peer)) = listener.accept().await else {
+            sleep(ACCEPT).await;
             continue;
         };
-        let (tls, follower) = (tls.clone(), follower.clone());
-        tokio::spawn(async move {
-            let _ = stream.set_nodelay(true);
-            // A peer that does not speak TLS is not a proxy and gets no answer.
-            let stream = timeout(HANDSHAKE, tls.accept(stream)).await;
-            drop(turn);
-            if let Ok(Ok(stream)) = stream {
-                // Boxed to keep the task small while it only handshakes.
-                Box::pin(connection(stream, follower)).await;
-            }
-            drop(place);
-        });
+        // Without a place the connection is closed at once.
+        if let Some(place) = door.admit(peer.ip()) {
+            tokio::spawn(connection(stream, place, server.clone()));
+        }
     }
 }
 
-async fn connection<F: Follower>(stream: TlsStream<TcpStream>, follower: Arc<F>) {
+async fn connection<F: Follower>(stream: TcpStream, mut place: Place, server: Arc<Server<F>>) {
+    let guest = place.guest();
+    let work = async {
+        let _ = stream.set_nodelay(true);
+        // A peer that does not speak TLS is not a proxy and gets no answer.
+        let accepted = timeout(HANDSHAKE, server.tls.accept(stream)).await;
+        if let Ok(Ok(stream)) = accepted {
+            // Boxed to keep the task small while it only handshakes.
+            Box::pin(exchange(stream, guest, server)).await;
+        } else {
+            guest.closed(Closed::Handshake);
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = place.taken_back() => {}
+    }
+}
+
+/// Serves the one stream of a connection.
+async fn exchange<F: Follower>(stream: TlsStream<TcpStream>, guest: Guest, server: Arc<Server<F>>) {
+    let (begin, started) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let first: Mutex<Option<First>> = Mutex::new(Some((begin, end)));
+    let client = guest.clone();
     let service = service_fn(move |request| {
-        let follower = follower.clone();
-        async move { Ok::<_, Infallible>(respond(&*follower, request).await) }
+        let (server, client) = (server.clone(), client.clone());
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move { Ok::<_, Infallible>(server.respond(&client, request, first).await) }
     });
+    let connection = builder().serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     // A lost connection also ends its stream, which reports the loss.
-    let _ = http2::Builder::new(TokioExecutor::new())
+    tokio::select! {
+        _ = &mut connection => return,
+        _ = started => {}
+        () = sleep(FIRST_REQUEST) => return guest.closed(Closed::Silent),
+    }
+    tokio::select! {
+        _ = &mut connection => return,
+        _ = ended => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = timeout(GOODBYE, connection).await;
+}
+
+fn builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)
-        .max_concurrent_streams(4)
-        .max_header_list_size(16 << 10)
+        .max_concurrent_streams(1)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADERS)
         .max_send_buf_size(BUFFER as usize)
         .initial_stream_window_size(BUFFER)
-        .initial_connection_window_size(2 * BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .initial_connection_window_size(2 * BUFFER);
+    builder
 }
 
-async fn respond<F: Follower>(follower: &F, request: Request<Incoming>) -> Response<AnswerBody> {
-    let known = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
-    if known != Some((SERVICE, METHOD)) {
-        return answer::refused(&Status::unimplemented("no such method"));
+impl<F: Follower> Server<F> {
+    async fn respond(&self, guest: &Guest, request: Request<Incoming>, first: Option<First>) -> Response<AnswerBody> {
+        let Some((begin, end)) = first else {
+            return answer::refused(&Status::resource_exhausted("a connection has one stream"), None);
+        };
+        guest.asks();
+        // If nobody waits any more, the connection has ended.
+        let _ = begin.send(());
+        match self.follow(guest, request).await {
+            Ok(frames) => answer::of(frames, end),
+            Err(status) => answer::refused(&status, Some(end)),
+        }
     }
-    let bearer = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-    let messages = Streaming::new_request(In::default(), request.into_body(), None, Some(MAX_MESSAGE_BYTES));
-    match follower.follow(token, messages).await {
-        Ok(frames) => answer::of(frames),
-        Err(status) => answer::refused(&status),
+
+    async fn follow(&self, guest: &Guest, request: Request<Incoming>) -> Result<Answer, Status> {
+        let known = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        if known != Some((SERVICE, METHOD)) {
+            return Err(Status::unimplemented("no such method"));
+        }
+        let bearer = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
+        let messages = Messages::new(request.into_body(), self.room.clone());
+        let answer = timeout(ADMISSION, self.follower.follow(token, messages)).await;
+        let answer = answer.map_err(|_| Status::unavailable("the operator is busy"))??;
+        if guest.authenticate() {
+            return Ok(answer);
+        }
+        Err(with_retry_after(Status::resource_exhausted("the operator has no place for another proxy"), FULL))
     }
 }

@@ -44,12 +44,16 @@ pub enum EndReason {
     Evicted,
     /// `access` denies the client.
     AccessDenied,
+    /// The client is a proxy of the same fleet: the connection came back.
+    Loop,
     /// A PROXY header is required, and the peer is not in `trustedCIDRs`.
     UntrustedPeer,
     /// The PROXY header is missing or invalid.
     BadHeader,
     /// The PROXY header or server name did not arrive within `handshakeSeconds`.
     HandshakeTimeout,
+    /// Too many clients had not sent their PROXY header yet, and this one had waited longest.
+    HandshakeLimit,
     /// The client closed without sending a byte where it should speak first, as health checks do.
     Probe,
     /// `maxConnections` is reached and `onLimit` is Reject.
@@ -70,7 +74,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -84,9 +88,11 @@ impl EndReason {
         Self::Drained,
         Self::Evicted,
         Self::AccessDenied,
+        Self::Loop,
         Self::UntrustedPeer,
         Self::BadHeader,
         Self::HandshakeTimeout,
+        Self::HandshakeLimit,
         Self::Probe,
         Self::ConnectionLimit,
         Self::SourceLimit,
@@ -114,9 +120,11 @@ impl EndReason {
             Self::Drained => "Drained",
             Self::Evicted => "Evicted",
             Self::AccessDenied => "AccessDenied",
+            Self::Loop => "Loop",
             Self::UntrustedPeer => "UntrustedPeer",
             Self::BadHeader => "BadHeader",
             Self::HandshakeTimeout => "HandshakeTimeout",
+            Self::HandshakeLimit => "HandshakeLimit",
             Self::Probe => "Probe",
             Self::ConnectionLimit => "ConnectionLimit",
             Self::SourceLimit => "SourceLimit",
@@ -141,7 +149,10 @@ impl EndReason {
         let limits = listener.limits.as_deref();
         match self {
             Self::AccessDenied => listener.access.is_some(),
-            Self::UntrustedPeer | Self::BadHeader | Self::HandshakeTimeout | Self::Probe => has_header,
+            Self::Loop => listener.destinations.refuse_local,
+            Self::UntrustedPeer | Self::BadHeader | Self::HandshakeTimeout | Self::HandshakeLimit | Self::Probe => {
+                has_header
+            }
             Self::ConnectionLimit => limits.is_some_and(|it| it.max_connections.is_some()),
             Self::QueueFull | Self::QueueTimeout => limits.is_some_and(|it| it.on_limit == OnLimit::Queue),
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),

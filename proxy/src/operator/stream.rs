@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Load, PARTS, Report};
-use proxy_grpc::{Connection, Status};
+use proxy_grpc::{Connection, Status, retry_after};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::{backoff::Backoff, state::State};
@@ -36,6 +36,19 @@ struct Stream<'a> {
     told: Option<Report>,
 }
 
+/// Why a stream ended or could not be opened.
+pub(super) struct Broken {
+    pub(super) why: String,
+    /// After what time the operator wants to be asked again.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<String> for Broken {
+    fn from(why: String) -> Self {
+        Self { why, retry_after: None }
+    }
+}
+
 /// Follows one stream to its end; returns why it ended.
 ///
 /// # Errors
@@ -46,7 +59,7 @@ pub(super) async fn run(
     state: &mut State,
     current: &mut Configuration,
     backoff: &mut Backoff,
-) -> Result<String, Ended> {
+) -> Result<Broken, Ended> {
     let digest = current.digest();
     let mut stream = Stream {
         connection,
@@ -59,12 +72,12 @@ pub(super) async fn run(
         told: None,
     };
     match stream.follow(backoff).await {
-        Ok(()) => Ok("the operator closed the stream".to_owned()),
+        Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
             stream.tell_end().await;
             Err(Ended)
         }
-        Err(End::Stream(why)) => Ok(why),
+        Err(End::Stream(broken)) => Ok(broken),
     }
 }
 
@@ -87,7 +100,7 @@ impl Meter {
 
 enum End {
     Proxy,
-    Stream(String),
+    Stream(Broken),
 }
 
 impl From<Ended> for End {
@@ -162,7 +175,7 @@ impl Stream<'_> {
     }
 
     async fn send(&self, message: FromProxy) -> Result<(), End> {
-        self.connection.send(&message).await.map_err(|error| End::Stream(format!("the stream broke: {error}")))
+        self.connection.send(&message).await.map_err(|error| End::Stream(format!("the stream broke: {error}").into()))
     }
 
     async fn tell_held(&self) -> Result<(), End> {
@@ -176,7 +189,7 @@ impl Stream<'_> {
         if part.contract > CONTRACT {
             let why = format!("the operator uses contract {}, this proxy {CONTRACT}: upgrade the proxy", part.contract);
             self.proxy.refuse(why.clone()).await?;
-            return Err(End::Stream(why));
+            return Err(End::Stream(why.into()));
         }
         let digest = part.digest.clone();
         let next = match self.assembler.take(self.current, part) {
@@ -184,7 +197,7 @@ impl Stream<'_> {
             Ok(Some(next)) => next,
             Err(error) => {
                 self.proxy.refuse(error.to_string()).await?;
-                return Err(End::Stream(error.to_string()));
+                return Err(End::Stream(error.to_string().into()));
             }
         };
         self.digest = next.digest();
@@ -205,9 +218,10 @@ impl Stream<'_> {
     }
 }
 
-fn ended(status: &Status) -> String {
-    match status.message() {
+fn ended(status: &Status) -> Broken {
+    let why = match status.message() {
         "" => format!("the stream ended ({})", status.code()),
         message => format!("the stream ended: {message} ({})", status.code()),
-    }
+    };
+    Broken { why, retry_after: retry_after(status) }
 }

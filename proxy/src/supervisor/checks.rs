@@ -109,7 +109,8 @@ impl Checks {
             };
             let key = (entry.id.clone(), endpoint.address);
             let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
-            let known = before.remove(&key).filter(|running| running.subject == subject);
+            let goes_on = |running: &Running| running.subject == subject && !running.task.is_finished();
+            let known = before.remove(&key).filter(goes_on);
             let own =
                 self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
             let turns = [own.clone(), self.turns.clone()];

@@ -4,10 +4,11 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    ops::RangeInclusive,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{Backend, Bind, EndpointSet, Listener, ListenerId, SocketKey, Target};
+use proxy_api::{Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target};
 
 use super::{listeners::ById, names::Names};
 use crate::{
@@ -17,9 +18,8 @@ use crate::{
         own_addresses::OwnAddresses,
     },
     net,
+    shared::Shared,
 };
-
-const LOOP: &str = "the address is a listener of this same proxy, which would be a loop; name the real server";
 
 /// What targets are computed from.
 pub(super) struct Sources<'a> {
@@ -29,6 +29,8 @@ pub(super) struct Sources<'a> {
     pub(super) sockets: &'a BTreeMap<SocketKey, BTreeSet<ListenerId>>,
     /// DNS answers.
     pub(super) names: &'a Names,
+    /// What is around the proxy.
+    pub(super) surroundings: &'a Arc<Surroundings>,
     /// Addresses of this host, as far as they were asked for.
     pub(super) own: &'a RefCell<OwnAddresses>,
 }
@@ -40,8 +42,8 @@ pub(super) struct Refusal {
     pub(super) listener: ListenerId,
     /// The address.
     pub(super) address: SocketAddr,
-    /// Why, for a person.
-    pub(super) why: &'static str,
+    /// Why.
+    pub(super) why: Denial,
 }
 
 impl Sources<'_> {
@@ -53,6 +55,10 @@ impl Sources<'_> {
             let spec = shared.spec.load_full();
             let before = shared.targets.load_full();
             let (entries, refused) = self.entries(&spec, &before);
+            count(shared, &refused);
+            if !Arc::ptr_eq(&shared.surroundings.load(), self.surroundings) {
+                shared.surroundings.store(self.surroundings.clone());
+            }
             if !is_same(&before.entries, &entries) {
                 shared.targets.store(Arc::new(Targets { entries }));
             }
@@ -62,7 +68,7 @@ impl Sources<'_> {
         refusals
     }
 
-    fn entries(&self, spec: &Listener, before: &Targets) -> (Vec<Entry>, Vec<(SocketAddr, &'static str)>) {
+    fn entries(&self, spec: &Listener, before: &Targets) -> (Vec<Entry>, Vec<(SocketAddr, Denial)>) {
         let (mut entries, mut refused) = (Vec::with_capacity(spec.backends.len()), Vec::new());
         for backend in &spec.backends {
             let mut usable = BTreeSet::new();
@@ -92,12 +98,43 @@ impl Sources<'_> {
     }
 
     /// Why the listener must not connect to this address, if so.
-    fn refuses(&self, spec: &Listener, target: &Target, address: SocketAddr) -> Option<&'static str> {
+    fn refuses(&self, spec: &Listener, target: &Target, address: SocketAddr) -> Option<Denial> {
+        let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(spec.further_ports()));
         let denied = match target {
-            Target::Address { .. } => spec.destinations.refuses(address.ip()),
-            Target::Endpoints(_) => None,
+            Target::Address { .. } => spec.destinations.refuses(ip, &ports).or_else(|| {
+                let is_protected = self.surroundings.protects(ip, &ports) && !spec.destinations.names(ip);
+                is_protected.then_some(Denial::Cluster)
+            }),
+            Target::Endpoints(_) => spec.destinations.refuses_endpoint(ip),
         };
-        denied.or_else(|| is_own_listener((self.sockets, self.own), spec, address).then_some(LOOP))
+        denied.or_else(|| self.is_loop(spec, ip, &ports).then_some(Denial::Loop))
+    }
+
+    /// Whether one of these ports of an address belongs to this proxy or leads back to its fleet, whose proxies all have
+    /// the same listeners.
+    fn is_loop(&self, spec: &Listener, ip: IpAddr, ports: &RangeInclusive<u16>) -> bool {
+        let open = |bind| {
+            let from = SocketKey { transport: spec.socket.transport, bind, port: *ports.start() };
+            self.sockets.range(from..=SocketKey { port: *ports.end(), ..from }).next().is_some()
+        };
+        let loopback =
+            ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST) || ip.is_unspecified();
+        (loopback && open(Bind::Loopback))
+            || (open(Bind::All) && self.is_own(ip))
+            || self.surroundings.leads_back(ip, ports, || open(Bind::All))
+    }
+
+    /// Whether an address belongs to this host.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        self.own.borrow_mut().is_own(ip, net::is_own_address)
+    }
+}
+
+/// Counts the addresses that a listener does not use now.
+fn count(shared: &Shared, refused: &[(SocketAddr, Denial)]) {
+    for why in Denial::ALL {
+        let now = refused.iter().filter(|(_, other)| *other == why).count();
+        shared.counters.refused[why.index()].store(now as u64, Relaxed);
     }
 }
 
@@ -122,24 +159,6 @@ fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -
     }
 }
 
-/// Whether one of the ports that a listener would connect to at this address belongs to this proxy.
-fn is_own_listener(
-    (sockets, own): (&BTreeMap<SocketKey, BTreeSet<ListenerId>>, &RefCell<OwnAddresses>),
-    spec: &Listener,
-    address: SocketAddr,
-) -> bool {
-    let ports = address.port()..=address.port().saturating_add(spec.further_ports());
-    let open = |bind| {
-        let from = SocketKey { transport: spec.socket.transport, bind, port: *ports.start() };
-        sockets.range(from..=SocketKey { port: *ports.end(), ..from }).next().is_some()
-    };
-    let ip = address.ip();
-    let loopback =
-        ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST) || ip.is_unspecified();
-    let is_own = || own.borrow_mut().is_own(ip, net::is_own_address);
-    (loopback && open(Bind::Loopback)) || (open(Bind::All) && is_own())
-}
-
 fn is_same(before: &[Entry], after: &[Entry]) -> bool {
     let same_endpoints = |a: &Entry, b: &Entry| {
         a.endpoints.len() == b.endpoints.len() && a.endpoints.iter().zip(&b.endpoints).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -157,13 +176,11 @@ fn addresses_of(set: &EndpointSet) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use proxy_api::Destinations;
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{
-        shared::Shared,
-        supervisor::fixtures::{id, listener, socket},
-    };
+    use crate::supervisor::fixtures::{id, listener, socket};
 
     fn addresses(ports: &[u16]) -> BTreeMap<String, EndpointSet> {
         let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
@@ -174,13 +191,22 @@ mod tests {
         ById::from([(id("a"), Shared::new(id("a"), listener(1, "b"), Arc::default(), Arc::default()))])
     }
 
+    fn of<'a>(
+        endpoints: &'a BTreeMap<String, EndpointSet>,
+        sockets: &'a BTreeMap<SocketKey, BTreeSet<ListenerId>>,
+        names: &'a Names,
+        (surroundings, own): (&'a Arc<Surroundings>, &'a RefCell<OwnAddresses>),
+    ) -> Sources<'a> {
+        Sources { endpoints, sockets, names, surroundings, own }
+    }
+
     #[test]
     fn targets_that_are_unchanged_are_not_replaced_and_known_endpoints_stay() {
         let (names, sockets, live) = (Names::new(mpsc::channel(1).0), BTreeMap::new(), live());
         let refresh = |ports: &[u16]| {
             let endpoints = addresses(ports);
-            let own = RefCell::default();
-            let sources = Sources { endpoints: &endpoints, sockets: &sockets, names: &names, own: &own };
+            let (around, own) = (Arc::default(), RefCell::default());
+            let sources = of(&endpoints, &sockets, &names, (&around, &own));
             let refusals = sources.refresh(&live);
             assert!(refusals.is_empty(), "{refusals:?}");
             live[&id("a")].targets.load_full()
@@ -197,12 +223,63 @@ mod tests {
     fn a_listener_of_the_same_proxy_is_no_target() {
         let (names, live, endpoints) = (Names::new(mpsc::channel(1).0), live(), addresses(&[10, 11]));
         let sockets = BTreeMap::from([(socket(11), BTreeSet::from([id("other")]))]);
-        let own = RefCell::default();
-        let sources = Sources { endpoints: &endpoints, sockets: &sockets, names: &names, own: &own };
+        let (around, own) = (Arc::default(), RefCell::default());
+        let sources = of(&endpoints, &sockets, &names, (&around, &own));
         let refusals = sources.refresh(&live);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 11));
-        assert_eq!(refusals, [Refusal { listener: id("a"), address, why: LOOP }]);
+        assert_eq!(refusals, [Refusal { listener: id("a"), address, why: Denial::Loop }]);
         let targets = live[&id("a")].targets.load();
         assert_eq!(targets.entries[0].endpoints.len(), 1);
+    }
+
+    fn set(texts: &[&str]) -> EndpointSet {
+        texts.iter().map(|text| text.parse::<SocketAddr>().expect("an address")).collect()
+    }
+
+    #[test]
+    fn an_address_that_leads_back_to_the_fleet_is_no_target_on_a_port_on_which_the_fleet_listens() {
+        let (names, live) = (Names::new(mpsc::channel(1).0), live());
+        let endpoints = BTreeMap::from([
+            ("b".to_owned(), set(&["192.0.2.1:11", "192.0.2.1:12", "192.0.2.7:80", "192.0.2.9:11"])),
+            ("fleet".to_owned(), set(&["192.0.2.1:0"])),
+            ("fronts".to_owned(), set(&["192.0.2.7:80"])),
+        ]);
+        let all = SocketKey { bind: Bind::All, ..socket(11) };
+        let sockets = BTreeMap::from([(all, BTreeSet::from([id("other")]))]);
+        let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
+        let sources = of(&endpoints, &sockets, &names, (&around, &own));
+        let refused: Vec<String> = sources.refresh(&live).iter().map(|it| it.address.to_string()).collect();
+        assert_eq!(refused, ["192.0.2.1:11", "192.0.2.7:80"]);
+        let shared = &live[&id("a")];
+        let used: Vec<String> =
+            shared.targets.load().entries[0].endpoints.iter().map(|it| it.address.to_string()).collect();
+        assert_eq!(used, ["192.0.2.1:12", "192.0.2.9:11"]);
+        assert_eq!(shared.counters.refused[Denial::Loop.index()].load(Relaxed), 2);
+        let pod = IpAddr::from([192, 0, 2, 1]);
+        assert!(
+            shared.returns(pod) && !shared.returns(IpAddr::from([192, 0, 2, 7])),
+            "a client in the fleet came back"
+        );
+    }
+
+    #[test]
+    fn nodes_are_no_targets_unless_the_gateway_names_them() {
+        let (names, sockets) = (Names::new(mpsc::channel(1).0), BTreeMap::new());
+        let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.5:0"]))]);
+        let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
+        let sources = of(&endpoints, &sockets, &names, (&around, &own));
+        let refused = |cidrs: &[&str]| -> Vec<Denial> {
+            let template = (*listener(1, "b")).clone();
+            let target = Target::Address { host: "192.0.2.5".to_owned(), port: 80 };
+            let backends = vec![Backend { target, ..template.backends[0].clone() }];
+            let cidrs = cidrs.iter().map(|cidr| cidr.parse().expect("a network")).collect();
+            let destinations = Destinations { refuse_local: true, cidrs };
+            let spec = Arc::new(Listener { backends, destinations, ..template }.sealed());
+            let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
+            sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
+        };
+        assert_eq!(refused(&[]), [Denial::Cluster]);
+        assert_eq!(refused(&["192.0.2.0/24"]), [Denial::Cluster]);
+        assert!(refused(&["192.0.2.5/32"]).is_empty());
     }
 }

@@ -25,11 +25,15 @@ pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 /// The reason to end the session.
 pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Slot, EndReason> {
     let listener = &session.listener;
+    // Before a header is read: the peer itself counts.
+    if listener.returns(session.client.get().ip()) {
+        return Err(EndReason::Loop);
+    }
     let spec = listener.spec.load_full();
     tokio::select! {
         biased;
         reason = session.told_to_end() => return Err(reason),
-        result = introduce(session, client, &spec) => result?,
+        result = introduce(worker, session, client, &spec) => result?,
     }
     // The spec may have changed while the header was read.
     let spec = listener.spec.load_full();
@@ -45,7 +49,7 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
 }
 
 /// Reads the client's address from a PROXY header, if the listener accepts one.
-async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Result<(), EndReason> {
+async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec: &Listener) -> Result<(), EndReason> {
     // With hostnames, the header was already read before the server name.
     let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) else { return Ok(()) };
     match (protocol.accept, protocol.trusts(session.client.get().ip())) {
@@ -54,7 +58,14 @@ async fn introduce(session: &Session, client: &TcpStream, spec: &Listener) -> Re
         (AcceptHeader::Optional | AcceptHeader::Required, true) => {}
     }
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
-    let named = timeout(limit, read_header(client)).await.map_err(|_| EndReason::HandshakeTimeout)??;
+    let source = session.client.get().ip();
+    let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
+    let named = tokio::select! {
+        biased;
+        () = place.taken_back() => return Err(EndReason::HandshakeLimit),
+        read = timeout(limit, read_header(client)) => read.map_err(|_| EndReason::HandshakeTimeout)??,
+    };
+    drop(place);
     if let Some((source, destination)) = named {
         session.client.set(source);
         session.destination.set(Some(destination));

@@ -5,25 +5,21 @@
 //! backpressure. When the budget is exhausted, bytes are peeked, written, and then consumed exactly as far as they were
 //! written, so that sessions with reading peers keep running. A direction that streams is spliced.
 
+mod copy;
 mod splice;
 
 use std::{
     cell::Cell,
-    io,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, recv},
-};
 use socket2::SockRef;
-use tokio::{io::Interest, net::TcpStream};
+use tokio::net::TcpStream;
 
 use super::throttle::Throttle;
 use crate::core::limiter::Bucket;
-use crate::worker::{SCRATCH_BYTES, Worker, pipes::PooledPipe};
+use crate::worker::{Worker, pipes::PooledPipe};
 
 /// Read size of a new direction, or after the sink was full.
 const SMALL_READ: usize = 16 * 1024;
@@ -208,141 +204,6 @@ impl Direction {
         self.phase = if told { Phase::Finished } else { Phase::Dead };
     }
 
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker,
-        limit: &Bucket,
-        from: &End,
-        to: &End,
-    ) -> Poll<Moved> {
-        if !from.read_anyway.get() {
-            ready!(poll_source(cx, from));
-        }
-        let asked = ready!(self.throttle.poll(cx, limit, &worker.process.clock, self.read_size));
-        let anyway = from.read_anyway.take();
-        let budget = &worker.process.budget;
-        if !budget.take(asked) {
-            from.read_anyway.set(anyway);
-            let moved = self.copy_by_peeking(worker, from, to, asked.min(SMALL_READ));
-            let used = if let Moved::Bytes(bytes) = moved { bytes } else { 0 };
-            limit.give(asked.saturating_sub(used));
-            return Poll::Ready(moved);
-        }
-        let mut scratch = worker.scratch.borrow_mut();
-        let read = if anyway {
-            recv(&from.stream, &mut scratch[..asked], RecvFlags::DONTWAIT).map(|read| read.1).map_err(io::Error::from)
-        } else {
-            from.stream.try_read(&mut scratch[..asked])
-        };
-        limit.give(asked - read.as_ref().map_or(0, |read| *read));
-        let moved = match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Bytes(0),
-            Err(_) => self.cut(from),
-            Ok(0) => self.source_ended(from),
-            Ok(read) => {
-                if read < asked {
-                    became_empty(from);
-                } else if anyway {
-                    // No readiness event will report the remaining bytes.
-                    from.read_anyway.set(true);
-                }
-                Moved::Bytes(self.write(&scratch[..read], read == asked, worker, to))
-            }
-        };
-        // Only the kept bytes stay charged to the budget.
-        let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes.len());
-        budget.give(asked - kept);
-        Poll::Ready(moved)
-    }
-
-    /// Writes at once and keeps what the sink does not accept. Returns the number of bytes written.
-    fn write(&mut self, bytes: &[u8], full_read: bool, worker: &Worker, to: &End) -> usize {
-        let written = match to.stream.try_write(bytes) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                self.sink_broke(worker, to);
-                return 0;
-            }
-        };
-        if written < bytes.len() {
-            self.kept = Some(Kept { bytes: bytes[written..].into(), at: 0 });
-            self.blocked = true;
-            self.read_size = SMALL_READ;
-            self.streak = 0;
-        } else if full_read {
-            self.streak = self.streak.saturating_add(1);
-            if self.read_size >= STREAMING && self.streak >= STREAM_AFTER {
-                self.streaming = true;
-            }
-            self.read_size = (self.read_size * 2).min(SCRATCH_BYTES);
-        } else {
-            self.streak = 0;
-        }
-        written
-    }
-
-    /// Copies without a buffer budget: peek, write, then consume what was written.
-    fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End, most: usize) -> Moved {
-        let mut scratch = worker.scratch.borrow_mut();
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let seen = match recv(&from.stream, &mut scratch[..most], flags) {
-            Ok((_, 0)) => return self.source_ended(from),
-            Ok((_, seen)) => seen,
-            Err(Errno::AGAIN) => {
-                from.read_anyway.set(false);
-                became_empty(from);
-                return Moved::Bytes(0);
-            }
-            Err(_) => return self.cut(from),
-        };
-        match to.stream.try_write(&scratch[..seen]) {
-            Ok(written) => {
-                let mut taken = 0;
-                // Urgent data may split what was peeked as one.
-                while taken < written {
-                    match recv(&from.stream, &mut scratch[taken..written], RecvFlags::DONTWAIT) {
-                        Ok((_, read)) if read > 0 => taken += read,
-                        _ => return self.cut(from),
-                    }
-                }
-                Moved::Bytes(written)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                Moved::Bytes(0)
-            }
-            Err(_) => {
-                drop(scratch);
-                self.sink_broke(worker, to);
-                Moved::Phase
-            }
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
-        ready!(self.poll_sink(cx, to));
-        let Some(kept) = &mut self.kept else { return Poll::Ready(Moved::Bytes(0)) };
-        match to.stream.try_write(&kept.bytes[kept.at..]) {
-            Ok(written) => {
-                kept.at += written;
-                if kept.at == kept.bytes.len() {
-                    self.drop_kept(worker);
-                }
-                Poll::Ready(Moved::Bytes(written))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                Poll::Ready(Moved::Bytes(0))
-            }
-            Err(_) => {
-                self.sink_broke(worker, to);
-                Poll::Ready(Moved::Phase)
-            }
-        }
-    }
-
     fn poll_sink(&mut self, cx: &mut Context<'_>, to: &End) -> Poll<()> {
         match to.stream.poll_write_ready(cx) {
             Poll::Ready(_) => {
@@ -397,10 +258,4 @@ impl Direction {
 
 fn poll_source(cx: &mut Context<'_>, from: &End) -> Poll<()> {
     from.stream.poll_read_ready(cx).map(|_| ())
-}
-
-/// Clears readiness after a short read, which has emptied the socket, without another system call. Urgent data also
-/// ends a read early; the sweep rechecks for that.
-fn became_empty(from: &End) {
-    let _ = from.stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

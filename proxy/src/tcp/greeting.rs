@@ -2,9 +2,9 @@
 //!
 //! The bytes are peeked and stay in the kernel, so that the session relays them as usual.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
-use proxy_api::AcceptHeader;
+use proxy_api::{AcceptHeader, doors::Refusal};
 use rustix::net::{RecvFlags, recv};
 use tokio::{io::Interest, net::TcpStream, time::timeout};
 
@@ -14,6 +14,7 @@ use crate::{
         client_hello::{self, Hello, LONGEST_IN_RECORDS},
         end::EndReason,
     },
+    door::Place,
     route::{Names, Unroutable},
     worker::Worker,
 };
@@ -41,23 +42,39 @@ pub async fn greet(
     let spec = names.first().spec.load_full();
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let mut greeted = (peer, None);
+    let handshakes = &worker.process.handshakes;
     let said = async {
         if let Some(protocol) = spec.proxy_protocol.as_deref() {
             match (protocol.accept, protocol.trusts(peer.ip())) {
                 (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => {}
                 (AcceptHeader::Required, false) => return Err(Unroutable::UntrustedPeer),
                 (AcceptHeader::Optional | AcceptHeader::Required, true) => {
-                    let header = read_header(stream).await.map_err(unroutable)?;
-                    if let Some((source, destination)) = header {
+                    let place = handshakes.enter_known(peer.ip());
+                    let header = async { read_header(stream).await.map_err(unroutable) };
+                    if let Some((source, destination)) = in_place(place, header).await? {
                         greeted = (source, Some(destination));
                     }
                 }
             }
         }
-        read_name(worker, stream).await
+        // A header names the client that the wait is for from here on.
+        in_place(handshakes.enter(greeted.0.ip()), read_name(worker, stream)).await
     };
     let name = timeout(limit, said).await.map_err(|_| Unroutable::HandshakeTimeout)??;
     Ok(Greeted { client: greeted.0, destination: greeted.1, name })
+}
+
+/// Runs a step of the handshake, unless there is no place for it, or its place goes to another connection.
+async fn in_place<T>(
+    place: Result<Place, Refusal>,
+    step: impl Future<Output = Result<T, Unroutable>>,
+) -> Result<T, Unroutable> {
+    let place = place.map_err(|_| Unroutable::HandshakeLimit)?;
+    tokio::select! {
+        biased;
+        () = place.taken_back() => Err(Unroutable::HandshakeLimit),
+        done = step => done,
+    }
 }
 
 fn unroutable(reason: EndReason) -> Unroutable {

@@ -8,21 +8,21 @@ use tokio::net::TcpStream;
 use super::{admission, connect, direction::End, greeting, relay};
 use crate::{
     core::end::EndReason,
-    files::Permit,
     log::Event,
+    process::Permits,
     route::{Served, Unroutable},
     worker::{Accepted, Worker, session::Session},
 };
 
 /// Starts a session on this worker, on shared sockets once the server name is known.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, route, permit } = accepted;
+    let Accepted { stream, peer, route, permits } = accepted;
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let served = route.load_full();
     if let Served::One(listener) = &*served {
         let live = Live::begin(worker, Session::new(listener.clone(), peer, None, worker.process.clock.millis()));
-        tokio::task::spawn_local(run(live, End::new(stream), permit));
+        tokio::task::spawn_local(run(live, End::new(stream), permits));
         return;
     }
     let waits = Greeting::of(worker);
@@ -46,7 +46,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
                 session.recheck.set(true);
                 let live = Live::begin(&worker, session);
                 drop((waits, served, route));
-                run(live, stream, permit).await;
+                run(live, stream, permits).await;
             }
         }
     });
@@ -98,7 +98,7 @@ impl Drop for Live {
     }
 }
 
-async fn run(mut live: Live, client: End, permit: Permit) {
+async fn run(mut live: Live, client: End, permits: Permits) {
     let (worker, session) = (live.worker.clone(), live.session.clone());
     live.reason = match serve(&worker, &session, &client).await {
         Ok(reason) | Err(reason) => reason,
@@ -107,7 +107,7 @@ async fn run(mut live: Live, client: End, permit: Permit) {
     client.clean.set(live.reason.is_clean());
     drop(client);
     drop(live);
-    drop(permit);
+    drop(permits);
 }
 
 /// Admits, connects and relays; the slot is released at the end.

@@ -1,4 +1,4 @@
-//! The accept loop of one socket: accepts in bounded batches within the file descriptor budget, and survives errors.
+//! The accept loop of one socket: accepts in bounded batches while the process has room for sessions, and survives errors.
 
 use std::{
     io,
@@ -15,8 +15,6 @@ use crate::{log::Level, route::Route, sys, worker::Accepted};
 
 /// Connections accepted before yielding to other tasks of the worker.
 const BATCH: usize = 16;
-/// File descriptors per session: client and upstream.
-const FILES_PER_SESSION: usize = 2;
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,9 +52,9 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: R
         yield_now().await;
     }
     // Accept the connections the kernel has completed: closing the socket first would reset them.
-    while let Some(permit) = thread.worker.process.files.take(FILES_PER_SESSION) {
+    while let Some(permits) = thread.worker.process.take_session() {
         let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
-        thread.place(Accepted { stream, peer, route: route.clone(), permit });
+        thread.place(Accepted { stream, peer, route: route.clone(), permits });
     }
 }
 
@@ -68,14 +66,14 @@ enum Step {
 
 async fn batch(thread: &Rc<Thread>, listener: &TcpListener, route: &Route) -> Step {
     for _ in 0..BATCH {
-        let permit = thread.worker.process.files.wait(FILES_PER_SESSION).await;
+        let permits = thread.worker.process.wait_for_session().await;
         match sys::accept(listener) {
-            Ok((stream, peer)) => thread.place(Accepted { stream, peer, route: route.clone(), permit }),
+            Ok((stream, peer)) => thread.place(Accepted { stream, peer, route: route.clone(), permits }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Empty,
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => {
                 route.load().first().counters.accept_errors.fetch_add(1, Relaxed);
-                drop(permit);
+                drop(permits);
                 sleep(PAUSE).await;
                 return Step::More;
             }

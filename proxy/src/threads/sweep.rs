@@ -15,6 +15,7 @@ use crate::{
         diff::Facts,
         end::{self, EndReason},
     },
+    lives::Life,
     log::Event,
     worker::{
         Ending, Worker,
@@ -24,15 +25,22 @@ use crate::{
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// Sweeps while there are sessions, sleeps otherwise.
-pub(super) async fn run(thread: Rc<Thread>) {
+/// Sweeps while there are sessions. Without sessions, the only work is a sign of life once a second: one wake of the
+/// thread.
+pub(super) async fn run(thread: Rc<Thread>, life: Life) {
     let worker = &thread.worker;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        life.beat();
         if worker.sessions.borrow().is_empty() && thread.udp.is_empty() {
-            worker.sweep.notified().await;
-            ticks.reset();
+            tokio::select! {
+                biased;
+                // The first session starts a second of its own, because its timers must not end early.
+                () = worker.sweep.notified() => ticks.reset(),
+                _ = ticks.tick() => {}
+            }
+            continue;
         }
         ticks.tick().await;
         let now = worker.process.clock.millis();

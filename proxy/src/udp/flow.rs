@@ -23,9 +23,9 @@ use crate::{
         flows::FlowKey,
         limiter::{FlowSlot, Mark},
     },
-    files::Permit,
     log::{Event, Level, SessionRecord},
     net,
+    process::Permits,
     shared::{Dropped, Shared},
     worker::{Ending, Worker, session::SessionView},
 };
@@ -52,7 +52,7 @@ pub(super) struct Flow {
     _live: Counted,
     /// Released when the flow ends, even if references to the flow remain.
     slot: Cell<Option<FlowSlot>>,
-    _permit: Permit,
+    _permits: Permits,
 }
 
 /// Where sending a train stopped, and why.
@@ -89,7 +89,7 @@ impl Flow {
         tried: &[SocketAddr],
         (slot, offset): (FlowSlot, u16),
     ) -> Result<Rc<Self>, Dropped> {
-        let permit = worker.process.files.take(1).ok_or(Dropped::FileLimit)?;
+        let permits = worker.process.take_flow()?;
         let spec = listener.spec.load_full();
         let draw = Draw {
             ticket: listener.tickets.fetch_add(1, Relaxed),
@@ -123,7 +123,7 @@ impl Flow {
             mark: slot.mark(),
             _live: Counted::new(endpoint.clone()),
             slot: Cell::new(Some(slot)),
-            _permit: permit,
+            _permits: permits,
         }))
     }
 

@@ -14,7 +14,7 @@ use super::{
     children::Children,
     components::{self, ApiServer},
     configuration,
-    keeper::{Answer, Ask, Holder, Inside, answer, is_ready, kubectl_says},
+    keeper::{Holder, Inside, Report, Request, is_ready, kubectl_stdout, report},
     machine,
 };
 use crate::programs::{self, KubernetesVersion};
@@ -25,9 +25,9 @@ pub(super) const NAME: &str = "node";
 /// The first process of the namespaces: starts the process that sets the node up, and reaps processes without a parent.
 /// When it ends, the kernel kills everything else.
 pub(super) fn init(inside: Inside) -> ExitCode {
-    let ask = serde_json::to_string(&Ask::Inside(inside)).unwrap_or_default();
+    let request = serde_json::to_string(&Request::Inside(inside)).unwrap_or_default();
     // The child has no terminal and gets no signal; only its end matters.
-    let child = std::env::current_exe().and_then(|own| Command::new(own).arg(ask).spawn());
+    let child = std::env::current_exe().and_then(|own| Command::new(own).arg(request).spawn());
     let Ok(child) = child else { return ExitCode::FAILURE };
     let child = rustix::process::Pid::from_child(&child);
     loop {
@@ -48,7 +48,7 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
     let api = ApiServer::of_node();
     write_files(&folder, &api, &inside.cgroup)?;
     let kubeconfig = folder.configuration().join("admin.kubeconfig");
-    let kubectl = |arguments: &[&str]| kubectl_says(&program, &kubeconfig, arguments);
+    let kubectl = |arguments: &[&str]| kubectl_stdout(&program, &kubeconfig, arguments);
 
     let mut children = Children::of(&folder);
     children.start(&components::etcd(&folder, programs::built)?)?;
@@ -76,7 +76,7 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
     holder.until("the first service account", &mut children, &folder, || {
         kubectl(&["get", "serviceaccount", "default"]).is_some()
     })?;
-    answer(&Answer::Ready { init: None });
+    report(&Report::Ready { init: None });
     holder.keep(&mut children)
 }
 

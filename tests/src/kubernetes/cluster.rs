@@ -60,7 +60,7 @@ impl std::fmt::Debug for ClientOf {
 
 /// Output of a program, and whether the program succeeded.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Said {
+pub struct CommandOutput {
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -69,9 +69,9 @@ pub struct Said {
     pub success: bool,
 }
 
-impl Said {
+impl CommandOutput {
     /// Runs a command with a text on its standard input.
-    pub fn by(command: &mut Command, input: &str) -> Self {
+    pub fn of(command: &mut Command, input: &str) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -185,12 +185,12 @@ impl Cluster {
     }
 
     /// kubectl as an administrator runs it.
-    pub fn kubectl(&self, arguments: &[&str]) -> Said {
+    pub fn kubectl(&self, arguments: &[&str]) -> CommandOutput {
         self.kubectl_with(arguments, "")
     }
 
     /// kubectl with a text on standard input.
-    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
+    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
         let mut command = Command::new(&self.kubectl);
         // The preferences of the person who runs the tests do not count.
         command.env("KUBECONFIG", &self.kubeconfig).env("KUBECTL_KUBERC", "false").args(arguments);
@@ -198,19 +198,19 @@ impl Cluster {
             // kubectl caches discovery by address and port, which earlier clusters have had too.
             command.env("KUBECACHEDIR", own.folder.data().join("kubectl"));
         }
-        let mut said = Said::by(&mut command, input);
-        if !said.success && ["refused", "EOF", "reset by peer"].iter().any(|sign| said.stderr.contains(sign)) {
-            said.stderr += &self.failure();
+        let mut output = CommandOutput::of(&mut command, input);
+        if !output.success && ["refused", "EOF", "reset by peer"].iter().any(|sign| output.stderr.contains(sign)) {
+            output.stderr += &self.failure();
         }
-        said
+        output
     }
 
     /// helm as an administrator runs it, in the checkout.
-    pub fn helm(&self, arguments: &[&str]) -> Said {
+    pub fn helm(&self, arguments: &[&str]) -> CommandOutput {
         let helm = crate::programs::built(crate::programs::KubernetesVersion::Oldest, "helm");
         let mut command = Command::new(helm.unwrap_or_else(|error| panic!("{error}")));
         command.env("KUBECONFIG", &self.kubeconfig).current_dir(crate::cluster::workspace()).args(arguments);
-        Said::by(&mut command, "")
+        CommandOutput::of(&mut command, "")
     }
 
     /// A namespace of the caller's own, named after its purpose.

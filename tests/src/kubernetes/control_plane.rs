@@ -7,7 +7,7 @@ use super::{
     held::{Held, folder},
 };
 use crate::{
-    cluster::{Ask, Folder, Order},
+    cluster::{Folder, Order, Request},
     programs::{self, KubernetesVersion},
 };
 
@@ -42,7 +42,7 @@ impl ControlPlane {
     pub fn start_own(version: KubernetesVersion, controller_manager: bool) -> Self {
         let folder = folder(&format!("api-{}", version.minor()));
         let newest = version == KubernetesVersion::Newest;
-        let (held, _) = Held::start(&Ask::ControlPlane { folder: folder.clone(), newest, controller_manager });
+        let (held, _) = Held::start(&Request::ControlPlane { folder: folder.clone(), newest, controller_manager });
         Self { cluster: Cluster::own(held, Folder::at(folder), programs::find(version, "kubectl")) }
     }
 

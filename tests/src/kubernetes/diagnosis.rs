@@ -16,8 +16,8 @@ pub(super) fn of(namespace: &Namespace<'_>, kind: &str, name: &str) -> String {
         }
     };
     let ask = |arguments: &[&str]| {
-        let said = namespace.kubectl(arguments);
-        format!("{}{}", said.stdout, said.stderr)
+        let output = namespace.kubectl(arguments);
+        format!("{}{}", output.stdout, output.stderr)
     };
     part("the object", &ask(&["get", kind, name, "--output=yaml"]));
     part("everything in the namespace", &ask(&["get", "all,portlane", "--output=wide"]));

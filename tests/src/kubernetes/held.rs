@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     binary,
-    cluster::{Answer, Ask, Folder, Order},
+    cluster::{Folder, Order, Report, Request},
 };
 
 /// Longest start of a cluster.
@@ -61,14 +61,14 @@ impl Held {
     ///
     /// # Panics
     /// The cluster did not start; the message has the reason.
-    pub(super) fn start(ask: &Ask) -> (Self, Option<u32>) {
-        let ask = serde_json::to_string(ask).expect("an ask is JSON");
+    pub(super) fn start(request: &Request) -> (Self, Option<u32>) {
+        let request = serde_json::to_string(request).expect("a request is JSON");
         let mut command = Command::new(binary("portlane-test-cluster"));
         for name in FOREIGN {
             command.env_remove(name).env_remove(name.to_lowercase());
         }
         let mut keeper = command
-            .arg(ask)
+            .arg(request)
             // A Ctrl-C in the terminal must not reach the keeper, which has to clean up.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -83,8 +83,8 @@ impl Held {
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 match serde_json::from_str(&line) {
-                    Ok(Answer::Ready { init }) => drop(sender.send(init)),
-                    Ok(Answer::Failed(message)) => *kept.lock().expect("unpoisoned") = Some(message),
+                    Ok(Report::Ready { init }) => drop(sender.send(init)),
+                    Ok(Report::Failed(message)) => *kept.lock().expect("unpoisoned") = Some(message),
                     Err(_) => eprintln!("{line}"),
                 }
             }

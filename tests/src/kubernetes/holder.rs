@@ -13,7 +13,7 @@ const HOLDER: &str = "PORTLANE_TEST_HOLDER";
 #[derive(Debug)]
 pub struct Holder {
     process: Child,
-    said: String,
+    line: String,
 }
 
 impl Holder {
@@ -30,9 +30,9 @@ impl Holder {
             .spawn()
             .expect("the holder starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let said =
+        let line =
             lines.find_map(|line| line.strip_prefix("held: ").map(str::to_owned)).expect("a line about the cluster");
-        Self { process, said }
+        Self { process, line }
     }
 
     /// Whether this process is the holder.
@@ -40,7 +40,7 @@ impl Holder {
         env::var_os(HOLDER).is_some()
     }
 
-    /// Prints a line for [`Self::said`], and holds what the caller has until this process is killed or its parent is
+    /// Prints a line for [`Self::line`], and holds what the caller has until this process is killed or its parent is
     /// gone.
     pub fn hold(words: &str) -> ! {
         println!("held: {words}");
@@ -49,8 +49,8 @@ impl Holder {
     }
 
     /// The holder's line about its cluster.
-    pub fn said(&self) -> &str {
-        &self.said
+    pub fn line(&self) -> &str {
+        &self.line
     }
 
     /// Kills the holder (SIGKILL).

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    cluster::{Cluster, RUNTIME, Said},
+    cluster::{Cluster, CommandOutput, RUNTIME},
     diagnosis,
 };
 
@@ -81,12 +81,12 @@ impl<'a> Namespace<'a> {
     }
 
     /// kubectl in this namespace.
-    pub fn kubectl(&self, arguments: &[&str]) -> Said {
+    pub fn kubectl(&self, arguments: &[&str]) -> CommandOutput {
         self.kubectl_with(arguments, "")
     }
 
     /// kubectl in this namespace with a text on standard input.
-    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
+    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
         self.cluster.kubectl_with(&[&["--namespace", &self.name], arguments].concat(), input)
     }
 
@@ -185,8 +185,8 @@ impl<'a> Namespace<'a> {
             }
             if Instant::now() > deadline {
                 let kind = K::kind(&());
-                let clues = diagnosis::of(self, &kind, name);
-                panic!("{kind} {name}: not so within {:?}: {what}\n{clues}", self.patience);
+                let diagnosis = diagnosis::of(self, &kind, name);
+                panic!("{kind} {name}: not true after {:?}: {what}\n{diagnosis}", self.patience);
             }
             thread::sleep(Duration::from_millis(100));
         }

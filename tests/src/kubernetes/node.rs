@@ -13,12 +13,12 @@ use images::{Image, Platform, Profile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    cluster::{Cluster, Said},
+    cluster::{Cluster, CommandOutput},
     held::{Held, folder},
 };
 use crate::{
     PATIENCE,
-    cluster::{API_PORT, Ask, Folder, NODE_ADDRESS},
+    cluster::{API_PORT, Folder, NODE_ADDRESS, Request},
     netns,
     programs::{self, KubernetesVersion},
 };
@@ -74,7 +74,7 @@ impl Node {
             Err(error) => panic!("{error}"),
         }
         let folder = folder("node");
-        let (held, init) = Held::start(&Ask::Node { folder: folder.clone(), images: images.to_vec() });
+        let (held, init) = Held::start(&Request::Node { folder: folder.clone(), images: images.to_vec() });
         let init = init.expect("a node has namespaces");
         let kubectl = programs::built(KubernetesVersion::Oldest, "kubectl");
         Self { cluster: Cluster::own(held, Folder::at(folder), kubectl), init }
@@ -190,7 +190,7 @@ impl Node {
     pub fn load(&self, archive: &Path) {
         let mut command = self.command("ctr");
         command.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
-        Said::by(&mut command, "").ok();
+        CommandOutput::of(&mut command, "").ok();
     }
 }
 

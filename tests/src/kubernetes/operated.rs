@@ -1,6 +1,9 @@
 //! The operator as a process beside an API server, and proxies with the tokens of Pods, as kubelet would give them.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
@@ -38,6 +41,12 @@ impl Operator {
         Self::launch(namespace, "operator", free_port(), options)
     }
 
+    /// Starts an operator with the permissions of another kubeconfig than an administrator's, and further options.
+    #[track_caller]
+    pub fn with_kubeconfig(namespace: &Namespace<'_>, kubeconfig: &Path, options: &[&str]) -> Self {
+        Self::launch_as(namespace, "operator", free_port(), kubeconfig, options)
+    }
+
     /// Starts an operator with a name of its own, on the port that proxies know.
     #[track_caller]
     pub fn named(namespace: &Namespace<'_>, name: &str, stream: u16) -> Self {
@@ -52,9 +61,14 @@ impl Operator {
 
     #[track_caller]
     fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
+        Self::launch_as(namespace, name, stream, namespace.cluster().kubeconfig(), options)
+    }
+
+    #[track_caller]
+    fn launch_as(namespace: &Namespace<'_>, name: &str, stream: u16, kubeconfig: &Path, options: &[&str]) -> Self {
         let (health, webhook) = (free_port(), free_port());
         let mut command = Command::new(binary("portlane-operator"));
-        command.env("KUBECONFIG", namespace.cluster().kubeconfig());
+        command.env("KUBECONFIG", kubeconfig);
         command.args(["--namespace", namespace.name(), "--watch-namespaces", namespace.name(), "--pod", name]);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args([
@@ -71,11 +85,11 @@ impl Operator {
     }
 
     /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease
-    /// lapses a second later, not twelve: see [`lapse_lease`].
+    /// lapses a second later, not twelve: see [`expire_lease`].
     #[track_caller]
     pub fn killed(self, namespace: &Namespace<'_>) -> u16 {
         drop(self.program.kill());
-        lapse_lease(namespace);
+        expire_lease(namespace);
         self.stream
     }
 
@@ -92,7 +106,7 @@ impl Operator {
 /// # Panics
 /// The Lease is missing.
 #[track_caller]
-pub fn lapse_lease(namespace: &Namespace<'_>) {
+pub fn expire_lease(namespace: &Namespace<'_>) {
     let short = Patch::Merge(json!({"spec": {"leaseDurationSeconds": 1}}));
     let leases = namespace.api::<Lease>();
     block_on(async { leases.patch("portlane-operator", &PatchParams::default(), &short).await }).expect("a Lease");

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Module, Tool, is_program, packages::is_there, report};
+use super::{Module, Tool, is_program, packages::is_installed, report};
 
 /// Lines of the compiler's output that an error repeats.
 const MESSAGES: usize = 40;
@@ -98,7 +98,7 @@ fn modules() -> PathBuf {
 }
 
 fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError> {
-    if !is_there("go") {
+    if !is_installed("go") {
         return Err(BuildError::NoGo);
     }
     let started = Instant::now();
@@ -134,7 +134,7 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
 
 /// `go` behind its launchers.
 fn go() -> Command {
-    let mut words = launchers(is_there).into_iter().chain(["go"]);
+    let mut words = launchers(is_installed).into_iter().chain(["go"]);
     let mut command = Command::new(words.next().unwrap_or("go"));
     command.args(words);
     command

@@ -70,7 +70,7 @@ pub fn missing() -> Result<Vec<(&'static str, &'static str)>, PackageError> {
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
         return Err(PackageError::NotRoot);
     }
-    Ok(NEEDED.into_iter().filter(|(file, _)| !is_there(file)).collect())
+    Ok(NEEDED.into_iter().filter(|(file, _)| !is_installed(file)).collect())
 }
 
 /// Installs the packages of missing files only: an existing containerd is not upgraded.
@@ -87,7 +87,7 @@ pub fn install() -> Result<(), PackageError> {
     let mut packages: Vec<&str> = lacking.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     let names = packages.join(" ");
-    if !is_there("apt-get") {
+    if !is_installed("apt-get") {
         let programs = lacking.iter().map(|(file, _)| *file).collect::<Vec<_>>().join(", ");
         return Err(PackageError::NoApt { programs, packages: names });
     }
@@ -114,7 +114,7 @@ pub fn install() -> Result<(), PackageError> {
 }
 
 /// Whether a file exists; a name without `/` is searched on the PATH.
-pub(super) fn is_there(file: &str) -> bool {
+pub(super) fn is_installed(file: &str) -> bool {
     if file.contains('/') {
         return Path::new(file).exists();
     }

@@ -64,23 +64,23 @@ fn file(number: usize) -> String {
 
 /// How a row's two verdicts differ from what the row allows.
 fn difference(row: &Row, online: &Verdict, offline: &Verdict) -> Option<String> {
-    let said = format!("\nthe API server:\n{online}\nportlane validate:\n{offline}");
+    let both = format!("\nthe API server:\n{online}\nportlane validate:\n{offline}");
     if let Some(reason) = &row.stricter {
         let as_listed = online.accepted && !offline.accepted;
-        return (!as_listed).then(|| format!("listed as refused offline only ({reason}), but:{said}"));
+        return (!as_listed).then(|| format!("listed as refused offline only ({reason}), but:{both}"));
     }
     if online.accepted != offline.accepted {
-        return Some(said);
+        return Some(both);
     }
     if let Some(Bound { field, beyond }) = &row.bound
         && online.fields.contains(field) != *beyond
     {
         let should = if *beyond { "should be refused" } else { "should be accepted" };
-        return Some(format!("{field} {should}:{said}"));
+        return Some(format!("{field} {should}:{both}"));
     }
     let same = online.fields == offline.fields;
     match &row.other_fields {
-        Some(reason) => same.then(|| format!("listed as naming other fields ({reason}), but:{said}")),
-        None => (!same).then_some(said),
+        Some(reason) => same.then(|| format!("listed as naming other fields ({reason}), but:{both}")),
+        None => (!same).then_some(both),
     }
 }

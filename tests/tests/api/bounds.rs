@@ -61,11 +61,14 @@ fn numbers_have_the_bounds_that_their_descriptions_name(server: &ControlPlane) {
     for (field, part, least, most) in NUMBERS {
         let with = |value: i64| forward(&part.replace('@', &value.to_string()));
         for right in [least, most] {
-            create(&namespace, &with(right)).unwrap_or_else(|said| panic!("{said}"));
+            create(&namespace, &with(right)).unwrap_or_else(|refusal| panic!("{refusal}"));
         }
         for (beyond, words) in [(least - 1, "greater than or equal to"), (most + 1, "less than or equal to")] {
-            let said = create(&namespace, &with(beyond)).expect_err("beyond the bound");
-            assert!(said.contains(&format!("{field}: Invalid value: {beyond}")) && said.contains(words), "{said}");
+            let refusal = create(&namespace, &with(beyond)).expect_err("beyond the bound");
+            assert!(
+                refusal.contains(&format!("{field}: Invalid value: {beyond}")) && refusal.contains(words),
+                "{refusal}"
+            );
         }
     }
 }
@@ -86,7 +89,7 @@ fn lists_and_strings_have_theirs(server: &ControlPlane) {
         forward(&format!("listeners: [{{name: {name:?}, protocol: TCP, port: 2, backends: [{{local: {{port: 1}}}}]}}]"))
     };
     for right in [listeners(1), listeners(32), backends(1), backends(16), name(1), name(63)] {
-        create(&namespace, &right).unwrap_or_else(|said| panic!("{said}"));
+        create(&namespace, &right).unwrap_or_else(|refusal| panic!("{refusal}"));
     }
     for (wrong, field, words) in [
         (listeners(0), "spec.listeners", "at least 1 items"),
@@ -96,7 +99,7 @@ fn lists_and_strings_have_theirs(server: &ControlPlane) {
         (name(0), "spec.listeners[0].name", "at least 1 chars"),
         (name(64), "spec.listeners[0].name", "may not be more than 63"),
     ] {
-        let said = create(&namespace, &wrong).expect_err("beyond the bound");
-        assert!(said.contains(&format!("{field}: ")) && said.contains(words), "{field}, {words}: {said}");
+        let refusal = create(&namespace, &wrong).expect_err("beyond the bound");
+        assert!(refusal.contains(&format!("{field}: ")) && refusal.contains(words), "{field}, {words}: {refusal}");
     }
 }

@@ -19,8 +19,8 @@ fn two_servers_at_once_have_nothing_in_common() {
     }
     let [one, two] = [(); 2].map(|()| ControlPlane::start(KubernetesVersion::Oldest));
     let namespace = one.namespace("only-here");
-    let said = two.kubectl(&["get", "namespace", namespace.name()]).refused();
-    assert!(said.contains("not found"), "{said}");
+    let refusal = two.kubectl(&["get", "namespace", namespace.name()]).refused();
+    assert!(refusal.contains("not found"), "{refusal}");
     let stranger = one.kubectl(&["--kubeconfig", &two.kubeconfig().display().to_string(), "get", "ns"]).ok();
     assert!(!stranger.contains(namespace.name()), "{stranger}");
 }
@@ -50,7 +50,7 @@ fn a_controller_manager_rolls_out_and_collects_garbage() {
 }
 
 #[test]
-fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
+fn a_condition_that_does_not_hold_in_time_is_reported_with_the_object_and_the_logs() {
     if !server::ours(&[]) {
         return;
     }
@@ -62,7 +62,7 @@ fn a_condition_that_does_not_come_is_told_with_the_object_and_the_logs() {
     }));
     let panic = result.expect_err("the condition never holds");
     let message = panic.downcast_ref::<String>().expect("a message");
-    for part in ["ConfigMap slow: not so within 300ms: is fast", "speed: none", "the end of", "kube-apiserver.log"] {
+    for part in ["ConfigMap slow: not true after 300ms: is fast", "speed: none", "the end of", "kube-apiserver.log"] {
         assert!(message.contains(part), "{part:?} is not in\n{message}");
     }
 }
@@ -77,7 +77,7 @@ struct Server {
 impl Server {
     fn held_by(test: &str) -> Self {
         let holder = Holder::start(test);
-        let (keeper, logs) = holder.said().split_once(' ').expect("a number and a folder");
+        let (keeper, logs) = holder.line().split_once(' ').expect("a number and a folder");
         let keeper = keeper.parse().expect("a number");
         let folder = Path::new(logs).parent().expect("a folder").to_owned();
         let server = Self { holder, keeper, folder };

@@ -12,7 +12,7 @@ use crate::FORWARD;
 on_both!(
     examples_are_accepted_and_applying_them_again_changes_nothing,
     nothing_is_added_to_what_was_written,
-    server_side_apply_merges_listeners_by_name_and_tells_conflicts,
+    server_side_apply_merges_listeners_by_name_and_reports_conflicts,
     status_is_written_by_its_subresource_only,
     status_is_bounded_too,
     a_gateway_is_scaled_and_a_forward_is_not,
@@ -65,12 +65,12 @@ fn nothing_is_added_to_what_was_written(server: &ControlPlane) {
     let namespace = server.namespace("defaults");
     namespace.apply(FORWARD);
     let written: serde_json::Value = serde_yaml::from_str(FORWARD).expect("YAML");
-    let said = namespace.kubectl(&["get", "pf", "db", "--output=json"]).ok();
-    let stored: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let output = namespace.kubectl(&["get", "pf", "db", "--output=json"]).ok();
+    let stored: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     assert_eq!(stored["spec"], written["spec"]);
 }
 
-fn server_side_apply_merges_listeners_by_name_and_tells_conflicts(server: &ControlPlane) {
+fn server_side_apply_merges_listeners_by_name_and_reports_conflicts(server: &ControlPlane) {
     let namespace = server.namespace("merge");
     let apply = |manager: &str, text: &str, more: &[&str]| {
         let flags = ["apply", "--server-side", "--field-manager", manager, "-f", "-"];
@@ -133,8 +133,8 @@ fn status_is_bounded_too(server: &ControlPlane) {
             "status.dataPlane.acked",
         ),
     ] {
-        let said = patch(&body).refused();
-        assert!(said.contains(&format!("{field}: ")), "{field}: {said}");
+        let refusal = patch(&body).refused();
+        assert!(refusal.contains(&format!("{field}: ")), "{field}: {refusal}");
     }
 }
 
@@ -143,8 +143,8 @@ fn a_gateway_is_scaled_and_a_forward_is_not(server: &ControlPlane) {
     let namespace = server.namespace("scale");
     namespace.apply(FORWARD);
     namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
-    let said = namespace.kubectl(&["scale", "portforward/db", "--replicas=2"]).refused();
-    assert!(said.contains("not found"), "{said}");
+    let refusal = namespace.kubectl(&["scale", "portforward/db", "--replicas=2"]).refused();
+    assert!(refusal.contains("not found"), "{refusal}");
     let replicas = || namespace.kubectl(&["get", "fgw", "edge", "--output=jsonpath={.spec.replicas}"]).ok();
     assert_eq!(replicas(), "2", "the default, without which the scale subresource fails");
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=5"]).ok();

@@ -2,6 +2,7 @@
 //! to status. No kubelet runs these Pods: their proxies are processes here and share one machine's ports.
 
 mod app_ports;
+mod drift;
 mod excess;
 mod failover;
 mod fields;
@@ -10,6 +11,7 @@ mod identity;
 mod injection;
 mod liars;
 mod many;
+mod namespaces;
 mod newer;
 mod notices;
 mod outage;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::FORWARD;
 
 on_both!(
-    get_tells_the_story_in_one_line,
+    get_shows_the_state_in_one_line,
     a_new_object_is_listed_before_it_has_a_status,
     describe_shows_spec_and_conditions,
     explain_describes_every_field,
@@ -38,7 +38,7 @@ fn table(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn get_tells_the_story_in_one_line(server: &ControlPlane) {
+fn get_shows_the_state_in_one_line(server: &ControlPlane) {
     let namespace = server.namespace("get");
     namespace.apply(FORWARD);
     namespace.apply("{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {}}");
@@ -126,8 +126,8 @@ fn wait_ends_when_the_condition_does(server: &ControlPlane) {
         let waiting = scope.spawn(|| wait("30s"));
         set_status(&namespace, "pf/db", "False", "");
         set_status(&namespace, "pf/db", "True", STATUS);
-        let said = waiting.join().expect("no panic").ok();
-        assert_eq!(said.trim(), "portforward.portlane.dev/db condition met");
+        let output = waiting.join().expect("no panic").ok();
+        assert_eq!(output.trim(), "portforward.portlane.dev/db condition met");
     });
 }
 
@@ -136,15 +136,17 @@ fn diff_shows_what_would_change_and_nothing_else(server: &ControlPlane) {
     namespace.apply(FORWARD);
     let diff = |text: &str| namespace.kubectl_with(&["diff", "-f", "-"], text);
     assert_eq!(diff(FORWARD).ok(), "");
-    let said = diff(&FORWARD.replace("port: 5432\n", "port: 6432\n"));
-    assert!(!said.success);
+    let output = diff(&FORWARD.replace("port: 5432\n", "port: 6432\n"));
+    assert!(!output.success);
     let changed = |sign: char| {
-        let lines =
-            said.stdout.lines().filter(|line| line.starts_with(sign) && !line.starts_with(&sign.to_string().repeat(3)));
+        let lines = output
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with(sign) && !line.starts_with(&sign.to_string().repeat(3)));
         lines.map(|line| line[1..].trim().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(changed('-'), ["generation: 1", "port: 5432"], "{}", said.stdout);
-    assert_eq!(changed('+'), ["generation: 2", "port: 6432"], "{}", said.stdout);
+    assert_eq!(changed('-'), ["generation: 1", "port: 5432"], "{}", output.stdout);
+    assert_eq!(changed('+'), ["generation: 2", "port: 6432"], "{}", output.stdout);
 }
 
 fn an_example_that_is_applied_twice_changes_nothing(server: &ControlPlane) {

@@ -211,7 +211,7 @@ fn every_rule_refuses_with_its_message_and_accepts_what_is_right(server: &Contro
     for case in &cases {
         let refused = create(&namespace, &case.wrong).expect_err(case.message);
         assert!(refused.contains(case.message), "{:?} is not in: {refused}", case.message);
-        create(&namespace, &case.right).unwrap_or_else(|said| panic!("{}: {said}", case.message));
+        create(&namespace, &case.right).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.message));
     }
     let tried: BTreeSet<&str> = cases.iter().map(|case| case.message).collect();
     let promised = messages();

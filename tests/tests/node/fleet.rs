@@ -20,6 +20,8 @@ use crate::shared;
 pub(crate) const CHARTS: [&str; 2] = ["charts/portlane-crds", "charts/portlane"];
 /// Namespace of the operator.
 pub(crate) const OPERATOR: &str = "portlane";
+/// Longest time for a fleet to change its size: an HPA sees the load and decides, pods start, or drain and are removed.
+pub(crate) const SCALED: Duration = Duration::from_secs(90);
 
 /// The shared cluster with the operator installed, once for all tests.
 pub(crate) fn operated() -> &'static Cluster {
@@ -36,7 +38,7 @@ pub(crate) fn install(cluster: &Cluster, more: &[&str]) {
     cluster.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]).ok();
     cluster.helm(&["upgrade", "--install", "portlane-crds", CHARTS[0], "--namespace", OPERATOR, "--wait"]).ok();
     let never = ["--set", "image.pullPolicy=Never", "--set", "proxyImage.pullPolicy=Never"];
-    let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "50s"];
+    let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "100s"];
     cluster.helm(&[&install[..], &never[..], more].concat()).ok();
 }
 
@@ -98,26 +100,26 @@ pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
          'localhost/portlane/echo:0.1.0', args: [pause], securityContext: {allowPrivilegeEscalation: false, capabilities: \
          {drop: [ALL]}}}]}}",
     );
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=25s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).ok();
     namespace
 }
 
 /// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's
 /// log.
 pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
-    let said = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=28s"]);
-    if !said.success {
+    let output = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]);
+    if !output.success {
         let story = namespace.kubectl(&["describe", "portlane"]).stdout;
         let log =
             namespace.cluster().kubectl(&["logs", "-n", OPERATOR, "deploy/portlane-operator", "--tail=20"]).stdout;
-        panic!("{}\n{story}\n{log}", said.stderr);
+        panic!("{}\n{story}\n{log}", output.stderr);
     }
 }
 
 /// The answer to a greeting of the client through the gateway's Service.
 pub(crate) fn call(namespace: &Namespace<'_>, protocol: &str) -> String {
-    let said = namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, "edge:80", "hello"]);
-    said.stdout.trim_end().to_owned()
+    let output = namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, "edge:80", "hello"]);
+    output.stdout.trim_end().to_owned()
 }
 
 /// The proxies of the fleet: name of the pod, address of its TCP listener. Without pods that have no address or are

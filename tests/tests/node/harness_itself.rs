@@ -63,10 +63,10 @@ fn nothing_leads_out_of_a_node_and_its_own_addresses_are_not_here() {
     let api: SocketAddr = "192.0.2.1:6443".parse().expect("an address");
     drop(node.connect(api).expect("inside, the API server answers"));
     TcpStream::connect_timeout(&api, Duration::from_millis(300)).expect_err("outside, nothing has that address");
-    let routes = harness::Said::by(node.command("ip").args(["route"]), "").ok();
+    let routes = harness::CommandOutput::of(node.command("ip").args(["route"]), "").ok();
     let ways: Vec<&str> = routes.lines().filter(|line| !line.contains("node0") && !line.contains("cni0")).collect();
     assert_eq!(ways, [""; 0], "every route ends inside:\n{routes}");
-    let devices = harness::Said::by(node.command("ip").args(["-brief", "link"]), "").ok();
+    let devices = harness::CommandOutput::of(node.command("ip").args(["-brief", "link"]), "").ok();
     let foreign = |line: &&str| !["lo", "node0", "cni0", "veth"].iter().any(|known| line.starts_with(known));
     let foreign: Vec<&str> = devices.lines().filter(foreign).filter(|line| line.contains(" UP ")).collect();
     assert_eq!(foreign, [""; 0], "no device leads out:\n{devices}");
@@ -100,7 +100,7 @@ struct Held {
 impl Held {
     fn by(test: &str) -> Self {
         let holder = Holder::start(test);
-        let (init, keeper) = holder.said().split_once(' ').expect("two numbers");
+        let (init, keeper) = holder.line().split_once(' ').expect("two numbers");
         let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).expect("the node runs");
         let keeper = keeper.parse().expect("a number");
         let held = Self { holder, keeper, namespace };

@@ -47,13 +47,16 @@ fn one_apply_brings_forward_and_pods_in_either_order() {
     for purpose in ["sync-forward-first", "sync-pods-first"] {
         let namespace = restricted(purpose);
         namespace.apply(&documents.join("\n---\n"));
-        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
         wait_for(&namespace, "portforward/db");
         until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
-        let table = namespace.kubectl(&["get", "pf"]).ok();
-        assert!(table.contains("1/1") && table.contains("svc/db:5432"), "{table}");
+        // Another test replaces the leader, which counts proxies again as they connect.
+        until("the table has one proxy of one", || {
+            let table = namespace.kubectl(&["get", "pf"]).stdout;
+            table.contains("1/1") && table.contains("svc/db:5432")
+        });
         let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].reason}";
-        assert_eq!(namespace.kubectl(&["get", "pf", "db", injected]).ok(), "Injected");
+        until("every pod is injected", || namespace.kubectl(&["get", "pf", "db", injected]).stdout == "Injected");
         documents.reverse();
     }
 }
@@ -72,7 +75,7 @@ fn forwards_come_change_and_go_inside_running_pods() {
     let namespace = restricted("hot");
     namespace.apply(EXAMPLE);
     namespace.apply(&inside("web", 80, 8000));
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     wait_for(&namespace, "portforward/web");
     let before = pods(&namespace);
     let web = address(&before[0], 80);
@@ -96,29 +99,28 @@ fn forwards_come_change_and_go_inside_running_pods() {
     assert!(load.is_none_or(|load| load.stop() > 100), "there was load, and no session broke");
     // Two that want one port: the younger one loses, in words; the other does not notice.
     namespace.apply(&inside("late", 5432, 8000));
-    let said = "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-    until("the loser is told", || {
+    until("the loser is reported", || {
         let rejected = namespace.kubectl(&["get", "pf", "late", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
         rejected.contains("db")
             || namespace.kubectl(&["get", "pf", "late", "-o", "yaml"]).stdout.contains("PortConflict")
     });
-    assert_eq!(namespace.kubectl(&["get", "pf", "db", said]).ok(), "True");
+    wait_for(&namespace, "portforward/db");
     assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello");
     let after = pods(&namespace);
-    let told = |pod: &Pod| {
+    let identity = |pod: &Pod| {
         let status = pod.status.clone().unwrap_or_default();
         let all = [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
         (pod.metadata.uid.clone(), all.map(|it| it.restart_count).sum::<i32>())
     };
-    assert_eq!(before.iter().map(told).collect::<Vec<_>>(), after.iter().map(told).collect::<Vec<_>>());
-    assert_eq!(told(&after[0]).1, 0, "nothing was restarted");
+    assert_eq!(before.iter().map(identity).collect::<Vec<_>>(), after.iter().map(identity).collect::<Vec<_>>());
+    assert_eq!(identity(&after[0]).1, 0, "nothing was restarted");
 }
 
 #[test]
 fn a_job_reaches_the_database_at_its_first_try_and_completes() {
     let namespace = restricted("job");
     namespace.apply(EXAMPLE);
-    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=60s"]).ok();
     wait_for(&namespace, "portforward/db");
     namespace.apply(
         "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {backoffLimit: 0, template: {metadata: {labels: {app: \
@@ -126,11 +128,11 @@ fn a_job_reaches_the_database_at_its_first_try_and_completes() {
          seccompProfile: {type: RuntimeDefault}}, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [call, \
          tcp, '127.0.0.1:5432', hello], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}}",
     );
-    let said = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=40s"]);
+    let output = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=60s"]);
     assert!(
-        said.success,
+        output.success,
         "{}{}",
-        said.stderr,
+        output.stderr,
         namespace.kubectl(&["describe", "pods", "-l", "batch.kubernetes.io/job-name=once"]).stdout
     );
     assert_eq!(namespace.kubectl(&["logs", "job/once", "-c", "app"]).ok().trim_end(), "db: hello");
@@ -138,11 +140,11 @@ fn a_job_reaches_the_database_at_its_first_try_and_completes() {
 }
 
 #[test]
-fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
+fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() {
     let namespace = operated().namespace("taken").for_pods();
     namespace.apply(EXAMPLE);
     // The app listens on 127.0.0.1:8000, before the forward is there.
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     namespace.apply(&inside("web", 8000, 9).replace("bind: All", "bind: Loopback"));
     let rejected = || namespace.kubectl(&["get", "pf", "web", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
     let port = |port: u16| {
@@ -151,19 +153,20 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
     };
     until("the pod is named with the reason", || rejected().contains("in use"));
     port(8001);
-    until("it heals when mended", || rejected().is_empty());
+    until("the forward heals", || rejected().is_empty());
 
     // The proxy of a new pod is there before its app: where a container declares its port, the app has it.
     let declares = "{\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"name\": \"app\", \"ports\": [{\"containerPort\": \
                     8000}]}]}}}}";
     port(8000);
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=40s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     let accepted = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
-    until("the forward says whose the port is", || {
+    until("the forward names the app as the holder of the port", || {
         namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP belongs to the app")
     });
-    assert_eq!(call(&namespace, "127.0.0.1:5432"), "db: hello", "the others do not notice");
+    // kubectl may pick the pod of before, which is about to end.
+    until("the app still reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
     port(8001);
     wait_for(&namespace, "portforward/web");
 
@@ -172,9 +175,11 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_told() {
          {hostNetwork: true, terminationGracePeriodSeconds: 0, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', \
          args: [pause]}]}}",
     );
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=28s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=60s"]).ok();
     let message = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
-    until("the forward says so", || namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork"));
+    until("the forward names hostNetwork", || {
+        namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork")
+    });
     wait_for(&namespace, "portforward/db");
 }
 
@@ -185,7 +190,7 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
     namespace.apply(&inside("web", 8000, 9));
     namespace.apply(EXAMPLE);
     let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
-    until_within(Duration::from_secs(120), "the forward names the container and says what to do", || {
+    until_within(Duration::from_secs(120), "the forward names the container and the remedy", || {
         let message = namespace.kubectl(&["get", "pf", "web", injected]).stdout;
         message.contains("container app is in a crash loop") && message.contains("declare its ports")
     });
@@ -193,7 +198,8 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
                     8000}]}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
     namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
-    assert_eq!(call(&namespace, "127.0.0.1:8000"), "shop: hello", "the app has its port");
+    // A pod without a readiness probe is ready before its app listens.
+    until("the app has its port", || call(&namespace, "127.0.0.1:8000") == "shop: hello");
     wait_for(&namespace, "portforward/db");
 }
 
@@ -201,19 +207,20 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
 fn a_sidecar_serves_its_app_to_the_apps_end() {
     let namespace = restricted("to-the-end");
     namespace.apply(EXAMPLE);
-    // An app that goes on working for a while after it was told to end.
+    // An app that keeps working for a while after SIGTERM.
     let lingers = "{\"spec\": {\"template\": {\"spec\": {\"terminationGracePeriodSeconds\": 30, \"containers\": [{\"name\": \"app\", \
                    \"lifecycle\": {\"preStop\": {\"sleep\": {\"seconds\": 12}}}}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", lingers]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=28s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
     wait_for(&namespace, "portforward/db");
     until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
     let pod = pods(&namespace).swap_remove(0).metadata.name.expect("a name");
     namespace.kubectl(&["delete", "pod", &pod, "--wait=false"]).ok();
     let is_leaving = || namespace.get::<Pod>(&pod).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
-    until("the pod is told to end", is_leaving);
+    until("the pod is terminating", is_leaving);
     let words = ["exec", &pod, "-c", "app", "--", "/portlane-echo", "call", "tcp", "127.0.0.1:5432", "hello"];
-    for _ in 0..5 {
+    // Not so often that a slow machine outlasts the twelve seconds.
+    for _ in 0..3 {
         assert_eq!(namespace.kubectl(&words).ok().trim_end(), "db: hello", "while the app is there, so is its sidecar");
     }
     assert!(is_leaving(), "all of that was before its end");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Namespace, Node, Said, binary, round_trip, until};
+use harness::{CommandOutput, Namespace, Node, binary, round_trip, until};
 use k8s_openapi::api::core::v1::{Pod, Service};
 
 use crate::shared;
@@ -50,12 +50,12 @@ fn client(namespace: &Namespace<'_>) {
 
 /// The answer to a greeting of the client. A Service routes a moment after its Pods are ready.
 fn call(namespace: &Namespace<'_>, protocol: &str, to: &str) -> String {
-    let mut said = None;
+    let mut output = None;
     until(&format!("{to} answers on {protocol}"), || {
-        said = Some(namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, to, "hello"]));
-        said.as_ref().is_some_and(|said| said.success && !said.stdout.trim().is_empty())
+        output = Some(namespace.kubectl(&["exec", "client", "--", "/portlane-echo", "call", protocol, to, "hello"]));
+        output.as_ref().is_some_and(|output| output.success && !output.stdout.trim().is_empty())
     });
-    said.expect("an answer").ok().trim_end().to_owned()
+    output.expect("an answer").ok().trim_end().to_owned()
 }
 
 #[test]
@@ -140,7 +140,7 @@ impl Drop for Stopping<'_> {
 }
 
 #[test]
-fn listeners_are_swapped_from_the_configmap_while_connections_go_on() {
+fn listeners_are_swapped_from_the_configmap_while_connections_continue() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = node.namespace("door-swap").for_pods();
     let pod = door_on(node, &namespace, EXAMPLE);
@@ -227,6 +227,6 @@ fn a_session_that_does_not_end_is_cut_off_before_the_grace_period_ends() {
     assert!(took < Duration::from_secs(40), "the pod ends well before the 60 seconds of its grace period: {took:?}");
 }
 
-fn delete(namespace: &Namespace<'_>) -> Said {
+fn delete(namespace: &Namespace<'_>) -> CommandOutput {
     namespace.kubectl(&["delete", "pod", "app", "--wait=false"])
 }

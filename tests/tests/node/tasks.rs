@@ -23,7 +23,7 @@ use self::{
 use crate::{fleet::operated, shared};
 
 /// Longest time that a person repeats a command that only looks.
-const LOOKING: Duration = Duration::from_secs(90);
+const REPEATING: Duration = Duration::from_secs(90);
 
 macro_rules! pages {
     ($($test:ident: $file:literal),* $(,)?) => {
@@ -84,7 +84,7 @@ fn follow(name: &str, text: &str) {
 /// until its output is the output on the page.
 #[track_caller]
 fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
-    let deadline = Instant::now() + LOOKING;
+    let deadline = Instant::now() + REPEATING;
     loop {
         let (printed, status) = shell.run(line);
         if status == 0 && is_shown(shown, &printed) {

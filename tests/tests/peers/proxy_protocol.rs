@@ -69,7 +69,7 @@ fn the_log_names_the_client(program: &Program, front: u16) {
 }
 
 /// A client connects through Portlane to a peer that answers with the address in the header.
-fn the_peer_is_told_the_client(port: u16, request: &[u8]) {
+fn assert_peer_names_the_client(port: u16, request: &[u8]) {
     let mut stream = connect(port).expect("connect");
     let own = stream.local_addr().expect("address").to_string();
     stream.write_all(request).expect("write");
@@ -79,7 +79,7 @@ fn the_peer_is_told_the_client(port: u16, request: &[u8]) {
 }
 
 #[test]
-fn haproxy_tells_us_who_the_client_is_in_both_versions() {
+fn we_learn_the_client_from_haproxys_headers_of_both_versions() {
     let echo = Backend::start(Behaviour::Echo);
     for send in ["send-proxy", "send-proxy-v2"] {
         let (program, port) = portlane(ACCEPT, echo.port);
@@ -106,7 +106,7 @@ fn haproxys_checks_are_answered() {
 }
 
 #[test]
-fn we_tell_haproxy_who_the_client_is_in_both_versions() {
+fn haproxy_learns_the_client_from_our_headers_of_both_versions() {
     let back = free_port();
     let section = format!(
         "frontend f\n  mode http\n  bind 127.0.0.1:{back} accept-proxy\n  http-request return status 200 content-type text/plain lf-string \"%[src]:%[src_port]\""
@@ -114,12 +114,12 @@ fn we_tell_haproxy_who_the_client_is_in_both_versions() {
     let _haproxy = Peer::haproxy(&section, back);
     for send in ["{send: V1}", "{send: V2}"] {
         let (_program, port) = portlane(send, back);
-        the_peer_is_told_the_client(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_peer_names_the_client(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     }
 }
 
 #[test]
-fn nginx_tells_us_who_the_client_is() {
+fn we_learn_the_client_from_nginxs_header() {
     let echo = Backend::start(Behaviour::Echo);
     let (program, port) = portlane(ACCEPT, echo.port);
     let front = free_port();
@@ -129,7 +129,7 @@ fn nginx_tells_us_who_the_client_is() {
 }
 
 #[test]
-fn we_tell_nginx_who_the_client_is_in_both_versions() {
+fn nginx_learns_the_client_from_our_headers_of_both_versions() {
     let back = free_port();
     let server = format!(
         "server {{ listen 127.0.0.1:{back} proxy_protocol; return \"$proxy_protocol_addr:$proxy_protocol_port\"; }}"
@@ -137,6 +137,6 @@ fn we_tell_nginx_who_the_client_is_in_both_versions() {
     let _nginx = Peer::nginx(&server, back);
     for send in ["{send: V1}", "{send: V2}"] {
         let (_program, port) = portlane(send, back);
-        the_peer_is_told_the_client(port, b"");
+        assert_peer_names_the_client(port, b"");
     }
 }

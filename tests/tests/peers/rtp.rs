@@ -58,14 +58,14 @@ fn is_bound(ip: &str, port: u16) -> bool {
 }
 
 /// The example with ports and addresses of this test.
-fn manifest(sip: u16, range: u16, sip_there: u16, range_there: u16) -> String {
+fn manifest(sip: u16, range: u16, backend_sip: u16, backend_range: u16) -> String {
     let last = range + 99;
     let swaps = [
         ("port: 5060\n", format!("port: {sip}\n")),
         ("port: 16384\n", format!("port: {range}\n")),
         ("endPort: 16483", format!("endPort: {last}")),
-        ("port: 5060}", format!("port: {sip_there}}}")),
-        ("port: 16384}", format!("port: {range_there}}}")),
+        ("port: 5060}", format!("port: {backend_sip}}}")),
+        ("port: 16384}", format!("port: {backend_range}}}")),
         ("10.50.0.1", SERVERS[0].to_owned()),
         ("10.50.0.2", SERVERS[1].to_owned()),
         ("udpIdleSeconds: 300", "udpIdleSeconds: 10".to_owned()),
@@ -85,15 +85,15 @@ fn ways(events: &[Event], listener: &str) -> BTreeSet<(String, String)> {
 
 #[test]
 fn the_voice_of_a_call_goes_to_the_server_that_answered_it_and_comes_back_whole() {
-    let (sip, range, sip_there, range_there) = (free_port(), free_range(100), free_port(), free_range(100));
+    let (sip, range, backend_sip, backend_range) = (free_port(), free_range(100), free_port(), free_range(100));
     let folder = tempfile::tempdir().expect("folder");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("write");
     let answers = include_str!("rtp/answers.xml").replace("PROXY", &sip.to_string());
     write("answers.xml", &answers.replace("MEDIA", &(range + OFFSET).to_string()));
     write("calls.xml", include_str!("rtp/calls.xml"));
     fs::write(folder.path().join("voice"), [0x55; VOICE]).expect("write");
-    let _servers = SERVERS.map(|ip| Sipp::server(folder.path(), ip, sip_there, range_there + OFFSET));
-    let program = Program::run(&manifest(sip, range, sip_there, range_there), free_port(), &[]);
+    let _servers = SERVERS.map(|ip| Sipp::server(folder.path(), ip, backend_sip, backend_range + OFFSET));
+    let program = Program::run(&manifest(sip, range, backend_sip, backend_range), free_port(), &[]);
 
     let callers: Vec<String> = (11..19).map(|last| format!("127.0.0.{last}")).collect();
     let to = format!("127.0.0.1:{sip}");

@@ -125,8 +125,8 @@ fn a_database_client_whose_tls_is_direct_is_served() {
     let redis = |host: &str, server: &Server, words: &[&str]| {
         let mut redis = Command::new("redis-cli");
         redis.args(["-h", "127.0.0.1", "-p", &port.to_string(), "--tls", "--sni", host, "--cacert"]);
-        let said = redis.arg(&server.certificate).args(words).output().expect("redis-cli is installed");
-        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+        let output = redis.arg(&server.certificate).args(words).output().expect("redis-cli is installed");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     assert_eq!(redis("one.example", &one, &["SET", "who", "one"]), "OK");
     assert_eq!(redis("two.example", &two, &["SET", "who", "two"]), "OK");

@@ -99,7 +99,7 @@ fn two_hundred_edits_under_load_break_and_refuse_nothing() {
 }
 
 #[test]
-fn a_bad_edit_leaves_everything_running_and_says_what_is_wrong() {
+fn a_bad_edit_leaves_everything_running_and_reports_what_is_wrong() {
     let backend = Backend::start(Behaviour::Echo);
     let (port, taken) = (free_port(), Backend::start(Behaviour::Hold));
     let good = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
@@ -157,7 +157,7 @@ fn settle(program: &Program, good: &str, port: u16, backend: u16) {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_told_and_stops_nothing() {
+fn a_name_that_does_not_resolve_is_reported_and_stops_nothing() {
     let backend = Backend::start(Behaviour::Echo);
     let (good, lost) = (free_port(), free_port());
     let nowhere = Listener::tcp("lost", lost).backend("address: {host: nowhere.invalid, port: 1}");
@@ -276,8 +276,8 @@ fn a_file_that_comes_later_does_not_take_a_port_that_serves() {
     let program = Program::run(&forward("b", "", &[Listener::tcp("l", port).to(one.port)]), free_port(), &[]);
     let both = forward("a", "", &[Listener::tcp("l", port).to(two.port)])
         + &forward("b", "", &[Listener::tcp("l", port).to(one.port)]);
-    let said = program.edit_and_wait(&both, "refused", "");
-    assert!(said["message"].as_str().is_some_and(|text| text.contains("held by default/b")), "{said}");
+    let event = program.edit_and_wait(&both, "refused", "");
+    assert!(event["message"].as_str().is_some_and(|text| text.contains("held by default/b")), "{event}");
     round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
     assert_eq!((one.count(), two.count()), (1, 0));
 }
@@ -291,8 +291,8 @@ fn a_pipe_in_the_place_of_a_manifest_stops_no_following() {
     let path = program.path("forwards.yaml");
     std::fs::remove_file(&path).expect("remove");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
-    let said = program.wait("refused", "forwards.yaml");
-    assert!(said["message"].as_str().is_some_and(|text| text.contains("not a regular file")), "{said}");
+    let event = program.wait("refused", "forwards.yaml");
+    assert!(event["message"].as_str().is_some_and(|text| text.contains("not a regular file")), "{event}");
     round_trip(&mut connect(port).expect("the last good manifest keeps serving"), b"x").expect("echo");
     let moved = free_port();
     program.edit_and_wait(&manifest.replace(&port.to_string(), &moved.to_string()), "swapped", "f/l");

@@ -18,11 +18,11 @@ use harness::{
 
 /// A server that answers each byte with its name.
 fn named(ip: [u8; 4], port: u16, name: u8) -> Backend {
-    let say = move |mut stream: TcpStream| {
+    let serve = move |mut stream: TcpStream| {
         let mut byte = [0];
         while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&[name])).is_ok() {}
     };
-    Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(say)))
+    Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(serve)))
 }
 
 /// A small HTTP server like that of Patroni: its status for `/primary` can be set, other paths return 404.
@@ -42,7 +42,7 @@ impl Rest {
 }
 
 /// Name of the server that answers a new session, if any.
-fn who(port: u16) -> Option<u8> {
+fn answering(port: u16) -> Option<u8> {
     let mut stream = connect(port).ok()?;
     ask(&mut stream)
 }
@@ -77,7 +77,7 @@ fn sessions_go_to_the_primary_and_follow_it_when_it_moves() {
     let program = Program::run(&manifest, health, &[]);
     program.wait("unhealthy", "f/l");
     for _ in 0..20 {
-        assert_eq!(who(port), Some(1));
+        assert_eq!(answering(port), Some(1));
     }
     let unhealthy = format!("portlane_backend_endpoints_unhealthy{{{LABELS},backend=\"addr/127.0.0.2:{db}\"}}");
     assert_eq!(count(health, &unhealthy), Some(1.0));
@@ -88,7 +88,7 @@ fn sessions_go_to_the_primary_and_follow_it_when_it_moves() {
     assert_eq!(ask(&mut live), Some(1));
     rest_two.primary.store(200, Relaxed);
     rest_one.primary.store(503, Relaxed);
-    until("new sessions go to the new primary", || (0..8).all(|_| who(port) == Some(2)));
+    until("new sessions go to the new primary", || (0..8).all(|_| answering(port) == Some(2)));
     until("the old session is closed", || ask(&mut live).is_none());
     let closed = format!("portlane_connections_closed_total{{{LABELS},reason=\"BackendUnhealthy\"}}");
     until("the end is counted", || count(health, &closed) >= Some(1.0));
@@ -96,13 +96,13 @@ fn sessions_go_to_the_primary_and_follow_it_when_it_moves() {
     rest_two.primary.store(500, Relaxed);
     let seen = program.events().len();
     until("no backend is healthy, and both are tried", || {
-        let answers: Vec<_> = (0..8).map(|_| who(port)).collect();
+        let answers: Vec<_> = (0..8).map(|_| answering(port)).collect();
         answers.contains(&Some(1)) && answers.contains(&Some(2))
     });
-    let told = program.wait_after(seen, "backends_unhealthy", "f/l");
-    assert!(told["message"].as_str().is_some_and(|it| it.starts_with("no backend is healthy")), "{told}");
+    let event = program.wait_after(seen, "backends_unhealthy", "f/l");
+    assert!(event["message"].as_str().is_some_and(|it| it.starts_with("no backend is healthy")), "{event}");
     rest_one.primary.store(200, Relaxed);
-    until("one backend is healthy", || (0..8).all(|_| who(port) == Some(1)));
+    until("one backend is healthy", || (0..8).all(|_| answering(port) == Some(1)));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_change_of_the_check_applies_in_place_and_without_one_everybody_is_healthy()
     let mut live = connect(port).expect("connect");
     assert_eq!(ask(&mut live), Some(1));
     program.edit_and_wait(&manifest(&http("/nothing")), "swapped", "f/l");
-    until("both are tried", || (0..8).any(|_| who(port) == Some(2)));
+    until("both are tried", || (0..8).any(|_| answering(port) == Some(2)));
     program.edit_and_wait(&manifest("bind: Loopback"), "swapped", "f/l");
     until("no endpoint is unhealthy", || {
         let series = format!("portlane_backend_endpoints_unhealthy{{{LABELS},backend=\"addr/127.0.0.1:{db}\"}}");
@@ -142,12 +142,12 @@ fn the_standby_is_used_only_while_the_first_is_down() {
         .with("healthCheck: {tcp: {}, intervalSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}");
     let program = Program::run(&forward("f", "retry: {attempts: 1}", &[listener]), free_port(), &[]);
     // On a stalled machine a late check may briefly bring in the standby.
-    until("all go to the first", || (0..10).all(|_| who(port) == Some(1)));
+    until("all go to the first", || (0..10).all(|_| answering(port) == Some(1)));
     drop(first);
     program.wait("unhealthy", "f/l");
-    until("all go to the standby", || (0..10).all(|_| who(port) == Some(2)));
+    until("all go to the standby", || (0..10).all(|_| answering(port) == Some(2)));
     let _again = named(ONE, db, 1);
-    until("the first is back", || (0..8).all(|_| who(port) == Some(1)));
+    until("the first is back", || (0..8).all(|_| answering(port) == Some(1)));
 }
 
 #[test]
@@ -159,8 +159,8 @@ fn without_checks_connects_that_fail_bring_the_standby_in() {
         .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, priority: 1"))
         .with("outlier: {consecutiveFailures: 2, ejectSeconds: 3600}");
     let _program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
-    assert_eq!(who(port), Some(2), "the third attempt goes to the standby");
-    assert_eq!(who(port), Some(2));
+    assert_eq!(answering(port), Some(2), "the third attempt goes to the standby");
+    assert_eq!(answering(port), Some(2));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn flows_follow_a_check_over_tcp() {
 }
 
 #[test]
-fn checks_say_first_that_the_connection_is_the_proxys_own_where_headers_are_sent() {
+fn checks_announce_the_proxys_own_connection_where_headers_are_sent() {
     let (sent, received) = mpsc::channel();
     let record = move |mut stream: TcpStream| {
         let mut all = Vec::new();

@@ -81,29 +81,29 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn validate_says_file_line_object_field_and_reason_and_exits_with_one() {
+fn validate_prints_file_line_object_field_and_reason_and_exits_with_one() {
     let good = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
     let output = portlane(&["validate", "-f", "-"], &good);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout), "1 PortForward valid\n");
     let bad = portlane(&["validate", "-f", "-"], &good.replace("port: 1000", "port: 70000"));
     assert_eq!(bad.status.code(), Some(1));
-    let said = text(&bad.stdout);
+    let printed = text(&bad.stdout);
     let line = "<stdin>:8: PortForward default/a: spec.listeners[0].port: must be at most 65535, but is 70000";
-    assert!(said.contains(line), "{said}");
+    assert!(printed.contains(line), "{printed}");
 }
 
 #[test]
-fn validate_tells_of_conflicts_between_objects() {
+fn validate_reports_conflicts_between_objects() {
     let one = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
     let two = forward("b", "", &[Listener::tcp("l", 1000).to(1)]);
     let output = portlane(&["validate", "-f", "-"], &format!("{one}{two}"));
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stdout);
+    let printed = text(&output.stdout);
     assert!(
-        said.contains("default/b: spec.listeners[0]: PortConflict: port 1000/TCP")
-            && said.contains("held by default/a"),
-        "{said}"
+        printed.contains("default/b: spec.listeners[0]: PortConflict: port 1000/TCP")
+            && printed.contains("held by default/a"),
+        "{printed}"
     );
 }
 
@@ -192,8 +192,8 @@ fn only_picks_one_of_two_forwards_that_clash_on_a_laptop() {
     let two = forward("two", "", &[Listener::tcp("l", port).to(backend.port)]);
     let both = format!("{one}{two}");
     let program = Program::run(&both, free_port(), &[]);
-    let said = program.wait("refused", "");
-    assert!(said["message"].as_str().is_some_and(|text| text.contains("--only")), "{said}");
+    let event = program.wait("refused", "");
+    assert!(event["message"].as_str().is_some_and(|text| text.contains("--only")), "{event}");
     drop(program);
     let program = Program::run(&both, free_port(), &["--only", "two"]);
     program.wait("bound", "two/l");
@@ -216,12 +216,12 @@ fn the_first_screen_is_a_table() {
     until("the listener is bound", || connect(port).is_ok());
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("runs");
     let status = child.wait().expect("ends");
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stdout.take().expect("piped"), &mut said).expect("text");
+    let mut printed = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().expect("piped"), &mut printed).expect("text");
     assert!(status.success());
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("LISTENER") && lines[0].ends_with("STATE"), "{said}");
-    assert!(lines[1].starts_with("default/f/l ") && lines[1].ends_with("Bound"), "{said}");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[0].starts_with("LISTENER") && lines[0].ends_with("STATE"), "{printed}");
+    assert!(lines[1].starts_with("default/f/l ") && lines[1].ends_with("Bound"), "{printed}");
     assert_eq!(lines[2], "1 document(s) of other kinds skipped");
 }
 
@@ -263,7 +263,7 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
 }
 
 #[test]
-fn told_to_drain_by_its_admin_address_it_drains_and_hangs_on_no_edit() {
+fn a_drain_by_the_admin_address_starts_at_once_and_hangs_on_no_edit() {
     let backend = Backend::start(Behaviour::Echo);
     let (port, admin) = (free_port(), free_port());
     let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);

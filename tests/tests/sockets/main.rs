@@ -1,14 +1,32 @@
 //! Tests of the built programs from outside, with real sockets and without a cluster.
 #![allow(missing_docs, reason = "tests")]
 
+mod balancing;
 mod bounds;
 mod change;
+mod doors;
 mod examples;
 mod guard;
 mod health;
 mod lifecycle;
+mod loops;
 mod proxy_protocol;
 mod ranges;
+mod resets;
+mod sessions;
 mod sidecar;
 mod tcp;
 mod udp;
+
+use harness::{Listener, Program, forward, free_port};
+
+/// `portlane run` of one forward with these listeners, and the port of its health server.
+fn run(listeners: &[Listener]) -> (Program, u16) {
+    run_with("", listeners, &[])
+}
+
+/// As [`run`], with further lines of the forward's spec and further arguments.
+fn run_with(spec: &str, listeners: &[Listener], arguments: &[&str]) -> (Program, u16) {
+    let health = free_port();
+    (Program::run(&forward("f", spec, listeners), health, arguments), health)
+}

@@ -97,7 +97,7 @@ fn a_header_of_either_version_names_the_client_and_is_taken_off() {
 }
 
 #[test]
-fn what_is_no_header_what_is_late_and_who_is_not_trusted_is_refused() {
+fn wrong_headers_late_headers_and_untrusted_peers_are_refused() {
     let headers = start("timeouts: {handshakeSeconds: 1}", "{accept: Required, trustedCIDRs: [127.0.0.1/32]}");
     let lying = [V2, &[0x21, 0x11, 0, 4, 1, 2, 3, 4]].concat();
     let bad: [&[u8]; 4] = [b"GET / HTTP/1.1\r\n", b"PROXY TCP4 1 2 3 4\r\n", b"PROXY UDP4 192.0.2.1", &lying];
@@ -119,7 +119,7 @@ fn what_is_no_header_what_is_late_and_who_is_not_trusted_is_refused() {
 }
 
 #[test]
-fn where_headers_are_optional_nobody_else_is_taken_by_his_word() {
+fn where_headers_are_optional_other_peers_are_not_trusted() {
     let headers = start("", "{accept: Optional, trustedCIDRs: [192.0.2.0/24]}");
     let claim = b"PROXY TCP4 192.0.2.1 192.0.2.9 1111 443\r\nhello";
     assert_eq!(headers.received_of(claim), claim);
@@ -142,7 +142,7 @@ fn access_and_limits_go_by_the_header() {
 }
 
 #[test]
-fn backends_are_told_who_the_client_is() {
+fn backends_learn_the_client_address_from_a_header() {
     for version in ["V1", "V2"] {
         let headers = start("", &format!("{{send: {version}}}"));
         let mut stream = connect(headers.port).expect("connect");

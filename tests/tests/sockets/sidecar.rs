@@ -63,8 +63,9 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     }
     until("the app may start without a configuration", || probe("startup", &socket).status.success());
     assert!(started.elapsed() >= Duration::from_secs(3), "the startup probe waited long enough");
-    let told = program.wait("startup", "portlane-proxy");
-    assert_eq!(told["level"], "warn", "{told}");
+    assert!(!probe("ready", &socket).status.success(), "a gateway is not ready without a configuration");
+    let event = program.wait("startup", "portlane-proxy");
+    assert_eq!(event["level"], "warn", "{event}");
 }
 
 #[test]
@@ -82,6 +83,7 @@ fn an_app_that_has_the_ports_of_the_proxy_keeps_them_and_the_proxy_forwards() {
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("socket"));
     let program = Program::start(command, folder);
     until("the proxy has started", || probe("startup", &socket).status.success());
+    assert!(probe("ready", &socket).status.success());
     let mut session = connect(port).expect("the listener is bound");
     assert_eq!(round_trip(&mut session, b"x").expect("echo"), b"x");
     assert!(

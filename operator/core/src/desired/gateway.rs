@@ -7,15 +7,30 @@ use proxy_api::Transport;
 use serde_json::{Value, json};
 
 use crate::{
-    desired::ca::Trusted,
+    desired::{
+        ca::Trusted,
+        probe::{Probe, SOCKET},
+    },
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
-    world::ObjectKey,
+    world::{ObjectKey, child::ChildKind},
 };
 
 /// Seconds that a terminating pod keeps accepting, until endpoints have been updated.
 const LEAVE_SECONDS: u32 = 5;
 /// Seconds between the end of the drain and SIGKILL.
 const SPARE_SECONDS: u32 = 5;
+/// Most worker threads of a proxy, if the CPU limit of its pod, or without a limit the node, has as many CPUs.
+const MAX_WORKERS: u32 = 16;
+/// Passes once the first configuration is applied or 10 s have passed (`--startup-seconds`). Then readiness, which kubelet
+/// asks for at once, and liveness decide.
+const STARTUP: Probe = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: 30 };
+/// A proxy that was ready stays ready, so there is no hurry after the start.
+const READY: Probe = Probe { what: "ready", period: 5, timeout: PROBE_SECONDS, failures: 2 };
+/// Fails only if the proxy does not answer or one of its threads does not: a late first configuration must not restart the
+/// proxy.
+const LIVE: Probe = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
+/// Timeout of the probes in seconds. A proxy at its CPU limit is slow to start their program.
+const PROBE_SECONDS: u32 = 5;
 /// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
 
@@ -43,8 +58,8 @@ pub struct Desired {
     pub trusted: Trusted,
     /// Ports of the listeners.
     pub ports: BTreeSet<(Transport, u16)>,
-    /// Hash of all the fields above.
-    pub hash: String,
+    /// Number of the attempt to apply the children, unique in its term. The result has the same number.
+    pub attempt: u64,
 }
 
 /// The children, in the order in which they are applied. `roots` is the CA bundle, PEM. The Service is absent without
@@ -56,26 +71,33 @@ pub fn children(
     fleets: &Fleets,
     roots: &str,
     ports: &BTreeSet<(Transport, u16)>,
-) -> Vec<Value> {
+) -> Vec<(ChildKind, Value)> {
     let child = Child { key, gateway };
-    let mut all = vec![
-        child.of("v1", "ServiceAccount", json!({"automountServiceAccountToken": false})),
-        child.of("apps/v1", "Deployment", json!({"spec": child.deployment(fleets, roots)})),
-        child.of(
-            "policy/v1",
-            "PodDisruptionBudget",
-            json!({"spec": {
-                "maxUnavailable": 1,
-                "selector": {"matchLabels": child.selector()},
-            }}),
-        ),
-        child.of("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": child.network_policy(ports)})),
-    ];
     let service = gateway.spec.service.clone().unwrap_or_default();
-    if service.type_ != Some(ServiceType::None) && !ports.is_empty() {
-        all.push(child.service(&service, ports));
-    }
-    all
+    let manifest = |kind: ChildKind| {
+        let rest = match kind {
+            ChildKind::ServiceAccount => json!({"automountServiceAccountToken": false}),
+            ChildKind::Deployment => json!({"spec": child.deployment(fleets, roots)}),
+            ChildKind::PodDisruptionBudget => {
+                json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": child.selector()}}})
+            }
+            ChildKind::NetworkPolicy => json!({"spec": child.network_policy(ports)}),
+            ChildKind::Service if has_no_service(gateway) || ports.is_empty() => return None,
+            ChildKind::Service => json!({"spec": child.service(&service, ports)}),
+        };
+        let mut manifest = child.of(kind, rest);
+        if kind == ChildKind::Service && !service.annotations.is_empty() {
+            manifest["metadata"]["annotations"] = json!(service.annotations);
+        }
+        Some((kind, manifest))
+    };
+    ChildKind::ALL.into_iter().filter_map(manifest).collect()
+}
+
+/// Whether the gateway wants no Service at all.
+#[must_use]
+pub fn has_no_service(gateway: &ForwardGateway) -> bool {
+    gateway.spec.service.as_ref().and_then(|service| service.type_) == Some(ServiceType::None)
 }
 
 /// The label selector of a gateway's pods, as the scale subresource shows it.
@@ -105,10 +127,10 @@ impl Child<'_> {
     }
 
     /// A child: its metadata and the fields of `rest`.
-    fn of(&self, version: &str, kind: &str, rest: Value) -> Value {
+    fn of(&self, kind: ChildKind, rest: Value) -> Value {
         let mut child = json!({
-            "apiVersion": version,
-            "kind": kind,
+            "apiVersion": kind.api_version(),
+            "kind": kind.as_str(),
             "metadata": {
                 "name": self.key.name,
                 "namespace": self.key.namespace,
@@ -216,14 +238,6 @@ impl Child<'_> {
 
     fn container(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
         let variable = |name: &str, value: String| json!({"name": name, "value": value});
-        let probe = |path: &str, every: u32, failures: u32| {
-            json!({
-                "httpGet": {"path": path, "port": "health"},
-                "periodSeconds": every,
-                "timeoutSeconds": 2,
-                "failureThreshold": failures,
-            })
-        };
         let resources = template
             .resources
             .as_ref()
@@ -237,13 +251,15 @@ impl Child<'_> {
                 variable("PORTLANE_ROOTS", roots.to_owned()),
                 variable("PORTLANE_HEALTH_ADDRESS", format!("0.0.0.0:{HEALTH_PORT}")),
                 variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
+                variable("PORTLANE_SOCKET", SOCKET.to_owned()),
+                variable("PORTLANE_MAX_WORKERS", MAX_WORKERS.to_string()),
                 variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
                 variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
             ],
             "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
-            // Liveness fails only if the proxy does not answer: a late first configuration must not restart the proxy.
-            "livenessProbe": probe("/livez", 10, 3),
-            "readinessProbe": probe("/readyz", 2, 2),
+            "startupProbe": STARTUP.to_json(),
+            "livenessProbe": LIVE.to_json(),
+            "readinessProbe": READY.to_json(),
             "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
             "resources": resources,
             "securityContext": {
@@ -268,6 +284,7 @@ impl Child<'_> {
         })
     }
 
+    /// The spec of the Service.
     fn service(&self, service: &GatewayService, ports: &BTreeSet<(Transport, u16)>) -> Value {
         let port = |(transport, port): &(Transport, u16)| {
             let name = format!("{}-{port}", transport.to_string().to_lowercase());
@@ -292,11 +309,7 @@ impl Child<'_> {
         if let Some(allocate) = service.allocate_load_balancer_node_ports {
             spec["allocateLoadBalancerNodePorts"] = json!(allocate);
         }
-        let mut child = self.of("v1", "Service", json!({"spec": spec}));
-        if !service.annotations.is_empty() {
-            child["metadata"]["annotations"] = json!(service.annotations);
-        }
-        child
+        spec
     }
 }
 

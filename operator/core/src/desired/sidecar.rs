@@ -4,15 +4,16 @@ use proxy_api::Transport;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    desired::tuning::{Resources, Tuning, tuning},
+    desired::{
+        probe::{Probe, SOCKET},
+        tuning::{Resources, Tuning, tuning},
+    },
     names::{APP_PORTS, CONTAINER, HEALTH_PORT, PROBLEM, PROXY_LABEL},
     world::app_ports::{AppPorts, declared, said, written},
 };
 
 /// Seconds that the proxy leaves a port alone after the app released it: time for kubelet to restart the app.
 const YIELD_SECONDS: u32 = 60;
-/// Path of the proxy's admin socket.
-const SOCKET: &str = "/var/lib/portlane/proxy.sock";
 /// Node label with the operating system.
 const OS: &str = "kubernetes.io/os";
 /// Timeout of the exec probes, seconds.
@@ -208,7 +209,9 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
     let resources = if spec["resources"].is_object() { json!({}) } else { resources(tuning) };
     let variable = |name: &str, value: &str| json!({"name": name, "value": value});
     let ip = json!({"name": "PORTLANE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
-    let probe = |what: &str| json!({"command": ["/portlane-proxy", "probe", what, "--socket", SOCKET]});
+    // Passes once the first configuration is applied or PORTLANE_STARTUP_SECONDS have passed.
+    let startup = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: tuning.startup_seconds + 20 };
+    let live = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
     json!({
         "name": CONTAINER,
         "image": tuning.image.as_deref().unwrap_or(&sidecar.image),
@@ -229,14 +232,8 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
             // kubelet stops a sidecar after the app: no session is left to drain.
             variable("PORTLANE_DRAIN_SECONDS", "0"),
         ],
-        // Passes once the first configuration is applied or PORTLANE_STARTUP_SECONDS have passed.
-        "startupProbe": {
-            "exec": probe("startup"),
-            "periodSeconds": 1,
-            "timeoutSeconds": PROBE_SECONDS,
-            "failureThreshold": tuning.startup_seconds + 20,
-        },
-        "livenessProbe": {"exec": probe("live"), "periodSeconds": 10, "timeoutSeconds": PROBE_SECONDS, "failureThreshold": 3},
+        "startupProbe": startup.to_json(),
+        "livenessProbe": live.to_json(),
         "resources": resources,
         "securityContext": {
             "runAsNonRoot": true,

@@ -9,7 +9,7 @@ use crds::TargetKind;
 
 use crate::{
     desired::autoscaler::{FAILED, Scaler, of_forward, of_gateway},
-    schedule::Effect,
+    schedule::{Effect, SILENCE},
     status::{
         conditions::{ConditionType, Finding, Truth},
         scaling::{NoScaler, scaling},
@@ -43,7 +43,8 @@ struct Entry {
     applied: Option<Applied>,
     /// The HPA that the API server refused last.
     refused: Option<Box<Scaler>>,
-    applying: bool,
+    /// When the apply in progress began.
+    applying: Option<Duration>,
 }
 
 /// The HPAs of all objects with `spec.autoscaling`.
@@ -73,7 +74,7 @@ impl Autoscalers {
     /// Records the result of applying an HPA; returns the object whose status may change.
     pub fn scaled(&mut self, scaled: Scaled, now: Duration) -> Option<Subject> {
         let entry = self.entries.get_mut(&scaled.subject)?;
-        entry.applying = false;
+        entry.applying = None;
         entry.refused = scaled.result.as_ref().is_err_and(|why| why.reason == FAILED).then(|| scaled.scaler.clone());
         entry.applied = Some((scaled.scaler, now, scaled.result));
         Some(scaled.subject)
@@ -156,7 +157,8 @@ impl Autoscalers {
         let entry = self.entries.entry(subject.clone()).or_default();
         // The Deployment of a new gateway may not exist yet.
         let is_early = matches!(&subject, Subject::Gateway(key) if !cache.deployments.contains_key(key));
-        if entry.applying || is_early {
+        let is_applying = entry.applying.is_some_and(|began| now < began + SILENCE);
+        if is_applying || is_early {
             return None;
         }
         if let Some((applied, at, result)) = &entry.applied {
@@ -166,7 +168,7 @@ impl Autoscalers {
                 return None;
             }
         }
-        entry.applying = true;
+        entry.applying = Some(now);
         Some(Effect::ApplyAutoscaler(subject, Box::new(scaler)))
     }
 }

@@ -1,7 +1,10 @@
 //! When the children of gateways are applied, and when the statuses of gateways are written.
 
+mod attempts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     time::Duration,
 };
 
@@ -17,48 +20,71 @@ use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
         conditions::Finding,
-        gateway::{FleetFacts, gateway_status},
+        gateway::{FleetFacts, applied_generation, gateway_status},
         patch,
     },
     translate::groups::Group,
-    world::{ObjectKey, subject::Subject},
+    world::{
+        ObjectKey,
+        child::{ChildKind, Mark},
+        subject::Subject,
+    },
 };
 
-/// Interval of applying children again, in case somebody changed them.
-const RESYNC: Duration = Duration::from_secs(600);
-/// Pause after children could not be applied.
-const RETRY: Duration = Duration::from_secs(5);
+use self::attempts::{Attempts, Seen, Wanted};
+
 /// Shortest time between two writes of one gateway's status.
 const WRITES: Duration = Duration::from_secs(1);
+/// Most gateways whose children are applied at the same time. Each of them is one request at a time.
+const AT_ONCE: usize = 16;
+
+/// The marks of children as they were applied.
+pub type Marks = BTreeMap<ChildKind, Mark>;
 
 /// The result of applying the children of a gateway.
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// The gateway.
     pub key: ObjectKey,
-    /// Generation of the gateway that was applied.
-    pub generation: Option<i64>,
-    /// Hash of the applied children, see [`Desired::hash`].
-    pub hash: String,
-    /// Why applying failed; `None` on success.
-    pub error: Option<String>,
+    /// Number of the attempt, see [`Desired::attempt`].
+    pub attempt: u64,
+    /// The children as they are now, or why applying failed.
+    pub result: Result<Marks, String>,
+}
+
+/// What the result of applying children means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The children are applied.
+    Applied,
+    /// These children, which somebody else had changed or deleted, are applied again.
+    Repaired(Vec<ChildKind>),
+    /// The children could not be applied.
+    Failed {
+        /// The cause.
+        why: String,
+        /// Whether the attempt before succeeded, or failed for another cause.
+        is_new: bool,
+    },
+    /// The attempt had been given up, or the gateway is gone.
+    Outdated,
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent marks, each set and taken by itself")]
 struct Entry {
     ports: BTreeSet<(Transport, u16)>,
-    /// Hash of the last applied children, and the time.
-    applied: Option<(String, Duration)>,
-    /// Generation of the gateway that was applied last.
-    generation: Option<i64>,
-    applying: bool,
-    failed: Option<(String, Duration)>,
-    /// Generation of the Deployment at the last comparison.
-    seen: Option<i64>,
+    wanted: Wanted,
+    seen: Seen,
+    attempts: Attempts,
+    /// An attempt is due, but too many others are in progress.
+    waits: bool,
     /// The status must be evaluated.
     touched: bool,
-    /// The children must be compared with the desired ones.
+    /// The desired children must be computed, and compared with what the watches show.
     changed: bool,
+    /// The status says that applying fails.
+    fails: bool,
     wrote: Option<Duration>,
     /// The last written status.
     written: Option<ForwardGatewayStatus>,
@@ -69,13 +95,17 @@ struct Entry {
 pub struct Gateways {
     fleets: Fleets,
     entries: BTreeMap<ObjectKey, Entry>,
+    /// Number of the last attempt.
+    attempts: u64,
+    /// The gateway of the last attempt.
+    last: Option<ObjectKey>,
 }
 
 impl Gateways {
     /// Begins a leader election term with the settings that all fleets share.
     #[must_use]
     pub fn new(fleets: Fleets) -> Self {
-        Self { fleets, entries: BTreeMap::new() }
+        Self { fleets, ..Self::default() }
     }
 
     /// A gateway changed, or something that its children or status depend on.
@@ -90,26 +120,15 @@ impl Gateways {
         self.entries.entry(key.clone()).or_default().changed = true;
     }
 
-    /// Records the result of applying children; returns whether the failure is a new one.
-    pub fn applied(&mut self, applied: Applied, now: Duration) -> bool {
-        let Applied { key, generation, hash, error } = applied;
-        let Some(entry) = self.entries.get_mut(&key) else { return false };
-        entry.applying = false;
-        entry.touched = true;
-        entry.changed = true;
-        match error {
-            None => {
-                entry.applied = Some((hash, now));
-                entry.generation = generation;
-                entry.failed = None;
-                false
-            }
-            Some(why) => {
-                let is_new = entry.failed.as_ref().map(|(before, _)| before) != Some(&why);
-                entry.failed = Some((why, now));
-                is_new
-            }
+    /// Records the result of applying children.
+    pub fn applied(&mut self, Applied { key, attempt, result }: Applied, now: Duration) -> Ended {
+        let Some(entry) = self.entries.get_mut(&key) else { return Ended::Outdated };
+        let ended = entry.attempts.end(attempt, result, now);
+        if ended != Ended::Outdated {
+            entry.touched = true;
+            entry.changed = true;
         }
+        ended
     }
 
     /// Returns the effects that are due. `trusted` are the CA certificates; `is_other`: they changed since the last
@@ -124,58 +143,64 @@ impl Gateways {
     ) -> Vec<Effect> {
         let gateways = view.cache.gateways();
         self.entries.retain(|key, _| gateways.contains(key));
+        for entry in self.entries.values_mut() {
+            entry.touched |= entry.attempts.give_up(now);
+        }
+        let running = self.entries.values().filter(|entry| entry.attempts.is_running()).count();
+        let mut room = AT_ONCE.saturating_sub(running);
         let mut effects = Vec::new();
-        for (key, gateway) in gateways.iter().filter_map(|key| Some((key, view.cache.gateway(key)?))) {
+        for key in in_turn(&gateways, self.last.as_ref()) {
+            let Some(gateway) = view.cache.gateway(key) else { continue };
             self.entries.entry(key.clone()).or_default().changed |= is_other;
-            effects.extend(self.children(key, &gateway, view, trusted, now));
+            if let Some(desired) = self.children(key, &gateway, view, trusted, room > 0, now) {
+                room = room.saturating_sub(1);
+                effects.push(Effect::ApplyChildren(Box::new(desired)));
+            }
             effects.extend(self.status(key, &gateway, view, scaling(key), now));
         }
         effects
     }
 
+    /// The children to apply now.
     fn children(
         &mut self,
         key: &ObjectKey,
         gateway: &ForwardGateway,
         View { cache, translator, .. }: &View<'_>,
         trusted: &Trusted,
+        has_room: bool,
         now: Duration,
-    ) -> Option<Effect> {
+    ) -> Option<Desired> {
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.waits = false;
         if trusted.signing.is_empty()
             || cache.unreadable_gateway(key).is_some()
             || gateway.metadata.deletion_timestamp.is_some()
         {
             return None;
         }
-        let entry = self.entries.entry(key.clone()).or_default();
-        if entry.applying || entry.failed.as_ref().is_some_and(|(_, at)| now < *at + RETRY) {
+        if std::mem::take(&mut entry.changed) || entry.wanted.hash.is_empty() {
+            entry.ports = translator.ports(&Group::Gateway(key.clone()));
+            let hash = hash_of(gateway, &self.fleets, trusted, &entry.ports);
+            entry.wanted = Wanted { hash, generation: gateway.metadata.generation };
+            entry.seen = ChildKind::ALL.map(|kind| (kind, cache.shown(kind, key))).into();
+        }
+        let cause = entry.attempts.due(&entry.wanted, &entry.seen, now)?;
+        if !has_room {
+            entry.waits = true;
             return None;
         }
-        let is_old = entry.applied.as_ref().is_none_or(|(_, at)| now >= *at + RESYNC);
-        if !std::mem::take(&mut entry.changed) && entry.failed.is_none() && !is_old {
-            return None;
-        }
-        let group = Group::Gateway(key.clone());
-        entry.ports = translator.ports(&group);
-        let hash = hash_of(gateway, &self.fleets, trusted, &entry.ports);
-        // A change of the Deployment by somebody else shows in its generation.
-        let generation = cache.deployments.get(key).map(|state| state.generation);
-        let changed = entry.applied.is_some() && entry.seen.is_some() && entry.seen != generation;
-        entry.seen = generation;
-        let fresh = entry.failed.is_none()
-            && entry.applied.as_ref().is_some_and(|(applied, at)| *applied == hash && now < *at + RESYNC);
-        if fresh && !changed {
-            return None;
-        }
-        entry.applying = true;
-        Some(Effect::ApplyChildren(Box::new(Desired {
+        self.attempts += 1;
+        self.last = Some(key.clone());
+        entry.attempts.begin(self.attempts, cause, entry.wanted.clone(), entry.seen.clone(), now);
+        Some(Desired {
             key: key.clone(),
             gateway: gateway.clone(),
             fleets: self.fleets.clone(),
             trusted: trusted.clone(),
             ports: entry.ports.clone(),
-            hash,
-        })))
+            attempt: self.attempts,
+        })
     }
 
     fn status(
@@ -187,8 +212,14 @@ impl Gateways {
         now: Duration,
     ) -> Option<Effect> {
         let entry = self.entries.get_mut(key)?;
-        // A status written while children are applied would be outdated a moment later.
-        if !entry.touched || entry.applying || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
+        let failure = entry.attempts.failure(applied_generation(gateway).is_some(), now).map(str::to_owned);
+        if failure.is_some() != std::mem::replace(&mut entry.fails, failure.is_some()) {
+            entry.touched = true;
+        }
+        // A status written before children are applied for the first time, or while they are applied, would be outdated
+        // a moment later.
+        let is_early = entry.attempts.is_running() || entry.waits && entry.attempts.is_untried();
+        if !entry.touched || is_early || entry.wrote.is_some_and(|wrote| now < wrote + WRITES) {
             return None;
         }
         entry.touched = false;
@@ -202,8 +233,11 @@ impl Gateways {
                 );
                 ("Unsupported".to_owned(), message)
             }),
-            children: entry.failed.as_ref().map(|(why, _)| why.clone()),
-            applied: entry.applied.is_some() && entry.generation == gateway.metadata.generation,
+            children: failure,
+            applied: entry.attempts.applied().map_or_else(
+                || applied_generation(gateway).is_some_and(|it| Some(it) == gateway.metadata.generation),
+                |applied| applied.generation == gateway.metadata.generation,
+            ),
             replicas: state.replicas,
             ready: state.ready,
             addresses: service.map(|service| patch::forward_addresses(&service.addresses)).unwrap_or_default(),
@@ -231,4 +265,11 @@ fn hash_of(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: 
     let spec = serde_json::to_string(&gateway.spec).unwrap_or_default();
     let all = format!("{spec}{:?}{fleets:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);
     format!("{:016x}", hash(&all))
+}
+
+/// The gateways, beginning after the one whose turn was last: none of them waits for the others for good.
+fn in_turn<'a>(gateways: &'a BTreeSet<ObjectKey>, last: Option<&ObjectKey>) -> Vec<&'a ObjectKey> {
+    let Some(last) = last else { return gateways.iter().collect() };
+    let after = gateways.range::<ObjectKey, _>((Bound::Excluded(last), Bound::Unbounded));
+    after.chain(gateways.range::<ObjectKey, _>(..=last)).collect()
 }

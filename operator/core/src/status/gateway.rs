@@ -9,7 +9,7 @@ use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
-    /// Why the children cannot be applied.
+    /// Why the children cannot be applied; absent while an applied fleet may still be brought in line by a retry.
     pub children: Option<String>,
     /// Whether the children were applied for the current generation.
     pub applied: bool,
@@ -25,6 +25,22 @@ pub struct FleetFacts {
     pub selector: String,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
+}
+
+/// Reasons of `Programmed` for a fleet whose children are applied, but which does not run as it should.
+const NO_PROXIES: &str = "NoProxies";
+const NO_ADDRESS: &str = "AddressNotAssigned";
+const AT_ZERO: &str = "ScaledToZero";
+
+/// The generation for which the status of a gateway says that its children are applied; `None` if the status does not
+/// say so.
+#[must_use]
+pub fn applied_generation(gateway: &ForwardGateway) -> Option<i64> {
+    let mut conditions = gateway.status.as_ref()?.conditions.iter();
+    let programmed = conditions.find(|condition| condition.type_ == ConditionType::Programmed.as_str())?;
+    let is_applied = Truth::parse(&programmed.status) == Truth::True
+        || [NO_PROXIES, NO_ADDRESS, AT_ZERO].contains(&programmed.reason.as_str());
+    programmed.observed_generation.filter(|_| is_applied)
 }
 
 /// Computes the status of a gateway. `now` is RFC 3339.
@@ -84,16 +100,16 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
         return finding(Truth::Unknown, "Pending", "the Deployment and Service of the gateway are being applied");
     }
     if wanted == 0 {
-        return finding(Truth::False, "ScaledToZero", "spec.replicas is 0, so no proxy runs: raise it");
+        return finding(Truth::False, AT_ZERO, "spec.replicas is 0, so no proxy runs: raise it");
     }
     if facts.ready == 0 {
         let message = "no proxy of the fleet is ready yet: see the Deployment of the gateway and its pods";
-        return finding(Truth::Unknown, "NoProxies", message);
+        return finding(Truth::Unknown, NO_PROXIES, message);
     }
     let service = gateway.spec.service.as_ref().and_then(|service| service.type_);
     if service == Some(ServiceType::LoadBalancer) && facts.attached > 0 && facts.addresses.is_empty() {
         let message = "the load balancer has not assigned an address to the Service yet: see the events of the Service";
-        return finding(Truth::Unknown, "AddressNotAssigned", message);
+        return finding(Truth::Unknown, NO_ADDRESS, message);
     }
     finding(Truth::True, "Programmed", "the fleet runs, and its Service has the ports of all listeners")
 }

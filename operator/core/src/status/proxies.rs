@@ -2,17 +2,34 @@
 //!
 //! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
 //! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
+//!
+//! What one proxy can make the operator keep is bounded: listeners by what the proxy was sent, texts of failures by a
+//! budget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
+use proxy_api::{
+    BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, MAX_LISTENERS, ReportPart, Revision,
+};
 
-use crate::world::proxy_id::ProxyId;
+use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
+
+/// Bytes of the messages of failures that are kept of one proxy. A status names eight rejections.
+pub const FAILURE_TEXTS: usize = 64 << 10;
+/// Listeners that are kept of one proxy: twice as many as it may run, because removed ones stay until the proxy says
+/// so.
+pub const LISTENERS: usize = 2 * MAX_LISTENERS;
+/// The message of a failure beyond [`FAILURE_TEXTS`].
+const OMITTED: &str = "too many failures to name each: see the log of the proxy";
 
 /// The proxies with an open stream, by pod.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     by_id: BTreeMap<ProxyId, ProxyState>,
+    drains: DrainRates,
 }
 
 /// What one proxy has reported.
@@ -22,6 +39,10 @@ pub struct ProxyState {
     pub applied: u64,
     /// Listeners that are not bound as published under that number, or whose reports came without agreement.
     reported: BTreeMap<ListenerId, ListenerReport>,
+    /// Bytes of the messages of failures in `reported`.
+    texts: usize,
+    /// The proxy reported more than is kept, so that nothing is implied by agreement.
+    is_full: bool,
     /// Whether every listener that is not in `reported` is bound as published.
     agreed: bool,
     /// The load in the last report.
@@ -77,6 +98,12 @@ impl Proxies {
         }
     }
 
+    /// A proxy reported the end of its drain. Returns whether that becomes an Event.
+    #[must_use]
+    pub fn drained(&mut self, id: &ProxyId, now: Duration) -> bool {
+        self.by_id.contains_key(id) && self.drains.admits(id, now)
+    }
+
     /// Takes one part of a report and returns the listeners whose state changed at this proxy, apart from those that are
     /// bound as published: the end of the report tells of them. `agreed`: the digest of the report equals the one that
     /// was published under its number.
@@ -85,21 +112,20 @@ impl Proxies {
         let mut changed = BTreeSet::new();
         if part.whole {
             changed.extend(std::mem::take(&mut state.reported).into_keys());
+            (state.texts, state.is_full) = (0, false);
         }
         for id in part.gone {
-            state.reported.remove(&id);
+            state.forget(&id);
         }
         for (id, report) in part.listeners {
+            let before = state.forget(&id);
             // The usual state, bound with healthy backends, is implied by agreement.
-            let next = Some(report).filter(|report| !agreed || !report.is_usual());
-            if state.reported.get(&id) == next.as_ref() {
-                continue;
+            if !agreed || !report.is_usual() {
+                state.keep(id.clone(), report);
             }
-            match next {
-                Some(report) => drop(state.reported.insert(id.clone(), report)),
-                None => drop(state.reported.remove(&id)),
+            if state.reported.get(&id) != before.as_ref() {
+                changed.insert(id);
             }
-            changed.insert(id);
         }
         if part.commit {
             state.agreed = agreed;
@@ -110,6 +136,28 @@ impl Proxies {
 }
 
 impl ProxyState {
+    fn keep(&mut self, id: ListenerId, mut report: ListenerReport) {
+        if self.reported.len() >= LISTENERS {
+            self.is_full = true;
+            return;
+        }
+        if let Some(failure) = &mut report.failure {
+            if self.texts + failure.message.len() > FAILURE_TEXTS {
+                failure.message = OMITTED.into();
+            } else {
+                self.texts += failure.message.len();
+            }
+        }
+        self.reported.insert(id, report);
+    }
+
+    fn forget(&mut self, id: &ListenerId) -> Option<ListenerReport> {
+        let forgotten = self.reported.remove(id)?;
+        let failure = forgotten.failure.as_ref().filter(|failure| failure.message != OMITTED);
+        self.texts = self.texts.saturating_sub(failure.map_or(0, |failure| failure.message.len()));
+        Some(forgotten)
+    }
+
     /// Health of the backends of a listener, as this proxy sees it.
     #[must_use]
     pub fn backends(&self, id: &ListenerId) -> BackendHealth {
@@ -125,7 +173,7 @@ impl ProxyState {
                 (ListenerState::Failed, Some(failure)) => Ack::Failed(failure.clone()),
                 _ => Ack::Pending,
             },
-            None if self.agreed && self.applied >= since => Ack::Bound,
+            None if self.agreed && !self.is_full && self.applied >= since => Ack::Bound,
             Some(_) | None => Ack::Pending,
         }
     }

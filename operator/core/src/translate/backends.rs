@@ -1,215 +1,226 @@
 //! Resolves the backends of a listener, and checks that the forward may use them.
+//!
+//! A forward in a gateway of another namespace is a *guest*: it connects with an identity that is not its own. What a guest
+//! may use is narrower, so that no name and no address leads round a `ReferenceGrant` or a network policy.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
-};
+mod loops;
+mod sets;
+
+use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
 
 use crds::ForwardGateway;
-use proxy_api::{Backend, Destinations, EndpointSet, Origin, Target, Transport};
+use proxy_api::{Backend, Destinations, EndpointSet, Origin, Target};
 
 use crate::{
     translate::{
-        validate::{Destination, Placement, ValidForward, ValidListener, transport},
+        claims::Port,
+        validate::{Destination, Placement, ValidForward, ValidListener, host_port},
         verdict::{Condition, Reason},
     },
-    world::{Grant, ObjectKey, Service, ServicePort, World},
+    world::{Grant, ObjectKey, Service, World},
 };
+
+pub(crate) use self::{loops::local_port, sets::SetName};
 
 /// The backends of a listener, as far as they can be resolved.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
     pub(crate) backends: Vec<Backend>,
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
-    /// Why entries were left out.
+    /// Why entries or endpoints were left out.
     pub(crate) problems: Vec<Condition>,
+    /// A backend leads to the forward's own fleet: whether that is a loop depends on the claims of other forwards.
+    pub(crate) may_loop: bool,
 }
 
-/// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.
-pub(crate) fn resolve(
-    world: &World,
-    forward: &ValidForward,
-    listener: &ValidListener,
-    own: &[(Transport, u16)],
-    destinations: &Destinations,
-) -> Resolved {
-    let mut resolved = Resolved::default();
-    for entry in &listener.backends {
-        if let Some(port) = own_port(&entry.to, listener, own) {
-            resolved.problems.push(looped(&entry.to, port, forward, listener));
-            continue;
-        }
-        let target = match &entry.to {
-            Destination::Service { key, port } => {
-                service(world, forward, listener, key, *port, &mut resolved.endpoints)
-                    .and_then(|target| external(target, forward, listener, own, destinations))
-            }
-            Destination::Address { host, port } => address(host, *port, destinations),
-            Destination::Local { port } => Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port }),
+/// What the backends of one forward are judged by.
+pub(crate) struct Scope<'a> {
+    world: &'a World,
+    forward: &'a ValidForward,
+    /// What proxies check resolved addresses by.
+    pub(crate) destinations: Destinations,
+    /// The gateway whose guest the forward is.
+    host: Option<&'a ObjectKey>,
+    /// Whether a proxy of the forward listens on a port.
+    listens: &'a dyn Fn(Port) -> bool,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope of a forward. `listens`: whether one of its proxies listens on a port.
+    pub(crate) fn new(world: &'a World, forward: &'a ValidForward, listens: &'a dyn Fn(Port) -> bool) -> Self {
+        let gateway = match &forward.placement {
+            Placement::Gateway(gateway) => Some(gateway),
+            Placement::Sidecar(_) => None,
         };
-        match target {
-            Ok(target) => resolved.backends.push(Backend {
-                id: entry.to.id(),
-                weight: entry.weight,
-                priority: entry.priority,
-                target,
-            }),
-            Err(problem) => resolved.problems.push(problem),
+        // A laptop belongs to its user, and so does every address of it.
+        let is_guest = |gateway: &&ObjectKey| gateway.namespace != forward.origin.namespace && !world.site.is_laptop();
+        let destinations = gateway.map(|gateway| destinations_of(world, gateway)).unwrap_or_default();
+        Self { world, forward, destinations, host: gateway.filter(is_guest), listens }
+    }
+
+    /// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.
+    pub(crate) fn resolve(&self, listener: &ValidListener, own: &[Port]) -> Resolved {
+        let mut resolved = Resolved::default();
+        for entry in &listener.backends {
+            match self.target(&entry.to, listener, own, &mut resolved) {
+                Ok(target) => resolved.backends.push(Backend {
+                    id: entry.to.id(),
+                    weight: entry.weight,
+                    priority: entry.priority,
+                    target,
+                }),
+                Err(problem) => resolved.problems.push(problem),
+            }
         }
+        resolved
     }
-    resolved
-}
 
-/// Checks the host of an `ExternalName` Service like a host that the forward itself names.
-fn external(
-    target: Target,
-    forward: &ValidForward,
-    listener: &ValidListener,
-    own: &[(Transport, u16)],
-    destinations: &Destinations,
-) -> Result<Target, Condition> {
-    let Target::Address { host, port } = target else { return Ok(target) };
-    let to = Destination::Address { host: host.clone(), port };
-    match own_port(&to, listener, own) {
-        Some(port) => Err(looped(&to, port, forward, listener)),
-        None => address(&host, port, destinations),
+    /// What proxies connect to. Permission comes first: a loop is a mistake, after which the last good version keeps
+    /// running, and a refusal must not reveal what is behind a Service.
+    fn target(
+        &self,
+        to: &Destination,
+        listener: &ValidListener,
+        own: &[Port],
+        resolved: &mut Resolved,
+    ) -> Result<Target, Condition> {
+        let target = match to {
+            Destination::Service { key, port } => {
+                self.permit(key)?;
+                self.check_loops(to, listener, own, &mut resolved.may_loop)?;
+                self.service(listener, key, *port, resolved)?
+            }
+            Destination::Address { host, port } => Target::Address { host: host.clone(), port: *port },
+            Destination::Local { port } => {
+                self.check_loops(to, listener, own, &mut resolved.may_loop)?;
+                return Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port });
+            }
+        };
+        // The host of an `ExternalName` Service is checked like a host that the forward itself names.
+        let (host, port) = match target {
+            Target::Address { host, port } => (host.trim_end_matches('.').to_ascii_lowercase(), port),
+            endpoints @ Target::Endpoints(_) => return Ok(endpoints),
+        };
+        let target = self.address(host.clone(), port, listener)?;
+        self.check_loops(&Destination::Address { host, port }, listener, own, &mut resolved.may_loop)?;
+        Ok(target)
     }
-}
 
-fn looped(to: &Destination, port: u16, forward: &ValidForward, listener: &ValidListener) -> Condition {
-    let message = format!(
-        "backend {} of listener '{}' points back at port {port} of this forward; name the port of the real server",
-        to.words(&forward.origin.namespace),
-        listener.name
-    );
-    Condition::unmet(Reason::BackendLoop, message)
-}
-
-/// The port of a destination on the host of the proxy itself. `None` for Services and other addresses.
-pub(crate) fn local_port(to: &Destination) -> Option<u16> {
-    match to {
-        Destination::Local { port } => Some(*port),
-        Destination::Address { host, port } => {
-            let is_local = match host.parse::<IpAddr>() {
-                Ok(ip) => ip.to_canonical().is_loopback() || ip.is_unspecified(),
-                Err(_) => host == "localhost",
-            };
-            is_local.then_some(*port)
+    /// Checks a host and its ports, as far as that is possible before the host is resolved.
+    fn address(&self, mut host: String, port: u16, listener: &ValidListener) -> Result<Target, Condition> {
+        let place = host_port(&host, port);
+        let refused =
+            |why: &dyn Display| Condition::unmet(Reason::AddressNotAllowed, format!("backend {place}: {why}"));
+        if let Some(gateway) = self.host.filter(|_| self.destinations.cidrs.is_empty()) {
+            return Err(refused(&closed(gateway)));
         }
-        Destination::Service { .. } => None,
+        match host.parse::<IpAddr>() {
+            Ok(ip) => {
+                let ports = port..=port.saturating_add(listener.further);
+                if let Some(denial) = self.destinations.refuses(ip, &ports) {
+                    return Err(refused(&denial));
+                }
+            }
+            Err(_) if self.host.is_some() => {
+                if loops::is_cluster_name(&host) {
+                    return Err(refused(
+                        &"the name is one of the cluster's own: name the Service as `service`, which needs a \
+                          ReferenceGrant if the Service is in another namespace",
+                    ));
+                }
+                // The search list of the gateway's pods would complete a short name to a Service of the cluster.
+                host.push('.');
+            }
+            Err(_) => {}
+        }
+        Ok(Target::Address { host, port })
     }
-}
 
-/// A port of the destination that the same forward listens on.
-fn own_port(to: &Destination, listener: &ValidListener, own: &[(Transport, u16)]) -> Option<u16> {
-    let first = local_port(to)?;
-    (first..=first.saturating_add(listener.further)).find(|port| own.contains(&(listener.transport, *port)))
-}
-
-fn address(host: &str, port: u16, destinations: &Destinations) -> Result<Target, Condition> {
-    if let Some(why) = host.parse().ok().and_then(|ip| destinations.refuses(ip)) {
-        return Err(Condition::unmet(
-            Reason::AddressNotAllowed,
-            format!("backend {}: {why}", crate::translate::validate::host_port(host, port)),
-        ));
-    }
-    Ok(Target::Address { host: host.to_owned(), port })
-}
-
-fn service(
-    world: &World,
-    forward: &ValidForward,
-    listener: &ValidListener,
-    key: &ObjectKey,
-    port: u16,
-    endpoints: &mut BTreeMap<String, EndpointSet>,
-) -> Result<Target, Condition> {
-    let laptop = world.site.is_laptop();
-    if !laptop && !permitted(world, &forward.origin, key) {
+    fn permit(&self, service: &ObjectKey) -> Result<(), Condition> {
+        let from = &self.forward.origin;
+        if self.world.site.is_laptop() || permitted(self.world, from, service) {
+            return Ok(());
+        }
         // The message must not reveal whether the Service exists.
-        return Err(Condition::unmet(
-            Reason::RefNotPermitted,
-            format!(
-                "Service {key} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
-                 '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
-                forward.origin.namespace
-            ),
-        ));
+        let message = format!(
+            "Service {service} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
+             '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
+            from.namespace
+        );
+        Err(Condition::unmet(Reason::RefNotPermitted, message))
     }
-    let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
-    match world.services.get(key) {
-        Some(Service::External { host, port: other }) => {
-            Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) })
+
+    fn service(
+        &self,
+        listener: &ValidListener,
+        key: &ObjectKey,
+        port: u16,
+        resolved: &mut Resolved,
+    ) -> Result<Target, Condition> {
+        let (world, laptop) = (self.world, self.world.site.is_laptop());
+        let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
+        let is_range = listener.further > 0;
+        match world.services.get(key) {
+            Some(Service::External { host, port: other }) => {
+                return Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) });
+            }
+            Some(Service::Portless(_)) if !is_range => {
+                return not_found(format!(
+                    "Service {key} has no TCP or UDP port: add port {port} to the Service; only a port range (endPort) \
+                     works without"
+                ));
+            }
+            Some(Service::Cluster(_) | Service::Portless(_)) => {}
+            None if laptop => {
+                return not_found(format!(
+                    "Service {key} cannot be resolved on a laptop: give its address with --resolve {}.{}=HOST[:PORT]",
+                    key.name, key.namespace
+                ));
+            }
+            None => return not_found(format!("Service {key} does not exist")),
         }
-        // For a range the ports come from the forward, and the Service only selects the pods.
-        Some(service) if listener.further > 0 => {
-            let name = format!("{}{RANGE_SUFFIX}", set_name(key, port, listener.transport));
-            endpoints.insert(name.clone(), pods_at(service, port));
-            Ok(Target::Endpoints(name))
+        let mut name = SetName { service: key.clone(), port, transport: listener.transport, is_range, host: None };
+        let Some(mut set) = name.endpoints(world) else {
+            return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
+        };
+        resolved.problems.extend(self.podless(key, &set));
+        if let Some(gateway) = self.host {
+            name.host = Some(gateway.clone());
+            set = name.endpoints(world).unwrap_or_default();
         }
-        Some(Service::Portless(_)) => not_found(format!(
-            "Service {key} has no TCP or UDP port: add port {port} to the Service; only a port range (endPort) works \
-             without"
-        )),
-        Some(Service::Cluster(ports)) => {
-            let same = |item: &&ServicePort| item.port == port && transport(item.protocol) == listener.transport;
-            let Some(found) = ports.iter().find(same) else {
-                return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
+        resolved.endpoints.insert(name.to_string(), set);
+        Ok(Target::Endpoints(name.to_string()))
+    }
+
+    /// Why an endpoint that no pod backs is not used, if one is not.
+    fn podless(&self, service: &ObjectKey, set: &EndpointSet) -> Option<Condition> {
+        let podless = self.world.podless.get(service)?;
+        let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
+        suspects.filter(|address| podless.contains(&address.ip())).find_map(|address| {
+            let why = match self.host {
+                Some(gateway) if self.destinations.cidrs.is_empty() => closed(gateway),
+                Some(_) => self.destinations.refuses(address.ip(), &(address.port()..=address.port()))?.to_string(),
+                None => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };
-            let name = set_name(key, port, listener.transport);
-            endpoints.insert(name.clone(), set_of(found));
-            Ok(Target::Endpoints(name))
-        }
-        None if laptop => not_found(format!(
-            "Service {key} cannot be resolved on a laptop: give its address with --resolve {}.{}=HOST[:PORT]",
-            key.name, key.namespace
-        )),
-        None => not_found(format!("Service {key} does not exist")),
+            let message =
+                format!("endpoint {address} of Service {service} is not a pod's and counts as an address: {why}");
+            Some(Condition::unmet(Reason::AddressNotAllowed, message))
+        })
     }
 }
 
-/// Suffix of the name of an endpoint set for a range.
-const RANGE_SUFFIX: &str = "+";
-
-/// The name of an endpoint set: `NAMESPACE/NAME:PORT/TRANSPORT`.
-fn set_name(service: &ObjectKey, port: u16, transport: Transport) -> String {
-    format!("{service}:{port}/{transport}")
-}
-
-/// The pods of a Service, each with this port.
-fn pods_at(service: &Service, port: u16) -> EndpointSet {
-    let ips: BTreeSet<IpAddr> = match service {
-        Service::Cluster(ports) => {
-            ports.iter().flat_map(|item| &item.endpoints).map(|endpoint| endpoint.address.ip()).collect()
-        }
-        Service::Portless(hosts) => hosts.clone(),
-        Service::External { .. } => BTreeSet::new(),
-    };
-    ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
-}
-
-fn set_of(port: &ServicePort) -> EndpointSet {
-    port.endpoints.iter().copied().collect()
+/// Why guests of a gateway without networks may not use addresses.
+fn closed(gateway: &ObjectKey) -> String {
+    format!(
+        "ForwardGateway {gateway} lets forwards of other namespaces use addresses only within its \
+         spec.allowedForwards.addressCIDRs, and has none: ask its owner to name the networks, or use a gateway of your \
+         own namespace"
+    )
 }
 
 /// The Service of an endpoint set, by the name of the set.
 pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
-    let (namespace, rest) = set.split_once('/')?;
-    let (name, _) = rest.split_once(':')?;
-    Some(ObjectKey::new(namespace, name))
-}
-
-/// The current endpoint set of this name; `None` if the Service or its port does not exist.
-pub(crate) fn endpoint_set(world: &World, set: &str) -> Option<EndpointSet> {
-    let key = service_of(set)?;
-    let service = world.services.get(&key)?;
-    if let Some(plain) = set.strip_suffix(RANGE_SUFFIX) {
-        let (port, _) = plain.rsplit_once(':')?.1.split_once('/')?;
-        return Some(pods_at(service, port.parse().ok()?)).filter(|_| !matches!(service, Service::External { .. }));
-    }
-    let Service::Cluster(ports) = service else { return None };
-    let is_named = |item: &&ServicePort| set_name(&key, item.port, transport(item.protocol)) == set;
-    ports.iter().find(is_named).map(set_of)
+    SetName::parse(set).map(|name| name.service)
 }
 
 fn permitted(world: &World, from: &Origin, to: &ObjectKey) -> bool {
@@ -230,10 +241,9 @@ pub(crate) fn bad_cidr(gateway: &ForwardGateway) -> Option<&str> {
     cidrs.find(|cidr| cidr.parse::<ipnet::IpNet>().is_err())
 }
 
-/// The destinations that a proxy may connect to for this forward.
-pub(crate) fn destinations(world: &World, forward: &ValidForward) -> Destinations {
-    let Placement::Gateway(key) = &forward.placement else { return Destinations::default() };
-    let allowed = world.gateways.get(key).and_then(|gateway| gateway.spec.allowed_forwards.as_ref());
+/// The destinations that proxies of a gateway may connect to.
+fn destinations_of(world: &World, gateway: &ObjectKey) -> Destinations {
+    let allowed = world.gateways.get(gateway).and_then(|gateway| gateway.spec.allowed_forwards.as_ref());
     let cidrs = allowed.map(|allowed| allowed.address_cidrs.as_slice()).unwrap_or_default();
     Destinations {
         // A laptop belongs to its user, so its own ports need no protection.

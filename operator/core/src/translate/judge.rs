@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Bind, EndpointSet, Listener, ListenerId, Offer, Origin, Revision, SocketKey, Timeouts};
+use proxy_api::{Bind, Destinations, EndpointSet, Listener, ListenerId, Offer, Origin, Revision, SocketKey, Timeouts};
 
 use crate::{
     translate::{
-        backends::{self, Resolved},
+        backends::{self, Resolved, Scope},
         claims::{self, Ledger, ListenerRef, Lost, Port},
         groups::Group,
         validate::{Placement, ValidForward, ValidListener},
@@ -35,6 +35,9 @@ pub(crate) struct Judgement {
     pub(crate) compiled: Vec<Compiled>,
     /// Endpoint sets that the backends resolved to, by name.
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
+    /// A backend leads to the fleet of the forward's own gateway: the claims of other forwards decide whether that is a
+    /// loop.
+    pub(crate) may_loop: bool,
 }
 
 impl Judgement {
@@ -50,7 +53,7 @@ impl Judgement {
             rejected: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new() }
+        Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false }
     }
 
     /// Keeps listeners in their last good version if the new one is refused as a mistake and no other forward has taken
@@ -116,7 +119,7 @@ impl Judge<'_> {
             placement: forward.placement.words(),
             groups: self.own.keys().map(|group| (*group).clone()).collect(),
         };
-        let mut judgement = Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new() };
+        let mut judgement = Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false };
         let ports = self.ports();
         let own: Vec<Port> = forward
             .listeners
@@ -127,8 +130,10 @@ impl Judge<'_> {
                 (port..=port.saturating_add(listener.further)).map(|port| (listener.transport, port))
             })
             .collect();
+        let listens = |port: Port| self.own.values().any(|(ledger, _)| ledger.holder(port).is_some());
+        let scope = Scope::new(self.world, forward, &listens);
         for (at, port) in ports.iter().enumerate() {
-            let listener = self.listener(at, *port, &own, &mut judgement);
+            let listener = self.listener(at, *port, (&scope, &own), &mut judgement);
             judgement.verdict.listeners.push(listener);
         }
         judgement
@@ -149,7 +154,13 @@ impl Judge<'_> {
         ListenerRef { forward: self.forward.origin.clone(), index }
     }
 
-    fn listener(&self, at: usize, port: Option<u16>, own: &[Port], judgement: &mut Judgement) -> ListenerVerdict {
+    fn listener(
+        &self,
+        at: usize,
+        port: Option<u16>,
+        (scope, own): (&Scope<'_>, &[Port]),
+        judgement: &mut Judgement,
+    ) -> ListenerVerdict {
         let (forward, item) = (self.forward, &self.forward.listeners[at]);
         let to = item.backends.iter().map(|entry| entry.to.words(&forward.origin.namespace)).collect();
         let mut judged = ListenerVerdict {
@@ -177,8 +188,8 @@ impl Judge<'_> {
         };
         judged.partial = lost.is_some_and(|lost| !lost.to_app);
         warn(item, port, verdict);
-        let destinations = backends::destinations(self.world, forward);
-        let resolved = backends::resolve(self.world, forward, item, own, &destinations);
+        let resolved = scope.resolve(item, own);
+        judgement.may_loop |= resolved.may_loop;
         self.resolved_refs(at, &resolved, verdict);
         if resolved.backends.is_empty()
             && let Some(problem) = resolved.problems.first()
@@ -193,7 +204,7 @@ impl Judge<'_> {
             judged.outcome = Outcome::Allocated;
             return judged;
         }
-        judged.outcome = Outcome::Published(self.publish(at, port, resolved, destinations, judgement));
+        judged.outcome = Outcome::Published(self.publish(at, port, resolved, &scope.destinations, judgement));
         judged
     }
 
@@ -202,7 +213,7 @@ impl Judge<'_> {
         at: usize,
         port: u16,
         resolved: Resolved,
-        destinations: proxy_api::Destinations,
+        destinations: &Destinations,
         judgement: &mut Judgement,
     ) -> Revision {
         let (key, item) = (&self.forward.origin, &self.forward.listeners[at]);
@@ -223,7 +234,7 @@ impl Judge<'_> {
         item: &ValidListener,
         port: u16,
         backends: Vec<proxy_api::Backend>,
-        destinations: proxy_api::Destinations,
+        destinations: &Destinations,
     ) -> Listener {
         let forward = self.forward;
         let in_fleet = matches!(forward.placement, Placement::Gateway(_)) && !self.world.site.is_laptop();
@@ -241,7 +252,7 @@ impl Judge<'_> {
             retry: forward.retry,
             sessions: forward.sessions,
             access_log: forward.access_log,
-            destinations,
+            destinations: destinations.clone(),
             limits: forward.limits.clone().map(Box::new),
             access: forward.access.clone().map(Box::new),
             proxy_protocol: item.proxy_protocol.clone().map(Box::new),

@@ -229,6 +229,22 @@ impl Program {
         self.is_changed = true;
     }
 
+    /// Sets an endpoint set that no listener names, such as the addresses of the fleet. An empty one is left out.
+    pub(crate) fn surround(&mut self, name: &str, set: EndpointSet) {
+        let old = self.now.endpoints.get(name);
+        if old.map_or(set.endpoints.is_empty(), |old| *old == set) {
+            return;
+        }
+        if let Some(old) = self.now.endpoints.remove(name) {
+            self.sum.remove_endpoints(name, &old);
+        }
+        if !set.endpoints.is_empty() {
+            self.sum.add_endpoints(name, &set);
+            self.now.endpoints.insert(name.to_owned(), set);
+        }
+        self.is_changed = true;
+    }
+
     /// Whether the ports changed since the last call, or the program was never published.
     pub(crate) fn take_ports_changed(&mut self) -> bool {
         std::mem::take(&mut self.ports_changed) || self.now.version.number == 0
@@ -291,6 +307,26 @@ mod tests {
         let steps = next.changes_since(&snapshot);
         assert_eq!((steps.len(), steps[0].removals.len(), steps[0].endpoint_removals.len()), (1, 1, 1));
         assert!(steps[0].upserts.is_empty() && steps[0].commit);
+    }
+
+    #[test]
+    fn a_set_that_no_listener_names_stays_until_it_is_empty() {
+        let set = |texts: &[&str]| -> EndpointSet {
+            texts.iter().map(|text| text.parse::<std::net::SocketAddr>().expect("address")).collect()
+        };
+        let mut program = Program::default();
+        let mut publish = |texts: &[&str], number: u64| {
+            program.surround("fleet", set(texts));
+            let snapshot = program.publish(&Version { epoch: String::new(), number })?;
+            assert_eq!(snapshot.digest, snapshot.configuration().digest());
+            Some(snapshot.endpoints.get("fleet").map_or(0, |set| set.endpoints.len()))
+        };
+        assert_eq!(publish(&[], 1), Some(0), "the first snapshot");
+        assert_eq!(publish(&["10.0.0.1:0"], 2), Some(1));
+        assert_eq!(publish(&["10.0.0.1:0"], 3), None, "nothing changed");
+        assert_eq!(publish(&["10.0.0.1:0", "10.0.0.2:0"], 4), Some(2));
+        assert_eq!(publish(&[], 5), Some(0));
+        assert_eq!(publish(&[], 6), None);
     }
 
     #[test]

@@ -88,9 +88,9 @@ pub enum Reason {
     BackendNotFound,
     /// ResolvedRefs=False: a Service is in another namespace, and no `ReferenceGrant` permits its use.
     RefNotPermitted,
-    /// ResolvedRefs=False: the gateway may not connect to the address of a backend.
+    /// ResolvedRefs=False: the gateway may not connect to the address of a backend, or of an endpoint without a pod.
     AddressNotAllowed,
-    /// ResolvedRefs=False: a backend is a listener of the same proxy.
+    /// ResolvedRefs=False: a backend is a listener of the same proxy, or leads back to the fleet of its gateway.
     BackendLoop,
 }
 

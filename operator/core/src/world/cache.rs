@@ -1,6 +1,8 @@
 //! The world as reported by watches, updated one object at a time.
 
+mod children;
 mod look_ups;
+mod reach;
 mod services;
 mod touched;
 
@@ -13,6 +15,7 @@ use crate::{
     names::PROXY_LABEL,
     world::{
         Grant, ObjectKey, Pod, World,
+        child::{ChildKind, Mark},
         objects::{AutoscalerState, FleetState, Object, PodInfo, ServiceInfo, SliceInfo, Unreadable},
         watched::{Kind, Seen, Source},
     },
@@ -29,6 +32,8 @@ pub struct Cache {
     pub proxy_pods: BTreeMap<ObjectKey, PodInfo>,
     /// Deployments of gateways.
     pub deployments: BTreeMap<ObjectKey, FleetState>,
+    /// Marks of the other children of gateways, Services excepted.
+    children: BTreeMap<ChildKind, BTreeMap<ObjectKey, Mark>>,
     /// Autoscalers that the operator created.
     pub scalers: BTreeMap<ObjectKey, AutoscalerState>,
     /// Forwards with `spec.autoscaling`.
@@ -155,17 +160,11 @@ impl Cache {
         match object {
             Object::Forward(key, read) => return self.take_forward(key, *read),
             Object::Gateway(key, read) => return self.take_gateway(key, *read),
-            Object::Service(key, info) => {
-                let gateway = info.gateway.clone().map(|name| ObjectKey::new(key.namespace.clone(), name));
-                self.services.insert(key.clone(), info);
-                touched = Touched::gateway(gateway);
-                self.service(&key, &mut touched);
-            }
+            Object::Service(key, info) => self.take_service(&key, info, &mut touched),
             Object::Slice(key, info) => self.slice(&key, Some(info), &mut touched),
             Object::ProxyPod(key, info) => {
                 if self.proxy_pods.get(&key) != Some(&info) {
-                    touched.proxy_pods.insert(key.clone());
-                    self.proxy_pods.insert(key, info);
+                    self.proxy_pod(&key, Some(info), &mut touched);
                 }
             }
             Object::Pod(key, info) => self.take_pod(key, info, &mut touched),
@@ -184,6 +183,7 @@ impl Cache {
                 touched.gateways.insert(key);
             }
             Object::Scaler(key, state) => self.take_scaler(key, *state, &mut touched),
+            Object::Child(kind, key, mark) => self.take_child(kind, key, mark, &mut touched),
         }
         touched
     }
@@ -278,7 +278,8 @@ impl Cache {
                 if old.is_none_or(|old| old.spec != gateway.spec || old.metadata.uid != gateway.metadata.uid) {
                     touched.changes.gateways.insert(key.clone());
                 }
-                self.world.gateways.insert(key, gateway);
+                self.world.gateways.insert(key.clone(), gateway);
+                self.reach(&key, &mut touched);
             }
             Err(found) => drop(self.unreadable_gateways.insert(key, found)),
         }
@@ -306,21 +307,13 @@ impl Cache {
             Kind::Gateways => {
                 self.unreadable_gateways.remove(key);
                 self.world.gateways.remove(key);
+                self.reach(key, &mut touched);
                 touched.changes.gateways.insert(key.clone());
                 touched.gateways.insert(key.clone());
             }
-            Kind::Services => {
-                let info = self.services.remove(key);
-                self.world.services.remove(key);
-                let gateway = info.and_then(|info| info.gateway);
-                touched = Touched::gateway(gateway.map(|name| ObjectKey::new(key.namespace.clone(), name)));
-                touched.changes.services.insert(key.clone());
-            }
+            Kind::Services => self.lose_service(key, &mut touched),
             Kind::Slices => self.slice(key, None, &mut touched),
-            Kind::ProxyPods => {
-                self.proxy_pods.remove(key);
-                touched.proxy_pods.insert(key.clone());
-            }
+            Kind::ProxyPods => self.proxy_pod(key, None, &mut touched),
             Kind::Pods => {
                 self.pods.remove(key);
                 self.world.pods.remove(key);
@@ -339,9 +332,8 @@ impl Cache {
                     touched.subject(&state.subject);
                 }
             }
-            Kind::Deployments => {
-                self.deployments.remove(key);
-                touched.gateways.insert(key.clone());
+            Kind::Deployments | Kind::ServiceAccounts | Kind::Budgets | Kind::Policies => {
+                self.lose_child(kind, key, &mut touched);
             }
         }
         touched

@@ -17,6 +17,12 @@ pub struct Changes {
     pub services: BTreeSet<ObjectKey>,
     /// Services whose endpoints changed.
     pub endpoints: BTreeSet<ObjectKey>,
+    /// Services whose endpoints without a pod changed.
+    pub podless: BTreeSet<ObjectKey>,
+    /// Gateways whose fleet is reached in another way, or runs on other nodes.
+    pub reach: BTreeSet<ObjectKey>,
+    /// Those of them whose Services in front changed.
+    pub fronts: BTreeSet<ObjectKey>,
     /// Pods whose existence, labels, app ports, injection or deletion changed.
     pub pods: BTreeSet<ObjectKey>,
     /// Namespaces whose labels changed.
@@ -39,6 +45,9 @@ impl Changes {
         self.gateways.extend(other.gateways);
         self.services.extend(other.services);
         self.endpoints.extend(other.endpoints);
+        self.podless.extend(other.podless);
+        self.reach.extend(other.reach);
+        self.fronts.extend(other.fronts);
         self.pods.extend(other.pods);
         self.namespaces.extend(other.namespaces);
         self.grants |= other.grants;

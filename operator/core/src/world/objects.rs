@@ -9,7 +9,14 @@ use crds::{ForwardGateway, PortForward, Protocol};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_api::Endpoint;
 
-use crate::world::{Grant, ObjectKey, app_ports::AppPorts, crash_loop::CrashLoop, subject::Subject};
+use crate::world::{
+    Grant, ObjectKey,
+    app_ports::AppPorts,
+    child::{ChildKind, Mark},
+    crash_loop::CrashLoop,
+    reach::Front,
+    subject::Subject,
+};
 
 /// The current state of one object.
 #[derive(Clone, Debug)]
@@ -34,6 +41,8 @@ pub enum Object {
     Deployment(ObjectKey, FleetState),
     /// An autoscaler that the operator created.
     Scaler(ObjectKey, Box<AutoscalerState>),
+    /// A child of a gateway of which nothing but the mark matters.
+    Child(ChildKind, ObjectKey, Mark),
 }
 
 impl Object {
@@ -50,7 +59,8 @@ impl Object {
             | Self::Namespace(key, _)
             | Self::Grants(key, _)
             | Self::Deployment(key, _)
-            | Self::Scaler(key, _) => key.clone(),
+            | Self::Scaler(key, _)
+            | Self::Child(_, key, _) => key.clone(),
         }
     }
 }
@@ -75,6 +85,12 @@ pub struct ServiceInfo {
     pub addresses: Vec<(String, String)>,
     /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
+    /// Labels of the pods; empty: somebody else says what the endpoints are.
+    pub selector: BTreeMap<String, String>,
+    /// Where the Service listens.
+    pub front: Front,
+    /// The fields that this operator manages.
+    pub mark: Mark,
 }
 
 /// Some endpoints of a Service.
@@ -86,6 +102,8 @@ pub struct SliceInfo {
     pub endpoints: BTreeMap<(String, IsUdp), BTreeSet<Endpoint>>,
     /// Ready addresses without ports.
     pub hosts: BTreeSet<IpAddr>,
+    /// Those of the addresses that are not of a pod by the word of the control plane.
+    pub podless: BTreeSet<IpAddr>,
 }
 
 /// False for TCP, true for UDP: the protocol of the API types has no order.
@@ -116,6 +134,10 @@ pub struct PodInfo {
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
+    /// IP addresses of the pod (proxy pods).
+    pub ips: BTreeSet<IpAddr>,
+    /// IP addresses of its node (proxy pods).
+    pub node_ips: BTreeSet<IpAddr>,
 }
 
 /// The deletion cost of a pod, by the manager that set the annotation.
@@ -137,8 +159,8 @@ pub struct FleetState {
     pub replicas: i32,
     /// Number of ready pods.
     pub ready: i32,
-    /// Generation of the Deployment, which changes with every change of its spec by any manager.
-    pub generation: i64,
+    /// The fields of the Deployment that this operator manages.
+    pub mark: Mark,
 }
 
 /// One condition of a `HorizontalPodAutoscaler`.

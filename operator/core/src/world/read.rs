@@ -10,24 +10,26 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{Namespace, Pod, Service},
-        discovery::v1::EndpointSlice,
+        core::v1::{LoadBalancerIngress, Namespace, Pod, PodStatus, Service},
+        discovery::v1::{self as discovery, EndpointSlice},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::core::{DynamicObject, PartialObjectMeta, error_boundary::InvalidObject};
-use proxy_api::{Endpoint, OriginKind};
+use proxy_api::{Endpoint, OriginKind, Transport};
 
 use crate::{
     names::{APP_PORTS, DELETION_COST, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
     world::{
         Grant, ObjectKey, app_ports,
+        child::{ChildKind, Mark},
         crash_loop::crash_loop,
         managed_fields::has_field,
         objects::{
             AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo,
             SliceInfo, Unreadable,
         },
+        reach::Front,
         subject::Subject,
     },
 };
@@ -97,6 +99,9 @@ pub fn service(service: &Service) -> Object {
         ports: ports.collect(),
         addresses: addresses(service),
         gateway: service.metadata.labels.as_ref().and_then(|labels| labels.get(GATEWAY_LABEL).cloned()),
+        selector: spec.and_then(|spec| spec.selector.clone()).unwrap_or_default(),
+        front: front(service),
+        mark: Mark::of(&service.metadata),
     };
     Object::Service(key(&service.metadata), info)
 }
@@ -105,11 +110,7 @@ pub fn service(service: &Service) -> Object {
 fn addresses(service: &Service) -> Vec<(String, String)> {
     let ip = |value: &String| ("IPAddress".to_owned(), value.clone());
     let host = |value: &String| ("Hostname".to_owned(), value.clone());
-    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
-    let outside: Vec<_> = ingress
-        .into_iter()
-        .flatten()
+    let outside: Vec<_> = ingress(service)
         .filter_map(|item| item.ip.as_ref().map(ip).or_else(|| item.hostname.as_ref().map(host)))
         .collect();
     let spec = service.spec.as_ref();
@@ -120,16 +121,64 @@ fn addresses(service: &Service) -> Vec<(String, String)> {
     inside.filter(|address| *address != "None").map(ip).collect()
 }
 
+fn ingress(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten()
+}
+
+/// Where a Service listens, inside the cluster and outside.
+fn front(service: &Service) -> Front {
+    let spec = service.spec.as_ref();
+    let inside = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    let outside = spec.and_then(|spec| spec.external_ips.as_ref()).into_iter().flatten();
+    let balanced = ingress(service).filter_map(|item| item.ip.as_ref());
+    let asked = spec.and_then(|spec| spec.load_balancer_ip.as_ref());
+    let hosts = ingress(service).filter_map(|item| item.hostname.as_ref());
+    let moved = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten().filter_map(|port| {
+        let Some(IntOrString::Int(target)) = port.target_port else { return None };
+        let transport = match protocol(port.protocol.as_deref())? {
+            Protocol::Udp => Transport::Udp,
+            Protocol::Tcp | Protocol::Tls => Transport::Tcp,
+        };
+        let (port, target) = (u16::try_from(port.port).ok()?, u16::try_from(target).ok()?);
+        (port != target).then_some((transport, port, target))
+    });
+    Front {
+        addresses: inside.chain(outside).chain(balanced).chain(asked).filter_map(|ip| ip.parse().ok()).collect(),
+        hosts: hosts.map(|host| host.trim_end_matches('.').to_ascii_lowercase()).collect(),
+        moved: moved.collect(),
+    }
+}
+
+/// Label of a slice with the controller that writes it.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// The controller that finds the pods of a Service with a selector, and undoes what others write into its slices.
+const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
+
+/// Whether an endpoint says that it is a pod of this namespace.
+fn is_pod(endpoint: &discovery::Endpoint, namespace: Option<&String>) -> bool {
+    let target = endpoint.target_ref.as_ref();
+    target.is_some_and(|target| target.kind.as_deref() == Some("Pod") && target.namespace.as_ref() == namespace)
+}
+
 /// Reads an `EndpointSlice`; keeps ready endpoints only.
 #[must_use]
 pub fn slice(slice: &EndpointSlice) -> Object {
     let labels = slice.metadata.labels.as_ref();
     let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name")).cloned().unwrap_or_default();
+    let is_managed = labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == SLICE_CONTROLLER);
     let ready = slice
         .endpoints
         .iter()
         .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
-    let ips: Vec<IpAddr> = ready.flat_map(|endpoint| &endpoint.addresses).filter_map(|ip| ip.parse().ok()).collect();
+    let (mut ips, mut podless): (Vec<IpAddr>, BTreeSet<IpAddr>) = (Vec::new(), BTreeSet::new());
+    for endpoint in ready {
+        let addresses: Vec<IpAddr> = endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
+        if !is_managed || !is_pod(endpoint, slice.metadata.namespace.as_ref()) {
+            podless.extend(&addresses);
+        }
+        ips.extend(addresses);
+    }
     let mut endpoints: BTreeMap<_, BTreeSet<Endpoint>> = BTreeMap::new();
     for port in slice.ports.iter().flatten() {
         let number = port.port.and_then(|port| u16::try_from(port).ok());
@@ -138,7 +187,7 @@ pub fn slice(slice: &EndpointSlice) -> Object {
         endpoints.entry(name).or_default().extend(ips.iter().map(|ip| Endpoint::from(SocketAddr::new(*ip, number))));
     }
     let hosts = ips.into_iter().collect();
-    Object::Slice(key(&slice.metadata), SliceInfo { service, endpoints, hosts })
+    Object::Slice(key(&slice.metadata), SliceInfo { service, endpoints, hosts, podless })
 }
 
 fn pod_info(metadata: &ObjectMeta) -> PodInfo {
@@ -176,6 +225,16 @@ fn replica_set(metadata: &ObjectMeta) -> Option<String> {
     owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true)).map(|owner| owner.name.clone())
 }
 
+fn pod_ips(status: &PodStatus) -> BTreeSet<IpAddr> {
+    let all = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+    all.chain(&status.pod_ip).filter_map(|ip| ip.parse().ok()).collect()
+}
+
+fn node_ips(status: &PodStatus) -> BTreeSet<IpAddr> {
+    let all = status.host_ips.iter().flatten().map(|ip| &ip.ip);
+    all.chain(&status.host_ip).filter_map(|ip| ip.parse().ok()).collect()
+}
+
 /// Reads a pod with a proxy.
 #[must_use]
 pub fn proxy_pod(pod: &Pod) -> Object {
@@ -190,6 +249,8 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        ips: status.map(pod_ips).unwrap_or_default(),
+        node_ips: status.map(node_ips).unwrap_or_default(),
         ..info
     };
     Object::ProxyPod(key(&pod.metadata), info)
@@ -208,9 +269,15 @@ pub fn deployment(deployment: &Deployment) -> Object {
     let state = FleetState {
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
-        generation: deployment.metadata.generation.unwrap_or(0),
+        mark: Mark::of(&deployment.metadata),
     };
     Object::Deployment(key(&deployment.metadata), state)
+}
+
+/// Reads the metadata of a child of a gateway.
+#[must_use]
+pub fn child(kind: ChildKind, metadata: &ObjectMeta) -> Object {
+    Object::Child(kind, key(metadata), Mark::of(metadata))
 }
 
 /// Reads an autoscaler that the operator created.

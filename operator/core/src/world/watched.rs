@@ -34,6 +34,41 @@ pub enum Kind {
     Deployments,
     /// Autoscalers that the operator created.
     Scalers,
+    /// Metadata of gateways' `ServiceAccount`s.
+    ServiceAccounts,
+    /// Metadata of gateways' `PodDisruptionBudget`s.
+    Budgets,
+    /// Metadata of gateways' `NetworkPolicy` objects.
+    Policies,
+}
+
+impl Kind {
+    /// Whether the operator waits for this watch before it works. Watches that only show when somebody changes children
+    /// of gateways are not worth an outage.
+    #[must_use]
+    pub fn is_required(self) -> bool {
+        !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies)
+    }
+
+    /// The kind in logs and labels of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwards => "PortForward",
+            Self::Gateways => "ForwardGateway",
+            Self::Services => "Service",
+            Self::Slices => "EndpointSlice",
+            Self::ProxyPods => "ProxyPod",
+            Self::Pods => "Pod",
+            Self::Namespaces => "Namespace",
+            Self::Grants => "ReferenceGrant",
+            Self::Deployments => "Deployment",
+            Self::Scalers => "HorizontalPodAutoscaler",
+            Self::ServiceAccounts => "ServiceAccount",
+            Self::Budgets => "PodDisruptionBudget",
+            Self::Policies => "NetworkPolicy",
+        }
+    }
 }
 
 /// One event of a watch.

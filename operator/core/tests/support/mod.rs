@@ -1,8 +1,11 @@
 //! Reads a world from YAML: manifests, and one document of kind `World` for everything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
 
-use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
+use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World, world::reach::Reach};
 use serde::Deserialize;
 
 #[derive(Deserialize, Default)]
@@ -14,6 +17,12 @@ struct WorldDocument {
     laptop: Option<LaptopDocument>,
     #[serde(default)]
     services: BTreeMap<String, Service>,
+    #[serde(default)]
+    podless: BTreeMap<String, BTreeSet<IpAddr>>,
+    #[serde(default)]
+    reach: BTreeMap<String, Reach>,
+    #[serde(default)]
+    api_server: BTreeSet<SocketAddr>,
     #[serde(default)]
     pods: BTreeMap<String, Pod>,
     #[serde(default)]
@@ -77,6 +86,9 @@ fn fill(world: &mut World, document: WorldDocument) {
         world.site = Site::Laptop(Laptop { port_offset: laptop.port_offset, ports: ports.collect() });
     }
     world.services = document.services.into_iter().map(|(name, service)| (key(&name), service)).collect();
+    world.podless = document.podless.into_iter().map(|(name, ips)| (key(&name), ips)).collect();
+    world.reach = document.reach.into_iter().map(|(name, reach)| (key(&name), reach)).collect();
+    world.api_server = document.api_server;
     world.pods = document.pods.into_iter().map(|(name, pod)| (key(&name), pod)).collect();
     world.namespaces = document.namespaces;
     world.grants = document.grants;

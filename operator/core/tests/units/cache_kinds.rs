@@ -1,12 +1,14 @@
 //! Which change of which object touches what: every kind that the cache takes.
 
 mod objects;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::{
     Cache, Changes, Grant, Grown, ObjectKey, Subject, Touched, World,
     world::{
+        child::{ChildKind, Shown},
         objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo},
         watched::{Kind, Seen, Source},
     },
@@ -14,8 +16,8 @@ use operator_core::{
 use serde_json::json;
 
 use crate::scene::{
-    Scene, app_pod, deployment, fleet_pod, forward, gateway, key, keys, kind_of, scaler, source, unreadable_forward,
-    web,
+    Scene, app_pod, child, deployment, fleet_pod, forward, gateway, key, keys, kind_of, mark, scaler, source,
+    unreadable_forward, web,
 };
 
 fn see(cache: &mut Cache, object: Object) -> Touched {
@@ -178,10 +180,66 @@ fn grants_are_those_of_all_objects_together() {
 fn a_deployment_touches_its_gateway() {
     let mut cache = complete();
     let expected = Touched { gateways: keys(&["edge"]), ..Touched::default() };
-    assert_eq!(see(&mut cache, deployment(2, 1, 1)), expected);
+    assert_eq!(see(&mut cache, deployment(2, 1)), expected);
     assert_eq!(cache.deployments[&key("edge")].ready, 1);
     assert_eq!(gone(&mut cache, Kind::Deployments, "edge"), expected);
     assert!(cache.deployments.is_empty());
+}
+
+#[test]
+fn a_child_touches_its_gateway_when_it_is_another_or_gone() {
+    let touched = Touched { gateways: keys(&["edge"]), ..Touched::default() };
+    for kind in [ChildKind::ServiceAccount, ChildKind::PodDisruptionBudget, ChildKind::NetworkPolicy] {
+        let mut cache = complete();
+        assert_eq!(cache.shown(kind, &key("edge")), Shown::Absent);
+        assert_eq!(see(&mut cache, child(kind, "a")), touched);
+        assert_eq!(see(&mut cache, child(kind, "a")), Touched::default(), "only its status is another");
+        assert_eq!(see(&mut cache, child(kind, "b")), touched);
+        assert_eq!(cache.shown(kind, &key("edge")), Shown::Present(mark("b")));
+        assert_eq!(cache.shown(kind, &key("other")), Shown::Absent);
+        assert_eq!(gone(&mut cache, kind.watch(), "edge"), touched);
+        assert_eq!(cache.shown(kind, &key("edge")), Shown::Absent);
+    }
+}
+
+#[test]
+fn of_every_child_the_mark_is_known_and_each_kind_by_itself() {
+    for kind in ChildKind::ALL {
+        let mut cache = complete();
+        see(&mut cache, child(kind, "a"));
+        for other in ChildKind::ALL {
+            let expected = if other == kind { Shown::Present(mark("a")) } else { Shown::Absent };
+            assert_eq!(cache.shown(other, &key("edge")), expected, "{other:?} beside {kind:?}");
+        }
+        gone(&mut cache, kind.watch(), "edge");
+        assert_eq!(cache.shown(kind, &key("edge")), Shown::Absent);
+    }
+}
+
+#[test]
+fn what_a_watch_has_not_listed_is_not_known_to_be_absent() {
+    for kind in ChildKind::ALL {
+        let mut cache = complete();
+        cache.apply(&source(kind.watch()), Seen::Restarted);
+        assert_eq!(cache.shown(kind, &key("edge")), Shown::Unknown);
+        see(&mut cache, child(kind, "a"));
+        assert_eq!(cache.shown(kind, &key("edge")), Shown::Present(mark("a")));
+        let is_child_only = !matches!(kind, ChildKind::Deployment | ChildKind::Service);
+        assert_eq!(cache.is_synced(), is_child_only, "nobody waits for watches that only show drift: {kind:?}");
+    }
+}
+
+#[test]
+fn a_child_is_known_by_the_watch_of_its_namespace() {
+    let of = |namespace: &str| Source { kind: Kind::Budgets, namespace: Some(namespace.to_owned()) };
+    let mut cache = Cache::new(World::default(), [of("ns"), of("other")]);
+    cache.apply(&of("other"), Seen::Restarted);
+    cache.apply(&of("other"), Seen::Synced);
+    let shown = |cache: &Cache| cache.shown(ChildKind::PodDisruptionBudget, &key("edge"));
+    assert_eq!(shown(&cache), Shown::Unknown);
+    cache.apply(&of("ns"), Seen::Restarted);
+    cache.apply(&of("ns"), Seen::Synced);
+    assert_eq!(shown(&cache), Shown::Absent);
 }
 
 fn state(subject: Subject, current: i32, desired: i32, least: i32) -> AutoscalerState {

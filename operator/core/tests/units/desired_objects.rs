@@ -164,7 +164,8 @@ fn terraform_holds_replicas_as_helm_does() {
 
 fn of(spec: &Value, ports: &[(Transport, u16)]) -> Vec<Value> {
     let ports: BTreeSet<(Transport, u16)> = ports.iter().copied().collect();
-    children(&edge(), &gateway(spec), &Fleets::default(), "", &ports)
+    let children = children(&edge(), &gateway(spec), &Fleets::default(), "", &ports);
+    children.into_iter().map(|(_, manifest)| manifest).collect()
 }
 
 #[test]

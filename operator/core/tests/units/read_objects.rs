@@ -14,6 +14,7 @@ use kube::core::{PartialObjectMeta, error_boundary::InvalidObject};
 use operator_core::{
     CrashLoop, ObjectKey, Subject,
     world::{
+        child::{ChildKind, Mark},
         managed_fields::{REPLICAS, has_field},
         objects::{AutoscalerCondition, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo, SliceInfo},
         read,
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-fn of<T: DeserializeOwned>(value: Value) -> T {
+pub(crate) fn of<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
 }
 
@@ -76,7 +77,7 @@ fn gateways_are_read_without_what_is_large() {
     assert_stripped(&unreadable.metadata);
 }
 
-fn service(spec: &Value, status: &Value) -> ServiceInfo {
+pub(crate) fn service(spec: &Value, status: &Value) -> ServiceInfo {
     let labels = json!({"portlane.dev/gateway": "edge"});
     let service =
         of(json!({"metadata": {"name": "web", "namespace": "ns", "labels": labels}, "spec": spec, "status": status}));
@@ -135,8 +136,11 @@ fn a_slice_has_its_ready_addresses_at_each_port() {
             {"name": "other", "port": 9, "protocol": "SCTP"}, {"name": "none"}, {"name": "beyond", "port": 70_000},
         ],
     }));
-    let Object::Slice(name, SliceInfo { service, endpoints, hosts }) = read::slice(&slice) else { panic!("a slice") };
+    let Object::Slice(name, SliceInfo { service, endpoints, hosts, podless }) = read::slice(&slice) else {
+        panic!("a slice")
+    };
     assert_eq!((name, service.as_str()), (key("web-1"), "web"));
+    assert_eq!(podless, hosts, "nothing says that they are pods");
     let ips = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
     let expected: BTreeSet<IpAddr> = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
     assert_eq!(hosts, expected);
@@ -209,13 +213,13 @@ fn a_field_is_held_if_the_whole_way_to_it_is_there() {
 }
 
 /// A pod with a proxy as its watch shows it.
-fn proxy_pod(pod: Value) -> PodInfo {
+pub(crate) fn proxy_pod(pod: Value) -> PodInfo {
     let Object::ProxyPod(name, info) = read::proxy_pod(&of(pod)) else { panic!("a pod with a proxy") };
     assert_eq!(name, key("p"));
     info
 }
 
-fn with_status(status: &Value) -> Value {
+pub(crate) fn with_status(status: &Value) -> Value {
     json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [{"name": "app"}]}, "status": status})
 }
 
@@ -280,6 +284,43 @@ fn a_namespace_has_its_labels() {
     assert_eq!(labels, BTreeMap::from([("edge".to_owned(), "ok".to_owned())]));
 }
 
+/// The managed fields of the operator.
+fn applied_entry() -> Value {
+    json!({"manager": "portlane-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}})
+}
+
+#[test]
+fn the_mark_of_an_object_is_what_the_operator_applied_and_nobody_changed() {
+    let mark = |entries: Value| Mark::of(&of(json!({"managedFields": entries})));
+    let ours = mark(json!([applied_entry()]));
+    let with = |field: &str, value: Value| {
+        let mut entry = applied_entry();
+        entry[field] = value;
+        entry
+    };
+    let others = json!([with("manager", json!("kubectl")), with("operation", json!("Update")), applied_entry()]);
+    assert_eq!(mark(others), ours, "others manage other fields");
+    assert_eq!(mark(json!([with("time", json!("2026-01-01T00:00:00Z"))])), ours, "when does not matter");
+    assert_ne!(mark(json!([with("fieldsV1", json!({"f:spec": {}}))])), ours, "somebody else took the field");
+    let absent = [
+        json!([]),
+        json!([with("manager", json!("kubectl"))]),
+        json!([with("operation", json!("Update"))]),
+        json!([with("subresource", json!("status"))]),
+    ];
+    assert!(absent.into_iter().all(|entries| mark(entries) == Mark::default()), "the operator applied nothing");
+    assert_eq!(Mark::of(&ObjectMeta::default()), Mark::default());
+}
+
+#[test]
+fn of_a_child_and_of_a_service_the_mark_is_read() {
+    let metadata: ObjectMeta = of(json!({"name": "web", "namespace": "ns", "managedFields": [applied_entry()]}));
+    let Object::Child(kind, name, mark) = read::child(ChildKind::NetworkPolicy, &metadata) else { panic!("a child") };
+    assert_eq!((kind, name, mark), (ChildKind::NetworkPolicy, key("web"), Mark::of(&metadata)));
+    let Object::Service(_, info) = read::service(&of(json!({"metadata": metadata}))) else { panic!("a Service") };
+    assert_eq!(info.mark, mark);
+}
+
 #[test]
 fn a_deployment_says_how_many_pods_there_are() {
     let state = |deployment: Value| {
@@ -287,9 +328,11 @@ fn a_deployment_says_how_many_pods_there_are() {
         assert_eq!(name, key("edge"));
         state
     };
-    let metadata = json!({"name": "edge", "namespace": "ns", "generation": 5});
+    let metadata = json!({"name": "edge", "namespace": "ns", "managedFields": [applied_entry()]});
     let full = state(json!({"metadata": metadata, "status": {"replicas": 3, "readyReplicas": 2}}));
-    assert_eq!(full, FleetState { replicas: 3, ready: 2, generation: 5 });
+    let mark = Mark::of(&of(json!({"managedFields": [applied_entry()]})));
+    assert_eq!(full, FleetState { replicas: 3, ready: 2, mark });
+    assert_ne!(mark, Mark::default());
     let new = state(json!({"metadata": {"name": "edge", "namespace": "ns"}}));
     assert_eq!(new, FleetState::default());
 }

@@ -1,5 +1,8 @@
 //! When the children of gateways are applied and when statuses of gateways are written: with a virtual clock.
 
+mod attempts;
+mod drift;
+
 use std::collections::BTreeSet;
 
 use operator_core::{
@@ -10,7 +13,7 @@ use operator_core::{
     },
     schedule::{
         Effect,
-        children::{Applied, Gateways},
+        children::{Applied, Ended, Gateways, Marks},
     },
     status::conditions::Finding,
     world::{
@@ -52,7 +55,7 @@ impl Desk {
     fn applied_at(millis: u64) -> Self {
         let mut desk = Self::new();
         let effects = desk.at(millis);
-        assert!(!desk.succeed(&effects, millis), "a success is no new failure");
+        assert_eq!(desk.succeed(&effects, millis), Ended::Applied);
         let effects = desk.at(millis);
         assert_eq!((effects.len(), writes(&effects).len()), (1, 1));
         desk.show(&effects);
@@ -73,20 +76,24 @@ impl Desk {
         }
     }
 
-    fn succeed(&mut self, effects: &[Effect], millis: u64) -> bool {
-        self.end(effects, None, millis)
+    /// A watch shows an object, and the driver passes on what that touches.
+    fn see(&mut self, object: Object) {
+        let touched = self.scene.see(object).touched;
+        touched.gateways.iter().for_each(|key| self.gateways.touch(key));
     }
 
-    fn fail(&mut self, effects: &[Effect], why: &str, millis: u64) -> bool {
-        self.end(effects, Some(why), millis)
+    fn succeed(&mut self, effects: &[Effect], millis: u64) -> Ended {
+        self.end(effects, Ok(Marks::new()), millis)
     }
 
-    /// The children were applied, or not; gives whether a failure is a new one.
-    fn end(&mut self, effects: &[Effect], error: Option<&str>, millis: u64) -> bool {
+    fn fail(&mut self, effects: &[Effect], why: &str, millis: u64) -> Ended {
+        self.end(effects, Err(why.to_owned()), millis)
+    }
+
+    /// The children were applied, or not.
+    fn end(&mut self, effects: &[Effect], result: Result<Marks, String>, millis: u64) -> Ended {
         let desired = children(effects);
-        let generation = desired.gateway.metadata.generation;
-        let error = error.map(str::to_owned);
-        let applied = Applied { key: desired.key, generation, hash: desired.hash, error };
+        let applied = Applied { key: desired.key, attempt: desired.attempt, result };
         self.gateways.applied(applied, ms(millis))
     }
 }
@@ -125,7 +132,7 @@ fn nothing_is_done_while_children_are_applied() {
     children(&desk.at(0));
     desk.gateways.touch(&key("edge"));
     desk.gateways.listeners(&key("edge"));
-    assert!(desk.at(250).is_empty() && desk.at(1_000_000).is_empty());
+    assert!(desk.at(250).is_empty() && desk.at(59_999).is_empty());
 }
 
 #[test]
@@ -180,64 +187,10 @@ fn a_certificate_and_a_listener_that_change_together_have_children_applied() {
 }
 
 #[test]
-fn a_deployment_that_somebody_changed_has_children_applied_again() {
-    let mut desk = Desk::applied_at(1000);
-    for generation in [1, 1] {
-        desk.scene.see(deployment(2, 0, generation));
-        desk.gateways.touch(&key("edge"));
-        assert!(!matches!(desk.at(2500).as_slice(), [Effect::ApplyChildren(_), ..]), "it came of itself");
-    }
-    desk.scene.see(deployment(2, 0, 2));
-    desk.gateways.touch(&key("edge"));
-    let effects = desk.at(4000);
-    children(&effects);
-    desk.succeed(&effects, 4000);
-    let effects = desk.at(4000);
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::ApplyChildren(_))), "once");
-}
-
-#[test]
-fn a_failure_is_tried_again_after_5_s_and_is_news_once() {
-    let mut desk = Desk::new();
-    let effects = desk.at(1000);
-    assert!(desk.fail(&effects, "forbidden", 1000), "a new failure");
-    let effects = desk.at(1000);
-    assert_eq!((effects.len(), said(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
-    desk.show(&effects);
-    assert!(desk.at(5999).is_empty());
-    let effects = desk.at(6000);
-    assert!(!desk.fail(&effects, "forbidden", 6000), "the same failure");
-    assert!(desk.at(6250).is_empty() && desk.at(10_999).is_empty());
-    let effects = desk.at(11_000);
-    assert!(desk.fail(&effects, "quota", 11_000), "another failure");
-}
-
-#[test]
-fn a_failure_after_a_success_is_tried_again_although_nothing_is_new() {
-    let mut desk = Desk::applied_at(1000);
-    desk.scene.see(deployment(2, 0, 1));
-    desk.gateways.touch(&key("edge"));
-    let effects = desk.at(2500);
-    desk.show(&effects);
-    desk.scene.see(deployment(2, 0, 2));
-    desk.gateways.touch(&key("edge"));
-    let effects = desk.at(10_000);
-    desk.fail(&effects, "conflict", 10_000);
-    let effects = desk.at(10_000);
-    desk.show(&effects);
-    assert!(desk.at(14_999).is_empty());
-    let effects = desk.at(15_000);
-    desk.succeed(&effects, 15_000);
-    let effects = desk.at(15_000);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("Unknown", "NoProxies"), "the failure is over");
-}
-
-#[test]
 fn a_result_for_a_gateway_that_is_not_known_is_no_news() {
     let mut gateways = Gateways::new(fleets());
-    let error = Some("forbidden".to_owned());
-    let applied = Applied { key: key("edge"), generation: None, hash: String::new(), error };
-    assert!(!gateways.applied(applied, ms(0)));
+    let applied = Applied { key: key("edge"), attempt: 1, result: Err("forbidden".to_owned()) };
+    assert_eq!(gateways.applied(applied, ms(0)), Ended::Outdated);
 }
 
 #[test]
@@ -278,19 +231,25 @@ fn a_gateway_that_cannot_be_read_says_so_once_and_keeps_its_children() {
 #[test]
 fn a_gateway_is_programmed_once_this_generation_was_applied() {
     let mut desk = Desk::new();
-    desk.scene.see(gateway_of(&json!({}), 2));
-    desk.scene.see(deployment(2, 1, 1));
+    desk.see(deployment(2, 1));
     let effects = desk.at(0);
-    let desired = children(&effects);
-    let older = Applied { key: desired.key, generation: Some(1), hash: desired.hash, error: None };
-    desk.gateways.applied(older, ms(250));
-    assert_eq!(said(&writes(&desk.at(250))[0], "Programmed"), pair("Unknown", "Pending"));
-    let mut desk = Desk::new();
-    desk.scene.see(gateway_of(&json!({}), 2));
-    desk.scene.see(deployment(2, 1, 1));
-    let effects = desk.at(0);
+    desk.see(gateway_of(&json!({}), 2));
     desk.succeed(&effects, 250);
-    assert_eq!(said(&writes(&desk.at(250))[0], "Programmed"), pair("True", "Programmed"));
+    let effects = desk.at(250);
+    assert_eq!(children(&effects).gateway.metadata.generation, Some(2), "the same spec in a new generation");
+    desk.succeed(&effects, 500);
+    assert_eq!(said(&writes(&desk.at(500))[0], "Programmed"), pair("True", "Programmed"));
+}
+
+#[test]
+fn a_gateway_whose_newest_generation_was_not_applied_is_pending() {
+    let mut desk = Desk::new();
+    desk.see(deployment(2, 1));
+    let effects = desk.at(0);
+    desk.succeed(&effects, 0);
+    desk.see(gateway_of(&json!({"replicas": 3}), 2));
+    desk.trusted = Trusted::default();
+    assert_eq!(said(&writes(&desk.at(250))[0], "Programmed"), pair("Unknown", "Pending"));
 }
 
 #[test]
@@ -307,13 +266,11 @@ fn a_gateway_whose_children_never_were_applied_is_pending() {
 #[test]
 fn statuses_of_one_gateway_are_written_a_second_apart() {
     let mut desk = Desk::applied_at(1000);
-    desk.scene.see(deployment(2, 1, 1));
-    desk.gateways.touch(&key("edge"));
+    desk.see(deployment(2, 1));
     let effects = desk.at(5000);
     assert_eq!(writes(&effects)[0].status["replicas"], 2);
     desk.show(&effects);
-    desk.scene.see(deployment(3, 1, 1));
-    desk.gateways.touch(&key("edge"));
+    desk.see(deployment(3, 1));
     assert!(desk.at(5999).is_empty());
     assert_eq!(writes(&desk.at(6000))[0].status["replicas"], 3);
 }

@@ -1,7 +1,10 @@
 //! The status of a gateway, from what is known of its fleet.
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus};
-use operator_core::{FleetFacts, gateway_status, status::conditions::Finding};
+use operator_core::{
+    FleetFacts, gateway_status,
+    status::{conditions::Finding, gateway::applied_generation},
+};
 use serde_json::{Value, json};
 
 fn gateway(spec: &Value) -> ForwardGateway {
@@ -117,6 +120,26 @@ fn scaling_stands_beside_ready_and_never_enters_it() {
     ));
     let facts = FleetFacts { scaling, ..good() };
     assert_eq!(said(&json!({}), &facts)[2..], ["Ready True Ready", "ScalingActive False TargetTaken"]);
+}
+
+#[test]
+fn a_status_says_for_which_generation_the_children_are_applied() {
+    let says = |spec: &Value, facts: &FleetFacts| {
+        let mut gateway = gateway(spec);
+        gateway.status = Some(status(spec, facts));
+        gateway.metadata.generation = Some(9);
+        applied_generation(&gateway)
+    };
+    let failed = FleetFacts { children: Some("forbidden".to_owned()), ..good() };
+    let refused = FleetFacts { refused: Some(("Unsupported".to_owned(), "why".to_owned())), ..good() };
+    assert_eq!(says(&json!({}), &good()), Some(4));
+    assert_eq!(says(&json!({}), &FleetFacts { ready: 0, ..good() }), Some(4));
+    assert_eq!(says(&json!({"replicas": 0}), &good()), Some(4));
+    assert_eq!(says(&json!({"service": {"type": "LoadBalancer"}}), &good()), Some(4));
+    for other in [failed, refused, FleetFacts { applied: false, ..good() }] {
+        assert_eq!(says(&json!({}), &other), None);
+    }
+    assert_eq!(applied_generation(&gateway(&json!({}))), None, "there is no status yet");
 }
 
 #[test]

@@ -3,20 +3,25 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proxy_api::{
-    Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_LOADS, Origin, PARTS, ReportPart, ToProxy, Trust,
-    Version,
+    Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_REPORT_BYTES, Origin, PARTS, ReportPart, ToProxy,
+    Trust, Version,
+    doors::{Bucket, Rate},
 };
-use proxy_grpc::{Frame, Status, Streaming, frame};
+use proxy_grpc::{Code, Frame, Messages, Status, frame};
 use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    time::{sleep, timeout},
 };
 
-use super::FromStream;
+use super::{
+    FromStream,
+    room::Rooms,
+    versions::{Connected, Versions},
+};
 use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
 
 use crate::{
@@ -26,8 +31,16 @@ use crate::{
 
 /// Timeout of a proxy's reading one message.
 const SLOW: Duration = Duration::from_secs(10);
-/// Timeout of the hello, and of each part of the proxy's answer about the revisions that it holds.
-const HELLO: Duration = Duration::from_secs(20);
+/// Timeout of the hello.
+const HELLO: Duration = Duration::from_secs(10);
+/// Timeout of the proxy's whole answer about the revisions that it holds.
+const HELD: Duration = Duration::from_secs(20);
+/// Most bytes in memory of the revisions that one proxy holds: those of [`MAX_LISTENERS`] listeners and endpoint sets.
+const MAX_HELD: usize = 16 << 20;
+/// Reported listeners of one proxy that are read per second, and how many at once: every listener three times.
+const LISTENERS: (u32, u32) = (2000, 60_000);
+/// Listeners that a message counts for in addition.
+const MESSAGE: u32 = 20;
 /// Most snapshots in flight, which are sent and not reported yet. Beyond that, newer snapshots wait.
 const UNREPORTED: usize = 8;
 
@@ -38,16 +51,49 @@ pub(super) struct Following {
     pub(super) unreadable: BTreeSet<Origin>,
 }
 
+/// How fast the messages of one proxy are read.
+pub(super) struct Pace {
+    started: Instant,
+    bucket: Bucket,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { started: Instant::now(), bucket: Bucket::default() }
+    }
+}
+
+impl Pace {
+    fn rate() -> Rate {
+        let (each_second, burst) = LISTENERS;
+        Rate::per_second(each_second, burst)
+    }
+
+    /// Time until the next message is read.
+    fn wait(&self) -> Duration {
+        self.bucket.wait(Self::rate(), self.started.elapsed())
+    }
+
+    /// A message with so many listeners was read.
+    fn spend(&mut self, listeners: usize) {
+        let tokens = MESSAGE.saturating_add(u32::try_from(listeners).unwrap_or(u32::MAX));
+        self.bucket.spend(Self::rate(), tokens, self.started.elapsed());
+    }
+}
+
 /// One stream and its proxy.
 pub(super) struct Stream {
     pub(super) proxy: ProxyId,
     pub(super) id: u64,
     pub(super) following: Following,
-    pub(super) messages: Streaming<FromProxy>,
+    pub(super) messages: Messages,
+    pub(super) pace: Pace,
     pub(super) out: mpsc::Sender<Result<Frame, Status>>,
     pub(super) driver: mpsc::Sender<FromStream>,
     pub(super) roots: watch::Receiver<Trusted>,
+    pub(super) rooms: Rooms,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) versions: Arc<Versions>,
 }
 
 /// Why a stream ended.
@@ -60,6 +106,20 @@ enum End {
     Slow,
     /// A message violates the contract.
     Garbage(&'static str),
+    /// A message was not read, for this reason (the label of a metric) and with this status.
+    Unread(&'static str, Status),
+}
+
+impl From<Status> for End {
+    /// How the stream ends after the next message could not be read.
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::InvalidArgument | Code::Unimplemented => Self::Unread("garbage", status),
+            Code::ResourceExhausted => Self::Unread("too_large", status),
+            Code::DeadlineExceeded => Self::Slow,
+            _ => Self::Proxy,
+        }
+    }
 }
 
 impl Stream {
@@ -73,6 +133,7 @@ impl Stream {
             End::Replaced => ("replaced", Some(Status::unavailable("this replica ended the stream; connect again"))),
             End::Slow => ("slow", Some(Status::resource_exhausted("the proxy did not read or answer in time"))),
             End::Garbage(what) => ("garbage", Some(Status::invalid_argument(what))),
+            End::Unread(why, status) => (why, Some(status)),
         };
         count(&self.metrics.ended, "reason", reason);
         if let Some(status) = status {
@@ -82,17 +143,20 @@ impl Stream {
     }
 
     async fn follow(&mut self) -> Result<(), End> {
-        let mut at = self.hello().await?;
+        // The proxy is counted by its version while its stream is open.
+        let (mut at, _counted) = self.hello().await?;
         self.tell_roots().await?;
         // Numbers with their digests of snapshots that were sent, from the one that the proxy reported last.
         let mut sent: VecDeque<(u64, Digest)> = VecDeque::from([(number(&at), at.digest.clone())]);
         let mut behind = false;
+        self.messages.allow(MAX_REPORT_BYTES);
         loop {
             if behind && sent.len() < UNREPORTED {
                 at = self.step(&at).await?;
                 sent.push_back((number(&at), at.digest.clone()));
                 behind = false;
             }
+            let wait = self.pace.wait();
             tokio::select! {
                 // The target closes when the term is over or a newer stream of this pod opens, whatever the proxy does.
                 changed = self.following.target.changed() => {
@@ -103,23 +167,38 @@ impl Stream {
                     changed.map_err(|_| End::Replaced)?;
                     self.tell_roots().await?;
                 }
-                message = self.messages.message() => {
-                    let Some(message) = told(message)? else { return Ok(()) };
-                    if let Some(load) = message.load {
-                        self.loaded(load).await?;
+                () = sleep(wait), if !wait.is_zero() => {}
+                message = self.messages.message(), if wait.is_zero() => {
+                    let Some(message) = told(message?)? else { return Ok(()) };
+                    if self.heard(message, &at, &mut sent).await? {
+                        return Ok(());
                     }
-                    if let Some(Drained { cut }) = message.drained {
-                        let drained = FromStream::Drained { proxy: self.proxy.clone(), id: self.id, cut };
-                        self.driver.send(drained).await.map_err(|_| End::Replaced)?;
-                    }
-                    let Some(part) = message.report else { continue };
-                    while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
-                        sent.pop_front();
-                    }
-                    self.report(part, &at, &sent).await?;
                 }
             }
         }
+    }
+
+    /// Passes a message to the driver. Returns whether it was the proxy's last one.
+    async fn heard(
+        &mut self,
+        message: FromProxy,
+        at: &Snapshot,
+        sent: &mut VecDeque<(u64, Digest)>,
+    ) -> Result<bool, End> {
+        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items));
+        if let Some(load) = message.load {
+            self.loaded(load).await?;
+        }
+        if let Some(part) = message.report {
+            while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
+                sent.pop_front();
+            }
+            self.report(part, at, sent).await?;
+        }
+        let Some(Drained { cut }) = message.drained else { return Ok(false) };
+        let drained = FromStream::Drained { proxy: self.proxy.clone(), id: self.id, cut };
+        self.driver.send(drained).await.map_err(|_| End::Replaced)?;
+        Ok(true)
     }
 
     /// Sends the changes that lead to the current snapshot.
@@ -133,17 +212,18 @@ impl Stream {
     }
 
     /// Receives the hello and brings the proxy to the snapshot of its group.
-    async fn hello(&mut self) -> Result<Arc<Snapshot>, End> {
-        let first = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
-        let Ok(Some(FromProxy { hello: Some(hello), .. })) = first else {
+    async fn hello(&mut self) -> Result<(Arc<Snapshot>, Connected), End> {
+        let first = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)??;
+        let Some(FromProxy { hello: Some(hello), .. }) = first else {
             return Err(End::Garbage("the first message must be a hello"));
         };
+        let counted = self.versions.connected(&hello.software);
         let now = self.following.target.borrow_and_update().clone();
         let frames = self.first(&hello, &now).await?;
         for frame in frames.iter() {
             self.change(frame.clone()).await?;
         }
-        Ok(now)
+        Ok((now, counted))
     }
 
     /// The changes that bring a proxy that just connected to this snapshot.
@@ -159,30 +239,39 @@ impl Stream {
         if let Some(known) = known {
             return self.following.deltas.step(known, now).map_err(|_| End::Garbage("a message cannot be encoded"));
         }
-        let held = self.held().await?;
+        let (held, _room) = self.held().await?;
         let parts = now.configuration().changes_from(&held, &self.following.unreadable, PARTS);
         encode(parts, now).map(Arc::new).map_err(|_| End::Garbage("a message cannot be encoded"))
     }
 
-    async fn held(&mut self) -> Result<Held, End> {
+    /// Asks the proxy for the revisions that it holds. Returns them with their room.
+    async fn held(&mut self) -> Result<(Held, Vec<OwnedSemaphorePermit>), End> {
         let tell = ToProxy { tell_held: true, ..ToProxy::default() };
         self.send(frame(&tell).map_err(|_| End::Garbage("a message cannot be encoded"))?).await?;
-        let mut held = Held::default();
+        self.messages.allow(MAX_REPORT_BYTES);
+        timeout(HELD, self.receive_held()).await.map_err(|_| End::Slow)?
+    }
+
+    async fn receive_held(&mut self) -> Result<(Held, Vec<OwnedSemaphorePermit>), End> {
+        let (mut held, mut room, mut weight) = (Held::default(), Vec::new(), 0);
         while !held.commit {
-            let message = timeout(HELLO, self.messages.message()).await.map_err(|_| End::Slow)?;
-            let part = match message {
-                Ok(Some(FromProxy { held: Some(part), .. })) => part,
-                Ok(None) | Err(_) => return Err(End::Proxy),
-                Ok(Some(_)) => return Err(End::Garbage("expected the revisions that the proxy holds")),
+            let part = match self.messages.message().await? {
+                Some(FromProxy { held: Some(part), .. }) => part,
+                Some(_) => return Err(End::Garbage("expected the revisions that the proxy holds")),
+                None => return Err(End::Proxy),
             };
+            weight += part.weight();
+            let items = held.listeners.len().max(held.endpoints.len());
+            if items > MAX_LISTENERS || weight > MAX_HELD {
+                let status = Status::resource_exhausted("more listeners or endpoint sets than a proxy may hold");
+                return Err(End::Unread("too_large", status));
+            }
+            room.extend(self.rooms.held.take(part.weight()).await);
             held.listeners.extend(part.listeners);
             held.endpoints.extend(part.endpoints);
             held.commit = part.commit;
-            if held.listeners.len() > MAX_LISTENERS || held.endpoints.len() > 16 * MAX_LISTENERS {
-                return Err(End::Garbage("more listeners or endpoints than a proxy may hold"));
-            }
         }
-        Ok(held)
+        Ok((held, room))
     }
 
     async fn tell_roots(&mut self) -> Result<(), End> {
@@ -206,9 +295,6 @@ impl Stream {
     }
 
     async fn loaded(&self, load: Load) -> Result<(), End> {
-        if load.forwards.len() > MAX_LOADS {
-            return Err(End::Garbage("the load names more forwards than it may"));
-        }
         let loaded = FromStream::Loaded { proxy: self.proxy.clone(), id: self.id, load: Box::new(load) };
         self.driver.send(loaded).await.map_err(|_| End::Replaced)
     }
@@ -226,8 +312,8 @@ impl Stream {
             tracing::debug!(proxy = %self.proxy, "ignoring listeners of a report that are no longer published");
         }
         let agreed = sent.iter().any(|(number, digest)| *number == part.version.number && *digest == part.digest);
-        let (proxy, id) = (self.proxy.clone(), self.id);
-        let report = FromStream::Reported { proxy, id, part: Box::new(part), agreed };
+        let (proxy, id, room) = (self.proxy.clone(), self.id, self.rooms.reports.take(part.weight()).await);
+        let report = FromStream::Reported { proxy, id, part: Box::new(part), agreed, room };
         self.driver.send(report).await.map_err(|_| End::Replaced)
     }
 }
@@ -238,14 +324,9 @@ fn number(snapshot: &Snapshot) -> u64 {
 
 /// The contents of a message after the hello; absent at the end of the stream. A message without any known field is
 /// from a newer proxy, and is accepted.
-fn told(message: Result<Option<FromProxy>, Status>) -> Result<Option<FromProxy>, End> {
+fn told(message: Option<FromProxy>) -> Result<Option<FromProxy>, End> {
     match message {
-        Ok(Some(FromProxy { hello: None, held: None, report, load, drained })) => {
-            Ok(Some(FromProxy { report, load, drained, ..FromProxy::default() }))
-        }
-        Ok(Some(_)) => Err(End::Garbage("hello and held revisions belong at the start of the stream")),
-        Ok(None) => Ok(None),
-        Err(status) if status.code() == proxy_grpc::Code::InvalidArgument => Err(End::Garbage("malformed message")),
-        Err(_) => Err(End::Proxy),
+        Some(FromProxy { hello: None, held: None, .. }) | None => Ok(message),
+        Some(_) => Err(End::Garbage("hello and held revisions belong at the start of the stream")),
     }
 }

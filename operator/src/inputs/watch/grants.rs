@@ -1,53 +1,104 @@
 //! Watch of the Gateway API's `ReferenceGrant`s, in clusters that serve the kind.
 
-use std::time::Duration;
-
 use kube::{
     Api,
     core::{ApiResource, DynamicObject, GroupVersionKind},
-    runtime::watcher::{self, watcher},
+    runtime::watcher::watcher,
 };
 use tokio::time::sleep;
 
-use super::Task;
-use operator_core::world::{read, watched::Seen};
+use super::{Ended, Progress, Task, config};
+use operator_core::{
+    schedule::{
+        access::Failure,
+        discovery::{Discovery, Next, Served},
+    },
+    world::read,
+};
 
-/// Interval between two checks whether the cluster serves the kind.
-const LOOK: Duration = Duration::from_secs(30);
+use crate::platform::metrics::count;
 
-/// Watches grants once the cluster serves the kind. Until then the driver gets an empty list.
+/// API group of the kind.
+const GROUP: &str = "gateway.networking.k8s.io";
+/// The kind.
+const KIND: &str = "ReferenceGrant";
+/// Versions of the group that may have the kind, in the order of preference.
+const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+
+/// Watches grants while the cluster serves the kind. Without the kind the driver gets an empty list.
 pub(super) async fn run(task: &Task) {
-    let mut told = false;
+    let (mut discovery, mut progress) = (Discovery::default(), Progress::new(task));
     loop {
-        if let Some(resource) = resource(task).await {
-            let api = match &task.source.namespace {
-                Some(namespace) => Api::<DynamicObject>::namespaced_with(task.client.clone(), namespace, &resource),
-                None => Api::all_with(task.client.clone(), &resource),
-            };
-            let events = watcher(api, watcher::Config::default().page_size(super::PAGE));
-            task.pump(events, |object| read::grants(&object)).await;
-            return;
-        }
-        if !std::mem::replace(&mut told, true) {
-            for seen in [Seen::Restarted, Seen::Synced] {
-                if task.out.send((task.source.clone(), seen)).await.is_err() {
+        let (answers, error) = ask(task).await;
+        let pause = match discovery.answered(&answers) {
+            Next::Watch(version) => {
+                if watch(task, &mut progress, version).await == Ended::Driver {
                     return;
                 }
+                discovery.lost(progress.take_listed())
             }
-        }
-        sleep(LOOK).await;
+            Next::Absent { is_news, again } => {
+                if is_news && !task.tell_nothing().await {
+                    return;
+                }
+                again
+            }
+            Next::Unclear { is_news, again } => {
+                if is_news {
+                    let error = error.unwrap_or_default();
+                    tracing::warn!(
+                        kind = KIND,
+                        error,
+                        "cannot find out whether the API server has the kind, will retry"
+                    );
+                }
+                again
+            }
+        };
+        sleep(pause).await;
     }
 }
 
-/// The kind in the version that this cluster serves. Absent if the cluster does not serve it, or does not answer.
-async fn resource(task: &Task) -> Option<ApiResource> {
-    for version in ["v1", "v1beta1"] {
-        let group = format!("gateway.networking.k8s.io/{version}");
-        let Ok(list) = task.client.list_api_group_resources(&group).await else { continue };
-        if list.resources.iter().any(|resource| resource.kind == "ReferenceGrant") {
-            let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", version, "ReferenceGrant");
-            return Some(ApiResource::from_gvk(&kind));
+/// Watches grants in one version, until the API server no longer serves the version, or the driver is gone.
+async fn watch(task: &Task, progress: &mut Progress, version: &str) -> Ended {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, KIND));
+    let api = match &task.source.namespace {
+        Some(namespace) => Api::<DynamicObject>::namespaced_with(task.client.clone(), namespace, &resource),
+        None => Api::all_with(task.client.clone(), &resource),
+    };
+    loop {
+        let ended =
+            task.pump(progress, watcher(api.clone(), config()), &|object: DynamicObject| read::grants(&object)).await;
+        if ended != Ended::Again {
+            return ended;
         }
     }
-    None
+}
+
+/// Asks which version has the kind. Returns the answers, and the last error.
+async fn ask(task: &Task) -> (Vec<(&'static str, Served)>, Option<String>) {
+    let (mut answers, mut failed) = (Vec::new(), None);
+    for version in VERSIONS {
+        let served = match task.client.list_api_group_resources(&format!("{GROUP}/{version}")).await {
+            Ok(list) if list.resources.iter().any(|resource| resource.kind == KIND) => Served::Yes,
+            Ok(_) => Served::No,
+            Err(error) if is_absence(&error) => Served::No,
+            Err(error) => {
+                count(&task.metrics.api_errors, "request", "discovery");
+                failed = Some(error.to_string());
+                Served::Unclear
+            }
+        };
+        answers.push((version, served));
+        if served == Served::Yes {
+            break;
+        }
+    }
+    (answers, failed)
+}
+
+/// Whether the API server says that it does not serve a version.
+fn is_absence(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    Failure::of(status.code, &status.reason, &status.message) == Failure::NotServed
 }

@@ -8,21 +8,26 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use hyper::body::{Body, Bytes, Frame};
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::Answer;
 
 /// Body of a gRPC response.
-pub(crate) struct AnswerBody(Option<Answer>);
+pub(crate) struct AnswerBody {
+    frames: Option<Answer>,
+    /// Dropped with the body, so that the connection learns of its end.
+    _end: Option<oneshot::Sender<()>>,
+}
 
 /// A streaming response.
-pub(super) fn of(frames: Answer) -> Response<AnswerBody> {
-    respond(AnswerBody(Some(frames)))
+pub(super) fn of(frames: Answer, end: oneshot::Sender<()>) -> Response<AnswerBody> {
+    respond(AnswerBody { frames: Some(frames), _end: Some(end) })
 }
 
 /// A response that carries only an error status.
-pub(super) fn refused(status: &Status) -> Response<AnswerBody> {
-    let mut response = respond(AnswerBody(None));
+pub(super) fn refused(status: &Status, end: Option<oneshot::Sender<()>>) -> Response<AnswerBody> {
+    let mut response = respond(AnswerBody { frames: None, _end: end });
     response.headers_mut().extend(trailers(status));
     response
 }
@@ -50,17 +55,17 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(frames) = &mut self.0 else { return Poll::Ready(None) };
+        let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
         let status = match ready!(frames.poll_recv(context)) {
             Some(Ok(frame)) => return Poll::Ready(Some(Ok(Frame::data(frame)))),
             Some(Err(status)) => status,
             None => Status::ok(""),
         };
-        self.0 = None;
+        self.frames = None;
         Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        self.frames.is_none()
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Verdict {
     pub(super) accepted: bool,
     /// The fields that are wrong.
     pub(super) fields: BTreeSet<String>,
-    said: String,
+    message: String,
 }
 
 impl Verdict {
@@ -38,8 +38,8 @@ impl Verdict {
         Self { accepted: true, ..Self::default() }
     }
 
-    fn refused_by_server(said: String) -> Self {
-        Self { accepted: false, fields: fields_of_server(&said), said }
+    fn refused_by_server(message: String) -> Self {
+        Self { accepted: false, fields: fields_of_server(&message), message }
     }
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.accepted { "accepted" } else { "refused" };
         writeln!(f, "  {verdict} {:?}", self.fields)?;
-        self.said.lines().try_for_each(|line| writeln!(f, "  > {}", line.chars().take(300).collect::<String>()))
+        self.message.lines().try_for_each(|line| writeln!(f, "  > {}", line.chars().take(300).collect::<String>()))
     }
 }
 
@@ -80,9 +80,9 @@ fn by_kubectl(namespace: &Namespace<'_>, rows: &[Numbered<'_>]) -> Verdicts {
     static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[/"](\d{4})\.yaml"?"#).unwrap());
     let folder = written(rows);
     let path = folder.path().display().to_string();
-    let said = namespace.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]);
+    let output = namespace.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]);
     let mut verdicts: Verdicts = rows.iter().map(|(number, _)| (*number, Verdict::accepted())).collect();
-    let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
+    let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
     let errors = lines.join("\n");
     // A message starts with the name of its file and ends where the next file is named; some messages share a line.
     let mentions: Vec<(usize, usize, usize)> = FILE
@@ -91,8 +91,8 @@ fn by_kubectl(namespace: &Namespace<'_>, rows: &[Numbered<'_>]) -> Verdicts {
         .collect();
     for (at, (number, _, from)) in mentions.iter().enumerate() {
         let to = mentions.get(at + 1).map_or(errors.len(), |(_, next, _)| *next);
-        let said = errors[*from..to].trim_start_matches(": ").to_owned();
-        verdicts.insert(*number, Verdict::refused_by_server(said));
+        let message = errors[*from..to].trim_start_matches(": ").to_owned();
+        verdicts.insert(*number, Verdict::refused_by_server(message));
     }
     verdicts
 }
@@ -121,7 +121,7 @@ fn as_kubectl_writes(value: &Value) -> Value {
 }
 
 /// The fields that an answer of the API server names: as causes, by the strict decoder, or by the decoder of metadata.
-fn fields_of_server(said: &str) -> BTreeSet<String> {
+fn fields_of_server(message: &str) -> BTreeSet<String> {
     static CAUSE: LazyLock<Regex> = LazyLock::new(|| {
         let kinds = "Invalid value|Required value|Unsupported value|Duplicate value|Too many|Too long|Forbidden";
         Regex::new(&format!(r"(?:is invalid: \[?|, |\* )([a-z][\w.\[\]/-]*): (?:{kinds})")).unwrap()
@@ -130,8 +130,9 @@ fn fields_of_server(said: &str) -> BTreeSet<String> {
     static METADATA: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"Go struct field \w+\.(metadata[\w.]*) of type").unwrap());
     // kubectl looks the object up by its name before it sends the object.
-    let name = said.contains("resource name may not be empty") || said.contains("invalid resource name");
-    let causes = CAUSE.captures_iter(said).chain(STRICT.captures_iter(said)).chain(METADATA.captures_iter(said));
+    let name = message.contains("resource name may not be empty") || message.contains("invalid resource name");
+    let causes =
+        CAUSE.captures_iter(message).chain(STRICT.captures_iter(message)).chain(METADATA.captures_iter(message));
     let fields = causes.map(|cause| normal(&cause[1]));
     fields.chain(name.then(|| "metadata.name".to_owned())).collect()
 }
@@ -147,8 +148,8 @@ pub(super) fn of_validator(rows: &[Row]) -> Vec<Verdict> {
     let mut verdicts = refused_together(folder.path());
     let others: Vec<Numbered<'_>> = rows.iter().copied().filter(|(number, _)| !verdicts.contains_key(number)).collect();
     verdicts.extend(by_threads(VALIDATORS, &others, |number, _| {
-        let (accepted, said) = validate(&folder.path().join(file(number)), &[]);
-        Verdict { accepted, fields: fields_of_validator(&said), said }
+        let (accepted, message) = validate(&folder.path().join(file(number)), &[]);
+        Verdict { accepted, fields: fields_of_validator(&message), message }
     }));
     assert_eq!(verdicts.len(), rows.len(), "every row has a verdict of the validator");
     verdicts.into_values().collect()
@@ -159,10 +160,10 @@ pub(super) fn of_validator(rows: &[Row]) -> Vec<Verdict> {
 /// have: that refuses neither of them here.
 fn refused_together(folder: &Path) -> Verdicts {
     static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^.*?/(\d{4})\.yaml:\d+: ").unwrap());
-    let (_, said) = validate(folder, &["--only", "no-row-has-this-name"]);
+    let (_, printed) = validate(folder, &["--only", "no-row-has-this-name"]);
     let files = format!("{}/", folder.display());
     // The line about --only and the summary follow the problems.
-    let problems = said.split("\n--only ").next().unwrap_or_default();
+    let problems = printed.split("\n--only ").next().unwrap_or_default();
     let starts: Vec<(usize, usize)> = FILE
         .captures_iter(problems)
         .map(|found| (found[1].parse().expect("a number"), found.get(0).unwrap().start()))
@@ -175,8 +176,8 @@ fn refused_together(folder: &Path) -> Verdicts {
             *lines.entry(*number).or_default() += problem;
         }
     }
-    let refused = |said: String| Verdict { accepted: false, fields: fields_of_validator(&said), said };
-    lines.into_iter().map(|(number, said)| (number, refused(said))).collect()
+    let refused = |message: String| Verdict { accepted: false, fields: fields_of_validator(&message), message };
+    lines.into_iter().map(|(number, message)| (number, refused(message))).collect()
 }
 
 /// Whether `portlane validate` accepts a file or folder, and its output.
@@ -205,13 +206,13 @@ fn by_threads(threads: usize, rows: &[Numbered<'_>], judge: impl Fn(usize, &Row)
 
 /// Lines are `file:line: kind namespace/name: field: message`. Of labels and annotations the server names the map and
 /// the validator the key as well.
-fn fields_of_validator(said: &str) -> BTreeSet<String> {
+fn fields_of_validator(message: &str) -> BTreeSet<String> {
     static PROBLEM: LazyLock<Regex> = LazyLock::new(|| {
         let map = r"(metadata\.(?:labels|annotations))\.[^:]*";
         Regex::new(&format!(r"(?m)\.yaml:\d+: \w+ [^:]*: (?:{map}|(\w[^\s:]*)): ")).unwrap()
     });
     let field = |found: regex::Captures<'_>| found.get(1).or(found.get(2)).map(|field| normal(field.as_str()));
-    PROBLEM.captures_iter(said).filter_map(field).collect()
+    PROBLEM.captures_iter(message).filter_map(field).collect()
 }
 
 /// Servers of different versions name an owner by its index, or only the list of owners.

@@ -32,9 +32,14 @@ fn changes_flow_again_within_twenty_seconds_after_a_leader_is_killed() {
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
     let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
     let token = pod.token(&namespace, "edge", "portlane-operator");
-    let proxy = FleetProxy::start(&token, &roots(&namespace), balancer([first.stream, second.stream]));
+    until("the standby can serve TLS", || second.metric("portlane_operator_certificate_end_seconds") > 0.0);
+    let proxy = FleetProxy::start(&token, &roots(&namespace), balancer([second.stream, first.stream]));
     pod.set_ready(&namespace, true);
     until_ready(&namespace, "web", "True", "Ready");
+    // C10
+    let standby = |series: &str| second.metric(&format!("portlane_operator_{series}"));
+    assert!(standby("streams_refused_total{reason=\"not_leader\"}") >= 1.0, "the standby was asked first");
+    assert!(standby("token_reviews_total{result=\"authenticated\"}") < 1.0, "and reviewed no token");
     let mut session = connect(port).expect("web listens");
     assert_eq!(round_trip(&mut session, b"before").expect("echo"), b"before");
 

@@ -46,7 +46,7 @@ fn every_field_changes_under_traffic_in_a_gateway() {
 }
 
 fn sweep(place: Place<'_>) {
-    let bed = Bed::new(place);
+    let bed = TestBed::new(place);
     bed.set("", bed.tcp().on(&bed.a));
     until("the forward serves", || bed.visit() == Some(b'a'));
     until("the forward beside it serves", || connect(bed.other_port).is_ok());
@@ -64,7 +64,7 @@ fn sweep(place: Place<'_>) {
 }
 
 /// A forward under test and a forward beside it, in one proxy.
-struct Bed<'a> {
+struct TestBed<'a> {
     place: Place<'a>,
     a: Backend,
     b: Backend,
@@ -92,7 +92,7 @@ impl Write for Listener {
     }
 }
 
-impl<'a> Bed<'a> {
+impl<'a> TestBed<'a> {
     fn new(place: Place<'a>) -> Self {
         let (a, b) = (servers::named(b'a'), servers::named(b'b'));
         let (port, other_port) = (free_port(), free_port());

@@ -24,6 +24,11 @@ impl<'a> Webhook<'a> {
     fn create(namespace: &'a Namespace<'a>, installed_in: &str, operator: &Operator) -> Self {
         let this = Self::at(namespace, installed_in, operator.webhook);
         until("the leader has written the CA bundle", || Self::is_trusted(namespace));
+        // The API server follows its own configuration a moment later.
+        until("the API server calls the webhook", || {
+            let labels = json!({"app": "try", "portlane.dev/inject": "enabled"});
+            carries(&make(namespace, &format!("try-{}", free_port()), &labels, &json!({})))
+        });
         this
     }
 
@@ -113,7 +118,7 @@ fn forward(name: &str, app: &str) -> String {
 }
 
 #[test]
-fn pods_get_a_proxy_when_they_ask_or_a_forward_selects_them_and_the_others_are_told_of() {
+fn pods_are_injected_by_label_or_by_a_forward_and_uninjected_pods_are_reported() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Oldest) else { return };
     let namespace = server.namespace("injection");
     let operator = operator(&namespace, &[]);
@@ -193,7 +198,7 @@ fn leaf(port: u16, roots: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_certificate_of_the_webhook_rotates_unseen_and_an_operator_that_is_away_keeps_no_pod_from_being_made() {
+fn the_certificate_of_the_webhook_rotates_unnoticed_and_an_operator_that_is_down_blocks_no_pod() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("injection-rotation");
     // helm creates the configuration before the operator starts. The operator is ready only once it has a CA bundle.

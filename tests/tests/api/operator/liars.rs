@@ -3,15 +3,15 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crds::PortForward;
-use harness::{FleetPod, Scene, block_on, free_port, programs::KubernetesVersion, roots, until_within};
-use proxy_api::{CONTRACT, Configuration, FromProxy, Hello, ReportPart, Version};
+use harness::{FleetPod, Scene, block_on, free_port, programs::KubernetesVersion, roots, until, until_within};
+use proxy_api::{CONTRACT, Configuration, FromProxy, Hello, MAX_HELLO_BYTES, MAX_SOFTWARE_BYTES, ReportPart, Version};
 use proxy_grpc::{Code, Connection, Endpoint};
 use serde_json::Value;
 
 use super::{condition, forward, until_ready};
 
 #[test]
-fn a_proxy_that_reports_wrongly_or_never_is_told_of_and_harms_nobody() {
+fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let Scene { namespace, operator, backend: _backend, proxy: honest, .. } =
         Scene::ready_gateway(server.namespace("liars"));
@@ -26,14 +26,21 @@ fn a_proxy_that_reports_wrongly_or_never_is_told_of_and_harms_nobody() {
     assert!(operator.metric("portlane_operator_bad_reports_total") >= 1.0);
     assert!(operator.metric("portlane_operator_streams_ended_total{reason=\"garbage\"}") >= 2.0);
 
+    // A text beyond its bound, and a first message that is larger than a hello may be.
+    assert_eq!(block_on(end_of(open(), vec![hello_of(MAX_SOFTWARE_BYTES + 1)])), Code::InvalidArgument);
+    assert_eq!(block_on(end_of(open(), vec![hello_of(MAX_HELLO_BYTES)])), Code::ResourceExhausted);
+    until("the large message is counted", || {
+        operator.metric("portlane_operator_streams_ended_total{reason=\"too_large\"}") >= 1.0
+    });
+
     // A proxy that accepts the configuration and never reports: after 30 s status names its pod.
     let silent = open();
     block_on(async { silent.send(&hello()).await.expect("sent") });
     namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
-    until_within(Duration::from_secs(60), "status names the silent pod", || {
+    until_within(Duration::from_secs(90), "status names the silent pod", || {
         let web = namespace.get::<PortForward>("web").expect("web exists");
-        let said = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
-        said && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())
+        let named = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
+        named && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())
     });
 
     // Without that pod all is well, and the honest proxy has been connected all along.
@@ -43,8 +50,13 @@ fn a_proxy_that_reports_wrongly_or_never_is_told_of_and_harms_nobody() {
 }
 
 fn hello() -> FromProxy {
+    hello_of(4)
+}
+
+/// A hello with a software version of so many bytes.
+fn hello_of(bytes: usize) -> FromProxy {
     let digest = Configuration::default().digest();
-    let hello = Hello { contract: CONTRACT, software: "liar".to_owned(), digest, ..Hello::default() };
+    let hello = Hello { contract: CONTRACT, software: "x".repeat(bytes), digest, ..Hello::default() };
     FromProxy { hello: Some(hello), ..FromProxy::default() }
 }
 

@@ -12,7 +12,7 @@ use super::{condition, forward, until_ready};
 
 /// The API server is this test's own, because the CRD is changed.
 #[test]
-fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read() {
+fn an_object_of_a_newer_crd_keeps_its_listeners_and_reports_that_it_cannot_be_read() {
     let server = ControlPlane::start(KubernetesVersion::Newest);
     if server.is_existing() {
         return;
@@ -36,7 +36,7 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read(
     // The types of this build cannot read the new value.
     let kind = ApiResource::erase::<PortForward>(&());
     let untyped: Api<DynamicObject> = Api::namespaced_with(server.client(), namespace.name(), &kind);
-    let says_so = || {
+    let is_reported = || {
         let raw = block_on(async { untyped.get("web").await }).expect("web exists");
         let conditions = raw.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted");
@@ -44,7 +44,7 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read(
             it["reason"] == "Unsupported" && it["observedGeneration"].as_i64() == raw.metadata.generation
         }) && raw.data["status"]["listeners"][0]["port"] == port
     };
-    until("status says that the object cannot be read", says_so);
+    until("status says that the object cannot be read", is_reported);
     assert!(echoes(port), "the listener of an unreadable object stays");
 
     // An operator that has never read the older object says the same, and removes nothing.
@@ -53,7 +53,7 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_says_that_it_cannot_be_read(
     until("the proxy follows the next operator", || proxy.metric("portlane_operator_connected") > 0.0);
     namespace.apply(&forward("other", free_port(), "{service: {name: web, port: 80}}"));
     until_ready(&namespace, "other", "True", "Ready");
-    assert!(echoes(port) && says_so(), "the listener still stays");
+    assert!(echoes(port) && is_reported(), "the listener still stays");
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
     let read_again = namespace.until::<PortForward>("web", "can be read again", |web| {
         condition(web, "Accepted") == ("True".to_owned(), "Accepted".to_owned())

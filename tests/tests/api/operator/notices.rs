@@ -42,7 +42,7 @@ fn webhook() -> (u16, Arc<Mutex<Vec<Value>>>) {
 }
 
 #[test]
-fn a_forward_that_stops_to_be_ready_is_told_to_the_webhook_which_may_fail_at_first() {
+fn a_forward_that_stops_being_ready_is_reported_to_the_webhook_which_may_fail_at_first() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("notices");
     let (port, kept) = webhook();

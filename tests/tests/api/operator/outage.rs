@@ -9,7 +9,7 @@ use harness::{
 use super::{forward, service, until_ready};
 
 #[test]
-fn a_new_leader_goes_on_where_the_old_one_was_killed() {
+fn a_new_leader_continues_where_the_old_one_was_killed() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let Scene { namespace, operator, backend: _backend, proxy, port, .. } =
         Scene::ready_gateway(server.namespace("outage"));

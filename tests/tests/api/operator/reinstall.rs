@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use super::until_ready;
 
 #[test]
-fn an_operator_that_is_installed_anew_gets_its_fleets_back() {
+fn an_operator_that_is_reinstalled_gets_its_fleets_back() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let Scene { namespace, operator, backend: _backend, proxy: old, port, .. } =
         Scene::ready_gateway(server.namespace("reinstall"));
@@ -25,7 +25,7 @@ fn an_operator_that_is_installed_anew_gets_its_fleets_back() {
     let after = roots(&namespace);
     assert_ne!(before, after);
 
-    // A running proxy does not trust the new CA. It says so and keeps serving.
+    // A running proxy does not trust the new CA. The proxy reports that and keeps serving.
     until("the running proxy reports an unknown CA", || {
         let untrusted = |text: &str| text.contains("UnknownIssuer");
         let mut reports = old.program.events().into_iter().filter(|event| event["event"] == "operator");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::PortForward;
 use harness::{
-    Backend, Behaviour, ControlPlane, Operator, Scene, connect, echoes, free_port, lapse_lease,
+    Backend, Behaviour, ControlPlane, Operator, Scene, connect, echoes, expire_lease, free_port,
     programs::KubernetesVersion, round_trip, until_within,
 };
 
@@ -37,7 +37,7 @@ fn a_store_that_was_set_back_is_followed_by_operator_and_proxies() {
     server.restore();
     assert!(namespace.get::<PortForward>("extra").is_none(), "the backup is restored");
     assert!(!program.wait_for_end(NOTICED).success());
-    lapse_lease(&namespace);
+    expire_lease(&namespace);
     let _restarted = Operator::named(&namespace, "restarted", stream);
     until_within(NOTICED, "the listener that the backup lacks is gone", || connect(extra).is_err());
     until_within(NOTICED, "new sessions go to the backend of the backup", || echoes(port) && backend.count() > 0);

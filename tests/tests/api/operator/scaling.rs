@@ -1,4 +1,4 @@
-//! Autoscalers: created for fleets and workloads unless somebody else holds the replicas; nothing shrinks when an
+//! Autoscalers: created for fleets and workloads unless another writer holds the replicas; nothing shrinks when an
 //! autoscaler takes over.
 
 use std::thread;
@@ -28,7 +28,7 @@ fn an_autoscaler_takes_replicas_over_and_gives_them_back_and_fights_with_nobody(
     });
     // Last: an aggregated API that does not answer changes what autoscalers report, and blocks the deletion of
     // namespaces.
-    somebody_elses_metrics(&server);
+    foreign_metrics_api(&server);
 }
 
 fn replicas(namespace: &Namespace<'_>, name: &str) -> Option<i32> {
@@ -68,13 +68,13 @@ fn fleet(server: &ControlPlane) {
         window == Some(7) && spec.metrics.is_some_and(|metrics| metrics.len() == 2)
     });
     // Nobody serves metrics here, which status says.
-    let says = |reason: &str| {
+    let until_reason = |reason: &str| {
         namespace.until::<ForwardGateway>("edge", &format!("ScalingActive for {reason}"), |gateway| {
             let conditions = gateway.status.iter().flat_map(|status| &status.conditions);
             conditions.into_iter().any(|it| it.type_ == "ScalingActive" && it.reason == reason)
         })
     };
-    says("NoMetricsProvider");
+    until_reason("NoMetricsProvider");
     // Somebody scales the gateway by hand all the same, which does not reach the Deployment.
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=1"]).ok();
     namespace.until::<ForwardGateway>("edge", "the change is observed", |gateway| {
@@ -83,7 +83,7 @@ fn fleet(server: &ControlPlane) {
     assert_eq!(replicas(namespace, "edge"), Some(3), "an autoscaler without metrics leaves the replicas alone");
     // Metrics that the API server refuses.
     namespace.apply(&gateway("{autoscaling: {maxReplicas: 5, metrics: [{type: Nonsense}]}}"));
-    says("ScalerFailed");
+    until_reason("ScalerFailed");
     // Without autoscaling, replicas of the spec count again.
     namespace.apply(&gateway("{replicas: 2}"));
     until("the fleet has the replicas of the spec", || replicas(namespace, "edge") == Some(2));
@@ -120,7 +120,7 @@ fn workload(server: &ControlPlane) {
              backends: [{{local: {{port: 1}}}}]}}]}}}}"
         )
     };
-    let says = |reason: &str| {
+    let until_reason = |reason: &str| {
         let forward = namespace.until::<PortForward>("db", &format!("ScalingActive for {reason}"), |forward| {
             condition(forward, "ScalingActive").1 == reason
         });
@@ -130,23 +130,23 @@ fn workload(server: &ControlPlane) {
     namespace.apply(&forward(
         "autoscaling: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: shop}, maxReplicas: 3, targetConnectionsPerPod: 10},",
     ));
-    assert!(says("TargetNotFound").contains("Deployment shop"));
+    assert!(until_reason("TargetNotFound").contains("Deployment shop"));
     namespace.apply(&deployment("replicas: 1,"));
-    assert!(says("ReplicasHeld").contains("kubectl-client-side-apply"));
+    assert!(until_reason("ReplicasHeld").contains("kubectl-client-side-apply"));
     let name = "portforward-db";
     assert!(scaler(namespace, name).is_none());
     namespace.apply(&deployment(""));
-    until("nobody else holds the replicas", || scaler(namespace, name).is_some());
+    until("no other writer holds the replicas", || scaler(namespace, name).is_some());
     let selector = "--output=jsonpath={.spec.metrics[0].pods.metric.selector.matchLabels.forward}";
     assert_eq!(namespace.kubectl(&["get", "hpa", name, selector]).ok(), "db", "connections of this forward count");
-    says("NoMetricsProvider");
-    // An autoscaler of somebody else scales the workload: the forward's autoscaler gives way.
+    until_reason("NoMetricsProvider");
+    // A foreign autoscaler scales the workload: the forward's autoscaler gives way.
     namespace.kubectl(&["autoscale", "deployment", "shop", "--max=2"]).ok();
     namespace.kubectl(&["label", "pf", "db", "touched=yes"]).ok();
     namespace.apply(&forward(
         "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, targetConnectionsPerPod: 10},",
     ));
-    assert!(says("TargetTaken").contains("HorizontalPodAutoscaler shop"));
+    assert!(until_reason("TargetTaken").contains("HorizontalPodAutoscaler shop"));
     until("the forward's autoscaler is gone", || scaler(namespace, name).is_none());
     namespace.kubectl(&["delete", "hpa", "shop"]).ok();
     until("the forward's autoscaler is back", || scaler(namespace, name).is_some());
@@ -169,13 +169,13 @@ fn workload(server: &ControlPlane) {
     namespace.apply(&forward(
         "autoscaling: {targetRef: {kind: Deployment, name: edge}, maxReplicas: 4, targetConnectionsPerPod: 10},",
     ));
-    assert!(says("TargetTaken").contains("the fleet of ForwardGateway edge"));
+    assert!(until_reason("TargetTaken").contains("the fleet of ForwardGateway edge"));
     assert!(scaler(namespace, name).is_none() && scaler(namespace, "edge").is_some());
     // An autoscaler that the API server refuses leaves the workload to a younger forward.
     let nonsense =
         "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}]},";
     namespace.apply(&forward(nonsense));
-    says("ScalerFailed");
+    until_reason("ScalerFailed");
     namespace.apply(
         &other
             .replace("name: db", "name: good")
@@ -183,7 +183,7 @@ fn workload(server: &ControlPlane) {
             .replace("metrics: [{type: Nonsense}], ", ""),
     );
     until("the younger forward scales", || scaler(namespace, "portforward-good").is_some());
-    says("TargetTaken");
+    until_reason("TargetTaken");
     namespace.kubectl(&["delete", "pf", "good"]).ok();
     namespace.apply(&forward(""));
     let after = namespace.until::<PortForward>("db", "has no condition of scaling", |forward| {
@@ -220,7 +220,7 @@ fn other_workloads(server: &ControlPlane) {
 }
 
 /// A provider of the metrics API from before the operator is left alone.
-fn somebody_elses_metrics(server: &ControlPlane) {
+fn foreign_metrics_api(server: &ControlPlane) {
     let namespace = server.namespace("metrics");
     let address = format!("127.0.0.1:{}", harness::free_port());
     let own = super::own_address().to_string();

@@ -8,9 +8,9 @@ use k8s_openapi::api::{
 
 use super::{condition, forward, gateway, service, until_ready};
 
-on_both!(a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_goes);
+on_both!(a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_is_deleted);
 
-fn a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_goes(server: &ControlPlane) {
+fn a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_is_deleted(server: &ControlPlane) {
     if !crate::server::without_kubelets(server) {
         return;
     }

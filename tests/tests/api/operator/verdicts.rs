@@ -5,9 +5,9 @@ use harness::{Backend, Behaviour, ControlPlane, FleetPod, Operator, free_port};
 
 use super::{forward, gateway, service, until_ready};
 
-on_both!(each_forward_says_what_is_wrong_with_it_and_heals_when_mended);
+on_both!(each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected);
 
-fn each_forward_says_what_is_wrong_with_it_and_heals_when_mended(server: &ControlPlane) {
+fn each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected(server: &ControlPlane) {
     if !crate::server::without_kubelets(server) {
         return;
     }

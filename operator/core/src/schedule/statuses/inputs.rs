@@ -66,8 +66,7 @@ impl Statuses {
     /// These pods changed or are gone: no forward needs to wait for one that left.
     pub fn pods<'a>(&mut self, pods: impl IntoIterator<Item = &'a ObjectKey>, now: Duration) {
         for pod in pods {
-            let waiting = self.waiting.on(&ProxyId::Pod(pod.clone())).cloned();
-            self.now.extend(waiting);
+            self.now.extend(self.waiting.on(&ProxyId::Pod(pod.clone())).cloned());
         }
         if !self.now.is_empty() {
             self.soon(now + AGAIN);

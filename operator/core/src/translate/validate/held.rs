@@ -2,7 +2,7 @@
 
 use crds::{AcceptedHeaders, Listener, ListenerStatus, PortForward, PortForwardStatus};
 
-use super::{Placement, SIDECAR, ValidListener, transport};
+use super::{Placement, ValidListener, placement::SIDECAR, transport};
 
 /// A port that status lists for a listener.
 #[derive(Clone, Debug)]

@@ -13,10 +13,10 @@ use crate::world::{
 };
 
 impl Cache {
-    /// Whether every watch is complete, except for those added late.
+    /// Whether every watch is complete, except for those added late and those that are not required.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.sources.values().all(|state| state.synced || state.is_late)
+        self.sources.iter().all(|(source, state)| state.synced || state.is_late || !source.kind.is_required())
     }
 
     /// Whether the watch of a namespace's pods is complete.

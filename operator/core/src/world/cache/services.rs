@@ -1,13 +1,49 @@
 //! Assembles Services with their endpoints from slices.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use crds::Protocol;
 
 use super::{Cache, Touched};
-use crate::world::{ObjectKey, Service, ServicePort, objects::SliceInfo};
+use crate::world::{
+    ObjectKey, Service, ServicePort,
+    objects::{ServiceInfo, SliceInfo},
+};
+
+/// The gateway that a Service belongs to, by its label.
+fn of_gateway(key: &ObjectKey, info: &ServiceInfo) -> Option<ObjectKey> {
+    info.gateway.as_ref().map(|name| ObjectKey::new(key.namespace.clone(), name.clone()))
+}
 
 impl Cache {
+    /// Replaces a Service, and touches the gateways that the Service belonged or belongs to.
+    pub(super) fn take_service(&mut self, key: &ObjectKey, info: ServiceInfo, touched: &mut Touched) {
+        touched.gateways.extend(of_gateway(key, &info));
+        let before = self.services.insert(key.clone(), info);
+        touched.gateways.extend(before.and_then(|before| of_gateway(key, &before)));
+        self.touch_namesake(key, touched);
+        self.service(key, touched);
+        self.reach_in(&key.namespace, touched);
+    }
+
+    /// Removes a Service, and touches the gateway that the Service belonged to.
+    pub(super) fn lose_service(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        let before = self.services.remove(key);
+        self.world.services.remove(key);
+        self.world.podless.remove(key);
+        touched.gateways.extend(before.and_then(|before| of_gateway(key, &before)));
+        self.touch_namesake(key, touched);
+        touched.changes.services.insert(key.clone());
+        self.reach_in(&key.namespace, touched);
+    }
+
+    /// Touches the gateway of the same name: somebody else's Service takes that name, or gives the name free.
+    fn touch_namesake(&self, key: &ObjectKey, touched: &mut Touched) {
+        if self.world.gateways.contains_key(key) {
+            touched.gateways.insert(key.clone());
+        }
+    }
+
     /// Replaces or removes a slice, and updates the Services that it belonged or belongs to.
     pub(super) fn slice(&mut self, key: &ObjectKey, info: Option<SliceInfo>, touched: &mut Touched) {
         let before = self.slices.remove(key);
@@ -36,6 +72,7 @@ impl Cache {
     /// Assembles a Service with its endpoints, and records the change.
     pub(super) fn service(&mut self, key: &ObjectKey, touched: &mut Touched) {
         let Some(info) = self.services.get(key) else { return };
+        let podless = self.podless(key, info);
         let service = match &info.external {
             Some(host) => Service::External { host: host.clone(), port: None },
             None if info.ports.is_empty() => {
@@ -43,6 +80,12 @@ impl Cache {
             }
             None => Service::Cluster(info.ports.iter().map(|port| self.port(key, port)).collect()),
         };
+        if self.world.podless.remove(key).unwrap_or_default() != podless {
+            touched.changes.podless.insert(key.clone());
+        }
+        if !podless.is_empty() {
+            self.world.podless.insert(key.clone(), podless);
+        }
         match self.world.services.get(key) {
             Some(old) if *old == service => return,
             Some(old) if shape(old) == shape(&service) => {
@@ -53,6 +96,17 @@ impl Cache {
             }
         }
         self.world.services.insert(key.clone(), service);
+    }
+
+    /// The addresses of a Service that no pod backs. Without a selector nobody undoes what is written into slices, so no
+    /// slice counts as evidence of a pod.
+    fn podless(&self, key: &ObjectKey, info: &ServiceInfo) -> BTreeSet<IpAddr> {
+        let slices = || self.slices_of(key);
+        if info.selector.is_empty() {
+            return slices().flat_map(|slice| &slice.hosts).copied().collect();
+        }
+        let is_backed = |ip: &IpAddr| slices().any(|slice| slice.hosts.contains(ip) && !slice.podless.contains(ip));
+        slices().flat_map(|slice| &slice.podless).copied().filter(|ip| !is_backed(ip)).collect()
     }
 
     fn port(&self, key: &ObjectKey, (name, protocol, port): &(String, Protocol, u16)) -> ServicePort {

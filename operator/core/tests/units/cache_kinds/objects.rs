@@ -111,6 +111,20 @@ fn a_service_of_a_gateway_touches_the_gateway() {
 }
 
 #[test]
+fn a_service_that_leaves_a_gateway_or_has_its_name_touches_the_gateway() {
+    let mut cache = complete();
+    see(&mut cache, with_ports(&[("web", 80)], Some("edge")));
+    let left = see(&mut cache, with_ports(&[("web", 80)], None));
+    assert_eq!(left.gateways, keys(&["edge"]), "somebody took the label away");
+    assert!(see(&mut cache, with_ports(&[("web", 80)], None)).gateways.is_empty());
+    see(&mut cache, gateway(&json!({})));
+    let foreign = || Object::Service(key("edge"), ServiceInfo::default());
+    assert_eq!(see(&mut cache, foreign()).gateways, keys(&["edge"]), "the name is taken");
+    assert_eq!(gone(&mut cache, Kind::Services, "edge").gateways, keys(&["edge"]), "and free again");
+    assert!(gone(&mut cache, Kind::Services, "svc").gateways.is_empty());
+}
+
+#[test]
 fn the_ports_and_the_host_of_a_service_are_its_shape() {
     let mut cache = complete();
     let services = |touched: &Touched| touched.changes.services == keys(&["svc"]);
@@ -166,6 +180,9 @@ fn changes_add_up() {
         gateways: keys(&["c"]),
         services: keys(&["d"]),
         endpoints: keys(&["e"]),
+        podless: keys(&["h"]),
+        reach: keys(&["i"]),
+        fronts: keys(&["j"]),
         pods: keys(&["f"]),
         namespaces: BTreeSet::from(["g".to_owned()]),
     };

@@ -14,7 +14,8 @@ use operator_core::{
         fleets::{Fleets, Moved},
     },
     world::{
-        objects::{AutoscalerState, FleetState, Object, PodInfo, Unreadable},
+        child::{ChildKind, Mark},
+        objects::{AutoscalerState, FleetState, Object, PodInfo, ServiceInfo, Unreadable},
         watched::{Kind, Seen, Source},
     },
 };
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 /// The time of every status that is written.
 pub(crate) const NOW: &str = "2026-01-01T00:00:00Z";
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 13] = [
     Kind::Forwards,
     Kind::Gateways,
     Kind::Services,
@@ -37,6 +38,9 @@ const KINDS: [Kind; 10] = [
     Kind::Grants,
     Kind::Deployments,
     Kind::Scalers,
+    Kind::ServiceAccounts,
+    Kind::Budgets,
+    Kind::Policies,
 ];
 
 /// A cluster with one namespace, `ns`.
@@ -88,6 +92,7 @@ pub(crate) fn kind_of(object: &Object) -> Kind {
         Object::Grants(..) => Kind::Grants,
         Object::Deployment(..) => Kind::Deployments,
         Object::Scaler(..) => Kind::Scalers,
+        Object::Child(kind, ..) => kind.watch(),
     }
 }
 
@@ -287,8 +292,28 @@ pub(crate) fn unreadable_gateway() -> Object {
     Object::Gateway(key("edge"), Box::new(Err(Unreadable { why: "unknown variant".to_owned(), metadata })))
 }
 
-pub(crate) fn deployment(replicas: i32, ready: i32, generation: i64) -> Object {
-    Object::Deployment(key("edge"), FleetState { replicas, ready, generation })
+pub(crate) fn deployment(replicas: i32, ready: i32) -> Object {
+    Object::Deployment(key("edge"), FleetState { replicas, ready, mark: Mark::default() })
+}
+
+/// The mark of an object in which the operator manages this field.
+pub(crate) fn mark(field: &str) -> Mark {
+    let fields = json!({"f:spec": {format!("f:{field}"): {}}});
+    let entry = json!({"manager": "portlane-operator", "operation": "Apply", "fieldsV1": fields});
+    Mark::of(&serde_json::from_value(json!({"managedFields": [entry]})).expect("metadata"))
+}
+
+/// A child of the gateway `edge` in which the operator manages this field.
+pub(crate) fn child(kind: ChildKind, field: &str) -> Object {
+    let mark = mark(field);
+    match kind {
+        ChildKind::Deployment => Object::Deployment(key("edge"), FleetState { mark, ..FleetState::default() }),
+        ChildKind::Service => {
+            let gateway = Some("edge".to_owned());
+            Object::Service(key("edge"), ServiceInfo { gateway, mark, ..ServiceInfo::default() })
+        }
+        other => Object::Child(other, key("edge"), mark),
+    }
 }
 
 /// A pod of the fleet of `edge`.

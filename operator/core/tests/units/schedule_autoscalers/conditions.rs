@@ -52,7 +52,7 @@ fn a_new_leader_repeats_what_the_status_says_until_it_has_looked() {
     for status in ["True", "False", "Unknown"] {
         let (mut scene, mut autoscalers) = (Scene::new(), Autoscalers::default());
         scene.see(standing(status));
-        scene.see(deployment(2, 2, 1));
+        scene.see(deployment(2, 2));
         assert_eq!(said(&autoscalers, &of_gateway(), &scene), pair(status, "Standing"));
         let did = tick(&mut autoscalers, &scene, ms(0));
         assert_eq!(said(&autoscalers, &of_gateway(), &scene), pair(status, "Standing"), "it is under way");
@@ -88,7 +88,7 @@ fn the_conditions_of_the_autoscaler_are_those_of_the_object_that_owns_it() {
 #[test]
 fn the_reason_for_which_an_autoscaler_could_not_be_made_is_said() {
     let (mut scene, mut autoscalers) = (with_gateway(), Autoscalers::default());
-    scene.see(deployment(2, 2, 1));
+    scene.see(deployment(2, 2));
     assert_eq!(said(&autoscalers, &of_gateway(), &scene), pair("Unknown", "Pending"));
     let did = tick(&mut autoscalers, &scene, ms(0));
     end(&mut autoscalers, did, &failed("ReplicasHeld"), ms(0));

@@ -1,19 +1,19 @@
 //! The changes, by topic. Each is observed by what a client meets, or by how sessions end.
 
 use std::{
-    io::{Read, Write as _},
-    net::UdpSocket,
+    io::{ErrorKind, Read, Write as _},
+    net::{TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
-use harness::{Listener, connect, free_port, free_range, until};
+use harness::{Listener, PATIENCE, connect, free_port, free_range, until};
 
-use super::{Bed, Write, connect_outside, servers, session_at};
+use super::{TestBed, Write, connect_outside, servers, session_at};
 
 /// Failures eject no endpoint.
 const PATIENT: &str = "outlier: {consecutiveFailures: 1000}";
 
-pub(super) fn balancing(bed: &Bed<'_>) {
+pub(super) fn balancing(bed: &TestBed<'_>) {
     bed.keep();
     bed.set("", bed.tcp().on(&bed.b));
     until("backends: another backend", || bed.visit() == Some(b'b'));
@@ -39,7 +39,7 @@ pub(super) fn balancing(bed: &Bed<'_>) {
 }
 
 /// The policies among the endpoints of one backend.
-fn endpoints(bed: &Bed<'_>) {
+fn endpoints(bed: &TestBed<'_>) {
     let Some((_servers, backend)) = bed.place.pair() else {
         eprintln!("left out: policies among the endpoints of a name, which need a mount namespace for a hosts file");
         return;
@@ -66,8 +66,8 @@ fn endpoints(bed: &Bed<'_>) {
         until("the sessions of one endpoint have ended", || {
             bed.closed("Finished") >= ended + f64::from(u32::try_from(left).unwrap_or(0))
         });
-        let come: Vec<_> = stay.iter().filter_map(|_| bed.session()).collect();
-        stay.len() > 4 && come.len() == stay.len() && come.iter().all(|(_, name)| *name == b'q')
+        let new: Vec<_> = stay.iter().filter_map(|_| bed.session()).collect();
+        stay.len() > 4 && new.len() == stay.len() && new.iter().all(|(_, name)| *name == b'q')
     });
     among("SourceHash");
     until("policy: one endpoint for one source", || {
@@ -76,7 +76,7 @@ fn endpoints(bed: &Bed<'_>) {
     });
 }
 
-pub(super) fn limits(bed: &Bed<'_>) {
+pub(super) fn limits(bed: &TestBed<'_>) {
     bed.set("", bed.tcp().on(&bed.a));
     bed.keep();
     let limits = |limits: &str| bed.set(&format!("limits: {{{limits}}}"), bed.tcp().on(&bed.a));
@@ -92,7 +92,7 @@ pub(super) fn limits(bed: &Bed<'_>) {
             && began.elapsed() < Duration::from_secs(4)
     });
     limits("maxConnections: 1, maxQueued: 1, queueSeconds: 20");
-    let mut waiting = connect(bed.port).expect("the session is queued");
+    let mut waiting = queued(bed);
     bed.until_closed("QueueFull", || connect(bed.port).map(|mut it| it.read(&mut [0])));
     limits("maxConnections: 100");
     waiting.read_exact(&mut [0]).expect("a higher limit admits queued sessions");
@@ -115,8 +115,24 @@ pub(super) fn limits(bed: &Bed<'_>) {
     bed.is_kept();
 }
 
+/// A session that is queued for more than two seconds. Until such a limit has arrived, sessions are reset after one.
+fn queued(bed: &TestBed<'_>) -> TcpStream {
+    let mut waiting = None;
+    until("queueSeconds: more than two seconds in the queue", || {
+        let Ok(mut session) = connect(bed.port) else { return false };
+        let _ = session.set_read_timeout(Some(Duration::from_secs(2)));
+        let end = session.read(&mut [0]);
+        let waits = end.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        waiting = waits.then_some(session);
+        waits
+    });
+    let waiting = waiting.expect("the session is queued");
+    let _ = waiting.set_read_timeout(Some(PATIENCE));
+    waiting
+}
+
 /// Whether bytes that take ten seconds at the limit are echoed in less than two.
-fn transfer(bed: &Bed<'_>) -> bool {
+fn transfer(bed: &TestBed<'_>) -> bool {
     let Some((mut reader, _)) = bed.session() else { return false };
     let _ = reader.set_read_timeout(Some(Duration::from_secs(2)));
     let mut writer = reader.try_clone().expect("clone");
@@ -135,7 +151,7 @@ fn transfer(bed: &Bed<'_>) -> bool {
     left == 0
 }
 
-pub(super) fn peers(bed: &Bed<'_>) {
+pub(super) fn peers(bed: &TestBed<'_>) {
     bed.keep();
     let header = |fields: &str| bed.set("", bed.tcp().on(&bed.a).with(&format!("proxyProtocol: {{{fields}}}")));
     let greets = |expected: &[u8]| {
@@ -169,7 +185,7 @@ pub(super) fn peers(bed: &Bed<'_>) {
     bed.is_kept();
 }
 
-pub(super) fn health(bed: &Bed<'_>) {
+pub(super) fn health(bed: &TestBed<'_>) {
     bed.keep();
     let beside = |dead: u16, attempts: u8, more: &str| {
         let retry = format!("retry: {{attempts: {attempts}, initialBackoffMillis: 1, maxBackoffMillis: 2}}");
@@ -219,7 +235,7 @@ pub(super) fn health(bed: &Bed<'_>) {
     until("priority: the other backend is now the first", || bed.all_are(b'a'));
 }
 
-pub(super) fn names(bed: &Bed<'_>) {
+pub(super) fn names(bed: &TestBed<'_>) {
     bed.set("", bed.tcp().on(&bed.a));
     bed.keep();
     let named = |names: &str| {
@@ -243,7 +259,7 @@ pub(super) fn names(bed: &Bed<'_>) {
     bed.is_kept();
 }
 
-pub(super) fn ports(bed: &Bed<'_>) {
+pub(super) fn ports(bed: &TestBed<'_>) {
     bed.keep();
     let greeted = |port: u16| session_at(port).map(|(_, name)| name);
     let other = free_port();
@@ -279,7 +295,7 @@ pub(super) fn ports(bed: &Bed<'_>) {
     until("protocol: connections again", || bed.visit() == Some(b'a'));
 }
 
-pub(super) fn switches(bed: &Bed<'_>) {
+pub(super) fn switches(bed: &TestBed<'_>) {
     let logs = |log: &str| bed.set(&format!("accessLog: {{{log}}}"), bed.tcp().on(&bed.a));
     let logged = |event: &str, work: &dyn Fn()| {
         let before = bed.place.logged(event);

@@ -9,7 +9,7 @@ use std::{
 
 use harness::{connect, free_port, round_trip, until};
 
-use super::{Bed, Write, servers};
+use super::{TestBed, Write, servers};
 
 /// Whether the peer has ended the stream. Bytes that arrived before are discarded.
 fn is_over(stream: &mut TcpStream) -> bool {
@@ -20,7 +20,7 @@ fn is_over(stream: &mut TcpStream) -> bool {
     }
 }
 
-pub(super) fn sessions(bed: &Bed<'_>) {
+pub(super) fn sessions(bed: &TestBed<'_>) {
     let policy = |policy: &str, to: &harness::Backend| bed.set(&format!("sessions: {{{policy}}}"), bed.tcp().on(to));
     policy("onUpdate: Keep", &bed.a);
     until("the forward serves", || bed.visit() == Some(b'a'));
@@ -44,7 +44,7 @@ pub(super) fn sessions(bed: &Bed<'_>) {
     until("drainSeconds: the session is closed in time", || is_over(&mut session));
 }
 
-pub(super) fn timeouts(bed: &Bed<'_>) {
+pub(super) fn timeouts(bed: &TestBed<'_>) {
     let times = |times: &str| bed.set(&format!("timeouts: {{{times}}}"), bed.tcp().on(&bed.a));
     times("keepaliveSeconds: 9");
     until("keepaliveSeconds: the kernel probes that often", || {

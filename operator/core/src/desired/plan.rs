@@ -1,0 +1,151 @@
+//! How the children of a gateway are brought in line: a plan of writes, from what is desired and what exists.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use crate::{
+    desired::{
+        autoscaler::least,
+        gateway::{Desired, children, has_no_service},
+    },
+    names::{HANDOVER, NAME},
+    world::{
+        child::ChildKind,
+        managed_fields::{REPLICAS, has_field},
+    },
+};
+
+/// The objects that have the namespace and name of a gateway.
+pub type Found = BTreeMap<ChildKind, DynamicObject>;
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Apply a manifest server-side, with force.
+    Apply {
+        /// Kind of the child.
+        kind: ChildKind,
+        /// The field manager.
+        manager: &'static str,
+        /// The fields to apply. If the child exists, its uid is one of them, so that the API server refuses to write to
+        /// an object that has replaced the child meanwhile.
+        manifest: Value,
+    },
+    /// Delete an object.
+    Remove {
+        /// Kind of the child.
+        kind: ChildKind,
+        /// Uid that the object must still have.
+        uid: String,
+    },
+}
+
+/// The writes for one gateway.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The writes, in order.
+    pub steps: Vec<Step>,
+    /// The object that keeps the plan from going further.
+    pub taken: Option<Taken>,
+}
+
+/// An object exists under the name of a child, and the gateway does not own the object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {name} exists and belongs to somebody else: rename the gateway or remove that object", .kind.as_str())]
+pub struct Taken {
+    /// Kind of the object.
+    pub kind: ChildKind,
+    /// Name of the object.
+    pub name: String,
+}
+
+/// Plans the writes that bring the children of a gateway in line. `found` must have every object of
+/// [`ChildKind::ALL`] that exists. Nothing is written if the Deployment belongs to somebody else; any other child that
+/// does ends the plan, because later children depend on earlier ones.
+#[must_use]
+pub fn plan(desired: &Desired, found: &Found) -> Plan {
+    let deployment = match owned(desired, ChildKind::Deployment, found) {
+        Ok(deployment) => deployment,
+        Err(taken) => return Plan { steps: Vec::new(), taken: Some(taken) },
+    };
+    let roots = desired.trusted.for_fleet(deployment.and_then(roots));
+    let mut steps = Vec::new();
+    for (kind, manifest) in children(&desired.key, &desired.gateway, &desired.fleets, roots, &desired.ports) {
+        match owned(desired, kind, found) {
+            Ok(there) if kind == ChildKind::Deployment => steps.extend(fleet(desired, manifest, there)),
+            Ok(there) => steps.push(apply(kind, NAME, manifest, there)),
+            Err(taken) => return Plan { steps, taken: Some(taken) },
+        }
+    }
+    if has_no_service(&desired.gateway) {
+        match owned(desired, ChildKind::Service, found) {
+            Ok(there) => {
+                let uid = there.and_then(|there| there.metadata.uid.clone());
+                steps.extend(uid.map(|uid| Step::Remove { kind: ChildKind::Service, uid }));
+            }
+            Err(taken) => return Plan { steps, taken: Some(taken) },
+        }
+    }
+    Plan { steps, taken: None }
+}
+
+/// The child if it exists; an error if the gateway does not own that object.
+fn owned<'a>(desired: &Desired, kind: ChildKind, found: &'a Found) -> Result<Option<&'a DynamicObject>, Taken> {
+    let Some(there) = found.get(&kind) else { return Ok(None) };
+    let uid = desired.gateway.metadata.uid.as_deref().unwrap_or_default();
+    let mut owners = there.metadata.owner_references.iter().flatten();
+    if owners.any(|owner| owner.uid == uid) {
+        return Ok(Some(there));
+    }
+    Err(Taken { kind, name: desired.key.name.clone() })
+}
+
+fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, there: Option<&DynamicObject>) -> Step {
+    if let Some(uid) = there.and_then(|there| there.metadata.uid.as_deref()) {
+        manifest["metadata"]["uid"] = json!(uid);
+    }
+    Step::Apply { kind, manager, manifest }
+}
+
+/// The writes to the Deployment. With `spec.autoscaling`, replicas belong to the HPA: a new fleet begins with the least
+/// number, and an existing fleet keeps its replicas while this operator gives them up.
+fn fleet(desired: &Desired, mut manifest: Value, there: Option<&DynamicObject>) -> Vec<Step> {
+    let kind = ChildKind::Deployment;
+    let least = desired.gateway.spec.autoscaling.as_ref().map(least);
+    let mut steps = Vec::new();
+    match (least, there) {
+        (Some(least), None) => manifest["spec"]["replicas"] = json!(least),
+        (Some(least), Some(there)) if holds_replicas(there) => {
+            // Without a field manager, the API server would reset `replicas` to one. Zero replicas become the least
+            // number, because an HPA does not scale up from zero.
+            let replicas = there.data["spec"]["replicas"].as_i64().filter(|replicas| *replicas > 0);
+            let kept = json!({
+                "apiVersion": kind.api_version(),
+                "kind": kind.as_str(),
+                "metadata": {"name": desired.key.name, "namespace": desired.key.namespace},
+                "spec": {"replicas": replicas.unwrap_or(least.into())},
+            });
+            steps.push(apply(kind, HANDOVER, kept, Some(there)));
+        }
+        _ => {}
+    }
+    steps.push(apply(kind, NAME, manifest, there));
+    steps
+}
+
+/// Whether this operator manages the replicas of a Deployment.
+fn holds_replicas(deployment: &DynamicObject) -> bool {
+    let mut entries = deployment.metadata.managed_fields.iter().flatten();
+    let holds = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(NAME) && has_field(entry, &REPLICAS);
+    entries.any(holds)
+}
+
+/// The CA certificates in the pod template of a Deployment.
+fn roots(deployment: &DynamicObject) -> Option<&str> {
+    let containers = &deployment.data["spec"]["template"]["spec"]["containers"];
+    let mut variables = containers[0]["env"].as_array()?.iter();
+    variables.find(|variable| variable["name"] == "PORTLANE_ROOTS")?["value"].as_str()
+}

@@ -1,0 +1,27 @@
+//! Whether the loops that a replica cannot do without still turn.
+
+use std::time::Duration;
+
+/// Longest silence of a loop. The driver turns four times a second, and the loop of the leader election at least once
+/// in six seconds; a turn that translates the largest measured world takes less than this.
+pub const SILENCE: Duration = Duration::from_secs(25);
+
+/// The last sign of life of a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Name of the loop.
+    pub name: &'static str,
+    /// Time of the sign.
+    pub last: Duration,
+}
+
+/// Names the loops that hang, with the length of their silence; `None` if all loops turn.
+#[must_use]
+pub fn complaint(pulses: &[Pulse], now: Duration) -> Option<String> {
+    let silent = |pulse: &Pulse| {
+        let silence = now.saturating_sub(pulse.last);
+        (silence > SILENCE).then(|| format!("{} has shown no sign of life for {} s", pulse.name, silence.as_secs()))
+    };
+    let silent: Vec<String> = pulses.iter().filter_map(silent).collect();
+    (!silent.is_empty()).then(|| silent.join(", "))
+}

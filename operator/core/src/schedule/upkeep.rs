@@ -1,0 +1,84 @@
+//! When something that others change, or that expires, is checked again: certificates, CA bundles, the metrics API, the
+//! installed CRDs.
+
+use std::time::Duration;
+
+use super::backoff::Backoff;
+
+/// The result of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked<'a> {
+    /// All is as it should be.
+    Done,
+    /// Nothing failed, but something is still missing that others wait for.
+    Incomplete,
+    /// The check failed, for this reason.
+    Failed(&'a str),
+}
+
+/// What follows from a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// Pause until the next check.
+    pub pause: Duration,
+    /// The check failed, and did not fail for the same reason before: report the failure.
+    pub is_news: bool,
+}
+
+/// The checks of one thing.
+#[derive(Debug)]
+pub struct Rounds {
+    often: Duration,
+    soon: Duration,
+    backoff: Backoff,
+    failing: Option<String>,
+}
+
+impl Rounds {
+    /// Checks at the interval `often`; while something is missing, at the interval `soon`. After failures the pauses
+    /// grow from `soon` to `most`.
+    #[must_use]
+    pub const fn new(often: Duration, soon: Duration, most: Duration) -> Self {
+        Self { often, soon, backoff: Backoff::new(soon, most), failing: None }
+    }
+
+    /// Records a check.
+    pub fn checked(&mut self, checked: Checked<'_>) -> Next {
+        let Checked::Failed(why) = checked else {
+            self.failing = None;
+            self.backoff.reset();
+            return Next { pause: if checked == Checked::Done { self.often } else { self.soon }, is_news: false };
+        };
+        let is_news = self.failing.as_deref() != Some(why);
+        self.failing = Some(why.to_owned());
+        Next { pause: self.backoff.pause(), is_news }
+    }
+}
+
+/// Something that others wait for, but not for ever.
+#[derive(Debug)]
+pub struct Gate {
+    limit: Duration,
+    is_open: bool,
+}
+
+impl Gate {
+    /// A gate that opens after `limit` in any case.
+    #[must_use]
+    pub const fn new(limit: Duration) -> Self {
+        Self { limit, is_open: false }
+    }
+
+    /// Whether the gate is open; once open, it stays open. `is_done`: what others wait for is done. `waited`: since the
+    /// gate was made.
+    pub fn opens(&mut self, is_done: bool, waited: Duration) -> bool {
+        self.is_open |= is_done || waited >= self.limit;
+        self.is_open
+    }
+
+    /// Time until the gate opens in any case; unlimited if the gate is open.
+    #[must_use]
+    pub fn left(&self, waited: Duration) -> Duration {
+        if self.is_open { Duration::MAX } else { self.limit.saturating_sub(waited) }
+    }
+}

@@ -1,0 +1,128 @@
+//! Endpoint sets: their names, and the endpoints of the Service that a name means.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use proxy_api::{Endpoint, EndpointSet, Surroundings, Transport};
+
+use super::destinations_of;
+use crate::{
+    translate::{surroundings, validate::transport},
+    world::{ObjectKey, Service, World},
+};
+
+/// Suffix of the name of a set for a range.
+const RANGE: char = '+';
+/// Stands before the gateway in the name of a set for guests.
+const HOST: char = '@';
+
+/// Identifies an endpoint set. As text: `NAMESPACE/NAME:PORT/TRANSPORT`, then `+` for the pods of a range, then
+/// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetName {
+    pub(crate) service: ObjectKey,
+    pub(crate) port: u16,
+    pub(crate) transport: Transport,
+    /// The ports come from the forward, and the Service only selects the pods.
+    pub(crate) is_range: bool,
+    /// The gateway whose guests use the set.
+    pub(crate) host: Option<ObjectKey>,
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.service, self.port, self.transport)?;
+        if self.is_range {
+            write!(f, "{RANGE}")?;
+        }
+        self.host.iter().try_for_each(|host| write!(f, "{HOST}{host}"))
+    }
+}
+
+impl SetName {
+    /// Reads a name; `None` for a name of another kind, such as that of a reserved set.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (rest, host) = match text.split_once(HOST) {
+            Some((rest, host)) => (rest, Some(key(host)?)),
+            None => (text, None),
+        };
+        let (rest, is_range) = rest.strip_suffix(RANGE).map_or((rest, false), |rest| (rest, true));
+        let (service, rest) = rest.split_once(':')?;
+        let (port, transport) = rest.split_once('/')?;
+        let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|it| it.to_string() == transport)?;
+        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, is_range, host })
+    }
+
+    /// The present endpoints; `None` if the Service or its port does not exist.
+    pub(crate) fn endpoints(&self, world: &World) -> Option<EndpointSet> {
+        let all: EndpointSet = match (world.services.get(&self.service)?, self.is_range) {
+            (Service::External { .. }, _) | (Service::Portless(_), false) => return None,
+            (service, true) => hosts(service).into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect(),
+            (Service::Cluster(ports), false) => {
+                let port = ports.iter().find(|it| it.port == self.port && transport(it.protocol) == self.transport)?;
+                port.endpoints.iter().copied().collect()
+            }
+        };
+        let podless = world.podless.get(&self.service);
+        Some(match (&self.host, podless) {
+            (Some(gateway), Some(podless)) => for_guests(world, gateway, podless, all),
+            (None, _) | (_, None) => all,
+        })
+    }
+}
+
+fn key(text: &str) -> Option<ObjectKey> {
+    text.split_once('/').map(|(namespace, name)| ObjectKey::new(namespace, name))
+}
+
+/// The pods of a Service.
+fn hosts(service: &Service) -> BTreeSet<IpAddr> {
+    match service {
+        Service::Cluster(ports) => {
+            ports.iter().flat_map(|item| &item.endpoints).map(|endpoint| endpoint.address.ip()).collect()
+        }
+        Service::Portless(hosts) => hosts.clone(),
+        Service::External { .. } => BTreeSet::new(),
+    }
+}
+
+/// What guests of a gateway may use of these endpoints. One that no pod backs is an address that somebody wrote, and is
+/// checked like an `address` backend.
+fn for_guests(world: &World, gateway: &ObjectKey, podless: &BTreeSet<IpAddr>, all: EndpointSet) -> EndpointSet {
+    let destinations = destinations_of(world, gateway);
+    let around = Surroundings::of(&surroundings::sets(world, gateway));
+    let is_allowed = |address: SocketAddr| {
+        let (ip, ports) = (address.ip(), address.port()..=address.port());
+        let is_protected = around.protects(ip, &ports) && !destinations.names(ip);
+        !destinations.cidrs.is_empty() && destinations.refuses(ip, &ports).is_none() && !is_protected
+    };
+    let may_use = |endpoint: &Endpoint| !podless.contains(&endpoint.address.ip()) || is_allowed(endpoint.address);
+    all.endpoints.into_iter().filter(may_use).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_the_set_is_made_of() {
+        let service = ObjectKey::new("shop", "pg");
+        let plain = SetName { service, port: 5432, transport: Transport::Tcp, is_range: false, host: None };
+        let host = Some(ObjectKey::new("infra", "edge"));
+        for (name, text) in [
+            (plain.clone(), "shop/pg:5432/TCP"),
+            (SetName { is_range: true, ..plain.clone() }, "shop/pg:5432/TCP+"),
+            (SetName { host: host.clone(), ..plain.clone() }, "shop/pg:5432/TCP@infra/edge"),
+            (SetName { transport: Transport::Udp, is_range: true, host, ..plain }, "shop/pg:5432/UDP+@infra/edge"),
+        ] {
+            assert_eq!(name.to_string(), text);
+            assert_eq!(SetName::parse(text), Some(name));
+        }
+        for text in ["fleet", "shop/pg", "shop/pg:5432", "shop/pg:x/TCP", "shop/pg:1/SCTP", "pg:1/TCP", ""] {
+            assert_eq!(SetName::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What proxies of a gateway are told about their surroundings: the addresses of their own fleet, and addresses that no
+//! forward may use unless the gateway names them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED};
+
+use crate::world::{ObjectKey, Service, World, changes::Changes, reach::Reach};
+
+/// Most addresses in one set. A fleet has at most 1000 pods, of two addresses each; the rest is for Services in front.
+const MOST_ADDRESSES: usize = 4096;
+/// Namespace and name of the API server's Service.
+const API_SERVER: (&str, &str) = ("default", "kubernetes");
+
+/// Whether a Service is that of the API server.
+fn is_api_server(service: &ObjectKey) -> bool {
+    (service.namespace.as_str(), service.name.as_str()) == API_SERVER
+}
+
+/// The gateways whose surroundings, or whose networks for guests, may have changed.
+pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
+    let mut services = changes.services.iter().chain(&changes.endpoints);
+    if changes.all || services.any(is_api_server) {
+        return world.gateways.keys().cloned().collect();
+    }
+    changes.reach.union(&changes.gateways).cloned().collect()
+}
+
+/// The reserved endpoint sets of a gateway, by name; empty ones too.
+pub(crate) fn sets(world: &World, gateway: &ObjectKey) -> BTreeMap<String, EndpointSet> {
+    let none = Reach::default();
+    let reach = world.reach.get(gateway).unwrap_or(&none);
+    let whole = |ip: &IpAddr| SocketAddr::new(*ip, 0);
+    let pods: BTreeSet<SocketAddr> = reach.pods.iter().map(whole).collect();
+    let mut fronts: BTreeSet<SocketAddr> = BTreeSet::new();
+    for front in reach.fronts.values() {
+        for ip in &front.addresses {
+            fronts.insert(whole(ip));
+            fronts.extend(front.moved.iter().map(|(_, port, _)| SocketAddr::new(*ip, *port)));
+        }
+    }
+    let mut protected: BTreeSet<SocketAddr> = reach.nodes.iter().map(whole).collect();
+    protected.extend(&world.api_server);
+    if let Some(Service::Cluster(ports)) = world.services.get(&ObjectKey::new(API_SERVER.0, API_SERVER.1)) {
+        protected.extend(ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address));
+    }
+    let set = |name: &str, all: BTreeSet<SocketAddr>| -> (String, EndpointSet) {
+        (name.to_owned(), all.into_iter().take(MOST_ADDRESSES).collect())
+    };
+    BTreeMap::from([set(FLEET, pods), set(FRONTS, fronts), set(PROTECTED, protected)])
+}

@@ -1,0 +1,89 @@
+//! Which forwards are judged again, and their new judgements.
+
+use std::collections::BTreeSet;
+
+use proxy_api::Origin;
+
+use super::{
+    forwards::Forwards,
+    known::{Known, placeholder},
+    ledgers::{Ledgers, Settled},
+    members::{Members, Regrouped},
+};
+use crate::{
+    translate::{
+        judge::{Judge, Judgement},
+        program::Sets,
+        verdict::{Condition, Reason},
+    },
+    world::{World, changes::Changes},
+};
+
+/// New judgements.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// `None` for a forward that is gone.
+    pub(super) judgements: Vec<(Origin, Option<Judgement>)>,
+    /// Endpoint sets that backends resolved to, by name.
+    pub(super) endpoints: Sets,
+}
+
+/// The forwards that may be judged differently: their own spec, groups, pods, claims, Services or fleet changed.
+pub(super) fn due(changes: &Changes, regrouped: &Regrouped, settled: Settled, forwards: &Forwards) -> BTreeSet<Origin> {
+    let mut due = settled.forwards;
+    due.extend(regrouped.forwards.iter().cloned());
+    due.extend(settled.groups.iter().flat_map(|group| forwards.depending_on_claims(group)));
+    due.extend(changes.services.union(&changes.podless).flat_map(|service| forwards.of_service(service)).cloned());
+    due.extend(changes.fronts.iter().flat_map(|gateway| forwards.of_gateway(gateway)).cloned());
+    if changes.grants {
+        due.extend(forwards.on_grants().cloned());
+    }
+    due
+}
+
+/// Judges these forwards.
+pub(super) fn judge(
+    world: &World,
+    due: BTreeSet<Origin>,
+    forwards: &Forwards,
+    members: &Members,
+    ledgers: &Ledgers,
+) -> Judged {
+    let mut judged = Judged::default();
+    for key in due {
+        let exists = world.forward(&key).is_some() || world.unreadable(&key).is_some();
+        let judgement = exists.then(|| {
+            let mut judgement = judge_one(world, &key, forwards, members, ledgers);
+            judged.endpoints.extend(std::mem::take(&mut judgement.endpoints));
+            judgement
+        });
+        judged.judgements.push((key, judgement));
+    }
+    judged
+}
+
+fn judge_one(world: &World, key: &Origin, forwards: &Forwards, members: &Members, ledgers: &Ledgers) -> Judgement {
+    let known = forwards.get(key);
+    let groups = members.groups_of(world, key, known.and_then(Known::place));
+    let mut judgement = match known.map(Known::spec) {
+        Some(Ok(forward)) => {
+            let own = groups.iter().filter_map(|group| Some((group, (ledgers.get(group)?, members.counts(group)))));
+            Judge { world, forward, own: own.collect() }.judge()
+        }
+        Some(Err(why)) => Judgement::refused(why.clone()),
+        None => Judgement::refused(placeholder()),
+    };
+    judgement.keep_last_good(key, known.map_or(&[][..], Known::last_good), &groups, ledgers.all());
+    if let Some(why) = world.unreadable(key) {
+        judgement.verdict.accepted = unreadable(why);
+    }
+    judgement
+}
+
+fn unreadable(why: &str) -> Condition {
+    let message = format!(
+        "this operator cannot read the object ({why}); its listeners keep running unchanged: install CRDs and operator \
+         of the same release"
+    );
+    Condition::unmet(Reason::Unsupported, message)
+}

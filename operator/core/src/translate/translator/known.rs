@@ -1,0 +1,147 @@
+//! One forward as last read and judged.
+
+use crds::PortForward;
+use proxy_api::Origin;
+
+use crate::{
+    translate::{
+        admission::admitted,
+        judge::{Compiled, Judgement},
+        validate::{Placement, ValidForward, validate},
+        verdict::{Condition, Reason, Verdict},
+    },
+    world::{ObjectKey, World},
+};
+
+/// One forward as last read and judged.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Uid and generation of the object that was read.
+    object: (Option<String>, Option<i64>),
+    /// The object was recreated since it was judged: its UID differs.
+    is_recreated: bool,
+    read: Result<ValidForward, Condition>,
+    /// Placement of the forward, or of its last good version if the forward is refused.
+    place: Option<Placement>,
+    judgement: Judgement,
+    /// The gateway that the forward names.
+    gateway: Option<ObjectKey>,
+    /// Services that the forward names or that its listeners use, sorted.
+    services: Vec<ObjectKey>,
+}
+
+impl Known {
+    /// Reads an object. The judgement stays the old one until [`Known::replace`].
+    pub(super) fn read(world: &World, key: &Origin, forward: &PortForward, old: Option<Self>) -> Self {
+        let object = (forward.metadata.uid.clone(), forward.metadata.generation);
+        // A recreated object (new UID) inherits nothing.
+        let is_recreated = old.as_ref().is_some_and(|old| old.object.0 != object.0);
+        let (old_place, services, judgement) = match old {
+            Some(old) => (old.place, old.services, old.judgement),
+            None => (None, Vec::new(), Judgement::refused(placeholder())),
+        };
+        let read = valid_and_admitted(world, forward);
+        let place = match &read {
+            Ok(forward) => Some(forward.placement.clone()),
+            // The last good version keeps running where it is.
+            Err(why) if why.reason == Reason::Invalid => {
+                old_place.filter(|_| !is_recreated && !judgement.compiled.is_empty())
+            }
+            Err(_) => None,
+        };
+        let gateway = forward.spec.placement.gateway.as_ref().map(|gateway| {
+            ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
+        });
+        Self { object, is_recreated, read, place, judgement, gateway, services }
+    }
+
+    /// The forward after its object is gone, until the forward is judged.
+    pub(super) fn without_object(self) -> Self {
+        Self { read: Err(placeholder()), place: None, ..self }
+    }
+
+    /// A forward that was never readable: only its verdict is known.
+    pub(super) fn never_read(judgement: Judgement) -> Self {
+        Self {
+            object: (None, None),
+            is_recreated: false,
+            read: Err(judgement.verdict.accepted.clone()),
+            place: None,
+            judgement,
+            gateway: None,
+            services: Vec::new(),
+        }
+    }
+
+    /// The valid and admitted spec, or why the forward is refused.
+    pub(super) fn spec(&self) -> Result<&ValidForward, &Condition> {
+        self.read.as_ref()
+    }
+
+    /// Where the forward runs, or where its last good version keeps running.
+    pub(super) fn place(&self) -> Option<&Placement> {
+        self.place.as_ref()
+    }
+
+    /// The gateway that the forward names: a slice of no or one item.
+    pub(super) fn gateway(&self) -> &[ObjectKey] {
+        self.gateway.as_slice()
+    }
+
+    /// Services that the forward names or that its listeners use, sorted.
+    pub(super) fn services(&self) -> &[ObjectKey] {
+        &self.services
+    }
+
+    /// The last verdict.
+    pub(super) fn verdict(&self) -> &Verdict {
+        &self.judgement.verdict
+    }
+
+    /// The listeners to run, by the last judgement.
+    pub(super) fn compiled(&self) -> &[Compiled] {
+        &self.judgement.compiled
+    }
+
+    /// The listeners that may stay in their last good version: none of another object of the same name.
+    pub(super) fn last_good(&self) -> &[Compiled] {
+        if self.is_recreated { &[] } else { self.compiled() }
+    }
+
+    /// Whether the forward is refused as a mistake and keeps running in its last good version.
+    pub(super) fn keeps_last_good(&self) -> bool {
+        let is_mistaken = self.read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
+        is_mistaken && self.place.is_some() && !self.last_good().is_empty()
+    }
+
+    /// Whether this UID and generation of the object were read.
+    pub(super) fn is_about(&self, forward: &PortForward) -> bool {
+        let (uid, generation) = &self.object;
+        *uid == forward.metadata.uid && *generation == forward.metadata.generation
+    }
+
+    /// Replaces the judgement; returns the listeners of the previous one.
+    pub(super) fn replace(&mut self, judgement: Judgement, services: Vec<ObjectKey>) -> Vec<Compiled> {
+        self.is_recreated = false;
+        self.services = services;
+        std::mem::replace(&mut self.judgement, judgement).compiled
+    }
+
+    /// The listeners of the last judgement.
+    pub(super) fn into_compiled(self) -> Vec<Compiled> {
+        self.judgement.compiled
+    }
+}
+
+fn valid_and_admitted(world: &World, forward: &PortForward) -> Result<ValidForward, Condition> {
+    let valid = validate(forward).map_err(|violations| {
+        let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        Condition::unmet(Reason::Invalid, all.join("; "))
+    })?;
+    admitted(world, &valid).map(|()| valid)
+}
+
+/// Stands in for the condition of a forward before its object is read and after its object is gone.
+pub(super) fn placeholder() -> Condition {
+    Condition::met(Reason::Accepted, "")
+}

@@ -1,0 +1,207 @@
+//! What every group runs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proxy_api::{Origin, Transport, Version};
+
+use super::{
+    endpoints::Refreshed,
+    forwards::{Forwards, Replaced},
+    members::Regrouped,
+};
+use crate::translate::{
+    claims::Port,
+    groups::Group,
+    judge::Compiled,
+    program::{Program, Sets, Snapshot},
+    verdict::{ListenerVerdict, Outcome, Verdict},
+};
+
+/// The programs of all groups, and their snapshots.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    by_group: BTreeMap<Group, Program>,
+    /// The gateway groups in which suspended forwards keep their ports.
+    held_in: BTreeMap<Origin, Group>,
+    snapshots: BTreeMap<Group, Arc<Snapshot>>,
+}
+
+/// Programs that changed.
+#[derive(Debug, Default)]
+pub(super) struct Republished {
+    /// Groups whose snapshot changed, or that are gone.
+    pub(super) programs: BTreeSet<Group>,
+    /// Groups whose listener ports changed.
+    pub(super) ports: BTreeSet<Group>,
+}
+
+impl Programs {
+    /// Updates the programs and publishes a snapshot with this version for every group that changed. Listeners are
+    /// removed first; then those that won their ports are put; then kept listeners whose ports are still free.
+    pub(super) fn publish(
+        &mut self,
+        version: &Version,
+        regrouped: &Regrouped,
+        replaced: &[Replaced],
+        refreshed: &Refreshed<'_>,
+        forwards: &Forwards,
+    ) -> Republished {
+        let touched = [
+            self.follow(regrouped),
+            self.set_endpoints(refreshed),
+            self.remove_listeners(replaced, forwards),
+            self.put_listeners(replaced, forwards, refreshed.sets, version.number),
+            self.hold_ports(replaced, forwards),
+        ];
+        self.take_snapshots(version, touched.into_iter().flatten().collect())
+    }
+
+    /// Opens and closes programs with their groups.
+    fn follow(&mut self, regrouped: &Regrouped) -> BTreeSet<Group> {
+        for group in &regrouped.open {
+            self.by_group.entry(group.clone()).or_default();
+        }
+        for group in &regrouped.closed {
+            self.by_group.remove(group);
+        }
+        regrouped.open.union(&regrouped.closed).cloned().collect()
+    }
+
+    fn set_endpoints(&mut self, refreshed: &Refreshed<'_>) -> BTreeSet<Group> {
+        let mut touched = BTreeSet::new();
+        for (name, groups) in &refreshed.changed {
+            let Some(set) = refreshed.sets.get(name) else { continue };
+            for group in groups {
+                if let Some(program) = self.by_group.get_mut(group) {
+                    program.set_endpoints(name, set);
+                    touched.insert(group.clone());
+                }
+            }
+        }
+        for (group, sets) in &refreshed.reserved {
+            let Some(program) = self.by_group.get_mut(group) else { continue };
+            for (name, set) in sets {
+                program.surround(name, set.clone());
+            }
+            touched.insert(group.clone());
+        }
+        touched
+    }
+
+    /// Removes the listeners that a group no longer runs.
+    fn remove_listeners(&mut self, replaced: &[Replaced], forwards: &Forwards) -> BTreeSet<Group> {
+        let mut touched = BTreeSet::new();
+        for Replaced { key, before } in replaced {
+            let now = forwards.compiled(key);
+            for Compiled { id, groups, .. } in before {
+                let stays = now.iter().find(|now| now.id == *id).map(|now| &now.groups);
+                let is_left = |group: &&Group| stays.is_none_or(|stays| stays.binary_search(group).is_err());
+                for group in groups.iter().filter(is_left) {
+                    if let Some(program) = self.by_group.get_mut(group) {
+                        program.remove(id);
+                        touched.insert(group.clone());
+                    }
+                }
+            }
+        }
+        touched
+    }
+
+    /// Puts the listeners that won their ports, then kept listeners whose ports are still free.
+    fn put_listeners(
+        &mut self,
+        replaced: &[Replaced],
+        forwards: &Forwards,
+        sets: &Sets,
+        number: u64,
+    ) -> BTreeSet<Group> {
+        let mut touched = BTreeSet::new();
+        for kept in [false, true] {
+            let compiled = replaced.iter().flat_map(|replaced| forwards.compiled(&replaced.key));
+            for Compiled { id, offer, groups, .. } in compiled.filter(|compiled| compiled.kept == kept) {
+                for group in groups {
+                    let Some(program) = self.by_group.get_mut(group) else { continue };
+                    if kept {
+                        program.put_if_free(id, offer, number, sets);
+                    } else {
+                        program.put(id, offer, number, sets);
+                    }
+                    touched.insert(group.clone());
+                }
+            }
+        }
+        touched
+    }
+
+    /// Holds the ports of suspended forwards in their gateways.
+    fn hold_ports(&mut self, replaced: &[Replaced], forwards: &Forwards) -> BTreeSet<Group> {
+        let mut touched = BTreeSet::new();
+        for Replaced { key, .. } in replaced {
+            let (group, ports) = forwards.get(key).map(|known| suspended(known.verdict())).unwrap_or_default();
+            let before = match &group {
+                Some(group) => self.held_in.insert(key.clone(), group.clone()),
+                None => self.held_in.remove(key),
+            };
+            let left = before.filter(|before| Some(before) != group.as_ref());
+            for (at, ports) in [(left, BTreeSet::new()), (group, ports)] {
+                let Some(at) = at else { continue };
+                if let Some(program) = self.by_group.get_mut(&at) {
+                    program.hold(key, &ports);
+                    touched.insert(at);
+                }
+            }
+        }
+        touched
+    }
+
+    /// Takes a snapshot of every program that changed.
+    fn take_snapshots(&mut self, version: &Version, touched: BTreeSet<Group>) -> Republished {
+        let mut republished = Republished::default();
+        for group in touched {
+            let has_changed = match self.by_group.get_mut(&group) {
+                None => self.snapshots.remove(&group).is_some(),
+                Some(program) => {
+                    if program.take_ports_changed() {
+                        republished.ports.insert(group.clone());
+                    }
+                    let next = program.publish(version).map(Arc::new);
+                    next.map(|next| self.snapshots.insert(group.clone(), next)).is_some()
+                }
+            };
+            if has_changed {
+                republished.programs.insert(group);
+            }
+        }
+        republished
+    }
+
+    /// The configuration that a group should run.
+    pub(super) fn snapshot(&self, group: &Group) -> Option<&Arc<Snapshot>> {
+        self.snapshots.get(group)
+    }
+
+    /// Every group with the configuration that it should run.
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = (&Group, &Arc<Snapshot>)> {
+        self.snapshots.iter()
+    }
+
+    /// The ports of a group's listeners, including suspended forwards.
+    pub(super) fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
+        self.by_group.get(group).map(Program::ports).unwrap_or_default()
+    }
+}
+
+/// The gateway group of a suspended forward and the ports that the forward keeps there.
+fn suspended(verdict: &Verdict) -> (Option<Group>, BTreeSet<Port>) {
+    let is_suspended = |listener: &&ListenerVerdict| listener.outcome == Outcome::Suspended;
+    let ports = verdict.listeners.iter().filter(is_suspended).filter_map(|listener| {
+        let first = listener.port?;
+        Some((first..=listener.end_port.unwrap_or(first)).map(|port| (listener.transport, port)))
+    });
+    let ports: BTreeSet<Port> = ports.flatten().collect();
+    let group = verdict.groups.iter().find(|group| matches!(group, Group::Gateway(_)) && !ports.is_empty());
+    (group.cloned(), ports)
+}

@@ -1,0 +1,71 @@
+//! A forward that satisfies every rule, with all defaults filled in.
+
+use crds::AcceptedHeaders;
+use ipnet::IpNet;
+use proxy_api::{AcceptHeader, Bind, Origin, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
+
+use super::{Placement, backend::ValidBackend, held::Held};
+
+/// A valid forward with all defaults filled in.
+#[derive(Clone, Debug)]
+pub struct ValidForward {
+    pub(crate) origin: Origin,
+    /// Creation time in nanoseconds since 1970, if known.
+    pub(crate) created: Option<i128>,
+    pub(crate) suspended: bool,
+    pub(crate) placement: Placement,
+    pub(crate) listeners: Vec<ValidListener>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Retry,
+    pub(crate) sessions: Sessions,
+    pub(crate) access_log: proxy_api::AccessLog,
+    pub(crate) limits: Option<proxy_api::Limits>,
+    pub(crate) access: Option<proxy_api::Access>,
+}
+
+/// A listener of a valid forward.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidListener {
+    pub(crate) name: String,
+    pub(crate) transport: Transport,
+    /// The requested port; `None` requests any.
+    pub(crate) port: Option<u16>,
+    /// Number of ports after the first.
+    pub(crate) further: u16,
+    /// TLS server names, sorted.
+    pub(crate) names: Vec<String>,
+    /// The port that status lists for the listener.
+    pub(crate) held: Option<Held>,
+    /// `None` is the default of the placement.
+    pub(crate) bind: Option<Bind>,
+    pub(crate) backends: Vec<ValidBackend>,
+    pub(crate) policy: Policy,
+    pub(crate) outlier: Outlier,
+    pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
+    pub(crate) health_check: Option<proxy_api::HealthCheck>,
+}
+
+impl ValidListener {
+    /// PROXY headers that the listener reads, and the networks trusted to send them.
+    pub(crate) fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
+        let protocol = self.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;
+        Some((protocol.accept, &protocol.trusted))
+    }
+
+    /// The PROXY headers that are read before a server name, in the form of status.
+    pub(crate) fn headers_before_names(&self) -> Option<AcceptedHeaders> {
+        accepted_headers(self.header().filter(|_| !self.names.is_empty()))
+    }
+}
+
+/// Converts accepted PROXY headers to the form of status; `None` if the listener reads none.
+#[must_use]
+pub fn accepted_headers(header: Option<(AcceptHeader, &[IpNet])>) -> Option<AcceptedHeaders> {
+    let (accept, trusted) = header?;
+    let accept = match accept {
+        AcceptHeader::Disabled => return None,
+        AcceptHeader::Optional => crds::AcceptHeader::Optional,
+        AcceptHeader::Required => crds::AcceptHeader::Required,
+    };
+    Some(AcceptedHeaders { accept, trusted_cidrs: trusted.iter().map(ToString::to_string).collect() })
+}

@@ -1,0 +1,50 @@
+//! What watches show of the children of gateways.
+
+use super::{Cache, Touched};
+use crate::world::{
+    ObjectKey,
+    child::{ChildKind, Mark, Shown},
+    watched::{Kind, Source},
+};
+
+impl Cache {
+    /// What the watches show of a child of a gateway.
+    #[must_use]
+    pub fn shown(&self, kind: ChildKind, gateway: &ObjectKey) -> Shown {
+        let mark = match kind {
+            ChildKind::Deployment => self.deployments.get(gateway).map(|state| state.mark),
+            ChildKind::Service => self.services.get(gateway).map(|info| info.mark),
+            other => self.children.get(&other).and_then(|marks| marks.get(gateway)).copied(),
+        };
+        match mark {
+            Some(mark) => Shown::Present(mark),
+            None if self.is_listed(kind.watch(), &gateway.namespace) => Shown::Absent,
+            None => Shown::Unknown,
+        }
+    }
+
+    /// Whether a watch of this kind that covers the namespace is complete.
+    fn is_listed(&self, kind: Kind, namespace: &str) -> bool {
+        let is_synced =
+            |namespace: Option<String>| self.sources.get(&Source { kind, namespace }).is_some_and(|state| state.synced);
+        is_synced(None) || is_synced(Some(namespace.to_owned()))
+    }
+
+    pub(super) fn take_child(&mut self, kind: ChildKind, key: ObjectKey, mark: Mark, touched: &mut Touched) {
+        let before = self.children.entry(kind).or_default().insert(key.clone(), mark);
+        if before != Some(mark) {
+            touched.gateways.insert(key);
+        }
+    }
+
+    /// Removes a child that this watch showed.
+    pub(super) fn lose_child(&mut self, kind: Kind, key: &ObjectKey, touched: &mut Touched) {
+        if kind == Kind::Deployments {
+            self.deployments.remove(key);
+        }
+        for (_, marks) in self.children.iter_mut().filter(|(child, _)| child.watch() == kind) {
+            marks.remove(key);
+        }
+        touched.gateways.insert(key.clone());
+    }
+}

@@ -1,0 +1,78 @@
+//! How fleets are reached: their pods, and the Services that select the pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Cache, Touched};
+use crate::world::{
+    ObjectKey,
+    objects::{PodInfo, ServiceInfo},
+    reach::Reach,
+};
+
+impl Cache {
+    /// Replaces or removes a pod with a proxy, and updates the fleets that it belonged or belongs to.
+    pub(super) fn proxy_pod(&mut self, key: &ObjectKey, info: Option<PodInfo>, touched: &mut Touched) {
+        let now = info.as_ref().and_then(|info| info.gateway.clone());
+        let before = match info {
+            Some(info) => self.proxy_pods.insert(key.clone(), info),
+            None => self.proxy_pods.remove(key),
+        };
+        touched.proxy_pods.insert(key.clone());
+        let gateways: BTreeSet<String> = before.and_then(|info| info.gateway).into_iter().chain(now).collect();
+        for gateway in gateways {
+            self.reach(&ObjectKey::new(key.namespace.clone(), gateway), touched);
+        }
+    }
+
+    /// Updates how the fleets of a namespace are reached.
+    pub(super) fn reach_in(&mut self, namespace: &str, touched: &mut Touched) {
+        let first = ObjectKey::new(namespace, "");
+        let here = self.world.gateways.range(first..).take_while(|(key, _)| key.namespace == namespace);
+        let gateways: Vec<ObjectKey> = here.map(|(key, _)| key.clone()).collect();
+        for gateway in gateways {
+            self.reach(&gateway, touched);
+        }
+    }
+
+    /// Updates how the fleet of a gateway is reached, and records the change.
+    pub(super) fn reach(&mut self, gateway: &ObjectKey, touched: &mut Touched) {
+        let reach = if self.world.gateways.contains_key(gateway) { self.reach_of(gateway) } else { Reach::default() };
+        let before = self.world.reach.remove(gateway).unwrap_or_default();
+        if before != reach {
+            touched.changes.reach.insert(gateway.clone());
+        }
+        if before.fronts != reach.fronts {
+            touched.changes.fronts.insert(gateway.clone());
+        }
+        if reach != Reach::default() {
+            self.world.reach.insert(gateway.clone(), reach);
+        }
+    }
+
+    fn reach_of(&self, gateway: &ObjectKey) -> Reach {
+        let first = || ObjectKey::new(gateway.namespace.clone(), "");
+        let pods = self.proxy_pods.range(first()..).take_while(|(key, _)| key.namespace == gateway.namespace);
+        let is_ours = |pod: &&PodInfo| {
+            pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name && !pod.leaving
+        };
+        let pods: Vec<&PodInfo> = pods.map(|(_, pod)| pod).filter(is_ours).collect();
+        // The pods of a fleet differ in few labels, so there are few sets of them.
+        let labels: BTreeSet<&BTreeMap<String, String>> = pods.iter().map(|pod| &pod.labels).collect();
+        let is_front = |service: &ServiceInfo| {
+            let selects = |labels: &&BTreeMap<String, String>| {
+                service.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+            };
+            let is_child = service.gateway.as_ref() == Some(&gateway.name);
+            !service.selector.is_empty() && (is_child || labels.iter().any(selects))
+        };
+        let services = self.services.range(first()..).take_while(|(key, _)| key.namespace == gateway.namespace);
+        Reach {
+            pods: pods.iter().flat_map(|pod| &pod.ips).copied().collect(),
+            nodes: pods.iter().flat_map(|pod| &pod.node_ips).copied().collect(),
+            fronts: services
+                .filter(|(_, service)| is_front(service))
+                .map(|(key, service)| (key.name.clone(), service.front.clone()))
+                .collect(),
+        }
+    }
+}

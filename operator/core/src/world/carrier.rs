@@ -1,0 +1,54 @@
+//! Pods whose proxies may follow the operator.
+
+use crate::{
+    names::PROXY_LABEL,
+    world::{ObjectKey, cache::Cache},
+};
+
+/// What the pod of a proxy is, whose token proves pod, uid and `ServiceAccount`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// A pod of the fleet of this gateway, which may be gone.
+    Gateway(ObjectKey),
+    /// A pod with a sidecar. Whether a forward selects the pod does not matter: a proxy whose forwards are gone must
+    /// learn it.
+    Sidecar,
+    /// No pod of this name has this uid and `ServiceAccount` (yet).
+    Unknown,
+    /// The operator expects no proxy in this pod, for this reason.
+    Unexpected(&'static str),
+}
+
+impl Cache {
+    /// What a pod is whose proxy wants to follow.
+    #[must_use]
+    pub fn carrier(&self, key: &ObjectKey, uid: &str, service_account: &str) -> Carrier {
+        let Some(pod) = self.proxy_pods.get(key) else {
+            return match self.pod(key) {
+                Some(pod) if pod.uid == uid && !pod.labels.contains_key(PROXY_LABEL) => {
+                    Carrier::Unexpected("the pod has no label portlane.dev/proxy")
+                }
+                // The watch of pods with a proxy shows the pod soon, or never.
+                _ => Carrier::Unknown,
+            };
+        };
+        // The token of a deleted pod passes a TokenReview for some more seconds; the cache is more recent.
+        if pod.uid != uid || pod.service_account != service_account {
+            return Carrier::Unknown;
+        }
+        match (pod.labels.get(PROXY_LABEL).map(String::as_str), &pod.gateway) {
+            (Some("gateway"), Some(gateway)) if *gateway == pod.service_account => {
+                Carrier::Gateway(ObjectKey::new(key.namespace.clone(), gateway.clone()))
+            }
+            (Some("gateway"), Some(_)) => {
+                Carrier::Unexpected("the pod does not run under the ServiceAccount of its gateway")
+            }
+            (Some("gateway"), None) => Carrier::Unexpected("the pod has no label portlane.dev/gateway"),
+            (Some("sidecar"), None) => Carrier::Sidecar,
+            (Some("sidecar"), Some(_)) => {
+                Carrier::Unexpected("a pod with a sidecar has the label portlane.dev/gateway")
+            }
+            _ => Carrier::Unexpected("the label portlane.dev/proxy is neither gateway nor sidecar"),
+        }
+    }
+}

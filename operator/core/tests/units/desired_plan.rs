@@ -1,0 +1,216 @@
+//! The writes that bring the children of a gateway in line.
+
+use std::collections::BTreeSet;
+
+use crds::ForwardGateway;
+use kube::core::DynamicObject;
+use operator_core::{
+    ObjectKey,
+    desired::{
+        ca::Trusted,
+        gateway::{Desired, Fleets},
+        plan::{Found, Plan, Step, Taken, plan},
+    },
+    names::{HANDOVER, NAME},
+    world::child::ChildKind,
+};
+use proxy_api::Transport;
+use serde_json::{Value, json};
+
+const SCALED: &str = r#"{"autoscaling": {"minReplicas": 3, "maxReplicas": 9, "targetConnectionsPerPod": 5}}"#;
+
+/// A gateway with a listener on port 80.
+fn desired(spec: &Value) -> Desired {
+    let metadata = json!({"name": "edge", "namespace": "ns", "uid": "uid-edge"});
+    let gateway: ForwardGateway =
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a gateway");
+    Desired {
+        key: ObjectKey::new("ns", "edge"),
+        gateway,
+        fleets: Fleets::default(),
+        trusted: Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() },
+        ports: BTreeSet::from([(Transport::Tcp, 80)]),
+        attempt: 1,
+    }
+}
+
+fn scaled() -> Desired {
+    desired(&serde_json::from_str(SCALED).expect("JSON"))
+}
+
+/// An object that has the name of a child, and this owner.
+fn object(kind: ChildKind, owner: &str, spec: &Value) -> DynamicObject {
+    let owners = json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": owner}]);
+    let uid = format!("uid-of-{}", kind.as_str());
+    let metadata = json!({"name": "edge", "namespace": "ns", "uid": uid, "ownerReferences": owners});
+    let object = json!({
+        "apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": metadata, "spec": spec,
+    });
+    serde_json::from_value(object).expect("an object")
+}
+
+fn found(owner: &str, kinds: &[ChildKind]) -> Found {
+    kinds.iter().map(|kind| (*kind, object(*kind, owner, &json!({})))).collect()
+}
+
+/// A Deployment with these replicas, which this field manager set.
+fn deployment(replicas: i64, manager: &str) -> Found {
+    let mut deployment = object(ChildKind::Deployment, "uid-edge", &json!({"replicas": replicas}));
+    let fields = json!({"f:spec": {"f:replicas": {}}});
+    let entry = json!([{"manager": manager, "operation": "Apply", "fieldsV1": fields}]);
+    deployment.metadata.managed_fields = Some(serde_json::from_value(entry).expect("entries"));
+    Found::from([(ChildKind::Deployment, deployment)])
+}
+
+/// Who applies what, in order; `-` removes.
+fn order(plan: &Plan) -> Vec<(ChildKind, &'static str)> {
+    let name = |step: &Step| match step {
+        Step::Apply { kind, manager, .. } => (*kind, *manager),
+        Step::Remove { kind, .. } => (*kind, "-"),
+    };
+    plan.steps.iter().map(name).collect()
+}
+
+/// The manifests of a kind, in order.
+fn manifests(plan: &Plan, wanted: ChildKind) -> Vec<Value> {
+    let manifest = |step: &Step| match step {
+        Step::Apply { kind, manifest, .. } if *kind == wanted => Some(manifest.clone()),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(manifest).collect()
+}
+
+#[test]
+fn the_children_of_a_new_gateway_are_applied_in_order() {
+    let plan = plan(&desired(&json!({})), &Found::new());
+    assert_eq!(order(&plan), ChildKind::ALL.map(|kind| (kind, NAME)));
+    assert_eq!(plan.taken, None);
+    let names = ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service"];
+    for (kind, name) in ChildKind::ALL.into_iter().zip(names) {
+        let manifest = &manifests(&plan, kind)[0];
+        assert_eq!(
+            (kind.as_str(), &manifest["kind"], &manifest["metadata"]["uid"]),
+            (name, &json!(name), &json!(null))
+        );
+        let (group, version) = kind.group_and_version();
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        assert_eq!(manifest["apiVersion"], api_version);
+    }
+}
+
+#[test]
+fn a_child_that_exists_is_applied_to_that_very_object() {
+    let plan = plan(&desired(&json!({})), &found("uid-edge", &ChildKind::ALL));
+    assert_eq!(order(&plan), ChildKind::ALL.map(|kind| (kind, NAME)));
+    for kind in ChildKind::ALL {
+        assert_eq!(manifests(&plan, kind)[0]["metadata"]["uid"], format!("uid-of-{}", kind.as_str()));
+    }
+}
+
+#[test]
+fn replicas_are_handed_over_to_the_autoscaler_once() {
+    let handed = plan(&scaled(), &deployment(4, NAME));
+    let fleet = [(ChildKind::Deployment, HANDOVER), (ChildKind::Deployment, NAME)];
+    assert_eq!(order(&handed)[1..3], fleet);
+    let manifests_of = |plan: &Plan| manifests(plan, ChildKind::Deployment);
+    let kept = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "edge", "namespace": "ns", "uid": "uid-of-Deployment"}, "spec": {"replicas": 4},
+    });
+    assert_eq!(manifests_of(&handed)[0], kept);
+    assert_eq!(manifests_of(&handed)[1]["spec"].get("replicas"), None, "the operator gives them up");
+    for manager in [HANDOVER, "kube-controller-manager"] {
+        let later = plan(&scaled(), &deployment(4, manager));
+        assert_eq!(order(&later), ChildKind::ALL.map(|kind| (kind, NAME)), "{manager} holds them");
+        assert_eq!(manifests_of(&later)[0]["spec"].get("replicas"), None);
+    }
+}
+
+#[test]
+fn a_fleet_parked_at_zero_is_handed_over_with_the_least_replicas() {
+    let handed = plan(&scaled(), &deployment(0, NAME));
+    assert_eq!(manifests(&handed, ChildKind::Deployment)[0]["spec"]["replicas"], 3);
+}
+
+#[test]
+fn a_new_fleet_with_an_autoscaler_begins_with_the_least_replicas() {
+    let new = plan(&scaled(), &Found::new());
+    assert_eq!(order(&new), ChildKind::ALL.map(|kind| (kind, NAME)));
+    assert_eq!(manifests(&new, ChildKind::Deployment)[0]["spec"]["replicas"], 3);
+}
+
+#[test]
+fn replicas_of_a_fleet_without_an_autoscaler_are_those_of_the_spec() {
+    let plan = plan(&desired(&json!({"replicas": 5})), &deployment(4, NAME));
+    assert_eq!(order(&plan), ChildKind::ALL.map(|kind| (kind, NAME)));
+    assert_eq!(manifests(&plan, ChildKind::Deployment)[0]["spec"]["replicas"], 5);
+}
+
+#[test]
+fn nothing_is_written_if_the_deployment_is_somebody_elses() {
+    let plan = plan(&desired(&json!({})), &found("uid-other", &[ChildKind::Deployment]));
+    let taken = Taken { kind: ChildKind::Deployment, name: "edge".to_owned() };
+    let message = "Deployment edge exists and belongs to somebody else: rename the gateway or remove that object";
+    assert_eq!(taken.to_string(), message);
+    assert_eq!(plan, Plan { steps: Vec::new(), taken: Some(taken) });
+}
+
+#[test]
+fn a_child_that_is_somebody_elses_ends_the_plan() {
+    for (at, kind) in ChildKind::ALL.into_iter().enumerate().filter(|(_, kind)| *kind != ChildKind::Deployment) {
+        let plan = plan(&desired(&json!({})), &found("uid-other", &[kind]));
+        assert_eq!(order(&plan), ChildKind::ALL[..at].iter().map(|kind| (*kind, NAME)).collect::<Vec<_>>());
+        assert_eq!(plan.taken, Some(Taken { kind, name: "edge".to_owned() }));
+    }
+}
+
+#[test]
+fn an_object_without_owners_is_somebody_elses() {
+    let mut found = found("uid-edge", &[ChildKind::Service]);
+    for object in found.values_mut() {
+        object.metadata.owner_references = None;
+    }
+    let plan = plan(&desired(&json!({})), &found);
+    assert_eq!(plan.taken.map(|taken| taken.kind), Some(ChildKind::Service));
+}
+
+#[test]
+fn a_gateway_that_wants_no_service_has_its_own_removed() {
+    let wanted = desired(&json!({"service": {"type": "None"}}));
+    let kinds = &ChildKind::ALL[..4];
+    let applied: Vec<_> = kinds.iter().map(|kind| (*kind, NAME)).collect();
+    let none = plan(&wanted, &Found::new());
+    assert_eq!((order(&none), none.taken), (applied.clone(), None));
+    let own = plan(&wanted, &found("uid-edge", &[ChildKind::Service]));
+    let removal = Step::Remove { kind: ChildKind::Service, uid: "uid-of-Service".to_owned() };
+    assert_eq!((own.steps.len(), own.steps.last(), &own.taken), (5, Some(&removal), &None));
+    let foreign = plan(&wanted, &found("uid-other", &[ChildKind::Service]));
+    assert_eq!(order(&foreign), applied, "the Service of somebody else is left alone");
+    assert_eq!(foreign.taken, Some(Taken { kind: ChildKind::Service, name: "edge".to_owned() }));
+}
+
+#[test]
+fn the_service_of_a_gateway_without_listeners_stays_as_it_is() {
+    let idle = Desired { ports: BTreeSet::new(), ..desired(&json!({})) };
+    for owner in ["uid-edge", "uid-other"] {
+        let plan = plan(&idle, &found(owner, &[ChildKind::Service]));
+        assert_eq!((plan.steps.len(), plan.taken), (4, None));
+    }
+}
+
+#[test]
+fn a_fleet_keeps_the_certificates_that_it_has_while_they_lead_to_the_operator() {
+    let roots = |there: Option<&str>| {
+        let env = json!([{"name": "OTHER", "value": "A;"}, {"name": "PORTLANE_ROOTS", "value": there}]);
+        let spec = json!({"template": {"spec": {"containers": [{"env": env}]}}});
+        let there = object(ChildKind::Deployment, "uid-edge", &spec);
+        let plan = plan(&desired(&json!({})), &Found::from([(ChildKind::Deployment, there)]));
+        let manifest = &manifests(&plan, ChildKind::Deployment)[0];
+        let env = manifest["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables").clone();
+        let roots = env.iter().find(|variable| variable["name"] == "PORTLANE_ROOTS").expect("there");
+        roots["value"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(roots(Some("old;A;")), "old;A;");
+    assert_eq!(roots(Some("old;")), "A;B;");
+    assert_eq!(roots(None), "A;B;");
+}

@@ -1,0 +1,181 @@
+//! Forwards in a gateway of another namespace, and backends that lead back to a fleet, as the cluster changes.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use operator_core::{
+    Changes, Group, ObjectKey, Translator, World, translate,
+    world::reach::{Front, Reach},
+};
+use proxy_api::{Configuration, Origin, Version};
+
+/// The gateway `infra/edge`, which admits everybody.
+const EDGE: &str = "---\nkind: ForwardGateway\nmetadata: {name: edge, namespace: infra}\nspec: {allowedForwards: \
+                    {namespaces: {from: All}}}\n";
+
+/// A forward in that gateway with one TCP listener.
+fn forward(namespace: &str, name: &str, port: u16, backend: &str) -> String {
+    format!(
+        "---\nkind: PortForward\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{placement: {{gateway: \
+         {{name: edge, namespace: infra}}}}, listeners: [{{name: l, protocol: TCP, port: {port}, backends: \
+         [{backend}]}}]}}\n"
+    )
+}
+
+fn edge() -> ObjectKey {
+    ObjectKey::new("infra", "edge")
+}
+
+fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
+    texts.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+/// A translator that follows a world, and the world.
+struct Followed {
+    world: World,
+    translator: Translator,
+    number: u64,
+}
+
+impl Followed {
+    fn new(text: &str) -> Self {
+        let mut followed = Self { world: crate::support::world(text), translator: Translator::default(), number: 0 };
+        followed.update(&Changes::all());
+        followed
+    }
+
+    fn update(&mut self, changes: &Changes) {
+        self.number += 1;
+        let version = Version { epoch: "term".to_owned(), number: self.number };
+        self.translator.update(&self.world, changes, &version);
+    }
+
+    /// The gateway allows these networks from now on.
+    fn allow(&mut self, cidrs: &[&str]) {
+        let gateway = self.world.gateways.get_mut(&edge()).expect("the gateway");
+        let allowed = gateway.spec.allowed_forwards.as_mut().expect("it admits everybody");
+        allowed.address_cidrs = cidrs.iter().map(|cidr| crds::Cidr((*cidr).to_owned())).collect();
+        self.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
+    }
+
+    /// The fleet is reached in this way from now on.
+    fn reach(&mut self, reach: Reach) {
+        self.world.reach.insert(edge(), reach);
+        self.update(&Changes { reach: [edge()].into(), fronts: [edge()].into(), ..Changes::default() });
+    }
+
+    fn add(&mut self, text: &str) {
+        let more = crate::support::world(text).forwards;
+        let changes = Changes { forwards: more.keys().cloned().collect(), ..Changes::default() };
+        self.world.forwards.extend(more);
+        self.update(&changes);
+    }
+
+    fn configuration(&self) -> Configuration {
+        self.translator.snapshot(&Group::Gateway(edge())).expect("the gateway has a program").configuration()
+    }
+
+    fn endpoints(&self, set: &str) -> Vec<String> {
+        let configuration = self.configuration();
+        let set = configuration.endpoints.get(set).map(|set| set.endpoints.clone()).unwrap_or_default();
+        set.iter().map(|endpoint| endpoint.address.to_string()).collect()
+    }
+
+    fn reason(&self, namespace: &str, name: &str) -> &'static str {
+        let key = Origin::port_forward(namespace, name);
+        let now = self.translator.verdict(&key).expect("a verdict");
+        assert_eq!(*now, translate(&self.world).verdicts[&key], "as if translated from nothing");
+        now.resolved_refs.reason.as_str()
+    }
+}
+
+#[test]
+fn endpoints_without_a_pod_follow_the_networks_of_the_gateway_its_nodes_and_the_slices() {
+    let world = "kind: World\nservices: {shop/pg: {cluster: [{protocol: TCP, port: 1, endpoints: ['10.0.0.8:1', \
+                 '10.1.0.9:1']}]}}\npodless: {shop/pg: [10.0.0.8]}\n";
+    let text = world.to_owned() + EDGE + &forward("shop", "a", 80, "{service: {name: pg, port: 1}}");
+    let mut followed = Followed::new(&text);
+    let used = |followed: &Followed| (followed.endpoints("shop/pg:1/TCP@infra/edge"), followed.reason("shop", "a"));
+    let (pod, both) = (vec!["10.1.0.9:1".to_owned()], vec!["10.0.0.8:1".to_owned(), "10.1.0.9:1".to_owned()]);
+    assert_eq!(used(&followed), (pod.clone(), "AddressNotAllowed"));
+    followed.allow(&["10.0.0.0/24"]);
+    assert_eq!(used(&followed), (both.clone(), "ResolvedRefs"));
+    followed.reach(Reach { nodes: ips(&["10.0.0.8"]), ..Reach::default() });
+    assert_eq!(used(&followed), (pod.clone(), "ResolvedRefs"), "the address is that of a node now");
+    followed.allow(&["10.0.0.8/32"]);
+    assert_eq!(used(&followed), (both.clone(), "ResolvedRefs"), "the gateway names it");
+    followed.allow(&["192.0.2.0/24"]);
+    assert_eq!(used(&followed), (pod, "AddressNotAllowed"));
+    followed.world.podless.clear();
+    followed.update(&Changes { podless: [ObjectKey::new("shop", "pg")].into(), ..Changes::default() });
+    assert_eq!(used(&followed), (both, "ResolvedRefs"), "a pod has the address");
+}
+
+#[test]
+fn a_grant_is_not_got_round_by_the_name_of_the_service() {
+    let text = "kind: World\nservices: {victim/secret: {cluster: [{protocol: TCP, port: 1}]}}\n".to_owned()
+        + EDGE
+        + &forward("shop", "a", 80, "{service: {name: secret, namespace: victim, port: 1}}")
+        + &forward("shop", "b", 81, "{address: {host: secret.victim.svc.cluster.local, port: 1}}")
+        + &forward("shop", "c", 82, "{address: {host: secret.victim, port: 1}}");
+    let mut followed = Followed::new(&text);
+    let reasons = |followed: &Followed| ["a", "b", "c"].map(|name| followed.reason("shop", name));
+    assert_eq!(reasons(&followed), ["RefNotPermitted", "AddressNotAllowed", "AddressNotAllowed"]);
+    assert!(followed.configuration().listeners.is_empty(), "nothing runs");
+    followed.allow(&["0.0.0.0/0"]);
+    assert_eq!(reasons(&followed), ["RefNotPermitted", "AddressNotAllowed", "ResolvedRefs"]);
+    let configuration = followed.configuration();
+    let (_, listener) = configuration.supported().next().expect("the last one");
+    let proxy_api::Target::Address { host, .. } = &listener.backends[0].target else { panic!("an address") };
+    assert_eq!(host, "secret.victim.", "no search list completes the name");
+}
+
+#[test]
+fn permission_that_is_withdrawn_keeps_nothing_running() {
+    let text = EDGE.replace("---\n", "") + &forward("shop", "a", 80, "{address: {host: 10.0.0.1, port: 1}}");
+    let mut followed = Followed::new(&text);
+    followed.allow(&["10.0.0.0/8"]);
+    assert_eq!((followed.reason("shop", "a"), followed.configuration().listeners.len()), ("ResolvedRefs", 1));
+    followed.allow(&[]);
+    assert_eq!((followed.reason("shop", "a"), followed.configuration().listeners.len()), ("AddressNotAllowed", 0));
+}
+
+#[test]
+fn a_backend_becomes_a_loop_when_a_service_comes_before_the_fleet_or_a_listener_behind_it() {
+    let text = EDGE.replace("---\n", "")
+        + &forward("infra", "a", 5432, "{address: {host: 10.96.0.5, port: 5432}}")
+        + &forward("infra", "b", 81, "{address: {host: 10.96.0.5, port: 7000}}")
+        + &forward("infra", "c", 82, "{service: {name: edge, port: 81}}");
+    let mut followed = Followed::new(&text);
+    let reasons = |followed: &Followed| ["a", "b", "c"].map(|name| followed.reason("infra", name));
+    assert_eq!(reasons(&followed), ["ResolvedRefs", "ResolvedRefs", "BackendNotFound"]);
+    let front = Front { addresses: ips(&["10.96.0.5"]), ..Front::default() };
+    let reach = Reach { pods: ips(&["10.0.0.1"]), fronts: [("edge".to_owned(), front)].into(), ..Reach::default() };
+    followed.reach(reach.clone());
+    assert_eq!(reasons(&followed), ["BackendLoop", "ResolvedRefs", "BackendLoop"]);
+    assert_eq!(
+        (followed.endpoints("fleet"), followed.endpoints("fronts")),
+        (vec!["10.0.0.1:0".to_owned()], vec!["10.96.0.5:0".to_owned()])
+    );
+    followed.add(&forward("infra", "d", 7000, "{address: {host: 192.0.2.1, port: 1}}"));
+    assert_eq!(reasons(&followed), ["BackendLoop", "BackendLoop", "BackendLoop"], "a listener holds the port now");
+    followed.world.forwards.remove(&ObjectKey::new("infra", "d"));
+    followed.update(&Changes { forwards: [ObjectKey::new("infra", "d")].into(), ..Changes::default() });
+    assert_eq!(reasons(&followed), ["BackendLoop", "ResolvedRefs", "BackendLoop"]);
+    followed.reach(Reach { fronts: [].into(), ..reach });
+    assert_eq!(reasons(&followed), ["ResolvedRefs", "ResolvedRefs", "BackendNotFound"]);
+    assert!(followed.endpoints("fronts").is_empty());
+}
+
+#[test]
+fn proxies_are_told_the_api_server_by_its_service_and_by_the_operators_own_environment() {
+    let text = "kind: World\napiServer: ['10.96.0.1:443']\nservices: {default/kubernetes: {cluster: [{protocol: TCP, \
+                port: 443, endpoints: ['192.0.2.10:6443']}]}}\n"
+        .to_owned()
+        + EDGE;
+    let mut followed = Followed::new(&text);
+    assert_eq!(followed.endpoints("protected"), ["10.96.0.1:443", "192.0.2.10:6443"]);
+    let kubernetes = ObjectKey::new("default", "kubernetes");
+    followed.world.services.remove(&kubernetes);
+    followed.update(&Changes { services: [kubernetes].into(), ..Changes::default() });
+    assert_eq!(followed.endpoints("protected"), ["10.96.0.1:443"]);
+}

@@ -1,0 +1,169 @@
+//! What one proxy, or one namespace, can make the operator keep and do.
+
+use std::time::Duration;
+
+use operator_core::{
+    Ack, Cache, Carrier, DrainRates, EventRates, ObjectKey, Proxies, ProxyId, Recent, World,
+    status::proxies::FAILURE_TEXTS,
+    world::{
+        objects::{Object, PodInfo},
+        watched::{Kind, Seen, Source},
+    },
+};
+use proxy_api::{
+    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Origin, ReportPart, Revision,
+};
+
+use crate::scene::{key, proxy};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn id(at: usize) -> ListenerId {
+    ListenerId::new(Origin::port_forward("ns", "web"), format!("l{at}"))
+}
+
+fn revision() -> Revision {
+    Revision("r".to_owned())
+}
+
+/// A report that these listeners fail with a message of so many bytes.
+fn failed(listeners: impl IntoIterator<Item = usize>, bytes: usize) -> ReportPart {
+    let failure = || Failure { reason: FailureReason::BindFailed, message: "m".repeat(bytes), serving: None };
+    let report = || ListenerReport {
+        revision: revision(),
+        state: ListenerState::Failed,
+        failure: Some(failure()),
+        backends: BackendHealth::All,
+    };
+    ReportPart {
+        listeners: listeners.into_iter().map(|at| (id(at), report())).collect(),
+        commit: true,
+        ..ReportPart::default()
+    }
+}
+
+fn messages(proxies: &Proxies, listeners: usize) -> Vec<String> {
+    let state = proxies.get(&proxy("p")).expect("connected");
+    let message = |at: usize| match state.ack(&id(at), &revision(), 0) {
+        Ack::Failed(failure) => failure.message,
+        other => panic!("listener {at} is {other:?}"),
+    };
+    (0..listeners).map(message).collect()
+}
+
+// C2
+#[test]
+fn messages_of_failures_have_a_budget_for_each_proxy_and_no_failure_is_lost() {
+    let mut proxies = Proxies::default();
+    proxies.connected(&proxy("p"));
+    proxies.reported(&proxy("p"), failed(0..200, 1024), true);
+    let kept = messages(&proxies, 200);
+    let whole = kept.iter().filter(|message| message.len() == 1024).count();
+    assert_eq!(whole, FAILURE_TEXTS / 1024);
+    assert!(kept.iter().all(|message| message.len() == 1024 || message.contains("see the log of the proxy")));
+    // Other messages take the place of those before them, and a complete report begins again.
+    proxies.reported(&proxy("p"), failed(0..200, 1), true);
+    proxies.reported(&proxy("p"), failed(0..2, 1024), true);
+    assert_eq!(messages(&proxies, 2).concat().len(), 2048);
+    proxies.reported(&proxy("p"), failed(0..200, 1024), true);
+    proxies.reported(&proxy("p"), ReportPart { whole: true, ..failed(0..60, 1024) }, true);
+    assert_eq!(messages(&proxies, 60).concat().len(), 60 * 1024);
+}
+
+// C12
+#[test]
+fn the_ends_of_drains_are_few_for_one_proxy_and_one_namespace_and_others_have_theirs() {
+    let mut rates = DrainRates::default();
+    let pod = |namespace: &str, at: usize| ProxyId::Pod(ObjectKey::new(namespace, format!("p{at}")));
+    let admitted = |rates: &mut DrainRates, proxy: &ProxyId, now| (0..100).filter(|_| rates.admits(proxy, now)).count();
+    assert_eq!(admitted(&mut rates, &pod("a", 0), seconds(0)), 2);
+    let others: usize = (1..100).map(|at| admitted(&mut rates, &pod("a", at), seconds(0))).sum();
+    assert_eq!(others, 18, "a namespace has twenty");
+    assert_eq!(admitted(&mut rates, &pod("b", 0), seconds(0)), 2, "another namespace has its own");
+    assert_eq!(admitted(&mut rates, &pod("a", 0), seconds(301)), 1, "a restarted container later on");
+}
+
+#[test]
+fn a_drain_counts_only_while_its_proxy_is_connected() {
+    let mut proxies = Proxies::default();
+    assert!(!proxies.drained(&proxy("p"), seconds(0)));
+    proxies.connected(&proxy("p"));
+    assert!(proxies.drained(&proxy("p"), seconds(0)));
+}
+
+// C12
+#[test]
+fn no_namespace_takes_the_room_of_the_events_of_another() {
+    let mut rates = EventRates::default();
+    let admitted = |rates: &mut EventRates, namespace, now| (0..1000).filter(|_| rates.admits(namespace, now)).count();
+    assert_eq!(admitted(&mut rates, "loud", seconds(0)), 150);
+    assert_eq!(admitted(&mut rates, "loud", seconds(2)), 10);
+    assert_eq!(admitted(&mut rates, "quiet", seconds(2)), 150);
+}
+
+// C10
+#[test]
+fn an_answer_holds_for_its_time_and_the_oldest_leaves_for_another() {
+    let mut recent = Recent::new(seconds(10), 2);
+    recent.put("a", 1, seconds(0));
+    recent.put("b", 2, seconds(1));
+    recent.put("a", 3, seconds(9));
+    assert_eq!((recent.get("a", seconds(9)), recent.get("b", seconds(9))), (Some(3), Some(2)));
+    assert_eq!((recent.get("a", seconds(10)), recent.get("b", seconds(10))), (None, Some(2)), "it was not prolonged");
+    recent.put("c", 4, seconds(10));
+    recent.put("d", 5, seconds(10));
+    assert_eq!((recent.get("b", seconds(10)), recent.get("c", seconds(10)), recent.len()), (None, Some(4), 2));
+    assert_eq!(recent.get("d", seconds(20)), None);
+    assert!(recent.is_empty());
+}
+
+fn pod(labels: &[(&str, &str)], service_account: &str) -> PodInfo {
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let labels: std::collections::BTreeMap<String, String> = labels.collect();
+    PodInfo {
+        uid: "u".to_owned(),
+        gateway: labels.get("portlane.dev/gateway").cloned(),
+        labels,
+        service_account: service_account.to_owned(),
+        ..PodInfo::default()
+    }
+}
+
+/// What the pod `p` is, whose token is of the `ServiceAccount` of its spec, or of another one.
+fn carrier(labels: &[(&str, &str)], service_account: &str, claimed: &str) -> Carrier {
+    let proxies = Source { kind: Kind::ProxyPods, namespace: None };
+    let mut cache = Cache::new(World::default(), [proxies.clone()]);
+    let object = Object::ProxyPod(key("p"), pod(labels, service_account));
+    drop(cache.apply(&proxies, Seen::Upsert(Box::new(object))));
+    cache.carrier(&key("p"), "u", claimed)
+}
+
+// C2
+#[test]
+fn only_pods_of_fleets_and_pods_with_a_sidecar_may_follow() {
+    let (proxy, gateway) = ("portlane.dev/proxy", "portlane.dev/gateway");
+    let unexpected = |labels: &[(&str, &str)]| matches!(carrier(labels, "edge", "edge"), Carrier::Unexpected(_));
+    let fleet = [(proxy, "gateway"), (gateway, "edge")];
+    assert_eq!(carrier(&fleet, "edge", "edge"), Carrier::Gateway(key("edge")));
+    assert_eq!(carrier(&[(proxy, "sidecar")], "app", "app"), Carrier::Sidecar, "whether a forward selects it or not");
+    assert_eq!(carrier(&fleet, "edge", "other"), Carrier::Unknown, "the token is of another pod");
+    assert!(matches!(carrier(&fleet, "app", "app"), Carrier::Unexpected(why) if why.contains("ServiceAccount")));
+    assert!(unexpected(&[(proxy, "x")]) && unexpected(&[(proxy, "gateway")]));
+    assert!(unexpected(&[(proxy, "sidecar"), (gateway, "edge")]));
+}
+
+// C2
+#[test]
+fn a_pod_without_the_label_may_not_follow_and_a_pod_that_is_not_known_yet_tries_again() {
+    let pods = Source { kind: Kind::Pods, namespace: Some("ns".to_owned()) };
+    let mut cache = Cache::new(World::default(), [pods.clone()]);
+    assert_eq!(cache.carrier(&key("p"), "u", "app"), Carrier::Unknown);
+    drop(cache.apply(&pods, Seen::Upsert(Box::new(Object::Pod(key("p"), pod(&[], ""))))));
+    assert!(matches!(cache.carrier(&key("p"), "u", "app"), Carrier::Unexpected(_)));
+    assert_eq!(cache.carrier(&key("p"), "older", "app"), Carrier::Unknown);
+    let labelled = Object::Pod(key("p"), pod(&[("portlane.dev/proxy", "sidecar")], ""));
+    drop(cache.apply(&pods, Seen::Upsert(Box::new(labelled))));
+    assert_eq!(cache.carrier(&key("p"), "u", "app"), Carrier::Unknown, "the watch of proxies shows it soon");
+}

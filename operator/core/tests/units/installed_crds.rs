@@ -1,0 +1,91 @@
+//! Which fields the installed CRDs lack, and how versions of proxies become labels.
+
+use operator_core::{
+    status::versions::{OTHER, Versions},
+    world::schema::{Lack, lacks},
+};
+use serde_json::{Value, json};
+
+fn own() -> Vec<Value> {
+    crds::crds().expect("the CRDs").into_iter().map(|crd| crd.document).collect()
+}
+
+/// What an API server publishes once these CRDs are installed.
+fn published(crds: &[Value]) -> Value {
+    let schemas = crds.iter().map(|crd| {
+        let kind = crd["spec"]["names"]["kind"].as_str().expect("a kind");
+        let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+        schema["properties"]["metadata"] = json!({"allOf": [{"$ref": "#/components/schemas/ObjectMeta"}]});
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": "portlane.dev", "kind": kind, "version": "v1alpha1"}]);
+        (format!("dev.portlane.v1alpha1.{kind}"), schema)
+    });
+    let schemas: serde_json::Map<String, Value> = schemas.collect();
+    json!({"openapi": "3.0.0", "components": {"schemas": schemas}})
+}
+
+fn edited(edit: impl Fn(&mut Value)) -> Vec<Lack> {
+    let mut installed = own();
+    edit(&mut installed[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]);
+    lacks(&own(), &published(&installed))
+}
+
+fn remove(of: &mut Value, field: &str) {
+    of.as_object_mut().expect("an object").remove(field).expect("the field is there");
+}
+
+#[test]
+fn the_crds_of_the_same_release_lack_nothing() {
+    let found = lacks(&own(), &published(&own()));
+    let kinds: Vec<&str> = found.iter().map(|lack| lack.kind.as_str()).collect();
+    assert_eq!(kinds, ["PortForward", "ForwardGateway"]);
+    assert!(found.iter().all(|lack| lack.count == 0 && lack.fields.is_empty()), "{found:?}");
+}
+
+#[test]
+fn fields_that_an_older_crd_lacks_are_named_by_their_paths() {
+    let found = edited(|properties| {
+        remove(&mut properties["spec"]["properties"], "access");
+        remove(&mut properties["spec"]["properties"]["listeners"]["items"]["properties"], "tls");
+    });
+    assert_eq!((found[0].count, found[1].count), (2, 0));
+    assert_eq!(found[0].fields, ["spec.access", "spec.listeners[].tls"]);
+}
+
+#[test]
+fn fields_of_a_newer_crd_and_a_schema_that_keeps_everything_are_fine() {
+    let newer = edited(|properties| properties["spec"]["properties"]["novelty"] = json!({"type": "string"}));
+    assert_eq!(newer[0].count, 0);
+    let open = edited(|properties| {
+        properties["spec"] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    });
+    assert_eq!(open[0].count, 0, "nothing is dropped");
+}
+
+#[test]
+fn a_kind_that_is_not_served_lacks_everything_and_few_fields_are_named() {
+    let found = lacks(&own(), &published(&own()[1..]));
+    assert_eq!((found[0].count, found[1].count), (2, 0));
+    assert_eq!(found[0].fields, ["spec", "status"]);
+    let other_group = json!({"components": {"schemas": {"x": {
+        "x-kubernetes-group-version-kind": [{"group": "example.com", "kind": "PortForward", "version": "v1alpha1"}],
+    }}}});
+    assert_eq!(lacks(&own(), &other_group)[0].count, 2, "a kind of another group is another kind");
+    let bare = edited(|properties| properties["spec"] = json!({"type": "object", "properties": {}}));
+    assert!(bare[0].count > 5 && bare[0].fields.len() == 5, "{bare:?}");
+}
+
+#[test]
+fn versions_of_proxies_are_labels_of_bounded_number_and_form() {
+    let mut versions = Versions::default();
+    assert_eq!(versions.label("0.1.0"), ("0.1.0".to_owned(), true));
+    assert_eq!(versions.label("0.1.0"), ("0.1.0".to_owned(), false));
+    let other = (OTHER.to_owned(), false);
+    for odd in ["", "a b", "0.1.0\"}", "ü", &"9".repeat(33)] {
+        assert_eq!(versions.label(odd), other, "{odd:?}");
+    }
+    assert_eq!(versions.label(&"9".repeat(32)), ("9".repeat(32), true));
+    let named = (0..100).filter(|at| versions.label(&format!("1.{at}.0")) != other).count();
+    assert_eq!(named, 30);
+    assert_eq!(versions.label("0.1.0").0, "0.1.0", "a known version keeps its label");
+}

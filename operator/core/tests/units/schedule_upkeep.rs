@@ -1,0 +1,85 @@
+//! When checks are due, when failures are reported, and when a loop counts as hanging.
+
+use std::time::Duration;
+
+use operator_core::schedule::{
+    backoff::Backoff,
+    liveness::{Pulse, SILENCE, complaint},
+    upkeep::{Checked, Gate, Next, Rounds},
+};
+
+use crate::scene::ms;
+
+fn rounds() -> Rounds {
+    Rounds::new(ms(10_000), ms(500), ms(3000))
+}
+
+#[test]
+fn checks_are_rare_while_all_is_well_and_frequent_while_something_is_missing() {
+    let mut rounds = rounds();
+    for _ in 0..5 {
+        assert_eq!(rounds.checked(Checked::Incomplete), Next { pause: ms(500), is_news: false });
+    }
+    for _ in 0..5 {
+        assert_eq!(rounds.checked(Checked::Done), Next { pause: ms(10_000), is_news: false });
+    }
+}
+
+#[test]
+fn a_failure_is_reported_once_and_retried_ever_later() {
+    let mut rounds = rounds();
+    let mut failed = |why: &str| rounds.checked(Checked::Failed(why));
+    assert_eq!(failed("refused"), Next { pause: ms(500), is_news: true });
+    let pauses: Vec<Next> = (0..4).map(|_| failed("refused")).collect();
+    let expected = [1000, 2000, 3000, 3000].map(|pause| Next { pause: ms(pause), is_news: false });
+    assert_eq!(pauses, expected);
+    assert!(failed("no answer").is_news, "it fails for another reason");
+    assert!(!failed("no answer").is_news);
+    assert_eq!(rounds.checked(Checked::Done).pause, ms(10_000));
+    assert_eq!(rounds.checked(Checked::Failed("no answer")), Next { pause: ms(500), is_news: true });
+}
+
+#[test]
+fn a_backoff_never_exceeds_its_limit() {
+    let mut backoff = Backoff::new(ms(5000), ms(3000));
+    assert_eq!((backoff.pause(), backoff.pause()), (ms(3000), ms(3000)));
+    backoff.reset();
+    assert_eq!(backoff.pause(), ms(3000));
+    let mut endless = Backoff::new(Duration::from_secs(1), Duration::MAX);
+    assert!((0..200).all(|_| endless.pause() > Duration::ZERO), "no overflow");
+}
+
+#[test]
+fn a_gate_opens_when_the_work_is_done_or_the_time_is_up_and_stays_open() {
+    let mut gate = Gate::new(ms(15_000));
+    assert!(!gate.opens(false, ms(0)));
+    assert_eq!(gate.left(ms(14_000)), ms(1000), "nobody looks later than that");
+    assert!(!gate.opens(false, ms(14_999)));
+    assert!(gate.opens(false, ms(15_000)));
+    assert!(gate.opens(false, ms(15_001)));
+    assert_eq!(gate.left(ms(15_001)), Duration::MAX);
+    let mut early = Gate::new(ms(15_000));
+    assert!(early.opens(true, ms(1)));
+    assert!(early.opens(false, ms(2)), "it is not shut again");
+}
+
+#[test]
+fn a_loop_that_is_silent_for_too_long_is_named() {
+    let pulses = |driver: u64, lease: u64| {
+        [Pulse { name: "the driver", last: ms(driver) }, Pulse { name: "the leader election", last: ms(lease) }]
+    };
+    let now = ms(100_000);
+    let late = now.saturating_sub(SILENCE);
+    assert!(SILENCE < Duration::from_secs(30), "a loop that hangs is reported within 30 s");
+    assert_eq!(complaint(&pulses(99_900, 95_000), now), None);
+    let at = u64::try_from(late.as_millis()).expect("short");
+    assert_eq!(complaint(&pulses(at, 99_000), now), None, "exactly the longest silence");
+    let driver = complaint(&pulses(at - 1000, 99_000), now).expect("the driver hangs");
+    assert_eq!(driver, "the driver has shown no sign of life for 26 s");
+    let both = complaint(&pulses(0, 10_000), now).expect("both hang");
+    assert_eq!(
+        both,
+        "the driver has shown no sign of life for 100 s, the leader election has shown no sign of life for 90 s"
+    );
+    assert_eq!(complaint(&[Pulse { name: "x", last: ms(5) }], ms(0)), None, "a sign from the future");
+}

@@ -1,0 +1,67 @@
+//! Results of effects.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use operator_core::{
+    Subject,
+    schedule::{
+        Dated,
+        autoscalers::Scaled,
+        children::{self, Ended},
+    },
+};
+
+use super::{Applied, Driver};
+use crate::{outputs::status_writer::Written, platform::metrics::count};
+
+impl Driver {
+    pub(super) fn written(&mut self, written: Dated<Written>) {
+        let now = self.now();
+        let Some(Written { subject, version, again }) = written.within(self.term) else { return };
+        self.schedules.statuses.written(&subject, version.as_deref(), again, now);
+    }
+
+    pub(super) fn applied(&mut self, applied: Dated<Applied>) {
+        let now = self.now();
+        let result = match applied.within(self.term) {
+            Some(Applied::Children(applied)) => self.children(applied, now),
+            Some(Applied::Autoscaler(scaled)) => self.scaled(scaled, now),
+            None => "outdated",
+        };
+        count(&self.metrics.children, "result", result);
+    }
+
+    fn children(&mut self, applied: children::Applied, now: Duration) -> &'static str {
+        let gateway = applied.key.clone();
+        match self.schedules.gateways.applied(applied, now) {
+            Ended::Applied => "applied",
+            Ended::Repaired(children) => {
+                tracing::warn!(%gateway, ?children, "somebody changed or deleted the gateway's children: repaired");
+                "repaired"
+            }
+            Ended::Failed { why, is_new } => {
+                if is_new {
+                    tracing::warn!(%gateway, error = why, "cannot apply the gateway's children, will retry");
+                }
+                "failed"
+            }
+            Ended::Outdated => "outdated",
+        }
+    }
+
+    fn scaled(&mut self, scaled: Scaled, now: Duration) -> &'static str {
+        let result = if scaled.result.is_ok() { "applied" } else { "failed" };
+        if let Some(subject) = self.schedules.autoscalers.scaled(scaled, now) {
+            self.look_at(&subject, now);
+        }
+        result
+    }
+
+    /// Has the status of an object evaluated.
+    pub(super) fn look_at(&mut self, subject: &Subject, now: Duration) {
+        match subject {
+            Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),
+            Subject::Gateway(key) => self.schedules.gateways.touch(key),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Watches of gateways' children that only show when somebody changes or deletes a child: metadata alone, and only what
+//! this operator made.
+
+use std::fmt::Debug;
+
+use kube::{Resource, api::PartialObjectMeta, core::NamespaceResourceScope, runtime::watcher::watcher};
+use serde::de::DeserializeOwned;
+
+use super::{Task, config, managed};
+use operator_core::world::{child::ChildKind, read};
+
+/// Watches the children of one kind.
+pub(super) async fn run<K>(task: &Task, kind: ChildKind)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let (api, ours) = (task.api::<PartialObjectMeta<K>>(), config().labels(&managed()));
+    task.follow(|| watcher(api.clone(), ours.clone()), |it| read::child(kind, &it.metadata)).await;
+}

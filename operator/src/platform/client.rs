@@ -1,0 +1,71 @@
+//! The client of the API server, with deadlines: a request or a watch on a connection that has died without a word ends
+//! within 30 s, not with the TCP timeouts of the kernel.
+
+use std::time::Duration;
+
+use kube::{Client, Config};
+
+/// Timeout of connecting, including the TLS handshake.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest silence of a connection that has something to answer. Each piece of an answer starts the time over, so large
+/// lists may take longer. An API server ends requests that are not watches after 60 s by itself, and admission webhooks
+/// are limited to 30 s.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Longest stall of a connection that takes no bytes of a request.
+const STALL: Duration = Duration::from_secs(10);
+/// Duration of one watch request, seconds. The API server ends a watch after this time, a bookmark before the end makes
+/// the next request continue there, and the watcher gives a connection up that is silent for five more seconds. So a
+/// dead connection is noticed within 30 s, even if a load balancer keeps it open, which TCP keepalives cannot detect.
+pub const WATCH_SECONDS: u32 = 25;
+
+/// A client from the `ServiceAccount` of the pod, or from a kubeconfig.
+///
+/// # Errors
+/// No API server is configured, or the configuration cannot be used.
+pub async fn connect() -> Result<Client, kube::Error> {
+    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    Client::try_from(bounded(config))
+}
+
+/// The configuration with the deadlines of the operator.
+#[must_use]
+pub fn bounded(config: Config) -> Config {
+    silent_for(SILENCE, config)
+}
+
+fn silent_for(silence: Duration, mut config: Config) -> Config {
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(silence);
+    config.write_timeout = Some(STALL);
+    // Otherwise the time that a pooled connection was idle counts as silence after the next request.
+    config.reset_reader_on_write = true;
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{net::TcpListener, time::timeout};
+
+    #[test]
+    fn a_dead_connection_is_noticed_within_half_a_minute() {
+        // C7: the watcher gives up five seconds after the end that it asked the API server for.
+        assert!(Duration::from_secs(u64::from(WATCH_SECONDS) + 5) <= Duration::from_secs(30));
+        let config = bounded(Config::new("http://127.0.0.1:1".parse().expect("an address")));
+        assert!(config.read_timeout.is_some_and(|silence| silence <= Duration::from_secs(30)));
+        assert!(config.connect_timeout.is_some_and(|connect| connect <= Duration::from_secs(30)));
+        assert!(config.write_timeout.is_some_and(|stall| stall <= Duration::from_secs(30)));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_never_answered_fails() {
+        // The system accepts connections to a listener that nobody reads from.
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let client = Client::try_from(silent_for(Duration::from_millis(100), config)).expect("a client");
+        let answer = timeout(Duration::from_secs(20), client.apiserver_version()).await;
+        assert!(answer.expect("an end in time").is_err());
+    }
+}

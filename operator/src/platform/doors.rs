@@ -1,0 +1,73 @@
+//! The bounds of the operator's ports. docs/security.md has them in one table.
+
+use std::sync::Arc;
+
+use proxy_api::doors::{Bounds, Evict, Rate, Rates};
+use proxy_grpc::Door;
+
+use crate::{platform::metrics::Metrics, settings::Settings};
+
+/// Part of the connections of all sources that one source may open in a second: a quarter.
+const SOURCE_SHARE: u32 = 4;
+/// Seconds of connections that may come at once.
+const BURST: u32 = 2;
+/// Connections of the webhook's port: of all sources, and of one.
+const WEBHOOK: (usize, usize) = (512, 128);
+/// New connections per second at the webhook's port: of all sources, and of one.
+const WEBHOOK_RATES: (u32, u32) = (1000, 200);
+/// Connections of the metrics API's port without a client certificate: of all sources, and of one.
+const METRICS_API: (usize, usize) = (64, 16);
+/// Connections of API servers at the metrics API's port, which have a client certificate.
+const AGGREGATORS: usize = 64;
+/// New connections per second at the metrics API's port: of all sources, and of one.
+const METRICS_API_RATES: (u32, u32) = (200, 50);
+/// Connections of the health port: of all sources, and of one.
+const HEALTH: (usize, usize) = (64, 32);
+
+fn rates((all, source): (u32, u32)) -> Rates {
+    let rate = |times: u32| Rate::per_second(times, times.saturating_mul(BURST));
+    Rates { all: rate(all), source: rate(source) }
+}
+
+/// Counts under the name of the port what is closed there.
+fn door(name: &'static str, bounds: Bounds, metrics: &Arc<Metrics>) -> Arc<Door> {
+    let metrics = metrics.clone();
+    Door::new(bounds, move |closed| {
+        metrics.closed.get_or_create(&[("port", name), ("reason", closed.as_str())]).inc();
+    })
+}
+
+/// The port of proxies' streams. A proxy that waits for its admission is never evicted: in a storm of reconnects nobody
+/// would be admitted.
+pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
+    let all = settings.connections_per_second;
+    let bounds = Bounds {
+        strangers: settings.max_unauthenticated,
+        per_source: settings.max_unauthenticated_per_source,
+        known: settings.max_proxies,
+        evict: Evict::Silent,
+        rates: Some(rates((all, all.div_ceil(SOURCE_SHARE)))),
+    };
+    door("stream", bounds, metrics)
+}
+
+/// The port of the webhook. API servers present no certificate there, so a newcomer always gets in, and the source with
+/// the most connections pays for it.
+pub fn webhook(metrics: &Arc<Metrics>) -> Arc<Door> {
+    let (strangers, per_source) = WEBHOOK;
+    let rates = Some(rates(WEBHOOK_RATES));
+    door("webhook", Bounds { strangers, per_source, known: 0, evict: Evict::Anyone, rates }, metrics)
+}
+
+/// The port of the metrics API.
+pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
+    let (strangers, per_source) = METRICS_API;
+    let rates = Some(rates(METRICS_API_RATES));
+    door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Anyone, rates }, metrics)
+}
+
+/// The port of health and metrics. Without rates: a probe of kubelet gets in whatever others do.
+pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
+    let (strangers, per_source) = HEALTH;
+    door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Anyone, rates: None }, metrics)
+}

@@ -1,0 +1,80 @@
+//! The server under connections that say nothing.
+
+use std::net::SocketAddr;
+
+use proxy_api::doors::{Bounds, Evict};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    pki_types::{PrivateKeyDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers with the path of the request.
+struct Paths;
+
+impl Answers for Paths {
+    async fn answer(&self, _: Method, path: String, _: String, _: Bytes) -> Answer {
+        Answer { status: StatusCode::OK, body: Ok(json!({ "path": path })) }
+    }
+}
+
+/// A serving certificate, and the CA certificate that it is signed by.
+fn certificate() -> (SingleCertAndKey, String) {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key")).expect("a CA");
+    let key = KeyPair::generate().expect("a key");
+    let parameters = CertificateParams::new([proxy_grpc::SERVER_NAME.to_owned()]).expect("a name");
+    let leaf = parameters.signed_by(&key, &root).expect("a certificate");
+    let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = rustls::crypto::ring::default_provider();
+    let leaf = CertifiedKey::from_der(vec![leaf.der().clone()], private, &provider).expect("usable");
+    (leaf.into(), root.pem())
+}
+
+async fn connect(address: SocketAddr, root: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut config = proxy_grpc::client_config(root).expect("usable");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let name = ServerName::try_from(proxy_grpc::SERVER_NAME).expect("a name");
+    let stream = TcpStream::connect(address).await.expect("connected");
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
+}
+
+// C3
+#[tokio::test]
+async fn an_api_server_gets_answers_over_one_connection_while_others_hold_every_place() {
+    let (leaf, root) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
+    let (_, tls) = watch::channel(Some(Arc::new(tls)));
+    let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Anyone, rates: None };
+    tokio::spawn(serve(listener, tls, Arc::new(Paths), Door::new(bounds, |_| {})));
+
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(address).await.expect("connected"));
+    }
+    let mut half = connect(address, &root).await;
+    half.write_all(b"POST /half HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{").await.expect("sent");
+    let mut client = connect(address, &root).await;
+    for path in ["/first", "/second"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let byte = timeout(PATIENCE, client.read_u8()).await.expect("in time").expect("an answer");
+            answer.push(byte);
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(path), "{answer}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Applies the decisions of [`proxy_api::doors`] to the connections of a server: tells the time, and ends a connection
+//! whose place is taken back.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use proxy_api::doors::{Admission, Bounds, PlaceId, Places, Refusal};
+use tokio::sync::oneshot;
+
+/// Why a server closed a connection that its client had not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Refused when it was accepted.
+    Refused(Refusal),
+    /// Another connection got its place.
+    Evicted,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+    /// No request came in time.
+    Silent,
+    /// A request, or the reading of its answer, took too long.
+    Late,
+}
+
+impl Closed {
+    /// The value of a metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.as_str(),
+            Self::Evicted => "evicted",
+            Self::Handshake => "handshake",
+            Self::Silent => "silent",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// The connections of one server.
+pub struct Door {
+    started: Instant,
+    state: Mutex<State>,
+    count: Box<dyn Fn(Closed) + Send + Sync>,
+}
+
+struct State {
+    places: Places,
+    /// Ends the connection of each place.
+    ends: BTreeMap<PlaceId, oneshot::Sender<()>>,
+}
+
+impl State {
+    fn evict(&mut self, place: PlaceId) {
+        if let Some(end) = self.ends.remove(&place) {
+            // A connection that has just ended needs no end.
+            let _ = end.send(());
+        }
+    }
+}
+
+impl Door {
+    /// A server without connections. `count` is called for each connection that the server closes.
+    #[must_use]
+    pub fn new(bounds: Bounds, count: impl Fn(Closed) + Send + Sync + 'static) -> Arc<Self> {
+        let state = State { places: Places::new(bounds), ends: BTreeMap::new() };
+        Arc::new(Self { started: Instant::now(), state: Mutex::new(state), count: Box::new(count) })
+    }
+
+    /// The place of a connection that was just accepted. Absent: the caller closes the connection.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Place> {
+        let mut state = self.lock();
+        let (id, evicted) = match state.places.admit(source, self.now()) {
+            Admission::Admit(place) => (place, None),
+            Admission::AdmitAfterEvicting { place, evicted } => (place, Some(evicted)),
+            Admission::Refuse(refusal) => {
+                drop(state);
+                (self.count)(Closed::Refused(refusal));
+                return None;
+            }
+        };
+        let (end, ended) = oneshot::channel();
+        state.ends.insert(id, end);
+        if let Some(evicted) = evicted {
+            state.evict(evicted);
+            drop(state);
+            (self.count)(Closed::Evicted);
+        }
+        Some(Place { guest: Guest { door: self.clone(), id }, ended })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection, which is free again when this value is dropped.
+pub struct Place {
+    guest: Guest,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Place {
+    /// A handle with which the parts of a connection report its state.
+    #[must_use]
+    pub fn guest(&self) -> Guest {
+        self.guest.clone()
+    }
+
+    /// Waits until the place is taken back. The connection must end then.
+    pub async fn taken_back(&mut self) {
+        // The sender lives as long as this place, unless it was used.
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.guest.door.lock();
+        state.places.release(self.guest.id);
+        state.ends.remove(&self.guest.id);
+    }
+}
+
+/// One connection, as its parts see it.
+#[derive(Clone)]
+pub struct Guest {
+    door: Arc<Door>,
+    id: PlaceId,
+}
+
+impl Guest {
+    /// A request of the connection is being answered.
+    pub fn asks(&self) {
+        self.door.lock().places.asks(self.id, self.door.now());
+    }
+
+    /// The connection waits for its client.
+    pub fn waits(&self) {
+        self.door.lock().places.waits(self.id, self.door.now());
+    }
+
+    /// The client has authenticated. Returns false if there is no place for it among those that have: the connection
+    /// must end.
+    #[must_use]
+    pub fn authenticate(&self) -> bool {
+        let mut state = self.door.lock();
+        let closed = match state.places.authenticate(self.id) {
+            Ok(None) => return true,
+            Ok(Some(evicted)) => {
+                state.evict(evicted);
+                Closed::Evicted
+            }
+            Err(refusal) => Closed::Refused(refusal),
+        };
+        drop(state);
+        (self.door.count)(closed);
+        closed == Closed::Evicted
+    }
+
+    /// Counts the end of the connection by the server.
+    pub fn closed(&self, why: Closed) {
+        (self.door.count)(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use proxy_api::doors::Evict;
+
+    use super::*;
+
+    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn door(strangers: usize, known: usize) -> (Arc<Door>, Arc<Mutex<Vec<&'static str>>>) {
+        let counted = Arc::new(Mutex::new(Vec::new()));
+        let bounds = Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None };
+        let counts = counted.clone();
+        (Door::new(bounds, move |closed| counts.lock().expect("not poisoned").push(closed.as_str())), counted)
+    }
+
+    fn is_taken_back(place: &mut Place) -> bool {
+        pin!(place.taken_back()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_connection_ends_when_its_place_is_taken_back_and_frees_it_when_it_ends() {
+        let (door, counted) = door(1, 1);
+        let mut first = door.admit(SOURCE).expect("a place");
+        assert!(!is_taken_back(&mut first));
+        let second = door.admit(SOURCE).expect("the place of the first");
+        assert!(is_taken_back(&mut first));
+        drop(first);
+        second.guest().asks();
+        assert!(door.admit(SOURCE).is_none(), "the end of the first frees nothing");
+        drop(second);
+        assert!(door.admit(SOURCE).is_some());
+        assert_eq!(*counted.lock().expect("not poisoned"), ["evicted", "source_full"]);
+    }
+
+    #[test]
+    fn a_client_that_authenticates_leaves_its_place_to_strangers() {
+        let (door, counted) = door(1, 1);
+        let known = door.admit(SOURCE).expect("a place");
+        known.guest().asks();
+        assert!(known.guest().authenticate());
+        let other = door.admit(SOURCE).expect("a place of strangers");
+        other.guest().asks();
+        assert!(!other.guest().authenticate(), "no second place");
+        assert_eq!(*counted.lock().expect("not poisoned"), ["full"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! Connections of strangers against a server: each phase has a limit, and proxies get in and stay.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use proxy_api::{
+    FromProxy, ToProxy,
+    doors::{Bounds, Evict},
+};
+use proxy_grpc::{Answer, Connection, Door, Endpoint, Follower, Messages, OpenError, SERVER_NAME, Status, frame};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    pki_types::{PrivateKeyDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Admits everyone, sends one message, and ends the stream when the proxy ends it.
+struct Host;
+
+impl Follower for Host {
+    async fn follow(&self, token: Option<String>, mut messages: Messages) -> Result<Answer, Status> {
+        if token.as_deref() != Some("good") {
+            return Err(Status::unauthenticated("a bad token"));
+        }
+        let (out, answer) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let hello = frame(&ToProxy { tell_held: true, ..ToProxy::default() }).expect("encodes");
+            let _ = out.send(Ok(hello)).await;
+            let _ = messages.message().await;
+        });
+        Ok(answer)
+    }
+}
+
+struct Scene {
+    address: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+    counted: Arc<Mutex<Vec<&'static str>>>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Scene {
+    /// A server with this room for strangers and for known proxies.
+    async fn serve(strangers: usize, known: usize) -> Self {
+        let (resolver, root) = certificate();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let counted: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let counts = counted.clone();
+        let bounds = Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None };
+        let door = Door::new(bounds, move |closed| counts.lock().expect("not poisoned").push(closed.as_str()));
+        let tls = Arc::new(proxy_grpc::server_config(Arc::new(resolver)).expect("usable"));
+        let (end, ended) = oneshot::channel::<()>();
+        tokio::spawn(proxy_grpc::serve(listener, tls, door, Arc::new(Host), async {
+            let _ = ended.await;
+        }));
+        let tls = Arc::new(proxy_grpc::client_config(&root).expect("usable"));
+        Self { address, tls, counted, _end: end }
+    }
+
+    async fn open(&self, token: &str) -> Result<Connection, OpenError> {
+        let endpoint = Endpoint { address: self.address, tls: self.tls.clone(), token: token.to_owned() };
+        timeout(PATIENCE, proxy_grpc::open(&endpoint)).await.expect("an answer in time")
+    }
+
+    fn counts(&self, reason: &str) -> usize {
+        self.counted.lock().expect("not poisoned").iter().filter(|counted| **counted == reason).count()
+    }
+}
+
+/// A serving certificate, and the CA certificate that it is signed by.
+fn certificate() -> (SingleCertAndKey, String) {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key")).expect("a CA");
+    let key = KeyPair::generate().expect("a key");
+    let parameters = CertificateParams::new([SERVER_NAME.to_owned()]).expect("a name");
+    let leaf = parameters.signed_by(&key, &root).expect("a certificate");
+    let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = rustls::crypto::ring::default_provider();
+    let leaf = CertifiedKey::from_der(vec![leaf.der().clone()], private, &provider).expect("usable");
+    (leaf.into(), root.pem())
+}
+
+/// Receives the greeting of the server, so that the stream is open on both sides.
+async fn greeted(connection: &mut Connection) {
+    let greeting = timeout(PATIENCE, connection.messages.message()).await.expect("in time").expect("no error");
+    assert!(greeting.is_some_and(|greeting| greeting.tell_held));
+}
+
+// C3
+#[tokio::test]
+async fn silent_connections_neither_keep_a_proxy_out_nor_end_its_stream() {
+    let scene = Scene::serve(8, 2).await;
+    let mut first = scene.open("good").await.expect("admitted");
+    greeted(&mut first).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(scene.address).await.expect("connected"));
+    }
+    let mut second = scene.open("good").await.expect("admitted in spite of them");
+    greeted(&mut second).await;
+    assert!(scene.counts("evicted") >= 80, "silent connections pay for it: {}", scene.counts("evicted"));
+    first.send(&FromProxy::default()).await.expect("the first stream is still open");
+}
+
+// C3
+#[tokio::test]
+async fn a_client_that_sends_nothing_after_its_handshake_is_closed() {
+    let scene = Scene::serve(8, 2).await;
+    let stream = TcpStream::connect(scene.address).await.expect("connected");
+    let name = ServerName::try_from(SERVER_NAME).expect("a name");
+    let mut stream = TlsConnector::from(scene.tls.clone()).connect(name, stream).await.expect("a handshake");
+    let started = Instant::now();
+    // The server sends its settings and then ends the connection, with or without a farewell.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("closed in time");
+    assert!(started.elapsed() < PATIENCE && scene.counts("silent") == 1);
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_stream_and_leaves_its_place() {
+    let scene = Scene::serve(8, 1).await;
+    let mut first = scene.open("good").await.expect("admitted");
+    greeted(&mut first).await;
+    match scene.open("good").await {
+        Err(OpenError::Refused { retry_after, .. }) => {
+            assert!(retry_after.is_some(), "the server says when to try again");
+        }
+        other => panic!("a second proxy found a place: {other:?}"),
+    }
+    timeout(PATIENCE, first.end()).await.expect("the server ends its side");
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = scene.open("good").await {
+        assert!(Instant::now() < deadline, "the place stays taken: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_client_hears_why_and_takes_no_place() {
+    let scene = Scene::serve(1, 1).await;
+    for _ in 0..5 {
+        match scene.open("bad").await {
+            Err(OpenError::Refused { why, .. }) => assert!(why.contains("a bad token"), "{why}"),
+            // The connection before it may not have ended yet; nobody has to leave whose request is being answered.
+            Err(OpenError::Connect { .. }) => {}
+            other => panic!("admitted or cut off: {other:?}"),
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = scene.open("good").await {
+        assert!(Instant::now() < deadline, "the place stays taken: {error}");
+    }
+}

@@ -1,0 +1,193 @@
+//! Bounds on what a peer may send: the length of each text, and the number of items in each map and set.
+//!
+//! Bounds are checked while a message is decoded, so that a small message cannot become a large value in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    marker::PhantomData,
+};
+
+use serde::{
+    Deserialize, Deserializer, Serializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+
+use crate::{MAX_LOADS, PARTS};
+
+/// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
+pub const MAX_HASH_BYTES: usize = 128;
+/// Longest epoch, in bytes.
+pub const MAX_EPOCH_BYTES: usize = 256;
+/// Longest software version, in bytes.
+pub const MAX_SOFTWARE_BYTES: usize = 256;
+/// Longest name of an endpoint set or of a forward, in bytes.
+pub const MAX_NAME_BYTES: usize = 512;
+/// Longest message of a failure, in bytes. A longer one is cut when it is written.
+pub const MAX_FAILURE_BYTES: usize = 1024;
+
+/// A text of bounded length.
+struct Text(&'static str, usize);
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of at most {} bytes", self.0, self.1)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        if text.len() > self.1 {
+            return Err(E::custom(format_args!("{} has {} bytes; the limit is {}", self.0, text.len(), self.1)));
+        }
+        Ok(text.to_owned())
+    }
+}
+
+/// A revision or a digest.
+pub(crate) fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("a hash", MAX_HASH_BYTES))
+}
+
+/// An epoch.
+pub(crate) fn epoch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("an epoch", MAX_EPOCH_BYTES))
+}
+
+/// A software version.
+pub(crate) fn software<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("a software version", MAX_SOFTWARE_BYTES))
+}
+
+/// The message of a failure.
+pub(crate) fn failure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("the message of a failure", MAX_FAILURE_BYTES))
+}
+
+/// Writes the message of a failure, cut to what the other side reads.
+pub(crate) fn cut_failure<S: Serializer>(message: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cut(message, MAX_FAILURE_BYTES))
+}
+
+/// The start of a text, no longer than so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The name of an endpoint set or of a forward, as the key of a map.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name(String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text("a name", MAX_NAME_BYTES)).map(Self)
+    }
+}
+
+/// The map of one part of a message.
+pub(crate) fn map<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord,
+    V: Deserialize<'de>,
+{
+    deserializer.deserialize_map(Map::<K, V> { most: PARTS, of: PhantomData })
+}
+
+/// The map of one part of a message, by name.
+pub(crate) fn named<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    let named: BTreeMap<Name, V> = map(deserializer)?;
+    Ok(named.into_iter().map(|(name, value)| (name.0, value)).collect())
+}
+
+/// The loads of forwards, by name.
+pub(crate) fn loads<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    let named: BTreeMap<Name, V> = deserializer.deserialize_map(Map::<Name, V> { most: MAX_LOADS, of: PhantomData })?;
+    Ok(named.into_iter().map(|(name, value)| (name.0, value)).collect())
+}
+
+/// The set of one part of a message.
+pub(crate) fn set<'de, D, K>(deserializer: D) -> Result<BTreeSet<K>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord,
+{
+    deserializer.deserialize_seq(Set::<K> { most: PARTS, of: PhantomData })
+}
+
+fn too_many<E: de::Error>(most: usize) -> E {
+    E::custom(format_args!("more than {most} items in one message"))
+}
+
+struct Map<K, V> {
+    most: usize,
+    of: PhantomData<(K, V)>,
+}
+
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Map<K, V> {
+    type Value = BTreeMap<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map of at most {} items", self.most)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut all = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry()? {
+            if all.len() == self.most {
+                return Err(too_many(self.most));
+            }
+            all.insert(key, value);
+        }
+        Ok(all)
+    }
+}
+
+struct Set<K> {
+    most: usize,
+    of: PhantomData<K>,
+}
+
+impl<'de, K: Deserialize<'de> + Ord> Visitor<'de> for Set<K> {
+    type Value = BTreeSet<K>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} items", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut all = BTreeSet::new();
+        while let Some(item) = list.next_element()? {
+            if all.len() == self.most {
+                return Err(too_many(self.most));
+            }
+            all.insert(item);
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("abc", 9), "abc");
+        assert_eq!(cut("abc", 2), "ab");
+        assert_eq!(cut("aüb", 2), "a", "the second character has two bytes");
+        assert_eq!(cut("", 0), "");
+    }
+}

@@ -1,0 +1,245 @@
+//! The places at a door under bounds, and the token bucket.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use proxy_api::doors::{Admission, Bounds, Bucket, Evict, PlaceId, Places, Rate, Rates, Refusal, source_of};
+
+fn ip(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn bounds(strangers: usize, per_source: usize, known: usize, evict: Evict) -> Bounds {
+    Bounds { strangers, per_source, known, evict, rates: None }
+}
+
+/// The place of a connection that got in without anybody leaving.
+fn admitted(admission: Admission) -> PlaceId {
+    match admission {
+        Admission::Admit(place) => place,
+        other => panic!("not admitted to a free place: {other:?}"),
+    }
+}
+
+fn evicted(admission: Admission) -> PlaceId {
+    match admission {
+        Admission::AdmitAfterEvicting { evicted, .. } => evicted,
+        other => panic!("nobody had to leave: {other:?}"),
+    }
+}
+
+#[test]
+fn a_source_is_an_ipv4_address_or_an_ipv6_64() {
+    let of = |text: &str| source_of(text.parse().expect("address"));
+    assert_eq!(of("10.0.0.1"), of("::ffff:10.0.0.1"));
+    assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+    assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
+    assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+}
+
+#[test]
+fn a_bucket_gives_its_burst_and_then_its_rate() {
+    let (rate, mut bucket) = (Rate::per_second(10, 3), Bucket::default());
+    let taken = |bucket: &mut Bucket, now| (0..5).filter(|_| bucket.take(rate, now)).count();
+    assert_eq!(taken(&mut bucket, ms(0)), 3);
+    assert_eq!(bucket.wait(rate, ms(0)), ms(100));
+    assert_eq!(taken(&mut bucket, ms(99)), 0);
+    assert_eq!(taken(&mut bucket, ms(100)), 1);
+    assert!(!bucket.is_full(ms(399)) && bucket.is_full(ms(400)));
+    assert_eq!(taken(&mut bucket, ms(60_000)), 3, "a long pause saves no more than the burst");
+    bucket.spend(rate, 5, ms(120_000));
+    assert_eq!(bucket.wait(rate, ms(120_000)), ms(300), "two of five were not there, and the next one is the third");
+}
+
+#[test]
+fn a_full_door_refuses_if_nobody_leaves() {
+    let mut places = Places::new(bounds(3, 2, 0, Evict::Nobody));
+    let first = admitted(places.admit(ip(1), ms(0)));
+    let _ = admitted(places.admit(ip(1), ms(1)));
+    assert_eq!(places.admit(ip(1), ms(2)), Admission::Refuse(Refusal::SourceFull));
+    let _ = admitted(places.admit(ip(2), ms(3)));
+    assert_eq!(places.admit(ip(3), ms(4)), Admission::Refuse(Refusal::Full));
+    places.release(first);
+    let _ = admitted(places.admit(ip(3), ms(5)));
+    assert_eq!(places.strangers(), 3);
+}
+
+#[test]
+fn a_source_pays_for_itself() {
+    let mut places = Places::new(bounds(10, 2, 0, Evict::Anyone));
+    let other = admitted(places.admit(ip(2), ms(0)));
+    let first = admitted(places.admit(ip(1), ms(1)));
+    let second = admitted(places.admit(ip(1), ms(2)));
+    places.asks(first, ms(3));
+    places.waits(first, ms(4));
+    assert_eq!(evicted(places.admit(ip(1), ms(5))), second, "its own connection that has been silent the longest");
+    places.release(second);
+    assert_eq!(places.strangers(), 3, "the release of an evicted connection changes nothing");
+    places.release(other);
+    assert_eq!(places.strangers(), 2);
+}
+
+// C3
+#[test]
+fn the_api_server_gets_in_and_keeps_its_idle_connections_under_a_flood_of_silent_ones() {
+    let mut places = Places::new(bounds(8, 4, 0, Evict::Anyone));
+    let pooled = admitted(places.admit(ip(1), ms(0)));
+    places.asks(pooled, ms(1));
+    places.waits(pooled, ms(2));
+    for at in 0..100 {
+        let hostile = ip(10 + u8::try_from(at % 3).expect("small"));
+        let admission = places.admit(hostile, ms(10 + at));
+        assert!(
+            !matches!(admission, Admission::AdmitAfterEvicting { evicted, .. } if evicted == pooled),
+            "{admission:?}"
+        );
+    }
+    assert_eq!(places.strangers(), 8);
+    let newcomer = places.admit(ip(1), ms(500));
+    assert_ne!(evicted(newcomer), pooled, "the second connection of the API server takes a place of the flood");
+}
+
+#[test]
+fn requests_in_work_stay_where_only_silent_connections_leave() {
+    let mut places = Places::new(bounds(2, 2, 2, Evict::Silent));
+    let silent = admitted(places.admit(ip(1), ms(0)));
+    let asking = admitted(places.admit(ip(1), ms(1)));
+    places.asks(asking, ms(2));
+    let Admission::AdmitAfterEvicting { place, evicted } = places.admit(ip(2), ms(3)) else { panic!("full") };
+    assert_eq!(evicted, silent);
+    places.asks(place, ms(4));
+    assert_eq!(places.admit(ip(3), ms(5)), Admission::Refuse(Refusal::Full));
+}
+
+#[test]
+fn requests_in_work_leave_last_where_anyone_may_leave() {
+    let mut places = Places::new(bounds(2, 2, 0, Evict::Anyone));
+    let asking = admitted(places.admit(ip(1), ms(0)));
+    places.asks(asking, ms(0));
+    let silent = admitted(places.admit(ip(1), ms(1)));
+    let Admission::AdmitAfterEvicting { place, evicted: gone } = places.admit(ip(2), ms(2)) else { panic!("full") };
+    assert_eq!(gone, silent);
+    places.asks(place, ms(3));
+    assert_eq!(evicted(places.admit(ip(3), ms(4))), asking, "slow readers cannot hold every place");
+}
+
+// C3
+#[test]
+fn strangers_take_no_room_of_peers_that_have_authenticated() {
+    let mut places = Places::new(bounds(2, 2, 2, Evict::Silent));
+    for at in 0..2 {
+        let proxy = admitted(places.admit(ip(1), ms(at)));
+        places.asks(proxy, ms(at));
+        assert_eq!(places.authenticate(proxy), Ok(None));
+        assert_eq!(places.authenticate(proxy), Ok(None), "twice is no harm");
+    }
+    let _ = (admitted(places.admit(ip(2), ms(5))), admitted(places.admit(ip(3), ms(6))));
+    assert_eq!((places.strangers(), places.known()), (2, 2));
+    let Admission::AdmitAfterEvicting { place, .. } = places.admit(ip(1), ms(7)) else { panic!("full") };
+    places.asks(place, ms(8));
+    assert_eq!(places.authenticate(place), Err(Refusal::Full), "a third proxy finds no room, the others stay");
+    assert_eq!((places.strangers(), places.known()), (1, 2), "and its place is free");
+}
+
+#[test]
+fn known_peers_that_are_silent_leave_for_known_newcomers() {
+    let mut places = Places::new(bounds(2, 2, 1, Evict::Anyone));
+    let old = admitted(places.admit(ip(1), ms(0)));
+    assert_eq!(places.authenticate(old), Ok(None));
+    let new = admitted(places.admit(ip(1), ms(1)));
+    assert_eq!(places.authenticate(new), Ok(Some(old)));
+    assert_eq!(places.authenticate(old), Err(Refusal::Full), "an evicted connection stays evicted");
+}
+
+#[test]
+fn a_source_that_connects_too_often_takes_no_tokens_from_others() {
+    let rates = Rates { all: Rate::per_second(10, 4), source: Rate::per_second(5, 2) };
+    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 0, Evict::Nobody) });
+    let _ = (admitted(places.admit(ip(1), ms(0))), admitted(places.admit(ip(1), ms(0))));
+    for _ in 0..10 {
+        assert_eq!(places.admit(ip(1), ms(0)), Admission::Refuse(Refusal::SourceRate));
+    }
+    let _ = (admitted(places.admit(ip(2), ms(0))), admitted(places.admit(ip(3), ms(0))));
+    assert_eq!(places.admit(ip(4), ms(0)), Admission::Refuse(Refusal::Rate));
+    let _ = admitted(places.admit(ip(4), ms(100)));
+}
+
+#[test]
+fn sources_are_forgotten_once_they_say_nothing() {
+    let rates = Rates { all: Rate::per_second(1000, 1000), source: Rate::per_second(10, 2) };
+    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 0, Evict::Nobody) });
+    for at in 0..10_000_u32 {
+        let source = IpAddr::V4(Ipv4Addr::from_bits(at));
+        let place = admitted(places.admit(source, ms(u64::from(at) * 10)));
+        places.release(place);
+    }
+    assert!(places.sources() <= 200, "{} sources are kept", places.sources());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit(u8),
+    Ask(usize),
+    Wait(usize),
+    Authenticate(usize),
+    Release(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..6_u8).prop_map(Step::Admit),
+        1 => any::<usize>().prop_map(Step::Ask),
+        1 => any::<usize>().prop_map(Step::Wait),
+        1 => any::<usize>().prop_map(Step::Authenticate),
+        1 => any::<usize>().prop_map(Step::Release),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bound_is_ever_exceeded_and_every_admitted_connection_has_one_place(
+        steps in proptest::collection::vec(step(), 0..200),
+        evict in prop_oneof![Just(Evict::Nobody), Just(Evict::Silent), Just(Evict::Anyone)],
+    ) {
+        let mut places = Places::new(bounds(5, 3, 2, evict));
+        let mut open: Vec<PlaceId> = Vec::new();
+        for (at, step) in steps.into_iter().enumerate() {
+            let now = ms(u64::try_from(at).expect("small"));
+            let one = |index: usize, open: &[PlaceId]| (!open.is_empty()).then(|| open[index % open.len()]);
+            match step {
+                Step::Admit(last) => match places.admit(ip(last), now) {
+                    Admission::Admit(place) => open.push(place),
+                    Admission::AdmitAfterEvicting { place, evicted } => {
+                        prop_assert!(open.contains(&evicted) && evict != Evict::Nobody);
+                        open.retain(|it| *it != evicted);
+                        open.push(place);
+                    }
+                    Admission::Refuse(_) => prop_assert!(evict != Evict::Anyone, "a newcomer always gets in"),
+                },
+                Step::Ask(index) => one(index, &open).into_iter().for_each(|place| places.asks(place, now)),
+                Step::Wait(index) => one(index, &open).into_iter().for_each(|place| places.waits(place, now)),
+                Step::Authenticate(index) => if let Some(place) = one(index, &open) {
+                    match places.authenticate(place) {
+                        Ok(Some(evicted)) => open.retain(|it| *it != evicted),
+                        Ok(None) => {}
+                        Err(_) => open.retain(|it| *it != place),
+                    }
+                },
+                Step::Release(index) => if let Some(place) = one(index, &open) {
+                    places.release(place);
+                    open.retain(|it| *it != place);
+                },
+            }
+            prop_assert!(places.strangers() <= 5 && places.known() <= 2);
+            prop_assert_eq!(places.strangers() + places.known(), open.len());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Messages of a peer beyond the bounds of the contract are refused while they are decoded.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use proxy_api::{
+    Digest, Failure, FailureReason, FromProxy, Held, ListenerId, ListenerReport, ListenerState, MAX_EPOCH_BYTES,
+    MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LOADS, MAX_NAME_BYTES, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, PARTS,
+    ReportPart, Revision, Version,
+};
+use serde_json::{Value, json};
+
+fn read(message: Value) -> Result<FromProxy, serde_json::Error> {
+    serde_json::from_value(message)
+}
+
+/// The bound holds for a message that is made from a length: the longest is read, a longer one is refused.
+fn holds(most: usize, message: impl Fn(usize) -> Value) {
+    read(message(most)).unwrap_or_else(|error| panic!("{most} are too many: {error}"));
+    let error = read(message(most + 1)).expect_err("beyond the bound").to_string();
+    assert!(error.contains(&most.to_string()), "the bound is named: {error}");
+}
+
+fn id(at: usize, bytes: usize) -> String {
+    let start = format!("ns/{at}/");
+    format!("{start}{}", "l".repeat(bytes - start.len()))
+}
+
+// C2
+#[test]
+fn texts_of_a_peer_are_bounded() {
+    let text = |bytes: usize| "x".repeat(bytes);
+    holds(MAX_SOFTWARE_BYTES, |bytes| json!({"hello": {"software": text(bytes)}}));
+    holds(MAX_EPOCH_BYTES, |bytes| json!({"hello": {"epoch": text(bytes)}}));
+    holds(MAX_HASH_BYTES, |bytes| json!({"hello": {"digest": text(bytes)}}));
+    holds(MAX_EPOCH_BYTES, |bytes| json!({"report": {"epoch": text(bytes)}}));
+    holds(MAX_HASH_BYTES, |bytes| json!({"report": {"digest": text(bytes)}}));
+    holds(MAX_HASH_BYTES, |bytes| json!({"held": {"listeners": {"a/b/c": text(bytes)}}}));
+    holds(MAX_HASH_BYTES, |bytes| json!({"held": {"endpoints": {"e": text(bytes)}}}));
+    holds(MAX_NAME_BYTES, |bytes| json!({"held": {"endpoints": {text(bytes): "r"}}}));
+    holds(MAX_NAME_BYTES, |bytes| json!({"load": {"forwards": {text(bytes): {}}}}));
+    let failed = |failure: Value| json!({"report": {"listeners": {"a/b/c": {"revision": "r", "state": "Failed", "failure": failure}}}});
+    holds(MAX_FAILURE_BYTES, |bytes| failed(json!({"reason": "BindFailed", "message": text(bytes)})));
+    holds(MAX_HASH_BYTES, |bytes| failed(json!({"reason": "BindFailed", "message": "", "serving": text(bytes)})));
+    assert!(read(json!({"report": {"gone": [id(0, 513)]}})).is_err(), "ids are bounded where they are read");
+}
+
+// C2
+#[test]
+fn items_of_a_message_are_bounded() {
+    let map = |items: usize, value: &str| -> Value { (0..items).map(|at| (id(at, 16), json!(value))).collect() };
+    holds(PARTS, |items| json!({"held": {"listeners": map(items, "r")}}));
+    holds(PARTS, |items| json!({"held": {"endpoints": map(items, "r")}}));
+    holds(PARTS, |items| json!({"report": {"gone": (0..items).map(|at| id(at, 16)).collect::<Vec<_>>()}}));
+    let states = |items: usize| -> Value {
+        (0..items).map(|at| (id(at, 16), json!({"revision": "r", "state": "Bound"}))).collect()
+    };
+    holds(PARTS, |items| json!({"report": {"listeners": states(items)}}));
+    holds(
+        MAX_LOADS,
+        |items| json!({"load": {"forwards": (0..items).map(|at| (id(at, 16), json!({}))).collect::<Value>()}}),
+    );
+}
+
+#[test]
+fn a_long_failure_is_cut_where_it_is_written_so_that_it_is_read() {
+    let failure = Failure { reason: FailureReason::BindFailed, message: "ü".repeat(MAX_FAILURE_BYTES), serving: None };
+    let written = serde_json::to_string(&failure).expect("encodes");
+    let read: Failure = serde_json::from_str(&written).expect("decodes");
+    assert_eq!(read.message, "ü".repeat(MAX_FAILURE_BYTES / 2));
+}
+
+#[test]
+fn the_largest_part_of_an_honest_proxy_fits() {
+    let hash = || "f".repeat(MAX_HASH_BYTES);
+    let report = || ListenerReport {
+        revision: Revision(hash()),
+        state: ListenerState::Failed,
+        failure: Some(Failure {
+            reason: FailureReason::PermissionDenied,
+            message: "m".repeat(MAX_FAILURE_BYTES),
+            serving: Some(Revision(hash())),
+        }),
+        backends: proxy_api::BackendHealth::None,
+    };
+    let listeners = (0..PARTS).map(|at| (id(at, 512).parse::<ListenerId>().expect("an id"), report())).collect();
+    let part = ReportPart {
+        version: Version { epoch: "e".repeat(MAX_EPOCH_BYTES), number: u64::MAX },
+        digest: Digest(hash()),
+        listeners,
+        ..ReportPart::default()
+    };
+    assert_eq!(part.items(), PARTS);
+    let bytes = serde_json::to_vec(&FromProxy { report: Some(part), ..FromProxy::default() }).expect("encodes");
+    assert!(bytes.len() <= MAX_REPORT_BYTES, "{} bytes", bytes.len());
+}
+
+#[test]
+fn the_weight_of_a_message_grows_with_its_items_and_texts() {
+    let held = |items: usize, bytes: usize| Held {
+        listeners: (0..items).map(|at| (id(at, bytes).parse().expect("an id"), Revision("r".to_owned()))).collect(),
+        ..Held::default()
+    };
+    assert_eq!(Held::default().weight(), 0);
+    assert!(held(2, 16).weight() > held(1, 16).weight() && held(1, 500).weight() > held(1, 16).weight() + 400);
+    let gone = ReportPart { gone: [id(0, 500).parse().expect("an id")].into(), ..ReportPart::default() };
+    assert!(gone.weight() > ReportPart::default().weight() + 500);
+}

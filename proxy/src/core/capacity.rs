@@ -1,0 +1,90 @@
+//! What fits into the memory of the process: sessions, handshakes, buffered bytes, worker threads.
+
+use std::num::NonZeroUsize;
+
+use proxy_api::doors::{Bounds, Evict};
+
+/// Memory set aside for one TCP session, in bytes. An idle session takes about 11 KiB: 2.7 KiB of the process
+/// (docs/performance.md), and 8 KiB of the kernel for its two sockets, which the control group is charged for (the growth
+/// of `/proc/slabinfo` by 5,000 pairs of sockets that epoll watches, Linux 6.18). The rest is for bytes in the buffers of
+/// the sockets.
+pub const SESSION_BYTES: u64 = 20 << 10;
+/// Memory set aside for one UDP flow, in bytes. An idle flow takes about 4 KiB, of which the kernel has 2.6 KiB for the
+/// socket, measured in the same way.
+pub const FLOW_BYTES: u64 = 10 << 10;
+/// Places that a TCP session takes in the room for sessions. The unit is the smaller of the two, a flow.
+pub const SESSION_PLACES: usize = 2;
+/// Places that a UDP flow takes in the room for sessions.
+pub const FLOW_PLACES: usize = 1;
+
+/// Memory of a process without sessions, in bytes: the program, a configuration of a few thousand listeners, and the
+/// program of a probe that runs beside it.
+const PROCESS_BYTES: u64 = 24 << 20;
+/// Memory of a worker thread without sessions, in bytes: its buffers for reads and for batches of datagrams, and its stack.
+const WORKER_BYTES: u64 = 3 << 20;
+/// Sessions get at least this part of the memory, however little that leaves: a proxy that accepts nobody is no use.
+const LEAST_PART: u64 = 8;
+/// Buffered bytes get no more than this part of the memory.
+const HELD_PART: u64 = 4;
+
+/// Handshakes get no more than this part of the sessions.
+const HANDSHAKE_PART: usize = 4;
+/// Most concurrent handshakes of the process.
+const MOST_HANDSHAKES: usize = 1024;
+/// Trusted peers get this part of the handshakes, all others the rest.
+const TRUSTED_PART: usize = 2;
+/// One source that is not trusted gets no more than this part of the handshakes of such sources.
+const SOURCE_PART: usize = 4;
+
+/// Bounds of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Most bytes to buffer for peers that do not read.
+    pub held_bytes: usize,
+    /// Most TCP sessions, including those in a handshake; a UDP flow counts as half a session. Absent: only files bound
+    /// them.
+    pub sessions: Option<usize>,
+}
+
+impl Capacity {
+    /// The bounds of a process with this memory limit in bytes, if any. `held_bytes` and `sessions` are what the user has
+    /// asked for; 0 sessions: what fits into the memory.
+    #[must_use]
+    pub fn of(memory: Option<u64>, workers: NonZeroUsize, held_bytes: usize, sessions: usize) -> Self {
+        let Some(memory) = memory else {
+            return Self { held_bytes, sessions: Some(sessions).filter(|sessions| *sessions > 0) };
+        };
+        let held = (memory / HELD_PART).min(held_bytes as u64);
+        let base = PROCESS_BYTES + WORKER_BYTES * workers.get() as u64 + held;
+        let fit = memory.saturating_sub(base).max(memory / LEAST_PART) / SESSION_BYTES;
+        let fit = usize::try_from(fit).unwrap_or(usize::MAX).max(1);
+        let sessions = if sessions > 0 { sessions } else { fit };
+        Self { held_bytes: usize::try_from(held).unwrap_or(usize::MAX), sessions: Some(sessions) }
+    }
+
+    /// Places for sessions, of which a TCP session takes [`SESSION_PLACES`].
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.sessions.map_or(usize::MAX, |sessions| sessions.saturating_mul(SESSION_PLACES))
+    }
+
+    /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. A client
+    /// that comes when all are taken replaces the one that has waited longest, so that clients that never finish keep out
+    /// nobody, and leave most of the room to sessions. Trusted peers, which send headers for many clients, have handshakes
+    /// of their own and no bound for each source.
+    #[must_use]
+    pub fn handshakes(&self) -> Bounds {
+        let most = self.sessions.map_or(MOST_HANDSHAKES, |sessions| sessions / HANDSHAKE_PART);
+        let most = most.clamp(TRUSTED_PART, MOST_HANDSHAKES);
+        let known = most / TRUSTED_PART;
+        let strangers = most - known;
+        let per_source = (strangers / SOURCE_PART).max(1);
+        Bounds { strangers, per_source, known, evict: Evict::Silent, rates: None }
+    }
+}
+
+/// Worker threads for these CPUs, which are those of the process's CPU limit: no more than `most`.
+#[must_use]
+pub fn workers(cpus: NonZeroUsize, most: NonZeroUsize) -> NonZeroUsize {
+    cpus.min(most)
+}

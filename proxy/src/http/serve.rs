@@ -1,0 +1,167 @@
+//! Serves the HTTP addresses. A new connection always gets in: if it finds no place, the connection closes that has waited
+//! longest for its client, of the source with the most connections. So silent clients keep no probe out.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_api::doors::{Bounds, Evict};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    task::yield_now,
+    time::{sleep, timeout},
+};
+
+use super::{Role, View, answer};
+use crate::{
+    clock::Clock,
+    door::{Door, Place},
+    files::RESERVE,
+};
+
+/// Connections to the health address.
+const HEALTH: Bounds = bounds(24, 8);
+/// Connections, to any address, whose response is the metrics. The response is large, so its client can hold its place
+/// for long by not reading.
+const SCRAPES: Bounds = bounds(8, 4);
+/// Connections to the admin address; all of them are from this machine.
+const ADMIN: Bounds = bounds(8, 8);
+/// Connections to the unix socket, which have no source.
+const LOCAL: Bounds = bounds(16, 16);
+/// File descriptors of the reserve that are for other uses than these connections.
+const OTHER_FILES: usize = 16;
+const _: () = assert!(HEALTH.strangers + ADMIN.strangers + LOCAL.strangers + OTHER_FILES <= RESERVE);
+
+/// An address that is not known, as at the unix socket.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Timeout for receiving a request.
+const HEADERS: Duration = Duration::from_secs(1);
+/// Timeout for a whole request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause after accepting failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const fn bounds(all: usize, per_source: usize) -> Bounds {
+    Bounds { strangers: all, per_source, known: 0, evict: Evict::Anyone, rates: None }
+}
+
+/// The connections of all HTTP addresses.
+#[derive(Debug)]
+pub struct Doors {
+    health: Arc<Door>,
+    scrapes: Arc<Door>,
+    admin: Arc<Door>,
+    local: Arc<Door>,
+}
+
+impl Doors {
+    /// Nobody is connected.
+    #[must_use]
+    pub fn new(clock: Clock) -> Arc<Self> {
+        let door = |bounds| Door::new(bounds, clock);
+        Arc::new(Self { health: door(HEALTH), scrapes: door(SCRAPES), admin: door(ADMIN), local: door(LOCAL) })
+    }
+
+    /// Connections that were closed for want of a place: the door, the reason, and the count.
+    pub fn closed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let doors =
+            [("health", &self.health), ("metrics", &self.scrapes), ("admin", &self.admin), ("socket", &self.local)];
+        doors.into_iter().flat_map(|(name, door)| door.closed().map(move |(reason, count)| (name, reason, count)))
+    }
+
+    fn of(&self, role: Role) -> &Arc<Door> {
+        match role {
+            Role::Health => &self.health,
+            Role::Admin => &self.admin,
+            Role::Local => &self.local,
+        }
+    }
+}
+
+/// A connection and its places.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// The endpoints that the connection may ask for.
+    pub(super) role: Role,
+    /// The address that the listener is bound to.
+    pub(super) bound: IpAddr,
+    source: IpAddr,
+    place: Place,
+    /// The place among the scrapes, once the connection has asked for metrics.
+    scrape: OnceLock<Place>,
+}
+
+impl Guest {
+    /// Takes a place among the scrapes until the connection ends. False if there is none.
+    pub(super) fn scrapes(&self, doors: &Doors) -> bool {
+        let Ok(place) = doors.scrapes.enter_beside(self.source, &self.place) else { return false };
+        // A connection carries one request.
+        let _ = self.scrape.set(place);
+        true
+    }
+}
+
+/// Serves an address until the runtime ends.
+pub async fn serve(listener: std::net::TcpListener, role: Role, view: View) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let bound = listener.local_addr().map_or(UNKNOWN, |address| address.ip());
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => begin(stream, (peer.ip(), bound), role, &view),
+            Err(_) => sleep(PAUSE).await,
+        }
+        // Let a connection whose place was taken back close, before there is another one.
+        yield_now().await;
+    }
+}
+
+/// Serves a unix socket until the runtime ends.
+pub async fn serve_file(listener: std::os::unix::net::UnixListener, view: View) {
+    let Ok(listener) = UnixListener::from_std(listener) else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => begin(stream, (UNKNOWN, UNKNOWN), Role::Local, &view),
+            Err(_) => sleep(PAUSE).await,
+        }
+        yield_now().await;
+    }
+}
+
+fn begin(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    (source, bound): (IpAddr, IpAddr),
+    role: Role,
+    view: &View,
+) {
+    let Ok(place) = view.process.doors.of(role).enter(source) else { return };
+    let guest = Arc::new(Guest { role, bound, source, place, scrape: OnceLock::new() });
+    tokio::spawn(converse(stream, guest, view.clone()));
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>, view: View) {
+    let asking = guest.clone();
+    let service = service_fn(move |request| {
+        let (view, guest) = (view.clone(), asking.clone());
+        async move {
+            guest.place.asks();
+            Ok::<_, Infallible>(answer(&guest, &view, &request).await)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        biased;
+        () = guest.place.taken_back() => {}
+        // A client may disconnect at any time.
+        _ = timeout(PATIENCE, connection) => {}
+    }
+}

@@ -1,0 +1,137 @@
+//! A counted resource of the process, such as file descriptors: taken before use, and waited for when exhausted.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::Notify;
+
+/// A number of places, shared by all threads.
+#[derive(Debug)]
+pub struct Room {
+    used: AtomicUsize,
+    limit: usize,
+    freed: Notify,
+    /// Times that somebody had to wait for a place.
+    pub paused: AtomicU64,
+}
+
+impl Room {
+    /// A room of `limit` places, none of them taken.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit, freed: Notify::new(), paused: AtomicU64::new(0) }
+    }
+
+    /// Takes `count` places if they are free.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, count: usize) -> Option<Permit> {
+        let fits = |used: usize| used.checked_add(count).filter(|total| *total <= self.limit);
+        self.used.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Permit { room: self.clone(), count })
+    }
+
+    /// Accounts for `count` places that are already in use.
+    #[must_use]
+    pub fn take_anyway(self: &Arc<Self>, count: usize) -> Permit {
+        self.occupy(count);
+        Permit { room: self.clone(), count }
+    }
+
+    /// Accounts for `count` places that stay in use for the life of the process.
+    pub fn occupy(&self, count: usize) {
+        self.used.fetch_add(count, Relaxed);
+    }
+
+    /// Waits until `count` places are free, and takes them.
+    pub async fn wait(self: &Arc<Self>, count: usize) -> Permit {
+        if let Some(permit) = self.take(count) {
+            return permit;
+        }
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            // From here on, every place that is freed wakes one waiter, also before the first poll.
+            freed.as_mut().enable();
+            if let Some(permit) = self.take(count) {
+                return permit;
+            }
+            self.paused.fetch_add(1, Relaxed);
+            freed.await;
+        }
+    }
+
+    /// Places in use, and the limit.
+    #[must_use]
+    pub fn usage(&self) -> (usize, usize) {
+        (self.used.load(Relaxed), self.limit)
+    }
+}
+
+/// Places held until drop.
+#[derive(Debug)]
+pub struct Permit {
+    room: Arc<Room>,
+    count: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.count, Relaxed);
+        // Each place may be what another waiter waits for.
+        for _ in 0..self.count {
+            self.room.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn permits_are_bounded_and_come_back() {
+        let room = Arc::new(Room::new(4));
+        let first = room.take(2).expect("room");
+        let _second = room.take(2).expect("room");
+        assert!(room.take(1).is_none());
+        drop(first);
+        assert!(room.take(2).is_some());
+    }
+
+    #[test]
+    fn what_is_occupied_stays_taken() {
+        let room = Arc::new(Room::new(4));
+        room.occupy(3);
+        assert!(room.take(2).is_none());
+        assert_eq!(room.usage(), (3, 4));
+    }
+
+    #[test]
+    fn places_that_are_freed_together_wake_as_many_waiters() {
+        let room = Arc::new(Room::new(4));
+        let all = room.take(4).expect("room");
+        let mut waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let room = room.clone();
+                Box::pin(async move { room.wait(1).await })
+            })
+            .collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_pending()));
+        assert_eq!(room.paused.load(Relaxed), 4);
+        drop(all);
+        let served: Vec<Permit> = waiters
+            .iter_mut()
+            .filter_map(|waiter| match waiter.as_mut().poll(&mut cx) {
+                Poll::Ready(permit) => Some(permit),
+                Poll::Pending => None,
+            })
+            .collect();
+        assert_eq!(served.len(), 4);
+    }
+}

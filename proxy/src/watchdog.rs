@@ -1,0 +1,90 @@
+//! Watches the threads of the process from a thread of its own: logs those that hang, and ends the process if one dies.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{log::Level, process::Process, supervisor::Control};
+
+/// Pause between two rounds.
+const ROUND: Duration = Duration::from_secs(1);
+/// A round that is later than this says nothing about others: the whole process was stopped.
+const LATE: Duration = Duration::from_secs(5);
+
+/// The watching thread.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    stop: Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Watchdog {
+    /// Starts the thread. After a death it asks `control` to drain for no longer than `drain`.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn start(process: Process, control: mpsc::Sender<Control>, drain: Duration) -> io::Result<Self> {
+        let (stop, stopped) = channel();
+        let thread = thread::Builder::new().name("watchdog".into());
+        let thread = thread.spawn(move || watch(&process, &control, drain, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread.
+    pub(crate) fn stop(self) {
+        drop(self.stop);
+        // The panic was already reported.
+        let _ = self.thread.join();
+    }
+}
+
+fn watch(process: &Process, control: &mpsc::Sender<Control>, drain: Duration, stopped: &Receiver<()>) {
+    let life = process.lives.begin("watchdog");
+    let mut rounds = Rounds::default();
+    let mut last = Instant::now();
+    while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
+        life.beat();
+        let now = Instant::now();
+        let is_late = now.duration_since(std::mem::replace(&mut last, now)) > LATE;
+        if !is_late {
+            rounds.look(process);
+        }
+        if !rounds.died.is_empty() && !rounds.asked {
+            // The threads that are left finish their sessions. Without a control thread the process ends by itself.
+            rounds.asked = control.try_send(Control::Drain(drain)).is_ok();
+        }
+    }
+}
+
+/// What the log already says.
+#[derive(Debug, Default)]
+struct Rounds {
+    hung: BTreeSet<String>,
+    died: BTreeSet<String>,
+    /// Whether the drain was asked for.
+    asked: bool,
+}
+
+impl Rounds {
+    fn look(&mut self, process: &Process) {
+        let (hung, died) = (process.lives.hung(process.clock.seconds()), process.lives.died());
+        for name in died.difference(&self.died) {
+            let message = "has ended unexpectedly, see standard error; live sessions finish, then the process ends";
+            process.log.notice(Level::Error, "died", name, message);
+        }
+        for name in hung.difference(&self.hung) {
+            let message = "gives no sign of life; /livez fails until it does";
+            process.log.notice(Level::Error, "hung", name, message);
+        }
+        for name in self.hung.difference(&hung) {
+            process.log.notice(Level::Info, "hung", name, "gives signs of life again");
+        }
+        (self.hung, self.died) = (hung, died);
+    }
+}

@@ -1,0 +1,152 @@
+//! What bounds a process: memory, threads that hang, whom an admin request names.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroUsize,
+};
+
+use proxy::core::{
+    capacity::{Capacity, FLOW_BYTES, FLOW_PLACES, SESSION_BYTES, SESSION_PLACES, workers},
+    cgroup::{lowest, memory_files},
+    heartbeat::{Beat, LONGEST_SILENCE, hung},
+    host::is_own,
+};
+use proxy_api::doors::Evict;
+
+const MIB: u64 = 1 << 20;
+/// The default budget of buffered bytes.
+const HELD: usize = 64 << 20;
+
+fn some(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("not zero")
+}
+
+fn capacity(memory: u64) -> Capacity {
+    Capacity::of(Some(memory), some(2), HELD, 0)
+}
+
+#[test]
+fn a_process_without_a_memory_limit_has_what_the_user_asks_for() {
+    let free = Capacity::of(None, some(2), HELD, 0);
+    assert_eq!(free, Capacity { held_bytes: HELD, sessions: None });
+    assert_eq!(free.places(), usize::MAX);
+    assert_eq!(Capacity::of(None, some(2), HELD, 7).sessions, Some(7));
+}
+
+#[test]
+fn sessions_fit_into_the_memory_beside_the_process_and_its_buffers() {
+    // 512 MiB without 24 for the process, 2 times 3 for workers and 64 for buffers.
+    let large = capacity(512 * MIB);
+    assert_eq!(large, Capacity { held_bytes: HELD, sessions: Some(21_401) });
+    const { assert!(21_401 * SESSION_BYTES + (24 + 6 + 64) * MIB <= 512 * MIB) };
+    // Of 64 MiB, buffers get a quarter.
+    let small = capacity(64 * MIB);
+    assert_eq!(small, Capacity { held_bytes: 16 << 20, sessions: Some(921) });
+    const { assert!(921 * SESSION_BYTES + (24 + 6 + 16) * MIB <= 64 * MIB) };
+    let more_workers = Capacity::of(Some(512 * MIB), some(16), HELD, 0);
+    assert!(more_workers.sessions < large.sessions);
+}
+
+#[test]
+fn a_pod_with_hardly_any_memory_still_serves_somebody() {
+    // An eighth of 16 MiB.
+    assert_eq!(capacity(16 * MIB).sessions, Some(102));
+    assert_eq!(capacity(1).sessions, Some(1));
+}
+
+#[test]
+fn what_the_user_says_goes_before_what_fits() {
+    assert_eq!(Capacity::of(Some(512 * MIB), some(2), HELD, 50).sessions, Some(50));
+}
+
+#[test]
+fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
+    assert_eq!(SESSION_BYTES / FLOW_BYTES, (SESSION_PLACES / FLOW_PLACES) as u64);
+    let capacity = Capacity { held_bytes: 0, sessions: Some(10) };
+    assert_eq!(capacity.places(), 10 * SESSION_PLACES);
+}
+
+#[test]
+fn handshakes_leave_most_of_the_room_to_sessions_and_no_source_has_all_of_them() {
+    let bounds = |sessions| {
+        let bounds = Capacity { held_bytes: 0, sessions }.handshakes();
+        assert_eq!((bounds.evict, bounds.rates), (Evict::Silent, None));
+        (bounds.strangers, bounds.known, bounds.per_source)
+    };
+    assert_eq!(bounds(Some(400)), (50, 50, 12));
+    assert_eq!([bounds(None), bounds(Some(1_000_000))], [(512, 512, 128); 2]);
+    assert_eq!(bounds(Some(1)), (1, 1, 1));
+}
+
+#[test]
+fn workers_follow_the_cpus_up_to_a_bound() {
+    assert_eq!(workers(some(4), some(2)), some(2));
+    assert_eq!(workers(some(4), some(16)), some(4));
+}
+
+#[test]
+fn the_limits_of_all_groups_above_the_process_count() {
+    let two = memory_files("0::/kubepods.slice/pod1/proxy\n");
+    let expected = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/kubepods.slice/memory.max",
+        "/sys/fs/cgroup/kubepods.slice/pod1/memory.max",
+        "/sys/fs/cgroup/kubepods.slice/pod1/proxy/memory.max",
+    ];
+    assert_eq!(two, expected);
+    assert_eq!(memory_files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
+}
+
+#[test]
+fn version_1_has_the_limit_in_the_group_of_its_memory_controller() {
+    let one = memory_files("5:cpu,cpuacct:/a\n4:hugetlb,memory:/b\n3:memory_recursive:/c\n");
+    assert_eq!(one, ["/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/b/memory.limit_in_bytes"]);
+}
+
+#[test]
+fn a_path_out_of_the_namespace_is_followed_no_further_and_nonsense_not_at_all() {
+    assert_eq!(memory_files("0::/../../other\n"), ["/sys/fs/cgroup/memory.max"]);
+    assert!(memory_files("nonsense\n\n4:memory\n").is_empty());
+}
+
+#[test]
+fn the_lowest_limit_counts_and_the_words_for_no_limit_do_not() {
+    assert_eq!(lowest(["max\n", "536870912\n", "1073741824\n"]), Some(512 * MIB));
+    assert_eq!(lowest(["max\n", "9223372036854771712\n", ""]), None);
+}
+
+#[test]
+fn who_is_silent_for_too_long_hangs() {
+    let beats = |at: u64| [Beat { name: "worker-0", at }, Beat { name: "worker-1", at: at + 1 }];
+    assert!(hung(100, beats(100 - LONGEST_SILENCE)).is_empty());
+    assert_eq!(hung(101, beats(100 - LONGEST_SILENCE)), ["worker-0"]);
+    assert_eq!(hung(102, beats(100 - LONGEST_SILENCE)), ["worker-0", "worker-1"]);
+    assert!(hung(5, beats(100)).is_empty(), "a beat while the caller looked at the clock");
+}
+
+#[test]
+fn an_admin_request_names_loopback_or_the_address_of_the_door() {
+    let bound = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+    let six = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+    for own in ["localhost", "LOCALHOST:9181", "localhost.", "127.0.0.1", "127.0.0.7:9181", "[::1]:9181", "[::1]"] {
+        assert!(is_own(own, bound), "{own}");
+    }
+    assert!(is_own("[::ffff:127.0.0.1]:1", bound) && is_own("[fd00::1]:9181", six));
+    for foreign in [
+        "",
+        "evil.example",
+        "evil.example:9181",
+        "localhost.evil.example",
+        "evil@localhost",
+        "localhost:9181@evil.example",
+        "192.0.2.1",
+        "[fd00::1]:9181",
+        "0.0.0.0:9181",
+        "[::1]evil",
+        "[::1",
+        "::1",
+    ] {
+        assert!(!is_own(foreign, bound), "{foreign}");
+    }
+}

@@ -1,0 +1,59 @@
+//! Children of a gateway that somebody deletes or changes come back within seconds.
+
+use std::time::Duration;
+
+use harness::{ControlPlane, Namespace, Namespaced, Operator, free_port};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+
+use super::{forward, gateway};
+
+/// Far below the ten minutes after which children are applied in any case.
+const SOON: Duration = Duration::from_secs(30);
+
+on_both!(children_that_somebody_deletes_or_changes_come_back_within_seconds);
+
+fn children_that_somebody_deletes_or_changes_come_back_within_seconds(server: &ControlPlane) {
+    if !crate::server::without_kubelets(server) {
+        return;
+    }
+    let namespace = &server.namespace("drift").with_patience(SOON);
+    let operator = Operator::start(namespace);
+    namespace.apply(&gateway("{replicas: 2}"));
+    namespace.apply(&forward("web", free_port(), "{address: {host: 192.0.2.1, port: 80}}"));
+    comes_back::<Service>(namespace);
+    comes_back::<Deployment>(namespace);
+    comes_back::<PodDisruptionBudget>(namespace);
+    comes_back::<NetworkPolicy>(namespace);
+    comes_back::<ServiceAccount>(namespace);
+
+    let patch = "{\"spec\": {\"selector\": {\"portlane.dev/gateway\": \"nobody\"}}}";
+    namespace.kubectl(&["patch", "service", "edge", "--type=merge", "--patch", patch]).ok();
+    namespace.until::<Service>("edge", "leads to the fleet again", |service| {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.and_then(|labels| labels.get("portlane.dev/gateway")).is_some_and(|name| name == "edge")
+    });
+    namespace.kubectl(&["scale", "deployment", "edge", "--replicas=7"]).ok();
+    namespace.until::<Deployment>("edge", "has the replicas of the gateway again", |deployment| {
+        deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(2)
+    });
+    // Without the label, the watch shows the object no more.
+    namespace.kubectl(&["label", "networkpolicy", "edge", "app.kubernetes.io/managed-by-"]).ok();
+    namespace.until::<NetworkPolicy>("edge", "has its label again", |policy| {
+        policy.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("app.kubernetes.io/managed-by"))
+    });
+    let repaired = operator.metric("portlane_operator_children_applied_total{result=\"repaired\"}");
+    assert!((7.0..16.0).contains(&repaired), "8 changes by others were repaired {repaired} times");
+}
+
+/// Deletes a child, and waits for the one that takes its place.
+#[track_caller]
+fn comes_back<K: Namespaced>(namespace: &Namespace<'_>) {
+    let first = namespace.until::<K>("edge", "exists", |_| true).meta().uid.clone();
+    namespace.kubectl(&["delete", &K::plural(&()), "edge"]).ok();
+    namespace.until::<K>("edge", "is back", |child| child.meta().uid != first);
+}
