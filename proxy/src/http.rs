@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{metrics::Metrics, supervisor::Control};
+use crate::{listen, metrics::Metrics, supervisor::Control};
 
 /// Concurrent requests per address.
 const REQUESTS: usize = 128;
@@ -76,7 +76,7 @@ pub struct Startup {
 /// # Errors
 /// The address cannot be bound.
 pub fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
+    let listener = listen::open(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -16,6 +16,7 @@ pub mod files;
 pub mod follow;
 pub mod handle;
 pub mod http;
+pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod net;
