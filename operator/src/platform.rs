@@ -3,5 +3,6 @@
 pub mod http;
 pub mod https;
 pub mod lease;
+pub mod listen;
 pub mod metrics;
 pub mod pki;

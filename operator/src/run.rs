@@ -27,6 +27,7 @@ use crate::{
     platform::{
         http,
         lease::{Candidate, Election, Ended, Term},
+        listen::{host, listen},
         metrics::Metrics,
         pki::{Authority, Leaf},
     },
@@ -90,7 +91,7 @@ pub(super) struct Replica {
 }
 
 async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Address { role, source })
+    listen(address).await.map_err(|source| RunError::Address { role, source })
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -111,8 +112,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let election = tokio::spawn(election.run(term, ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
     let life = Duration::from_secs(settings.certificate_seconds);
-    let own = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
-    let hosts = [own.to_owned(), format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)];
+    let hosts = [
+        host(&settings.operator).to_owned(),
+        format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace),
+    ];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     let (authority, leaf) = Authority::new(secrets, &settings.roots_secret, &hosts, life, trust);
     tokio::spawn(certificates(authority, CERTIFICATES.min(life / 8), terms.clone(), metrics.clone()));

@@ -4,5 +4,6 @@ pub mod autoscaler;
 pub mod ca;
 pub mod gateway;
 pub mod holder;
+pub mod metrics_endpoints;
 pub mod sidecar;
 pub mod tuning;

@@ -1,6 +1,6 @@
 //! The APIs that API servers call (the webhook and the metrics API), and the sender of notices.
 
-use std::{io, net::SocketAddr, sync::Arc, thread};
+use std::{io, sync::Arc, thread};
 
 use tokio::{
     net::TcpListener,
@@ -66,7 +66,7 @@ fn apart(listener: TcpListener, tls: watch::Receiver<Option<Arc<TlsContext>>>, i
 pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question>, RunError> {
     let (questions, asked) = mpsc::channel(WAITING);
     let settings = &replica.settings;
-    if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
+    if let Some(address) = settings.custom_metrics_address {
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
         tokio::spawn(https::serve(listener, contexts, Arc::new(MetricsApi(questions))));
@@ -74,7 +74,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
             service: settings.custom_metrics_service.clone(),
-            address: SocketAddr::new(ip, address.port()),
+            ips: settings.pod_ips.clone(),
+            port: address.port(),
             leaf: replica.leaf.clone(),
             tls,
             metrics: replica.metrics.clone(),
