@@ -30,6 +30,7 @@ use operator_core::{
         Effect,
         autoscalers::{Autoscalers, Scaled},
         children::Gateways,
+        cut_off::{Counted, CutOff},
         debounce::Debounce,
         deletion_costs::Costs,
         statuses::Statuses,
@@ -78,6 +79,7 @@ struct Schedules {
     gateways: Gateways,
     autoscalers: Autoscalers,
     costs: Costs,
+    cut_off: CutOff,
 }
 
 impl Schedules {
@@ -87,6 +89,7 @@ impl Schedules {
             gateways: Gateways::new(fleets.clone()),
             autoscalers: Autoscalers::default(),
             costs: Costs::default(),
+            cut_off: CutOff::default(),
         }
     }
 }
@@ -189,6 +192,7 @@ impl Driver {
         self.leading = term.map(Leading::new);
         self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
+        self.metrics.cut_off.set(0);
     }
 
     fn seen(&mut self, (source, seen): Message) {
@@ -340,13 +344,23 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, autoscalers, costs } = &mut self.schedules;
+        let Schedules { statuses, gateways, autoscalers, costs, cut_off } = &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
         let view = leading.view(&self.cache, &time);
         if self.effects.deletion_costs {
             effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
+        }
+        if let Some(Counted { count, first }) = cut_off.tick(&view, &trusted, now) {
+            self.metrics.cut_off.set(i64::try_from(count).unwrap_or(i64::MAX));
+            if let Some(first) = first {
+                tracing::warn!(
+                    count,
+                    %first,
+                    "proxies are older than the operator's CA and do not trust it: replace their pods (docs/security.md)"
+                );
+            }
         }
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));

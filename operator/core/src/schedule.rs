@@ -6,6 +6,7 @@
 
 pub mod autoscalers;
 pub mod children;
+pub mod cut_off;
 pub mod debounce;
 pub mod deletion_costs;
 pub mod statuses;

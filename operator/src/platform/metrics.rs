@@ -31,6 +31,8 @@ pub struct Metrics {
     pub outstanding: Gauge,
     /// Proxies with an open stream.
     pub proxies: Gauge,
+    /// Proxies that are older than the operator's CA and have no stream.
+    pub cut_off: Gauge,
     /// Streams that were refused, by reason.
     pub refused: Labelled,
     /// Streams that ended, by reason.
@@ -77,6 +79,7 @@ impl Default for Metrics {
             change_bytes: Counter::default(),
             outstanding: Gauge::default(),
             proxies: Gauge::default(),
+            cut_off: Gauge::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
@@ -110,6 +113,7 @@ impl Metrics {
         registry.register("change_bytes_sent", "Bytes of changes sent to proxies", self.change_bytes.clone());
         registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
+        registry.register("proxies_cut_off", "Proxies that do not trust the operator's CA", self.cut_off.clone());
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());

@@ -116,6 +116,8 @@ pub struct PodInfo {
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
+    /// Creation time, seconds since 1970 (proxy pods).
+    pub created: Option<u64>,
 }
 
 /// The deletion cost of a pod, by the manager that set the annotation.

@@ -224,7 +224,7 @@ fn a_network_policy_spells_out_a_hundred_ranges_and_no_more() {
 
 #[test]
 fn a_fleet_keeps_its_certificates_while_they_lead_to_the_operator() {
-    let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() };
+    let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 1 };
     assert_eq!(trusted.for_fleet(None), "A;B;");
     assert_eq!(trusted.for_fleet(Some("A;old;")), "A;old;", "another template would roll the fleet");
     assert_eq!(trusted.for_fleet(Some("old;")), "A;B;");
@@ -257,3 +257,5 @@ fn the_newest_certificate_signs_once_it_has_been_known_for_30_days() {
     assert_eq!(Roots { roots: vec![root(5)] }.signing(5).map(|root| root.made), Some(5), "there is no other");
     assert_eq!(Roots::default().signing(0), None);
 }
+    assert_eq!((roots.since(), Roots::default().since()), (0, 0));
+    assert_eq!(Roots { roots: vec![root(7), root(9)] }.since(), 7);

@@ -5,6 +5,7 @@
 mod backends;
 mod cache_kinds;
 mod claims;
+mod cut_off;
 mod deletion_costs;
 mod desired_objects;
 mod last_good_names;

@@ -44,7 +44,7 @@ impl Desk {
         scene.see(gateway(&json!({})));
         let mut gateways = Gateways::new(fleets());
         gateways.touch(&key("edge"));
-        let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() };
+        let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 1 };
         Self { scene, gateways, trusted, version: 1 }
     }
 
@@ -115,7 +115,7 @@ fn nothing_is_applied_without_a_certificate_that_signs() {
     desk.trusted = Trusted::default();
     let effects = desk.at(0);
     assert_eq!((effects.len(), writes(&effects).len()), (1, 1), "the status is written all the same");
-    desk.trusted = Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned() };
+    desk.trusted = Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned(), since: 1 };
     assert!(matches!(desk.at(5000).as_slice(), [Effect::ApplyChildren(_), ..]));
 }
 
