@@ -83,11 +83,11 @@ struct Schedules {
 }
 
 impl Schedules {
-    fn new(fleets: &Fleets, now: Duration) -> Self {
+    fn new(fleets: &Fleets, autoscaling: bool, now: Duration) -> Self {
         Self {
             statuses: Statuses::new(now),
             gateways: Gateways::new(fleets.clone()),
-            autoscalers: Autoscalers::default(),
+            autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
             cut_off: CutOff::default(),
         }
@@ -132,7 +132,7 @@ impl Driver {
             metrics: effects.metrics.clone(),
             synced,
             selectors,
-            schedules: Schedules::new(&fleets, Duration::ZERO),
+            schedules: Schedules::new(&fleets, effects.autoscaling, Duration::ZERO),
             fleets,
             trusted,
             effects,
@@ -187,7 +187,7 @@ impl Driver {
 
     fn term(&mut self, term: lease::Term) {
         self.effects.end_term();
-        self.schedules = Schedules::new(&self.fleets, self.now());
+        self.schedules = Schedules::new(&self.fleets, self.effects.autoscaling, self.now());
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.debounce.touch(self.now());

@@ -8,11 +8,12 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use operator_core::{desired::tuning::Resources, notices::Format};
+use operator_core::{desired::tuning::Resources, notices::Format, world::rights::FleetNamespaces};
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
 pub struct Settings {
     /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
@@ -75,6 +76,19 @@ pub struct Settings {
     /// Pull policy of the proxy image: Always, IfNotPresent or Never.
     #[arg(long, env = "PORTLANE_PROXY_PULL_POLICY", default_value = "IfNotPresent")]
     pub proxy_pull_policy: String,
+    /// Namespaces in which ForwardGateways get fleets, separated by commas. `*`: every watched namespace. Empty: none.
+    #[arg(long, env = "PORTLANE_FLEET_NAMESPACES", default_value = "*")]
+    pub fleet_namespaces: FleetNamespaces,
+    /// IP address that fleets bind for health and metrics.
+    #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
+    pub fleet_bind_ip: IpAddr,
+    /// Create a NetworkPolicy for each fleet, which admits every source to the ports of its listeners and to its health
+    /// port. Off: a policy that this operator created before is deleted.
+    #[arg(long, env = "PORTLANE_FLEET_NETWORK_POLICIES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub fleet_network_policies: bool,
+    /// Create HPAs for objects with spec.autoscaling.
+    #[arg(long, env = "PORTLANE_AUTOSCALING", default_value_t = true, action = clap::ArgAction::Set)]
+    pub autoscaling: bool,
     /// Most objects that are kept of one kind (per namespace, where kinds are watched by namespace). Further objects
     /// are left out, which is counted and logged.
     #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]

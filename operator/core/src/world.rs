@@ -12,6 +12,7 @@ pub mod managed_fields;
 pub mod objects;
 pub mod proxy_id;
 pub mod read;
+pub mod rights;
 pub mod subject;
 pub mod watched;
 

@@ -29,6 +29,7 @@ use operator_core::{
     world::{
         objects::Object,
         read,
+        rights::Rights,
         watched::{Kind, Seen, Source},
     },
 };
@@ -46,8 +47,6 @@ pub struct Watches {
     client: Client,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
-    /// Namespaces to watch; empty: all.
-    namespaces: Vec<String>,
     running: BTreeMap<Source, JoinHandle<()>>,
 }
 
@@ -56,11 +55,11 @@ impl Watches {
     #[must_use]
     pub fn start(
         client: Client,
-        namespaces: Vec<String>,
+        rights: &Rights,
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
     ) -> (Self, Vec<Source>) {
-        let mut watches = Self { client, out, metrics, namespaces, running: BTreeMap::new() };
+        let mut watches = Self { client, out, metrics, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -73,22 +72,12 @@ impl Watches {
             Kind::Scalers,
         ];
         for kind in kinds {
-            for namespace in watches.scopes(kind) {
+            for namespace in rights.scopes(kind) {
                 watches.run(Source { kind, namespace });
             }
         }
         let sources = watches.running.keys().cloned().collect();
         (watches, sources)
-    }
-
-    /// The namespaces in which a kind is watched; absent: the whole cluster. With access to a few namespaces only,
-    /// `Namespace` objects cannot be watched, and their labels stay unknown.
-    fn scopes(&self, kind: Kind) -> Vec<Option<String>> {
-        match (kind, self.namespaces.is_empty()) {
-            (_, true) => vec![None],
-            (Kind::Namespaces, false) => Vec::new(),
-            _ => self.namespaces.iter().cloned().map(Some).collect(),
-        }
     }
 
     /// Watches the pods of one more namespace.

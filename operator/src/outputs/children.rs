@@ -8,12 +8,11 @@ use kube::{
 };
 use serde_json::Value;
 
-use crds::ServiceType;
 use operator_core::{
     ObjectKey,
     desired::{
         autoscaler::least,
-        gateway::{Desired, children},
+        gateway::{Desired, children, unwanted},
     },
     names::{HANDOVER, NAME},
     world::managed_fields::{REPLICAS, has_field},
@@ -70,9 +69,8 @@ pub async fn apply(client: &Client, desired: &Desired) -> Result<(), ApplyError>
         }
         place.apply(&child).await?;
     }
-    let service = desired.gateway.spec.service.as_ref().and_then(|service| service.type_);
-    if service == Some(ServiceType::None) {
-        Place::of(client, "v1", "Service", &desired.key).remove(&uid).await?;
+    for (version, kind) in unwanted(&desired.gateway, &desired.fleets) {
+        Place::of(client, version, kind, &desired.key).remove(&uid).await?;
     }
     Ok(())
 }
@@ -142,8 +140,13 @@ impl Place {
         kept.map(drop).map_err(|error| self.failed(error))
     }
 
+    /// Deletes the object. An object of somebody else is not in the way of a child that should not exist.
     async fn remove(&self, uid: &str) -> Result<(), ApplyError> {
-        let Some(there) = self.there(uid).await? else { return Ok(()) };
+        let there = match self.there(uid).await {
+            Err(ApplyError::Taken { .. }) => return Ok(()),
+            there => there?,
+        };
+        let Some(there) = there else { return Ok(()) };
         let only = Preconditions { uid: there.metadata.uid, resource_version: None };
         let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
         match self.api.delete(&self.name, &parameters).await {

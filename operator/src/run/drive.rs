@@ -9,6 +9,7 @@ use operator_core::{
     Cache, World,
     desired::gateway::Fleets,
     names::{ADMIN_PORT, HEALTH_PORT},
+    world::rights::Rights,
 };
 
 use crate::{
@@ -31,8 +32,12 @@ pub(super) fn start(
 ) -> Streams {
     let Replica { settings, client, trusted, metrics, .. } = replica;
     let (messages, watched) = mpsc::channel(MESSAGES);
-    let (watching, sources) =
-        Watches::start(client.clone(), settings.watch_namespaces.clone(), messages, metrics.clone());
+    let rights = Rights {
+        watched: settings.watch_namespaces.clone(),
+        fleets: settings.fleet_namespaces.clone(),
+        autoscaling: settings.autoscaling,
+    };
+    let (watching, sources) = Watches::start(client.clone(), &rights, messages, metrics.clone());
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
@@ -48,6 +53,9 @@ pub(super) fn start(
         image: settings.proxy_image.clone(),
         pull_policy: settings.proxy_pull_policy.clone(),
         operator: settings.operator.clone(),
+        bind: settings.fleet_bind_ip,
+        namespaces: rights.fleets,
+        network_policies: settings.fleet_network_policies,
     };
     let (applying, applied) = mpsc::channel(RESULTS);
     let effects = Effects {
@@ -55,6 +63,7 @@ pub(super) fn start(
         statuses: writer,
         events,
         deletion_costs: settings.deletion_cost,
+        autoscaling: rights.autoscaling,
         results: applying,
         metrics: metrics.clone(),
     };

@@ -1,6 +1,9 @@
 //! The desired children of a gateway. The same gateway and listeners always give the same manifests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use crds::{ForwardGateway, GatewayService, PodTemplate, ServiceType};
 use proxy_api::Transport;
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::ca::Trusted,
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
-    world::ObjectKey,
+    world::{ObjectKey, rights::FleetNamespaces},
 };
 
 /// Seconds that a terminating pod keeps accepting, until endpoints have been updated.
@@ -20,7 +23,7 @@ const SPARE_SECONDS: u32 = 5;
 const PIPE_BYTES: u32 = 32 << 20;
 
 /// Settings that all gateways of an installation share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleets {
     /// Image of the proxy.
     pub image: String,
@@ -28,6 +31,25 @@ pub struct Fleets {
     pub pull_policy: String,
     /// Address of the operator, `HOST:PORT`.
     pub operator: String,
+    /// Address that proxies bind for health and metrics. `::` accepts both IP families.
+    pub bind: IpAddr,
+    /// Namespaces whose gateways get a fleet.
+    pub namespaces: FleetNamespaces,
+    /// Whether each fleet gets a `NetworkPolicy`.
+    pub network_policies: bool,
+}
+
+impl Default for Fleets {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            pull_policy: String::new(),
+            operator: String::new(),
+            bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            namespaces: FleetNamespaces::All,
+            network_policies: false,
+        }
+    }
 }
 
 /// Everything that the children of a gateway are made of.
@@ -48,7 +70,7 @@ pub struct Desired {
 }
 
 /// The children, in the order in which they are applied. `roots` is the CA bundle, PEM. The Service is absent without
-/// listeners and with `service.type: None`.
+/// listeners, and all of [`unwanted`] is.
 #[must_use]
 pub fn children(
     key: &ObjectKey,
@@ -69,13 +91,25 @@ pub fn children(
                 "selector": {"matchLabels": child.selector()},
             }}),
         ),
-        child.of("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": child.network_policy(ports)})),
     ];
+    if fleets.network_policies {
+        all.push(child.of("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": child.network_policy(ports)})));
+    }
     let service = gateway.spec.service.clone().unwrap_or_default();
     if service.type_ != Some(ServiceType::None) && !ports.is_empty() {
         all.push(child.service(&service, ports));
     }
     all
+}
+
+/// The children that a gateway should not have, as apiVersion and kind. The gateway may own one from before a setting
+/// changed.
+#[must_use]
+pub fn unwanted(gateway: &ForwardGateway, fleets: &Fleets) -> Vec<(&'static str, &'static str)> {
+    let service = gateway.spec.service.as_ref().and_then(|service| service.type_);
+    let has_no_service = service == Some(ServiceType::None);
+    let policy = (!fleets.network_policies).then_some(("networking.k8s.io/v1", "NetworkPolicy"));
+    policy.into_iter().chain(has_no_service.then_some(("v1", "Service"))).collect()
 }
 
 /// The label selector of a gateway's pods, as the scale subresource shows it.
@@ -235,7 +269,7 @@ impl Child<'_> {
             "env": [
                 variable("PORTLANE_OPERATOR", fleets.operator.clone()),
                 variable("PORTLANE_ROOTS", roots.to_owned()),
-                variable("PORTLANE_HEALTH_ADDRESS", format!("0.0.0.0:{HEALTH_PORT}")),
+                variable("PORTLANE_HEALTH_ADDRESS", SocketAddr::new(fleets.bind, HEALTH_PORT).to_string()),
                 variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
                 variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
                 variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
@@ -258,6 +292,8 @@ impl Child<'_> {
         })
     }
 
+    /// Policies add up, so this one opens the listeners' ports and the health port to every source, also in a namespace
+    /// that denies by default; all other ports are closed.
     fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>) -> Value {
         let mut open = opened(ports);
         open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
@@ -280,6 +316,7 @@ impl Child<'_> {
         };
         let mut spec = json!({
             "type": kind,
+            "ipFamilyPolicy": "PreferDualStack",
             "selector": self.selector(),
             "ports": ports.iter().map(port).collect::<Vec<_>>(),
         });

@@ -21,7 +21,7 @@ use crate::{
         patch,
     },
     translate::groups::Group,
-    world::{ObjectKey, subject::Subject},
+    world::{ObjectKey, cache::Cache, subject::Subject},
 };
 
 /// Interval of applying children again, in case somebody changed them.
@@ -142,7 +142,7 @@ impl Gateways {
         now: Duration,
     ) -> Option<Effect> {
         if trusted.signing.is_empty()
-            || cache.unreadable_gateway(key).is_some()
+            || refusal(key, cache, &self.fleets).is_some()
             || gateway.metadata.deletion_timestamp.is_some()
         {
             return None;
@@ -195,13 +195,7 @@ impl Gateways {
         let state = cache.deployments.get(key).cloned().unwrap_or_default();
         let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
         let facts = FleetFacts {
-            refused: cache.unreadable_gateway(key).map(|why| {
-                let message = format!(
-                    "this operator cannot read the object ({why}); the fleet keeps running unchanged: install CRDs and \
-                     operator of the same release"
-                );
-                ("Unsupported".to_owned(), message)
-            }),
+            refused: refusal(key, cache, &self.fleets),
             children: entry.failed.as_ref().map(|(why, _)| why.clone()),
             applied: entry.applied.is_some() && entry.generation == gateway.metadata.generation,
             replicas: state.replicas,
@@ -224,6 +218,19 @@ impl Gateways {
         let status = patch::all_of_gateway(&next);
         Some(Effect::WriteStatus(StatusWrite { subject: Subject::Gateway(key.clone()), uid, status }))
     }
+}
+
+/// Why a gateway is not accepted and its children stay as they are: reason and message.
+fn refusal(key: &ObjectKey, cache: &Cache, fleets: &Fleets) -> Option<(String, String)> {
+    if let Some(why) = cache.unreadable_gateway(key) {
+        let message = format!(
+            "this operator cannot read the object ({why}); the fleet keeps running unchanged: install CRDs and \
+             operator of the same release"
+        );
+        return Some(("Unsupported".to_owned(), message));
+    }
+    let message = fleets.namespaces.refusal(&key.namespace)?;
+    Some(("FleetsNotPermitted".to_owned(), message))
 }
 
 /// Hash of everything that the children depend on.

@@ -1,6 +1,6 @@
 //! Autoscalers, who holds the replicas of a workload, and children of gateways that no golden file shows.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use crds::{Autoscaling, ForwardGateway, PortForward, TargetKind};
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -9,7 +9,7 @@ use operator_core::{
     desired::{
         autoscaler::{Scaler, least, of_forward, of_gateway},
         ca::{Root, Roots, Trusted},
-        gateway::{Fleets, children, selector_text},
+        gateway::{Fleets, children, selector_text, unwanted},
         holder::{holder, obstacle},
     },
 };
@@ -162,9 +162,14 @@ fn terraform_holds_replicas_as_helm_does() {
     assert_eq!(holder(&metadata, None), None);
 }
 
+fn fleets(network_policies: bool) -> Fleets {
+    Fleets { network_policies, ..Fleets::default() }
+}
+
+/// The children under an operator that creates network policies.
 fn of(spec: &Value, ports: &[(Transport, u16)]) -> Vec<Value> {
     let ports: BTreeSet<(Transport, u16)> = ports.iter().copied().collect();
-    children(&edge(), &gateway(spec), &Fleets::default(), "", &ports)
+    children(&edge(), &gateway(spec), &fleets(true), "", &ports)
 }
 
 #[test]
@@ -201,6 +206,42 @@ fn the_service_of_a_gateway_has_the_type_that_was_asked_for() {
     assert!(absent.iter().all(|field| plain["spec"].get(field).is_none()));
     assert_eq!(plain["metadata"].get("annotations"), None);
     assert_eq!(of(&json!({"service": {"type": "None"}}), &[(Transport::Udp, 53)]).len(), 4);
+}
+
+#[test]
+fn a_fleet_has_a_network_policy_only_if_the_operator_is_told_to_make_one() {
+    let kinds = |network_policies: bool| -> Vec<Value> {
+        let ports = BTreeSet::from([(Transport::Tcp, 80)]);
+        let children = children(&edge(), &gateway(&json!({})), &fleets(network_policies), "", &ports);
+        children.into_iter().map(|child| child["kind"].clone()).collect()
+    };
+    assert_eq!(kinds(true), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service"]);
+    assert_eq!(kinds(false), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "Service"]);
+}
+
+#[test]
+fn what_a_gateway_should_not_have_is_removed() {
+    let of = |spec: &Value, network_policies: bool| unwanted(&gateway(spec), &fleets(network_policies));
+    let (policy, service) = (("networking.k8s.io/v1", "NetworkPolicy"), ("v1", "Service"));
+    assert!(of(&json!({}), true).is_empty());
+    assert_eq!(of(&json!({}), false), [policy]);
+    assert!(of(&json!({"service": {"type": "NodePort"}}), true).is_empty());
+    assert_eq!(of(&json!({"service": {"type": "None"}}), true), [service]);
+    assert_eq!(of(&json!({"service": {"type": "None"}}), false), [policy, service]);
+}
+
+#[test]
+fn a_fleet_serves_both_families_unless_the_address_is_set() {
+    let health = |bind: &str| {
+        let fleets = Fleets { bind: bind.parse().expect("an address"), ..Fleets::default() };
+        let children = children(&edge(), &gateway(&json!({})), &fleets, "", &BTreeSet::new());
+        let env =
+            children[1]["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables").clone();
+        env.into_iter().find(|variable| variable["name"] == "PORTLANE_HEALTH_ADDRESS").expect("there")["value"].clone()
+    };
+    assert_eq!(Fleets::default().bind, Ipv6Addr::UNSPECIFIED);
+    assert_eq!((health("::"), health("0.0.0.0")), (json!("[::]:9180"), json!("0.0.0.0:9180")));
+    assert_eq!(of(&json!({}), &[(Transport::Tcp, 80)])[4]["spec"]["ipFamilyPolicy"], "PreferDualStack");
 }
 
 #[test]
@@ -256,6 +297,6 @@ fn the_newest_certificate_signs_once_it_has_been_known_for_30_days() {
     assert_eq!(roots.signing(days(130)).map(|root| root.made), Some(days(100)));
     assert_eq!(Roots { roots: vec![root(5)] }.signing(5).map(|root| root.made), Some(5), "there is no other");
     assert_eq!(Roots::default().signing(0), None);
-}
     assert_eq!((roots.since(), Roots::default().since()), (0, 0));
     assert_eq!(Roots { roots: vec![root(7), root(9)] }.since(), 7);
+}

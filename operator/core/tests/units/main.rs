@@ -11,6 +11,7 @@ mod desired_objects;
 mod last_good_names;
 mod metrics_api;
 mod read_objects;
+mod rights;
 mod scene;
 mod schedule_autoscalers;
 mod schedule_children;
