@@ -56,8 +56,8 @@ pub struct ForwardGatewaySpec {
     /// Additions to the pods of the fleet, such as labels, resources and scheduling. Absent: no additions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// Which forwards may attach, which ports they may claim, and where `address` backends may point. Absent: forwards
-    /// of the gateway's own namespace, every port, and any address that is not the proxy's own machine.
+    /// Which forwards may attach, which ports and hostnames they may claim, and where `address` backends may point.
+    /// Absent: forwards of the gateway's own namespace, every port, and any address that is not the proxy's own machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_forwards: Option<AllowedForwards>,
     /// Port ranges for listeners without `port`, at most 16. Absent: 20000 to 29999.
@@ -137,6 +137,12 @@ pub struct AllowedForwards {
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,
+    /// What single namespaces may claim and use, at most 64 entries, identified by `name`. A namespace without an entry
+    /// may claim what no entry reserves; unless it is the gateway's own namespace, it may hold at most half of
+    /// `service.maxPorts`. Absent: every namespace is a namespace without an entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub tenants: Vec<Tenant>,
 }
 
 /// A set of namespaces.

@@ -23,6 +23,7 @@ mod scalars;
 mod scheduling;
 mod selector;
 mod status;
+mod tenant;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use gateway::{
@@ -38,7 +39,7 @@ pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
-pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, Protocol, Quantity};
+pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, NamespaceName, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,
     PreferredNodes, PreferredPods, TopologySpread, WhenUnsatisfiable,
@@ -48,6 +49,7 @@ pub use status::{
     AcceptedHeaders, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus,
     PortForwardStatus, RejectedListener,
 };
+pub use tenant::{Tenant, TenantNamespaces};
 
 /// API group of all kinds of Portlane.
 pub const GROUP: &str = "portlane.dev";
