@@ -10,7 +10,7 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends }
+    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None }
 }
 
 const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);

@@ -97,7 +97,8 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            (id.clone(), ListenerReport { revision: offer.revision().clone(), state, failure, backends: self.backends })
+            let revision = offer.revision().clone();
+            (id.clone(), ListenerReport { revision, state, failure, backends: self.backends, reached: None })
         };
         let report = Report {
             version: snapshot.version.clone(),
@@ -236,6 +237,7 @@ fn a_report_about_another_revision_or_number_does_not_count() {
                 state: ListenerState::Bound,
                 failure: None,
                 backends: BackendHealth::All,
+                reached: None,
             },
         )]),
         commit: true,
