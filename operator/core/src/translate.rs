@@ -15,6 +15,8 @@ pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
 pub mod program;
+pub(crate) mod server_names;
+pub(crate) mod tenants;
 pub mod translator;
 pub mod update;
 pub mod validate;
