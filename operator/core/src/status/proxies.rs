@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision};
+use proxy_api::{
+    BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, ReachedLimit, ReportPart, Revision,
+};
 
 use crate::world::proxy_id::ProxyId;
 
@@ -110,6 +112,12 @@ impl ProxyState {
     #[must_use]
     pub fn backends(&self, id: &ListenerId) -> BackendHealth {
         self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
+    }
+
+    /// The limit for which a listener lately refused sessions in this proxy.
+    #[must_use]
+    pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
+        self.reported.get(id).and_then(|report| report.reached)
     }
 
     /// The state of a listener that has been published in `revision` since the number `since`.
