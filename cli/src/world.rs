@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crds::{AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Selector, SelectorOperator};
+use crds::{
+    AllowedForwards, ForwardGateway, ForwardGatewaySpec, From, Hostname, NamespaceName, NamespaceScope, Selector,
+    SelectorOperator, Tenant, TenantNamespaces,
+};
 use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World};
 use proxy_api::OriginKind;
 
@@ -18,18 +21,48 @@ pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
 }
 
 /// A gateway that selects namespaces by labels cannot be evaluated for namespaces that are not in the manifests. Here
-/// the gateway admits them; the cluster makes the final decision.
+/// the gateway admits them, and its tenants do not count; the cluster makes the final decision.
 fn open_to_unknown_namespaces(world: &mut World) {
+    let hostnames = hostnames(world);
     let known = |namespace: &String| world.namespaces.contains_key(namespace);
     if world.forwards.keys().all(|key| known(&key.namespace)) {
         return;
     }
     for gateway in world.gateways.values_mut() {
-        let scope = gateway.spec.allowed_forwards.as_mut().and_then(|allowed| allowed.namespaces.as_mut());
-        if let Some(scope) = scope.filter(|scope| scope.from == From::Selector) {
+        let Some(allowed) = gateway.spec.allowed_forwards.as_mut() else { continue };
+        if let Some(scope) = allowed.namespaces.as_mut().filter(|scope| scope.from == From::Selector) {
             *scope = NamespaceScope { from: From::All, selector: None };
         }
+        if allowed.tenants.iter().any(|tenant| tenant.namespaces.selector.is_some()) {
+            allowed.tenants = permissive_tenants(&hostnames);
+        }
     }
+}
+
+/// Server names by namespace.
+type Hostnames = BTreeMap<String, Vec<Hostname>>;
+
+/// The server names that the forwards of each namespace claim.
+fn hostnames(world: &World) -> Hostnames {
+    let mut all = Hostnames::new();
+    for (key, forward) in &world.forwards {
+        let claimed = forward.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let claimed = claimed.flat_map(|tls| tls.hostnames.iter().cloned());
+        all.entry(key.namespace.clone()).or_default().extend(claimed);
+    }
+    all
+}
+
+/// Tenants of a gateway that permits every namespace what its forwards claim.
+fn permissive_tenants(hostnames: &Hostnames) -> Vec<Tenant> {
+    let tenant = |(namespace, hostnames): (&String, &Vec<Hostname>)| Tenant {
+        name: namespace.clone(),
+        namespaces: TenantNamespaces { names: vec![NamespaceName(namespace.clone())], selector: None },
+        hostnames: hostnames.clone(),
+        max_ports: Some(u16::MAX),
+        ..Tenant::default()
+    };
+    hostnames.iter().map(tenant).collect()
 }
 
 /// Labels that the selector is certain to match, or `None` if no labels can match.
@@ -54,6 +87,7 @@ fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
 pub(crate) fn any_cluster(mut world: World) -> World {
     world.site = Site::Cluster;
     let mut services = BTreeMap::new();
+    let hostnames = hostnames(&world);
     for (key, forward) in &world.forwards {
         let named = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
         for service in named.filter_map(|backend| backend.service.as_ref()) {
@@ -76,7 +110,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         if let Some(gateway) = &forward.spec.placement.gateway {
             let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
             let gateway = ObjectKey::new(namespace, &gateway.name);
-            world.gateways.entry(gateway).or_insert_with(open_gateway);
+            world.gateways.entry(gateway).or_insert_with(|| open_gateway(&hostnames));
         }
     }
     world.services = services;
@@ -84,8 +118,9 @@ pub(crate) fn any_cluster(mut world: World) -> World {
     world
 }
 
-fn open_gateway() -> ForwardGateway {
-    let all = NamespaceScope { from: From::All, selector: None };
-    let allowed_forwards = Some(AllowedForwards { namespaces: Some(all), ..AllowedForwards::default() });
+fn open_gateway(hostnames: &Hostnames) -> ForwardGateway {
+    let namespaces = Some(NamespaceScope { from: From::All, selector: None });
+    let tenants = permissive_tenants(hostnames);
+    let allowed_forwards = Some(AllowedForwards { namespaces, tenants, ..AllowedForwards::default() });
     ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
 }
