@@ -11,3 +11,4 @@ pub mod foreign_ports;
 pub mod limiter;
 pub mod load;
 pub mod proxy_header;
+pub mod share;

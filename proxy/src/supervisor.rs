@@ -16,6 +16,7 @@ mod listeners;
 mod names;
 mod notices;
 mod open_socket;
+mod reached;
 mod reporter;
 mod schedule;
 mod sockets;
@@ -23,6 +24,7 @@ mod targets;
 
 use std::{
     future::pending,
+    iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -40,6 +42,7 @@ use self::{
     health::Health,
     listeners::Listeners,
     names::Names,
+    reached::Reached,
     reporter::Reporter,
     schedule::{Schedule, Work},
     sockets::{Bound, Sockets},
@@ -52,7 +55,7 @@ use crate::{
     process::Process,
     resolver::Answer,
     settings::Settings,
-    threads::{Command, Workers},
+    threads::{Command, FILES_PER_SESSION, Workers},
     worker::{Ending, session::SessionView},
 };
 
@@ -90,6 +93,7 @@ pub struct Supervisor {
     names: Names,
     checks: Checks,
     health: Health,
+    reached: Reached,
     reporter: Reporter,
     file_waits: FileWaits,
 }
@@ -110,6 +114,7 @@ impl Supervisor {
             counters.control.state_failures.fetch_add(1, Relaxed);
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
+        let (_, files) = process.files.usage();
         Self {
             process,
             workers,
@@ -117,10 +122,11 @@ impl Supervisor {
             configuration: Configuration::default(),
             running: Running::default(),
             sockets,
-            listeners: Listeners::default(),
+            listeners: Listeners::new(files / FILES_PER_SESSION),
             names: Names::new(answers),
             checks: Checks::default(),
             health: Health::default(),
+            reached: Reached::default(),
             reporter: Reporter::new(report, settings.quiet_start),
             file_waits: FileWaits::default(),
         }
@@ -137,7 +143,7 @@ impl Supervisor {
                     Some(Control::Drain(longest)) => break longest,
                     Some(asked) => self.asked(asked).await,
                 },
-                Some(answer) = answers.recv() => self.answered(answer),
+                Some(answer) = answers.recv() => self.answered(answer, &mut answers),
                 () = until(schedule.next(wanted)) => {
                     let due = schedule.take_due(wanted, Instant::now());
                     if due.retry {
@@ -204,7 +210,7 @@ impl Supervisor {
 
     /// Recomputes the targets of every listener.
     fn refresh_targets(&mut self) {
-        self.names.follow(&names::hosts(&self.running.listeners));
+        self.names.follow(&names::followed(&self.running.listeners));
         let sources =
             Sources { endpoints: &self.configuration.endpoints, sockets: &self.running.sockets, names: &self.names };
         let refusals = sources.refresh(self.listeners.live());
@@ -222,7 +228,7 @@ impl Supervisor {
 
     /// Publishes the report and the listeners whose series are exposed.
     fn publish(&self) {
-        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health);
+        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health, &self.reached);
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
         self.metrics.expose(self.listeners.exposed());
         self.metrics.expose_unrouted(self.sockets.unrouted());
@@ -245,13 +251,14 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files, a change of backend health and hot sockets.
+    /// Looks for a shortage of files, changes of backend health, reached limits and hot sockets.
     async fn look(&mut self) {
         let files = &self.process.files;
         let waits = self.file_waits.observe(files.paused.load(Relaxed), files.usage(), Instant::now());
         notices::write(&self.process.log, waits);
         let now = self.process.clock.seconds();
-        let changed = self.health.observe(&self.listeners.health(now), now);
+        let mut changed = self.health.observe(&self.listeners.health(now), now);
+        changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
         if !changed.is_empty() {
             notices::write(&self.process.log, changed);
             self.publish();
@@ -272,11 +279,17 @@ impl Supervisor {
         views
     }
 
-    fn answered(&mut self, answer: Answer) {
+    /// Takes an answer and the answers behind it: the more names there are, the more of them share a refresh.
+    fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
         let now = Instant::now();
-        let learnt = self.names.learn(answer, now);
-        notices::write(&self.process.log, learnt.notice);
-        if learnt.resolved {
+        let behind = iter::from_fn(|| answers.try_recv().ok());
+        let mut resolved = false;
+        for answer in iter::once(first).chain(behind) {
+            let learnt = self.names.learn(answer, now);
+            notices::write(&self.process.log, learnt.notice);
+            resolved |= learnt.resolved;
+        }
+        if resolved {
             self.refresh_targets();
         }
         self.count_failing_names(now);

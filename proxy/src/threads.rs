@@ -21,6 +21,7 @@ use tokio::{
     task::LocalSet,
 };
 
+pub use self::accept::FILES_PER_SESSION;
 use crate::{
     net::OsSocket,
     process::Process,

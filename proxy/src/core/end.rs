@@ -11,6 +11,7 @@ impl From<Refusal> for EndReason {
             Refusal::Source => Self::SourceLimit,
             Refusal::Rate => Self::RateLimit,
             Refusal::QueueFull => Self::QueueFull,
+            Refusal::Tenant => Self::TenantLimit,
         }
     }
 }
@@ -62,6 +63,8 @@ pub enum EndReason {
     QueueFull,
     /// The connection waited for `queueSeconds`.
     QueueTimeout,
+    /// The share of the namespace is used up: `maxConnections` of its tenant, or the proxy's default.
+    TenantLimit,
     /// The session reached `maxSessionSeconds`.
     MaxSession,
     /// An internal error of the proxy.
@@ -70,7 +73,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -93,6 +96,7 @@ impl EndReason {
         Self::RateLimit,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::TenantLimit,
         Self::MaxSession,
         Self::Internal,
     ];
@@ -123,6 +127,7 @@ impl EndReason {
             Self::RateLimit => "RateLimit",
             Self::QueueFull => "QueueFull",
             Self::QueueTimeout => "QueueTimeout",
+            Self::TenantLimit => "TenantLimit",
             Self::MaxSession => "MaxSession",
             Self::Internal => "Internal",
         }
@@ -146,6 +151,7 @@ impl EndReason {
             Self::QueueFull | Self::QueueTimeout => limits.is_some_and(|it| it.on_limit == OnLimit::Queue),
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
             Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
+            Self::TenantLimit => listener.tenant_limits.is_some(),
             Self::MaxSession => listener.timeouts.max_session_seconds.is_some(),
             _ => true,
         }

@@ -16,7 +16,7 @@ use crate::{log::Level, route::Route, sys, worker::Accepted};
 /// Connections accepted before yielding to other tasks of the worker.
 const BATCH: usize = 16;
 /// File descriptors per session: client and upstream.
-const FILES_PER_SESSION: usize = 2;
+pub const FILES_PER_SESSION: usize = 2;
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
