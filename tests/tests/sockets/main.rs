@@ -11,4 +11,5 @@ mod proxy_protocol;
 mod ranges;
 mod sidecar;
 mod tcp;
+mod tenants;
 mod udp;

@@ -20,5 +20,6 @@ mod status_fleets;
 mod status_gateway;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 mod tuning;
 mod validation;

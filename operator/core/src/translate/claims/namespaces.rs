@@ -178,9 +178,9 @@ impl Namespaces {
 
 impl Namespace {
     fn is_over(&self) -> bool {
-        let exceeds = |quota: &Option<Quota>, count: usize| quota.as_ref().is_some_and(|quota| count > quota.most);
-        exceeds(&self.terms.max_ports, self.ports.len() + self.dynamic)
-            || exceeds(&self.terms.max_forwards, self.forwards.len())
+        let exceeds = |quota: Option<&Quota>, count: usize| quota.is_some_and(|quota| count > quota.most);
+        exceeds(self.terms.max_ports.as_ref(), self.ports.len() + self.dynamic)
+            || exceeds(self.terms.max_forwards.as_ref(), self.forwards.len())
     }
 
     /// The forwards beyond the share, the last ones by rank.

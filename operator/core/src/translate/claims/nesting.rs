@@ -54,14 +54,14 @@ impl Nesting {
             if !namespaces.grants(own, name)
                 && let Some(held) = outer()
             {
-                return Some(lost(port, asks.name, &format!("{name} lies within {}", held.name), held));
+                return Some(lost(port, asks.name, name, "lies within", held));
             }
             let is_taken = |held: &&Held| {
                 let other = held.listener.forward.namespace.as_str();
                 other != own && !namespaces.grants(other, &held.name)
             };
             let inner = base(name).and_then(|_| self.below(port, &labels).find(is_taken))?;
-            Some(lost(port, asks.name, &format!("{name} covers {}", inner.name), inner))
+            Some(lost(port, asks.name, name, "covers", inner))
         })
     }
 
@@ -80,12 +80,12 @@ impl Nesting {
     }
 }
 
-fn lost((_, port): Port, listener: &str, nested: &str, held: &Held) -> Lost {
+fn lost((_, port): Port, listener: &str, name: &str, relation: &str, held: &Held) -> Lost {
     let message = format!(
-        "on port {port} of listener '{listener}' hostname {nested} of another namespace, which {} (listener '{}') holds; \
-         choose another hostname, or let spec.allowedForwards.tenants of the gateway list the inner name for its \
-         namespace",
-        held.listener.forward, held.listener_name
+        "hostname {name} on port {port} of listener '{listener}' {relation} {}, which {} (listener '{}') of another \
+         namespace holds; choose another hostname, or let spec.allowedForwards.tenants of the gateway list the inner name \
+         for its namespace",
+        held.name, held.listener.forward, held.listener_name
     );
     Lost { reason: Reason::HostnameConflict, message, to_app: false }
 }
