@@ -19,6 +19,7 @@ mod manifests;
 mod pod_template;
 mod policy;
 mod portforward;
+mod ports;
 mod scalars;
 mod scheduling;
 mod selector;
@@ -28,7 +29,7 @@ mod tenant;
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
-    PortRange, ProtocolPorts, ServiceType,
+    ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
@@ -39,6 +40,7 @@ pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
+pub use ports::{PortRange, ProtocolPorts};
 pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, NamespaceName, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    gateway::ProtocolPorts,
+    ports::ProtocolPorts,
     scalars::{Hostname, NamespaceName},
     selector::Selector,
 };

@@ -128,7 +128,8 @@ impl Ledger {
     /// the count of a namespace.
     fn contenders(&mut self) -> BTreeSet<Rank> {
         let mut todo: Vec<Port> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let (mut seen, mut contenders, mut counted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut seen, mut contenders) = (BTreeSet::new(), BTreeSet::new());
+        let mut counted: BTreeSet<String> = BTreeSet::new();
         while let Some(port) = todo.pop() {
             if !seen.insert(port) {
                 continue;
