@@ -25,14 +25,15 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<Hostname>,
-    /// Ports that the namespaces may claim, at most 16 ranges, and no others; allocated ports are always permitted. Other
-    /// namespaces may not claim these ports, unless an entry permits that too; but ports of protocol TLS are open to TLS
-    /// listeners of all namespaces. Absent: every port that no other entry lists.
+    /// Ports that the namespaces may claim, at most 16 ranges, and no others; allocated ports are always permitted.
+    /// Other namespaces may not claim these ports, unless an entry permits that too; but ports of protocol TLS are open
+    /// to TLS listeners of all namespaces. Absent: every port that no other entry lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ProtocolPorts>,
     /// Most ports that a namespace holds, 1 to 65535; each port of a range counts. Further listeners are not accepted.
-    /// Absent: half of `service.maxPorts`; no limit for the gateway's own namespace, and for a gateway without a Service.
+    /// Absent: half of `service.maxPorts`; no limit for the gateway's own namespace, and for a gateway without a
+    /// Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub max_ports: Option<u16>,

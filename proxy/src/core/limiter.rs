@@ -1,8 +1,8 @@
 //! The limits of a forward, shared by all its listeners and exact across all workers.
 //!
-//! One lock, taken when a session begins and ends. The share of the namespace ([`Share`]) is beside it. Waiting connections form one first-come, first-served queue across
-//! all workers. A released slot goes only to the head of that queue, except that the slot of an evicted flow goes to
-//! the flow that evicted it.
+//! One lock, taken when a session begins and ends. The share of the namespace ([`Share`]) is beside it. Waiting
+//! connections form one first-come, first-served queue across all workers. A released slot goes only to the head of
+//! that queue, except that the slot of an evicted flow goes to the flow that evicted it.
 
 mod bucket;
 mod recency;
@@ -184,8 +184,8 @@ impl State {
         usize::try_from(over).unwrap_or(usize::MAX)
     }
 
-    /// Evicts flows until one more fits. Without a place in the share of the namespace, the flow needs that of an evicted
-    /// flow.
+    /// Evicts flows until one more fits. Without a place in the share of the namespace, the flow needs that of an
+    /// evicted flow.
     fn make_room_for_a_flow(
         &mut self,
         source: IpAddr,

@@ -1,7 +1,7 @@
 //! The share of a namespace: how many sessions all its listeners together may have in this process.
 //!
-//! A connection takes its place before anything else is done for it, so that connections that wait, for a header or in a
-//! queue, count as well. The place of a UDP flow is taken and passed on under the lock of its limiter.
+//! A connection takes its place before anything else is done for it, so that connections that wait, for a header or in
+//! a queue, count as well. The place of a UDP flow is taken and passed on under the lock of its limiter.
 
 use std::sync::{
     Arc,

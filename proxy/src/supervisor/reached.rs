@@ -7,8 +7,8 @@ use proxy_api::{ListenerId, ReachedLimit};
 use super::notices::notice;
 use crate::log::{Level, Notice};
 
-/// Seconds without a refusal after which a limit no longer counts as reached. So long, because each change is reported to
-/// the operator.
+/// Seconds without a refusal after which a limit no longer counts as reached. So long, because each change is reported
+/// to the operator.
 const LASTS: u64 = 60;
 
 /// The limits that count as reached.

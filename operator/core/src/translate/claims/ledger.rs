@@ -124,8 +124,8 @@ impl Ledger {
         room
     }
 
-    /// The candidates to decide again, in rank order: all that claim dirty ports or ports linked to them, by a range or by
-    /// the count of a namespace.
+    /// The candidates to decide again, in rank order: all that claim dirty ports or ports linked to them, by a range or
+    /// by the count of a namespace.
     fn contenders(&mut self) -> BTreeSet<Rank> {
         let mut todo: Vec<Port> = std::mem::take(&mut self.dirty).into_iter().collect();
         let (mut seen, mut contenders) = (BTreeSet::new(), BTreeSet::new());

@@ -1,7 +1,7 @@
 //! The claims of each namespace on a gateway, beside its share of the ports and forwards.
 //!
-//! Only a namespace that wants more than its share is counted. All its claims are then decided together, because each of
-//! them decides whether there is room for the others.
+//! Only a namespace that wants more than its share is counted. All its claims are then decided together, because each
+//! of them decides whether there is room for the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -163,8 +163,8 @@ impl Namespaces {
         self.0.get(namespace).is_some_and(|namespace| namespace.terms.grants(name))
     }
 
-    /// Whether a name of one namespace lies within a name of the other without a grant. Each side is a namespace and its
-    /// names; the second side has claims here.
+    /// Whether a name of one namespace lies within a name of the other without a grant. Each side is a namespace and
+    /// its names; the second side has claims here.
     pub(super) fn clash(&self, one: (&str, &[String]), other: (&str, &[String])) -> bool {
         let lies_within = |(namespace, inner): (&str, &[String]), outer: &[String]| {
             inner.iter().any(|name| {

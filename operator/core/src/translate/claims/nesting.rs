@@ -11,8 +11,8 @@ use crate::translate::{
 /// Port, labels in reverse order, and whether the name is a wildcard. Names below a wildcard follow it in this order.
 type Key = (Port, String, bool);
 
-/// The server names that listeners hold so far, while the claims of a gateway are decided. Two names are nested if one is
-/// a wildcard and the other lies below it.
+/// The server names that listeners hold so far, while the claims of a gateway are decided. Two names are nested if one
+/// is a wildcard and the other lies below it.
 #[derive(Debug, Default)]
 pub(super) struct Nesting(BTreeMap<Key, Held>);
 
@@ -43,9 +43,9 @@ impl Nesting {
         }
     }
 
-    /// Why the listener cannot have its names on a port beside those of other namespaces. Of two nested names, the inner
-    /// one must be granted to its namespace: otherwise it would take clients from the outer one, or the outer one would
-    /// get its clients when it goes.
+    /// Why the listener cannot have its names on a port beside those of other namespaces. Of two nested names, the
+    /// inner one must be granted to its namespace: otherwise it would take clients from the outer one, or the outer one
+    /// would get its clients when it goes.
     pub(super) fn refuses(&self, port: Port, asks: Asks<'_>, namespaces: &Namespaces) -> Option<Lost> {
         let own = asks.listener.forward.namespace.as_str();
         asks.names.iter().find_map(|name| {
