@@ -124,3 +124,32 @@ fn open_gateway(hostnames: &Hostnames) -> ForwardGateway {
     let allowed_forwards = Some(AllowedForwards { namespaces, tenants, ..AllowedForwards::default() });
     ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use operator_core::translate;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_gateway_may_permit_a_name_within_a_wildcard_of_another_namespace() {
+        let mut world = World::default();
+        for (namespace, hostname) in [("a", "*.example"), ("b", "x.example")] {
+            let forward = json!({
+                "metadata": {"name": "f", "namespace": namespace},
+                "spec": {
+                    "placement": {"gateway": {"name": "edge", "namespace": "infra"}},
+                    "listeners": [{
+                        "name": "l", "protocol": "TLS", "port": 443, "tls": {"hostnames": [hostname]},
+                        "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
+                    }],
+                },
+            });
+            let forward = serde_json::from_value(forward).expect("a forward");
+            world.forwards.insert(ObjectKey::new(namespace, "f"), forward);
+        }
+        let verdicts = translate(&any_cluster(world)).verdicts;
+        assert!(verdicts.values().all(|verdict| verdict.accepted.status), "{verdicts:?}");
+    }
+}
