@@ -15,3 +15,4 @@ pub mod host;
 pub mod limiter;
 pub mod load;
 pub mod proxy_header;
+pub mod share;

@@ -3,7 +3,10 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -133,6 +136,7 @@ impl Collector for Exposition {
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
         listeners_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
+        shares_text(&mut out, &listeners)?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
         refused_text(&mut out, &listeners)?;
@@ -254,6 +258,21 @@ fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(
     let queued =
         limiters.into_iter().map(|shared| (origin_labels(&shared.id.origin), shared.limiter.counts().1 as u64));
     family(out, ("portlane_connections_queued", "Connections queued by maxConnections."), false, queued)
+}
+
+/// Namespaces whose share of the process is limited, by themselves or because there are others.
+fn shares_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let shares: BTreeMap<&str, (u32, Option<u32>)> =
+        all.iter().map(|shared| (shared.id.origin.namespace.as_str(), shared.limiter.share.usage())).collect();
+    let of_limited = |value: fn(u32, u32) -> u32| {
+        shares.iter().filter_map(move |(namespace, (live, most))| {
+            Some((vec![("namespace", *namespace)], u64::from(value(*live, (*most)?))))
+        })
+    };
+    let help = "Live and queued sessions of a namespace whose share of the proxy is limited.";
+    family(out, ("portlane_tenant_connections", help), false, of_limited(|live, _| live))?;
+    let help = "Most live and queued sessions of a namespace in the proxy.";
+    family(out, ("portlane_tenant_connections_limit", help), false, of_limited(|_, most| most))
 }
 
 fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &Clock) -> Result<(), std::fmt::Error> {

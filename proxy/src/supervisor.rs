@@ -15,6 +15,7 @@ mod listeners;
 mod names;
 mod notices;
 mod open_socket;
+mod reached;
 mod reporter;
 mod schedule;
 mod sockets;
@@ -23,6 +24,7 @@ mod waits;
 
 use std::{
     future::pending,
+    iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -39,6 +41,7 @@ use self::{
     health::Health,
     listeners::Listeners,
     names::Names,
+    reached::Reached,
     reporter::Reporter,
     schedule::{Schedule, Work},
     sockets::{Bound, Sockets},
@@ -95,6 +98,7 @@ pub struct Supervisor {
     names: Names,
     checks: Checks,
     health: Health,
+    reached: Reached,
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
@@ -116,6 +120,7 @@ impl Supervisor {
             counters.control.state_failures.fetch_add(1, Relaxed);
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
+        let room = process.most_sessions();
         Self {
             process,
             workers,
@@ -124,10 +129,11 @@ impl Supervisor {
             running: Running::default(),
             surroundings: Arc::default(),
             sockets,
-            listeners: Listeners::default(),
+            listeners: Listeners::new(room),
             names: Names::new(answers),
             checks: Checks::default(),
             health: Health::default(),
+            reached: Reached::default(),
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
@@ -149,7 +155,7 @@ impl Supervisor {
                     Some(Control::Drain(longest)) => break longest,
                     Some(asked) => self.asked(asked).await,
                 },
-                Some(answer) = answers.recv() => self.answered(answer),
+                Some(answer) = answers.recv() => self.answered(answer, &mut answers),
                 () = until(schedule.next(wanted)) => {
                     let due = schedule.take_due(wanted, Instant::now());
                     if due.retry {
@@ -222,7 +228,7 @@ impl Supervisor {
 
     /// Recomputes the targets of every listener.
     fn refresh_targets(&mut self) {
-        self.names.follow(&names::hosts(&self.running.listeners));
+        self.names.follow(&names::followed(&self.running.listeners));
         let sources = Sources {
             endpoints: &self.configuration.endpoints,
             sockets: &self.running.sockets,
@@ -244,7 +250,7 @@ impl Supervisor {
 
     /// Publishes the report and the listeners whose series are exposed.
     fn publish(&self) {
-        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health);
+        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health, &self.reached);
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
         self.metrics.expose(self.listeners.exposed());
         self.metrics.expose_unrouted(self.sockets.unrouted());
@@ -267,7 +273,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, a change of backend health and hot sockets.
+    /// Looks for a shortage of files or memory, changes of backend health, reached limits and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -275,7 +281,8 @@ impl Supervisor {
         let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
         notices::write(&self.process.log, waits.into_iter().chain(more));
         let now = self.process.clock.seconds();
-        let changed = self.health.observe(&self.listeners.health(now), now);
+        let mut changed = self.health.observe(&self.listeners.health(now), now);
+        changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
         if !changed.is_empty() {
             notices::write(&self.process.log, changed);
             self.publish();
@@ -296,11 +303,17 @@ impl Supervisor {
         views
     }
 
-    fn answered(&mut self, answer: Answer) {
+    /// Takes an answer and the answers behind it: the more names there are, the more of them share a refresh.
+    fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
         let now = Instant::now();
-        let learnt = self.names.learn(answer, now);
-        notices::write(&self.process.log, learnt.notice);
-        if learnt.resolved {
+        let behind = iter::from_fn(|| answers.try_recv().ok());
+        let mut resolved = false;
+        for answer in iter::once(first).chain(behind) {
+            let learnt = self.names.learn(answer, now);
+            notices::write(&self.process.log, learnt.notice);
+            resolved |= learnt.resolved;
+        }
+        if resolved {
             self.refresh_targets();
         }
         self.count_failing_names(now);

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::notices;
 use crate::{
     log::{Level, Notice},
-    resolver::{Answer, Resolver},
+    resolver::{Answer, Followed, Resolver},
 };
 
 /// The names that running listeners use.
@@ -48,10 +48,11 @@ impl Names {
     }
 
     /// Follows exactly these names and forgets all others.
-    pub(super) fn follow(&mut self, hosts: &BTreeSet<String>) {
+    pub(super) fn follow(&mut self, names: &BTreeSet<Followed>) {
+        let hosts: BTreeSet<&String> = names.iter().map(|name| &name.host).collect();
         self.addresses.retain(|host, _| hosts.contains(host));
         self.failing_since.retain(|host, _| hosts.contains(host));
-        self.resolver.follow(hosts);
+        self.resolver.follow(names);
     }
 
     /// Takes an answer that arrived at `now`. A failure is logged once and keeps the last addresses in use.
@@ -97,13 +98,15 @@ impl Names {
 }
 
 /// The DNS names among the backends of these listeners.
-pub(super) fn hosts(listeners: &BTreeMap<ListenerId, Arc<Listener>>) -> BTreeSet<String> {
-    let backends = listeners.values().flat_map(|listener| &listener.backends);
-    let names = backends.filter_map(|backend| match &backend.target {
-        Target::Address { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.clone()),
-        _ => None,
-    });
-    names.collect()
+pub(super) fn followed(listeners: &BTreeMap<ListenerId, Arc<Listener>>) -> BTreeSet<Followed> {
+    let of_listener = |(id, listener): (&ListenerId, &Arc<Listener>)| {
+        let names = listener.backends.iter().filter_map(|backend| match &backend.target {
+            Target::Address { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.clone()),
+            _ => None,
+        });
+        names.map(|host| Followed { namespace: id.origin.namespace.clone(), host }).collect::<Vec<_>>()
+    };
+    listeners.iter().flat_map(of_listener).collect()
 }
 
 #[cfg(test)]

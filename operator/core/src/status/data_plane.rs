@@ -79,6 +79,9 @@ pub struct DataPlane {
     pub no_proxies: bool,
     /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
+    /// Pods whose proxies lately refused sessions of a listener because its namespace has used up its share; at most
+    /// eight.
+    pub limited: Vec<String>,
     /// Pods without a proxy.
     pub uninjected: u32,
     /// Pods with an app in a crash loop.
@@ -131,6 +134,9 @@ impl DataPlane {
 
     fn proxy(&mut self, proxy: &ProxyId, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) {
         let Some(state) = proxies.get(proxy) else { return self.late(proxy) };
+        if published.iter().any(|id| state.reached(id).is_some()) && self.limited.len() < NAMED {
+            self.limited.push(proxy.name().to_owned());
+        }
         let (mut all, mut is_late) = (true, false);
         for id in published {
             // A listener that lost its port in this pod was already counted as rejected.

@@ -31,5 +31,6 @@ mod status_fleets;
 mod status_gateway;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 mod tuning;
 mod validation;

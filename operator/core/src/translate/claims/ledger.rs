@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::{Listener, Origin, Transport};
 
 use super::{
-    Candidate, ListenerRef, Lost, Port, Rank, Request, Rules, is_ephemeral, no_free_port, nth_port, reserved_port,
-    total,
+    Candidate, ListenerRef, Lost, Port, Rank, Request, Rules, is_ephemeral,
+    namespaces::Namespaces,
+    nesting::{Asks, Nesting},
+    no_free_port, nth_port, reserved_port, total,
 };
 use crate::hash::hash;
 
@@ -25,6 +27,8 @@ pub(crate) struct Ledger {
     dirty: BTreeSet<Port>,
     /// The group wants more ports than its Service may have.
     over: bool,
+    /// The claims and shares of namespaces.
+    namespaces: Namespaces,
 }
 
 impl Ledger {
@@ -49,6 +53,7 @@ impl Ledger {
                 }
             }
         }
+        self.namespaces.add(key, &candidates);
         self.candidates.insert(key.clone(), candidates);
         true
     }
@@ -56,6 +61,7 @@ impl Ledger {
     /// Removes the claims of a forward; returns whether it had any.
     pub(crate) fn remove(&mut self, key: &Origin) -> bool {
         let Some(candidates) = self.candidates.remove(key) else { return false };
+        self.namespaces.remove(key, &candidates);
         for (index, candidate) in candidates.iter().enumerate() {
             let listener = ListenerRef { forward: key.clone(), index };
             self.decided.remove(&listener);
@@ -81,41 +87,49 @@ impl Ledger {
         let reserved = self.rules.reserved.keys().filter(|port| self.wanted.contains_key(port));
         let winners = self.wanted.len() - reserved.count();
         let max_ports = self.rules.max_ports;
-        let over = max_ports.is_some_and(|max| winners + self.dynamic.len() > max);
+        let most = self.namespaces.most_ports().min(winners + self.dynamic.len());
+        let over = max_ports.is_some_and(|max| most > max);
         if over || self.over || has_other_rules {
             self.dirty.extend(self.wanted.keys().copied());
         }
         self.over = over;
+        let candidates = &self.candidates;
+        self.dirty.extend(self.namespaces.review(|key| rank_of(candidates, key)));
         let mut affected = BTreeSet::new();
         // Ports are counted one by one, and all of them decided again, only if the Service is too small.
         let room = if over { max_ports.unwrap_or(usize::MAX) } else { usize::MAX };
         let left = self.decide(room, &mut affected);
-        let room = if over { left } else { max_ports.map_or(usize::MAX, |max| max.saturating_sub(winners)) };
-        self.allocate(room, &mut affected);
+        self.allocate(left, &mut affected);
         affected
     }
 
-    /// Decides the dirty ports and all ports that ranges link to them: in rank order, a candidate gets its ports if all
+    /// Decides the dirty ports and all ports linked to them: in rank order, a candidate gets its ports if all
     /// of them are available. Returns the room that is left, in ports.
     fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>) -> usize {
         let mut taken: BTreeMap<Port, Vec<ListenerRef>> = BTreeMap::new();
+        let mut nesting = Nesting::default();
         for Rank { listener, .. } in self.contenders() {
             let Some(candidate) = self.candidate(&listener) else { continue };
-            let outcome = self.outcome(candidate, &taken, &mut room);
+            let outcome = self.outcome(&listener, candidate, &taken, &nesting, &mut room);
             if outcome.is_ok() {
+                let ports = candidate.ports();
                 for port in candidate.ports() {
                     taken.entry(port).or_default().push(listener.clone());
+                    nesting.take(port, asks(&listener, candidate));
                 }
+                self.namespaces.take(&listener.forward.namespace, ports);
             }
             self.record(listener, outcome, affected);
         }
         room
     }
 
-    /// The candidates to decide again, in rank order.
+    /// The candidates to decide again, in rank order: all that claim dirty ports or ports linked to them, by a range or
+    /// by the count of a namespace.
     fn contenders(&mut self) -> BTreeSet<Rank> {
         let mut todo: Vec<Port> = std::mem::take(&mut self.dirty).into_iter().collect();
         let (mut seen, mut contenders) = (BTreeSet::new(), BTreeSet::new());
+        let mut counted: BTreeSet<String> = BTreeSet::new();
         while let Some(port) = todo.pop() {
             if !seen.insert(port) {
                 continue;
@@ -127,7 +141,16 @@ impl Ledger {
                 contenders.insert(rank.clone());
                 let range = self.candidate(&rank.listener).filter(|candidate| candidate.further > 0);
                 todo.extend(range.into_iter().flat_map(Candidate::ports));
+                let namespace = &rank.listener.forward.namespace;
+                if let Some(ports) = self.namespaces.ports_of_crowd(namespace).filter(|_| !counted.contains(namespace))
+                {
+                    todo.extend(ports);
+                    counted.insert(namespace.clone());
+                }
             }
+        }
+        for namespace in &counted {
+            self.namespaces.restart(namespace);
         }
         contenders
     }
@@ -135,8 +158,10 @@ impl Ledger {
     /// The first port of a candidate, or why it loses. Takes the ports that nobody else holds out of `room`.
     fn outcome(
         &self,
+        listener: &ListenerRef,
         candidate: &Candidate,
         taken: &BTreeMap<Port, Vec<ListenerRef>>,
+        nesting: &Nesting,
         room: &mut usize,
     ) -> Result<u16, Lost> {
         let mut first = None;
@@ -153,6 +178,12 @@ impl Ledger {
                     return Err(self.rules.held_by(port, candidate, &holder.forward, winner));
                 }
             }
+            if let Some(lost) = nesting.refuses(port, asks(listener, candidate), &self.namespaces) {
+                return Err(lost);
+            }
+        }
+        if let Some(lost) = self.namespaces.refuses(&self.rules.group, listener, candidate.ports(), 0) {
+            return Err(lost);
         }
         *room = room.checked_sub(fresh).ok_or_else(|| self.rules.too_many())?;
         Ok(first.unwrap_or(0))
@@ -172,15 +203,19 @@ impl Ledger {
     /// Allocates ports to the listeners that accept any port.
     fn allocate(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>) {
         self.allocated.clear();
+        self.namespaces.restart_allocation();
         for rank in std::mem::take(&mut self.dynamic) {
             let listener = rank.listener.clone();
             let transport = self.candidate(&listener).map_or(Transport::Tcp, |candidate| candidate.transport);
-            let outcome = match room {
-                0 => Err(self.rules.too_many()),
-                _ => self.free_port(&listener),
+            let refused = self.namespaces.refuses(&self.rules.group, &listener, std::iter::empty(), 1);
+            let outcome = match (refused, room) {
+                (Some(lost), _) => Err(lost),
+                (None, 0) => Err(self.rules.too_many()),
+                (None, _) => self.free_port(&listener),
             };
             if let Ok(port) = &outcome {
                 room -= 1;
+                self.namespaces.take_allocated(&listener.forward.namespace);
                 self.allocated.insert((transport, *port), listener.clone());
             }
             self.record(listener, outcome, affected);
@@ -238,7 +273,25 @@ impl Ledger {
                         && same_header == listener.header()
                 })
             };
-            self.rules.reserved.contains_key(&port) || holders.any(|holder| holder.forward != *key && !shares(holder))
+            let is_nested = |holder: &ListenerRef| {
+                let names = self.candidate(holder).map(|other| other.names.as_slice()).unwrap_or_default();
+                let own = (key.namespace.as_str(), listener.hostnames.as_slice());
+                self.namespaces.clash(own, (holder.forward.namespace.as_str(), names))
+            };
+            let is_kept_out = |holder: &ListenerRef| holder.forward != *key && (!shares(holder) || is_nested(holder));
+            self.rules.reserved.contains_key(&port) || holders.any(is_kept_out)
         })
     }
+}
+
+fn asks<'a>(listener: &'a ListenerRef, candidate: &'a Candidate) -> Asks<'a> {
+    // Only in a gateway do namespaces meet whose users do not know each other.
+    let names: &[String] = if candidate.terms.is_some() { &candidate.names } else { &[] };
+    Asks { listener, name: &candidate.name, names }
+}
+
+/// The rank of a forward among the forwards of its namespace: that of its first listener.
+fn rank_of(candidates: &BTreeMap<Origin, Vec<Candidate>>, key: &Origin) -> Option<Rank> {
+    let listeners = candidates.get(key)?.iter().enumerate();
+    listeners.map(|(index, candidate)| candidate.rank(ListenerRef { forward: key.clone(), index })).min()
 }
