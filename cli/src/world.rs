@@ -6,8 +6,8 @@ use std::{
 };
 
 use crds::{
-    AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, NamespaceScope, Protocol, Selector,
-    SelectorOperator,
+    AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, Hostname, NamespaceName, NamespaceScope, Protocol,
+    Selector, SelectorOperator, Tenant, TenantNamespaces,
 };
 use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};
 use proxy_api::OriginKind;
@@ -24,18 +24,48 @@ pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
 }
 
 /// A gateway that selects namespaces by labels cannot be evaluated for namespaces that are not in the manifests. Here
-/// the gateway admits them; the cluster makes the final decision.
+/// the gateway admits them, and its tenants do not count; the cluster makes the final decision.
 fn open_to_unknown_namespaces(world: &mut World) {
+    let hostnames = hostnames(world);
     let known = |namespace: &String| world.namespaces.contains_key(namespace);
     if world.forwards.keys().all(|key| known(&key.namespace)) {
         return;
     }
     for gateway in world.gateways.values_mut() {
-        let scope = gateway.spec.allowed_forwards.as_mut().and_then(|allowed| allowed.namespaces.as_mut());
-        if let Some(scope) = scope.filter(|scope| scope.from == From::Selector) {
+        let Some(allowed) = gateway.spec.allowed_forwards.as_mut() else { continue };
+        if let Some(scope) = allowed.namespaces.as_mut().filter(|scope| scope.from == From::Selector) {
             *scope = NamespaceScope { from: From::All, selector: None };
         }
+        if allowed.tenants.iter().any(|tenant| tenant.namespaces.selector.is_some()) {
+            allowed.tenants = permissive_tenants(&hostnames);
+        }
     }
+}
+
+/// Server names by namespace.
+type Hostnames = BTreeMap<String, Vec<Hostname>>;
+
+/// The server names that the forwards of each namespace claim.
+fn hostnames(world: &World) -> Hostnames {
+    let mut all = Hostnames::new();
+    for (key, forward) in &world.forwards {
+        let claimed = forward.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let claimed = claimed.flat_map(|tls| tls.hostnames.iter().cloned());
+        all.entry(key.namespace.clone()).or_default().extend(claimed);
+    }
+    all
+}
+
+/// Tenants of a gateway that permits every namespace what its forwards claim.
+fn permissive_tenants(hostnames: &Hostnames) -> Vec<Tenant> {
+    let tenant = |(namespace, hostnames): (&String, &Vec<Hostname>)| Tenant {
+        name: namespace.clone(),
+        namespaces: TenantNamespaces { names: vec![NamespaceName(namespace.clone())], selector: None },
+        hostnames: hostnames.clone(),
+        max_ports: Some(u16::MAX),
+        ..Tenant::default()
+    };
+    hostnames.iter().map(tenant).collect()
 }
 
 /// Labels that the selector is certain to match, or `None` if no labels can match.
@@ -60,7 +90,7 @@ fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
 pub(crate) fn any_cluster(mut world: World) -> World {
     world.site = Site::Cluster;
     let mut services: BTreeMap<ObjectKey, BTreeSet<u16>> = BTreeMap::new();
-    let networks = networks(&world);
+    let (networks, hostnames) = (networks(&world), hostnames(&world));
     for (key, forward) in &world.forwards {
         let named = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
         for service in named.filter_map(|backend| backend.service.as_ref()) {
@@ -82,7 +112,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         if let Some(gateway) = &forward.spec.placement.gateway {
             let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
             let gateway = ObjectKey::new(namespace, &gateway.name);
-            world.gateways.entry(gateway).or_insert_with(|| open_gateway(networks.clone()));
+            world.gateways.entry(gateway).or_insert_with(|| open_gateway(networks.clone(), &hostnames));
         }
     }
     world.services = services.into_iter().map(|(key, ports)| (key, stand_in(&ports))).collect();
@@ -109,8 +139,38 @@ fn networks(world: &World) -> Vec<Cidr> {
     ["0.0.0.0/0", "::/0"].map(str::to_owned).into_iter().chain(named).map(Cidr).collect()
 }
 
-fn open_gateway(address_cidrs: Vec<Cidr>) -> ForwardGateway {
-    let all = NamespaceScope { from: From::All, selector: None };
-    let allowed_forwards = Some(AllowedForwards { namespaces: Some(all), address_cidrs, ..AllowedForwards::default() });
+fn open_gateway(address_cidrs: Vec<Cidr>, hostnames: &Hostnames) -> ForwardGateway {
+    let namespaces = Some(NamespaceScope { from: From::All, selector: None });
+    let tenants = permissive_tenants(hostnames);
+    let allowed_forwards = Some(AllowedForwards { namespaces, tenants, address_cidrs, ..AllowedForwards::default() });
     ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::translate;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_gateway_may_permit_a_name_within_a_wildcard_of_another_namespace() {
+        let mut world = World::default();
+        for (namespace, hostname) in [("a", "*.example"), ("b", "x.example")] {
+            let forward = json!({
+                "metadata": {"name": "f", "namespace": namespace},
+                "spec": {
+                    "placement": {"gateway": {"name": "edge", "namespace": "infra"}},
+                    "listeners": [{
+                        "name": "l", "protocol": "TLS", "port": 443, "tls": {"hostnames": [hostname]},
+                        "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
+                    }],
+                },
+            });
+            let forward = serde_json::from_value(forward).expect("a forward");
+            world.forwards.insert(ObjectKey::new(namespace, "f"), forward);
+        }
+        let verdicts = translate(&any_cluster(world)).verdicts;
+        assert!(verdicts.values().all(|verdict| verdict.accepted.status), "{verdicts:?}");
+    }
 }

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     autoscaling::Autoscaling,
     pod_template::PodTemplate,
-    scalars::{AnnotationValue, Cidr, Protocol},
+    ports::{PortRange, ProtocolPorts},
+    scalars::{AnnotationValue, Cidr},
     selector::Selector,
     status::ForwardGatewayStatus,
+    tenant::Tenant,
 };
 
 /// A `ForwardGateway` is a managed fleet of proxies. It defines who may attach forwards and which ports they may use.
@@ -56,8 +58,9 @@ pub struct ForwardGatewaySpec {
     /// Additions to the pods of the fleet, such as labels, resources and scheduling. Absent: no additions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// Which forwards may attach, which ports they may claim, and where `address` backends may point. Absent: forwards
-    /// of the gateway's own namespace, every port, and any address but those that `addressCIDRs` must name.
+    /// Which forwards may attach, which ports and hostnames they may claim, and where `address` backends may point.
+    /// Absent: forwards of the gateway's own namespace, every port, and any address but those that `addressCIDRs` must
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_forwards: Option<AllowedForwards>,
     /// Port ranges for listeners without `port`, at most 16. Absent: 20000 to 29999.
@@ -140,6 +143,12 @@ pub struct AllowedForwards {
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,
+    /// What single namespaces may claim and use, at most 64 entries, identified by `name`. A namespace without an entry
+    /// may claim what no entry reserves; unless it is the gateway's own namespace, it may hold at most half of
+    /// `service.maxPorts`. Absent: every namespace is a namespace without an entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub tenants: Vec<Tenant>,
 }
 
 /// A set of namespaces.
@@ -162,34 +171,4 @@ pub enum From {
     Same,
     All,
     Selector,
-}
-
-/// A range of ports of one protocol.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of an allowed range must not be less than port"))]
-pub struct ProtocolPorts {
-    /// Protocol of the ports.
-    pub protocol: Protocol,
-    /// First port of the range, 1 to 65535.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-    /// Last port of the range, 1 to 65535. Absent: the same as `port`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub end_port: Option<u16>,
-}
-
-/// A range of ports for TCP and UDP.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of an allocation range must not be less than port"))]
-pub struct PortRange {
-    /// First port of the range, 1024 to 65535.
-    #[schemars(range(min = 1024, max = 65535))]
-    pub port: u16,
-    /// Last port of the range, 1024 to 65535. Absent: the same as `port`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 65535))]
-    pub end_port: Option<u16>,
 }

@@ -19,15 +19,17 @@ mod manifests;
 mod pod_template;
 mod policy;
 mod portforward;
+mod ports;
 mod scalars;
 mod scheduling;
 mod selector;
 mod status;
+mod tenant;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
-    PortRange, ProtocolPorts, ServiceType,
+    ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
@@ -38,7 +40,8 @@ pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
-pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, Protocol, Quantity};
+pub use ports::{PortRange, ProtocolPorts};
+pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, NamespaceName, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,
     PreferredNodes, PreferredPods, TopologySpread, WhenUnsatisfiable,
@@ -48,6 +51,7 @@ pub use status::{
     AcceptedHeaders, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus,
     PortForwardStatus, RejectedListener,
 };
+pub use tenant::{Tenant, TenantNamespaces};
 
 /// API group of all kinds of Portlane.
 pub const GROUP: &str = "portlane.dev";

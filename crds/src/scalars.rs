@@ -46,6 +46,13 @@ pub struct Hostname(
     pub String,
 );
 
+/// The name of a namespace.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct NamespaceName(
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))] pub String,
+);
+
 /// The value of a label.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[schemars(inline)]

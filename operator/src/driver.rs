@@ -28,8 +28,13 @@ use operator_core::{
     Cache, Changes, Group, Subject, Touched,
     desired::{ca::Trusted, gateway::Fleets},
     schedule::{
-        Dated, Effect, TermNumber, autoscalers::Autoscalers, children::Gateways, debounce::Debounce,
-        deletion_costs::Costs, statuses::Statuses,
+        Dated, Effect, TermNumber,
+        autoscalers::Autoscalers,
+        children::Gateways,
+        cut_off::{Counted, CutOff},
+        debounce::Debounce,
+        deletion_costs::Costs,
+        statuses::Statuses,
     },
     status::events::of_growth,
 };
@@ -74,15 +79,17 @@ struct Schedules {
     gateways: Gateways,
     autoscalers: Autoscalers,
     costs: Costs,
+    cut_off: CutOff,
 }
 
 impl Schedules {
-    fn new(fleets: &Fleets, now: Duration) -> Self {
+    fn new(fleets: &Fleets, autoscaling: bool, now: Duration) -> Self {
         Self {
             statuses: Statuses::new(now),
             gateways: Gateways::new(fleets.clone()),
-            autoscalers: Autoscalers::default(),
+            autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
+            cut_off: CutOff::default(),
         }
     }
 }
@@ -127,7 +134,7 @@ impl Driver {
             metrics: effects.metrics.clone(),
             synced,
             selectors,
-            schedules: Schedules::new(&fleets, Duration::ZERO),
+            schedules: Schedules::new(&fleets, effects.autoscaling, Duration::ZERO),
             fleets,
             trusted,
             effects,
@@ -186,11 +193,12 @@ impl Driver {
     fn begin(&mut self, term: lease::Term) {
         self.term = self.term.following();
         self.effects.begin(self.term);
-        self.schedules = Schedules::new(&self.fleets, self.now());
+        self.schedules = Schedules::new(&self.fleets, self.effects.autoscaling, self.now());
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
+        self.metrics.cut_off.set(0);
     }
 
     fn seen(&mut self, (source, seen): Message) {
@@ -311,13 +319,23 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, autoscalers, costs } = &mut self.schedules;
+        let Schedules { statuses, gateways, autoscalers, costs, cut_off } = &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
         let view = leading.view(&self.cache, &time);
         if self.effects.deletion_costs {
             effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
+        }
+        if let Some(Counted { count, first }) = cut_off.tick(&view, &trusted, now) {
+            self.metrics.cut_off.set(i64::try_from(count).unwrap_or(i64::MAX));
+            if let Some(first) = first {
+                tracing::warn!(
+                    count,
+                    %first,
+                    "proxies are older than the operator's CA and do not trust it: replace their pods (docs/security.md)"
+                );
+            }
         }
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));

@@ -5,6 +5,7 @@ pub mod doors;
 pub mod http;
 pub mod https;
 pub mod lease;
+pub mod listen;
 pub mod liveness;
 pub mod metrics;
 pub mod pki;

@@ -27,6 +27,7 @@ use crate::{
     platform::{
         client, doors, http,
         lease::{Candidate, Election, Ended, Term},
+        listen::{host, listen},
         liveness::Liveness,
         metrics::Metrics,
         pki::{Authority, Leaf},
@@ -92,7 +93,7 @@ pub(super) struct Replica {
 }
 
 async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Address { role, source })
+    listen(address).await.map_err(|source| RunError::Address { role, source })
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -136,8 +137,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 /// The CA of this installation, and the serving certificate of this replica.
 fn authority(settings: &Settings, client: &Client, trust: watch::Sender<Trusted>) -> (Authority, Arc<Leaf>) {
     let life = Duration::from_secs(settings.certificate_seconds);
-    let own = settings.operator.rsplit_once(':').map_or(settings.operator.as_str(), |(host, _)| host);
-    let hosts = [own.to_owned(), format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)];
+    let hosts = [
+        host(&settings.operator).to_owned(),
+        format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace),
+    ];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     Authority::new(secrets, &settings.roots_secret, &hosts, life, trust)
 }

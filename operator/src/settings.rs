@@ -8,11 +8,12 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use operator_core::{desired::tuning::Resources, notices::Format};
+use operator_core::{desired::tuning::Resources, notices::Format, world::rights::FleetNamespaces};
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
 pub struct Settings {
     /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
@@ -32,18 +33,19 @@ pub struct Settings {
     /// Let forwards of every namespace use every Service, without ReferenceGrants.
     #[arg(long, env = "PORTLANE_ALLOW_ALL_SERVICES", default_value_t = false, action = clap::ArgAction::Set)]
     pub allow_all_services: bool,
-    /// Listen address for the streams of proxies.
-    #[arg(long, env = "PORTLANE_STREAM_ADDRESS", default_value = "0.0.0.0:9443")]
+    /// Listen address for the streams of proxies. `[::]`, here and below, accepts IPv6 and IPv4; without IPv6 on the
+    /// host it becomes 0.0.0.0.
+    #[arg(long, env = "PORTLANE_STREAM_ADDRESS", default_value = "[::]:9443")]
     pub stream_address: SocketAddr,
     /// Listen address of /livez, /readyz and /metrics.
-    #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "0.0.0.0:9080")]
+    #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "[::]:9080")]
     pub health_address: SocketAddr,
     /// Default resources of sidecars, which annotations of a pod override: JSON with requests and limits. Absent:
     /// requests of 10m CPU and 16Mi memory, limits of 1 CPU and 256Mi memory.
     #[arg(long, env = "PORTLANE_SIDECAR_RESOURCES")]
     pub sidecar_resources: Option<Resources>,
     /// Listen address of the mutating webhook that injects sidecars.
-    #[arg(long, env = "PORTLANE_WEBHOOK_ADDRESS", default_value = "0.0.0.0:9444")]
+    #[arg(long, env = "PORTLANE_WEBHOOK_ADDRESS", default_value = "[::]:9444")]
     pub webhook_address: SocketAddr,
     /// Name of the MutatingWebhookConfiguration whose CA bundle the leader keeps current. Absent: none.
     #[arg(long, env = "PORTLANE_WEBHOOK")]
@@ -52,14 +54,14 @@ pub struct Settings {
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
     /// Listen address of the metrics API that HPAs query. Absent: the metrics API is not served.
-    #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ip")]
+    #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ips")]
     pub custom_metrics_address: Option<SocketAddr>,
     /// Name of the metrics API's Service, which has no selector: the leader makes itself its endpoint.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
     pub custom_metrics_service: String,
-    /// IP address of this pod.
-    #[arg(long, env = "PORTLANE_POD_IP")]
-    pub pod_ip: Option<IpAddr>,
+    /// IP addresses of this pod, separated by commas: one, or one of each family.
+    #[arg(long, env = "PORTLANE_POD_IPS", value_delimiter = ',')]
+    pub pod_ips: Vec<IpAddr>,
     /// Address at which proxies reach the operator.
     #[arg(
         long,
@@ -74,6 +76,19 @@ pub struct Settings {
     /// Pull policy of the proxy image: Always, IfNotPresent or Never.
     #[arg(long, env = "PORTLANE_PROXY_PULL_POLICY", default_value = "IfNotPresent")]
     pub proxy_pull_policy: String,
+    /// Namespaces in which ForwardGateways get fleets, separated by commas. `*`: every watched namespace. Empty: none.
+    #[arg(long, env = "PORTLANE_FLEET_NAMESPACES", default_value = "*")]
+    pub fleet_namespaces: FleetNamespaces,
+    /// IP address that fleets bind for health and metrics.
+    #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
+    pub fleet_bind_ip: IpAddr,
+    /// Create a NetworkPolicy for each fleet, which admits every source to the ports of its listeners and to its health
+    /// port. Off: a policy that this operator created before is deleted.
+    #[arg(long, env = "PORTLANE_FLEET_NETWORK_POLICIES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub fleet_network_policies: bool,
+    /// Create HPAs for objects with spec.autoscaling.
+    #[arg(long, env = "PORTLANE_AUTOSCALING", default_value_t = true, action = clap::ArgAction::Set)]
+    pub autoscaling: bool,
     /// Most objects that are kept of one kind (per namespace, where kinds are watched by namespace). Further objects
     /// are left out, which is counted and logged.
     #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]

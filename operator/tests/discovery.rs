@@ -24,6 +24,7 @@ use operator::{
 };
 use operator_core::world::{
     objects::Object,
+    rights::{FleetNamespaces, Rights},
     watched::{Kind, Seen},
 };
 use serde_json::json;
@@ -152,7 +153,8 @@ impl Scene {
         let client = Client::try_from(bounded(config)).expect("a client");
         let (out, messages) = mpsc::channel(64);
         let (tasks, _) = Tasks::new();
-        let (watches, sources) = Watches::start(client, Vec::new(), out, Arc::new(Metrics::default()), tasks);
+        let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, autoscaling: true };
+        let (watches, sources) = Watches::start(client, &rights, out, Arc::new(Metrics::default()), tasks);
         Self { server, messages, sources: sources.len(), _watches: watches }
     }
 

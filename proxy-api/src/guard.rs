@@ -38,6 +38,16 @@ pub struct Limits {
     pub max_flows: Option<u32>,
 }
 
+/// Limits of all listeners of a namespace together, per proxy. Listeners of one namespace that carry different limits,
+/// because one of them could not change yet, share the smaller one. `None` means unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantLimits {
+    /// Live and queued sessions: TCP connections and UDP flows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
 /// What happens to a TCP connection beyond `max_connections`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnLimit {

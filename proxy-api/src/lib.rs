@@ -37,14 +37,16 @@ pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use destinations::{Denial, Destinations, forms};
 pub use endpoint::{Endpoint, EndpointSet};
-pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader};
+pub use guard::{AcceptHeader, Access, HealthCheck, Limits, OnLimit, Probe, ProxyProtocol, SendHeader, TenantLimits};
 pub use id::{ListenerId, ListenerIdError, Origin, OriginKind};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
     Sessions, SocketKey, Target, Timeouts, Transport,
 };
 pub use load::{Load, MAX_LOADS, Work};
-pub use report::{BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, Report, ReportPart};
+pub use report::{
+    BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
+};
 pub use stream::{
     Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, PARTS, SERVICE, ToProxy,
     Trust,

@@ -133,6 +133,9 @@ pub struct ListenerReport {
     /// Health of the backends.
     #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
     pub backends: BackendHealth,
+    /// A limit for which the listener lately refused sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<ReachedLimit>,
 }
 
 impl ListenerReport {
@@ -144,11 +147,21 @@ impl ListenerReport {
         self.revision.0.len() + failure
     }
 
-    /// Whether this is the implied default: bound, with all backends healthy.
+    /// Whether this is the implied default: bound, with all backends healthy and no limit reached.
     #[must_use]
     pub fn is_usual(&self) -> bool {
-        self.state == ListenerState::Bound && self.backends.is_all()
+        self.state == ListenerState::Bound && self.backends.is_all() && self.reached.is_none()
     }
+}
+
+/// A limit for which a listener refuses sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReachedLimit {
+    /// The sessions of all listeners of the namespace.
+    Tenant,
+    /// A limit added by a newer proxy.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How many of a listener's backends are healthy. Counts belong to metrics.

@@ -46,6 +46,21 @@ fn old_proxy_new_operator_an_unknown_field_in_a_listener_fails_that_listener_onl
 }
 
 #[test]
+fn limits_of_a_namespace_change_no_document_without_them_and_an_unknown_one_fails_its_listener() {
+    let listener = v1().supported().next().expect("one").1.clone();
+    assert!(!serde_json::to_string(&listener).expect("encodes").contains("tenantLimits"));
+    let with = |limits: &str| {
+        let newer = V1.replace("    policy:", &format!("    tenantLimits: {limits}\n    policy:"));
+        Configuration::decode(newer.as_bytes()).expect("decodes").listeners[&id()].clone()
+    };
+    let Offer::Supported(limited) = with("{maxConnections: 7}") else { panic!("not supported") };
+    assert_eq!(limited.tenant_limits.as_ref().and_then(|limits| limits.max_connections), Some(7));
+    assert_ne!((*limited).clone().sealed().revision, listener.sealed().revision);
+    let Offer::Unsupported { what, .. } = with("{maxConnections: 7, maxBytes: 1}") else { panic!("supported") };
+    assert!(what.contains("`maxBytes`"), "{what}");
+}
+
+#[test]
 fn old_proxy_new_operator_an_unknown_value_in_a_listener_fails_it() {
     let newer = V1.replace("policy: LeastConnections", "policy: Fastest");
     let configuration = Configuration::decode(newer.as_bytes()).expect("decodes");

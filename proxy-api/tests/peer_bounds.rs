@@ -72,6 +72,7 @@ fn a_long_failure_is_cut_where_it_is_written_so_that_it_is_read() {
 fn the_largest_part_of_an_honest_proxy_fits() {
     let hash = || "f".repeat(MAX_HASH_BYTES);
     let report = || ListenerReport {
+        reached: None,
         revision: Revision(hash()),
         state: ListenerState::Failed,
         failure: Some(Failure {

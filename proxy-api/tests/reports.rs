@@ -2,7 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    BackendHealth, CONTRACT, Digest, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Revision, Version,
+    BackendHealth, CONTRACT, Digest, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
+    Revision, Version,
 };
 
 fn id(name: &str) -> ListenerId {
@@ -10,7 +11,7 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends }
+    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None }
 }
 
 const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);
@@ -52,6 +53,19 @@ fn only_a_bound_listener_with_all_backends_healthy_is_usual() {
     ] {
         assert_eq!(state(now.0, now.1).is_usual(), is_usual, "{now:?}");
     }
+}
+
+#[test]
+fn a_reached_limit_is_news_and_one_of_a_newer_proxy_is_read_as_unknown() {
+    let usual = state(ListenerState::Bound, BackendHealth::All);
+    let limited = ListenerReport { reached: Some(ReachedLimit::Tenant), ..usual.clone() };
+    assert!(usual.is_usual() && !limited.is_usual());
+    let json = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Tenant"});
+    assert_eq!(serde_json::to_value(&limited).expect("encodes"), json);
+    assert_eq!(serde_json::from_value::<ListenerReport>(json).expect("decodes"), limited);
+    let newer = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Memory"});
+    let read: ListenerReport = serde_json::from_value(newer).expect("decodes");
+    assert_eq!(read.reached, Some(ReachedLimit::Unknown));
 }
 
 #[test]

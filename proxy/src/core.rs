@@ -18,4 +18,5 @@ pub mod load;
 pub mod names;
 pub mod own_addresses;
 pub mod proxy_header;
+pub mod share;
 pub mod told;

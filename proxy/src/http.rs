@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::serve::{Doors, serve, serve_file};
 use self::{scrape::Scraped, serve::Guest};
-use crate::{core::host, metrics::Metrics, process::Process, supervisor::Control};
+use crate::{core::host, listen, metrics::Metrics, process::Process, supervisor::Control};
 
 /// Most sessions that /conns lists.
 const SESSIONS: usize = 10_000;
@@ -83,7 +83,7 @@ pub struct Startup {
 /// # Errors
 /// The address cannot be bound.
 pub fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
+    let listener = listen::open(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -17,6 +17,7 @@ pub mod files;
 pub mod follow;
 pub mod handle;
 pub mod http;
+pub mod listen;
 pub mod lives;
 pub mod log;
 mod memory;

@@ -3,10 +3,9 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
-};
+mod forwards;
+
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use prometheus_client::{
     collector::Collector,
@@ -17,6 +16,7 @@ use prometheus_client::{
 
 use proxy_api::{Denial, Origin};
 
+use self::forwards::{limits_text, shares_text};
 use crate::{
     clock::Clock,
     core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward},
@@ -136,6 +136,7 @@ impl Collector for Exposition {
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
         listeners_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
+        shares_text(&mut out, &listeners)?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
         refused_text(&mut out, &listeners)?;
@@ -244,20 +245,6 @@ fn unrouted_text(out: &mut DescriptorEncoder<'_>, ports: &[(u16, Arc<Unrouted>)]
     });
     let help = "Connections to a port shared by server names that matched no listener, by reason.";
     family(out, ("portlane_connections_unrouted", help), true, series)
-}
-
-/// Limits belong to the forward, so only its first listener is shown.
-fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
-    let queued =
-        first_of_each_limiter(all).map(|shared| (origin_labels(&shared.id.origin), shared.limiter.counts().1 as u64));
-    family(out, ("portlane_connections_queued", "Connections queued by maxConnections."), false, queued)
-}
-
-/// The first limited listener of each limiter. A limiter is known by its address, so that no two are compared.
-fn first_of_each_limiter(all: &[Arc<Shared>]) -> impl Iterator<Item = &Arc<Shared>> {
-    let mut seen = BTreeSet::new();
-    let limited = all.iter().filter(|shared| shared.spec.load().limits.is_some());
-    limited.filter(move |shared| seen.insert(Arc::as_ptr(&shared.limiter)))
 }
 
 fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &Clock) -> Result<(), std::fmt::Error> {
@@ -391,32 +378,4 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         histogram.encode(out.encode_descriptor(name, help, None, histogram.metric_type())?)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use proxy_api::{Configuration, Limits, Listener, ListenerId};
-
-    use super::*;
-
-    #[test]
-    fn the_queue_of_a_forward_is_shown_once_however_many_listeners_it_has() {
-        // D22
-        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let plain = Arc::new(document.supported().next().expect("one").1.clone());
-        let limited = Arc::new(Listener { limits: Some(Box::new(Limits::default())), ..(*plain).clone() });
-        let limiters: Vec<Arc<crate::core::limiter::Limiter>> = (0..100).map(|_| Arc::default()).collect();
-        let listener = |name: &str, of: usize, spec: &Arc<Listener>| {
-            let id = ListenerId::new(Origin::port_forward("ns", format!("f{of}")), name);
-            Shared::new(id, spec.clone(), Arc::default(), Arc::clone(&limiters[of]))
-        };
-        let mut all: Vec<Arc<Shared>> = vec![listener("plain", 0, &plain)];
-        // A listener that was removed and still has sessions comes after all others.
-        for name in ["a", "b", "removed"] {
-            all.extend((0..100).map(|of| listener(name, of, &limited)));
-        }
-        let shown: Vec<&str> = first_of_each_limiter(&all).map(|shared| shared.id.listener.as_str()).collect();
-        assert_eq!(shown, ["a"; 100]);
-    }
 }

@@ -179,7 +179,7 @@ fn open_all(key: SocketKey, bind: impl Fn(SocketAddr) -> io::Result<OsSocket>) -
 }
 
 /// Whether the host lacks this address or family.
-fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let absent = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT];
     error.raw_os_error().is_some_and(|code| absent.iter().any(|errno| errno.raw_os_error() == code))

@@ -74,6 +74,13 @@ impl Process {
         }
     }
 
+    /// Most TCP sessions at a time, by files and by memory.
+    #[must_use]
+    pub fn most_sessions(&self) -> usize {
+        let ((_, places), (_, files)) = (self.sessions.usage(), self.files.usage());
+        (places / SESSION_PLACES).min(files / FILES_PER_SESSION)
+    }
+
     /// Waits until there is room for a TCP session.
     pub async fn wait_for_session(&self) -> Permits {
         let memory = self.sessions.wait(SESSION_PLACES).await;

@@ -1,7 +1,8 @@
 //! Keeps DNS answers up to date.
 //!
 //! `getaddrinfo` returns no TTL, so names are resolved by hickory, which also reads /etc/hosts. After a failure the
-//! last answer stays in use.
+//! last answer stays in use. Each namespace has lookups of its own, so that names that answer slowly or never hold up
+//! only other names of their namespace.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,7 +19,7 @@ use hickory_resolver::{
     net::runtime::TokioRuntimeProvider,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -27,6 +28,8 @@ use crate::follow::Stamp;
 
 /// Shortest and longest time between lookups, whatever the TTL.
 const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// Most lookups of one namespace at a time, each with a socket for each address family.
+const LOOKUPS: usize = 32;
 /// Timeout of a lookup.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for the second address family once the first has answered.
@@ -44,35 +47,62 @@ pub struct Answer {
     pub addresses: Result<Vec<IpAddr>, String>,
 }
 
+/// A name that listeners of a namespace use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Followed {
+    /// Namespace of the listeners.
+    pub namespace: String,
+    /// The name.
+    pub host: String,
+}
+
 /// Keeps a set of names resolved.
 pub struct Resolver {
     system: Arc<Mutex<System>>,
-    tasks: HashMap<String, JoinHandle<()>>,
+    tasks: HashMap<Followed, JoinHandle<()>>,
+    turns: Turns,
     answers: mpsc::Sender<Answer>,
+}
+
+/// The lookups that each namespace may have at a time.
+#[derive(Default)]
+struct Turns(HashMap<String, Arc<Semaphore>>);
+
+impl Turns {
+    fn of(&mut self, namespace: &str) -> Arc<Semaphore> {
+        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(LOOKUPS))).clone()
+    }
+
+    /// Forgets namespaces without tasks.
+    fn forget_unused(&mut self) {
+        self.0.retain(|_, turns| Arc::strong_count(turns) > 1);
+    }
 }
 
 impl Resolver {
     /// A resolver with the system's settings; answers arrive on the channel.
     #[must_use]
     pub fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { system: Arc::default(), tasks: HashMap::new(), answers }
+        Self { system: Arc::default(), tasks: HashMap::new(), turns: Turns::default(), answers }
     }
 
     /// Follows exactly these names.
-    pub fn follow(&mut self, hosts: &BTreeSet<String>) {
-        self.tasks.retain(|host, task| {
-            let wanted = hosts.contains(host);
+    pub fn follow(&mut self, names: &BTreeSet<Followed>) {
+        self.tasks.retain(|name, task| {
+            let wanted = names.contains(name);
             if !wanted {
                 task.abort();
             }
             wanted
         });
-        for host in hosts {
-            if !self.tasks.contains_key(host) {
-                let task = tokio::spawn(follow(self.system.clone(), host.clone(), self.answers.clone()));
-                self.tasks.insert(host.clone(), task);
+        for name in names {
+            if !self.tasks.contains_key(name) {
+                let turns = self.turns.of(&name.namespace);
+                let task = tokio::spawn(follow(self.system.clone(), name.host.clone(), turns, self.answers.clone()));
+                self.tasks.insert(name.clone(), task);
             }
         }
+        self.turns.forget_unused();
     }
 }
 
@@ -118,10 +148,10 @@ fn hickory(strategy: LookupIpStrategy) -> Result<TokioResolver, String> {
 }
 
 /// Follows a name, also after a lookup has panicked.
-async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<Answer>) {
+async fn follow(system: Arc<Mutex<System>>, host: String, turns: Arc<Semaphore>, answers: mpsc::Sender<Answer>) {
     loop {
         let mut lookups = JoinSet::new();
-        lookups.spawn(look_up(system.clone(), host.clone(), answers.clone()));
+        lookups.spawn(look_up(system.clone(), host.clone(), turns.clone(), answers.clone()));
         let ended = lookups.join_next().await;
         if !ended.is_some_and(|ended| ended.is_err_and(|error| error.is_panic())) {
             return;
@@ -134,13 +164,15 @@ async fn follow(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<
     }
 }
 
-async fn look_up(system: Arc<Mutex<System>>, host: String, answers: mpsc::Sender<Answer>) {
+async fn look_up(system: Arc<Mutex<System>>, host: String, turns: Arc<Semaphore>, answers: mpsc::Sender<Answer>) {
     loop {
+        let turn = turns.acquire().await;
         let pair = system.lock().unwrap_or_else(PoisonError::into_inner).pair();
         let (addresses, wait) = match pair {
             Ok(pair) => ask(&pair, &host).await,
             Err(error) => (Err(error), TTL.1),
         };
+        drop(turn);
         if answers.send(Answer { host: host.clone(), addresses }).await.is_err() {
             return;
         }
@@ -224,6 +256,19 @@ mod tests {
     #[allow(clippy::unnecessary_wraps, reason = "type of the function under test")]
     fn found(ip: IpAddr, seconds: u64) -> Found {
         Ok((BTreeSet::from([ip]), Instant::now() + Duration::from_secs(seconds)))
+    }
+
+    #[test]
+    fn a_namespace_has_turns_of_its_own_and_no_more_of_them_than_the_bound() {
+        let mut turns = Turns::default();
+        let (busy, other) = (turns.of("a"), turns.of("b"));
+        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.try_acquire().expect("a turn")).collect();
+        assert!(turns.of("a").try_acquire().is_err() && other.try_acquire().is_ok());
+        drop(held);
+        assert!(turns.of("a").try_acquire().is_ok());
+        drop(busy);
+        turns.forget_unused();
+        assert_eq!(turns.0.keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Shared {
     pub tickets: AtomicU64,
     /// Counters, kept when the listener moves to another socket.
     pub counters: Arc<Counters>,
-    /// Limiter of the forward.
+    /// Limiter of the forward, with the share of its namespace.
     pub limiter: Arc<Limiter>,
     /// What is around the proxy.
     pub surroundings: ArcSwap<Surroundings>,
@@ -100,6 +100,13 @@ impl Counters {
         admitted
     }
 
+    /// Sessions and datagrams refused because the share of the namespace was used up.
+    #[must_use]
+    pub fn refused_by_share(&self) -> u64 {
+        self.closed[EndReason::TenantLimit.index()].load(Relaxed)
+            + self.dropped[Dropped::TenantLimit.index()].load(Relaxed)
+    }
+
     /// Live sessions.
     #[must_use]
     pub fn active(&self) -> u64 {
@@ -137,6 +144,8 @@ pub enum Dropped {
     Bandwidth,
     /// The client is a proxy of the same fleet: the datagram came back.
     Loop,
+    /// The share of the namespace is used up, and no flow of this forward is idle.
+    TenantLimit,
 }
 
 impl From<Refusal> for Dropped {
@@ -145,13 +154,14 @@ impl From<Refusal> for Dropped {
             Refusal::Connections | Refusal::QueueFull => Self::ConnectionLimit,
             Refusal::Source => Self::SourceLimit,
             Refusal::Rate => Self::RateLimit,
+            Refusal::Tenant => Self::TenantLimit,
         }
     }
 }
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoBackend,
         Self::TableFull,
         Self::FileLimit,
@@ -165,6 +175,7 @@ impl Dropped {
         Self::RateLimit,
         Self::Bandwidth,
         Self::Loop,
+        Self::TenantLimit,
     ];
 
     /// Whether a listener with this spec can drop for this reason; series of other reasons are omitted.
@@ -178,6 +189,7 @@ impl Dropped {
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
             Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
             Self::Bandwidth => limits.is_some_and(|it| it.bytes_per_second.is_some()),
+            Self::TenantLimit => listener.tenant_limits.is_some(),
             _ => true,
         }
     }
@@ -199,6 +211,7 @@ impl Dropped {
             Self::RateLimit => "RateLimit",
             Self::Bandwidth => "Bandwidth",
             Self::Loop => "Loop",
+            Self::TenantLimit => "TenantLimit",
         }
     }
 

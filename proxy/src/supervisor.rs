@@ -15,6 +15,7 @@ mod listeners;
 mod names;
 mod notices;
 mod open_socket;
+mod reached;
 mod reporter;
 mod schedule;
 mod sockets;
@@ -23,7 +24,9 @@ mod waits;
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     future::pending,
+    iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -40,6 +43,7 @@ use self::{
     health::Health,
     listeners::{ById, Listeners},
     names::Names,
+    reached::Reached,
     reporter::Reporter,
     schedule::{Schedule, Work},
     sockets::{Bound, Sockets},
@@ -102,6 +106,7 @@ pub struct Supervisor {
     own: RefCell<OwnAddresses>,
     checks: Checks,
     health: Health,
+    reached: Reached,
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
@@ -123,6 +128,7 @@ impl Supervisor {
             counters.control.state_failures.fetch_add(1, Relaxed);
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
+        let room = process.most_sessions();
         Self {
             process,
             workers,
@@ -131,11 +137,12 @@ impl Supervisor {
             running: Running::default(),
             surroundings: Arc::default(),
             sockets,
-            listeners: Listeners::default(),
+            listeners: Listeners::new(room),
             names: Names::new(answers),
             own: RefCell::default(),
             checks: Checks::default(),
             health: Health::default(),
+            reached: Reached::default(),
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
@@ -157,7 +164,7 @@ impl Supervisor {
                     Some(Control::Drain(longest)) => break longest,
                     Some(asked) => self.asked(asked).await,
                 },
-                Some(answer) = answers.recv() => self.answered(answer),
+                Some(answer) = answers.recv() => self.answered(answer, &mut answers),
                 () = until(schedule.next(wanted)) => {
                     let due = schedule.take_due(wanted, Instant::now());
                     if due.retry {
@@ -236,11 +243,11 @@ impl Supervisor {
         notices::write(&self.process.log, self.reporter.refused(refusals));
     }
 
-    /// Recomputes the targets of the listeners that use a name.
-    fn refresh_users(&mut self, host: &str) {
+    /// Recomputes the targets of the listeners that use one of these names.
+    fn refresh_users(&mut self, hosts: &BTreeSet<String>) {
         let live = self.listeners.live();
-        let using = self.names.users(host).filter_map(|id| Some((id.clone(), live.get(id)?.clone())));
-        let using: ById = using.collect();
+        let users = hosts.iter().flat_map(|host| self.names.users(host));
+        let using: ById = users.filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
         let refusals = self.sources().refresh(&using);
         self.checks.refresh(&self.process, &using);
         notices::write(&self.process.log, self.reporter.refused(refusals));
@@ -266,7 +273,7 @@ impl Supervisor {
 
     /// Publishes the report and the listeners whose series are exposed.
     fn publish(&self) {
-        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health);
+        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health, &self.reached);
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
         self.metrics.expose(self.listeners.exposed());
         self.metrics.expose_unrouted(self.sockets.unrouted());
@@ -289,8 +296,8 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, a change of backend health, addresses that this host gained or lost, and
-    /// hot sockets.
+    /// Looks for a shortage of files or memory, changes of backend health, reached limits, addresses that this host
+    /// gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -298,7 +305,8 @@ impl Supervisor {
         let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
         notices::write(&self.process.log, waits.into_iter().chain(more));
         let now = self.process.clock.seconds();
-        let changed = self.health.observe(&self.listeners.health(now), now);
+        let mut changed = self.health.observe(&self.listeners.health(now), now);
+        changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
         if !changed.is_empty() {
             notices::write(&self.process.log, changed);
             self.publish();
@@ -322,12 +330,21 @@ impl Supervisor {
         views
     }
 
-    /// Takes an answer of the resolver. An answer that is the same as before touches no listener.
-    fn answered(&mut self, Answer { host, addresses }: Answer) {
-        let learnt = self.names.learn(&host, addresses, self.process.clock.seconds());
-        notices::write(&self.process.log, learnt.notice);
-        if learnt.changed {
-            self.refresh_users(&host);
+    /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before are
+    /// refreshed together, and no others.
+    fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
+        let now = self.process.clock.seconds();
+        let behind = iter::from_fn(|| answers.try_recv().ok());
+        let mut changed = BTreeSet::new();
+        for Answer { host, addresses } in iter::once(first).chain(behind) {
+            let learnt = self.names.learn(&host, addresses, now);
+            notices::write(&self.process.log, learnt.notice);
+            if learnt.changed {
+                changed.insert(host);
+            }
+        }
+        if !changed.is_empty() {
+            self.refresh_users(&changed);
         }
         self.count_failing_names();
     }

@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use proxy::core::limiter::{Admission, Allowance, Bucket, FlowSlot, Limiter, Refusal, Slot, Waiting};
+use proxy::core::{
+    limiter::{Admission, Allowance, Bucket, FlowSlot, Limiter, Refusal, Slot, Waiting},
+    share::Share,
+};
 use proxy_api::{Limits, OnLimit};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -107,6 +110,56 @@ fn a_flow_that_fits_evicts_no_other_flow() {
     let used = limiter.admit_flow(HERE, 60_000).expect("room");
     assert!(!idle.mark().is_evicted() && !used.mark().is_evicted());
     assert_eq!(limiter.counts(), (2, 0));
+}
+
+/// Two forwards of a namespace with this share.
+fn sharing(most: u32) -> (Arc<Share>, Arc<Limiter>, Arc<Limiter>) {
+    let share = Arc::new(Share::default());
+    share.set(Some(most));
+    (share.clone(), Arc::new(Limiter::of(share.clone())), Arc::new(Limiter::of(share)))
+}
+
+#[test]
+fn the_flows_of_a_namespace_share_its_places_with_its_connections() {
+    let (share, one, other) = sharing(3);
+    let connection = share.enter().expect("a place");
+    let (first, second) = (one.admit_flow(HERE, 0).expect("a place"), other.admit_flow(HERE, 0).expect("a place"));
+    assert_eq!(share.usage(), (3, Some(3)));
+    assert_eq!(one.admit_flow(HERE, 10).err(), Some(Refusal::Tenant));
+    drop(connection);
+    let third = one.admit_flow(HERE, 10).expect("a place");
+    assert!(share.enter().is_none());
+    drop((first, second, third));
+    assert_eq!(share.usage(), (0, Some(3)));
+}
+
+#[test]
+fn without_a_place_a_flow_takes_that_of_an_idle_flow_of_its_own_forward() {
+    let (share, one, other) = sharing(2);
+    let (idle, foreign) = (one.admit_flow(HERE, 0).expect("a place"), other.admit_flow(HERE, 0).expect("a place"));
+    let next = one.admit_flow(HERE, 5000).expect("the place of the idle flow");
+    assert!(idle.mark().is_evicted() && !foreign.mark().is_evicted());
+    assert_eq!(share.usage().0, 2);
+    drop(idle);
+    assert_eq!(share.usage().0, 2, "its place was passed on");
+    drop((next, foreign));
+    assert_eq!(share.usage().0, 0);
+    let connections: Vec<_> = (0..2).map(|_| share.enter().expect("a place")).collect();
+    assert_eq!(other.admit_flow(HERE, 9000).err(), Some(Refusal::Tenant), "no flow to evict");
+    drop(connections);
+    assert_eq!(share.usage().0, 0, "a refused flow holds no place");
+}
+
+#[test]
+fn evicted_flows_beyond_a_lower_limit_return_their_places() {
+    let (share, one, _) = sharing(10);
+    let flows: Vec<FlowSlot> = (0..4).map(|_| one.admit_flow(HERE, 0).expect("a place")).collect();
+    one.set(Some(&Limits { max_flows: Some(2), ..Limits::default() }));
+    let last = one.admit_flow(HERE, 5000).expect("idle flows make room");
+    assert_eq!((share.usage().0, one.counts().0), (2, 2));
+    drop(flows);
+    drop(last);
+    assert_eq!(share.usage().0, 0);
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn a_refusal_ends_a_session_for_the_reason_of_its_limit() {
     assert_eq!(EndReason::from(Refusal::Source), EndReason::SourceLimit);
     assert_eq!(EndReason::from(Refusal::Rate), EndReason::RateLimit);
     assert_eq!(EndReason::from(Refusal::QueueFull), EndReason::QueueFull);
+    assert_eq!(EndReason::from(Refusal::Tenant), EndReason::TenantLimit);
 }
 
 #[test]
@@ -85,6 +86,7 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::RateLimit,
             EndReason::QueueFull,
             EndReason::QueueTimeout,
+            EndReason::TenantLimit,
             EndReason::MaxSession,
         ]
     );
@@ -111,6 +113,7 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
         ),
         (limited(Limits { max_connections_per_source: Some(1), ..Limits::default() }), vec![EndReason::SourceLimit]),
         (limited(Limits { new_connections_per_second: Some(1), ..Limits::default() }), vec![EndReason::RateLimit]),
+        (Listener { tenant_limits: Some(Box::default()), ..listener() }, vec![EndReason::TenantLimit]),
         (Listener { timeouts, ..listener() }, vec![EndReason::MaxSession]),
     ] {
         let found: Vec<EndReason> = possible(&listener).difference(&usual).copied().collect();

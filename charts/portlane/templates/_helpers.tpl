@@ -27,37 +27,59 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
-{{/* Permissions in every namespace that the operator watches. */}}
+{{/* Permissions in every namespace that the operator watches. Each rule names its user in operator/src. */}}
 {{- define "portlane.rules" -}}
+# inputs/watch: the objects that forwards and gateways depend on.
 - apiGroups: [portlane.dev]
   resources: [portforwards, forwardgateways]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods, services]
+  verbs: [list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
+  verbs: [list, watch]
+# outputs/status_writer.
 - apiGroups: [portlane.dev]
   resources: [portforwards/status, forwardgateways/status]
   verbs: [patch]
-# An owner reference with blockOwnerDeletion needs permission to update the finalizers of the owner.
+# outputs/events: an Event that recurs is patched.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- if .Values.deletionCost.enabled }}
+# outputs/deletion_costs: the annotation controller.kubernetes.io/pod-deletion-cost. RBAC cannot name a field: see
+# podPatchPolicy.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, patch]
+{{- end }}
+{{- if .Values.autoscaling.enabled }}
+# inputs/watch and outputs/autoscalers: HPAs, and the workloads that they scale, whose managedFields name the owner of
+# spec.replicas. An HPA is owned by its PortForward: blockOwnerDeletion needs permission to update the owner's finalizers.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, replicasets]
+  verbs: [get]
+- apiGroups: [portlane.dev]
+  resources: [portforwards/finalizers]
+  verbs: [update]
+{{- end }}
+{{- end }}
+
+{{/* Permissions where fleets run. Each child has the name of its gateway, so no rule can name a child. */}}
+{{- define "portlane.fleetRules" -}}
+# outputs/children and outputs/autoscalers: children are owned by their gateway (blockOwnerDeletion).
 - apiGroups: [portlane.dev]
   resources: [forwardgateways/finalizers]
   verbs: [update]
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [get, list, watch]
-{{- if .Values.deletionCost.enabled }}
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [patch]
-{{- end }}
-- apiGroups: [discovery.k8s.io]
-  resources: [endpointslices]
-  verbs: [get, list, watch]
-- apiGroups: [gateway.networking.k8s.io]
-  resources: [referencegrants]
-  verbs: [get, list, watch]
-# Objects that the operator creates for a gateway. RBAC knows no labels: the operator lists and watches
-# ServiceAccounts, PodDisruptionBudgets and NetworkPolicies with its own label only, and asks for their metadata alone.
-- apiGroups: [""]
-  resources: [services]
-  verbs: [get, list, watch, create, patch, delete]
+# outputs/children: get, create and patch apply a child, delete removes one that the gateway no longer wants.
+# inputs/watch: list and watch show a child that somebody else changed or deleted, by its metadata.
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch]
@@ -67,20 +89,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, list, watch, create, patch]
-# HPAs, and the workloads that they scale: their managedFields name the owner of spec.replicas.
-- apiGroups: [autoscaling]
-  resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [apps]
-  resources: [statefulsets, replicasets]
-  verbs: [get]
-- apiGroups: [portlane.dev]
-  resources: [portforwards/finalizers]
-  verbs: [update]
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create, patch]
+  verbs: [get, list, watch, delete{{ if .Values.networkPolicy.fleets.enabled }}, create, patch{{ end }}]
+{{- end }}
+
+{{/* Whether fleets may run in a namespace of watchNamespaces: not empty if so. */}}
+{{- define "portlane.runsFleets" -}}
+{{- if and .root.Values.gateways.enabled (or (not .root.Values.gateways.namespaces) (has .namespace .root.Values.gateways.namespaces)) -}}
+yes
+{{- end -}}
+{{- end }}
+
+{{/* The value bindIP as it stands in HOST:PORT. */}}
+{{- define "portlane.bindHost" -}}
+{{ ternary (printf "[%s]" .Values.bindIP) .Values.bindIP (contains ":" .Values.bindIP) }}
+{{- end }}
+
+{{- define "portlane.podPatchPolicy" -}}
+pods.{{ include "portlane.webhook" . }}
+{{- end }}
+
+{{- define "portlane.webhookPatchPolicy" -}}
+webhook.{{ include "portlane.webhook" . }}
 {{- end }}

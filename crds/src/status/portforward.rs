@@ -17,7 +17,8 @@ pub struct PortForwardStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling and Stalled are present only while true.
+    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling, Stalled and `LimitReached` are present only while
+    /// true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

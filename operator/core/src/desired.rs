@@ -4,6 +4,7 @@ pub mod autoscaler;
 pub mod ca;
 pub mod gateway;
 pub mod holder;
+pub mod metrics_endpoints;
 pub mod plan;
 mod probe;
 pub mod sidecar;

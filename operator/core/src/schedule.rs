@@ -9,6 +9,7 @@ pub mod access;
 pub mod autoscalers;
 pub mod backoff;
 pub mod children;
+pub mod cut_off;
 pub mod debounce;
 pub mod deletion_costs;
 pub mod discovery;

@@ -6,6 +6,8 @@
 //!       ──program───▶ Snapshot per group
 //! ```
 //!
+//! `tenants` says what a gateway permits a namespace: validation of claims, their number, and limits of sessions.
+//!
 //! The [`Translator`] works incrementally; [`translate`] translates a whole world at once.
 
 pub(crate) mod admission;
@@ -15,7 +17,9 @@ pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
 pub mod program;
+pub(crate) mod server_names;
 pub(crate) mod surroundings;
+pub(crate) mod tenants;
 pub mod translator;
 pub mod update;
 pub mod validate;

@@ -15,6 +15,7 @@ pub mod objects;
 pub mod proxy_id;
 pub mod reach;
 pub mod read;
+pub mod rights;
 pub mod schema;
 pub mod subject;
 pub mod watched;

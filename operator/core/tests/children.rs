@@ -19,6 +19,8 @@ fn of(gateway: &ForwardGateway, ports: &[(Transport, u16)]) -> Vec<serde_json::V
         image: "example.com/proxy:1".into(),
         pull_policy: "IfNotPresent".into(),
         operator: "portlane-operator.portlane.svc:9443".into(),
+        network_policies: true,
+        ..Fleets::default()
     };
     let ports: BTreeSet<_> = ports.iter().copied().collect();
     let children = children(&ObjectKey::new("infra", "edge"), gateway, &fleets, "ROOTS", &ports);

@@ -110,6 +110,16 @@ fn event() -> impl Strategy<Value = Event> {
         Just("{allowedForwards: {namespaces: {from: All}}}"),
         Just("{allowedForwards: {namespaces: {from: Selector, selector: {matchLabels: {in: 'yes'}}}}}"),
         Just("{service: {maxPorts: 2}, allowedForwards: {namespaces: {from: All}}}"),
+        Just(
+            "{service: {maxPorts: 5}, allowedForwards: {namespaces: {from: All}, tenants: [{name: t, namespaces: {names: \
+             [two]}, hostnames: ['*.example'], maxPorts: 2, maxForwards: 2}, {name: u, namespaces: {selector: {matchLabels: \
+             {in: 'yes'}}}, ports: [{protocol: TCP, port: 1000, endPort: 1002}, {protocol: TLS, port: 1000}], maxPorts: 3, \
+             maxConnections: 9}]}}"
+        ),
+        Just(
+            "{allowedForwards: {namespaces: {from: All}, tenants: [{name: all, namespaces: {selector: {}}, maxForwards: 1, \
+             maxPorts: 2}]}}"
+        ),
         Just("{allocation: [{port: 1000, endPort: 1005}], allowedForwards: {addressCIDRs: [198.51.100.0/24]}}"),
     ];
     let service = prop_oneof![

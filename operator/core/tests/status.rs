@@ -11,7 +11,8 @@ use operator_core::{
     World, data_plane, same_but_for_counts, status,
 };
 use proxy_api::{
-    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, ReportPart, Version,
+    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
+    Version,
 };
 
 const WORLD: &str = "
@@ -40,6 +41,8 @@ struct Scene {
     number: u64,
     /// The health of backends that proxies report.
     backends: BackendHealth,
+    /// The limit that proxies report as reached.
+    reached: Option<ReachedLimit>,
 }
 
 fn key() -> ObjectKey {
@@ -67,6 +70,7 @@ impl Scene {
             proxies: Proxies::default(),
             number: 0,
             backends: BackendHealth::All,
+            reached: None,
         };
         scene.publish(pods);
         scene
@@ -97,7 +101,8 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            (id.clone(), ListenerReport { revision: offer.revision().clone(), state, failure, backends: self.backends })
+            let revision = offer.revision().clone();
+            (id.clone(), ListenerReport { revision, state, failure, backends: self.backends, reached: self.reached })
         };
         let report = Report {
             version: snapshot.version.clone(),
@@ -169,6 +174,26 @@ fn a_forward_is_ready_once_every_proxy_has_reported() {
 }
 
 #[test]
+fn a_forward_says_which_proxies_refuse_sessions_for_its_share_and_stays_ready() {
+    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
+    scene.report("p1", &[]);
+    scene.report("p2", &[]);
+    let usual = scene.status(1);
+    assert_eq!(condition(&usual, "LimitReached"), pair("", ""));
+    scene.reached = Some(ReachedLimit::Tenant);
+    scene.report("p2", &[]);
+    let limited = scene.status(2);
+    assert_eq!(condition(&limited, "LimitReached"), pair("True", "TenantLimit"));
+    assert_eq!(condition(&limited, "Ready"), pair("True", "Ready"));
+    let said = limited.conditions.iter().find(|condition| condition.type_ == "LimitReached").expect("the condition");
+    assert!(said.message.contains("p2") && !said.message.contains("p1"), "{}", said.message);
+    assert!(same_but_for_counts(&usual, &limited), "load is no transition");
+    scene.reached = None;
+    scene.report("p2", &[]);
+    assert_eq!(condition(&scene.status(3), "LimitReached"), pair("", ""));
+}
+
+#[test]
 fn proxies_that_join_or_leave_flip_no_condition_but_a_rejection_does() {
     let mut scene = Scene::new(WORLD, &["p1"]);
     scene.report("p1", &[]);
@@ -236,6 +261,7 @@ fn a_report_about_another_revision_or_number_does_not_count() {
                 state: ListenerState::Bound,
                 failure: None,
                 backends: BackendHealth::All,
+                reached: None,
             },
         )]),
         commit: true,

@@ -31,6 +31,8 @@ pub struct Effects {
     pub events: Events,
     /// Whether deletion costs of pods may be written.
     pub deletion_costs: bool,
+    /// Whether HPAs may be written.
+    pub autoscaling: bool,
     /// The driver's channel for results.
     pub results: mpsc::Sender<Dated<Applied>>,
     /// Counters.

@@ -39,6 +39,7 @@ use operator_core::{
         child::ChildKind,
         objects::Object,
         read,
+        rights::Rights,
         watched::{Kind, Seen, Source},
     },
 };
@@ -58,8 +59,8 @@ pub struct Watches {
     client: Client,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
-    /// Namespaces to watch; empty: all.
-    namespaces: Vec<String>,
+    /// Permissions are granted namespace by namespace.
+    is_scoped: bool,
     tasks: Tasks,
     running: BTreeMap<Source, JoinHandle<Option<()>>>,
 }
@@ -69,12 +70,12 @@ impl Watches {
     #[must_use]
     pub fn start(
         client: Client,
-        namespaces: Vec<String>,
+        rights: &Rights,
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
         tasks: Tasks,
     ) -> (Self, Vec<Source>) {
-        let mut watches = Self { client, out, metrics, namespaces, tasks, running: BTreeMap::new() };
+        let mut watches = Self { client, out, metrics, is_scoped: rights.is_scoped(), tasks, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -90,22 +91,12 @@ impl Watches {
             Kind::Policies,
         ];
         for kind in kinds {
-            for namespace in watches.scopes(kind) {
+            for namespace in rights.scopes(kind) {
                 watches.run(Source { kind, namespace });
             }
         }
         let sources = watches.running.keys().cloned().collect();
         (watches, sources)
-    }
-
-    /// The namespaces in which a kind is watched; absent: the whole cluster. With access to a few namespaces only,
-    /// `Namespace` objects cannot be watched, and their labels stay unknown.
-    fn scopes(&self, kind: Kind) -> Vec<Option<String>> {
-        match (kind, self.namespaces.is_empty()) {
-            (_, true) => vec![None],
-            (Kind::Namespaces, false) => Vec::new(),
-            _ => self.namespaces.iter().cloned().map(Some).collect(),
-        }
     }
 
     /// Watches the pods of one more namespace.
@@ -129,7 +120,7 @@ impl Watches {
         let task = Task {
             client: self.client.clone(),
             source: source.clone(),
-            is_scoped: !self.namespaces.is_empty(),
+            is_scoped: self.is_scoped && source.namespace.is_some(),
             out: self.out.clone(),
             metrics: self.metrics.clone(),
         };

@@ -1,7 +1,7 @@
 //! Keeps the metrics API reachable: admits the API server's aggregator, points the API's Service to the leader, and has
 //! the aggregator trust the operator's CA.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
 use operator_core::{
-    desired::ca::Trusted,
+    desired::{ca::Trusted, metrics_endpoints::slices},
     metrics_api::api::{GROUP, VERSION},
     names::NAME,
     schedule::upkeep::{Checked, Rounds},
@@ -71,8 +71,10 @@ pub struct Upkeep {
     pub namespace: String,
     /// Name of the Service, which has no selector.
     pub service: String,
-    /// Where this replica serves the API.
-    pub address: SocketAddr,
+    /// IP addresses of this replica's pod.
+    pub ips: Vec<IpAddr>,
+    /// Port on which this replica serves the API.
+    pub port: u16,
     /// The serving certificate.
     pub leaf: Arc<dyn ResolvesServerCert>,
     /// TLS context of the API's server: absent until the aggregator's CA is known.
@@ -139,29 +141,18 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Makes this replica the endpoint of the API's Service. The Service owns the `EndpointSlice`.
+    /// Makes this replica the endpoint of the API's Service. The Service owns the `EndpointSlice`s.
     async fn lead_here(&self) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the Service of the metrics API", source };
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
         let service = answer(services.get(&self.service)).await.map_err(failed)?;
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": self.service,
-                "ownerReferences": [{
-                    "apiVersion": "v1", "kind": "Service", "name": self.service, "uid": service.metadata.uid,
-                }],
-                "labels": {"kubernetes.io/service-name": self.service, "endpointslice.kubernetes.io/managed-by": NAME},
-            },
-            "addressType": if self.address.is_ipv4() { "IPv4" } else { "IPv6" },
-            "endpoints": [{"addresses": [self.address.ip().to_string()], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": self.address.port(), "protocol": "TCP"}],
-        });
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
-        let parameters = PatchParams::apply(NAME).force();
-        let applied = answer(api.patch(&self.service, &parameters, &Patch::Apply(&slice))).await;
-        applied.map(drop).map_err(|source| UpkeepError::Api { what: "the EndpointSlice of the metrics API", source })
+        let failed = |source| UpkeepError::Api { what: "an EndpointSlice of the metrics API", source };
+        for (name, slice) in slices(&self.service, service.metadata.uid.as_deref(), &self.ips, self.port) {
+            let patch = Patch::Apply(&slice);
+            answer(api.patch(&name, &PatchParams::apply(NAME).force(), &patch)).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Has the aggregator trust the CA. An `APIService` that points to another Service belongs to somebody else and is

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub closed: TwiceLabelled,
     /// `TokenReview`s that proxies caused, by result.
     pub reviews: Labelled,
+    /// Proxies that are older than the operator's CA and have no stream.
+    pub cut_off: Gauge,
     /// Streams that were refused, by reason.
     pub refused: Labelled,
     /// Streams that ended, by reason.
@@ -100,6 +102,7 @@ impl Default for Metrics {
             proxy_versions: Family::default(),
             closed: Family::default(),
             reviews: Family::default(),
+            cut_off: Gauge::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
@@ -140,6 +143,7 @@ impl Metrics {
         registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
         registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
         registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
+        registry.register("proxies_cut_off", "Proxies that do not trust the operator's CA", self.cut_off.clone());
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());

@@ -149,11 +149,15 @@ impl Authority {
         let (secret, kept) = self.read().await?;
         let (roots, changed) = kept.unwrap_or_default().rotated(now(), || make_root(now()))?;
         if changed && (leads || secret.is_none()) {
+            let is_missing = secret.is_none();
             if let Err(error) = self.write(secret, &roots).await {
                 // The CA that is in the Secret keeps signing.
                 let kept = self.read().await?.1.unwrap_or_default();
                 self.take(&kept)?;
                 return Err(error);
+            }
+            if is_missing {
+                self.log_generated();
             }
         } else if changed {
             // The leader rotates the CA; until then this replica uses the CA as it is.
@@ -163,9 +167,23 @@ impl Authority {
         self.take(&roots)
     }
 
+    /// Logs that a CA was generated because the Secret was missing. Proxies with a stream receive the new CA over the
+    /// stream; other proxies that run already do not trust it.
+    fn log_generated(&self) {
+        if self.used.is_some() {
+            tracing::warn!(
+                secret = %self.name,
+                "the Secret with the operator's CA was deleted, generated a new CA: proxies without a stream do not \
+                 trust it until their pods are replaced (docs/security.md)"
+            );
+        } else {
+            tracing::info!(secret = %self.name, "the Secret with the operator's CA did not exist, generated a CA");
+        }
+    }
+
     fn take(&mut self, roots: &Roots) -> Result<Option<u64>, PkiError> {
         let Some(root) = roots.signing(now()) else { return Ok(None) };
-        let next = Trusted { bundle: roots.bundle(), signing: root.certificate.clone() };
+        let next = Trusted { bundle: roots.bundle(), signing: root.certificate.clone(), since: roots.since() };
         self.trusted.send_if_modified(|now| {
             let changed = *now != next;
             *now = next;

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -91,7 +90,7 @@ fn apart(
 pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question>, RunError> {
     let (questions, asked) = mpsc::channel(WAITING);
     let settings = &replica.settings;
-    if let (Some(address), Some(ip)) = (settings.custom_metrics_address, settings.pod_ip) {
+    if let Some(address) = settings.custom_metrics_address {
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
         let door = doors::metrics_api(&replica.metrics);
@@ -100,7 +99,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
             service: settings.custom_metrics_service.clone(),
-            address: SocketAddr::new(ip, address.port()),
+            ips: settings.pod_ips.clone(),
+            port: address.port(),
             leaf: replica.leaf.clone(),
             tls,
             metrics: replica.metrics.clone(),

@@ -17,6 +17,7 @@ use operator_core::{
     desired::gateway::Fleets,
     names::{ADMIN_PORT, HEALTH_PORT},
     schedule::TermNumber,
+    world::rights::Rights,
 };
 
 use crate::{
@@ -41,8 +42,12 @@ pub(super) fn start(
 ) -> Streams {
     let Replica { settings, client, trusted, metrics, tasks, .. } = replica;
     let (messages, watched) = mpsc::channel(MESSAGES);
-    let namespaces = settings.watch_namespaces.clone();
-    let (watching, sources) = Watches::start(client.clone(), namespaces, messages, metrics.clone(), tasks.clone());
+    let rights = Rights {
+        watched: settings.watch_namespaces.clone(),
+        fleets: settings.fleet_namespaces.clone(),
+        autoscaling: settings.autoscaling,
+    };
+    let (watching, sources) = Watches::start(client.clone(), &rights, messages, metrics.clone(), tasks.clone());
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
@@ -59,6 +64,9 @@ pub(super) fn start(
         image: settings.proxy_image.clone(),
         pull_policy: settings.proxy_pull_policy.clone(),
         operator: settings.operator.clone(),
+        bind: settings.fleet_bind_ip,
+        namespaces: rights.fleets,
+        network_policies: settings.fleet_network_policies,
     };
     let (applying, applied) = mpsc::channel(RESULTS);
     let effects = Effects {
@@ -66,6 +74,7 @@ pub(super) fn start(
         statuses: writer,
         events,
         deletion_costs: settings.deletion_cost,
+        autoscaling: rights.autoscaling,
         results: applying,
         metrics: metrics.clone(),
         term: TermNumber::default(),

@@ -11,6 +11,7 @@ impl From<Refusal> for EndReason {
             Refusal::Source => Self::SourceLimit,
             Refusal::Rate => Self::RateLimit,
             Refusal::QueueFull => Self::QueueFull,
+            Refusal::Tenant => Self::TenantLimit,
         }
     }
 }
@@ -66,6 +67,8 @@ pub enum EndReason {
     QueueFull,
     /// The connection waited for `queueSeconds`.
     QueueTimeout,
+    /// The share of the namespace is used up: `maxConnections` of its tenant, or the proxy's default.
+    TenantLimit,
     /// The session reached `maxSessionSeconds`.
     MaxSession,
     /// An internal error of the proxy.
@@ -74,7 +77,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -99,6 +102,7 @@ impl EndReason {
         Self::RateLimit,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::TenantLimit,
         Self::MaxSession,
         Self::Internal,
     ];
@@ -131,6 +135,7 @@ impl EndReason {
             Self::RateLimit => "RateLimit",
             Self::QueueFull => "QueueFull",
             Self::QueueTimeout => "QueueTimeout",
+            Self::TenantLimit => "TenantLimit",
             Self::MaxSession => "MaxSession",
             Self::Internal => "Internal",
         }
@@ -157,6 +162,7 @@ impl EndReason {
             Self::QueueFull | Self::QueueTimeout => limits.is_some_and(|it| it.on_limit == OnLimit::Queue),
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
             Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
+            Self::TenantLimit => listener.tenant_limits.is_some(),
             Self::MaxSession => listener.timeouts.max_session_seconds.is_some(),
             _ => true,
         }

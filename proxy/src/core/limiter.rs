@@ -1,8 +1,8 @@
 //! The limits of a forward, shared by all its listeners and exact across all workers.
 //!
-//! One lock, taken when a session begins and ends. Waiting connections form one first-come, first-served queue across
-//! all workers. A released slot goes only to the head of that queue, except that the slot of an evicted flow goes to
-//! the flow that evicted it.
+//! One lock, taken when a session begins and ends. The share of the namespace ([`Share`]) is beside it. Waiting
+//! connections form one first-come, first-served queue across all workers. A released slot goes only to the head of
+//! that queue, except that the slot of an evicted flow goes to the flow that evicted it.
 
 mod bucket;
 mod recency;
@@ -24,6 +24,7 @@ pub use self::{
     bucket::{Allowance, Bucket},
     recency::Mark,
 };
+use crate::core::share::Share;
 
 /// Which limit refused a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Refusal {
     Rate,
     /// `maxQueued`.
     QueueFull,
+    /// The share of the namespace.
+    Tenant,
 }
 
 /// Most flows examined, and most flows evicted, per admission: other workers wait for the lock meanwhile.
@@ -58,6 +61,8 @@ pub struct Limiter {
     state: Mutex<State>,
     /// Bytes in both directions; unused without `bytesPerSecond`.
     pub bytes: Bucket,
+    /// The share of the forward's namespace.
+    pub share: Arc<Share>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +81,12 @@ struct State {
 }
 
 impl Limiter {
+    /// A forward without limits, of a namespace with this share.
+    #[must_use]
+    pub fn of(share: Arc<Share>) -> Self {
+        Self { share, ..Self::default() }
+    }
+
     /// Replaces the limits. Admitted sessions stay; waiting connections are admitted if there is room now.
     pub fn set(&self, limits: Option<&Limits>) {
         let limits = limits.cloned().unwrap_or_default();
@@ -114,9 +125,9 @@ impl Limiter {
         Admission::Queued(Waiting { limiter: self.clone(), number, source, done: false })
     }
 
-    /// Asks for admission of a UDP flow. Without room, the forward's least recently used idle flow is evicted,
-    /// whichever socket and worker it is on, and its [`Mark`] is notified. If the limit was lowered below the present
-    /// number of flows, idle flows beyond the limit are evicted too.
+    /// Asks for admission of a UDP flow. Without room, also in the share of the namespace, the forward's least recently
+    /// used idle flow is evicted, whichever socket and worker it is on, and its [`Mark`] is notified. If the limit was
+    /// lowered below the present number of flows, idle flows beyond the limit are evicted too.
     ///
     /// # Errors
     /// The limit that refused the flow.
@@ -124,11 +135,15 @@ impl Limiter {
         let source = network(source);
         let mut state = self.lock();
         let mut evicted = Vec::new();
-        let admitted = state.make_room_for_a_flow(source, now, &mut evicted).map(|()| {
+        let has_place = self.share.take();
+        let admitted = state.make_room_for_a_flow(source, now, has_place, &mut evicted).map(|()| {
             state.join_source(source);
             let (key, mark) = state.flows.join(source, now);
             FlowSlot { limiter: self.clone(), key, mark, source }
         });
+        // An evicted flow passes its place on; the places of further evicted flows are free.
+        let places = evicted.len() + usize::from(has_place);
+        self.share.give(places.saturating_sub(usize::from(admitted.is_ok())));
         // More slots may have been freed than were taken.
         let woken = if evicted.is_empty() { Vec::new() } else { state.grant() };
         drop(state);
@@ -169,18 +184,28 @@ impl State {
         usize::try_from(over).unwrap_or(usize::MAX)
     }
 
-    fn make_room_for_a_flow(&mut self, source: IpAddr, now: u64, gone: &mut Vec<Arc<Mark>>) -> Result<(), Refusal> {
+    /// Evicts flows until one more fits. Without a place in the share of the namespace, the flow needs that of an
+    /// evicted flow.
+    fn make_room_for_a_flow(
+        &mut self,
+        source: IpAddr,
+        now: u64,
+        has_place: bool,
+        gone: &mut Vec<Arc<Mark>>,
+    ) -> Result<(), Refusal> {
         self.takes_source(source)?;
         let (mut too_many, mut work) = (self.too_many_for_a_flow(), WORK);
+        let refusal = if too_many == 0 { Refusal::Tenant } else { Refusal::Connections };
+        too_many = too_many.max(usize::from(!has_place));
         // If connections alone exceed the limit, evicting flows does not help.
         if too_many > self.flows.len() {
-            return Err(Refusal::Connections);
+            return Err(refusal);
         }
         while too_many > 1 && gone.len() < WORK && self.evict_idle(now, &mut work, gone) {
             too_many -= 1;
         }
         if too_many > 1 || too_many == 1 && !self.flows.has_idle(now, &mut work) {
-            return Err(Refusal::Connections);
+            return Err(refusal);
         }
         self.takes_token(now)?;
         if too_many == 1 {
@@ -295,6 +320,7 @@ impl Drop for FlowSlot {
         if !state.flows.leave(self.key, &self.mark) {
             return;
         }
+        self.limiter.share.give(1);
         give_back(state, self.source);
     }
 }

@@ -8,7 +8,12 @@ use std::{
 use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate, Origin};
 
 use crate::{
-    core::{diff::Concern, end::EndReason, limiter::Limiter},
+    core::{
+        diff::Concern,
+        end::EndReason,
+        limiter::Limiter,
+        share::{self, Share},
+    },
     shared::Shared,
     worker::Ending,
 };
@@ -28,9 +33,18 @@ pub(super) struct Listeners {
     /// Limits by namespace and name of the forward. Listeners and sessions keep them alive: a forward that is created
     /// again meanwhile counts the old sessions too.
     limiters: BTreeMap<Origin, Weak<Limiter>>,
+    /// Shares by namespace, kept alive by the limiters.
+    shares: BTreeMap<String, Weak<Share>>,
+    /// Sessions that fit into the process.
+    room: usize,
 }
 
 impl Listeners {
+    /// An owner without listeners, of a process with room for this number of sessions.
+    pub(super) fn new(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+
     /// The listeners that serve.
     pub(super) fn live(&self) -> &ById {
         &self.live
@@ -51,6 +65,13 @@ impl Listeners {
         !self.retired.is_empty() || !self.moved.is_empty()
     }
 
+    /// The listeners that have refused sessions because the share of their namespace was used up, with the number of
+    /// refusals.
+    pub(super) fn refused_by_share(&self) -> BTreeMap<&ListenerId, u64> {
+        let refused = self.live.iter().map(|(id, shared)| (id, shared.counters.refused_by_share()));
+        refused.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The backend health of each live listener at `now` (seconds of the process clock).
     pub(super) fn health(&self, now: u64) -> BTreeMap<&ListenerId, BackendHealth> {
         self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
@@ -62,6 +83,7 @@ impl Listeners {
         let before = self.live.clone();
         self.live.retain(|id, _| next.contains_key(id));
         self.limiters.retain(|_, limiter| limiter.strong_count() > 0);
+        self.shares.retain(|_, share| share.strong_count() > 0);
         for shared in &self.moved {
             // Current limits and policies apply to old sessions too.
             if let Some(spec) = next.get(&*shared.id) {
@@ -71,7 +93,23 @@ impl Listeners {
         for (id, spec) in next {
             self.place_one(id, spec);
         }
+        self.share_out(next);
         before
+    }
+
+    /// Sets the share of each namespace with listeners.
+    fn share_out(&self, next: &BTreeMap<ListenerId, Arc<Listener>>) {
+        let mut limits: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (id, spec) in next {
+            let limit = spec.tenant_limits.as_deref().and_then(|limits| limits.max_connections);
+            limits.entry(&id.origin.namespace).or_default().extend(limit);
+        }
+        let namespaces = limits.len();
+        for (namespace, limits) in limits {
+            if let Some(share) = self.shares.get(namespace).and_then(Weak::upgrade) {
+                share.set(share::most(limits.into_iter(), namespaces, self.room));
+            }
+        }
     }
 
     /// A listener that moves to another socket becomes a new object with the old counters, so that its old sessions
@@ -101,9 +139,19 @@ impl Listeners {
         if let Some(limiter) = self.limiters.get(&id.origin).and_then(Weak::upgrade) {
             return limiter;
         }
-        let limiter = Arc::new(Limiter::default());
+        let limiter = Arc::new(Limiter::of(self.share(&id.origin.namespace)));
         self.limiters.insert(id.origin.clone(), Arc::downgrade(&limiter));
         limiter
+    }
+
+    /// The share of a namespace, which all its forwards have in common.
+    fn share(&mut self, namespace: &str) -> Arc<Share> {
+        if let Some(share) = self.shares.get(namespace).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Arc::new(Share::default());
+        self.shares.insert(namespace.to_owned(), Arc::downgrade(&share));
+        share
     }
 
     /// The sessions that a change ends under the policies of their listeners. `before` comes from [`Self::place`].
@@ -154,13 +202,54 @@ fn has_sessions(shared: &Arc<Shared>) -> bool {
 mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
-    use proxy_api::Sessions;
+    use proxy_api::{Sessions, TenantLimits};
 
     use super::*;
     use crate::{
         core::diff::Which,
         supervisor::fixtures::{id, listener, listeners},
     };
+
+    fn in_namespace(namespace: &str, limit: Option<u32>) -> (ListenerId, Arc<Listener>) {
+        let limits = limit.map(|most| Box::new(TenantLimits { max_connections: Some(most) }));
+        let spec = Listener { tenant_limits: limits, ..(*listener(1, "b")).clone() }.sealed();
+        (ListenerId::new(Origin::port_forward(namespace, "f"), "l"), Arc::new(spec))
+    }
+
+    /// The share of each namespace, in order.
+    fn shares(owner: &Listeners) -> Vec<Option<u32>> {
+        owner.live().values().map(|shared| shared.limiter.share.usage().1).collect()
+    }
+
+    #[test]
+    fn the_forwards_of_a_namespace_have_one_share_and_namespaces_have_shares_apart() {
+        let mut owner = Listeners::new(100);
+        let other = ListenerId::new(Origin::port_forward("a", "g"), "l");
+        let (first, spec) = in_namespace("a", None);
+        owner.place(&BTreeMap::from([(first.clone(), spec.clone()), (other.clone(), spec), in_namespace("b", None)]));
+        let share = |id: &ListenerId| owner.live()[id].limiter.share.clone();
+        assert!(Arc::ptr_eq(&share(&first), &share(&other)));
+        assert!(!Arc::ptr_eq(&share(&first), &share(&in_namespace("b", None).0)));
+    }
+
+    #[test]
+    fn a_share_follows_the_limits_of_its_listeners_and_the_number_of_namespaces() {
+        let mut owner = Listeners::new(100);
+        owner.place(&BTreeMap::from([in_namespace("a", None)]));
+        assert_eq!(shares(&owner), [None], "alone in the proxy");
+        owner.place(&BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
+        assert_eq!(shares(&owner), [Some(50), Some(7)]);
+        owner.place(&BTreeMap::from([in_namespace("b", Some(9))]));
+        assert_eq!(shares(&owner), [Some(9)]);
+    }
+
+    #[test]
+    fn only_listeners_that_refused_sessions_for_the_share_are_named() {
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b")), ("c", listener(2, "b"))]));
+        owner.live()[&id("c")].counters.closed[EndReason::TenantLimit.index()].fetch_add(3, Relaxed);
+        assert_eq!(owner.refused_by_share(), BTreeMap::from([(&id("c"), 3)]));
+    }
 
     fn concern(on_update: OnUpdate) -> Concern {
         let policy = (*listener(1, "b")).clone();

@@ -9,7 +9,7 @@ use super::notices;
 use crate::{
     core::names::{self, Failing, Turned, Users},
     log::{Level, Notice},
-    resolver::{Answer, Resolver},
+    resolver::{Answer, Followed, Resolver},
 };
 
 /// The names that running listeners use.
@@ -35,9 +35,14 @@ impl Names {
 
     /// Follows exactly these names and forgets all others.
     pub(super) fn follow(&mut self, users: Users) {
+        let of_host = |(host, listeners): (&String, &BTreeSet<ListenerId>)| {
+            let namespaces: BTreeSet<&String> = listeners.iter().map(|id| &id.origin.namespace).collect();
+            let followed = |namespace: &String| Followed { namespace: namespace.clone(), host: host.clone() };
+            namespaces.into_iter().map(followed).collect::<Vec<_>>()
+        };
+        let followed: BTreeSet<Followed> = users.iter().flat_map(of_host).collect();
         self.names.follow(users);
-        let hosts: BTreeSet<String> = self.names.hosts().cloned().collect();
-        self.resolver.follow(&hosts);
+        self.resolver.follow(&followed);
     }
 
     /// Takes an answer that arrived at `now` (seconds of the process clock). A failure is logged once and keeps the last

@@ -8,7 +8,7 @@ use proxy_api::{
 };
 use tokio::sync::watch;
 
-use super::{failures::Failures, health::Health, listeners::ById, notices::notice, targets::Refusal};
+use super::{failures::Failures, health::Health, listeners::ById, notices::notice, reached::Reached, targets::Refusal};
 use crate::{
     core::{
         diff::Settled,
@@ -95,13 +95,24 @@ impl Reporter {
     }
 
     /// Publishes the report if it has changed.
-    pub(super) fn publish(&self, configuration: &Configuration, retired: &[Arc<Shared>], health: &Health) {
+    pub(super) fn publish(
+        &self,
+        configuration: &Configuration,
+        retired: &[Arc<Shared>],
+        health: &Health,
+        reached: &Reached,
+    ) {
         let mut listeners: BTreeMap<ListenerId, ListenerReport> = BTreeMap::new();
         for shared in retired {
             listeners.insert((*shared.id).clone(), draining(shared));
         }
         for (id, offer) in &configuration.listeners {
-            listeners.insert(id.clone(), self.listener_report(id, offer.revision(), health.of(id)));
+            let report = ListenerReport {
+                backends: health.of(id),
+                reached: reached.of(id),
+                ..self.listener_report(id, offer.revision())
+            };
+            listeners.insert(id.clone(), report);
         }
         let report = Report { contract: CONTRACT, version: configuration.version.clone(), listeners };
         self.report.send_if_modified(|now| {
@@ -111,16 +122,17 @@ impl Reporter {
         });
     }
 
-    fn listener_report(&self, id: &ListenerId, revision: &Revision, backends: BackendHealth) -> ListenerReport {
+    fn listener_report(&self, id: &ListenerId, revision: &Revision) -> ListenerReport {
         let failure: Option<Failure> = self.failures.get(id).cloned();
         let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-        ListenerReport { revision: revision.clone(), state, failure, backends }
+        ListenerReport { revision: revision.clone(), state, failure, backends: BackendHealth::All, reached: None }
     }
 }
 
 fn draining(shared: &Shared) -> ListenerReport {
     let revision = shared.spec.load().revision.clone();
-    ListenerReport { revision, state: ListenerState::Draining, failure: None, backends: BackendHealth::All }
+    let state = ListenerState::Draining;
+    ListenerReport { revision, state, failure: None, backends: BackendHealth::All, reached: None }
 }
 
 fn place(listener: &Listener) -> String {
@@ -261,10 +273,10 @@ mod tests {
     #[test]
     fn an_unchanged_report_is_not_published_again() {
         let (reporter, receiver) = reporter(false);
-        reporter.publish(&Configuration::default(), &[], &Health::default());
+        reporter.publish(&Configuration::default(), &[], &Health::default(), &Reached::default());
         assert!(!receiver.has_changed().expect("open"));
         let retired: Vec<Arc<Shared>> = live(&settled(1, true)).into_values().collect();
-        reporter.publish(&Configuration::default(), &retired, &Health::default());
+        reporter.publish(&Configuration::default(), &retired, &Health::default(), &Reached::default());
         assert!(receiver.has_changed().expect("open"));
         assert_eq!(reporter.current().listeners[&id("a")].state, ListenerState::Draining);
     }

@@ -110,8 +110,10 @@ async fn run(mut live: Live, client: End, permits: Permits) {
     drop(permits);
 }
 
-/// Admits, connects and relays; the slot is released at the end.
+/// Admits, connects and relays; the slot is released at the end. A client that waits, for its header or in the queue,
+/// has its place in the share of the namespace already.
 async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndReason, EndReason> {
+    let _place = session.listener.limiter.share.enter().ok_or(EndReason::TenantLimit)?;
     session.offset.set(offset(session, &client.stream));
     let _slot = admission::admit(worker, session, &client.stream).await?;
     let connected = connect::connect(worker, session, &client.stream).await?;

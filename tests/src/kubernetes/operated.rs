@@ -44,7 +44,8 @@ impl Operator {
     /// Starts an operator with the permissions of another kubeconfig than an administrator's, and further options.
     #[track_caller]
     pub fn with_kubeconfig(namespace: &Namespace<'_>, kubeconfig: &Path, options: &[&str]) -> Self {
-        Self::launch_as(namespace, "operator", free_port(), kubeconfig, options)
+        let command = Self::command(namespace, "operator", kubeconfig);
+        Self::ready(command, tempfile::tempdir().expect("folder"), free_port(), options)
     }
 
     /// Starts an operator with a name of its own, on the port that proxies know.
@@ -59,17 +60,38 @@ impl Operator {
         Self::launch(namespace, "standby", free_port(), options)
     }
 
+    /// Starts an operator with the permissions of a `ServiceAccount` of the namespace, not those of an administrator.
+    ///
+    /// # Panics
+    /// The `ServiceAccount` does not exist, or the operator does not become ready.
     #[track_caller]
-    fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
-        Self::launch_as(namespace, name, stream, namespace.cluster().kubeconfig(), options)
+    pub fn with_account(namespace: &Namespace<'_>, account: &str, options: &[&str]) -> Self {
+        let administrator = std::fs::read_to_string(namespace.cluster().kubeconfig()).expect("a kubeconfig");
+        let mut kubeconfig: serde_json::Value = serde_yaml::from_str(&administrator).expect("YAML");
+        kubeconfig["users"][0]["user"] = json!({"token": account_token(namespace, account)});
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("kubeconfig");
+        std::fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
+        let command = Self::command(namespace, "operator", &path);
+        Self::ready(command, folder, free_port(), options)
     }
 
     #[track_caller]
-    fn launch_as(namespace: &Namespace<'_>, name: &str, stream: u16, kubeconfig: &Path, options: &[&str]) -> Self {
-        let (health, webhook) = (free_port(), free_port());
+    fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
+        let command = Self::command(namespace, name, namespace.cluster().kubeconfig());
+        Self::ready(command, tempfile::tempdir().expect("folder"), stream, options)
+    }
+
+    fn command(namespace: &Namespace<'_>, name: &str, kubeconfig: &Path) -> Command {
         let mut command = Command::new(binary("portlane-operator"));
         command.env("KUBECONFIG", kubeconfig);
         command.args(["--namespace", namespace.name(), "--watch-namespaces", namespace.name(), "--pod", name]);
+        command
+    }
+
+    #[track_caller]
+    fn ready(mut command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
+        let (health, webhook) = (free_port(), free_port());
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args([
             "--stream-address",
@@ -79,7 +101,7 @@ impl Operator {
         ]);
         command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
         command.args(options);
-        let program = Program::start(command, tempfile::tempdir().expect("folder"));
+        let program = Program::start(command, folder);
         until("the operator is ready", || crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
         Self { program, health, stream, webhook }
     }
@@ -98,6 +120,15 @@ impl Operator {
         let (_, text) = crate::http_get(self.health, "/metrics").expect("metrics");
         crate::metric(&text, series).unwrap_or(0.0)
     }
+}
+
+/// A token of a `ServiceAccount` for the API server.
+#[track_caller]
+fn account_token(namespace: &Namespace<'_>, account: &str) -> String {
+    let request = TokenRequest::default();
+    let accounts = namespace.api::<ServiceAccount>();
+    let made = block_on(async { accounts.create_token_request(account, &PostParams::default(), &request).await });
+    made.unwrap_or_else(|error| panic!("no token of {account}: {error}")).status.expect("a status").token
 }
 
 /// Shortens the Lease of a dead operator from twelve seconds to one. Its successor still finds a foreign Lease and

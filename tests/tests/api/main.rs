@@ -21,6 +21,7 @@ mod harness_itself;
 mod objects;
 mod operator;
 mod person;
+mod rights;
 mod rules;
 mod server;
 

@@ -198,6 +198,11 @@ fn cases() -> Vec<Case> {
             "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 2}]}}",
         ),
         of_gateway(
+            "exactly one of names and selector must be set",
+            "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a], selector: {}}}]}}",
+            "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a]}}]}}",
+        ),
+        of_gateway(
             "must be a network such as 10.0.0.0/8",
             "{allowedForwards: {addressCIDRs: [10.0.0.0]}}",
             "{allowedForwards: {addressCIDRs: [10.0.0.0/8]}}",

@@ -41,6 +41,31 @@ fn the_charts_lint_and_every_object_of_theirs_is_accepted() {
 }
 
 #[test]
+fn limits_of_the_operator_are_accepted_and_contradictions_are_refused() {
+    let cluster = shared::cluster();
+    let chart = ["template", "portlane", CHARTS[1], "--namespace", "default", "--kube-version", "1.34.0"];
+    let render = |how: &str, values: &str| cluster.helm(&[&chart[..], &[how, values]].concat());
+    for values in [
+        "gateways.namespaces={default,kube-system},networkPolicy.fleets.enabled=true",
+        "gateways.enabled=false,autoscaling.enabled=false,networkPolicy.operator.enabled=false",
+        "bindIP=0.0.0.0,podPatchPolicy.enabled=false",
+        "networkPolicy.operator.metricsFrom[0].namespaceSelector.matchLabels.team=observability",
+    ] {
+        let dry_run = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
+        cluster.kubectl_with(&dry_run, &render("--set", values).ok()).ok();
+    }
+    let unwatched = render("--set", "watchNamespaces={a},gateways.namespaces={b}").refused();
+    assert!(unwatched.contains("add it to watchNamespaces"), "{unwatched}");
+    for wrong in ["bindIP=192.0.2.1", "gateways.namespaces={A}", "networkPolicy.fleets=true", "autoscaling.enable=true"]
+    {
+        render("--set", wrong).refused();
+    }
+    // The number of a values file is a float, which templates print as 1e+06.
+    let many = render("--set-json", "maxProxies=1000000,maxObjects=2000000").ok();
+    assert!(many.contains("value: \"1000000\"") && many.contains("value: \"2000000\""), "{many}");
+}
+
+#[test]
 fn a_fleet_runs_swaps_under_load_scales_and_leaves_nothing() {
     let namespace = shop(operated(), "fleet");
     namespace.apply(GATEWAY);

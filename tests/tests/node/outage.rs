@@ -229,7 +229,8 @@ fn nothing_is_left(namespace: &Namespace<'_>) {
     });
     let cluster = namespace.cluster();
     cluster.helm(&["uninstall", "portlane", "--namespace", OPERATOR, "--wait"]).ok();
-    let named = cluster.kubectl(&["get", "clusterroles,clusterrolebindings", "-o", "name"]).ok();
+    let kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let named = cluster.kubectl(&["get", kinds, "-o", "name"]).ok();
     assert!(!named.contains("portlane"), "{named}");
     until("the operator's pods are gone", || {
         cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()

@@ -16,6 +16,7 @@ mod resets;
 mod sessions;
 mod sidecar;
 mod tcp;
+mod tenants;
 mod udp;
 
 use harness::{Listener, Program, forward, free_port};

@@ -60,6 +60,12 @@ impl Roots {
     pub fn bundle(&self) -> String {
         self.roots.iter().map(|root| root.certificate.as_str()).collect()
     }
+
+    /// When the oldest CA certificate was created, seconds since 1970; 0 while there is none.
+    #[must_use]
+    pub fn since(&self) -> u64 {
+        self.roots.iter().map(|root| root.made).min().unwrap_or(0)
+    }
 }
 
 /// The CA certificates that proxies and API servers trust.
@@ -69,6 +75,8 @@ pub struct Trusted {
     pub bundle: String,
     /// The CA certificate that signs now, PEM.
     pub signing: String,
+    /// When the oldest CA certificate was created, seconds since 1970; 0 while there is none.
+    pub since: u64,
 }
 
 impl Trusted {

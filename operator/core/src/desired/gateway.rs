@@ -1,6 +1,9 @@
 //! The desired children of a gateway. The same gateway and listeners always give the same manifests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use crds::{ForwardGateway, GatewayService, PodTemplate, ServiceType};
 use proxy_api::Transport;
@@ -12,7 +15,7 @@ use crate::{
         probe::{Probe, SOCKET},
     },
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
-    world::{ObjectKey, child::ChildKind},
+    world::{ObjectKey, child::ChildKind, rights::FleetNamespaces},
 };
 
 /// Seconds that a terminating pod keeps accepting, until endpoints have been updated.
@@ -35,7 +38,7 @@ const PROBE_SECONDS: u32 = 5;
 const PIPE_BYTES: u32 = 32 << 20;
 
 /// Settings that all gateways of an installation share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleets {
     /// Image of the proxy.
     pub image: String,
@@ -43,6 +46,25 @@ pub struct Fleets {
     pub pull_policy: String,
     /// Address of the operator, `HOST:PORT`.
     pub operator: String,
+    /// Address that proxies bind for health and metrics. `::` accepts both IP families.
+    pub bind: IpAddr,
+    /// Namespaces whose gateways get a fleet.
+    pub namespaces: FleetNamespaces,
+    /// Whether each fleet gets a `NetworkPolicy`.
+    pub network_policies: bool,
+}
+
+impl Default for Fleets {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            pull_policy: String::new(),
+            operator: String::new(),
+            bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            namespaces: FleetNamespaces::All,
+            network_policies: false,
+        }
+    }
 }
 
 /// Everything that the children of a gateway are made of.
@@ -63,7 +85,7 @@ pub struct Desired {
 }
 
 /// The children, in the order in which they are applied. `roots` is the CA bundle, PEM. The Service is absent without
-/// listeners and with `service.type: None`.
+/// listeners, and all of [`unwanted`] is.
 #[must_use]
 pub fn children(
     key: &ObjectKey,
@@ -81,6 +103,7 @@ pub fn children(
             ChildKind::PodDisruptionBudget => {
                 json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": child.selector()}}})
             }
+            ChildKind::NetworkPolicy if !fleets.network_policies => return None,
             ChildKind::NetworkPolicy => json!({"spec": child.network_policy(ports)}),
             ChildKind::Service if has_no_service(gateway) || ports.is_empty() => return None,
             ChildKind::Service => json!({"spec": child.service(&service, ports)}),
@@ -95,9 +118,14 @@ pub fn children(
 }
 
 /// Whether the gateway wants no Service at all.
-#[must_use]
-pub fn has_no_service(gateway: &ForwardGateway) -> bool {
+fn has_no_service(gateway: &ForwardGateway) -> bool {
     gateway.spec.service.as_ref().and_then(|service| service.type_) == Some(ServiceType::None)
+}
+
+/// The children that a gateway should not have. The gateway may own one from before a setting changed.
+pub fn unwanted(gateway: &ForwardGateway, fleets: &Fleets) -> impl Iterator<Item = ChildKind> {
+    let policy = (!fleets.network_policies).then_some(ChildKind::NetworkPolicy);
+    policy.into_iter().chain(has_no_service(gateway).then_some(ChildKind::Service))
 }
 
 /// The label selector of a gateway's pods, as the scale subresource shows it.
@@ -249,7 +277,7 @@ impl Child<'_> {
             "env": [
                 variable("PORTLANE_OPERATOR", fleets.operator.clone()),
                 variable("PORTLANE_ROOTS", roots.to_owned()),
-                variable("PORTLANE_HEALTH_ADDRESS", format!("0.0.0.0:{HEALTH_PORT}")),
+                variable("PORTLANE_HEALTH_ADDRESS", SocketAddr::new(fleets.bind, HEALTH_PORT).to_string()),
                 variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
                 variable("PORTLANE_SOCKET", SOCKET.to_owned()),
                 variable("PORTLANE_MAX_WORKERS", MAX_WORKERS.to_string()),
@@ -274,6 +302,8 @@ impl Child<'_> {
         })
     }
 
+    /// Policies add up, so this one opens the listeners' ports and the health port to every source, also in a namespace
+    /// that denies by default; all other ports are closed.
     fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>) -> Value {
         let mut open = opened(ports);
         open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
@@ -297,6 +327,7 @@ impl Child<'_> {
         };
         let mut spec = json!({
             "type": kind,
+            "ipFamilyPolicy": "PreferDualStack",
             "selector": self.selector(),
             "ports": ports.iter().map(port).collect::<Vec<_>>(),
         });

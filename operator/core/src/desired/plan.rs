@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         autoscaler::least,
-        gateway::{Desired, children, has_no_service},
+        gateway::{Desired, children, unwanted},
     },
     names::{HANDOVER, NAME},
     world::{
@@ -80,14 +80,11 @@ pub fn plan(desired: &Desired, found: &Found) -> Plan {
             Err(taken) => return Plan { steps, taken: Some(taken) },
         }
     }
-    if has_no_service(&desired.gateway) {
-        match owned(desired, ChildKind::Service, found) {
-            Ok(there) => {
-                let uid = there.and_then(|there| there.metadata.uid.clone());
-                steps.extend(uid.map(|uid| Step::Remove { kind: ChildKind::Service, uid }));
-            }
-            Err(taken) => return Plan { steps, taken: Some(taken) },
-        }
+    for kind in unwanted(&desired.gateway, &desired.fleets) {
+        // An object of somebody else is not in the way of a child that should not exist.
+        let there = owned(desired, kind, found).unwrap_or_default();
+        let uid = there.and_then(|there| there.metadata.uid.clone());
+        steps.extend(uid.map(|uid| Step::Remove { kind, uid }));
     }
     Plan { steps, taken: None }
 }

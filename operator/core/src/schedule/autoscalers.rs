@@ -53,13 +53,24 @@ pub struct Autoscalers {
     entries: BTreeMap<Subject, Entry>,
     /// HPAs of ours that no object wants, and the time of their last deletion.
     unwanted: BTreeMap<ObjectKey, Duration>,
+    /// The operator may write no HPAs.
+    is_off: bool,
 }
 
 impl Autoscalers {
+    /// No HPAs yet; `is_on`: the operator may write them.
+    #[must_use]
+    pub fn new(is_on: bool) -> Self {
+        Self { is_off: !is_on, ..Self::default() }
+    }
+
     /// The condition `ScalingActive` of an object; `None` without `spec.autoscaling`.
     #[must_use]
     pub fn finding(&self, subject: &Subject, cache: &Cache) -> Option<Finding> {
         let wanted = wanted(subject, cache)?;
+        if self.is_off {
+            return Some(off());
+        }
         let made = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
         let made = made.map_or(Ok(()), |(_, _, result)| result.as_ref().copied());
         let reported = cache.scalers.get(&wanted.key).filter(|state| state.owner == wanted.owner);
@@ -83,6 +94,9 @@ impl Autoscalers {
     /// Returns the effects that are due, and the objects whose status may change.
     #[must_use]
     pub fn tick(&mut self, cache: &Cache, now: Duration) -> (Vec<Effect>, Vec<Subject>) {
+        if self.is_off {
+            return (Vec::new(), Vec::new());
+        }
         let subjects: BTreeSet<Subject> = cache.scaling().collect();
         self.entries.retain(|subject, _| subjects.contains(subject));
         let (mut keys, mut effects, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
@@ -197,6 +211,13 @@ fn taken(taker: &Subject, target: &str) -> NoScaler {
         }
     };
     NoScaler { reason: "TargetTaken", message }
+}
+
+/// The condition `ScalingActive` under an operator that may write no HPAs.
+fn off() -> Finding {
+    let message = "this operator may not create HPAs, so the replicas stay as they are: set the chart value \
+                   autoscaling.enabled, or scale the workload yourself";
+    Finding::new(ConditionType::ScalingActive, Truth::False, "AutoscalingOff", message)
 }
 
 /// The condition `ScalingActive` that the status of an object already has.

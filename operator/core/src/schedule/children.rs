@@ -26,6 +26,7 @@ use crate::{
     translate::groups::Group,
     world::{
         ObjectKey,
+        cache::Cache,
         child::{ChildKind, Mark},
         subject::Subject,
     },
@@ -174,7 +175,7 @@ impl Gateways {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.waits = false;
         if trusted.signing.is_empty()
-            || cache.unreadable_gateway(key).is_some()
+            || refusal(key, cache, &self.fleets).is_some()
             || gateway.metadata.deletion_timestamp.is_some()
         {
             return None;
@@ -226,13 +227,7 @@ impl Gateways {
         let state = cache.deployments.get(key).cloned().unwrap_or_default();
         let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
         let facts = FleetFacts {
-            refused: cache.unreadable_gateway(key).map(|why| {
-                let message = format!(
-                    "this operator cannot read the object ({why}); the fleet keeps running unchanged: install CRDs and \
-                     operator of the same release"
-                );
-                ("Unsupported".to_owned(), message)
-            }),
+            refused: refusal(key, cache, &self.fleets),
             children: failure,
             applied: entry.attempts.applied().map_or_else(
                 || applied_generation(gateway).is_some_and(|it| Some(it) == gateway.metadata.generation),
@@ -258,6 +253,19 @@ impl Gateways {
         let status = patch::all_of_gateway(&next);
         Some(Effect::WriteStatus(StatusWrite { subject: Subject::Gateway(key.clone()), uid, status }))
     }
+}
+
+/// Why a gateway is not accepted and its children stay as they are: reason and message.
+fn refusal(key: &ObjectKey, cache: &Cache, fleets: &Fleets) -> Option<(String, String)> {
+    if let Some(why) = cache.unreadable_gateway(key) {
+        let message = format!(
+            "this operator cannot read the object ({why}); the fleet keeps running unchanged: install CRDs and \
+             operator of the same release"
+        );
+        return Some(("Unsupported".to_owned(), message));
+    }
+    let message = fleets.namespaces.refusal(&key.namespace)?;
+    Some(("FleetsNotPermitted".to_owned(), message))
 }
 
 /// Hash of everything that the children depend on.

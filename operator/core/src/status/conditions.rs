@@ -23,6 +23,8 @@ pub enum ConditionType {
     Injected,
     /// Replicas follow the load (only with `spec.autoscaling`).
     ScalingActive,
+    /// Proxies refuse sessions because a limit of the gateway is reached. Present only while true.
+    LimitReached,
     /// kstatus: the operator still works on the object. Present only while true.
     Reconciling,
     /// kstatus: only a person can fix the object. Present only while true.
@@ -40,6 +42,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Injected => "Injected",
             Self::ScalingActive => "ScalingActive",
+            Self::LimitReached => "LimitReached",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
         }

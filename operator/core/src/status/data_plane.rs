@@ -82,6 +82,9 @@ pub struct DataPlane {
     pub no_proxies: bool,
     /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
+    /// Pods whose proxies lately refused sessions of a listener because its namespace has used up its share; at most
+    /// eight.
+    pub limited: Vec<String>,
     /// Pods without a proxy.
     pub uninjected: u32,
     /// Pods with an app in a crash loop.
@@ -138,6 +141,9 @@ impl DataPlane {
             self.late(proxy);
             return false;
         };
+        if published.iter().any(|id| state.reached(id).is_some()) && self.limited.len() < NAMED {
+            self.limited.push(proxy.name().to_owned());
+        }
         let (mut all, mut is_late) = (true, false);
         for id in published {
             // A listener that lost its port in this group was already counted as rejected.

@@ -51,7 +51,7 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let programmed = programmed(old, generation, verdict, data_plane, moment);
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let informational = injected.into_iter().chain(moment.scaling.clone());
+    let informational = injected.into_iter().chain(moment.scaling.clone()).chain(limit_reached(data_plane));
     let findings = findings(verdict, programmed, informational);
     // A temporary obstacle does not take from a forward the ports that it holds.
     let is_kept = matches!(verdict.accepted.reason, Reason::Unsupported | Reason::GatewayNotFound | Reason::Invalid);
@@ -100,6 +100,8 @@ pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -
             .iter_mut()
             .filter(|it| it.type_ == ConditionType::Injected.as_str())
             .for_each(|it| it.message.clear());
+        // Load comes and goes.
+        plain.conditions.retain(|it| it.type_ != ConditionType::LimitReached.as_str());
         plain
     };
     plain(one) == plain(other)
@@ -172,6 +174,18 @@ fn findings(verdict: &Verdict, programmed: Finding, informational: impl Iterator
     let stalled = stalled(verdict);
     let always = [accepted, resolved, programmed, ready].into_iter();
     always.chain(informational).chain(reconciling).chain(stalled).collect()
+}
+
+/// The condition `LimitReached`, present only while proxies refuse sessions.
+fn limit_reached(data_plane: &DataPlane) -> Option<Finding> {
+    let limited = &data_plane.limited;
+    let more = if limited.len() < NAMED { "" } else { ", …" };
+    let message = format!(
+        "the proxy of {}{more} refuses sessions, because the forwards of this namespace have used up their share of it: \
+         raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or add replicas",
+        limited.join(", ")
+    );
+    (!limited.is_empty()).then(|| Finding::new(ConditionType::LimitReached, Truth::True, "TenantLimit", message))
 }
 
 fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {

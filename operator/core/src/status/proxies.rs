@@ -12,7 +12,8 @@ use std::{
 };
 
 use proxy_api::{
-    BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, MAX_LISTENERS, ReportPart, Revision,
+    BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, MAX_LISTENERS, ReachedLimit, ReportPart,
+    Revision,
 };
 
 use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
@@ -162,6 +163,12 @@ impl ProxyState {
     #[must_use]
     pub fn backends(&self, id: &ListenerId) -> BackendHealth {
         self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
+    }
+
+    /// The limit for which a listener lately refused sessions in this proxy.
+    #[must_use]
+    pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
+        self.reported.get(id).and_then(|report| report.reached)
     }
 
     /// The state of a listener that has been published in `revision` since the number `since`.

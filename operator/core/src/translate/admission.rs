@@ -4,7 +4,7 @@ use crds::{ForwardGateway, From};
 
 use crate::{
     translate::{
-        backends, claims,
+        backends, claims, tenants,
         validate::{Placement, ValidForward, ValidListener, transport},
         verdict::{Condition, Reason},
     },
@@ -32,17 +32,17 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
     let outside = forward.listeners.iter().find(|listener| !port_allowed(gateway, listener));
-    match outside {
+    let outside = outside.map(|listener| {
+        format!(
+            "ForwardGateway {key} does not admit port {}/{} of listener '{}': see its spec.allowedForwards.ports",
+            listener.port.unwrap_or_default(),
+            listener.transport,
+            listener.name
+        )
+    });
+    match outside.or_else(|| tenants::refusal(world, forward)) {
         None => Ok(()),
-        Some(listener) => Err(Condition::unmet(
-            Reason::NotAllowedByGateway,
-            format!(
-                "ForwardGateway {key} does not admit port {}/{} of listener '{}': see its spec.allowedForwards.ports",
-                listener.port.unwrap_or_default(),
-                listener.transport,
-                listener.name
-            ),
-        )),
+        Some(message) => Err(Condition::unmet(Reason::NotAllowedByGateway, message)),
     }
 }
 

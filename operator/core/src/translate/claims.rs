@@ -5,23 +5,30 @@
 //! could take a port from a forward that has served for months. Among newcomers the oldest object wins; ties, and
 //! objects without a timestamp, are ordered by namespace and name. Ports are allocated after all explicit requests.
 //!
+//! In a gateway, no namespace holds more than its share, and no server name lies within a wildcard of another namespace
+//! unless the gateway lists the name for its namespace.
+//!
 //! A [`Ledger`] indexes the claims by port, and by server name where a port is shared: the cost of a change to one
 //! forward follows the number of ports it names, and of listeners that want the same.
 
 mod allocation;
+mod decision;
 mod ledger;
+mod namespaces;
+mod nesting;
 mod taken;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crds::{ForwardGateway, ServiceType};
+use crds::ForwardGateway;
 use ipnet::IpNet;
 use proxy_api::{AcceptHeader, Origin, Transport};
 
 use crate::{
     translate::{
         groups::Group,
+        tenants::{self, Terms},
         validate::{Placement, Standing, ValidForward, ValidListener},
         verdict::Reason,
     },
@@ -32,8 +39,6 @@ pub(crate) use self::ledger::Ledger;
 
 /// Ephemeral ports, by Linux's default. Never allocated, because an outgoing connection may hold them.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
-/// Ports of a gateway's Service if `spec.service.maxPorts` is absent.
-const DEFAULT_MAX_PORTS: u16 = 100;
 /// Range that ports are allocated from if a gateway sets no `spec.allocation`.
 const DEFAULT_ALLOCATION: (u16, u16) = (20000, 29999);
 
@@ -82,6 +87,8 @@ pub(crate) struct Candidate {
     is_explicit: bool,
     /// Creation time of the forward in nanoseconds since 1970.
     created: Option<i128>,
+    /// What the gateway permits the namespace to hold; `None` outside of gateways.
+    terms: Option<Arc<Terms>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +138,7 @@ impl Candidate {
 
 /// The claims of a forward's listeners, in the order of the spec.
 pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate> {
+    let terms = tenants::terms(world, forward).map(Arc::new);
     let candidate = |listener: &ValidListener| {
         let asked = asked_port(&world.site, &forward.origin, listener);
         // The port that status lists, if the spec names the same port or none.
@@ -152,10 +160,12 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
             standing: held.map_or(Standing::New, |(_, standing)| standing),
             is_explicit: matches!(asked, Ok(Some(_))),
             created: forward.created,
+            terms: terms.clone(),
             request: match asked {
                 Err(lost) => Request::Impossible(lost),
                 Ok(asked) => {
-                    let any = || Request::Any(allocation(world, forward));
+                    let ranges = || tenants::unreserved(world, forward, listener.transport, allocation(world, forward));
+                    let any = || Request::Any(ranges());
                     held.map(|(port, _)| port).or(asked).or(allocated).map_or_else(any, Request::Port)
                 }
             },
@@ -225,14 +235,11 @@ impl Rules {
             Group::Laptop | Group::Sidecars(_) => None,
         };
         let gateway = key.and_then(|key| world.gateways.get(key));
-        let service = gateway.and_then(|gateway| gateway.spec.service.as_ref());
-        let has_service = gateway.is_some() && service.is_none_or(|service| service.type_ != Some(ServiceType::None));
-        let max_ports = service.and_then(|service| service.max_ports).unwrap_or(DEFAULT_MAX_PORTS);
         Self {
             gateway: key.cloned(),
             laptop: world.site.is_laptop(),
             reserved: reserved(world, group),
-            max_ports: (has_service && !world.site.is_laptop()).then_some(max_ports.into()),
+            max_ports: gateway.filter(|_| !world.site.is_laptop()).and_then(tenants::max_ports),
         }
     }
 
@@ -259,11 +266,16 @@ impl Rules {
         Lost { reason: Reason::PortConflict, message, to_app: false }
     }
 
+    /// The gateway of the group, in words.
+    fn gateway(&self) -> String {
+        self.gateway.as_ref().map_or_else(|| "the gateway".to_owned(), |key| format!("gateway/{key}"))
+    }
+
     fn too_many(&self) -> Lost {
-        let gateway = self.gateway.as_ref().map(|key| format!(" of gateway/{key}")).unwrap_or_default();
         let message = format!(
-            "the Service{gateway} already has its maximum of {} ports: raise spec.service.maxPorts of the gateway, or \
-             use another gateway",
+            "the Service of {} already has its maximum of {} ports: raise spec.service.maxPorts of the gateway, or use \
+             another gateway",
+            self.gateway(),
             self.max_ports.unwrap_or(0)
         );
         Lost { reason: Reason::TooManyPorts, message, to_app: false }

@@ -9,6 +9,7 @@ use crate::{
         backends::{self, Resolved, Scope},
         claims::{self, Ledger, ListenerRef, Lost, Port},
         groups::Group,
+        tenants,
         validate::{Placement, ValidForward, ValidListener},
         verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
     },
@@ -90,7 +91,14 @@ impl Judgement {
             None if verdict.listeners.is_empty() => verdict.accepted.reason,
             Some(_) | None => return false,
         };
-        matches!(reason, Reason::Invalid | Reason::PortConflict | Reason::BackendLoop | Reason::BackendNotFound)
+        matches!(
+            reason,
+            Reason::Invalid
+                | Reason::PortConflict
+                | Reason::HostnameConflict
+                | Reason::BackendLoop
+                | Reason::BackendNotFound
+        )
     }
 }
 
@@ -256,6 +264,7 @@ impl Judge<'_> {
             limits: forward.limits.clone().map(Box::new),
             access: forward.access.clone().map(Box::new),
             proxy_protocol: item.proxy_protocol.clone().map(Box::new),
+            tenant_limits: tenants::limits(self.world, forward).map(Box::new),
         }
         .sealed()
     }

@@ -74,14 +74,18 @@ pub enum Reason {
     Unsupported,
     /// Accepted=False: another forward, the app or the proxy itself has the port.
     PortConflict,
+    /// Accepted=False: another namespace holds a wildcard around a server name, or a name within a wildcard.
+    HostnameConflict,
     /// Accepted=False: the `ForwardGateway` does not exist.
     GatewayNotFound,
-    /// Accepted=False: the `ForwardGateway` does not admit this namespace or port.
+    /// Accepted=False: the `ForwardGateway` does not admit this namespace, port or server name.
     NotAllowedByGateway,
     /// Accepted=False: the allocation ranges of the gateway have no free port.
     NoPortAvailable,
     /// Accepted=False: the gateway's Service has reached `maxPorts`.
     TooManyPorts,
+    /// Accepted=False: the namespace has used up its share of the gateway's ports or forwards.
+    QuotaExceeded,
     /// ResolvedRefs=True: every backend exists and may be used.
     ResolvedRefs,
     /// ResolvedRefs=False: a Service or its port does not exist.
@@ -104,7 +108,9 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::Unsupported => "Unsupported",
             Self::TooManyPorts => "TooManyPorts",
+            Self::QuotaExceeded => "QuotaExceeded",
             Self::PortConflict => "PortConflict",
+            Self::HostnameConflict => "HostnameConflict",
             Self::GatewayNotFound => "GatewayNotFound",
             Self::NotAllowedByGateway => "NotAllowedByGateway",
             Self::NoPortAvailable => "NoPortAvailable",

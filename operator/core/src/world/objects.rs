@@ -138,6 +138,8 @@ pub struct PodInfo {
     pub ips: BTreeSet<IpAddr>,
     /// IP addresses of its node (proxy pods).
     pub node_ips: BTreeSet<IpAddr>,
+    /// Creation time, seconds since 1970 (proxy pods).
+    pub created: Option<u64>,
 }
 
 /// The deletion cost of a pod, by the manager that set the annotation.

@@ -1,6 +1,6 @@
 //! Autoscalers, who holds the replicas of a workload, and children of gateways that no golden file shows.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use crds::{Autoscaling, ForwardGateway, PortForward, TargetKind};
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -9,9 +9,10 @@ use operator_core::{
     desired::{
         autoscaler::{Scaler, least, of_forward, of_gateway},
         ca::{Root, Roots, Trusted},
-        gateway::{Fleets, children, selector_text},
+        gateway::{Fleets, children, selector_text, unwanted},
         holder::{holder, obstacle},
     },
+    world::child::ChildKind,
 };
 use proxy_api::Transport;
 use serde_json::{Value, json};
@@ -162,9 +163,14 @@ fn terraform_holds_replicas_as_helm_does() {
     assert_eq!(holder(&metadata, None), None);
 }
 
+fn fleets(network_policies: bool) -> Fleets {
+    Fleets { network_policies, ..Fleets::default() }
+}
+
+/// The children under an operator that creates network policies.
 fn of(spec: &Value, ports: &[(Transport, u16)]) -> Vec<Value> {
     let ports: BTreeSet<(Transport, u16)> = ports.iter().copied().collect();
-    let children = children(&edge(), &gateway(spec), &Fleets::default(), "", &ports);
+    let children = children(&edge(), &gateway(spec), &fleets(true), "", &ports);
     children.into_iter().map(|(_, manifest)| manifest).collect()
 }
 
@@ -205,6 +211,44 @@ fn the_service_of_a_gateway_has_the_type_that_was_asked_for() {
 }
 
 #[test]
+fn a_fleet_has_a_network_policy_only_if_the_operator_is_told_to_make_one() {
+    let kinds = |network_policies: bool| -> Vec<Value> {
+        let ports = BTreeSet::from([(Transport::Tcp, 80)]);
+        let children = children(&edge(), &gateway(&json!({})), &fleets(network_policies), "", &ports);
+        children.into_iter().map(|(_, child)| child["kind"].clone()).collect()
+    };
+    assert_eq!(kinds(true), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service"]);
+    assert_eq!(kinds(false), ["ServiceAccount", "Deployment", "PodDisruptionBudget", "Service"]);
+}
+
+#[test]
+fn what_a_gateway_should_not_have_is_removed() {
+    let of = |spec: &Value, network_policies: bool| -> Vec<ChildKind> {
+        unwanted(&gateway(spec), &fleets(network_policies)).collect()
+    };
+    let (policy, service) = (ChildKind::NetworkPolicy, ChildKind::Service);
+    assert!(of(&json!({}), true).is_empty());
+    assert_eq!(of(&json!({}), false), [policy]);
+    assert!(of(&json!({"service": {"type": "NodePort"}}), true).is_empty());
+    assert_eq!(of(&json!({"service": {"type": "None"}}), true), [service]);
+    assert_eq!(of(&json!({"service": {"type": "None"}}), false), [policy, service]);
+}
+
+#[test]
+fn a_fleet_serves_both_families_unless_the_address_is_set() {
+    let health = |bind: &str| {
+        let fleets = Fleets { bind: bind.parse().expect("an address"), ..Fleets::default() };
+        let children = children(&edge(), &gateway(&json!({})), &fleets, "", &BTreeSet::new());
+        let env =
+            children[1].1["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables").clone();
+        env.into_iter().find(|variable| variable["name"] == "PORTLANE_HEALTH_ADDRESS").expect("there")["value"].clone()
+    };
+    assert_eq!(Fleets::default().bind, Ipv6Addr::UNSPECIFIED);
+    assert_eq!((health("::"), health("0.0.0.0")), (json!("[::]:9180"), json!("0.0.0.0:9180")));
+    assert_eq!(of(&json!({}), &[(Transport::Tcp, 80)])[4]["spec"]["ipFamilyPolicy"], "PreferDualStack");
+}
+
+#[test]
 fn neighbouring_ports_of_two_transports_are_two_ranges() {
     let open = |ports: &[(Transport, u16)]| of(&json!({}), ports)[3]["spec"]["ingress"][0]["ports"].clone();
     let health = json!({"protocol": "TCP", "port": 9180});
@@ -225,7 +269,7 @@ fn a_network_policy_spells_out_a_hundred_ranges_and_no_more() {
 
 #[test]
 fn a_fleet_keeps_its_certificates_while_they_lead_to_the_operator() {
-    let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() };
+    let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 1 };
     assert_eq!(trusted.for_fleet(None), "A;B;");
     assert_eq!(trusted.for_fleet(Some("A;old;")), "A;old;", "another template would roll the fleet");
     assert_eq!(trusted.for_fleet(Some("old;")), "A;B;");
@@ -257,4 +301,6 @@ fn the_newest_certificate_signs_once_it_has_been_known_for_30_days() {
     assert_eq!(roots.signing(days(130)).map(|root| root.made), Some(days(100)));
     assert_eq!(Roots { roots: vec![root(5)] }.signing(5).map(|root| root.made), Some(5), "there is no other");
     assert_eq!(Roots::default().signing(0), None);
+    assert_eq!((roots.since(), Roots::default().since()), (0, 0));
+    assert_eq!(Roots { roots: vec![root(7), root(9)] }.since(), 7);
 }

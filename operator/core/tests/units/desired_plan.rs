@@ -27,8 +27,8 @@ fn desired(spec: &Value) -> Desired {
     Desired {
         key: ObjectKey::new("ns", "edge"),
         gateway,
-        fleets: Fleets::default(),
-        trusted: Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() },
+        fleets: Fleets { network_policies: true, ..Fleets::default() },
+        trusted: Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 0 },
         ports: BTreeSet::from([(Transport::Tcp, 80)]),
         attempt: 1,
     }
@@ -186,7 +186,7 @@ fn a_gateway_that_wants_no_service_has_its_own_removed() {
     assert_eq!((own.steps.len(), own.steps.last(), &own.taken), (5, Some(&removal), &None));
     let foreign = plan(&wanted, &found("uid-other", &[ChildKind::Service]));
     assert_eq!(order(&foreign), applied, "the Service of somebody else is left alone");
-    assert_eq!(foreign.taken, Some(Taken { kind: ChildKind::Service, name: "edge".to_owned() }));
+    assert_eq!(foreign.taken, None, "and in nobody's way");
 }
 
 #[test]

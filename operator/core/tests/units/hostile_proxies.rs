@@ -32,6 +32,7 @@ fn revision() -> Revision {
 fn failed(listeners: impl IntoIterator<Item = usize>, bytes: usize) -> ReportPart {
     let failure = || Failure { reason: FailureReason::BindFailed, message: "m".repeat(bytes), serving: None };
     let report = || ListenerReport {
+        reached: None,
         revision: revision(),
         state: ListenerState::Failed,
         failure: Some(failure()),

@@ -5,6 +5,7 @@
 mod backends;
 mod cache_kinds;
 mod claims;
+mod cut_off;
 mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
@@ -16,6 +17,7 @@ mod last_good_names;
 mod metrics_api;
 mod read_objects;
 mod read_surroundings;
+mod rights;
 mod scene;
 mod schedule_autoscalers;
 mod schedule_children;
@@ -29,6 +31,7 @@ mod status_fleets;
 mod status_gateway;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 mod tuning;
 mod validation;
 mod work;

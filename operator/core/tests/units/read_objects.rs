@@ -235,6 +235,14 @@ fn a_pod_with_a_proxy_is_ready_by_its_condition() {
 }
 
 #[test]
+fn a_pod_with_a_proxy_has_the_time_of_its_creation() {
+    let mut pod = with_status(&json!({}));
+    assert_eq!(proxy_pod(pod.clone()).created, None);
+    pod["metadata"]["creationTimestamp"] = json!("1970-01-02T00:00:01Z");
+    assert_eq!(proxy_pod(pod).created, Some(86_401));
+}
+
+#[test]
 fn a_pod_with_a_proxy_leaves_once_it_is_deleted_or_has_ended() {
     let leaving = |phase: &str| proxy_pod(with_status(&json!({"phase": phase}))).leaving;
     assert!(leaving("Succeeded") && leaving("Failed"));

@@ -38,7 +38,12 @@ struct Desk {
 }
 
 fn fleets() -> Fleets {
-    Fleets { image: "example.com/proxy:1".into(), pull_policy: "Always".into(), operator: "operator:9443".into() }
+    Fleets {
+        image: "example.com/proxy:1".into(),
+        pull_policy: "Always".into(),
+        operator: "operator:9443".into(),
+        ..Fleets::default()
+    }
 }
 
 impl Desk {
@@ -47,7 +52,7 @@ impl Desk {
         scene.see(gateway(&json!({})));
         let mut gateways = Gateways::new(fleets());
         gateways.touch(&key("edge"));
-        let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned() };
+        let trusted = Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 1 };
         Self { scene, gateways, trusted, version: 1 }
     }
 
@@ -122,7 +127,7 @@ fn nothing_is_applied_without_a_certificate_that_signs() {
     desk.trusted = Trusted::default();
     let effects = desk.at(0);
     assert_eq!((effects.len(), writes(&effects).len()), (1, 1), "the status is written all the same");
-    desk.trusted = Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned() };
+    desk.trusted = Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned(), since: 1 };
     assert!(matches!(desk.at(5000).as_slice(), [Effect::ApplyChildren(_), ..]));
 }
 
@@ -327,4 +332,18 @@ fn pods_of_a_fleet_do_not_have_its_status_evaluated_by_themselves() {
     let mut desk = Desk::applied_at(1000);
     desk.scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
     assert!(desk.at(9000).is_empty(), "the Deployment says how many there are");
+}
+
+#[test]
+fn a_gateway_where_no_fleet_may_run_is_refused_and_has_no_children() {
+    let mut desk = Desk::new();
+    let namespaces = "other".parse().expect("a list");
+    desk.gateways = Gateways::new(Fleets { namespaces, ..fleets() });
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(0);
+    let written = writes(&effects);
+    assert_eq!((effects.len(), said(&written[0], "Accepted")), (1, pair("False", "FleetsNotPermitted")));
+    assert_eq!(said(&written[0], "Programmed"), pair("False", "NotAccepted"));
+    desk.show(&effects);
+    assert!(desk.at(1_000_000).is_empty(), "no children are applied later either");
 }

@@ -156,7 +156,7 @@ fn id(listener: &str) -> ListenerId {
 }
 
 fn report(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends }
+    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None }
 }
 
 fn part(number: u64, listeners: &[(&str, ListenerReport)]) -> ReportPart {

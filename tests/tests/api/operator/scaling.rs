@@ -224,7 +224,7 @@ fn foreign_metrics_api(server: &ControlPlane) {
     let namespace = server.namespace("metrics");
     let address = format!("127.0.0.1:{}", harness::free_port());
     let own = super::own_address().to_string();
-    let _operator = Operator::with(&namespace, &["--custom-metrics-address", &address, "--pod-ip", &own]);
+    let _operator = Operator::with(&namespace, &["--custom-metrics-address", &address, "--pod-ips", &own]);
     namespace
         .apply("{apiVersion: v1, kind: Service, metadata: {name: portlane-metrics}, spec: {ports: [{port: 443}]}}");
     let provider = |place: &str| {

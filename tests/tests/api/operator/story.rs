@@ -74,7 +74,7 @@ fn children(namespace: &Namespace<'_>, port: u16) {
     });
     assert_eq!(service.spec.expect("spec").type_.as_deref(), Some("ClusterIP"));
     assert!(namespace.get::<PodDisruptionBudget>("edge").is_some());
-    assert!(namespace.get::<NetworkPolicy>("edge").is_some());
+    assert!(namespace.get::<NetworkPolicy>("edge").is_none(), "without the flag, policies are the user's");
     let before = deployment.metadata.generation;
     namespace.kubectl(&["scale", "fgw/edge", "--replicas=3"]).ok();
     let scaled = namespace.until::<Deployment>("edge", "is scaled", |deployment| {

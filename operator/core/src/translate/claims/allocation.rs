@@ -11,7 +11,25 @@ use std::{
 
 use proxy_api::Transport;
 
-use super::{ListenerRef, Port, Rank};
+use super::{ListenerRef, Lost, Port, Rank};
+
+/// What an allocation asks about listeners that accept any port, and whom it tells what they get.
+pub(super) trait Applicants {
+    /// What a listener wants.
+    fn wish(&self, listener: &ListenerRef) -> Option<Wish<'_>>;
+
+    /// Whether a port may be given at all.
+    fn is_open(&self, port: Port) -> bool;
+
+    /// Why a listener may have no port now, if its namespace has no share left.
+    fn refused(&self, listener: &ListenerRef) -> Option<Lost>;
+
+    /// All listeners are decided again, in rank order.
+    fn restart(&mut self);
+
+    /// What a listener gets.
+    fn tell(&mut self, listener: &ListenerRef, given: Given);
+}
 
 /// What a listener that accepts any port wants.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +42,11 @@ pub(super) struct Wish<'a> {
 }
 
 /// What a listener gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Given {
     Port(u16),
+    /// Its namespace has no share left.
+    Refused(Lost),
     /// All ports of its ranges are taken.
     None,
     /// The Service of the gateway has no room for another port.
@@ -87,50 +107,43 @@ impl Allocation {
         self.freed.insert(port);
     }
 
-    /// Decides who has no decision yet, or everything if ports became free, room is short or `anew` is set. `wish`
-    /// finds what a listener wants, `is_open` whether a port may be given at all, `tell` takes each outcome. Returns the
+    /// Whether a listener has no decision, or ports became free.
+    pub(super) fn is_due(&self) -> bool {
+        !self.todo.is_empty() || !self.freed.is_empty()
+    }
+
+    /// Decides who has no decision yet, or everything if ports became free, room is short or `anew` is set. Returns the
     /// number of ports that were tried.
-    pub(super) fn settle<'a>(
-        &mut self,
-        room: usize,
-        anew: bool,
-        wish: impl Fn(&ListenerRef) -> Option<Wish<'a>>,
-        is_open: impl Fn(Port) -> bool,
-        mut tell: impl FnMut(&ListenerRef, Given),
-    ) -> u64 {
+    pub(super) fn settle(&mut self, room: usize, anew: bool, applicants: &mut impl Applicants) -> u64 {
         let is_short = self.all.len() > room;
-        if anew || is_short || std::mem::replace(&mut self.was_short, is_short) || !self.freed.is_empty() {
-            self.was_short = is_short;
+        let was_short = std::mem::replace(&mut self.was_short, is_short);
+        if anew || is_short || was_short || !self.freed.is_empty() {
             self.freed.clear();
             self.given.clear();
             self.full.clear();
             self.todo.clone_from(&self.all);
+            applicants.restart();
         }
         let (mut left, mut tried) = (room, 0);
         while let Some(rank) = self.todo.pop_first() {
-            if is_short && left == 0 {
-                tell(&rank.listener, Given::NoRoom);
-                continue;
+            let listener = &rank.listener;
+            if let Some(lost) = applicants.refused(listener) {
+                applicants.tell(listener, Given::Refused(lost));
+            } else if is_short && left == 0 {
+                applicants.tell(listener, Given::NoRoom);
+            } else if let Some(port) = self.search(&rank, &*applicants, &mut tried) {
+                left = left.saturating_sub(1);
+                applicants.tell(listener, Given::Port(port.1));
+                self.todo.extend(self.given.insert(port, rank));
+            } else {
+                applicants.tell(listener, Given::None);
             }
-            let Some(port) = wish(&rank.listener).and_then(|wish| self.search(&rank, wish, &is_open, &mut tried))
-            else {
-                tell(&rank.listener, Given::None);
-                continue;
-            };
-            left = left.saturating_sub(1);
-            tell(&rank.listener, Given::Port(port.1));
-            self.todo.extend(self.given.insert(port, rank));
         }
         tried
     }
 
-    fn search(
-        &mut self,
-        rank: &Arc<Rank>,
-        Wish { transport, ranges, start }: Wish<'_>,
-        is_open: &impl Fn(Port) -> bool,
-        tried: &mut u64,
-    ) -> Option<Port> {
+    fn search(&mut self, rank: &Arc<Rank>, applicants: &impl Applicants, tried: &mut u64) -> Option<Port> {
+        let Wish { transport, ranges, start } = applicants.wish(&rank.listener)?;
         let full = self.full.iter().find(|(of, full, _)| *of == transport && full == ranges);
         if full.is_some_and(|(_, _, first)| first <= rank) {
             return None;
@@ -140,7 +153,7 @@ impl Allocation {
         let mut ports = (0..total).map(|step| (transport, nth_port(ranges, (start + step) % total)));
         let found = ports.find(|port| {
             *tried += 1;
-            is_open(*port) && self.given.get(port).is_none_or(|holder| rank < holder)
+            applicants.is_open(*port) && self.given.get(port).is_none_or(|holder| rank < holder)
         });
         if found.is_none() {
             self.full.retain(|(of, full, _)| *of != transport || full != ranges);

@@ -9,9 +9,11 @@ use proxy_api::{Listener, Origin, Transport};
 
 use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Request, Rules,
-    allocation::{Allocation, Given, Wish},
-    is_ephemeral, no_free_port, reserved_port,
-    taken::Taken,
+    allocation::{Allocation, Applicants, Given, Wish},
+    decision::Decision,
+    is_ephemeral,
+    namespaces::Namespaces,
+    no_free_port,
     wanted::{Place, Wanted},
 };
 use crate::hash::hash;
@@ -33,6 +35,8 @@ pub(crate) struct Ledger {
     dirty: BTreeSet<Place>,
     /// The group wants more ports than its Service may have.
     over: bool,
+    /// The claims and shares of namespaces.
+    namespaces: Namespaces,
 }
 
 impl Ledger {
@@ -58,6 +62,7 @@ impl Ledger {
                 }
             }
         }
+        self.namespaces.add(key, &candidates);
         self.candidates.insert(key.clone(), candidates);
         true
     }
@@ -65,6 +70,7 @@ impl Ledger {
     /// Removes the claims of a forward; returns whether it had any.
     pub(crate) fn remove(&mut self, key: &Origin) -> bool {
         let Some(candidates) = self.candidates.remove(key) else { return false };
+        self.namespaces.remove(key, &candidates);
         for (index, candidate) in candidates.iter().enumerate() {
             let listener = ListenerRef { forward: key.clone(), index };
             let won = self.decided.remove(&listener).and_then(Result::ok);
@@ -88,44 +94,54 @@ impl Ledger {
         let reserved = self.rules.reserved.keys().filter(|port| self.wanted.has(**port));
         let winners = self.wanted.len() - reserved.count();
         let max_ports = self.rules.max_ports;
-        let over = max_ports.is_some_and(|max| winners + self.allocation.len() > max);
+        let most = self.namespaces.most_ports().min(winners + self.allocation.len());
+        let over = max_ports.is_some_and(|max| most > max);
         let anew = over || self.over || has_other_rules;
         if anew {
             self.dirty.extend(self.wanted.ports().map(Place::Port));
         }
         self.over = over;
+        self.review();
         let mut affected = BTreeSet::new();
         // Ports are counted one by one, and all of them decided again, only if the Service is too small.
         let room = if over { max_ports.unwrap_or(usize::MAX) } else { usize::MAX };
         let left = self.decide(room, &mut affected, work);
-        let room = if over { left } else { max_ports.map_or(usize::MAX, |max| max.saturating_sub(winners)) };
-        *work += self.allocate(room, anew, &mut affected);
+        let recount = self.namespaces.take_recount(self.allocation.is_due());
+        *work += self.allocate(left, anew || recount, &mut affected);
         affected
+    }
+
+    /// Has the claims decided again of namespaces that want more than their share, or ceased to.
+    fn review(&mut self) {
+        let candidates = &self.candidates;
+        let again = self.namespaces.review(|key| rank_of(candidates, key));
+        let places: Vec<Place> = again.iter().flat_map(|key| self.places_of(key)).collect();
+        self.dirty.extend(places);
     }
 
     /// Decides the dirty places and all that candidates link to them: in rank order, a candidate gets its ports if all
     /// of them are available. Returns the room that is left, in ports.
-    fn decide(&mut self, mut room: usize, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
+    fn decide(&mut self, room: usize, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
         let contenders = self.contenders();
         *work += contenders.len() as u64;
-        let Self { candidates, decided, rules, .. } = self;
-        let mut taken = Taken::default();
+        let Self { candidates, decided, rules, namespaces, .. } = self;
+        let candidates = &*candidates;
+        let mut decision = Decision::new(room);
         for rank in &contenders {
             let listener = &rank.listener;
             let Some(candidate) = candidate(candidates, listener) else { continue };
-            let outcome = outcome(rules, candidate, &taken, &mut room);
-            if outcome.is_ok() {
-                taken.take((listener, candidate));
-            }
+            let outcome = decision.decide(rules, namespaces, (listener, candidate));
             record(decided, listener, outcome, affected);
         }
-        room
+        decision.room()
     }
 
-    /// The candidates to decide again, in rank order: those that contend for a dirty place, directly or through others.
+    /// The candidates to decide again, in rank order: those that contend for a dirty place, directly or through others,
+    /// or because their namespace is counted.
     fn contenders(&mut self) -> BTreeSet<Arc<Rank>> {
         let mut todo: Vec<Place> = std::mem::take(&mut self.dirty).into_iter().collect();
         let (mut seen, mut contenders) = (BTreeSet::new(), BTreeSet::new());
+        let mut counted: BTreeSet<String> = BTreeSet::new();
         while let Some(place) = todo.pop() {
             if seen.contains(&place) {
                 continue;
@@ -134,34 +150,41 @@ impl Ledger {
                 if !contenders.insert(rank.clone()) {
                     continue;
                 }
-                let linked = self.candidate(&rank.listener).map(|candidate| self.wanted.places(candidate));
+                let namespace = &rank.listener.forward.namespace;
+                let linked = self.candidate(&rank.listener).map(|candidate| self.places(namespace, candidate));
                 todo.extend(linked.into_iter().flatten().filter(|other| *other != place && !seen.contains(other)));
+                if !counted.contains(namespace)
+                    && let Some(crowd) = self.namespaces.crowd_of(namespace)
+                {
+                    counted.insert(namespace.clone());
+                    todo.extend(crowd.iter().flat_map(|key| self.places_of(key)));
+                }
             }
             seen.insert(place);
+        }
+        for namespace in &counted {
+            self.namespaces.restart(namespace);
         }
         contenders
     }
 
+    /// What a listener of a namespace contends for now.
+    fn places(&self, namespace: &str, candidate: &Candidate) -> Vec<Place> {
+        let grants = |namespace: &str, name: &str| self.namespaces.grants(namespace, name);
+        self.wanted.places((namespace, candidate), &grants)
+    }
+
+    /// What the listeners of a forward contend for now.
+    fn places_of(&self, key: &Origin) -> Vec<Place> {
+        let listeners = self.candidates.get(key).into_iter().flatten();
+        listeners.flat_map(|candidate| self.places(&key.namespace, candidate)).collect()
+    }
+
     /// Gives ports to the listeners that accept any port; returns the number of ports that were tried.
     fn allocate(&mut self, room: usize, anew: bool, affected: &mut BTreeSet<Origin>) -> u64 {
-        let Self { allocation, candidates, decided, rules, wanted, .. } = self;
-        let wish = |listener: &ListenerRef| {
-            let candidate = candidate(candidates, listener)?;
-            let Request::Any(ranges) = &candidate.request else { return None };
-            let start = hash(&format!("{}/{}", listener.forward, candidate.name));
-            Some(Wish { transport: candidate.transport, ranges, start })
-        };
-        let is_open = |port: Port| !is_ephemeral(port.1) && !rules.reserved.contains_key(&port) && !wanted.has(port);
-        let tell = |listener: &ListenerRef, given: Given| {
-            let transport = candidate(candidates, listener).map_or(Transport::Tcp, |candidate| candidate.transport);
-            let outcome = match given {
-                Given::Port(port) => Ok(port),
-                Given::None => Err(no_free_port(transport)),
-                Given::NoRoom => Err(rules.too_many()),
-            };
-            record(decided, listener, outcome, affected);
-        };
-        allocation.settle(room, anew, wish, is_open, tell)
+        let Self { allocation, candidates, decided, rules, wanted, namespaces, .. } = self;
+        let mut unnumbered = Unnumbered { candidates, rules, wanted, namespaces, decided, affected };
+        allocation.settle(room, anew, &mut unnumbered)
     }
 
     fn candidate(&self, listener: &ListenerRef) -> Option<&Candidate> {
@@ -189,17 +212,24 @@ impl Ledger {
     pub(crate) fn conflicts_with(&self, key: &Origin, listener: &Listener) -> bool {
         listener.sockets().map(|socket| (socket.transport, socket.port)).any(|port| {
             let is_reserved = self.rules.reserved.contains_key(&port);
-            is_reserved || self.rivals(key, port, listener).iter().any(|holder| !self.shares(holder, listener))
+            let is_in_the_way =
+                |holder: &ListenerRef| !self.shares(holder, listener) || self.is_nested(key, listener, holder);
+            is_reserved || self.rivals(key, port, listener).into_iter().any(is_in_the_way)
         })
     }
 
     /// The holders of a port that may be in the way of a listener of `key`. Where all candidates contend by server name,
-    /// these are the holders of its names, and one more that tells which PROXY headers all of them read.
+    /// these are the holders of its names and of names around or below, and one more that tells which PROXY headers all
+    /// of them read.
     fn rivals(&self, key: &Origin, port: Port, listener: &Listener) -> Vec<&ListenerRef> {
         let wins = |rank: &&Arc<Rank>| rank.listener.forward != *key && self.won(&rank.listener).is_some();
         let all = self.wanted.of_port(port);
         let rivals: Vec<&Arc<Rank>> = if !listener.hostnames.is_empty() && self.wanted.is_by_name(port) {
-            let of_names = listener.hostnames.iter().flat_map(|name| self.wanted.of_name(port, name));
+            let grants = |namespace: &str, name: &str| self.namespaces.grants(namespace, name);
+            let names = listener.hostnames.iter().map(String::as_str);
+            let nested =
+                names.clone().flat_map(|name| self.wanted.nested(port, (key.namespace.as_str(), name), &grants));
+            let of_names = names.chain(nested).flat_map(|name| self.wanted.of_name(port, name));
             of_names.filter(wins).chain(all.iter().find(wins)).collect()
         } else {
             all.iter().filter(wins).collect()
@@ -219,28 +249,63 @@ impl Ledger {
                 && same_header == listener.header()
         })
     }
+
+    /// Whether a name of a listener of `key` and one of a holder in another namespace may not lie within one another.
+    fn is_nested(&self, key: &Origin, listener: &Listener, holder: &ListenerRef) -> bool {
+        let names = self.candidate(holder).map(|other| other.names.as_slice()).unwrap_or_default();
+        let own = (key.namespace.as_str(), listener.hostnames.as_slice());
+        self.namespaces.clash(own, (holder.forward.namespace.as_str(), names))
+    }
+}
+
+/// The listeners that accept any port, as their allocation sees them.
+struct Unnumbered<'a> {
+    candidates: &'a Candidates,
+    rules: &'a Rules,
+    wanted: &'a Wanted,
+    namespaces: &'a mut Namespaces,
+    decided: &'a mut Decided,
+    /// Forwards with another outcome.
+    affected: &'a mut BTreeSet<Origin>,
+}
+
+impl Applicants for Unnumbered<'_> {
+    fn wish(&self, listener: &ListenerRef) -> Option<Wish<'_>> {
+        let candidate = candidate(self.candidates, listener)?;
+        let Request::Any(ranges) = &candidate.request else { return None };
+        let start = hash(&format!("{}/{}", listener.forward, candidate.name));
+        Some(Wish { transport: candidate.transport, ranges, start })
+    }
+
+    fn is_open(&self, port: Port) -> bool {
+        !is_ephemeral(port.1) && !self.rules.reserved.contains_key(&port) && !self.wanted.has(port)
+    }
+
+    fn refused(&self, listener: &ListenerRef) -> Option<Lost> {
+        self.namespaces.refuses(self.rules, listener, std::iter::empty(), 1)
+    }
+
+    fn restart(&mut self) {
+        self.namespaces.restart_allocation();
+    }
+
+    fn tell(&mut self, listener: &ListenerRef, given: Given) {
+        let transport = candidate(self.candidates, listener).map_or(Transport::Tcp, |candidate| candidate.transport);
+        let outcome = match given {
+            Given::Port(port) => {
+                self.namespaces.take_allocated(&listener.forward.namespace);
+                Ok(port)
+            }
+            Given::Refused(lost) => Err(lost),
+            Given::None => Err(no_free_port(transport)),
+            Given::NoRoom => Err(self.rules.too_many()),
+        };
+        record(self.decided, listener, outcome, self.affected);
+    }
 }
 
 fn candidate<'a>(candidates: &'a Candidates, listener: &ListenerRef) -> Option<&'a Candidate> {
     candidates.get(&listener.forward).and_then(|all| all.get(listener.index))
-}
-
-/// The first port of a candidate, or why it loses. Takes the ports that nobody else holds out of `room`.
-fn outcome(rules: &Rules, candidate: &Candidate, taken: &Taken<'_>, room: &mut usize) -> Result<u16, Lost> {
-    let mut first = None;
-    let mut fresh = 0;
-    for port in candidate.ports() {
-        first.get_or_insert(port.1);
-        if let Some(owner) = rules.reserved.get(&port) {
-            return Err(reserved_port(port, owner));
-        }
-        fresh += usize::from(!taken.has(port));
-        if let Some((holder, winner)) = taken.conflict(port, candidate) {
-            return Err(rules.held_by(port, candidate, &holder.forward, winner));
-        }
-    }
-    *room = room.checked_sub(fresh).ok_or_else(|| rules.too_many())?;
-    Ok(first.unwrap_or(0))
 }
 
 fn record(decided: &mut Decided, listener: &ListenerRef, outcome: Result<u16, Lost>, affected: &mut BTreeSet<Origin>) {
@@ -248,4 +313,10 @@ fn record(decided: &mut Decided, listener: &ListenerRef, outcome: Result<u16, Lo
         affected.insert(listener.forward.clone());
         decided.insert(listener.clone(), outcome);
     }
+}
+
+/// The rank of a forward among the forwards of its namespace: that of its first listener.
+fn rank_of(candidates: &Candidates, key: &Origin) -> Option<Rank> {
+    let listeners = candidates.get(key)?.iter().enumerate();
+    listeners.map(|(index, candidate)| candidate.rank(ListenerRef { forward: key.clone(), index })).min()
 }

@@ -6,9 +6,13 @@ use std::{
 };
 
 use super::{Candidate, Header, Port, Rank};
+use crate::translate::server_names::{base, reversed};
 
 /// Candidates in rank order.
 type Ranks = Vec<Arc<Rank>>;
+
+/// Whether the gateway lists a server name for a namespace.
+pub(super) type Grants<'a> = &'a dyn Fn(&str, &str) -> bool;
 
 /// What candidates contend for: a port, or one server name on a port that they could all share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +34,9 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 struct Named {
     by_name: BTreeMap<String, Ranks>,
+    /// Names of a gateway, by their labels in reverse order and whether the name is a wildcard: those that lie within one
+    /// another are found without a look at all others.
+    by_labels: BTreeMap<(String, bool), String>,
     /// Number of candidates by the PROXY headers that they read before the name; almost always one entry.
     headers: Vec<(Header, usize)>,
 }
@@ -74,9 +81,41 @@ impl Wanted {
         matches!(named.headers.as_slice(), [(_, count)] if *count == self.of_port(port).len())
     }
 
-    /// Everything that a candidate contends for now.
-    pub(super) fn places(&self, candidate: &Candidate) -> Vec<Place> {
-        candidate.ports().flat_map(|port| places_at(port, self.is_by_name(port), candidate)).collect()
+    /// Everything that a candidate of a namespace contends for now.
+    pub(super) fn places(&self, (namespace, candidate): (&str, &Candidate), grants: Grants<'_>) -> Vec<Place> {
+        let at = |port| self.places_at(port, self.is_by_name(port), (namespace, candidate), grants);
+        candidate.ports().flat_map(at).collect()
+    }
+
+    fn places_at(
+        &self,
+        port: Port,
+        by_name: bool,
+        (namespace, candidate): (&str, &Candidate),
+        grants: Grants<'_>,
+    ) -> Vec<Place> {
+        if !by_name {
+            return vec![Place::Port(port)];
+        }
+        let nested = candidate.names.iter().flat_map(|name| self.nested(port, (namespace, name), grants));
+        let names = candidate.names.iter().map(String::as_str).chain(nested);
+        names.map(|name| Place::Name(port, name.to_owned())).collect()
+    }
+
+    /// The server names on a port that lie within a name of a namespace or around it, as far as other namespaces want
+    /// them and the gateway does not list the inner one.
+    pub(super) fn nested(&self, port: Port, (namespace, name): (&str, &str), grants: Grants<'_>) -> Vec<&str> {
+        let Some(named) = self.named.get(&port).filter(|named| !named.by_labels.is_empty()) else { return Vec::new() };
+        let labels = reversed(name);
+        let is_other = |rank: &Arc<Rank>| rank.listener.forward.namespace != namespace;
+        let around = named
+            .around(&labels)
+            .filter(|outer| !grants(namespace, name) && self.of_name(port, outer).iter().any(is_other));
+        let below = base(name).map(|_| named.below(&labels)).into_iter().flatten();
+        let is_bare = |rank: &Arc<Rank>, inner: &str| !grants(&rank.listener.forward.namespace, inner);
+        let within =
+            below.filter(|inner| self.of_name(port, inner).iter().any(|rank| is_other(rank) && is_bare(rank, inner)));
+        around.chain(within).map(String::as_str).collect()
     }
 
     /// Adds a candidate to a port of it, and to `dirty` what has to be decided again.
@@ -91,9 +130,13 @@ impl Wanted {
             }
             for name in &candidate.names {
                 insert(named.by_name.entry(name.clone()).or_default(), rank);
+                if candidate.terms.is_some() {
+                    named.by_labels.insert(labels(name), name.clone());
+                }
             }
         }
-        dirty.extend(places_at(port, was_by_name && self.is_by_name(port), candidate));
+        let by_name = was_by_name && self.is_by_name(port);
+        dirty.extend(self.places_at(port, by_name, (rank.listener.forward.namespace.as_str(), candidate), &nothing));
     }
 
     /// Removes a candidate from a port of it, and adds to `dirty` what has to be decided again.
@@ -107,22 +150,41 @@ impl Wanted {
             named.headers.retain(|(_, count)| *count > 0);
             for name in &candidate.names {
                 remove(&mut named.by_name, name, rank);
+                if !named.by_name.contains_key(name) {
+                    named.by_labels.remove(&labels(name));
+                }
             }
             if named.headers.is_empty() {
                 self.named.remove(&port);
             }
         }
-        let is_by_name = !self.has(port) || self.is_by_name(port);
-        dirty.extend(places_at(port, was_by_name && is_by_name, candidate));
+        let by_name = was_by_name && (!self.has(port) || self.is_by_name(port));
+        dirty.extend(self.places_at(port, by_name, (rank.listener.forward.namespace.as_str(), candidate), &nothing));
     }
 }
 
-fn places_at(port: Port, by_name: bool, candidate: &Candidate) -> Vec<Place> {
-    if by_name {
-        candidate.names.iter().map(|name| Place::Name(port, name.clone())).collect()
-    } else {
-        vec![Place::Port(port)]
+impl Named {
+    /// The wildcards around a name with these labels.
+    fn around(&self, labels: &str) -> impl Iterator<Item = &String> {
+        let bases = labels.match_indices('.').map(move |(at, _)| labels[..at].to_owned());
+        bases.filter_map(move |base| self.by_labels.get(&(base, true)))
     }
+
+    /// The names below a wildcard whose base has these labels.
+    fn below(&self, labels: &str) -> impl Iterator<Item = &String> {
+        let first = format!("{labels}.");
+        let names = self.by_labels.range((first.clone(), false)..);
+        names.take_while(move |((labels, _), _)| labels.starts_with(&first)).map(|(_, name)| name)
+    }
+}
+
+fn labels(name: &str) -> (String, bool) {
+    (reversed(name), base(name).is_some())
+}
+
+/// What is listed may change together with a claim, so a claim that changes concerns all names around it and below.
+fn nothing(_namespace: &str, _name: &str) -> bool {
+    false
 }
 
 fn insert(ranks: &mut Ranks, rank: &Arc<Rank>) {

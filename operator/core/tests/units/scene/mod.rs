@@ -175,7 +175,7 @@ impl Scene {
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
             let revision = offer.revision().clone();
-            (id.clone(), ListenerReport { revision, state, failure, backends: BackendHealth::All })
+            (id.clone(), ListenerReport { revision, state, failure, backends: BackendHealth::All, reached: None })
         };
         let report = Report {
             version: snapshot.version.clone(),

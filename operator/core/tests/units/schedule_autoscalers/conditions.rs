@@ -94,3 +94,14 @@ fn the_reason_for_which_an_autoscaler_could_not_be_made_is_said() {
     end(&mut autoscalers, did, &failed("ReplicasHeld"), ms(0));
     assert_eq!(said(&autoscalers, &of_gateway(), &scene), pair("False", "ReplicasHeld"));
 }
+
+#[test]
+fn an_operator_that_may_create_no_autoscalers_says_so_and_leaves_those_that_exist() {
+    let (mut scene, mut autoscalers) = (Scene::new(), Autoscalers::new(false));
+    scene.see(standing("True"));
+    scene.see(deployment(2, 2));
+    assert_eq!(said(&autoscalers, &of_gateway(), &scene), pair("False", "AutoscalingOff"));
+    assert!(super::is_silent(&tick(&mut autoscalers, &scene, ms(0))));
+    scene.see(forward(web("web", 80, 1)));
+    assert_eq!(said(&autoscalers, &of_forward("web"), &scene), None, "it asks for none");
+}

@@ -247,7 +247,7 @@ fn a_gateway_that_waits_has_its_turn_before_those_that_had_theirs() {
     for desired in &first {
         succeed(&mut desk, desired, 250);
     }
-    desk.trusted = Trusted { bundle: "B;".to_owned(), signing: "B;".to_owned() };
+    desk.trusted = Trusted { bundle: "B;".to_owned(), signing: "B;".to_owned(), since: 0 };
     let view = desk.scene.view();
     let second = begun(&desk.gateways.tick(&view, &desk.trusted, true, &unscaled, ms(250)));
     assert_eq!(second.len(), 16);

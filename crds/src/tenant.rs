@@ -1,0 +1,65 @@
+//! Tenants of a `ForwardGateway`: what single namespaces may claim and use.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ports::ProtocolPorts,
+    scalars::{Hostname, NamespaceName},
+    selector::Selector,
+};
+
+/// What some namespaces may claim and use on a gateway. Each number is the share of one namespace, also where an entry
+/// is for several namespaces.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    /// Name of the entry in messages: a DNS-1123 label, unique in this object.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Namespaces that the entry is for: exactly one of `names` and `selector`.
+    pub namespaces: TenantNamespaces,
+    /// TLS server names that the namespaces may claim, at most 64, and no others. A wildcard such as `*.a.example.com`
+    /// also permits every name and wildcard below it. Other namespaces may not claim these names, nor a wildcard that
+    /// covers them, unless an entry permits that too. Absent: every name that no other entry lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hostnames: Vec<Hostname>,
+    /// Ports that the namespaces may claim, at most 16 ranges, and no others; allocated ports are always permitted.
+    /// Other namespaces may not claim these ports, unless an entry permits that too; but ports of protocol TLS are open
+    /// to TLS listeners of all namespaces. Absent: every port that no other entry lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub ports: Vec<ProtocolPorts>,
+    /// Most ports that a namespace holds, 1 to 65535; each port of a range counts. Further listeners are not accepted.
+    /// Absent: half of `service.maxPorts`; no limit for the gateway's own namespace, and for a gateway without a
+    /// Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub max_ports: Option<u16>,
+    /// Most forwards of a namespace on this gateway, 1 to 10000. Further forwards are not accepted. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_forwards: Option<u16>,
+    /// Most live and queued sessions (TCP connections and UDP flows) of all forwards of a namespace, separately in each
+    /// proxy, 1 to 1000000. Further sessions are reset. Absent: half of what fits into the proxy while the proxy serves
+    /// several namespaces, otherwise no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<u32>,
+}
+
+/// Namespaces of a tenant: exactly one of `names` and `selector`. An entry that names a namespace overrides all entries
+/// that select it. Where several entries of the same kind match, all of them apply.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.names) != has(self.selector)").message("exactly one of names and selector must be set"))]
+pub struct TenantNamespaces {
+    /// Names of the namespaces, 1 to 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub names: Vec<NamespaceName>,
+    /// Labels of the namespaces. An empty selector (`{}`) matches every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+}

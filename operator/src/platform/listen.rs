@@ -1,0 +1,76 @@
+//! Addresses of the operator: listening for both IP families, and names in `HOST:PORT`.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use tokio::net::TcpListener;
+
+/// Listens on an address. `[::]` accepts IPv4 too (`net.ipv6.bindv6only` is 0 in every new network namespace), and
+/// becomes 0.0.0.0 on a host without IPv6.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    let instead = bound.as_ref().err().and_then(|error| instead(address, error.kind()));
+    match instead {
+        Some(address) => TcpListener::bind(address).await,
+        None => bound,
+    }
+}
+
+/// The address to bind instead of one that failed. A port that is taken or forbidden is so for IPv4 too; every other
+/// failure to bind `[::]` means that the host lacks IPv6.
+fn instead(address: SocketAddr, error: io::ErrorKind) -> Option<SocketAddr> {
+    let lacks_ipv6 = !matches!(error, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
+    let is_every_address = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    (is_every_address && lacks_ipv6).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+}
+
+/// The host in `HOST:PORT`: a name, or an IP address without brackets.
+#[must_use]
+pub fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_address_of_both_families_accepts_ipv4() {
+        let listener = listen("[::]:0".parse().expect("an address")).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let connected = tokio::join!(listener.accept(), TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
+        connected.0.expect("accepted");
+        connected.1.expect("connected");
+    }
+
+    #[test]
+    fn without_ipv6_the_address_of_both_families_is_that_of_ipv4() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let absent = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::Unsupported, io::ErrorKind::Other];
+        for error in absent {
+            assert_eq!(instead(address("[::]:9443"), error), Some(address("0.0.0.0:9443")), "{error:?}");
+        }
+        for error in [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied] {
+            assert_eq!(instead(address("[::]:9443"), error), None, "{error:?}");
+        }
+        for named in ["[::1]:9443", "0.0.0.0:9443", "127.0.0.1:9443"] {
+            assert_eq!(instead(address(named), io::ErrorKind::AddrNotAvailable), None, "{named}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_an_address_has_neither_port_nor_brackets() {
+        assert_eq!(host("portlane-operator.portlane.svc:9443"), "portlane-operator.portlane.svc");
+        assert_eq!(host("192.0.2.7:9443"), "192.0.2.7");
+        assert_eq!(host("[2001:db8::7]:9443"), "2001:db8::7");
+        assert_eq!(host("operator"), "operator");
+    }
+}
