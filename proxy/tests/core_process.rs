@@ -65,6 +65,8 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
     assert_eq!(SESSION_BYTES / FLOW_BYTES, (SESSION_PLACES / FLOW_PLACES) as u64);
     let capacity = Capacity { held_bytes: 0, sessions: Some(10) };
     assert_eq!(capacity.places(), 10 * SESSION_PLACES);
+    assert_eq!(capacity.flow_places(), 15, "sessions keep a quarter");
+    assert_eq!(Capacity { held_bytes: 0, sessions: Some(1) }.flow_places(), 2);
 }
 
 #[test]

@@ -27,6 +27,10 @@ const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
 
+/// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even an address of its
+/// own, so a flood of them must not keep all connections out.
+const TCP_PART: usize = 4;
+
 /// Handshakes get no more than this part of the sessions.
 const HANDSHAKE_PART: usize = 4;
 /// Most concurrent handshakes of the process.
@@ -66,6 +70,13 @@ impl Capacity {
     #[must_use]
     pub fn places(&self) -> usize {
         self.sessions.map_or(usize::MAX, |sessions| sessions.saturating_mul(SESSION_PLACES))
+    }
+
+    /// Those of the places that UDP flows may take.
+    #[must_use]
+    pub fn flow_places(&self) -> usize {
+        let places = self.places();
+        places - places / TCP_PART
     }
 
     /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. A client
