@@ -37,8 +37,6 @@ const HANDSHAKE_PART: usize = 4;
 const MOST_HANDSHAKES: usize = 1024;
 /// Trusted peers get this part of the handshakes, all others the rest.
 const TRUSTED_PART: usize = 2;
-/// One source that is not trusted gets no more than this part of the handshakes of such sources.
-const SOURCE_PART: usize = 4;
 
 /// Bounds of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +80,16 @@ impl Capacity {
     /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. A client
     /// that comes when all are taken replaces the one that has waited longest, so that clients that never finish keep out
     /// nobody, and leave most of the room to sessions. Trusted peers, which send headers for many clients, have handshakes
-    /// of their own and no bound for each source.
+    /// of their own.
     #[must_use]
     pub fn handshakes(&self) -> Bounds {
         let most = self.sessions.map_or(MOST_HANDSHAKES, |sessions| sessions / HANDSHAKE_PART);
         let most = most.clamp(TRUSTED_PART, MOST_HANDSHAKES);
         let known = most / TRUSTED_PART;
         let strangers = most - known;
-        let per_source = (strangers / SOURCE_PART).max(1);
-        Bounds { strangers, per_source, known, evict: Evict::Silent, rates: None }
+        // One source may have all that are free: behind a load balancer or a node that hides them, many clients are one
+        // source. When none is free, a newcomer of another source gets in by a place of the source with the most.
+        Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None }
     }
 }
 
