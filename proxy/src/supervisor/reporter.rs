@@ -26,6 +26,10 @@ use crate::{
     shared::Shared,
 };
 
+/// Most refused endpoints of one listener that the log names. A DNS name may have others in each answer, for ever; the
+/// metric counts those that are refused now.
+const MOST_REFUSED: usize = 64;
+
 /// Owns the last report and the state that the log already shows.
 pub(super) struct Reporter {
     report: watch::Sender<Report>,
@@ -33,7 +37,7 @@ pub(super) struct Reporter {
     /// The listeners that ran at the last apply.
     previous: BTreeMap<ListenerId, Arc<Listener>>,
     /// Refused endpoints that are in the log already.
-    refused: BTreeSet<(ListenerId, SocketAddr)>,
+    refused: BTreeMap<ListenerId, BTreeSet<SocketAddr>>,
     /// True until the first apply: listeners that come up are not logged.
     quiet: bool,
 }
@@ -41,7 +45,7 @@ pub(super) struct Reporter {
 impl Reporter {
     /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
     pub(super) fn new(report: watch::Sender<Report>, quiet: bool) -> Self {
-        Self { report, failures: Failures::new(), previous: BTreeMap::new(), refused: BTreeSet::new(), quiet }
+        Self { report, failures: Failures::new(), previous: BTreeMap::new(), refused: BTreeMap::new(), quiet }
     }
 
     /// Takes the outcome of an apply and the listeners that were live before it. Returns a notice for every listener
@@ -71,7 +75,7 @@ impl Reporter {
             let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
             notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
         }
-        self.refused.retain(|(id, _)| next.contains_key(id));
+        self.refused.retain(|id, _| next.contains_key(id));
         self.failures = failures;
         self.previous = next.clone();
         self.quiet = false;
@@ -82,7 +86,8 @@ impl Reporter {
     pub(super) fn refused(&mut self, refusals: Vec<Refusal>) -> Vec<Notice> {
         let mut notices = Vec::new();
         for Refusal { listener, address, why } in refusals {
-            if self.refused.insert((listener.clone(), address)) {
+            let known = self.refused.entry(listener.clone()).or_default();
+            if known.len() < MOST_REFUSED && known.insert(address) {
                 let message = format!("endpoint {address} is not used: {why}");
                 notices.push(notice(Level::Warn, "refused", listener, message));
             }
@@ -265,6 +270,20 @@ mod tests {
         assert!(reporter.refused(refusals()).is_empty());
         reporter.applied(&Settled::default(), Failures::new(), &ById::new());
         assert_eq!(reporter.refused(refusals()).len(), 1);
+    }
+
+    #[test]
+    fn a_name_whose_refused_addresses_change_for_ever_is_logged_for_the_first_ones_only() {
+        let (mut reporter, _receiver) = reporter(false);
+        let refused = |port: u16| {
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            vec![Refusal { listener: id("a"), address, why: Denial::Local }]
+        };
+        let logged: usize = (0..1000).map(|port| reporter.refused(refused(port)).len()).sum();
+        assert_eq!(logged, MOST_REFUSED);
+        assert_eq!(reporter.refused[&id("a")].len(), MOST_REFUSED);
+        let other = Refusal { listener: id("b"), ..refused(1).remove(0) };
+        assert_eq!(reporter.refused(vec![other]).len(), 1, "other listeners have their own");
     }
 
     #[test]
