@@ -13,7 +13,7 @@ use tonic::Status;
 
 /// Length of the gRPC prefix in bytes: the compression flag and the length of the message.
 const PREFIX: usize = 5;
-/// Longest time from the first byte of a message to its last.
+/// Longest wait for the rest of a message that has begun to arrive.
 const MESSAGE: Duration = Duration::from_secs(10);
 /// Largest message, in bytes, that needs no room among large messages.
 const SMALL: usize = MAX_HELLO_BYTES;
@@ -42,7 +42,7 @@ pub struct Messages<B = Incoming> {
     buffer: BytesMut,
     /// Largest message that is accepted now, in bytes.
     most: usize,
-    /// When the first bytes of an incomplete message came.
+    /// Since when the rest of an incomplete message is waited for.
     since: Option<Instant>,
     room: Arc<Room>,
     /// Room of the incomplete message, if it is large.
@@ -97,10 +97,8 @@ impl<B> Messages<B> {
         if self.buffer.is_empty() {
             // A buffer that was large once must not stay large.
             self.buffer = BytesMut::new();
-            self.since = None;
-        } else {
-            self.since = Some(Instant::now());
         }
+        self.since = None;
         let decoded = serde_json::from_slice(&message);
         self.reserved = None;
         decoded.map_err(|error| {
@@ -117,6 +115,10 @@ impl<B: Body<Data = Bytes, Error: fmt::Display> + Unpin> Messages<B> {
     /// `ResourceExhausted`: too large. `DeadlineExceeded`: too slow. `InvalidArgument`: not a message. Another code: the
     /// connection broke.
     pub async fn message(&mut self) -> Result<Option<FromProxy>, Status> {
+        if !self.buffer.is_empty() {
+            // From here on: the time in which nobody read does not count against the peer, who could not send.
+            self.since.get_or_insert_with(Instant::now);
+        }
         loop {
             if let Some(length) = self.length()? {
                 self.reserve(length).await?;
@@ -246,6 +248,17 @@ mod tests {
         let mut idle = messages([hello(1)], false);
         assert!(idle.message().await.expect("no error").is_some());
         assert!(tokio::time::timeout(100 * MESSAGE, idle.message()).await.is_err(), "it waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_reads_does_not_count_against_the_peer() {
+        let chunk = Bytes::from([&hello(1)[..], &hello(2)[..9]].concat());
+        let mut messages = messages([chunk], false);
+        assert!(messages.message().await.expect("no error").is_some());
+        tokio::time::advance(2 * MESSAGE).await;
+        let rest = tokio::time::timeout(MESSAGE / 2, messages.message()).await;
+        assert!(rest.is_err(), "it waits for the rest: {rest:?}");
+        assert_eq!(code(messages.message().await), tonic::Code::DeadlineExceeded);
     }
 
     #[tokio::test(start_paused = true)]
