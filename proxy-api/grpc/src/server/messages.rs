@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 use proxy_api::{FromProxy, MAX_HELLO_BYTES};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 use tonic::Status;
@@ -47,11 +47,19 @@ pub struct Messages<B = Incoming> {
     room: Arc<Room>,
     /// Room of the incomplete message, if it is large.
     reserved: Option<OwnedSemaphorePermit>,
+    /// Dropped with the messages, so that the connection learns that nobody reads them any more.
+    _following: Option<oneshot::Sender<()>>,
 }
 
 impl<B> Messages<B> {
     pub(super) fn new(body: B, room: Arc<Room>) -> Self {
-        Self { body, buffer: BytesMut::new(), most: MAX_HELLO_BYTES, since: None, room, reserved: None }
+        let (buffer, most) = (BytesMut::new(), MAX_HELLO_BYTES);
+        Self { body, buffer, most, since: None, room, reserved: None, _following: None }
+    }
+
+    /// Drops `following` when these messages are dropped.
+    pub(super) fn held_by(self, following: oneshot::Sender<()>) -> Self {
+        Self { _following: Some(following), ..self }
     }
 
     /// Accepts messages of so many bytes from now on. The first message has no more than [`MAX_HELLO_BYTES`].
