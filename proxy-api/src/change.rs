@@ -10,6 +10,8 @@ use crate::{
 
 /// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
 pub(crate) const ITEM: usize = 256;
+/// Bytes of a revision that was not read yet. Hashes have 16 or 32 digits.
+const REVISION: usize = 32;
 
 /// Part of an update. No part is applied before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,6 +65,15 @@ impl Held {
         let listeners = self.listeners.iter().map(|(id, revision)| id.weight() + revision.0.len());
         let endpoints = self.endpoints.iter().map(|(name, revision)| name.len() + revision.0.len());
         listeners.chain(endpoints).map(|texts| ITEM + texts).sum()
+    }
+
+    /// Bytes that the revisions of these listeners and endpoint sets would take in memory, approximately.
+    #[must_use]
+    pub fn weight_of<'a>(
+        listeners: impl Iterator<Item = &'a ListenerId>,
+        endpoints: impl Iterator<Item = &'a String>,
+    ) -> usize {
+        listeners.map(ListenerId::weight).chain(endpoints.map(String::len)).map(|texts| ITEM + REVISION + texts).sum()
     }
 
     /// Splits into parts of at most `per_part` entries; the last part has `commit`.

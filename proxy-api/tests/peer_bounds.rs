@@ -43,6 +43,19 @@ fn texts_of_a_peer_are_bounded() {
     assert!(read(json!({"report": {"gone": [id(0, 513)]}})).is_err(), "ids are bounded where they are read");
 }
 
+#[test]
+fn the_room_for_revisions_is_known_before_they_are_read() {
+    let ids: Vec<ListenerId> = ["shop/web/http", "shop/db/pg"].iter().map(|id| id.parse().expect("an id")).collect();
+    let set = "shop/db:5432/TCP".to_owned();
+    let revision = || Revision("0".repeat(32));
+    let held = Held {
+        listeners: ids.iter().map(|id| (id.clone(), revision())).collect(),
+        endpoints: [(set.clone(), revision())].into(),
+        ..Held::default()
+    };
+    assert_eq!(Held::weight_of(ids.iter(), [set].iter()), held.weight());
+}
+
 // C2
 #[test]
 fn items_of_a_message_are_bounded() {

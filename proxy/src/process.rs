@@ -35,6 +35,8 @@ pub struct Process {
     pub files: Arc<Files>,
     /// Room for sessions, by memory; in the places of [`crate::core::capacity`].
     pub sessions: Arc<Room>,
+    /// The part of `sessions` that UDP flows may take.
+    pub flows: Arc<Room>,
     /// Connections whose client has not yet sent its PROXY header or server name.
     pub handshakes: Arc<Door>,
     /// Connections to the HTTP addresses.
@@ -51,8 +53,17 @@ pub struct Process {
     pub timings: Arc<Timings>,
 }
 
-/// What a session or flow takes of the process until it ends: memory and file descriptors.
+/// What a TCP session takes of the process until it ends: memory and file descriptors.
 pub(crate) type Permits = [Permit; 2];
+
+/// What a UDP flow takes of the process.
+#[derive(Debug)]
+pub struct FlowPermits {
+    /// Memory, until the flow ends: its place among the flows, and among the sessions.
+    pub room: [Permit; 2],
+    /// The file descriptor, until it is closed.
+    pub file: Permit,
+}
 
 impl Process {
     /// The state of a process with this memory limit in bytes, if any.
@@ -64,6 +75,7 @@ impl Process {
             clock,
             files: files::of_process(),
             sessions: Arc::new(Room::new(capacity.places())),
+            flows: Arc::new(Room::new(capacity.flow_places())),
             handshakes: Door::new(capacity.handshakes(), clock),
             doors: Doors::new(clock),
             lives,
@@ -97,9 +109,10 @@ impl Process {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn take_flow(&self) -> Result<Permits, Dropped> {
-        let memory = self.sessions.take(FLOW_PLACES).ok_or(Dropped::SessionLimit)?;
-        Ok([memory, self.files.take(FILES_PER_FLOW).ok_or(Dropped::FileLimit)?])
+    pub fn take_flow(&self) -> Result<FlowPermits, Dropped> {
+        let place = |room: &Arc<Room>| room.take(FLOW_PLACES).ok_or(Dropped::SessionLimit);
+        let room = [place(&self.flows)?, place(&self.sessions)?];
+        Ok(FlowPermits { room, file: self.files.take(FILES_PER_FLOW).ok_or(Dropped::FileLimit)? })
     }
 }
 
@@ -130,5 +143,25 @@ impl Timings {
     /// Records the duration of a session.
     pub fn ended(&self, lived: Duration) {
         self.session.observe(lived.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Level, LogFormat};
+
+    #[test]
+    fn flows_leave_room_for_sessions_and_give_all_of_theirs_back() {
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
+        let process = Process::new(&Settings { max_sessions: 4, ..Settings::default() }, None, lives, log);
+        let flows: Vec<FlowPermits> = (0..100).map_while(|_| process.take_flow().ok()).collect();
+        assert_eq!(flows.len(), 6);
+        assert_eq!(process.take_flow().expect_err("no room"), Dropped::SessionLimit);
+        assert!(process.take_session().is_some(), "a quarter is left");
+        drop(flows);
+        assert_eq!((process.flows.usage().0, process.sessions.usage().0, process.files.usage().0), (0, 0, 0));
     }
 }

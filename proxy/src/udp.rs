@@ -28,6 +28,7 @@ use crate::{
     },
     lives::Guard,
     log::Level,
+    process::FlowPermits,
     route::Route,
     shared::{Dropped, Shared},
     sys,
@@ -226,9 +227,22 @@ impl UdpListener {
         }
         let listener = self.route.load().first().clone();
         let slot = Self::slot(&listener, key, now)?;
+        let permits = self.room(worker, now)?;
         let offset = self.port.saturating_sub(listener.spec.load().socket.port);
-        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset))?;
+        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset, permits))?;
         self.admit(worker, flow, key, now)
+    }
+
+    /// Room for a flow. If the process has none, the least recently used idle flow of this socket leaves.
+    fn room(&self, worker: &Worker, now: u64) -> Result<FlowPermits, Dropped> {
+        match worker.process.take_flow() {
+            Err(Dropped::SessionLimit) => {
+                let evicted = self.flows.borrow_mut().evict(now).ok_or(Dropped::SessionLimit)?;
+                evicted.end(worker, EndReason::Evicted);
+                worker.process.take_flow()
+            }
+            taken => taken,
+        }
     }
 
     /// A slot under the forward's limits.

@@ -4,6 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroUsize,
+    time::Duration,
 };
 
 use proxy::core::{
@@ -12,7 +13,7 @@ use proxy::core::{
     heartbeat::{Beat, LONGEST_SILENCE, hung},
     host::is_own,
 };
-use proxy_api::doors::Evict;
+use proxy_api::doors::{Admission, Evict, Places};
 
 const MIB: u64 = 1 << 20;
 /// The default budget of buffered bytes.
@@ -65,18 +66,33 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
     assert_eq!(SESSION_BYTES / FLOW_BYTES, (SESSION_PLACES / FLOW_PLACES) as u64);
     let capacity = Capacity { held_bytes: 0, sessions: Some(10) };
     assert_eq!(capacity.places(), 10 * SESSION_PLACES);
+    assert_eq!(capacity.flow_places(), 15, "sessions keep a quarter");
+    assert_eq!(Capacity { held_bytes: 0, sessions: Some(1) }.flow_places(), 2);
 }
 
 #[test]
-fn handshakes_leave_most_of_the_room_to_sessions_and_no_source_has_all_of_them() {
+fn handshakes_leave_most_of_the_room_to_sessions() {
     let bounds = |sessions| {
         let bounds = Capacity { held_bytes: 0, sessions }.handshakes();
         assert_eq!((bounds.evict, bounds.rates), (Evict::Silent, None));
-        (bounds.strangers, bounds.known, bounds.per_source)
+        (bounds.strangers, bounds.known)
     };
-    assert_eq!(bounds(Some(400)), (50, 50, 12));
-    assert_eq!([bounds(None), bounds(Some(1_000_000))], [(512, 512, 128); 2]);
-    assert_eq!(bounds(Some(1)), (1, 1, 1));
+    assert_eq!(bounds(Some(400)), (50, 50));
+    assert_eq!([bounds(None), bounds(Some(1_000_000))], [(512, 512); 2]);
+    assert_eq!(bounds(Some(1)), (1, 1));
+}
+
+#[test]
+fn many_clients_behind_one_address_are_in_a_handshake_at_once_and_keep_nobody_else_out() {
+    let mut places = Places::new(Capacity::of(None, some(2), HELD, 0).handshakes());
+    let source = |last: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+    for _ in 0..512 {
+        assert!(matches!(places.admit(source(1), Duration::ZERO), Admission::Admit(_)));
+    }
+    for last in 2..10 {
+        let admission = places.admit(source(last), Duration::ZERO);
+        assert!(matches!(admission, Admission::AdmitAfterEvicting { .. }), "{admission:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! - `sockets`: the programs as a person starts them, backends, ports, manifests.
 //! - `kubernetes`: a control plane or a node as a test sees it (Linux).
 //! - `cluster`: the processes of a control plane or a node (Linux).
+//! - `attack`: a hostile pod (Linux).
 //! - `programs`: where the programs of Kubernetes come from.
 #![allow(
     clippy::expect_used,
@@ -13,6 +14,8 @@
 )]
 
 #[cfg(target_os = "linux")]
+mod attack;
+#[cfg(target_os = "linux")]
 mod cluster;
 #[cfg(target_os = "linux")]
 mod kubernetes;
@@ -22,11 +25,13 @@ pub mod programs;
 mod sockets;
 
 #[cfg(target_os = "linux")]
+pub use attack::{Attack, Door, Force, Speaks, Toll};
+#[cfg(target_os = "linux")]
 pub use cluster::{Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
-    Cluster, CommandOutput, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, Operator, Scene,
-    block_on, expire_lease, processes_of, roots, scene,
+    CHARTS, Cluster, CommandOutput, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, OPERATOR,
+    Operation, Operator, Outcomes, Scene, Siege, block_on, expire_lease, install, processes_of, roots, scene,
 };
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
@@ -99,6 +104,20 @@ pub fn round_trip(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec
     Ok(answer)
 }
 
+/// The name that an echo server sends first; it ends with a colon and a space.
+///
+/// # Errors
+/// The connection broke.
+pub fn greeting(session: &mut TcpStream) -> std::io::Result<String> {
+    let mut name = Vec::new();
+    while !name.ends_with(b": ") {
+        let mut byte = [0];
+        session.read_exact(&mut byte)?;
+        name.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
 /// Whether a new session on a port of this machine is echoed.
 pub fn echoes(port: u16) -> bool {
     connect(port).and_then(|mut session| round_trip(&mut session, b"x")).is_ok()
@@ -109,7 +128,14 @@ pub fn echoes(port: u16) -> bool {
 /// # Errors
 /// The server did not answer.
 pub fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = connect(port)?;
+    http_get_on(connect(port)?, path)
+}
+
+/// Status and body of a GET on this connection.
+///
+/// # Errors
+/// The server did not answer.
+pub fn http_get_on(mut stream: TcpStream, path: &str) -> std::io::Result<(u16, String)> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -7,6 +7,7 @@ mod scrapes;
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -68,18 +69,18 @@ pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
         };
         // Without a place the connection is closed at once.
         if let Some(place) = door.admit(peer.ip()) {
-            tokio::spawn(connection(stream, place, server.clone()));
+            tokio::spawn(connection(stream, peer.ip(), place, server.clone()));
         }
     }
 }
 
-async fn connection(stream: TcpStream, mut place: Place, server: Arc<Server>) {
+async fn connection(stream: TcpStream, peer: IpAddr, mut place: Place, server: Arc<Server>) {
     let guest = place.guest();
     // Lasts as long as the connection: until the client has read the answer.
     let scrape = Scrape::default();
     let service = service_fn(|request| {
         guest.asks();
-        let answer = server.answer(&request, &scrape);
+        let answer = server.answer(&request, &scrape, peer);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -98,7 +99,7 @@ async fn connection(stream: TcpStream, mut place: Place, server: Arc<Server>) {
 }
 
 impl Server {
-    fn answer(&self, request: &Request<Incoming>, scrape: &Scrape) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>, scrape: &Scrape, peer: IpAddr) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -115,7 +116,7 @@ impl Server {
                 Some(complaint) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{complaint}\n")),
             },
             "/readyz" => text(StatusCode::OK, "ok\n"),
-            "/metrics" if !self.scrapes.begin(scrape) => {
+            "/metrics" if !self.scrapes.begin(scrape, peer) => {
                 let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at once; try again\n");
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 response

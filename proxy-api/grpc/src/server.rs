@@ -87,9 +87,15 @@ struct Server<F> {
     room: Arc<Room>,
 }
 
-/// For the first request of a connection: says that the request has come, and, when it is dropped, that its stream has
-/// ended.
-type First = (oneshot::Sender<()>, oneshot::Sender<()>);
+/// For the first request of a connection: says how far its stream is.
+struct First {
+    /// The request has come.
+    begin: oneshot::Sender<()>,
+    /// Dropped with the answer, once all of it is sent.
+    answering: oneshot::Sender<()>,
+    /// Dropped once the follower reads no more messages. The answer of a client that never reads is never sent.
+    following: oneshot::Sender<()>,
+}
 
 /// Serves until `end` completes. Every connection needs a place at `door`.
 pub async fn serve<F: Follower>(
@@ -142,8 +148,9 @@ async fn connection<F: Follower>(stream: TcpStream, mut place: Place, server: Ar
 /// Serves the one stream of a connection.
 async fn exchange<F: Follower>(stream: TlsStream<TcpStream>, guest: Guest, server: Arc<Server<F>>) {
     let (begin, started) = oneshot::channel();
-    let (end, ended) = oneshot::channel();
-    let first: Mutex<Option<First>> = Mutex::new(Some((begin, end)));
+    let (answering, answered) = oneshot::channel();
+    let (following, followed) = oneshot::channel();
+    let first = Mutex::new(Some(First { begin, answering, following }));
     let client = guest.clone();
     let service = service_fn(move |request| {
         let (server, client) = (server.clone(), client.clone());
@@ -158,9 +165,15 @@ async fn exchange<F: Follower>(stream: TlsStream<TcpStream>, guest: Guest, serve
         _ = started => {}
         () = sleep(FIRST_REQUEST) => return guest.closed(Closed::Silent),
     }
+    let ended = async {
+        tokio::select! {
+            _ = answered => {}
+            _ = followed => {}
+        }
+    };
     tokio::select! {
         _ = &mut connection => return,
-        _ = ended => connection.as_mut().graceful_shutdown(),
+        () = ended => connection.as_mut().graceful_shutdown(),
     }
     let _ = timeout(GOODBYE, connection).await;
 }
@@ -184,26 +197,32 @@ fn builder() -> http2::Builder<TokioExecutor> {
 
 impl<F: Follower> Server<F> {
     async fn respond(&self, guest: &Guest, request: Request<Incoming>, first: Option<First>) -> Response<AnswerBody> {
-        let Some((begin, end)) = first else {
+        let Some(First { begin, answering, following }) = first else {
             return answer::refused(&Status::resource_exhausted("a connection has one stream"), None);
         };
         guest.asks();
         // If nobody waits any more, the connection has ended.
         let _ = begin.send(());
-        match self.follow(guest, request).await {
-            Ok(frames) => answer::of(frames, end),
-            Err(status) => answer::refused(&status, Some(end)),
+        match self.follow(guest, request, following).await {
+            Ok(frames) => answer::of(frames, answering),
+            Err(status) => answer::refused(&status, Some(answering)),
         }
     }
 
-    async fn follow(&self, guest: &Guest, request: Request<Incoming>) -> Result<Answer, Status> {
+    /// `following` is dropped when the stream has ended.
+    async fn follow(
+        &self,
+        guest: &Guest,
+        request: Request<Incoming>,
+        following: oneshot::Sender<()>,
+    ) -> Result<Answer, Status> {
         let known = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         if known != Some((SERVICE, METHOD)) {
             return Err(Status::unimplemented("no such method"));
         }
         let bearer = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-        let messages = Messages::new(request.into_body(), self.room.clone());
+        let messages = Messages::new(request.into_body(), self.room.clone()).held_by(following);
         let answer = timeout(ADMISSION, self.follower.follow(token, messages)).await;
         let answer = answer.map_err(|_| Status::unavailable("the operator is busy"))??;
         if guest.authenticate() {

@@ -2,13 +2,16 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
+    future::poll_fn,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use hyper_util::rt::TokioIo;
 use proxy_api::{
-    FromProxy, ToProxy,
+    FromProxy, METHOD, SERVICE, ToProxy,
     doors::{Bounds, Evict},
 };
 use proxy_grpc::{Answer, Connection, Door, Endpoint, Follower, Messages, OpenError, SERVER_NAME, Status, frame};
@@ -24,6 +27,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
+use tonic::{body::Body, transport::Channel};
+use tower::Service as _;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -75,6 +80,21 @@ impl Scene {
     async fn open(&self, token: &str) -> Result<Connection, OpenError> {
         let endpoint = Endpoint { address: self.address, tls: self.tls.clone(), token: token.to_owned() };
         timeout(PATIENCE, proxy_grpc::open(&endpoint)).await.expect("an answer in time")
+    }
+
+    /// A connection whose client has no room for what the server sends.
+    async fn deaf(&self) -> Channel {
+        let (address, tls) = (self.address, TlsConnector::from(self.tls.clone()));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let tls = tls.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+                tls.connect(name, stream).await.map(TokioIo::new)
+            }
+        });
+        let endpoint = Channel::from_static("http://portlane-operator").initial_stream_window_size(0);
+        endpoint.connect_with_connector(connector).await.expect("connected")
     }
 
     fn counts(&self, reason: &str) -> usize {
@@ -164,4 +184,22 @@ async fn a_refused_client_hears_why_and_takes_no_place() {
     while let Err(error) = scene.open("good").await {
         assert!(Instant::now() < deadline, "the place stays taken: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_leaves_its_place_when_its_stream_ends() {
+    let scene = Scene::serve(8, 1).await;
+    let mut channel = scene.deaf().await;
+    let request = http::Request::post(format!("http://portlane-operator/{SERVICE}/{METHOD}"))
+        .header("authorization", "Bearer good")
+        .body(Body::empty())
+        .expect("a request");
+    timeout(PATIENCE, poll_fn(|context| channel.poll_ready(context))).await.expect("in time").expect("open");
+    let answer = timeout(PATIENCE, channel.call(request)).await.expect("in time").expect("admitted");
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = scene.open("good").await {
+        assert!(Instant::now() < deadline, "the place stays taken: {error}");
+    }
+    // Until here the client has kept its side open.
+    drop((answer, channel));
 }

@@ -27,14 +27,16 @@ const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
 
+/// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even an address of its
+/// own, so a flood of them must not keep all connections out.
+const TCP_PART: usize = 4;
+
 /// Handshakes get no more than this part of the sessions.
 const HANDSHAKE_PART: usize = 4;
 /// Most concurrent handshakes of the process.
 const MOST_HANDSHAKES: usize = 1024;
 /// Trusted peers get this part of the handshakes, all others the rest.
 const TRUSTED_PART: usize = 2;
-/// One source that is not trusted gets no more than this part of the handshakes of such sources.
-const SOURCE_PART: usize = 4;
 
 /// Bounds of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +70,26 @@ impl Capacity {
         self.sessions.map_or(usize::MAX, |sessions| sessions.saturating_mul(SESSION_PLACES))
     }
 
+    /// Those of the places that UDP flows may take.
+    #[must_use]
+    pub fn flow_places(&self) -> usize {
+        let places = self.places();
+        places - places / TCP_PART
+    }
+
     /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. A client
     /// that comes when all are taken replaces the one that has waited longest, so that clients that never finish keep out
     /// nobody, and leave most of the room to sessions. Trusted peers, which send headers for many clients, have handshakes
-    /// of their own and no bound for each source.
+    /// of their own.
     #[must_use]
     pub fn handshakes(&self) -> Bounds {
         let most = self.sessions.map_or(MOST_HANDSHAKES, |sessions| sessions / HANDSHAKE_PART);
         let most = most.clamp(TRUSTED_PART, MOST_HANDSHAKES);
         let known = most / TRUSTED_PART;
         let strangers = most - known;
-        let per_source = (strangers / SOURCE_PART).max(1);
-        Bounds { strangers, per_source, known, evict: Evict::Silent, rates: None }
+        // One source may have all that are free: behind a load balancer or a node that hides them, many clients are one
+        // source. When none is free, a newcomer of another source gets in by a place of the source with the most.
+        Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None }
     }
 }
 

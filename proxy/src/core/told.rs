@@ -1,5 +1,5 @@
-//! What the log already shows of endpoints that are refused. A name whose answers rotate must neither fill the log nor
-//! the memory.
+//! What the log already shows of endpoints that are refused. A DNS name may have others in each answer, for ever, and
+//! must neither fill the log nor the memory. The metric counts those that are refused now.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 

@@ -268,6 +268,9 @@ mod tests {
         let (mut reporter, _receiver) = reporter(false);
         let notices: usize = (0..1000).map(|round| refused(&mut reporter, round * 8..round * 8 + 8)).sum();
         assert_eq!(notices, MOST + 1);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let other = Refusal { listener: id("b"), address, why: Denial::Local };
+        assert_eq!(reporter.refused(vec![other]).len(), 1, "other listeners have their own");
     }
 
     #[test]

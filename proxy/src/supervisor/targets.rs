@@ -101,13 +101,22 @@ impl Sources<'_> {
     fn refuses(&self, spec: &Listener, target: &Target, address: SocketAddr) -> Option<Denial> {
         let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(spec.further_ports()));
         let denied = match target {
-            Target::Address { .. } => spec.destinations.refuses(ip, &ports).or_else(|| {
-                let is_protected = self.surroundings.protects(ip, &ports) && !spec.destinations.names(ip);
-                is_protected.then_some(Denial::Cluster)
+            Target::Address { .. } => self.refuses_address(spec, ip, &ports).or_else(|| {
+                // Active checks connect too, perhaps to a port of their own.
+                let checked = spec.health_check.as_deref().and_then(|check| check.port)?;
+                self.refuses_address(spec, ip, &(checked..=checked))
             }),
             Target::Endpoints(_) => spec.destinations.refuses_endpoint(ip),
         };
         denied.or_else(|| self.is_loop(spec, ip, &ports).then_some(Denial::Loop))
+    }
+
+    /// Why the listener must not connect to these ports of an address that it names, if so.
+    fn refuses_address(&self, spec: &Listener, ip: IpAddr, ports: &RangeInclusive<u16>) -> Option<Denial> {
+        spec.destinations.refuses(ip, ports).or_else(|| {
+            let is_protected = self.surroundings.protects(ip, ports) && !spec.destinations.names(ip);
+            is_protected.then_some(Denial::Cluster)
+        })
     }
 
     /// Whether one of these ports of an address belongs to this proxy or leads back to its fleet, whose proxies all have
@@ -176,7 +185,7 @@ fn addresses_of(set: &EndpointSet) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::Destinations;
+    use proxy_api::{Destinations, HealthCheck, Probe};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -281,5 +290,34 @@ mod tests {
         assert_eq!(refused(&[]), [Denial::Cluster]);
         assert_eq!(refused(&["192.0.2.0/24"]), [Denial::Cluster]);
         assert!(refused(&["192.0.2.5/32"]).is_empty());
+    }
+
+    #[test]
+    fn an_address_is_no_target_if_its_checks_would_go_to_a_port_that_is_refused() {
+        let (names, sockets) = (Names::new(mpsc::channel(1).0), BTreeMap::new());
+        let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.6:6443"]))]);
+        let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
+        let sources = of(&endpoints, &sockets, &names, (&around, &own));
+        let refused = |port: Option<u16>| -> Vec<Denial> {
+            let template = (*listener(1, "b")).clone();
+            let target = Target::Address { host: "192.0.2.6".to_owned(), port: 80 };
+            let backends = vec![Backend { target, ..template.backends[0].clone() }];
+            let destinations = Destinations { refuse_local: true, ..Destinations::default() };
+            let check = HealthCheck {
+                probe: Probe::Tcp,
+                port,
+                interval_seconds: 10,
+                timeout_seconds: 1,
+                unhealthy_threshold: 1,
+                healthy_threshold: 1,
+            };
+            let health_check = Some(Box::new(check));
+            let spec = Arc::new(Listener { backends, destinations, health_check, ..template }.sealed());
+            let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
+            sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
+        };
+        assert!(refused(None).is_empty() && refused(Some(8080)).is_empty());
+        assert_eq!(refused(Some(10_250)), [Denial::Kubelet]);
+        assert_eq!(refused(Some(6443)), [Denial::Cluster]);
     }
 }

@@ -1,6 +1,10 @@
 //! Admission of a session: PROXY header, access list, limits.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use proxy_api::{AcceptHeader, Listener};
 use tokio::{io::Interest, net::TcpStream, time::timeout};
@@ -25,8 +29,7 @@ pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 /// The reason to end the session.
 pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Slot, EndReason> {
     let listener = &session.listener;
-    // Before a header is read: the peer itself counts.
-    if listener.returns(session.client.get().ip()) {
+    if listener.returns(peer(session, client)) {
         return Err(EndReason::Loop);
     }
     let spec = listener.spec.load_full();
@@ -38,6 +41,10 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     // The spec may have changed while the header was read.
     let spec = listener.spec.load_full();
     let source = session.client.get().ip();
+    // A load balancer that hides the source address may name it in its header.
+    if listener.returns(source) {
+        return Err(EndReason::Loop);
+    }
     if !listener.counters.admits(&spec, source) {
         return Err(EndReason::AccessDenied);
     }
@@ -46,6 +53,12 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
         Admission::Refused(refusal) => Err(refusal.into()),
         Admission::Queued(waiting) => wait(session, client, &spec, waiting).await,
     }
+}
+
+/// The address that the connection comes from, whatever client a header names. With hostnames, the header was read before.
+fn peer(session: &Session, client: &TcpStream) -> IpAddr {
+    let named = session.client.get().ip();
+    if session.name.is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }
 }
 
 /// Reads the client's address from a PROXY header, if the listener accepts one.

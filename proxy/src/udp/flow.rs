@@ -23,9 +23,10 @@ use crate::{
         flows::FlowKey,
         limiter::{FlowSlot, Mark},
     },
+    files::Permit,
     log::{Event, Level, SessionRecord},
     net,
-    process::Permits,
+    process::FlowPermits,
     shared::{Dropped, Shared},
     worker::{Ending, Worker, session::SessionView},
 };
@@ -52,7 +53,9 @@ pub(super) struct Flow {
     _live: Counted,
     /// Released when the flow ends, even if references to the flow remain.
     slot: Cell<Option<FlowSlot>>,
-    _permits: Permits,
+    /// As `slot`, so that another flow can have the room at once.
+    room: Cell<Option<[Permit; 2]>>,
+    _file: Permit,
 }
 
 /// Where sending a train stopped, and why.
@@ -87,9 +90,8 @@ impl Flow {
         listener: &Arc<Shared>,
         key: FlowKey,
         tried: &[SocketAddr],
-        (slot, offset): (FlowSlot, u16),
+        (slot, offset, permits): (FlowSlot, u16, FlowPermits),
     ) -> Result<Rc<Self>, Dropped> {
-        let permits = worker.process.take_flow()?;
         let spec = listener.spec.load_full();
         let draw = Draw {
             ticket: listener.tickets.fetch_add(1, Relaxed),
@@ -123,7 +125,8 @@ impl Flow {
             mark: slot.mark(),
             _live: Counted::new(endpoint.clone()),
             slot: Cell::new(Some(slot)),
-            _permits: permits,
+            room: Cell::new(Some(permits.room)),
+            _file: permits.file,
         }))
     }
 
@@ -251,7 +254,7 @@ impl Flow {
     /// Ends the flow; the caller has removed it from the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
         self.mark.tell();
-        drop(self.slot.take());
+        drop((self.slot.take(), self.room.take()));
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();

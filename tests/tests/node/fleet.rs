@@ -1,7 +1,7 @@
 //! The operator as a user installs it, and a fleet: shared by the tests of the operator.
 
 use std::{
-    io::{self, Read},
+    io,
     net::{SocketAddr, TcpStream},
     sync::{
         Arc, OnceLock,
@@ -11,15 +11,12 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use harness::{CHARTS, OPERATOR, greeting, install};
 use harness::{Cluster, Namespace, Node, round_trip, until, until_within};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::shared;
 
-/// Both charts.
-pub(crate) const CHARTS: [&str; 2] = ["charts/portlane-crds", "charts/portlane"];
-/// Namespace of the operator.
-pub(crate) const OPERATOR: &str = "portlane";
 /// Longest time for a fleet to change its size: an HPA sees the load and decides, pods start, or drain and are removed.
 pub(crate) const SCALED: Duration = Duration::from_secs(90);
 
@@ -29,17 +26,6 @@ pub(crate) fn operated() -> &'static Cluster {
     let cluster = shared::cluster();
     INSTALLED.get_or_init(|| install(cluster, &["--set", "customMetrics.enabled=true"]));
     cluster
-}
-
-/// Installs both charts with the images of this checkout, and with these options.
-pub(crate) fn install(cluster: &Cluster, more: &[&str]) {
-    cluster.kubectl(&["create", "namespace", OPERATOR]).ok();
-    // The most restricted profile of Pod Security.
-    cluster.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]).ok();
-    cluster.helm(&["upgrade", "--install", "portlane-crds", CHARTS[0], "--namespace", OPERATOR, "--wait"]).ok();
-    let never = ["--set", "image.pullPolicy=Never", "--set", "proxyImage.pullPolicy=Never"];
-    let install = ["install", "portlane", CHARTS[1], "--namespace", OPERATOR, "--wait", "--timeout", "100s"];
-    cluster.helm(&[&install[..], &never[..], more].concat()).ok();
 }
 
 const BACKEND: &str = "apiVersion: apps/v1
@@ -188,15 +174,4 @@ pub(crate) fn until_it_drains(node: &Node, address: SocketAddr, load: &Load) {
     until_within(Duration::from_secs(60), "the proxy accepts no new sessions", || node.connect(address).is_err());
     let seen = load.round_trips();
     until("sessions continue while the proxy drains", || load.round_trips() > seen + 500);
-}
-
-/// The name that a backend sends first.
-pub(crate) fn greeting(session: &mut TcpStream) -> io::Result<String> {
-    let mut name = Vec::new();
-    while !name.ends_with(b": ") {
-        let mut byte = [0];
-        session.read_exact(&mut byte)?;
-        name.extend(byte);
-    }
-    Ok(String::from_utf8_lossy(&name).into_owned())
 }

@@ -4,6 +4,7 @@
 
 mod fleet;
 mod harness_itself;
+mod hostile;
 mod injected;
 mod operator;
 mod outage;

@@ -103,7 +103,7 @@ fn sessions_beyond_the_limit_of_the_process_wait_and_are_served_in_turn() {
 }
 
 #[test]
-fn flows_beyond_the_limit_of_the_process_are_dropped_and_counted() {
+fn flows_beyond_the_limit_of_the_process_replace_idle_ones_or_are_dropped_and_counted() {
     let server = harness::UdpEcho::start();
     let (port, health) = (free_port(), free_port());
     let manifest = forward("f", "", &[Listener::udp("u", port).to(server.port)]);
@@ -120,9 +120,24 @@ fn flows_beyond_the_limit_of_the_process_are_dropped_and_counted() {
         flow.send(b"x").expect("send");
         flow.recv(&mut [0; 8]).expect("the echo");
     }
-    client().send(b"x").expect("send");
     let dropped = "portlane_datagrams_dropped_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"SessionLimit\"}";
-    until("the drop is counted", || count(health, dropped) == Some(1.0));
+    until("the drop is counted", || {
+        // Flows in use leave for nobody.
+        for flow in &flows {
+            flow.send(b"x").expect("send");
+        }
+        client().send(b"x").expect("send");
+        count(health, dropped) >= Some(1.0)
+    });
+    // Once they are idle, the one that was used least recently does.
+    let next = client();
+    next.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
+    until("an idle flow leaves for a new one", || {
+        next.send(b"x").expect("send");
+        next.recv(&mut [0; 8]).is_ok()
+    });
+    let evicted = "portlane_connections_closed_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\",reason=\"Evicted\"}";
+    assert!(count(health, evicted) >= Some(1.0));
 }
 
 #[test]

@@ -252,6 +252,7 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
             ("database.yaml", "pg.shop=127.0.0.1:15432"),
             ("fleet.yaml", "web.default=127.0.0.1:18000"),
             ("/sidecar.yaml", "db.default=127.0.0.1:15432"),
+            ("tenants.yaml", "orders.shop=127.0.0.1:18443"),
         ];
         let resolve = services.iter().filter(|(file, _)| path.ends_with(file)).flat_map(|(_, to)| ["--resolve", to]);
         let translated = portlane(&[&["translate", "-f", path][..], &resolve.collect::<Vec<_>>()].concat(), "");

@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
 };
@@ -15,11 +15,17 @@ const POD: [u8; 4] = [127, 0, 0, 2];
 
 /// A load balancer that sends every connection to this port of the proxy and reads until the proxy ends it.
 fn balancer(port: u16) -> Backend {
+    balancer_at(POD, port, Vec::new())
+}
+
+/// A load balancer that connects from this address and first sends these bytes.
+fn balancer_at(address: [u8; 4], port: u16, first: Vec<u8>) -> Backend {
     let forward = move |_client: TcpStream| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
-        socket.bind(&SocketAddr::from((POD, 0)).into()).expect("bind");
+        socket.bind(&SocketAddr::from((address, 0)).into()).expect("bind");
         if socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).is_ok() {
             let mut stream = TcpStream::from(socket);
+            let _ = stream.write_all(&first);
             let _ = stream.set_read_timeout(Some(harness::PATIENCE));
             let _ = stream.read(&mut [0; 1]);
         }
@@ -29,6 +35,11 @@ fn balancer(port: u16) -> Backend {
 
 /// A configuration of one listener whose backend is the load balancer, with one reserved endpoint set.
 fn document(port: u16, balancer: u16, set: &str, address: &str) -> String {
+    document_with(port, balancer, (set, address), "")
+}
+
+/// As [`document`], with more fields of the listener.
+fn document_with(port: u16, balancer: u16, (set, address): (&str, &str), more: &str) -> String {
     format!(
         "contract: 1
 listeners:
@@ -44,7 +55,7 @@ listeners:
     sessions: {{onUpdate: Keep, onUnhealthy: Keep, drainSeconds: 300}}
     accessLog: {{mode: Close, intervalSeconds: 0}}
     destinations: {{refuseLocal: false, cidrs: []}}
-endpoints:
+{more}endpoints:
   {set}: {{addresses: ['{address}']}}
 "
     )
@@ -82,4 +93,51 @@ fn a_connection_that_comes_back_through_a_load_balancer_that_nobody_knows_ends_t
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "nothing answers");
     assert_eq!(balancer.count(), 1, "it went round once");
     drop(program);
+}
+
+/// The header of a load balancer that names this client.
+fn header(client: &str) -> Vec<u8> {
+    format!("PROXY TCP4 {client} 192.0.2.9 1111 443\r\n").into_bytes()
+}
+
+/// Sends `said` to a proxy with these fields of its listener, behind a load balancer, and waits until the connection that
+/// came back is closed.
+fn goes_round_once(more: &str, said: &[u8], balancer: impl Fn(u16) -> Backend) {
+    let (port, health) = (free_port(), free_port());
+    let balancer = balancer(port);
+    let pod = SocketAddr::from((POD, 0)).to_string();
+    let document = document_with(port, balancer.port, ("fleet", &pod), more);
+    let program = Program::proxy(&document, health, free_port(), &[]);
+    let mut client = connect(port).expect("connect");
+    client.write_all(said).expect("write");
+    until("the connection that came back is closed", || {
+        count(health, "portlane_connections_closed_total", "Loop") == Some(1.0)
+    });
+    assert_eq!(balancer.count(), 1, "it went round once");
+    drop(program);
+}
+
+#[test]
+fn a_connection_that_comes_back_ends_also_if_only_the_header_of_the_load_balancer_tells() {
+    let more = "    proxyProtocol: {accept: Required, trusted: [127.0.0.0/8]}\n";
+    let balancer = |port| balancer_at([127, 0, 0, 3], port, header("127.0.0.2"));
+    goes_round_once(more, &header("192.0.2.1"), balancer);
+}
+
+#[test]
+fn a_connection_that_comes_back_to_a_server_name_ends_although_its_header_names_another_client() {
+    let more = "    hostnames: [a.example]\n    proxyProtocol: {accept: Required, trusted: [127.0.0.0/8]}\n";
+    let said = [header("192.0.2.1"), client_hello("a.example")].concat();
+    let again = said.clone();
+    goes_round_once(more, &said, move |port| balancer_at(POD, port, again.clone()));
+}
+
+/// The smallest `ClientHello` with a server name (RFC 8446, 4.1.2; RFC 6066, 3).
+fn client_hello(name: &str) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
+    let names = sized(&[&[0][..], &sized(name.as_bytes())].concat());
+    let extension = [&[0, 0][..], &sized(&names)].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0], &sized(&[0x13, 0x01]), &[1, 0], &sized(&extension)].concat();
+    let handshake = [&[1, 0][..], &sized(&body)].concat();
+    [&[22, 3, 1][..], &sized(&handshake)].concat()
 }

@@ -2,9 +2,12 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
+    io::{Read, Write},
     net::TcpListener,
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -66,6 +69,23 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     assert!(!probe("ready", &socket).status.success(), "a gateway is not ready without a configuration");
     let event = program.wait("startup", "portlane-proxy");
     assert_eq!(event["level"], "warn", "{event}");
+}
+
+#[test]
+fn a_probe_waits_for_a_slow_proxy_as_long_as_kubelet_does() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("proxy.sock");
+    let listener = UnixListener::bind(&socket).expect("bind");
+    let slow = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the probe");
+        stream.set_read_timeout(Some(Duration::from_millis(1500))).expect("option");
+        // The request, then nothing for a while.
+        while stream.read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nok\n")
+    });
+    let probed = probe("live", &socket);
+    assert!(probed.status.success(), "{}", String::from_utf8_lossy(&probed.stderr));
+    slow.join().expect("no panic").expect("the probe still waits");
 }
 
 #[test]

@@ -67,6 +67,9 @@ enum Permission {
 pub struct Access {
     /// The operator watches single namespaces, and may lose one of them.
     is_scoped: bool,
+    /// Something waits for this watch. A watch that only shows drift holds nothing up; if it counted as empty, every
+    /// child of the namespace would look deleted.
+    is_required: bool,
     /// Patience with a namespace that was listed before.
     listed_patience: Duration,
     /// The watch has listed its namespace.
@@ -83,7 +86,14 @@ impl Access {
     pub fn new(kind: Kind, is_scoped: bool) -> Self {
         let leads = matches!(kind, Kind::Forwards | Kind::Gateways);
         let listed_patience = if leads { LISTED } else { LISTED + LATER };
-        Self { is_scoped, listed_patience, is_listed: false, since: None, permission: Permission::Granted }
+        Self {
+            is_scoped,
+            is_required: kind.is_required(),
+            listed_patience,
+            is_listed: false,
+            since: None,
+            permission: Permission::Granted,
+        }
     }
 
     /// A request failed.
@@ -99,7 +109,7 @@ impl Access {
                 self.permission = Permission::Refused;
                 Judged::Refused
             }
-            Permission::Refused if now.saturating_sub(since) >= patience => {
+            Permission::Refused if self.is_required && now.saturating_sub(since) >= patience => {
                 self.permission = Permission::Withdrawn;
                 Judged::Withdrawn
             }

@@ -243,11 +243,11 @@ pub(crate) fn bad_cidr(gateway: &ForwardGateway) -> Option<&str> {
 
 /// The destinations that proxies of a gateway may connect to.
 fn destinations_of(world: &World, gateway: &ObjectKey) -> Destinations {
+    // A laptop belongs to its user: no gateway of the manifests protects or limits it.
+    if world.site.is_laptop() {
+        return Destinations::default();
+    }
     let allowed = world.gateways.get(gateway).and_then(|gateway| gateway.spec.allowed_forwards.as_ref());
     let cidrs = allowed.map(|allowed| allowed.address_cidrs.as_slice()).unwrap_or_default();
-    Destinations {
-        // A laptop belongs to its user, so its own ports need no protection.
-        refuse_local: !world.site.is_laptop(),
-        cidrs: cidrs.iter().filter_map(|cidr| cidr.0.parse().ok()).collect(),
-    }
+    Destinations { refuse_local: true, cidrs: cidrs.iter().filter_map(|cidr| cidr.0.parse().ok()).collect() }
 }

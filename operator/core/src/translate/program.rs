@@ -57,6 +57,12 @@ impl Snapshot {
         }
     }
 
+    /// Bytes that the revisions of a proxy that runs this snapshot take in memory, approximately.
+    #[must_use]
+    pub fn weight_of_revisions(&self) -> usize {
+        Held::weight_of(self.listeners.keys(), self.endpoints.keys())
+    }
+
     /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the
     /// difference.
     #[must_use]

@@ -159,3 +159,18 @@ fn nothing_but_a_refusal_in_one_namespace_ever_counts_as_empty() {
         }
     }
 }
+
+#[test]
+fn a_refused_watch_of_children_never_makes_them_look_deleted() {
+    for kind in [Kind::ServiceAccounts, Kind::Budgets, Kind::Policies] {
+        for listed in [false, true] {
+            let mut access = Access::new(kind, true);
+            if listed {
+                access.listed();
+            }
+            assert_eq!(refused(&mut access, 0), Judged::Refused, "{kind:?}");
+            assert_eq!(refused(&mut access, 10_000), Judged::Retry, "{kind:?}");
+            assert!(access.listed(), "permission is back");
+        }
+    }
+}

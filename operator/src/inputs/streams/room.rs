@@ -1,4 +1,4 @@
-//! Room for what proxies send, over all streams: a stream waits while there is none.
+//! Room for what proxies send, over all streams: a stream waits while there is none, and keeps none while it waits.
 
 use std::sync::Arc;
 
@@ -20,9 +20,40 @@ impl Room {
 
     /// Waits for room for so many bytes. Absent: the operator is shutting down.
     pub(super) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.0.clone().acquire_many_owned(kib).await.ok()
+        self.0.clone().acquire_many_owned(kib(bytes)).await.ok()
     }
+
+    /// Waits for room for something that comes in parts and should have so many bytes in all. Room for each part as it
+    /// comes would not do: with many of them at once, all would keep what they have and wait for each other.
+    pub(super) async fn share(&self, expected: usize) -> Option<Share> {
+        let taken = self.take(expected).await?;
+        Some(Share { room: self.clone(), taken })
+    }
+}
+
+/// Room for something that comes in parts.
+pub(super) struct Share {
+    room: Room,
+    taken: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// Makes room for so many bytes in all, without waiting. Returns false if there is none.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let has = u32::try_from(self.taken.num_permits()).unwrap_or(u32::MAX);
+        let lacks = kib(bytes).saturating_sub(has);
+        if lacks == 0 {
+            return true;
+        }
+        let Ok(more) = self.room.0.clone().try_acquire_many_owned(lacks) else { return false };
+        self.taken.merge(more);
+        true
+    }
+}
+
+/// Units of a room.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 /// All rooms.
@@ -35,5 +66,28 @@ pub(super) struct Rooms {
 impl Default for Rooms {
     fn default() -> Self {
         Self { held: Room::new(HELD), reports: Room::new(REPORTS) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_in_parts_waits_before_the_first_part_and_never_later() {
+        let room = Room::new(64 << 10);
+        let mut one = room.share(24 << 10).await.expect("open");
+        let mut other = room.share(24 << 10).await.expect("open");
+        assert!(one.grow(24 << 10), "it has this room already");
+        assert!(one.grow(40 << 10), "more than expected, and there is room");
+        assert!(!other.grow(25 << 10), "there is none, and it does not wait");
+        let third = room.share(16 << 10);
+        assert!(timeout(Duration::ZERO, third).await.is_err(), "who has nothing yet waits");
+        drop(one);
+        assert!(other.grow(25 << 10) && room.share(16 << 10).await.is_some());
     }
 }

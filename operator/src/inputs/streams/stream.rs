@@ -13,13 +13,13 @@ use proxy_api::{
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
 use super::{
     FromStream,
-    room::Rooms,
+    room::{Rooms, Share},
     versions::{Connected, Versions},
 };
 use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
@@ -33,8 +33,11 @@ use crate::{
 const SLOW: Duration = Duration::from_secs(10);
 /// Timeout of the hello.
 const HELLO: Duration = Duration::from_secs(10);
-/// Timeout of the proxy's whole answer about the revisions that it holds.
+/// Timeout of the proxy's whole answer about the revisions that it holds, once there is room for it.
 const HELD: Duration = Duration::from_secs(20);
+/// Bytes of revisions that a proxy may hold beside those of the current snapshot and a quarter of them, without asking
+/// for more room.
+const SPARE: usize = 64 << 10;
 /// Most bytes in memory of the revisions that one proxy holds: those of [`MAX_LISTENERS`] listeners and endpoint sets.
 const MAX_HELD: usize = 16 << 20;
 /// Reported listeners of one proxy that are read per second, and how many at once: every listener three times.
@@ -239,21 +242,31 @@ impl Stream {
         if let Some(known) = known {
             return self.following.deltas.step(known, now).map_err(|_| End::Garbage("a message cannot be encoded"));
         }
-        let (held, _room) = self.held().await?;
+        let (held, _room) = self.held(now).await?;
         let parts = now.configuration().changes_from(&held, &self.following.unreadable, PARTS);
         encode(parts, now).map(Arc::new).map_err(|_| End::Garbage("a message cannot be encoded"))
     }
 
-    /// Asks the proxy for the revisions that it holds. Returns them with their room.
-    async fn held(&mut self) -> Result<(Held, Vec<OwnedSemaphorePermit>), End> {
+    /// Asks the proxy for the revisions that it holds, once there is room for the answer. Returns them with their room.
+    async fn held(&mut self, now: &Snapshot) -> Result<(Held, Share), End> {
+        let usual = now.weight_of_revisions();
+        let expected = (usual + usual / 4 + SPARE).min(MAX_HELD);
+        let mut target = self.following.target.clone();
+        let share = tokio::select! {
+            share = self.rooms.held.share(expected) => share,
+            // The target closes when the term is over or a newer stream of this pod opens.
+            _ = target.wait_for(|_| false) => None,
+        };
+        let mut share = share.ok_or(End::Replaced)?;
         let tell = ToProxy { tell_held: true, ..ToProxy::default() };
         self.send(frame(&tell).map_err(|_| End::Garbage("a message cannot be encoded"))?).await?;
         self.messages.allow(MAX_REPORT_BYTES);
-        timeout(HELD, self.receive_held()).await.map_err(|_| End::Slow)?
+        let held = timeout(HELD, self.receive_held(&mut share)).await.map_err(|_| End::Slow)??;
+        Ok((held, share))
     }
 
-    async fn receive_held(&mut self) -> Result<(Held, Vec<OwnedSemaphorePermit>), End> {
-        let (mut held, mut room, mut weight) = (Held::default(), Vec::new(), 0);
+    async fn receive_held(&mut self, share: &mut Share) -> Result<Held, End> {
+        let (mut held, mut weight) = (Held::default(), 0);
         while !held.commit {
             let part = match self.messages.message().await? {
                 Some(FromProxy { held: Some(part), .. }) => part,
@@ -266,12 +279,15 @@ impl Stream {
                 let status = Status::resource_exhausted("more listeners or endpoint sets than a proxy may hold");
                 return Err(End::Unread("too_large", status));
             }
-            room.extend(self.rooms.held.take(part.weight()).await);
+            if !share.grow(weight) {
+                let status = Status::resource_exhausted("no room for more revisions than expected; try again");
+                return Err(End::Unread("busy", status));
+            }
             held.listeners.extend(part.listeners);
             held.endpoints.extend(part.endpoints);
             held.commit = part.commit;
         }
-        Ok((held, room))
+        Ok(held)
     }
 
     async fn tell_roots(&mut self) -> Result<(), End> {

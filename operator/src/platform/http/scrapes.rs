@@ -1,39 +1,76 @@
 //! The text of `/metrics`: few clients at once, and one text for all of them.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use hyper::body::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use proxy_api::doors::source_of;
 
 /// Scrapes whose clients have not read the answer yet.
-const SCRAPES: usize = 4;
+const SCRAPES: usize = 8;
+/// How many of these may be of one source: otherwise one client that never reads keeps all others out.
+const OF_ONE_SOURCE: usize = 2;
 /// How long a text answers further scrapes.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// The turn of one connection, which is given back when this value is dropped.
 #[derive(Default)]
-pub(super) struct Scrape(OnceLock<OwnedSemaphorePermit>);
+pub(super) struct Scrape(OnceLock<Turn>);
 
-/// All scrapes.
-pub(super) struct Scrapes {
-    turns: Arc<Semaphore>,
-    text: Mutex<Option<(Instant, Bytes)>>,
-}
+/// The turns that are taken, by source.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
 
-impl Default for Scrapes {
-    fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(SCRAPES)), text: Mutex::default() }
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, source: IpAddr) -> Option<Turn> {
+        let mut taken = self.lock();
+        let of_source = taken.get(&source).copied().unwrap_or(0);
+        if of_source >= OF_ONE_SOURCE || taken.values().sum::<usize>() >= SCRAPES {
+            return None;
+        }
+        taken.insert(source, of_source + 1);
+        Some(Turn { turns: self.clone(), source })
     }
 }
 
+/// One turn.
+struct Turn {
+    turns: Turns,
+    source: IpAddr,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut taken = self.turns.lock();
+        match taken.get_mut(&self.source) {
+            Some(of_source) if *of_source > 1 => *of_source -= 1,
+            _ => {
+                taken.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// All scrapes.
+#[derive(Default)]
+pub(super) struct Scrapes {
+    turns: Turns,
+    text: Mutex<Option<(Instant, Bytes)>>,
+}
+
 impl Scrapes {
-    /// Takes a turn for a connection. Returns false if there is none.
-    pub(super) fn begin(&self, scrape: &Scrape) -> bool {
-        let Ok(turn) = self.turns.clone().try_acquire_owned() else { return false };
+    /// Takes a turn for a connection of this source. Returns false if there is none.
+    pub(super) fn begin(&self, scrape: &Scrape, source: IpAddr) -> bool {
+        let Some(turn) = self.turns.take(source_of(source)) else { return false };
         // A connection has one request; the turn of a second one would be given back at once.
         let _ = scrape.0.set(turn);
         true
@@ -57,16 +94,34 @@ impl Scrapes {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    fn source(at: usize) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, u8::try_from(at).expect("few sources")).into()
+    }
 
     #[test]
     fn turns_are_few_and_come_back_with_their_connections() {
         let scrapes = Scrapes::default();
         let mut connections: Vec<Scrape> = (0..SCRAPES).map(|_| Scrape::default()).collect();
-        assert!(connections.iter().all(|connection| scrapes.begin(connection)));
-        assert!(!scrapes.begin(&Scrape::default()));
+        assert!(connections.iter().enumerate().all(|(at, connection)| scrapes.begin(connection, source(at))));
+        assert!(!scrapes.begin(&Scrape::default(), source(SCRAPES)));
         connections.pop();
-        assert!(scrapes.begin(&Scrape::default()));
+        assert!(scrapes.begin(&Scrape::default(), source(SCRAPES)));
+    }
+
+    #[test]
+    fn a_client_that_never_reads_keeps_nobody_else_out() {
+        let scrapes = Scrapes::default();
+        let connections: Vec<Scrape> = (0..SCRAPES).map(|_| Scrape::default()).collect();
+        let begun = connections.iter().filter(|connection| scrapes.begin(connection, source(0))).count();
+        assert_eq!(begun, OF_ONE_SOURCE);
+        let other = Scrape::default();
+        assert!(scrapes.begin(&other, source(1)));
+        drop(connections);
+        assert!(scrapes.begin(&Scrape::default(), source(0)), "its turns are back");
     }
 
     #[test]

@@ -6,14 +6,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 use proxy_api::{FromProxy, MAX_HELLO_BYTES};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 use tonic::Status;
 
 /// Length of the gRPC prefix in bytes: the compression flag and the length of the message.
 const PREFIX: usize = 5;
-/// Longest time from the first byte of a message to its last.
+/// Longest wait for the rest of a message that has begun to arrive.
 const MESSAGE: Duration = Duration::from_secs(10);
 /// Largest message, in bytes, that needs no room among large messages.
 const SMALL: usize = MAX_HELLO_BYTES;
@@ -42,16 +42,24 @@ pub struct Messages<B = Incoming> {
     buffer: BytesMut,
     /// Largest message that is accepted now, in bytes.
     most: usize,
-    /// When the first bytes of an incomplete message came.
+    /// Since when the rest of an incomplete message is waited for.
     since: Option<Instant>,
     room: Arc<Room>,
     /// Room of the incomplete message, if it is large.
     reserved: Option<OwnedSemaphorePermit>,
+    /// Dropped with the messages, so that the connection learns that nobody reads them any more.
+    _following: Option<oneshot::Sender<()>>,
 }
 
 impl<B> Messages<B> {
     pub(super) fn new(body: B, room: Arc<Room>) -> Self {
-        Self { body, buffer: BytesMut::new(), most: MAX_HELLO_BYTES, since: None, room, reserved: None }
+        let (buffer, most) = (BytesMut::new(), MAX_HELLO_BYTES);
+        Self { body, buffer, most, since: None, room, reserved: None, _following: None }
+    }
+
+    /// Drops `following` when these messages are dropped.
+    pub(super) fn held_by(self, following: oneshot::Sender<()>) -> Self {
+        Self { _following: Some(following), ..self }
     }
 
     /// Accepts messages of so many bytes from now on. The first message has no more than [`MAX_HELLO_BYTES`].
@@ -97,10 +105,8 @@ impl<B> Messages<B> {
         if self.buffer.is_empty() {
             // A buffer that was large once must not stay large.
             self.buffer = BytesMut::new();
-            self.since = None;
-        } else {
-            self.since = Some(Instant::now());
         }
+        self.since = None;
         let decoded = serde_json::from_slice(&message);
         self.reserved = None;
         decoded.map_err(|error| {
@@ -117,6 +123,10 @@ impl<B: Body<Data = Bytes, Error: fmt::Display> + Unpin> Messages<B> {
     /// `ResourceExhausted`: too large. `DeadlineExceeded`: too slow. `InvalidArgument`: not a message. Another code: the
     /// connection broke.
     pub async fn message(&mut self) -> Result<Option<FromProxy>, Status> {
+        if !self.buffer.is_empty() {
+            // From here on: the time in which nobody read does not count against the peer, who could not send.
+            self.since.get_or_insert_with(Instant::now);
+        }
         loop {
             if let Some(length) = self.length()? {
                 self.reserve(length).await?;
@@ -246,6 +256,17 @@ mod tests {
         let mut idle = messages([hello(1)], false);
         assert!(idle.message().await.expect("no error").is_some());
         assert!(tokio::time::timeout(100 * MESSAGE, idle.message()).await.is_err(), "it waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_reads_does_not_count_against_the_peer() {
+        let chunk = Bytes::from([&hello(1)[..], &hello(2)[..9]].concat());
+        let mut messages = messages([chunk], false);
+        assert!(messages.message().await.expect("no error").is_some());
+        tokio::time::advance(2 * MESSAGE).await;
+        let rest = tokio::time::timeout(MESSAGE / 2, messages.message()).await;
+        assert!(rest.is_err(), "it waits for the rest: {rest:?}");
+        assert_eq!(code(messages.message().await), tonic::Code::DeadlineExceeded);
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ fn children_that_somebody_deletes_or_changes_come_back_within_seconds(server: &C
         return;
     }
     let namespace = &server.namespace("drift").with_patience(SOON);
-    let operator = Operator::start(namespace);
+    let operator = Operator::with(namespace, &["--fleet-network-policies", "true"]);
     namespace.apply(&gateway("{replicas: 2}"));
     namespace.apply(&forward("web", free_port(), "{address: {host: 192.0.2.1, port: 80}}"));
     comes_back::<Service>(namespace);

@@ -1,0 +1,66 @@
+//! The clients of an attack, on one thread.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, mpsc::UnboundedReceiver},
+    task::JoinSet,
+    time::{Interval, MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    Door, Force, Tally,
+    tls::Tls,
+    ways::{Way, misbehave},
+};
+
+/// Longest attempt to connect. A pod may be gone.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Longest time on one connection.
+const STAY: Duration = Duration::from_secs(120);
+
+/// What the clients share.
+struct Ground {
+    /// Gives one client at a time its turn to connect.
+    pace: Mutex<Interval>,
+    tls: Tls,
+    tally: Arc<Tally>,
+}
+
+/// Attacks the doors that are ordered, until there are no more orders. Returns false if the attack's limit came first.
+pub(super) async fn fight(force: Force, mut orders: UnboundedReceiver<Vec<Door>>, tally: Arc<Tally>) -> bool {
+    let mut pace = interval(Duration::from_secs(1) / force.connects_per_second.max(1));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ground = Arc::new(Ground { pace: Mutex::new(pace), tls: Tls::new(), tally });
+    let mut crowds: BTreeMap<SocketAddr, JoinSet<()>> = BTreeMap::new();
+    let commanded = async {
+        while let Some(doors) = orders.recv().await {
+            // The clients of a set end with it.
+            crowds.retain(|at, _| doors.iter().any(|door| door.at == *at));
+            for door in doors {
+                crowds.entry(door.at).or_insert_with(|| crowd(&ground, door, force.clients * door.crowd));
+            }
+        }
+    };
+    timeout(force.longest, commanded).await.is_ok()
+}
+
+fn crowd(ground: &Arc<Ground>, door: Door, clients: usize) -> JoinSet<()> {
+    let mut crowd = JoinSet::new();
+    for way in Way::of_crowd(clients) {
+        crowd.spawn(client(ground.clone(), door, way));
+    }
+    crowd
+}
+
+/// One connection after the other.
+async fn client(ground: Arc<Ground>, door: Door, way: Way) {
+    loop {
+        ground.pace.lock().await.tick().await;
+        let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(door.at)).await else { continue };
+        let _open = ground.tally.enter(door.name);
+        // Whatever the server does about it: the next connection does the same.
+        let _ = timeout(STAY, misbehave(way, door.speaks, stream, &ground.tls)).await;
+    }
+}

@@ -1,0 +1,321 @@
+//! A node with everything that strangers can reach, a hostile pod, and what has to go on while that pod attacks.
+
+mod operations;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    panic::resume_unwind,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use crds::PortForward;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Pod, Service},
+};
+use kube::{Api, api::ListParams};
+
+pub use self::operations::{Operation, Outcomes};
+use super::{Namespace, Node, OPERATOR, block_on, install, scene::until_ready};
+use crate::{Attack, Door, Force, Speaks, attack, greeting, http_get_on, until};
+
+/// Lifetime of the serving certificates, seconds. They are renewed at half of it.
+const CERTIFICATE_SECONDS: u32 = 16;
+/// Pause between two rounds of what is done all the time.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Ports of a replica of the operator, and the size of the crowd there.
+const OF_OPERATOR: [(&str, u16, Speaks, usize); 4] = [
+    ("operator: stream", 9443, Speaks::Http2, 1),
+    ("operator: webhook", WEBHOOK, Speaks::Https, 2),
+    ("operator: metrics API", 9445, Speaks::Https, 1),
+    ("operator: health", HEALTH_OF_OPERATOR, Speaks::Http, 1),
+];
+/// Ports of a proxy of the gateway.
+const OF_PROXY: [(&str, u16, Speaks, usize); 4] = [
+    ("proxy: health", HEALTH_OF_PROXY, Speaks::Http, 1),
+    ("proxy: listener", PLAIN, Speaks::Bytes, 3),
+    ("proxy: listener, PROXY header", HEADER, Speaks::Header, 3),
+    ("proxy: listener, server name", SERVER_NAME, Speaks::ServerName, 1),
+];
+/// Port of the webhook of a replica.
+const WEBHOOK: u16 = 9444;
+const HEALTH_OF_OPERATOR: u16 = 9080;
+const HEALTH_OF_PROXY: u16 = 9180;
+/// Port of the listener that expects nothing.
+const PLAIN: u16 = 80;
+/// Port of the listener that requires a PROXY header.
+const HEADER: u16 = 81;
+/// Port of the listener that is chosen by the server name.
+const SERVER_NAME: u16 = 443;
+/// Port that a sidecar opens.
+const SIDECAR: u16 = 8001;
+
+/// The memory limit bounds sessions to about 2,000. Some 270 of them may wait for a PROXY header, and some 70 of one
+/// source for a server name: fewer than the clients that do.
+const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {replicas: 2, \
+     drainSeconds: 5, podTemplate: {resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {memory: 96Mi}}}}}";
+
+/// An echo server and its Service.
+const BACKEND: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: NAME, labels: {backend: NAME}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: echo
+    image: localhost/portlane/echo:0.1.0
+    args: [serve, --address, '0.0.0.0', --port, '8000', --name, 'NAME: ']
+---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec:
+  selector: {backend: NAME}
+  ports: [{name: tcp, port: 80, targetPort: 8000}]
+";
+
+/// A forward into the pods that get a sidecar.
+const INSIDE: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: inside}, spec: {placement: {sidecar: \
+     {selector: {matchLabels: {app: shop}}}}, listeners: [{name: tcp, protocol: TCP, bind: All, port: 8001, backends: \
+     [{local: {port: 8000}}]}]}}";
+
+/// A pod that does nothing; the attack comes from its network namespace.
+const ATTACKER: &str = "{apiVersion: v1, kind: Pod, metadata: {name: attacker}, spec: {terminationGracePeriodSeconds: 0, containers: \
+     [{name: pause, image: 'localhost/portlane/echo:0.1.0', args: [pause]}]}}";
+
+/// The forward `web` of the gateway, with a listener of each kind. The hostile pod may send PROXY headers, as anybody
+/// who reaches the port from the network of a load balancer.
+fn forward(backend: &str) -> String {
+    format!(
+        "apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {{name: web}}
+spec:
+  placement: {{gateway: {{name: edge}}}}
+  timeouts: {{handshakeSeconds: 30}}
+  listeners:
+  - {{name: plain, protocol: TCP, port: {PLAIN}, backends: [{{service: {{name: {backend}, port: 80}}}}]}}
+  - name: header
+    protocol: TCP
+    port: {HEADER}
+    proxyProtocol: {{accept: Required, trustedCIDRs: [198.18.0.0/16, 192.0.2.0/24]}}
+    backends: [{{service: {{name: {backend}, port: 80}}}}]
+  - name: server-name
+    protocol: TLS
+    port: {SERVER_NAME}
+    tls: {{hostnames: [{}]}}
+    backends: [{{service: {{name: {backend}, port: 80}}}}]
+",
+        attack::HOST
+    )
+}
+
+/// Both charts with the metrics API, a gateway of two proxies, a forward with listeners of each kind, a forward for
+/// sidecars, and a pod to attack from. Serving certificates rotate every few seconds.
+pub struct Siege<'a> {
+    node: &'a Node,
+    namespace: Namespace<'a>,
+    /// Address of the gateway's Service.
+    service: IpAddr,
+    /// A process of the hostile pod.
+    attacker: u32,
+    /// Pods with a sidecar so far.
+    pods: AtomicUsize,
+}
+
+impl<'a> Siege<'a> {
+    /// Installs everything on a node of the caller's own, and waits until it works.
+    #[track_caller]
+    pub fn prepare(node: &'a Node) -> Self {
+        install(node, &["--set", "customMetrics.enabled=true"]);
+        let rotation = format!("PORTLANE_CERTIFICATE_SECONDS={CERTIFICATE_SECONDS}");
+        node.kubectl(&["set", "env", "deploy/portlane-operator", "-n", OPERATOR, &rotation]).ok();
+        node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=90s"]).ok();
+        let namespace = node.namespace("siege").for_pods();
+        let (web, other) = (BACKEND.replace("NAME", "web"), BACKEND.replace("NAME", "other"));
+        namespace.apply(&[GATEWAY, INSIDE, ATTACKER, &web, &other].join("\n---\n"));
+        namespace.write::<PortForward>(&forward("web"));
+        until_ready(&namespace, "web", "True", "Ready");
+        for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other"] {
+            namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]).ok();
+        }
+        let service: Service = namespace.get("edge").expect("the gateway's Service");
+        let service = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
+        let attacker = process_of(node, "attacker");
+        let service = service.parse().expect("an address");
+        let siege = Self { node, namespace, service, attacker, pods: AtomicUsize::new(0) };
+        // What is new takes a moment: Services route, the aggregator finds the leader, API servers trust the webhook.
+        for operation in [Operation::Session, Operation::Header, Operation::ServerName, Operation::Admission] {
+            until(operation.name(), || siege.run(operation).is_ok());
+        }
+        until("a replica that stays leads", || siege.leader().is_some());
+        until(Operation::Metric.name(), || siege.run(Operation::Metric).is_ok());
+        siege
+    }
+
+    /// All doors of the pods that are there now.
+    pub fn doors(&self) -> Vec<Door> {
+        let of = |pods: Vec<Pod>, ports: [(&'static str, u16, Speaks, usize); 4]| {
+            let addresses: Vec<IpAddr> = pods.iter().filter_map(address).collect();
+            addresses.into_iter().flat_map(move |ip| {
+                ports.map(|(name, port, speaks, crowd)| Door { name, at: (ip, port).into(), speaks, crowd })
+            })
+        };
+        of(self.operators(), OF_OPERATOR).chain(of(self.proxies(), OF_PROXY)).collect()
+    }
+
+    /// Attacks all doors from the hostile pod.
+    #[must_use]
+    pub fn attack(&self, force: Force) -> Attack {
+        let attack = Attack::start(self.attacker, force);
+        attack.aim(self.doors());
+        attack
+    }
+
+    /// Does what is quick all the time while `work` runs.
+    pub fn meanwhile<T>(&self, work: impl FnOnce() -> T) -> (T, Outcomes) {
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let visits = scope.spawn(|| {
+                let mut outcomes = Outcomes::default();
+                while !ended.load(Relaxed) {
+                    for operation in Operation::QUICK {
+                        outcomes.add(operation, self.run(operation));
+                    }
+                    thread::park_timeout(PAUSE);
+                }
+                outcomes
+            });
+            let ending = Ending(&ended);
+            let done = work();
+            drop(ending);
+            (done, visits.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    }
+
+    /// Containers of the operator and the gateway that were restarted.
+    pub fn restarts(&self) -> Vec<String> {
+        let pods = self.operators().into_iter().chain(self.proxies());
+        let restarted = pods.flat_map(|pod| {
+            let name = pod.metadata.name.unwrap_or_default();
+            let containers = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+            let restarted = containers.into_iter().filter(|container| container.restart_count > 0);
+            restarted.map(move |container| {
+                let last = container.last_state.and_then(|state| state.terminated).and_then(|ended| ended.reason);
+                format!("{name}: {} restarts, the last one after {}", container.restart_count, last.unwrap_or_default())
+            })
+        });
+        restarted.collect()
+    }
+
+    /// Connections that the doors closed by themselves, by door, as counted by the pods that are there now.
+    #[track_caller]
+    pub fn closed(&self) -> BTreeMap<String, f64> {
+        let mut closed = BTreeMap::new();
+        let mut count = |pods: Vec<Pod>, port: u16, series: &str, label: &str| {
+            for pod in pods {
+                let at = SocketAddr::new(address(&pod).expect("an address"), port);
+                let text = self.metrics(at);
+                let lines =
+                    text.lines().filter_map(|line| line.strip_prefix(series)).filter(|line| line.contains(label));
+                let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+                *closed.entry(label.to_owned()).or_default() += values.sum::<f64>();
+            }
+        };
+        for port in ["stream", "webhook", "metrics-api", "health"] {
+            let label = format!("port=\"{port}\"");
+            count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_connections_closed_total", &label);
+        }
+        count(self.proxies(), HEALTH_OF_PROXY, "portlane_http_connections_closed_total", "door=\"health\"");
+        // Before its server name has arrived, a connection belongs to no listener.
+        for family in ["portlane_connections_closed_total", "portlane_connections_unrouted_total"] {
+            count(self.proxies(), HEALTH_OF_PROXY, family, "reason=\"HandshakeLimit\"");
+        }
+        closed
+    }
+
+    #[track_caller]
+    fn metrics(&self, at: SocketAddr) -> String {
+        let mut text = String::new();
+        until(&format!("{at} answers a scrape"), || {
+            let answer = self.node.connect(at).and_then(|stream| http_get_on(stream, "/metrics"));
+            answer.is_ok_and(|(status, body)| {
+                text = body;
+                status == 200
+            })
+        });
+        text
+    }
+
+    /// What the backend of a new session says first, after this opening.
+    fn greeted(&self, at: SocketAddr, opening: &[u8]) -> io::Result<String> {
+        let mut session = self.node.connect(at)?;
+        io::Write::write_all(&mut session, opening)?;
+        greeting(&mut session)
+    }
+
+    /// The replicas of the operator that stay.
+    fn operators(&self) -> Vec<Pod> {
+        self.staying(OPERATOR, "app.kubernetes.io/component=operator")
+    }
+
+    /// The proxies of the gateway that stay.
+    fn proxies(&self) -> Vec<Pod> {
+        self.staying(self.namespace.name(), "portlane.dev/gateway=edge")
+    }
+
+    /// Pods with an address that are not being deleted.
+    #[track_caller]
+    fn staying(&self, namespace: &str, labels: &str) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.node.client(), namespace);
+        let listed = block_on(async { pods.list(&ListParams::default().labels(labels)).await });
+        let mut pods = listed.unwrap_or_else(|error| panic!("cannot list pods: {error}")).items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none() && address(pod).is_some());
+        pods
+    }
+
+    /// The replica that leads. Absent: none of those that stay.
+    #[track_caller]
+    fn leader(&self) -> Option<String> {
+        let leases: Api<Lease> = Api::namespaced(self.node.client(), OPERATOR);
+        let lease = block_on(async { leases.get_opt("portlane-operator").await });
+        let lease = lease.unwrap_or_else(|error| panic!("cannot read the Lease: {error}"))?;
+        let holder = lease.spec?.holder_identity?;
+        let pod = holder.split('_').next().unwrap_or_default();
+        let stays = self.operators().iter().any(|one| one.metadata.name.as_deref() == Some(pod));
+        stays.then(|| pod.to_owned())
+    }
+
+    fn next_pod(&self) -> String {
+        format!("app-{}", self.pods.fetch_add(1, Relaxed))
+    }
+}
+
+/// Sets the flag on drop, also if the work panics.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+/// A process of a pod that runs the echo program.
+#[track_caller]
+fn process_of(node: &Node, pod: &str) -> u32 {
+    let name = format!("HOSTNAME={pod}");
+    let is_of = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == name.as_bytes())
+    };
+    let process = node.processes("portlane-echo").into_iter().find(is_of);
+    process.unwrap_or_else(|| panic!("pod {pod} has no process"))
+}

@@ -1,0 +1,279 @@
+//! What goes on under attack: each operation either succeeds in a measured time, or is refused.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crds::PortForward;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+use super::{
+    HEADER, HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, PLAIN, SERVER_NAME, SIDECAR, Siege, WEBHOOK, address, forward,
+};
+use crate::{
+    Speaks, attack, block_on, http_get_on,
+    kubernetes::{OPERATOR, scene::condition},
+};
+
+/// Longest time of an operation. One that takes longer counts as refused.
+const LONGEST: Duration = Duration::from_secs(90);
+/// Pause between two looks at a condition: the resolution of what is measured.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Something that must not be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A session through the gateway.
+    Session,
+    /// A session through the listener that requires a PROXY header.
+    Header,
+    /// A session through the listener that is chosen by the server name.
+    ServerName,
+    /// A dry run of the creation of a pod that gets a sidecar, by the API server's call of the webhook.
+    Admission,
+    /// The requests of kubelet's probes, at every replica and every proxy.
+    Probe,
+    /// A request for a custom metric.
+    Metric,
+    /// A pod with a sidecar, from its creation to the first session through the sidecar.
+    Sidecar,
+    /// `kubectl scale`, from two to three ready proxies. After that the gateway is scaled back.
+    Scale,
+    /// A change of the leader, from the deletion of its pod to a change of a forward under the next one.
+    Leader,
+    /// The next serving certificate of a replica.
+    Rotation,
+}
+
+impl Operation {
+    /// Those that take milliseconds.
+    pub const QUICK: [Self; 4] = [Self::Session, Self::Header, Self::ServerName, Self::Admission];
+    /// Those that take seconds, or change something.
+    pub const LONG: [Self; 6] = [Self::Probe, Self::Metric, Self::Sidecar, Self::Scale, Self::Leader, Self::Rotation];
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Session => "a new session",
+            Self::Header => "a new session with a PROXY header",
+            Self::ServerName => "a new session by server name",
+            Self::Admission => "admission of a pod with a sidecar (dry run)",
+            Self::Probe => "probes of all replicas and proxies, the slowest",
+            Self::Metric => "a custom metric, by kubectl",
+            Self::Sidecar => "a new pod, until its sidecar serves",
+            Self::Scale => "kubectl scale, until the new proxy is ready",
+            Self::Leader => "deletion of the leader, until a change is programmed",
+            Self::Rotation => "the next serving certificate",
+        }
+    }
+}
+
+/// Times of operations that succeeded, and why others did not.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    times: BTreeMap<Operation, Vec<Duration>>,
+    /// What was refused, and why.
+    pub refused: Vec<String>,
+}
+
+impl Outcomes {
+    /// Adds the outcome of an operation.
+    pub fn add(&mut self, operation: Operation, outcome: Result<Duration, String>) {
+        match outcome {
+            Ok(took) => self.times.entry(operation).or_default().push(took),
+            Err(why) => self.refused.push(why),
+        }
+    }
+
+    /// Adds other outcomes.
+    pub fn merge(&mut self, other: Self) {
+        for (operation, times) in other.times {
+            self.times.entry(operation).or_default().extend(times);
+        }
+        self.refused.extend(other.refused);
+    }
+
+    /// How often an operation succeeded.
+    pub fn count(&self, operation: Operation) -> usize {
+        self.times.get(&operation).map_or(0, Vec::len)
+    }
+
+    /// Median and maximum of the times of an operation, if it ever succeeded.
+    pub fn median_and_most(&self, operation: Operation) -> Option<(Duration, Duration)> {
+        let mut times = self.times.get(&operation)?.clone();
+        times.sort_unstable();
+        Some((*times.get(times.len() / 2)?, *times.last()?))
+    }
+}
+
+impl Siege<'_> {
+    /// Does one operation and measures it.
+    ///
+    /// # Errors
+    /// What was refused, and why.
+    pub fn run(&self, operation: Operation) -> Result<Duration, String> {
+        let done = match operation {
+            Operation::Session => self.session(PLAIN, &[]),
+            Operation::Header => self.session(HEADER, &attack::opening(Speaks::Header)),
+            Operation::ServerName => self.session(SERVER_NAME, &attack::opening(Speaks::ServerName)),
+            Operation::Admission => self.admission(),
+            Operation::Probe => self.probes(),
+            Operation::Metric => self.metric(),
+            Operation::Sidecar => self.sidecar(),
+            Operation::Scale => self.scale(),
+            Operation::Leader => self.change_of_leader(),
+            Operation::Rotation => self.rotation(),
+        };
+        done.map_err(|why| format!("{}: {why}", operation.name()))
+    }
+
+    fn session(&self, port: u16, opening: &[u8]) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.greeted(SocketAddr::new(self.service, port), opening).map_err(|error| error.to_string())?;
+        Ok(started.elapsed())
+    }
+
+    fn admission(&self) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.create("dry-run", true)?;
+        Ok(started.elapsed())
+    }
+
+    /// Creates a pod, which must get its proxy.
+    fn create(&self, name: &str, dry_run: bool) -> Result<(), String> {
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app": "shop", "portlane.dev/inject": "enabled"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "app",
+                    "image": "localhost/portlane/echo:0.1.0",
+                    "args": ["serve", "--address", "127.0.0.1", "--port", "8000", "--name", "app: "],
+                }],
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        let (pods, parameters) = (self.namespace.api::<Pod>(), PostParams { dry_run, ..PostParams::default() });
+        let created = block_on(async { pods.create(&parameters, &pod).await }).map_err(|error| error.to_string())?;
+        let first = created.spec.and_then(|spec| spec.init_containers).unwrap_or_default();
+        let carries = first.iter().any(|container| container.name == "portlane-proxy");
+        if carries { Ok(()) } else { Err(format!("pod {name} was created without a proxy")) }
+    }
+
+    fn probes(&self) -> Result<Duration, String> {
+        let mut slowest = Duration::ZERO;
+        let of = |pods: Vec<Pod>, port: u16| {
+            let addresses: Vec<_> = pods.iter().filter_map(address).collect();
+            addresses.into_iter().map(move |ip| SocketAddr::new(ip, port))
+        };
+        for at in of(self.operators(), HEALTH_OF_OPERATOR).chain(of(self.proxies(), HEALTH_OF_PROXY)) {
+            for path in ["/livez", "/readyz"] {
+                let started = Instant::now();
+                let answer = self.node.connect(at).and_then(|stream| http_get_on(stream, path));
+                slowest = slowest.max(started.elapsed());
+                match answer {
+                    Ok((200, _)) => {}
+                    Ok((status, body)) => return Err(format!("{at}{path}: {status} {body}")),
+                    Err(error) => return Err(format!("{at}{path}: {error}")),
+                }
+            }
+        }
+        Ok(slowest)
+    }
+
+    fn metric(&self) -> Result<Duration, String> {
+        let (group, namespace) = ("/apis/custom.metrics.k8s.io/v1beta2", self.namespace.name());
+        let path = format!("{group}/namespaces/{namespace}/pods/*/portlane_connections");
+        let started = Instant::now();
+        self.kubectl(&["get", "--raw", &path])?;
+        Ok(started.elapsed())
+    }
+
+    fn sidecar(&self) -> Result<Duration, String> {
+        let name = self.next_pod();
+        let started = Instant::now();
+        self.create(&name, false)?;
+        let served = soon("the sidecar serves", || {
+            let ip = self.namespace.get::<Pod>(&name).as_ref().and_then(address);
+            ip.is_some_and(|ip| self.greeted(SocketAddr::new(ip, SIDECAR), &[]).is_ok())
+        });
+        let took = started.elapsed();
+        let (pods, at_once) = (self.namespace.api::<Pod>(), DeleteParams::default().grace_period(0));
+        let deleted = block_on(async { pods.delete(&name, &at_once).await });
+        served?;
+        deleted.map(|_| took).map_err(|error| error.to_string())
+    }
+
+    fn scale(&self) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.kubectl(&["scale", "forwardgateway/edge", "--replicas=3"])?;
+        soon("three proxies are ready", || self.ready_proxies() == Some(3))?;
+        let took = started.elapsed();
+        self.kubectl(&["scale", "forwardgateway/edge", "--replicas=2"])?;
+        soon("two proxies are left", || self.ready_proxies() == Some(2) && self.proxies().len() == 2)?;
+        Ok(took)
+    }
+
+    fn ready_proxies(&self) -> Option<i32> {
+        self.namespace.get::<Deployment>("edge")?.status?.ready_replicas
+    }
+
+    fn change_of_leader(&self) -> Result<Duration, String> {
+        let leader = self.leader().ok_or("no replica leads")?;
+        let started = Instant::now();
+        self.kubectl(&["delete", "pod", &leader, "-n", OPERATOR, "--wait=false"])?;
+        soon("another replica leads", || self.leader().is_some_and(|now| now != leader))?;
+        self.namespace.write::<PortForward>(&forward("other"));
+        soon("a change is programmed", || self.is_ready())?;
+        let took = started.elapsed();
+        let greeting = self.greeted(SocketAddr::new(self.service, PLAIN), &[]).map_err(|error| error.to_string())?;
+        if greeting != "other: " {
+            return Err(format!("a new session goes to the old backend: {greeting}"));
+        }
+        self.namespace.write::<PortForward>(&forward("web"));
+        soon("a change back is programmed", || self.is_ready())?;
+        self.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=90s"])?;
+        Ok(took)
+    }
+
+    /// Whether the newest generation of the forward is ready.
+    fn is_ready(&self) -> bool {
+        let Some(web) = self.namespace.get::<PortForward>("web") else { return false };
+        let observed = web.status.as_ref().and_then(|status| status.observed_generation);
+        observed == web.metadata.generation && condition(&web, "Ready").0 == "True"
+    }
+
+    fn rotation(&self) -> Result<Duration, String> {
+        let ip = self.operators().iter().find_map(address).ok_or("the operator has no pod")?;
+        let leaf = || self.node.connect(SocketAddr::new(ip, WEBHOOK)).and_then(attack::leaf);
+        let started = Instant::now();
+        let first = leaf().map_err(|error| error.to_string())?;
+        soon("the serving certificate is renewed", || leaf().is_ok_and(|now| now != first))?;
+        Ok(started.elapsed())
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Result<(), String> {
+        // A later --namespace overrides the one of the test.
+        let output = self.namespace.kubectl(arguments);
+        if output.success { Ok(()) } else { Err(format!("kubectl {}: {}", arguments.join(" "), output.stderr)) }
+    }
+}
+
+/// Waits until a condition holds, but no longer than [`LONGEST`].
+fn soon(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + LONGEST;
+    while !holds() {
+        if Instant::now() > deadline {
+            return Err(format!("did not happen within {LONGEST:?}: {what}"));
+        }
+        thread::park_timeout(LOOK);
+    }
+    Ok(())
+}

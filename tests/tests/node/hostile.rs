@@ -1,0 +1,49 @@
+//! A hostile pod tries every door of the operator and of a gateway, and nothing that goes on meanwhile is refused.
+//!
+//! How much later things are under attack is measured by a bench: `benches/src/hostile.rs`.
+
+use std::time::Duration;
+
+use harness::{Force, Node, Operation, Outcomes, Siege, until};
+
+use crate::shared;
+
+/// About 4,000 clients, over all doors.
+const FORCE: Force = Force { clients: 160, connects_per_second: 500, longest: Duration::from_secs(300) };
+/// Connections that the doors leave open at the least when all clients are there.
+const MANY: usize = 800;
+
+/// The node is this test's own: the attack would disturb other tests.
+#[test]
+fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
+    if shared::node_with_a_host().is_none() {
+        return;
+    }
+    let node = Node::start();
+    let siege = Siege::prepare(&node);
+    let attack = siege.attack(FORCE);
+    let ((), quick) = siege.meanwhile(|| {
+        until("the attack is at full strength", || attack.open() > MANY);
+        for operation in Operation::LONG {
+            let outcome = siege.run(operation);
+            eprintln!("{}: {outcome:?}", operation.name());
+            assert!(outcome.is_ok(), "refused under attack: {outcome:?}");
+            // Some operations replace pods; the new ones have doors, too.
+            attack.aim(siege.doors());
+        }
+    });
+    let toll = attack.stop();
+    let closed = siege.closed();
+    eprintln!("{toll:?}\nclosed by the doors: {closed:?}");
+    assert!(quick.refused.is_empty(), "{} refused under attack: {:?}", quick.refused.len(), quick.refused);
+    assert!(all_went_on(&quick), "sessions and admissions go on all the time: {quick:?}");
+    assert!(siege.restarts().is_empty(), "no container was restarted: {:?}", siege.restarts());
+    assert!(toll.until_stopped, "the attack lasted as long as the operations");
+    let doors = siege.doors();
+    assert!(doors.iter().all(|door| toll.connections.contains_key(door.name)), "every door was tried: {toll:?}");
+    assert!(closed.values().all(|count| *count > 0.0), "every door turned somebody away: {closed:?}");
+}
+
+fn all_went_on(outcomes: &Outcomes) -> bool {
+    Operation::QUICK.into_iter().all(|operation| outcomes.count(operation) > 20)
+}
