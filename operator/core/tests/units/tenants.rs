@@ -246,6 +246,32 @@ fn the_number_of_ports_counts_ranges_shared_ports_once_and_allocated_ports() {
     assert_eq!(of(&shared, &["a/x", "a/y", "a/z", "a/any", "a/last"]), expected, "explicit ports come first");
 }
 
+/// The reasons in the second world, if the first one was translated before.
+fn reasons_after(first: &str, second: &str, forwards: &[&str]) -> Vec<&'static str> {
+    let mut translator = Translator::default();
+    for (number, text) in (1..).zip([first, second]) {
+        translator.update(&crate::support::world(text), &Changes::all(), &Version { epoch: String::new(), number });
+    }
+    let verdict = |forward: &&str| translator.verdict(&origin(forward)).expect("a verdict").accepted.reason.as_str();
+    forwards.iter().map(verdict).collect()
+}
+
+#[test]
+fn a_request_that_gets_its_port_back_comes_before_allocated_ports() {
+    let tenant = "{name: t, namespaces: {names: [a]}, maxPorts: 3}";
+    let own = forward("a", "lost", 2, &[&tcp(1001)])
+        + &forward("a", "held", 3, &[&tcp(1002)])
+        + &forward("a", "any", 4, &["protocol: TCP"])
+        + &forward("a", "more", 5, &["protocol: TCP"]);
+    let before = gateway(tenant, "") + &forward("b", "first", 1, &[&tcp(1001)]) + &own;
+    let after = gateway(tenant, "") + &own;
+    let names = ["a/lost", "a/held", "a/any", "a/more"];
+    assert_eq!(reasons(&before, &names), ["PortConflict", "Accepted", "Accepted", "Accepted"]);
+    let expected = ["Accepted", "Accepted", "Accepted", "QuotaExceeded"];
+    assert_eq!(reasons(&after, &names), expected);
+    assert_eq!(reasons_after(&before, &after, &names), expected);
+}
+
 #[test]
 fn a_forward_beyond_the_number_is_left_out_as_a_whole_and_those_that_serve_stay() {
     let tenant = "{name: t, namespaces: {names: [a]}, maxForwards: 2}";

@@ -185,6 +185,24 @@ fn listeners_that_share_a_port_by_name_contend_for_the_name_alone() {
 }
 
 #[test]
+fn a_name_contends_with_a_wildcard_of_another_namespace_around_it_and_with_no_other_name() {
+    let named = |name: &str| json!({"protocol": "TLS", "port": 443, "tls": {"hostnames": [name]}});
+    let spec = json!({"allowedForwards": {"namespaces": {"from": "All"}, "addressCIDRs": ["192.0.2.0/24"]}});
+    let mut scene = Scene::in_gateway(1000, &spec, |at| named(&format!("x.h{at}.example")));
+    let placement = json!({"gateway": {"name": "edge", "namespace": "ns"}});
+    let mut wildcard = forward("wildcard", &placement, &named("*.h7.example"), 300);
+    wildcard.metadata.namespace = Some("other".to_owned());
+    scene.world.forwards.insert(ObjectKey::new("other", "wildcard"), wildcard);
+    assert_eq!(scene.all().claims, 1001);
+    let away = scene.set(in_edge(7, &named("x.other.example")));
+    assert_eq!((away.work.claims, away.work.judged), (2, 2), "the wildcard gets its name");
+    let back = scene.set(in_edge(7, &named("x.h7.example")));
+    assert_eq!((back.work.claims, back.work.judged), (2, 2), "the older name takes it back");
+    let beside = scene.set(in_edge(8, &named("y.h8.example")));
+    assert_eq!((beside.work.claims, beside.work.judged), (1, 1));
+}
+
+#[test]
 fn a_range_contends_with_the_ranges_that_it_overlaps() {
     let range = |first: u32, last: u32| json!({"protocol": "TCP", "port": first, "endPort": last});
     let apart = |at: u32| range(1000 + at * 50, 1049 + at * 50);

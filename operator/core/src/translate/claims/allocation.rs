@@ -13,6 +13,9 @@ use proxy_api::Transport;
 
 use super::{ListenerRef, Lost, Port, Rank};
 
+/// Ranges of ports, bounds included.
+type Ranges = Vec<(u16, u16)>;
+
 /// What an allocation asks about listeners that accept any port, and whom it tells what they get.
 pub(super) trait Applicants {
     /// What a listener wants.
@@ -62,7 +65,7 @@ pub(super) struct Allocation {
     todo: BTreeSet<Arc<Rank>>,
     given: BTreeMap<Port, Arc<Rank>>,
     /// Ranges without a free port, each with the first listener that found none: those after it find none either.
-    full: Vec<(Transport, Vec<(u16, u16)>, Arc<Rank>)>,
+    full: Vec<(Transport, Ranges, Arc<Rank>)>,
     /// Ports that became free: listeners that passed over them might have them.
     freed: BTreeSet<Port>,
     /// At the last decision there was less room than there are listeners.

@@ -68,7 +68,7 @@ impl SidecarGroup {
 
     /// The forwards that select the pods.
     pub(crate) fn forwards(&self) -> impl Iterator<Item = Origin> + '_ {
-        self.0.forwards.iter().map(|name| Origin::port_forward(&*self.0.namespace, &**name))
+        self.0.forwards.iter().map(move |name| Origin::port_forward(&*self.0.namespace, &**name))
     }
 
     /// The forwards of the group among `origins`. The work follows the number of those in the namespace.
@@ -77,7 +77,7 @@ impl SidecarGroup {
         let kind = first.kind.clone();
         let here = origins.range(first..);
         here.take_while(move |origin| origin.kind == kind && origin.namespace == self.namespace())
-            .filter(|origin| self.has(&origin.name))
+            .filter(move |origin| self.has(&origin.name))
     }
 
     fn by_contents(&self, other: &Self) -> Ordering {

@@ -17,6 +17,8 @@ use crate::{
     world::{ObjectKey, Pod, World},
 };
 
+type AppPorts = BTreeSet<(Transport, u16)>;
+
 /// Sidecar forwards and pods of one namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Sidecars {
@@ -108,7 +110,7 @@ impl Sidecars {
         let first = ObjectKey::new(namespace, "");
         let here = pods.range(first..).take_while(|pod| pod.namespace == namespace);
         let todo: BTreeSet<ObjectKey> = here.cloned().chain(self.reselected(namespace, world, work)).collect();
-        let mut known: BTreeMap<(&Labels, &BTreeSet<(Transport, u16)>), Option<Group>> = BTreeMap::new();
+        let mut known: BTreeMap<(&Labels, &AppPorts), Option<Group>> = BTreeMap::new();
         for key in &todo {
             work.pods += 1;
             let pod = world.pods.get(key);
