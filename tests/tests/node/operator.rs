@@ -94,7 +94,7 @@ fn a_fleet_runs_swaps_under_load_scales_and_leaves_nothing() {
     eprintln!("one proxy is left {:?} after scaling in", scaled.elapsed());
     wait_for(&namespace, "portforward/web");
     let table = namespace.kubectl(&["get", "pf"]).ok();
-    assert!(table.contains("80/TCP,80/UDP") && table.contains("svc/web:80"), "{table}");
+    assert!(table.contains("80/TCP,80/UDP") && table.contains("svc/other:80"), "{table}");
     namespace.kubectl(&["delete", "portforward/web", "forwardgateway/edge"]).ok();
     namespace.until_gone::<Service>("edge");
     until("the fleet is gone", || {

@@ -160,7 +160,9 @@ impl Statuses {
         }
         for group in std::mem::take(&mut self.reporting) {
             let waiting: Vec<ObjectKey> = self.waiting.in_group(&group).cloned().collect();
-            waiting.into_iter().for_each(|key| self.outdate(key));
+            for key in waiting {
+                self.outdate(key);
+            }
         }
         let mut counts = std::mem::take(&mut self.counts);
         for key in counts.take(COUNTS_PER_TICK, now, |key| self.rested(key)) {

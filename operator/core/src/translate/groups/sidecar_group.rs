@@ -136,7 +136,10 @@ impl Display for SidecarGroup {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{
+        cell::Cell,
+        cmp::Ordering::{Equal, Greater, Less},
+    };
 
     use super::*;
 
@@ -188,7 +191,8 @@ mod tests {
             SidecarGroup::new("ns", Selected { names: names.into(), fingerprint: 7 }, &BTreeSet::new())
         };
         let (one, other) = (of("x"), of("y"));
-        assert!(one < other && other > one && one != other && one == of("x"));
+        assert_eq!((one.cmp(&other), other.cmp(&one), one.cmp(&of("x"))), (Less, Greater, Equal));
+        assert_ne!(one, other);
     }
 
     #[test]
