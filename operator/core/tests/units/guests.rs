@@ -111,6 +111,24 @@ fn endpoints_without_a_pod_follow_the_networks_of_the_gateway_its_nodes_and_the_
 }
 
 #[test]
+fn a_verdict_follows_the_endpoints_that_no_pod_backs() {
+    let world = |port: u16| {
+        format!(
+            "kind: World\nservices: {{shop/pg: {{cluster: [{{protocol: TCP, port: 1, endpoints: ['10.0.0.8:{port}']}}]}}}}\n\
+             podless: {{shop/pg: [10.0.0.8]}}\n"
+        )
+    };
+    let mut followed = Followed::new(&(world(1) + EDGE + &forward("shop", "a", 80, "{service: {name: pg, port: 1}}")));
+    followed.allow(&["10.0.0.0/24"]);
+    assert_eq!(followed.reason("shop", "a"), "ResolvedRefs");
+    for (port, reason) in [(10_250, "AddressNotAllowed"), (2, "ResolvedRefs")] {
+        followed.world.services = crate::support::world(&world(port)).services;
+        followed.update(&Changes { endpoints: [ObjectKey::new("shop", "pg")].into(), ..Changes::default() });
+        assert_eq!(followed.reason("shop", "a"), reason, "{port}");
+    }
+}
+
+#[test]
 fn a_grant_is_not_got_round_by_the_name_of_the_service() {
     let text = "kind: World\nservices: {victim/secret: {cluster: [{protocol: TCP, port: 1}]}}\n".to_owned()
         + EDGE
