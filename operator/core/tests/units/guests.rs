@@ -129,6 +129,25 @@ fn a_verdict_follows_the_endpoints_that_no_pod_backs() {
 }
 
 #[test]
+fn endpoints_without_a_pod_are_checked_at_each_port_of_a_range() {
+    let world = "kind: World\napiServer: ['10.0.0.9:6443']\nservices: {shop/pg: {cluster: [{protocol: TCP, port: 1, \
+                 endpoints: ['10.0.0.8:1', '10.0.0.9:1']}]}}\npodless: {shop/pg: [10.0.0.8, 10.0.0.9]}\n";
+    let range = |name: &str, port: u16, to: u16| {
+        let backend = format!("{{service: {{name: pg, port: {to}}}}}");
+        forward("shop", name, port, &backend).replace("port: 8", &format!("endPort: {}, port: 8", port + 5))
+    };
+    let mut followed = Followed::new(&(world.to_owned() + EDGE + &range("a", 80, 6440) + &range("b", 8000, 10_248)));
+    followed.allow(&["10.0.0.0/24"]);
+    assert_eq!((followed.reason("shop", "a"), followed.reason("shop", "b")), ("ResolvedRefs", "AddressNotAllowed"));
+    assert_eq!(
+        followed.endpoints("shop/pg:6440/TCP+5@infra/edge"),
+        ["10.0.0.8:6440"],
+        "the other one is the API server"
+    );
+    assert!(followed.endpoints("shop/pg:10248/TCP+5@infra/edge").is_empty(), "a port of kubelets is among them");
+}
+
+#[test]
 fn a_grant_is_not_got_round_by_the_name_of_the_service() {
     let text = "kind: World\nservices: {victim/secret: {cluster: [{protocol: TCP, port: 1}]}}\n".to_owned()
         + EDGE
