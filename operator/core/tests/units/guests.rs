@@ -177,6 +177,22 @@ fn permission_that_is_withdrawn_keeps_nothing_running() {
 }
 
 #[test]
+fn a_mistake_keeps_nothing_running_in_a_gateway_that_no_longer_admits_the_namespace() {
+    let valid = forward("shop", "a", 80, "{address: {host: 10.0.0.1, port: 1}}");
+    let mut followed = Followed::new(&(EDGE.replace("---\n", "") + &valid));
+    followed.allow(&["10.0.0.0/8"]);
+    let runs = |followed: &Followed| followed.configuration().listeners.len();
+    assert_eq!(runs(&followed), 1);
+    // The mistake names another gateway, too.
+    followed.add(&valid.replace("port: 80", "port: 0").replace("name: edge", "name: other"));
+    assert_eq!((followed.reason("shop", "a"), runs(&followed)), ("Invalid", 1));
+    let gateway = followed.world.gateways.get_mut(&edge()).expect("the gateway");
+    gateway.spec.allowed_forwards.as_mut().expect("it admits everybody").namespaces = None;
+    followed.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
+    assert_eq!((followed.reason("shop", "a"), runs(&followed)), ("Invalid", 0));
+}
+
+#[test]
 fn a_backend_becomes_a_loop_when_a_service_comes_before_the_fleet_or_a_listener_behind_it() {
     let text = EDGE.replace("---\n", "")
         + &forward("infra", "a", 5432, "{address: {host: 10.96.0.5, port: 5432}}")
