@@ -114,8 +114,8 @@ fn endpoints_without_a_pod_follow_the_networks_of_the_gateway_its_nodes_and_the_
 fn a_verdict_follows_the_endpoints_that_no_pod_backs() {
     let world = |port: u16| {
         format!(
-            "kind: World\nservices: {{shop/pg: {{cluster: [{{protocol: TCP, port: 1, endpoints: ['10.0.0.8:{port}']}}]}}}}\n\
-             podless: {{shop/pg: [10.0.0.8]}}\n"
+            "kind: World\nservices: {{shop/pg: {{cluster: [{{protocol: TCP, port: 1, endpoints: \
+             ['10.0.0.8:{port}']}}]}}}}\npodless: {{shop/pg: [10.0.0.8]}}\n"
         )
     };
     let mut followed = Followed::new(&(world(1) + EDGE + &forward("shop", "a", 80, "{service: {name: pg, port: 1}}")));

@@ -20,8 +20,8 @@ const RANGE: char = '+';
 const HOST: char = '@';
 
 /// Identifies an endpoint set. As text: `NAMESPACE/NAME:PORT/TRANSPORT`, then `+` for the pods of a range, then
-/// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use. There the number of ports after the
-/// first follows the `+`.
+/// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use. There the number of ports after
+/// the first follows the `+`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetName {
     pub(crate) service: ObjectKey,
@@ -97,8 +97,8 @@ fn hosts(service: &Service) -> BTreeSet<IpAddr> {
     }
 }
 
-/// What guests of a gateway may use of these endpoints, with this number of ports after the first. One that no pod backs
-/// is an address that somebody wrote, and is checked like an `address` backend.
+/// What guests of a gateway may use of these endpoints, with this number of ports after the first. One that no pod
+/// backs is an address that somebody wrote, and is checked like an `address` backend.
 fn for_guests(
     world: &World,
     gateway: &ObjectKey,
