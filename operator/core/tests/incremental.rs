@@ -193,8 +193,8 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             // As the cache tells it: other endpoints of the same ports are no other Service.
             let is_same = world.services.get(&key).zip(service.as_ref()).is_some_and(|(a, b)| ports(a) == ports(b));
             put(&mut world.services, key.clone(), service);
-            let changed = if is_same { &mut changes.endpoints } else { &mut changes.services };
-            changed.insert(key);
+            let named = if is_same { &mut changes.endpoints } else { &mut changes.services };
+            named.insert(key);
         }
         Event::Podless(at, is) => {
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));
