@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::PortForwardStatus;
-use operator_core::{Changes, Group, ObjectKey, Outcome, Snapshot, Translator, Update, World, translate};
+use operator_core::{Changes, Group, ObjectKey, Outcome, Service, Snapshot, Translator, Update, World, translate};
 use proptest::prelude::*;
 use proxy_api::{Assembler, Configuration, FLEET, FRONTS, PROTECTED, Version};
 
@@ -154,6 +154,12 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     }
 }
 
+/// The ports of a Service with endpoints.
+fn ports(service: &Service) -> Option<Vec<(bool, u16)>> {
+    let Service::Cluster(ports) = service else { return None };
+    Some(ports.iter().map(|port| (port.protocol == crds::Protocol::Udp, port.port)).collect())
+}
+
 /// Applies an event to the world and records the changes.
 fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &Translator) {
     match event {
@@ -182,12 +188,13 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
         }
         Event::Service(at, spec) => {
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));
-            put(
-                &mut world.services,
-                key.clone(),
-                spec.as_deref().map(|spec| serde_json::from_value(yaml(spec)).expect("a Service")),
-            );
-            changes.services.insert(key);
+            let service: Option<Service> =
+                spec.as_deref().map(|spec| serde_json::from_value(yaml(spec)).expect("a Service"));
+            // As the cache tells it: other endpoints of the same ports are no other Service.
+            let is_same = world.services.get(&key).zip(service.as_ref()).is_some_and(|(a, b)| ports(a) == ports(b));
+            put(&mut world.services, key.clone(), service);
+            let changed = if is_same { &mut changes.endpoints } else { &mut changes.services };
+            changed.insert(key);
         }
         Event::Podless(at, is) => {
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));

@@ -6,6 +6,7 @@ mod fleet;
 mod harness_itself;
 mod hostile;
 mod injected;
+mod installation;
 mod operator;
 mod outage;
 mod scaling;

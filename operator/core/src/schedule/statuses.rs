@@ -271,10 +271,12 @@ impl Statuses {
         let is_late = !seen.late.is_empty();
         let is_first_late = is_late && !self.waiting.has(key);
         let entry = self.entries.entry(key.clone()).or_default();
-        let published = entry.published.filter(|(_, of)| *of == generation && !is_first_late).map_or(now, |(at, _)| at);
+        let known = entry.published.filter(|(_, of)| *of == generation && !is_first_late);
+        let published = known.map_or(now, |(at, _)| at);
         entry.published = Some((published, generation));
         let late = published + Duration::from_secs(LATE_AFTER_SECONDS);
-        if is_first_late {
+        // The time begins anew with each verdict, and only a status that says `Pending` plans its own end.
+        if is_late && known.is_none() {
             self.later.insert((late, key.clone()));
         }
         // A status that names late proxies follows each of them; before that, any one proves that the forward waits.

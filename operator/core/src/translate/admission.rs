@@ -46,6 +46,12 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
     }
 }
 
+/// Whether a gateway that exists admits forwards of this namespace; true for a placement elsewhere.
+pub(crate) fn admits_namespace(world: &World, placement: &Placement, namespace: &str) -> bool {
+    let Placement::Gateway(key) = placement else { return true };
+    world.gateways.get(key).is_none_or(|gateway| namespace_allowed(world, key, gateway, namespace))
+}
+
 fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> bool {
     let scope = gateway.spec.allowed_forwards.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
     match scope.map(|scope| (scope.from, scope.selector.as_ref())) {

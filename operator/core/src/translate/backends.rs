@@ -179,27 +179,31 @@ impl<'a> Scope<'a> {
             }
             None => return not_found(format!("Service {key} does not exist")),
         }
-        let mut name = SetName { service: key.clone(), port, transport: listener.transport, is_range, host: None };
+        let range = is_range.then_some(0);
+        let mut name = SetName { service: key.clone(), port, transport: listener.transport, range, host: None };
         let Some(mut set) = name.endpoints(world) else {
             return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
         };
-        resolved.problems.extend(self.podless(key, &set));
+        resolved.problems.extend(self.podless(key, &set, listener.further));
         if let Some(gateway) = self.host {
-            name.host = Some(gateway.clone());
+            (name.host, name.range) = (Some(gateway.clone()), range.map(|_| listener.further));
             set = name.endpoints(world).unwrap_or_default();
         }
         resolved.endpoints.insert(name.to_string(), set);
         Ok(Target::Endpoints(name.to_string()))
     }
 
-    /// Why an endpoint that no pod backs is not used, if one is not.
-    fn podless(&self, service: &ObjectKey, set: &EndpointSet) -> Option<Condition> {
+    /// Why an endpoint that no pod backs is not used at its port and this number of further ones, if one is not.
+    fn podless(&self, service: &ObjectKey, set: &EndpointSet, further: u16) -> Option<Condition> {
         let podless = self.world.podless.get(service)?;
         let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
         suspects.filter(|address| podless.contains(&address.ip())).find_map(|address| {
             let why = match self.host {
                 Some(gateway) if self.destinations.cidrs.is_empty() => closed(gateway),
-                Some(_) => self.destinations.refuses(address.ip(), &(address.port()..=address.port()))?.to_string(),
+                Some(_) => {
+                    let ports = address.port()..=address.port().saturating_add(further);
+                    self.destinations.refuses(address.ip(), &ports)?.to_string()
+                }
                 None => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };
             let message =

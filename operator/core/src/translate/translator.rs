@@ -75,7 +75,7 @@ impl Translator {
         let regrouped = self.members.regroup(world, changes, &reread);
         let settled = self.ledgers.settle(world, &regrouped, &self.forwards, &self.members);
         let claims = settled.work;
-        let due = judging::due(changes, &regrouped, settled, &self.forwards);
+        let due = judging::due(world, changes, &regrouped, settled, &self.forwards);
         let work = Work { claims, judged: due.len() as u64, ..regrouped.work };
         let judged = judging::judge(world, due, &self.forwards, &self.members, &self.ledgers);
         let recorded = self.forwards.record(judged.judgements);

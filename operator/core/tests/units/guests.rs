@@ -111,6 +111,43 @@ fn endpoints_without_a_pod_follow_the_networks_of_the_gateway_its_nodes_and_the_
 }
 
 #[test]
+fn a_verdict_follows_the_endpoints_that_no_pod_backs() {
+    let world = |port: u16| {
+        format!(
+            "kind: World\nservices: {{shop/pg: {{cluster: [{{protocol: TCP, port: 1, endpoints: \
+             ['10.0.0.8:{port}']}}]}}}}\npodless: {{shop/pg: [10.0.0.8]}}\n"
+        )
+    };
+    let mut followed = Followed::new(&(world(1) + EDGE + &forward("shop", "a", 80, "{service: {name: pg, port: 1}}")));
+    followed.allow(&["10.0.0.0/24"]);
+    assert_eq!(followed.reason("shop", "a"), "ResolvedRefs");
+    for (port, reason) in [(10_250, "AddressNotAllowed"), (2, "ResolvedRefs")] {
+        followed.world.services = crate::support::world(&world(port)).services;
+        followed.update(&Changes { endpoints: [ObjectKey::new("shop", "pg")].into(), ..Changes::default() });
+        assert_eq!(followed.reason("shop", "a"), reason, "{port}");
+    }
+}
+
+#[test]
+fn endpoints_without_a_pod_are_checked_at_each_port_of_a_range() {
+    let world = "kind: World\napiServer: ['10.0.0.9:6443']\nservices: {shop/pg: {cluster: [{protocol: TCP, port: 1, \
+                 endpoints: ['10.0.0.8:1', '10.0.0.9:1']}]}}\npodless: {shop/pg: [10.0.0.8, 10.0.0.9]}\n";
+    let range = |name: &str, port: u16, to: u16| {
+        let backend = format!("{{service: {{name: pg, port: {to}}}}}");
+        forward("shop", name, port, &backend).replace("port: 8", &format!("endPort: {}, port: 8", port + 5))
+    };
+    let mut followed = Followed::new(&(world.to_owned() + EDGE + &range("a", 80, 6440) + &range("b", 8000, 10_248)));
+    followed.allow(&["10.0.0.0/24"]);
+    assert_eq!((followed.reason("shop", "a"), followed.reason("shop", "b")), ("ResolvedRefs", "AddressNotAllowed"));
+    assert_eq!(
+        followed.endpoints("shop/pg:6440/TCP+5@infra/edge"),
+        ["10.0.0.8:6440"],
+        "the other one is the API server"
+    );
+    assert!(followed.endpoints("shop/pg:10248/TCP+5@infra/edge").is_empty(), "a port of kubelets is among them");
+}
+
+#[test]
 fn a_grant_is_not_got_round_by_the_name_of_the_service() {
     let text = "kind: World\nservices: {victim/secret: {cluster: [{protocol: TCP, port: 1}]}}\n".to_owned()
         + EDGE
@@ -137,6 +174,22 @@ fn permission_that_is_withdrawn_keeps_nothing_running() {
     assert_eq!((followed.reason("shop", "a"), followed.configuration().listeners.len()), ("ResolvedRefs", 1));
     followed.allow(&[]);
     assert_eq!((followed.reason("shop", "a"), followed.configuration().listeners.len()), ("AddressNotAllowed", 0));
+}
+
+#[test]
+fn a_mistake_keeps_nothing_running_in_a_gateway_that_no_longer_admits_the_namespace() {
+    let valid = forward("shop", "a", 80, "{address: {host: 10.0.0.1, port: 1}}");
+    let mut followed = Followed::new(&(EDGE.replace("---\n", "") + &valid));
+    followed.allow(&["10.0.0.0/8"]);
+    let runs = |followed: &Followed| followed.configuration().listeners.len();
+    assert_eq!(runs(&followed), 1);
+    // The mistake names another gateway, too.
+    followed.add(&valid.replace("port: 80", "port: 0").replace("name: edge", "name: other"));
+    assert_eq!((followed.reason("shop", "a"), runs(&followed)), ("Invalid", 1));
+    let gateway = followed.world.gateways.get_mut(&edge()).expect("the gateway");
+    gateway.spec.allowed_forwards.as_mut().expect("it admits everybody").namespaces = None;
+    followed.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
+    assert_eq!((followed.reason("shop", "a"), runs(&followed)), ("Invalid", 0));
 }
 
 #[test]

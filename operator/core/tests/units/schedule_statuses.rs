@@ -227,6 +227,19 @@ fn the_first_pods_of_a_forward_have_30_s_from_when_they_came() {
 }
 
 #[test]
+fn another_verdict_while_the_first_pods_start_delays_what_is_said_of_them_by_30_s_and_not_for_ever() {
+    let mut desk = Desk::new(Scene::new());
+    desk.scene.see(forward(side("web", 80)));
+    assert_eq!(desk.step("web", 1000), pair("True", "NoMatchingPods"));
+    desk.scene.see(Object::Pod(key("app"), app_pod("app")));
+    assert_eq!(desk.step("web", 100_000), pair("True", "NoMatchingPods"));
+    desk.at(100_010);
+    desk.statuses.verdicts(keys(&["web"]).iter().map(Into::into).collect(), ms(110_000));
+    assert!(silent(&desk.at(110_000)) && silent(&desk.at(130_000)) && silent(&desk.at(139_999)));
+    assert_eq!(said(&writes(&desk.at(140_000))[0], "Programmed"), pair("False", "ReportTimeout"));
+}
+
+#[test]
 fn counts_are_written_30_s_after_the_last_write_and_not_before() {
     let mut desk = Desk::new(Scene::with_web());
     desk.scene.report("p1", &[]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{ControlPlane, Namespace, Namespaced, Operator, free_port};
+use harness::{ControlPlane, Namespace, Namespaced, Operator, free_port, programs::KubernetesVersion};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Service, ServiceAccount},
@@ -15,9 +15,12 @@ use super::{forward, gateway};
 /// Far below the ten minutes after which children are applied in any case.
 const SOON: Duration = Duration::from_secs(30);
 
-on_both!(children_that_somebody_deletes_or_changes_come_back_within_seconds);
+#[test]
+fn children_that_somebody_deletes_or_changes_come_back_within_seconds() {
+    crate::server::with(KubernetesVersion::Newest, repaired);
+}
 
-fn children_that_somebody_deletes_or_changes_come_back_within_seconds(server: &ControlPlane) {
+fn repaired(server: &ControlPlane) {
     if !crate::server::without_kubelets(server) {
         return;
     }

@@ -20,14 +20,16 @@ const RANGE: char = '+';
 const HOST: char = '@';
 
 /// Identifies an endpoint set. As text: `NAMESPACE/NAME:PORT/TRANSPORT`, then `+` for the pods of a range, then
-/// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use.
+/// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use. There the number of ports after
+/// the first follows the `+`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetName {
     pub(crate) service: ObjectKey,
     pub(crate) port: u16,
     pub(crate) transport: Transport,
-    /// The ports come from the forward, and the Service only selects the pods.
-    pub(crate) is_range: bool,
+    /// Present for a range: the ports come from the forward, and the Service only selects the pods. The number of ports
+    /// after the first for guests, whose endpoints are checked at each port; otherwise 0, so that ranges share a set.
+    pub(crate) range: Option<u16>,
     /// The gateway whose guests use the set.
     pub(crate) host: Option<ObjectKey>,
 }
@@ -35,8 +37,10 @@ pub(crate) struct SetName {
 impl fmt::Display for SetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}/{}", self.service, self.port, self.transport)?;
-        if self.is_range {
-            write!(f, "{RANGE}")?;
+        match self.range {
+            None => {}
+            Some(0) => write!(f, "{RANGE}")?,
+            Some(further) => write!(f, "{RANGE}{further}")?,
         }
         self.host.iter().try_for_each(|host| write!(f, "{HOST}{host}"))
     }
@@ -49,16 +53,20 @@ impl SetName {
             Some((rest, host)) => (rest, Some(key(host)?)),
             None => (text, None),
         };
-        let (rest, is_range) = rest.strip_suffix(RANGE).map_or((rest, false), |rest| (rest, true));
+        let (rest, range) = match rest.split_once(RANGE) {
+            Some((rest, "")) => (rest, Some(0)),
+            Some((rest, further)) => (rest, Some(further.parse().ok()?)),
+            None => (rest, None),
+        };
         let (service, rest) = rest.split_once(':')?;
         let (port, transport) = rest.split_once('/')?;
         let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|it| it.to_string() == transport)?;
-        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, is_range, host })
+        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, range, host })
     }
 
     /// The present endpoints; `None` if the Service or its port does not exist.
     pub(crate) fn endpoints(&self, world: &World) -> Option<EndpointSet> {
-        let all: EndpointSet = match (world.services.get(&self.service)?, self.is_range) {
+        let all: EndpointSet = match (world.services.get(&self.service)?, self.range.is_some()) {
             (Service::External { .. }, _) | (Service::Portless(_), false) => return None,
             (service, true) => hosts(service).into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect(),
             (Service::Cluster(ports), false) => {
@@ -68,7 +76,7 @@ impl SetName {
         };
         let podless = world.podless.get(&self.service);
         Some(match (&self.host, podless) {
-            (Some(gateway), Some(podless)) => for_guests(world, gateway, podless, all),
+            (Some(gateway), Some(podless)) => for_guests(world, gateway, podless, self.range.unwrap_or(0), all),
             (None, _) | (_, None) => all,
         })
     }
@@ -89,13 +97,19 @@ fn hosts(service: &Service) -> BTreeSet<IpAddr> {
     }
 }
 
-/// What guests of a gateway may use of these endpoints. One that no pod backs is an address that somebody wrote, and is
-/// checked like an `address` backend.
-fn for_guests(world: &World, gateway: &ObjectKey, podless: &BTreeSet<IpAddr>, all: EndpointSet) -> EndpointSet {
+/// What guests of a gateway may use of these endpoints, with this number of ports after the first. One that no pod
+/// backs is an address that somebody wrote, and is checked like an `address` backend.
+fn for_guests(
+    world: &World,
+    gateway: &ObjectKey,
+    podless: &BTreeSet<IpAddr>,
+    further: u16,
+    all: EndpointSet,
+) -> EndpointSet {
     let destinations = destinations_of(world, gateway);
     let around = Surroundings::of(&surroundings::sets(world, gateway));
     let is_allowed = |address: SocketAddr| {
-        let (ip, ports) = (address.ip(), address.port()..=address.port());
+        let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(further));
         let is_protected = around.protects(ip, &ports) && !destinations.names(ip);
         !destinations.cidrs.is_empty() && destinations.refuses(ip, &ports).is_none() && !is_protected
     };
@@ -110,18 +124,20 @@ mod tests {
     #[test]
     fn a_name_says_what_the_set_is_made_of() {
         let service = ObjectKey::new("shop", "pg");
-        let plain = SetName { service, port: 5432, transport: Transport::Tcp, is_range: false, host: None };
+        let plain = SetName { service, port: 5432, transport: Transport::Tcp, range: None, host: None };
         let host = Some(ObjectKey::new("infra", "edge"));
         for (name, text) in [
             (plain.clone(), "shop/pg:5432/TCP"),
-            (SetName { is_range: true, ..plain.clone() }, "shop/pg:5432/TCP+"),
+            (SetName { range: Some(0), ..plain.clone() }, "shop/pg:5432/TCP+"),
             (SetName { host: host.clone(), ..plain.clone() }, "shop/pg:5432/TCP@infra/edge"),
-            (SetName { transport: Transport::Udp, is_range: true, host, ..plain }, "shop/pg:5432/UDP+@infra/edge"),
+            (SetName { transport: Transport::Udp, range: Some(9), host, ..plain }, "shop/pg:5432/UDP+9@infra/edge"),
         ] {
             assert_eq!(name.to_string(), text);
             assert_eq!(SetName::parse(text), Some(name));
         }
-        for text in ["fleet", "shop/pg", "shop/pg:5432", "shop/pg:x/TCP", "shop/pg:1/SCTP", "pg:1/TCP", ""] {
+        for text in
+            ["fleet", "shop/pg", "shop/pg:5432", "shop/pg:x/TCP", "shop/pg:1/SCTP", "shop/pg:1/TCP+x", "pg:1/TCP", ""]
+        {
             assert_eq!(SetName::parse(text), None, "{text}");
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         program::Sets,
         verdict::{Condition, Reason},
     },
-    world::{World, changes::Changes},
+    world::{ObjectKey, World, changes::Changes},
 };
 
 /// New judgements.
@@ -29,11 +29,20 @@ pub(super) struct Judged {
 }
 
 /// The forwards that may be judged differently: their own spec, groups, pods, claims, Services or fleet changed.
-pub(super) fn due(changes: &Changes, regrouped: &Regrouped, settled: Settled, forwards: &Forwards) -> BTreeSet<Origin> {
+pub(super) fn due(
+    world: &World,
+    changes: &Changes,
+    regrouped: &Regrouped,
+    settled: Settled,
+    forwards: &Forwards,
+) -> BTreeSet<Origin> {
     let mut due = settled.forwards;
     due.extend(regrouped.forwards.iter().cloned());
     due.extend(settled.groups.iter().flat_map(|group| forwards.depending_on_claims(group)));
-    due.extend(changes.services.union(&changes.podless).flat_map(|service| forwards.of_service(service)).cloned());
+    // A verdict names endpoints only if no pod backs them.
+    let has_podless = |service: &&ObjectKey| world.podless.contains_key(*service);
+    let services = changes.services.union(&changes.podless).chain(changes.endpoints.iter().filter(has_podless));
+    due.extend(services.flat_map(|service| forwards.of_service(service)).cloned());
     due.extend(changes.fronts.iter().flat_map(|gateway| forwards.of_gateway(gateway)).cloned());
     if changes.grants {
         due.extend(forwards.on_grants().cloned());

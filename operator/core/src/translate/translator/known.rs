@@ -5,7 +5,7 @@ use proxy_api::Origin;
 
 use crate::{
     translate::{
-        admission::admitted,
+        admission::{admits_namespace, admitted},
         judge::{Compiled, Judgement},
         validate::{Placement, ValidForward, validate},
         verdict::{Condition, Reason, Verdict},
@@ -24,7 +24,7 @@ pub(super) struct Known {
     /// Placement of the forward, or of its last good version if the forward is refused.
     place: Option<Placement>,
     judgement: Judgement,
-    /// The gateway that the forward names.
+    /// The gateway that the forward names, or that its last good version runs in.
     gateway: Option<ObjectKey>,
     /// Services that the forward names or that its listeners use, sorted.
     services: Vec<ObjectKey>,
@@ -43,15 +43,19 @@ impl Known {
         let read = valid_and_admitted(world, forward);
         let place = match &read {
             Ok(forward) => Some(forward.placement.clone()),
-            // The last good version keeps running where it is.
+            // The last good version keeps running where it is, as long as the gateway there admits its namespace.
             Err(why) if why.reason == Reason::Invalid => {
-                old_place.filter(|_| !is_recreated && !judgement.compiled.is_empty())
+                let may_stay = !is_recreated && !judgement.compiled.is_empty();
+                old_place.filter(|place| may_stay && admits_namespace(world, place, &key.namespace))
             }
             Err(_) => None,
         };
-        let gateway = forward.spec.placement.gateway.as_ref().map(|gateway| {
-            ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
-        });
+        let gateway = match &place {
+            Some(Placement::Gateway(gateway)) => Some(gateway.clone()),
+            Some(Placement::Sidecar(_)) | None => forward.spec.placement.gateway.as_ref().map(|gateway| {
+                ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
+            }),
+        };
         Self { object, is_recreated, read, place, judgement, gateway, services }
     }
 
@@ -83,7 +87,7 @@ impl Known {
         self.place.as_ref()
     }
 
-    /// The gateway that the forward names: a slice of no or one item.
+    /// The gateway that the forward names, or that its last good version runs in: a slice of no or one item.
     pub(super) fn gateway(&self) -> &[ObjectKey] {
         self.gateway.as_slice()
     }

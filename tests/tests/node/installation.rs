@@ -1,0 +1,121 @@
+//! The life of an installation: an upgrade to another release of the proxy, a drain of the node, and the removal.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use harness::{Namespace, Node, until, until_within};
+
+use crate::{
+    fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, until_it_drains, wait_for},
+    shared,
+};
+
+/// The node is this test's own: the operator is upgraded and removed.
+#[test]
+fn an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
+    if shared::node_with_a_host().is_none() {
+        return;
+    }
+    let node = Node::start();
+    install(&node, &[]);
+    let namespace = shop(&node, "installation");
+    namespace.apply(GATEWAY);
+    namespace.apply(&forward("web"));
+    wait_for(&namespace, "portforward/web");
+    another_release_of_the_proxy(&node, &namespace);
+    a_node_is_drained(&node, &namespace);
+    nothing_is_left(&namespace);
+}
+
+/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session.
+fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
+    let pods = |column: &str| {
+        let columns = format!("--output=jsonpath={{range .items[*]}}{{{column}}}/{{.status.phase}} {{end}}");
+        namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", &columns]).ok()
+    };
+    namespace.apply(&GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60"));
+    until_within(Duration::from_secs(90), "two proxies that drain for a minute run, and no other", || {
+        let graces = pods(".spec.terminationGracePeriodSeconds");
+        let graces: Vec<&str> = graces.split_whitespace().collect();
+        graces.len() == 2 && graces.iter().all(|it| it.starts_with(['6', '7']) && it.ends_with("/Running"))
+    });
+    namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=60s"]).ok();
+    wait_for(namespace, "forwardgateway/edge");
+    let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
+    let load = Load::start(node, &addresses, 20);
+    let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
+    let tagged = node.command("ctr").args(["--namespace", "k8s.io", "images", "tag", old, new]).status();
+    assert!(tagged.expect("ctr runs").success());
+    let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", OPERATOR, "--reuse-values", "--set"];
+    namespace
+        .cluster()
+        .helm(
+            &[&upgrade[..], &["proxyImage.tag=next,customMetrics.enabled=true", "--wait", "--timeout", "100s"]]
+                .concat(),
+        )
+        .ok();
+    until_within(Duration::from_secs(90), "two proxies of the new image run beside the draining ones", || {
+        pods(".spec.containers[0].image").matches("proxy:next/Running").count() == 2
+    });
+    wait_for(namespace, "portforward/web");
+    for address in addresses {
+        until_it_drains(node, address, &load);
+    }
+    assert!(load.stop() > 100, "the load ran, and no session broke");
+    until_within(Duration::from_secs(60), "the old proxies are gone", || {
+        !pods(".spec.containers[0].image").contains("proxy:0.1.0")
+    });
+    until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
+}
+
+/// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
+fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
+    namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=1"]).ok();
+    until_within(Duration::from_secs(60), "one proxy is left", || {
+        let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.replicas}/{.status.readyReplicas}"];
+        namespace.kubectl(&ready).stdout == "1/1" && proxies(namespace).len() == 1
+    });
+    let address = proxies(namespace)[0].1;
+    let load = Load::start(node, &[address], 20);
+    let name = node.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]).ok();
+    thread::scope(|scope| {
+        let drain = scope.spawn(|| {
+            let only = ["--pod-selector=portlane.dev/gateway=edge", "--delete-emptydir-data", "--timeout=60s"];
+            node.kubectl(&[&["drain", name.as_str()], &only[..]].concat())
+        });
+        until("the proxy leaves", || {
+            let leaving = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
+            !namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", leaving]).ok().is_empty()
+        });
+        until_it_drains(node, address, &load);
+        assert!(!drain.is_finished(), "kubectl drain must wait for the sessions");
+        assert!(load.stop() > 100, "the load ran, and no session broke");
+        drain.join().expect("no panic").ok();
+    });
+    node.kubectl(&["uncordon", &name]).ok();
+}
+
+/// Deleting the gateway deletes its children, and uninstalling the charts deletes all that they created.
+fn nothing_is_left(namespace: &Namespace<'_>) {
+    namespace.kubectl(&["delete", "portforward/web", "forwardgateway/edge"]).ok();
+    let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies,pods";
+    until_within(Duration::from_secs(60), "the fleet is gone", || {
+        let left = namespace.kubectl(&["get", kinds, "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
+        left.is_empty()
+    });
+    let cluster = namespace.cluster();
+    cluster.helm(&["uninstall", "portlane", "--namespace", OPERATOR, "--wait"]).ok();
+    let kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let named = cluster.kubectl(&["get", kinds, "-o", "name"]).ok();
+    assert!(!named.contains("portlane"), "{named}");
+    until("the operator's pods are gone", || {
+        cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
+    });
+    // A registered API that does not answer would block the deletion of every namespace.
+    let apis = cluster.kubectl(&["get", "apiservices", "-o", "name"]).ok();
+    assert!(!apis.contains("custom.metrics.k8s.io"), "{apis}");
+    until("the endpoint of the metrics API is gone", || {
+        let slices = cluster.kubectl(&["get", "endpointslices", "-n", OPERATOR, "-o", "name"]).ok();
+        !slices.contains("portlane-metrics")
+    });
+    cluster.kubectl(&["delete", "namespace", OPERATOR, "--timeout=60s"]).ok();
+}
