@@ -5,11 +5,11 @@
 mod backends;
 mod cache_kinds;
 mod claims;
+mod conditions_page;
 mod cut_off;
 mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
-
 mod guests;
 mod hostile_proxies;
 mod installed_crds;

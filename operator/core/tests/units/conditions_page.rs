@@ -1,0 +1,93 @@
+//! `docs/conditions.md` has every reason that the core writes, and no others.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+const PAGE: &str = include_str!("../../../../docs/conditions.md");
+
+/// Where reasons of conditions and Events are written: files and folders of `src`.
+const SOURCES: [&str; 6] = [
+    "translate/verdict.rs",
+    "status",
+    "schedule/children.rs",
+    "schedule/autoscalers.rs",
+    "desired/autoscaler.rs",
+    "desired/holder.rs",
+];
+
+/// Types and values of conditions, which no file but this one names as text.
+const TYPES: &str = "status/conditions.rs";
+
+/// Words in these sources that look like a reason: kinds, and other words of an HPA.
+const OTHERS: [&str; 9] = [
+    "Apply",
+    "AverageValue",
+    "FailedGetObjectMetric",
+    "FailedGetPodsMetric",
+    "ForwardGateway",
+    "HorizontalPodAutoscaler",
+    "Pod",
+    "Pods",
+    "PortForward",
+];
+
+#[test]
+fn the_page_of_conditions_has_every_reason_and_no_others() {
+    let (written, on_page) = (written(), on_page());
+    assert!(written.len() > 40, "too few reasons are found: {written:?}");
+    let missing: Vec<_> = written.difference(&on_page).collect();
+    let unknown: Vec<_> = on_page.difference(&written).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "not on the page: {missing:?}; on the page only: {unknown:?}");
+}
+
+/// The reasons in the tables of the page: the cells below the head `reason`.
+fn on_page() -> BTreeSet<String> {
+    let mut reasons = BTreeSet::new();
+    let mut column = None;
+    for line in PAGE.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if cells.len() < 3 {
+            column = None;
+        }
+        column = cells.iter().position(|cell| *cell == "reason").or(column);
+        if let Some(reason) = column.and_then(|at| cells.get(at)).filter(|cell| is_reason(cell)) {
+            reasons.insert((*reason).to_owned());
+        }
+    }
+    reasons
+}
+
+/// The texts in the sources that are one CamelCase word.
+fn written() -> BTreeSet<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let types = src.join(TYPES);
+    let mut reasons = BTreeSet::new();
+    for source in SOURCES.map(|source| src.join(source)) {
+        if source.is_file() {
+            reasons.extend(words(&source));
+            continue;
+        }
+        for entry in fs::read_dir(&source).expect("a folder") {
+            let file = entry.expect("an entry").path();
+            if file.is_file() && file != types {
+                reasons.extend(words(&file));
+            }
+        }
+    }
+    reasons
+}
+
+/// The texts of a file, without its tests, that are one CamelCase word.
+fn words(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).expect("a source file");
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+    let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+    texts.filter(|text| is_reason(text) && !OTHERS.contains(text)).map(str::to_owned).collect()
+}
+
+/// Whether a text has the form of a reason: one word that begins with a capital letter.
+fn is_reason(text: &str) -> bool {
+    text.len() > 2
+        && text.starts_with(|first: char| first.is_ascii_uppercase())
+        && text.chars().all(char::is_alphanumeric)
+}
