@@ -179,8 +179,7 @@ pub(super) fn report(report: &Report) {
 
 /// Whether the API server is ready. kubectl runs only once the port is open: its processes would slow down the start.
 pub(super) fn is_ready(api: &ApiServer, kubectl: &Path, kubeconfig: &Path) -> bool {
-    TcpStream::connect((api.address, api.port)).is_ok()
-        && kubectl_stdout(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
+    TcpStream::connect(api.address).is_ok() && kubectl_stdout(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
 }
 
 /// Standard output of a kubectl that succeeded.

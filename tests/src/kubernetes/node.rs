@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     PATIENCE,
-    cluster::{API_PORT, Folder, NODE_ADDRESS, Request},
+    cluster::{Folder, IPV4, Request},
     netns,
     programs::{self, KubernetesVersion},
 };
@@ -94,7 +94,7 @@ impl Node {
         let server = |line: &str| match line.split_once("server: '") {
             Some((before, rest)) => {
                 let after = rest.split_once('\'').map_or("", |(_, after)| after);
-                format!("{before}server: 'https://{NODE_ADDRESS}:{API_PORT}'{after}\n")
+                format!("{before}server: 'https://{}'{after}\n", IPV4.api())
             }
             None => format!("{line}\n"),
         };

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
@@ -13,7 +13,7 @@ use std::{
 
 use super::{Holder, Inside, POLL_INTERVAL, Report, Request, report};
 use crate::{
-    cluster::{API_PORT, ClusterError, Folder, NODE_ADDRESS, cgroups, configuration, inside, pki},
+    cluster::{ClusterError, Folder, IPV4, cgroups, configuration, inside, pki},
     netns,
 };
 
@@ -33,8 +33,9 @@ pub(super) fn keep(root: &Path, images: Vec<PathBuf>, holder: &Holder) -> Result
 fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holder) -> Result<(), ClusterError> {
     let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ClusterError::io("cannot listen on loopback"))?;
     let port = relay.local_addr().map_err(ClusterError::io("cannot listen on loopback"))?.port();
-    let mut identities = configuration::identities(NODE_ADDRESS);
-    identities.extend(configuration::node_identities(inside::NAME, NODE_ADDRESS));
+    let addresses = &IPV4;
+    let mut identities = configuration::identities(addresses.node, addresses);
+    identities.extend(configuration::node_identities(inside::NAME, addresses.node));
     pki::write(&folder.pki(), &identities)?;
     let kubeconfig = configuration::kubeconfig(folder, &format!("https://127.0.0.1:{port}"), "admin");
     fs::write(folder.kubeconfig(), kubeconfig).map_err(ClusterError::io("cannot write the kubeconfig"))?;
@@ -55,7 +56,7 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
             match serde_json::from_str(&line) {
                 Ok(Report::Ready { .. }) => {
                     let init = namespaces.init()?;
-                    netns::relay(relay.try_clone().map_err(ClusterError::io("cannot relay"))?, init, api_address());
+                    netns::relay(relay.try_clone().map_err(ClusterError::io("cannot relay"))?, init, addresses.api());
                     report(&Report::Ready { init: Some(init) });
                 }
                 Ok(failed @ Report::Failed(_)) => {
@@ -69,10 +70,6 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
         ended?;
         holder.wait(POLL_INTERVAL)?;
     }
-}
-
-fn api_address() -> SocketAddr {
-    (Ipv4Addr::new(192, 0, 2, 1), API_PORT).into()
 }
 
 /// The process that created the namespaces. When it ends, the kernel kills everything in them.
