@@ -15,7 +15,7 @@ mod keeper;
 mod machine;
 mod pki;
 
-pub(crate) use addresses::IPV4;
+pub use addresses::Family;
 pub(crate) use children::tail;
 pub use folder::Folder;
 pub(crate) use folder::workspace;

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Folder, IPV4, addresses::Addresses};
+use super::{Family, Folder, addresses::Addresses};
 use crate::programs::{self, KubernetesVersion, Missing};
 
 /// A program with its arguments.
@@ -39,7 +39,8 @@ pub(super) struct ApiServer {
 impl ApiServer {
     /// An API server on loopback.
     pub(super) fn on_loopback(version: KubernetesVersion, port: u16) -> Self {
-        Self { version, address: (Ipv4Addr::LOCALHOST, port).into(), addresses: &IPV4, has_node: false }
+        let addresses = Family::Four.addresses();
+        Self { version, address: (Ipv4Addr::LOCALHOST, port).into(), addresses, has_node: false }
     }
 
     /// The API server of a node.

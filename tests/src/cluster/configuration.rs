@@ -114,10 +114,11 @@ pub(super) fn cni(addresses: &Addresses) -> String {
 pub(super) fn kubelet(folder: &Folder, addresses: &Addresses, cgroup: &str) -> String {
     let pki = folder.pki();
     let pki = pki.display();
-    let Addresses { node_pods, dns_service, .. } = addresses;
+    let Addresses { node_pods, dns_service, all, .. } = addresses;
     format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
+address: '{all}'
 authentication: {{anonymous: {{enabled: false}}, x509: {{clientCAFile: '{pki}/ca.crt'}}, webhook: {{enabled: true}}}}
 authorization: {{mode: Webhook}}
 tlsCertFile: '{pki}/kubelet.crt'

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{WaitOptions, wait};
 
 use super::{
-    ClusterError, Folder, IPV4, cgroups,
+    ClusterError, Folder, cgroups,
     children::Children,
     components::{self, ApiServer},
     configuration,
@@ -42,7 +42,7 @@ pub(super) fn init(inside: Inside) -> ExitCode {
 /// Sets the node up and keeps the node.
 pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError> {
     let program = kubectl_program()?;
-    let addresses = &IPV4;
+    let addresses = inside.family.addresses();
     let folder = machine::private_folders(&Folder::at(&inside.folder), addresses)?;
     machine::network(addresses)?;
     cgroups::create(&inside.cgroup)?;

@@ -13,34 +13,34 @@ use std::{
 
 use super::{Holder, Inside, POLL_INTERVAL, Report, Request, report};
 use crate::{
-    cluster::{ClusterError, Folder, IPV4, cgroups, configuration, inside, pki},
+    cluster::{ClusterError, Family, Folder, cgroups, configuration, inside, pki},
     netns,
 };
 
 /// Runs a node as long as there is a holder.
-pub(super) fn keep(root: &Path, images: Vec<PathBuf>, holder: &Holder) -> Result<(), ClusterError> {
+pub(super) fn keep(root: &Path, family: Family, images: Vec<PathBuf>, holder: &Holder) -> Result<(), ClusterError> {
     Folder::sweep();
     cgroups::sweep();
     let (folder, lock) = Folder::create(root)?;
     let cgroup = cgroups::name(std::process::id());
-    let result = keep_namespaces(&folder, images, &cgroup, holder);
+    let inside = Inside { folder: folder.root().to_owned(), family, images, cgroup: cgroup.clone() };
+    let result = keep_namespaces(&folder, inside, holder);
     cgroups::remove_all(&cgroup);
     let _ = fs::remove_dir_all(folder.data());
     drop(lock);
     result
 }
 
-fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holder) -> Result<(), ClusterError> {
+fn keep_namespaces(folder: &Folder, inside: Inside, holder: &Holder) -> Result<(), ClusterError> {
     let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ClusterError::io("cannot listen on loopback"))?;
     let port = relay.local_addr().map_err(ClusterError::io("cannot listen on loopback"))?.port();
-    let addresses = &IPV4;
+    let addresses = inside.family.addresses();
     let mut identities = configuration::identities(addresses.node, addresses);
     identities.extend(configuration::node_identities(inside::NAME, addresses.node));
     pki::write(&folder.pki(), &identities)?;
     let kubeconfig = configuration::kubeconfig(folder, &format!("https://127.0.0.1:{port}"), "admin");
     fs::write(folder.kubeconfig(), kubeconfig).map_err(ClusterError::io("cannot write the kubeconfig"))?;
-    let request = Request::Init(Inside { folder: folder.root().to_owned(), images, cgroup: cgroup.to_owned() });
-    let mut namespaces = Namespaces::start(&request)?;
+    let mut namespaces = Namespaces::start(&Request::Init(inside))?;
     let (sender, reports) = mpsc::channel();
     let lines = BufReader::new(namespaces.output()?).lines();
     thread::spawn(move || {
