@@ -4,6 +4,7 @@
 //! A *keeper* is a process of its own that lives exactly as long as its standard input. The test process holds the
 //! other end of that pipe, so that the cluster ends with the test, also after a panic or a SIGKILL.
 
+mod addresses;
 mod cgroups;
 mod children;
 mod components;
@@ -14,24 +15,12 @@ mod keeper;
 mod machine;
 mod pki;
 
+pub use addresses::Family;
 pub(crate) use children::tail;
 pub use folder::Folder;
 pub(crate) use folder::workspace;
 pub use keeper::main;
 pub(crate) use keeper::{Order, Report, Request};
-
-/// Address of the node inside its network namespace. The three networks are reserved for tests (RFC 5737, RFC 2544).
-pub(crate) const NODE_ADDRESS: &str = "192.0.2.1";
-/// Port of the API server on [`NODE_ADDRESS`].
-pub(crate) const API_PORT: u16 = 6443;
-/// Network of the addresses of Pods.
-pub(crate) const POD_NETWORK: &str = "198.18.0.0/16";
-/// Network of the addresses of Services.
-pub(crate) const SERVICE_NETWORK: &str = "198.19.0.0/16";
-/// Address of the API server's own Service, the first of [`SERVICE_NETWORK`].
-pub(crate) const API_SERVICE: &str = "198.19.0.1";
-/// Address of the cluster's DNS.
-pub(crate) const DNS_SERVICE: &str = "198.19.0.10";
 
 /// Why a cluster did not start, or ended.
 #[derive(Debug, thiserror::Error)]

@@ -27,7 +27,7 @@ mod sockets;
 #[cfg(target_os = "linux")]
 pub use attack::{Attack, Door, Force, Speaks, Toll};
 #[cfg(target_os = "linux")]
-pub use cluster::{Folder, main as keeper};
+pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
     CHARTS, Cluster, CommandOutput, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, OPERATOR,

@@ -1,8 +1,11 @@
 //! The command lines of the components. Pure.
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use super::{API_PORT, DNS_SERVICE, Folder, NODE_ADDRESS, POD_NETWORK, SERVICE_NETWORK};
+use super::{Family, Folder, addresses::Addresses};
 use crate::programs::{self, KubernetesVersion, Missing};
 
 /// A program with its arguments.
@@ -27,8 +30,8 @@ pub(super) type Find = fn(KubernetesVersion, &str) -> Result<PathBuf, Missing>;
 #[derive(Clone, Debug)]
 pub(super) struct ApiServer {
     pub(super) version: KubernetesVersion,
-    pub(super) address: &'static str,
-    pub(super) port: u16,
+    pub(super) address: SocketAddr,
+    pub(super) addresses: &'static Addresses,
     /// Whether Pods run, so that the server connects to a kubelet and to aggregated APIs inside the node.
     pub(super) has_node: bool,
 }
@@ -36,16 +39,17 @@ pub(super) struct ApiServer {
 impl ApiServer {
     /// An API server on loopback.
     pub(super) fn on_loopback(version: KubernetesVersion, port: u16) -> Self {
-        Self { version, address: "127.0.0.1", port, has_node: false }
+        let addresses = Family::Four.addresses();
+        Self { version, address: (Ipv4Addr::LOCALHOST, port).into(), addresses, has_node: false }
     }
 
     /// The API server of a node.
-    pub(super) fn of_node() -> Self {
-        Self { version: KubernetesVersion::Oldest, address: NODE_ADDRESS, port: API_PORT, has_node: true }
+    pub(super) fn of_node(addresses: &'static Addresses) -> Self {
+        Self { version: KubernetesVersion::Oldest, address: addresses.api(), addresses, has_node: true }
     }
 
     pub(super) fn url(&self) -> String {
-        format!("https://{}:{}", self.address, self.port)
+        format!("https://{}", self.address)
     }
 }
 
@@ -76,16 +80,16 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result
     let mut arguments = vec![
         // A relative path: the path of a socket has at most 107 bytes, and a checkout's path may be longer.
         format!("--etcd-servers=unix://{ETCD_CLIENT}"),
-        format!("--bind-address={}", api.address),
-        format!("--advertise-address={}", api.address),
-        format!("--secure-port={}", api.port),
+        format!("--bind-address={}", api.address.ip()),
+        format!("--advertise-address={}", api.address.ip()),
+        format!("--secure-port={}", api.address.port()),
         format!("--tls-cert-file={}", pki("api.crt")),
         format!("--tls-private-key-file={}", pki("api.key")),
         format!("--client-ca-file={}", pki("ca.crt")),
         format!("--service-account-key-file={}", pki("sa.pub")),
         format!("--service-account-signing-key-file={}", pki("sa.key")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-cluster-ip-range={SERVICE_NETWORK}"),
+        format!("--service-cluster-ip-range={}", api.addresses.services),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
@@ -114,7 +118,12 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result
 }
 
 /// The controller manager, whose autoscalers are looked at every `autoscaling_seconds`.
-pub(super) fn controller_manager(folder: &Folder, find: Find, autoscaling_seconds: u8) -> Result<Component, Missing> {
+pub(super) fn controller_manager(
+    folder: &Folder,
+    addresses: &Addresses,
+    find: Find,
+    autoscaling_seconds: u8,
+) -> Result<Component, Missing> {
     let pki = |file: &str| folder.pki().join(file).display().to_string();
     let kubeconfig = folder.configuration().join("controller-manager.kubeconfig").display().to_string();
     let arguments = [
@@ -125,7 +134,7 @@ pub(super) fn controller_manager(folder: &Folder, find: Find, autoscaling_second
         format!("--root-ca-file={}", pki("ca.crt")),
         format!("--cluster-signing-cert-file={}", pki("ca.crt")),
         format!("--cluster-signing-key-file={}", pki("ca.key")),
-        format!("--cluster-cidr={POD_NETWORK}"),
+        format!("--cluster-cidr={}", addresses.pods),
         "--use-service-account-credentials".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
@@ -151,13 +160,13 @@ pub(super) fn containerd(folder: &Folder) -> Component {
     Component::new("containerd", "containerd", &["--config".to_owned(), configuration])
 }
 
-pub(super) fn kubelet(folder: &Folder, node: &str) -> Result<Component, Missing> {
+pub(super) fn kubelet(folder: &Folder, addresses: &Addresses, node: &str) -> Result<Component, Missing> {
     let file = |name: &str| folder.configuration().join(name).display().to_string();
     let arguments = [
         format!("--config={}", file("kubelet.yaml")),
         format!("--kubeconfig={}", file("kubelet.kubeconfig")),
         format!("--hostname-override={node}"),
-        format!("--node-ip={NODE_ADDRESS}"),
+        format!("--node-ip={}", addresses.node),
     ];
     Ok(Component::new("kubelet", programs::built(KubernetesVersion::Oldest, "kubelet")?, &arguments))
 }
@@ -173,13 +182,14 @@ pub(super) fn coredns(folder: &Folder) -> Result<Component, Missing> {
 }
 
 /// Service and endpoint of the DNS server, which runs on the node's host and not in a Pod.
-pub(super) fn dns_objects() -> String {
+pub(super) fn dns_objects(addresses: &Addresses) -> String {
+    let Addresses { kind, node, dns_service, .. } = addresses;
     format!(
         r"apiVersion: v1
 kind: Service
 metadata: {{name: kube-dns, namespace: kube-system}}
 spec:
-  clusterIP: {DNS_SERVICE}
+  clusterIP: '{dns_service}'
   ports:
   - {{name: dns, port: 53, targetPort: 5353, protocol: UDP}}
   - {{name: dns-tcp, port: 53, targetPort: 5353, protocol: TCP}}
@@ -187,8 +197,8 @@ spec:
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: kube-dns-node, namespace: kube-system, labels: {{kubernetes.io/service-name: kube-dns}}}}
-addressType: IPv4
-endpoints: [{{addresses: [{NODE_ADDRESS}], conditions: {{ready: true}}}}]
+addressType: {kind}
+endpoints: [{{addresses: ['{node}'], conditions: {{ready: true}}}}]
 ports:
 - {{name: dns, port: 5353, protocol: UDP}}
 - {{name: dns-tcp, port: 5353, protocol: TCP}}

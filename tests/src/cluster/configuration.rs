@@ -1,8 +1,8 @@
 //! The files that components read. Pure, except for [`write`].
 
-use std::fs;
+use std::{fs, net::IpAddr};
 
-use super::{API_SERVICE, ClusterError, DNS_SERVICE, Folder, POD_NETWORK, pki::Identity};
+use super::{ClusterError, Folder, addresses::Addresses, pki::Identity};
 
 /// The image of the container that holds a Pod's namespaces.
 pub(super) const PAUSE_IMAGE: &str = "localhost/portlane/echo:pause";
@@ -36,14 +36,15 @@ current-context: portlane-test
     )
 }
 
-/// Identities of every cluster. The first one is the API server.
-pub(super) fn identities(address: &str) -> Vec<Identity> {
-    let names = ["127.0.0.1", "localhost", address, API_SERVICE, "kubernetes", "kubernetes.default.svc"];
+/// Identities of every cluster. The first one is the API server, which listens on `address`.
+pub(super) fn identities(address: IpAddr, addresses: &Addresses) -> Vec<Identity> {
+    let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"].map(str::to_owned);
+    let ips = [address, addresses.api_service].map(|ip| ip.to_string());
     let api = Identity {
         file: "api",
         user: "kube-apiserver".to_owned(),
         group: "kubernetes",
-        serves: names.into_iter().map(str::to_owned).collect(),
+        serves: names.into_iter().chain(ips).collect(),
     };
     vec![
         api,
@@ -54,12 +55,12 @@ pub(super) fn identities(address: &str) -> Vec<Identity> {
 }
 
 /// Further identities of a node.
-pub(super) fn node_identities(node: &str, address: &str) -> Vec<Identity> {
+pub(super) fn node_identities(node: &str, address: IpAddr) -> Vec<Identity> {
     let kubelet = Identity {
         file: "kubelet",
         user: format!("system:node:{node}"),
         group: "system:nodes",
-        serves: vec![address.to_owned(), node.to_owned()],
+        serves: vec![address.to_string(), node.to_owned()],
     };
     vec![
         kubelet,
@@ -97,12 +98,12 @@ conf_dir = "{cni}"
 }
 
 /// The CNI configuration: Pods on a bridge.
-pub(super) fn cni() -> String {
-    let pods = POD_NETWORK.replace("/16", "/24");
+pub(super) fn cni(addresses: &Addresses) -> String {
+    let Addresses { node_pods, all, .. } = addresses;
     format!(
         r#"{{"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-    "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{pods}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]}}}},
+    "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{node_pods}"}}]], "routes": [{{"dst": "{all}/0"}}]}}}},
   {{"type": "portmap", "capabilities": {{"portMappings": true}}}}
 ]}}
 "#
@@ -110,13 +111,14 @@ pub(super) fn cni() -> String {
 }
 
 /// Configuration of the kubelet, with its Pods below the control group `cgroup`.
-pub(super) fn kubelet(folder: &Folder, cgroup: &str) -> String {
+pub(super) fn kubelet(folder: &Folder, addresses: &Addresses, cgroup: &str) -> String {
     let pki = folder.pki();
     let pki = pki.display();
-    let pods = POD_NETWORK.replace("/16", "/24");
+    let Addresses { node_pods, dns_service, all, .. } = addresses;
     format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
+address: '{all}'
 authentication: {{anonymous: {{enabled: false}}, x509: {{clientCAFile: '{pki}/ca.crt'}}, webhook: {{enabled: true}}}}
 authorization: {{mode: Webhook}}
 tlsCertFile: '{pki}/kubelet.crt'
@@ -124,7 +126,7 @@ tlsPrivateKeyFile: '{pki}/kubelet.key'
 cgroupDriver: cgroupfs
 cgroupRoot: /{cgroup}
 failCgroupV1: false
-clusterDNS: [{DNS_SERVICE}]
+clusterDNS: ['{dns_service}']
 clusterDomain: cluster.local
 containerRuntimeEndpoint: 'unix://{CONTAINERD_SOCKET}'
 failSwapOn: false
@@ -133,7 +135,7 @@ localStorageCapacityIsolation: false
 evictionHard: {{memory.available: 100Mi}}
 imageGCHighThresholdPercent: 100
 imageMinimumGCAge: 24h
-podCIDR: {pods}
+podCIDR: '{node_pods}'
 resolvConf: /dev/null
 maxPods: 250
 nodeStatusUpdateFrequency: 5s
@@ -144,17 +146,18 @@ syncFrequency: 5s
 }
 
 /// Configuration of kube-proxy. The sysctls of conntrack are read-only in a network namespace.
-pub(super) fn kube_proxy(folder: &Folder, node: &str) -> String {
+pub(super) fn kube_proxy(folder: &Folder, addresses: &Addresses, node: &str) -> String {
     format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
 clientConnection: {{kubeconfig: '{}'}}
-clusterCIDR: {POD_NETWORK}
+clusterCIDR: '{}'
 hostnameOverride: {node}
 conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
 ",
-        folder.configuration().join("kube-proxy.kubeconfig").display()
+        folder.configuration().join("kube-proxy.kubeconfig").display(),
+        addresses.pods
     )
 }
 
@@ -177,6 +180,7 @@ pub(super) fn corefile(folder: &Folder, server: &str) -> String {
 }
 
 /// The resolver configuration of programs on the node's host.
-pub(super) fn resolv_conf() -> String {
-    format!("nameserver {DNS_SERVICE}\nsearch svc.cluster.local cluster.local\noptions ndots:2\n")
+pub(super) fn resolv_conf(addresses: &Addresses) -> String {
+    let server = addresses.dns_service;
+    format!("nameserver {server}\nsearch svc.cluster.local cluster.local\noptions ndots:2\n")
 }

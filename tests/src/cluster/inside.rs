@@ -42,10 +42,11 @@ pub(super) fn init(inside: Inside) -> ExitCode {
 /// Sets the node up and keeps the node.
 pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError> {
     let program = kubectl_program()?;
-    let folder = machine::private_folders(&Folder::at(&inside.folder))?;
-    machine::network()?;
+    let addresses = inside.family.addresses();
+    let folder = machine::private_folders(&Folder::at(&inside.folder), addresses)?;
+    machine::network(addresses)?;
     cgroups::create(&inside.cgroup)?;
-    let api = ApiServer::of_node();
+    let api = ApiServer::of_node(addresses);
     write_files(&folder, &api, &inside.cgroup)?;
     let kubeconfig = folder.configuration().join("admin.kubeconfig");
     let kubectl = |arguments: &[&str]| kubectl_stdout(&program, &kubeconfig, arguments);
@@ -63,11 +64,11 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
         machine::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
     }
     holder.until("readiness of the API server", &mut children, &folder, || is_ready(&api, &program, &kubeconfig))?;
-    children.start(&components::controller_manager(&folder, programs::built, 5)?)?;
+    children.start(&components::controller_manager(&folder, addresses, programs::built, 5)?)?;
     children.start(&components::scheduler(&folder)?)?;
-    children.start(&components::kubelet(&folder, NAME)?)?;
+    children.start(&components::kubelet(&folder, addresses, NAME)?)?;
     children.start(&components::kube_proxy(&folder)?)?;
-    apply(&program, &kubeconfig, &components::dns_objects())?;
+    apply(&program, &kubeconfig, &components::dns_objects(addresses))?;
     children.start(&components::coredns(&folder)?)?;
     let ready = r#"--output=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
     holder.until("readiness of the node", &mut children, &folder, || {
@@ -92,16 +93,17 @@ fn kubectl_program() -> Result<PathBuf, ClusterError> {
 }
 
 fn write_files(folder: &Folder, api: &ApiServer, cgroup: &str) -> Result<(), ClusterError> {
+    let addresses = api.addresses;
     for user in ["admin", "controller-manager", "scheduler", "kubelet", "kube-proxy"] {
         let content = configuration::kubeconfig(folder, &api.url(), user);
         configuration::write(folder, &format!("{user}.kubeconfig"), &content)?;
     }
     let cni = folder.configuration().join("cni");
     fs::create_dir_all(&cni).map_err(ClusterError::io(format!("cannot create {}", cni.display())))?;
-    configuration::write(folder, "cni/10-pods.conflist", &configuration::cni())?;
+    configuration::write(folder, "cni/10-pods.conflist", &configuration::cni(addresses))?;
     configuration::write(folder, "containerd.toml", &configuration::containerd(folder))?;
-    configuration::write(folder, "kubelet.yaml", &configuration::kubelet(folder, cgroup))?;
-    configuration::write(folder, "kube-proxy.yaml", &configuration::kube_proxy(folder, NAME))?;
+    configuration::write(folder, "kubelet.yaml", &configuration::kubelet(folder, addresses, cgroup))?;
+    configuration::write(folder, "kube-proxy.yaml", &configuration::kube_proxy(folder, addresses, NAME))?;
     configuration::write(folder, "Corefile", &configuration::corefile(folder, &api.url()))
 }
 

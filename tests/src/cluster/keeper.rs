@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterError, Folder, children::Children, components::ApiServer, inside};
+use super::{ClusterError, Family, Folder, children::Children, components::ApiServer, inside};
 use crate::programs::KubernetesVersion;
 
 /// Longest start of an API server.
@@ -39,6 +39,8 @@ pub(crate) enum Request {
     Node {
         /// Folder of the node's files.
         folder: PathBuf,
+        /// Family of all addresses.
+        family: Family,
         /// Archives of images.
         images: Vec<PathBuf>,
     },
@@ -52,6 +54,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Inside {
     pub(super) folder: PathBuf,
+    pub(super) family: Family,
     pub(super) images: Vec<PathBuf>,
     pub(super) cgroup: String,
 }
@@ -84,7 +87,7 @@ pub fn main() -> ExitCode {
             let version = if newest { KubernetesVersion::Newest } else { KubernetesVersion::Oldest };
             control_plane::keep(&folder, version, controller_manager, &holder)
         }
-        Request::Node { folder, images } => node::keep(&folder, images, &holder),
+        Request::Node { folder, family, images } => node::keep(&folder, family, images, &holder),
         Request::Init(inside) | Request::Inside(inside) => inside::keep(&inside, &holder),
     };
     match result {
@@ -179,8 +182,7 @@ pub(super) fn report(report: &Report) {
 
 /// Whether the API server is ready. kubectl runs only once the port is open: its processes would slow down the start.
 pub(super) fn is_ready(api: &ApiServer, kubectl: &Path, kubeconfig: &Path) -> bool {
-    TcpStream::connect((api.address, api.port)).is_ok()
-        && kubectl_stdout(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
+    TcpStream::connect(api.address).is_ok() && kubectl_stdout(kubectl, kubeconfig, &["get", "--raw=/readyz"]).is_some()
 }
 
 /// Standard output of a kubectl that succeeded.

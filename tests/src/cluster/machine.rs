@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{ClusterError, Folder, NODE_ADDRESS, configuration};
+use super::{ClusterError, Folder, addresses::Addresses, configuration};
 
 /// Folder of the private file systems of a node.
 const PRIVATE: &str = "/run/portlane";
@@ -31,7 +31,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, ClusterEr
 
 /// Makes /run, /etc, /var and the folder's data private, and gives the folder by its new path. Files written there
 /// vanish with the mount namespace.
-pub(super) fn private_folders(folder: &Folder) -> Result<Folder, ClusterError> {
+pub(super) fn private_folders(folder: &Folder, addresses: &Addresses) -> Result<Folder, ClusterError> {
     let root = folder.root().display().to_string();
     let here = format!("{PRIVATE}/folder");
     // Kept open, because the mounts below may hide its path.
@@ -52,7 +52,8 @@ pub(super) fn private_folders(folder: &Folder) -> Result<Folder, ClusterError> {
     }
     let names = Path::new("/etc/resolv.conf");
     let _ = fs::remove_file(names);
-    fs::write(names, configuration::resolv_conf()).map_err(ClusterError::io("cannot write /etc/resolv.conf"))?;
+    fs::write(names, configuration::resolv_conf(addresses))
+        .map_err(ClusterError::io("cannot write /etc/resolv.conf"))?;
     Ok(inside)
 }
 
@@ -62,12 +63,16 @@ fn create(path: &str) -> Result<(), ClusterError> {
 
 /// Loopback, a bridge with the node's address, and a default route to nowhere, without which addresses of Services are
 /// not routed at all.
-pub(super) fn network() -> Result<(), ClusterError> {
+pub(super) fn network(addresses: &Addresses) -> Result<(), ClusterError> {
+    for (name, value) in addresses.sysctls {
+        let file = Path::new("/proc/sys/net").join(name);
+        fs::write(&file, value).map_err(ClusterError::io(format!("cannot write {}", file.display())))?;
+    }
+    let Addresses { node, node_prefix, router, .. } = addresses;
     run("ip", &["link", "set", "lo", "up"])?;
     run("ip", &["link", "add", "node0", "type", "bridge"])?;
-    run("ip", &["address", "add", &format!("{NODE_ADDRESS}/24"), "dev", "node0"])?;
+    run("ip", &["address", "add", &format!("{node}/{node_prefix}"), "dev", "node0"])?;
     run("ip", &["link", "set", "node0", "up"])?;
-    run("ip", &["route", "add", "default", "via", "192.0.2.254", "dev", "node0"])?;
-    let forwarding = "/proc/sys/net/ipv4/ip_forward";
-    fs::write(forwarding, "1").map_err(ClusterError::io(format!("cannot write {forwarding}")))
+    run("ip", &["route", "add", "default", "via", &router.to_string(), "dev", "node0"])?;
+    Ok(())
 }

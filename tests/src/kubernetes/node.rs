@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     ops::Deref,
     path::{Path, PathBuf},
     process::Command,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     PATIENCE,
-    cluster::{API_PORT, Folder, NODE_ADDRESS, Request},
+    cluster::{Family, Folder, Request},
     netns,
     programs::{self, KubernetesVersion},
 };
@@ -39,6 +39,7 @@ fn archives(profile: Profile) -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct Node {
     cluster: Cluster,
+    family: Family,
     /// First process of its namespaces.
     init: u32,
 }
@@ -49,7 +50,15 @@ impl Node {
     /// # Panics
     /// The node did not start; the message has the reason and the remedy.
     pub fn start() -> Self {
-        Self::start_with(&archives(Profile::Test))
+        Self::start_with(Family::Four)
+    }
+
+    /// As [`Self::start`], with addresses of this family only.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with(family: Family) -> Self {
+        Self::start_of(family, &archives(Profile::Test))
     }
 
     /// As [`Self::start`], with the images that users get, for benches.
@@ -57,14 +66,11 @@ impl Node {
     /// # Panics
     /// As [`Self::start`].
     pub fn start_released() -> Self {
-        Self::start_with(&archives(Profile::Release))
+        Self::start_of(Family::Four, &archives(Profile::Release))
     }
 
     /// Starts a node with these archives of images loaded.
-    ///
-    /// # Panics
-    /// As [`Self::start`].
-    pub fn start_with(images: &[PathBuf]) -> Self {
+    fn start_of(family: Family, images: &[PathBuf]) -> Self {
         match programs::missing_packages() {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
@@ -74,10 +80,11 @@ impl Node {
             Err(error) => panic!("{error}"),
         }
         let folder = folder("node");
-        let (held, init) = Held::start(&Request::Node { folder: folder.clone(), images: images.to_vec() });
+        let request = Request::Node { folder: folder.clone(), family, images: images.to_vec() };
+        let (held, init) = Held::start(&request);
         let init = init.expect("a node has namespaces");
         let kubectl = programs::built(KubernetesVersion::Oldest, "kubectl");
-        Self { cluster: Cluster::own(held, Folder::at(folder), kubectl), init }
+        Self { cluster: Cluster::own(held, Folder::at(folder), kubectl), family, init }
     }
 
     /// First process of the node's namespaces, by its process id outside.
@@ -94,7 +101,7 @@ impl Node {
         let server = |line: &str| match line.split_once("server: '") {
             Some((before, rest)) => {
                 let after = rest.split_once('\'').map_or("", |(_, after)| after);
-                format!("{before}server: 'https://{NODE_ADDRESS}:{API_PORT}'{after}\n")
+                format!("{before}server: 'https://{}'{after}\n", self.family.addresses().api())
             }
             None => format!("{line}\n"),
         };
@@ -131,7 +138,8 @@ impl Node {
     /// As `connect(2)`.
     pub fn udp(&self, peer: SocketAddr) -> io::Result<UdpSocket> {
         self.within(|| {
-            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+            let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0))?;
             socket.connect(peer)?;
             socket.set_read_timeout(Some(Duration::from_secs(1)))?;
             Ok(socket)

@@ -42,7 +42,7 @@ spec:
       - name: echo
         image: localhost/portlane/echo:0.1.0
         imagePullPolicy: Never
-        args: [serve, --address, '0.0.0.0', --port, '8000', --name, 'NAME: ']
+        args: [serve, --address, 'ADDRESS', --port, '8000', --name, 'NAME: ']
         securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 ---
 apiVersion: v1
@@ -75,11 +75,17 @@ pub(crate) const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: Forw
 
 /// A namespace with the most restricted profile of Pod Security, two backends and a client.
 pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
+    shop_on(cluster, purpose, "0.0.0.0")
+}
+
+/// As [`shop`], with backends that listen on this address.
+pub(crate) fn shop_on<'a>(cluster: &'a Cluster, purpose: &str, address: &str) -> Namespace<'a> {
     let namespace = cluster.namespace(purpose).for_pods();
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
-    namespace.apply(&BACKEND.replace("NAME", "web"));
-    namespace.apply(&BACKEND.replace("NAME", "other"));
+    for name in ["web", "other"] {
+        namespace.apply(&BACKEND.replace("NAME", name).replace("ADDRESS", address));
+    }
     namespace.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: client}, spec: {terminationGracePeriodSeconds: 0, securityContext: \
          {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: client, image: \
@@ -115,7 +121,7 @@ pub(crate) fn proxies(namespace: &Namespace<'_>) -> Vec<(String, SocketAddr)> {
     let proxy = |name: &str| {
         let name = name.trim_start_matches("pod/");
         let ip = namespace.get::<Pod>(name)?.status?.pod_ip?;
-        Some((name.to_owned(), format!("{ip}:80").parse().expect("an address")))
+        Some((name.to_owned(), SocketAddr::new(ip.parse().expect("an address"), 80)))
     };
     names.lines().filter_map(proxy).collect()
 }

@@ -7,6 +7,7 @@ mod harness_itself;
 mod hostile;
 mod injected;
 mod installation;
+mod ipv6;
 mod operator;
 mod outage;
 mod scaling;

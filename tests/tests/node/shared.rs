@@ -18,11 +18,21 @@ pub(crate) fn cluster() -> &'static Cluster {
 
 /// The node, for a test that looks at it from its host. `None`, with a printed line, if the tests were given a cluster.
 pub(crate) fn node_with_a_host() -> Option<&'static Node> {
-    if programs::existing_cluster().is_none() {
-        return Some(own());
+    are_nodes_ours().then(own)
+}
+
+/// Whether the tests start nodes. If the tests were given a cluster, prints that this test does not run.
+pub(crate) fn are_nodes_ours() -> bool {
+    let are_ours = programs::existing_cluster().is_none();
+    if !are_ours {
+        not_run("the test looks at the node from its host, which is not ours");
     }
+    are_ours
+}
+
+/// Prints that this test does not run, and why.
+pub(crate) fn not_run(why: &str) {
     let name = thread::current().name().unwrap_or_default().to_owned();
     // Straight to the terminal: what a test prints is shown only if it fails.
-    let _ = writeln!(std::io::stderr(), "not run: {name}: the test looks at the node from its host, which is not ours");
-    None
+    let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");
 }

@@ -76,7 +76,7 @@ fn start_control_plane(
     holder: &Holder,
 ) -> Result<Children, ClusterError> {
     if !folder.kubeconfig().exists() {
-        pki::write(&folder.pki(), &configuration::identities(api.address))?;
+        pki::write(&folder.pki(), &configuration::identities(api.address.ip(), api.addresses))?;
     }
     let kubeconfig = folder.kubeconfig();
     fs::write(&kubeconfig, configuration::kubeconfig(folder, &api.url(), "admin"))
@@ -89,7 +89,7 @@ fn start_control_plane(
     if controller_manager {
         let own = configuration::kubeconfig(folder, &api.url(), "controller-manager");
         configuration::write(folder, "controller-manager.kubeconfig", &own)?;
-        children.start(&components::controller_manager(folder, programs::find, 1)?)?;
+        children.start(&components::controller_manager(folder, api.addresses, programs::find, 1)?)?;
     }
     Ok(children)
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
@@ -13,33 +13,34 @@ use std::{
 
 use super::{Holder, Inside, POLL_INTERVAL, Report, Request, report};
 use crate::{
-    cluster::{API_PORT, ClusterError, Folder, NODE_ADDRESS, cgroups, configuration, inside, pki},
+    cluster::{ClusterError, Family, Folder, cgroups, configuration, inside, pki},
     netns,
 };
 
 /// Runs a node as long as there is a holder.
-pub(super) fn keep(root: &Path, images: Vec<PathBuf>, holder: &Holder) -> Result<(), ClusterError> {
+pub(super) fn keep(root: &Path, family: Family, images: Vec<PathBuf>, holder: &Holder) -> Result<(), ClusterError> {
     Folder::sweep();
     cgroups::sweep();
     let (folder, lock) = Folder::create(root)?;
     let cgroup = cgroups::name(std::process::id());
-    let result = keep_namespaces(&folder, images, &cgroup, holder);
+    let inside = Inside { folder: folder.root().to_owned(), family, images, cgroup: cgroup.clone() };
+    let result = keep_namespaces(&folder, inside, holder);
     cgroups::remove_all(&cgroup);
     let _ = fs::remove_dir_all(folder.data());
     drop(lock);
     result
 }
 
-fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: &Holder) -> Result<(), ClusterError> {
+fn keep_namespaces(folder: &Folder, inside: Inside, holder: &Holder) -> Result<(), ClusterError> {
     let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ClusterError::io("cannot listen on loopback"))?;
     let port = relay.local_addr().map_err(ClusterError::io("cannot listen on loopback"))?.port();
-    let mut identities = configuration::identities(NODE_ADDRESS);
-    identities.extend(configuration::node_identities(inside::NAME, NODE_ADDRESS));
+    let addresses = inside.family.addresses();
+    let mut identities = configuration::identities(addresses.node, addresses);
+    identities.extend(configuration::node_identities(inside::NAME, addresses.node));
     pki::write(&folder.pki(), &identities)?;
     let kubeconfig = configuration::kubeconfig(folder, &format!("https://127.0.0.1:{port}"), "admin");
     fs::write(folder.kubeconfig(), kubeconfig).map_err(ClusterError::io("cannot write the kubeconfig"))?;
-    let request = Request::Init(Inside { folder: folder.root().to_owned(), images, cgroup: cgroup.to_owned() });
-    let mut namespaces = Namespaces::start(&request)?;
+    let mut namespaces = Namespaces::start(&Request::Init(inside))?;
     let (sender, reports) = mpsc::channel();
     let lines = BufReader::new(namespaces.output()?).lines();
     thread::spawn(move || {
@@ -55,7 +56,7 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
             match serde_json::from_str(&line) {
                 Ok(Report::Ready { .. }) => {
                     let init = namespaces.init()?;
-                    netns::relay(relay.try_clone().map_err(ClusterError::io("cannot relay"))?, init, api_address());
+                    netns::relay(relay.try_clone().map_err(ClusterError::io("cannot relay"))?, init, addresses.api());
                     report(&Report::Ready { init: Some(init) });
                 }
                 Ok(failed @ Report::Failed(_)) => {
@@ -69,10 +70,6 @@ fn keep_namespaces(folder: &Folder, images: Vec<PathBuf>, cgroup: &str, holder: 
         ended?;
         holder.wait(POLL_INTERVAL)?;
     }
-}
-
-fn api_address() -> SocketAddr {
-    (Ipv4Addr::new(192, 0, 2, 1), API_PORT).into()
 }
 
 /// The process that created the namespaces. When it ends, the kernel kills everything in them.
