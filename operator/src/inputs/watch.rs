@@ -243,10 +243,10 @@ impl Task {
                 Ok(event) => {
                     let seen = self.seen(event, convert);
                     progress.succeeded(&seen);
-                    if std::mem::take(&mut begins) && !self.tell(Seen::Restarted).await {
+                    if std::mem::take(&mut begins) && !self.send(Seen::Restarted).await {
                         return Ended::Driver;
                     }
-                    if !self.tell(seen).await {
+                    if !self.send(seen).await {
                         return Ended::Driver;
                     }
                 }
@@ -254,7 +254,7 @@ impl Task {
                     let failure = classified(&error);
                     self.metrics.watch_errors.inc();
                     let judged = progress.failed(failure, &error);
-                    if judged == Judged::Withdrawn && !self.tell_nothing().await {
+                    if judged == Judged::Withdrawn && !self.send_empty_list().await {
                         return Ended::Driver;
                     }
                     if judged == Judged::Refused {
@@ -269,14 +269,14 @@ impl Task {
         Ended::Again
     }
 
-    /// Sends a message to the driver. Returns whether the driver is there.
-    async fn tell(&self, seen: Seen) -> bool {
+    /// Sends a message to the driver. Returns whether the driver still runs.
+    async fn send(&self, seen: Seen) -> bool {
         self.out.send((self.source.clone(), seen)).await.is_ok()
     }
 
-    /// Reports an empty list to the driver. Returns whether the driver is there.
-    async fn tell_nothing(&self) -> bool {
-        self.tell(Seen::Restarted).await && self.tell(Seen::Synced).await
+    /// Sends an empty list to the driver. Returns whether the driver still runs.
+    async fn send_empty_list(&self) -> bool {
+        self.send(Seen::Restarted).await && self.send(Seen::Synced).await
     }
 
     fn seen<K>(&self, event: Event<K>, convert: &impl Fn(K) -> Object) -> Seen {

@@ -47,11 +47,12 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
 /// The API server refused a request, or did not answer.
 pub async fn remove(client: &Client, key: &operator_core::ObjectKey, owner: &str) -> Result<(), NoScaler> {
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &key.namespace);
-    let there = answer(api.get_opt(&key.name)).await.map_err(|error| failed(&key.name, &error))?;
-    let Some(there) = there.filter(|there| there.owner_references().iter().any(|it| it.uid == owner)) else {
+    let existing = answer(api.get_opt(&key.name)).await.map_err(|error| failed(&key.name, &error))?;
+    let Some(existing) = existing.filter(|existing| existing.owner_references().iter().any(|it| it.uid == owner))
+    else {
         return Ok(());
     };
-    let only = Preconditions { uid: there.metadata.uid, resource_version: None };
+    let only = Preconditions { uid: existing.metadata.uid, resource_version: None };
     let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
     match answer(api.delete(&key.name, &parameters)).await {
         Err(error) if error.code() == Some(404) => Ok(()),

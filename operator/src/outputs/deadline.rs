@@ -12,7 +12,7 @@ pub const REQUEST: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The API server refused the request, or cannot be reached.
-    #[error("{}", said(.0))]
+    #[error("{}", message_of(.0))]
     Refused(Box<kube::Error>),
     /// The API server did not answer in time.
     #[error("the API server did not answer within {} s", REQUEST.as_secs())]
@@ -33,8 +33,8 @@ impl RequestError {
     }
 }
 
-/// What the API server says in its answer, without the debug form that the client's error adds.
-fn said(error: &kube::Error) -> String {
+/// The message of the API server, without the debug form that the client's error adds.
+fn message_of(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),

@@ -160,8 +160,8 @@ impl Upkeep {
     async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
         let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));
-        let Some(there) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
-        let spec = there.spec.unwrap_or_default();
+        let Some(existing) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
+        let spec = existing.spec.unwrap_or_default();
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
         });
@@ -170,7 +170,7 @@ impl Upkeep {
             return Ok(());
         }
         let patch =
-            json!({"metadata": {"resourceVersion": there.metadata.resource_version}, "spec": {"caBundle": bundle}});
+            json!({"metadata": {"resourceVersion": existing.metadata.resource_version}, "spec": {"caBundle": bundle}});
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
         answer(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }

@@ -200,11 +200,11 @@ fn the_service_of_a_gateway_without_listeners_stays_as_it_is() {
 
 #[test]
 fn a_fleet_keeps_the_certificates_that_it_has_while_they_lead_to_the_operator() {
-    let roots = |there: Option<&str>| {
-        let env = json!([{"name": "OTHER", "value": "A;"}, {"name": "PORTLANE_ROOTS", "value": there}]);
+    let roots = |existing: Option<&str>| {
+        let env = json!([{"name": "OTHER", "value": "A;"}, {"name": "PORTLANE_ROOTS", "value": existing}]);
         let spec = json!({"template": {"spec": {"containers": [{"env": env}]}}});
-        let there = object(ChildKind::Deployment, "uid-edge", &spec);
-        let plan = plan(&desired(&json!({})), &Found::from([(ChildKind::Deployment, there)]));
+        let existing = object(ChildKind::Deployment, "uid-edge", &spec);
+        let plan = plan(&desired(&json!({})), &Found::from([(ChildKind::Deployment, existing)]));
         let manifest = &manifests(&plan, ChildKind::Deployment)[0];
         let env = manifest["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables").clone();
         let roots = env.iter().find(|variable| variable["name"] == "PORTLANE_ROOTS").expect("there");

@@ -38,7 +38,7 @@ pub(super) async fn run(task: &Task) {
                 discovery.lost(progress.take_listed())
             }
             Next::Absent { is_news, again } => {
-                if is_news && !task.tell_nothing().await {
+                if is_news && !task.send_empty_list().await {
                     return;
                 }
                 again
