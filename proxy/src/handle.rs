@@ -227,13 +227,13 @@ fn serve(addresses: Vec<(Role, std::net::TcpListener)>, file: Option<std::os::un
         tokio::spawn(lives.clone().watch(format!("{role:?} address"), served));
     }
     if let Some(file) = file {
-        tokio::spawn(tell_late(view.startup, view.metrics.clone(), view.process.clone()));
+        tokio::spawn(warn_if_late(view.startup, view.metrics.clone(), view.process.clone()));
         tokio::spawn(lives.watch("unix socket", http::serve_file(file, view)));
     }
 }
 
 /// Warns if no configuration has arrived by the time the app of a sidecar starts.
-async fn tell_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
+async fn warn_if_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
     tokio::time::sleep(startup.patience.saturating_sub(startup.since.elapsed())).await;
     if metrics.control.applied.load(Relaxed) == 0 {
         metrics.control.started_without.store(1, Relaxed);
