@@ -1,7 +1,7 @@
 //! Watches of the API server: one task per watch turns events into messages for the driver.
 //!
-//! A request that fails never means that objects are gone. The cache keeps what it knows until a list is complete, or
-//! until the API server has given a definite answer ([`operator_core::schedule::access`],
+//! A failed request never means that objects are gone. The cache keeps what it knows until a list is complete, or until
+//! the API server has given a definite answer ([`operator_core::schedule::access`],
 //! [`operator_core::schedule::discovery`]).
 
 mod children;
@@ -138,7 +138,7 @@ struct Task {
     metrics: Arc<Metrics>,
 }
 
-/// Why a stream of events is followed no longer.
+/// Why following a stream of events ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     /// The driver is gone.

@@ -21,8 +21,8 @@ use operator_core::{
 
 use crate::outputs::deadline::{RequestError, answer};
 
-/// Applies an HPA. If the target is missing, or somebody else sets its replicas, an earlier HPA of this operator is
-/// deleted instead.
+/// Applies an HPA. If the target is missing, or another controller sets its replicas, an earlier HPA of this operator
+/// is deleted instead.
 ///
 /// # Errors
 /// The reason why the HPA was not applied.
@@ -64,7 +64,7 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(client.clone(), &scaler.key.namespace)
 }
 
-/// Checks that the target exists and that nobody else sets its replicas.
+/// Checks that the target exists and that no other controller sets its replicas.
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
     let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));

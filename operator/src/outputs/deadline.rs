@@ -1,11 +1,11 @@
-//! Deadlines of requests to the API server: a response that is lost must keep nothing waiting for good.
+//! Deadlines of requests to the API server: a lost response must not block its caller for ever.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// Timeout of one request. An API server gives up most requests of its own accord after 60 s, but an operator that
-/// waits that long helps nobody.
+/// Timeout of one request. An API server ends most requests by itself only after 60 s, which is too long for an
+/// operator to wait.
 pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// Why a request has no answer.

@@ -36,7 +36,7 @@ pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metr
     count(&metrics.deletion_costs, "result", result);
 }
 
-/// Writes the cost unless the pod was replaced or somebody else has set a cost meanwhile.
+/// Writes the cost unless the pod was replaced or another client has set a cost meanwhile.
 async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, RequestError> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
     let current = answer(api.get_metadata(&pod.name)).await?.metadata;

@@ -53,7 +53,7 @@ enum UpkeepError {
         source: RequestError,
     },
     /// The API server publishes no client CA of an aggregator.
-    #[error("the API server publishes no client CA of its aggregator, so nobody is admitted")]
+    #[error("the API server publishes no client CA of its aggregator, so no client is admitted")]
     NoAggregator,
     /// The names of the aggregator cannot be read. Without them every certificate of its CA would be admitted.
     #[error("cannot read requestheader-allowed-names of ConfigMap extension-apiserver-authentication")]
@@ -155,8 +155,8 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Has the aggregator trust the CA. An `APIService` that points to another Service belongs to somebody else and is
-    /// left alone.
+    /// Has the aggregator trust the CA. An `APIService` that points to another Service has another owner and is left
+    /// alone.
     async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
         let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));

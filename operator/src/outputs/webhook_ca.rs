@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Interval between two checks of the bundle: somebody may have recreated the configuration.
+/// Interval between two checks of the bundle: the configuration may have been recreated.
 const LOOK: Duration = Duration::from_secs(10);
 /// The same interval before this replica is ready, and the first pause after a check that failed.
 const SOON: Duration = Duration::from_millis(500);

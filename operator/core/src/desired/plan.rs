@@ -1,4 +1,4 @@
-//! How the children of a gateway are brought in line: a plan of writes, from what is desired and what exists.
+//! Plans the writes that reconcile the children of a gateway, from the desired and the existing objects.
 
 use std::collections::BTreeMap;
 
@@ -48,13 +48,13 @@ pub enum Step {
 pub struct Plan {
     /// The writes, in order.
     pub steps: Vec<Step>,
-    /// The object that keeps the plan from going further.
+    /// The object of another owner at which the plan ends.
     pub taken: Option<Taken>,
 }
 
-/// An object exists under the name of a child, and the gateway does not own the object.
+/// An object with the name of a child exists, and the gateway does not own that object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} {name} exists and belongs to somebody else: rename the gateway or remove that object", .kind.as_str())]
+#[error("{} {name} exists and has another owner: rename the gateway or remove that object", .kind.as_str())]
 pub struct Taken {
     /// Kind of the object.
     pub kind: ChildKind,
@@ -62,9 +62,9 @@ pub struct Taken {
     pub name: String,
 }
 
-/// Plans the writes that bring the children of a gateway in line. `found` must have every object of
-/// [`ChildKind::ALL`] that exists. Nothing is written if the Deployment belongs to somebody else; any other child that
-/// does ends the plan, because later children depend on earlier ones.
+/// Plans the writes that reconcile the children of a gateway. `found` must have every existing object of
+/// [`ChildKind::ALL`]. If the Deployment has another owner, the plan is empty. If another child does, the plan ends at
+/// that child, because later children depend on earlier ones.
 #[must_use]
 pub fn plan(desired: &Desired, found: &Found) -> Plan {
     let deployment = match owned(desired, ChildKind::Deployment, found) {
@@ -81,7 +81,7 @@ pub fn plan(desired: &Desired, found: &Found) -> Plan {
         }
     }
     for kind in unwanted(&desired.gateway, &desired.fleets) {
-        // An object of somebody else is not in the way of a child that should not exist.
+        // A child that should not exist does not conflict with an object of another owner.
         let existing = owned(desired, kind, found).unwrap_or_default();
         let uid = existing.and_then(|existing| existing.metadata.uid.clone());
         steps.extend(uid.map(|uid| Step::Remove { kind, uid }));

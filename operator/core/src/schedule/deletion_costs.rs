@@ -91,7 +91,7 @@ fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
     }
 }
 
-/// The desired and the current cost of a pod; `None` if they are equal or somebody else set the cost.
+/// The desired and the current cost of a pod; `None` if they are equal or another client set the cost.
 fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, i32)> {
     let current = match view.cache.proxy_pods.get(pod)?.cost {
         Cost::Foreign => return None,

@@ -9,7 +9,7 @@ use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
-    /// Why the children cannot be applied; absent while an applied fleet may still be brought in line by a retry.
+    /// Why the children cannot be applied; absent while a retry may still succeed for a fleet that was applied before.
     pub children: Option<String>,
     /// Whether the children were applied for the current generation.
     pub applied: bool,

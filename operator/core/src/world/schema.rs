@@ -1,5 +1,5 @@
-//! Whether the CRDs that are installed in a cluster know every field that this operator knows. An API server removes
-//! unknown fields silently, so an older CRD makes a restriction such as `spec.access` disappear without a word.
+//! Whether the CRDs that are installed in a cluster know every field that this operator knows. An API server prunes
+//! unknown fields silently, so under an older CRD a restriction such as `spec.access` has no effect.
 
 use serde_json::Value;
 

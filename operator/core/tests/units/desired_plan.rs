@@ -150,7 +150,7 @@ fn replicas_of_a_fleet_without_an_autoscaler_are_those_of_the_spec() {
 fn nothing_is_written_if_the_deployment_is_somebody_elses() {
     let plan = plan(&desired(&json!({})), &found("uid-other", &[ChildKind::Deployment]));
     let taken = Taken { kind: ChildKind::Deployment, name: "edge".to_owned() };
-    let message = "Deployment edge exists and belongs to somebody else: rename the gateway or remove that object";
+    let message = "Deployment edge exists and has another owner: rename the gateway or remove that object";
     assert_eq!(taken.to_string(), message);
     assert_eq!(plan, Plan { steps: Vec::new(), taken: Some(taken) });
 }

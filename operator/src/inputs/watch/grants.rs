@@ -49,7 +49,7 @@ pub(super) async fn run(task: &Task) {
                     tracing::warn!(
                         kind = KIND,
                         error,
-                        "cannot find out whether the API server has the kind, will retry"
+                        "cannot discover whether the API server serves ReferenceGrants, will retry"
                     );
                 }
                 again
@@ -75,7 +75,7 @@ async fn watch(task: &Task, progress: &mut Progress, version: &str) -> Ended {
     }
 }
 
-/// Asks which version has the kind. Returns the answers, and the last error.
+/// Asks the API server which version serves the kind. Returns the answers, and the last error.
 async fn ask(task: &Task) -> (Vec<(&'static str, Served)>, Option<String>) {
     let (mut answers, mut failed) = (Vec::new(), None);
     for version in VERSIONS {

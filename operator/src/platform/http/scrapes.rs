@@ -1,4 +1,4 @@
-//! The text of `/metrics`: few clients at once, and one text for all of them.
+//! The text of `/metrics`: bounds the concurrent clients, and renders one text for all of them.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ const OF_ONE_SOURCE: usize = 2;
 /// How long a text answers further scrapes.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// The turn of one connection, which is given back when this value is dropped.
+/// The turn of one connection, returned when this value is dropped.
 #[derive(Default)]
 pub(super) struct Scrape(OnceLock<Turn>);
 

@@ -89,8 +89,8 @@ fn hosts(service: &Service) -> BTreeSet<IpAddr> {
     }
 }
 
-/// What guests of a gateway may use of these endpoints. One that no pod backs is an address that somebody wrote, and is
-/// checked like an `address` backend.
+/// The endpoints that guests of a gateway may use. An endpoint without a pod was written by a user, and is checked like
+/// an `address` backend.
 fn for_guests(world: &World, gateway: &ObjectKey, podless: &BTreeSet<IpAddr>, all: EndpointSet) -> EndpointSet {
     let destinations = destinations_of(world, gateway);
     let around = Surroundings::of(&surroundings::sets(world, gateway));
