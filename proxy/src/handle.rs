@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_proxy_that_ends_in_order_tells_of_no_death() {
-        start().finish().expect("nobody has died");
+        start().finish().expect("no thread has died");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         victim.join().expect_err("a panic");
         let deadline = Instant::now() + Duration::from_secs(30);
         while !proxy.has_ended() {
-            assert!(Instant::now() < deadline, "the proxy goes on without one of its threads");
+            assert!(Instant::now() < deadline, "the proxy keeps running without one of its threads");
             thread::yield_now();
         }
         let died = proxy.finish().expect_err("a death").to_string();

@@ -23,8 +23,8 @@ use proxy::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Timeout of a probe. Kubelet has its own, which is shorter and counts: a proxy at its CPU limit may need seconds for an
-/// answer. This one ends a probe that nobody waits for.
+/// Timeout of a probe. Kubelet has its own, which is shorter and counts: a proxy at its CPU limit may need seconds for
+/// an answer. This one ends a probe that outlived kubelet's wait.
 const PROBE: Duration = Duration::from_secs(10);
 /// Pause between two signs of life of the thread that reads configurations.
 const BEAT: Duration = Duration::from_secs(1);

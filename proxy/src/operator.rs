@@ -59,7 +59,7 @@ enum ConnectError {
 }
 
 impl ConnectError {
-    /// After what time the operator wants to be asked again.
+    /// The retry delay that the operator asks for.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Open(error) => error.retry_after(),
@@ -134,7 +134,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     }
 }
 
-/// A seed that differs between proxies, and between runs of one.
+/// A seed that differs between proxies, and between runs of one proxy.
 fn seed(operator: &Operator) -> u64 {
     let mut hasher = foldhash::fast::RandomState::default().build_hasher();
     operator.state.hash(&mut hasher);

@@ -56,18 +56,18 @@ pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
 pub fn webhook(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = WEBHOOK;
     let rates = Some(rates(WEBHOOK_RATES));
-    door("webhook", Bounds { strangers, per_source, known: 0, evict: Evict::Anyone, rates }, metrics)
+    door("webhook", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates }, metrics)
 }
 
 /// The port of the metrics API.
 pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = METRICS_API;
     let rates = Some(rates(METRICS_API_RATES));
-    door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Anyone, rates }, metrics)
+    door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Any, rates }, metrics)
 }
 
 /// The port of health and metrics. Without rates, so that a probe of kubelet always gets a place.
 pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = HEALTH;
-    door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Anyone, rates: None }, metrics)
+    door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates: None }, metrics)
 }

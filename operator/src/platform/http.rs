@@ -156,7 +156,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (_, yes) = watch::channel(true);
         let view = View { metrics: Arc::default(), synced: yes.clone(), trusted: yes, liveness: Liveness::default() };
-        let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Anyone, rates: None };
+        let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Any, rates: None };
         tokio::spawn(serve(listener, view, Door::new(bounds, |_| {})));
         address
     }

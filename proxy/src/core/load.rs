@@ -19,7 +19,7 @@ pub struct Counts {
 pub type ByForward = BTreeMap<String, Counts>;
 
 /// The load between two measurements `seconds` apart. Intervals below a second count as a whole second, because they
-/// say too little about one.
+/// carry too little information about a single one.
 #[must_use]
 pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
     let rate = |before: u64, now: u64| {

@@ -39,7 +39,7 @@ struct Stream<'a> {
 /// Why a stream ended or could not be opened.
 pub(super) struct Broken {
     pub(super) why: String,
-    /// After what time the operator wants to be asked again.
+    /// The retry delay that the operator asks for.
     pub(super) retry_after: Option<Duration>,
 }
 

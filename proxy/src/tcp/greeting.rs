@@ -57,7 +57,7 @@ pub async fn greet(
                 }
             }
         }
-        // A header names the client that the wait is for from here on.
+        // From here on, the handshake waits for the client that the header names.
         in_place(handshakes.enter(greeted.0.ip()), read_name(worker, stream)).await
     };
     let name = timeout(limit, handshake).await.map_err(|_| Unroutable::HandshakeTimeout)??;

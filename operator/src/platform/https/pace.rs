@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_phase_has_its_own_deadline() {
-        let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Anyone, rates: None };
+        let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Any, rates: None };
         let taken = Door::new(bounds, |_| {}).admit(Ipv4Addr::LOCALHOST.into()).expect("a place");
         let start = Instant::now();
         let (pace, deadline) = Pace::new(taken.guest());
