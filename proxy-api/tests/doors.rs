@@ -32,7 +32,7 @@ fn admitted(admission: Admission) -> PlaceId {
 fn evicted(admission: Admission) -> PlaceId {
     match admission {
         Admission::AdmitAfterEvicting { evicted, .. } => evicted,
-        other => panic!("nobody had to leave: {other:?}"),
+        other => panic!("no connection had to leave: {other:?}"),
     }
 }
 

@@ -175,7 +175,7 @@ async fn a_refused_client_hears_why_and_takes_no_place() {
     for _ in 0..5 {
         match scene.open("bad").await {
             Err(OpenError::Refused { why, .. }) => assert!(why.contains("a bad token"), "{why}"),
-            // The connection before it may not have ended yet; nobody has to leave whose request is being answered.
+            // The connection before it may not have ended yet; a connection whose request is being answered never has to leave.
             Err(OpenError::Connect { .. }) => {}
             other => panic!("admitted or cut off: {other:?}"),
         }

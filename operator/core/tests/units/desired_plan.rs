@@ -185,8 +185,8 @@ fn a_gateway_that_wants_no_service_has_its_own_removed() {
     let removal = Step::Remove { kind: ChildKind::Service, uid: "uid-of-Service".to_owned() };
     assert_eq!((own.steps.len(), own.steps.last(), &own.taken), (5, Some(&removal), &None));
     let foreign = plan(&wanted, &found("uid-other", &[ChildKind::Service]));
-    assert_eq!(order(&foreign), applied, "the Service of somebody else is left alone");
-    assert_eq!(foreign.taken, None, "and in nobody's way");
+    assert_eq!(order(&foreign), applied, "a Service of another owner is left alone");
+    assert_eq!(foreign.taken, None, "and blocks no child");
 }
 
 #[test]

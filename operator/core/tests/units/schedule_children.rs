@@ -154,7 +154,7 @@ fn a_listener_has_children_applied_at_once() {
     let mut desk = Desk::applied_at(1000);
     let update = desk.scene.see(forward(web("web", 80, 1))).update;
     assert!(!update.ports.is_empty());
-    assert!(desk.at(2500).is_empty(), "the schedule was not told of it");
+    assert!(desk.at(2500).is_empty(), "the schedule received no change");
     desk.gateways.listeners(&key("edge"));
     let desired = children(&desk.at(2500));
     assert_eq!(desired.ports, BTreeSet::from([(Transport::Tcp, 80)]));
@@ -307,7 +307,7 @@ fn a_status_says_addresses_forwards_and_scaling() {
     let effects = desk.at(3000);
     let written = writes(&effects);
     assert_eq!(written[0].status["attachedForwards"], 1);
-    assert_eq!(written[0].status["addresses"], json!(null), "the Service of somebody else");
+    assert_eq!(written[0].status["addresses"], json!(null), "a Service of another owner");
     assert_eq!(written[0].status["selector"], "portlane.dev/gateway=edge");
     desk.show(&effects);
     desk.scene.see(service(Some("edge")));

@@ -111,7 +111,7 @@ fn listeners_with_names_and_ranges_are_held_as_such() {
     let status = status_of(&scene, "web", 0);
     assert_eq!(status.listeners[0].protocol, crds::Protocol::Tls);
     assert_eq!(status.ports.as_deref(), Some("443/TLS,5000-5003/UDP"));
-    assert_eq!(status.to.as_deref(), Some("192.0.2.1:1"), "the same destination is said once");
+    assert_eq!(status.to.as_deref(), Some("192.0.2.1:1"), "the same destination is listed once");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_sidecar_forward_with_pods_holds_its_port_and_one_without_pods_what_it_held(
     assert_eq!((held(&with_pods), with_pods.ports.as_deref()), (vec![80], Some("80/TCP")));
     write(&mut scene, "web", with_pods);
     scene.gone(Kind::Pods, "a");
-    assert_eq!(held(&status_of(&scene, "web", 0)), [80], "nobody could have won it");
+    assert_eq!(held(&status_of(&scene, "web", 0)), [80], "no forward could have won the port");
     scene.edit("web", |forward| forward.spec.listeners[0].port = Some(81));
     assert!(held(&status_of(&scene, "web", 0)).is_empty(), "another port is for the pods to come");
 }
