@@ -21,7 +21,7 @@ fn bounds(strangers: usize, per_source: usize, known: usize, evict: Evict) -> Bo
     Bounds { strangers, per_source, known, evict, rates: None }
 }
 
-/// The place of a connection that got in without anybody leaving.
+/// The place of a connection that got a free place.
 fn admitted(admission: Admission) -> PlaceId {
     match admission {
         Admission::Admit(place) => place,

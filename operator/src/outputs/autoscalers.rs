@@ -68,7 +68,7 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
     let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));
-    // A list that fails must not hide what the target itself says.
+    // A list that fails must not hide a finding about the target itself.
     if let Some(why) = obstacle(scaler, target, &[]) {
         return Err(why);
     }

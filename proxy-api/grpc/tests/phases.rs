@@ -158,7 +158,7 @@ async fn a_connection_ends_with_its_stream_and_leaves_its_place() {
     greeted(&mut first).await;
     match scene.open("good").await {
         Err(OpenError::Refused { retry_after, .. }) => {
-            assert!(retry_after.is_some(), "the server says when to try again");
+            assert!(retry_after.is_some(), "the server asks for a retry delay");
         }
         other => panic!("a second proxy found a place: {other:?}"),
     }

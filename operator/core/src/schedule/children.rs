@@ -84,7 +84,7 @@ struct Entry {
     touched: bool,
     /// The desired children must be computed, and compared with what the watches show.
     changed: bool,
-    /// The status says that applying fails.
+    /// The status reports that applying fails.
     fails: bool,
     wrote: Option<Duration>,
     /// The last written status.

@@ -32,8 +32,8 @@ const NO_PROXIES: &str = "NoProxies";
 const NO_ADDRESS: &str = "AddressNotAssigned";
 const AT_ZERO: &str = "ScaledToZero";
 
-/// The generation for which the status of a gateway says that its children are applied; `None` if the status does not
-/// say so.
+/// The generation for which the status of a gateway reports that its children are applied; `None` without such a
+/// report.
 #[must_use]
 pub fn applied_generation(gateway: &ForwardGateway) -> Option<i64> {
     let mut conditions = gateway.status.as_ref()?.conditions.iter();

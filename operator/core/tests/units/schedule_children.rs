@@ -331,7 +331,7 @@ fn a_status_says_addresses_forwards_and_scaling() {
 fn pods_of_a_fleet_do_not_have_its_status_evaluated_by_themselves() {
     let mut desk = Desk::applied_at(1000);
     desk.scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
-    assert!(desk.at(9000).is_empty(), "the Deployment says how many there are");
+    assert!(desk.at(9000).is_empty(), "the Deployment has the number of its pods");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn scaling_stands_beside_ready_and_never_enters_it() {
 
 #[test]
 fn a_status_says_for_which_generation_the_children_are_applied() {
-    let says = |spec: &Value, facts: &FleetFacts| {
+    let applied = |spec: &Value, facts: &FleetFacts| {
         let mut gateway = gateway(spec);
         gateway.status = Some(status(spec, facts));
         gateway.metadata.generation = Some(9);
@@ -139,12 +139,12 @@ fn a_status_says_for_which_generation_the_children_are_applied() {
     };
     let failed = FleetFacts { children: Some("forbidden".to_owned()), ..good() };
     let refused = FleetFacts { refused: Some(("Unsupported".to_owned(), "why".to_owned())), ..good() };
-    assert_eq!(says(&json!({}), &good()), Some(4));
-    assert_eq!(says(&json!({}), &FleetFacts { ready: 0, ..good() }), Some(4));
-    assert_eq!(says(&json!({"replicas": 0}), &good()), Some(4));
-    assert_eq!(says(&json!({"service": {"type": "LoadBalancer"}}), &good()), Some(4));
+    assert_eq!(applied(&json!({}), &good()), Some(4));
+    assert_eq!(applied(&json!({}), &FleetFacts { ready: 0, ..good() }), Some(4));
+    assert_eq!(applied(&json!({"replicas": 0}), &good()), Some(4));
+    assert_eq!(applied(&json!({"service": {"type": "LoadBalancer"}}), &good()), Some(4));
     for other in [failed, refused, FleetFacts { applied: false, ..good() }] {
-        assert_eq!(says(&json!({}), &other), None);
+        assert_eq!(applied(&json!({}), &other), None);
     }
     assert_eq!(applied_generation(&gateway(&json!({}))), None, "there is no status yet");
 }

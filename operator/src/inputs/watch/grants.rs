@@ -97,7 +97,7 @@ async fn ask(task: &Task) -> (Vec<(&'static str, Served)>, Option<String>) {
     (answers, failed)
 }
 
-/// Whether the API server says that it does not serve a version.
+/// Whether the API server answered that it does not serve a version.
 fn is_absence(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     Failure::of(status.code, &status.reason, &status.message) == Failure::NotServed

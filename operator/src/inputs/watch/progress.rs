@@ -13,7 +13,7 @@ use operator_core::{
 
 use crate::platform::metrics::LabelledGauge;
 
-/// What the failure of a watch or of its list says.
+/// Classifies the failure of a watch or of its list.
 pub(super) fn classified(error: &watcher::Error) -> Failure {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))

@@ -68,7 +68,7 @@ pub(super) struct Scrapes {
 }
 
 impl Scrapes {
-    /// Takes a turn for a connection of this source. Returns false if there is none.
+    /// Takes a turn for a connection of this source. Returns false if all turns are taken.
     pub(super) fn begin(&self, scrape: &Scrape, source: IpAddr) -> bool {
         let Some(turn) = self.turns.take(source_of(source)) else { return false };
         // A connection has one request; the turn of a second one would be given back at once.

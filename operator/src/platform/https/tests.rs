@@ -1,4 +1,4 @@
-//! The server under connections that say nothing.
+//! The server under silent connections.
 
 use std::net::SocketAddr;
 

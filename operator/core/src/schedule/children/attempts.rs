@@ -18,7 +18,7 @@ const RESYNC: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// How long applying may fail before the status of a fleet that was applied before says so.
+/// How long applying may fail before the status of a fleet that was applied before reports the failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the watches show of every child.
@@ -115,8 +115,8 @@ impl Attempts {
         self.done.as_ref().map(|done| &done.wanted)
     }
 
-    /// Why the status says that applying fails; `None` if it does not say so. `was_applied`: this fleet was applied in
-    /// an earlier term.
+    /// Why applying fails, for the status; `None` while the status should not report a failure. `was_applied`: this
+    /// fleet was applied in an earlier term.
     pub(super) fn failure(&self, was_applied: bool, now: Duration) -> Option<&str> {
         let failing = self.failing.as_ref()?;
         let is_new_fleet = self.done.is_none() && !was_applied;

@@ -152,7 +152,7 @@ impl Scene {
         self.cache.forward(&key(name)).expect("the forward is there").into_owned()
     }
 
-    /// Somebody edits a forward.
+    /// A user edits a forward.
     pub(crate) fn edit(&mut self, name: &str, change: impl FnOnce(&mut PortForward)) -> News {
         let mut forward = self.forward(name);
         change(&mut forward);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{end, failed, of_forward, of_gateway, scaling, shown_of_gateway, tick, with_gateway};
 
-/// What the conditions of an object say of its scaling.
+/// The finding about the scaling of an object: status and reason.
 fn finding_of(autoscalers: &Autoscalers, subject: &Subject, scene: &Scene) -> Option<(String, String)> {
     autoscalers.finding(subject, &scene.cache).map(|finding| (finding.status.as_str().to_owned(), finding.reason))
 }
@@ -20,7 +20,7 @@ fn pair(status: &str, reason: &str) -> Option<(String, String)> {
     Some((status.to_owned(), reason.to_owned()))
 }
 
-/// A gateway whose status says this of its scaling.
+/// A gateway whose status reports this about its scaling.
 fn standing(status: &str) -> Object {
     let Object::Gateway(key, read) =
         gateway(&json!({"autoscaling": {"maxReplicas": 5, "targetConnectionsPerPod": 100}}))
