@@ -69,7 +69,7 @@ pub struct Inputs {
     pub questions: mpsc::Receiver<Question>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
-    /// Shows that the driver turns.
+    /// Heartbeat of the driver.
     pub heartbeat: Heartbeat,
 }
 

@@ -37,13 +37,13 @@ fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
         .add_directive("kube_client::client::builder=off".parse()?)
         .add_directive("kube_runtime::watcher=error".parse()?);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stdout);
-    // If stdout is gone, records are dropped silently: a complaint on stderr for each of them helps nobody.
+    // If stdout is gone, records are dropped silently: a complaint on stderr for each of them would not help.
     let log = log.log_internal_errors(false);
     match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
-    // A panic is one record like every other; whoever awaits the task only names the task.
+    // A panic is one record like every other: the supervisor of the task knows only its name.
     set_hook(Box::new(log_panic));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(settings));

@@ -71,7 +71,7 @@ pub enum RunError {
     /// TLS for notices cannot be set up.
     #[error("cannot set up TLS for notices")]
     Notices(#[source] rustls::Error),
-    /// A task that the replica cannot do without is no more.
+    /// A task that the replica depends on has ended.
     #[error(transparent)]
     Task(#[from] Fault),
 }
@@ -112,7 +112,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (ready, trusted) = watch::channel(false);
     let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness };
     tasks.service("health server", http::serve(health, view, doors::health(&metrics)));
-    // The sender outlives the election: the driver runs until the process ends, whoever leads.
+    // The sender outlives the election: the driver runs until the process ends, whichever replica leads.
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
     let election = Election::new(client.clone(), candidate(&settings), metrics.clone(), lease);
@@ -180,7 +180,7 @@ async fn wait(
     let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let result = tokio::select! {
-        // Before anybody asks, the server of streams never ends.
+        // Without a request to shut down, the server of streams never ends.
         result = serving => result.and(Err(Fault::Ended("streams of proxies".into()).into())),
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -193,7 +193,7 @@ async fn wait(
     result
 }
 
-/// Why this replica left the election although nobody asked.
+/// Why this replica left the election without a request to shut down.
 fn left(ended: &Result<Option<Ended>, JoinError>) -> RunError {
     match ended {
         Ok(Some(Ended::SetBack)) => RunError::SetBack,

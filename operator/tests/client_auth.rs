@@ -1,4 +1,4 @@
-//! The metrics API admits the aggregator of the API server, and nobody else.
+//! The metrics API admits the aggregator of the API server, and no other client.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! Which resolved addresses a listener may connect to.
 //!
-//! An IPv6 address can wrap an IPv4 address: mapped, by NAT64, by 6to4. A check that saw the wrapping only would be got
-//! round by it, so every form of an address is checked.
+//! An IPv6 address can wrap an IPv4 address: mapped, by NAT64, by 6to4. A check of the outer form alone could be
+//! bypassed, so every form of an address is checked.
 
 use std::{
     fmt, iter,
@@ -134,8 +134,8 @@ impl Destinations {
             .or_else(|| (!self.cidrs.is_empty() && !self.contains(ip)).then_some(Denial::Outside))
     }
 
-    /// Why this endpoint of a Service is refused, or `None` if it is allowed. Networks and nodes do not count: pods are
-    /// where the cluster puts them.
+    /// Why this endpoint of a Service is refused, or `None` if it is allowed. Allowed networks and nodes do not count:
+    /// the cluster decides the addresses of pods.
     #[must_use]
     pub fn refuses_endpoint(&self, ip: IpAddr) -> Option<Denial> {
         let refused = |form| match class(form)? {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// Source entries that are kept before those that say nothing any more are looked for.
+/// Number of sources below which no sweep looks for sources to forget.
 const SOURCES: usize = 64;
 
 /// What counts as one source: an IPv4 address, or an IPv6 /64.
@@ -25,30 +25,30 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How often something may happen.
+/// A rate with a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Time after which it may happen once more.
+    /// Time in which a bucket gains one token.
     each: Duration,
-    /// How often it may happen at once.
+    /// Tokens of a full bucket.
     burst: u32,
 }
 
 impl Rate {
-    /// Once in each such time, and `burst` times (at least once) at once.
+    /// One token in each such time; a full bucket has `burst` tokens, at least one.
     #[must_use]
     pub fn every(each: Duration, burst: u32) -> Self {
         Self { each, burst: burst.max(1) }
     }
 
-    /// So many times (at least once) a second, and `burst` times at once.
+    /// So many tokens a second, at least one; a full bucket has `burst` tokens.
     #[must_use]
     pub fn per_second(times: u32, burst: u32) -> Self {
         Self::every(Duration::from_secs(1) / times.max(1), burst)
     }
 }
 
-/// A token bucket. Empty buckets of one rate differ only in the moment at which they are full again.
+/// A token bucket. Its whole state is the time at which it is full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     full_at: Duration,
@@ -65,7 +65,7 @@ impl Bucket {
         has_one
     }
 
-    /// Takes so many tokens, also those that the bucket does not have yet: the next one comes later for it.
+    /// Takes so many tokens, even more than the bucket has: the debt delays the next token.
     pub fn spend(&mut self, rate: Rate, tokens: u32, now: Duration) {
         self.full_at = self.full_at.max(now).saturating_add(rate.each.saturating_mul(tokens));
     }
@@ -77,7 +77,7 @@ impl Bucket {
         full.saturating_sub(rate.each.saturating_mul(rate.burst))
     }
 
-    /// Whether nothing is missing from the bucket, which then says no more than a new one.
+    /// Whether the bucket is full, and so is equal to a new one.
     #[must_use]
     pub fn is_full(&self, now: Duration) -> bool {
         self.full_at <= now
@@ -87,13 +87,13 @@ impl Bucket {
 /// Which connection is evicted if there is no place for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evict {
-    /// Nobody: the newcomer is refused.
-    Nobody,
+    /// No connection: the newcomer is refused.
+    Never,
     /// A connection that waits for its peer, and none whose request is being answered.
     Silent,
     /// A connection that waits for its peer, otherwise one whose request is being answered: a newcomer always gets a
     /// place.
-    Anyone,
+    Any,
 }
 
 /// How often strangers may connect.
@@ -112,11 +112,11 @@ pub struct Bounds {
     pub strangers: usize,
     /// Most connections of strangers from one source.
     pub per_source: usize,
-    /// Most connections of peers that have authenticated; 0 at a door where nobody does.
+    /// Most connections of peers that have authenticated; 0 at a door without authentication.
     pub known: usize,
     /// Which connection is evicted for a newcomer.
     pub evict: Evict,
-    /// How often strangers may connect. Absent: as often as they like.
+    /// How often strangers may connect. Absent: without a limit.
     pub rates: Option<Rates>,
 }
 
@@ -198,7 +198,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// A door at which nobody is.
+    /// A door without connections.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -212,7 +212,7 @@ impl Places {
         }
     }
 
-    /// A new connection, of a stranger that has not said anything yet.
+    /// A new connection, of a stranger that has not sent anything yet.
     pub fn admit(&mut self, source: IpAddr, now: Duration) -> Admission {
         let source = source_of(source);
         let evicted = match self.room(source).and_then(|evicted| self.charge(source, now).map(|()| evicted)) {
@@ -265,7 +265,7 @@ impl Places {
         Ok(evicted)
     }
 
-    /// The connection is closed. A place that was taken back is released already, which does no harm.
+    /// The connection is closed. Releasing a place that was already taken back does nothing.
     pub fn release(&mut self, place: PlaceId) {
         self.known.remove(&place);
         let Some(Place { source, .. }) = self.strangers.remove(&place) else { return };
@@ -318,11 +318,11 @@ impl Places {
         Ok(None)
     }
 
-    /// The place to take back: of the source with the most places, so that this source pays for its use, the one that
-    /// has waited for its peer the longest.
+    /// The place to take back: among those of the source with the most places, the one that has waited for its peer the
+    /// longest. So the greediest source pays.
     fn longest(&self, among: &BTreeMap<PlaceId, Place>, of: Option<IpAddr>) -> Option<PlaceId> {
         let evict = self.bounds.evict;
-        let may_go = |place: &Place| evict == Evict::Anyone || evict == Evict::Silent && !place.asks;
+        let may_go = |place: &Place| evict == Evict::Any || evict == Evict::Silent && !place.asks;
         let candidates = among.iter().filter(|(_, place)| of.is_none_or(|of| of == place.source) && may_go(place));
         let rank = |(id, place): &(&PlaceId, &Place)| {
             (self.held_by(place.source), !place.asks, Reverse(place.since), Reverse(**id))
@@ -330,7 +330,7 @@ impl Places {
         candidates.max_by_key(rank).map(|(id, _)| *id)
     }
 
-    /// Takes a token of this source and one of all. A source that connects too often takes none from the others.
+    /// Takes a token of this source and one of all. A source that connects too often takes no tokens from the others.
     fn charge(&mut self, source: IpAddr, now: Duration) -> Result<(), Refusal> {
         let Some(rates) = self.bounds.rates else { return Ok(()) };
         let known = self.sources.get(&source).map(|source| source.bucket).unwrap_or_default();
@@ -345,8 +345,8 @@ impl Places {
         Ok(())
     }
 
-    /// Forgets sources that are as good as new. Their number doubles between two sweeps, so that a sweep costs a
-    /// newcomer little.
+    /// Forgets sources without places whose bucket is full. The number of sources doubles between two sweeps, so the
+    /// amortised cost for a newcomer is small.
     fn sweep(&mut self, now: Duration) {
         if self.sources.len() < self.sweep_at {
             return;

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{Revision, hash::short};
 
 /// One address that a backend stands for. In a document an address alone is a string; an endpoint with attributes is an
-/// object with the field `address`. Attributes that a proxy does not know are ignored: they say which endpoint is better,
-/// never which one is allowed.
+/// object with the field `address`. Attributes that a proxy does not know are ignored: they only rank endpoints, and
+/// never restrict them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// Address with port.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest text of a [`ListenerId`], in bytes.
 const LONGEST: usize = 512;
+/// Longest name of a kind, in bytes: Kubernetes accepts no longer one.
+const LONGEST_KIND: usize = 63;
 /// Kind of origin that texts leave out.
 const PORT_FORWARD: &str = "PortForward";
 
@@ -13,14 +15,24 @@ const PORT_FORWARD: &str = "PortForward";
 ///
 /// Its own type rather than a string because almost every origin is a `PortForward`, which costs nothing here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", from = "String")]
+#[serde(into = "String", try_from = "String")]
 pub enum OriginKind {
     /// `PortForward` of portlane.dev.
     #[default]
     PortForward,
-    /// Another kind, by its name in the Kubernetes API.
-    Other(Box<str>),
+    /// Another kind.
+    Other(OtherKind),
 }
+
+/// Name in the Kubernetes API of a kind that has no variant in [`OriginKind`]. Only parsing an [`OriginKind`] makes one, so
+/// each kind has exactly one value, and its name is bounded and free of the separator of ids.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OtherKind(Box<str>);
+
+/// The text is not the name of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kind '{0}' must have 1 to {LONGEST_KIND} bytes and no '/'")]
+pub struct OriginKindError(String);
 
 impl OriginKind {
     /// Name of the kind in the Kubernetes API.
@@ -28,26 +40,42 @@ impl OriginKind {
     pub fn as_str(&self) -> &str {
         match self {
             Self::PortForward => PORT_FORWARD,
-            Self::Other(name) => name,
+            Self::Other(OtherKind(name)) => name,
         }
+    }
+}
+
+impl fmt::Display for OriginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for OriginKind {
+    type Err = OriginKindError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        if name == PORT_FORWARD {
+            return Ok(Self::PortForward);
+        }
+        if name.is_empty() || name.len() > LONGEST_KIND || name.contains('/') {
+            return Err(OriginKindError(excerpt(name)));
+        }
+        Ok(Self::Other(OtherKind(name.into())))
+    }
+}
+
+impl TryFrom<String> for OriginKind {
+    type Error = OriginKindError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        name.parse()
     }
 }
 
 impl From<OriginKind> for String {
     fn from(kind: OriginKind) -> Self {
-        kind.as_str().to_owned()
-    }
-}
-
-impl From<String> for OriginKind {
-    fn from(name: String) -> Self {
-        name.as_str().into()
-    }
-}
-
-impl From<&str> for OriginKind {
-    fn from(name: &str) -> Self {
-        if name == PORT_FORWARD { Self::PortForward } else { Self::Other(name.into()) }
+        kind.to_string()
     }
 }
 
@@ -78,8 +106,8 @@ impl Serialize for Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let OriginKind::Other(kind) = &self.kind {
-            write!(f, "{kind}/")?;
+        if self.kind != OriginKind::PortForward {
+            write!(f, "{}/", self.kind)?;
         }
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -118,19 +146,25 @@ impl FromStr for ListenerId {
     type Err = ListenerIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ListenerIdError(text.chars().take(80).collect());
+        let error = || ListenerIdError(excerpt(text));
         let parts: Vec<&str> = text.split('/').take(5).collect();
         let (kind, namespace, name, listener) = match parts[..] {
             [namespace, name, listener] => (PORT_FORWARD, namespace, name, listener),
             [kind, namespace, name, listener] => (kind, namespace, name, listener),
             _ => return Err(error()),
         };
-        if text.len() > LONGEST || [kind, namespace, name, listener].iter().any(|part| part.is_empty()) {
+        if text.len() > LONGEST || [namespace, name, listener].iter().any(|part| part.is_empty()) {
             return Err(error());
         }
-        let origin = Origin { kind: kind.into(), namespace: namespace.to_owned(), name: name.to_owned() };
+        let kind = kind.parse().map_err(|_| error())?;
+        let origin = Origin { kind, namespace: namespace.to_owned(), name: name.to_owned() };
         Ok(Self::new(origin, listener))
     }
+}
+
+/// Start of a text from a peer, short enough for an error.
+fn excerpt(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 impl TryFrom<String> for ListenerId {
@@ -165,7 +199,7 @@ mod tests {
     fn the_id_of_a_port_forward_reads_and_writes_as_it_always_did() {
         let id = ListenerId::new(Origin::port_forward("shop", "db"), "pg");
         assert_eq!((id.to_string().as_str(), read("shop/db/pg")), ("shop/db/pg", Ok(id.clone())));
-        assert_eq!(read("PortForward/shop/db/pg"), Ok(id), "the kind may be said");
+        assert_eq!(read("PortForward/shop/db/pg"), Ok(id), "the kind may be written");
     }
 
     #[test]
@@ -177,6 +211,23 @@ mod tests {
             ("TCPRoute/shop/db/0", "TCPRoute/shop/db")
         );
         assert_ne!(Ok(id), read("shop/db/0"), "the same names are another listener");
+    }
+
+    #[test]
+    fn each_kind_has_one_value_and_a_bounded_name() {
+        let kind = |name: &str| name.parse::<OriginKind>();
+        assert_eq!(kind("PortForward"), Ok(OriginKind::PortForward), "never another kind of the same name");
+        let longest = "K".repeat(LONGEST_KIND);
+        for name in ["TCPRoute", &longest] {
+            let read = kind(name).expect("a kind");
+            assert_eq!((read.as_str(), serde_json::to_value(&read).expect("JSON")), (name, name.into()));
+        }
+        let long = "K".repeat(LONGEST_KIND + 1);
+        for name in ["", "a/b", &long] {
+            assert!(kind(name).is_err(), "{name}");
+            assert!(serde_json::from_value::<OriginKind>(name.into()).is_err(), "{name}");
+            assert!(read(&format!("{name}/shop/db/0")).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub struct ListenerReport {
     /// Health of the backends.
     #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
     pub backends: BackendHealth,
-    /// A limit for which the listener lately refused sessions.
+    /// A limit because of which the listener recently refused sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<ReachedLimit>,
 }
@@ -154,7 +154,7 @@ impl ListenerReport {
     }
 }
 
-/// A limit for which a listener refuses sessions.
+/// A limit because of which a listener refuses sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReachedLimit {
     /// The sessions of all listeners of the namespace.

@@ -1,7 +1,8 @@
-//! What is around a proxy: its fleet, which it must not connect back to, and addresses that are nobody's backend.
+//! The surroundings of a proxy: its own fleet, to which it must not connect back, and addresses that no backend may
+//! have.
 //!
-//! The addresses travel as endpoint sets with reserved names. They change with the fleet and change no listener. Names of
-//! other sets contain a slash; a proxy that does not know a reserved name ignores the set.
+//! The addresses travel as endpoint sets with reserved names. The sets change with the fleet, and the listeners stay
+//! unchanged. Names of other sets contain a slash; a proxy that does not know a reserved name ignores the set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -99,7 +99,7 @@ fn new_proxy_old_operator_unknown_states_and_fields_of_a_report_are_read_as_unkn
 
 #[test]
 fn what_is_no_configuration_is_refused_and_not_taken_for_an_empty_one() {
-    for (text, says) in [
+    for (text, expected) in [
         ("{}", "listeners"),
         ("contract: 1\n", "listeners"),
         ("foo: 1\n", "listeners"),
@@ -108,7 +108,7 @@ fn what_is_no_configuration_is_refused_and_not_taken_for_an_empty_one() {
     ] {
         let error = Configuration::decode(text.as_bytes()).expect_err(text);
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        assert!(format!("{error} {cause}").contains(says), "{text}: {error} {cause}");
+        assert!(format!("{error} {cause}").contains(expected), "{text}: {error} {cause}");
     }
     assert_eq!(Configuration::decode(b"listeners: {}").expect("an empty one").listeners.len(), 0);
 }

@@ -21,7 +21,7 @@ fn bounds(strangers: usize, per_source: usize, known: usize, evict: Evict) -> Bo
     Bounds { strangers, per_source, known, evict, rates: None }
 }
 
-/// The place of a connection that got in without anybody leaving.
+/// The place of a connection that got a free place.
 fn admitted(admission: Admission) -> PlaceId {
     match admission {
         Admission::Admit(place) => place,
@@ -32,7 +32,7 @@ fn admitted(admission: Admission) -> PlaceId {
 fn evicted(admission: Admission) -> PlaceId {
     match admission {
         Admission::AdmitAfterEvicting { evicted, .. } => evicted,
-        other => panic!("nobody had to leave: {other:?}"),
+        other => panic!("no connection had to leave: {other:?}"),
     }
 }
 
@@ -61,7 +61,7 @@ fn a_bucket_gives_its_burst_and_then_its_rate() {
 
 #[test]
 fn a_full_door_refuses_if_nobody_leaves() {
-    let mut places = Places::new(bounds(3, 2, 0, Evict::Nobody));
+    let mut places = Places::new(bounds(3, 2, 0, Evict::Never));
     let first = admitted(places.admit(ip(1), ms(0)));
     let _ = admitted(places.admit(ip(1), ms(1)));
     assert_eq!(places.admit(ip(1), ms(2)), Admission::Refuse(Refusal::SourceFull));
@@ -74,7 +74,7 @@ fn a_full_door_refuses_if_nobody_leaves() {
 
 #[test]
 fn a_source_pays_for_itself() {
-    let mut places = Places::new(bounds(10, 2, 0, Evict::Anyone));
+    let mut places = Places::new(bounds(10, 2, 0, Evict::Any));
     let other = admitted(places.admit(ip(2), ms(0)));
     let first = admitted(places.admit(ip(1), ms(1)));
     let second = admitted(places.admit(ip(1), ms(2)));
@@ -90,7 +90,7 @@ fn a_source_pays_for_itself() {
 // C3
 #[test]
 fn the_api_server_gets_in_and_keeps_its_idle_connections_under_a_flood_of_silent_ones() {
-    let mut places = Places::new(bounds(8, 4, 0, Evict::Anyone));
+    let mut places = Places::new(bounds(8, 4, 0, Evict::Any));
     let pooled = admitted(places.admit(ip(1), ms(0)));
     places.asks(pooled, ms(1));
     places.waits(pooled, ms(2));
@@ -121,7 +121,7 @@ fn requests_in_work_stay_where_only_silent_connections_leave() {
 
 #[test]
 fn requests_in_work_leave_last_where_anyone_may_leave() {
-    let mut places = Places::new(bounds(2, 2, 0, Evict::Anyone));
+    let mut places = Places::new(bounds(2, 2, 0, Evict::Any));
     let asking = admitted(places.admit(ip(1), ms(0)));
     places.asks(asking, ms(0));
     let silent = admitted(places.admit(ip(1), ms(1)));
@@ -151,7 +151,7 @@ fn strangers_take_no_room_of_peers_that_have_authenticated() {
 
 #[test]
 fn known_peers_that_are_silent_leave_for_known_newcomers() {
-    let mut places = Places::new(bounds(2, 2, 1, Evict::Anyone));
+    let mut places = Places::new(bounds(2, 2, 1, Evict::Any));
     let old = admitted(places.admit(ip(1), ms(0)));
     assert_eq!(places.authenticate(old), Ok(None));
     let new = admitted(places.admit(ip(1), ms(1)));
@@ -162,7 +162,7 @@ fn known_peers_that_are_silent_leave_for_known_newcomers() {
 #[test]
 fn a_source_that_connects_too_often_takes_no_tokens_from_others() {
     let rates = Rates { all: Rate::per_second(10, 4), source: Rate::per_second(5, 2) };
-    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 0, Evict::Nobody) });
+    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 0, Evict::Never) });
     let _ = (admitted(places.admit(ip(1), ms(0))), admitted(places.admit(ip(1), ms(0))));
     for _ in 0..10 {
         assert_eq!(places.admit(ip(1), ms(0)), Admission::Refuse(Refusal::SourceRate));
@@ -175,7 +175,7 @@ fn a_source_that_connects_too_often_takes_no_tokens_from_others() {
 #[test]
 fn sources_are_forgotten_once_they_say_nothing() {
     let rates = Rates { all: Rate::per_second(1000, 1000), source: Rate::per_second(10, 2) };
-    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 0, Evict::Nobody) });
+    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 0, Evict::Never) });
     for at in 0..10_000_u32 {
         let source = IpAddr::V4(Ipv4Addr::from_bits(at));
         let place = admitted(places.admit(source, ms(u64::from(at) * 10)));
@@ -207,7 +207,7 @@ proptest! {
     #[test]
     fn no_bound_is_ever_exceeded_and_every_admitted_connection_has_one_place(
         steps in proptest::collection::vec(step(), 0..200),
-        evict in prop_oneof![Just(Evict::Nobody), Just(Evict::Silent), Just(Evict::Anyone)],
+        evict in prop_oneof![Just(Evict::Never), Just(Evict::Silent), Just(Evict::Any)],
     ) {
         let mut places = Places::new(bounds(5, 3, 2, evict));
         let mut open: Vec<PlaceId> = Vec::new();
@@ -218,11 +218,11 @@ proptest! {
                 Step::Admit(last) => match places.admit(ip(last), now) {
                     Admission::Admit(place) => open.push(place),
                     Admission::AdmitAfterEvicting { place, evicted } => {
-                        prop_assert!(open.contains(&evicted) && evict != Evict::Nobody);
+                        prop_assert!(open.contains(&evicted) && evict != Evict::Never);
                         open.retain(|it| *it != evicted);
                         open.push(place);
                     }
-                    Admission::Refuse(_) => prop_assert!(evict != Evict::Anyone, "a newcomer always gets in"),
+                    Admission::Refuse(_) => prop_assert!(evict != Evict::Any, "a newcomer always gets in"),
                 },
                 Step::Ask(index) => one(index, &open).into_iter().for_each(|place| places.asks(place, now)),
                 Step::Wait(index) => one(index, &open).into_iter().for_each(|place| places.waits(place, now)),

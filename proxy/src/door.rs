@@ -1,5 +1,5 @@
-//! The places of connections, shared by the tasks that serve them. [`proxy_api::doors`] decides who gets a place; a task
-//! whose place goes to another connection is woken.
+//! The places of connections, shared by the tasks that serve them. [`proxy_api::doors`] decides which connection gets a
+//! place; a task whose place goes to another connection is woken.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Door {
-    /// A door at which nobody is.
+    /// A door without connections.
     #[must_use]
     pub fn new(bounds: Bounds, clock: Clock) -> Arc<Self> {
         let state = State { places: Places::new(bounds), wakers: BTreeMap::new() };
@@ -53,7 +53,7 @@ impl Door {
         Ok(self.take(&mut state, id, Arc::default()))
     }
 
-    /// As [`Door::enter`], for a peer that is known, and has its place among those of known peers.
+    /// As [`Door::enter`], for a known peer, whose place is among those of known peers.
     ///
     /// # Errors
     /// Why there is no place.
@@ -116,7 +116,7 @@ impl Door {
         state.places.strangers() + state.places.known()
     }
 
-    /// Connections that were closed for want of a place, by reason: evicted for another, or refused.
+    /// Connections that were closed for lack of a place, by reason: evicted for another connection, or refused.
     pub fn closed(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let refused = REFUSALS.iter().zip(&self.refused).map(|(why, count)| (why.as_str(), count.load(Relaxed)));
         std::iter::once(("evicted", self.evicted.load(Relaxed))).chain(refused)
@@ -140,7 +140,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A request of the connection is being answered: a connection that waits for its peer leaves first.
+    /// A request of the connection is being answered: connections that wait for their peers are evicted first.
     pub fn asks(&self) {
         self.door.lock().places.asks(self.id, self.door.now());
     }
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_counted_by_its_reason() {
-        let door = door(1, Evict::Nobody);
+        let door = door(1, Evict::Never);
         let _place = door.enter(source(1)).expect("free");
         door.enter(source(2)).expect_err("full");
         assert_eq!((closed(&door, "full"), closed(&door, "evicted")), (1, 0));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_connection_with_two_places_is_woken_by_either() {
-        let (outer, inner) = (door(2, Evict::Anyone), door(1, Evict::Anyone));
+        let (outer, inner) = (door(2, Evict::Any), door(1, Evict::Any));
         let place = outer.enter(source(1)).expect("free");
         let _scrape = inner.enter_beside(source(1), &place).expect("free");
         assert!(!is_taken_back(&place));

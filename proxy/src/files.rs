@@ -10,7 +10,7 @@ pub use crate::room::{Permit, Room as Files};
 
 /// File descriptors reserved for other uses than sessions.
 pub const RESERVE: usize = 64;
-/// Assumed number of descriptors open at start if the system does not say.
+/// Assumed number of descriptors open at start, if the system does not report it.
 const OPEN_AT_START: usize = 32;
 /// Assumed limit if the system sets none.
 const UNLIMITED: usize = 1 << 20;

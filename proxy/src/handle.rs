@@ -227,13 +227,13 @@ fn serve(addresses: Vec<(Role, std::net::TcpListener)>, file: Option<std::os::un
         tokio::spawn(lives.clone().watch(format!("{role:?} address"), served));
     }
     if let Some(file) = file {
-        tokio::spawn(tell_late(view.startup, view.metrics.clone(), view.process.clone()));
+        tokio::spawn(warn_if_late(view.startup, view.metrics.clone(), view.process.clone()));
         tokio::spawn(lives.watch("unix socket", http::serve_file(file, view)));
     }
 }
 
 /// Warns if no configuration has arrived by the time the app of a sidecar starts.
-async fn tell_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
+async fn warn_if_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
     tokio::time::sleep(startup.patience.saturating_sub(startup.since.elapsed())).await;
     if metrics.control.applied.load(Relaxed) == 0 {
         metrics.control.started_without.store(1, Relaxed);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_proxy_that_ends_in_order_tells_of_no_death() {
-        start().finish().expect("nobody has died");
+        start().finish().expect("no thread has died");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         victim.join().expect_err("a panic");
         let deadline = Instant::now() + Duration::from_secs(30);
         while !proxy.has_ended() {
-            assert!(Instant::now() < deadline, "the proxy goes on without one of its threads");
+            assert!(Instant::now() < deadline, "the proxy keeps running without one of its threads");
             thread::yield_now();
         }
         let died = proxy.finish().expect_err("a death").to_string();

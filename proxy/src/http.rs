@@ -65,7 +65,7 @@ pub enum Role {
     Health,
     /// For the administrator of the host.
     Admin,
-    /// Both, plus /startupz; for anyone with permission to open the unix socket.
+    /// Both, plus /startupz; for every client that may open the unix socket.
     Local,
 }
 
@@ -104,9 +104,9 @@ pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListene
 
 async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     use Role::{Admin, Health, Local};
-    // Whoever reaches the admin address may use it. A browser of this machine reaches it for any web page.
+    // Every client that reaches the admin address may use it, and a browser on this machine does so for any web page.
     if guest.role == Admin && !names_this_machine(request, guest.bound) {
-        return text(StatusCode::FORBIDDEN, "the request names another host: ask localhost or 127.0.0.1\n");
+        return text(StatusCode::FORBIDDEN, "the request names another host: use localhost or 127.0.0.1\n");
     }
     // The server sends no body in response to HEAD.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };

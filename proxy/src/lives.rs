@@ -34,7 +34,7 @@ struct Entry {
 }
 
 impl Lives {
-    /// Nobody yet.
+    /// No threads yet.
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self { clock, beating: Mutex::default(), died: Mutex::default() })

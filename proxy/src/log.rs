@@ -151,7 +151,7 @@ impl Log {
 pub struct LogWriter(Receiver<()>);
 
 impl LogWriter {
-    /// Waits until all records are written, but no longer than a second in case nobody reads the output. Call after the
+    /// Waits until all records are written, but no longer than a second in case the output is not read. Call after the
     /// last [`Log`] is dropped.
     pub fn finish(self) {
         let _ = self.0.recv_timeout(LAST_WORDS);
@@ -172,7 +172,7 @@ fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut out
                 }
             }
         }
-        // If nobody reads the output, there is nowhere to report that.
+        // If the output is not read, there is nowhere to report that.
         let _ = output.write_all(buffer.as_bytes()).and_then(|()| output.flush());
     }
 }

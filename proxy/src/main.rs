@@ -23,8 +23,8 @@ use proxy::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Timeout of a probe. Kubelet has its own, which is shorter and counts: a proxy at its CPU limit may need seconds for an
-/// answer. This one ends a probe that nobody waits for.
+/// Timeout of a probe. Kubelet has its own, which is shorter and counts: a proxy at its CPU limit may need seconds for
+/// an answer. This one ends a probe that outlived kubelet's wait.
 const PROBE: Duration = Duration::from_secs(10);
 /// Pause between two signs of life of the thread that reads configurations.
 const BEAT: Duration = Duration::from_secs(1);
@@ -268,7 +268,7 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut source = pin!(source(args, proxy));
-    let mut goes_on = true;
+    let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);
     while !proxy.has_ended() {
@@ -278,7 +278,7 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
             _ = interrupt.recv() => break,
             // The source ends by itself when the admin endpoint starts a drain.
             Ended = &mut source => {
-                goes_on = false;
+                is_following = false;
                 break;
             }
             _ = beats.tick() => {}
@@ -288,14 +288,14 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
     let mut end = pin!(wait_for_end(proxy, &mut term, &mut interrupt));
     // Meanwhile the source reports the drain, including sessions that were cut, to the operator.
-    while goes_on {
+    while is_following {
         tokio::select! {
             biased;
-            Ended = &mut source => goes_on = false,
+            Ended = &mut source => is_following = false,
             () = &mut end => break,
         }
     }
-    if goes_on && proxy.metrics().cut_by_drain() > 0 {
+    if is_following && proxy.metrics().cut_by_drain() > 0 {
         let _ = tokio::time::timeout(GOODBYE, source).await;
     }
     if !proxy.has_ended() {

@@ -298,16 +298,16 @@ fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<
     family(out, ("portlane_backend_endpoints_refused", help), false, series)
 }
 
-/// What the process has room for, and whom it turns away.
+/// The room of the process, and the connections that it turns away.
 fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), std::fmt::Error> {
     let paused = [("Files", &process.files), ("Sessions", &process.sessions)];
     let paused = paused.into_iter().map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
-    let help = "Waits of accepting for a file descriptor, or for one of the sessions that fit into the memory.";
+    let help = "Times that accepting waited for a file descriptor, or for a session to end because no more fit into the memory.";
     family(out, ("portlane_accept_paused", help), true, paused)?;
-    // Doors refuse nobody as long as somebody can leave for the newcomer.
+    // A door refuses a newcomer only if it can evict no connection.
     let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);
     let closed = closed.map(|(door, reason, count)| (vec![("door", door), ("reason", reason)], count));
-    let help = "Connections to the HTTP addresses that were closed for want of a place, by reason.";
+    let help = "Connections to the HTTP addresses that were closed for lack of a place, by reason.";
     family(out, ("portlane_http_connections_closed", help), true, closed)?;
     let (files, files_limit) = process.files.usage();
     let (places, places_limit) = process.sessions.usage();
@@ -324,7 +324,7 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
         ("portlane_handshakes", handshakes, process.handshakes.taken()),
         ("portlane_threads_stuck", "Threads that hang or have died; /livez names them.", stuck),
     ];
-    // Without a limit there is no number to show.
+    // Without a limit, the series is absent.
     if places_limit < usize::MAX {
         gauges.push(("portlane_sessions_limit", "Sessions at which accepting stops.", to_sessions(places_limit)));
     }

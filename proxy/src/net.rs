@@ -284,7 +284,7 @@ pub fn shifted(address: SocketAddr, offset: u16) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port().saturating_add(offset))
 }
 
-/// Whether the routing table says that an address belongs to this host. No packet is sent.
+/// Whether an address belongs to this host by the routing table. No packet is sent.
 #[must_use]
 pub fn is_own_address(ip: IpAddr) -> bool {
     if ip.is_loopback() || ip.is_unspecified() {

@@ -59,7 +59,7 @@ enum ConnectError {
 }
 
 impl ConnectError {
-    /// After what time the operator wants to be asked again.
+    /// The retry delay that the operator asks for.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Open(error) => error.retry_after(),
@@ -95,14 +95,14 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     }
     let mut backoff = Backoff::new(seed(operator));
     let mut lookup = Lookup::default();
-    let mut told: Option<String> = None;
+    let mut logged: Option<String> = None;
     let mut tries = 0_u64;
     loop {
         tries += 1;
         let roots = state.roots(&operator.roots, tries);
         let ended = match connect(operator, &roots, &mut lookup).await {
             Ok(connection) => {
-                if told.take().is_some() {
+                if logged.take().is_some() {
                     proxy.log().notice(Level::Info, "operator", &operator.address, "reconnected to the operator");
                 }
                 let counters = &proxy.metrics().control;
@@ -121,10 +121,10 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         };
         let stream::Broken { why: ended, retry_after } = ended;
         proxy.metrics().control.operator_failures.fetch_add(1, Relaxed);
-        if told.as_ref() != Some(&ended) {
+        if logged.as_ref() != Some(&ended) {
             let message = format!("{ended}; the running configuration stays in force, retrying");
             proxy.log().notice(Level::Warn, "operator", &operator.address, message);
-            told = Some(ended);
+            logged = Some(ended);
         }
         state.flush(proxy).await;
         if proxy.has_ended() {
@@ -134,7 +134,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     }
 }
 
-/// A seed that differs between proxies, and between runs of one.
+/// A seed that differs between proxies, and between runs of one proxy.
 fn seed(operator: &Operator) -> u64 {
     let mut hasher = foldhash::fast::RandomState::default().build_hasher();
     operator.state.hash(&mut hasher);

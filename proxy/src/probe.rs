@@ -51,18 +51,18 @@ async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("path '{path}': {error}"))?;
-    let told = |error: hyper::Error| format!("GET {path} from {to}: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
+    let failed = |error: hyper::Error| format!("GET {path} from {to}: {error}");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let (mut connection, mut response) = (pin!(connection), pin!(sender.send_request(request)));
     let response = tokio::select! {
         response = &mut response => response,
         ended = &mut connection => {
-            ended.map_err(told)?;
+            ended.map_err(failed)?;
             // The connection may have ended right after the response.
             response.await
         }
     };
-    let response = response.map_err(told)?;
+    let response = response.map_err(failed)?;
     let status = response.status();
     if status.is_success() || status.is_redirection() {
         return Ok(());

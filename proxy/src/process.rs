@@ -107,8 +107,7 @@ impl Process {
 
     /// Takes the room of a UDP flow.
     ///
-    /// # Errors
-    /// Why there is none.
+    /// # Errors Why there is no room.
     pub fn take_flow(&self) -> Result<FlowPermits, Dropped> {
         let place = |room: &Arc<Room>| room.take(FLOW_PLACES).ok_or(Dropped::SessionLimit);
         let room = [place(&self.flows)?, place(&self.sessions)?];

@@ -1,8 +1,8 @@
 //! Keeps DNS answers up to date.
 //!
 //! `getaddrinfo` returns no TTL, so names are resolved by hickory, which also reads /etc/hosts. After a failure the
-//! last answer stays in use. Each namespace has lookups of its own, so that names that answer slowly or never hold up
-//! only other names of their namespace.
+//! last answer stays in use. Each namespace has its own lookups, so that slow or dead names delay only other names of
+//! their namespace.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -16,7 +16,7 @@ pub struct Room {
     used: AtomicUsize,
     limit: usize,
     freed: Notify,
-    /// Times that somebody had to wait for a place.
+    /// Number of times that a taker had to wait.
     pub paused: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ pub struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.room.used.fetch_sub(self.count, Relaxed);
-        // Each place may be what another waiter waits for.
+        // Each freed place may complete the wait of another waiter.
         for _ in 0..self.count {
             self.room.freed.notify_one();
         }

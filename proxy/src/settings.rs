@@ -41,8 +41,8 @@ pub struct Settings {
     pub may_lack_addresses: bool,
     /// How long /startupz waits for the first configuration before the app of a sidecar starts without it.
     pub startup: Duration,
-    /// How long a port that somebody else had in use is left alone after it became free, so that an app that is restarted
-    /// gets it back; zero: a free port is taken at once.
+    /// How long the proxy leaves a port alone after another program freed it, so that an app that is restarted gets it
+    /// back; zero: a free port is taken at once.
     pub yield_for: Duration,
     /// File in which such ports are kept; `None`: they are forgotten when the process ends.
     pub foreign_ports_file: Option<PathBuf>,

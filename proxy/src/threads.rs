@@ -222,7 +222,7 @@ impl Thread {
         }
     }
 
-    /// Without this task, the socket of the route would stay open and serve nobody.
+    /// Without this task, the socket of the route would stay open without being served.
     fn guard(&self, task: &str, route: &Route) -> Guard {
         self.worker.process.lives.guard(format!("{task} of {} on {}", route.load().first().id, own_name()))
     }

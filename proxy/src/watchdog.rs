@@ -14,7 +14,7 @@ use crate::{log::Level, process::Process, supervisor::Control};
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// A round that is later than this says nothing about others: the whole process was stopped.
+/// A round that is later than this proves nothing about the threads: the whole process was stopped.
 const LATE: Duration = Duration::from_secs(5);
 
 /// The watching thread.
@@ -56,13 +56,13 @@ fn watch(process: &Process, control: &mpsc::Sender<Control>, drain: Duration, st
             rounds.look(process);
         }
         if !rounds.died.is_empty() && !rounds.asked {
-            // The threads that are left finish their sessions. Without a control thread the process ends by itself.
+            // The remaining threads finish their sessions. Without a control thread, the process ends by itself.
             rounds.asked = control.try_send(Control::Drain(drain)).is_ok();
         }
     }
 }
 
-/// What the log already says.
+/// What the log already reports.
 #[derive(Debug, Default)]
 struct Rounds {
     hung: BTreeSet<String>,

@@ -166,6 +166,6 @@ fn a_retry_tries_the_sockets_that_are_lacking_and_no_other() {
     assert_eq!((news, tried), (false, vec![80, 81]));
     assert!(lacking.has_news(|key| Some(in_use()).filter(|_| key.port == 80)), "one can be opened");
     let other = (FailureReason::BindFailed, "too many files".to_owned());
-    assert!(lacking.has_news(|_| Some(other.clone())), "what a person is told has changed");
+    assert!(lacking.has_news(|_| Some(other.clone())), "the reported reason has changed");
     assert!(!Lacking::default().has_news(|_| None));
 }

@@ -181,12 +181,12 @@ fn the_end_of_a_flow_wakes_the_waiting_task_and_is_known_to_a_task_that_waits_la
     let limiter = limiter(&Limits::default());
     let mark = limiter.admit_flow(HERE, 0).expect("no limit").mark();
     let (earlier, later) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
-    let mut told = mark.told();
-    assert!(poll(&mut told, &earlier).is_pending() && poll(&mut told, &later).is_pending());
-    mark.tell();
+    let mut ended = mark.ended();
+    assert!(poll(&mut ended, &earlier).is_pending() && poll(&mut ended, &later).is_pending());
+    mark.end();
     assert_eq!((earlier.count(), later.count()), (0, 1), "the waker of the last poll");
-    assert!(poll(&mut told, &later).is_ready());
-    assert!(poll(&mut mark.told(), &later).is_ready());
+    assert!(poll(&mut ended, &later).is_ready());
+    assert!(poll(&mut mark.ended(), &later).is_ready());
     assert!(!mark.is_evicted(), "a flow that ends by itself is not evicted");
 }
 
@@ -195,7 +195,7 @@ fn an_evicted_flow_wakes_the_task_that_waits_for_its_end() {
     let limiter = limiter(&Limits { max_flows: Some(1), ..Limits::default() });
     let old = limiter.admit_flow(HERE, 0).expect("room");
     let (mark, wakes) = (old.mark(), Arc::new(Wakes::default()));
-    assert!(poll(&mut mark.told(), &wakes).is_pending());
+    assert!(poll(&mut mark.ended(), &wakes).is_pending());
     let _new = limiter.admit_flow(HERE, 1000).expect("the old flow is idle");
     assert_eq!((wakes.count(), mark.is_evicted()), (1, true));
 }

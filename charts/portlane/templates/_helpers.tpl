@@ -79,7 +79,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [forwardgateways/finalizers]
   verbs: [update]
 # outputs/children: get, create and patch apply a child, delete removes one that the gateway no longer wants.
-# inputs/watch: list and watch show a child that somebody else changed or deleted, by its metadata.
+# inputs/watch: list and watch show by metadata whether another client changed or deleted a child.
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch]

@@ -1,4 +1,4 @@
-//! Answers that hold for a short time, by the text that was asked about.
+//! A cache of answers with a short lifetime, by the text of the question.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,10 +7,10 @@ use std::{
 
 use crate::hash::{Sha256Hash, sha256};
 
-/// The recent answers about texts. Only hashes of the texts are kept, because the texts may be secrets.
+/// The recent answers. The cache keeps only hashes of the texts, because the texts may be secrets.
 #[derive(Clone, Debug)]
 pub struct Recent<V> {
-    /// How long an answer holds.
+    /// Lifetime of an answer.
     life: Duration,
     /// Most answers that are kept.
     most: usize,
@@ -26,14 +26,13 @@ impl<V: Clone> Recent<V> {
         Self { life, most, answers: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// The answer about this text, if it still holds.
+    /// The answer for this text, unless it has expired.
     pub fn get(&mut self, text: &str, now: Duration) -> Option<V> {
         self.forget(now);
         self.answers.get(&sha256(text)).cloned()
     }
 
-    /// Keeps an answer. It takes the place of one about the same text that still holds, and holds no longer than that
-    /// one.
+    /// Keeps an answer. An earlier answer for the same text is replaced, but its time of expiry stays.
     pub fn put(&mut self, text: &str, answer: V, now: Duration) {
         self.forget(now);
         let key = sha256(text);

@@ -29,10 +29,10 @@ use crate::{
     world::{ObjectKey, cache::Cache, subject::Subject},
 };
 
-/// Longest time that applying the children of a gateway, or an HPA, may take. The driver gives up an apply that takes
+/// Longest time that applying the children of a gateway, or an HPA, may take. The driver aborts an apply that takes
 /// longer.
 pub const LIMIT: Duration = Duration::from_secs(45);
-/// How long a schedule waits for the result of an apply. A result that is still missing never comes.
+/// How long a schedule waits for the result of an apply. A result that is missing after that never arrives.
 pub const SILENCE: Duration = Duration::from_secs(60);
 // An apply that is still running must not write over its successor.
 const _: () = assert!(LIMIT.as_secs() < SILENCE.as_secs());
@@ -59,7 +59,7 @@ pub struct Dated<T> {
 }
 
 impl<T> Dated<T> {
-    /// The result if it belongs to this term. A result of another term says nothing: another leader may have written
+    /// The result if it belongs to this term. A result of another term proves nothing: another leader may have written
     /// since, and the state that asked for the effect is gone.
     #[must_use]
     pub fn within(self, term: TermNumber) -> Option<T> {
@@ -102,11 +102,11 @@ pub enum Effect {
 /// A status to write.
 ///
 /// The write is fenced by the uid and not by the resource version. A status is computed whole from the world and the
-/// reports, and the operator owns every field of it, so a write depends on what it replaces by its transition times
-/// alone; `observedGeneration` says which spec it is about. Within a term, one write of an object is under way at a
-/// time. A write of a former leader may still land a few seconds after its term; the watch shows it to the present
-/// leader, who compares and writes over it. A resource version would also refuse each write that meets an edit of spec,
-/// labels or annotations, and cost another evaluation and another write for what is right already.
+/// reports, and the operator owns every field of it, so only its transition times depend on the status that it
+/// replaces; `observedGeneration` names the spec that it describes. Within a term, no object has more than one write in
+/// flight. A write of a former leader may still arrive a few seconds after its term; the watch shows that write to the
+/// present leader, which compares and overwrites it. A resource version would also refuse a write after each edit of
+/// spec, labels or annotations, and cost another evaluation and another write of a status that is already right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusWrite {
     /// The object whose status it is.

@@ -6,7 +6,7 @@
 //!       ──program───▶ Snapshot per group
 //! ```
 //!
-//! `tenants` says what a gateway permits a namespace: validation of claims, their number, and limits of sessions.
+//! `tenants` decides what a gateway permits a namespace: validation of claims, their number, and limits of sessions.
 //!
 //! The [`Translator`] works incrementally; [`translate`] translates a whole world at once.
 

@@ -85,7 +85,7 @@ pub struct World {
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
     /// All Services, with their endpoints.
     pub services: BTreeMap<ObjectKey, Service>,
-    /// Addresses among the endpoints of a Service that no pod backs, as far as the operator can tell.
+    /// Addresses among the endpoints of a Service that belong to no pod, as far as the operator knows.
     pub podless: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     /// How the fleet of each gateway is reached, where anything is known of it.
     pub reach: BTreeMap<ObjectKey, Reach>,

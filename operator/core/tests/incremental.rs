@@ -163,21 +163,7 @@ fn ports(service: &Service) -> Option<Vec<(bool, u16)>> {
 /// Applies an event to the world and records the changes.
 fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &Translator) {
     match event {
-        Event::Forward(at, spec) => {
-            let key = forward_key(*at);
-            let status = world.forwards.get(&key).and_then(|forward| forward.status.clone());
-            let forward = spec.as_ref().map(|spec| {
-                let text = format!(
-                    "{{metadata: {{name: {}, namespace: {}, creationTimestamp: '2020-01-0{}T00:00:00Z'}}, spec: {spec}}}",
-                    key.name,
-                    key.namespace,
-                    1 + at % 3
-                );
-                crds::PortForward { status, ..yaml(&text) }
-            });
-            put(&mut world.forwards, key.clone(), forward);
-            changes.forwards.insert(key);
-        }
+        Event::Forward(at, spec) => set_forward(*at, spec.as_deref(), world, changes),
         Event::Gateway(at, spec) => {
             let key = ObjectKey::new(NAMESPACES[*at], format!("g{at}"));
             let gateway = spec.map(|spec| {
@@ -231,6 +217,23 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             changes.forwards.insert(key);
         }
     }
+}
+
+/// Replaces the spec of a forward, which keeps its status; `None` deletes the forward.
+fn set_forward(at: usize, spec: Option<&str>, world: &mut World, changes: &mut Changes) {
+    let key = forward_key(at);
+    let status = world.forwards.get(&key).and_then(|forward| forward.status.clone());
+    let forward = spec.map(|spec| {
+        let text = format!(
+            "{{metadata: {{name: {}, namespace: {}, creationTimestamp: '2020-01-0{}T00:00:00Z'}}, spec: {spec}}}",
+            key.name,
+            key.namespace,
+            1 + at % 3
+        );
+        crds::PortForward { status, ..yaml(&text) }
+    });
+    put(&mut world.forwards, key.clone(), forward);
+    changes.forwards.insert(key);
 }
 
 fn write_status(key: &ObjectKey, world: &mut World, changes: &mut Changes, translator: &Translator) {

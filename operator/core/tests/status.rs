@@ -185,8 +185,8 @@ fn a_forward_says_which_proxies_refuse_sessions_for_its_share_and_stays_ready() 
     let limited = scene.status(2);
     assert_eq!(condition(&limited, "LimitReached"), pair("True", "TenantLimit"));
     assert_eq!(condition(&limited, "Ready"), pair("True", "Ready"));
-    let said = limited.conditions.iter().find(|condition| condition.type_ == "LimitReached").expect("the condition");
-    assert!(said.message.contains("p2") && !said.message.contains("p1"), "{}", said.message);
+    let reached = limited.conditions.iter().find(|condition| condition.type_ == "LimitReached").expect("the condition");
+    assert!(reached.message.contains("p2") && !reached.message.contains("p1"), "{}", reached.message);
     assert!(same_but_for_counts(&usual, &limited), "load is no transition");
     scene.reached = None;
     scene.report("p2", &[]);

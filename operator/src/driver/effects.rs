@@ -46,7 +46,8 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Begins a term, or the time after one. What the term before wanted is given up: another leader may write by now.
+    /// Begins a term, or the time after one. Drops the effects of the term before: another leader may already be
+    /// writing.
     pub(super) fn begin(&mut self, term: TermNumber) {
         self.term = term;
         self.statuses.begin(term);

@@ -36,7 +36,7 @@ impl Driver {
         match self.schedules.gateways.applied(applied, now) {
             Ended::Applied => "applied",
             Ended::Repaired(children) => {
-                tracing::warn!(%gateway, ?children, "somebody changed or deleted the gateway's children: repaired");
+                tracing::warn!(%gateway, ?children, "another client changed or deleted children of the gateway: repaired");
                 "repaired"
             }
             Ended::Failed { why, is_new } => {

@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest token that is sent to a review, in bytes.
 const LONGEST: usize = 16 << 10;
-/// How long the identity behind a token holds. The cache of pods knows sooner of a pod that is gone.
+/// Lifetime of a known identity. The cache of pods shows earlier that a pod is gone.
 const RECENT: Duration = Duration::from_secs(10);
 /// Most identities that are kept.
 const KEPT: usize = 4096;
@@ -93,8 +93,8 @@ pub struct Identities {
 
 /// The reviews so far.
 struct Past {
-    /// Identities by token. Refusals are not kept: an API server that does not know a new pod yet knows it a moment
-    /// later.
+    /// Identities by token. Refusals are not kept: an API server that does not know a new pod yet will know that pod a
+    /// moment later.
     recent: Recent<Identity>,
     bucket: Bucket,
 }
@@ -128,7 +128,7 @@ impl Identities {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pod that a token is bound to. A proxy that reconnects within seconds needs no other review.
+    /// The pod that a token is bound to. A proxy that reconnects within seconds needs no further review.
     ///
     /// # Errors
     /// See [`IdentityError`].

@@ -46,14 +46,14 @@ pub struct MetricsApi(pub mpsc::Sender<Question>);
 impl Answers for MetricsApi {
     async fn answer(&self, method: Method, path: String, query: String, _: Bytes) -> Answer {
         if method != Method::GET {
-            return told(StatusCode::METHOD_NOT_ALLOWED, failure(405, "MethodNotAllowed", "metrics are read-only"));
+            return respond(StatusCode::METHOD_NOT_ALLOWED, failure(405, "MethodNotAllowed", "metrics are read-only"));
         }
         match route(&path, &query) {
-            Ok(Asked::Group) => told(StatusCode::OK, group()),
-            Ok(Asked::Resources) => told(StatusCode::OK, resources()),
+            Ok(Asked::Group) => respond(StatusCode::OK, group()),
+            Ok(Asked::Resources) => respond(StatusCode::OK, resources()),
             Ok(Asked::Pods { namespace, of, metric, forward }) => self.pods(namespace, of, metric, forward).await,
-            Ok(Asked::Nothing) => told(StatusCode::NOT_FOUND, failure(404, "NotFound", "no such resource")),
-            Err(why) => told(StatusCode::BAD_REQUEST, failure(400, "BadRequest", &why)),
+            Ok(Asked::Nothing) => respond(StatusCode::NOT_FOUND, failure(404, "NotFound", "no such resource")),
+            Err(why) => respond(StatusCode::BAD_REQUEST, failure(400, "BadRequest", &why)),
         }
     }
 }
@@ -69,21 +69,21 @@ impl MetricsApi {
         };
         let Some(known) = known else {
             let why = "this replica does not lead, or cannot answer yet";
-            return told(StatusCode::SERVICE_UNAVAILABLE, failure(503, "ServiceUnavailable", why));
+            return respond(StatusCode::SERVICE_UNAVAILABLE, failure(503, "ServiceUnavailable", why));
         };
         match name {
             Some(name) if known.is_empty() => {
                 let why = format!("no metrics of pod {namespace}/{name}: does the pod exist, and does it run a proxy?");
-                told(StatusCode::NOT_FOUND, failure(404, "NotFound", &why))
+                respond(StatusCode::NOT_FOUND, failure(404, "NotFound", &why))
             }
             _ => {
                 let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-                told(StatusCode::OK, values(&namespace, metric, &known, &now))
+                respond(StatusCode::OK, values(&namespace, metric, &known, &now))
             }
         }
     }
 }
 
-fn told(status: StatusCode, body: Value) -> Answer {
+fn respond(status: StatusCode, body: Value) -> Answer {
     Answer { status, body: Ok(body) }
 }

@@ -36,10 +36,10 @@ enum CrdError {
 /// work with old CRDs.
 pub async fn keep(client: Client, metrics: Arc<Metrics>) {
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
-    let mut told = Told::default();
+    let mut last = LastCheck::default();
     loop {
         let pause = match check(&client).await {
-            Ok(lacks) => rounds.checked(report(&lacks, &mut told, &metrics)).pause,
+            Ok(lacks) => rounds.checked(report(&lacks, &mut last, &metrics)).pause,
             Err(error) => {
                 count(&metrics.crd_checks, "result", "failed");
                 let next = rounds.checked(Checked::Failed(&error.to_string()));
@@ -54,12 +54,12 @@ pub async fn keep(client: Client, metrics: Arc<Metrics>) {
     }
 }
 
-/// What was found and logged so far.
+/// The last check, and what is logged of it.
 #[derive(Default)]
-struct Told {
-    /// The missing fields of the last check.
-    before: Vec<Lack>,
-    /// These fields are logged.
+struct LastCheck {
+    /// The missing fields.
+    lacks: Vec<Lack>,
+    /// The log has these fields.
     is_logged: bool,
 }
 
@@ -73,16 +73,16 @@ async fn check(client: &Client) -> Result<Vec<Lack>, CrdError> {
 
 /// Counts and logs a check. Missing fields are logged once two checks agree: the API server publishes the schema of a
 /// new CRD some seconds after the CRD.
-fn report(lacks: &[Lack], told: &mut Told, metrics: &Metrics) -> Checked<'static> {
+fn report(lacks: &[Lack], last: &mut LastCheck, metrics: &Metrics) -> Checked<'static> {
     for Lack { kind, count, .. } in lacks {
         let missing = i64::try_from(*count).unwrap_or(i64::MAX);
         metrics.crd_fields_missing.get_or_create(&[("kind", kind.clone())]).set(missing);
     }
     let is_complete = lacks.iter().all(|lack| lack.count == 0);
     count(&metrics.crd_checks, "result", if is_complete { "complete" } else { "outdated" });
-    if told.before != lacks {
-        *told = Told { before: lacks.to_vec(), is_logged: false };
-    } else if !is_complete && !std::mem::replace(&mut told.is_logged, true) {
+    if last.lacks != lacks {
+        *last = LastCheck { lacks: lacks.to_vec(), is_logged: false };
+    } else if !is_complete && !std::mem::replace(&mut last.is_logged, true) {
         for Lack { kind, count, fields } in lacks.iter().filter(|lack| lack.count > 0) {
             let fields = fields.join(", ");
             tracing::warn!(

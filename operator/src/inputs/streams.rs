@@ -1,7 +1,7 @@
 //! One stream per proxy: authenticates the proxy, sends it the configuration of its group, and receives its reports.
 //!
-//! A replica that does not lead refuses before it asks the API server anything. What proxies can make the leader keep,
-//! or have the driver do, is bounded for each of them and for all of them.
+//! A replica that does not lead refuses a stream before it sends any request to the API server. The memory of the
+//! leader and the work of the driver that proxies can cause are bounded for each proxy and for all proxies together.
 
 mod room;
 mod stream;
@@ -38,7 +38,7 @@ use crate::{
 const WAITING: usize = 4;
 /// Timeout of the driver's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After what time a proxy that came at a busy moment may try again.
+/// Retry delay for a proxy that connects at a busy moment.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A message from a stream to the driver.
@@ -63,7 +63,7 @@ pub enum FromStream {
         part: Box<ReportPart>,
         /// The report is about the very snapshot that was sent under its number: the digests agree.
         agreed: bool,
-        /// The room that the part takes among reports that wait for the driver.
+        /// The room of the part among the reports that wait for the driver.
         room: Option<OwnedSemaphorePermit>,
     },
     /// A proxy reported another load than before.

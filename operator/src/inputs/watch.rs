@@ -1,7 +1,7 @@
 //! Watches of the API server: one task per watch turns events into messages for the driver.
 //!
-//! A request that fails never means that objects are gone. The cache keeps what it knows until a list is complete, or
-//! until the API server has given a definite answer ([`operator_core::schedule::access`],
+//! A failed request never means that objects are gone. The cache keeps what it knows until a list is complete, or until
+//! the API server has given a definite answer ([`operator_core::schedule::access`],
 //! [`operator_core::schedule::discovery`]).
 
 mod children;
@@ -138,7 +138,7 @@ struct Task {
     metrics: Arc<Metrics>,
 }
 
-/// Why a stream of events is followed no longer.
+/// Why following a stream of events ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     /// The driver is gone.
@@ -243,10 +243,10 @@ impl Task {
                 Ok(event) => {
                     let seen = self.seen(event, convert);
                     progress.succeeded(&seen);
-                    if std::mem::take(&mut begins) && !self.tell(Seen::Restarted).await {
+                    if std::mem::take(&mut begins) && !self.send(Seen::Restarted).await {
                         return Ended::Driver;
                     }
-                    if !self.tell(seen).await {
+                    if !self.send(seen).await {
                         return Ended::Driver;
                     }
                 }
@@ -254,7 +254,7 @@ impl Task {
                     let failure = classified(&error);
                     self.metrics.watch_errors.inc();
                     let judged = progress.failed(failure, &error);
-                    if judged == Judged::Withdrawn && !self.tell_nothing().await {
+                    if judged == Judged::Withdrawn && !self.send_empty_list().await {
                         return Ended::Driver;
                     }
                     if judged == Judged::Refused {
@@ -269,14 +269,14 @@ impl Task {
         Ended::Again
     }
 
-    /// Sends a message to the driver. Returns whether the driver is there.
-    async fn tell(&self, seen: Seen) -> bool {
+    /// Sends a message to the driver. Returns whether the driver still runs.
+    async fn send(&self, seen: Seen) -> bool {
         self.out.send((self.source.clone(), seen)).await.is_ok()
     }
 
-    /// Reports an empty list to the driver. Returns whether the driver is there.
-    async fn tell_nothing(&self) -> bool {
-        self.tell(Seen::Restarted).await && self.tell(Seen::Synced).await
+    /// Sends an empty list to the driver. Returns whether the driver still runs.
+    async fn send_empty_list(&self) -> bool {
+        self.send(Seen::Restarted).await && self.send(Seen::Synced).await
     }
 
     fn seen<K>(&self, event: Event<K>, convert: &impl Fn(K) -> Object) -> Seen {

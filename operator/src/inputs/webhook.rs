@@ -85,14 +85,15 @@ impl Injector {
         let result = match self.decide(request) {
             None => "left",
             Some(Injection::Carried) => "carried",
-            Some(Injection::Changed(patch, told)) => {
+            Some(Injection::Changed(patch, warnings)) => {
                 let bytes = k8s_openapi::ByteString(serde_json::to_vec(&patch).ok()?);
                 response["patchType"] = json!("JSONPatch");
                 response["patch"] = json!(bytes);
-                let refused = !told.is_empty() && patch.len() == 1;
-                let is_again = told.is_empty() && patch.len() == 1;
-                if !told.is_empty() {
-                    response["warnings"] = told.iter().map(|told| json!(format!("portlane: {told}"))).collect();
+                let refused = !warnings.is_empty() && patch.len() == 1;
+                let is_again = warnings.is_empty() && patch.len() == 1;
+                if !warnings.is_empty() {
+                    response["warnings"] =
+                        warnings.iter().map(|warning| json!(format!("portlane: {warning}"))).collect();
                 }
                 if refused {
                     "refused"

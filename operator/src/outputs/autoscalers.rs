@@ -21,8 +21,8 @@ use operator_core::{
 
 use crate::outputs::deadline::{RequestError, answer};
 
-/// Applies an HPA. If the target is missing, or somebody else sets its replicas, an earlier HPA of this operator is
-/// deleted instead.
+/// Applies an HPA. If the target is missing, or another controller sets its replicas, an earlier HPA of this operator
+/// is deleted instead.
 ///
 /// # Errors
 /// The reason why the HPA was not applied.
@@ -47,11 +47,12 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
 /// The API server refused a request, or did not answer.
 pub async fn remove(client: &Client, key: &operator_core::ObjectKey, owner: &str) -> Result<(), NoScaler> {
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &key.namespace);
-    let there = answer(api.get_opt(&key.name)).await.map_err(|error| failed(&key.name, &error))?;
-    let Some(there) = there.filter(|there| there.owner_references().iter().any(|it| it.uid == owner)) else {
+    let existing = answer(api.get_opt(&key.name)).await.map_err(|error| failed(&key.name, &error))?;
+    let Some(existing) = existing.filter(|existing| existing.owner_references().iter().any(|it| it.uid == owner))
+    else {
         return Ok(());
     };
-    let only = Preconditions { uid: there.metadata.uid, resource_version: None };
+    let only = Preconditions { uid: existing.metadata.uid, resource_version: None };
     let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
     match answer(api.delete(&key.name, &parameters)).await {
         Err(error) if error.code() == Some(404) => Ok(()),
@@ -63,11 +64,11 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(client.clone(), &scaler.key.namespace)
 }
 
-/// Checks that the target exists and that nobody else sets its replicas.
+/// Checks that the target exists and that no other controller sets its replicas.
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
     let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));
-    // A list that fails must not hide what the target itself says.
+    // A list that fails must not hide a finding about the target itself.
     if let Some(why) = obstacle(scaler, target, &[]) {
         return Err(why);
     }

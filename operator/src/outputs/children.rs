@@ -100,7 +100,7 @@ impl Place {
         answer(self.api.patch(&self.name, &parameters, &patch)).await.map_err(|error| self.failed(error))
     }
 
-    /// Deletes the object. An object that is gone already was deleted by somebody else.
+    /// Deletes the object. A missing object counts as deleted.
     async fn remove(&self, uid: &str) -> Result<(), ApplyError> {
         let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };

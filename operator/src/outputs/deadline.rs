@@ -1,18 +1,18 @@
-//! Deadlines of requests to the API server: a response that is lost must keep nothing waiting for good.
+//! Deadlines of requests to the API server: a lost response must not block its caller for ever.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// Timeout of one request. An API server gives up most requests of its own accord after 60 s, but an operator that
-/// waits that long helps nobody.
+/// Timeout of one request. An API server ends most requests by itself only after 60 s, which is too long for an
+/// operator to wait.
 pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The API server refused the request, or cannot be reached.
-    #[error("{}", said(.0))]
+    #[error("{}", message_of(.0))]
     Refused(Box<kube::Error>),
     /// The API server did not answer in time.
     #[error("the API server did not answer within {} s", REQUEST.as_secs())]
@@ -33,8 +33,8 @@ impl RequestError {
     }
 }
 
-/// What the API server says in its answer, without the debug form that the client's error adds.
-fn said(error: &kube::Error) -> String {
+/// The message of the API server, without the debug form that the client's error adds.
+fn message_of(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),

@@ -36,15 +36,15 @@ pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metr
     count(&metrics.deletion_costs, "result", result);
 }
 
-/// Writes the cost unless the pod was replaced or somebody else has set a cost meanwhile.
+/// Writes the cost unless the pod was replaced or another client has set a cost meanwhile.
 async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, RequestError> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
-    let there = answer(api.get_metadata(&pod.name)).await?.metadata;
-    if there.uid.as_deref() != Some(uid) || cost_of(&there) == Cost::Foreign {
+    let current = answer(api.get_metadata(&pod.name)).await?.metadata;
+    if current.uid.as_deref() != Some(uid) || cost_of(&current) == Cost::Foreign {
         return Ok("outdated");
     }
     let metadata = json!({
-        "uid": uid, "resourceVersion": there.resource_version, "annotations": {DELETION_COST: cost.to_string()},
+        "uid": uid, "resourceVersion": current.resource_version, "annotations": {DELETION_COST: cost.to_string()},
     });
     let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({"metadata": metadata}));

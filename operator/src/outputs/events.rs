@@ -61,7 +61,7 @@ impl Events {
         }
         drop(rates);
         if let Some(notices) = self.notices.as_ref().filter(|_| happened.is_notable()) {
-            notices.tell(notice(&happened));
+            notices.queue(notice(&happened));
         }
         if self.out.try_send(happened).is_err() {
             count(&self.metrics.events, "result", "dropped");

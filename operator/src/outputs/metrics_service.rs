@@ -53,7 +53,7 @@ enum UpkeepError {
         source: RequestError,
     },
     /// The API server publishes no client CA of an aggregator.
-    #[error("the API server publishes no client CA of its aggregator, so nobody is admitted")]
+    #[error("the API server publishes no client CA of its aggregator, so no client is admitted")]
     NoAggregator,
     /// The names of the aggregator cannot be read. Without them every certificate of its CA would be admitted.
     #[error("cannot read requestheader-allowed-names of ConfigMap extension-apiserver-authentication")]
@@ -155,13 +155,13 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Has the aggregator trust the CA. An `APIService` that points to another Service belongs to somebody else and is
-    /// left alone.
+    /// Has the aggregator trust the CA. An `APIService` that points to another Service has another owner and is left
+    /// alone.
     async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
         let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));
-        let Some(there) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
-        let spec = there.spec.unwrap_or_default();
+        let Some(existing) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
+        let spec = existing.spec.unwrap_or_default();
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
         });
@@ -170,7 +170,7 @@ impl Upkeep {
             return Ok(());
         }
         let patch =
-            json!({"metadata": {"resourceVersion": there.metadata.resource_version}, "spec": {"caBundle": bundle}});
+            json!({"metadata": {"resourceVersion": existing.metadata.resource_version}, "spec": {"caBundle": bundle}});
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
         answer(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }

@@ -51,7 +51,7 @@ impl Notices {
     }
 
     /// Queues one notice. Without room in the queue the notice is dropped.
-    pub fn tell(&self, notice: Notice) {
+    pub fn queue(&self, notice: Notice) {
         if self.out.try_send(notice).is_err() {
             count(&self.metrics.notices, "result", "dropped");
         }

@@ -61,7 +61,7 @@ impl Publisher {
             None => drop(self.snapshots.remove(group)),
         }
         for proxy in self.followers.get(group).cloned().unwrap_or_default() {
-            self.tell(&proxy);
+            self.notify(&proxy);
         }
     }
 
@@ -108,7 +108,7 @@ impl Publisher {
         let old = std::mem::replace(&mut stream.group, group.cloned());
         self.unfollow(proxy, old.as_ref());
         self.follow(proxy, group);
-        self.tell(proxy);
+        self.notify(proxy);
         true
     }
 
@@ -153,7 +153,7 @@ impl Publisher {
     }
 
     /// Notifies a stream of the snapshot that its pod should run now.
-    fn tell(&mut self, proxy: &ProxyId) {
+    fn notify(&mut self, proxy: &ProxyId) {
         let Some(stream) = self.streams.get(proxy) else { return };
         let group = stream.group.clone();
         let has = stream.target.borrow().version.number;

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Interval between two checks of the bundle: somebody may have recreated the configuration.
+/// Interval between two checks of the bundle: the configuration may have been recreated.
 const LOOK: Duration = Duration::from_secs(10);
 /// The same interval before this replica is ready, and the first pause after a check that failed.
 const SOON: Duration = Duration::from_millis(500);
@@ -98,9 +98,9 @@ impl Webhook {
     /// whether nothing is left to wait for: all entries have the bundle, or the configuration does not exist.
     async fn trust(&self, bundle: &str, write: bool) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
-        let Some(there) = answer(self.api.get_opt(&self.name)).await.map_err(failed)? else { return Ok(true) };
+        let Some(existing) = answer(self.api.get_opt(&self.name)).await.map_err(failed)? else { return Ok(true) };
         let bundle = ByteString(bundle.as_bytes().to_vec());
-        let entries = there.webhooks.unwrap_or_default();
+        let entries = existing.webhooks.unwrap_or_default();
         let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
             let path = format!("/webhooks/{at}/clientConfig/caBundle");
             let is_outdated = entry.client_config.ca_bundle.as_ref() != Some(&bundle);
@@ -111,7 +111,7 @@ impl Webhook {
             return Ok(patch.is_empty());
         }
         // The patch addresses entries by index, so it must fail if they have moved.
-        let version = there.metadata.resource_version;
+        let version = existing.metadata.resource_version;
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
         let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };

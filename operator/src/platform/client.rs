@@ -1,5 +1,5 @@
-//! The client of the API server, with deadlines: a request or a watch on a connection that has died without a word ends
-//! within 30 s, not with the TCP timeouts of the kernel.
+//! The client of the API server, with deadlines: a request or a watch on a silently dead connection ends within 30 s,
+//! not after the TCP timeouts of the kernel.
 
 use std::time::Duration;
 
@@ -7,15 +7,16 @@ use kube::{Client, Config};
 
 /// Timeout of connecting, including the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Longest silence of a connection that has something to answer. Each piece of an answer starts the time over, so large
-/// lists may take longer. An API server ends requests that are not watches after 60 s by itself, and admission webhooks
-/// are limited to 30 s.
+/// Longest silence of a connection while a response is outstanding. Each piece of a response restarts the time, so
+/// large lists may take longer. An API server ends requests that are not watches after 60 s by itself, and admission
+/// webhooks are limited to 30 s.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Longest stall of a connection that takes no bytes of a request.
+/// Longest time for which a connection accepts no bytes of a request.
 const STALL: Duration = Duration::from_secs(10);
-/// Duration of one watch request, seconds. The API server ends a watch after this time, a bookmark before the end makes
-/// the next request continue there, and the watcher gives a connection up that is silent for five more seconds. So a
-/// dead connection is noticed within 30 s, even if a load balancer keeps it open, which TCP keepalives cannot detect.
+/// Duration of one watch request, seconds. The API server ends a watch after this time, and a bookmark before the end
+/// lets the next request continue there. The watcher gives up a connection that stays silent for five more seconds. So
+/// a dead connection is noticed within 30 s, even if a load balancer keeps the connection open, which TCP keepalives
+/// cannot detect.
 pub const WATCH_SECONDS: u32 = 25;
 
 /// A client from the `ServiceAccount` of the pod, or from a kubeconfig.
@@ -59,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_never_answered_fails() {
-        // The system accepts connections to a listener that nobody reads from.
+        // The kernel completes connections to a listener that never accepts them.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let mut config = Config::new(format!("http://{address}").parse().expect("an address"));

@@ -7,7 +7,7 @@ use proxy_grpc::Door;
 
 use crate::{platform::metrics::Metrics, settings::Settings};
 
-/// Part of the connections of all sources that one source may open in a second: a quarter.
+/// The part of all new connections per second that one source may open: a quarter.
 const SOURCE_SHARE: u32 = 4;
 /// Seconds of connections that may come at once.
 const BURST: u32 = 2;
@@ -29,7 +29,7 @@ fn rates((all, source): (u32, u32)) -> Rates {
     Rates { all: rate(all), source: rate(source) }
 }
 
-/// Counts under the name of the port what is closed there.
+/// Opens a door that counts the connections it closes under the name of the port.
 fn door(name: &'static str, bounds: Bounds, metrics: &Arc<Metrics>) -> Arc<Door> {
     let metrics = metrics.clone();
     Door::new(bounds, move |closed| {
@@ -37,8 +37,8 @@ fn door(name: &'static str, bounds: Bounds, metrics: &Arc<Metrics>) -> Arc<Door>
     })
 }
 
-/// The port of proxies' streams. A proxy that waits for its admission is never evicted: in a storm of reconnects nobody
-/// would be admitted.
+/// The port of proxies' streams. A proxy that waits for its admission is never evicted: otherwise no proxy would be
+/// admitted in a storm of reconnects.
 pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
     let all = settings.connections_per_second;
     let bounds = Bounds {
@@ -51,23 +51,23 @@ pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
     door("stream", bounds, metrics)
 }
 
-/// The port of the webhook. API servers present no certificate there, so a newcomer always gets in, and the source with
-/// the most connections pays for it.
+/// The port of the webhook. API servers present no certificate there, so a newcomer always gets a place, at the expense
+/// of the source with the most connections.
 pub fn webhook(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = WEBHOOK;
     let rates = Some(rates(WEBHOOK_RATES));
-    door("webhook", Bounds { strangers, per_source, known: 0, evict: Evict::Anyone, rates }, metrics)
+    door("webhook", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates }, metrics)
 }
 
 /// The port of the metrics API.
 pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = METRICS_API;
     let rates = Some(rates(METRICS_API_RATES));
-    door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Anyone, rates }, metrics)
+    door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Any, rates }, metrics)
 }
 
-/// The port of health and metrics. Without rates: a probe of kubelet gets in whatever others do.
+/// The port of health and metrics. Without rates, so that a probe of kubelet always gets a place.
 pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = HEALTH;
-    door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Anyone, rates: None }, metrics)
+    door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates: None }, metrics)
 }

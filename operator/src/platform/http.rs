@@ -1,7 +1,7 @@
 //! The HTTP server of `/livez`, `/readyz` and `/metrics`.
 //!
-//! Anyone may connect. A probe of kubelet always gets in: if every place is taken, the source with the most connections
-//! loses the one that has been silent the longest.
+//! Any client may connect. A probe of kubelet always gets a place: if all places are taken, the source with the most
+//! connections loses the connection that has been silent the longest.
 
 mod scrapes;
 
@@ -35,7 +35,7 @@ use crate::platform::{liveness::Liveness, metrics::Metrics};
 const HEAD: Duration = Duration::from_secs(2);
 /// Timeout of a connection, which has one request: its client must have read the answer by then.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes that are kept of a request, and of an answer that its client does not read.
+/// Bytes that are buffered of a request, and of an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub struct View {
     pub synced: watch::Receiver<bool>,
     /// Whether API servers trust the webhook, or have been waited for long enough.
     pub trusted: watch::Receiver<bool>,
-    /// Signs of life of the loops that the replica cannot do without.
+    /// Heartbeats of the loops that the replica depends on.
     pub liveness: Liveness,
 }
 
@@ -76,7 +76,7 @@ pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
 
 async fn connection(stream: TcpStream, peer: IpAddr, mut place: Place, server: Arc<Server>) {
     let guest = place.guest();
-    // Lasts as long as the connection: until the client has read the answer.
+    // Dropped with the connection, once the client has read the answer.
     let scrape = Scrape::default();
     let service = service_fn(|request| {
         guest.asks();
@@ -156,7 +156,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (_, yes) = watch::channel(true);
         let view = View { metrics: Arc::default(), synced: yes.clone(), trusted: yes, liveness: Liveness::default() };
-        let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Anyone, rates: None };
+        let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Any, rates: None };
         tokio::spawn(serve(listener, view, Door::new(bounds, |_| {})));
         address
     }

@@ -1,7 +1,8 @@
 //! The HTTPS server that API servers call, for the webhook and for the metrics API.
 //!
 //! Every phase of a connection has a time limit: handshake, head, body, whole request, pause between requests. If every
-//! place is taken, a new connection gets the place of one that waits for its client, so that API servers always get in.
+//! place is taken, a new connection gets the place of one that waits for its client, so that an API server always gets
+//! a place.
 
 mod body;
 mod pace;
@@ -141,7 +142,7 @@ pub async fn serve(
 async fn connection<A: Answers>(stream: TcpStream, mut place: Place, tls: Arc<TlsContext>, server: Arc<Server<A>>) {
     let guest = place.guest();
     let work = async {
-        // If this fails, answers are only a little later.
+        // A failure only delays answers a little.
         let _ = stream.set_nodelay(true);
         let accepted = timeout(HANDSHAKE, TlsAcceptor::from(tls.config.clone()).accept(stream)).await;
         match accepted {

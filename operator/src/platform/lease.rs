@@ -106,7 +106,7 @@ impl Election {
             if !self.standing.leads(now) && self.held.take().is_some() {
                 tracing::warn!("lost leadership");
             }
-            self.tell(&term);
+            self.publish(&term);
             if matches!(tried, Ok(Step::SetBack)) {
                 term.send_replace(None);
                 return Ended::SetBack;
@@ -121,13 +121,13 @@ impl Election {
         Ended::Asked
     }
 
-    fn tell(&self, term: &watch::Sender<Term>) {
+    fn publish(&self, term: &watch::Sender<Term>) {
         let now = self.held.as_ref().map(name);
         self.metrics.leader.set(now.is_some().into());
-        term.send_if_modified(|told| {
-            let changed = *told != now;
+        term.send_if_modified(|published| {
+            let changed = *published != now;
             if changed {
-                *told = now;
+                *published = now;
             }
             changed
         });

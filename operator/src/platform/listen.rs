@@ -21,8 +21,8 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// The address to bind instead of one that failed. A port that is taken or forbidden is so for IPv4 too; every other
-/// failure to bind `[::]` means that the host lacks IPv6.
+/// The address to bind after binding another one failed. A port that is taken or forbidden fails for IPv4 too; every
+/// other failure to bind `[::]` means that the host lacks IPv6.
 fn instead(address: SocketAddr, error: io::ErrorKind) -> Option<SocketAddr> {
     let lacks_ipv6 = !matches!(error, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
     let is_every_address = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);

@@ -1,4 +1,4 @@
-//! Signs of life of the loops that a replica cannot do without, for `/livez`.
+//! Heartbeats of the loops that a replica depends on, for `/livez`.
 
 use std::{
     sync::{
@@ -53,7 +53,7 @@ impl Liveness {
         heartbeat
     }
 
-    /// Names the loops that hang; `None` if all loops turn.
+    /// Names the loops that hang; `None` if no loop hangs.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         let pulses: Vec<Pulse> = self.heartbeats.iter().map(Heartbeat::pulse).collect();

@@ -211,7 +211,7 @@ impl Authority {
 
     async fn write(&self, secret: Option<Secret>, roots: &Roots) -> Result<(), PkiError> {
         let content = serde_json::to_vec(roots).map_err(|_| PkiError::Content(self.name.clone()))?;
-        let there = secret.is_some();
+        let exists = secret.is_some();
         let mut next = secret.unwrap_or_default();
         next.metadata.name = Some(self.name.clone());
         next.data = Some(BTreeMap::from([
@@ -220,7 +220,7 @@ impl Authority {
         ]));
         // Of two concurrent writers, one gets a conflict and reads the Secret again next time.
         let parameters = PostParams::default();
-        let written = if there {
+        let written = if exists {
             self.api.replace(&self.name, &parameters, &next).await
         } else {
             self.api.create(&parameters, &next).await

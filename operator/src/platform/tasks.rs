@@ -1,15 +1,14 @@
-//! Supervision of the operator's tasks: a task that panics, or that ends although it never should, ends the process,
-//! and kubelet starts another one. Otherwise a replica without a driver would renew its Lease for ever.
+//! Supervision of the operator's tasks. A task that panics, or that ends although it never should, ends the process,
+//! and kubelet restarts the container. Otherwise a replica without a driver could renew its Lease for ever.
 //!
-//! Connections are served in tasks of their own that are not supervised: what one client sends must not end the
-//! operator.
+//! The tasks that serve single connections are not supervised: no client may end the operator.
 
 use std::{borrow::Cow, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// Why a task is no more.
+/// Why a task has ended.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The task panicked. The panic hook has logged the message.
@@ -38,7 +37,7 @@ impl Supervisor {
     pub async fn fault(&mut self) -> Fault {
         match self.faults.recv().await {
             Some(fault) => fault,
-            // Nobody can start tasks any more, and those that run have not failed.
+            // All `Tasks` are dropped: no task can start any more, and no running task has failed.
             None => std::future::pending().await,
         }
     }
@@ -75,7 +74,7 @@ impl Tasks {
         tokio::spawn(self.watched(name, work))
     }
 
-    /// Reports a panic of `work`, which somebody else starts.
+    /// Wraps `work` so that a panic is reported. The caller spawns the result.
     pub fn watched<T: Send + 'static>(
         &self,
         name: impl Into<Cow<'static, str>>,

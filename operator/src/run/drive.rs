@@ -91,7 +91,8 @@ pub(super) fn start(
     Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
 }
 
-/// The cluster IP of the API server, as kubelet tells every container. `None` outside a cluster, or where it is a name.
+/// The cluster IP of the API server, from the environment that kubelet sets in every container. `None` outside a
+/// cluster, or if the variable has a name.
 fn api_server() -> Option<SocketAddr> {
     let ip: IpAddr = env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()?;
     let port = env::var("KUBERNETES_SERVICE_PORT").ok().and_then(|port| port.parse().ok());

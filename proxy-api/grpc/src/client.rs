@@ -52,19 +52,19 @@ pub enum OpenError {
     Refused {
         /// Message and code of the refusal.
         why: String,
-        /// After what time the operator wants to be asked again.
+        /// The retry delay that the operator asks for.
         retry_after: Option<Duration>,
     },
     /// This replica is not the leader; another replica is.
     #[error("this operator is not the leader")]
     NotLeader {
-        /// After what time the operator wants to be asked again.
+        /// The retry delay that the operator asks for.
         retry_after: Option<Duration>,
     },
 }
 
 impl OpenError {
-    /// After what time the operator wants to be asked again.
+    /// The retry delay that the operator asks for.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

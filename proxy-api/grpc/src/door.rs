@@ -1,4 +1,4 @@
-//! Applies the decisions of [`proxy_api::doors`] to the connections of a server: tells the time, and ends a connection
+//! Applies the decisions of [`proxy_api::doors`] to the connections of a server: passes the time, and ends a connection
 //! whose place is taken back.
 
 use std::{
@@ -56,7 +56,7 @@ struct State {
 impl State {
     fn evict(&mut self, place: PlaceId) {
         if let Some(end) = self.ends.remove(&place) {
-            // A connection that has just ended needs no end.
+            // A connection that has just ended no longer listens for its end.
             let _ = end.send(());
         }
     }
@@ -148,7 +148,7 @@ impl Guest {
         self.door.lock().places.waits(self.id, self.door.now());
     }
 
-    /// The client has authenticated. Returns false if there is no place for it among those that have: the connection
+    /// The client has authenticated. Returns false if all places of authenticated clients are taken: the connection
     /// must end.
     #[must_use]
     pub fn authenticate(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The hint of a server after what time a client should try again: gRPC's pushback (proposal A6).
+//! A server's hint when a client should retry: gRPC's retry pushback (proposal A6).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tonic::{Status, metadata::MetadataValue};
 
 /// Metadata key of the hint, in milliseconds.
 const KEY: &str = "grpc-retry-pushback-ms";
-/// Longest hint that a client believes.
+/// Longest hint that a client honours.
 const MOST: Duration = Duration::from_secs(60);
 
 /// The status with a hint.

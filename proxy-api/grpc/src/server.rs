@@ -46,7 +46,7 @@ const ADMISSION: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
-/// After what time a proxy that found no place may try again.
+/// Retry delay for a proxy that found no place.
 const FULL: Duration = Duration::from_secs(10);
 /// Idle time before an HTTP/2 keepalive ping, and how long its answer may take before the connection is dropped.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
@@ -55,11 +55,11 @@ pub(crate) const NOT_LEADER: &str = "not the leader";
 /// Send buffer and receive window of one connection, in bytes. Small, because an operator holds thousands of
 /// connections.
 const BUFFER: u32 = 64 << 10;
-/// Largest HTTP/2 frame, in bytes: the smallest bound that the protocol has.
+/// Largest HTTP/2 frame, in bytes: the smallest limit that the protocol allows.
 const FRAME: u32 = 16 << 10;
 /// Largest list of headers, in bytes: a token of 16 KiB, and the rest.
 const HEADERS: u32 = 20 << 10;
-/// Streams of one connection that its client may reset before they were answered.
+/// Streams of one connection that its client may reset before the server has answered them.
 const RESETS: usize = 4;
 
 /// The response stream: frames, then optionally the status it ends with.
@@ -87,9 +87,9 @@ struct Server<F> {
     room: Arc<Room>,
 }
 
-/// For the first request of a connection: says how far its stream is.
+/// Handed to the first request of a connection, to report the progress of its stream.
 struct First {
-    /// The request has come.
+    /// The request has arrived.
     begin: oneshot::Sender<()>,
     /// Dropped with the answer, once all of it is sent.
     answering: oneshot::Sender<()>,
@@ -201,7 +201,7 @@ impl<F: Follower> Server<F> {
             return answer::refused(&Status::resource_exhausted("a connection has one stream"), None);
         };
         guest.asks();
-        // If nobody waits any more, the connection has ended.
+        // If the receiver is gone, the connection has ended.
         let _ = begin.send(());
         match self.follow(guest, request, following).await {
             Ok(frames) => answer::of(frames, answering),

@@ -158,7 +158,7 @@ async fn a_connection_ends_with_its_stream_and_leaves_its_place() {
     greeted(&mut first).await;
     match scene.open("good").await {
         Err(OpenError::Refused { retry_after, .. }) => {
-            assert!(retry_after.is_some(), "the server says when to try again");
+            assert!(retry_after.is_some(), "the server asks for a retry delay");
         }
         other => panic!("a second proxy found a place: {other:?}"),
     }
@@ -175,7 +175,7 @@ async fn a_refused_client_hears_why_and_takes_no_place() {
     for _ in 0..5 {
         match scene.open("bad").await {
             Err(OpenError::Refused { why, .. }) => assert!(why.contains("a bad token"), "{why}"),
-            // The connection before it may not have ended yet; nobody has to leave whose request is being answered.
+            // The connection before it may not have ended yet; a connection whose request is being answered never has to leave.
             Err(OpenError::Connect { .. }) => {}
             other => panic!("admitted or cut off: {other:?}"),
         }

@@ -22,7 +22,8 @@ pub const FLOW_PLACES: usize = 1;
 const PROCESS_BYTES: u64 = 24 << 20;
 /// Memory of a worker thread without sessions, in bytes: its buffers for reads and for batches of datagrams, and its stack.
 const WORKER_BYTES: u64 = 3 << 20;
-/// Sessions get at least this part of the memory, however little that leaves: a proxy that accepts nobody is no use.
+/// Sessions get at least this part of the memory, however little that leaves: a proxy that accepts no session is
+/// useless.
 const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
@@ -49,8 +50,8 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// The bounds of a process with this memory limit in bytes, if any. `held_bytes` and `sessions` are what the user has
-    /// asked for; 0 sessions: what fits into the memory.
+    /// The bounds of a process with this memory limit in bytes, if any. `held_bytes` and `sessions` are the user's
+    /// settings; 0 sessions: as many as fit into the memory.
     #[must_use]
     pub fn of(memory: Option<u64>, workers: NonZeroUsize, held_bytes: usize, sessions: usize) -> Self {
         let Some(memory) = memory else {
@@ -78,22 +79,22 @@ impl Capacity {
     }
 
     /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. A client
-    /// that comes when all are taken replaces the one that has waited longest, so that clients that never finish keep out
-    /// nobody, and leave most of the room to sessions. Trusted peers, which send headers for many clients, have handshakes
-    /// of their own.
+    /// that comes when all are taken replaces the one that has waited longest, so that clients that never finish
+    /// neither keep others out nor take most of the room from sessions. Trusted peers, which send headers for many
+    /// clients, have handshakes of their own.
     #[must_use]
     pub fn handshakes(&self) -> Bounds {
         let most = self.sessions.map_or(MOST_HANDSHAKES, |sessions| sessions / HANDSHAKE_PART);
         let most = most.clamp(TRUSTED_PART, MOST_HANDSHAKES);
         let known = most / TRUSTED_PART;
         let strangers = most - known;
-        // One source may have all that are free: behind a load balancer or a node that hides them, many clients are one
-        // source. When none is free, a newcomer of another source gets in by a place of the source with the most.
+        // One source may take all free places, because a load balancer or a node can hide many clients behind one
+        // address. If no place is free, a newcomer of another source takes a place of the source with the most places.
         Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None }
     }
 }
 
-/// Worker threads for these CPUs, which are those of the process's CPU limit: no more than `most`.
+/// Worker threads for the CPUs of the process's CPU limit: one for each, no more than `most`.
 #[must_use]
 pub fn workers(cpus: NonZeroUsize, most: NonZeroUsize) -> NonZeroUsize {
     cpus.min(most)

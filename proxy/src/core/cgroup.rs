@@ -2,12 +2,12 @@
 
 /// Where control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// Limits from here on mean that there is none: version 1 says so by the largest number of pages.
+/// Limits from here on mean no limit: version 1 writes the largest number of pages.
 const UNLIMITED: u64 = 1 << 60;
 
-/// The files that may hold a memory limit of the process, given the text of `/proc/self/cgroup`. A limit of any group
-/// above the process's own holds too. In a container the process may see only its own group, at the mount point, whatever
-/// the path says; so files of the list may be missing.
+/// The files that may hold a memory limit of the process, given the text of `/proc/self/cgroup`. The limits of all
+/// groups above the process's own apply too. In a container the process may see only its own group, at the mount point,
+/// whatever the path is, so files of the list may be missing.
 #[must_use]
 pub fn memory_files(groups: &str) -> Vec<String> {
     groups.lines().filter_map(files_of).flatten().collect()

@@ -115,6 +115,7 @@ fn host(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let is_name = (1..=253).contains(&name.len())
+        && name.split('.').all(|label| (1..=63).contains(&label.len()))
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         && name.parse::<std::net::IpAddr>().is_err();
     is_name.then_some(name)

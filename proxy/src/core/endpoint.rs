@@ -19,7 +19,7 @@ pub struct Endpoint {
     pub active: AtomicU32,
     failures: AtomicU32,
     /// Ejected until this time, in seconds of the process clock; 0: not ejected.
-    aside_until: AtomicU64,
+    ejected_until: AtomicU64,
     /// Result of the checks, as [`Checked`].
     checked: AtomicU8,
 }
@@ -56,7 +56,7 @@ impl Endpoint {
             address,
             active: AtomicU32::new(0),
             failures: AtomicU32::new(0),
-            aside_until: AtomicU64::new(0),
+            ejected_until: AtomicU64::new(0),
             checked: AtomicU8::new(Checked::Not as u8),
         }
     }
@@ -66,7 +66,7 @@ impl Endpoint {
     pub fn fitness(&self, now: u64) -> Fitness {
         match self.checked() {
             Checked::Down => Fitness::Unhealthy,
-            _ if self.aside_until.load(Relaxed) > now => Fitness::Unhealthy,
+            _ if self.ejected_until.load(Relaxed) > now => Fitness::Unhealthy,
             Checked::Unknown => Fitness::Unknown,
             Checked::Up | Checked::Not => Fitness::Healthy,
         }
@@ -100,8 +100,8 @@ impl Endpoint {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
-        if self.aside_until.load(Relaxed) != 0 {
-            self.aside_until.store(0, Relaxed);
+        if self.ejected_until.load(Relaxed) != 0 {
+            self.ejected_until.store(0, Relaxed);
         }
     }
 
@@ -114,7 +114,7 @@ impl Endpoint {
         // After ejection one attempt decides, so keep the count one below the threshold.
         self.failures.store(outlier.consecutive_failures.saturating_sub(1), Relaxed);
         let until = now.saturating_add(u64::from(outlier.eject_seconds)).max(1);
-        self.aside_until.swap(until, Relaxed) <= now
+        self.ejected_until.swap(until, Relaxed) <= now
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_put_it_aside_and_time_brings_it_back() {
+    fn failures_in_a_row_eject_an_endpoint_for_a_time() {
         let endpoint = endpoint();
         assert!(!endpoint.failed(OUTLIER, 5) && !endpoint.failed(OUTLIER, 5));
         assert!(endpoint.is_healthy(5));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_in_between_counts_anew() {
+    fn a_success_in_between_restarts_the_count() {
         let endpoint = endpoint();
         for _ in 0..10 {
             assert!(!endpoint.failed(OUTLIER, 0) && !endpoint.failed(OUTLIER, 0));

@@ -1,4 +1,4 @@
-//! Ports of the pod that belong to somebody else. A sidecar that binds such a port in the moment in which its app is
+//! Ports of the pod that other programs use. A sidecar that binds such a port in the moment in which its app is
 //! restarted would keep the app from starting, so the proxy remembers the port and waits when it becomes free.
 
 use std::{
@@ -23,9 +23,9 @@ pub struct ForeignPorts {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In use since then, too short to tell by whom.
+    /// In use since then, too briefly to know by which program.
     Busy(Duration),
-    /// In use by somebody else.
+    /// In use by another program.
     Foreign,
     /// Foreign, and free since then.
     Free(Duration),
@@ -78,17 +78,17 @@ impl ForeignPorts {
         }
     }
 
-    /// The proxy serves the port: the port is nobody else's any more.
+    /// The proxy serves the port: no other program uses the port any more.
     pub fn served(&mut self, port: SocketKey) {
         self.ports.remove(&port);
     }
 
-    /// Forgets ports in use that nobody asks for any more: their time must not count when somebody asks again.
+    /// Forgets ports in use that no listener needs any more: their time must not count if a listener needs them again.
     pub fn wanted(&mut self, ports: &BTreeSet<SocketKey>) {
         self.ports.retain(|port, state| !matches!(state, State::Busy(_)) || ports.contains(port));
     }
 
-    /// The ports that belong to somebody else.
+    /// The ports that other programs use.
     pub fn all(&self) -> impl Iterator<Item = SocketKey> {
         self.ports.iter().filter(|(_, state)| !matches!(state, State::Busy(_))).map(|(port, _)| *port)
     }

@@ -1,10 +1,10 @@
-//! Whom a request names as its host.
+//! The host that a request names.
 
 use std::net::IpAddr;
 
-/// Whether the host of a request, from its `Host` header or its URI, is this machine: a loopback name or address, or the
-/// address that the door is bound to. A web page whose name an attacker has made to resolve to loopback (DNS rebinding)
-/// sends the attacker's name.
+/// Whether the host of a request, from its `Host` header or its URI, is this machine: a loopback name or address, or
+/// the address that the server is bound to. A web page whose name an attacker has made to resolve to loopback (DNS
+/// rebinding) sends the attacker's name.
 #[must_use]
 pub fn is_own(host: &str, bound: IpAddr) -> bool {
     let Some(name) = without_port(host) else { return false };

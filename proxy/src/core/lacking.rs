@@ -1,4 +1,4 @@
-//! The sockets that failed listeners lack, and when a retry has news.
+//! The sockets that could not be opened, and whether a retry would change that.
 
 use std::collections::BTreeMap;
 

@@ -19,7 +19,7 @@ pub struct Counts {
 pub type ByForward = BTreeMap<String, Counts>;
 
 /// The load between two measurements `seconds` apart. Intervals below a second count as a whole second, because they
-/// say too little about one.
+/// carry too little information about a single one.
 #[must_use]
 pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
     let rate = |before: u64, now: u64| {
@@ -59,19 +59,19 @@ mod tests {
     #[test]
     fn rates_are_of_the_time_between_and_many_forwards_are_told_as_one() {
         let at = |live, begun, bytes| ByForward::from([("ns/a".to_owned(), Counts { live, begun, bytes })]);
-        let told = load(&at(1, 10, 1000), &at(4, 30, 5000), 2.0);
-        assert_eq!(told.sum, Work { connections: 4, new_per_second: 10, bytes_per_second: 2000 });
-        assert_eq!(told.forwards["ns/a"], told.sum);
-        let told = load(&at(1, 10, 1000), &at(2, 11, 1400), 0.005);
+        let measured = load(&at(1, 10, 1000), &at(4, 30, 5000), 2.0);
+        assert_eq!(measured.sum, Work { connections: 4, new_per_second: 10, bytes_per_second: 2000 });
+        assert_eq!(measured.forwards["ns/a"], measured.sum);
+        let measured = load(&at(1, 10, 1000), &at(2, 11, 1400), 0.005);
         assert_eq!(
-            told.sum,
+            measured.sum,
             Work { connections: 2, new_per_second: 1, bytes_per_second: 400 },
             "right after a reconnect"
         );
         assert_eq!(load(&at(1, 10, 1000), &at(0, 0, 0), 2.0).sum, Work::default(), "a recreated listener");
         let many: ByForward =
             (0..=MAX_LOADS).map(|n| (format!("ns/{n}"), Counts { live: 1, begun: 1, bytes: 0 })).collect();
-        let told = load(&ByForward::new(), &many, 1.0);
-        assert_eq!((told.sum.connections, told.forwards.len()), (MAX_LOADS as u64 + 1, 0));
+        let measured = load(&ByForward::new(), &many, 1.0);
+        assert_eq!((measured.sum.connections, measured.forwards.len()), (MAX_LOADS as u64 + 1, 0));
     }
 }

@@ -25,7 +25,7 @@ pub struct Names {
 /// The consequence of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learnt {
-    /// Whether the addresses are others than before, so that the targets of the name's users must be refreshed.
+    /// Whether the addresses changed, so that the targets of the name's users must be refreshed.
     pub changed: bool,
     /// Present if the name has begun to fail or resolves again.
     pub turned: Option<Turned>,

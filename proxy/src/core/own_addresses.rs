@@ -1,9 +1,9 @@
-//! Which addresses belong to this host. A question costs system calls, so answers are remembered, and a few of them are
-//! asked again each second: an interface may get another address.
+//! Which addresses belong to this host. A question costs system calls, so answers are cached. A few answers are renewed
+//! each second, because an interface may get another address.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Bound};
 
-/// Most addresses that are remembered. When there are more, all are forgotten and asked again as they are needed.
+/// Most addresses in the cache. If there are more, the cache is cleared, and fills again on demand.
 const MOST: usize = 16_384;
 /// Addresses that one [`OwnAddresses::renew`] asks about.
 const AT_ONCE: usize = 64;
@@ -30,7 +30,7 @@ impl OwnAddresses {
         own
     }
 
-    /// Asks again about the next known addresses. Returns whether any answer is another than before.
+    /// Asks again about the next known addresses. Returns whether any answer changed.
     pub fn renew(&mut self, ask: impl Fn(IpAddr) -> bool) -> bool {
         let after = self.renewed.map_or(Bound::Unbounded, Bound::Excluded);
         let mut renewed = None;

@@ -11,7 +11,7 @@ use std::sync::{
     },
 };
 
-/// A share of this part of the process belongs to a namespace without a limit of its own, while there are others.
+/// The part of the process that a namespace without its own limit may use while there are other namespaces.
 const PART: usize = 2;
 
 /// Sessions of one namespace, over all its listeners and all workers.
@@ -70,8 +70,8 @@ impl Drop for Place {
 }
 
 /// The share of a namespace in a process with room for `room` sessions, which listeners of `namespaces` namespaces use.
-/// `limits` are the limits that listeners of the namespace carry. Without one, a namespace may take a half of the room
-/// while there are others, so that none of them can take all of it.
+/// `limits` are the limits that listeners of the namespace carry. Without a limit, a namespace may take a half of the
+/// room while there are other namespaces, so that no namespace can take all of it.
 #[must_use]
 pub fn most(limits: impl Iterator<Item = u32>, namespaces: usize, room: usize) -> Option<u32> {
     let default = || (namespaces > 1).then(|| u32::try_from((room / PART).max(1)).unwrap_or(u32::MAX));

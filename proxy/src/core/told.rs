@@ -1,5 +1,5 @@
-//! What the log already shows of endpoints that are refused. A DNS name may have others in each answer, for ever, and
-//! must neither fill the log nor the memory. The metric counts those that are refused now.
+//! The refused endpoints that the log already shows. A DNS name may resolve to other addresses each time, for ever, and
+//! must fill neither the log nor the memory. The metric counts the endpoints that are refused now.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -10,7 +10,7 @@ pub const MOST: usize = 64;
 #[derive(Debug, Default)]
 pub struct Told {
     addresses: BTreeSet<SocketAddr>,
-    /// The log says that there are more.
+    /// The log mentions that there are more.
     is_full: bool,
 }
 
@@ -26,7 +26,7 @@ pub enum Tell {
 }
 
 impl Told {
-    /// Takes an endpoint that is refused.
+    /// Decides what to log about a refused endpoint.
     pub fn tell(&mut self, address: SocketAddr) -> Tell {
         if self.addresses.contains(&address) {
             return Tell::Nothing;

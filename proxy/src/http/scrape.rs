@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::Metrics;
 
-/// A body is served again for this many times as long as it took to render: however many ask, rendering takes no more than
-/// a fifth of the control thread.
+/// A body is reused for this many times the time that rendering took: however many clients ask, rendering takes no more
+/// than a fifth of the control thread.
 const TIMES: u32 = 4;
 
-/// The last body, while it is new enough.
+/// The last body, while it may be reused.
 #[derive(Debug, Default)]
 pub(super) struct Scraped(Mutex<Option<Kept>>);
 
@@ -59,7 +59,7 @@ impl Scraped {
     }
 }
 
-/// How long to serve a body again that took so long to render.
+/// How long to reuse a body that took so long to render.
 fn keep(took: Duration) -> Duration {
     took.saturating_mul(TIMES)
 }

@@ -1,5 +1,5 @@
-//! Serves the HTTP addresses. A new connection always gets in: if it finds no place, the connection closes that has waited
-//! longest for its client, of the source with the most connections. So silent clients keep no probe out.
+//! Serves the HTTP addresses. A new connection always gets a place: if all are taken, the source with the most
+//! connections loses the connection that has waited longest for its client. So silent clients keep no probe out.
 
 use std::{
     convert::Infallible,
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 const fn bounds(all: usize, per_source: usize) -> Bounds {
-    Bounds { strangers: all, per_source, known: 0, evict: Evict::Anyone, rates: None }
+    Bounds { strangers: all, per_source, known: 0, evict: Evict::Any, rates: None }
 }
 
 /// The connections of all HTTP addresses.
@@ -61,14 +61,14 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Nobody is connected.
+    /// No connections.
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         let door = |bounds| Door::new(bounds, clock);
         Arc::new(Self { health: door(HEALTH), scrapes: door(SCRAPES), admin: door(ADMIN), local: door(LOCAL) })
     }
 
-    /// Connections that were closed for want of a place: the door, the reason, and the count.
+    /// Connections that were closed for lack of a place: the door, the reason, and the count.
     pub fn closed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
         let doors =
             [("health", &self.health), ("metrics", &self.scrapes), ("admin", &self.admin), ("socket", &self.local)];
@@ -98,7 +98,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Takes a place among the scrapes until the connection ends. False if there is none.
+    /// Takes a place among the scrapes until the connection ends. Returns false if all are taken.
     pub(super) fn scrapes(&self, doors: &Doors) -> bool {
         let Ok(place) = doors.scrapes.enter_beside(self.source, &self.place) else { return false };
         // A connection carries one request.
@@ -116,7 +116,7 @@ pub async fn serve(listener: std::net::TcpListener, role: Role, view: View) {
             Ok((stream, peer)) => begin(stream, (peer.ip(), bound), role, &view),
             Err(_) => sleep(PAUSE).await,
         }
-        // Let a connection whose place was taken back close, before there is another one.
+        // Let a connection whose place was taken back close before the next one is accepted.
         yield_now().await;
     }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(200);
 /// Bound of the longest backoff.
 const MOST: Duration = Duration::from_secs(15);
-/// Bound of the first pauses before another replica is tried.
+/// Bound of the first pauses before trying another replica.
 const ELSEWHERE: Duration = Duration::from_millis(250);
-/// Tries with this bound: of three replicas, one of three tries finds the leader most of the time.
+/// Tries with this bound: with three replicas, three tries find the leader most of the time.
 const QUICK: u32 = 3;
 /// Bound of the longest of these pauses. While no replica leads, each refusal is cheap, and the next leader should not
 /// wait for its proxies.
@@ -38,7 +38,7 @@ impl Backoff {
         (self.failures, self.refusals) = (0, 0);
     }
 
-    /// The pause after a failure. `hint`: the operator wants to be left alone for so long.
+    /// The pause after a failure. `hint`: the least delay, as the operator asks.
     pub(super) fn after_failure(&mut self, hint: Option<Duration>) -> Duration {
         let bound = doubled(FIRST, self.failures).min(MOST);
         self.failures = self.failures.saturating_add(1);

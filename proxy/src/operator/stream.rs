@@ -33,13 +33,13 @@ struct Stream<'a> {
     /// Whether the operator has the same digest.
     agreed: bool,
     /// The last report sent on this stream.
-    told: Option<Report>,
+    reported: Option<Report>,
 }
 
 /// Why a stream ended or could not be opened.
 pub(super) struct Broken {
     pub(super) why: String,
-    /// After what time the operator wants to be asked again.
+    /// The retry delay that the operator asks for.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -69,12 +69,12 @@ pub(super) async fn run(
         assembler: Assembler::default(),
         digest,
         agreed: false,
-        told: None,
+        reported: None,
     };
     match stream.follow(backoff).await {
         Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
-            stream.tell_end().await;
+            stream.report_cut().await;
             Err(Ended)
         }
         Err(End::Stream(broken)) => Ok(broken),
@@ -85,7 +85,7 @@ pub(super) async fn run(
 struct Meter {
     at: Instant,
     counts: ByForward,
-    told: Option<Load>,
+    sent: Option<Load>,
 }
 
 impl Meter {
@@ -94,7 +94,7 @@ impl Meter {
         let (now, counts) = (Instant::now(), proxy.metrics().by_forward());
         let load = load(&self.counts, &counts, now.duration_since(self.at).as_secs_f64());
         (self.at, self.counts) = (now, counts);
-        (self.told.as_ref() != Some(&load)).then(|| self.told.insert(load).clone())
+        (self.sent.as_ref() != Some(&load)).then(|| self.sent.insert(load).clone())
     }
 }
 
@@ -121,7 +121,7 @@ impl Stream<'_> {
         let mut reports = self.proxy.report();
         let mut looks = interval(LOAD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut meter = Meter { at: Instant::now(), counts: self.proxy.metrics().by_forward(), told: None };
+        let mut meter = Meter { at: Instant::now(), counts: self.proxy.metrics().by_forward(), sent: None };
         loop {
             let due = self.state.due().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
@@ -129,7 +129,7 @@ impl Stream<'_> {
                     let message = message.map_err(|status| End::Stream(ended(&status)))?;
                     let Some(message) = message else { return Ok(()) };
                     if message.tell_held {
-                        self.tell_held().await?;
+                        self.send_held().await?;
                     }
                     if let Some(trust) = message.trust {
                         self.state.keep_roots(&trust.roots, self.proxy);
@@ -139,17 +139,17 @@ impl Stream<'_> {
                         backoff.succeeded();
                         // Send what changed since the report for this change.
                         let latest = reports.borrow_and_update().clone();
-                        if self.told.as_ref().is_some_and(|told| *told != latest) {
+                        if self.reported.as_ref().is_some_and(|reported| *reported != latest) {
                             self.report(latest).await?;
                         }
                     }
                 }
-                changed = reports.changed(), if self.told.is_some() => {
+                changed = reports.changed(), if self.reported.is_some() => {
                     changed.map_err(|_| End::Proxy)?;
                     let report = reports.borrow_and_update().clone();
                     self.report(report).await?;
                 }
-                _ = looks.tick(), if self.told.is_some() => {
+                _ = looks.tick(), if self.reported.is_some() => {
                     if let Some(load) = meter.look(self.proxy) {
                         self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
                     }
@@ -160,7 +160,7 @@ impl Stream<'_> {
     }
 
     /// Waits for the end of the drain and reports the sessions that were cut.
-    async fn tell_end(self) {
+    async fn report_cut(self) {
         while !self.proxy.has_ended() {
             sleep(LOOK_FOR_END).await;
         }
@@ -178,7 +178,7 @@ impl Stream<'_> {
         self.connection.send(&message).await.map_err(|error| End::Stream(format!("the stream broke: {error}").into()))
     }
 
-    async fn tell_held(&self) -> Result<(), End> {
+    async fn send_held(&self) -> Result<(), End> {
         for part in self.current.held().into_parts(PARTS) {
             self.send(FromProxy { held: Some(part), ..FromProxy::default() }).await?;
         }
@@ -210,10 +210,10 @@ impl Stream<'_> {
 
     /// Sends what is new to the operator; after an apply at least the version.
     async fn report(&mut self, report: Report) -> Result<(), End> {
-        for part in report.parts_since(self.told.as_ref(), &self.digest, self.agreed, PARTS) {
+        for part in report.parts_since(self.reported.as_ref(), &self.digest, self.agreed, PARTS) {
             self.send(FromProxy { report: Some(part), ..FromProxy::default() }).await?;
         }
-        self.told = Some(report);
+        self.reported = Some(report);
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     let spec = listener.spec.load_full();
     tokio::select! {
         biased;
-        reason = session.told_to_end() => return Err(reason),
+        reason = session.asked_to_end() => return Err(reason),
         result = introduce(worker, session, client, &spec) => result?,
     }
     // The spec may have changed while the header was read.
@@ -132,7 +132,7 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
     let limit = Duration::from_secs(spec.limits.as_ref().map_or(0, |limits| limits.queue_seconds).into());
     tokio::select! {
         biased;
-        reason = session.told_to_end() => Err(reason),
+        reason = session.asked_to_end() => Err(reason),
         slot = timeout(limit, waiting) => {
             session.recheck.set(true);
             slot.map_err(|_| EndReason::QueueTimeout)

@@ -36,7 +36,7 @@ pub struct Connected {
 pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     tokio::select! {
         biased;
-        reason = session.told_to_end() => Err(reason),
+        reason = session.asked_to_end() => Err(reason),
         _ = client.ready(Interest::ERROR) => Err(EndReason::ClientLeft),
         result = attempts(worker, session, client) => result,
     }

@@ -199,9 +199,9 @@ impl Direction {
 
     /// Passes the FIN of the source on.
     fn finish(&mut self, to: &End) {
-        let told = SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write).is_ok();
-        to.broken.set(to.broken.get() || !told);
-        self.phase = if told { Phase::Finished } else { Phase::Dead };
+        let sent = SockRef::from(&to.stream).shutdown(std::net::Shutdown::Write).is_ok();
+        to.broken.set(to.broken.get() || !sent);
+        self.phase = if sent { Phase::Finished } else { Phase::Dead };
     }
 
     fn poll_sink(&mut self, cx: &mut Context<'_>, to: &End) -> Poll<()> {

@@ -43,7 +43,7 @@ pub async fn greet(
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let mut greeted = (peer, None);
     let handshakes = &worker.process.handshakes;
-    let said = async {
+    let handshake = async {
         if let Some(protocol) = spec.proxy_protocol.as_deref() {
             match (protocol.accept, protocol.trusts(peer.ip())) {
                 (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => {}
@@ -57,10 +57,10 @@ pub async fn greet(
                 }
             }
         }
-        // A header names the client that the wait is for from here on.
+        // From here on, the handshake waits for the client that the header names.
         in_place(handshakes.enter(greeted.0.ip()), read_name(worker, stream)).await
     };
-    let name = timeout(limit, said).await.map_err(|_| Unroutable::HandshakeTimeout)??;
+    let name = timeout(limit, handshake).await.map_err(|_| Unroutable::HandshakeTimeout)??;
     Ok(Greeted { client: greeted.0, destination: greeted.1, name })
 }
 

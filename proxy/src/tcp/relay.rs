@@ -167,7 +167,7 @@ async fn deliver(session: &Session, stream: &TcpStream) -> Option<EndReason> {
     let mut pause = Duration::from_millis(1);
     while left > 0 && Instant::now() < deadline && progress.elapsed() < NOT_READING {
         tokio::select! {
-            reason = session.told_to_end() => return Some(reason),
+            reason = session.asked_to_end() => return Some(reason),
             _ = stream.ready(Interest::ERROR) => return None,
             () = sleep(pause) => {}
         }

@@ -33,7 +33,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
         match greeting::greet(&worker, &stream.stream, peer, names).await {
             Err(why) => {
                 names.unrouted.count(why);
-                // Reset clients that do not speak TLS; close a bare connect probe cleanly.
+                // Reset clients that do not speak TLS; close a plain connect probe cleanly.
                 stream.clean.set(why == Unroutable::Probe);
             }
             Ok(greeted) => {

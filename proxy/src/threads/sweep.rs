@@ -134,11 +134,11 @@ pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
 pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     let worker = &thread.worker;
     let deadline = worker.process.clock.millis().saturating_add(millis);
-    let goes_on = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
+    let may_wait = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
     // Let the accept loops run once more, to accept what the kernel has queued.
     loop {
         sleep(Duration::from_millis(20)).await;
-        if live(thread) == 0 || !goes_on() {
+        if live(thread) == 0 || !may_wait() {
             break;
         }
     }

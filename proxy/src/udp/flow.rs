@@ -145,7 +145,7 @@ impl Flow {
         loop {
             tokio::select! {
                 biased;
-                () = self.mark.told() => return socket.evict(worker, self),
+                () = self.mark.ended() => return socket.evict(worker, self),
                 ready = self.upstream.readable() => if ready.is_err() { return },
             }
             let mut moved = false;
@@ -253,7 +253,7 @@ impl Flow {
 
     /// Ends the flow; the caller has removed it from the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
-        self.mark.tell();
+        self.mark.end();
         drop((self.slot.take(), self.room.take()));
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);

@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// Waits until [`Session::end`] is called.
-    pub async fn told_to_end(&self) -> EndReason {
+    pub async fn asked_to_end(&self) -> EndReason {
         poll_fn(|cx| self.poll_ended(cx)).await
     }
 

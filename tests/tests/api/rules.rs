@@ -38,29 +38,41 @@ fn workload(replicas: &str) -> String {
     format!(", autoscaling: {{targetRef: {{kind: Deployment, name: a}}, {replicas}, targetConnectionsPerPod: 1}}")
 }
 
-#[allow(clippy::too_many_lines, reason = "a table")]
+fn case(message: &'static str, wrong: String, right: String) -> Case {
+    Case { message, wrong, right }
+}
+
+/// The parts of a forward are its placement, its listeners and further fields.
+fn of_forward(message: &'static str, wrong: [&str; 3], right: [&str; 3]) -> Case {
+    case(message, forward("f", wrong[0], wrong[1], wrong[2]), forward("f", right[0], right[1], right[2]))
+}
+
+fn of_backend(message: &'static str, wrong: &str, right: &str) -> Case {
+    case(message, forward("f", SIDECAR, &listener(wrong), ""), forward("f", SIDECAR, &listener(right), ""))
+}
+
+fn of_gateway(message: &'static str, wrong: &str, right: &str) -> Case {
+    case(message, gateway("g", wrong), gateway("g", right))
+}
+
+fn of_listener(message: &'static str, wrong: &str, right: &str) -> Case {
+    let with = |more: &str| forward("f", SIDECAR, &LISTENER.replace("}]}", &format!("}}], {more}}}")), "");
+    case(message, with(wrong), with(right))
+}
+
+fn of_flows(message: &'static str, wrong: &str, right: &str) -> Case {
+    let with = |more: &str| {
+        let listener = LISTENER.replace("TCP", "UDP").replace("}]}", &format!("}}], {more}}}"));
+        forward("f", SIDECAR, &listener, "")
+    };
+    case(message, with(wrong), with(right))
+}
+
 fn cases() -> Vec<Case> {
-    let case = |message, wrong: String, right: String| Case { message, wrong, right };
-    let of_forward = |message, wrong: [&str; 3], right: [&str; 3]| {
-        case(message, forward("f", wrong[0], wrong[1], wrong[2]), forward("f", right[0], right[1], right[2]))
-    };
-    let of_backend = |message, wrong: &str, right: &str| {
-        case(message, forward("f", SIDECAR, &listener(wrong), ""), forward("f", SIDECAR, &listener(right), ""))
-    };
-    let of_gateway = |message, wrong: &str, right: &str| case(message, gateway("g", wrong), gateway("g", right));
-    let of_listener = |message, wrong: &str, right: &str| {
-        let with = |more: &str| forward("f", SIDECAR, &LISTENER.replace("}]}", &format!("}}], {more}}}")), "");
-        case(message, with(wrong), with(right))
-    };
-    let of_flows = |message, wrong: &str, right: &str| {
-        let with = |more: &str| {
-            let listener = LISTENER.replace("TCP", "UDP").replace("}]}", &format!("}}], {more}}}"));
-            forward("f", SIDECAR, &listener, "")
-        };
-        case(message, with(wrong), with(right))
-    };
-    let (long, longest) = ("f".repeat(53), "f".repeat(52));
-    let label = "DNS-1035 label: lower case letters, digits and '-', starting with a letter";
+    [of_gateways(), of_autoscaling(), of_forwards(), of_listeners(), of_names()].into_iter().flatten().collect()
+}
+
+fn of_gateways() -> Vec<Case> {
     vec![
         of_gateway(
             "loadBalancerClass and allocateLoadBalancerNodePorts need type LoadBalancer",
@@ -72,6 +84,36 @@ fn cases() -> Vec<Case> {
             "{service: {type: ClusterIP, externalTrafficPolicy: Local}}",
             "{service: {type: NodePort, externalTrafficPolicy: Local}}",
         ),
+        of_gateway(
+            "selector must be set if, and only if, from is Selector",
+            "{allowedForwards: {namespaces: {from: All, selector: {}}}}",
+            "{allowedForwards: {namespaces: {from: Selector, selector: {}}}}",
+        ),
+        of_gateway(
+            "endPort of an allocation range must not be less than port",
+            "{allocation: [{port: 2001, endPort: 2000}]}",
+            "{allocation: [{port: 2000, endPort: 2000}]}",
+        ),
+        of_gateway(
+            "endPort of an allowed range must not be less than port",
+            "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 1}]}}",
+            "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 2}]}}",
+        ),
+        of_gateway(
+            "exactly one of names and selector must be set",
+            "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a], selector: {}}}]}}",
+            "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a]}}]}}",
+        ),
+        of_gateway(
+            "must be a network such as 10.0.0.0/8",
+            "{allowedForwards: {addressCIDRs: [10.0.0.0]}}",
+            "{allowedForwards: {addressCIDRs: [10.0.0.0/8]}}",
+        ),
+    ]
+}
+
+fn of_autoscaling() -> Vec<Case> {
+    vec![
         of_gateway(
             "autoscaling needs targetConnectionsPerPod or metrics",
             "{autoscaling: {maxReplicas: 3}}",
@@ -101,6 +143,11 @@ fn cases() -> Vec<Case> {
             [GATEWAY, LISTENER, &workload("maxReplicas: 3")],
             [SIDECAR, LISTENER, &workload("maxReplicas: 3")],
         ),
+    ]
+}
+
+fn of_forwards() -> Vec<Case> {
+    vec![
         of_forward("exactly one of sidecar and gateway must be set", ["{}", LISTENER, ""], [SIDECAR, LISTENER, ""]),
         of_forward(
             "listeners[].port is required in a sidecar: only a gateway allocates ports",
@@ -132,12 +179,17 @@ fn cases() -> Vec<Case> {
             [SIDECAR, &LISTENER.replace("TCP", "TLS"), ""],
             [SIDECAR, &LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}"), ""],
         ),
-        of_listener("endPort needs port, and must not be less than it", "endPort: 6999", "endPort: 7001"),
         of_forward(
             "endPort leads the ports of a backend beyond 65535",
             [SIDECAR, "{name: a, protocol: TCP, port: 10, endPort: 20, backends: [{local: {port: 65526}}]}", ""],
             [SIDECAR, "{name: a, protocol: TCP, port: 10, endPort: 20, backends: [{local: {port: 65525}}]}", ""],
         ),
+    ]
+}
+
+fn of_listeners() -> Vec<Case> {
+    vec![
+        of_listener("endPort needs port, and must not be less than it", "endPort: 6999", "endPort: 7001"),
         of_listener("the listeners must not have more than 1024 ports together", "endPort: 8024", "endPort: 8023"),
         of_listener("exactly one of http and tcp must be set", "healthCheck: {}", "healthCheck: {tcp: {}}"),
         of_listener(
@@ -166,6 +218,13 @@ fn cases() -> Vec<Case> {
             "{address: {host: a_b, port: 1}}",
             "{address: {host: a-b, port: 1}}",
         ),
+    ]
+}
+
+fn of_names() -> Vec<Case> {
+    let (long, longest) = ("f".repeat(53), "f".repeat(52));
+    let label = "DNS-1035 label: lower case letters, digits and '-', starting with a letter";
+    vec![
         case(
             "metadata.name must be at most 52 characters",
             forward(&long, SIDECAR, LISTENER, ""),
@@ -181,31 +240,6 @@ fn cases() -> Vec<Case> {
             Box::leak(format!("metadata.name must be a {label}").into_boxed_str()),
             gateway("1a", "{}"),
             gateway("a1", "{}"),
-        ),
-        of_gateway(
-            "selector must be set if, and only if, from is Selector",
-            "{allowedForwards: {namespaces: {from: All, selector: {}}}}",
-            "{allowedForwards: {namespaces: {from: Selector, selector: {}}}}",
-        ),
-        of_gateway(
-            "endPort of an allocation range must not be less than port",
-            "{allocation: [{port: 2001, endPort: 2000}]}",
-            "{allocation: [{port: 2000, endPort: 2000}]}",
-        ),
-        of_gateway(
-            "endPort of an allowed range must not be less than port",
-            "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 1}]}}",
-            "{allowedForwards: {ports: [{protocol: TCP, port: 2, endPort: 2}]}}",
-        ),
-        of_gateway(
-            "exactly one of names and selector must be set",
-            "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a], selector: {}}}]}}",
-            "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a]}}]}}",
-        ),
-        of_gateway(
-            "must be a network such as 10.0.0.0/8",
-            "{allowedForwards: {addressCIDRs: [10.0.0.0]}}",
-            "{allowedForwards: {addressCIDRs: [10.0.0.0/8]}}",
         ),
     ]
 }

@@ -80,12 +80,12 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    /// The bundle for the pod template of a fleet that has `there` now. `there` stays as long as it contains the
+    /// The bundle for the pod template of a fleet that has `existing` now. `existing` stays as long as it contains the
     /// signing CA certificate: proxies receive new ones over the stream, and a change of the template would roll the
     /// fleet.
     #[must_use]
-    pub fn for_fleet<'a>(&'a self, there: Option<&'a str>) -> &'a str {
-        there.filter(|there| there.contains(&self.signing)).unwrap_or(&self.bundle)
+    pub fn for_fleet<'a>(&'a self, existing: Option<&'a str>) -> &'a str {
+        existing.filter(|existing| existing.contains(&self.signing)).unwrap_or(&self.bundle)
     }
 }
 

@@ -22,17 +22,17 @@ use crate::{
 const LEAVE_SECONDS: u32 = 5;
 /// Seconds between the end of the drain and SIGKILL.
 const SPARE_SECONDS: u32 = 5;
-/// Most worker threads of a proxy, if the CPU limit of its pod, or without a limit the node, has as many CPUs.
+/// Most worker threads of a proxy. Its CPU limit, or without a limit the CPUs of the node, may allow fewer.
 const MAX_WORKERS: u32 = 16;
-/// Passes once the first configuration is applied or 10 s have passed (`--startup-seconds`). Then readiness, which kubelet
-/// asks for at once, and liveness decide.
+/// Passes once the first configuration is applied or 10 s have passed (`--startup-seconds`). Then readiness, which
+/// kubelet probes at once, and liveness take over.
 const STARTUP: Probe = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: 30 };
 /// A proxy that was ready stays ready, so there is no hurry after the start.
 const READY: Probe = Probe { what: "ready", period: 5, timeout: PROBE_SECONDS, failures: 2 };
-/// Fails only if the proxy does not answer or one of its threads does not: a late first configuration must not restart the
+/// Fails only if the proxy or one of its threads does not respond: a late first configuration must not restart the
 /// proxy.
 const LIVE: Probe = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
-/// Timeout of the probes in seconds. A proxy at its CPU limit is slow to start their program.
+/// Timeout of the probes in seconds. The probe program starts slowly in a proxy at its CPU limit.
 const PROBE_SECONDS: u32 = 5;
 /// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
@@ -122,7 +122,7 @@ fn has_no_service(gateway: &ForwardGateway) -> bool {
     gateway.spec.service.as_ref().and_then(|service| service.type_) == Some(ServiceType::None)
 }
 
-/// The children that a gateway should not have. The gateway may own one from before a setting changed.
+/// The children that a gateway should not have, but may own from before a setting changed.
 pub fn unwanted(gateway: &ForwardGateway, fleets: &Fleets) -> impl Iterator<Item = ChildKind> {
     let policy = (!fleets.network_policies).then_some(ChildKind::NetworkPolicy);
     policy.into_iter().chain(has_no_service(gateway).then_some(ChildKind::Service))
@@ -302,8 +302,8 @@ impl Child<'_> {
         })
     }
 
-    /// Policies add up, so this one opens the listeners' ports and the health port to every source, also in a namespace
-    /// that denies by default; all other ports are closed.
+    /// Policies are additive, so this one opens the listeners' ports and the health port to every source, also in a
+    /// namespace that denies by default; all other ports are closed.
     fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>) -> Value {
         let mut open = opened(ports);
         open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::names::NAME;
 
-/// One slice for each family among the pod's addresses, by name: a Service of either family finds the leader. `uid` is
-/// that of the Service, which owns the slices. The chart grants access to these two names only.
+/// Names and manifests of the slices: one for each IP family of the pod, so that a Service of either family reaches the
+/// leader. `uid` is the uid of the Service, which owns the slices. The chart grants access to these two names only.
 #[must_use]
 pub fn slices(service: &str, uid: Option<&str>, ips: &[IpAddr], port: u16) -> Vec<(String, Value)> {
     let families = [("IPv4", service.to_owned()), ("IPv6", format!("{service}-ipv6"))];

@@ -1,4 +1,4 @@
-//! How the children of a gateway are brought in line: a plan of writes, from what is desired and what exists.
+//! Plans the writes that reconcile the children of a gateway, from the desired and the existing objects.
 
 use std::collections::BTreeMap;
 
@@ -48,13 +48,13 @@ pub enum Step {
 pub struct Plan {
     /// The writes, in order.
     pub steps: Vec<Step>,
-    /// The object that keeps the plan from going further.
+    /// The object of another owner at which the plan ends.
     pub taken: Option<Taken>,
 }
 
-/// An object exists under the name of a child, and the gateway does not own the object.
+/// An object with the name of a child exists, and the gateway does not own that object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} {name} exists and belongs to somebody else: rename the gateway or remove that object", .kind.as_str())]
+#[error("{} {name} exists and has another owner: rename the gateway or remove that object", .kind.as_str())]
 pub struct Taken {
     /// Kind of the object.
     pub kind: ChildKind,
@@ -62,9 +62,9 @@ pub struct Taken {
     pub name: String,
 }
 
-/// Plans the writes that bring the children of a gateway in line. `found` must have every object of
-/// [`ChildKind::ALL`] that exists. Nothing is written if the Deployment belongs to somebody else; any other child that
-/// does ends the plan, because later children depend on earlier ones.
+/// Plans the writes that reconcile the children of a gateway. `found` must have every existing object of
+/// [`ChildKind::ALL`]. If the Deployment has another owner, the plan is empty. If another child does, the plan ends at
+/// that child, because later children depend on earlier ones.
 #[must_use]
 pub fn plan(desired: &Desired, found: &Found) -> Plan {
     let deployment = match owned(desired, ChildKind::Deployment, found) {
@@ -75,15 +75,15 @@ pub fn plan(desired: &Desired, found: &Found) -> Plan {
     let mut steps = Vec::new();
     for (kind, manifest) in children(&desired.key, &desired.gateway, &desired.fleets, roots, &desired.ports) {
         match owned(desired, kind, found) {
-            Ok(there) if kind == ChildKind::Deployment => steps.extend(fleet(desired, manifest, there)),
-            Ok(there) => steps.push(apply(kind, NAME, manifest, there)),
+            Ok(existing) if kind == ChildKind::Deployment => steps.extend(fleet(desired, manifest, existing)),
+            Ok(existing) => steps.push(apply(kind, NAME, manifest, existing)),
             Err(taken) => return Plan { steps, taken: Some(taken) },
         }
     }
     for kind in unwanted(&desired.gateway, &desired.fleets) {
-        // An object of somebody else is not in the way of a child that should not exist.
-        let there = owned(desired, kind, found).unwrap_or_default();
-        let uid = there.and_then(|there| there.metadata.uid.clone());
+        // A child that should not exist does not conflict with an object of another owner.
+        let existing = owned(desired, kind, found).unwrap_or_default();
+        let uid = existing.and_then(|existing| existing.metadata.uid.clone());
         steps.extend(uid.map(|uid| Step::Remove { kind, uid }));
     }
     Plan { steps, taken: None }
@@ -91,17 +91,17 @@ pub fn plan(desired: &Desired, found: &Found) -> Plan {
 
 /// The child if it exists; an error if the gateway does not own that object.
 fn owned<'a>(desired: &Desired, kind: ChildKind, found: &'a Found) -> Result<Option<&'a DynamicObject>, Taken> {
-    let Some(there) = found.get(&kind) else { return Ok(None) };
+    let Some(existing) = found.get(&kind) else { return Ok(None) };
     let uid = desired.gateway.metadata.uid.as_deref().unwrap_or_default();
-    let mut owners = there.metadata.owner_references.iter().flatten();
+    let mut owners = existing.metadata.owner_references.iter().flatten();
     if owners.any(|owner| owner.uid == uid) {
-        return Ok(Some(there));
+        return Ok(Some(existing));
     }
     Err(Taken { kind, name: desired.key.name.clone() })
 }
 
-fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, there: Option<&DynamicObject>) -> Step {
-    if let Some(uid) = there.and_then(|there| there.metadata.uid.as_deref()) {
+fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, existing: Option<&DynamicObject>) -> Step {
+    if let Some(uid) = existing.and_then(|existing| existing.metadata.uid.as_deref()) {
         manifest["metadata"]["uid"] = json!(uid);
     }
     Step::Apply { kind, manager, manifest }
@@ -109,27 +109,27 @@ fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, there: Opt
 
 /// The writes to the Deployment. With `spec.autoscaling`, replicas belong to the HPA: a new fleet begins with the least
 /// number, and an existing fleet keeps its replicas while this operator gives them up.
-fn fleet(desired: &Desired, mut manifest: Value, there: Option<&DynamicObject>) -> Vec<Step> {
+fn fleet(desired: &Desired, mut manifest: Value, existing: Option<&DynamicObject>) -> Vec<Step> {
     let kind = ChildKind::Deployment;
     let least = desired.gateway.spec.autoscaling.as_ref().map(least);
     let mut steps = Vec::new();
-    match (least, there) {
+    match (least, existing) {
         (Some(least), None) => manifest["spec"]["replicas"] = json!(least),
-        (Some(least), Some(there)) if holds_replicas(there) => {
+        (Some(least), Some(existing)) if holds_replicas(existing) => {
             // Without a field manager, the API server would reset `replicas` to one. Zero replicas become the least
             // number, because an HPA does not scale up from zero.
-            let replicas = there.data["spec"]["replicas"].as_i64().filter(|replicas| *replicas > 0);
+            let replicas = existing.data["spec"]["replicas"].as_i64().filter(|replicas| *replicas > 0);
             let kept = json!({
                 "apiVersion": kind.api_version(),
                 "kind": kind.as_str(),
                 "metadata": {"name": desired.key.name, "namespace": desired.key.namespace},
                 "spec": {"replicas": replicas.unwrap_or(least.into())},
             });
-            steps.push(apply(kind, HANDOVER, kept, Some(there)));
+            steps.push(apply(kind, HANDOVER, kept, Some(existing)));
         }
         _ => {}
     }
-    steps.push(apply(kind, NAME, manifest, there));
+    steps.push(apply(kind, NAME, manifest, existing));
     steps
 }
 

@@ -1,12 +1,12 @@
-//! How kubelet asks a proxy: by its own program, over a unix socket of the container. No pod can keep such a probe from an
-//! answer, and no port of the pod is needed.
+//! Kubelet's probes of a proxy: the proxy's own program asks over a unix socket in the container. No client on the
+//! network can keep such a probe from its answer, and a probe needs no port of the pod.
 
 use serde_json::{Value, json};
 
 /// Path of the proxy's unix socket, in the volume of its state.
 pub(super) const SOCKET: &str = "/var/lib/portlane/proxy.sock";
 
-/// A probe: what to ask for, and kubelet's periods in seconds.
+/// A probe: its endpoint, and its times in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
     /// `startup`, `ready` or `live`.
@@ -15,7 +15,7 @@ pub(super) struct Probe {
     pub(super) period: u32,
     /// Timeout of one probe. The program shares the CPU limit of the proxy.
     pub(super) timeout: u32,
-    /// Failures in a row that count.
+    /// Consecutive failures after which the probe counts as failed.
     pub(super) failures: u32,
 }
 

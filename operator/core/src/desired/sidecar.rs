@@ -9,7 +9,7 @@ use crate::{
         tuning::{Resources, Tuning, tuning},
     },
     names::{APP_PORTS, CONTAINER, HEALTH_PORT, PROBLEM, PROXY_LABEL},
-    world::app_ports::{AppPorts, declared, said, written},
+    world::app_ports::{AppPorts, declared, parse, written},
 };
 
 /// Seconds that the proxy leaves a port alone after the app released it: time for kubelet to restart the app.
@@ -132,7 +132,7 @@ fn injected_annotations(annotations: &Value, app_ports: &str, problems: &[String
 fn carried(pod: &Value) -> Injection {
     let (ports, free) = app_ports(pod, &mut Vec::new());
     let annotations = &pod["metadata"]["annotations"];
-    let annotated = said(annotations[APP_PORTS].as_str().unwrap_or_default());
+    let annotated = parse(annotations[APP_PORTS].as_str().unwrap_or_default());
     if annotated.ports == ports {
         return Injection::Carried;
     }
@@ -143,7 +143,7 @@ fn carried(pod: &Value) -> Injection {
 
 /// The ports of the app, which containers declare or the annotation lists, and the ports that the annotation excludes.
 fn app_ports(pod: &Value, problems: &mut Vec<String>) -> (AppPorts, AppPorts) {
-    let annotated = said(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
+    let annotated = parse(pod["metadata"]["annotations"][APP_PORTS].as_str().unwrap_or_default());
     let (mut ports, wrong) = (annotated.ports, annotated.wrong);
     if !wrong.is_empty() {
         let wrong: String = wrong.join(",").chars().take(40).collect();
@@ -276,10 +276,10 @@ impl Patch {
     }
 
     /// Adds entries to the annotations, which may be absent.
-    fn annotations(&mut self, there: &Value, added: &Map<String, Value>) {
-        if there.is_object() {
+    fn annotations(&mut self, existing: &Value, added: &Map<String, Value>) {
+        if existing.is_object() {
             for (name, value) in added {
-                self.map(there, "/metadata/annotations", name, value);
+                self.map(existing, "/metadata/annotations", name, value);
             }
         } else {
             self.0.push(json!({"op": "add", "path": "/metadata/annotations", "value": added}));

@@ -1,21 +1,21 @@
 //! What the failures of a watch mean: which answers of the API server are definite, and when a namespace that refuses
-//! the operator stops holding up all others.
+//! the operator no longer blocks all others.
 
 use std::time::Duration;
 
 use crate::world::watched::Kind;
 
 /// How long a namespace that was never listed may refuse before it counts as empty. An API server that has just started
-/// refuses everybody for a moment, until it has read its roles.
+/// refuses every client until it has read its roles.
 const NEVER_LISTED: Duration = Duration::from_secs(10);
 /// How long a namespace that was listed before may refuse before its objects no longer count. Roles that are deleted by
 /// mistake, or created again, must not cost the namespace its listeners at once.
 const LISTED: Duration = Duration::from_secs(300);
-/// What kinds other than forwards and gateways wait in addition: proxies must hear that their listeners end before
-/// their pods are forgotten.
+/// Further wait for kinds other than forwards and gateways: proxies must receive the removal of their listeners before
+/// the operator forgets their pods.
 const LATER: Duration = Duration::from_secs(60);
 
-/// What a failed request says.
+/// What a failed request proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// This operator has no permission.
@@ -33,14 +33,14 @@ impl Failure {
     pub fn of(code: u16, reason: &str, message: &str) -> Self {
         match code {
             403 if reason == "Forbidden" => Self::Forbidden,
-            // The API server has a plain text for paths that no kind has.
+            // The API server answers the paths of unknown kinds with this plain text.
             404 if reason == "NotFound" || message.trim() == "404 page not found" => Self::NotServed,
             _ => Self::Unclear,
         }
     }
 }
 
-/// What follows from a failure.
+/// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judged {
     /// Retry.
@@ -58,7 +58,7 @@ enum Permission {
     Granted,
     /// The namespace has refused since its last list.
     Refused,
-    /// The same, and the objects of the namespace no longer count.
+    /// The namespace still refuses, and its objects no longer count.
     Withdrawn,
 }
 
@@ -67,8 +67,8 @@ enum Permission {
 pub struct Access {
     /// The operator watches single namespaces, and may lose one of them.
     is_scoped: bool,
-    /// Something waits for this watch. A watch that only shows drift holds nothing up; if it counted as empty, every
-    /// child of the namespace would look deleted.
+    /// The operator waits for this watch. It does not wait for a watch that only shows drift; if such a watch counted
+    /// as empty, every child of the namespace would look deleted.
     is_required: bool,
     /// Patience with a namespace that was listed before.
     listed_patience: Duration,
@@ -80,8 +80,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// A watch that has listed nothing yet. `is_scoped`: the operator watches single namespaces. Without permission in
-    /// the whole cluster an operator that watches all namespaces is not installed correctly, and waits.
+    /// A watch that has listed nothing yet. `is_scoped`: the operator watches single namespaces. An operator that
+    /// watches all namespaces and lacks a permission is installed incorrectly, and waits.
     #[must_use]
     pub fn new(kind: Kind, is_scoped: bool) -> Self {
         let leads = matches!(kind, Kind::Forwards | Kind::Gateways);

@@ -128,7 +128,7 @@ impl Autoscalers {
         let mut all: Vec<_> =
             subjects.into_iter().filter_map(|it| wanted(&it, cache).map(|scaler| (it, scaler))).collect();
         all.sort_by_cached_key(|(subject, scaler)| {
-            let is_there = cache.scalers.get(&scaler.key).is_some_and(|state| {
+            let exists = cache.scalers.get(&scaler.key).is_some_and(|state| {
                 let target = (state.target.0.as_str(), state.target.1.as_str());
                 state.owner == scaler.owner && target == (scaler.target_kind.as_str(), scaler.target.as_str())
             });
@@ -143,7 +143,7 @@ impl Autoscalers {
                 Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
             };
             let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
-            let scales = is_there || was_applied;
+            let scales = exists || was_applied;
             (!scales, is_refused, created.is_none(), created, subject.clone())
         });
         all
@@ -176,8 +176,8 @@ impl Autoscalers {
             return None;
         }
         if let Some((applied, at, result)) = &entry.applied {
-            let is_there = cache.scalers.contains_key(&scaler.key);
-            let pause = if result.is_ok() && is_there { RESYNC } else { RETRY };
+            let exists = cache.scalers.contains_key(&scaler.key);
+            let pause = if result.is_ok() && exists { RESYNC } else { RETRY };
             if **applied == scaler && now < *at + pause {
                 return None;
             }

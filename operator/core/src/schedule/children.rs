@@ -58,7 +58,7 @@ pub struct Applied {
 pub enum Ended {
     /// The children are applied.
     Applied,
-    /// These children, which somebody else had changed or deleted, are applied again.
+    /// These children are applied again, because another client had changed or deleted them.
     Repaired(Vec<ChildKind>),
     /// The children could not be applied.
     Failed {
@@ -84,7 +84,7 @@ struct Entry {
     touched: bool,
     /// The desired children must be computed, and compared with what the watches show.
     changed: bool,
-    /// The status says that applying fails.
+    /// The status reports that applying fails.
     fails: bool,
     wrote: Option<Duration>,
     /// The last written status.
@@ -275,7 +275,7 @@ fn hash_of(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: 
     format!("{:016x}", hash(&all))
 }
 
-/// The gateways, beginning after the one whose turn was last: none of them waits for the others for good.
+/// The gateways in turn, beginning after the one that was last: none of them starves.
 fn in_turn<'a>(gateways: &'a BTreeSet<ObjectKey>, last: Option<&ObjectKey>) -> Vec<&'a ObjectKey> {
     let Some(last) = last else { return gateways.iter().collect() };
     let after = gateways.range::<ObjectKey, _>((Bound::Excluded(last), Bound::Unbounded));

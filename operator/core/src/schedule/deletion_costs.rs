@@ -44,8 +44,8 @@ impl Costs {
             }
             for pod in pods {
                 let written = self.written.get(&pod);
-                if let Some((cost, there)) = cost(&pod, written.map(|(cost, _)| *cost), view) {
-                    due.push((there.abs_diff(cost), written.map(|(_, at)| *at), pod, cost));
+                if let Some((cost, current)) = cost(&pod, written.map(|(cost, _)| *cost), view) {
+                    due.push((current.abs_diff(cost), written.map(|(_, at)| *at), pod, cost));
                 }
             }
         }
@@ -91,17 +91,17 @@ fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
     }
 }
 
-/// The desired and the current cost of a pod; `None` if they are equal or somebody else set the cost.
+/// The desired and the current cost of a pod; `None` if they are equal or another client set the cost.
 fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, i32)> {
-    let there = match view.cache.proxy_pods.get(pod)?.cost {
+    let current = match view.cache.proxy_pods.get(pod)?.cost {
         Cost::Foreign => return None,
         // Kubernetes treats an absent cost as 0.
         Cost::Unset => 0,
         Cost::Ours(cost) => cost,
     };
-    let there = written.unwrap_or(there);
+    let current = written.unwrap_or(current);
     let wanted = deletion_cost(view.proxies.load(&ProxyId::Pod(pod.clone()), PodMetric::Connections, None)?);
-    (there != wanted).then_some((wanted, there))
+    (current != wanted).then_some((wanted, current))
 }
 
 #[cfg(test)]

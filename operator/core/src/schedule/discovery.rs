@@ -1,6 +1,6 @@
 //! When the API server is asked whether it serves a kind that a cluster may lack, and what its answers mean.
 //!
-//! Only a definite answer counts as absence: no request that failed may turn into "there are no such objects". Whatever
+//! Only a definite answer counts as absence: a failed request must not turn into "there are no such objects". Whatever
 //! was known before an unclear answer stays known.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub enum Served {
     Yes,
     /// The version does not exist, or does not list the kind.
     No,
-    /// The request failed, which says nothing about the kind.
+    /// The request failed, which proves nothing about the kind.
     Unclear,
 }
 
@@ -32,7 +32,7 @@ pub enum Next {
     Watch(&'static str),
     /// The API server does not serve the kind: ask again after a pause.
     Absent {
-        /// The driver has not heard yet that no object exists.
+        /// The driver has not received the empty list yet.
         is_news: bool,
         /// The pause.
         again: Duration,
@@ -50,7 +50,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Discovery {
     backoff: Backoff,
-    /// The driver has heard that no object exists.
+    /// The driver has received the empty list.
     is_absent: bool,
     /// The last answer was unclear.
     is_failing: bool,

@@ -13,7 +13,7 @@ pub const DURATION: Duration = Duration::from_secs(12);
 const DEADLINE: Duration = Duration::from_secs(8);
 /// Retry period: the pause between two tries to acquire or renew the Lease.
 const RETRY: Duration = Duration::from_secs(2);
-/// Longest duration of a foreign Lease that is waited for.
+/// Longest duration of another holder's Lease that this replica waits for.
 const MAX_FOREIGN: Duration = Duration::from_secs(48);
 
 /// A Lease as the API server returned it.

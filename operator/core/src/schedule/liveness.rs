@@ -1,9 +1,9 @@
-//! Whether the loops that a replica cannot do without still turn.
+//! Finds the loops that hang, among those that a replica depends on.
 
 use std::time::Duration;
 
-/// Longest silence of a loop. The driver turns four times a second, and the loop of the leader election at least once
-/// in six seconds; a turn that translates the largest measured world takes less than this.
+/// Longest silence of a loop. The driver iterates four times a second, and the loop of the leader election at least
+/// once in six seconds. An iteration that translates the largest measured world takes less than this.
 pub const SILENCE: Duration = Duration::from_secs(25);
 
 /// The last sign of life of a loop.
@@ -15,7 +15,7 @@ pub struct Pulse {
     pub last: Duration,
 }
 
-/// Names the loops that hang, with the length of their silence; `None` if all loops turn.
+/// Names the loops that hang, with the length of their silence; `None` if no loop hangs.
 #[must_use]
 pub fn complaint(pulses: &[Pulse], now: Duration) -> Option<String> {
     let silent = |pulse: &Pulse| {

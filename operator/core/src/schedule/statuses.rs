@@ -279,7 +279,8 @@ impl Statuses {
         if is_late && known.is_none() {
             self.later.insert((late, key.clone()));
         }
-        // A status that names late proxies follows each of them; before that, any one proves that the forward waits.
+        // A status that names late proxies depends on each of them. Before that, one late proxy proves that the forward
+        // waits.
         let named = if now < late { 1 } else { seen.late.len() };
         if is_late {
             self.waiting.set(key, &seen.late[..named], groups);

@@ -1,4 +1,4 @@
-//! When something that others change, or that expires, is checked again: certificates, CA bundles, the metrics API, the
+//! When to check again what expires or what other clients may change: certificates, CA bundles, the metrics API, the
 //! installed CRDs.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 /// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked<'a> {
-    /// All is as it should be.
+    /// Nothing is missing or wrong.
     Done,
     /// Nothing failed, but something is still missing that others wait for.
     Incomplete,
@@ -21,7 +21,7 @@ pub enum Checked<'a> {
 pub struct Next {
     /// Pause until the next check.
     pub pause: Duration,
-    /// The check failed, and did not fail for the same reason before: report the failure.
+    /// The check failed, and the check before did not fail for the same reason: report the failure.
     pub is_news: bool,
 }
 
@@ -55,7 +55,7 @@ impl Rounds {
     }
 }
 
-/// Something that others wait for, but not for ever.
+/// A gate that others wait at, but not for ever.
 #[derive(Debug)]
 pub struct Gate {
     limit: Duration,
@@ -69,8 +69,8 @@ impl Gate {
         Self { limit, is_open: false }
     }
 
-    /// Whether the gate is open; once open, it stays open. `is_done`: what others wait for is done. `waited`: since the
-    /// gate was made.
+    /// Whether the gate is open; once open, it stays open. `is_done`: the awaited work is done. `waited`: time since
+    /// the gate was created.
     pub fn opens(&mut self, is_done: bool, waited: Duration) -> bool {
         self.is_open |= is_done || waited >= self.limit;
         self.is_open

@@ -70,7 +70,7 @@ pub struct DataPlane {
     /// Pods that should run the forward.
     pub total: u32,
     /// Proxies that run every listener of the forward as published. A proxy that rejected a listener, or whose group
-    /// lost the listener's port, is not among them, whatever else it runs.
+    /// lost the listener's port, does not count, whatever else it runs.
     pub acked: u32,
     /// Proxies that have not reported yet; at most eight.
     pub late: Vec<ProxyId>,
@@ -82,7 +82,7 @@ pub struct DataPlane {
     pub no_proxies: bool,
     /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
-    /// Pods whose proxies lately refused sessions of a listener because its namespace has used up its share; at most
+    /// Pods whose proxies recently refused sessions of a listener because its namespace has used up its share; at most
     /// eight.
     pub limited: Vec<String>,
     /// Pods without a proxy.

@@ -73,7 +73,8 @@ pub fn of_ready(
     };
     let now = ready(new)?;
     let before = ready(old);
-    // The objects that a new forward needs may be applied after it: the status says so, an event would be premature.
+    // The objects that a new forward needs may be applied after it: the status reports what is missing, and an event
+    // would be premature.
     let is_early = TRANSIENT.contains(&now.reason.as_str());
     if before.is_none() && is_early {
         return None;

@@ -39,12 +39,12 @@ pub struct Fleets {
     placed: BTreeSet<ObjectKey>,
 }
 
-/// What a pod adds to the fleet of its group.
+/// The contribution of a pod to the fleet of its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seat {
     group: Group,
-    /// The pod is not terminating. A terminating pod adds nothing: its proxy runs its last configuration until the app
-    /// has ended, and no status waits for it.
+    /// The pod is not terminating. A terminating pod contributes nothing: its proxy runs its last configuration until
+    /// the app has ended, and no status waits for that proxy.
     stays: bool,
     ready: bool,
     issue: Option<PodIssue>,
@@ -59,7 +59,7 @@ impl Seat {
 /// The groups that an update changed, as they were before.
 type Before = BTreeMap<Group, Urgent>;
 
-/// What makes a change of a fleet urgent: whether a pod is ready, whether there are no issues, and whether a pod has no
+/// The facts whose change is urgent: whether a pod is ready, whether there are no issues, and whether a pod has no
 /// proxy.
 type Urgent = (bool, bool, bool);
 
@@ -147,7 +147,7 @@ impl Fleets {
         self.exchange(pod, old, seat, translator, before);
     }
 
-    /// Takes what a pod added to its group out of it, and adds what the pod adds now.
+    /// Replaces the contribution of a pod to its group.
     fn exchange(
         &mut self,
         pod: &ObjectKey,

@@ -100,7 +100,7 @@ pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -
             .iter_mut()
             .filter(|it| it.type_ == ConditionType::Injected.as_str())
             .for_each(|it| it.message.clear());
-        // Load comes and goes.
+        // `LimitReached` follows the load, like counts.
         plain.conditions.retain(|it| it.type_ != ConditionType::LimitReached.as_str());
         plain
     };

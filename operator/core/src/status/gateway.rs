@@ -9,7 +9,7 @@ use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
-    /// Why the children cannot be applied; absent while an applied fleet may still be brought in line by a retry.
+    /// Why the children cannot be applied; absent while a retry may still succeed for a fleet that was applied before.
     pub children: Option<String>,
     /// Whether the children were applied for the current generation.
     pub applied: bool,
@@ -32,8 +32,8 @@ const NO_PROXIES: &str = "NoProxies";
 const NO_ADDRESS: &str = "AddressNotAssigned";
 const AT_ZERO: &str = "ScaledToZero";
 
-/// The generation for which the status of a gateway says that its children are applied; `None` if the status does not
-/// say so.
+/// The generation for which the status of a gateway reports that its children are applied; `None` without such a
+/// report.
 #[must_use]
 pub fn applied_generation(gateway: &ForwardGateway) -> Option<i64> {
     let mut conditions = gateway.status.as_ref()?.conditions.iter();

@@ -3,8 +3,8 @@
 //! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
 //! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 //!
-//! What one proxy can make the operator keep is bounded: listeners by what the proxy was sent, texts of failures by a
-//! budget.
+//! What the operator keeps of one proxy is bounded: listeners by the configuration that the proxy was sent, texts of
+//! failures by a budget.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,8 +20,8 @@ use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
 
 /// Bytes of the messages of failures that are kept of one proxy. A status names eight rejections.
 pub const FAILURE_TEXTS: usize = 64 << 10;
-/// Listeners that are kept of one proxy: twice as many as it may run, because removed ones stay until the proxy says
-/// so.
+/// Listeners that are kept of one proxy: twice as many as it may run, because a removed listener stays until the proxy
+/// reports its removal.
 pub const LISTENERS: usize = 2 * MAX_LISTENERS;
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";
@@ -42,7 +42,7 @@ pub struct ProxyState {
     reported: BTreeMap<ListenerId, ListenerReport>,
     /// Bytes of the messages of failures in `reported`.
     texts: usize,
-    /// The proxy reported more than is kept, so that nothing is implied by agreement.
+    /// The proxy reported more than the operator keeps, so an agreed digest implies nothing.
     is_full: bool,
     /// Whether every listener that is not in `reported` is bound as published.
     agreed: bool,
@@ -105,9 +105,9 @@ impl Proxies {
         self.by_id.contains_key(id) && self.drains.admits(id, now)
     }
 
-    /// Takes one part of a report and returns the listeners whose state changed at this proxy, apart from those that are
-    /// bound as published: the end of the report tells of them. `agreed`: the digest of the report equals the one that
-    /// was published under its number.
+    /// Takes one part of a report and returns the listeners whose state changed at this proxy, apart from those that
+    /// are bound as published: the end of the report covers them. `agreed`: the digest of the report equals the one
+    /// that was published under its number.
     pub fn reported(&mut self, id: &ProxyId, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
         let Some(state) = self.by_id.get_mut(id) else { return BTreeSet::new() };
         let mut changed = BTreeSet::new();
@@ -165,7 +165,7 @@ impl ProxyState {
         self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
     }
 
-    /// The limit for which a listener lately refused sessions in this proxy.
+    /// The limit because of which a listener recently refused sessions in this proxy.
     #[must_use]
     pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
         self.reported.get(id).and_then(|report| report.reached)

@@ -1,5 +1,4 @@
-//! How often Events may be caused by one proxy or in one namespace, so that none of them crowds out the Events of
-//! others.
+//! Rate limits of Events, by proxy and by namespace, so that no proxy and no namespace crowds out the Events of others.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,7 +21,7 @@ fn of_all() -> Rate {
     Rate::per_second(1, 60)
 }
 
-/// Events in one namespace: less at once than may wait.
+/// Events in one namespace. The burst is smaller than the queue of Events.
 fn of_events() -> Rate {
     Rate::per_second(5, 150)
 }
@@ -46,7 +45,7 @@ impl DrainRates {
     #[must_use]
     pub fn admits(&mut self, proxy: &ProxyId, now: Duration) -> bool {
         let namespace = proxy.pod().map(|pod| pod.namespace.clone()).unwrap_or_default();
-        // The narrowest first: what it refuses takes nothing from the others.
+        // The narrowest bucket first: its refusals take no tokens from the others.
         take(&mut self.proxies, proxy.clone(), of_proxy(), now)
             && take(&mut self.namespaces, namespace, of_namespace(), now)
             && self.all.take(of_all(), now)

@@ -1,7 +1,7 @@
 //! Resolves the backends of a listener, and checks that the forward may use them.
 //!
-//! A forward in a gateway of another namespace is a *guest*: it connects with an identity that is not its own. What a guest
-//! may use is narrower, so that no name and no address leads round a `ReferenceGrant` or a network policy.
+//! A forward in a gateway of another namespace is a *guest*: it connects with an identity that is not its own. What a
+//! guest may use is narrower, so that no name and no address bypasses a `ReferenceGrant` or a network policy.
 
 mod loops;
 mod sets;
@@ -33,11 +33,11 @@ pub(crate) struct Resolved {
     pub(crate) may_loop: bool,
 }
 
-/// What the backends of one forward are judged by.
+/// The scope in which the backends of one forward are judged.
 pub(crate) struct Scope<'a> {
     world: &'a World,
     forward: &'a ValidForward,
-    /// What proxies check resolved addresses by.
+    /// The rules by which proxies check resolved addresses.
     pub(crate) destinations: Destinations,
     /// The gateway whose guest the forward is.
     host: Option<&'a ObjectKey>,
@@ -193,7 +193,7 @@ impl<'a> Scope<'a> {
         Ok(Target::Endpoints(name.to_string()))
     }
 
-    /// Why an endpoint that no pod backs is not used at its port and this number of further ones, if one is not.
+    /// Why an endpoint without a pod is refused at its port and this number of further ports, if one is.
     fn podless(&self, service: &ObjectKey, set: &EndpointSet, further: u16) -> Option<Condition> {
         let podless = self.world.podless.get(service)?;
         let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
@@ -207,7 +207,7 @@ impl<'a> Scope<'a> {
                 None => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };
             let message =
-                format!("endpoint {address} of Service {service} is not a pod's and counts as an address: {why}");
+                format!("endpoint {address} of Service {service} has no pod, so the rules for addresses apply: {why}");
             Some(Condition::unmet(Reason::AddressNotAllowed, message))
         })
     }

@@ -1,5 +1,5 @@
-//! What proxies of a gateway are told about their surroundings: the addresses of their own fleet, and addresses that no
-//! forward may use unless the gateway names them.
+//! The surroundings that proxies of a gateway receive: the addresses of their own fleet, and addresses that no forward
+//! may use unless the gateway names them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

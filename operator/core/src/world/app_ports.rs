@@ -28,24 +28,24 @@ pub(crate) struct Annotation<'a> {
 /// Parses the ports of the app from the annotation; ignores invalid items.
 #[must_use]
 pub fn read(text: &str) -> AppPorts {
-    said(text).ports
+    parse(text).ports
 }
 
 /// Parses the annotation.
-pub(crate) fn said(text: &str) -> Annotation<'_> {
-    let mut said = Annotation::default();
+pub(crate) fn parse(text: &str) -> Annotation<'_> {
+    let mut parsed = Annotation::default();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let (to, port) = match word.strip_prefix('-') {
-            Some(port) => (&mut said.free, port),
-            None => (&mut said.ports, word),
+            Some(port) => (&mut parsed.free, port),
+            None => (&mut parsed.ports, word),
         };
         let (number, transport) = port.split_once('/').unwrap_or((port, "TCP"));
         match (number.parse().ok().filter(|port| *port > 0), transport_of(transport)) {
             (Some(port), Some(transport)) if to.len() < MAX_PORTS => drop(to.insert((transport, port))),
-            _ => said.wrong.push(word),
+            _ => parsed.wrong.push(word),
         }
     }
-    said
+    parsed
 }
 
 /// Formats the annotation from the ports of the app and the ports that it does not use.
@@ -90,7 +90,7 @@ mod tests {
         let none = AppPorts::new();
         assert_eq!(written(&declared, &none), "8000/TCP,53/UDP");
         assert_eq!(read(&written(&declared, &none)), declared);
-        let Annotation { ports, free, wrong } = said("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
+        let Annotation { ports, free, wrong } = parse("80, 0/TCP,53/SCTP,x,70000,,1/UDP,-81,-");
         assert_eq!(written(&ports, &free), "80/TCP,1/UDP,-81/TCP");
         assert_eq!(wrong, ["0/TCP", "53/SCTP", "x", "70000", "-"]);
     }

@@ -5,13 +5,13 @@ use crate::{
     world::{ObjectKey, cache::Cache},
 };
 
-/// What the pod of a proxy is, whose token proves pod, uid and `ServiceAccount`.
+/// The role of a proxy's pod. The token of the proxy proves pod, uid and `ServiceAccount`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// A pod of the fleet of this gateway, which may be gone.
     Gateway(ObjectKey),
     /// A pod with a sidecar. Whether a forward selects the pod does not matter: a proxy whose forwards are gone must
-    /// learn it.
+    /// learn that.
     Sidecar,
     /// No pod of this name has this uid and `ServiceAccount` (yet).
     Unknown,
@@ -20,7 +20,7 @@ pub enum Carrier {
 }
 
 impl Cache {
-    /// What a pod is whose proxy wants to follow.
+    /// The role of a pod whose proxy opens a stream.
     #[must_use]
     pub fn carrier(&self, key: &ObjectKey, uid: &str, service_account: &str) -> Carrier {
         let Some(pod) = self.proxy_pods.get(key) else {

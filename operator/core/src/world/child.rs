@@ -79,8 +79,8 @@ impl ChildKind {
 }
 
 /// Fingerprint of the fields that this operator manages in an object. The API server keeps the list of these fields in
-/// `managedFields`, and takes a field off the list when somebody else changes or removes the value. So the mark is no
-/// longer the one after the operator's last apply if, and only if, somebody else undid a part of that apply.
+/// `managedFields`, and takes a field off the list when another client changes or removes its value. So the mark
+/// differs from the mark of the operator's last apply if, and only if, another client undid a part of that apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark(Option<u64>);
 

@@ -85,7 +85,7 @@ pub struct ServiceInfo {
     pub addresses: Vec<(String, String)>,
     /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
-    /// Labels of the pods; empty: somebody else says what the endpoints are.
+    /// Labels of the pods; empty: another controller or a user manages the endpoints.
     pub selector: BTreeMap<String, String>,
     /// Where the Service listens.
     pub front: Front,
@@ -102,7 +102,7 @@ pub struct SliceInfo {
     pub endpoints: BTreeMap<(String, IsUdp), BTreeSet<Endpoint>>,
     /// Ready addresses without ports.
     pub hosts: BTreeSet<IpAddr>,
-    /// Those of the addresses that are not of a pod by the word of the control plane.
+    /// The addresses that the control plane does not attribute to a pod.
     pub podless: BTreeSet<IpAddr>,
 }
 

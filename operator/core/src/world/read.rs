@@ -152,10 +152,10 @@ fn front(service: &Service) -> Front {
 
 /// Label of a slice with the controller that writes it.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-/// The controller that finds the pods of a Service with a selector, and undoes what others write into its slices.
+/// The controller that writes the pods of a Service with a selector into slices, and reverts what others write there.
 const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
-/// Whether an endpoint says that it is a pod of this namespace.
+/// Whether an endpoint refers to a pod of this namespace.
 fn is_pod(endpoint: &discovery::Endpoint, namespace: Option<&String>) -> bool {
     let target = endpoint.target_ref.as_ref();
     target.is_some_and(|target| target.kind.as_deref() == Some("Pod") && target.namespace.as_ref() == namespace)

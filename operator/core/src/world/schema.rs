@@ -1,5 +1,5 @@
-//! Whether the CRDs that are installed in a cluster know every field that this operator knows. An API server removes
-//! unknown fields silently, so an older CRD makes a restriction such as `spec.access` disappear without a word.
+//! Whether the CRDs that are installed in a cluster know every field that this operator knows. An API server prunes
+//! unknown fields silently, so under an older CRD a restriction such as `spec.access` has no effect.
 
 use serde_json::Value;
 
@@ -51,21 +51,21 @@ fn schema_of<'a>(kind: &str, published: &'a Value) -> &'a Value {
     found.unwrap_or(&NOTHING)
 }
 
-/// Collects the fields below `path` that `own` has and `there` lacks.
-fn compare(own: &Value, there: &Value, path: &str, missing: &mut Vec<String>) {
-    if there["x-kubernetes-preserve-unknown-fields"] == true {
+/// Collects the fields below `path` that `own` has and `published` lacks.
+fn compare(own: &Value, published: &Value, path: &str, missing: &mut Vec<String>) {
+    if published["x-kubernetes-preserve-unknown-fields"] == true {
         return;
     }
     for (name, field) in own["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match there["properties"].get(name) {
-            Some(there) => compare(field, there, &path, missing),
+        match published["properties"].get(name) {
+            Some(published) => compare(field, published, &path, missing),
             None => missing.push(path),
         }
     }
     for (below, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
         if own[below].is_object() {
-            compare(&own[below], &there[below], &format!("{path}{mark}"), missing);
+            compare(&own[below], &published[below], &format!("{path}{mark}"), missing);
         }
     }
 }

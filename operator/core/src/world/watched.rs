@@ -43,8 +43,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the operator waits for this watch before it works. Watches that only show when somebody changes children
-    /// of gateways are not worth an outage.
+    /// Whether the operator waits for this watch before it works. Watches that only show drift of gateways' children
+    /// are not worth an outage.
     #[must_use]
     pub fn is_required(self) -> bool {
         !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies)

@@ -225,7 +225,11 @@ fn what_a_watch_has_not_listed_is_not_known_to_be_absent() {
         see(&mut cache, child(kind, "a"));
         assert_eq!(cache.shown(kind, &key("edge")), Shown::Present(mark("a")));
         let is_child_only = !matches!(kind, ChildKind::Deployment | ChildKind::Service);
-        assert_eq!(cache.is_synced(), is_child_only, "nobody waits for watches that only show drift: {kind:?}");
+        assert_eq!(
+            cache.is_synced(),
+            is_child_only,
+            "the operator does not wait for watches that only show drift: {kind:?}"
+        );
     }
 }
 

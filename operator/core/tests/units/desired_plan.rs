@@ -150,7 +150,7 @@ fn replicas_of_a_fleet_without_an_autoscaler_are_those_of_the_spec() {
 fn nothing_is_written_if_the_deployment_is_somebody_elses() {
     let plan = plan(&desired(&json!({})), &found("uid-other", &[ChildKind::Deployment]));
     let taken = Taken { kind: ChildKind::Deployment, name: "edge".to_owned() };
-    let message = "Deployment edge exists and belongs to somebody else: rename the gateway or remove that object";
+    let message = "Deployment edge exists and has another owner: rename the gateway or remove that object";
     assert_eq!(taken.to_string(), message);
     assert_eq!(plan, Plan { steps: Vec::new(), taken: Some(taken) });
 }
@@ -185,8 +185,8 @@ fn a_gateway_that_wants_no_service_has_its_own_removed() {
     let removal = Step::Remove { kind: ChildKind::Service, uid: "uid-of-Service".to_owned() };
     assert_eq!((own.steps.len(), own.steps.last(), &own.taken), (5, Some(&removal), &None));
     let foreign = plan(&wanted, &found("uid-other", &[ChildKind::Service]));
-    assert_eq!(order(&foreign), applied, "the Service of somebody else is left alone");
-    assert_eq!(foreign.taken, None, "and in nobody's way");
+    assert_eq!(order(&foreign), applied, "a Service of another owner is left alone");
+    assert_eq!(foreign.taken, None, "and blocks no child");
 }
 
 #[test]
@@ -200,11 +200,11 @@ fn the_service_of_a_gateway_without_listeners_stays_as_it_is() {
 
 #[test]
 fn a_fleet_keeps_the_certificates_that_it_has_while_they_lead_to_the_operator() {
-    let roots = |there: Option<&str>| {
-        let env = json!([{"name": "OTHER", "value": "A;"}, {"name": "PORTLANE_ROOTS", "value": there}]);
+    let roots = |existing: Option<&str>| {
+        let env = json!([{"name": "OTHER", "value": "A;"}, {"name": "PORTLANE_ROOTS", "value": existing}]);
         let spec = json!({"template": {"spec": {"containers": [{"env": env}]}}});
-        let there = object(ChildKind::Deployment, "uid-edge", &spec);
-        let plan = plan(&desired(&json!({})), &Found::from([(ChildKind::Deployment, there)]));
+        let existing = object(ChildKind::Deployment, "uid-edge", &spec);
+        let plan = plan(&desired(&json!({})), &Found::from([(ChildKind::Deployment, existing)]));
         let manifest = &manifests(&plan, ChildKind::Deployment)[0];
         let env = manifest["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables").clone();
         let roots = env.iter().find(|variable| variable["name"] == "PORTLANE_ROOTS").expect("there");

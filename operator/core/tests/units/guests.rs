@@ -8,7 +8,7 @@ use operator_core::{
 };
 use proxy_api::{Configuration, Origin, Version};
 
-/// The gateway `infra/edge`, which admits everybody.
+/// The gateway `infra/edge`, which admits every namespace.
 const EDGE: &str = "---\nkind: ForwardGateway\nmetadata: {name: edge, namespace: infra}\nspec: {allowedForwards: \
                     {namespaces: {from: All}}}\n";
 
@@ -52,7 +52,7 @@ impl Followed {
     /// The gateway allows these networks from now on.
     fn allow(&mut self, cidrs: &[&str]) {
         let gateway = self.world.gateways.get_mut(&edge()).expect("the gateway");
-        let allowed = gateway.spec.allowed_forwards.as_mut().expect("it admits everybody");
+        let allowed = gateway.spec.allowed_forwards.as_mut().expect("it admits every namespace");
         allowed.address_cidrs = cidrs.iter().map(|cidr| crds::Cidr((*cidr).to_owned())).collect();
         self.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
     }

@@ -71,8 +71,8 @@ fn a_kind_that_is_not_served_lacks_everything_and_few_fields_are_named() {
         "x-kubernetes-group-version-kind": [{"group": "example.com", "kind": "PortForward", "version": "v1alpha1"}],
     }}}});
     assert_eq!(lacks(&own(), &other_group)[0].count, 2, "a kind of another group is another kind");
-    let bare = edited(|properties| properties["spec"] = json!({"type": "object", "properties": {}}));
-    assert!(bare[0].count > 5 && bare[0].fields.len() == 5, "{bare:?}");
+    let empty = edited(|properties| properties["spec"] = json!({"type": "object", "properties": {}}));
+    assert!(empty[0].count > 5 && empty[0].fields.len() == 5, "{empty:?}");
 }
 
 #[test]

@@ -309,7 +309,7 @@ fn the_mark_of_an_object_is_what_the_operator_applied_and_nobody_changed() {
     let others = json!([with("manager", json!("kubectl")), with("operation", json!("Update")), applied_entry()]);
     assert_eq!(mark(others), ours, "others manage other fields");
     assert_eq!(mark(json!([with("time", json!("2026-01-01T00:00:00Z"))])), ours, "when does not matter");
-    assert_ne!(mark(json!([with("fieldsV1", json!({"f:spec": {}}))])), ours, "somebody else took the field");
+    assert_ne!(mark(json!([with("fieldsV1", json!({"f:spec": {}}))])), ours, "another client took the field");
     let absent = [
         json!([]),
         json!([with("manager", json!("kubectl"))]),

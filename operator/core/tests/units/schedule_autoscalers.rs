@@ -219,7 +219,7 @@ fn of_two_that_scale_one_workload_the_oldest_does_and_the_other_says_why_not() {
     let finding = autoscalers.finding(&of_forward("a-young"), &scene.cache).expect("it asks for an autoscaler");
     assert_eq!((finding.status.as_str(), finding.reason.as_str()), ("False", "TargetTaken"));
     assert!(finding.message.contains("b-old"), "{}", finding.message);
-    assert!(is_silent(&tick(&mut autoscalers, &scene, ms(250))), "the status is told once");
+    assert!(is_silent(&tick(&mut autoscalers, &scene, ms(250))), "the status is evaluated once");
 }
 
 #[test]

@@ -25,8 +25,8 @@ use proxy_api::Transport;
 use serde_json::json;
 
 use crate::scene::{
-    Scene, deployment, fleet_pod, forward, gateway, gateway_of, key, ms, pair, said, unreadable_gateway, unscaled, web,
-    writes,
+    Scene, condition_of, deployment, fleet_pod, forward, gateway, gateway_of, key, ms, pair, unreadable_gateway,
+    unscaled, web, writes,
 };
 
 /// A cluster with one gateway, and the schedule of its children.
@@ -154,7 +154,7 @@ fn a_listener_has_children_applied_at_once() {
     let mut desk = Desk::applied_at(1000);
     let update = desk.scene.see(forward(web("web", 80, 1))).update;
     assert!(!update.ports.is_empty());
-    assert!(desk.at(2500).is_empty(), "the schedule was not told of it");
+    assert!(desk.at(2500).is_empty(), "the schedule received no change");
     desk.gateways.listeners(&key("edge"));
     let desired = children(&desk.at(2500));
     assert_eq!(desired.ports, BTreeSet::from([(Transport::Tcp, 80)]));
@@ -225,7 +225,7 @@ fn a_gateway_that_cannot_be_read_says_so_once_and_keeps_its_children() {
     desk.scene.see(unreadable_gateway());
     let effects = desk.at(0);
     let written = writes(&effects);
-    assert_eq!((effects.len(), said(&written[0], "Accepted")), (1, pair("False", "Unsupported")));
+    assert_eq!((effects.len(), condition_of(&written[0], "Accepted")), (1, pair("False", "Unsupported")));
     assert_eq!((&written[0].subject, written[0].uid.as_str()), (&Subject::Gateway(key("edge")), "uid-edge"));
     for at in [1000, 5000, 700_000] {
         desk.gateways.touch(&key("edge"));
@@ -243,7 +243,7 @@ fn a_gateway_is_programmed_once_this_generation_was_applied() {
     let effects = desk.at(250);
     assert_eq!(children(&effects).gateway.metadata.generation, Some(2), "the same spec in a new generation");
     desk.succeed(&effects, 500);
-    assert_eq!(said(&writes(&desk.at(500))[0], "Programmed"), pair("True", "Programmed"));
+    assert_eq!(condition_of(&writes(&desk.at(500))[0], "Programmed"), pair("True", "Programmed"));
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_gateway_whose_newest_generation_was_not_applied_is_pending() {
     desk.succeed(&effects, 0);
     desk.see(gateway_of(&json!({"replicas": 3}), 2));
     desk.trusted = Trusted::default();
-    assert_eq!(said(&writes(&desk.at(250))[0], "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&writes(&desk.at(250))[0], "Programmed"), pair("Unknown", "Pending"));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_gateway_whose_children_never_were_applied_is_pending() {
     let mut fresh = read.expect("readable");
     fresh.metadata.generation = None;
     desk.scene.see(Object::Gateway(key, Box::new(Ok(fresh))));
-    assert_eq!(said(&writes(&desk.at(0))[0], "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&writes(&desk.at(0))[0], "Programmed"), pair("Unknown", "Pending"));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_status_says_addresses_forwards_and_scaling() {
     let effects = desk.at(3000);
     let written = writes(&effects);
     assert_eq!(written[0].status["attachedForwards"], 1);
-    assert_eq!(written[0].status["addresses"], json!(null), "the Service of somebody else");
+    assert_eq!(written[0].status["addresses"], json!(null), "a Service of another owner");
     assert_eq!(written[0].status["selector"], "portlane.dev/gateway=edge");
     desk.show(&effects);
     desk.scene.see(service(Some("edge")));
@@ -324,14 +324,14 @@ fn a_status_says_addresses_forwards_and_scaling() {
     let effects = desk.gateways.tick(&view, &desk.trusted, false, &scaling, ms(9000));
     let written = writes(&effects);
     assert_eq!(written[0].status["addresses"], json!([{"type": "IPAddress", "value": "192.0.2.9"}]));
-    assert_eq!(said(&written[0], "ScalingActive"), pair("True", "ScalingActive"));
+    assert_eq!(condition_of(&written[0], "ScalingActive"), pair("True", "ScalingActive"));
 }
 
 #[test]
 fn pods_of_a_fleet_do_not_have_its_status_evaluated_by_themselves() {
     let mut desk = Desk::applied_at(1000);
     desk.scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
-    assert!(desk.at(9000).is_empty(), "the Deployment says how many there are");
+    assert!(desk.at(9000).is_empty(), "the Deployment has the number of its pods");
 }
 
 #[test]
@@ -342,8 +342,8 @@ fn a_gateway_where_no_fleet_may_run_is_refused_and_has_no_children() {
     desk.gateways.touch(&key("edge"));
     let effects = desk.at(0);
     let written = writes(&effects);
-    assert_eq!((effects.len(), said(&written[0], "Accepted")), (1, pair("False", "FleetsNotPermitted")));
-    assert_eq!(said(&written[0], "Programmed"), pair("False", "NotAccepted"));
+    assert_eq!((effects.len(), condition_of(&written[0], "Accepted")), (1, pair("False", "FleetsNotPermitted")));
+    assert_eq!(condition_of(&written[0], "Programmed"), pair("False", "NotAccepted"));
     desk.show(&effects);
     assert!(desk.at(1_000_000).is_empty(), "no children are applied later either");
 }

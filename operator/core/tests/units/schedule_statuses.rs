@@ -17,7 +17,8 @@ use operator_core::{
 use serde_json::json;
 
 use crate::scene::{
-    Scene, app_pod, events, fleet_pod, forward, gateway, key, keys, ms, pair, proxy, said, side, unscaled, web, writes,
+    Scene, app_pod, condition_of, events, fleet_pod, forward, gateway, key, keys, ms, pair, proxy, side, unscaled, web,
+    writes,
 };
 
 /// A cluster, the schedule of its statuses, and the resource version of the last write.
@@ -76,7 +77,7 @@ impl Desk {
     fn step(&mut self, name: &str, millis: u64) -> (String, String) {
         let effects = self.look(name, millis);
         self.write(&effects, millis);
-        writes(&effects).first().map(|write| said(write, "Programmed")).unwrap_or_default()
+        writes(&effects).first().map(|write| condition_of(write, "Programmed")).unwrap_or_default()
     }
 }
 
@@ -92,12 +93,12 @@ fn a_forward_that_every_proxy_runs_is_written_at_once_with_one_event() {
     let written = writes(&effects);
     assert_eq!((written.len(), effects.len()), (1, 2));
     assert_eq!((&written[0].subject, written[0].uid.as_str()), (&Subject::Forward(key("web")), "uid-web"));
-    assert_eq!(said(&written[0], "Ready"), pair("True", "Ready"));
+    assert_eq!(condition_of(&written[0], "Ready"), pair("True", "Ready"));
     assert_eq!(written[0].status["observedGeneration"], 1);
     assert_eq!(written[0].status["listeners"][0]["port"], 80);
-    let told = events(&effects);
-    assert_eq!((told[0].reason.as_str(), told[0].warning), ("Ready", false));
-    assert_eq!(told[0].object.name.as_deref(), Some("web"));
+    let sent = events(&effects);
+    assert_eq!((sent[0].reason.as_str(), sent[0].warning), ("Ready", false));
+    assert_eq!(sent[0].object.name.as_deref(), Some("web"));
     assert_eq!(desk.statuses.outstanding(), 0);
     desk.write(&effects, 1100);
     assert!(silent(&desk.at(1110)) && silent(&desk.look("web", 90_000)), "nothing is new");
@@ -111,7 +112,7 @@ fn pending_is_written_only_after_a_grace_of_400_ms() {
     assert!(silent(&desk.at(1399)) && silent(&desk.look("web", 1399)));
     let effects = desk.at(1400);
     assert_eq!(writes(&effects).len(), 1);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
     assert!(events(&effects).is_empty(), "Unknown is no news");
 }
 
@@ -123,7 +124,7 @@ fn a_proxy_that_reports_within_the_grace_saves_the_first_write() {
     desk.statuses.reported((&proxy("p1"), None), keys(&["web"]), false, ms(1200));
     assert_eq!(desk.statuses.due(), Some(ms(1210)));
     let effects = desk.at(1210);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("True", "Programmed"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("True", "Programmed"));
     assert_eq!(desk.statuses.outstanding(), 0);
     desk.write(&effects, 1300);
     assert!(silent(&desk.at(1400)) && silent(&desk.at(31_000)), "what was planned finds nothing to write");
@@ -143,8 +144,8 @@ fn an_autoscaler_that_is_pending_has_no_grace() {
         ))
     };
     let effects = desk.statuses.evaluate(&desk.scene.view(), &pending, 1, ms(1000));
-    assert_eq!(said(&writes(&effects)[0], "ScalingActive"), pair("Unknown", "Pending"));
-    assert_eq!(said(&writes(&effects)[0], "Ready"), pair("True", "Ready"));
+    assert_eq!(condition_of(&writes(&effects)[0], "ScalingActive"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Ready"), pair("True", "Ready"));
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn a_proxy_that_does_not_report_is_late_after_30_s() {
     assert!(silent(&desk.at(1510)));
     assert!(silent(&desk.at(30_999)) && silent(&desk.look("web", 30_999)));
     let effects = desk.at(31_000);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("False", "ReportTimeout"));
     assert_eq!(events(&effects)[0].reason, "ReportTimeout");
     assert_eq!(desk.statuses.outstanding(), 1, "it is waited for still");
 }
@@ -172,7 +173,7 @@ fn a_new_generation_has_a_grace_and_30_s_of_its_own() {
     });
     assert!(silent(&desk.look("web", 50_000)) && silent(&desk.at(50_399)));
     let effects = desk.at(50_400);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
     assert_eq!(writes(&effects)[0].status["observedGeneration"], 2);
 }
 
@@ -188,11 +189,11 @@ fn a_generation_that_comes_while_proxies_are_waited_for_starts_the_30_s_again() 
     });
     assert!(silent(&desk.look("web", 20_000)));
     let effects = desk.at(20_400);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
     desk.write(&effects, 20_400);
     assert!(silent(&desk.at(31_000)), "the time of the old generation");
     assert!(silent(&desk.at(49_999)));
-    assert_eq!(said(&writes(&desk.at(50_000))[0], "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(condition_of(&writes(&desk.at(50_000))[0], "Programmed"), pair("False", "ReportTimeout"));
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn another_verdict_starts_the_30_s_again_and_is_evaluated_at_once() {
     desk.statuses.verdicts(keys(&["web"]).iter().map(Into::into).collect(), ms(20_000));
     assert_eq!(desk.statuses.due(), Some(ms(20_000)));
     assert!(silent(&desk.at(20_000)) && silent(&desk.at(31_000)) && silent(&desk.at(49_999)));
-    assert_eq!(said(&writes(&desk.at(50_000))[0], "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(condition_of(&writes(&desk.at(50_000))[0], "Programmed"), pair("False", "ReportTimeout"));
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn the_first_pods_of_a_forward_have_30_s_from_when_they_came() {
         "what it holds is written, and no proxy is late"
     );
     assert!(silent(&desk.at(100_010)) && silent(&desk.at(129_999)));
-    assert_eq!(said(&writes(&desk.at(130_000))[0], "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(condition_of(&writes(&desk.at(130_000))[0], "Programmed"), pair("False", "ReportTimeout"));
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn another_verdict_while_the_first_pods_start_delays_what_is_said_of_them_by_30_
     desk.at(100_010);
     desk.statuses.verdicts(keys(&["web"]).iter().map(Into::into).collect(), ms(110_000));
     assert!(silent(&desk.at(110_000)) && silent(&desk.at(130_000)) && silent(&desk.at(139_999)));
-    assert_eq!(said(&writes(&desk.at(140_000))[0], "Programmed"), pair("False", "ReportTimeout"));
+    assert_eq!(condition_of(&writes(&desk.at(140_000))[0], "Programmed"), pair("False", "ReportTimeout"));
 }
 
 #[test]
@@ -325,7 +326,7 @@ fn a_fleet_that_loses_its_last_ready_proxy_is_written_at_once() {
     assert_eq!(moved.values().copied().collect::<Vec<Pods>>(), [Pods::AnyReady]);
     desk.statuses.fleets(&moved, &desk.scene.translator, ms(2000));
     assert_eq!(desk.statuses.due(), Some(ms(2010)));
-    assert_eq!(said(&writes(&desk.at(2010))[0], "Programmed"), pair("False", "NoProxies"));
+    assert_eq!(condition_of(&writes(&desk.at(2010))[0], "Programmed"), pair("False", "NoProxies"));
 }
 
 #[test]
@@ -344,5 +345,5 @@ fn the_end_of_a_report_has_the_forwards_evaluated_that_wait_for_the_proxy() {
     desk.reported("p1", false, 1100);
     assert!(silent(&desk.at(1110)), "a part of a report names what it is about");
     desk.reported("p1", true, 1200);
-    assert_eq!(said(&writes(&desk.at(1210))[0], "Programmed"), pair("True", "Programmed"));
+    assert_eq!(condition_of(&writes(&desk.at(1210))[0], "Programmed"), pair("True", "Programmed"));
 }

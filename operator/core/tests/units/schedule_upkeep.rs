@@ -53,7 +53,7 @@ fn a_backoff_never_exceeds_its_limit() {
 fn a_gate_opens_when_the_work_is_done_or_the_time_is_up_and_stays_open() {
     let mut gate = Gate::new(ms(15_000));
     assert!(!gate.opens(false, ms(0)));
-    assert_eq!(gate.left(ms(14_000)), ms(1000), "nobody looks later than that");
+    assert_eq!(gate.left(ms(14_000)), ms(1000), "the next check is no later");
     assert!(!gate.opens(false, ms(14_999)));
     assert!(gate.opens(false, ms(15_000)));
     assert!(gate.opens(false, ms(15_001)));

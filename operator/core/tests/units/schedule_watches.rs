@@ -143,7 +143,7 @@ fn refusals_count_only_in_a_row() {
     let mut access = Access::new(Kind::Forwards, true);
     assert_eq!(refused(&mut access, 0), Judged::Refused);
     assert_eq!(access.failed(Failure::Unclear, s(9)), Judged::Retry, "the API server restarts");
-    assert_eq!(refused(&mut access, 11), Judged::Retry, "and refuses everybody for a moment");
+    assert_eq!(refused(&mut access, 11), Judged::Retry, "and refuses every client for a moment");
     assert_eq!(refused(&mut access, 20), Judged::Retry);
     assert_eq!(refused(&mut access, 21), Judged::Withdrawn);
 }

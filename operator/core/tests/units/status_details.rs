@@ -334,7 +334,7 @@ fn a_forward_is_reached_at_the_addresses_of_its_own_gateway() {
         )
     };
     scene.see(service("other"));
-    assert!(of(&scene, "web").is_empty(), "the Service of somebody else");
+    assert!(of(&scene, "web").is_empty(), "a Service of another owner");
     scene.see(service("edge"));
     let expected = ForwardAddress { type_: "Hostname".to_owned(), value: "lb.example.com".to_owned() };
     assert_eq!(of(&scene, "web"), [expected]);

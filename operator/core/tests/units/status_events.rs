@@ -107,7 +107,7 @@ fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
         events.into_iter().map(|event| (event.warning, event.reason)).collect()
     };
     let (worse, better) = ((true, "BackendsUnhealthy".to_owned()), (false, "BackendsHealthy".to_owned()));
-    assert!(is(None).is_empty(), "nobody has reported");
+    assert!(is(None).is_empty(), "no proxy has reported");
     assert!(is(Some(BackendHealth::All)).is_empty(), "as it should be");
     assert_eq!(is(Some(BackendHealth::Some)), std::slice::from_ref(&worse));
     assert!(is(Some(BackendHealth::Some)).is_empty() && is(None).is_empty());

@@ -73,7 +73,7 @@ fn a_pod_that_leaves_is_not_counted_and_stays_in_its_group_to_its_end() {
     assert_eq!(moved(&scene.gone(Kind::ProxyPods, "p2").moved), NOTHING, "it was not counted any more");
     assert_eq!(scene.fleets.group_of(&key("p2"), &scene.translator), None);
     assert_eq!(scene.fleets.take_placed(), keys(&["p2"]));
-    assert!(scene.fleets.take_placed().is_empty(), "it is told once");
+    assert!(scene.fleets.take_placed().is_empty(), "the change is reported once");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_crash_loop_is_noted_when_it_begins_and_when_it_ends() {
     assert_eq!(see_pod(&mut scene, "a", app_pod("a")), NOTHING, "the app runs");
     assert_eq!(see_pod(&mut scene, "a", crash_loop()), [Pods::AnyReady]);
     assert!(fleet(&scene, &group).issues[&crate::scene::proxy("a")].crash_loop.is_some());
-    assert_eq!(see_pod(&mut scene, "a", PodInfo { ready: true, ..crash_loop() }), NOTHING, "it goes on");
+    assert_eq!(see_pod(&mut scene, "a", PodInfo { ready: true, ..crash_loop() }), NOTHING, "the crash loop continues");
     assert_eq!(see_pod(&mut scene, "a", app_pod("a")), [Pods::AnyReady]);
     assert!(fleet(&scene, &group).issues.is_empty());
 }

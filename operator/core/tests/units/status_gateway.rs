@@ -29,7 +29,7 @@ fn status(spec: &Value, facts: &FleetFacts) -> ForwardGatewayStatus {
 }
 
 /// Type, status and reason of every condition.
-fn said(spec: &Value, facts: &FleetFacts) -> Vec<String> {
+fn conditions_of(spec: &Value, facts: &FleetFacts) -> Vec<String> {
     let conditions = status(spec, facts).conditions;
     conditions.iter().map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect()
 }
@@ -37,7 +37,10 @@ fn said(spec: &Value, facts: &FleetFacts) -> Vec<String> {
 #[test]
 fn a_fleet_that_runs_is_ready() {
     let facts = good();
-    assert_eq!(said(&json!({}), &facts), ["Accepted True Accepted", "Programmed True Programmed", "Ready True Ready"]);
+    assert_eq!(
+        conditions_of(&json!({}), &facts),
+        ["Accepted True Accepted", "Programmed True Programmed", "Ready True Ready"]
+    );
     let status = status(&json!({}), &facts);
     assert_eq!((status.observed_generation, status.replicas, status.attached_forwards), (Some(4), Some(2), Some(3)));
     assert_eq!(status.selector.as_deref(), Some("portlane.dev/gateway=edge"));
@@ -54,7 +57,7 @@ fn a_spec_that_cannot_be_followed_is_stalled() {
         "Ready False Unsupported",
         "Stalled True Unsupported",
     ];
-    assert_eq!(said(&json!({}), &facts), expected);
+    assert_eq!(conditions_of(&json!({}), &facts), expected);
 }
 
 #[test]
@@ -66,7 +69,7 @@ fn children_that_cannot_be_applied_are_stalled() {
         "Ready False ChildrenFailed",
         "Stalled True ChildrenFailed",
     ];
-    assert_eq!(said(&json!({}), &facts), expected);
+    assert_eq!(conditions_of(&json!({}), &facts), expected);
     assert_eq!(status(&json!({}), &facts).conditions[1].message, "forbidden");
 }
 
@@ -75,14 +78,14 @@ fn children_that_are_being_applied_are_reconciling() {
     let facts = FleetFacts { applied: false, ..good() };
     let expected =
         ["Accepted True Accepted", "Programmed Unknown Pending", "Ready Unknown Pending", "Reconciling True Pending"];
-    assert_eq!(said(&json!({}), &facts), expected);
+    assert_eq!(conditions_of(&json!({}), &facts), expected);
 }
 
 #[test]
 fn a_fleet_without_a_ready_proxy_is_reconciling() {
     let facts = FleetFacts { ready: 0, ..good() };
     assert_eq!(
-        said(&json!({}), &facts)[1..],
+        conditions_of(&json!({}), &facts)[1..],
         ["Programmed Unknown NoProxies", "Ready Unknown NoProxies", "Reconciling True NoProxies"]
     );
 }
@@ -90,23 +93,27 @@ fn a_fleet_without_a_ready_proxy_is_reconciling() {
 #[test]
 fn a_fleet_of_no_proxies_is_not_ready_and_waits_for_nothing() {
     let facts = FleetFacts { ready: 0, replicas: 0, ..good() };
-    let none = said(&json!({"replicas": 0}), &facts);
+    let none = conditions_of(&json!({"replicas": 0}), &facts);
     assert_eq!(none[1..], ["Programmed False ScaledToZero", "Ready False ScaledToZero"]);
     let autoscaling = json!({"replicas": 0, "autoscaling": {"maxReplicas": 5, "targetConnectionsPerPod": 9}});
-    assert_eq!(said(&autoscaling, &facts)[1], "Programmed Unknown NoProxies", "an autoscaler has at least one");
-    assert_eq!(said(&json!({"replicas": 1}), &good())[1], "Programmed True Programmed");
+    assert_eq!(
+        conditions_of(&autoscaling, &facts)[1],
+        "Programmed Unknown NoProxies",
+        "an autoscaler has at least one"
+    );
+    assert_eq!(conditions_of(&json!({"replicas": 1}), &good())[1], "Programmed True Programmed");
 }
 
 #[test]
 fn a_load_balancer_with_forwards_waits_for_its_address() {
     let balancer = json!({"service": {"type": "LoadBalancer"}});
-    assert_eq!(said(&balancer, &good())[1], "Programmed Unknown AddressNotAssigned");
-    assert_eq!(said(&json!({"service": {"type": "NodePort"}}), &good())[1], "Programmed True Programmed");
+    assert_eq!(conditions_of(&balancer, &good())[1], "Programmed Unknown AddressNotAssigned");
+    assert_eq!(conditions_of(&json!({"service": {"type": "NodePort"}}), &good())[1], "Programmed True Programmed");
     let empty = FleetFacts { attached: 0, ..good() };
-    assert_eq!(said(&balancer, &empty)[1], "Programmed True Programmed", "it has no port to be reached at");
+    assert_eq!(conditions_of(&balancer, &empty)[1], "Programmed True Programmed", "it has no port to be reached at");
     let addresses = vec![ForwardAddress { type_: "IPAddress".to_owned(), value: "192.0.2.1".to_owned() }];
     let given = FleetFacts { addresses: addresses.clone(), ..good() };
-    assert_eq!(said(&balancer, &given)[1], "Programmed True Programmed");
+    assert_eq!(conditions_of(&balancer, &given)[1], "Programmed True Programmed");
     assert_eq!(status(&balancer, &given).addresses, addresses);
 }
 
@@ -119,12 +126,12 @@ fn scaling_stands_beside_ready_and_never_enters_it() {
         "m",
     ));
     let facts = FleetFacts { scaling, ..good() };
-    assert_eq!(said(&json!({}), &facts)[2..], ["Ready True Ready", "ScalingActive False TargetTaken"]);
+    assert_eq!(conditions_of(&json!({}), &facts)[2..], ["Ready True Ready", "ScalingActive False TargetTaken"]);
 }
 
 #[test]
 fn a_status_says_for_which_generation_the_children_are_applied() {
-    let says = |spec: &Value, facts: &FleetFacts| {
+    let applied = |spec: &Value, facts: &FleetFacts| {
         let mut gateway = gateway(spec);
         gateway.status = Some(status(spec, facts));
         gateway.metadata.generation = Some(9);
@@ -132,12 +139,12 @@ fn a_status_says_for_which_generation_the_children_are_applied() {
     };
     let failed = FleetFacts { children: Some("forbidden".to_owned()), ..good() };
     let refused = FleetFacts { refused: Some(("Unsupported".to_owned(), "why".to_owned())), ..good() };
-    assert_eq!(says(&json!({}), &good()), Some(4));
-    assert_eq!(says(&json!({}), &FleetFacts { ready: 0, ..good() }), Some(4));
-    assert_eq!(says(&json!({"replicas": 0}), &good()), Some(4));
-    assert_eq!(says(&json!({"service": {"type": "LoadBalancer"}}), &good()), Some(4));
+    assert_eq!(applied(&json!({}), &good()), Some(4));
+    assert_eq!(applied(&json!({}), &FleetFacts { ready: 0, ..good() }), Some(4));
+    assert_eq!(applied(&json!({"replicas": 0}), &good()), Some(4));
+    assert_eq!(applied(&json!({"service": {"type": "LoadBalancer"}}), &good()), Some(4));
     for other in [failed, refused, FleetFacts { applied: false, ..good() }] {
-        assert_eq!(says(&json!({}), &other), None);
+        assert_eq!(applied(&json!({}), &other), None);
     }
     assert_eq!(applied_generation(&gateway(&json!({}))), None, "there is no status yet");
 }

@@ -97,9 +97,9 @@ fn the_message_names_the_holder_and_the_remedy() {
     let text = gateway("", "")
         + &forward("a", "old", 1, &[&tls("'*.example'")])
         + &forward("b", "young", 2, &[&tls("x.example")]);
-    let said = message(&text, "b/young");
+    let refusal = message(&text, "b/young");
     for part in ["x.example", "port 443", "*.example", "a/old", "spec.allowedForwards.tenants"] {
-        assert!(said.contains(part), "{part:?} is not in {said}");
+        assert!(refusal.contains(part), "{part:?} is not in {refusal}");
     }
 }
 

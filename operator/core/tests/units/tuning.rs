@@ -14,22 +14,22 @@ fn plain() -> Value {
     json!({"metadata": {}, "spec": {"serviceAccountName": "default", "containers": [{"name": "app", "image": "app"}]}})
 }
 
-/// A pod as it is after the patch, and what its maker is told.
+/// A pod as it is after the patch, and the warnings for its creator.
 fn injected(pod: &Value) -> (Value, Vec<String>) {
     let sidecar = Sidecar { image: "example.com/proxy:1".into(), ..Sidecar::default() };
-    let Injection::Changed(patch, told) = inject(pod, &sidecar) else { panic!("it is changed: {pod}") };
+    let Injection::Changed(patch, warnings) = inject(pod, &sidecar) else { panic!("it is changed: {pod}") };
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).expect("a patch");
     let mut after = pod.clone();
     json_patch::patch(&mut after, &patch).expect("it fits");
-    (after, told)
+    (after, warnings)
 }
 
 /// The proxy of a pod with these annotations, and how many of them cannot be followed.
 fn proxy(annotations: &Value) -> (Value, usize) {
     let mut pod = plain();
     pod["metadata"]["annotations"] = annotations.clone();
-    let (after, told) = injected(&pod);
-    (after["spec"]["initContainers"][0].clone(), told.len())
+    let (after, warnings) = injected(&pod);
+    (after["spec"]["initContainers"][0].clone(), warnings.len())
 }
 
 /// Whether one annotation can be followed.
@@ -177,9 +177,9 @@ fn a_container_that_only_looks_like_a_proxy_is_a_container_of_its_own() {
         json!({"name": "portlane-proxy", "restartPolicy": "Always"}),
         json!({"name": "portlane-proxy", "restartPolicy": "Always", "env": [{"name": "OTHER", "value": "x"}]}),
     ] {
-        let (after, told) = injected(&pod(container));
-        assert!(told.len() == 1 && told[0].contains("portlane-proxy"), "{told:?}");
-        assert_eq!(after["metadata"]["annotations"][PROBLEM], told[0]);
+        let (after, warnings) = injected(&pod(container));
+        assert!(warnings.len() == 1 && warnings[0].contains("portlane-proxy"), "{warnings:?}");
+        assert_eq!(after["metadata"]["annotations"][PROBLEM], warnings[0]);
     }
 }
 
@@ -250,8 +250,8 @@ fn a_proxy_without_amounts_has_no_resources() {
 fn ports_that_cannot_be_read_are_quoted_in_short() {
     let mut pod = plain();
     pod["metadata"]["annotations"] = json!({APP_PORTS: "x".repeat(100)});
-    let (after, told) = injected(&pod);
-    assert!(told[0].contains(&"x".repeat(40)) && !told[0].contains(&"x".repeat(41)), "{told:?}");
+    let (after, warnings) = injected(&pod);
+    assert!(warnings[0].contains(&"x".repeat(40)) && !warnings[0].contains(&"x".repeat(41)), "{warnings:?}");
     assert_eq!(after["metadata"]["annotations"][APP_PORTS], "x".repeat(100), "it is the user's annotation");
 }
 

@@ -296,10 +296,10 @@ fn headers_that_nobody_reads_are_not_said() {
     let networks: Vec<ipnet::IpNet> = vec!["10.0.0.0/8".parse().expect("a network")];
     assert_eq!(accepted_headers(None), None);
     assert_eq!(accepted_headers(Some((AcceptHeader::Disabled, networks.as_slice()))), None);
-    for (accept, said) in
+    for (accept, expected) in
         [(AcceptHeader::Optional, crds::AcceptHeader::Optional), (AcceptHeader::Required, crds::AcceptHeader::Required)]
     {
-        let headers = accepted_headers(Some((accept, networks.as_slice()))).expect("said");
-        assert_eq!((headers.accept, headers.trusted_cidrs), (said, vec!["10.0.0.0/8".to_owned()]));
+        let headers = accepted_headers(Some((accept, networks.as_slice()))).expect("headers");
+        assert_eq!((headers.accept, headers.trusted_cidrs), (expected, vec!["10.0.0.0/8".to_owned()]));
     }
 }

@@ -222,7 +222,7 @@ fn a_listener_that_accepts_any_port_tries_ports_for_itself_alone() {
     scene.all();
     let added = scene.set(in_edge(1000, &any)).work;
     assert!(added.claims < 50, "{added:?}");
-    // The status of a listener lists the port that it was given: nobody else has to look for another.
+    // The status of a listener lists the port that it was given: no other listener has to search.
     let given = scene.translator.verdict(&(&key("f00500")).into()).expect("a verdict").clone();
     let listeners: Vec<_> = given.listeners.iter().filter_map(operator_core::ListenerVerdict::held).collect();
     let mut written = scene.world.forwards[&key("f00500")].clone();

@@ -1,4 +1,4 @@
-//! Room for what proxies send, over all streams: a stream waits while there is none, and keeps none while it waits.
+//! Room for what proxies send, over all streams. A stream without room waits, and holds no room while it waits.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ impl Room {
         self.0.clone().acquire_many_owned(kib(bytes)).await.ok()
     }
 
-    /// Waits for room for something that comes in parts and should have so many bytes in all. Room for each part as it
-    /// comes would not do: with many of them at once, all would keep what they have and wait for each other.
+    /// Waits for all the room of an answer that arrives in parts and should have so many bytes in total. Room taken
+    /// part by part could deadlock: many streams would hold the room of their first parts, and wait for each other.
     pub(super) async fn share(&self, expected: usize) -> Option<Share> {
         let taken = self.take(expected).await?;
         Some(Share { room: self.clone(), taken })
@@ -38,7 +38,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// Makes room for so many bytes in all, without waiting. Returns false if there is none.
+    /// Grows the room to so many bytes in total, without waiting. Returns false if there is not enough room.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let has = u32::try_from(self.taken.num_permits()).unwrap_or(u32::MAX);
         let lacks = kib(bytes).saturating_sub(has);

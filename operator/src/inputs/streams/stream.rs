@@ -148,7 +148,7 @@ impl Stream {
     async fn follow(&mut self) -> Result<(), End> {
         // The proxy is counted by its version while its stream is open.
         let (mut at, _counted) = self.hello().await?;
-        self.tell_roots().await?;
+        self.send_trust().await?;
         // Numbers with their digests of snapshots that were sent, from the one that the proxy reported last.
         let mut sent: VecDeque<(u64, Digest)> = VecDeque::from([(number(&at), at.digest.clone())]);
         let mut behind = false;
@@ -168,11 +168,11 @@ impl Stream {
                 }
                 changed = self.roots.changed() => {
                     changed.map_err(|_| End::Replaced)?;
-                    self.tell_roots().await?;
+                    self.send_trust().await?;
                 }
                 () = sleep(wait), if !wait.is_zero() => {}
                 message = self.messages.message(), if wait.is_zero() => {
-                    let Some(message) = told(message?)? else { return Ok(()) };
+                    let Some(message) = after_hello(message?)? else { return Ok(()) };
                     if self.heard(message, &at, &mut sent).await? {
                         return Ok(());
                     }
@@ -258,8 +258,8 @@ impl Stream {
             _ = target.wait_for(|_| false) => None,
         };
         let mut share = share.ok_or(End::Replaced)?;
-        let tell = ToProxy { tell_held: true, ..ToProxy::default() };
-        self.send(frame(&tell).map_err(|_| End::Garbage("a message cannot be encoded"))?).await?;
+        let request = ToProxy { tell_held: true, ..ToProxy::default() };
+        self.send(frame(&request).map_err(|_| End::Garbage("a message cannot be encoded"))?).await?;
         self.messages.allow(MAX_REPORT_BYTES);
         let held = timeout(HELD, self.receive_held(&mut share)).await.map_err(|_| End::Slow)??;
         Ok((held, share))
@@ -290,7 +290,7 @@ impl Stream {
         Ok(held)
     }
 
-    async fn tell_roots(&mut self) -> Result<(), End> {
+    async fn send_trust(&mut self) -> Result<(), End> {
         let roots = self.roots.borrow_and_update().bundle.clone();
         let message = ToProxy { trust: Some(Trust { roots }), ..ToProxy::default() };
         self.send(frame(&message).map_err(|_| End::Garbage("a message cannot be encoded"))?).await
@@ -340,7 +340,7 @@ fn number(snapshot: &Snapshot) -> u64 {
 
 /// The contents of a message after the hello; absent at the end of the stream. A message without any known field is
 /// from a newer proxy, and is accepted.
-fn told(message: Option<FromProxy>) -> Result<Option<FromProxy>, End> {
+fn after_hello(message: Option<FromProxy>) -> Result<Option<FromProxy>, End> {
     match message {
         Some(FromProxy { hello: None, held: None, .. }) | None => Ok(message),
         Some(_) => Err(End::Garbage("hello and held revisions belong at the start of the stream")),

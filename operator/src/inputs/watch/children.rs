@@ -1,5 +1,4 @@
-//! Watches of gateways' children that only show when somebody changes or deletes a child: metadata alone, and only what
-//! this operator made.
+//! Watches that only show drift of gateways' children: metadata alone, and only of objects that this operator created.
 
 use std::fmt::Debug;
 

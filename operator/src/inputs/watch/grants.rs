@@ -38,7 +38,7 @@ pub(super) async fn run(task: &Task) {
                 discovery.lost(progress.take_listed())
             }
             Next::Absent { is_news, again } => {
-                if is_news && !task.tell_nothing().await {
+                if is_news && !task.send_empty_list().await {
                     return;
                 }
                 again
@@ -49,7 +49,7 @@ pub(super) async fn run(task: &Task) {
                     tracing::warn!(
                         kind = KIND,
                         error,
-                        "cannot find out whether the API server has the kind, will retry"
+                        "cannot discover whether the API server serves ReferenceGrants, will retry"
                     );
                 }
                 again
@@ -75,7 +75,7 @@ async fn watch(task: &Task, progress: &mut Progress, version: &str) -> Ended {
     }
 }
 
-/// Asks which version has the kind. Returns the answers, and the last error.
+/// Asks the API server which version serves the kind. Returns the answers, and the last error.
 async fn ask(task: &Task) -> (Vec<(&'static str, Served)>, Option<String>) {
     let (mut answers, mut failed) = (Vec::new(), None);
     for version in VERSIONS {
@@ -97,7 +97,7 @@ async fn ask(task: &Task) -> (Vec<(&'static str, Served)>, Option<String>) {
     (answers, failed)
 }
 
-/// Whether the API server says that it does not serve a version.
+/// Whether the API server answered that it does not serve a version.
 fn is_absence(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     Failure::of(status.code, &status.reason, &status.message) == Failure::NotServed

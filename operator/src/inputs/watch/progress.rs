@@ -1,4 +1,4 @@
-//! How one watch fares: logs failures once, and counts watches that a namespace refuses.
+//! The progress of one watch: logs a failure once, and counts watches that a namespace refuses.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use operator_core::{
 
 use crate::platform::metrics::LabelledGauge;
 
-/// What the failure of a watch or of its list says.
+/// Classifies the failure of a watch or of its list.
 pub(super) fn classified(error: &watcher::Error) -> Failure {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -49,7 +49,7 @@ pub(super) struct Progress {
     access: Access,
     refused: LabelledGauge,
     refusal: Option<Refusal>,
-    /// The watch fails, which has been logged.
+    /// The watch fails, and the log has the failure.
     is_failing: bool,
     /// The watch has listed its objects.
     is_listed: bool,
@@ -85,7 +85,7 @@ impl Progress {
         }
     }
 
-    /// Records a failure, and returns what follows from it.
+    /// Records a failure, and returns what to do next.
     pub(super) fn failed(&mut self, failure: Failure, error: &watcher::Error) -> Judged {
         let judged = self.access.failed(failure, self.started.elapsed());
         let source = &self.source;

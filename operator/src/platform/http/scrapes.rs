@@ -1,4 +1,4 @@
-//! The text of `/metrics`: few clients at once, and one text for all of them.
+//! The text of `/metrics`: bounds the concurrent clients, and renders one text for all of them.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ const OF_ONE_SOURCE: usize = 2;
 /// How long a text answers further scrapes.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// The turn of one connection, which is given back when this value is dropped.
+/// The turn of one connection, returned when this value is dropped.
 #[derive(Default)]
 pub(super) struct Scrape(OnceLock<Turn>);
 
@@ -68,7 +68,7 @@ pub(super) struct Scrapes {
 }
 
 impl Scrapes {
-    /// Takes a turn for a connection of this source. Returns false if there is none.
+    /// Takes a turn for a connection of this source. Returns false if all turns are taken.
     pub(super) fn begin(&self, scrape: &Scrape, source: IpAddr) -> bool {
         let Some(turn) = self.turns.take(source_of(source)) else { return false };
         // A connection has one request; the turn of a second one would be given back at once.

@@ -1,4 +1,4 @@
-//! Bodies of requests: complete in time, none too large, and few large ones at once.
+//! Bodies of requests: complete in time, no larger than a limit, and only a few large ones at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use tokio::{
     time::timeout,
 };
 
-/// Timeout of a body, with the wait for room.
+/// Timeout of a body, including the wait for room.
 const BODY: Duration = Duration::from_secs(10);
 /// Largest body, in bytes. An API server accepts objects of no more than 3 MiB.
 const MAX: usize = 8 << 20;
-/// Largest body, in bytes, that needs no room among large bodies. A pod has a few kilobytes.
+/// Largest body, in bytes, that needs no room among large bodies. The review of a pod has a few kilobytes.
 const SMALL: usize = 128 << 10;
 /// Bytes of large bodies at the same time.
 const LARGE: usize = 64 << 20;
@@ -25,7 +25,7 @@ pub(super) enum BodyError {
     Late,
     /// It is larger than [`MAX`].
     TooLarge,
-    /// The client broke off.
+    /// The client closed the connection before the end.
     Incomplete,
 }
 
@@ -51,7 +51,7 @@ impl Room {
         &self,
         mut body: impl Body<Data = Bytes> + Unpin,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), BodyError> {
-        // Without a length in its head a body may have any.
+        // A body without a `Content-Length` may have any size.
         let most = body.size_hint().upper().map_or(Ok(MAX), usize::try_from).unwrap_or(usize::MAX);
         if most > MAX {
             return Err(BodyError::TooLarge);

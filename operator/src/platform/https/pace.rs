@@ -1,4 +1,4 @@
-//! The time limits of a connection: each thing that happens on it sets the next deadline.
+//! The time limits of a connection: each event on the connection sets the next deadline.
 
 use std::{
     io,
@@ -22,7 +22,8 @@ use tokio::{
 const HEAD: Duration = Duration::from_secs(5);
 /// From the end of the head to the answer: the body, and the work on the request.
 const REQUEST: Duration = Duration::from_secs(20);
-/// From an answer to the next request. API servers keep connections for longer, and open another one after that.
+/// From an answer to the next request. API servers keep connections for longer, and open a new one if this limit closes
+/// theirs.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The deadline of one connection.
@@ -69,7 +70,7 @@ impl Pace {
         self.within(IDLE);
     }
 
-    /// Why the connection ends at its deadline. Absent: it was idle, as it may.
+    /// Why the connection ends at its deadline. Absent: the connection was only idle.
     pub(super) fn why(&self) -> Option<Closed> {
         if self.is_idle.load(Relaxed) {
             return None;
@@ -130,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_phase_has_its_own_deadline() {
-        let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Anyone, rates: None };
+        let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Any, rates: None };
         let taken = Door::new(bounds, |_| {}).admit(Ipv4Addr::LOCALHOST.into()).expect("a place");
         let start = Instant::now();
         let (pace, deadline) = Pace::new(taken.guest());

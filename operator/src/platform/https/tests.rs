@@ -1,4 +1,4 @@
-//! The server under connections that say nothing.
+//! The server under silent connections.
 
 use std::net::SocketAddr;
 
@@ -56,7 +56,7 @@ async fn an_api_server_gets_answers_over_one_connection_while_others_hold_every_
     let address = listener.local_addr().expect("an address");
     let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
-    let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Anyone, rates: None };
+    let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Any, rates: None };
     tokio::spawn(serve(listener, tls, Arc::new(Paths), Door::new(bounds, |_| {})));
 
     let mut silent = Vec::new();

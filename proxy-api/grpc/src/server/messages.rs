@@ -1,4 +1,4 @@
-//! The messages of a proxy: no larger than the present phase of its stream allows, and complete in time.
+//! The messages of a proxy: no larger than the current phase of its stream allows, and complete in time.
 
 use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ pub struct Messages<B = Incoming> {
     room: Arc<Room>,
     /// Room of the incomplete message, if it is large.
     reserved: Option<OwnedSemaphorePermit>,
-    /// Dropped with the messages, so that the connection learns that nobody reads them any more.
+    /// Dropped with the messages, so that the connection learns that its messages are no longer read.
     _following: Option<oneshot::Sender<()>>,
 }
 
@@ -117,14 +117,14 @@ impl<B> Messages<B> {
 }
 
 impl<B: Body<Data = Bytes, Error: fmt::Display> + Unpin> Messages<B> {
-    /// The next message; absent at the end of the stream. May be dropped before it is ready: nothing is lost.
+    /// The next message; absent at the end of the stream. The future may be dropped early: no bytes are lost.
     ///
     /// # Errors
     /// `ResourceExhausted`: too large. `DeadlineExceeded`: too slow. `InvalidArgument`: not a message. Another code: the
     /// connection broke.
     pub async fn message(&mut self) -> Result<Option<FromProxy>, Status> {
         if !self.buffer.is_empty() {
-            // From here on: the time in which nobody read does not count against the peer, who could not send.
+            // The time limit starts here: while the operator did not read, the peer could not send.
             self.since.get_or_insert_with(Instant::now);
         }
         loop {

@@ -75,6 +75,9 @@ fn names_that_are_none() {
     assert_eq!(read(&hello(b"192.0.2.1")), Hello::NoName);
     assert_eq!(read(&hello(b"2001:db8::1")), Hello::NoName);
     assert_eq!(read(&hello(b"")), Hello::NoName);
+    for name in [&b"a..b"[..], b"a.example..", b".example", &[b'a'; 64]] {
+        assert_eq!(read(&hello(name)), Hello::NoName, "a label has 1 to 63 bytes");
+    }
     assert_eq!(read(&hello(b"a b")), Hello::NoName);
     assert_eq!(read(&hello("b\u{fc}cher.example".as_bytes())), Hello::NoName);
     assert_eq!(read(&records(&message_with(&names(&[])), 4096)), Hello::NoName);

@@ -41,29 +41,29 @@ impl Mark {
         self.evicted.load(Relaxed)
     }
 
-    /// Signals the end of the flow to the task waiting on [`Mark::told`], also if it starts to wait later.
-    pub fn tell(&self) {
+    /// Signals the end of the flow to the task waiting on [`Mark::ended`], also if it starts to wait later.
+    pub fn end(&self) {
         self.over.store(true, SeqCst);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Resolves when the flow is over, evicted or not. Only one task may wait.
-    pub fn told(&self) -> Told<'_> {
-        Told(self)
+    pub fn ended(&self) -> Over<'_> {
+        Over(self)
     }
 
     pub(super) fn evict(&self) {
         self.evicted.store(true, Relaxed);
-        self.tell();
+        self.end();
     }
 }
 
-/// Future of [`Mark::told`].
+/// Future of [`Mark::ended`].
 #[derive(Debug)]
-pub struct Told<'a>(&'a Mark);
+pub struct Over<'a>(&'a Mark);
 
-impl Future for Told<'_> {
+impl Future for Over<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -13,6 +13,9 @@ use kube::Api;
 
 use super::{condition, gateway};
 
+/// Name of the autoscaler of the forward `db`.
+const OF_DB: &str = "portforward-db";
+
 #[test]
 fn an_autoscaler_takes_replicas_over_and_gives_them_back_and_fights_with_nobody() {
     let server = ControlPlane::start_with_controller_manager(KubernetesVersion::Oldest);
@@ -108,88 +111,107 @@ fn deployment(replicas: &str) -> String {
     )
 }
 
+/// A forward in the pods of the workload `shop`.
+fn forward(autoscaling: &str) -> String {
+    format!(
+        "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db}}, spec: {{placement: {{sidecar: \
+         {{selector: {{matchLabels: {{app: shop}}}}}}}}, {autoscaling} listeners: [{{name: tcp, protocol: TCP, port: 5432, \
+         backends: [{{local: {{port: 1}}}}]}}]}}}}"
+    )
+}
+
+/// Another forward for the same workload, with metrics that the API server refuses.
+fn other_forward(name: &str, port: u16) -> String {
+    let autoscaling = "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}], \
+                       targetConnectionsPerPod: 10},";
+    forward(autoscaling).replace("name: db", &format!("name: {name}")).replace("port: 5432", &format!("port: {port}"))
+}
+
+/// The same forward without these metrics.
+fn good_forward(name: &str, port: u16) -> String {
+    other_forward(name, port).replace("metrics: [{type: Nonsense}], ", "")
+}
+
+/// Waits for this reason of the condition of `db`; returns the message.
+fn until_reason(namespace: &Namespace<'_>, reason: &str) -> String {
+    let forward = namespace.until::<PortForward>("db", &format!("ScalingActive for {reason}"), |forward| {
+        condition(forward, "ScalingActive").1 == reason
+    });
+    let conditions = forward.status.expect("status").conditions;
+    conditions.into_iter().find(|it| it.type_ == "ScalingActive").expect("the condition").message
+}
+
 /// A user's workload, scaled for a forward in its pods.
 fn workload(server: &ControlPlane) {
     let namespace = &server.namespace("scaling-workload");
     let _operator = Operator::start(namespace);
     namespace.apply(&gateway("{autoscaling: {minReplicas: 4, maxReplicas: 5, targetConnectionsPerPod: 100}}"));
-    let forward = |autoscaling: &str| {
-        format!(
-            "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db}}, spec: {{placement: {{sidecar: \
-             {{selector: {{matchLabels: {{app: shop}}}}}}}}, {autoscaling} listeners: [{{name: tcp, protocol: TCP, port: 5432, \
-             backends: [{{local: {{port: 1}}}}]}}]}}}}"
-        )
-    };
-    let until_reason = |reason: &str| {
-        let forward = namespace.until::<PortForward>("db", &format!("ScalingActive for {reason}"), |forward| {
-            condition(forward, "ScalingActive").1 == reason
-        });
-        let conditions = forward.status.expect("status").conditions;
-        conditions.into_iter().find(|it| it.type_ == "ScalingActive").expect("the condition").message
-    };
-    namespace.apply(&forward(
-        "autoscaling: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: shop}, maxReplicas: 3, targetConnectionsPerPod: 10},",
-    ));
-    assert!(until_reason("TargetNotFound").contains("Deployment shop"));
-    namespace.apply(&deployment("replicas: 1,"));
-    assert!(until_reason("ReplicasHeld").contains("kubectl-client-side-apply"));
-    let name = "portforward-db";
-    assert!(scaler(namespace, name).is_none());
-    namespace.apply(&deployment(""));
-    until("no other writer holds the replicas", || scaler(namespace, name).is_some());
-    let selector = "--output=jsonpath={.spec.metrics[0].pods.metric.selector.matchLabels.forward}";
-    assert_eq!(namespace.kubectl(&["get", "hpa", name, selector]).ok(), "db", "connections of this forward count");
-    until_reason("NoMetricsProvider");
-    // A foreign autoscaler scales the workload: the forward's autoscaler gives way.
-    namespace.kubectl(&["autoscale", "deployment", "shop", "--max=2"]).ok();
-    namespace.kubectl(&["label", "pf", "db", "touched=yes"]).ok();
-    namespace.apply(&forward(
-        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, targetConnectionsPerPod: 10},",
-    ));
-    assert!(until_reason("TargetTaken").contains("HorizontalPodAutoscaler shop"));
-    until("the forward's autoscaler is gone", || scaler(namespace, name).is_none());
-    namespace.kubectl(&["delete", "hpa", "shop"]).ok();
-    until("the forward's autoscaler is back", || scaler(namespace, name).is_some());
-    // Another forward wants the same workload: the forward that scales it keeps it, whatever the names.
-    let other = forward(
-        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}], \
-         targetConnectionsPerPod: 10},",
-    );
-    namespace.apply(&other.replace("name: db", "name: a-late").replace("port: 5432", "port: 5433"));
-    namespace.until::<PortForward>("a-late", "gives way to db", |forward| {
-        condition(forward, "ScalingActive").1 == "TargetTaken"
-    });
-    assert!(scaler(namespace, name).is_some() && scaler(namespace, "portforward-a-late").is_none());
-    namespace.apply(&other.replace("name: db", "name: a-late").replace("metrics: [{type: Nonsense}], ", ""));
-    namespace.apply(&forward(""));
-    until("the autoscaler of db is gone", || scaler(namespace, name).is_none());
-    until("a-late scales the workload", || scaler(namespace, "portforward-a-late").is_some());
-    namespace.kubectl(&["delete", "pf", "a-late"]).ok();
+    begins_once_no_writer_holds_the_replicas(namespace);
+    gives_way_to_a_foreign_autoscaler(namespace);
+    keeps_its_workload(namespace);
     // Only the gateway scales its fleet.
     namespace.apply(&forward(
         "autoscaling: {targetRef: {kind: Deployment, name: edge}, maxReplicas: 4, targetConnectionsPerPod: 10},",
     ));
-    assert!(until_reason("TargetTaken").contains("the fleet of ForwardGateway edge"));
-    assert!(scaler(namespace, name).is_none() && scaler(namespace, "edge").is_some());
+    assert!(until_reason(namespace, "TargetTaken").contains("the fleet of ForwardGateway edge"));
+    assert!(scaler(namespace, OF_DB).is_none() && scaler(namespace, "edge").is_some());
     // An autoscaler that the API server refuses leaves the workload to a younger forward.
     let nonsense =
         "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, metrics: [{type: Nonsense}]},";
     namespace.apply(&forward(nonsense));
-    until_reason("ScalerFailed");
-    namespace.apply(
-        &other
-            .replace("name: db", "name: good")
-            .replace("port: 5432", "port: 5434")
-            .replace("metrics: [{type: Nonsense}], ", ""),
-    );
+    until_reason(namespace, "ScalerFailed");
+    namespace.apply(&good_forward("good", 5434));
     until("the younger forward scales", || scaler(namespace, "portforward-good").is_some());
-    until_reason("TargetTaken");
+    until_reason(namespace, "TargetTaken");
     namespace.kubectl(&["delete", "pf", "good"]).ok();
     namespace.apply(&forward(""));
     let after = namespace.until::<PortForward>("db", "has no condition of scaling", |forward| {
         condition(forward, "ScalingActive").1.is_empty()
     });
     assert_eq!(condition(&after, "Accepted").0, "True");
+}
+
+/// The workload has to exist, and no other writer may hold its replicas.
+fn begins_once_no_writer_holds_the_replicas(namespace: &Namespace<'_>) {
+    namespace.apply(&forward(
+        "autoscaling: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: shop}, maxReplicas: 3, targetConnectionsPerPod: 10},",
+    ));
+    assert!(until_reason(namespace, "TargetNotFound").contains("Deployment shop"));
+    namespace.apply(&deployment("replicas: 1,"));
+    assert!(until_reason(namespace, "ReplicasHeld").contains("kubectl-client-side-apply"));
+    assert!(scaler(namespace, OF_DB).is_none());
+    namespace.apply(&deployment(""));
+    until("no other writer holds the replicas", || scaler(namespace, OF_DB).is_some());
+    let selector = "--output=jsonpath={.spec.metrics[0].pods.metric.selector.matchLabels.forward}";
+    assert_eq!(namespace.kubectl(&["get", "hpa", OF_DB, selector]).ok(), "db", "connections of this forward count");
+    until_reason(namespace, "NoMetricsProvider");
+}
+
+/// A foreign autoscaler scales the workload: the forward's autoscaler gives way.
+fn gives_way_to_a_foreign_autoscaler(namespace: &Namespace<'_>) {
+    namespace.kubectl(&["autoscale", "deployment", "shop", "--max=2"]).ok();
+    namespace.kubectl(&["label", "pf", "db", "touched=yes"]).ok();
+    namespace.apply(&forward(
+        "autoscaling: {targetRef: {kind: Deployment, name: shop}, maxReplicas: 4, targetConnectionsPerPod: 10},",
+    ));
+    assert!(until_reason(namespace, "TargetTaken").contains("HorizontalPodAutoscaler shop"));
+    until("the forward's autoscaler is gone", || scaler(namespace, OF_DB).is_none());
+    namespace.kubectl(&["delete", "hpa", "shop"]).ok();
+    until("the forward's autoscaler is back", || scaler(namespace, OF_DB).is_some());
+}
+
+/// Another forward wants the same workload: the forward that scales it keeps it, whatever the names.
+fn keeps_its_workload(namespace: &Namespace<'_>) {
+    namespace.apply(&other_forward("a-late", 5433));
+    namespace.until::<PortForward>("a-late", "gives way to db", |forward| {
+        condition(forward, "ScalingActive").1 == "TargetTaken"
+    });
+    assert!(scaler(namespace, OF_DB).is_some() && scaler(namespace, "portforward-a-late").is_none());
+    namespace.apply(&good_forward("a-late", 5433));
+    namespace.apply(&forward(""));
+    until("the autoscaler of db is gone", || scaler(namespace, OF_DB).is_none());
+    until("a-late scales the workload", || scaler(namespace, "portforward-a-late").is_some());
+    namespace.kubectl(&["delete", "pf", "a-late"]).ok();
 }
 
 /// A forward scales every kind that has the scale subresource.
@@ -207,12 +229,12 @@ fn other_workloads(server: &ControlPlane) {
         let workload = deployment(more).replace("kind: Deployment, metadata: {name: shop}", "KIND");
         namespace.apply(&workload.replace("KIND", &format!("kind: {kind}, metadata: {{name: other}}")));
         until("the workload has an autoscaler", || {
-            let target = scaler(namespace, "portforward-db").and_then(|it| it.spec).map(|spec| spec.scale_target_ref);
+            let target = scaler(namespace, OF_DB).and_then(|it| it.spec).map(|spec| spec.scale_target_ref);
             target.is_some_and(|target| target.kind == kind && target.name == "other")
         });
         // The controller of autoscalers finds the workload.
         until("the workload can be scaled", || {
-            let status = scaler(namespace, "portforward-db").and_then(|scaler| scaler.status);
+            let status = scaler(namespace, OF_DB).and_then(|scaler| scaler.status);
             let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
             conditions.iter().any(|it| it.type_ == "AbleToScale" && it.status == "True")
         });

@@ -1,7 +1,7 @@
 //! Status names what is wrong with a forward until the forward is fixed; other forwards are not affected.
 
 use crds::PortForward;
-use harness::{Backend, Behaviour, ControlPlane, FleetPod, Operator, free_port};
+use harness::{Backend, Behaviour, ControlPlane, FleetPod, Namespace, Operator, free_port};
 
 use super::{forward, gateway, service, until_ready};
 
@@ -31,16 +31,7 @@ fn each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected(server: &
     write("second", free_port(), "{service: {name: web, port: 80}}");
     until_ready(&namespace, "second", "True", "Ready");
 
-    // A Service that is created later, deleted, and created again.
-    let third = free_port();
-    write("third", third, "{service: {name: late, port: 80}}");
-    until_ready(&namespace, "third", "False", "BackendNotFound");
-    namespace.apply(&service("late", backend.port));
-    until_ready(&namespace, "third", "True", "Ready");
-    namespace.kubectl(&["delete", "service", "late"]).ok();
-    until_ready(&namespace, "third", "False", "BackendNotFound");
-    namespace.apply(&service("late", backend.port));
-    until_ready(&namespace, "third", "True", "Ready");
+    follows_its_service(&namespace, backend.port);
 
     // One more port than the Service may have.
     write("fourth", free_port(), "{service: {name: web, port: 80}}");
@@ -68,4 +59,16 @@ fn each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected(server: &
     until_ready(&namespace, "good", "True", "Ready");
     let now = namespace.get::<PortForward>("good").expect("good exists");
     assert_eq!(now.metadata.generation, good.metadata.generation, "the operator does not edit a user's spec");
+}
+
+/// The forward `third` to a Service that is created later, deleted, and created again.
+fn follows_its_service(namespace: &Namespace<'_>, port: u16) {
+    namespace.write::<PortForward>(&forward("third", free_port(), "{service: {name: late, port: 80}}"));
+    until_ready(namespace, "third", "False", "BackendNotFound");
+    namespace.apply(&service("late", port));
+    until_ready(namespace, "third", "True", "Ready");
+    namespace.kubectl(&["delete", "service", "late"]).ok();
+    until_ready(namespace, "third", "False", "BackendNotFound");
+    namespace.apply(&service("late", port));
+    until_ready(namespace, "third", "True", "Ready");
 }

@@ -1,5 +1,5 @@
 //! When the children of one gateway are applied: at once after a change, after a growing pause if applying failed or if
-//! somebody else changed a child, and at long intervals in any case.
+//! another client changed a child, and at long intervals in any case.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,14 +11,14 @@ use crate::{
     world::child::{ChildKind, Mark, Shown},
 };
 
-/// Interval of applying children again, in case a change by somebody else did not show.
+/// Interval of applying children again, in case the watches missed a change by another client.
 const RESYNC: Duration = Duration::from_secs(600);
-/// Pause after the first failure, and shortest time between an apply and the repair of what somebody else changed
+/// Pause after the first failure, and shortest time between an apply and the repair of what another client changed
 /// since. The pause doubles with every further failure, or repair of the same child.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// How long applying may fail before the status of a fleet that was applied before says so.
+/// How long applying may fail before the status of a fleet that was applied before reports the failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the watches show of every child.
@@ -31,7 +31,7 @@ pub(super) enum Cause {
     Changed,
     /// The last apply failed.
     Failed,
-    /// Somebody else changed or deleted these children.
+    /// Another client changed or deleted these children.
     Drift(Vec<ChildKind>),
     /// The last apply was long ago.
     Resync,
@@ -115,8 +115,8 @@ impl Attempts {
         self.done.as_ref().map(|done| &done.wanted)
     }
 
-    /// Why the status says that applying fails; `None` if it does not say so. `was_applied`: this fleet was applied in
-    /// an earlier term.
+    /// Why applying fails, for the status; `None` while the status should not report a failure. `was_applied`: this
+    /// fleet was applied in an earlier term.
     pub(super) fn failure(&self, was_applied: bool, now: Duration) -> Option<&str> {
         let failing = self.failing.as_ref()?;
         let is_new_fleet = self.done.is_none() && !was_applied;
@@ -129,7 +129,7 @@ impl Attempts {
             return None;
         }
         if let Some(failing) = &self.failing {
-            // What failed may succeed now if the gateway or a child is another.
+            // An apply that failed may succeed once the gateway or a child has changed.
             let is_same = failing.wanted == *wanted && failing.seen == *seen;
             let pause = if is_same { pause(failing.count.saturating_sub(1)) } else { PAUSE };
             return (now >= failing.at + pause).then_some(Cause::Failed);
@@ -139,8 +139,8 @@ impl Attempts {
             return Some(Cause::Resync);
         }
         let drift = done.drift(seen);
-        // Right after an apply, the watches may still show what was before. Later, two who undo each other's work would
-        // do so without end.
+        // Right after an apply, the watches may still show the earlier state. The growing pause keeps two controllers
+        // that undo each other's writes from doing so without end.
         let is_due = |kind: &ChildKind| now >= done.at + pause(self.repairs(*kind, now));
         drift.iter().any(is_due).then_some(Cause::Drift(drift))
     }
@@ -198,7 +198,7 @@ impl Attempts {
     }
 }
 
-/// The pause after so many failures or repairs before this one.
+/// The pause after a failure or repair that `before` others preceded.
 fn pause(before: u32) -> Duration {
     PAUSE.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX)).min(MAX_PAUSE)
 }

@@ -1,4 +1,4 @@
-//! What has a status evaluated.
+//! Inputs that have a status evaluated.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -74,8 +74,8 @@ impl Statuses {
     }
 
     /// A proxy of this group reported, and these forwards are in another state than before. `whole`: the report is
-    /// complete, so the forwards that waited for this proxy are evaluated too. The work does not follow the number of
-    /// other forwards that wait.
+    /// complete, so the forwards that waited for this proxy are evaluated too. The cost does not depend on the number
+    /// of other forwards that wait.
     pub fn reported(
         &mut self,
         (proxy, group): (&ProxyId, Option<&Group>),

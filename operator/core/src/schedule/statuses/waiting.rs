@@ -1,7 +1,7 @@
 //! The forwards that not every proxy has reported on, by the proxies that they wait for.
 //!
-//! A forward may wait for a thousand proxies. It is looked at again when a few of them report, its witnesses: as long as
-//! one witness is late, the forward waits, whatever the others say.
+//! A forward may wait for a thousand proxies. Only reports of a few of them, its witnesses, have the forward evaluated
+//! again: while one witness is late, the forward waits, whatever the others report.
 
 use std::collections::{BTreeMap, BTreeSet};
 

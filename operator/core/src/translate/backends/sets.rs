@@ -97,8 +97,8 @@ fn hosts(service: &Service) -> BTreeSet<IpAddr> {
     }
 }
 
-/// What guests of a gateway may use of these endpoints, with this number of ports after the first. One that no pod
-/// backs is an address that somebody wrote, and is checked like an `address` backend.
+/// The endpoints that guests of a gateway may use, with this number of ports after the first. An endpoint without a pod
+/// was written by a user, and is checked like an `address` backend.
 fn for_guests(
     world: &World,
     gateway: &ObjectKey,

@@ -60,8 +60,8 @@ impl Forwards {
     /// The changed forwards, and the forwards whose admission may have changed.
     fn to_read(&self, world: &World, changes: &Changes) -> BTreeSet<Origin> {
         if changes.all {
-            let there = world.forwards.keys().chain(world.unreadable.keys()).map(Origin::from);
-            return there.chain(self.known.keys().cloned()).collect();
+            let existing = world.forwards.keys().chain(world.unreadable.keys()).map(Origin::from);
+            return existing.chain(self.known.keys().cloned()).collect();
         }
         let mut keys: BTreeSet<Origin> = changes.forwards.iter().map(Origin::from).collect();
         for gateway in &changes.gateways {
@@ -69,8 +69,8 @@ impl Forwards {
         }
         for namespace in &changes.namespaces {
             let first = ObjectKey::new(namespace.clone(), "");
-            let there = world.forwards.range(first..).take_while(|(key, _)| key.namespace == *namespace);
-            keys.extend(there.filter(|(_, it)| it.spec.placement.gateway.is_some()).map(|(key, _)| key.into()));
+            let existing = world.forwards.range(first..).take_while(|(key, _)| key.namespace == *namespace);
+            keys.extend(existing.filter(|(_, it)| it.spec.placement.gateway.is_some()).map(|(key, _)| key.into()));
         }
         keys
     }

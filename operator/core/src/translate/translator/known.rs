@@ -145,7 +145,7 @@ fn valid_and_admitted(world: &World, forward: &PortForward) -> Result<ValidForwa
     admitted(world, &valid).map(|()| valid)
 }
 
-/// Stands in for the condition of a forward before its object is read and after its object is gone.
+/// Placeholder for the condition of a forward before its object is read and after its object is gone.
 pub(super) fn placeholder() -> Condition {
     Condition::met(Reason::Accepted, "")
 }

@@ -61,7 +61,7 @@ impl Members {
         let (gateways, deleted) = self.regroup_gateways(world, changes);
         let Reassigned { reselected, groups, left } = self.regroup_forwards(world, reread);
         let (Moved { groups: pods, turned, pods: placed }, work) = self.regroup_pods(world, changes, reselected);
-        // A pod that joins or leaves a group that others stay in changes neither claims nor verdicts.
+        // If other pods stay in a group, a pod that joins or leaves the group changes neither claims nor verdicts.
         let mut forwards: BTreeSet<Origin> = reread.iter().map(|reread| reread.key.clone()).collect();
         forwards.extend(turned.iter().flat_map(Group::selecting));
         let (populated, deserted): (Vec<Group>, Vec<Group>) =

@@ -37,7 +37,7 @@ impl Cache {
         self.reach_in(&key.namespace, touched);
     }
 
-    /// Touches the gateway of the same name: somebody else's Service takes that name, or gives the name free.
+    /// Touches the gateway of the same name: a Service of another owner takes or frees that name.
     fn touch_namesake(&self, key: &ObjectKey, touched: &mut Touched) {
         if self.world.gateways.contains_key(key) {
             touched.gateways.insert(key.clone());
@@ -98,8 +98,8 @@ impl Cache {
         self.world.services.insert(key.clone(), service);
     }
 
-    /// The addresses of a Service that no pod backs. Without a selector nobody undoes what is written into slices, so no
-    /// slice counts as evidence of a pod.
+    /// The addresses of a Service that no pod backs. Without a selector, no controller reverts what users write into
+    /// slices, so no slice counts as evidence of a pod.
     fn podless(&self, key: &ObjectKey, info: &ServiceInfo) -> BTreeSet<IpAddr> {
         let slices = || self.slices_of(key);
         if info.selector.is_empty() {

@@ -115,7 +115,7 @@ fn a_service_that_leaves_a_gateway_or_has_its_name_touches_the_gateway() {
     let mut cache = complete();
     see(&mut cache, with_ports(&[("web", 80)], Some("edge")));
     let left = see(&mut cache, with_ports(&[("web", 80)], None));
-    assert_eq!(left.gateways, keys(&["edge"]), "somebody took the label away");
+    assert_eq!(left.gateways, keys(&["edge"]), "a user removed the label");
     assert!(see(&mut cache, with_ports(&[("web", 80)], None)).gateways.is_empty());
     see(&mut cache, gateway(&json!({})));
     let foreign = || Object::Service(key("edge"), ServiceInfo::default());
@@ -162,7 +162,7 @@ fn endpoints_follow_their_service_protocol_and_slice() {
     assert!(touched.changes.is_empty(), "that is UDP");
     let touched = see(&mut cache, slice("one", "svc", false, "10.0.0.3:80"));
     assert_eq!(touched.changes.endpoints, keys(&["svc"]));
-    assert_eq!(endpoints(&cache), ["10.0.0.3:80"], "a slice replaces what it said");
+    assert_eq!(endpoints(&cache), ["10.0.0.3:80"], "a slice replaces its earlier version");
     see(&mut cache, slice("one", "other", false, "10.0.0.3:80"));
     assert!(endpoints(&cache).is_empty(), "it is of another Service now");
     see(&mut cache, slice("three", "svc", false, "10.0.0.4:80"));

@@ -95,7 +95,7 @@ fn an_endpoint_is_a_pod_by_a_slice_that_says_so_of_a_service_with_a_selector() {
     assert_eq!(podless(&cache), ips(&["10.0.0.2"]), "the other one is a pod by the other slice");
     let without = ServiceInfo { selector: [].into(), ..service("web") };
     assert_eq!(see(&mut cache, Object::Service(key("svc"), without)).changes.podless, keys(&["svc"]));
-    assert_eq!(podless(&cache), ips(&["10.0.0.1", "10.0.0.2"]), "without a selector nobody checks a slice");
+    assert_eq!(podless(&cache), ips(&["10.0.0.1", "10.0.0.2"]), "without a selector no controller checks a slice");
     gone(&mut cache, Kind::Services, "svc");
     assert!(cache.world.podless.is_empty());
 }

@@ -152,7 +152,7 @@ impl Scene {
         self.cache.forward(&key(name)).expect("the forward is there").into_owned()
     }
 
-    /// Somebody edits a forward.
+    /// A user edits a forward.
     pub(crate) fn edit(&mut self, name: &str, change: impl FnOnce(&mut PortForward)) -> News {
         let mut forward = self.forward(name);
         change(&mut forward);
@@ -362,7 +362,7 @@ pub(crate) fn events(effects: &[Effect]) -> Vec<Happened> {
 }
 
 /// Status and reason of a condition of a written status; empty if it is absent.
-pub(crate) fn said(write: &StatusWrite, type_: &str) -> (String, String) {
+pub(crate) fn condition_of(write: &StatusWrite, type_: &str) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut conditions = write.status["conditions"].as_array().into_iter().flatten();
     let found = conditions.find(|condition| condition["type"] == type_);

@@ -15,7 +15,7 @@ use operator_core::{
 use serde_json::json;
 
 use super::{Desk, children, fleets};
-use crate::scene::{child, deployment, gateway_of, key, ms, pair, said, unscaled, writes};
+use crate::scene::{child, condition_of, deployment, gateway_of, key, ms, pair, unscaled, writes};
 
 fn failed(why: &str, is_new: bool) -> Ended {
     Ended::Failed { why: why.to_owned(), is_new }
@@ -39,7 +39,7 @@ fn of_an_earlier_term() -> Desk {
     let effects = desk.at(0);
     desk.succeed(&effects, 0);
     let effects = desk.at(0);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("True", "Programmed"));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("True", "Programmed"));
     desk.show(&effects);
     desk.gateways = Gateways::new(fleets());
     desk.gateways.touch(&key("edge"));
@@ -52,7 +52,7 @@ fn failures_are_tried_again_after_a_pause_that_grows_from_5_s_to_5_min() {
     let effects = desk.at(1000);
     assert_eq!(desk.fail(&effects, "forbidden", 1000), failed("forbidden", true));
     let effects = desk.at(1000);
-    assert_eq!((effects.len(), said(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
+    assert_eq!((effects.len(), condition_of(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
     desk.show(&effects);
     let mut now = 1000;
     for pause in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
@@ -116,14 +116,14 @@ fn a_fleet_that_was_applied_before_keeps_its_status_for_30_s_of_failures() {
     fails_at(&mut desk, 10_000, &[15_000, 25_000]);
     assert!(desk.at(39_999).is_empty());
     let effects = desk.at(40_000);
-    assert_eq!((effects.len(), said(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
-    assert_eq!(said(&writes(&effects)[0], "Stalled"), pair("True", "ChildrenFailed"));
+    assert_eq!((effects.len(), condition_of(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
+    assert_eq!(condition_of(&writes(&effects)[0], "Stalled"), pair("True", "ChildrenFailed"));
     desk.show(&effects);
     let effects = desk.at(45_000);
     assert_eq!(desk.succeed(&effects, 45_000), Ended::Applied);
     let effects = desk.at(45_000);
-    assert_eq!(said(&writes(&effects)[0], "Programmed"), pair("Unknown", "NoProxies"), "the failure is over");
-    assert_eq!(said(&writes(&effects)[0], "Stalled"), pair("", ""));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "NoProxies"), "the failure is over");
+    assert_eq!(condition_of(&writes(&effects)[0], "Stalled"), pair("", ""));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_fleet_of_an_earlier_term_keeps_its_status_for_30_s_of_failures() {
     fails_at(&mut desk, 10_000, &[15_000, 25_000]);
     assert!(desk.at(39_999).is_empty());
     let effects = desk.at(40_000);
-    assert_eq!((effects.len(), said(&writes(&effects)[0], "Ready")), (1, pair("False", "ChildrenFailed")));
+    assert_eq!((effects.len(), condition_of(&writes(&effects)[0], "Ready")), (1, pair("False", "ChildrenFailed")));
 }
 
 #[test]
@@ -152,13 +152,13 @@ fn a_new_generation_that_cannot_be_applied_is_pending_for_30_s_and_then_failed()
     desk.see(gateway_of(&json!({"replicas": 3}), 2));
     fails_at(&mut desk, 2500, &[]);
     let effects = desk.at(2500);
-    assert_eq!((effects.len(), said(&writes(&effects)[0], "Programmed")), (1, pair("Unknown", "Pending")));
-    assert_eq!(said(&writes(&effects)[0], "Reconciling"), pair("True", "Pending"));
+    assert_eq!((effects.len(), condition_of(&writes(&effects)[0], "Programmed")), (1, pair("Unknown", "Pending")));
+    assert_eq!(condition_of(&writes(&effects)[0], "Reconciling"), pair("True", "Pending"));
     desk.show(&effects);
     assert!(desk.at(7499).is_empty());
     fails_at(&mut desk, 7500, &[17_500]);
     assert!(desk.at(32_499).is_empty());
-    assert_eq!(said(&writes(&desk.at(32_500))[0], "Programmed"), pair("False", "ChildrenFailed"));
+    assert_eq!(condition_of(&writes(&desk.at(32_500))[0], "Programmed"), pair("False", "ChildrenFailed"));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn an_attempt_without_a_result_has_failed_after_60_s() {
     children(&lost);
     assert!(desk.at(60_999).is_empty());
     let effects = desk.at(61_000);
-    assert_eq!((effects.len(), said(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
+    assert_eq!((effects.len(), condition_of(&writes(&effects)[0], "Programmed")), (1, pair("False", "ChildrenFailed")));
     desk.show(&effects);
     assert_eq!(desk.succeed(&lost, 62_000), Ended::Outdated, "a result that comes late");
     assert!(desk.at(65_999).is_empty());
@@ -228,7 +228,7 @@ fn a_hundred_gateways_are_applied_sixteen_at_a_time() {
     let mut desk = crowd(100);
     let mut running: VecDeque<Desired> = begun(&desk.at(0)).into();
     assert_eq!(running.len(), 16);
-    assert!(desk.at(250).is_empty(), "the others wait, and nothing is said of them yet");
+    assert!(desk.at(250).is_empty(), "the others wait, and no status mentions them yet");
     let (mut applied, mut now) = (BTreeSet::new(), 250);
     while let Some(desired) = running.pop_front() {
         now += 10;

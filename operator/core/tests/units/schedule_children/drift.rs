@@ -1,4 +1,4 @@
-//! Children that somebody else changed or deleted.
+//! Children that another client changed or deleted.
 
 use operator_core::{
     schedule::{

@@ -1,8 +1,8 @@
 //! How statuses are written: one at a time, again if that fails, and what the cache shows of it.
 
 use crate::scene::{
-    Scene, events, fleet_pod, forward, gateway, key, keys, ms, pair, said, side, source, unreadable_forward, web,
-    writes,
+    Scene, condition_of, events, fleet_pod, forward, gateway, key, keys, ms, pair, side, source, unreadable_forward,
+    web, writes,
 };
 use operator_core::{
     Subject,
@@ -26,7 +26,7 @@ fn one_write_of_a_forward_is_under_way_at_a_time() {
     assert!(silent(&desk.look("web", 1100)) && silent(&desk.at(1200)), "the first write has not ended");
     desk.statuses.written(&Subject::Forward(key("web")), Some("2"), false, ms(1300));
     assert_eq!(desk.statuses.due(), Some(ms(1300)), "something changed during the write");
-    assert_eq!(said(&writes(&desk.at(1300))[0], "Programmed"), pair("False", "Rejected"));
+    assert_eq!(condition_of(&writes(&desk.at(1300))[0], "Programmed"), pair("False", "Rejected"));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn an_object_that_never_could_be_read_gets_conditions_alone_and_once() {
     desk.scene.see(unreadable_forward("newer", 4));
     let effects = desk.look("newer", 1000);
     let written = writes(&effects);
-    assert_eq!(said(&written[0], "Accepted"), pair("False", "Unsupported"));
+    assert_eq!(condition_of(&written[0], "Accepted"), pair("False", "Unsupported"));
     let fields: BTreeSet<&str> = written[0].status.as_object().expect("an object").keys().map(String::as_str).collect();
     let expected = BTreeSet::from(["conditions", "observedGeneration"]);
     assert_eq!(fields, expected, "what else its status holds is left alone");
@@ -161,7 +161,7 @@ fn an_object_that_cannot_be_read_any_more_keeps_what_it_holds() {
     desk.scene.see(unreadable_forward("web", 2));
     let effects = desk.look("web", 2000);
     let written = writes(&effects);
-    assert_eq!(said(&written[0], "Accepted"), pair("False", "Unsupported"));
+    assert_eq!(condition_of(&written[0], "Accepted"), pair("False", "Unsupported"));
     assert_eq!(written[0].status["listeners"][0]["port"], 80);
 }
 
@@ -184,7 +184,7 @@ fn a_sidecar_forward_waits_for_the_list_of_the_pods_of_its_namespace() {
     assert!(silent(&desk.look("web", 1000)));
     desk.scene.cache.apply(&source(Kind::Pods), Seen::Synced);
     assert!(silent(&desk.at(1999)));
-    assert_eq!(said(&writes(&desk.at(2000))[0], "Programmed"), pair("True", "NoMatchingPods"));
+    assert_eq!(condition_of(&writes(&desk.at(2000))[0], "Programmed"), pair("True", "NoMatchingPods"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn status_of(scene: &Scene, name: &str, outstanding_seconds: u64) -> PortForward
 }
 
 /// Status and reason of a condition; empty if it is absent.
-fn said(status: &PortForwardStatus, type_: &str) -> (String, String) {
+fn condition_of(status: &PortForwardStatus, type_: &str) -> (String, String) {
     let found = status.conditions.iter().find(|condition| condition.type_ == type_);
     found.map(|found| (found.status.clone(), found.reason.clone())).unwrap_or_default()
 }
@@ -33,7 +33,7 @@ fn a_forward_stays_pending_until_its_proxies_have_reported() {
     let mut scene = Scene::with_web();
     for seconds in [0, 10, 29] {
         let status = status_of(&scene, "web", seconds);
-        assert_eq!(said(&status, "Programmed"), pair("Unknown", "Pending"));
+        assert_eq!(condition_of(&status, "Programmed"), pair("Unknown", "Pending"));
         write(&mut scene, "web", status);
     }
 }
@@ -44,12 +44,12 @@ fn a_forward_that_was_suspended_has_to_be_programmed_again() {
     scene.edit("web", |forward| forward.spec.suspend = Some(true));
     let status = status_of(&scene, "web", 0);
     assert_eq!(
-        (said(&status, "Programmed"), said(&status, "Ready")),
+        (condition_of(&status, "Programmed"), condition_of(&status, "Ready")),
         (pair("True", "Suspended"), pair("True", "Suspended"))
     );
     write(&mut scene, "web", status);
     scene.edit("web", |forward| forward.spec.suspend = None);
-    assert_eq!(said(&status_of(&scene, "web", 0), "Programmed"), pair("Unknown", "Pending"));
+    assert_eq!(condition_of(&status_of(&scene, "web", 0), "Programmed"), pair("Unknown", "Pending"));
 }
 
 #[test]
@@ -57,34 +57,41 @@ fn a_port_that_was_chosen_is_published_after_it_stands_in_status() {
     let mut scene = Scene::with_web();
     scene.edit("web", |forward| forward.spec.listeners[0].port = None);
     let chosen = status_of(&scene, "web", 0);
-    assert_eq!(said(&chosen, "Programmed"), pair("Unknown", "Allocating"));
+    assert_eq!(condition_of(&chosen, "Programmed"), pair("Unknown", "Allocating"));
     let port = chosen.listeners[0].port;
     assert!((20_000..30_000).contains(&port), "{port}");
     write(&mut scene, "web", chosen);
     let published = status_of(&scene, "web", 0);
-    assert_eq!((said(&published, "Programmed"), published.listeners[0].port), (pair("Unknown", "Pending"), port));
+    assert_eq!(
+        (condition_of(&published, "Programmed"), published.listeners[0].port),
+        (pair("Unknown", "Pending"), port)
+    );
 }
 
 #[test]
 fn a_forward_none_of_whose_pods_has_a_proxy_says_so() {
     let none = status_of(&sidecars(&[], &["a", "b"]), "web", 0);
     assert_eq!(
-        (said(&none, "Programmed"), said(&none, "Injected")),
+        (condition_of(&none, "Programmed"), condition_of(&none, "Injected")),
         (pair("True", "NoSidecars"), pair("False", "NotInjected"))
     );
     let some = status_of(&sidecars(&["a"], &["b"]), "web", 0);
     assert_eq!(
-        (said(&some, "Programmed"), said(&some, "Injected")),
+        (condition_of(&some, "Programmed"), condition_of(&some, "Injected")),
         (pair("Unknown", "Pending"), pair("False", "NotInjected"))
     );
-    assert_eq!(said(&status_of(&Scene::with_web(), "web", 0), "Injected"), pair("", ""), "a gateway injects nothing");
+    assert_eq!(
+        condition_of(&status_of(&Scene::with_web(), "web", 0), "Injected"),
+        pair("", ""),
+        "a gateway injects nothing"
+    );
 }
 
 #[test]
 fn a_message_says_that_not_every_late_pod_is_named() {
     let message = |pods: &[&str]| {
         let status = status_of(&sidecars(pods, &[]), "web", 30);
-        assert_eq!(said(&status, "Programmed"), pair("False", "ReportTimeout"));
+        assert_eq!(condition_of(&status, "Programmed"), pair("False", "ReportTimeout"));
         let mut conditions = status.conditions.into_iter();
         conditions.find(|condition| condition.type_ == "Programmed").expect("there").message
     };
@@ -104,7 +111,7 @@ fn listeners_with_names_and_ranges_are_held_as_such() {
     let status = status_of(&scene, "web", 0);
     assert_eq!(status.listeners[0].protocol, crds::Protocol::Tls);
     assert_eq!(status.ports.as_deref(), Some("443/TLS,5000-5003/UDP"));
-    assert_eq!(status.to.as_deref(), Some("192.0.2.1:1"), "the same destination is said once");
+    assert_eq!(status.to.as_deref(), Some("192.0.2.1:1"), "the same destination is listed once");
 }
 
 #[test]
@@ -115,7 +122,7 @@ fn a_sidecar_forward_with_pods_holds_its_port_and_one_without_pods_what_it_held(
     assert_eq!((held(&with_pods), with_pods.ports.as_deref()), (vec![80], Some("80/TCP")));
     write(&mut scene, "web", with_pods);
     scene.gone(Kind::Pods, "a");
-    assert_eq!(held(&status_of(&scene, "web", 0)), [80], "nobody could have won it");
+    assert_eq!(held(&status_of(&scene, "web", 0)), [80], "no forward could have won the port");
     scene.edit("web", |forward| forward.spec.listeners[0].port = Some(81));
     assert!(held(&status_of(&scene, "web", 0)).is_empty(), "another port is for the pods to come");
 }
@@ -127,12 +134,18 @@ fn a_forward_keeps_its_port_while_its_gateway_is_missing_and_not_once_it_is_refu
     write(&mut scene, "web", status);
     scene.gone(Kind::Gateways, "edge");
     let missing = status_of(&scene, "web", 0);
-    assert_eq!((said(&missing, "Accepted"), missing.listeners.len()), (pair("False", "GatewayNotFound"), 1));
-    assert_eq!((said(&missing, "Stalled"), said(&missing, "Programmed")), (pair("", ""), pair("False", "NotAccepted")));
+    assert_eq!((condition_of(&missing, "Accepted"), missing.listeners.len()), (pair("False", "GatewayNotFound"), 1));
+    assert_eq!(
+        (condition_of(&missing, "Stalled"), condition_of(&missing, "Programmed")),
+        (pair("", ""), pair("False", "NotAccepted"))
+    );
     scene.see(gateway(&json!({"allowedForwards": {"ports": [{"protocol": "TCP", "port": 9000}]}})));
     let refused = status_of(&scene, "web", 0);
-    assert_eq!((said(&refused, "Accepted"), refused.listeners.len()), (pair("False", "NotAllowedByGateway"), 0));
-    assert_eq!(said(&refused, "Stalled"), pair("True", "NotAllowedByGateway"));
+    assert_eq!(
+        (condition_of(&refused, "Accepted"), refused.listeners.len()),
+        (pair("False", "NotAllowedByGateway"), 0)
+    );
+    assert_eq!(condition_of(&refused, "Stalled"), pair("True", "NotAllowedByGateway"));
 }
 
 #[test]
@@ -141,10 +154,10 @@ fn an_object_that_cannot_be_read_is_stalled_and_not_reconciling() {
     scene.see(crate::scene::unreadable_forward("newer", 2));
     let status = status_of(&scene, "newer", 0);
     assert_eq!(
-        (said(&status, "Programmed"), said(&status, "Stalled")),
+        (condition_of(&status, "Programmed"), condition_of(&status, "Stalled")),
         (pair("Unknown", "Unsupported"), pair("True", "Unsupported"))
     );
-    assert_eq!(said(&status, "Reconciling"), pair("", ""));
+    assert_eq!(condition_of(&status, "Reconciling"), pair("", ""));
 }
 
 #[test]

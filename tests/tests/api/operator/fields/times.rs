@@ -11,6 +11,9 @@ use harness::{connect, free_port, round_trip, until};
 
 use super::{TestBed, Write, servers};
 
+/// The defaults end sessions too, but later than this.
+const SOON: Duration = Duration::from_secs(4);
+
 /// Whether the peer has ended the stream. Bytes that arrived before are discarded.
 fn is_over(stream: &mut TcpStream) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_millis(10)));
@@ -45,6 +48,12 @@ pub(super) fn sessions(bed: &TestBed<'_>) {
 }
 
 pub(super) fn timeouts(bed: &TestBed<'_>) {
+    of_sessions(bed);
+    of_handshakes(bed);
+    of_connects(bed);
+}
+
+fn of_sessions(bed: &TestBed<'_>) {
     let times = |times: &str| bed.set(&format!("timeouts: {{{times}}}"), bed.tcp().on(&bed.a));
     times("keepaliveSeconds: 9");
     until("keepaliveSeconds: the kernel probes that often", || {
@@ -68,8 +77,6 @@ pub(super) fn timeouts(bed: &TestBed<'_>) {
             until("idleSeconds: an idle session ends", || is_over(&mut session));
         }
     });
-    // The defaults end sessions too, but later than this.
-    let soon = Duration::from_secs(4);
     let hold = harness::Backend::reachable(harness::Behaviour::Hold);
     bed.set("timeouts: {halfCloseSeconds: 1, idleSeconds: 3600}", bed.tcp().on(&hold));
     bed.until_closed("Idle", || {
@@ -78,25 +85,32 @@ pub(super) fn timeouts(bed: &TestBed<'_>) {
         let _ = session.set_read_timeout(Some(Duration::from_secs(3)));
         let _ = session.read(&mut [0]);
     });
+}
+
+fn of_handshakes(bed: &TestBed<'_>) {
     let required = "proxyProtocol: {accept: Required, trustedCIDRs: [127.0.0.0/8]}";
     bed.set("timeouts: {handshakeSeconds: 1}", bed.tcp().on(&bed.a).with(required));
     bed.until_closed("HandshakeTimeout", || {
         // A session from before the change gets no answer at all.
         let mut session = connect(bed.port).expect("connect");
-        let _ = session.set_read_timeout(Some(soon));
+        let _ = session.set_read_timeout(Some(SOON));
         let _ = session.read(&mut [0]);
     });
     until("handshakeSeconds: soon", || {
         let (began, mut session) = (Instant::now(), connect(bed.port).expect("connect"));
-        session.write_all(b"PROXY").and_then(|()| session.read(&mut [0])).is_err() && began.elapsed() < soon
+        session.write_all(b"PROXY").and_then(|()| session.read(&mut [0])).is_err() && began.elapsed() < SOON
     });
+}
+
+/// Attempts to connect, and the pauses between them.
+fn of_connects(bed: &TestBed<'_>) {
     let stuck = servers::Stuck::new();
     let fails_after = || {
         let began = Instant::now();
         bed.visit().map_or(began.elapsed(), |_| Duration::ZERO)
     };
     bed.set("timeouts: {connectSeconds: 1}\nretry: {attempts: 1}", bed.tcp().at(stuck.port, ""));
-    until("connectSeconds: the attempt is given up", || (Duration::from_millis(900)..soon).contains(&fails_after()));
+    until("connectSeconds: the attempt is given up", || (Duration::from_millis(900)..SOON).contains(&fails_after()));
     let refuses = free_port();
     let pause = |millis: u32| {
         let retry = format!("retry: {{attempts: 2, initialBackoffMillis: {millis}, maxBackoffMillis: {millis}}}");
