@@ -20,10 +20,10 @@ pub struct Recent<V> {
 }
 
 impl<V: Clone> Recent<V> {
-    /// Keeps no more than `most` answers, each for `life`.
+    /// Keeps no more than `most` answers, or one if `most` is 0, each for `life`.
     #[must_use]
     pub fn new(life: Duration, most: usize) -> Self {
-        Self { life, most, answers: BTreeMap::new(), order: VecDeque::new() }
+        Self { life, most: most.max(1), answers: BTreeMap::new(), order: VecDeque::new() }
     }
 
     /// The answer for this text, unless it has expired.
@@ -43,10 +43,8 @@ impl<V: Clone> Recent<V> {
         if self.order.len() >= self.most {
             self.drop_oldest();
         }
-        if self.most > 0 {
-            self.answers.insert(key, answer);
-            self.order.push_back((now, key));
-        }
+        self.answers.insert(key, answer);
+        self.order.push_back((now, key));
     }
 
     /// Number of answers that are kept.

@@ -116,6 +116,7 @@ fn an_answer_holds_for_its_time_and_the_oldest_leaves_for_another() {
     recent.put("c", 4, seconds(10));
     recent.put("d", 5, seconds(10));
     assert_eq!((recent.get("b", seconds(10)), recent.get("c", seconds(10)), recent.len()), (None, Some(4), 2));
+    assert!(!recent.is_empty());
     assert_eq!(recent.get("d", seconds(20)), None);
     assert!(recent.is_empty());
 }
