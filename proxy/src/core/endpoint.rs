@@ -113,7 +113,8 @@ impl Endpoint {
         }
         // After ejection one attempt decides, so keep the count one below the threshold.
         self.failures.store(outlier.consecutive_failures.saturating_sub(1), Relaxed);
-        let until = now.saturating_add(u64::from(outlier.eject_seconds)).max(1);
+        // `now` is cut to whole seconds; one more, so that the ejection is not too short.
+        let until = now.saturating_add(u64::from(outlier.eject_seconds)).saturating_add(1);
         self.ejected_until.swap(until, Relaxed) <= now
     }
 }
@@ -222,8 +223,9 @@ mod tests {
         assert!(!endpoint.failed(OUTLIER, 5) && !endpoint.failed(OUTLIER, 5));
         assert!(endpoint.is_healthy(5));
         assert!(endpoint.failed(OUTLIER, 5));
-        assert!(!endpoint.is_healthy(14));
-        assert!(endpoint.is_healthy(15));
+        // The failure may have been at 5.9 s, and 15.1 s is read as 15.
+        assert!(!endpoint.is_healthy(15));
+        assert!(endpoint.is_healthy(16));
     }
 
     #[test]
@@ -242,10 +244,10 @@ mod tests {
         for _ in 0..3 {
             endpoint.failed(OUTLIER, 0);
         }
-        assert!(endpoint.is_healthy(10));
-        assert!(endpoint.failed(OUTLIER, 10));
-        assert!(!endpoint.is_healthy(19));
+        assert!(endpoint.is_healthy(11));
+        assert!(endpoint.failed(OUTLIER, 11));
+        assert!(!endpoint.is_healthy(20));
         endpoint.succeeded();
-        assert!(endpoint.is_healthy(19));
+        assert!(endpoint.is_healthy(20));
     }
 }
