@@ -18,5 +18,7 @@ pub mod load;
 pub mod names;
 pub mod own_addresses;
 pub mod proxy_header;
+pub mod rounds;
 pub mod share;
+pub mod timers;
 pub mod told;

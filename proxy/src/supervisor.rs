@@ -264,10 +264,12 @@ impl Supervisor {
     }
 
     async fn end(&self, endings: Vec<Ending>) {
-        for ending in endings {
-            for worker in &self.workers.handles {
-                worker.tell(Command::End(ending.clone())).await;
-            }
+        if endings.is_empty() {
+            return;
+        }
+        let endings: Arc<[Ending]> = endings.into();
+        for worker in &self.workers.handles {
+            worker.tell(Command::End(endings.clone())).await;
         }
     }
 

@@ -51,8 +51,8 @@ pub enum Command {
     Close(SocketId),
     /// Run a connection that another worker accepted.
     Adopt(Accepted),
-    /// End sessions.
-    End(Ending),
+    /// End sessions; all that a change ends come together.
+    End(Arc<[Ending]>),
     /// List live sessions.
     Inspect {
         /// Most sessions to list.
@@ -171,7 +171,7 @@ impl Thread {
                 Command::Listen { id, socket, route } => self.listen(id, socket, route),
                 Command::Close(id) => self.close(id),
                 Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
-                Command::End(ending) => sweep::end(&self, &ending),
+                Command::End(endings) => sweep::end(&self, &endings),
                 Command::Inspect { limit, reply } => {
                     let _ = reply.send(sweep::inspect(&self, limit));
                 }

@@ -269,7 +269,6 @@ impl UdpListener {
             evicted.end(worker, EndReason::Evicted);
         }
         flow.begin(worker, self);
-        worker.wake_sweep();
         Ok(flow)
     }
 

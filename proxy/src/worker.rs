@@ -16,12 +16,11 @@ use std::{
 };
 
 use slab::Slab;
-use tokio::sync::Notify;
 
 use self::{pipes::PipePool, session::Session};
 use crate::route::Route;
 use crate::{
-    core::{diff::Which, end::EndReason},
+    core::{diff::Which, end::EndReason, rounds::Occupied},
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,
@@ -68,16 +67,14 @@ pub struct Worker {
     pub datagrams: RefCell<Vec<u8>>,
     /// Pipes for splicing.
     pub pipes: PipePool,
-    /// Process clock in seconds, refreshed by each sweep and accept.
-    pub now: Cell<u64>,
     /// Most flows per socket.
     pub max_flows: usize,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
     /// Live sessions, read by other workers.
     pub load: Arc<AtomicUsize>,
-    /// Wakes the sweep.
-    pub sweep: Notify,
+    /// Which slices of the session table the sweep must visit.
+    pub occupied: Occupied,
     /// Set at shutdown: no new sessions.
     pub draining: Cell<bool>,
     chance: Cell<u64>,
@@ -93,37 +90,29 @@ impl Worker {
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
-            now: Cell::new(process.clock.seconds()),
             max_flows: settings.max_flows,
             greeting: Cell::new(0),
             load,
-            sweep: Notify::new(),
+            occupied: Occupied::default(),
             draining: Cell::new(false),
             chance: Cell::new(seed | 1),
             process,
         })
     }
 
-    /// Adds a session to the table and starts the sweep if it sleeps.
+    /// Adds a session to the table.
     pub fn enter(&self, session: Rc<Session>) -> usize {
         self.load.fetch_add(1, Relaxed);
-        let mut sessions = self.sessions.borrow_mut();
-        if sessions.is_empty() {
-            self.now.set(self.process.clock.seconds());
-            self.sweep.notify_one();
-        }
-        sessions.insert(session)
+        let key = self.sessions.borrow_mut().insert(session);
+        self.occupied.add(key);
+        key
     }
 
     /// Removes a session from the table.
     pub fn leave(&self, key: usize) {
         self.load.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(key);
-    }
-
-    /// Starts the sweep if it sleeps.
-    pub fn wake_sweep(&self) {
-        self.sweep.notify_one();
+        self.occupied.remove(key);
     }
 
     /// A pseudo-random number, good enough to spread load.

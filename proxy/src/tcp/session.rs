@@ -136,9 +136,9 @@ fn offset(session: &Session, client: &TcpStream) -> u16 {
 
 fn opened(worker: &Worker, session: &Session) {
     session.connected.set(true);
-    session.active_at.set(worker.process.clock.seconds());
+    let now = worker.process.clock.millis();
+    session.active_at.set(now);
     if session.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
-        let now = worker.process.clock.millis();
         worker.process.log.emit(Event::Session(Box::new(session.record("opened", now, None))));
     }
 }
