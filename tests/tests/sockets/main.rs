@@ -17,6 +17,7 @@ mod sessions;
 mod sidecar;
 mod tcp;
 mod tenants;
+mod timers;
 mod udp;
 
 use harness::{Listener, Program, forward, free_port};
