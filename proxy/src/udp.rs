@@ -25,6 +25,7 @@ use crate::{
         end::{self, EndReason},
         flows::{FlowKey, FlowTable},
         limiter::FlowSlot,
+        timers,
     },
     lives::Guard,
     log::Level,
@@ -295,7 +296,8 @@ impl UdpListener {
     }
 
     fn sweep(&self, worker: &Rc<Worker>, now: u64) {
-        let idle = u64::from(self.route.load().first().spec.load().timeouts.udp_idle_seconds) * 1000;
+        let limit = self.route.load().first().spec.load().timeouts.udp_idle_seconds;
+        let idle = timers::millis(limit) + timers::GRAIN_MILLIS;
         loop {
             let expired = self.flows.borrow_mut().expire(now, idle);
             let Some(flow) = expired else { break };
@@ -306,7 +308,7 @@ impl UdpListener {
             flow.count_bytes();
             let close = flow.listener.spec.load().sessions.on_unhealthy == OnUnhealthy::Close;
             let reason = match flow.end_at.get() {
-                Some((at, reason)) if at <= now => Some(reason),
+                Some((at, reason)) if timers::has_passed(at, 0, now) => Some(reason),
                 _ if close && !flow.is_usable(now / 1000) => Some(EndReason::BackendUnhealthy),
                 _ if flow.is_too_old(now) => Some(EndReason::MaxSession),
                 _ => None,

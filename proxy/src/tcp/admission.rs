@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
-    pin::{Pin, pin},
+    pin::Pin,
     task::Poll,
     time::Duration,
 };
@@ -77,7 +77,8 @@ async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec:
     let source = session.client.get().ip();
     let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
     let named = {
-        let mut header = pin!(read_header(client));
+        // Boxed, because a session has room for its largest step as long as it lives.
+        let mut header = Box::pin(read_header(client));
         tokio::select! {
             biased;
             () = place.taken_back() => return Err(EndReason::HandshakeLimit),

@@ -22,6 +22,7 @@ use crate::{
         endpoint::{Counted, Endpoint},
         flows::FlowKey,
         limiter::{FlowSlot, Mark},
+        timers,
     },
     files::Permit,
     log::{Event, Level, SessionRecord},
@@ -277,7 +278,7 @@ impl Flow {
     /// Whether the flow has reached `maxSessionSeconds` at `now` (milliseconds).
     pub(super) fn is_too_old(&self, now: u64) -> bool {
         let most = self.listener.spec.load().timeouts.max_session_seconds;
-        most.is_some_and(|most| now.saturating_sub(self.started) >= u64::from(most) * 1000)
+        most.is_some_and(|most| timers::has_passed(self.started, timers::millis(most), now))
     }
 
     pub(super) fn count_bytes(&self) {
