@@ -99,7 +99,7 @@ fn the_sweep_wakes_once_a_round_and_for_each_slice_that_has_sessions() {
     let occupied = Occupied::default();
     let mut rounds = Rounds::new(0);
     let wakes = |rounds: &mut Rounds, occupied: &Occupied| {
-        let mut wakes = Vec::new();
+        let mut wakes: Vec<u64> = Vec::new();
         while wakes.last().is_none_or(|at| at % ROUND_MILLIS != 0) {
             let at = rounds.plan(|slice| occupied.has(slice));
             assert!(rounds.due(at).count() > 0);
