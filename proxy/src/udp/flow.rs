@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    io::{self, Read},
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -11,7 +11,7 @@ use std::{
 
 use proxy_api::{AccessLogMode, Transport};
 use socket2::SockRef;
-use tokio::{net::UdpSocket, task::yield_now};
+use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use super::{TURNS, UdpListener, drop_datagrams};
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
     shared::{Dropped, Shared},
     worker::{Ending, Worker, session::SessionView},
 };
+
+/// What to wait for at the socket to the endpoint: replies, and ICMP errors.
+const REPLIES: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
@@ -146,7 +149,8 @@ impl Flow {
             tokio::select! {
                 biased;
                 () = self.mark.ended() => return socket.evict(worker, self),
-                ready = self.upstream.readable() => if ready.is_err() { return },
+                // An ICMP error alone does not make a socket readable, and this client may never send again.
+                ready = self.upstream.ready(REPLIES) => if ready.is_err() { return },
             }
             let mut moved = false;
             for _ in 0..TURNS {
@@ -165,7 +169,8 @@ impl Flow {
 
     fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener) -> bool {
         let mut scratch = worker.scratch.borrow_mut();
-        match self.upstream.try_recv(&mut scratch) {
+        let upstream = SockRef::from(&self.upstream);
+        match self.upstream.try_io(REPLIES, || (&*upstream).read(&mut scratch)) {
             Ok(length) => {
                 if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
                     drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
@@ -178,9 +183,10 @@ impl Flow {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(_) => {
-                // ICMP error: the next datagram goes to another endpoint.
-                if !self.unreachable.get() {
+            Err(error) => {
+                // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
+                // datagrams, say nothing about the endpoint.
+                if matches!(classify(&error), SendError::Unreachable) && !self.unreachable.get() {
                     self.failed(worker);
                 }
                 false

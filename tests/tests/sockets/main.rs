@@ -18,6 +18,7 @@ mod sidecar;
 mod tcp;
 mod tenants;
 mod udp;
+mod udp_odd;
 
 use harness::{Listener, Program, forward, free_port};
 
