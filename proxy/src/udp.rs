@@ -23,7 +23,7 @@ use self::flow::{Flow, NotSent, SendError};
 use crate::{
     core::{
         end::{self, EndReason},
-        flows::{FlowKey, FlowTable},
+        flows::{FlowKey, FlowTable, QUIET_MILLIS},
         limiter::FlowSlot,
     },
     lives::Guard,
@@ -106,6 +106,11 @@ impl Sockets {
         self.all().iter().map(|socket| socket.flows.borrow().len()).sum()
     }
 
+    /// Whether a flow has carried a datagram lately. Others hold up no drain.
+    pub fn are_busy(&self, now: u64) -> bool {
+        self.0.borrow().values().any(|socket| socket.flows.borrow().is_busy(now))
+    }
+
     /// Whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.flows() == 0
@@ -121,9 +126,12 @@ impl Sockets {
         self.all().iter().for_each(|socket| socket.end(worker, ending, now));
     }
 
-    /// Ends every flow.
-    pub fn end_all(&self, worker: &Rc<Worker>, reason: EndReason) {
-        self.all().iter().for_each(|socket| socket.end_all(worker, reason));
+    /// Ends every flow at the end of the process: quiet ones have finished, the others are cut.
+    pub fn end_drained(&self, worker: &Rc<Worker>, now: u64) {
+        for socket in self.all() {
+            socket.expire(worker, now, QUIET_MILLIS);
+            socket.end_all(worker, EndReason::Drained);
+        }
     }
 
     /// The live flows, at most `limit` of them.
@@ -297,11 +305,7 @@ impl UdpListener {
 
     fn sweep(&self, worker: &Rc<Worker>, now: u64) {
         let idle = u64::from(self.route.load().first().spec.load().timeouts.udp_idle_seconds) * 1000;
-        loop {
-            let expired = self.flows.borrow_mut().expire(now, idle);
-            let Some(flow) = expired else { break };
-            flow.end(worker, EndReason::FlowIdle);
-        }
+        self.expire(worker, now, idle);
         let live: Vec<Rc<Flow>> = self.flows.borrow().iter().map(|(_, flow)| flow.clone()).collect();
         for flow in live {
             flow.count_bytes();
@@ -319,6 +323,15 @@ impl UdpListener {
         }
     }
 
+    /// Ends the flows that have been idle for so many milliseconds.
+    fn expire(&self, worker: &Rc<Worker>, now: u64, idle: u64) {
+        loop {
+            let expired = self.flows.borrow_mut().expire(now, idle);
+            let Some(flow) = expired else { break };
+            flow.end(worker, EndReason::FlowIdle);
+        }
+    }
+
     fn end_flow(&self, worker: &Rc<Worker>, flow: &Flow, reason: EndReason) {
         self.flows.borrow_mut().remove(&flow.key);
         flow.end(worker, reason);
@@ -332,13 +345,14 @@ impl UdpListener {
         }
     }
 
+    /// Quiet flows end at once: nothing that goes on is cut, so nothing has to be spread.
     fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
         let concerned: Vec<Rc<Flow>> = {
             let flows = self.flows.borrow();
             flows.iter().map(|(_, flow)| flow).filter(|flow| flow.is_concerned(ending)).cloned().collect()
         };
         for (at, flow) in concerned.iter().enumerate() {
-            if ending.over_millis == 0 {
+            if ending.over_millis == 0 || self.flows.borrow().is_quiet(&flow.key, now) {
                 self.end_flow(worker, flow, ending.reason);
             } else {
                 let at = now + end::spread(at, concerned.len(), ending.over_millis);

@@ -29,7 +29,7 @@ pub enum EndReason {
     Idle,
     /// As `Idle`, while bytes waited for a peer that does not read.
     Stalled,
-    /// No datagram on a UDP flow for `udpIdleSeconds`.
+    /// No datagram on a UDP flow for `udpIdleSeconds`, or for two seconds at the end of the process.
     FlowIdle,
     /// No endpoint accepted a connection.
     NoBackend,

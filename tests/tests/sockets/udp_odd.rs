@@ -1,9 +1,10 @@
 //! UDP where something is wrong: closed ports, too many clients, an end with flows that nobody uses.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use std::net::UdpSocket;
+use std::{net::UdpSocket, time::Duration};
 
 use harness::{Listener, PATIENCE, Program, UdpEcho, forward, free_port, until};
+use rustix::process::Signal;
 
 /// A client with a source port of its own.
 fn client(port: u16) -> UdpSocket {
@@ -34,4 +35,26 @@ fn an_endpoint_that_answers_port_unreachable_is_put_aside_although_no_client_ask
     for _ in 0..20 {
         asks(&client(port));
     }
+}
+
+#[test]
+fn a_flow_that_nobody_uses_holds_up_no_end_and_one_in_use_does() {
+    // T23
+    let server = UdpEcho::start();
+    let port = free_port();
+    let mut program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(server.port)]), free_port(), &[]);
+    let (once, busy) = (client(port), client(port));
+    asks(&once);
+    asks(&busy);
+    program.signal(Signal::TERM);
+    program.wait("draining", "portlane");
+    // Longer than a flow may be quiet: the flow in use is served meanwhile.
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(250));
+        asks(&busy);
+    }
+    assert!(program.is_running());
+    // `udpIdleSeconds` is 60 and the drain takes up to 300.
+    program.wait_for_end(Duration::from_secs(20));
+    assert_eq!(program.wait("session_closed", "u")["reason"], "FlowIdle");
 }
