@@ -3,7 +3,9 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use harness::{Listener, PATIENCE, Program, UdpEcho, forward, free_port, until};
+use harness::{
+    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, round_trip, until,
+};
 use rustix::process::Signal;
 
 /// A client with a source port of its own.
@@ -57,4 +59,29 @@ fn a_flow_that_nobody_uses_holds_up_no_end_and_one_in_use_does() {
     // `udpIdleSeconds` is 60 and the drain takes up to 300.
     program.wait_for_end(Duration::from_secs(20));
     assert_eq!(program.wait("session_closed", "u")["reason"], "FlowIdle");
+}
+
+#[test]
+fn a_policy_that_is_set_after_a_retarget_ends_what_the_retarget_kept() {
+    // T24
+    let (one, two) = (UdpEcho::start(), UdpEcho::start());
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let (port, tcp) = (free_port(), free_port());
+    let manifest = |policy: &str, to: u16, tcp_to: u16| {
+        let listeners = [Listener::udp("u", port).to(to), Listener::tcp("t", tcp).to(tcp_to)];
+        forward("f", &format!("sessions: {{onUpdate: {policy}}}"), &listeners)
+    };
+    let program = Program::run(&manifest("Keep", one.port, first.port), free_port(), &[]);
+    let client = client(port);
+    asks(&client);
+    let mut session = connect(tcp).expect("connect");
+    round_trip(&mut session, b"x").expect("served");
+    program.edit_and_wait(&manifest("Keep", two.port, second.port), "swapped", "f/u");
+    asks(&client);
+    round_trip(&mut session, b"x").expect("kept");
+    program.edit(&manifest("Close", two.port, second.port));
+    for listener in ["f/u", "f/t"] {
+        assert_eq!(program.wait("session_closed", listener)["reason"], "Updated");
+    }
+    asks(&client);
 }
