@@ -7,10 +7,11 @@
 mod flow;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io::IoSliceMut,
     net::UdpSocket,
+    os::fd::AsFd,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -55,6 +56,8 @@ struct UdpListener {
     route: Route,
     port: u16,
     flows: RefCell<FlowTable<Rc<Flow>>>,
+    /// Datagrams that the system had dropped at the last look.
+    lost: Cell<u32>,
 }
 
 impl Sockets {
@@ -68,7 +71,7 @@ impl Sockets {
         close: Rc<Notify>,
         guard: Guard,
     ) {
-        let state = UdpSocketState::new(UdpSockRef::from(&**socket));
+        let state = sys::datagrams(socket);
         let (state, watched) = match state.and_then(|state| Ok((state, sys::watch(socket.clone())?))) {
             Ok(both) => both,
             Err(error) => {
@@ -77,7 +80,6 @@ impl Sockets {
                 return;
             }
         };
-        sys::allow_fragments(&**socket);
         let flows = RefCell::new(FlowTable::new(worker.max_flows));
         let listener = Rc::new(UdpListener {
             port: socket.local_addr().map_or(0, |own| own.port()),
@@ -85,11 +87,13 @@ impl Sockets {
             state,
             route,
             flows,
+            lost: Cell::new(0),
         });
         self.0.borrow_mut().insert(id, listener.clone());
         let (worker, sockets) = (worker.clone(), self.0.clone());
         tokio::task::spawn_local(async move {
             listener.receive(&worker, &close).await;
+            listener.count_lost();
             listener.end_all(&worker, EndReason::Updated);
             sockets.borrow_mut().remove(&id);
             drop(guard);
@@ -304,6 +308,7 @@ impl UdpListener {
     }
 
     fn sweep(&self, worker: &Rc<Worker>, now: u64) {
+        self.count_lost();
         let idle = u64::from(self.route.load().first().spec.load().timeouts.udp_idle_seconds) * 1000;
         self.expire(worker, now, idle);
         let live: Vec<Rc<Flow>> = self.flows.borrow().iter().map(|(_, flow)| flow.clone()).collect();
@@ -321,6 +326,11 @@ impl UdpListener {
                 None => flow.log_if_due(worker, now),
             }
         }
+    }
+
+    /// Counts the datagrams that the system has dropped since the last look, because this socket was not read in time.
+    fn count_lost(&self) {
+        count_lost(&self.lost, self.socket.get_ref(), self.route.load().first(), Dropped::ReceiveBufferFull);
     }
 
     /// Ends the flows that have been idle for so many milliseconds.
@@ -372,6 +382,13 @@ impl UdpListener {
     fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
         self.flows.borrow().iter().take(limit).map(|(_, flow)| flow.view(now)).collect()
     }
+}
+
+/// Counts the datagrams that the system has dropped at a socket since it had dropped `before` of them.
+fn count_lost(before: &Cell<u32>, socket: &impl AsFd, listener: &Shared, reason: Dropped) {
+    let now = sys::dropped(socket);
+    let lost = now.wrapping_sub(before.replace(now));
+    listener.counters.dropped[reason.index()].fetch_add(lost.into(), Relaxed);
 }
 
 fn drop_datagrams(listener: &Shared, reason: Dropped, count: usize) {

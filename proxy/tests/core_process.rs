@@ -8,7 +8,7 @@ use std::{
 };
 
 use proxy::core::{
-    capacity::{Capacity, FLOW_BYTES, FLOW_PLACES, SESSION_BYTES, SESSION_PLACES, workers},
+    capacity::{Capacity, FLOW_BYTES, FLOW_PLACES, SESSION_BYTES, SESSION_PLACES, shards_datagrams, workers},
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, LONGEST_SILENCE, hung},
     host::is_own,
@@ -99,6 +99,12 @@ fn many_clients_behind_one_address_are_in_a_handshake_at_once_and_keep_nobody_el
 fn workers_follow_the_cpus_up_to_a_bound() {
     assert_eq!(workers(some(4), some(2)), some(2));
     assert_eq!(workers(some(4), some(16)), some(4));
+}
+
+#[test]
+fn udp_sockets_have_shards_where_workers_are_many_and_files_to_spare() {
+    assert!(shards_datagrams(3, (100, 4096)) && !shards_datagrams(2, (100, 4096)));
+    assert!(shards_datagrams(16, (496, 4096)) && !shards_datagrams(16, (497, 4096)));
 }
 
 #[test]

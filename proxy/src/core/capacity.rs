@@ -39,6 +39,11 @@ const MOST_HANDSHAKES: usize = 1024;
 /// Trusted peers get this part of the handshakes, all others the rest.
 const TRUSTED_PART: usize = 2;
 
+/// With more workers than this, UDP sockets have a shard for each worker.
+const FEW_WORKERS: usize = 2;
+/// Shards are opened while no more than this part of the files is in use.
+const SHARD_PART: usize = 8;
+
 /// Bounds of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -98,4 +103,11 @@ impl Capacity {
 #[must_use]
 pub fn workers(cpus: NonZeroUsize, most: NonZeroUsize) -> NonZeroUsize {
     cpus.min(most)
+}
+
+/// Whether a new UDP socket gets a shard for each of so many workers, where so many files are in use, of a limit. A busy
+/// socket without shards keeps one CPU busy; idle ones with shards would take the files of sessions.
+#[must_use]
+pub fn shards_datagrams(workers: usize, (used, limit): (usize, usize)) -> bool {
+    workers > FEW_WORKERS && used.saturating_add(workers) <= limit / SHARD_PART
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
 
 use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate, Origin};
@@ -14,7 +14,7 @@ use crate::{
         limiter::Limiter,
         share::{self, Share},
     },
-    shared::Shared,
+    shared::{Dropped, Shared},
     worker::Ending,
 };
 
@@ -70,6 +70,13 @@ impl Listeners {
     pub(super) fn refused_by_share(&self) -> BTreeMap<&ListenerId, u64> {
         let refused = self.live.iter().map(|(id, shared)| (id, shared.counters.refused_by_share()));
         refused.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The listeners of whose datagrams the system has dropped some, with the number of them.
+    pub(super) fn lost(&self) -> BTreeMap<&ListenerId, u64> {
+        let count = |shared: &Shared| shared.counters.dropped[Dropped::ReceiveBufferFull.index()].load(Relaxed);
+        let lost = self.live.iter().map(|(id, shared)| (id, count(shared)));
+        lost.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The backend health of each live listener at `now` (seconds of the process clock).
@@ -201,8 +208,6 @@ fn has_sessions(shared: &Arc<Shared>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::Relaxed;
-
     use proxy_api::{Sessions, TenantLimits};
 
     use super::*;

@@ -13,7 +13,7 @@ use proxy_api::{AccessLogMode, Transport};
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
-use super::{TURNS, UdpListener, drop_datagrams};
+use super::{TURNS, UdpListener, count_lost, drop_datagrams};
 use crate::{
     core::{
         balance::{Draw, EntryStats},
@@ -50,6 +50,8 @@ pub(super) struct Flow {
     up: Cell<u64>,
     down: Cell<u64>,
     counted: Cell<(u64, u64)>,
+    /// Replies that the system had dropped at the last look.
+    lost: Cell<u32>,
     logged_at: Cell<u64>,
     unreachable: Cell<bool>,
     mark: Arc<Mark>,
@@ -123,6 +125,7 @@ impl Flow {
             up: Cell::new(0),
             down: Cell::new(0),
             counted: Cell::new((0, 0)),
+            lost: Cell::new(0),
             logged_at: Cell::new(started / 1000),
             unreachable: Cell::new(false),
             mark: slot.mark(),
@@ -291,6 +294,10 @@ impl Flow {
         let before = self.counted.replace(now);
         self.listener.counters.up.fetch_add(now.0 - before.0, Relaxed);
         self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
+        // Without replies, there is nothing to drop, and a quiet flow costs no system call.
+        if now.1 != before.1 {
+            count_lost(&self.lost, &self.upstream, &self.listener, Dropped::ReplyBufferFull);
+        }
     }
 
     pub(super) fn log_if_due(&self, worker: &Worker, now: u64) {

@@ -4,7 +4,8 @@
 use std::{net::UdpSocket, time::Duration};
 
 use harness::{
-    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, round_trip, until,
+    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, http_get, metric,
+    round_trip, until,
 };
 use rustix::process::Signal;
 
@@ -21,6 +22,13 @@ fn asks(client: &UdpSocket) {
     let mut answer = [0; 16];
     let length = client.recv(&mut answer).expect("an answer");
     assert_eq!(&answer[..length], b"question");
+}
+
+/// The value of a series of the listener `u`.
+fn count(health: u16, name: &str, reason: &str) -> Option<f64> {
+    let (_, text) = http_get(health, "/metrics").expect("metrics");
+    let labels = "kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\"";
+    metric(&text, &format!("{name}{{{labels}{reason}}}"))
 }
 
 #[test]
@@ -84,4 +92,40 @@ fn a_policy_that_is_set_after_a_retarget_ends_what_the_retarget_kept() {
         assert_eq!(program.wait("session_closed", listener)["reason"], "Updated");
     }
     asks(&client);
+}
+
+#[test]
+fn datagrams_that_the_system_drops_are_counted_and_logged() {
+    // D14
+    let server = UdpEcho::start();
+    let (port, health) = (free_port(), free_port());
+    let program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(server.port)]), health, &[]);
+    let client = client(port);
+    asks(&client);
+    program.signal(Signal::STOP);
+    // The receive buffer holds 8 MiB at most, with what the system adds to each datagram.
+    for _ in 0..8000 {
+        client.send(&[7; 1400]).expect("send");
+    }
+    program.signal(Signal::CONT);
+    until("the drops are counted", || {
+        count(health, "portlane_datagrams_dropped_total", ",reason=\"ReceiveBufferFull\"") > Some(0.0)
+    });
+    program.wait("datagrams_lost", "f/u");
+}
+
+#[test]
+fn with_many_workers_each_has_a_shard_of_a_udp_socket_and_a_flow_stays_on_its_own() {
+    let server = UdpEcho::start();
+    let (port, health) = (free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::udp("u", port).to(server.port)]);
+    let program = Program::run(&manifest, health, &["--workers", "4"]);
+    let sockets = std::fs::read_to_string(format!("/proc/{}/net/udp", program.id())).expect("the sockets of the host");
+    let place = format!("0100007F:{port:04X} ");
+    assert_eq!(sockets.lines().filter(|line| line.contains(&place)).count(), 4, "{sockets}");
+    let clients: Vec<UdpSocket> = (0..40).map(|_| client(port)).collect();
+    for _ in 0..3 {
+        clients.iter().for_each(asks);
+    }
+    assert_eq!(count(health, "portlane_connections_opened_total", ""), Some(40.0));
 }
