@@ -4,6 +4,7 @@
 //! queue would only delay them. A flow is a session: same counters, log and policies. When the client-facing socket
 //! closes, its flows end, because replies must leave from it.
 
+mod admission;
 mod flow;
 
 use std::{
@@ -25,11 +26,9 @@ use crate::{
     core::{
         end::{self, EndReason},
         flows::{FlowKey, FlowTable, QUIET_MILLIS},
-        limiter::FlowSlot,
     },
     lives::Guard,
     log::Level,
-    process::FlowPermits,
     route::Route,
     shared::{Dropped, Shared},
     sys,
@@ -80,7 +79,7 @@ impl Sockets {
                 return;
             }
         };
-        let flows = RefCell::new(FlowTable::new(worker.max_flows));
+        let flows = RefCell::new(FlowTable::new(worker.max_flows.unwrap_or(usize::MAX)));
         let listener = Rc::new(UdpListener {
             port: socket.local_addr().map_or(0, |own| own.port()),
             socket: watched,
@@ -122,6 +121,7 @@ impl Sockets {
 
     /// Checks deadlines, logs and counters; called once a second.
     pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
+        worker.process.flows_give_way_to_who_waits();
         self.all().iter().for_each(|socket| socket.sweep(worker, now));
     }
 
@@ -213,76 +213,6 @@ impl UdpListener {
             }
         }
         drop_datagrams(self.route.load().first(), Dropped::SendFailed, count(rest));
-    }
-
-    /// The client's flow; opens one if the client has none or its endpoint is unusable and another is healthy.
-    fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64) -> Result<Rc<Flow>, Dropped> {
-        let known = self.touch(&key, now);
-        let mut tried = Vec::new();
-        if let Some(flow) = known.as_ref().filter(|flow| flow.is_evicted()) {
-            self.end_flow(worker, flow, EndReason::Evicted);
-        } else if let Some(flow) = known {
-            // Without an alternative, keep the flow: reopening it for every datagram would not help.
-            let listener = self.route.load().first().clone();
-            if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
-                flow.forgive();
-                return Ok(flow);
-            }
-            tried.push(flow.endpoint());
-            self.end_flow(worker, &flow, EndReason::BackendUnhealthy);
-        }
-        if worker.draining.get() {
-            return Err(Dropped::Draining);
-        }
-        if !self.flows.borrow().has_room(now) {
-            return Err(Dropped::TableFull);
-        }
-        let listener = self.route.load().first().clone();
-        let slot = Self::slot(&listener, key, now)?;
-        let permits = self.room(worker, now)?;
-        let offset = self.port.saturating_sub(listener.spec.load().socket.port);
-        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset, permits))?;
-        self.admit(worker, flow, key, now)
-    }
-
-    /// Room for a flow. If the process has none, the least recently used idle flow of this socket leaves.
-    fn room(&self, worker: &Worker, now: u64) -> Result<FlowPermits, Dropped> {
-        match worker.process.take_flow() {
-            Err(Dropped::SessionLimit) => {
-                let evicted = self.flows.borrow_mut().evict(now).ok_or(Dropped::SessionLimit)?;
-                evicted.end(worker, EndReason::Evicted);
-                worker.process.take_flow()
-            }
-            taken => taken,
-        }
-    }
-
-    /// A slot under the forward's limits.
-    fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
-        let source = key.client.ip();
-        if listener.returns(source) {
-            return Err(Dropped::Loop);
-        }
-        if !listener.counters.admits(&listener.spec.load(), source) {
-            return Err(Dropped::AccessDenied);
-        }
-        Ok(listener.limiter.admit_flow(source, now)?)
-    }
-
-    fn admit(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        flow: Rc<Flow>,
-        key: FlowKey,
-        now: u64,
-    ) -> Result<Rc<Flow>, Dropped> {
-        let evicted = self.flows.borrow_mut().insert(key, flow.clone(), now).map_err(|_| Dropped::TableFull)?;
-        if let Some(evicted) = evicted {
-            evicted.end(worker, EndReason::Evicted);
-        }
-        flow.begin(worker, self);
-        worker.wake_sweep();
-        Ok(flow)
     }
 
     /// Sends a reply to a client, from the local address that the client used.

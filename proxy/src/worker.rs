@@ -70,8 +70,8 @@ pub struct Worker {
     pub pipes: PipePool,
     /// Process clock in seconds, refreshed by each sweep and accept.
     pub now: Cell<u64>,
-    /// Most flows per socket.
-    pub max_flows: usize,
+    /// Most flows per socket, if not as many as the process holds.
+    pub max_flows: Option<usize>,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
     /// Live sessions, read by other workers.
@@ -94,7 +94,7 @@ impl Worker {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
             now: Cell::new(process.clock.seconds()),
-            max_flows: settings.max_flows,
+            max_flows: Some(settings.max_flows).filter(|most| *most > 0),
             greeting: Cell::new(0),
             load,
             sweep: Notify::new(),

@@ -8,7 +8,9 @@ use std::{
 };
 
 use proxy::core::{
-    capacity::{Capacity, FLOW_BYTES, FLOW_PLACES, SESSION_BYTES, SESSION_PLACES, shards_datagrams, workers},
+    capacity::{
+        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, SESSION_BYTES, SESSION_PLACES, shards_datagrams, workers,
+    },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, LONGEST_SILENCE, hung},
     host::is_own,
@@ -68,6 +70,24 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
     assert_eq!(capacity.places(), 10 * SESSION_PLACES);
     assert_eq!(capacity.flow_places(), 15, "sessions keep a quarter");
     assert_eq!(Capacity { held_bytes: 0, sessions: Some(1) }.flow_places(), 2);
+}
+
+#[test]
+fn flows_have_three_quarters_of_the_files_that_listeners_leave_and_no_more_than_fit_into_memory() {
+    // T6
+    assert_eq!(FlowBounds::of(usize::MAX, 136, 36), FlowBounds { most: 75, kept: 18 });
+    assert_eq!(FlowBounds::of(20, 136, 36), FlowBounds { most: 20, kept: 5 });
+    assert_eq!(FlowBounds::of(20, 136, 200).most, 0);
+    assert_eq!(Capacity { held_bytes: 0, sessions: None }.flow_places(), 65_536, "not all files of a process");
+}
+
+#[test]
+fn flows_give_way_before_the_last_of_their_room_is_taken() {
+    let bounds = FlowBounds { most: 80, kept: 20 };
+    assert!(!bounds.is_short(70, 1000) && bounds.is_short(71, 1000));
+    assert!(!bounds.is_short(5, 10) && bounds.is_short(5, 9), "sessions have taken the rest");
+    assert!(!FlowBounds { most: 100_000, kept: 0 }.is_short(99_744, 100_000), "a bound");
+    assert!(!FlowBounds { most: 2, kept: 0 }.is_short(2, 0), "few flows use all their room");
 }
 
 #[test]

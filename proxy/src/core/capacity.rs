@@ -32,6 +32,16 @@ const HELD_PART: u64 = 4;
 /// own, so a flood of them must not keep all connections out.
 const TCP_PART: usize = 4;
 
+/// TCP sessions leave this part of their room to UDP flows, idle or not.
+const FLOW_PART: usize = 4;
+/// Most UDP flows of a process without a limit of memory or sessions; they take 640 MiB at most.
+const MOST_FLOWS: usize = 1 << 16;
+/// Flows give way to new ones when no more than this part of their room is left, as the file of an evicted flow becomes
+/// free a moment later.
+const AHEAD_PART: usize = 8;
+/// Most flows that give way early. A worker receives no more datagrams before it closes the files of evicted flows.
+const MOST_AHEAD: usize = 256;
+
 /// Handshakes get no more than this part of the sessions.
 const HANDSHAKE_PART: usize = 4;
 /// Most concurrent handshakes of the process.
@@ -79,6 +89,9 @@ impl Capacity {
     /// Those of the places that UDP flows may take.
     #[must_use]
     pub fn flow_places(&self) -> usize {
+        if self.sessions.is_none() {
+            return MOST_FLOWS;
+        }
         let places = self.places();
         places - places / TCP_PART
     }
@@ -96,6 +109,32 @@ impl Capacity {
         // One source may take all free places, because a load balancer or a node can hide many clients behind one
         // address. If no place is free, a newcomer of another source takes a place of the source with the most places.
         Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None }
+    }
+}
+
+/// What UDP flows may take of the process, in flows. A flow takes a place and a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowBounds {
+    /// Most flows; the rest is for TCP sessions.
+    pub most: usize,
+    /// Flows that do not give way to TCP sessions.
+    pub kept: usize,
+}
+
+impl FlowBounds {
+    /// The bounds where flows may take so many places, and `others` of `files` are in use for other things than sessions
+    /// and flows, such as listeners.
+    #[must_use]
+    pub fn of(places: usize, files: usize, others: usize) -> Self {
+        let files = files.saturating_sub(others);
+        let most = places.min(files - files / TCP_PART);
+        Self { most, kept: most / FLOW_PART }
+    }
+
+    /// Whether a flow should give way to the next one, where there are so many flows and `free` more fit into the process.
+    #[must_use]
+    pub fn is_short(&self, flows: usize, free: usize) -> bool {
+        self.most.saturating_sub(flows).min(free) < (self.most / AHEAD_PART).min(MOST_AHEAD)
     }
 }
 

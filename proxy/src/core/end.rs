@@ -41,7 +41,7 @@ pub enum EndReason {
     BackendUnhealthy,
     /// The deadline of a drain passed.
     Drained,
-    /// A UDP flow was evicted to make room for another.
+    /// An idle UDP flow was evicted to make room for another flow or a connection.
     Evicted,
     /// `access` denies the client.
     AccessDenied,

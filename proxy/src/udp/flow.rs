@@ -21,7 +21,7 @@ use crate::{
         end::EndReason,
         endpoint::{Counted, Endpoint},
         flows::FlowKey,
-        limiter::{FlowSlot, Mark},
+        limiter::{FlowSlot, Mark, Member},
     },
     files::Permit,
     log::{Event, Level, SessionRecord},
@@ -60,6 +60,8 @@ pub(super) struct Flow {
     slot: Cell<Option<FlowSlot>>,
     /// As `slot`, so that another flow can have the room at once.
     room: Cell<Option<[Permit; 2]>>,
+    /// As `slot`.
+    member: Cell<Option<Member>>,
     _file: Permit,
 }
 
@@ -112,6 +114,8 @@ impl Flow {
             Dropped::SendFailed
         })?;
         let started = worker.process.clock.millis();
+        let namespace = &listener.id.origin.namespace;
+        let member = worker.process.crowd.join(namespace, slot.mark(), key.client.ip(), started);
         Ok(Rc::new(Self {
             key,
             listener: listener.clone(),
@@ -132,6 +136,7 @@ impl Flow {
             _live: Counted::new(endpoint.clone()),
             slot: Cell::new(Some(slot)),
             room: Cell::new(Some(permits.room)),
+            member: Cell::new(Some(member)),
             _file: permits.file,
         }))
     }
@@ -263,7 +268,7 @@ impl Flow {
     /// Ends the flow; the caller has removed it from the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
         self.mark.end();
-        drop((self.slot.take(), self.room.take()));
+        drop((self.slot.take(), self.room.take(), self.member.take()));
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();

@@ -129,3 +129,32 @@ fn with_many_workers_each_has_a_shard_of_a_udp_socket_and_a_flow_stays_on_its_ow
     }
     assert_eq!(count(health, "portlane_connections_opened_total", ""), Some(40.0));
 }
+
+#[test]
+fn where_files_run_out_idle_flows_give_way_to_new_ones_and_to_connections() {
+    // T6
+    let (server, backend) = (UdpEcho::start(), Backend::start(Behaviour::Echo));
+    let (port, tcp, health) = (free_port(), free_port(), free_port());
+    let listeners = [Listener::udp("u", port).to(server.port), Listener::tcp("t", tcp).to(backend.port)];
+    let manifest = forward("f", "accessLog: {mode: Disabled}", &listeners);
+    let _program = Program::run_limited(&manifest, health, &[], Some(200));
+    let clients: Vec<UdpSocket> = (0..300).map(|_| client(port)).collect();
+    for client in &clients {
+        client.send(b"once").expect("send");
+    }
+    let session = || {
+        let mut session = connect(tcp).expect("connect");
+        round_trip(&mut session, b"x").expect("served");
+        session
+    };
+    // A quarter of the files is kept for connections. Once flows are idle, connections get more.
+    let _sessions: Vec<_> = (0..20).map(|_| session()).collect();
+    let next = client(port);
+    next.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
+    until("a new flow is served", || {
+        next.send(b"question").expect("send");
+        next.recv(&mut [0; 16]).is_ok()
+    });
+    assert!(count(health, "portlane_connections_closed_total", ",reason=\"Evicted\"") > Some(0.0));
+    assert!(count(health, "portlane_datagrams_dropped_total", ",reason=\"FileLimit\"") > Some(0.0));
+}
