@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 const BACKLOG: i32 = 4096;
 /// Bytes of a connection that may wait unsent in the kernel.
 const UNSENT_BYTES: u32 = 128 * 1024;
-/// Requested receive buffer of UDP listeners, in bytes.
-const UDP_BUFFER: usize = 4 << 20;
+/// Requested receive buffer of UDP listeners, in bytes; the system grants `net.core.rmem_max`.
+pub const UDP_BUFFER: usize = 4 << 20;
 
 /// An open socket.
 #[derive(Clone, Debug)]
@@ -139,15 +139,18 @@ fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<
     opened
 }
 
-/// Opens another socket on the address of one of ours, so that another worker accepts from its own queue. Both stay
-/// marked `SO_REUSEPORT`: the kernel spreads connections only over sockets with the option set.
+/// Opens another socket on the address of one of ours, so that another worker serves its own queue. Both stay marked
+/// `SO_REUSEPORT`: the kernel spreads connections and clients only over sockets with the option set.
 ///
 /// # Errors
 /// As `bind(2)`.
-pub fn open_shard(socket: &TcpListener) -> io::Result<OsSocket> {
-    let address = socket.local_addr()?;
-    SockRef::from(socket).set_reuse_port(true)?;
-    bind(Transport::Tcp, address, true, Purpose::Serve)
+pub fn open_shard(socket: &OsSocket) -> io::Result<OsSocket> {
+    let (transport, address, options) = match socket {
+        OsSocket::Tcp(socket) => (Transport::Tcp, socket.local_addr()?, SockRef::from(&**socket)),
+        OsSocket::Udp(socket) => (Transport::Udp, socket.local_addr()?, SockRef::from(&**socket)),
+    };
+    options.set_reuse_port(true)?;
+    bind(transport, address, true, Purpose::Serve)
 }
 
 /// 127.0.0.1, and `::1` where present.
@@ -336,6 +339,15 @@ mod tests {
             drop(open(wide, &ours).expect("our own socket shares"));
             let reserved = reserve(wide, &ours).expect("our own socket shares");
             listen(wide, &reserved, &ours).expect("our own socket shares");
+        }
+    }
+
+    #[test]
+    fn shards_share_the_address_of_our_own_socket_and_a_stranger_does_not() {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let (key, ours) = opened(transport);
+            let _shards: Vec<OsSocket> = (0..3).map(|_| open_shard(&ours[0]).expect("our own socket shares")).collect();
+            open(key, &[]).expect_err("taken");
         }
     }
 

@@ -146,6 +146,10 @@ pub enum Dropped {
     Loop,
     /// The share of the namespace is used up, and no flow of this forward is idle.
     TenantLimit,
+    /// The system dropped datagrams of clients that the proxy did not read in time.
+    ReceiveBufferFull,
+    /// The system dropped replies that the proxy did not read in time.
+    ReplyBufferFull,
 }
 
 impl From<Refusal> for Dropped {
@@ -161,7 +165,7 @@ impl From<Refusal> for Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::NoBackend,
         Self::TableFull,
         Self::FileLimit,
@@ -176,6 +180,8 @@ impl Dropped {
         Self::Bandwidth,
         Self::Loop,
         Self::TenantLimit,
+        Self::ReceiveBufferFull,
+        Self::ReplyBufferFull,
     ];
 
     /// Whether a listener with this spec can drop for this reason; series of other reasons are omitted.
@@ -212,6 +218,8 @@ impl Dropped {
             Self::Bandwidth => "Bandwidth",
             Self::Loop => "Loop",
             Self::TenantLimit => "TenantLimit",
+            Self::ReceiveBufferFull => "ReceiveBufferFull",
+            Self::ReplyBufferFull => "ReplyBufferFull",
         }
     }
 

@@ -12,6 +12,7 @@ mod foreign_ports;
 mod health;
 mod heat;
 mod listeners;
+mod losses;
 mod names;
 mod notices;
 mod open_socket;
@@ -42,6 +43,7 @@ use self::{
     foreign_ports::ForeignPorts,
     health::Health,
     listeners::{ById, Listeners},
+    losses::Losses,
     names::Names,
     reached::Reached,
     reporter::Reporter,
@@ -107,6 +109,7 @@ pub struct Supervisor {
     checks: Checks,
     health: Health,
     reached: Reached,
+    losses: Losses,
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
@@ -143,6 +146,7 @@ impl Supervisor {
             checks: Checks::default(),
             health: Health::default(),
             reached: Reached::default(),
+            losses: Losses::default(),
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
@@ -298,8 +302,8 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, changes of backend health, reached limits, addresses that this host
-    /// gained or lost, and hot sockets.
+    /// Looks for a shortage of files or memory, changes of backend health, reached limits, lost datagrams, addresses that
+    /// this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -308,6 +312,7 @@ impl Supervisor {
         notices::write(&self.process.log, waits.into_iter().chain(more));
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
+        notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
         if !changed.is_empty() {
             notices::write(&self.process.log, changed);

@@ -67,8 +67,8 @@ pub struct Worker {
     pub datagrams: RefCell<Vec<u8>>,
     /// Pipes for splicing.
     pub pipes: PipePool,
-    /// Most flows per socket.
-    pub max_flows: usize,
+    /// Most flows per socket, if not as many as the process holds.
+    pub max_flows: Option<usize>,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
     /// Live sessions, read by other workers.
@@ -90,7 +90,7 @@ impl Worker {
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
-            max_flows: settings.max_flows,
+            max_flows: Some(settings.max_flows).filter(|most| *most > 0),
             greeting: Cell::new(0),
             load,
             occupied: Occupied::default(),

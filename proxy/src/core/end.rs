@@ -31,7 +31,7 @@ pub enum EndReason {
     HalfClosed,
     /// No data for `idleSeconds` or `halfCloseSeconds`, while bytes waited for a peer that does not read.
     Stalled,
-    /// No datagram on a UDP flow for `udpIdleSeconds`.
+    /// No datagram on a UDP flow for `udpIdleSeconds`, or for two seconds at the end of the process.
     FlowIdle,
     /// No endpoint accepted a connection.
     NoBackend,
@@ -43,7 +43,7 @@ pub enum EndReason {
     BackendUnhealthy,
     /// The deadline of a drain passed.
     Drained,
-    /// A UDP flow was evicted to make room for another.
+    /// An idle UDP flow was evicted to make room for another flow or a connection.
     Evicted,
     /// `access` denies the client.
     AccessDenied,

@@ -95,7 +95,7 @@ impl Endpoint {
         before
     }
 
-    /// Records a successful connect.
+    /// Records a successful connect, or an answer on UDP.
     pub fn succeeded(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
@@ -105,7 +105,7 @@ impl Endpoint {
         }
     }
 
-    /// Records a failed connect; returns whether it ejected the endpoint.
+    /// Records a failed connect, or an ICMP error on UDP; returns whether it ejected the endpoint.
     pub fn failed(&self, outlier: Outlier, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures < outlier.consecutive_failures {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{Bind, ListenerId, SocketKey};
+use proxy_api::{Bind, ListenerId, SocketKey, Transport};
 
 use super::{
     foreign_ports::ForeignPorts,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     core::{
+        capacity,
         diff::{Plan, Settled},
         lacking::Lacking,
     },
@@ -23,6 +24,7 @@ use crate::{
     log::{Level, Notice},
     net::{self, BindError, OsSocket},
     route::{Served, Unrouted},
+    shared::Shared,
     threads::Workers,
 };
 
@@ -48,13 +50,16 @@ pub(super) struct Sockets {
     foreign: ForeignPorts,
     /// Sockets that could not be opened.
     lacking: Lacking,
+    /// What to log about sockets that should have shards and have none.
+    unsharded: Vec<Notice>,
 }
 
 impl Sockets {
     /// No sockets, beside ports that other programs had in use.
     pub(super) fn new(foreign: ForeignPorts) -> Self {
         let lacking = Lacking::default();
-        Self { open: BTreeMap::new(), ids: SocketIds::default(), next_worker: 0, foreign, lacking }
+        let (open, ids, unsharded) = (BTreeMap::new(), SocketIds::default(), Vec::new());
+        Self { open, ids, next_worker: 0, foreign, lacking, unsharded }
     }
 
     /// Whether no socket is open.
@@ -148,8 +153,8 @@ impl Sockets {
         others.filter(|other| *other != key).flat_map(of).collect()
     }
 
-    /// Makes every socket of `next` serve its listeners. A new socket is taken from `opened` and starts on one worker;
-    /// sockets of `opened` that are not in `next` are closed.
+    /// Makes every socket of `next` serve its listeners. A new socket is taken from `opened` and starts on one worker, or
+    /// with a shard on each; sockets of `opened` that are not in `next` are closed.
     pub(super) async fn switch(
         &mut self,
         next: &BTreeMap<SocketKey, BTreeSet<ListenerId>>,
@@ -165,8 +170,11 @@ impl Sockets {
             if let Some(open) = self.open.get(key) {
                 open.switch(served);
             } else if let Some(sockets) = opened.remove(key) {
-                let empty = OpenSocket::new(served, unrouted, files.take_anyway(sockets.len()));
-                let open = self.start(empty, sockets, workers).await;
+                let parts = self.spread(*key, sockets, served.first(), workers.handles.len(), files);
+                let mut open = OpenSocket::new(served, unrouted, files.take_anyway(parts.len()));
+                for (worker, socket) in parts {
+                    open.add(self.ids.fresh(), socket, worker, workers).await;
+                }
                 self.open.insert(*key, open);
             }
             if let (Some(open), Some(first)) = (self.open.get_mut(key), listeners.first()) {
@@ -175,14 +183,38 @@ impl Sockets {
         }
     }
 
-    /// Both addresses of a listener start on the same worker; listeners are spread over workers.
-    async fn start(&mut self, mut open: OpenSocket, sockets: Vec<OsSocket>, workers: &Workers) -> OpenSocket {
-        let worker = self.next_worker % workers.handles.len();
+    /// Chooses the workers of a new socket. Both addresses of a listener start on the same worker, and listeners are spread
+    /// over workers. A UDP socket also gets a shard for each other worker, where there are many workers and files to spare.
+    fn spread(
+        &mut self,
+        key: SocketKey,
+        sockets: Vec<OsSocket>,
+        listener: &Shared,
+        workers: usize,
+        files: &Files,
+    ) -> Vec<(usize, OsSocket)> {
+        let own = self.next_worker % workers;
         self.next_worker += 1;
+        // The ports of a range are spread over workers already.
+        let is_sharded = cfg!(target_os = "linux")
+            && key.transport == Transport::Udp
+            && listener.spec.load().end_port.is_none()
+            && capacity::shards_datagrams(workers, files.usage());
+        let mut parts = Vec::new();
         for socket in sockets {
-            open.add(self.ids.fresh(), socket, worker, workers).await;
+            let others = (0..workers).filter(|worker| is_sharded && *worker != own);
+            let shard = |worker| net::open_shard(&socket).map(|shard| (worker, shard));
+            let shards: io::Result<Vec<_>> = others.map(shard).collect();
+            match shards {
+                Ok(shards) => parts.extend(shards),
+                Err(error) => {
+                    let message = format!("a single worker receives the datagrams of {key}: {error}");
+                    self.unsharded.push(notices::notice(Level::Warn, "unsharded", &listener.id, message));
+                }
+            }
+            parts.push((own, socket));
         }
-        open
+        parts
     }
 
     /// Closes these sockets; their workers first take the connections that are queued on them.
@@ -196,7 +228,7 @@ impl Sockets {
 
     /// Called once a second: gives sockets that have become hot a shard on every worker. Returns one notice for each.
     pub(super) async fn shard(&mut self, workers: &Workers, files: &Arc<Files>) -> Vec<Notice> {
-        let mut notices = Vec::new();
+        let mut notices = std::mem::take(&mut self.unsharded);
         if !may_shard(workers) {
             return notices;
         }

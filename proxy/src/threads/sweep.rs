@@ -143,10 +143,10 @@ pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
     for session in sessions {
         session.end(reason);
     }
-    thread.udp.end_all(worker, reason);
+    thread.udp.end_drained(worker, worker.process.clock.millis());
 }
 
-/// Waits until no session is live, but no longer than `millis`, then ends the rest.
+/// Waits until no session is live but quiet UDP flows, no longer than `millis`, then ends the rest.
 pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     let worker = &thread.worker;
     let clock = worker.process.clock;
@@ -155,7 +155,8 @@ pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     // Let the accept loops run once more, to accept what the kernel has queued.
     loop {
         sleep(Duration::from_millis(20)).await;
-        if live(thread) == 0 || !may_wait() {
+        let is_busy = connections(thread) > 0 || thread.udp.are_busy(worker.process.clock.millis());
+        if !is_busy || !may_wait() {
             break;
         }
     }
@@ -174,7 +175,11 @@ async fn settled(thread: &Rc<Thread>) {
 }
 
 fn live(thread: &Thread) -> usize {
-    thread.worker.sessions.borrow().len() + thread.worker.greeting.get() + thread.udp.flows()
+    connections(thread) + thread.udp.flows()
+}
+
+fn connections(thread: &Thread) -> usize {
+    thread.worker.sessions.borrow().len() + thread.worker.greeting.get()
 }
 
 /// The live sessions, at most `limit`.

@@ -19,6 +19,7 @@ mod tcp;
 mod tenants;
 mod timers;
 mod udp;
+mod udp_odd;
 
 use harness::{Listener, Program, forward, free_port};
 
