@@ -348,4 +348,5 @@ fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
             item.name
         ));
     }
+    verdict.warnings.extend(item.idle.iter().cloned());
 }
