@@ -104,9 +104,8 @@ impl Targets {
             Choice { entries: &self.entries, rings: &self.rings, level, draw, tried }.by(policy)
         };
         let (entry, endpoint) = self.planned(draw.now, |plan| {
-            let mut levels = plan.levels.iter();
             let fresh = plan.levels.iter().find_map(|level| choose(level, tried));
-            fresh.or_else(|| levels.find_map(|level| choose(level, &[])))
+            fresh.or_else(|| plan.levels.iter().find_map(|level| choose(level, &[])))
         })?;
         let entry = self.entries.get(entry)?;
         Some((entry, entry.endpoints.get(endpoint)?))

@@ -63,7 +63,7 @@ impl<'a> Choice<'a> {
 
     /// The groups with an endpoint that was not tried.
     fn open(&self) -> impl Iterator<Item = &'a Group> + Clone {
-        self.level.groups.iter().filter(|group| self.skipped(group).len() < group.members.len())
+        self.level.groups.iter().filter(move |group| self.skipped(group).len() < group.members.len())
     }
 
     /// The positions in `group.members` that were tried, ascending.

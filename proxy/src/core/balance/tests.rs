@@ -202,7 +202,7 @@ fn hold(targets: &Targets, sessions: u64, held: &mut Vec<Counted>) -> Vec<u32> {
         let (_, endpoint) = targets.pick(Policy::LeastConnections, draw(ticket), &[]).expect("an endpoint");
         held.push(Counted::new(endpoint.clone()));
     }
-    let live = |entry: &Entry| entry.endpoints.iter().map(|endpoint| endpoint.active.load(Relaxed)).sum();
+    let live = |entry: &Entry| entry.endpoints.iter().map(|endpoint| endpoint.active.load(Relaxed)).sum::<u32>();
     targets.entries.iter().map(live).collect()
 }
 
