@@ -99,7 +99,8 @@ pub struct Backend {
     /// A port of the sidecar's own pod; on a laptop, of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalBackend>,
-    /// Share of new sessions relative to the other backends, 0 to 1000000. 0: no new sessions. Absent: 1.
+    /// Share of sessions relative to the other backends of the same priority, 0 to 1000000, divided equally among the
+    /// backend's usable endpoints, however many there are. 0: no new sessions. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<u32>,
@@ -149,11 +150,15 @@ pub struct LocalBackend {
     pub port: u16,
 }
 
-/// How endpoints are picked.
+/// How endpoints are picked for new sessions.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadBalancing {
-    /// Policy inside one backend entry; `weight` splits sessions between entries. Absent: `RoundRobin`.
+    /// Policy among the backends of one priority; each counts by its `weight`. RoundRobin: backends in turn, exactly by
+    /// weight, and the endpoints of each in turn. LeastConnections: the endpoint with the fewest live sessions relative
+    /// to its share of the weight; among more than 64 endpoints, the better of two at random. Random: a backend at
+    /// random by weight, and any of its endpoints. SourceHash: by client address, so that a client stays with its
+    /// endpoint while other endpoints come and go. Absent: `RoundRobin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<LoadBalancingPolicy>,
 }

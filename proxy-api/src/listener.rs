@@ -92,7 +92,7 @@ pub struct Listener {
     pub hostnames: Vec<String>,
     /// Destinations of sessions. Empty: every session is refused.
     pub backends: Vec<Backend>,
-    /// How an endpoint is picked within one backend.
+    /// How an endpoint is picked for a new session.
     pub policy: Policy,
     /// Active health checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,14 +214,14 @@ pub enum Target {
     },
 }
 
-/// Load balancing policy inside one backend.
+/// How an endpoint is picked among the backends of one priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {
-    /// In turn.
+    /// Backends in turn by weight, and the endpoints of each in turn.
     RoundRobin,
-    /// The endpoint with the fewest live sessions.
+    /// The endpoint with the fewest live sessions relative to its share of its backend's weight.
     LeastConnections,
-    /// At random.
+    /// A backend at random by weight, and any of its endpoints.
     Random,
     /// By client address: the same client gets the same endpoint.
     SourceHash,

@@ -60,7 +60,7 @@ impl Sources<'_> {
                 shared.surroundings.store(self.surroundings.clone());
             }
             if !is_same(&before.entries, &entries) {
-                shared.targets.store(Arc::new(Targets { entries }));
+                shared.targets.store(Arc::new(Targets::new(entries)));
             }
             let refused = refused.into_iter();
             refusals.extend(refused.map(|(address, why)| Refusal { listener: id.clone(), address, why }));

@@ -9,7 +9,7 @@ mod sets;
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
 
 use crds::ForwardGateway;
-use proxy_api::{Backend, Destinations, EndpointSet, Origin, Target};
+use proxy_api::{Backend, Bind, Destinations, EndpointSet, Origin, Target};
 
 use crate::{
     translate::{
@@ -31,6 +31,13 @@ pub(crate) struct Resolved {
     pub(crate) problems: Vec<Condition>,
     /// A backend leads to the forward's own fleet: whether that is a loop depends on the claims of other forwards.
     pub(crate) may_loop: bool,
+}
+
+/// A port that the forward itself listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnPort {
+    pub(crate) port: Port,
+    pub(crate) bind: Bind,
 }
 
 /// The scope in which the backends of one forward are judged.
@@ -59,7 +66,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.
-    pub(crate) fn resolve(&self, listener: &ValidListener, own: &[Port]) -> Resolved {
+    pub(crate) fn resolve(&self, listener: &ValidListener, own: &[OwnPort]) -> Resolved {
         let mut resolved = Resolved::default();
         for entry in &listener.backends {
             match self.target(&entry.to, listener, own, &mut resolved) {
@@ -81,7 +88,7 @@ impl<'a> Scope<'a> {
         &self,
         to: &Destination,
         listener: &ValidListener,
-        own: &[Port],
+        own: &[OwnPort],
         resolved: &mut Resolved,
     ) -> Result<Target, Condition> {
         let target = match to {

@@ -7,6 +7,7 @@ mod backend;
 mod guard;
 mod health;
 mod held;
+mod idle;
 mod listener;
 mod placement;
 mod ports;

@@ -42,12 +42,30 @@ fn every_address_of_the_own_machine_is_a_loop_to_an_own_listener() {
         let backend = format!("{{address: {{host: '{host}', port: {port}}}}}");
         reason(&sidecars(&[("a", &tcp("5000", &backend))]))
     };
-    for host in ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1", "localhost", "LocalHost."] {
+    for host in ["127.0.0.1", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1", "localhost", "LocalHost."] {
         assert_eq!(of(host, 5000), "BackendLoop", "{host}");
         assert_eq!(of(host, 5001), "ResolvedRefs", "{host}");
     }
     for host in ["10.0.0.1", "2001:db8::1", "host.example.com"] {
         assert_eq!(of(host, 5000), "ResolvedRefs", "{host}");
+    }
+}
+
+/// T21
+#[test]
+fn another_loopback_address_is_a_loop_only_to_a_listener_on_all_addresses() {
+    for host in ["127.0.0.53", "::ffff:127.0.0.53"] {
+        let to = |port: u16| format!("{{address: {{host: '{host}', port: {port}}}}}");
+        let of = |bind: &str| reason(&sidecars(&[("a", &tcp(&format!("5300{bind}"), &to(5300)))]));
+        let all = [of(""), of(", bind: Loopback"), of(", bind: All")];
+        assert_eq!(all, ["ResolvedRefs", "ResolvedRefs", "BackendLoop"], "{host}: the forward itself");
+        let other = |bind: &str| {
+            let port = format!("5301{bind}");
+            let real = tcp(&port, "{address: {host: 192.0.2.1, port: 1}}");
+            reason(&sidecars(&[("a", &tcp("5300", &to(5301))), ("b", &real)]))
+        };
+        let all = [other(""), other(", bind: Loopback"), other(", bind: All")];
+        assert_eq!(all, ["ResolvedRefs", "ResolvedRefs", "BackendLoop"], "{host}: another forward");
     }
 }
 

@@ -56,6 +56,48 @@ fn a_forward_has_1_to_32_listeners_and_a_listener_1_to_16_backends() {
     assert!(backends(1) && backends(16) && !backends(0) && !backends(17));
 }
 
+/// The warnings about a listener with these backends and this policy.
+fn warnings(backends: &[&str], policy: &str) -> Vec<String> {
+    let text = format!(
+        "kind: PortForward\nmetadata: {{name: web, namespace: ns}}\nspec: {{placement: {{sidecar: {{selector: {{}}}}}}, \
+         listeners: [{{name: l, protocol: TCP, port: 1000, loadBalancing: {{{policy}}}, backends: [{}]}}]}}\n",
+        backends.join(", ")
+    );
+    let world = crate::support::world(&text);
+    translate(&world).verdicts[&proxy_api::Origin::port_forward("ns", "web")].warnings.clone()
+}
+
+/// The settings that a warning says have no effect.
+fn idle(backends: &[&str], policy: &str) -> Vec<String> {
+    let all = warnings(backends, policy);
+    all.iter()
+        .map(|warning| warning.split(" in listener 'l' has no effect").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn settings_of_balancing_without_an_effect_are_warned_about() {
+    let (one, name) = ("{address: {host: 192.0.2.1, port: 1}}", "{address: {host: a.example, port: 1}}");
+    let local = "{local: {port: 1}}";
+    for policy in ["LeastConnections", "Random", "SourceHash"] {
+        let said = format!("policy: {policy}");
+        let expected = [format!("policy {policy}")];
+        assert_eq!(idle(&[one], &said), expected);
+        assert_eq!(idle(&[local], &said), expected);
+        assert!(idle(&[name], &said).is_empty(), "a name may have several addresses");
+        assert!(idle(&[one, local], &said).is_empty());
+    }
+    assert!(idle(&[one], "").is_empty() && idle(&[one], "policy: RoundRobin").is_empty());
+    let weighs = |weight: u32| format!("{{address: {{host: b.example, port: 1}}, weight: {weight}}}");
+    assert_eq!(idle(&[&weighs(2)], ""), ["weight 2"]);
+    assert!(idle(&[&weighs(1)], "").is_empty() && idle(&[&weighs(0)], "").is_empty());
+    assert!(idle(&[&weighs(2), name], "").is_empty());
+    let ranked = |priority: u32| format!("{{address: {{host: c.example, port: 1}}, priority: {priority}}}");
+    assert_eq!(idle(&[&ranked(3)], ""), ["priority 3"]);
+    assert!(idle(&[&ranked(0)], "").is_empty() && idle(&[&ranked(3), name], "").is_empty());
+    assert_eq!(idle(&[&weighs(2), &ranked(1)], ""), ["weight 2"], "alone in its priority");
+}
+
 #[test]
 fn a_forward_has_one_placement_and_a_name() {
     let mut spec = with(&[json!({})]);

@@ -43,6 +43,8 @@ pub(crate) struct ValidListener {
     pub(crate) outlier: Outlier,
     pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
     pub(crate) health_check: Option<proxy_api::HealthCheck>,
+    /// Settings without an effect, for a person.
+    pub(crate) idle: Vec<String>,
 }
 
 impl ValidListener {
