@@ -102,8 +102,8 @@ pub struct PostgresCheck {
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// Account, 1 to 80 printable ASCII characters, with which the check begins a session in the database `postgres`,
-    /// up to the question for a password: it fails while the server starts up or has no connection left. Absent: the
-    /// check only asks whether the server encrypts, which a server that starts up answers too.
+    /// up to the question for a password: it fails while the server starts up or shuts down. Absent: the check only
+    /// asks whether the server encrypts, which a server that starts up answers too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), pattern(r"^[!-~]+$"))]
     pub user: Option<String>,

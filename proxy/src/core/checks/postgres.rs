@@ -3,7 +3,7 @@
 //! Without a user the check asks for encryption by GSSAPI, to which every supported server answers `G` or `N`. It is
 //! the one question whose asker may leave after the answer without a line in the server's log: after `SSLRequest` and
 //! `S` the server logs that no TLS handshake follows. With a user the check begins a session: the server also says
-//! whether it is starting up, and whether it has a place for the session.
+//! whether it is starting up or shutting down.
 
 use super::{QUOTED, Step, quoted};
 
