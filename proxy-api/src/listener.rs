@@ -153,6 +153,13 @@ impl Listener {
         Some((protocol.accept, &protocol.trusted))
     }
 
+    /// The port to which active checks of a backend's endpoints connect; `None`: no checks, or the endpoint's own port.
+    #[must_use]
+    pub fn checked_port(&self, backend: &Backend) -> Option<u16> {
+        let check = self.health_check.as_deref()?;
+        backend.check_port.or(check.port)
+    }
+
     /// Whether both listeners can share a port: each has hostnames, none in common, and their PROXY header settings
     /// match.
     #[must_use]
@@ -190,6 +197,9 @@ pub struct Backend {
     /// Priority: used only while no backend with a lower number has a healthy endpoint.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u32,
+    /// Port to check at the endpoints of this entry; `None`: that of the listener's check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_port: Option<u16>,
     /// How endpoints are found.
     pub target: Target,
 }

@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod capacity;
 pub mod cgroup;
+pub mod checks;
 pub mod client_hello;
 pub mod damped;
 pub mod diff;

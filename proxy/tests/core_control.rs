@@ -22,7 +22,8 @@ fn id(at: usize) -> ListenerId {
 }
 
 fn backend(host: &str) -> Backend {
-    Backend { id: host.to_owned(), weight: 1, priority: 0, target: Target::Address { host: host.to_owned(), port: 80 } }
+    let target = Target::Address { host: host.to_owned(), port: 80 };
+    Backend { id: host.to_owned(), weight: 1, priority: 0, check_port: None, target }
 }
 
 /// A listener without backends.

@@ -32,6 +32,7 @@ fn listener(port: u16, backends: &[&str]) -> Listener {
         id: (*name).to_owned(),
         weight: 1,
         priority: 0,
+        check_port: None,
         target: Target::Endpoints((*name).to_owned()),
     };
     Listener { socket: socket(port), backends: backends.iter().map(backend).collect(), ..template }

@@ -73,7 +73,7 @@ impl Sources<'_> {
         for backend in &spec.backends {
             let mut usable = BTreeSet::new();
             for address in self.candidates(&backend.target) {
-                if let Some(why) = self.refuses(spec, &backend.target, address) {
+                if let Some(why) = self.refuses(spec, backend, address) {
                     refused.push((address, why));
                 } else {
                     usable.insert(address);
@@ -98,12 +98,12 @@ impl Sources<'_> {
     }
 
     /// Why the listener must not connect to this address, if so.
-    fn refuses(&self, spec: &Listener, target: &Target, address: SocketAddr) -> Option<Denial> {
+    fn refuses(&self, spec: &Listener, backend: &Backend, address: SocketAddr) -> Option<Denial> {
         let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(spec.further_ports()));
-        let denied = match target {
+        let denied = match &backend.target {
             Target::Address { .. } => self.refuses_address(spec, ip, &ports).or_else(|| {
                 // Active checks connect too, perhaps to a port of their own.
-                let checked = spec.health_check.as_deref().and_then(|check| check.port)?;
+                let checked = spec.checked_port(backend)?;
                 self.refuses_address(spec, ip, &(checked..=checked))
             }),
             Target::Endpoints(_) => spec.destinations.refuses_endpoint(ip),
@@ -298,10 +298,10 @@ mod tests {
         let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.6:6443"]))]);
         let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
         let sources = of(&endpoints, &sockets, &names, (&around, &own));
-        let refused = |port: Option<u16>| -> Vec<Denial> {
+        let refused = |port: Option<u16>, check_port: Option<u16>| -> Vec<Denial> {
             let template = (*listener(1, "b")).clone();
             let target = Target::Address { host: "192.0.2.6".to_owned(), port: 80 };
-            let backends = vec![Backend { target, ..template.backends[0].clone() }];
+            let backends = vec![Backend { target, check_port, ..template.backends[0].clone() }];
             let destinations = Destinations { refuse_local: true, ..Destinations::default() };
             let check = HealthCheck {
                 probe: Probe::Tcp,
@@ -316,8 +316,10 @@ mod tests {
             let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
             sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
         };
-        assert!(refused(None).is_empty() && refused(Some(8080)).is_empty());
-        assert_eq!(refused(Some(10_250)), [Denial::Kubelet]);
-        assert_eq!(refused(Some(6443)), [Denial::Cluster]);
+        assert!(refused(None, None).is_empty() && refused(Some(8080), None).is_empty());
+        assert_eq!(refused(Some(10_250), None), [Denial::Kubelet]);
+        assert_eq!(refused(Some(6443), None), [Denial::Cluster]);
+        assert_eq!(refused(Some(8080), Some(6443)), [Denial::Cluster]);
+        assert!(refused(Some(6443), Some(8080)).is_empty(), "the port of the entry comes first");
     }
 }

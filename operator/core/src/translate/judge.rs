@@ -7,6 +7,7 @@ use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Origin, 
 use crate::{
     translate::{
         backends::{self, OwnPort, Resolved, Scope},
+        check_warnings,
         claims::{self, Ledger, ListenerRef, Lost, Port},
         groups::Group,
         tenants,
@@ -198,6 +199,7 @@ impl Judge<'_> {
         };
         judged.partial = lost.is_some_and(|lost| !lost.to_app);
         warn(item, port, verdict);
+        verdict.warnings.extend(check_warnings::of(item, &forward.origin.namespace));
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
         self.resolved_refs(at, &resolved, verdict);

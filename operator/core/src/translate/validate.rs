@@ -4,6 +4,7 @@
 //! rules that the translation relies on are checked here again.
 
 mod backend;
+mod escaped;
 mod guard;
 mod health;
 mod held;
@@ -21,7 +22,7 @@ use proxy_api::{Origin, OriginKind};
 
 pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
-    backend::{Destination, host_port},
+    backend::{Destination, ValidBackend, host_port},
     held::{Standing, held_in},
     listener::transport,
     placement::Placement,

@@ -260,6 +260,46 @@ fn a_check_asks_one_thing_at_a_port_in_time() {
     assert_eq!((udp(&json!({"tcp": {}})), udp(&json!({"tcp": {"port": 9}}))), (vec![field.to_owned()], Vec::new()));
 }
 
+#[test]
+fn a_check_of_a_database_is_one_kind_with_an_account_that_can_be_written() {
+    let check = |check: &Value| fields(&with(&[json!({"healthCheck": check})]));
+    let field = "spec.listeners[0].healthCheck";
+    for kind in ["mysql", "postgres"] {
+        let user = |user: &str| check(&json!({kind: {"user": user}}));
+        assert!(check(&json!({kind: {}})).is_empty() && user("probe").is_empty() && user(&"u".repeat(80)).is_empty());
+        for bad in ["", "a b", "ä", &"u".repeat(81)] {
+            assert_eq!(user(bad), [format!("{field}.{kind}.user")], "{bad}");
+        }
+        assert_eq!(check(&json!({kind: {}, "tcp": {}})), [field]);
+        assert_eq!(check(&json!({kind: {"port": 0}})), [field]);
+    }
+    assert_eq!(check(&json!({"mysql": {}, "postgres": {}})), [field]);
+}
+
+#[test]
+fn bytes_that_a_check_sends_are_those_that_it_needs_an_answer_to() {
+    let tcp = |tcp: &Value| fields(&with(&[json!({"healthCheck": {"tcp": tcp}})]));
+    let field = "spec.listeners[0].healthCheck.tcp";
+    assert!(tcp(&json!({"send": r"PING\r\n", "expect": "+PONG"})).is_empty());
+    assert!(tcp(&json!({"expect": r"\x00"})).is_empty(), "a server may speak first");
+    assert_eq!(tcp(&json!({"send": "PING"})), [field]);
+    assert_eq!(tcp(&json!({"send": r"\q", "expect": ""})), [format!("{field}.send"), format!("{field}.expect")]);
+}
+
+#[test]
+fn a_backend_may_name_the_port_to_check_if_there_are_checks() {
+    let backends = |port: u16| json!([{"address": {"host": "h.example", "port": 1}, "healthCheckPort": port}]);
+    let of = |port: u16, more: Value| {
+        let mut listener = more;
+        listener["backends"] = backends(port);
+        fields(&with(&[listener]))
+    };
+    assert!(of(9, json!({"healthCheck": {"tcp": {}}})).is_empty());
+    assert!(of(9, json!({"protocol": "UDP", "healthCheck": {"tcp": {}}})).is_empty(), "it is the port of UDP");
+    assert_eq!(of(9, json!({})), ["spec.listeners[0]"]);
+    assert_eq!(of(0, json!({"healthCheck": {"tcp": {}}})), ["spec.listeners[0].backends[0].healthCheckPort"]);
+}
+
 /// The only listener of a forward as a proxy runs it.
 fn compiled(spec: &Value) -> Value {
     let mut world = World::default();

@@ -48,6 +48,12 @@ pub(crate) struct ValidListener {
 }
 
 impl ValidListener {
+    /// The port to which active checks of a backend's endpoints connect; `None`: no checks, or the endpoint's own port.
+    pub(crate) fn checked_port(&self, backend: &ValidBackend) -> Option<u16> {
+        let check = self.health_check.as_ref()?;
+        backend.check_port.or(check.port)
+    }
+
     /// PROXY headers that the listener reads, and the networks trusted to send them.
     pub(crate) fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
         let protocol = self.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;
