@@ -19,7 +19,7 @@ use crate::{
     log::Level,
     probe,
     process::Process,
-    shared::Shared,
+    shared::{Counters, Shared},
 };
 
 /// Concurrent checks of the process; further checks wait.
@@ -115,7 +115,9 @@ impl Checks {
                 self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
             let turns = [own.clone(), self.turns.clone()];
             let running = known.unwrap_or_else(|| {
-                let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());
+                let of =
+                    Of { listener: shared.id.clone(), counters: shared.counters.clone(), backend: entry.id.clone() };
+                let task = watch(process.clone(), turns, of, subject.clone());
                 Running { subject, task: tokio::spawn(task) }
             });
             now.insert(key, running);
@@ -124,7 +126,16 @@ impl Checks {
     }
 }
 
-async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>, backend: Arc<str>, subject: Subject) {
+/// Whose check a task runs. A listener that moves to another port keeps these, and so its running checks; the listener
+/// itself would be kept alive by a check.
+struct Of {
+    listener: Arc<ListenerId>,
+    counters: Arc<Counters>,
+    backend: Arc<str>,
+}
+
+async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Subject) {
+    let Of { listener, counters, backend } = of;
     let Subject { check, send, endpoint } = subject;
     if endpoint.checked() == Checked::Not {
         endpoint.set_checked(Checked::Unknown);
@@ -141,7 +152,6 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
             let probe = probe::run(endpoint.address, &check, send);
             timeout(limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
         };
-        let counters = &shared.counters;
         let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
         count.fetch_add(1, Relaxed);
         now = streak.observe(now, result.is_ok(), &check);
@@ -151,7 +161,7 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
                 Err(why) => (Level::Warn, "unhealthy", format!("is unhealthy: {why}")),
                 Ok(()) => (Level::Info, "healthy", "is healthy".to_owned()),
             };
-            process.log.notice(level, event, &shared.id, format!("endpoint {} of {backend} {what}", endpoint.address));
+            process.log.notice(level, event, &listener, format!("endpoint {} of {backend} {what}", endpoint.address));
         }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         sleep(pause(check.interval_seconds, seed >> 33)).await;
