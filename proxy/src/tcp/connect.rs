@@ -9,6 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::admission;
 use crate::{
     core::{
         balance::{Draw, EntryStats},
@@ -20,6 +21,10 @@ use crate::{
     net,
     worker::{Worker, session::Session},
 };
+
+/// How long the connect phase takes before a client counts as gone that has finished sending without a byte. Before
+/// that, it may wait for a greeting, as `nc -N HOST 13 </dev/null` does.
+const FINISHED_COUNTS_AFTER: Duration = Duration::from_secs(1);
 
 /// An established upstream connection.
 pub struct Connected {
@@ -39,7 +44,16 @@ pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> 
         reason = session.asked_to_end() => Err(reason),
         _ = client.ready(Interest::ERROR) => Err(EndReason::ClientLeft),
         result = attempts(worker, session, client) => result,
+        () = left(session, client) => Err(EndReason::ClientLeft),
     }
+}
+
+/// Ready once the client has left, as in the queue, and [`FINISHED_COUNTS_AFTER`] has passed.
+async fn left(session: &Session, client: &TcpStream) {
+    sleep(FINISHED_COUNTS_AFTER).await;
+    // Watching the client uses up its readiness, so the relay asks the socket once.
+    session.recheck.set(true);
+    admission::left(client).await;
 }
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
