@@ -18,5 +18,6 @@ pub mod load;
 pub mod names;
 pub mod own_addresses;
 pub mod proxy_header;
+pub mod race;
 pub mod share;
 pub mod told;

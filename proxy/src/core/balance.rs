@@ -98,6 +98,11 @@ impl Targets {
         fit.min_by_key(|(priority, best)| (std::cmp::Reverse(*best), *priority))
     }
 
+    /// The priority from which endpoints are picked at `now`; `None` if no endpoint is healthy, so that all are tried.
+    pub(super) fn priority_in_use(&self, now: u64) -> Option<u32> {
+        self.fittest(now).map(|(priority, _)| priority)
+    }
+
     fn priorities(&self) -> Vec<u32> {
         let mut all: Vec<u32> = self.entries.iter().map(|entry| entry.priority).collect();
         all.sort_unstable();
@@ -163,9 +168,7 @@ impl Targets {
                 usable_endpoints.nth(usize::try_from(turn).unwrap_or(0))?
             }
             Policy::LeastConnections => least(&usable_endpoints, &entry.stats.turns)?,
-            Policy::SourceHash => {
-                usable_endpoints.max_by_key(|endpoint| source_hash(draw.source, entry.name_of(endpoint).as_bytes()))?
-            }
+            Policy::SourceHash => entry.nearest(draw.source, usable_endpoints)?,
         };
         Some((entry, endpoint))
     }

@@ -16,6 +16,15 @@ impl Targets {
 }
 
 impl Entry {
+    /// The endpoint among these that a source belongs to.
+    pub(in crate::core) fn nearest<'a>(
+        &self,
+        source: IpAddr,
+        endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
+    ) -> Option<&'a Arc<Endpoint>> {
+        endpoints.max_by_key(|endpoint| source_hash(source, self.name_of(endpoint).as_bytes()))
+    }
+
     /// Name of an endpoint for the source hash, as [`Targets::name_of`].
     pub(super) fn name_of(&self, endpoint: &Arc<Endpoint>) -> Cow<'static, str> {
         let ip = endpoint.address.ip();
