@@ -26,6 +26,17 @@ pub enum OsSocket {
     Udp(Arc<UdpSocket>),
 }
 
+impl OsSocket {
+    /// Whether this is the only handle, so that the system closes the socket when it is dropped.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => Arc::strong_count(socket) == 1,
+            Self::Udp(socket) => Arc::strong_count(socket) == 1,
+        }
+    }
+}
+
 /// A socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("bind {address}/{transport}: {why}")]
