@@ -10,6 +10,7 @@ pub mod end;
 pub mod endpoint;
 pub mod flows;
 pub mod foreign_ports;
+pub mod hand_over;
 pub mod heartbeat;
 pub mod host;
 pub mod lacking;

@@ -41,6 +41,27 @@ pub struct Accepted {
     pub route: Route,
     /// Room for the session.
     pub permits: Permits,
+    /// Its part of the load of its worker.
+    pub burden: Burden,
+}
+
+/// A connection in the load of a worker, from the moment that the worker is chosen until the session has ended.
+#[derive(Debug)]
+pub struct Burden(Arc<AtomicUsize>);
+
+impl Burden {
+    /// Adds a connection to a load.
+    #[must_use]
+    pub fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Burden {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Selects sessions to end.
@@ -74,8 +95,6 @@ pub struct Worker {
     pub max_flows: usize,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
-    /// Live sessions, read by other workers.
-    pub load: Arc<AtomicUsize>,
     /// Wakes the sweep.
     pub sweep: Notify,
     /// Set at shutdown: no new sessions.
@@ -86,7 +105,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without sessions.
     #[must_use]
-    pub fn new(index: usize, process: Process, load: Arc<AtomicUsize>, settings: &Settings) -> Rc<Self> {
+    pub fn new(index: usize, process: Process, settings: &Settings) -> Rc<Self> {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);
         Rc::new(Self {
             pipes: PipePool::new(settings.pipe_bytes / settings.workers.get(), process.files.clone()),
@@ -96,7 +115,6 @@ impl Worker {
             now: Cell::new(process.clock.seconds()),
             max_flows: settings.max_flows,
             greeting: Cell::new(0),
-            load,
             sweep: Notify::new(),
             draining: Cell::new(false),
             chance: Cell::new(seed | 1),
@@ -106,7 +124,6 @@ impl Worker {
 
     /// Adds a session to the table and starts the sweep if it sleeps.
     pub fn enter(&self, session: Rc<Session>) -> usize {
-        self.load.fetch_add(1, Relaxed);
         let mut sessions = self.sessions.borrow_mut();
         if sessions.is_empty() {
             self.now.set(self.process.clock.seconds());
@@ -117,7 +134,6 @@ impl Worker {
 
     /// Removes a session from the table.
     pub fn leave(&self, key: usize) {
-        self.load.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(key);
     }
 
