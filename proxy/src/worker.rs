@@ -1,5 +1,4 @@
-//! State shared by the sessions of one worker: session table, scratch buffer, pipes. Single-threaded, hence without
-//! locks.
+//! State shared by the sessions of one worker: session table, scratch buffer. Single-threaded, hence without locks.
 
 pub mod budget;
 pub mod pipes;
@@ -18,7 +17,7 @@ use std::{
 use slab::Slab;
 use tokio::sync::Notify;
 
-use self::{pipes::PipePool, session::Session};
+use self::session::Session;
 use crate::route::Route;
 use crate::{
     core::{diff::Which, end::EndReason},
@@ -87,8 +86,6 @@ pub struct Worker {
     pub scratch: RefCell<Box<[u8]>>,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
-    /// Pipes for splicing.
-    pub pipes: PipePool,
     /// Process clock in seconds, refreshed by each sweep and accept.
     pub now: Cell<u64>,
     /// Most flows per socket.
@@ -108,7 +105,6 @@ impl Worker {
     pub fn new(index: usize, process: Process, settings: &Settings) -> Rc<Self> {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);
         Rc::new(Self {
-            pipes: PipePool::new(settings.pipe_bytes / settings.workers.get(), process.files.clone()),
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
