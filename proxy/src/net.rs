@@ -154,11 +154,18 @@ fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<
 /// marked `SO_REUSEPORT`: the kernel spreads connections only over sockets with the option set.
 ///
 /// # Errors
-/// As `bind(2)`.
+/// As `bind(2)`. The option is as before then, so that no other process can bind beside our socket.
 pub fn open_shard(socket: &TcpListener) -> io::Result<OsSocket> {
     let address = socket.local_addr()?;
-    SockRef::from(socket).set_reuse_port(true)?;
-    bind(Transport::Tcp, address, true, Purpose::Serve)
+    beside(socket, || bind(Transport::Tcp, address, true, Purpose::Serve))
+}
+
+/// Opens a socket beside one of ours, which stays marked `SO_REUSEPORT` only if that succeeds.
+fn beside<T>(socket: &TcpListener, open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let ours = SockRef::from(socket);
+    let before = ours.reuse_port()?;
+    ours.set_reuse_port(true)?;
+    open().inspect_err(|_| drop(ours.set_reuse_port(before)))
 }
 
 /// 127.0.0.1, and `::1` where present.
@@ -348,6 +355,19 @@ mod tests {
             let reserved = reserve(wide, &ours).expect("our own socket shares");
             listen(wide, &reserved, &ours).expect("our own socket shares");
         }
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_opened_leaves_our_socket_exclusive() {
+        let (_, sockets) = opened(Transport::Tcp);
+        let OsSocket::Tcp(ours) = &sockets[0] else { panic!("a TCP socket") };
+        let is_shared = || SockRef::from(&**ours).reuse_port().expect("an option");
+        beside(ours, || Err::<(), _>(io::ErrorKind::OutOfMemory.into())).expect_err("no shard");
+        assert!(!is_shared());
+        let _shard = open_shard(ours).expect("a shard");
+        assert!(is_shared());
+        beside(ours, || Err::<(), _>(io::ErrorKind::OutOfMemory.into())).expect_err("no other shard");
+        assert!(is_shared(), "for the shard that exists");
     }
 
     #[test]

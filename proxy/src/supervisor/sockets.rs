@@ -238,7 +238,7 @@ fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Re
             notices::notice(Level::Info, "sharded", listener, message)
         }
         Err(error) => {
-            let message = format!("{key} is hot, but a single worker keeps accepting its connections: {error}");
+            let message = format!("{key} is hot, but not every worker accepts its connections: {error}");
             notices::notice(Level::Warn, "unsharded", listener, message)
         }
     }
