@@ -61,6 +61,14 @@ fn the_next_attempt_waits_for_the_head_start_or_begins_when_the_last_has_failed(
 }
 
 #[test]
+fn an_attempt_without_room_is_postponed_and_is_no_attempt() {
+    let mut race = Race::new(2);
+    race.began(Duration::ZERO);
+    race.postponed(HEAD_START);
+    assert_eq!(race.next_at(), Some(HEAD_START * 2));
+}
+
+#[test]
 fn the_attempt_beside_another_is_of_the_other_family_of_the_same_entry() {
     for policy in POLICIES {
         let both = entry("e", 1, 0, &[SIX[0], FOUR[0], SIX[1]]);

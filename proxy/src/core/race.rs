@@ -50,6 +50,11 @@ impl Race {
         self.due = now;
     }
 
+    /// The next attempt was due at `now`, but there was no room for it beside the others.
+    pub fn postponed(&mut self, now: Duration) {
+        self.due = now + HEAD_START;
+    }
+
     /// When the next attempt begins; `None` if the step may make no further attempt.
     #[must_use]
     pub fn next_at(&self) -> Option<Duration> {

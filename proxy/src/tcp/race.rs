@@ -23,6 +23,7 @@ use crate::{
         endpoint::{Counted, Endpoint},
         race::Race,
     },
+    files::Permit,
     log::Level,
     net,
     tcp::connect::Connected,
@@ -71,6 +72,8 @@ struct Attempt<'a> {
     counted: Counted,
     began: Instant,
     dial: Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>,
+    /// The file descriptor, unless it is the one of the session.
+    _file: Option<Permit>,
 }
 
 impl<'a> Step<'a> {
@@ -82,7 +85,7 @@ impl<'a> Step<'a> {
         // The attempt at the first endpoint is made, however few are left.
         let mut race = Race::new(self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1));
         let mut last = first;
-        let mut attempts = vec![self.begin(&last, made)];
+        let mut attempts = vec![self.begin(&last, made, None)];
         race.began(Duration::ZERO);
         loop {
             let other = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
@@ -105,16 +108,22 @@ impl<'a> Step<'a> {
                     return None;
                 }
                 endpoint = due(began, next) => {
-                    last = endpoint.clone();
-                    made.begin(self.session);
-                    attempts.push(self.begin(&last, made));
-                    race.began(began.elapsed());
+                    // The session has the file of one attempt.
+                    let file = if race.is_lost() { None } else { self.worker.process.files.take(1) };
+                    if race.is_lost() || file.is_some() {
+                        last = endpoint.clone();
+                        made.begin(self.session);
+                        attempts.push(self.begin(&last, made, file));
+                        race.began(began.elapsed());
+                    } else {
+                        race.postponed(began.elapsed());
+                    }
                 }
             }
         }
     }
 
-    fn begin(self, endpoint: &Arc<Endpoint>, made: &mut Made) -> Attempt<'a> {
+    fn begin(self, endpoint: &Arc<Endpoint>, made: &mut Made, file: Option<Permit>) -> Attempt<'a> {
         self.show(endpoint);
         made.tried.push(endpoint.address);
         let to = self.session.address_of(endpoint);
@@ -124,6 +133,7 @@ impl<'a> Step<'a> {
             counted: Counted::new(endpoint.clone()),
             began: Instant::now(),
             dial: Box::pin(dial(to, self.spec.timeouts.keepalive_seconds, self.header)),
+            _file: file,
         }
     }
 
