@@ -149,3 +149,17 @@ impl Worker {
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_in_the_load_from_the_hand_over_until_it_is_dropped() {
+        let load = Arc::new(AtomicUsize::new(0));
+        let burdens = [Burden::on(&load), Burden::on(&load)];
+        assert_eq!(load.load(Relaxed), 2);
+        drop(burdens);
+        assert_eq!(load.load(Relaxed), 0, "also if no worker adopts it");
+    }
+}
