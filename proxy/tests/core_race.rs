@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -30,6 +31,10 @@ fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
         endpoints: endpoints.iter().map(|text| Arc::new(Endpoint::new(address(text)))).collect(),
         stats: Arc::default(),
     }
+}
+
+fn targets(entries: Vec<Entry>) -> Targets {
+    Targets { entries }
 }
 
 fn draw(source: u8) -> Draw {
@@ -96,23 +101,23 @@ fn the_policy_chooses_within_the_other_family_and_no_turn_is_used_up() {
         let _ = beside(&both, policy, 1, &[SIX[0]]);
     }
     assert_eq!(both.stats.turns.load(Relaxed), 0);
-    // A source keeps its endpoint: the one that it would have among the endpoints of this family alone.
-    let alone = Targets { entries: vec![entry("e", 1, 0, &FOUR)] };
-    for source in 0..50 {
-        let expected = alone.pick(Policy::SourceHash, draw(source), &[]).expect("one").1.address.to_string();
-        assert_eq!(beside(&both, Policy::SourceHash, source, &[SIX[0]]), Some(expected));
-    }
+    // A source keeps its endpoint, whatever the draw, and sources spread.
+    let chosen = |source, chance| {
+        let draw = Draw { chance, ..draw(source) };
+        both.beside(Policy::SourceHash, draw, &both.endpoints[0], &[]).map(|endpoint| endpoint.address)
+    };
+    assert!((0..50).all(|source| chosen(source, 0) == chosen(source, u64::MAX)));
+    let all: BTreeSet<Option<SocketAddr>> = (0..50).map(|source| chosen(source, 0)).collect();
+    assert_eq!(all.len(), 2);
 }
 
 #[test]
 fn only_endpoints_that_a_pick_would_find_are_untried() {
-    let mut targets = Targets {
-        entries: vec![
-            entry("primary", 1, 0, &["10.0.0.1:1"]),
-            entry("off", 0, 0, &["10.0.0.2:1"]),
-            entry("standby", 1, 1, &["10.0.0.3:1"]),
-        ],
-    };
+    let mut targets = targets(vec![
+        entry("primary", 1, 0, &["10.0.0.1:1"]),
+        entry("off", 0, 0, &["10.0.0.2:1"]),
+        entry("standby", 1, 1, &["10.0.0.3:1"]),
+    ]);
     let tried = [address("10.0.0.1:1")];
     assert!(targets.has_untried(0, &[]));
     assert!(!targets.has_untried(0, &tried), "neither the standby nor the entry of weight 0 is picked");

@@ -4,7 +4,7 @@
 //! from one shared counter maps to an entry so that every cycle of `sum of weights` tickets contains each entry exactly
 //! `weight` times, whatever the number of workers.
 
-mod source_hash;
+pub(super) mod source_hash;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -98,11 +98,6 @@ impl Targets {
         fit.min_by_key(|(priority, best)| (std::cmp::Reverse(*best), *priority))
     }
 
-    /// The priority from which endpoints are picked at `now`; `None` if no endpoint is healthy, so that all are tried.
-    pub(super) fn priority_in_use(&self, now: u64) -> Option<u32> {
-        self.fittest(now).map(|(priority, _)| priority)
-    }
-
     fn priorities(&self) -> Vec<u32> {
         let mut all: Vec<u32> = self.entries.iter().map(|entry| entry.priority).collect();
         all.sort_unstable();
@@ -168,7 +163,9 @@ impl Targets {
                 usable_endpoints.nth(usize::try_from(turn).unwrap_or(0))?
             }
             Policy::LeastConnections => least(&usable_endpoints, &entry.stats.turns)?,
-            Policy::SourceHash => entry.nearest(draw.source, usable_endpoints)?,
+            Policy::SourceHash => {
+                usable_endpoints.max_by_key(|endpoint| source_hash(draw.source, entry.name_of(endpoint).as_bytes()))?
+            }
         };
         Some((entry, endpoint))
     }

@@ -4,6 +4,7 @@
 //! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
 
 use std::{
+    cmp::Reverse,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -12,8 +13,8 @@ use std::{
 use proxy_api::Policy;
 
 use super::{
-    balance::{Draw, Entry, Targets},
-    endpoint::Endpoint,
+    balance::{Draw, Entry, Targets, source_hash::source_hash},
+    endpoint::{Endpoint, Fitness},
 };
 
 /// How long an attempt may go unanswered before the next one begins beside it (RFC 8305, section 8).
@@ -79,7 +80,9 @@ impl Entry {
                 && !tried.contains(&other.address)
         });
         match policy {
-            Policy::SourceHash => self.nearest(draw.source, others),
+            Policy::SourceHash => {
+                others.max_by_key(|other| source_hash(draw.source, other.address.ip().to_string().as_bytes()))
+            }
             Policy::LeastConnections => others.min_by_key(|other| other.active.load(Relaxed)),
             // Turns are those of sessions, so an attempt beside another takes none.
             Policy::RoundRobin | Policy::Random => {
@@ -95,9 +98,15 @@ impl Targets {
     /// behind a healthy priority and entries of weight 0 do not count: no pick finds them.
     #[must_use]
     pub fn has_untried(&self, now: u64, tried: &[SocketAddr]) -> bool {
-        let in_use = self.priority_in_use(now);
-        let open = self.entries.iter().filter(|entry| entry.weight > 0);
-        open.filter(|entry| in_use.is_none_or(|priority| entry.priority == priority))
+        let open = || self.entries.iter().filter(|entry| entry.weight > 0);
+        let fit = open().filter_map(|entry| {
+            let best = entry.endpoints.iter().map(|endpoint| endpoint.fitness(now)).max()?;
+            (best > Fitness::Unhealthy).then_some((Reverse(best), entry.priority))
+        });
+        // With no healthy endpoint at all, all of them are tried.
+        let in_use = fit.min().map(|(_, priority)| priority);
+        open()
+            .filter(|entry| in_use.is_none_or(|priority| entry.priority == priority))
             .flat_map(|entry| &entry.endpoints)
             .any(|endpoint| !tried.contains(&endpoint.address))
     }

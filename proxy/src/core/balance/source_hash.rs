@@ -16,15 +16,6 @@ impl Targets {
 }
 
 impl Entry {
-    /// The endpoint among these that a source belongs to.
-    pub(in crate::core) fn nearest<'a>(
-        &self,
-        source: IpAddr,
-        endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
-    ) -> Option<&'a Arc<Endpoint>> {
-        endpoints.max_by_key(|endpoint| source_hash(source, self.name_of(endpoint).as_bytes()))
-    }
-
     /// Name of an endpoint for the source hash, as [`Targets::name_of`].
     pub(super) fn name_of(&self, endpoint: &Arc<Endpoint>) -> Cow<'static, str> {
         let ip = endpoint.address.ip();
@@ -43,7 +34,7 @@ fn numbered(name: Cow<'_, str>, number: usize) -> Cow<'_, str> {
 
 /// FNV-1a with the finaliser of `splitmix64`. Depends only on the source and the name, so that listeners with equal
 /// backends, and all replicas, agree.
-pub(super) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
+pub(in crate::core) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let start = match source.to_canonical() {
         IpAddr::V4(v4) => v4.octets().iter().fold(0xcbf2_9ce4_8422_2325, fold),

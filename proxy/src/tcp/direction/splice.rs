@@ -13,7 +13,7 @@ use crate::{core::limiter::Bucket, sys, worker::Worker};
 impl Direction {
     /// Borrows a pipe. A stream for which there is none is copied, and counted once.
     pub(super) fn borrow_pipe(&mut self, worker: &Worker) {
-        match worker.process.pipes.lend(worker.now.get()) {
+        match worker.process.pipes.lend(worker.process.clock.seconds()) {
             Ok(pipe) => self.pipe = Some((pipe, 0)),
             Err(why) => {
                 if !std::mem::replace(&mut self.lacked_pipe, true) {
