@@ -4,6 +4,7 @@
 //! listener are removed with it.
 
 mod forwards;
+mod pipes;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -16,7 +17,10 @@ use prometheus_client::{
 
 use proxy_api::{Denial, Origin};
 
-use self::forwards::{limits_text, shares_text};
+use self::{
+    forwards::{limits_text, shares_text},
+    pipes::pipes_text,
+};
 use crate::{
     clock::Clock,
     core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward},
@@ -141,6 +145,7 @@ impl Collector for Exposition {
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
         refused_text(&mut out, &listeners)?;
         room_text(&mut out, &self.0.process)?;
+        pipes_text(&mut out, &self.0.process.pipes)?;
         process_text(&mut out, &self.0)
     }
 }

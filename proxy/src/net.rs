@@ -26,6 +26,17 @@ pub enum OsSocket {
     Udp(Arc<UdpSocket>),
 }
 
+impl OsSocket {
+    /// Whether this is the only handle, so that the system closes the socket when it is dropped.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => Arc::strong_count(socket) == 1,
+            Self::Udp(socket) => Arc::strong_count(socket) == 1,
+        }
+    }
+}
+
 /// A socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("bind {address}/{transport}: {why}")]
@@ -143,14 +154,20 @@ fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<
 /// `SO_REUSEPORT`: the kernel spreads connections and clients only over sockets with the option set.
 ///
 /// # Errors
-/// As `bind(2)`.
+/// As `bind(2)`. The option is as before then, so that no other process can bind beside our socket.
 pub fn open_shard(socket: &OsSocket) -> io::Result<OsSocket> {
     let (transport, address, options) = match socket {
         OsSocket::Tcp(socket) => (Transport::Tcp, socket.local_addr()?, SockRef::from(&**socket)),
         OsSocket::Udp(socket) => (Transport::Udp, socket.local_addr()?, SockRef::from(&**socket)),
     };
-    options.set_reuse_port(true)?;
-    bind(transport, address, true, Purpose::Serve)
+    beside(&options, || bind(transport, address, true, Purpose::Serve))
+}
+
+/// Opens a socket beside one of ours, which stays marked `SO_REUSEPORT` only if that succeeds.
+fn beside<T>(ours: &SockRef<'_>, open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = ours.reuse_port()?;
+    ours.set_reuse_port(true)?;
+    open().inspect_err(|_| drop(ours.set_reuse_port(before)))
 }
 
 /// 127.0.0.1, and `::1` where present.
@@ -349,6 +366,20 @@ mod tests {
             let _shards: Vec<OsSocket> = (0..3).map(|_| open_shard(&ours[0]).expect("our own socket shares")).collect();
             open(key, &[]).expect_err("taken");
         }
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_opened_leaves_our_socket_exclusive() {
+        let (_, sockets) = opened(Transport::Tcp);
+        let OsSocket::Tcp(tcp) = &sockets[0] else { panic!("a TCP socket") };
+        let ours = SockRef::from(&**tcp);
+        let is_shared = || ours.reuse_port().expect("an option");
+        beside(&ours, || Err::<(), _>(io::ErrorKind::OutOfMemory.into())).expect_err("no shard");
+        assert!(!is_shared());
+        let _shard = open_shard(&sockets[0]).expect("a shard");
+        assert!(is_shared());
+        beside(&ours, || Err::<(), _>(io::ErrorKind::OutOfMemory.into())).expect_err("no other shard");
+        assert!(is_shared(), "for the shard that exists");
     }
 
     #[test]

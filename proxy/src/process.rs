@@ -21,7 +21,7 @@ use crate::{
     room::Room,
     settings::Settings,
     shared::Dropped,
-    worker::budget::Budget,
+    worker::{budget::Budget, pipes::Pipes},
 };
 
 /// File descriptors of a TCP session: client and upstream.
@@ -52,6 +52,8 @@ pub struct Process {
     pub lives: Arc<Lives>,
     /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
+    /// Pipes for splicing.
+    pub pipes: Arc<Pipes>,
     /// Log.
     pub log: Log,
     /// Set to end a drain immediately.
@@ -78,9 +80,11 @@ impl Process {
     pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
         let capacity = Capacity::of(memory, settings.workers, settings.held_bytes, settings.max_sessions);
         let clock = lives.clock();
+        let files = files::of_process();
         Self {
             clock,
-            files: files::of_process(),
+            pipes: Arc::new(Pipes::new(settings.pipe_bytes, files.clone())),
+            files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
             crowd: Arc::default(),

@@ -51,6 +51,20 @@ impl Shared {
         })
     }
 
+    /// A listener that takes the place of `before`, with the same identity, counters and targets.
+    #[must_use]
+    pub fn after(before: &Self, spec: Arc<Listener>, limiter: Arc<Limiter>) -> Arc<Self> {
+        Arc::new(Self {
+            id: before.id.clone(),
+            spec: ArcSwap::new(spec),
+            targets: ArcSwap::new(before.targets.load_full()),
+            tickets: AtomicU64::new(before.tickets.load(Relaxed)),
+            counters: before.counters.clone(),
+            limiter,
+            surroundings: ArcSwap::new(before.surroundings.load_full()),
+        })
+    }
+
     /// Whether a client is a proxy of the same fleet, so that its connection came back.
     #[must_use]
     pub fn returns(&self, client: IpAddr) -> bool {

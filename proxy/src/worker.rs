@@ -1,5 +1,4 @@
-//! State shared by the sessions of one worker: session table, scratch buffer, pipes. Single-threaded, hence without
-//! locks.
+//! State shared by the sessions of one worker: session table, scratch buffer. Single-threaded, hence without locks.
 
 pub mod budget;
 pub mod pipes;
@@ -17,7 +16,7 @@ use std::{
 
 use slab::Slab;
 
-use self::{pipes::PipePool, session::Session};
+use self::session::Session;
 use crate::route::Route;
 use crate::{
     core::{diff::Which, end::EndReason, rounds::Occupied},
@@ -40,6 +39,27 @@ pub struct Accepted {
     pub route: Route,
     /// Room for the session.
     pub permits: Permits,
+    /// Its part of the load of its worker.
+    pub burden: Burden,
+}
+
+/// A connection in the load of a worker, from the moment that the worker is chosen until the session has ended.
+#[derive(Debug)]
+pub struct Burden(Arc<AtomicUsize>);
+
+impl Burden {
+    /// Adds a connection to a load.
+    #[must_use]
+    pub fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Burden {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Selects sessions to end.
@@ -65,14 +85,10 @@ pub struct Worker {
     pub scratch: RefCell<Box<[u8]>>,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
-    /// Pipes for splicing.
-    pub pipes: PipePool,
     /// Most flows per socket, if not as many as the process holds.
     pub max_flows: Option<usize>,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
-    /// Live sessions, read by other workers.
-    pub load: Arc<AtomicUsize>,
     /// Which slices of the session table the sweep must visit.
     pub occupied: Occupied,
     /// Set at shutdown: no new sessions.
@@ -83,16 +99,14 @@ pub struct Worker {
 impl Worker {
     /// A worker without sessions.
     #[must_use]
-    pub fn new(index: usize, process: Process, load: Arc<AtomicUsize>, settings: &Settings) -> Rc<Self> {
+    pub fn new(index: usize, process: Process, settings: &Settings) -> Rc<Self> {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);
         Rc::new(Self {
-            pipes: PipePool::new(settings.pipe_bytes / settings.workers.get(), process.files.clone()),
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),
             greeting: Cell::new(0),
-            load,
             occupied: Occupied::default(),
             draining: Cell::new(false),
             chance: Cell::new(seed | 1),
@@ -102,7 +116,6 @@ impl Worker {
 
     /// Adds a session to the table.
     pub fn enter(&self, session: Rc<Session>) -> usize {
-        self.load.fetch_add(1, Relaxed);
         let key = self.sessions.borrow_mut().insert(session);
         self.occupied.add(key);
         key
@@ -110,7 +123,6 @@ impl Worker {
 
     /// Removes a session from the table.
     pub fn leave(&self, key: usize) {
-        self.load.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(key);
         self.occupied.remove(key);
     }
@@ -124,5 +136,19 @@ impl Worker {
         x ^= x >> 27;
         self.chance.set(x);
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_in_the_load_from_the_hand_over_until_it_is_dropped() {
+        let load = Arc::new(AtomicUsize::new(0));
+        let burdens = [Burden::on(&load), Burden::on(&load)];
+        assert_eq!(load.load(Relaxed), 2);
+        drop(burdens);
+        assert_eq!(load.load(Relaxed), 0, "also if no worker adopts it");
     }
 }

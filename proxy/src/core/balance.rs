@@ -9,7 +9,7 @@
 
 mod choice;
 mod plan;
-mod source_hash;
+pub(super) mod source_hash;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -15,7 +15,7 @@ use crate::{
     log::Level,
     probe,
     process::Process,
-    shared::Shared,
+    shared::{Counters, Shared},
 };
 
 /// Concurrent checks of the process; further checks wait.
@@ -113,7 +113,9 @@ impl Checks {
                 self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
             let turns = [own.clone(), self.turns.clone()];
             let running = known.unwrap_or_else(|| {
-                let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());
+                let of =
+                    Of { listener: shared.id.clone(), counters: shared.counters.clone(), backend: entry.id.clone() };
+                let task = watch(process.clone(), turns, of, subject.clone());
                 Running { subject, task: tokio::spawn(task) }
             });
             now.insert(key, running);
@@ -122,7 +124,16 @@ impl Checks {
     }
 }
 
-async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>, backend: Arc<str>, subject: Subject) {
+/// Whose check a task runs. A listener that moves to another port keeps these, and so its running checks; the listener
+/// itself would be kept alive by a check.
+struct Of {
+    listener: Arc<ListenerId>,
+    counters: Arc<Counters>,
+    backend: Arc<str>,
+}
+
+async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Subject) {
+    let Of { listener, counters, backend } = of;
     let Subject { check, send, endpoint } = subject;
     if endpoint.checked() == Checked::Not {
         endpoint.set_checked(Checked::Unknown);
@@ -137,7 +148,6 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
             let Ok(_turn) = turns[1].acquire().await else { return };
             probe::run(endpoint.address, &check, send).await
         };
-        let counters = &shared.counters;
         let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
         count.fetch_add(1, Relaxed);
         now = streak.observe(now, result.is_ok(), &check);
@@ -147,7 +157,7 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
                 Err(why) => (Level::Warn, "unhealthy", format!("is unhealthy: {why}")),
                 Ok(()) => (Level::Info, "healthy", "is healthy".to_owned()),
             };
-            process.log.notice(level, event, &shared.id, format!("endpoint {} of {backend} {what}", endpoint.address));
+            process.log.notice(level, event, &listener, format!("endpoint {} of {backend} {what}", endpoint.address));
         }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         sleep(pause(check.interval_seconds, seed >> 33)).await;

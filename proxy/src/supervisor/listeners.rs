@@ -119,8 +119,8 @@ impl Listeners {
         }
     }
 
-    /// A listener that moves to another socket or protocol becomes a new object with the old counters, so that its old
-    /// sessions can be distinguished from its new ones.
+    /// A listener that moves to another socket or protocol becomes a new object, so that its old sessions can be
+    /// distinguished from its new ones. It keeps its counters and what it knows of its endpoints.
     fn place_one(&mut self, id: &ListenerId, spec: &Arc<Listener>) {
         let limiter = self.limiter(id);
         let known = self.live.get(id);
@@ -133,10 +133,13 @@ impl Listeners {
             }
             _ => {
                 let before = known.or_else(|| self.retired.iter().find(|shared| *shared.id == *id)).cloned();
-                let counters = before.as_ref().map(|shared| shared.counters.clone()).unwrap_or_default();
-                self.moved.extend(before);
                 limiter.set(spec.limits.as_deref());
-                self.live.insert(id.clone(), Shared::new(id.clone(), spec.clone(), counters, limiter));
+                let shared = match &before {
+                    None => Shared::new(id.clone(), spec.clone(), Arc::default(), limiter),
+                    Some(before) => Shared::after(before, spec.clone(), limiter),
+                };
+                self.moved.extend(before);
+                self.live.insert(id.clone(), shared);
             }
         }
     }
@@ -298,6 +301,20 @@ mod tests {
         assert_eq!(endings.iter().find(of_session).map(|ending| &ending.which), Some(&Which::All));
         let of_others: Vec<&Which> = endings.iter().filter(|it| !of_session(it)).map(|it| &it.which).collect();
         assert_eq!(of_others, [&some.which]);
+    }
+
+    #[test]
+    fn a_listener_that_moves_knows_its_endpoints_and_takes_up_its_turn_where_it_was() {
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b"))]));
+        let before = owner.live()[&id("a")].clone();
+        before.targets.store(Arc::default());
+        before.tickets.store(5, Relaxed);
+        owner.place(&listeners([("a", listener(2, "b"))]));
+        let moved = &owner.live()[&id("a")];
+        assert!(!Arc::ptr_eq(&before, moved));
+        assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()));
+        assert_eq!(moved.tickets.load(Relaxed), 5);
     }
 
     #[test]

@@ -104,11 +104,13 @@ impl OpenSocket {
         }
     }
 
-    /// Closes all sockets.
-    pub(super) async fn close(self, workers: &Workers) {
-        for part in self.parts {
+    /// Has the workers take the queued connections and drop their handles. The sockets are closed once these last ones
+    /// are dropped, too.
+    pub(super) async fn close(self, workers: &Workers) -> Vec<OsSocket> {
+        for part in &self.parts {
             workers.handles[part.worker].tell(Command::Close(part.id)).await;
         }
+        self.parts.into_iter().map(|part| part.socket).collect()
     }
 
     /// Called once a second. True when a TCP socket has just become hot.

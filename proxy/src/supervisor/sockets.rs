@@ -4,9 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use proxy_api::{Bind, ListenerId, SocketKey, Transport};
+use tokio::time::{sleep, timeout};
 
 use super::{
     foreign_ports::ForeignPorts,
@@ -27,6 +29,11 @@ use crate::{
     shared::Shared,
     threads::Workers,
 };
+
+/// Longest wait for workers to drop their handles of closed sockets.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+/// Pause between two looks at whether they have.
+const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
 /// Sockets that could not be opened.
 pub(super) type Errors = BTreeMap<SocketKey, BindError>;
@@ -217,13 +224,22 @@ impl Sockets {
         parts
     }
 
-    /// Closes these sockets; their workers first take the connections that are queued on them.
+    /// Closes these sockets; their workers first take the connections that are queued on them. When this returns, the
+    /// ports are free for the next configuration, unless a worker takes longer than [`CLOSE_WITHIN`].
     pub(super) async fn close(&mut self, keys: &BTreeSet<SocketKey>, workers: &Workers) {
+        let mut closing = Vec::new();
         for key in keys {
             if let Some(open) = self.open.remove(key) {
-                open.close(workers).await;
+                closing.extend(open.close(workers).await);
             }
         }
+        let dropped_elsewhere = async {
+            while !closing.iter().all(OsSocket::is_last) {
+                sleep(CLOSE_LOOK).await;
+            }
+        };
+        // A port that is not free then is tried again every second, like any other that is in use.
+        let _ = timeout(CLOSE_WITHIN, dropped_elsewhere).await;
     }
 
     /// Called once a second: gives sockets that have become hot a shard on every worker. Returns one notice for each.
@@ -254,8 +270,70 @@ fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Re
             notices::notice(Level::Info, "sharded", listener, message)
         }
         Err(error) => {
-            let message = format!("{key} is hot, but a single worker keeps accepting its connections: {error}");
+            let message = format!("{key} is hot, but not every worker accepts its connections: {error}");
             notices::notice(Level::Warn, "unsharded", listener, message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use proxy_api::{Listener, Transport};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        core::diff::{self, Running},
+        lives::Lives,
+        log::{Log, LogFormat},
+        process::Process,
+        settings::Settings,
+        shared::Shared,
+        supervisor::fixtures::{id, listener, socket},
+        threads::Command,
+    };
+
+    fn process(settings: &Settings) -> Process {
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), guard).expect("a thread").0;
+        Process::new(settings, None, lives, log)
+    }
+
+    /// A listener on a loopback port that is free now.
+    fn free(transport: Transport) -> Arc<Listener> {
+        let port = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok().map(|own| own.port());
+        let key = |port| SocketKey { transport, ..socket(port) };
+        let free = (0..100).filter_map(|_| port()).find(|port| net::open(key(*port), &[]).is_ok());
+        let port = free.expect("a free port");
+        let template = (*listener(port, "b")).clone();
+        Arc::new(Listener { socket: key(port), end_port: None, ..template }.sealed())
+    }
+
+    #[test]
+    fn a_port_that_was_closed_is_free_at_once() {
+        let settings = Settings::default();
+        let process = process(&settings);
+        let workers = Workers::start(&settings, &process).expect("threads");
+        let mut sockets = Sockets::new(ForeignPorts::new(&settings, || {}));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            for spec in [Transport::Tcp, Transport::Udp].map(free) {
+                let live = ById::from([(id("a"), Shared::new(id("a"), spec.clone(), Arc::default(), Arc::default()))]);
+                let (before, desired) = (Running::default(), BTreeMap::from([(id("a"), Some(spec.clone()))]));
+                for _ in 0..50 {
+                    let Bound { settled, opened, errors } = sockets.bind(&diff::diff(&before, &desired));
+                    assert!(errors.is_empty(), "{errors:?}");
+                    sockets.switch(&settled.next.sockets, &live, opened, &workers, &process.files).await;
+                    sockets.close(&BTreeSet::from([spec.socket]), &workers).await;
+                }
+            }
+            for worker in &workers.handles {
+                worker.tell(Command::Drain { millis: 0 }).await;
+            }
+        });
+        workers.join();
     }
 }

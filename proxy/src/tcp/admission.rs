@@ -164,7 +164,7 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
 }
 
 /// Ready once the client has left: it has reset the connection, or closed it without sending data.
-async fn left(client: &TcpStream) {
+pub(super) async fn left(client: &TcpStream) {
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
         if ready.is_error() {

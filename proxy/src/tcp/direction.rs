@@ -95,6 +95,8 @@ pub struct Direction {
     read_size: usize,
     streak: u8,
     streaming: bool,
+    /// Whether the stream was counted as copied for lack of a pipe.
+    lacked_pipe: bool,
     throttle: Throttle,
 }
 
@@ -108,6 +110,7 @@ impl Default for Direction {
             read_size: SMALL_READ,
             streak: 0,
             streaming: false,
+            lacked_pipe: false,
             throttle: Throttle::default(),
         }
     }
@@ -195,7 +198,7 @@ impl Direction {
             }
         }
         if self.streaming && self.pipe.is_none() {
-            self.pipe = worker.pipes.lend().map(|pipe| (pipe, 0));
+            self.borrow_pipe(worker);
         }
         if self.pipe.is_some() {
             return self.poll_splice_in(cx, worker, limit, from);

@@ -14,6 +14,7 @@ mod proxy_protocol;
 mod ranges;
 mod resets;
 mod sessions;
+mod sessions_odd;
 mod sidecar;
 mod tcp;
 mod tenants;
