@@ -206,7 +206,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Sets whether our own sockets may bind beside this one; returns the previous setting.
-fn share(socket: &OsSocket, on: bool) -> bool {
+pub fn share(socket: &OsSocket, on: bool) -> bool {
     let socket = match socket {
         OsSocket::Tcp(socket) => SockRef::from(&**socket),
         OsSocket::Udp(socket) => SockRef::from(&**socket),

@@ -215,6 +215,8 @@ impl Sockets {
             match shards {
                 Ok(shards) => parts.extend(shards),
                 Err(error) => {
+                    // The shards before the one that failed are closed, so nothing of ours binds beside this socket.
+                    net::share(&socket, false);
                     let message = format!("a single worker receives the datagrams of {key}: {error}");
                     self.unsharded.push(notices::notice(Level::Warn, "unsharded", &listener.id, message));
                 }
