@@ -282,7 +282,7 @@ fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Re
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
-    use proxy_api::{Listener, Transport};
+    use proxy_api::Listener;
 
     use super::*;
     use crate::{
@@ -292,7 +292,6 @@ mod tests {
         log::{Log, LogFormat},
         process::Process,
         settings::Settings,
-        shared::Shared,
         supervisor::fixtures::{id, listener, socket},
         threads::Command,
     };
