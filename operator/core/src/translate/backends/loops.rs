@@ -27,7 +27,7 @@ pub(crate) fn local_port(to: &Destination) -> Option<u16> {
         Destination::Address { host, port } => {
             let is_local = match host.parse::<IpAddr>() {
                 Ok(ip) => ip.to_canonical().is_loopback() || ip.is_unspecified(),
-                Err(_) => host == "localhost",
+                Err(_) => host.trim_end_matches('.') == "localhost",
             };
             is_local.then_some(*port)
         }
