@@ -16,6 +16,7 @@ use crate::{
         endpoint::{Counted, Endpoint},
         proxy_header,
     },
+    first_answer,
     log::Level,
     net,
     worker::{Worker, session::Session},
@@ -44,6 +45,7 @@ pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> 
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     let listener = &session.listener;
+    first_answer::wait(listener).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
     let mut tried: Vec<SocketAddr> = Vec::new();
     for attempt in 1.. {
