@@ -130,7 +130,7 @@ mod tests {
         let alias = Record::from_rdata(name("a.test."), 30, RData::CNAME(CNAME(name("b.test."))));
         let address = Record::from_rdata(name("b.test."), 60, RData::A(A::new(192, 0, 2, 1)));
         let lookup = Lookup::new_with_max_ttl(query, [alias, address]);
-        let ips = vec![[192, 0, 2, 1].into()];
+        let ips = vec![std::net::IpAddr::from([192, 0, 2, 1])];
         assert_eq!(found(&lookup, RecordType::A), Said::Addresses { ips, ttl: Duration::from_secs(30) });
         assert_eq!(found(&lookup, RecordType::AAAA), Said::NoData);
     }
