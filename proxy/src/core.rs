@@ -7,6 +7,7 @@ pub mod checks;
 pub mod client_hello;
 pub mod damped;
 pub mod diff;
+pub mod dns;
 pub mod end;
 pub mod endpoint;
 pub mod flows;

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod core;
 pub mod door;
 pub mod files;
+pub mod first_answer;
 pub mod follow;
 pub mod handle;
 pub mod http;

@@ -46,7 +46,7 @@ pub(crate) fn local_port(to: &Destination) -> Option<LocalPort> {
                 Ok(ip) if ip.is_loopback() || ip.is_unspecified() => {
                     ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified()
                 }
-                Err(_) if host == "localhost" => true,
+                Err(_) if host.trim_end_matches('.') == "localhost" => true,
                 Ok(_) | Err(_) => return None,
             };
             Some(LocalPort { port: *port, is_bound_by_loopback })
