@@ -26,8 +26,8 @@ struct Kind {
 pub(crate) enum Admitted {
     /// A valid object of the API group.
     Object(Box<Object>),
-    /// An object of another API group, which is ignored.
-    Other,
+    /// An object of another API group, of this kind, which is ignored.
+    Other(String),
     /// A namespace with its labels, which gateways may select by.
     Namespace(String, BTreeMap<String, String>),
     /// The document is refused.
@@ -88,7 +88,7 @@ impl Admission {
                 let message = format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP);
                 return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
             }
-            return namespace(api_version, kind, value).unwrap_or(Admitted::Other);
+            return namespace(api_version, kind, value).unwrap_or_else(|| Admitted::Other(kind.to_owned()));
         }
         if self.kinds.contains_key(kind) && version != crds::VERSION {
             let message = format!("unknown version {version} of {kind}; this release supports {}", crds::VERSION);
@@ -184,7 +184,7 @@ mod tests {
         for document in parse("f", text).expect("parses") {
             match admission.admit("f", &document, "default") {
                 Admitted::Object(_) => valid += 1,
-                Admitted::Other | Admitted::Namespace(..) => {}
+                Admitted::Other(_) | Admitted::Namespace(..) => {}
                 Admitted::Refused(problems) => refused.extend(problems.iter().map(ToString::to_string)),
             }
         }
