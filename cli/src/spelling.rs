@@ -13,20 +13,31 @@ fn near(word: &str, name: &str) -> Option<usize> {
         return Some(0);
     }
     let most = if name.chars().count() > 3 { 2 } else { 1 };
-    Some(distance(word, name)).filter(|distance| *distance <= most)
+    within(word, name, most)
 }
 
-/// Edit distance: letters to change, insert or delete to turn one word into the other.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, letter) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (n, other) in b.iter().enumerate() {
-            let change = diagonal + usize::from(letter != *other);
-            diagonal = row[n + 1];
-            row[n + 1] = change.min(row[n] + 1).min(diagonal + 1);
+/// The distance between two words, if it is no more than `most`.
+pub(crate) fn within(word: &str, name: &str, most: usize) -> Option<usize> {
+    let lengths = word.chars().count().abs_diff(name.chars().count());
+    (lengths <= most).then(|| distance(word, name)).filter(|distance| *distance <= most)
+}
+
+/// Mistakes that turn one word into the other: a letter that is changed, added or left out, or two neighbours that are
+/// swapped.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // The distances of the beginnings of `a` with one letter less, and with two letters less, from those of `b`.
+    let (mut row, mut before): (Vec<usize>, Vec<usize>) = ((0..=b.len()).collect(), Vec::new());
+    for (i, letter) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, other) in b.iter().enumerate() {
+            let mut least = (row[j] + usize::from(letter != other)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *letter == b[j - 1] && a[i - 1] == *other {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -40,6 +51,21 @@ mod tests {
         assert_eq!(closest("ports", ["post", "port"]), Some("port"));
         assert_eq!(closest("nmae", ["namespace", "name"]), Some("name"));
         assert_eq!(closest("tcp", ["TCP", "UDP"]), Some("TCP"));
+        assert_eq!(closest("tsl", ["tcp", "tls"]), Some("tls"));
+    }
+
+    #[test]
+    fn every_mistake_counts_once() {
+        for (a, b, expected) in [
+            ("port", "port", 0),
+            ("prot", "port", 1),
+            ("pot", "port", 1),
+            ("portt", "port", 1),
+            ("bort", "port", 1),
+            ("", "ab", 2),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
+        }
     }
 
     #[test]

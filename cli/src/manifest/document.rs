@@ -80,7 +80,7 @@ impl Document {
     /// Whether the document is meant to be a Kubernetes manifest, possibly a misspelt one.
     pub(crate) fn is_manifest(&self) -> bool {
         const FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-        let is_one = |name: &String| FIELDS.iter().any(|field| spelling::distance(field, name) <= 1);
+        let is_one = |name: &String| FIELDS.iter().any(|field| spelling::within(name, field, 1).is_some());
         self.value.as_object().is_some_and(|fields| fields.keys().any(is_one))
     }
 }
