@@ -17,6 +17,7 @@ pub mod limiter;
 pub mod load;
 pub mod names;
 pub mod own_addresses;
+pub mod pace;
 pub mod proxy_header;
 pub mod share;
 pub mod told;

@@ -7,3 +7,4 @@ pub mod greeting;
 pub mod relay;
 pub mod session;
 pub mod throttle;
+pub mod unrouted;
