@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod flows;
 pub mod foreign_ports;
 pub mod heartbeat;
+pub mod holder;
 pub mod host;
 pub mod lacking;
 pub mod limiter;

@@ -16,6 +16,7 @@ pub mod door;
 pub mod files;
 pub mod follow;
 pub mod handle;
+mod holder;
 pub mod http;
 pub mod listen;
 pub mod lives;
