@@ -33,7 +33,11 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
         }),
         _ => None,
     };
-    Explained { message: hint.map_or(message.clone(), |hint| format!("{message}; {hint}")), at }
+    let message = match hint {
+        Some(hint) => format!("{message}; {hint}"),
+        None => message,
+    };
+    Explained { message, at }
 }
 
 /// The value at a path such as `spec.listeners[0].port`.
