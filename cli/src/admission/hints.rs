@@ -4,6 +4,8 @@ use serde_json::Value;
 
 /// What a laptop writes for the placement, which only a cluster needs.
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
+/// What to do with a template, which is valid YAML where its expressions are in quotes.
+const TEMPLATE: &str = "this is a Helm template: render the chart first: helm template CHART | portlane validate -f -";
 /// Characters of a value that a message shows.
 const SHOWN: usize = 60;
 
@@ -18,7 +20,9 @@ pub(super) struct Explained {
 /// Adds to the message of a violation what the rule does not know.
 pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained {
     let mut at = None;
+    let is_template = get(object, field).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
     let hint = match message.as_str() {
+        _ if is_template => Some(TEMPLATE.to_owned()),
         "must be an IP address or a DNS name" => get(object, field).and_then(Value::as_str).map(host),
         "is required" if field == "spec.placement" => Some(LAPTOP.to_owned()),
         "exactly one of sidecar and gateway must be set" => Some(LAPTOP.to_owned()),
@@ -158,6 +162,13 @@ mod tests {
         assert!(found.message.ends_with("here 'a' and 'b' on port 3: change one of them"), "{}", found.message);
         let apart = explain(json!({"name": "b", "protocol": "UDP", "port": 3}));
         assert_eq!(apart, Explained { message: message.to_owned(), at: None });
+    }
+
+    #[test]
+    fn a_template_in_quotes_is_recognised() {
+        let object = json!({"metadata": {"name": "{{ .Release.Name }}"}});
+        let found = explain("metadata.name", "must be a DNS-1123 subdomain".to_owned(), &object);
+        assert!(found.message.contains("helm template"), "{}", found.message);
     }
 
     #[test]
