@@ -23,6 +23,10 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
     let is_template = get(object, field).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
     let hint = match message.as_str() {
         _ if is_template => Some(TEMPLATE.to_owned()),
+        text if text.starts_with("metadata.name must") => shown(object, "metadata.name").inspect(|_| {
+            at = Some("metadata.name".to_owned());
+        }),
+        text if text.starts_with("must be a DNS-1123") => shown(object, field),
         "must be an IP address or a DNS name" => get(object, field).and_then(Value::as_str).map(host),
         "is required" if field == "spec.placement" => Some(LAPTOP.to_owned()),
         "exactly one of sidecar and gateway must be set" => Some(LAPTOP.to_owned()),
@@ -52,8 +56,17 @@ fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
+/// The text at a path, as far as a message shows it.
+fn shown(object: &Value, path: &str) -> Option<String> {
+    get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+}
+
 fn host(text: &str) -> String {
-    let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let shown = cut(text);
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = if scheme.is_some() { rest.split(['/', '?', '#']).next().unwrap_or_default() } else { rest };
     let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').escape_debug().to_string();
