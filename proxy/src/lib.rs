@@ -17,6 +17,7 @@ pub mod files;
 pub mod first_answer;
 pub mod follow;
 pub mod handle;
+mod holder;
 pub mod http;
 pub mod listen;
 pub mod lives;

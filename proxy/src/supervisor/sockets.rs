@@ -90,6 +90,8 @@ impl Sockets {
             if failed.is_empty() {
                 self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
                 self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
+                // Only now: a retry, which compares the messages, does not look for holders.
+                BindError::name_holders(errors.values_mut());
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);
