@@ -96,7 +96,7 @@ mod tests {
     fn targets(weight: u32, priority: u32) -> Arc<Targets> {
         let endpoints = vec![Arc::new(Endpoint::new(([10, 0, 0, 1], 1).into()))];
         let entry = Entry { id: "e".into(), weight, priority, endpoints, stats: Arc::default() };
-        Arc::new(Targets { entries: vec![entry] })
+        Arc::new(Targets::new(vec![entry]))
     }
 
     #[test]

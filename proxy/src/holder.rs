@@ -22,7 +22,7 @@ const MOST_NAME_BYTES: u64 = 64;
 /// The processes that hold these addresses, in words, by the place of the address in `wanted`. Nobody is named if the
 /// process belongs to another user or container, or if there is too much to look at.
 #[must_use]
-pub fn find(wanted: &[(SocketAddr, Transport)]) -> BTreeMap<usize, String> {
+pub(crate) fn find(wanted: &[(SocketAddr, Transport)]) -> BTreeMap<usize, String> {
     let mut holders = BTreeMap::new();
     if cfg!(not(target_os = "linux")) || wanted.is_empty() {
         return holders;

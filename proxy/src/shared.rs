@@ -68,6 +68,7 @@ impl Shared {
             counters: before.counters.clone(),
             limiter,
             surroundings: ArcSwap::new(before.surroundings.load_full()),
+            first_answer: FirstAnswer::default(),
         })
     }
 
