@@ -272,7 +272,7 @@ fn servers_are_asked_in_rounds_for_as_long_as_glibc_asks_them_within_the_bound()
     let all = tries(&conf(&slow), 0);
     let sum: Duration = all.iter().map(|one| one.patience).sum();
     assert_eq!(all.len(), 15, "each server in each round");
-    assert!(sum <= QUESTION + seconds(1) && sum >= QUESTION - seconds(1), "{sum:?}");
+    assert!(sum <= QUESTION + seconds(1) && sum + seconds(1) >= QUESTION, "{sum:?}");
 }
 
 #[test]
