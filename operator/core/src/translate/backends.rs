@@ -4,6 +4,7 @@
 //! guest may use is narrower, so that no name and no address bypasses a `ReferenceGrant` or a network policy.
 
 mod loops;
+mod running;
 mod sets;
 
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
@@ -101,13 +102,13 @@ impl<'a> Scope<'a> {
             Target::Address { host, port } => (host.trim_end_matches('.').to_ascii_lowercase(), port),
             endpoints @ Target::Endpoints(_) => return Ok(endpoints),
         };
-        let target = self.address(host.clone(), port, listener)?;
+        let target = self.address(host.clone(), port, listener.further)?;
         self.check_loops(&Destination::Address { host, port }, listener, own, &mut resolved.may_loop)?;
         Ok(target)
     }
 
     /// Checks a host and its ports, as far as that is possible before the host is resolved.
-    fn address(&self, mut host: String, port: u16, listener: &ValidListener) -> Result<Target, Condition> {
+    fn address(&self, mut host: String, port: u16, further: u16) -> Result<Target, Condition> {
         let place = host_port(&host, port);
         let refused =
             |why: &dyn Display| Condition::unmet(Reason::AddressNotAllowed, format!("backend {place}: {why}"));
@@ -116,7 +117,7 @@ impl<'a> Scope<'a> {
         }
         match host.parse::<IpAddr>() {
             Ok(ip) => {
-                let ports = port..=port.saturating_add(listener.further);
+                let ports = port..=port.saturating_add(further);
                 if let Some(denial) = self.destinations.refuses(ip, &ports) {
                     return Err(refused(&denial));
                 }
@@ -220,11 +221,6 @@ fn closed(gateway: &ObjectKey) -> String {
          spec.allowedForwards.addressCIDRs, and has none: ask its owner to name the networks, or use a gateway of your \
          own namespace"
     )
-}
-
-/// The Service of an endpoint set, by the name of the set.
-pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
-    SetName::parse(set).map(|name| name.service)
 }
 
 fn permitted(world: &World, from: &Origin, to: &ObjectKey) -> bool {

@@ -20,7 +20,7 @@ use proxy_api::{Origin, OriginKind};
 
 pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
-    backend::{Destination, host_port},
+    backend::{Destination, host_port, service_of_id},
     held::{Standing, held_in},
     listener::transport,
     placement::Placement,

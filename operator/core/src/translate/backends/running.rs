@@ -1,0 +1,25 @@
+//! Backends of a listener that runs in its last good version: what the forward may still use today.
+
+use proxy_api::{Backend, Target};
+
+use super::{Scope, SetName};
+use crate::translate::validate::service_of_id;
+
+impl Scope<'_> {
+    /// A backend that was resolved earlier, as far as the forward may use it today. `further`: number of ports of the
+    /// listener after the first.
+    pub(crate) fn still_permitted(&self, backend: &Backend, further: u16) -> Option<Backend> {
+        // The target of an `ExternalName` Service is an address; only the identity names the Service.
+        if let Some(service) = service_of_id(&backend.id) {
+            self.permit(&service).ok()?;
+        }
+        let target = match &backend.target {
+            // The set of a guest leaves out what its gateway does not allow, so no other set will do.
+            endpoints @ Target::Endpoints(set) => {
+                SetName::parse(set).filter(|name| name.host.as_ref() == self.host).map(|_| endpoints.clone())
+            }
+            Target::Address { host, port } => self.address(host.trim_end_matches('.').to_owned(), *port, further).ok(),
+        };
+        Some(Backend { target: target?, ..backend.clone() })
+    }
+}
