@@ -13,6 +13,7 @@ use std::{
 };
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
+use proxy_api::doors::{Bucket, Rate};
 
 use self::{counts::Counts, waiting::Waiting};
 use crate::{
@@ -40,6 +41,11 @@ const PODS_PER_EVALUATION: usize = 100_000;
 const AGAIN: Duration = Duration::from_millis(10);
 /// Pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
+/// Pause between two writes of one object's status, once it has used up its burst: an object whose state flips is written
+/// this often, and the last state always is.
+const EACH: Duration = Duration::from_secs(2);
+/// Writes of one object's status that need no pause. A roll-out takes about four.
+const BURST: u32 = 10;
 /// Longest time until the cache shows a written status.
 const SHOWN: Duration = Duration::from_secs(10);
 
@@ -53,6 +59,8 @@ struct Entry {
     published: Option<(Duration, Option<i64>)>,
     /// When the status was last written.
     wrote: Option<Duration>,
+    /// What is left of the rate of writes.
+    bucket: Bucket,
     /// The counts are due.
     is_rested: bool,
     /// A write is under way.
@@ -251,7 +259,7 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
-        if self.is_due(key, &forward, &next, published, now) {
+        if self.is_due(key, &forward, &next, published, now) && self.has_rested(key, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
         }
@@ -320,6 +328,21 @@ impl Statuses {
             return false;
         }
         true
+    }
+
+    /// Takes one write out of the rate of this forward; without one, the forward is evaluated again once it has one.
+    fn has_rested(&mut self, key: &ObjectKey, now: Duration) -> bool {
+        let rate = Rate::every(EACH, BURST);
+        let Some(entry) = self.entries.get_mut(key) else { return true };
+        let wait = entry.bucket.wait(rate, now);
+        if wait.is_zero() {
+            entry.bucket.spend(rate, 1, now);
+            return true;
+        }
+        // Also if only its counts are left to write by then.
+        entry.is_rested = true;
+        self.later.insert((now + wait, key.clone()));
+        false
     }
 
     fn write(
