@@ -115,8 +115,9 @@ struct Args {
     /// Most bytes in kernel pipes for splicing; 0 disables splicing.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
     pipe_bytes: usize,
-    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6.
-    #[arg(long, value_name = "N", default_value_t = 10_000, env = "PORTLANE_MAX_FLOWS")]
+    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6, and with more than two workers
+    /// each has a socket of its own. 0: as many as the process holds. Idle flows give way where files or memory run out.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
     /// Longest drain of sessions when the process ends.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "PORTLANE_DRAIN_SECONDS")]
@@ -267,7 +268,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut source = pin!(source(args, proxy));
+    let mut source = pin!(source(args, proxy, signal(SignalKind::hangup())?));
     let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);
@@ -304,8 +305,9 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Applies configurations from the file or the operator until the proxy ends.
-async fn source(args: &Args, proxy: &Proxy) -> Ended {
+/// Applies configurations from the file or the operator until the proxy ends. SIGHUP reads the file again; an operator
+/// sends every change, so that there the signal has no effect.
+async fn source(args: &Args, proxy: &Proxy, mut hangup: Signal) -> Ended {
     if let Some(address) = &args.operator {
         let operator = Operator {
             address: address.clone(),
@@ -319,7 +321,14 @@ async fn source(args: &Args, proxy: &Proxy) -> Ended {
     let mut file = Watched { followed: Followed::new(path.clone()), path, refusal: None, was_read: false };
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
-        look.tick().await;
+        tokio::select! {
+            _ = look.tick() => {}
+            Some(()) = hangup.recv() => {
+                proxy.log().notice(Level::Info, "reading", "configuration", "SIGHUP: reading the file again");
+                file.followed = Followed::new(file.path.clone());
+                file.refusal = None;
+            }
+        }
         if let Err(ended) = update(&mut file, proxy).await {
             return ended;
         }

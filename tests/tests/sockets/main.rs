@@ -12,12 +12,16 @@ mod lifecycle;
 mod loops;
 mod proxy_protocol;
 mod ranges;
+mod reading;
 mod resets;
 mod sessions;
+mod sessions_odd;
 mod sidecar;
 mod tcp;
 mod tenants;
+mod timers;
 mod udp;
+mod udp_odd;
 
 use harness::{Listener, Program, forward, free_port};
 

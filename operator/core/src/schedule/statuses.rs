@@ -5,6 +5,7 @@
 
 mod counts;
 mod inputs;
+mod pace;
 mod waiting;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
-use proxy_api::doors::{Bucket, Rate};
+use proxy_api::doors::Bucket;
 
 use self::{counts::Counts, waiting::Waiting};
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     status::{
         conditions::{ConditionType, Finding},
         data_plane::{DataPlane, data_plane},
-        events::{of_backends, of_ready},
+        events::{lacks_proxies, of_backends, of_no_proxies, of_ready},
         forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
@@ -41,11 +42,9 @@ const PODS_PER_EVALUATION: usize = 100_000;
 const AGAIN: Duration = Duration::from_millis(10);
 /// Pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
-/// Pause between two writes of one object's status, once it has used up its burst: an object whose state flips is written
-/// this often, and the last state always is.
-const EACH: Duration = Duration::from_secs(2);
-/// Writes of one object's status that need no pause. A roll-out takes about four.
-const BURST: u32 = 10;
+/// Time in which the first proxy of a fleet should become ready: its pod is scheduled, and its image pulled. Before that,
+/// a forward without proxies is not worth an event.
+const START: Duration = Duration::from_secs(120);
 /// Longest time until the cache shows a written status.
 const SHOWN: Duration = Duration::from_secs(10);
 
@@ -69,6 +68,8 @@ struct Entry {
     again: bool,
     /// Status and reason of `Ready` in the last event.
     reported: Option<(String, String)>,
+    /// Since when the gateway of the forward has had no ready proxy.
+    without_proxies: Option<Duration>,
     /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
     /// The written status, until the cache shows the version with that status.
@@ -259,11 +260,39 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
+        self.wait_for_proxies(key, &forward, &next, now, effects);
         if self.is_due(key, &forward, &next, published, now) && self.has_rested(key, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
         }
         seen.total as usize
+    }
+
+    /// Warns of a forward that has been without proxies for longer than a fleet takes to start.
+    fn wait_for_proxies(
+        &mut self,
+        key: &ObjectKey,
+        forward: &PortForward,
+        next: &PortForwardStatus,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let entry = self.entries.entry(key.clone()).or_default();
+        if !lacks_proxies(&next.conditions) {
+            entry.without_proxies = None;
+            return;
+        }
+        let is_known = forward.status.as_ref().is_some_and(|old| lacks_proxies(&old.conditions));
+        if is_known && entry.without_proxies.is_none() && entry.reported.is_none() {
+            // The forward was so before this term: an earlier leader has told.
+            let _ = of_no_proxies(forward, &next.conditions, &mut entry.reported);
+        }
+        let due = *entry.without_proxies.get_or_insert(now) + START;
+        if now < due {
+            self.later.insert((due, key.clone()));
+        } else {
+            effects.extend(of_no_proxies(forward, &next.conditions, &mut entry.reported).map(Effect::Event));
+        }
     }
 
     /// Since when the operator has waited for reports on a forward.
@@ -328,21 +357,6 @@ impl Statuses {
             return false;
         }
         true
-    }
-
-    /// Takes one write out of the rate of this forward; without one, the forward is evaluated again once it has one.
-    fn has_rested(&mut self, key: &ObjectKey, now: Duration) -> bool {
-        let rate = Rate::every(EACH, BURST);
-        let Some(entry) = self.entries.get_mut(key) else { return true };
-        let wait = entry.bucket.wait(rate, now);
-        if wait.is_zero() {
-            entry.bucket.spend(rate, 1, now);
-            return true;
-        }
-        // Also if only its counts are left to write by then.
-        entry.is_rested = true;
-        self.later.insert((now + wait, key.clone()));
-        false
     }
 
     fn write(

@@ -58,9 +58,8 @@ impl Judge<'_> {
         }
         let listens = |_: Port| false;
         let scope = Scope::new(self.world, forward, &listens);
-        let further = listener.further_ports();
         let backends: Vec<Backend> =
-            listener.backends.iter().filter_map(|backend| scope.still_permitted(backend, further)).collect();
+            listener.backends.iter().filter_map(|backend| scope.still_permitted(backend, listener)).collect();
         let tenant_limits = tenants::limits(self.world, forward).map(Box::new);
         let today = Listener { destinations: scope.destinations, tenant_limits, backends, ..listener.clone() };
         (!today.backends.is_empty()).then(|| today.sealed())
