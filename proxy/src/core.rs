@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod client_hello;
 pub mod damped;
 pub mod diff;
+pub mod edits;
 pub mod end;
 pub mod endpoint;
 pub mod flows;
