@@ -18,6 +18,7 @@ mod sessions;
 mod sidecar;
 mod tcp;
 mod tenants;
+mod terminal;
 mod udp;
 
 use harness::{Listener, Program, forward, free_port};
