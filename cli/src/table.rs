@@ -4,7 +4,7 @@ mod layout;
 
 use anstyle::{AnsiColor, Style};
 use operator_core::{Outcome, Translation};
-use proxy_api::{Configuration, ListenerState, Offer, Report};
+use proxy_api::{Configuration, ListenerId, ListenerState, Offer, Report};
 
 use self::layout::{HEAD, STATE, joined, layout};
 
@@ -44,7 +44,7 @@ pub(crate) fn rows(translation: &Translation, configuration: &Configuration, rep
     for (key, verdict) in &translation.verdicts {
         for verdict in &verdict.listeners {
             let listener = format!("{key}/{}", verdict.name);
-            let id = listener.parse().ok();
+            let id: Option<ListenerId> = listener.parse().ok();
             let address = id.as_ref().and_then(|id| match configuration.listeners.get(id) {
                 Some(Offer::Supported(listener)) => Some(listener.place()),
                 _ => None,
