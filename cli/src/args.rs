@@ -27,7 +27,9 @@ pub(crate) enum Command {
   portlane run -f db.yaml --resolve pg.shop=10.0.0.7:5432    give the address of a Service
   portlane run -f . --port-offset 10000                      avoid ports in use on this machine
   portlane run -f . --map shop-db/pg=15432 --only shop-db    one forward, with another port
-  helm template shop | portlane run -f -                     read standard input")]
+  helm template shop | portlane run -f -                     read standard input
+
+Enter shows the table again; without a terminal, SIGUSR1 does.")]
     Run(Run),
     /// Validate manifests as an API server would, and check them for conflicts. Exits with 1 if a manifest is refused.
     #[command(after_help = "Example:\n  portlane validate -f forwards/")]

@@ -42,6 +42,6 @@ impl Keyboard {
         if tcgetpgrp(&self.stdin).is_ok_and(|group| group != getpgrp()) {
             return false;
         }
-        rustix::io::read(&self.stdin, &mut [0; TYPED]).is_ok_and(|count| count > 0)
+        rustix::io::read(&self.stdin, &mut [0_u8; TYPED]).is_ok_and(|count| count > 0)
     }
 }
