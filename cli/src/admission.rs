@@ -92,27 +92,15 @@ impl Admission {
                 let message = format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP);
                 return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
             }
-            return namespace(api_version, kind, value).unwrap_or_else(|| {
-                // A kind of this name that is not ours is easily taken for ours.
-                let is_known = self.kinds.contains_key(kind);
-                Admitted::Other(if is_known { format!("{kind} of {api_version}") } else { kind.to_owned() })
-            });
+            return namespace(api_version, kind, value)
+                .unwrap_or_else(|| Admitted::Other(self.other(kind, api_version)));
         }
         if self.kinds.contains_key(kind) && version != crds::VERSION {
             let message = format!("unknown version {version} of {kind}; this release supports {}", crds::VERSION);
             return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
         }
         let Some(known) = self.kinds.get(kind) else {
-            let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-            let meant = spelling::closest(kind, kinds.iter().copied());
-            let meant = meant.map(|meant| format!("did you mean {meant}? "));
-            let message = format!(
-                "unknown kind {kind} of {api_version}; {}this release supports {} of {}/{}",
-                meant.unwrap_or_default(),
-                kinds.join(" and "),
-                crds::GROUP,
-                crds::VERSION
-            );
+            let message = self.unknown_kind(kind, api_version);
             return Admitted::Refused(vec![refuse(None, "kind", message)]);
         };
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
@@ -147,6 +135,20 @@ impl Admission {
         Admitted::Refused(problems.collect())
     }
 
+    /// The message for a kind that the API group does not have.
+    fn unknown_kind(&self, kind: &str, api_version: &str) -> String {
+        let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+        let meant = spelling::closest(kind, kinds.iter().copied()).map(|meant| format!("did you mean {meant}? "));
+        let (meant, kinds) = (meant.unwrap_or_default(), kinds.join(" and "));
+        let (group, version) = (crds::GROUP, crds::VERSION);
+        format!("unknown kind {kind} of {api_version}; {meant}this release supports {kinds} of {group}/{version}")
+    }
+
+    /// The words for a kind of another API group. A kind that has the name of one of ours is easily taken for it.
+    fn other(&self, kind: &str, api_version: &str) -> String {
+        if self.kinds.contains_key(kind) { format!("{kind} of {api_version}") } else { kind.to_owned() }
+    }
+
     /// Checks the schema first, and evaluates rules only on values of the right shape, as an API server does.
     fn check(&self, kind: &Kind, name: &str, value: &Value) -> Vec<(String, String)> {
         if let Some(misspelt) = misspelt_metadata(value) {
@@ -163,7 +165,10 @@ impl Admission {
             return problems;
         }
         if let Err(errors) = self.validator.validate_compiled(&kind.rules, value, None) {
-            problems.extend(errors.into_vec().into_iter().map(|error| (error.field_path, error.message)));
+            // A name that is none anywhere breaks the stricter rule for names of our objects too: one mistake.
+            let is_named = problems.iter().any(|(field, _)| field == "metadata.name");
+            let errors = errors.into_vec().into_iter().map(|error| (error.field_path, error.message));
+            problems.extend(errors.filter(|(_, message)| !(is_named && message.starts_with("metadata.name must"))));
         }
         if problems.is_empty() { typed(name, value) } else { problems }
     }

@@ -141,8 +141,8 @@ pub(crate) struct Run {
     /// Most TCP sessions; a UDP flow counts as half a session. 0: as many as fit into the memory limit (cgroup), if any.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_sessions: usize,
-    /// Most UDP flows per socket. A Loopback listener has two sockets, for IPv4 and IPv6.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    /// Most UDP flows per socket. A Loopback listener has two sockets, for IPv4 and IPv6. 0: as many as the process holds.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_flows: usize,
 }
 

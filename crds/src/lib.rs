@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
 mod autoscaling;
+mod check;
 mod gateway;
 mod guard;
 mod listener;
@@ -27,14 +28,15 @@ mod status;
 mod tenant;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
+pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
     ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
-    AddressBackend, Backend, Bind, HealthCheck, HttpCheck, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend,
-    Outlier, ServiceBackend, TcpCheck, Tls, TlsMode,
+    AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, ServiceBackend,
+    Tls, TlsMode,
 };
 pub use manifests::{CHART, CrdYaml, chart_template, crds};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    check::HealthCheck,
     guard::ProxyProtocol,
     scalars::{Hostname, Protocol},
 };
@@ -15,6 +16,7 @@ use crate::{
 #[x_kube(validation = Rule::new("(self.protocol == 'TLS') == has(self.tls)").message("tls must be set if, and only if, protocol is TLS"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than it"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
+#[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
 pub struct Listener {
     /// Name of the listener: a DNS-1123 label, unique in this object. Status, metrics and logs use it.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -99,7 +101,8 @@ pub struct Backend {
     /// A port of the sidecar's own pod; on a laptop, of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalBackend>,
-    /// Share of new sessions relative to the other backends, 0 to 1000000. 0: no new sessions. Absent: 1.
+    /// Share of sessions relative to the other backends of the same priority, 0 to 1000000, divided equally among the
+    /// backend's usable endpoints, however many there are. 0: no new sessions. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<u32>,
@@ -108,6 +111,11 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub priority: Option<u32>,
+    /// Port to check at the endpoints of this backend, 1 to 65535; needs `healthCheck`. Absent: the port that
+    /// `healthCheck` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub health_check_port: Option<u16>,
 }
 
 /// A Service as destination.
@@ -149,11 +157,15 @@ pub struct LocalBackend {
     pub port: u16,
 }
 
-/// How endpoints are picked.
+/// How endpoints are picked for new sessions.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadBalancing {
-    /// Policy inside one backend entry; `weight` splits sessions between entries. Absent: `RoundRobin`.
+    /// Policy among the backends of one priority; each counts by its `weight`. RoundRobin: backends in turn, exactly by
+    /// weight, and the endpoints of each in turn. LeastConnections: the endpoint with the fewest live sessions relative
+    /// to its share of the weight; among more than 64 endpoints, the better of two at random. Random: a backend at
+    /// random by weight, and any of its endpoints. SourceHash: by client address, so that a client stays with its
+    /// endpoint while other endpoints come and go. Absent: `RoundRobin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<LoadBalancingPolicy>,
 }
@@ -166,61 +178,6 @@ pub enum LoadBalancingPolicy {
     LeastConnections,
     Random,
     SourceHash,
-}
-
-/// Active health check: exactly one of `http` and `tcp`.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.http) != has(self.tcp)").message("exactly one of http and tcp must be set"))]
-#[x_kube(validation = Rule::new("!has(self.timeoutSeconds) || !has(self.intervalSeconds) || self.timeoutSeconds <= self.intervalSeconds").message("timeoutSeconds must not be greater than intervalSeconds"))]
-pub struct HealthCheck {
-    /// An HTTP GET, which succeeds with a status of 200 to 399.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpCheck>,
-    /// A TCP connect, which succeeds if the connection is accepted. MySQL and MariaDB block clients that only connect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<TcpCheck>,
-    /// Time between checks, 1 to 3600 seconds. Absent: 5, or `timeoutSeconds` if that is more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub interval_seconds: Option<u32>,
-    /// Timeout of one check, 1 to 3600 seconds. Absent: 2, or `intervalSeconds` if that is less.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub timeout_seconds: Option<u32>,
-    /// Failures in a row that make an endpoint unhealthy, 1 to 100. The first check of an endpoint counts at once,
-    /// whatever the thresholds. Absent: 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100))]
-    pub unhealthy_threshold: Option<u32>,
-    /// Successes in a row that make an endpoint healthy again, 1 to 100. Absent: 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100))]
-    pub healthy_threshold: Option<u32>,
-}
-
-/// An active check over HTTP.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpCheck {
-    /// Port to check, 1 to 65535; required on UDP. Absent: the backend's own port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<u16>,
-    /// Path of the request, with an optional query, such as `/primary`. Absent: `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), pattern(r"^/[!-~]*$"))]
-    pub path: Option<String>,
-}
-
-/// An active check by TCP connect.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TcpCheck {
-    /// Port to check, 1 to 65535; required on UDP. Absent: the backend's own port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<u16>,
 }
 
 /// Passive health check: an endpoint that fails connections is ejected for a while.

@@ -1,4 +1,4 @@
-//! Protection of listeners and backends: limits, access lists, PROXY headers, active checks.
+//! Protection of listeners and backends: limits, access lists, PROXY headers.
 //!
 //! Each field is omitted from listeners that do not use it. Older proxies therefore run such listeners, and their
 //! revisions stay the same.
@@ -126,36 +126,4 @@ pub enum SendHeader {
     V1,
     /// Version 2, binary.
     V2,
-}
-
-/// Active health checks of every endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HealthCheck {
-    /// Kind of check.
-    pub probe: Probe,
-    /// Port to check; `None`: the endpoint's own port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Seconds between checks.
-    pub interval_seconds: u32,
-    /// Timeout of one check, in seconds.
-    pub timeout_seconds: u32,
-    /// Consecutive failures after which a healthy endpoint becomes unhealthy.
-    pub unhealthy_threshold: u32,
-    /// Consecutive successes after which an unhealthy endpoint becomes healthy.
-    pub healthy_threshold: u32,
-}
-
-/// Kind of check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Probe {
-    /// The endpoint must accept a connection.
-    Tcp,
-    /// `GET` of this path must return a status of 200 to 399.
-    Http {
-        /// Path with its query string.
-        path: String,
-    },
 }

@@ -92,7 +92,7 @@ pub struct Listener {
     pub hostnames: Vec<String>,
     /// Destinations of sessions. Empty: every session is refused.
     pub backends: Vec<Backend>,
-    /// How an endpoint is picked within one backend.
+    /// How an endpoint is picked for a new session.
     pub policy: Policy,
     /// Active health checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +153,13 @@ impl Listener {
         Some((protocol.accept, &protocol.trusted))
     }
 
+    /// The port to which active checks of a backend's endpoints connect; `None`: no checks, or the endpoint's own port.
+    #[must_use]
+    pub fn checked_port(&self, backend: &Backend) -> Option<u16> {
+        let check = self.health_check.as_deref()?;
+        backend.check_port.or(check.port)
+    }
+
     /// Whether both listeners can share a port: each has hostnames, none in common, and their PROXY header settings
     /// match.
     #[must_use]
@@ -190,6 +197,9 @@ pub struct Backend {
     /// Priority: used only while no backend with a lower number has a healthy endpoint.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u32,
+    /// Port to check at the endpoints of this entry; `None`: that of the listener's check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_port: Option<u16>,
     /// How endpoints are found.
     pub target: Target,
 }
@@ -214,14 +224,14 @@ pub enum Target {
     },
 }
 
-/// Load balancing policy inside one backend.
+/// How an endpoint is picked among the backends of one priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {
-    /// In turn.
+    /// Backends in turn by weight, and the endpoints of each in turn.
     RoundRobin,
-    /// The endpoint with the fewest live sessions.
+    /// The endpoint with the fewest live sessions relative to its share of its backend's weight.
     LeastConnections,
-    /// At random.
+    /// A backend at random by weight, and any of its endpoints.
     Random,
     /// By client address: the same client gets the same endpoint.
     SourceHash,

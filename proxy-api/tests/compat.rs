@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proxy_api::{
-    Assembler, ChangeError, Configuration, EndpointSet, Held, ListenerId, ListenerState, MAX_DOCUMENT_BYTES, Offer,
-    Report, Version,
+    Assembler, ChangeError, Configuration, EndpointSet, HealthCheck, Held, ListenerId, ListenerState,
+    MAX_DOCUMENT_BYTES, Octets, Offer, Probe, Report, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -58,6 +58,44 @@ fn limits_of_a_namespace_change_no_document_without_them_and_an_unknown_one_fail
     assert_ne!((*limited).clone().sealed().revision, listener.sealed().revision);
     let Offer::Unsupported { what, .. } = with("{maxConnections: 7, maxBytes: 1}") else { panic!("supported") };
     assert!(what.contains("`maxBytes`"), "{what}");
+}
+
+#[test]
+fn kinds_of_checks_change_no_document_without_them_and_an_unknown_one_fails_its_listener() {
+    let template = v1().supported().next().expect("one").1.clone();
+    assert!(!serde_json::to_string(&template).expect("encodes").contains("checkPort"));
+    let with = |probe: &str| {
+        let check = format!(
+            "    healthCheck: {{probe: {probe}, intervalSeconds: 1, timeoutSeconds: 1, unhealthyThreshold: 1, healthyThreshold: 1}}\n    policy:"
+        );
+        Configuration::decode(V1.replace("    policy:", &check).as_bytes()).map(|all| all.listeners[&id()].clone())
+    };
+    for (probe, expected) in [
+        ("tcp", Probe::Tcp),
+        ("{http: {path: /}}", Probe::Http { path: "/".to_owned() }),
+        ("{mysql: {}}", Probe::Mysql { user: None }),
+        ("{postgres: {user: u}}", Probe::Postgres { user: Some("u".to_owned()) }),
+        (
+            "{exchange: {send: '0d0A', expect: 'ff'}}",
+            Probe::Exchange {
+                send: Octets::new(vec![13, 10]).expect("short"),
+                expect: Octets::new(vec![255]).expect("short"),
+            },
+        ),
+    ] {
+        let Ok(Offer::Supported(listener)) = with(probe) else { panic!("{probe} is not supported") };
+        let check = listener.health_check.clone().expect("a check");
+        assert_eq!(check.probe, expected);
+        let json = serde_json::to_string(&check).expect("encodes");
+        assert_eq!(serde_json::from_str::<HealthCheck>(&json).expect("decodes"), *check);
+    }
+    for (probe, unknown) in [("{redis: {}}", "redis"), ("{mysql: {tls: true}}", "tls")] {
+        let Ok(Offer::Unsupported { what, .. }) = with(probe) else { panic!("{probe} is supported") };
+        assert!(what.contains(&format!("`{unknown}`")), "{what}");
+    }
+    for damaged in ["f", "fg", &"00".repeat(257)] {
+        assert!(with(&format!("{{exchange: {{expect: '{damaged}'}}}}")).is_err(), "{damaged}");
+    }
 }
 
 #[test]

@@ -68,8 +68,9 @@ fn a_listener_on_port_0_is_unsupported_and_keeps_its_revision() {
 
 #[test]
 fn a_priority_of_zero_is_not_written_and_read_as_zero() {
+    let target = Target::Endpoints("set".to_owned());
     let backend =
-        |priority| Backend { id: "b".to_owned(), weight: 1, priority, target: Target::Endpoints("set".to_owned()) };
+        |priority| Backend { id: "b".to_owned(), weight: 1, priority, check_port: None, target: target.clone() };
     for (priority, json) in [
         (0, serde_json::json!({"id": "b", "weight": 1, "target": {"endpoints": "set"}})),
         (1, serde_json::json!({"id": "b", "weight": 1, "priority": 1, "target": {"endpoints": "set"}})),

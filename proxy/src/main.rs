@@ -115,8 +115,9 @@ struct Args {
     /// Most bytes in kernel pipes for splicing; 0 disables splicing.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
     pipe_bytes: usize,
-    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6.
-    #[arg(long, value_name = "N", default_value_t = 10_000, env = "PORTLANE_MAX_FLOWS")]
+    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6, and with more than two workers
+    /// each has a socket of its own. 0: as many as the process holds. Idle flows give way where files or memory run out.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
     /// Longest drain of sessions when the process ends.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "PORTLANE_DRAIN_SECONDS")]

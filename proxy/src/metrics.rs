@@ -4,6 +4,7 @@
 //! listener are removed with it.
 
 mod forwards;
+mod pipes;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -16,7 +17,10 @@ use prometheus_client::{
 
 use proxy_api::{Denial, Origin};
 
-use self::forwards::{limits_text, shares_text};
+use self::{
+    forwards::{limits_text, shares_text},
+    pipes::pipes_text,
+};
 use crate::{
     clock::Clock,
     core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward},
@@ -50,6 +54,8 @@ pub struct ControlCounters {
     pub dns_failing: std::sync::atomic::AtomicU64,
     /// Longest time that a name has failed to resolve, in seconds.
     pub dns_failing_seconds: std::sync::atomic::AtomicU64,
+    /// DNS names with more addresses than are used.
+    pub dns_truncated: std::sync::atomic::AtomicU64,
 }
 
 /// Everything that the metrics endpoint exposes.
@@ -141,6 +147,7 @@ impl Collector for Exposition {
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
         refused_text(&mut out, &listeners)?;
         room_text(&mut out, &self.0.process)?;
+        pipes_text(&mut out, &self.0.process.pipes)?;
         process_text(&mut out, &self.0)
     }
 }
@@ -366,6 +373,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
             "Longest time that a DNS name has failed to resolve; its last answer stays in use.",
             control.dns_failing_seconds.load(Relaxed),
         ),
+        ("portlane_dns_truncated", "DNS names with more addresses than are used.", control.dns_truncated.load(Relaxed)),
     ];
     for (name, help, value) in gauges {
         family(out, (name, help), false, std::iter::once((Vec::new(), value)))?;

@@ -10,12 +10,17 @@ use std::{
 use proxy_api::{Bind, FailureReason, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::holder;
+
 /// Backlog of accepted connections; the system caps it (`somaxconn`).
 const BACKLOG: i32 = 4096;
 /// Bytes of a connection that may wait unsent in the kernel.
 const UNSENT_BYTES: u32 = 128 * 1024;
-/// Requested receive buffer of UDP listeners, in bytes.
-const UDP_BUFFER: usize = 4 << 20;
+/// Requested receive buffer of UDP listeners, in bytes; the system grants `net.core.rmem_max`.
+pub const UDP_BUFFER: usize = 4 << 20;
+
+/// Most addresses in use whose holders are looked up at a time.
+const MOST_HOLDERS: usize = 32;
 
 /// An open socket.
 #[derive(Clone, Debug)]
@@ -24,6 +29,17 @@ pub enum OsSocket {
     Tcp(Arc<TcpListener>),
     /// A bound UDP socket.
     Udp(Arc<UdpSocket>),
+}
+
+impl OsSocket {
+    /// Whether this is the only handle, so that the system closes the socket when it is dropped.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => Arc::strong_count(socket) == 1,
+            Self::Udp(socket) => Arc::strong_count(socket) == 1,
+        }
+    }
 }
 
 /// A socket could not be bound.
@@ -52,6 +68,18 @@ impl BindError {
             _ => (FailureReason::BindFailed, error.to_string()),
         };
         Self { address, transport, why, reason }
+    }
+
+    /// Names the holders of addresses that are in use, as far as they can be known.
+    pub(crate) fn name_holders<'a>(errors: impl Iterator<Item = &'a mut Self>) {
+        let mut in_use: Vec<&mut Self> = errors.filter(|error| error.reason == FailureReason::AddressInUse).collect();
+        let wanted: Vec<(SocketAddr, Transport)> =
+            in_use.iter().map(|error| (error.address, error.transport)).take(MOST_HOLDERS).collect();
+        for (at, holder) in holder::find(&wanted) {
+            if let Some(error) = in_use.get_mut(at) {
+                error.why = format!("address in use by {holder}: stop it or choose another port");
+            }
+        }
     }
 
     /// The port of this key belongs to another program, which does not use it just now.
@@ -139,15 +167,24 @@ fn open_as(key: SocketKey, beside: &[OsSocket], purpose: Purpose) -> Result<Vec<
     opened
 }
 
-/// Opens another socket on the address of one of ours, so that another worker accepts from its own queue. Both stay
-/// marked `SO_REUSEPORT`: the kernel spreads connections only over sockets with the option set.
+/// Opens another socket on the address of one of ours, so that another worker serves its own queue. Both stay marked
+/// `SO_REUSEPORT`: the kernel spreads connections and clients only over sockets with the option set.
 ///
 /// # Errors
-/// As `bind(2)`.
-pub fn open_shard(socket: &TcpListener) -> io::Result<OsSocket> {
-    let address = socket.local_addr()?;
-    SockRef::from(socket).set_reuse_port(true)?;
-    bind(Transport::Tcp, address, true, Purpose::Serve)
+/// As `bind(2)`. The option is as before then, so that no other process can bind beside our socket.
+pub fn open_shard(socket: &OsSocket) -> io::Result<OsSocket> {
+    let (transport, address, options) = match socket {
+        OsSocket::Tcp(socket) => (Transport::Tcp, socket.local_addr()?, SockRef::from(&**socket)),
+        OsSocket::Udp(socket) => (Transport::Udp, socket.local_addr()?, SockRef::from(&**socket)),
+    };
+    beside(&options, || bind(transport, address, true, Purpose::Serve))
+}
+
+/// Opens a socket beside one of ours, which stays marked `SO_REUSEPORT` only if that succeeds.
+fn beside<T>(ours: &SockRef<'_>, open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = ours.reuse_port()?;
+    ours.set_reuse_port(true)?;
+    open().inspect_err(|_| drop(ours.set_reuse_port(before)))
 }
 
 /// 127.0.0.1, and `::1` where present.
@@ -186,7 +223,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Sets whether our own sockets may bind beside this one; returns the previous setting.
-fn share(socket: &OsSocket, on: bool) -> bool {
+pub fn share(socket: &OsSocket, on: bool) -> bool {
     let socket = match socket {
         OsSocket::Tcp(socket) => SockRef::from(&**socket),
         OsSocket::Udp(socket) => SockRef::from(&**socket),
@@ -337,6 +374,29 @@ mod tests {
             let reserved = reserve(wide, &ours).expect("our own socket shares");
             listen(wide, &reserved, &ours).expect("our own socket shares");
         }
+    }
+
+    #[test]
+    fn shards_share_the_address_of_our_own_socket_and_a_stranger_does_not() {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let (key, ours) = opened(transport);
+            let _shards: Vec<OsSocket> = (0..3).map(|_| open_shard(&ours[0]).expect("our own socket shares")).collect();
+            open(key, &[]).expect_err("taken");
+        }
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_opened_leaves_our_socket_exclusive() {
+        let (_, sockets) = opened(Transport::Tcp);
+        let OsSocket::Tcp(tcp) = &sockets[0] else { panic!("a TCP socket") };
+        let ours = SockRef::from(&**tcp);
+        let is_shared = || ours.reuse_port().expect("an option");
+        beside(&ours, || Err::<(), _>(io::ErrorKind::OutOfMemory.into())).expect_err("no shard");
+        assert!(!is_shared());
+        let _shard = open_shard(&sockets[0]).expect("a shard");
+        assert!(is_shared());
+        beside(&ours, || Err::<(), _>(io::ErrorKind::OutOfMemory.into())).expect_err("no other shard");
+        assert!(is_shared(), "for the shard that exists");
     }
 
     #[test]

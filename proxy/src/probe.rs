@@ -1,4 +1,4 @@
-//! One active check of one endpoint: a TCP connect or an HTTP request.
+//! One active check of one endpoint: a TCP connect, an HTTP request, or a dialogue.
 
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
@@ -11,31 +11,88 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use proxy_api::{HealthCheck, Probe, SendHeader};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 
-use crate::{core::proxy_header, net};
+use crate::{
+    core::{
+        checks::{Dialogue, Step},
+        proxy_header,
+    },
+    net,
+};
 
 /// Keepalive idle time, longer than any check lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Bytes that a dialogue reads at once: more than databases say at a time, as a connection that ends with bytes unread
+/// is reset. Small, because the buffer is part of each of many tasks.
+const BUFFER: usize = 1024;
 
-/// Runs one check. If backends expect PROXY headers, the check first sends one that marks the connection as local.
+/// Runs one check, no longer than its timeout. If backends expect PROXY headers, the check first sends one that marks
+/// the connection as local.
 ///
 /// # Errors
 /// Human-readable cause of the failure.
 pub async fn run(endpoint: SocketAddr, check: &HealthCheck, send: SendHeader) -> Result<(), String> {
     let to = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
+    let seconds = check.timeout_seconds;
+    let mut dialogue = Dialogue::of(&check.probe);
+    // What was said until then is part of the cause.
+    let mut is_open = false;
+    let asked = ask(to, check, send, dialogue.as_mut(), &mut is_open);
+    if let Ok(result) = timeout(Duration::from_secs(seconds.into()), asked).await {
+        return result;
+    }
+    Err(match dialogue {
+        Some(dialogue) if is_open => format!("{to} {}", dialogue.late(seconds)),
+        _ => format!("no answer within {seconds} s"),
+    })
+}
+
+async fn ask(
+    to: SocketAddr,
+    check: &HealthCheck,
+    send: SendHeader,
+    dialogue: Option<&mut Dialogue>,
+    is_open: &mut bool,
+) -> Result<(), String> {
     let mut stream = connect(to).await.map_err(|error| format!("cannot connect to {to}: {error}"))?;
     // A connect to a dead port in the ephemeral range can connect to itself.
     if stream.local_addr().ok() == Some(to) {
         return Err(format!("nothing listens on {to}: the connection reached itself"));
     }
+    *is_open = true;
     let header = proxy_header::encode(send, None);
     stream.write_all(&header).await.map_err(|error| format!("{to}: {error}"))?;
-    match &check.probe {
-        Probe::Tcp => Ok(()),
-        Probe::Http { path } => get(stream, to, path).await,
+    match (&check.probe, dialogue) {
+        (Probe::Http { path }, _) => get(stream, to, path).await,
+        (_, Some(dialogue)) => talk(stream, dialogue).await.map_err(|why| format!("{to} {why}")),
+        (_, None) => Ok(()),
+    }
+}
+
+/// Holds a dialogue to its end.
+async fn talk(mut stream: TcpStream, dialogue: &mut Dialogue) -> Result<(), String> {
+    let broke = |error: std::io::Error| format!("broke the connection: {error}");
+    stream.write_all(&dialogue.opening()).await.map_err(broke)?;
+    let mut buffer = [0; BUFFER];
+    loop {
+        let count = stream.read(&mut buffer).await.map_err(broke)?;
+        if count == 0 {
+            return Err(dialogue.ended());
+        }
+        match dialogue.take(buffer.get(..count).unwrap_or_default()) {
+            Step::Read => {}
+            Step::Send(bytes) => stream.write_all(&bytes).await.map_err(broke)?,
+            Step::Failed(why) => return Err(why),
+            Step::Passed(farewell) => {
+                // The verdict stands, whether the server hears the rest or not.
+                let _ = stream.write_all(&farewell).await;
+                return Ok(());
+            }
+        }
     }
 }
 

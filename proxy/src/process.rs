@@ -9,7 +9,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::{
     clock::Clock,
-    core::capacity::{Capacity, FLOW_PLACES, SESSION_PLACES},
+    core::{
+        capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
+        limiter::Crowd,
+    },
     door::Door,
     files::{self, Files, Permit},
     http::Doors,
@@ -18,13 +21,15 @@ use crate::{
     room::Room,
     settings::Settings,
     shared::Dropped,
-    worker::budget::Budget,
+    worker::{budget::Budget, pipes::Pipes},
 };
 
 /// File descriptors of a TCP session: client and upstream.
 const FILES_PER_SESSION: usize = 2;
 /// File descriptors of a UDP flow: upstream.
 const FILES_PER_FLOW: usize = 1;
+// Files in use beyond the places in use are those of neither sessions nor flows.
+const _: () = assert!(FILES_PER_SESSION == SESSION_PLACES && FILES_PER_FLOW == FLOW_PLACES);
 
 /// State shared by all threads of a proxy.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub struct Process {
     pub sessions: Arc<Room>,
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
+    /// The UDP flows, which give way to others when they are idle.
+    pub crowd: Arc<Crowd>,
     /// Connections whose client has not yet sent its PROXY header or server name.
     pub handshakes: Arc<Door>,
     /// Connections to the HTTP addresses.
@@ -45,6 +52,8 @@ pub struct Process {
     pub lives: Arc<Lives>,
     /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
+    /// Pipes for splicing.
+    pub pipes: Arc<Pipes>,
     /// Log.
     pub log: Log,
     /// Set to end a drain immediately.
@@ -71,11 +80,14 @@ impl Process {
     pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
         let capacity = Capacity::of(memory, settings.workers, settings.held_bytes, settings.max_sessions);
         let clock = lives.clock();
+        let files = files::of_process();
         Self {
             clock,
-            files: files::of_process(),
+            pipes: Arc::new(Pipes::new(settings.pipe_bytes, files.clone())),
+            files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
+            crowd: Arc::default(),
             handshakes: Door::new(capacity.handshakes(), clock),
             doors: Doors::new(clock),
             lives,
@@ -93,8 +105,12 @@ impl Process {
         (places / SESSION_PLACES).min(files / FILES_PER_SESSION)
     }
 
-    /// Waits until there is room for a TCP session.
+    /// Waits until there is room for a TCP session; idle UDP flows give way to it.
     pub async fn wait_for_session(&self) -> Permits {
+        if let Some(permits) = self.take_session() {
+            return permits;
+        }
+        self.flows_give_way_to_a_session();
         let memory = self.sessions.wait(SESSION_PLACES).await;
         [memory, self.files.wait(FILES_PER_SESSION).await]
     }
@@ -107,11 +123,46 @@ impl Process {
 
     /// Takes the room of a UDP flow.
     ///
-    /// # Errors Why there is no room.
+    /// # Errors
+    /// Why there is no room.
     pub fn take_flow(&self) -> Result<FlowPermits, Dropped> {
         let place = |room: &Arc<Room>| room.take(FLOW_PLACES).ok_or(Dropped::SessionLimit);
         let room = [place(&self.flows)?, place(&self.sessions)?];
+        if self.flows.usage().0 > self.flow_bounds().most {
+            return Err(Dropped::FileLimit);
+        }
         Ok(FlowPermits { room, file: self.files.take(FILES_PER_FLOW).ok_or(Dropped::FileLimit)? })
+    }
+
+    /// Called when a flow of a namespace has taken its room, or has found none (`is_full`), at `now` (milliseconds): where
+    /// room is short, an idle flow gives way to the next newcomer.
+    pub fn flows_give_way_to_a_flow(&self, namespace: &str, is_full: bool, now: u64) {
+        let free = self.files.free().min(self.sessions.free());
+        if is_full || self.flow_bounds().is_short(self.flows.usage().0, free) {
+            self.crowd.evict(Some(namespace), 0, now);
+        }
+    }
+
+    /// Called once a second: flows that have become idle give way to connections that wait.
+    pub fn flows_give_way_to_who_waits(&self) {
+        if self.files.is_awaited() || self.sessions.is_awaited() {
+            self.flows_give_way_to_a_session();
+        }
+    }
+
+    fn flows_give_way_to_a_session(&self) {
+        let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
+        for _ in 0..SESSION_PLACES / FLOW_PLACES {
+            if !self.crowd.evict(None, kept, now) {
+                return;
+            }
+        }
+    }
+
+    fn flow_bounds(&self) -> FlowBounds {
+        let ((files, most_files), (places, _), (_, flows)) =
+            (self.files.usage(), self.sessions.usage(), self.flows.usage());
+        FlowBounds::of(flows, most_files, files.saturating_sub(places))
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Room {
     used: AtomicUsize,
     limit: usize,
     freed: Notify,
+    /// Takers that wait.
+    waiting: AtomicUsize,
     /// Number of times that a taker had to wait.
     pub paused: AtomicU64,
 }
@@ -24,7 +26,8 @@ impl Room {
     /// A room of `limit` places, none of them taken.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { used: AtomicUsize::new(0), limit, freed: Notify::new(), paused: AtomicU64::new(0) }
+        let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { used, limit, freed: Notify::new(), waiting, paused: AtomicU64::new(0) }
     }
 
     /// Takes `count` places if they are free.
@@ -51,6 +54,7 @@ impl Room {
         if let Some(permit) = self.take(count) {
             return permit;
         }
+        let _waiting = Waiting::begin(&self.waiting);
         loop {
             let mut freed = pin!(self.freed.notified());
             // From here on, every place that is freed wakes one waiter, also before the first poll.
@@ -63,10 +67,38 @@ impl Room {
         }
     }
 
+    /// Whether a taker waits.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// Places that are free.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.limit.saturating_sub(self.used.load(Relaxed))
+    }
+
     /// Places in use, and the limit.
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
         (self.used.load(Relaxed), self.limit)
+    }
+}
+
+/// Counts a waiting taker until dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -124,6 +156,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_pending()));
         assert_eq!(room.paused.load(Relaxed), 4);
+        assert!(room.is_awaited() && room.free() == 0);
         drop(all);
         let served: Vec<Permit> = waiters
             .iter_mut()
@@ -133,5 +166,6 @@ mod tests {
             })
             .collect();
         assert_eq!(served.len(), 4);
+        assert!(!room.is_awaited());
     }
 }

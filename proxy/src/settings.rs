@@ -23,7 +23,8 @@ pub struct Settings {
     pub max_sessions: usize,
     /// Most bytes in kernel pipes for splicing. The system's own limit is per user, not per process.
     pub pipe_bytes: usize,
-    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6.
+    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6, and with many workers each has a
+    /// socket of its own. 0: as many as the process holds, see [`capacity::FlowBounds`].
     pub max_flows: usize,
     /// Capacity of the log queue; further records are dropped and counted.
     pub log_queue: usize,
@@ -59,7 +60,7 @@ impl Default for Settings {
             held_bytes: 64 << 20,
             max_sessions: 0,
             pipe_bytes: 4 << 20,
-            max_flows: 10_000,
+            max_flows: 0,
             log_queue: 4096,
             log_format: LogFormat::Text,
             log_level: Level::Info,

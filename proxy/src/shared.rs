@@ -11,10 +11,13 @@ use std::{
 use arc_swap::ArcSwap;
 use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 
-use crate::core::{
-    balance::Targets,
-    end::EndReason,
-    limiter::{Limiter, Refusal},
+use crate::{
+    core::{
+        balance::Targets,
+        end::EndReason,
+        limiter::{Limiter, Refusal},
+    },
+    first_answer::FirstAnswer,
 };
 
 /// A listener: current spec, current targets and counters.
@@ -34,6 +37,8 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// What is around the proxy.
     pub surroundings: ArcSwap<Surroundings>,
+    /// Whether sessions may wait for the first answer to a name.
+    pub first_answer: FirstAnswer,
 }
 
 impl Shared {
@@ -48,6 +53,22 @@ impl Shared {
             counters,
             limiter,
             surroundings: ArcSwap::default(),
+            first_answer: FirstAnswer::default(),
+        })
+    }
+
+    /// A listener that takes the place of `before`, with the same identity, counters and targets.
+    #[must_use]
+    pub fn after(before: &Self, spec: Arc<Listener>, limiter: Arc<Limiter>) -> Arc<Self> {
+        Arc::new(Self {
+            id: before.id.clone(),
+            spec: ArcSwap::new(spec),
+            targets: ArcSwap::new(before.targets.load_full()),
+            tickets: AtomicU64::new(before.tickets.load(Relaxed)),
+            counters: before.counters.clone(),
+            limiter,
+            surroundings: ArcSwap::new(before.surroundings.load_full()),
+            first_answer: FirstAnswer::default(),
         })
     }
 
@@ -146,6 +167,10 @@ pub enum Dropped {
     Loop,
     /// The share of the namespace is used up, and no flow of this forward is idle.
     TenantLimit,
+    /// The system dropped datagrams of clients that the proxy did not read in time.
+    ReceiveBufferFull,
+    /// The system dropped replies that the proxy did not read in time.
+    ReplyBufferFull,
 }
 
 impl From<Refusal> for Dropped {
@@ -161,7 +186,7 @@ impl From<Refusal> for Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::NoBackend,
         Self::TableFull,
         Self::FileLimit,
@@ -176,6 +201,8 @@ impl Dropped {
         Self::Bandwidth,
         Self::Loop,
         Self::TenantLimit,
+        Self::ReceiveBufferFull,
+        Self::ReplyBufferFull,
     ];
 
     /// Whether a listener with this spec can drop for this reason; series of other reasons are omitted.
@@ -212,6 +239,8 @@ impl Dropped {
             Self::Bandwidth => "Bandwidth",
             Self::Loop => "Loop",
             Self::TenantLimit => "TenantLimit",
+            Self::ReceiveBufferFull => "ReceiveBufferFull",
+            Self::ReplyBufferFull => "ReplyBufferFull",
         }
     }
 

@@ -12,6 +12,7 @@ mod foreign_ports;
 mod health;
 mod heat;
 mod listeners;
+mod losses;
 mod names;
 mod notices;
 mod open_socket;
@@ -42,6 +43,7 @@ use self::{
     foreign_ports::ForeignPorts,
     health::Health,
     listeners::{ById, Listeners},
+    losses::Losses,
     names::Names,
     reached::Reached,
     reporter::Reporter,
@@ -107,6 +109,7 @@ pub struct Supervisor {
     checks: Checks,
     health: Health,
     reached: Reached,
+    losses: Losses,
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
@@ -143,6 +146,7 @@ impl Supervisor {
             checks: Checks::default(),
             health: Health::default(),
             reached: Reached::default(),
+            losses: Losses::default(),
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
@@ -264,10 +268,12 @@ impl Supervisor {
     }
 
     async fn end(&self, endings: Vec<Ending>) {
-        for ending in endings {
-            for worker in &self.workers.handles {
-                worker.tell(Command::End(ending.clone())).await;
-            }
+        if endings.is_empty() {
+            return;
+        }
+        let endings: Arc<[Ending]> = endings.into();
+        for worker in &self.workers.handles {
+            worker.tell(Command::End(endings.clone())).await;
         }
     }
 
@@ -296,8 +302,8 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, changes of backend health, reached limits, addresses that this host
-    /// gained or lost, and hot sockets.
+    /// Looks for a shortage of files or memory, changes of backend health, reached limits, lost datagrams, addresses that
+    /// this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -306,6 +312,7 @@ impl Supervisor {
         notices::write(&self.process.log, waits.into_iter().chain(more));
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
+        notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
         if !changed.is_empty() {
             notices::write(&self.process.log, changed);
@@ -330,17 +337,22 @@ impl Supervisor {
         views
     }
 
-    /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before are
-    /// refreshed together, and no others.
+    /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or
+    /// wait for its first answer, are refreshed together, and no others.
     fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
         let now = self.process.clock.seconds();
         let behind = iter::from_fn(|| answers.try_recv().ok());
         let mut changed = BTreeSet::new();
-        for Answer { host, addresses } in iter::once(first).chain(behind) {
-            let learnt = self.names.learn(&host, addresses, now);
-            notices::write(&self.process.log, learnt.notice);
-            if learnt.changed {
-                changed.insert(host);
+        for answer in iter::once(first).chain(behind) {
+            match answer {
+                Answer::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
+                Answer::Name { host, told } => {
+                    let learnt = self.names.learn(&host, told, now);
+                    notices::write(&self.process.log, learnt.notices);
+                    if learnt.changed {
+                        changed.insert(host);
+                    }
+                }
             }
         }
         if !changed.is_empty() {
@@ -353,6 +365,7 @@ impl Supervisor {
         let (control, failing) = (&self.metrics.control, self.names.failing(self.process.clock.seconds()));
         control.dns_failing.store(failing.names, Relaxed);
         control.dns_failing_seconds.store(failing.longest_seconds, Relaxed);
+        control.dns_truncated.store(self.names.cut(), Relaxed);
     }
 
     async fn drain(self, longest: Duration) {

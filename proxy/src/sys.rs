@@ -4,11 +4,12 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     sync::Arc,
 };
 
+use quinn_udp::UdpSocketState;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Accepts a connection as a non-blocking socket, in one system call.
@@ -51,9 +52,20 @@ pub fn unacknowledged(socket: &impl AsFd) -> usize {
     imp::unacknowledged(socket)
 }
 
-/// Allows IP fragmentation of large datagrams; `quinn-udp` disables it for QUIC.
-pub fn allow_fragments(socket: &impl AsFd) {
-    imp::allow_fragments(socket);
+/// State for batches of datagrams on this socket. The socket tells the local address of each datagram and joins trains of
+/// datagrams; large datagrams may be fragmented, which `quinn-udp` disables for QUIC.
+///
+/// # Errors
+/// As `socket(2)` and `setsockopt(2)`.
+pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+    imp::datagrams(socket)
+}
+
+/// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around;
+/// always 0 where the system does not tell.
+#[must_use]
+pub fn dropped(socket: &impl AsFd) -> u32 {
+    imp::dropped(socket)
 }
 
 pub use imp::{Pipe, splice_in, splice_out};
@@ -63,10 +75,19 @@ pub use imp::{Pipe, splice_in, splice_out};
 mod imp {
     use std::{
         io,
+        net::UdpSocket,
         os::fd::{AsFd, AsRawFd, OwnedFd},
     };
 
+    use quinn_udp::{UdpSockRef, UdpSocketState};
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    /// Option of `linux/socket.h` that reads the memory counters of a socket, which libc lacks on some targets.
+    const SO_MEMINFO: libc::c_int = 55;
+    /// Number of the counters, and the position of the one of drops (`linux/sock_diag.h`).
+    const COUNTERS: usize = 9;
+    const DROPS: usize = 8;
 
     pub(super) fn unacknowledged(socket: &impl AsFd) -> usize {
         let mut bytes: libc::c_int = 0;
@@ -75,17 +96,48 @@ mod imp {
         if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
     }
 
-    pub(super) fn allow_fragments(socket: &impl AsFd) {
-        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
-        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT);
-        set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0);
+    pub(super) fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+        let address = socket.local_addr()?;
+        // `quinn-udp` turns timestamps on, which then costs every packet of the node and cannot be undone before the
+        // socket is closed. So it gets a socket of its own, and this one only the options that a forwarder uses.
+        let other = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let state = UdpSocketState::new(UdpSockRef::from(&other))?;
+        if address.is_ipv4() {
+            set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        } else {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        }
+        // Old systems join no datagrams.
+        let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+        // An option of the other address family fails without effect.
+        let _ = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
+        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT);
+        Ok(state)
     }
 
-    /// Sets an option; one for the other address family fails without effect.
-    fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    pub(super) fn dropped(socket: &impl AsFd) -> u32 {
+        let mut counters = [0_u32; COUNTERS];
+        let mut length = libc::socklen_t::try_from(size_of_val(&counters)).unwrap_or(0);
+        // SAFETY: the descriptor is open while `socket` is borrowed; the system writes at most `length` bytes.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_MEMINFO,
+                (&raw mut counters).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 { counters[DROPS] } else { 0 }
+    }
+
+    /// Sets an option.
+    fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+        let fd = socket.as_fd().as_raw_fd();
         // SAFETY: the descriptor is open while `socket` is borrowed; the value is one c_int of the stated length.
-        let _ = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), length) };
+        let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// A kernel pipe that passes bytes without a copy through user space.
@@ -130,13 +182,21 @@ mod imp {
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
-    use std::{io, os::fd::AsFd};
+    use std::{io, net::UdpSocket, os::fd::AsFd};
+
+    use quinn_udp::{UdpSockRef, UdpSocketState};
 
     pub(super) fn unacknowledged(_socket: &impl AsFd) -> usize {
         0
     }
 
-    pub(super) fn allow_fragments(_socket: &impl AsFd) {}
+    pub(super) fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+        UdpSocketState::new(UdpSockRef::from(socket))
+    }
+
+    pub(super) fn dropped(_socket: &impl AsFd) -> u32 {
+        0
+    }
 
     /// Stand-in on systems without splice.
     #[derive(Debug)]
@@ -235,12 +295,48 @@ mod tests {
         assert_eq!(&got, b"hello");
     }
 
+    fn option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
+        let (mut value, mut length) = (-1, 4);
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: the descriptor is open; the system writes one c_int.
+        #[allow(unsafe_code, reason = "reads an option that libraries do not know")]
+        let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        value
+    }
+
     #[test]
-    fn fragments_are_allowed_on_either_family() {
+    fn a_socket_tells_local_addresses_and_has_no_option_that_costs_the_node() {
+        // D15
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            if let Ok(socket) = UdpSocket::bind(address) {
-                allow_fragments(&socket);
-            }
+            let Ok(socket) = UdpSocket::bind(address) else { continue };
+            datagrams(&socket).expect("a state");
+            assert_eq!(option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS), 0);
+            let (level, told, class) = if address.starts_with('[') {
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_RECVTCLASS)
+            } else {
+                assert_eq!(option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_WANT);
+                (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_RECVTOS)
+            };
+            assert_eq!((option(&socket, level, told), option(&socket, level, class)), (1, 0), "{address}");
+        }
+    }
+
+    #[test]
+    fn datagrams_that_a_full_buffer_cannot_take_are_counted() {
+        // D14
+        let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        assert_eq!(dropped(&server), 0);
+        socket2::SockRef::from(&server).set_recv_buffer_size(4096).expect("option");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let to = server.local_addr().expect("address");
+        for _ in 0..100 {
+            client.send_to(&[0; 1000], to).expect("send");
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while dropped(&server) <= 50 {
+            assert!(std::time::Instant::now() < deadline, "{}", dropped(&server));
+            std::thread::yield_now();
         }
     }
 }

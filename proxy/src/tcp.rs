@@ -4,6 +4,7 @@ pub mod admission;
 pub mod connect;
 pub mod direction;
 pub mod greeting;
+pub mod race;
 pub mod relay;
 pub mod session;
 pub mod throttle;

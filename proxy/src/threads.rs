@@ -7,6 +7,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     io,
+    net::{SocketAddr, TcpStream},
     pin::pin,
     rc::Rc,
     sync::{
@@ -22,14 +23,15 @@ use tokio::{
 };
 
 use crate::{
+    core::hand_over,
     lives::Guard,
     net::OsSocket,
-    process::Process,
+    process::{Permits, Process},
     route::Route,
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Ending, Worker, session::SessionView},
+    worker::{Accepted, Burden, Ending, Worker, session::SessionView},
 };
 
 /// Capacity of a worker's command queue.
@@ -51,8 +53,8 @@ pub enum Command {
     Close(SocketId),
     /// Run a connection that another worker accepted.
     Adopt(Accepted),
-    /// End sessions.
-    End(Ending),
+    /// End sessions; all that a change ends come together.
+    End(Arc<[Ending]>),
     /// List live sessions.
     Inspect {
         /// Most sessions to list.
@@ -75,7 +77,7 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Live sessions.
+    /// Connections, with those that are on their way to the worker.
     #[must_use]
     pub fn load(&self) -> usize {
         self.load.load(Relaxed)
@@ -127,9 +129,10 @@ impl Workers {
             let thread = thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || {
                 let _guard = process.lives.guard(own_name());
-                let load = peers[index].load.clone();
                 let thread = Rc::new(Thread {
-                    worker: Worker::new(index, process, load, &settings),
+                    index,
+                    load: peers[index].load.clone(),
+                    worker: Worker::new(index, process, &settings),
                     udp: Sockets::default(),
                     peers: RefCell::new(peers),
                     sockets: RefCell::default(),
@@ -156,6 +159,10 @@ fn own_name() -> String {
 
 /// State of one worker thread.
 struct Thread {
+    /// Position among the workers.
+    index: usize,
+    /// Connections of this worker.
+    load: Arc<AtomicUsize>,
     worker: Rc<Worker>,
     udp: Sockets,
     peers: RefCell<Vec<WorkerHandle>>,
@@ -171,7 +178,7 @@ impl Thread {
                 Command::Listen { id, socket, route } => self.listen(id, socket, route),
                 Command::Close(id) => self.close(id),
                 Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
-                Command::End(ending) => sweep::end(&self, &ending),
+                Command::End(endings) => sweep::end(&self, &endings),
                 Command::Inspect { limit, reply } => {
                     let _ = reply.send(sweep::inspect(&self, limit));
                 }
@@ -245,18 +252,18 @@ impl Thread {
     }
 
     /// Runs a connection here, or on a worker with clearly less load.
-    fn place(self: &Rc<Self>, accepted: Accepted) {
-        let own = self.worker.load.load(Relaxed);
+    fn place(self: &Rc<Self>, (stream, peer): (TcpStream, SocketAddr), route: &Route, permits: Permits) {
         let peers = self.peers.borrow();
-        // Handing over wakes another thread, so the difference has to be worth it.
-        let lighter = peers.iter().filter(|peer| peer.load() + 2 + own / 8 < own).min_by_key(|peer| peer.load());
-        let here = match lighter.cloned() {
-            Some(peer) => peer.adopt(accepted).err(),
-            None => Some(accepted),
-        };
-        drop(peers);
-        if let Some(accepted) = here {
-            tcp::session::begin(&self.worker, accepted);
+        let chosen = hand_over::worker(self.index, peers.len(), self.worker.chance(), |at| {
+            peers.get(at).map_or(0, WorkerHandle::load)
+        });
+        let other = peers.get(chosen).filter(|_| chosen != self.index);
+        let burden = Burden::on(other.map_or(&self.load, |other| &other.load));
+        let accepted = Accepted { stream, peer, route: route.clone(), permits, burden };
+        let Some(other) = other else { return tcp::session::begin(&self.worker, accepted) };
+        if let Err(accepted) = other.adopt(accepted) {
+            let burden = Burden::on(&self.load);
+            tcp::session::begin(&self.worker, Accepted { burden, ..accepted });
         }
     }
 }

@@ -4,13 +4,15 @@
 //! queue would only delay them. A flow is a session: same counters, log and policies. When the client-facing socket
 //! closes, its flows end, because replies must leave from it.
 
+mod admission;
 mod flow;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io::IoSliceMut,
     net::UdpSocket,
+    os::fd::AsFd,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -23,12 +25,11 @@ use self::flow::{Flow, NotSent, SendError};
 use crate::{
     core::{
         end::{self, EndReason},
-        flows::{FlowKey, FlowTable},
-        limiter::FlowSlot,
+        flows::{FlowKey, FlowTable, QUIET_MILLIS},
+        timers,
     },
     lives::Guard,
     log::Level,
-    process::FlowPermits,
     route::Route,
     shared::{Dropped, Shared},
     sys,
@@ -55,6 +56,8 @@ struct UdpListener {
     route: Route,
     port: u16,
     flows: RefCell<FlowTable<Rc<Flow>>>,
+    /// Datagrams that the system had dropped at the last look.
+    lost: Cell<u32>,
 }
 
 impl Sockets {
@@ -68,7 +71,7 @@ impl Sockets {
         close: Rc<Notify>,
         guard: Guard,
     ) {
-        let state = UdpSocketState::new(UdpSockRef::from(&**socket));
+        let state = sys::datagrams(socket);
         let (state, watched) = match state.and_then(|state| Ok((state, sys::watch(socket.clone())?))) {
             Ok(both) => both,
             Err(error) => {
@@ -77,19 +80,20 @@ impl Sockets {
                 return;
             }
         };
-        sys::allow_fragments(&**socket);
-        let flows = RefCell::new(FlowTable::new(worker.max_flows));
+        let flows = RefCell::new(FlowTable::new(worker.max_flows.unwrap_or(usize::MAX)));
         let listener = Rc::new(UdpListener {
             port: socket.local_addr().map_or(0, |own| own.port()),
             socket: watched,
             state,
             route,
             flows,
+            lost: Cell::new(0),
         });
         self.0.borrow_mut().insert(id, listener.clone());
         let (worker, sockets) = (worker.clone(), self.0.clone());
         tokio::task::spawn_local(async move {
             listener.receive(&worker, &close).await;
+            listener.count_lost();
             listener.end_all(&worker, EndReason::Updated);
             sockets.borrow_mut().remove(&id);
             drop(guard);
@@ -106,6 +110,11 @@ impl Sockets {
         self.all().iter().map(|socket| socket.flows.borrow().len()).sum()
     }
 
+    /// Whether a flow has carried a datagram lately. Others hold up no drain.
+    pub fn are_busy(&self, now: u64) -> bool {
+        self.0.borrow().values().any(|socket| socket.flows.borrow().is_busy(now))
+    }
+
     /// Whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.flows() == 0
@@ -113,6 +122,7 @@ impl Sockets {
 
     /// Checks deadlines, logs and counters; called once a second.
     pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
+        worker.process.flows_give_way_to_who_waits();
         self.all().iter().for_each(|socket| socket.sweep(worker, now));
     }
 
@@ -121,9 +131,12 @@ impl Sockets {
         self.all().iter().for_each(|socket| socket.end(worker, ending, now));
     }
 
-    /// Ends every flow.
-    pub fn end_all(&self, worker: &Rc<Worker>, reason: EndReason) {
-        self.all().iter().for_each(|socket| socket.end_all(worker, reason));
+    /// Ends every flow at the end of the process: quiet ones have finished, the others are cut.
+    pub fn end_drained(&self, worker: &Rc<Worker>, now: u64) {
+        for socket in self.all() {
+            socket.expire(worker, now, QUIET_MILLIS);
+            socket.end_all(worker, EndReason::Drained);
+        }
     }
 
     /// The live flows, at most `limit` of them.
@@ -203,76 +216,6 @@ impl UdpListener {
         drop_datagrams(self.route.load().first(), Dropped::SendFailed, count(rest));
     }
 
-    /// The client's flow; opens one if the client has none or its endpoint is unusable and another is healthy.
-    fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64) -> Result<Rc<Flow>, Dropped> {
-        let known = self.touch(&key, now);
-        let mut tried = Vec::new();
-        if let Some(flow) = known.as_ref().filter(|flow| flow.is_evicted()) {
-            self.end_flow(worker, flow, EndReason::Evicted);
-        } else if let Some(flow) = known {
-            // Without an alternative, keep the flow: reopening it for every datagram would not help.
-            let listener = self.route.load().first().clone();
-            if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
-                flow.forgive();
-                return Ok(flow);
-            }
-            tried.push(flow.endpoint());
-            self.end_flow(worker, &flow, EndReason::BackendUnhealthy);
-        }
-        if worker.draining.get() {
-            return Err(Dropped::Draining);
-        }
-        if !self.flows.borrow().has_room(now) {
-            return Err(Dropped::TableFull);
-        }
-        let listener = self.route.load().first().clone();
-        let slot = Self::slot(&listener, key, now)?;
-        let permits = self.room(worker, now)?;
-        let offset = self.port.saturating_sub(listener.spec.load().socket.port);
-        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset, permits))?;
-        self.admit(worker, flow, key, now)
-    }
-
-    /// Room for a flow. If the process has none, the least recently used idle flow of this socket leaves.
-    fn room(&self, worker: &Worker, now: u64) -> Result<FlowPermits, Dropped> {
-        match worker.process.take_flow() {
-            Err(Dropped::SessionLimit) => {
-                let evicted = self.flows.borrow_mut().evict(now).ok_or(Dropped::SessionLimit)?;
-                evicted.end(worker, EndReason::Evicted);
-                worker.process.take_flow()
-            }
-            taken => taken,
-        }
-    }
-
-    /// A slot under the forward's limits.
-    fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
-        let source = key.client.ip();
-        if listener.returns(source) {
-            return Err(Dropped::Loop);
-        }
-        if !listener.counters.admits(&listener.spec.load(), source) {
-            return Err(Dropped::AccessDenied);
-        }
-        Ok(listener.limiter.admit_flow(source, now)?)
-    }
-
-    fn admit(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        flow: Rc<Flow>,
-        key: FlowKey,
-        now: u64,
-    ) -> Result<Rc<Flow>, Dropped> {
-        let evicted = self.flows.borrow_mut().insert(key, flow.clone(), now).map_err(|_| Dropped::TableFull)?;
-        if let Some(evicted) = evicted {
-            evicted.end(worker, EndReason::Evicted);
-        }
-        flow.begin(worker, self);
-        worker.wake_sweep();
-        Ok(flow)
-    }
-
     /// Sends a reply to a client, from the local address that the client used.
     fn reply(&self, flow: &Flow, bytes: &[u8]) -> Result<(), Dropped> {
         let transmit = Transmit {
@@ -296,18 +239,15 @@ impl UdpListener {
     }
 
     fn sweep(&self, worker: &Rc<Worker>, now: u64) {
-        let idle = u64::from(self.route.load().first().spec.load().timeouts.udp_idle_seconds) * 1000;
-        loop {
-            let expired = self.flows.borrow_mut().expire(now, idle);
-            let Some(flow) = expired else { break };
-            flow.end(worker, EndReason::FlowIdle);
-        }
+        self.count_lost();
+        let limit = self.route.load().first().spec.load().timeouts.udp_idle_seconds;
+        self.expire(worker, now, timers::millis(limit) + timers::GRAIN_MILLIS);
         let live: Vec<Rc<Flow>> = self.flows.borrow().iter().map(|(_, flow)| flow.clone()).collect();
         for flow in live {
             flow.count_bytes();
             let close = flow.listener.spec.load().sessions.on_unhealthy == OnUnhealthy::Close;
             let reason = match flow.end_at.get() {
-                Some((at, reason)) if at <= now => Some(reason),
+                Some((at, reason)) if timers::has_passed(at, 0, now) => Some(reason),
                 _ if close && !flow.is_usable(now / 1000) => Some(EndReason::BackendUnhealthy),
                 _ if flow.is_too_old(now) => Some(EndReason::MaxSession),
                 _ => None,
@@ -316,6 +256,20 @@ impl UdpListener {
                 Some(reason) => self.end_flow(worker, &flow, reason),
                 None => flow.log_if_due(worker, now),
             }
+        }
+    }
+
+    /// Counts the datagrams that the system has dropped since the last look, because this socket was not read in time.
+    fn count_lost(&self) {
+        count_lost(&self.lost, self.socket.get_ref(), self.route.load().first(), Dropped::ReceiveBufferFull);
+    }
+
+    /// Ends the flows that have been idle for so many milliseconds.
+    fn expire(&self, worker: &Rc<Worker>, now: u64, idle: u64) {
+        loop {
+            let expired = self.flows.borrow_mut().expire(now, idle);
+            let Some(flow) = expired else { break };
+            flow.end(worker, EndReason::FlowIdle);
         }
     }
 
@@ -332,13 +286,14 @@ impl UdpListener {
         }
     }
 
+    /// Quiet flows end at once: nothing that goes on is cut, so nothing has to be spread.
     fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
         let concerned: Vec<Rc<Flow>> = {
             let flows = self.flows.borrow();
             flows.iter().map(|(_, flow)| flow).filter(|flow| flow.is_concerned(ending)).cloned().collect()
         };
         for (at, flow) in concerned.iter().enumerate() {
-            if ending.over_millis == 0 {
+            if ending.over_millis == 0 || self.flows.borrow().is_quiet(&flow.key, now) {
                 self.end_flow(worker, flow, ending.reason);
             } else {
                 let at = now + end::spread(at, concerned.len(), ending.over_millis);
@@ -358,6 +313,13 @@ impl UdpListener {
     fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
         self.flows.borrow().iter().take(limit).map(|(_, flow)| flow.view(now)).collect()
     }
+}
+
+/// Counts the datagrams that the system has dropped at a socket since it had dropped `before` of them.
+fn count_lost(before: &Cell<u32>, socket: &impl AsFd, listener: &Shared, reason: Dropped) {
+    let now = sys::dropped(socket);
+    let lost = now.wrapping_sub(before.replace(now));
+    listener.counters.dropped[reason.index()].fetch_add(lost.into(), Relaxed);
 }
 
 fn drop_datagrams(listener: &Shared, reason: Dropped, count: usize) {

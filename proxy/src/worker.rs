@@ -1,5 +1,4 @@
-//! State shared by the sessions of one worker: session table, scratch buffer, pipes. Single-threaded, hence without
-//! locks.
+//! State shared by the sessions of one worker: session table, scratch buffer. Single-threaded, hence without locks.
 
 pub mod budget;
 pub mod pipes;
@@ -16,12 +15,11 @@ use std::{
 };
 
 use slab::Slab;
-use tokio::sync::Notify;
 
-use self::{pipes::PipePool, session::Session};
+use self::session::Session;
 use crate::route::Route;
 use crate::{
-    core::{diff::Which, end::EndReason},
+    core::{diff::Which, end::EndReason, rounds::Occupied},
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,
@@ -41,6 +39,27 @@ pub struct Accepted {
     pub route: Route,
     /// Room for the session.
     pub permits: Permits,
+    /// Its part of the load of its worker.
+    pub burden: Burden,
+}
+
+/// A connection in the load of a worker, from the moment that the worker is chosen until the session has ended.
+#[derive(Debug)]
+pub struct Burden(Arc<AtomicUsize>);
+
+impl Burden {
+    /// Adds a connection to a load.
+    #[must_use]
+    pub fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Burden {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Selects sessions to end.
@@ -66,18 +85,12 @@ pub struct Worker {
     pub scratch: RefCell<Box<[u8]>>,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
-    /// Pipes for splicing.
-    pub pipes: PipePool,
-    /// Process clock in seconds, refreshed by each sweep and accept.
-    pub now: Cell<u64>,
-    /// Most flows per socket.
-    pub max_flows: usize,
+    /// Most flows per socket, if not as many as the process holds.
+    pub max_flows: Option<usize>,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
-    /// Live sessions, read by other workers.
-    pub load: Arc<AtomicUsize>,
-    /// Wakes the sweep.
-    pub sweep: Notify,
+    /// Which slices of the session table the sweep must visit.
+    pub occupied: Occupied,
     /// Set at shutdown: no new sessions.
     pub draining: Cell<bool>,
     chance: Cell<u64>,
@@ -86,44 +99,32 @@ pub struct Worker {
 impl Worker {
     /// A worker without sessions.
     #[must_use]
-    pub fn new(index: usize, process: Process, load: Arc<AtomicUsize>, settings: &Settings) -> Rc<Self> {
+    pub fn new(index: usize, process: Process, settings: &Settings) -> Rc<Self> {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);
         Rc::new(Self {
-            pipes: PipePool::new(settings.pipe_bytes / settings.workers.get(), process.files.clone()),
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
-            now: Cell::new(process.clock.seconds()),
-            max_flows: settings.max_flows,
+            max_flows: Some(settings.max_flows).filter(|most| *most > 0),
             greeting: Cell::new(0),
-            load,
-            sweep: Notify::new(),
+            occupied: Occupied::default(),
             draining: Cell::new(false),
             chance: Cell::new(seed | 1),
             process,
         })
     }
 
-    /// Adds a session to the table and starts the sweep if it sleeps.
+    /// Adds a session to the table.
     pub fn enter(&self, session: Rc<Session>) -> usize {
-        self.load.fetch_add(1, Relaxed);
-        let mut sessions = self.sessions.borrow_mut();
-        if sessions.is_empty() {
-            self.now.set(self.process.clock.seconds());
-            self.sweep.notify_one();
-        }
-        sessions.insert(session)
+        let key = self.sessions.borrow_mut().insert(session);
+        self.occupied.add(key);
+        key
     }
 
     /// Removes a session from the table.
     pub fn leave(&self, key: usize) {
-        self.load.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(key);
-    }
-
-    /// Starts the sweep if it sleeps.
-    pub fn wake_sweep(&self) {
-        self.sweep.notify_one();
+        self.occupied.remove(key);
     }
 
     /// A pseudo-random number, good enough to spread load.
@@ -135,5 +136,19 @@ impl Worker {
         x ^= x >> 27;
         self.chance.set(x);
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_in_the_load_from_the_hand_over_until_it_is_dropped() {
+        let load = Arc::new(AtomicUsize::new(0));
+        let burdens = [Burden::on(&load), Burden::on(&load)];
+        assert_eq!(load.load(Relaxed), 2);
+        drop(burdens);
+        assert_eq!(load.load(Relaxed), 0, "also if no worker adopts it");
     }
 }

@@ -47,7 +47,7 @@ fn shares(targets: &Targets, policy: Policy, clients: u32) -> BTreeMap<SocketAdd
 
 #[test]
 fn sessions_avoid_an_endpoint_whose_checks_fail_while_its_entry_has_healthy_ones() {
-    let targets = Targets { entries: vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"])] };
+    let targets = Targets::new(vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"])]);
     targets.entries[0].endpoints[0].set_checked(Checked::Down);
     let expected = BTreeMap::from([(address("10.0.0.2:1"), 15), (address("10.0.0.3:1"), 15)]);
     assert_eq!(shares(&targets, Policy::RoundRobin, 30), expected);
@@ -55,15 +55,13 @@ fn sessions_avoid_an_endpoint_whose_checks_fail_while_its_entry_has_healthy_ones
 
 #[test]
 fn an_entry_of_weight_zero_keeps_no_session_off_the_standby() {
-    let targets =
-        Targets { entries: vec![entry("primary", 0, 0, &["10.0.0.1:1"]), entry("standby", 1, 1, &["10.0.0.2:1"])] };
+    let targets = Targets::new(vec![entry("primary", 0, 0, &["10.0.0.1:1"]), entry("standby", 1, 1, &["10.0.0.2:1"])]);
     assert_eq!(pick(&targets, Policy::RoundRobin, draw(0)), address("10.0.0.2:1"));
 }
 
 #[test]
 fn the_health_of_a_listener_counts_only_entries_that_get_sessions() {
-    let targets =
-        Targets { entries: vec![entry("open", 1, 0, &["10.0.0.1:1"]), entry("closed", 0, 0, &["10.0.0.2:1"])] };
+    let targets = Targets::new(vec![entry("open", 1, 0, &["10.0.0.1:1"]), entry("closed", 0, 0, &["10.0.0.2:1"])]);
     assert_eq!(targets.health(0), BackendHealth::All);
     targets.entries[1].endpoints[0].set_checked(Checked::Down);
     assert_eq!(targets.health(0), BackendHealth::All, "the entry of weight 0 is ignored");
@@ -74,17 +72,16 @@ fn the_health_of_a_listener_counts_only_entries_that_get_sessions() {
 
 #[test]
 fn an_entry_without_endpoints_is_not_healthy() {
-    let targets = Targets { entries: vec![entry("full", 1, 0, &["10.0.0.1:1"]), entry("empty", 1, 0, &[])] };
+    let targets = Targets::new(vec![entry("full", 1, 0, &["10.0.0.1:1"]), entry("empty", 1, 0, &[])]);
     assert_eq!(targets.health(0), BackendHealth::Some);
-    let targets = Targets { entries: vec![entry("empty", 1, 0, &[])] };
+    let targets = Targets::new(vec![entry("empty", 1, 0, &[])]);
     assert_eq!(targets.health(0), BackendHealth::None);
 }
 
 #[test]
 fn another_healthy_endpoint_is_a_different_one_that_gets_sessions() {
-    let targets = Targets {
-        entries: vec![entry("open", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]), entry("closed", 0, 0, &["10.0.0.3:1"])],
-    };
+    let targets =
+        Targets::new(vec![entry("open", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]), entry("closed", 0, 0, &["10.0.0.3:1"])]);
     let (one, two) = (address("10.0.0.1:1"), address("10.0.0.2:1"));
     assert!(targets.has_healthy_other(one, 0) && targets.has_healthy_other(two, 0));
     targets.entries[0].endpoints[1].set_checked(Checked::Down);
@@ -94,16 +91,17 @@ fn another_healthy_endpoint_is_a_different_one_that_gets_sessions() {
 
 #[test]
 fn endpoints_with_equally_many_sessions_take_turns() {
-    let idle = Targets { entries: vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"])] };
+    let idle = Targets::new(vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"])]);
     let shares = shares(&idle, Policy::LeastConnections, 40);
     assert_eq!(shares.into_values().collect::<Vec<_>>(), [10, 10, 10, 10]);
 }
 
 #[test]
 fn random_chooses_the_entry_and_the_endpoint_independently() {
-    let targets = Targets {
-        entries: vec![entry("a", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]), entry("b", 1, 0, &["10.0.1.1:1", "10.0.1.2:1"])],
-    };
+    let targets = Targets::new(vec![
+        entry("a", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]),
+        entry("b", 1, 0, &["10.0.1.1:1", "10.0.1.2:1"]),
+    ]);
     let chances = [0, 1, 1 << 32, (1 << 32) + 1];
     let picked: BTreeSet<SocketAddr> =
         chances.iter().map(|chance| pick(&targets, Policy::Random, Draw { chance: *chance, ..draw(0) })).collect();
@@ -114,7 +112,7 @@ fn random_chooses_the_entry_and_the_endpoint_independently() {
 fn of_two_equal_entries_the_second_session_goes_to_the_other_one() {
     for weight in 1..=50 {
         let entries = vec![entry("a", weight, 0, &["10.0.0.1:1"]), entry("b", weight, 0, &["10.0.0.2:1"])];
-        let targets = Targets { entries };
+        let targets = Targets::new(entries);
         let picked = [0, 1].map(|ticket| pick(&targets, Policy::RoundRobin, draw(ticket)));
         assert_ne!(picked[0], picked[1], "weight {weight}");
     }
@@ -124,9 +122,9 @@ fn of_two_equal_entries_the_second_session_goes_to_the_other_one() {
 fn source_hash_uses_every_port_of_one_host_whether_entries_or_endpoints() {
     let ports = ["10.0.0.1:80", "10.0.0.1:81", "10.0.0.1:82"];
     let entries = ports.iter().map(|port| entry(&format!("addr/{port}"), 1, 0, &[*port])).collect();
-    assert_eq!(shares(&Targets { entries }, Policy::SourceHash, 600).len(), 3, "entries of one host");
+    assert_eq!(shares(&Targets::new(entries), Policy::SourceHash, 600).len(), 3, "entries of one host");
     let entries = vec![entry("svc/shop/pg:80", 1, 0, &ports)];
-    assert_eq!(shares(&Targets { entries }, Policy::SourceHash, 600).len(), 3, "endpoints with one address");
+    assert_eq!(shares(&Targets::new(entries), Policy::SourceHash, 600).len(), 3, "endpoints with one address");
 }
 
 #[test]
@@ -136,8 +134,8 @@ fn source_hash_moves_only_the_clients_of_the_host_that_left() {
         ("addr/b.example:5432", "10.0.0.2:1"),
         ("addr/c.example:5432", "10.0.0.3:1"),
     ];
-    let with = |hosts: &[(&str, &str)]| Targets {
-        entries: hosts.iter().map(|(id, endpoint)| entry(id, 1, 0, &[*endpoint])).collect(),
+    let with = |hosts: &[(&str, &str)]| {
+        Targets::new(hosts.iter().map(|(id, endpoint)| entry(id, 1, 0, &[*endpoint])).collect())
     };
     let (before, after) = (with(&hosts), with(&hosts[1..]));
     let gone = address("10.0.0.1:1");

@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 use proxy::core::diff::{Blocked, Concern, Desired, Facts, Lost, Running, Settled, Which, desired, diff};
 use proxy_api::{
-    AcceptHeader, Access, Backend, Bind, Configuration, Listener, ListenerId, ProxyProtocol, SendHeader, SocketKey,
-    Target, Transport,
+    AcceptHeader, Access, Backend, Bind, Configuration, Listener, ListenerId, OnUpdate, ProxyProtocol, SendHeader,
+    Sessions, SocketKey, Target, Transport,
 };
 
 const V1: &str = include_str!("../../proxy-api/tests/documents/v1.yaml");
@@ -32,6 +32,7 @@ fn listener(port: u16, backends: &[&str]) -> Listener {
         id: (*name).to_owned(),
         weight: 1,
         priority: 0,
+        check_port: None,
         target: Target::Endpoints((*name).to_owned()),
     };
     Listener { socket: socket(port), backends: backends.iter().map(backend).collect(), ..template }
@@ -185,4 +186,44 @@ fn a_session_without_a_backend_or_a_server_name_is_not_concerned_by_a_lost_backe
     let lost =
         Lost { gone: BTreeSet::from(["a".to_owned()]), names: Some(vec!["a.example".to_owned()]), ..Lost::default() };
     assert!(!Which::Some(lost).has(early));
+}
+
+fn with_policy(on_update: OnUpdate, drain_seconds: u32, plain: Listener) -> Listener {
+    let sessions = Sessions { on_update, drain_seconds, ..plain.sessions };
+    Listener { sessions, ..plain }
+}
+
+#[test]
+fn a_later_policy_concerns_the_sessions_that_an_earlier_one_kept() {
+    // T24: the listener went from `a` to `b` by `Keep` before.
+    let now = |on_update, drain_seconds| with_policy(on_update, drain_seconds, listener(1, &["b"]));
+    let settled = |before, after| settle(&running(vec![(1, before)]), &world(vec![(1, after)])).concerned;
+    let usual = Facts { client: client("192.0.2.1"), backend: Some("b"), offset: 0, name: None };
+    let changes = [
+        (now(OnUpdate::Keep, 9), now(OnUpdate::Drain, 9)),
+        (now(OnUpdate::Keep, 9), now(OnUpdate::Close, 9)),
+        (now(OnUpdate::Drain, 9), now(OnUpdate::Close, 9)),
+        (now(OnUpdate::Drain, 9), now(OnUpdate::Drain, 1)),
+    ];
+    for (before, after) in changes {
+        let policy = after.sessions;
+        let concern = only(settled(before, after));
+        assert_eq!(concern.policy.sessions, policy);
+        assert!(concern.which.has(Facts { backend: Some("a"), ..usual }), "the old backend");
+        assert!(!concern.which.has(usual) && !concern.which.has(Facts { backend: None, ..usual }));
+    }
+    assert!(settled(now(OnUpdate::Drain, 9), now(OnUpdate::Keep, 9)).is_empty());
+}
+
+#[test]
+fn a_listener_would_not_accept_sessions_of_other_clients_ports_and_names() {
+    let names = vec!["a.example".to_owned()];
+    let limited = Listener { end_port: Some(2), hostnames: names, ..with_access(&[], &["198.51.100.0/24"]) };
+    let which = Which::Unfit(Arc::new(limited));
+    let fits = Facts { client: client("192.0.2.1"), backend: Some("a"), offset: 1, name: Some("a.example") };
+    assert!(!which.has(fits) && !which.has(Facts { name: None, ..fits }));
+    assert!(which.has(Facts { client: client("198.51.100.1"), ..fits }));
+    assert!(which.has(Facts { offset: 2, ..fits }));
+    assert!(which.has(Facts { name: Some("b.example"), ..fits }));
+    assert!(!Which::Unfit(Arc::new(listener(1, &["a"]))).has(Facts { offset: 0, ..fits }), "no hostnames, no names");
 }

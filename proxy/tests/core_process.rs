@@ -8,7 +8,9 @@ use std::{
 };
 
 use proxy::core::{
-    capacity::{Capacity, FLOW_BYTES, FLOW_PLACES, SESSION_BYTES, SESSION_PLACES, workers},
+    capacity::{
+        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, SESSION_BYTES, SESSION_PLACES, shards_datagrams, workers,
+    },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, LONGEST_SILENCE, hung},
     host::is_own,
@@ -71,6 +73,24 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
 }
 
 #[test]
+fn flows_have_three_quarters_of_the_files_that_listeners_leave_and_no_more_than_fit_into_memory() {
+    // T6
+    assert_eq!(FlowBounds::of(usize::MAX, 136, 36), FlowBounds { most: 75, kept: 18 });
+    assert_eq!(FlowBounds::of(20, 136, 36), FlowBounds { most: 20, kept: 5 });
+    assert_eq!(FlowBounds::of(20, 136, 200).most, 0);
+    assert_eq!(Capacity { held_bytes: 0, sessions: None }.flow_places(), 65_536, "not all files of a process");
+}
+
+#[test]
+fn flows_give_way_before_the_last_of_their_room_is_taken() {
+    let bounds = FlowBounds { most: 80, kept: 20 };
+    assert!(!bounds.is_short(70, 1000) && bounds.is_short(71, 1000));
+    assert!(!bounds.is_short(5, 10) && bounds.is_short(5, 9), "sessions have taken the rest");
+    assert!(!FlowBounds { most: 100_000, kept: 0 }.is_short(99_744, 100_000), "a bound");
+    assert!(!FlowBounds { most: 2, kept: 0 }.is_short(2, 0), "few flows use all their room");
+}
+
+#[test]
 fn handshakes_leave_most_of_the_room_to_sessions() {
     let bounds = |sessions| {
         let bounds = Capacity { held_bytes: 0, sessions }.handshakes();
@@ -99,6 +119,12 @@ fn many_clients_behind_one_address_are_in_a_handshake_at_once_and_keep_nobody_el
 fn workers_follow_the_cpus_up_to_a_bound() {
     assert_eq!(workers(some(4), some(2)), some(2));
     assert_eq!(workers(some(4), some(16)), some(4));
+}
+
+#[test]
+fn udp_sockets_have_shards_where_workers_are_many_and_files_to_spare() {
+    assert!(shards_datagrams(3, (100, 4096)) && !shards_datagrams(2, (100, 4096)));
+    assert!(shards_datagrams(16, (496, 4096)) && !shards_datagrams(16, (497, 4096)));
 }
 
 #[test]

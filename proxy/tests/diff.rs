@@ -21,8 +21,10 @@ fn socket(bind: Bind, port: u16) -> SocketKey {
 }
 
 fn listener(socket: SocketKey, backends: &[u8]) -> Arc<Listener> {
-    let backend =
-        |n: &u8| Backend { id: format!("b{n}"), weight: 1, priority: 0, target: Target::Endpoints(format!("b{n}")) };
+    let backend = |n: &u8| {
+        let target = Target::Endpoints(format!("b{n}"));
+        Backend { id: format!("b{n}"), weight: 1, priority: 0, check_port: None, target }
+    };
     Arc::new(Listener { socket, backends: backends.iter().map(backend).collect(), ..template() }.sealed())
 }
 

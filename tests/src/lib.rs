@@ -4,6 +4,7 @@
 //! - `kubernetes`: a control plane or a node as a test sees it (Linux).
 //! - `cluster`: the processes of a control plane or a node (Linux).
 //! - `attack`: a hostile pod (Linux).
+//! - `odd`: a machine with name servers and files of a test's own (Linux).
 //! - `programs`: where the programs of Kubernetes come from.
 #![allow(
     clippy::expect_used,
@@ -21,6 +22,8 @@ mod cluster;
 mod kubernetes;
 #[cfg(target_os = "linux")]
 mod netns;
+#[cfg(target_os = "linux")]
+mod odd;
 pub mod programs;
 mod sockets;
 
@@ -33,6 +36,8 @@ pub use kubernetes::{
     CHARTS, Cluster, CommandOutput, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, OPERATOR,
     Operation, Operator, Outcomes, Scene, Siege, block_on, expire_lease, install, processes_of, roots, scene,
 };
+#[cfg(target_os = "linux")]
+pub use odd::{Asked, Dns, Kind, Machine, Reply, Witness};
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
 use std::{

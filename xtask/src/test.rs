@@ -91,9 +91,10 @@ fn compile() -> Result<Vec<TestBinary>, TaskError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut tests: Vec<_> = messages.lines().filter_map(|line| TestBinary::parse(line, workspace)).collect();
-    // Fast programs first, so that a run fails early: unit tests, then sockets; `peers` before `node`.
+    // Fast programs first, so that a run fails early: unit tests, then sockets; `odd` and `peers` before `node`.
     tests.sort_by_cached_key(|test| {
-        let place = ["tests: sockets", "tests: peers", "tests: node"].iter().position(|late| *late == test.label);
+        let place =
+            ["tests: sockets", "tests: odd", "tests: peers", "tests: node"].iter().position(|late| *late == test.label);
         (place, test.label.clone())
     });
     Ok(tests)

@@ -32,7 +32,7 @@ impl Tier {
     pub(crate) fn of(folder: &str, target: &str) -> Self {
         match (folder, target) {
             ("tests", "api") => Self::Api,
-            ("tests", "node" | "peers") => Self::Node,
+            ("tests", "node" | "odd" | "peers") => Self::Node,
             _ => Self::Pure,
         }
     }
@@ -99,8 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn only_three_test_programs_need_more_than_rust() {
+    fn only_four_test_programs_need_more_than_rust() {
         assert_eq!(Tier::of("tests", "api"), Tier::Api);
+        assert_eq!(Tier::of("tests", "odd"), Tier::Node);
         assert_eq!(Tier::of("tests", "peers"), Tier::Node);
         assert_eq!(Tier::of("tests", "node"), Tier::Node);
         assert_eq!(Tier::of("tests", "sockets"), Tier::Pure);

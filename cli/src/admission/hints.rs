@@ -4,6 +4,8 @@ use serde_json::Value;
 
 /// What a laptop writes for the placement, which only a cluster needs.
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
+/// What to do with a template, which is valid YAML where its expressions are in quotes.
+const TEMPLATE: &str = "this is a Helm template: render the chart first: helm template CHART | portlane validate -f -";
 /// Characters of a value that a message shows.
 const SHOWN: usize = 60;
 
@@ -18,7 +20,13 @@ pub(super) struct Explained {
 /// Adds to the message of a violation what the rule does not know.
 pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained {
     let mut at = None;
+    let is_template = get(object, field).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
     let hint = match message.as_str() {
+        _ if is_template => Some(TEMPLATE.to_owned()),
+        text if text.starts_with("metadata.name must") => shown(object, "metadata.name").inspect(|_| {
+            at = Some("metadata.name".to_owned());
+        }),
+        text if text.starts_with("must be a DNS-1123") => shown(object, field),
         "must be an IP address or a DNS name" => get(object, field).and_then(Value::as_str).map(host),
         "is required" if field == "spec.placement" => Some(LAPTOP.to_owned()),
         "exactly one of sidecar and gateway must be set" => Some(LAPTOP.to_owned()),
@@ -33,7 +41,11 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
         }),
         _ => None,
     };
-    Explained { message: hint.map_or(message.clone(), |hint| format!("{message}; {hint}")), at }
+    let message = match hint {
+        Some(hint) => format!("{message}; {hint}"),
+        None => message,
+    };
+    Explained { message, at }
 }
 
 /// The value at a path such as `spec.listeners[0].port`.
@@ -44,8 +56,17 @@ fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
+/// The text at a path, as far as a message shows it.
+fn shown(object: &Value, path: &str) -> Option<String> {
+    get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+}
+
 fn host(text: &str) -> String {
-    let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let shown = cut(text);
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = if scheme.is_some() { rest.split(['/', '?', '#']).next().unwrap_or_default() } else { rest };
     let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').escape_debug().to_string();
@@ -154,6 +175,13 @@ mod tests {
         assert!(found.message.ends_with("here 'a' and 'b' on port 3: change one of them"), "{}", found.message);
         let apart = explain(json!({"name": "b", "protocol": "UDP", "port": 3}));
         assert_eq!(apart, Explained { message: message.to_owned(), at: None });
+    }
+
+    #[test]
+    fn a_template_in_quotes_is_recognised() {
+        let object = json!({"metadata": {"name": "{{ .Release.Name }}"}});
+        let found = explain("metadata.name", "must be a DNS-1123 subdomain".to_owned(), &object);
+        assert!(found.message.contains("helm template"), "{}", found.message);
     }
 
     #[test]

@@ -71,12 +71,11 @@ pub(super) fn check(object: &Value) -> Vec<Violation> {
     };
     let mut found = Vec::new();
     for (name, value) in metadata {
-        match KNOWN.iter().find(|(known, _)| known == name) {
-            Some((_, wanted)) => typed(&format!("metadata.{name}"), *wanted, value, &mut found),
-            None => {
-                let message = unknown(name, KNOWN.iter().map(|(known, _)| *known));
-                found.push(Violation::blocking(format!("metadata.{name}"), message));
-            }
+        if let Some((_, wanted)) = KNOWN.iter().find(|(known, _)| known == name) {
+            typed(&format!("metadata.{name}"), *wanted, value, &mut found);
+        } else {
+            let message = unknown(name, KNOWN.iter().map(|(known, _)| *known));
+            found.push(Violation::blocking(format!("metadata.{name}"), message));
         }
     }
     names(metadata, &mut found);

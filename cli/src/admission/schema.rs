@@ -65,7 +65,7 @@ fn unknown_below(schema: &Value, value: &Value, path: &str, found: &mut Vec<Viol
                 match known.and_then(|known| known.get(name)) {
                     Some(schema) => unknown_below(schema, value, &join(path, name), found),
                     None if known.is_some() => {
-                        found.push(Violation::blocking(join(path, name), unknown(name, names(known))))
+                        found.push(Violation::blocking(join(path, name), unknown(name, names(known))));
                     }
                     None => {}
                 }
@@ -114,7 +114,7 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
         }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         (Some("string"), Value::Array(_)) => {
-            let remedy = if path.ends_with(".host") {
+            let remedy = if path.rsplit('.').next() == Some("host") {
                 "write an IPv6 address without them, in quotes: \"::1\""
             } else {
                 "put the text into quotes"
@@ -197,7 +197,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
             found.push(Violation::blocking(join(path, first), message));
         }
         _ => {
-            found.extend(strange.iter().map(|name| Violation::blocking(join(path, name), unknown(name, names(known)))))
+            found.extend(strange.iter().map(|name| Violation::blocking(join(path, name), unknown(name, names(known)))));
         }
     }
 }

@@ -168,6 +168,11 @@ fn messages_name_the_value_the_place_and_what_to_write() {
             with("metadata:", "metdata:"),
             "f:3: PortForward without a name: metdata: unknown field; did you mean 'metadata'?",
         ),
+        (
+            with("{name: a}", "{name: a_b}"),
+            "f:3: PortForward default/a_b: metadata.name: must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.', at most 253 characters; here it is 'a_b'",
+        ),
+        (with("{name: a}", "{name: a.b}"), "f:3: PortForward default/a.b: metadata.name must be"),
         (with("kind:", "knd:"), "f:2: knd: unknown field; did you mean 'kind'?"),
         (with("apiVersion", "apiversion"), "f:1: apiversion: unknown field; did you mean 'apiVersion'?"),
         (with("kind: PortForward", "kind: PortForwrd"), "did you mean PortForward?"),

@@ -12,6 +12,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod backends;
+mod check_warnings;
 pub(crate) mod claims;
 pub mod groups;
 pub(crate) mod index;

@@ -274,6 +274,23 @@ fn a_report_about_another_revision_or_number_does_not_count() {
 }
 
 #[test]
+fn an_accepted_forward_says_which_setting_has_no_effect() {
+    let message = |manifests: &str| {
+        let status = Scene::new(manifests, &["p1"]).status(1);
+        let accepted = status.conditions.iter().find(|it| it.type_ == "Accepted").expect("a condition");
+        assert_eq!(accepted.status, "True");
+        accepted.message.clone()
+    };
+    assert!(!message(WORLD).contains("warning"));
+    let one = WORLD.replacen("port: 1}}", "port: 1}, priority: 2}", 1);
+    assert!(message(&one).ends_with(
+        "; warning: priority 2 in listener 'a' has no effect: no backend of the listener has another priority"
+    ));
+    let two = one.replacen("port: 2}}", "port: 2}, weight: 5}", 1);
+    assert!(message(&two).ends_with("(and 1 more)"), "{}", message(&two));
+}
+
+#[test]
 fn a_gateway_without_a_ready_proxy_and_a_sidecar_without_pods() {
     let mut scene = Scene::new(WORLD, &[]);
     scene.fleets.values_mut().for_each(|fleet| fleet.ready = 0);

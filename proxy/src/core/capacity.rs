@@ -32,12 +32,27 @@ const HELD_PART: u64 = 4;
 /// own, so a flood of them must not keep all connections out.
 const TCP_PART: usize = 4;
 
+/// TCP sessions leave this part of their room to UDP flows, idle or not.
+const FLOW_PART: usize = 4;
+/// Most UDP flows of a process without a limit of memory or sessions; they take 640 MiB at most.
+const MOST_FLOWS: usize = 1 << 16;
+/// Flows give way to new ones when no more than this part of their room is left, as the file of an evicted flow becomes
+/// free a moment later.
+const AHEAD_PART: usize = 8;
+/// Most flows that give way early. A worker receives no more datagrams before it closes the files of evicted flows.
+const MOST_AHEAD: usize = 256;
+
 /// Handshakes get no more than this part of the sessions.
 const HANDSHAKE_PART: usize = 4;
 /// Most concurrent handshakes of the process.
 const MOST_HANDSHAKES: usize = 1024;
 /// Trusted peers get this part of the handshakes, all others the rest.
 const TRUSTED_PART: usize = 2;
+
+/// With more workers than this, UDP sockets have a shard for each worker.
+const FEW_WORKERS: usize = 2;
+/// Shards are opened while no more than this part of the files is in use.
+const SHARD_PART: usize = 8;
 
 /// Bounds of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +89,9 @@ impl Capacity {
     /// Those of the places that UDP flows may take.
     #[must_use]
     pub fn flow_places(&self) -> usize {
+        if self.sessions.is_none() {
+            return MOST_FLOWS;
+        }
         let places = self.places();
         places - places / TCP_PART
     }
@@ -94,8 +112,41 @@ impl Capacity {
     }
 }
 
+/// What UDP flows may take of the process, in flows. A flow takes a place and a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowBounds {
+    /// Most flows; the rest is for TCP sessions.
+    pub most: usize,
+    /// Flows that do not give way to TCP sessions.
+    pub kept: usize,
+}
+
+impl FlowBounds {
+    /// The bounds where flows may take so many places, and `others` of `files` are in use for other things than sessions
+    /// and flows, such as listeners.
+    #[must_use]
+    pub fn of(places: usize, files: usize, others: usize) -> Self {
+        let files = files.saturating_sub(others);
+        let most = places.min(files - files / TCP_PART);
+        Self { most, kept: most / FLOW_PART }
+    }
+
+    /// Whether a flow should give way to the next one, where there are so many flows and `free` more fit into the process.
+    #[must_use]
+    pub fn is_short(&self, flows: usize, free: usize) -> bool {
+        self.most.saturating_sub(flows).min(free) < (self.most / AHEAD_PART).min(MOST_AHEAD)
+    }
+}
+
 /// Worker threads for the CPUs of the process's CPU limit: one for each, no more than `most`.
 #[must_use]
 pub fn workers(cpus: NonZeroUsize, most: NonZeroUsize) -> NonZeroUsize {
     cpus.min(most)
+}
+
+/// Whether a new UDP socket gets a shard for each of so many workers, where so many files are in use, of a limit. A busy
+/// socket without shards keeps one CPU busy; idle ones with shards would take the files of sessions.
+#[must_use]
+pub fn shards_datagrams(workers: usize, (used, limit): (usize, usize)) -> bool {
+    workers > FEW_WORKERS && used.saturating_add(workers) <= limit / SHARD_PART
 }

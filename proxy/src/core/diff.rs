@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::client_hello;
-use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, SocketKey};
+use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, OnUpdate, SocketKey};
 
 /// The running state of a proxy.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -95,6 +95,8 @@ pub enum Which {
     All,
     /// Sessions that match any of these losses.
     Some(Lost),
+    /// Sessions that this listener would not accept, whichever change is to blame.
+    Unfit(Arc<Listener>),
 }
 
 /// What a listener no longer serves.
@@ -127,14 +129,29 @@ impl Which {
     /// Whether the session is selected.
     #[must_use]
     pub fn has(&self, facts: Facts<'_>) -> bool {
-        let Self::Some(lost) = self else { return true };
-        let is_served = |names: &Vec<String>| {
-            facts.name.is_none_or(|name| client_hello::candidates(name).any(|candidate| names.contains(&candidate)))
-        };
-        facts.backend.is_some_and(|backend| lost.gone.contains(backend))
-            || lost.access.as_ref().is_some_and(|access| !access.admits(facts.client))
-            || lost.last_offset.is_some_and(|last| facts.offset > last)
-            || lost.names.as_ref().is_some_and(|names| !is_served(names))
+        match self {
+            Self::All => true,
+            Self::Some(lost) => {
+                facts.backend.is_some_and(|backend| lost.gone.contains(backend))
+                    || lost.access.as_ref().is_some_and(|access| !access.admits(facts.client))
+                    || lost.last_offset.is_some_and(|last| facts.offset > last)
+                    || lost.names.as_ref().is_some_and(|names| !facts.is_named(names))
+            }
+            Self::Unfit(listener) => {
+                let is_gone = |id: &str| listener.backends.iter().all(|backend| backend.id != id);
+                facts.backend.is_some_and(is_gone)
+                    || listener.access.as_ref().is_some_and(|access| !access.admits(facts.client))
+                    || facts.offset > listener.further_ports()
+                    || !listener.hostnames.is_empty() && !facts.is_named(&listener.hostnames)
+            }
+        }
+    }
+}
+
+impl Facts<'_> {
+    /// Whether a listener with these hostnames serves the session; true without a server name.
+    fn is_named(&self, hostnames: &[String]) -> bool {
+        self.name.is_none_or(|name| client_hello::candidates(name).any(|candidate| hostnames.contains(&candidate)))
     }
 }
 
@@ -246,6 +263,10 @@ impl Plan<'_> {
             let (which, policy) = match next.listeners.get(id) {
                 None => (Which::All, before),
                 Some(after) if is_another(before, after) => (Which::All, after),
+                // Sessions that earlier changes concerned may live on by the policy of that time.
+                Some(after) if before.sessions != after.sessions && after.sessions.on_update != OnUpdate::Keep => {
+                    (Which::Unfit(after.clone()), after)
+                }
                 Some(after) => {
                     let kept = |backend: &str| after.backends.iter().any(|other| other.id == backend);
                     let gone = before.backends.iter().map(|backend| &backend.id).filter(|backend| !kept(backend));
@@ -270,7 +291,8 @@ impl Plan<'_> {
 }
 
 /// Whether no existing session fits the changed listener: its socket, protocol or PROXY header settings changed.
-fn is_another(before: &Listener, after: &Listener) -> bool {
+#[must_use]
+pub fn is_another(before: &Listener, after: &Listener) -> bool {
     after.socket != before.socket
         || after.proxy_protocol != before.proxy_protocol
         || after.hostnames.is_empty() != before.hostnames.is_empty()

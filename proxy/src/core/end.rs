@@ -25,11 +25,13 @@ pub enum EndReason {
     ClientReset,
     /// The backend reset the connection.
     BackendReset,
-    /// No data for `idleSeconds`, or for `halfCloseSeconds` after one side finished.
+    /// No data for `idleSeconds`.
     Idle,
-    /// As `Idle`, while bytes waited for a peer that does not read.
+    /// No data for `halfCloseSeconds` after one side finished: the other had not finished what it sends.
+    HalfClosed,
+    /// No data for `idleSeconds` or `halfCloseSeconds`, while bytes waited for a peer that does not read.
     Stalled,
-    /// No datagram on a UDP flow for `udpIdleSeconds`.
+    /// No datagram on a UDP flow for `udpIdleSeconds`, or for two seconds at the end of the process.
     FlowIdle,
     /// No endpoint accepted a connection.
     NoBackend,
@@ -41,7 +43,7 @@ pub enum EndReason {
     BackendUnhealthy,
     /// The deadline of a drain passed.
     Drained,
-    /// A UDP flow was evicted to make room for another.
+    /// An idle UDP flow was evicted to make room for another flow or a connection.
     Evicted,
     /// `access` denies the client.
     AccessDenied,
@@ -77,11 +79,12 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
         Self::Idle,
+        Self::HalfClosed,
         Self::Stalled,
         Self::FlowIdle,
         Self::NoBackend,
@@ -115,6 +118,7 @@ impl EndReason {
             Self::ClientReset => "ClientReset",
             Self::BackendReset => "BackendReset",
             Self::Idle => "Idle",
+            Self::HalfClosed => "HalfClosed",
             Self::Stalled => "Stalled",
             Self::FlowIdle => "FlowIdle",
             Self::NoBackend => "NoBackend",
@@ -165,6 +169,16 @@ impl EndReason {
             Self::TenantLimit => listener.tenant_limits.is_some(),
             Self::MaxSession => listener.timeouts.max_session_seconds.is_some(),
             _ => true,
+        }
+    }
+
+    /// How a session ends that was silent for too long. Only an end that cuts nothing is clean.
+    #[must_use]
+    pub fn of_silence(half_closed: bool, in_flight: bool) -> Self {
+        match (in_flight, half_closed) {
+            (true, _) => Self::Stalled,
+            (false, true) => Self::HalfClosed,
+            (false, false) => Self::Idle,
         }
     }
 

@@ -3,8 +3,11 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{
+            AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -22,6 +25,21 @@ pub struct Endpoint {
     ejected_until: AtomicU64,
     /// Result of the checks, as [`Checked`].
     checked: AtomicU8,
+    /// Counts the changes of health of all endpoints of the listener, once the endpoint is one of its targets.
+    changes: OnceLock<Changes>,
+}
+
+/// Number of changes of health among the endpoints of a listener. What is prepared from their health is prepared anew
+/// when the number differs. An ejection that ends by time is no change.
+#[derive(Clone, Debug, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl Changes {
+    /// Changes so far. What is read after this call is at least as new as the count.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Acquire)
+    }
 }
 
 /// Result of active checks.
@@ -58,6 +76,31 @@ impl Endpoint {
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             checked: AtomicU8::new(Checked::Not as u8),
+            changes: OnceLock::new(),
+        }
+    }
+
+    /// What counts changes of the endpoint's health; `None` before the endpoint is a target.
+    #[must_use]
+    pub fn changes(&self) -> Option<&Changes> {
+        self.changes.get()
+    }
+
+    /// Lets `changes` count the changes of the endpoint's health, unless something counts them already.
+    pub fn count_in(&self, changes: &Changes) {
+        self.changes.get_or_init(|| changes.clone());
+    }
+
+    /// End of the last ejection, in seconds of the process clock; 0 if there was none since the last success.
+    #[must_use]
+    pub fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Relaxed)
+    }
+
+    /// Counts a change of health, which is stored already.
+    fn changed(&self) {
+        if let Some(Changes(count)) = self.changes.get() {
+            count.fetch_add(1, Release);
         }
     }
 
@@ -92,20 +135,24 @@ impl Endpoint {
     pub fn set_checked(&self, found: Checked) -> Checked {
         let before = self.checked();
         self.checked.store(found as u8, Relaxed);
+        if before != found {
+            self.changed();
+        }
         before
     }
 
-    /// Records a successful connect.
+    /// Records a successful connect, or an answer on UDP.
     pub fn succeeded(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
         if self.ejected_until.load(Relaxed) != 0 {
             self.ejected_until.store(0, Relaxed);
+            self.changed();
         }
     }
 
-    /// Records a failed connect; returns whether it ejected the endpoint.
+    /// Records a failed connect, or an ICMP error on UDP; returns whether it ejected the endpoint.
     pub fn failed(&self, outlier: Outlier, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures < outlier.consecutive_failures {
@@ -113,8 +160,13 @@ impl Endpoint {
         }
         // After ejection one attempt decides, so keep the count one below the threshold.
         self.failures.store(outlier.consecutive_failures.saturating_sub(1), Relaxed);
-        let until = now.saturating_add(u64::from(outlier.eject_seconds)).max(1);
-        self.ejected_until.swap(until, Relaxed) <= now
+        // `now` is cut to whole seconds; one more, so that the ejection is not too short.
+        let until = now.saturating_add(u64::from(outlier.eject_seconds)).saturating_add(1);
+        let is_new = self.ejected_until.swap(until, Relaxed) <= now;
+        if is_new {
+            self.changed();
+        }
+        is_new
     }
 }
 
@@ -210,6 +262,25 @@ mod tests {
         assert!(!endpoint.is_healthy(0));
     }
 
+    #[test]
+    fn every_change_of_health_is_counted_once() {
+        let (endpoint, changes) = (endpoint(), Changes::default());
+        endpoint.count_in(&changes);
+        endpoint.set_checked(Checked::Up);
+        endpoint.set_checked(Checked::Up);
+        assert_eq!(changes.count(), 1);
+        for _ in 0..5 {
+            endpoint.failed(OUTLIER, 0);
+        }
+        assert_eq!(changes.count(), 2, "the third failure ejects, the others change nothing");
+        endpoint.succeeded();
+        endpoint.succeeded();
+        assert_eq!(changes.count(), 3);
+        endpoint.count_in(&Changes::default());
+        endpoint.set_checked(Checked::Down);
+        assert_eq!(changes.count(), 4, "the first counter stays");
+    }
+
     const OUTLIER: Outlier = Outlier { consecutive_failures: 3, eject_seconds: 10 };
 
     fn endpoint() -> Endpoint {
@@ -222,8 +293,9 @@ mod tests {
         assert!(!endpoint.failed(OUTLIER, 5) && !endpoint.failed(OUTLIER, 5));
         assert!(endpoint.is_healthy(5));
         assert!(endpoint.failed(OUTLIER, 5));
-        assert!(!endpoint.is_healthy(14));
-        assert!(endpoint.is_healthy(15));
+        // The failure may have been at 5.9 s, and 15.1 s is read as 15.
+        assert!(!endpoint.is_healthy(15));
+        assert!(endpoint.is_healthy(16));
     }
 
     #[test]
@@ -242,10 +314,10 @@ mod tests {
         for _ in 0..3 {
             endpoint.failed(OUTLIER, 0);
         }
-        assert!(endpoint.is_healthy(10));
-        assert!(endpoint.failed(OUTLIER, 10));
-        assert!(!endpoint.is_healthy(19));
+        assert!(endpoint.is_healthy(11));
+        assert!(endpoint.failed(OUTLIER, 11));
+        assert!(!endpoint.is_healthy(20));
         endpoint.succeeded();
-        assert!(endpoint.is_healthy(19));
+        assert!(endpoint.is_healthy(20));
     }
 }

@@ -16,6 +16,9 @@ pub struct FlowKey {
 
 /// Idle time below which a flow counts as in use and is never evicted, in milliseconds.
 pub(super) const IN_USE_MILLIS: u64 = 1000;
+/// Idle time in milliseconds after which a flow counts as finished when its end is due anyway. An answer is rarely later,
+/// and nobody who waits for the end of the process minds: the timers of sessions are a second late as well.
+pub const QUIET_MILLIS: u64 = 2000;
 const NONE: usize = usize::MAX;
 
 struct Node<T> {
@@ -92,6 +95,18 @@ impl<T> FlowTable<T> {
     pub fn has_room(&self, now: u64) -> bool {
         self.nodes.len() < self.limit
             || self.nodes.get(self.oldest).is_some_and(|oldest| now.saturating_sub(oldest.used) >= IN_USE_MILLIS)
+    }
+
+    /// Whether a flow is not quiet at `now`.
+    #[must_use]
+    pub fn is_busy(&self, now: u64) -> bool {
+        self.nodes.get(self.newest).is_some_and(|newest| now.saturating_sub(newest.used) < QUIET_MILLIS)
+    }
+
+    /// Whether this flow is quiet at `now`.
+    #[must_use]
+    pub fn is_quiet(&self, key: &FlowKey, now: u64) -> bool {
+        self.by_key.get(key).is_none_or(|at| now.saturating_sub(self.nodes[*at].used) >= QUIET_MILLIS)
     }
 
     /// Removes the least recently used flow if it is idle at `now`.
@@ -182,6 +197,20 @@ mod tests {
         table.touch(&key(1), 60);
         assert_eq!((table.expire(100, 100), table.expire(100, 100), table.expire(100, 100)), (Some(2), Some(3), None));
         assert_eq!(table.touch(&key(1), 200).copied(), Some(1));
+    }
+
+    #[test]
+    fn flows_are_busy_until_the_last_of_them_is_quiet() {
+        // T23
+        let mut table = FlowTable::new(9);
+        assert!(!table.is_busy(0));
+        for n in 1..=2 {
+            table.insert(key(n), n, 0).expect("room");
+        }
+        table.touch(&key(1), 500);
+        assert!(table.is_busy(QUIET_MILLIS + 499) && !table.is_busy(QUIET_MILLIS + 500));
+        let quiet = |n| table.is_quiet(&key(n), QUIET_MILLIS);
+        assert_eq!((quiet(1), quiet(2)), (false, true));
     }
 
     proptest! {

@@ -8,18 +8,14 @@ use std::{
 };
 
 use proxy_api::{HealthCheck, ListenerId, Origin, SendHeader};
-use tokio::{
-    sync::Semaphore,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Semaphore, task::JoinHandle, time::sleep};
 
 use crate::{
     core::endpoint::{Checked, Endpoint, Streak},
     log::Level,
     probe,
     process::Process,
-    shared::Shared,
+    shared::{Counters, Shared},
 };
 
 /// Concurrent checks of the process; further checks wait.
@@ -108,14 +104,18 @@ impl Checks {
                 continue;
             };
             let key = (entry.id.clone(), endpoint.address);
-            let subject = Subject { check: check.clone(), send, endpoint: endpoint.clone() };
+            let backend = spec.backends.iter().find(|backend| *backend.id == *entry.id);
+            let port = backend.map_or(check.port, |backend| spec.checked_port(backend));
+            let subject = Subject { check: HealthCheck { port, ..check.clone() }, send, endpoint: endpoint.clone() };
             let goes_on = |running: &Running| running.subject == subject && !running.task.is_finished();
             let known = before.remove(&key).filter(goes_on);
             let own =
                 self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
             let turns = [own.clone(), self.turns.clone()];
             let running = known.unwrap_or_else(|| {
-                let task = watch(process.clone(), turns, shared.clone(), entry.id.clone(), subject.clone());
+                let of =
+                    Of { listener: shared.id.clone(), counters: shared.counters.clone(), backend: entry.id.clone() };
+                let task = watch(process.clone(), turns, of, subject.clone());
                 Running { subject, task: tokio::spawn(task) }
             });
             now.insert(key, running);
@@ -124,24 +124,30 @@ impl Checks {
     }
 }
 
-async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>, backend: Arc<str>, subject: Subject) {
+/// Whose check a task runs. A listener that moves to another port keeps these, and so its running checks; the listener
+/// itself would be kept alive by a check.
+struct Of {
+    listener: Arc<ListenerId>,
+    counters: Arc<Counters>,
+    backend: Arc<str>,
+}
+
+async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Subject) {
+    let Of { listener, counters, backend } = of;
     let Subject { check, send, endpoint } = subject;
     if endpoint.checked() == Checked::Not {
         endpoint.set_checked(Checked::Unknown);
     }
     // Results of an earlier check do not count: the first result of this one decides.
     let (mut streak, mut now) = (Streak::default(), Checked::Unknown);
-    let limit = Duration::from_secs(check.timeout_seconds.into());
     let mut seed = u64::from(endpoint.address.port()) | 1;
     loop {
         let result = {
             let Ok(_own) = turns[0].acquire().await else { return };
             let _file = process.files.wait(1).await;
             let Ok(_turn) = turns[1].acquire().await else { return };
-            let probe = probe::run(endpoint.address, &check, send);
-            timeout(limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
+            probe::run(endpoint.address, &check, send).await
         };
-        let counters = &shared.counters;
         let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
         count.fetch_add(1, Relaxed);
         now = streak.observe(now, result.is_ok(), &check);
@@ -151,19 +157,22 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], shared: Arc<Shared>
                 Err(why) => (Level::Warn, "unhealthy", format!("is unhealthy: {why}")),
                 Ok(()) => (Level::Info, "healthy", "is healthy".to_owned()),
             };
-            process.log.notice(level, event, &shared.id, format!("endpoint {} of {backend} {what}", endpoint.address));
+            process.log.notice(level, event, &listener, format!("endpoint {} of {backend} {what}", endpoint.address));
         }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         sleep(pause(check.interval_seconds, seed >> 33)).await;
     }
 }
 
-/// The pause before the next check: a tenth less or more than the interval, so that the checks of many endpoints do not
-/// stay in step.
+/// Longest time by which a check is later than its interval, in milliseconds.
+const LATE: u64 = 1000;
+
+/// The pause before the next check: never less than the interval, and up to a tenth more, so that the checks of many
+/// endpoints do not stay in step.
 fn pause(interval_seconds: u32, random: u64) -> Duration {
     let interval = u64::from(interval_seconds) * 1000;
-    let jitter = random % (interval / 5 + 1);
-    Duration::from_millis(interval - interval / 10 + jitter)
+    let jitter = random % ((interval / 10).min(LATE) + 1);
+    Duration::from_millis(interval + jitter)
 }
 
 #[cfg(test)]
@@ -171,14 +180,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_stay_within_a_tenth_of_the_interval() {
-        let pauses: Vec<Duration> = (0..=2000).map(|random| pause(10, random)).collect();
-        assert_eq!(pauses.iter().min(), Some(&Duration::from_secs(9)));
-        assert_eq!(pauses.iter().max(), Some(&Duration::from_secs(11)));
-    }
-
-    #[test]
-    fn no_check_follows_at_once() {
-        assert!((0..100).all(|random| pause(1, random) >= Duration::from_millis(900)));
+    fn a_check_is_never_early_and_at_most_a_tenth_or_a_second_late() {
+        for (interval, most) in [(1, 1100), (10, 11_000), (300, 301_000)] {
+            let pauses: Vec<Duration> = (0..=2000).map(|random| pause(interval, random)).collect();
+            assert_eq!(pauses.iter().min(), Some(&Duration::from_secs(interval.into())));
+            assert_eq!(pauses.iter().max(), Some(&Duration::from_millis(most)));
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn listener(port: u16, backend: &str) -> Arc<Listener> {
     let document = Configuration::decode(text.as_bytes()).expect("v1");
     let template = document.supported().next().expect("one").1.clone();
     let target = Target::Endpoints(backend.to_owned());
-    let backends = vec![Backend { id: backend.to_owned(), weight: 1, priority: 0, target }];
+    let backends = vec![Backend { id: backend.to_owned(), weight: 1, priority: 0, check_port: None, target }];
     Arc::new(Listener { socket: socket(port), backends, ..template }.sealed())
 }
 

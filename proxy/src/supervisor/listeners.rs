@@ -2,19 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
 
 use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate, Origin};
 
 use crate::{
     core::{
-        diff::Concern,
+        diff::{self, Concern, Which},
         end::EndReason,
         limiter::Limiter,
         share::{self, Share},
     },
-    shared::Shared,
+    shared::{Dropped, Shared},
     worker::Ending,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Listeners {
     live: ById,
     /// Removed listeners that still have sessions.
     retired: Vec<Arc<Shared>>,
-    /// Listeners as they were before they moved to another socket, while they have sessions.
+    /// Listeners as they were before they moved to another socket or protocol, while they have sessions.
     moved: Vec<Arc<Shared>>,
     /// Limits by namespace and name of the forward. Listeners and sessions keep them alive: a forward that is created
     /// again meanwhile counts the old sessions too.
@@ -72,6 +72,13 @@ impl Listeners {
         refused.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// The listeners of whose datagrams the system has dropped some, with the number of them.
+    pub(super) fn lost(&self) -> BTreeMap<&ListenerId, u64> {
+        let count = |shared: &Shared| shared.counters.dropped[Dropped::ReceiveBufferFull.index()].load(Relaxed);
+        let lost = self.live.iter().map(|(id, shared)| (id, count(shared)));
+        lost.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The backend health of each live listener at `now` (seconds of the process clock).
     pub(super) fn health(&self, now: u64) -> BTreeMap<&ListenerId, BackendHealth> {
         self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
@@ -112,13 +119,13 @@ impl Listeners {
         }
     }
 
-    /// A listener that moves to another socket becomes a new object with the old counters, so that its old sessions
-    /// can be distinguished from its new ones.
+    /// A listener that moves to another socket or protocol becomes a new object, so that its old sessions can be
+    /// distinguished from its new ones. It keeps its counters and what it knows of its endpoints.
     fn place_one(&mut self, id: &ListenerId, spec: &Arc<Listener>) {
         let limiter = self.limiter(id);
         let known = self.live.get(id);
         match known {
-            Some(shared) if shared.spec.load().socket == spec.socket => {
+            Some(shared) if !diff::is_another(&shared.spec.load(), spec) => {
                 if shared.spec.load().revision != spec.revision {
                     limiter.set(spec.limits.as_deref());
                     shared.spec.store(spec.clone());
@@ -126,10 +133,13 @@ impl Listeners {
             }
             _ => {
                 let before = known.or_else(|| self.retired.iter().find(|shared| *shared.id == *id)).cloned();
-                let counters = before.as_ref().map(|shared| shared.counters.clone()).unwrap_or_default();
-                self.moved.extend(before);
                 limiter.set(spec.limits.as_deref());
-                self.live.insert(id.clone(), Shared::new(id.clone(), spec.clone(), counters, limiter));
+                let shared = match &before {
+                    None => Shared::new(id.clone(), spec.clone(), Arc::default(), limiter),
+                    Some(before) => Shared::after(before, spec.clone(), limiter),
+                };
+                self.moved.extend(before);
+                self.live.insert(id.clone(), shared);
             }
         }
     }
@@ -156,7 +166,7 @@ impl Listeners {
 
     /// The sessions that a change ends under the policies of their listeners. `before` comes from [`Self::place`].
     pub(super) fn endings(&self, concerned: &[Concern], before: &ById) -> Vec<Ending> {
-        let mut endings = Vec::new();
+        let (mut endings, all) = (Vec::new(), Which::All);
         for concern in concerned {
             let sessions = concern.policy.sessions;
             let over_millis = match sessions.on_update {
@@ -164,11 +174,12 @@ impl Listeners {
                 OnUpdate::Drain => u64::from(sessions.drain_seconds) * 1000,
                 OnUpdate::Close => 0,
             };
-            let moved = self.moved.iter().filter(|shared| *shared.id == concern.listener);
-            let listeners = before.get(&concern.listener).into_iter().chain(moved);
-            endings.extend(listeners.map(|listener| Ending {
+            // No session of a listener from before a move fits the present one.
+            let moved = self.moved.iter().filter(|shared| *shared.id == concern.listener).map(|it| (it, &all));
+            let present = before.get(&concern.listener).map(|shared| (shared, &concern.which));
+            endings.extend(present.into_iter().chain(moved).map(|(listener, which)| Ending {
                 listener: listener.clone(),
-                which: concern.which.clone(),
+                which: which.clone(),
                 reason: EndReason::Updated,
                 over_millis,
             }));
@@ -200,15 +211,10 @@ fn has_sessions(shared: &Arc<Shared>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::Relaxed;
-
     use proxy_api::{Sessions, TenantLimits};
 
     use super::*;
-    use crate::{
-        core::diff::Which,
-        supervisor::fixtures::{id, listener, listeners},
-    };
+    use crate::supervisor::fixtures::{id, listener, listeners};
 
     fn in_namespace(namespace: &str, limit: Option<u32>) -> (ListenerId, Arc<Listener>) {
         let limits = limit.map(|most| Box::new(TenantLimits { max_connections: Some(most) }));
@@ -279,6 +285,36 @@ mod tests {
         assert!(!owner.forget_ended() && owner.has_old());
         drop(session);
         assert!(!owner.forget_ended() && !owner.has_old());
+    }
+
+    #[test]
+    fn a_later_policy_ends_all_sessions_from_before_a_move() {
+        // T24
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b"))]));
+        let session = owner.live()[&id("a")].clone();
+        owner.place(&listeners([("a", listener(2, "b"))]));
+        let before = owner.place(&listeners([("a", listener(2, "c"))]));
+        let some = Concern { which: Which::Unfit(listener(2, "c")), ..concern(OnUpdate::Close) };
+        let endings = owner.endings(std::slice::from_ref(&some), &before);
+        let of_session = |ending: &&Ending| Arc::ptr_eq(&ending.listener, &session);
+        assert_eq!(endings.iter().find(of_session).map(|ending| &ending.which), Some(&Which::All));
+        let of_others: Vec<&Which> = endings.iter().filter(|it| !of_session(it)).map(|it| &it.which).collect();
+        assert_eq!(of_others, [&some.which]);
+    }
+
+    #[test]
+    fn a_listener_that_moves_knows_its_endpoints_and_takes_up_its_turn_where_it_was() {
+        let mut owner = Listeners::default();
+        owner.place(&listeners([("a", listener(1, "b"))]));
+        let before = owner.live()[&id("a")].clone();
+        before.targets.store(Arc::default());
+        before.tickets.store(5, Relaxed);
+        owner.place(&listeners([("a", listener(2, "b"))]));
+        let moved = &owner.live()[&id("a")];
+        assert!(!Arc::ptr_eq(&before, moved));
+        assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()));
+        assert_eq!(moved.tickets.load(Relaxed), 5);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! One open socket: the sockets of the operating system behind it, their workers and their route.
 //!
 //! A single socket for all workers would wake all of them for every connection; a single socket on one worker makes
-//! that worker accept for the others. So a socket starts on one worker and gets a shard on every other worker once it
-//! is hot.
+//! that worker accept for the others. So a TCP socket starts on one worker and gets a shard on every other worker once it
+//! is hot. A further shard would move live flows of UDP to another worker, so a UDP socket has its shards from the start,
+//! or never.
 
 use std::{io, sync::Arc};
 
@@ -103,11 +104,13 @@ impl OpenSocket {
         }
     }
 
-    /// Closes all sockets.
-    pub(super) async fn close(self, workers: &Workers) {
-        for part in self.parts {
+    /// Has the workers take the queued connections and drop their handles. The sockets are closed once these last ones
+    /// are dropped, too.
+    pub(super) async fn close(self, workers: &Workers) -> Vec<OsSocket> {
+        for part in &self.parts {
             workers.handles[part.worker].tell(Command::Close(part.id)).await;
         }
+        self.parts.into_iter().map(|part| part.socket).collect()
     }
 
     /// Called once a second. True when a TCP socket has just become hot.
@@ -140,8 +143,7 @@ impl OpenSocket {
             self.parts.iter().map(|part| (part.worker, part.socket.clone())).collect();
         for worker in 0..workers.handles.len() {
             for (_, socket) in sockets.iter().filter(|(owner, _)| *owner != worker) {
-                let OsSocket::Tcp(listener) = socket else { continue };
-                let shard = net::open_shard(listener)?;
+                let shard = net::open_shard(socket)?;
                 self.add(ids.fresh(), shard, worker, workers).await;
             }
         }

@@ -4,9 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
+    time::Duration,
 };
 
-use proxy_api::{Bind, ListenerId, SocketKey};
+use proxy_api::{Bind, ListenerId, SocketKey, Transport};
+use tokio::time::{sleep, timeout};
 
 use super::{
     foreign_ports::ForeignPorts,
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::{
     core::{
+        capacity,
         diff::{Plan, Settled},
         lacking::Lacking,
     },
@@ -23,8 +26,14 @@ use crate::{
     log::{Level, Notice},
     net::{self, BindError, OsSocket},
     route::{Served, Unrouted},
+    shared::Shared,
     threads::Workers,
 };
+
+/// Longest wait for workers to drop their handles of closed sockets.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+/// Pause between two looks at whether they have.
+const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
 /// Sockets that could not be opened.
 pub(super) type Errors = BTreeMap<SocketKey, BindError>;
@@ -48,13 +57,16 @@ pub(super) struct Sockets {
     foreign: ForeignPorts,
     /// Sockets that could not be opened.
     lacking: Lacking,
+    /// What to log about sockets that should have shards and have none.
+    unsharded: Vec<Notice>,
 }
 
 impl Sockets {
     /// No sockets, beside ports that other programs had in use.
     pub(super) fn new(foreign: ForeignPorts) -> Self {
         let lacking = Lacking::default();
-        Self { open: BTreeMap::new(), ids: SocketIds::default(), next_worker: 0, foreign, lacking }
+        let (open, ids, unsharded) = (BTreeMap::new(), SocketIds::default(), Vec::new());
+        Self { open, ids, next_worker: 0, foreign, lacking, unsharded }
     }
 
     /// Whether no socket is open.
@@ -78,6 +90,8 @@ impl Sockets {
             if failed.is_empty() {
                 self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
                 self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
+                // Only now: a retry, which compares the messages, does not look for holders.
+                BindError::name_holders(errors.values_mut());
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);
@@ -148,8 +162,8 @@ impl Sockets {
         others.filter(|other| *other != key).flat_map(of).collect()
     }
 
-    /// Makes every socket of `next` serve its listeners. A new socket is taken from `opened` and starts on one worker;
-    /// sockets of `opened` that are not in `next` are closed.
+    /// Makes every socket of `next` serve its listeners. A new socket is taken from `opened` and starts on one worker, or
+    /// with a shard on each; sockets of `opened` that are not in `next` are closed.
     pub(super) async fn switch(
         &mut self,
         next: &BTreeMap<SocketKey, BTreeSet<ListenerId>>,
@@ -165,8 +179,11 @@ impl Sockets {
             if let Some(open) = self.open.get(key) {
                 open.switch(served);
             } else if let Some(sockets) = opened.remove(key) {
-                let empty = OpenSocket::new(served, unrouted, files.take_anyway(sockets.len()));
-                let open = self.start(empty, sockets, workers).await;
+                let parts = self.spread(*key, sockets, served.first(), workers.handles.len(), files);
+                let mut open = OpenSocket::new(served, unrouted, files.take_anyway(parts.len()));
+                for (worker, socket) in parts {
+                    open.add(self.ids.fresh(), socket, worker, workers).await;
+                }
                 self.open.insert(*key, open);
             }
             if let (Some(open), Some(first)) = (self.open.get_mut(key), listeners.first()) {
@@ -175,28 +192,63 @@ impl Sockets {
         }
     }
 
-    /// Both addresses of a listener start on the same worker; listeners are spread over workers.
-    async fn start(&mut self, mut open: OpenSocket, sockets: Vec<OsSocket>, workers: &Workers) -> OpenSocket {
-        let worker = self.next_worker % workers.handles.len();
+    /// Chooses the workers of a new socket. Both addresses of a listener start on the same worker, and listeners are spread
+    /// over workers. A UDP socket also gets a shard for each other worker, where there are many workers and files to spare.
+    fn spread(
+        &mut self,
+        key: SocketKey,
+        sockets: Vec<OsSocket>,
+        listener: &Shared,
+        workers: usize,
+        files: &Files,
+    ) -> Vec<(usize, OsSocket)> {
+        let own = self.next_worker % workers;
         self.next_worker += 1;
+        // The ports of a range are spread over workers already.
+        let is_sharded = cfg!(target_os = "linux")
+            && key.transport == Transport::Udp
+            && listener.spec.load().end_port.is_none()
+            && capacity::shards_datagrams(workers, files.usage());
+        let mut parts = Vec::new();
         for socket in sockets {
-            open.add(self.ids.fresh(), socket, worker, workers).await;
+            let others = (0..workers).filter(|worker| is_sharded && *worker != own);
+            let shard = |worker| net::open_shard(&socket).map(|shard| (worker, shard));
+            let shards: io::Result<Vec<_>> = others.map(shard).collect();
+            match shards {
+                Ok(shards) => parts.extend(shards),
+                Err(error) => {
+                    // The shards before the one that failed are closed, so nothing of ours binds beside this socket.
+                    net::share(&socket, false);
+                    let message = format!("a single worker receives the datagrams of {key}: {error}");
+                    self.unsharded.push(notices::notice(Level::Warn, "unsharded", &listener.id, message));
+                }
+            }
+            parts.push((own, socket));
         }
-        open
+        parts
     }
 
-    /// Closes these sockets; their workers first take the connections that are queued on them.
+    /// Closes these sockets; their workers first take the connections that are queued on them. When this returns, the
+    /// ports are free for the next configuration, unless a worker takes longer than [`CLOSE_WITHIN`].
     pub(super) async fn close(&mut self, keys: &BTreeSet<SocketKey>, workers: &Workers) {
+        let mut closing = Vec::new();
         for key in keys {
             if let Some(open) = self.open.remove(key) {
-                open.close(workers).await;
+                closing.extend(open.close(workers).await);
             }
         }
+        let dropped_elsewhere = async {
+            while !closing.iter().all(OsSocket::is_last) {
+                sleep(CLOSE_LOOK).await;
+            }
+        };
+        // A port that is not free then is tried again every second, like any other that is in use.
+        let _ = timeout(CLOSE_WITHIN, dropped_elsewhere).await;
     }
 
     /// Called once a second: gives sockets that have become hot a shard on every worker. Returns one notice for each.
     pub(super) async fn shard(&mut self, workers: &Workers, files: &Arc<Files>) -> Vec<Notice> {
-        let mut notices = Vec::new();
+        let mut notices = std::mem::take(&mut self.unsharded);
         if !may_shard(workers) {
             return notices;
         }
@@ -222,8 +274,69 @@ fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Re
             notices::notice(Level::Info, "sharded", listener, message)
         }
         Err(error) => {
-            let message = format!("{key} is hot, but a single worker keeps accepting its connections: {error}");
+            let message = format!("{key} is hot, but not every worker accepts its connections: {error}");
             notices::notice(Level::Warn, "unsharded", listener, message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use proxy_api::Listener;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        core::diff::{self, Running},
+        lives::Lives,
+        log::{Log, LogFormat},
+        process::Process,
+        settings::Settings,
+        supervisor::fixtures::{id, listener, socket},
+        threads::Command,
+    };
+
+    fn process(settings: &Settings) -> Process {
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), guard).expect("a thread").0;
+        Process::new(settings, None, lives, log)
+    }
+
+    /// A listener on a loopback port that is free now.
+    fn free(transport: Transport) -> Arc<Listener> {
+        let port = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok().map(|own| own.port());
+        let key = |port| SocketKey { transport, ..socket(port) };
+        let free = (0..100).filter_map(|_| port()).find(|port| net::open(key(*port), &[]).is_ok());
+        let port = free.expect("a free port");
+        let template = (*listener(port, "b")).clone();
+        Arc::new(Listener { socket: key(port), end_port: None, ..template }.sealed())
+    }
+
+    #[test]
+    fn a_port_that_was_closed_is_free_at_once() {
+        let settings = Settings::default();
+        let process = process(&settings);
+        let workers = Workers::start(&settings, &process).expect("threads");
+        let mut sockets = Sockets::new(ForeignPorts::new(&settings, || {}));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            for spec in [Transport::Tcp, Transport::Udp].map(free) {
+                let live = ById::from([(id("a"), Shared::new(id("a"), spec.clone(), Arc::default(), Arc::default()))]);
+                let (before, desired) = (Running::default(), BTreeMap::from([(id("a"), Some(spec.clone()))]));
+                for _ in 0..50 {
+                    let Bound { settled, opened, errors } = sockets.bind(&diff::diff(&before, &desired));
+                    assert!(errors.is_empty(), "{errors:?}");
+                    sockets.switch(&settled.next.sockets, &live, opened, &workers, &process.files).await;
+                    sockets.close(&BTreeSet::from([spec.socket]), &workers).await;
+                }
+            }
+            for worker in &workers.handles {
+                worker.tell(Command::Drain { millis: 0 }).await;
+            }
+        });
+        workers.join();
     }
 }

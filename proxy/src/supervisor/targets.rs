@@ -60,8 +60,10 @@ impl Sources<'_> {
                 shared.surroundings.store(self.surroundings.clone());
             }
             if !is_same(&before.entries, &entries) {
-                shared.targets.store(Arc::new(Targets { entries }));
+                shared.targets.store(Arc::new(Targets::new(entries)));
             }
+            // After the targets, so that a session that wakes finds them.
+            shared.first_answer.set(self.awaited(&spec));
             let refused = refused.into_iter();
             refusals.extend(refused.map(|(address, why)| Refusal { listener: id.clone(), address, why }));
         }
@@ -73,7 +75,7 @@ impl Sources<'_> {
         for backend in &spec.backends {
             let mut usable = BTreeSet::new();
             for address in self.candidates(&backend.target) {
-                if let Some(why) = self.refuses(spec, &backend.target, address) {
+                if let Some(why) = self.refuses(spec, backend, address) {
                     refused.push((address, why));
                 } else {
                     usable.insert(address);
@@ -82,6 +84,14 @@ impl Sources<'_> {
             entries.push(entry(backend, before, usable));
         }
         (entries, refused)
+    }
+
+    /// The lowest priority of the open backends whose names nothing was heard of yet.
+    fn awaited(&self, spec: &Listener) -> Option<u32> {
+        let is_awaited =
+            |target: &Target| matches!(target, Target::Address { host, .. } if self.names.is_awaited(host));
+        let awaited = spec.backends.iter().filter(|backend| backend.weight > 0 && is_awaited(&backend.target));
+        awaited.map(|backend| backend.priority).min()
     }
 
     fn candidates(&self, target: &Target) -> Vec<SocketAddr> {
@@ -98,12 +108,12 @@ impl Sources<'_> {
     }
 
     /// Why the listener must not connect to this address, if so.
-    fn refuses(&self, spec: &Listener, target: &Target, address: SocketAddr) -> Option<Denial> {
+    fn refuses(&self, spec: &Listener, backend: &Backend, address: SocketAddr) -> Option<Denial> {
         let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(spec.further_ports()));
-        let denied = match target {
+        let denied = match &backend.target {
             Target::Address { .. } => self.refuses_address(spec, ip, &ports).or_else(|| {
                 // Active checks connect too, perhaps to a port of their own.
-                let checked = spec.health_check.as_deref().and_then(|check| check.port)?;
+                let checked = spec.checked_port(backend)?;
                 self.refuses_address(spec, ip, &(checked..=checked))
             }),
             Target::Endpoints(_) => spec.destinations.refuses_endpoint(ip),
@@ -189,7 +199,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::supervisor::fixtures::{id, listener, socket};
+    use crate::{
+        core::{dns::families::Told, names::users},
+        supervisor::fixtures::{id, listener, socket},
+    };
 
     fn addresses(ports: &[u16]) -> BTreeMap<String, EndpointSet> {
         let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
@@ -226,6 +239,26 @@ mod tests {
         assert_eq!(second.entries[0].endpoints.len(), 2);
         assert!(Arc::ptr_eq(&first.entries[0].endpoints[0], &second.entries[0].endpoints[0]));
         assert!(Arc::ptr_eq(&first.entries[0].stats, &second.entries[0].stats));
+    }
+
+    #[tokio::test]
+    async fn a_session_waits_for_the_first_answer_to_a_name_and_no_longer() {
+        let (mut names, sockets, endpoints) = (Names::new(mpsc::channel(1).0), BTreeMap::new(), BTreeMap::new());
+        let template = (*listener(1, "b")).clone();
+        let target = Target::Address { host: "db.test".to_owned(), port: 80 };
+        let backends = vec![Backend { target, ..template.backends[0].clone() }];
+        let spec = Arc::new(Listener { backends, ..template }.sealed());
+        names.follow(users([(&id("a"), &*spec)]));
+        let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
+        let live = ById::from([(id("a"), shared.clone())]);
+        let (around, own) = (Arc::default(), RefCell::default());
+        let waits = |names: &Names| {
+            of(&endpoints, &sockets, names, (&around, &own)).refresh(&live);
+            shared.first_answer.is_needed(&shared.targets.load())
+        };
+        assert!(waits(&names));
+        names.learn("db.test", Told { failure: Some("timeout".to_owned()), ..Told::default() }, 0);
+        assert!(!waits(&names));
     }
 
     #[test]
@@ -298,10 +331,10 @@ mod tests {
         let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.6:6443"]))]);
         let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
         let sources = of(&endpoints, &sockets, &names, (&around, &own));
-        let refused = |port: Option<u16>| -> Vec<Denial> {
+        let refused = |port: Option<u16>, check_port: Option<u16>| -> Vec<Denial> {
             let template = (*listener(1, "b")).clone();
             let target = Target::Address { host: "192.0.2.6".to_owned(), port: 80 };
-            let backends = vec![Backend { target, ..template.backends[0].clone() }];
+            let backends = vec![Backend { target, check_port, ..template.backends[0].clone() }];
             let destinations = Destinations { refuse_local: true, ..Destinations::default() };
             let check = HealthCheck {
                 probe: Probe::Tcp,
@@ -316,8 +349,10 @@ mod tests {
             let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
             sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
         };
-        assert!(refused(None).is_empty() && refused(Some(8080)).is_empty());
-        assert_eq!(refused(Some(10_250)), [Denial::Kubelet]);
-        assert_eq!(refused(Some(6443)), [Denial::Cluster]);
+        assert!(refused(None, None).is_empty() && refused(Some(8080), None).is_empty());
+        assert_eq!(refused(Some(10_250), None), [Denial::Kubelet]);
+        assert_eq!(refused(Some(6443), None), [Denial::Cluster]);
+        assert_eq!(refused(Some(8080), Some(6443)), [Denial::Cluster]);
+        assert!(refused(Some(6443), Some(8080)).is_empty(), "the port of the entry comes first");
     }
 }

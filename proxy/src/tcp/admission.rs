@@ -1,13 +1,16 @@
 //! Admission of a session: PROXY header, access list, limits.
 
 use std::{
+    future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::Poll,
     time::Duration,
 };
 
 use proxy_api::{AcceptHeader, Listener};
-use tokio::{io::Interest, net::TcpStream, time::timeout};
+use tokio::{io::Interest, net::TcpStream, task::yield_now, time::timeout};
 
 use crate::{
     core::{
@@ -73,10 +76,14 @@ async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec:
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let source = session.client.get().ip();
     let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
-    let named = tokio::select! {
-        biased;
-        () = place.taken_back() => return Err(EndReason::HandshakeLimit),
-        read = timeout(limit, read_header(client)) => read.map_err(|_| EndReason::HandshakeTimeout)??,
+    let named = {
+        // Boxed, because a session has room for its largest step as long as it lives.
+        let mut header = Box::pin(read_header(client));
+        tokio::select! {
+            biased;
+            () = place.taken_back() => return Err(EndReason::HandshakeLimit),
+            read = within(limit, header.as_mut()) => read.ok_or(EndReason::HandshakeTimeout)??,
+        }
     };
     drop(place);
     if let Some((source, destination)) = named {
@@ -86,6 +93,21 @@ async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec:
     // Data may have arrived together with the header.
     session.recheck.set(true);
     Ok(())
+}
+
+/// Waits for a step of a handshake, for at most `limit`. After a freeze the time may be up although the client has sent
+/// everything meanwhile, so that what the socket holds counts first.
+pub(super) async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option<F::Output> {
+    if let Ok(done) = timeout(limit, step.as_mut()).await {
+        return Some(done);
+    }
+    // The runtime polls the sockets before it goes on here.
+    yield_now().await;
+    poll_fn(|cx| match step.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Reads exactly the header, so that the bytes after it are relayed as usual.
@@ -142,7 +164,7 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
 }
 
 /// Ready once the client has left: it has reset the connection, or closed it without sending data.
-async fn left(client: &TcpStream) {
+pub(super) async fn left(client: &TcpStream) {
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
         if ready.is_error() {

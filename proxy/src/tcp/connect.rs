@@ -1,25 +1,23 @@
 //! The connect phase: picks endpoints and retries until connected, out of attempts, or the client leaves.
 
-use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::{Listener, Retry, SendHeader};
-use tokio::{
-    io::Interest,
-    net::{TcpSocket, TcpStream},
-    time::{Instant, sleep, timeout},
-};
+use tokio::{io::Interest, net::TcpStream, time::sleep};
 
+use super::{
+    admission,
+    race::{Made, Step},
+};
 use crate::{
-    core::{
-        balance::{Draw, EntryStats},
-        end::EndReason,
-        endpoint::{Counted, Endpoint},
-        proxy_header,
-    },
-    log::Level,
-    net,
+    core::{balance::Draw, end::EndReason, endpoint::Counted, proxy_header},
+    first_answer,
     worker::{Worker, session::Session},
 };
+
+/// How long the connect phase takes before a client counts as gone that has finished sending without a byte. Before
+/// that, it may wait for a greeting, as `nc -N HOST 13 </dev/null` does.
+const FINISHED_COUNTS_AFTER: Duration = Duration::from_secs(1);
 
 /// An established upstream connection.
 pub struct Connected {
@@ -39,30 +37,37 @@ pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> 
         reason = session.asked_to_end() => Err(reason),
         _ = client.ready(Interest::ERROR) => Err(EndReason::ClientLeft),
         result = attempts(worker, session, client) => result,
+        () = left(session, client) => Err(EndReason::ClientLeft),
     }
+}
+
+/// Ready once the client has left, as in the queue, and [`FINISHED_COUNTS_AFTER`] has passed.
+async fn left(session: &Session, client: &TcpStream) {
+    sleep(FINISHED_COUNTS_AFTER).await;
+    // Watching the client uses up its readiness, so the relay asks the socket once.
+    session.recheck.set(true);
+    admission::left(client).await;
 }
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     let listener = &session.listener;
+    first_answer::wait(listener).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
-    let mut tried: Vec<SocketAddr> = Vec::new();
-    for attempt in 1.. {
+    let mut made = Made::default();
+    loop {
         let spec = listener.spec.load_full();
         let header = header(session, client, &spec);
-        if let Some(connected) = attempt_one(worker, session, &spec, &header, ticket, &mut tried).await {
+        if let Some(connected) = step(worker, session, (&spec, &header), ticket, &mut made).await {
             return Ok(connected);
         }
-        if attempt >= spec.retry.attempts {
-            break;
+        if made.count >= spec.retry.attempts {
+            return Err(EndReason::NoBackend);
         }
-        listener.counters.retries.fetch_add(1, Relaxed);
         // Back off only if every endpoint was tried; an untried endpoint needs no pause.
-        let known: usize = listener.targets.load().entries.iter().map(|entry| entry.endpoints.len()).sum();
-        if tried.len() >= known {
-            sleep(backoff(spec.retry, attempt)).await;
+        if !listener.targets.load().has_untried(worker.process.clock.seconds(), &made.tried) {
+            sleep(backoff(spec.retry, made.count)).await;
         }
     }
-    Err(EndReason::NoBackend)
 }
 
 /// The PROXY header to send before the client's first byte.
@@ -75,113 +80,30 @@ fn header(session: &Session, client: &TcpStream, spec: &Listener) -> Vec<u8> {
     proxy_header::encode(protocol.send, destination.map(|destination| (session.client.get(), destination)))
 }
 
-/// Writes the header. The connection is new, so the send buffer takes it at once.
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// The pause after an attempt: doubled each time, up to the longest.
 fn backoff(retry: Retry, attempt: u32) -> Duration {
     let doubled = u64::from(retry.initial_backoff_millis) << (attempt - 1).min(20);
     Duration::from_millis(doubled.min(retry.max_backoff_millis.into()))
 }
 
-async fn attempt_one(
+/// Picks an endpoint and connects to it, or to one beside it.
+async fn step(
     worker: &Worker,
     session: &Session,
-    spec: &Listener,
-    header: &[u8],
+    (spec, header): (&Listener, &[u8]),
     ticket: u64,
-    tried: &mut Vec<SocketAddr>,
+    made: &mut Made,
 ) -> Option<Connected> {
+    made.begin(session);
     let draw = Draw {
         ticket,
         chance: worker.chance(),
         source: session.client.get().ip(),
         now: worker.process.clock.seconds(),
     };
-    let (backend, endpoint, stats) = {
-        let targets = session.listener.targets.load();
-        let (entry, endpoint) = targets.pick(spec.policy, draw, tried)?;
-        (entry.id.clone(), endpoint.clone(), entry.stats.clone())
-    };
-    *session.to.borrow_mut() = Some((backend.clone(), endpoint.clone()));
-    tried.push(endpoint.address);
-    // Count the session now, so that concurrent connects spread over endpoints.
-    let counted = Counted::new(endpoint.clone());
-    let began = Instant::now();
-    let limit = Duration::from_secs(spec.timeouts.connect_seconds.into());
-    let result =
-        match timeout(limit, dial(session.address_of(&endpoint), spec.timeouts.keepalive_seconds, header)).await {
-            Ok(result) => result,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-    match result {
-        Ok(stream) => {
-            endpoint.succeeded();
-            stats.sessions.fetch_add(1, Relaxed);
-            worker.process.timings.connected(began.elapsed());
-            Some(Connected { stream, counted })
-        }
-        Err(error) => {
-            failed(worker, session, spec, (&backend, &endpoint, &stats), &error);
-            None
-        }
-    }
-}
-
-fn failed(
-    worker: &Worker,
-    session: &Session,
-    spec: &Listener,
-    (backend, endpoint, stats): (&str, &Endpoint, &EntryStats),
-    error: &io::Error,
-) {
-    stats.failures.fetch_add(1, Relaxed);
-    session.cause.set(Some(error.kind()));
-    if is_of_the_endpoint(error) && endpoint.failed(spec.outlier, worker.process.clock.seconds()) {
-        session.listener.counters.ejected.fetch_add(1, Relaxed);
-        let message = format!(
-            "endpoint {} of {backend} is ejected for {} s after {} failed connects (it is still tried while no other is healthy); last error: {error}",
-            endpoint.address, spec.outlier.eject_seconds, spec.outlier.consecutive_failures
-        );
-        worker.process.log.notice(Level::Warn, "ejected", &session.listener.id, message);
-    }
-}
-
-/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory).
-fn is_of_the_endpoint(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::TimedOut
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
-}
-
-async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
-    let socket = net::upstream_tcp(to, keepalive_seconds)?;
-    let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
-    // A connect to a dead port in the ephemeral range can connect to itself.
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::Error::new(
-            io::ErrorKind::ConnectionRefused,
-            "nothing listens there: the connection reached itself",
-        ));
-    }
-    write(&stream, header).await?;
-    Ok(stream)
+    let targets = session.listener.targets.load_full();
+    let (entry, first) = targets.pick(spec.policy, draw, &made.tried)?;
+    Step { worker, session, spec, header, entry, draw }.run(first.clone(), made).await
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ const STREAMING: usize = 32 * 1024;
 const STREAM_AFTER: u8 = 3;
 /// Reads before yielding to other tasks of the worker.
 const TURNS: usize = 16;
+/// Bytes written before yielding to other tasks of the worker, so that no poll of a fast stream takes long.
+const POLL_BYTES: usize = 256 * 1024;
 
 /// One end of a session.
 #[derive(Debug)]
@@ -93,6 +95,8 @@ pub struct Direction {
     read_size: usize,
     streak: u8,
     streaming: bool,
+    /// Whether the stream was counted as copied for lack of a pipe.
+    lacked_pipe: bool,
     throttle: Throttle,
 }
 
@@ -106,6 +110,7 @@ impl Default for Direction {
             read_size: SMALL_READ,
             streak: 0,
             streaming: false,
+            lacked_pipe: false,
             throttle: Throttle::default(),
         }
     }
@@ -146,13 +151,20 @@ impl Direction {
         (from, to): (&End, &End),
         count: &dyn Fn(usize),
     ) -> Poll<()> {
+        let mut moved = 0;
         for _ in 0..TURNS {
             if self.is_drained() {
                 return Poll::Ready(());
             }
             match ready!(self.poll_step(cx, worker, limit, from, to)) {
                 Moved::Bytes(0) | Moved::Phase => {}
-                Moved::Bytes(bytes) => count(bytes),
+                Moved::Bytes(bytes) => {
+                    count(bytes);
+                    moved += bytes;
+                    if moved >= POLL_BYTES {
+                        break;
+                    }
+                }
             }
         }
         cx.waker().wake_by_ref();
@@ -186,7 +198,7 @@ impl Direction {
             }
         }
         if self.streaming && self.pipe.is_none() {
-            self.pipe = worker.pipes.lend().map(|pipe| (pipe, 0));
+            self.borrow_pipe(worker);
         }
         if self.pipe.is_some() {
             return self.poll_splice_in(cx, worker, limit, from);
@@ -235,6 +247,17 @@ impl Direction {
         to.broken.set(true);
         self.phase = Phase::Dead;
         self.abandon(worker);
+    }
+
+    /// Whether the direction waits for bandwidth.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.throttle.is_waiting()
+    }
+
+    /// Ends a wait for bandwidth; returns whether there was one.
+    pub fn hurry(&mut self) -> bool {
+        self.throttle.hurry()
     }
 
     /// Returns promised but unread bytes to the limit.

@@ -2,13 +2,13 @@
 //!
 //! The bytes are peeked and stay in the kernel, so that the session relays them as usual.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 
 use proxy_api::{AcceptHeader, doors::Refusal};
 use rustix::net::{RecvFlags, recv};
-use tokio::{io::Interest, net::TcpStream, time::timeout};
+use tokio::{io::Interest, net::TcpStream};
 
-use super::admission::{HANDSHAKE_SECONDS, read_header};
+use super::admission::{HANDSHAKE_SECONDS, read_header, within};
 use crate::{
     core::{
         client_hello::{self, Hello, LONGEST_IN_RECORDS},
@@ -41,9 +41,9 @@ pub async fn greet(
 ) -> Result<Greeted, Unroutable> {
     let spec = names.first().spec.load_full();
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
-    let mut greeted = (peer, None);
     let handshakes = &worker.process.handshakes;
-    let handshake = async {
+    let mut handshake = pin!(async {
+        let mut greeted = (peer, None);
         if let Some(protocol) = spec.proxy_protocol.as_deref() {
             match (protocol.accept, protocol.trusts(peer.ip())) {
                 (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => {}
@@ -58,10 +58,10 @@ pub async fn greet(
             }
         }
         // From here on, the handshake waits for the client that the header names.
-        in_place(handshakes.enter(greeted.0.ip()), read_name(worker, stream)).await
-    };
-    let name = timeout(limit, handshake).await.map_err(|_| Unroutable::HandshakeTimeout)??;
-    Ok(Greeted { client: greeted.0, destination: greeted.1, name })
+        let name = in_place(handshakes.enter(greeted.0.ip()), read_name(worker, stream)).await?;
+        Ok(Greeted { client: greeted.0, destination: greeted.1, name })
+    });
+    within(limit, handshake.as_mut()).await.ok_or(Unroutable::HandshakeTimeout)?
 }
 
 /// Runs a step of the handshake, unless there is no place for it, or its place goes to another connection.

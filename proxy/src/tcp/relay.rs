@@ -33,35 +33,50 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
         let mut server_error = pin!(server.stream.ready(Interest::ERROR));
         let mut stall = Stall::default();
         poll_fn(|cx| {
-            if let Poll::Ready(reason) = session.poll_ended(cx) {
-                return Poll::Ready(reason);
-            }
-            if session.recheck.take() {
+            let is_silent = match session.poll_ended(cx) {
+                Poll::Ready(reason) if reason != EndReason::Idle => return Poll::Ready(reason),
+                asked => asked.is_ready(),
+            };
+            if session.recheck.take() || is_silent {
                 recheck(up, client);
                 recheck(down, server);
             }
-            let moved_before = session.up.get() + session.down.get();
+            let before = (session.up.get() + session.down.get(), session.half_closed.get());
             let limit = &session.listener.limiter.bytes;
             let _ = up.poll(cx, worker, limit, (client, server), &|bytes| {
                 session.up.set(session.up.get() + bytes as u64);
-                session.active_at.set(worker.now.get());
             });
             let _ = down.poll(cx, worker, limit, (server, client), &|bytes| {
                 session.down.set(session.down.get() + bytes as u64);
-                session.active_at.set(worker.now.get());
             });
+            let progress = session.up.get() + session.down.get() != before.0;
+            if progress {
+                session.active_at.set(worker.process.clock.millis());
+            }
             watch_for_errors(cx, up, client, client_error.as_mut());
             watch_for_errors(cx, down, server, server_error.as_mut());
-            let progress = session.up.get() + session.down.get() != moved_before;
-            decide(cx, worker, session, (up, client), (down, server), |cx| stall.poll(cx, worker, session, progress))
+            let over = decide(cx, worker, session, (up, client), (down, server), |cx| {
+                stall.poll(cx, worker, session, progress)
+            });
+            if over.is_ready() || !is_silent {
+                return over;
+            }
+            // The sockets held something, or the session waits for bandwidth: it is not idle.
+            if progress || session.half_closed.get() != before.1 || up.is_waiting() || down.is_waiting() {
+                session.stay(cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(EndReason::Idle)
         })
         .await
     };
     let left = match reason {
         EndReason::ClientReset => deliver(session, &server.stream).await,
         EndReason::BackendReset => deliver(session, &client.stream).await,
-        // The session is idle because a peer does not read. Bytes are lost, so this is a cut, not a clean end.
-        EndReason::Idle if pair.up.is_holding() || pair.down.is_holding() => Some(EndReason::Stalled),
+        EndReason::Idle => {
+            let in_flight = is_in_flight(&pair.up, client, server) || is_in_flight(&pair.down, server, client);
+            Some(EndReason::of_silence(session.half_closed.get(), in_flight))
+        }
         _ => None,
     };
     left.unwrap_or(reason)
@@ -96,8 +111,8 @@ impl Stall {
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, session: &Session, progress: bool) -> Poll<()> {
         let now = Instant::now();
         let quiet_before = || {
-            let seconds = worker.now.get().saturating_sub(session.active_at.get());
-            now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now)
+            let millis = worker.process.clock.millis().saturating_sub(session.active_at.get());
+            now.checked_sub(Duration::from_millis(millis)).unwrap_or(now)
         };
         let since = if progress { now } else { self.since.unwrap_or_else(quiet_before) };
         self.since = Some(since);
@@ -112,19 +127,29 @@ impl Stall {
 
 /// Asks the socket itself for bytes, because urgent data may hide them from readiness.
 fn recheck(direction: &Direction, from: &End) {
-    if direction.phase == Phase::Open
-        && !direction.blocked
-        && rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0)
-    {
+    if direction.phase == Phase::Open && !direction.blocked && has_unread(from) {
         from.read_anyway.set(true);
     }
 }
 
-/// Watches an end that is not being read, where only the error state reveals that it is gone.
-fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &Direction, end: &End, mut error: Pin<&mut F>) {
-    let unread = direction.blocked || direction.phase != Phase::Open;
+fn has_unread(from: &End) -> bool {
+    rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0)
+}
+
+/// Whether an end now would cut bytes: unread, held here, or not acknowledged by the peer.
+fn is_in_flight(direction: &Direction, from: &End, to: &End) -> bool {
+    direction.is_holding() || has_unread(from) || sys::unacknowledged(&to.stream) > 0
+}
+
+/// Watches an end that is not being read, where only the error state reveals that it is gone. What a broken end has sent
+/// before is read without waiting for bandwidth, and counts against the limit later.
+fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &mut Direction, end: &End, mut error: Pin<&mut F>) {
+    let unread = direction.blocked || direction.phase != Phase::Open || direction.is_waiting();
     if unread && !end.broken.get() && error.as_mut().poll(cx).is_ready() {
         end.broken.set(true);
+        cx.waker().wake_by_ref();
+    }
+    if end.broken.get() && direction.hurry() {
         cx.waker().wake_by_ref();
     }
 }
@@ -141,7 +166,7 @@ fn decide(
     let half_closed = up.phase != Phase::Open || down.phase != Phase::Open;
     if half_closed && !session.half_closed.replace(true) {
         // The half-close timeout starts here.
-        session.active_at.set(worker.now.get());
+        session.active_at.set(worker.process.clock.millis());
     }
     if up.phase == Phase::Finished && down.phase == Phase::Finished {
         return Poll::Ready(EndReason::Finished);
@@ -167,7 +192,8 @@ async fn deliver(session: &Session, stream: &TcpStream) -> Option<EndReason> {
     let mut pause = Duration::from_millis(1);
     while left > 0 && Instant::now() < deadline && progress.elapsed() < NOT_READING {
         tokio::select! {
-            reason = session.asked_to_end() => return Some(reason),
+            // A session that is silent as well was broken before, and ends as such.
+            reason = session.asked_to_end() => return (reason != EndReason::Idle).then_some(reason),
             _ = stream.ready(Interest::ERROR) => return None,
             () = sleep(pause) => {}
         }

@@ -11,18 +11,19 @@ use crate::{
     log::Event,
     process::Permits,
     route::{Served, Unroutable},
-    worker::{Accepted, Worker, session::Session},
+    worker::{Accepted, Burden, Worker, session::Session},
 };
 
 /// Starts a session on this worker, on shared sockets once the server name is known.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, route, permits } = accepted;
+    let Accepted { stream, peer, route, permits, burden } = accepted;
+    let held = (permits, burden);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let served = route.load_full();
     if let Served::One(listener) = &*served {
         let live = Live::begin(worker, Session::new(listener.clone(), peer, None, worker.process.clock.millis()));
-        tokio::task::spawn_local(run(live, End::new(stream), permits));
+        tokio::task::spawn_local(run(live, End::new(stream), held));
         return;
     }
     let waits = Greeting::of(worker);
@@ -49,7 +50,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
                 session.recheck.set(true);
                 let live = Live::begin(&worker, session);
                 drop((waits, served, route));
-                run(live, stream, permits).await;
+                run(live, stream, held).await;
             }
         }
     });
@@ -101,7 +102,8 @@ impl Drop for Live {
     }
 }
 
-async fn run(mut live: Live, client: End, permits: Permits) {
+/// Runs a session; `held` is what it takes of the process and of its worker.
+async fn run(mut live: Live, client: End, held: (Permits, Burden)) {
     let (worker, session) = (live.worker.clone(), live.session.clone());
     live.reason = match serve(&worker, &session, &client).await {
         Ok(reason) | Err(reason) => reason,
@@ -110,7 +112,7 @@ async fn run(mut live: Live, client: End, permits: Permits) {
     client.clean.set(live.reason.is_clean());
     drop(client);
     drop(live);
-    drop(permits);
+    drop(held);
 }
 
 /// Admits, connects and relays; the slot is released at the end. A client that waits, for its header or in the queue,
@@ -139,9 +141,9 @@ fn offset(session: &Session, client: &TcpStream) -> u16 {
 
 fn opened(worker: &Worker, session: &Session) {
     session.connected.set(true);
-    session.active_at.set(worker.process.clock.seconds());
+    let now = worker.process.clock.millis();
+    session.active_at.set(now);
     if session.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
-        let now = worker.process.clock.millis();
         worker.process.log.emit(Event::Session(Box::new(session.record("opened", now, None))));
     }
 }

@@ -35,13 +35,12 @@ impl Throttle {
     /// The number of bytes that may be read now, from one to `most`; pending until there are some.
     pub fn poll(&mut self, cx: &mut Context<'_>, bucket: &Bucket, clock: &Clock, most: usize) -> Poll<usize> {
         loop {
-            let now = clock.millis();
             if let Some(promise) = &mut self.0 {
                 if promise.term != bucket.term() {
                     self.0 = None;
                     continue;
                 }
-                if now < promise.due {
+                if clock.millis() < promise.due {
                     ready!(promise.timer.as_mut().poll(cx));
                     promise.timer = timer(promise.due.saturating_sub(clock.millis()));
                     continue;
@@ -51,6 +50,11 @@ impl Throttle {
                 bucket.give(bytes.saturating_sub(most));
                 return Poll::Ready(bytes.min(most));
             }
+            // Most forwards have no limit; their reads do not ask the clock.
+            if !bucket.is_limited() {
+                return Poll::Ready(most);
+            }
+            let now = clock.millis();
             match bucket.allow(most, now) {
                 Allowance::Bytes(bytes) => return Poll::Ready(bytes),
                 Allowance::Later { bytes, millis, term } => {
@@ -58,6 +62,21 @@ impl Throttle {
                 }
             }
         }
+    }
+
+    /// Whether the direction waits until its bytes are due.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.0.as_ref().is_some_and(|promise| promise.due > 0)
+    }
+
+    /// Makes promised bytes usable now; returns whether the direction waited for them. They stay taken from the limit.
+    pub fn hurry(&mut self) -> bool {
+        let waiting = self.0.as_mut().filter(|promise| promise.due > 0);
+        waiting.is_some_and(|promise| {
+            promise.due = 0;
+            true
+        })
     }
 
     /// Returns promised bytes when the direction ends.

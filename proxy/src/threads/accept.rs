@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::Notify, task::yield_now, time::sleep};
 
 use super::Thread;
-use crate::{log::Level, route::Route, sys, worker::Accepted};
+use crate::{log::Level, route::Route, sys};
 
 /// Connections accepted before yielding to other tasks of the worker.
 const BATCH: usize = 16;
@@ -53,8 +53,8 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Arc<TcpListener>, route: R
     }
     // Accept the connections the kernel has completed: closing the socket first would reset them.
     while let Some(permits) = thread.worker.process.take_session() {
-        let Ok((stream, peer)) = sys::accept(socket.get_ref()) else { break };
-        thread.place(Accepted { stream, peer, route: route.clone(), permits });
+        let Ok(connection) = sys::accept(socket.get_ref()) else { break };
+        thread.place(connection, &route, permits);
     }
 }
 
@@ -68,7 +68,7 @@ async fn batch(thread: &Rc<Thread>, listener: &TcpListener, route: &Route) -> St
     for _ in 0..BATCH {
         let permits = thread.worker.process.wait_for_session().await;
         match sys::accept(listener) {
-            Ok((stream, peer)) => thread.place(Accepted { stream, peer, route: route.clone(), permits }),
+            Ok(connection) => thread.place(connection, route, permits),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Empty,
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => {

@@ -1,123 +1,142 @@
-//! The sweep: checks deadlines, logs and counters once a second, so that sessions need no timers of their own.
+//! The sweep: checks deadlines, logs and counters of each session once a round, so that sessions need no timers of their
+//! own.
 
 use std::{
+    collections::HashMap,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use proxy_api::{AccessLogMode, OnUnhealthy};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{task::yield_now, time::sleep};
 
 use super::Thread;
 use crate::{
     core::{
         diff::Facts,
         end::{self, EndReason},
+        rounds::{Rounds, Visit, places_of},
+        timers,
     },
     lives::Life,
     log::Event,
+    shared::Shared,
     worker::{
         Ending, Worker,
         session::{Session, SessionView},
     },
 };
 
-const TICK: Duration = Duration::from_secs(1);
-
-/// Sweeps while there are sessions. Without sessions, the only work is a sign of life once a second: one wake of the
+/// Visits sessions, a slice at a time. Without sessions, the only work is a sign of life once a round: one wake of the
 /// thread.
 pub(super) async fn run(thread: Rc<Thread>, life: Life) {
     let worker = &thread.worker;
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let clock = worker.process.clock;
+    let mut rounds = Rounds::new(clock.millis());
     loop {
         life.beat();
-        if worker.sessions.borrow().is_empty() && thread.udp.is_empty() {
-            tokio::select! {
-                biased;
-                // The first session starts a second of its own, because its timers must not end early.
-                () = worker.sweep.notified() => ticks.reset(),
-                _ = ticks.tick() => {}
+        let at = rounds.plan(|slice| worker.occupied.has(slice));
+        sleep(Duration::from_millis(at.saturating_sub(clock.millis()))).await;
+        for visit in rounds.due(clock.millis()) {
+            let now = clock.millis();
+            // Bytes that the sockets hold already count first: the runtime polls them before it goes on here.
+            yield_now().await;
+            sessions(worker, visit, now);
+            if visit.slice == 0 && visit.is_judged {
+                thread.udp.sweep(worker, now);
             }
-            continue;
         }
-        ticks.tick().await;
-        let now = worker.process.clock.millis();
-        worker.now.set(now / 1000);
-        let sessions: Vec<Rc<Session>> = worker.sessions.borrow().iter().map(|(_, session)| session.clone()).collect();
-        for session in sessions {
-            check(worker, &session, now);
-        }
-        thread.udp.sweep(worker, now);
     }
 }
 
-fn check(worker: &Worker, session: &Session, now_millis: u64) {
-    let now = now_millis / 1000;
+/// Checks the sessions of a slice.
+fn sessions(worker: &Worker, visit: Visit, now: u64) {
+    // No check ends a session by itself: the session's task does, later.
+    let sessions = worker.sessions.borrow();
+    for place in places_of(visit.slice, sessions.capacity()) {
+        if let Some(session) = sessions.get(place) {
+            check(worker, session, now, visit.is_judged);
+        }
+    }
+}
+
+fn check(worker: &Worker, session: &Session, now: u64, is_judged: bool) {
     let spec = session.listener.spec.load();
-    session.count_bytes();
-    if let Some((_, reason)) = session.end_at.get().filter(|(at, _)| *at <= now_millis) {
+    let has_moved = session.count_bytes();
+    let standing = session.standing();
+    if let Some(reason) = timers::cut(&standing, &spec.timeouts, now) {
         return session.end(reason);
     }
-    if let Some(most) = spec.timeouts.max_session_seconds
-        && now_millis.saturating_sub(session.started) >= u64::from(most) * 1000
-    {
-        return session.end(EndReason::MaxSession);
-    }
-    let endpoint = session.to.borrow().as_ref().map(|(_, endpoint)| endpoint.clone());
-    let Some(endpoint) = endpoint.filter(|_| session.connected.get()) else { return };
-    if spec.sessions.on_unhealthy == OnUnhealthy::Close && !endpoint.is_healthy(now) {
+    let to = session.to.borrow();
+    let Some((_, endpoint)) = to.as_ref().filter(|_| session.connected.get()) else { return };
+    if spec.sessions.on_unhealthy == OnUnhealthy::Close && !endpoint.is_healthy(now / 1000) {
         return session.end(EndReason::BackendUnhealthy);
     }
-    let quiet = now.saturating_sub(session.active_at.get());
-    let times = spec.timeouts;
-    let limit = if session.half_closed.get() { times.half_close_seconds } else { times.idle_seconds };
-    if quiet >= u64::from(limit) {
+    if is_judged && timers::is_silent(&standing, &spec.timeouts, now) {
         return session.end(EndReason::Idle);
     }
-    if quiet <= 1 {
+    if has_moved || !is_judged {
         // Urgent data ends a read early although the socket has more; one extra poll per burst finds the rest.
         session.recheck.set(true);
         session.wake();
     }
-    let every = u64::from(spec.access_log.interval_seconds);
-    let due = every > 0 && now.saturating_sub(session.logged_at.get()) >= every;
-    if due && spec.access_log.mode != AccessLogMode::Disabled {
+    let every = spec.access_log.interval_seconds;
+    let is_due = every > 0 && timers::has_passed(session.logged_at.get(), timers::millis(every), now);
+    if is_due && spec.access_log.mode != AccessLogMode::Disabled {
         session.logged_at.set(now);
-        worker.process.log.emit(Event::Session(Box::new(session.record("open", now_millis, None))));
+        worker.process.log.emit(Event::Session(Box::new(session.record("open", now, None))));
     }
 }
 
-/// Ends the sessions that a change concerns, at once or spread over time.
-pub(super) fn end(thread: &Rc<Thread>, ending: &Ending) {
+/// An ending and the sessions that it concerns.
+type Concerned<'a> = (&'a Ending, Vec<Rc<Session>>);
+
+/// Ends the sessions that a change concerns, at once or spread over time. All its listeners share one pass over the
+/// sessions.
+pub(super) fn end(thread: &Rc<Thread>, endings: &[Ending]) {
     let worker = &thread.worker;
-    let concerned: Vec<Rc<Session>> = {
-        let sessions = worker.sessions.borrow();
-        sessions.iter().map(|(_, session)| session).filter(|session| concerns(ending, session)).cloned().collect()
-    };
+    let mut concerned: HashMap<*const Shared, Vec<Concerned<'_>>> = HashMap::new();
+    for ending in endings {
+        concerned.entry(Arc::as_ptr(&ending.listener)).or_default().push((ending, Vec::new()));
+    }
+    for (_, session) in worker.sessions.borrow().iter() {
+        for (ending, sessions) in concerned.get_mut(&Arc::as_ptr(&session.listener)).into_iter().flatten() {
+            if concerns(ending, session) {
+                sessions.push(session.clone());
+            }
+        }
+    }
     let now = worker.process.clock.millis();
-    for (at, session) in concerned.iter().enumerate() {
+    for (ending, sessions) in concerned.into_values().flatten() {
+        end_some(ending, &sessions, now);
+    }
+    for ending in endings {
+        thread.udp.end(worker, ending, now);
+    }
+}
+
+fn end_some(ending: &Ending, sessions: &[Rc<Session>], now: u64) {
+    for (at, session) in sessions.iter().enumerate() {
         if ending.over_millis == 0 {
             session.end(ending.reason);
         } else {
-            let at = now + end::spread(at, concerned.len(), ending.over_millis);
+            let at = now + end::spread(at, sessions.len(), ending.over_millis);
             // A later change never extends a session.
             let sooner = session.end_at.get().filter(|(before, _)| *before <= at);
             session.end_at.set(sooner.or(Some((at, ending.reason))));
         }
     }
-    thread.udp.end(worker, ending, now);
 }
 
+/// Whether an ending of the session's listener concerns it.
 fn concerns(ending: &Ending, session: &Session) -> bool {
-    Arc::ptr_eq(&ending.listener, &session.listener)
-        && ending.which.has(Facts {
-            client: session.client.get().ip(),
-            backend: session.to.borrow().as_ref().map(|(backend, _)| &**backend),
-            offset: session.offset.get(),
-            name: session.name.as_deref(),
-        })
+    ending.which.has(Facts {
+        client: session.client.get().ip(),
+        backend: session.to.borrow().as_ref().map(|(backend, _)| &**backend),
+        offset: session.offset.get(),
+        name: session.name.as_deref(),
+    })
 }
 
 /// Ends every session at once.
@@ -127,18 +146,20 @@ pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
     for session in sessions {
         session.end(reason);
     }
-    thread.udp.end_all(worker, reason);
+    thread.udp.end_drained(worker, worker.process.clock.millis());
 }
 
-/// Waits until no session is live, but no longer than `millis`, then ends the rest.
+/// Waits until no session is live but quiet UDP flows, no longer than `millis`, then ends the rest.
 pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     let worker = &thread.worker;
-    let deadline = worker.process.clock.millis().saturating_add(millis);
-    let may_wait = || worker.process.clock.millis() < deadline && !worker.process.stop.load(Relaxed);
+    let clock = worker.process.clock;
+    let begun = clock.millis();
+    let may_wait = || !timers::has_passed(begun, millis, clock.millis()) && !worker.process.stop.load(Relaxed);
     // Let the accept loops run once more, to accept what the kernel has queued.
     loop {
         sleep(Duration::from_millis(20)).await;
-        if live(thread) == 0 || !may_wait() {
+        let is_busy = connections(thread) > 0 || thread.udp.are_busy(worker.process.clock.millis());
+        if !is_busy || !may_wait() {
             break;
         }
     }
@@ -157,7 +178,11 @@ async fn settled(thread: &Rc<Thread>) {
 }
 
 fn live(thread: &Thread) -> usize {
-    thread.worker.sessions.borrow().len() + thread.worker.greeting.get() + thread.udp.flows()
+    connections(thread) + thread.udp.flows()
+}
+
+fn connections(thread: &Thread) -> usize {
+    thread.worker.sessions.borrow().len() + thread.worker.greeting.get()
 }
 
 /// The live sessions, at most `limit`.

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    io::{self, Read},
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -11,9 +11,9 @@ use std::{
 
 use proxy_api::{AccessLogMode, Transport};
 use socket2::SockRef;
-use tokio::{net::UdpSocket, task::yield_now};
+use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
-use super::{TURNS, UdpListener, drop_datagrams};
+use super::{TURNS, UdpListener, count_lost, drop_datagrams};
 use crate::{
     core::{
         balance::{Draw, EntryStats},
@@ -21,7 +21,8 @@ use crate::{
         end::EndReason,
         endpoint::{Counted, Endpoint},
         flows::FlowKey,
-        limiter::{FlowSlot, Mark},
+        limiter::{FlowSlot, Mark, Member},
+        timers,
     },
     files::Permit,
     log::{Event, Level, SessionRecord},
@@ -30,6 +31,9 @@ use crate::{
     shared::{Dropped, Shared},
     worker::{Ending, Worker, session::SessionView},
 };
+
+/// What to wait for at the socket to the endpoint: replies, and ICMP errors.
+const REPLIES: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
@@ -47,6 +51,8 @@ pub(super) struct Flow {
     up: Cell<u64>,
     down: Cell<u64>,
     counted: Cell<(u64, u64)>,
+    /// Replies that the system had dropped at the last look.
+    lost: Cell<u32>,
     logged_at: Cell<u64>,
     unreachable: Cell<bool>,
     mark: Arc<Mark>,
@@ -55,6 +61,8 @@ pub(super) struct Flow {
     slot: Cell<Option<FlowSlot>>,
     /// As `slot`, so that another flow can have the room at once.
     room: Cell<Option<[Permit; 2]>>,
+    /// As `slot`.
+    member: Cell<Option<Member>>,
     _file: Permit,
 }
 
@@ -107,6 +115,8 @@ impl Flow {
             Dropped::SendFailed
         })?;
         let started = worker.process.clock.millis();
+        let namespace = &listener.id.origin.namespace;
+        let member = worker.process.crowd.join(namespace, slot.mark(), key.client.ip(), started);
         Ok(Rc::new(Self {
             key,
             listener: listener.clone(),
@@ -120,12 +130,14 @@ impl Flow {
             up: Cell::new(0),
             down: Cell::new(0),
             counted: Cell::new((0, 0)),
+            lost: Cell::new(0),
             logged_at: Cell::new(started / 1000),
             unreachable: Cell::new(false),
             mark: slot.mark(),
             _live: Counted::new(endpoint.clone()),
             slot: Cell::new(Some(slot)),
             room: Cell::new(Some(permits.room)),
+            member: Cell::new(Some(member)),
             _file: permits.file,
         }))
     }
@@ -146,7 +158,8 @@ impl Flow {
             tokio::select! {
                 biased;
                 () = self.mark.ended() => return socket.evict(worker, self),
-                ready = self.upstream.readable() => if ready.is_err() { return },
+                // An ICMP error alone does not make a socket readable, and this client may never send again.
+                ready = self.upstream.ready(REPLIES) => if ready.is_err() { return },
             }
             let mut moved = false;
             for _ in 0..TURNS {
@@ -165,7 +178,8 @@ impl Flow {
 
     fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener) -> bool {
         let mut scratch = worker.scratch.borrow_mut();
-        match self.upstream.try_recv(&mut scratch) {
+        let upstream = SockRef::from(&self.upstream);
+        match self.upstream.try_io(REPLIES, || (&*upstream).read(&mut scratch)) {
             Ok(length) => {
                 if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
                     drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
@@ -178,9 +192,10 @@ impl Flow {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(_) => {
-                // ICMP error: the next datagram goes to another endpoint.
-                if !self.unreachable.get() {
+            Err(error) => {
+                // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
+                // datagrams, say nothing about the endpoint.
+                if matches!(classify(&error), SendError::Unreachable) && !self.unreachable.get() {
                     self.failed(worker);
                 }
                 false
@@ -254,7 +269,7 @@ impl Flow {
     /// Ends the flow; the caller has removed it from the table.
     pub(super) fn end(&self, worker: &Worker, reason: EndReason) {
         self.mark.end();
-        drop((self.slot.take(), self.room.take()));
+        drop((self.slot.take(), self.room.take(), self.member.take()));
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
@@ -277,7 +292,7 @@ impl Flow {
     /// Whether the flow has reached `maxSessionSeconds` at `now` (milliseconds).
     pub(super) fn is_too_old(&self, now: u64) -> bool {
         let most = self.listener.spec.load().timeouts.max_session_seconds;
-        most.is_some_and(|most| now.saturating_sub(self.started) >= u64::from(most) * 1000)
+        most.is_some_and(|most| timers::has_passed(self.started, timers::millis(most), now))
     }
 
     pub(super) fn count_bytes(&self) {
@@ -285,6 +300,10 @@ impl Flow {
         let before = self.counted.replace(now);
         self.listener.counters.up.fetch_add(now.0 - before.0, Relaxed);
         self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
+        // Without replies, there is nothing to drop, and a quiet flow costs no system call.
+        if now.1 != before.1 {
+            count_lost(&self.lost, &self.upstream, &self.listener, Dropped::ReplyBufferFull);
+        }
     }
 
     pub(super) fn log_if_due(&self, worker: &Worker, now: u64) {

@@ -14,7 +14,7 @@ use proxy_api::Transport;
 use serde::Serialize;
 
 use crate::{
-    core::{end::EndReason, endpoint::Endpoint},
+    core::{end::EndReason, endpoint::Endpoint, timers::Standing},
     log::SessionRecord,
     net,
     shared::Shared,
@@ -41,7 +41,7 @@ pub struct Session {
     pub cause: Cell<Option<io::ErrorKind>>,
     /// Whether the upstream is connected. Before that, `to` is the endpoint being tried.
     pub connected: Cell<bool>,
-    /// Time of the last byte in seconds of the process clock.
+    /// Time of the last byte in milliseconds of the process clock, read when the byte had been moved.
     pub active_at: Cell<u64>,
     /// Whether one side has finished sending.
     pub half_closed: Cell<bool>,
@@ -51,7 +51,7 @@ pub struct Session {
     pub down: Cell<u64>,
     /// Scheduled end in milliseconds of the process clock, with its reason.
     pub end_at: Cell<Option<(u64, EndReason)>>,
-    /// Time of the last access log record in seconds of the process clock.
+    /// Time of the last access log record in milliseconds of the process clock.
     pub logged_at: Cell<u64>,
     /// Set for one poll that ignores cached readiness.
     pub recheck: Cell<bool>,
@@ -99,12 +99,12 @@ impl Session {
             to: RefCell::default(),
             cause: Cell::new(None),
             connected: Cell::new(false),
-            active_at: Cell::new(now_millis / 1000),
+            active_at: Cell::new(now_millis),
             half_closed: Cell::new(false),
             up: Cell::new(0),
             down: Cell::new(0),
             end_at: Cell::new(None),
-            logged_at: Cell::new(now_millis / 1000),
+            logged_at: Cell::new(now_millis),
             recheck: Cell::new(false),
             ended: Cell::new(None),
             counted: Cell::new((0, 0)),
@@ -118,12 +118,32 @@ impl Session {
         net::shifted(endpoint.address, self.offset.get())
     }
 
-    /// Asks the task to end; the first reason counts.
+    /// Asks the task to end; the first reason counts. `Idle` is a question, which the task denies if its sockets hold
+    /// bytes ([`Session::stay`]), so that any other reason replaces it.
     pub fn end(&self, reason: EndReason) {
-        if self.ended.get().is_none() {
+        if self.ended.get().is_none_or(|before| before == EndReason::Idle) {
             self.ended.set(Some(reason));
         }
         self.wake();
+    }
+
+    /// Denies that the session is idle, and registers the task's waker again.
+    pub fn stay(&self, cx: &Context<'_>) {
+        if self.ended.get() == Some(EndReason::Idle) {
+            self.ended.set(None);
+        }
+        let _ = self.poll_ended(cx);
+    }
+
+    /// The session as its timers see it.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            started: self.started,
+            active_at: self.active_at.get(),
+            half_closed: self.half_closed.get(),
+            end_at: self.end_at.get(),
+        }
     }
 
     /// Wakes the task.
@@ -150,8 +170,8 @@ impl Session {
         poll_fn(|cx| self.poll_ended(cx)).await
     }
 
-    /// Adds the bytes since the last call to the listener's counters.
-    pub fn count_bytes(&self) {
+    /// Adds the bytes since the last call to the listener's counters; returns whether there were any.
+    pub fn count_bytes(&self) -> bool {
         let now = (self.up.get(), self.down.get());
         let before = self.counted.replace(now);
         if now.0 != before.0 {
@@ -160,6 +180,7 @@ impl Session {
         if now.1 != before.1 {
             self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
         }
+        now != before
     }
 
     /// A record for the access log.

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 24] = [
+const NEEDED: [(&str, &str); 27] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -30,6 +30,9 @@ const NEEDED: [(&str, &str); 24] = [
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     ("vsftpd", "vsftpd"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb", "mariadb-client"),
+    ("pg_ctlcluster", "postgresql"),
     ("sipp", "sip-tester"),
     ("dig", "bind9-dnsutils"),
     ("logger", "bsdutils"),

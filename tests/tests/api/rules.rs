@@ -160,6 +160,15 @@ fn of_forwards() -> Vec<Case> {
             [SIDECAR, "{name: a, protocol: TCP, port: 2, backends: [{local: {port: 1}}]}", ""],
         ),
         of_forward(
+            "healthCheckPort of a backend needs healthCheck",
+            [SIDECAR, "{name: a, protocol: TCP, port: 2, backends: [{local: {port: 1}, healthCheckPort: 3}]}", ""],
+            [
+                SIDECAR,
+                "{name: a, protocol: TCP, port: 2, backends: [{local: {port: 1}, healthCheckPort: 3}], healthCheck: {tcp: {}}}",
+                "",
+            ],
+        ),
+        of_forward(
             "two listeners have the same protocol and port (TLS listeners may, with different hostnames)",
             [SIDECAR, &format!("{LISTENER}, {}", LISTENER.replace("name: a", "name: b")), ""],
             [SIDECAR, &format!("{LISTENER}, {}", LISTENER.replace("name: a", "name: b").replace("TCP", "UDP")), ""],
@@ -191,7 +200,16 @@ fn of_listeners() -> Vec<Case> {
     vec![
         of_listener("endPort needs port, and must not be less than it", "endPort: 6999", "endPort: 7001"),
         of_listener("the listeners must not have more than 1024 ports together", "endPort: 8024", "endPort: 8023"),
-        of_listener("exactly one of http and tcp must be set", "healthCheck: {}", "healthCheck: {tcp: {}}"),
+        of_listener(
+            "exactly one of http, tcp, mysql and postgres must be set",
+            "healthCheck: {}",
+            "healthCheck: {tcp: {}}",
+        ),
+        of_listener(
+            "send needs expect: without it nothing looks at the answer",
+            "healthCheck: {tcp: {send: a}}",
+            "healthCheck: {tcp: {send: a, expect: b}}",
+        ),
         of_listener(
             "timeoutSeconds must not be greater than intervalSeconds",
             "healthCheck: {tcp: {}, intervalSeconds: 1, timeoutSeconds: 2}",

@@ -3,7 +3,7 @@
 
 use std::{io::Read, time::Duration};
 
-use harness::{Backend, Behaviour, Listener, assert_reset, connect, free_port, round_trip, until};
+use harness::{Backend, Behaviour, Listener, assert_reset, connect, forward, free_port, round_trip, until};
 
 use crate::{run, run_with};
 
@@ -21,6 +21,32 @@ fn weights_split_eighty_connections_exactly_whatever_the_number_of_workers() {
         }
         assert_eq!((three.count() - before.0, one.count() - before.1), (60, 20), "{workers} workers");
     }
+}
+
+/// T18
+#[test]
+fn least_connections_fills_up_the_backend_that_holds_fewer_sessions() {
+    let (full, empty) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let port = free_port();
+    let only = |port: u16| Listener::tcp("least", port).with("loadBalancing: {policy: LeastConnections}");
+    let hold = |sessions: usize| -> Vec<_> {
+        let open = |_| {
+            let mut stream = connect(port).expect("connect");
+            round_trip(&mut stream, b"x").expect("echo");
+            stream
+        };
+        (0..sessions).map(open).collect()
+    };
+    let (program, _) = run_with("", &[only(port).to(full.port)], &["--workers", "2"]);
+    let first = hold(20);
+    assert_eq!((full.count(), empty.count()), (20, 0));
+    let both = only(port).to(full.port).to(empty.port);
+    program.edit_and_wait(&forward("f", "", &[both]), "swapped", "f/least");
+    let second = hold(20);
+    assert_eq!((full.count(), empty.count()), (20, 20), "the new sessions go to the other backend");
+    let third = hold(10);
+    assert_eq!((full.count(), empty.count()), (25, 25), "and then to both in turn");
+    drop((first, second, third));
 }
 
 #[test]

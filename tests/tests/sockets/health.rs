@@ -209,3 +209,75 @@ fn checks_announce_the_proxys_own_connection_where_headers_are_sent() {
     let _program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
     assert_eq!(received.recv_timeout(PATIENCE).expect("a check"), b"PROXY UNKNOWN\r\n");
 }
+
+/// A server that greets, and gives one answer to whatever comes.
+fn scripted(ip: [u8; 4], port: u16, greeting: &'static [u8], answer: &'static [u8]) -> Backend {
+    let serve = move |mut stream: TcpStream| {
+        let mut asked = [0; 512];
+        let _ = stream.write_all(greeting);
+        if stream.read(&mut asked).is_ok_and(|count| count > 0) && stream.write_all(answer).is_ok() {
+            // Until the client leaves.
+            let _ = stream.read(&mut asked);
+        }
+    };
+    Backend::start_at(SocketAddr::from((ip, port)), Behaviour::Run(Arc::new(serve)))
+}
+
+/// The greeting of a `MariaDB` without a method of authentication.
+const GREETING: &[u8] =
+    b"\x35\0\0\0\x0a10.11.6\0\x08\0\0\0aaaaaaaa\0\xfe\xf7\x08\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0bbbbbbbbbbbb\0";
+const DENIED: &[u8] = b"\x16\0\0\x02\xff\x15\x04#28000Access denied";
+
+#[test]
+fn databases_are_checked_in_their_own_words() {
+    let (redis, mysql, postgres) = (free_port(), free_port(), free_port());
+    let _servers = [
+        scripted(ONE, redis, b"", b"+PONG\r\n"),
+        scripted(TWO, redis, b"", b"-LOADING\r\n"),
+        scripted(ONE, mysql, GREETING, DENIED),
+        scripted(TWO, mysql, b"\x17\0\0\0\xff\x10\x04Too many connections", b""),
+        scripted(ONE, postgres, b"", b"N"),
+        scripted(TWO, postgres, b"", b"Ecould not fork new process\0"),
+    ];
+    let listener = |name: &str, to: u16, check: &str| {
+        Listener::tcp(name, free_port())
+            .backend(&format!("address: {{host: 127.0.0.1, port: {to}}}"))
+            .backend(&format!("address: {{host: 127.0.0.2, port: {to}}}"))
+            .with(&format!("healthCheck: {{{check}, intervalSeconds: 1, timeoutSeconds: 1}}"))
+    };
+    let listeners = [
+        listener("redis", redis, r"tcp: {send: 'PING\r\n', expect: '+PONG'}"),
+        listener("mysql", mysql, "mysql: {}"),
+        listener("pg", postgres, "postgres: {}"),
+    ];
+    let health = free_port();
+    let program = Program::run(&forward("f", "", &listeners), health, &[]);
+    for (name, port, why) in [
+        ("redis", redis, r"did not send the expected answer within 1 s, but '-LOADING\r\n'"),
+        ("mysql", mysql, "MySQL error 1040: 'Too many connections'"),
+        ("pg", postgres, "PostgreSQL says 'could not fork new process'"),
+    ] {
+        let event = program.wait("unhealthy", &format!("f/{name}"));
+        let message = event["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("127.0.0.2:{port}")) && message.ends_with(why), "{message}");
+        let labels = LABELS.replace("listener=\"l\"", &format!("listener=\"{name}\""));
+        let passed = format!("portlane_health_checks_total{{{labels},result=\"passed\"}}");
+        until("the other server passes", || count(health, &passed) >= Some(1.0));
+        let unhealthy = format!("portlane_backend_endpoints_unhealthy{{{labels},backend=\"addr/127.0.0.1:{port}\"}}");
+        assert_eq!(count(health, &unhealthy), Some(0.0), "{name}");
+    }
+}
+
+#[test]
+fn a_backend_is_checked_at_its_own_port() {
+    let (db, port) = (free_port(), free_port());
+    let (dead, alive) = (free_port(), free_port());
+    let _servers = [named(ONE, db, 1), named(TWO, db, 2), named(TWO, alive, 3)];
+    let listener = Listener::tcp("l", port)
+        .backend(&format!("address: {{host: 127.0.0.1, port: {db}}}"))
+        .backend(&format!("address: {{host: 127.0.0.2, port: {db}}}, healthCheckPort: {alive}"))
+        .with(&format!("healthCheck: {{tcp: {{port: {dead}}}, intervalSeconds: 1}}"));
+    let program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
+    program.wait("unhealthy", "f/l");
+    until("all go to the server whose port answers", || (0..8).all(|_| answering(port) == Some(2)));
+}

@@ -15,11 +15,14 @@ mod ranges;
 mod reading;
 mod resets;
 mod sessions;
+mod sessions_odd;
 mod sidecar;
 mod tcp;
 mod tenants;
 mod terminal;
+mod timers;
 mod udp;
+mod udp_odd;
 
 use harness::{Listener, Program, forward, free_port};
 

@@ -20,7 +20,7 @@ use crate::{
     status::{
         conditions::{ConditionType, Finding},
         data_plane::{DataPlane, data_plane},
-        events::{of_backends, of_ready},
+        events::{lacks_proxies, of_backends, of_no_proxies, of_ready},
         forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
@@ -40,6 +40,9 @@ const PODS_PER_EVALUATION: usize = 100_000;
 const AGAIN: Duration = Duration::from_millis(10);
 /// Pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
+/// Time in which the first proxy of a fleet should become ready: its pod is scheduled, and its image pulled. Before that,
+/// a forward without proxies is not worth an event.
+const START: Duration = Duration::from_secs(120);
 /// Longest time until the cache shows a written status.
 const SHOWN: Duration = Duration::from_secs(10);
 
@@ -61,6 +64,8 @@ struct Entry {
     again: bool,
     /// Status and reason of `Ready` in the last event.
     reported: Option<(String, String)>,
+    /// Since when the gateway of the forward has had no ready proxy.
+    without_proxies: Option<Duration>,
     /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
     /// The written status, until the cache shows the version with that status.
@@ -251,11 +256,39 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
+        self.wait_for_proxies(key, &forward, &next, now, effects);
         if self.is_due(key, &forward, &next, published, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
         }
         seen.total as usize
+    }
+
+    /// Warns of a forward that has been without proxies for longer than a fleet takes to start.
+    fn wait_for_proxies(
+        &mut self,
+        key: &ObjectKey,
+        forward: &PortForward,
+        next: &PortForwardStatus,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let entry = self.entries.entry(key.clone()).or_default();
+        if !lacks_proxies(&next.conditions) {
+            entry.without_proxies = None;
+            return;
+        }
+        let is_known = forward.status.as_ref().is_some_and(|old| lacks_proxies(&old.conditions));
+        if is_known && entry.without_proxies.is_none() && entry.reported.is_none() {
+            // The forward was so before this term: an earlier leader has told.
+            let _ = of_no_proxies(forward, &next.conditions, &mut entry.reported);
+        }
+        let due = *entry.without_proxies.get_or_insert(now) + START;
+        if now < due {
+            self.later.insert((due, key.clone()));
+        } else {
+            effects.extend(of_no_proxies(forward, &next.conditions, &mut entry.reported).map(Effect::Event));
+        }
     }
 
     /// Since when the operator has waited for reports on a forward.

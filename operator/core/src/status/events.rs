@@ -46,7 +46,9 @@ impl Happened {
 
 /// Reasons that the rest of a rollout may resolve: a new forward that is not ready for one of them is not worth an
 /// event.
-const TRANSIENT: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", "NoProxies"];
+const TRANSIENT: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", NO_PROXIES];
+/// Reason of a forward whose gateway has no ready proxy.
+const NO_PROXIES: &str = "NoProxies";
 
 fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     ObjectReference {
@@ -60,6 +62,33 @@ fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     }
 }
 
+fn ready(conditions: &[crds::Condition]) -> Option<&crds::Condition> {
+    conditions.iter().find(|it| it.type_ == ConditionType::Ready.as_str())
+}
+
+/// Whether a forward is unready because its gateway has no ready proxy.
+#[must_use]
+pub fn lacks_proxies(conditions: &[crds::Condition]) -> bool {
+    ready(conditions).is_some_and(|it| it.reason == NO_PROXIES)
+}
+
+/// Returns the event of a forward whose gateway has had no ready proxy for longer than a fleet takes to start. `reported`
+/// is that of [`of_ready`].
+pub fn of_no_proxies(
+    forward: &PortForward,
+    new: &[crds::Condition],
+    reported: &mut Option<(String, String)>,
+) -> Option<Happened> {
+    let now = ready(new).filter(|it| it.reason == NO_PROXIES)?;
+    let news = Some((now.status.clone(), now.reason.clone()));
+    if *reported == news {
+        return None;
+    }
+    *reported = news;
+    let object = reference("PortForward", &forward.metadata);
+    Some(Happened { object, warning: true, reason: now.reason.clone(), note: now.message.clone() })
+}
+
 /// Returns the event of a forward that becomes ready or unready, or is unready for another reason. `reported` holds
 /// status and reason of the last event, because a retried status write must not repeat it.
 pub fn of_ready(
@@ -68,15 +97,17 @@ pub fn of_ready(
     new: &[crds::Condition],
     reported: &mut Option<(String, String)>,
 ) -> Option<Happened> {
-    let ready = |conditions: &[crds::Condition]| {
-        conditions.iter().find(|it| it.type_ == ConditionType::Ready.as_str()).cloned()
-    };
-    let now = ready(new)?;
-    let before = ready(old);
+    let now = ready(new)?.clone();
+    let before = ready(old).cloned();
     // The objects that a new forward needs may be applied after it: the status reports what is missing, and an event
     // would be premature.
     let is_early = TRANSIENT.contains(&now.reason.as_str());
     if before.is_none() && is_early {
+        return None;
+    }
+    // The fleet may be starting: if that lasts, `of_no_proxies` says so.
+    let was_ready = before.as_ref().is_some_and(|old| Truth::parse(&old.status) == Truth::True);
+    if now.reason == NO_PROXIES && !was_ready {
         return None;
     }
     let status = Truth::parse(&now.status);

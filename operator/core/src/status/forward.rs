@@ -165,7 +165,7 @@ fn counts(data_plane: &DataPlane) -> DataPlaneStatus {
 
 /// All findings on a forward. The `informational` ones never affect `Ready`.
 fn findings(verdict: &Verdict, programmed: Finding, informational: impl Iterator<Item = Finding>) -> Vec<Finding> {
-    let accepted = Finding::of(ConditionType::Accepted, &verdict.accepted);
+    let accepted = accepted(verdict);
     let resolved = Finding::of(ConditionType::ResolvedRefs, &verdict.resolved_refs);
     let ready = ready(verdict, &programmed);
     let waits = programmed.status == Truth::Unknown && verdict.accepted.status;
@@ -174,6 +174,16 @@ fn findings(verdict: &Verdict, programmed: Finding, informational: impl Iterator
     let stalled = stalled(verdict);
     let always = [accepted, resolved, programmed, ready].into_iter();
     always.chain(informational).chain(reconciling).chain(stalled).collect()
+}
+
+/// The condition `Accepted`. The message of an accepted forward has its first warning, and the number of the others.
+fn accepted(verdict: &Verdict) -> Finding {
+    let mut finding = Finding::of(ConditionType::Accepted, &verdict.accepted);
+    if let ([first, more @ ..], true) = (verdict.warnings.as_slice(), verdict.accepted.status) {
+        let more = if more.is_empty() { String::new() } else { format!(" (and {} more)", more.len()) };
+        finding.message = format!("{}; warning: {first}{more}", finding.message);
+    }
+    finding
 }
 
 /// The condition `LimitReached`, present only while proxies refuse sessions.

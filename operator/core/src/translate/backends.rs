@@ -9,17 +9,18 @@ mod sets;
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
 
 use crds::ForwardGateway;
-use proxy_api::{Backend, Destinations, EndpointSet, Origin, Target};
+use proxy_api::{Backend, Bind, Destinations, EndpointSet, Origin, Target};
 
 use crate::{
     translate::{
         claims::Port,
-        validate::{Destination, Placement, ValidForward, ValidListener, host_port},
+        validate::{Destination, Placement, ValidBackend, ValidForward, ValidListener, canonical, host_port},
         verdict::{Condition, Reason},
     },
     world::{Grant, ObjectKey, Service, World},
 };
 
+use self::sets::Contacts;
 pub(crate) use self::{loops::local_port, sets::SetName};
 
 /// The backends of a listener, as far as they can be resolved.
@@ -31,6 +32,13 @@ pub(crate) struct Resolved {
     pub(crate) problems: Vec<Condition>,
     /// A backend leads to the forward's own fleet: whether that is a loop depends on the claims of other forwards.
     pub(crate) may_loop: bool,
+}
+
+/// A port that the forward itself listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnPort {
+    pub(crate) port: Port,
+    pub(crate) bind: Bind,
 }
 
 /// The scope in which the backends of one forward are judged.
@@ -59,14 +67,15 @@ impl<'a> Scope<'a> {
     }
 
     /// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.
-    pub(crate) fn resolve(&self, listener: &ValidListener, own: &[Port]) -> Resolved {
+    pub(crate) fn resolve(&self, listener: &ValidListener, own: &[OwnPort]) -> Resolved {
         let mut resolved = Resolved::default();
         for entry in &listener.backends {
-            match self.target(&entry.to, listener, own, &mut resolved) {
+            match self.target(entry, listener, own, &mut resolved) {
                 Ok(target) => resolved.backends.push(Backend {
                     id: entry.to.id(),
                     weight: entry.weight,
                     priority: entry.priority,
+                    check_port: entry.check_port,
                     target,
                 }),
                 Err(problem) => resolved.problems.push(problem),
@@ -79,16 +88,18 @@ impl<'a> Scope<'a> {
     /// running, and a refusal must not reveal what is behind a Service.
     fn target(
         &self,
-        to: &Destination,
+        entry: &ValidBackend,
         listener: &ValidListener,
-        own: &[Port],
+        own: &[OwnPort],
         resolved: &mut Resolved,
     ) -> Result<Target, Condition> {
+        let to = &entry.to;
+        let contacts = Contacts { further: listener.further, checked: listener.checked_port(entry) };
         let target = match to {
             Destination::Service { key, port } => {
                 self.permit(key)?;
                 self.check_loops(to, listener, own, &mut resolved.may_loop)?;
-                self.service(listener, key, *port, resolved)?
+                self.service(listener, key, *port, contacts, resolved)?
             }
             Destination::Address { host, port } => Target::Address { host: host.clone(), port: *port },
             Destination::Local { port } => {
@@ -97,18 +108,21 @@ impl<'a> Scope<'a> {
             }
         };
         // The host of an `ExternalName` Service is checked like a host that the forward itself names.
-        let (host, port) = match target {
-            Target::Address { host, port } => (host.trim_end_matches('.').to_ascii_lowercase(), port),
+        let (named, port) = match target {
+            Target::Address { host, port } => (canonical(&host), port),
             endpoints @ Target::Endpoints(_) => return Ok(endpoints),
         };
-        let target = self.address(host.clone(), port, listener)?;
+        // Checks compare names without the dot of an absolute name.
+        let host = named.trim_end_matches('.').to_owned();
+        let target = self.address(&host, named, port, contacts)?;
         self.check_loops(&Destination::Address { host, port }, listener, own, &mut resolved.may_loop)?;
         Ok(target)
     }
 
-    /// Checks a host and its ports, as far as that is possible before the host is resolved.
-    fn address(&self, mut host: String, port: u16, listener: &ValidListener) -> Result<Target, Condition> {
-        let place = host_port(&host, port);
+    /// Checks a host and its ports, as far as that is possible before the host is resolved. `named` is the host with the
+    /// dot of an absolute name, if it has one.
+    fn address(&self, host: &str, mut named: String, port: u16, contacts: Contacts) -> Result<Target, Condition> {
+        let place = host_port(host, port);
         let refused =
             |why: &dyn Display| Condition::unmet(Reason::AddressNotAllowed, format!("backend {place}: {why}"));
         if let Some(gateway) = self.host.filter(|_| self.destinations.cidrs.is_empty()) {
@@ -116,24 +130,26 @@ impl<'a> Scope<'a> {
         }
         match host.parse::<IpAddr>() {
             Ok(ip) => {
-                let ports = port..=port.saturating_add(listener.further);
-                if let Some(denial) = self.destinations.refuses(ip, &ports) {
+                let mut ports = contacts.ports(port);
+                if let Some(denial) = ports.find_map(|ports| self.destinations.refuses(ip, &ports)) {
                     return Err(refused(&denial));
                 }
             }
             Err(_) if self.host.is_some() => {
-                if loops::is_cluster_name(&host) {
+                if loops::is_cluster_name(host) {
                     return Err(refused(
                         &"the name is one of the cluster's own: name the Service as `service`, which needs a \
                           ReferenceGrant if the Service is in another namespace",
                     ));
                 }
                 // The search list of the gateway's pods would complete a short name to a Service of the cluster.
-                host.push('.');
+                if !named.ends_with('.') {
+                    named.push('.');
+                }
             }
             Err(_) => {}
         }
-        Ok(Target::Address { host, port })
+        Ok(Target::Address { host: named, port })
     }
 
     fn permit(&self, service: &ObjectKey) -> Result<(), Condition> {
@@ -155,6 +171,7 @@ impl<'a> Scope<'a> {
         listener: &ValidListener,
         key: &ObjectKey,
         port: u16,
+        contacts: Contacts,
         resolved: &mut Resolved,
     ) -> Result<Target, Condition> {
         let (world, laptop) = (self.world, self.world.site.is_laptop());
@@ -180,29 +197,31 @@ impl<'a> Scope<'a> {
             None => return not_found(format!("Service {key} does not exist")),
         }
         let range = is_range.then_some(0);
-        let mut name = SetName { service: key.clone(), port, transport: listener.transport, range, host: None };
+        let mut name =
+            SetName { service: key.clone(), port, transport: listener.transport, range, checked: None, host: None };
         let Some(mut set) = name.endpoints(world) else {
             return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
         };
-        resolved.problems.extend(self.podless(key, &set, listener.further));
+        resolved.problems.extend(self.podless(key, &set, contacts));
         if let Some(gateway) = self.host {
             (name.host, name.range) = (Some(gateway.clone()), range.map(|_| listener.further));
+            name.checked = contacts.checked;
             set = name.endpoints(world).unwrap_or_default();
         }
         resolved.endpoints.insert(name.to_string(), set);
         Ok(Target::Endpoints(name.to_string()))
     }
 
-    /// Why an endpoint without a pod is refused at its port and this number of further ports, if one is.
-    fn podless(&self, service: &ObjectKey, set: &EndpointSet, further: u16) -> Option<Condition> {
+    /// Why an endpoint without a pod is refused at the ports that proxies connect to, if one is.
+    fn podless(&self, service: &ObjectKey, set: &EndpointSet, contacts: Contacts) -> Option<Condition> {
         let podless = self.world.podless.get(service)?;
         let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
         suspects.filter(|address| podless.contains(&address.ip())).find_map(|address| {
             let why = match self.host {
                 Some(gateway) if self.destinations.cidrs.is_empty() => closed(gateway),
                 Some(_) => {
-                    let ports = address.port()..=address.port().saturating_add(further);
-                    self.destinations.refuses(address.ip(), &ports)?.to_string()
+                    let mut ports = contacts.ports(address.port());
+                    ports.find_map(|ports| self.destinations.refuses(address.ip(), &ports))?.to_string()
                 }
                 None => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };

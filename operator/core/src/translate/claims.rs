@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::ForwardGateway;
 use ipnet::IpNet;
-use proxy_api::{AcceptHeader, Origin, Transport};
+use proxy_api::{AcceptHeader, Bind, Origin, Transport};
 
 use crate::{
     translate::{
@@ -75,6 +75,7 @@ pub(crate) struct Lost {
 pub(crate) struct Candidate {
     name: String,
     transport: Transport,
+    bind: Bind,
     /// Ports after the first.
     further: u16,
     /// Server names; empty claims the whole port.
@@ -154,6 +155,7 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
         Candidate {
             name: listener.name.clone(),
             transport: listener.transport,
+            bind: bind_of(world, forward, listener),
             further: listener.further,
             names: listener.names.clone(),
             header: listener.header().map(|(accept, trusted)| (accept, trusted.to_vec())),
@@ -172,6 +174,12 @@ pub(crate) fn candidates(world: &World, forward: &ValidForward) -> Vec<Candidate
         }
     };
     forward.listeners.iter().map(candidate).collect()
+}
+
+/// The addresses that a listener is bound to.
+pub(crate) fn bind_of(world: &World, forward: &ValidForward, listener: &ValidListener) -> Bind {
+    let in_fleet = matches!(forward.placement, Placement::Gateway(_)) && !world.site.is_laptop();
+    listener.bind.unwrap_or(if in_fleet { Bind::All } else { Bind::Loopback })
 }
 
 /// The ranges that the ports of a forward are allocated from.

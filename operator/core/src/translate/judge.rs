@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Bind, Destinations, EndpointSet, Listener, ListenerId, Offer, Origin, Revision, SocketKey, Timeouts};
+use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Origin, Revision, SocketKey, Timeouts};
 
 use crate::{
     translate::{
-        backends::{self, Resolved, Scope},
+        backends::{self, OwnPort, Resolved, Scope},
+        check_warnings,
         claims::{self, Ledger, ListenerRef, Lost, Port},
         groups::Group,
         tenants,
-        validate::{Placement, ValidForward, ValidListener},
+        validate::{ValidForward, ValidListener},
         verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
     },
     world::World,
@@ -129,13 +130,15 @@ impl Judge<'_> {
         };
         let mut judgement = Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false };
         let ports = self.ports();
-        let own: Vec<Port> = forward
+        let own: Vec<OwnPort> = forward
             .listeners
             .iter()
             .zip(&ports)
             .filter_map(|(listener, port)| port.map(|port| (listener, port)))
             .flat_map(|(listener, port)| {
-                (port..=port.saturating_add(listener.further)).map(|port| (listener.transport, port))
+                let (transport, bind) = (listener.transport, claims::bind_of(self.world, forward, listener));
+                let ports = port..=port.saturating_add(listener.further);
+                ports.map(move |port| OwnPort { port: (transport, port), bind })
             })
             .collect();
         let listens = |port: Port| self.own.values().any(|(ledger, _)| ledger.holder(port).is_some());
@@ -166,7 +169,7 @@ impl Judge<'_> {
         &self,
         at: usize,
         port: Option<u16>,
-        (scope, own): (&Scope<'_>, &[Port]),
+        (scope, own): (&Scope<'_>, &[OwnPort]),
         judgement: &mut Judgement,
     ) -> ListenerVerdict {
         let (forward, item) = (self.forward, &self.forward.listeners[at]);
@@ -196,6 +199,7 @@ impl Judge<'_> {
         };
         judged.partial = lost.is_some_and(|lost| !lost.to_app);
         warn(item, port, verdict);
+        verdict.warnings.extend(check_warnings::of(item, &forward.origin.namespace));
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
         self.resolved_refs(at, &resolved, verdict);
@@ -245,11 +249,10 @@ impl Judge<'_> {
         destinations: &Destinations,
     ) -> Listener {
         let forward = self.forward;
-        let in_fleet = matches!(forward.placement, Placement::Gateway(_)) && !self.world.site.is_laptop();
-        let default_bind = if in_fleet { Bind::All } else { Bind::Loopback };
+        let bind = claims::bind_of(self.world, forward, item);
         Listener {
             revision: Revision::default(),
-            socket: SocketKey { transport: item.transport, bind: item.bind.unwrap_or(default_bind), port },
+            socket: SocketKey { transport: item.transport, bind, port },
             end_port: (item.further > 0).then(|| port.saturating_add(item.further)),
             hostnames: item.names.clone(),
             backends,
@@ -308,10 +311,12 @@ impl Judge<'_> {
     fn resolved_refs(&self, at: usize, resolved: &Resolved, verdict: &mut Verdict) {
         let item = &self.forward.listeners[at];
         let chained = item.backends.iter().find_map(|entry| {
-            let port = backends::local_port(&entry.to)?;
-            let mut ports = port..=port.saturating_add(item.further);
-            let holder = ports
-                .find_map(|port| self.own.values().find_map(|(ledger, _)| ledger.holder((item.transport, port))))?;
+            let local = backends::local_port(&entry.to)?;
+            let mut ports = local.port..=local.port.saturating_add(item.further);
+            let holder = ports.find_map(|port| {
+                let port = (item.transport, port);
+                self.own.values().find_map(|(ledger, _)| ledger.listener_at(port, &|bind| local.is_bound_by(bind)))
+            })?;
             (holder.forward != self.forward.origin).then(|| {
                 let message = format!(
                     "backend {} of listener '{}' is a listener of the same proxy (forward {}); name the real server",
@@ -345,4 +350,5 @@ fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
             item.name
         ));
     }
+    verdict.warnings.extend(item.idle.iter().cloned());
 }

@@ -4,9 +4,11 @@
 //! rules that the translation relies on are checked here again.
 
 mod backend;
+mod escaped;
 mod guard;
 mod health;
 mod held;
+mod idle;
 mod listener;
 mod placement;
 mod ports;
@@ -20,7 +22,7 @@ use proxy_api::{Origin, OriginKind};
 
 pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
-    backend::{Destination, host_port},
+    backend::{Destination, ValidBackend, canonical, host_port},
     held::{Standing, held_in},
     listener::transport,
     placement::Placement,

@@ -23,7 +23,7 @@ pub struct Verdict {
     /// Groups in which a listener lost its port, while the listener holds the port in others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedIn>,
-    /// Settings that are valid but may cause trouble.
+    /// Settings that are valid but may cause trouble, or have no effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -329,6 +329,39 @@ fn a_fleet_that_loses_its_last_ready_proxy_is_written_at_once() {
     assert_eq!(condition_of(&writes(&desk.at(2010))[0], "Programmed"), pair("False", "NoProxies"));
 }
 
+/// T27
+#[test]
+fn a_fleet_that_starts_for_the_first_time_is_no_warning_until_that_takes_two_minutes() {
+    let mut scene = Scene::new();
+    scene.see(forward(web("web", 80, 1)));
+    let mut desk = Desk::new(scene);
+    let effects = desk.look("web", 1000);
+    assert!(events(&effects).is_empty(), "its gateway may be applied after it");
+    desk.write(&effects, 1000);
+    desk.scene.see(gateway(&json!({})));
+    let effects = desk.look("web", 2000);
+    assert_eq!(condition_of(&writes(&effects)[0], "Ready"), pair("False", "NoProxies"));
+    assert!(events(&effects).is_empty(), "the fleet has just been created");
+    desk.write(&effects, 2000);
+    assert!(events(&desk.at(121_999)).is_empty());
+    let warned = events(&desk.at(122_000));
+    assert_eq!(warned.iter().map(|it| (it.warning, it.reason.as_str())).collect::<Vec<_>>(), [(true, "NoProxies")]);
+    assert!(events(&desk.look("web", 300_000)).is_empty(), "once");
+}
+
+#[test]
+fn a_fleet_that_was_ready_and_has_no_proxy_any_more_is_a_warning_at_once() {
+    let mut desk = Desk::new(Scene::with_web());
+    desk.scene.report("p1", &[]);
+    assert_eq!(desk.step("web", 1000), pair("True", "Programmed"));
+    desk.scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", false)));
+    let effects = desk.look("web", 2000);
+    let warned = events(&effects);
+    assert_eq!(warned.iter().map(|it| (it.warning, it.reason.as_str())).collect::<Vec<_>>(), [(true, "NoProxies")]);
+    desk.write(&effects, 2000);
+    assert!(events(&desk.at(122_000)).is_empty(), "once");
+}
+
 #[test]
 fn fleets_without_news_have_nothing_evaluated() {
     let mut desk = Desk::new(Scene::with_web());

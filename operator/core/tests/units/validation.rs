@@ -56,6 +56,48 @@ fn a_forward_has_1_to_32_listeners_and_a_listener_1_to_16_backends() {
     assert!(backends(1) && backends(16) && !backends(0) && !backends(17));
 }
 
+/// The warnings about a listener with these backends and this policy.
+fn warnings(backends: &[&str], policy: &str) -> Vec<String> {
+    let text = format!(
+        "kind: PortForward\nmetadata: {{name: web, namespace: ns}}\nspec: {{placement: {{sidecar: {{selector: {{}}}}}}, \
+         listeners: [{{name: l, protocol: TCP, port: 1000, loadBalancing: {{{policy}}}, backends: [{}]}}]}}\n",
+        backends.join(", ")
+    );
+    let world = crate::support::world(&text);
+    translate(&world).verdicts[&proxy_api::Origin::port_forward("ns", "web")].warnings.clone()
+}
+
+/// The settings that a warning says have no effect.
+fn idle(backends: &[&str], policy: &str) -> Vec<String> {
+    let all = warnings(backends, policy);
+    all.iter()
+        .map(|warning| warning.split(" in listener 'l' has no effect").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn settings_of_balancing_without_an_effect_are_warned_about() {
+    let (one, name) = ("{address: {host: 192.0.2.1, port: 1}}", "{address: {host: a.example, port: 1}}");
+    let local = "{local: {port: 1}}";
+    for policy in ["LeastConnections", "Random", "SourceHash"] {
+        let said = format!("policy: {policy}");
+        let expected = [format!("policy {policy}")];
+        assert_eq!(idle(&[one], &said), expected);
+        assert_eq!(idle(&[local], &said), expected);
+        assert!(idle(&[name], &said).is_empty(), "a name may have several addresses");
+        assert!(idle(&[one, local], &said).is_empty());
+    }
+    assert!(idle(&[one], "").is_empty() && idle(&[one], "policy: RoundRobin").is_empty());
+    let weighs = |weight: u32| format!("{{address: {{host: b.example, port: 1}}, weight: {weight}}}");
+    assert_eq!(idle(&[&weighs(2)], ""), ["weight 2"]);
+    assert!(idle(&[&weighs(1)], "").is_empty() && idle(&[&weighs(0)], "").is_empty());
+    assert!(idle(&[&weighs(2), name], "").is_empty());
+    let ranked = |priority: u32| format!("{{address: {{host: c.example, port: 1}}, priority: {priority}}}");
+    assert_eq!(idle(&[&ranked(3)], ""), ["priority 3"]);
+    assert!(idle(&[&ranked(0)], "").is_empty() && idle(&[&ranked(3), name], "").is_empty());
+    assert_eq!(idle(&[&weighs(2), &ranked(1)], ""), ["weight 2"], "alone in its priority");
+}
+
 #[test]
 fn a_forward_has_one_placement_and_a_name() {
     let mut spec = with(&[json!({})]);
@@ -216,6 +258,46 @@ fn a_check_asks_one_thing_at_a_port_in_time() {
     assert_eq!(check(&slow), [format!("{field}.timeoutSeconds")]);
     let udp = |check: &Value| fields(&with(&[json!({"protocol": "UDP", "healthCheck": check})]));
     assert_eq!((udp(&json!({"tcp": {}})), udp(&json!({"tcp": {"port": 9}}))), (vec![field.to_owned()], Vec::new()));
+}
+
+#[test]
+fn a_check_of_a_database_is_one_kind_with_an_account_that_can_be_written() {
+    let check = |check: &Value| fields(&with(&[json!({"healthCheck": check})]));
+    let field = "spec.listeners[0].healthCheck";
+    for kind in ["mysql", "postgres"] {
+        let user = |user: &str| check(&json!({kind: {"user": user}}));
+        assert!(check(&json!({kind: {}})).is_empty() && user("probe").is_empty() && user(&"u".repeat(80)).is_empty());
+        for bad in ["", "a b", "ä", &"u".repeat(81)] {
+            assert_eq!(user(bad), [format!("{field}.{kind}.user")], "{bad}");
+        }
+        assert_eq!(check(&json!({kind: {}, "tcp": {}})), [field]);
+        assert_eq!(check(&json!({kind: {"port": 0}})), [field]);
+    }
+    assert_eq!(check(&json!({"mysql": {}, "postgres": {}})), [field]);
+}
+
+#[test]
+fn bytes_that_a_check_sends_are_those_that_it_needs_an_answer_to() {
+    let tcp = |tcp: &Value| fields(&with(&[json!({"healthCheck": {"tcp": tcp}})]));
+    let field = "spec.listeners[0].healthCheck.tcp";
+    assert!(tcp(&json!({"send": r"PING\r\n", "expect": "+PONG"})).is_empty());
+    assert!(tcp(&json!({"expect": r"\x00"})).is_empty(), "a server may speak first");
+    assert_eq!(tcp(&json!({"send": "PING"})), [field]);
+    assert_eq!(tcp(&json!({"send": r"\q", "expect": ""})), [format!("{field}.send"), format!("{field}.expect")]);
+}
+
+#[test]
+fn a_backend_may_name_the_port_to_check_if_there_are_checks() {
+    let backends = |port: u16| json!([{"address": {"host": "h.example", "port": 1}, "healthCheckPort": port}]);
+    let of = |port: u16, more: Value| {
+        let mut listener = more;
+        listener["backends"] = backends(port);
+        fields(&with(&[listener]))
+    };
+    assert!(of(9, json!({"healthCheck": {"tcp": {}}})).is_empty());
+    assert!(of(9, json!({"protocol": "UDP", "healthCheck": {"tcp": {}}})).is_empty(), "it is the port of UDP");
+    assert_eq!(of(9, json!({})), ["spec.listeners[0]"]);
+    assert_eq!(of(0, json!({"healthCheck": {"tcp": {}}})), ["spec.listeners[0].backends[0].healthCheckPort"]);
 }
 
 /// The only listener of a forward as a proxy runs it.

@@ -1,26 +1,89 @@
-//! Rendezvous hashing of client addresses: the policy `SourceHash`.
+//! Hashing of client addresses: the policy `SourceHash`.
+//!
+//! Entries are chosen by weighted rendezvous hashing, because they are few and have weights. The endpoints of an entry
+//! may be thousands: they are on a ring, on which a client is hashed to several places and takes the nearest endpoint
+//! (multi-probe consistent hashing, Appleton and O'Reilly 2015). Both move only the clients of what left, or those that
+//! the newcomer gets.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use super::{Entry, Targets};
+use super::Entry;
 use crate::core::endpoint::Endpoint;
 
-impl Targets {
-    /// Name of an entry for the source hash: its host without the port, so that listeners for different ports of the
-    /// same hosts agree. Entries of the same host are numbered in order.
-    pub(super) fn name_of<'a>(&self, entry: &'a Entry) -> Cow<'a, str> {
-        let host = host_of(&entry.id);
-        let before = self.entries.iter().take_while(|other| !std::ptr::eq(*other, entry));
-        numbered(host.into(), before.filter(|other| host_of(&other.id) == host).count())
+/// Places of an endpoint on the ring. With 16 places and probes, the shares of endpoints differ by about a tenth.
+const PLACES: u64 = 16;
+/// Places on the ring to which a client is hashed.
+const PROBES: u64 = 16;
+
+/// The endpoints of an entry on a ring of hashes.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// Sorted.
+    places: Vec<Place>,
+}
+
+/// A place of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u64,
+    /// Position in the entry's endpoints.
+    endpoint: usize,
+}
+
+impl Ring {
+    /// The ring of endpoints in the order of their addresses. An endpoint is placed by its host, so that listeners for
+    /// different ports of the same hosts agree. Endpoints of one host are numbered.
+    pub(super) fn of(endpoints: &[Arc<Endpoint>]) -> Self {
+        let mut places = Vec::new();
+        let mut last = None;
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            let ip = endpoint.address.ip();
+            let number = match last {
+                Some((before, number)) if before == ip => number + 1,
+                _ => 0_u64,
+            };
+            last = Some((ip, number));
+            let name = scattered(source_hash(ip, b"endpoint"), number);
+            places.extend((0..PLACES).map(|turn| Place { hash: scattered(name, turn), endpoint: at }));
+        }
+        places.sort_unstable();
+        Self { places }
+    }
+
+    /// The same ring with only these endpoints, by ascending positions.
+    pub(super) fn among(&self, members: &[usize]) -> Self {
+        let mut is_member = vec![false; members.last().map_or(0, |last| last + 1)];
+        for at in members {
+            if let Some(member) = is_member.get_mut(*at) {
+                *member = true;
+            }
+        }
+        let places = self.places.iter().filter(|place| is_member.get(place.endpoint) == Some(&true));
+        Self { places: places.copied().collect() }
+    }
+
+    /// The endpoint next to a client, of those that are fresh. All endpoints are, but for at most this number.
+    pub(super) fn find(&self, source: IpAddr, stale: usize, is_fresh: impl Fn(usize) -> bool) -> Option<usize> {
+        let client = source_hash(source, b"");
+        // However the stale endpoints lie, a place of another one follows theirs.
+        let most = usize::try_from(PLACES).ok()?.saturating_mul(stale).saturating_add(1);
+        let nearest = (0..PROBES).filter_map(|turn| {
+            let probe = scattered(client, turn);
+            let (before, after) = self.places.split_at(self.places.partition_point(|place| place.hash < probe));
+            let place = after.iter().chain(before).take(most).find(|place| is_fresh(place.endpoint))?;
+            Some((place.hash.wrapping_sub(probe), place.endpoint))
+        });
+        nearest.min().map(|(_, endpoint)| endpoint)
     }
 }
 
-impl Entry {
-    /// Name of an endpoint for the source hash, as [`Targets::name_of`].
-    pub(super) fn name_of(&self, endpoint: &Arc<Endpoint>) -> Cow<'static, str> {
-        let ip = endpoint.address.ip();
-        let before = self.endpoints.iter().take_while(|other| !Arc::ptr_eq(other, endpoint));
-        numbered(ip.to_string().into(), before.filter(|other| other.address.ip() == ip).count())
+/// Name of an entry for the source hash: its host without the port, so that listeners for different ports of the same
+/// hosts agree. Entries of the same host are numbered in order.
+pub(super) fn name_of(entries: &[Entry], at: usize) -> String {
+    let host = entries.get(at).map_or("", |entry| host_of(&entry.id));
+    match entries.iter().take(at).filter(|other| host_of(&other.id) == host).count() {
+        0 => host.to_owned(),
+        number => format!("{host}#{number}"),
     }
 }
 
@@ -28,19 +91,24 @@ fn host_of(id: &str) -> &str {
     id.rsplit_once(':').map_or(id, |(host, _)| host)
 }
 
-fn numbered(name: Cow<'_, str>, number: usize) -> Cow<'_, str> {
-    if number == 0 { name } else { format!("{name}#{number}").into() }
-}
-
-/// FNV-1a with the finaliser of `splitmix64`. Depends only on the source and the name, so that listeners with equal
-/// backends, and all replicas, agree.
-pub(super) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
+/// FNV-1a of an address and a name, mixed. Depends on nothing else, so that listeners with equal backends, and all
+/// replicas, agree.
+pub(in crate::core) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let start = match source.to_canonical() {
         IpAddr::V4(v4) => v4.octets().iter().fold(0xcbf2_9ce4_8422_2325, fold),
         IpAddr::V6(v6) => v6.octets().iter().fold(0xcbf2_9ce4_8422_2325, fold),
     };
-    let mut hash = name.iter().fold(start, fold);
+    mixed(name.iter().fold(start, fold))
+}
+
+/// One of several hashes of the same thing.
+fn scattered(hash: u64, turn: u64) -> u64 {
+    mixed(hash.wrapping_add((turn + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// The finaliser of `splitmix64`.
+pub(super) fn mixed(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)

@@ -1,25 +1,44 @@
-//! Tests of load balancing: shares, priorities and the source hash.
+//! Tests of load balancing: shares, priorities, the source hash, and how many endpoints a pick looks at.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use proptest::prelude::*;
 use proxy_api::Outlier;
 
-use super::*;
-use crate::core::endpoint::Checked;
+use super::{
+    source_hash::{rendezvous, source_hash},
+    *,
+};
+use crate::core::endpoint::{Checked, Counted};
 
-#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
-fn targets(shape: &[(u32, usize)]) -> Targets {
+thread_local! {
+    /// Looks at endpoints by the picks of this thread.
+    pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Entries with a weight and a number of endpoints, at most 65,536.
+fn entries(shape: &[(u32, usize)]) -> Vec<Entry> {
+    let endpoint = |entry: usize, n: usize| {
+        let [.., third, fourth] = n.to_be_bytes();
+        let entry = u8::try_from(entry).expect("few entries");
+        Arc::new(Endpoint::new(SocketAddr::from(([10, entry, third, fourth], 1))))
+    };
     let entry = |(at, (weight, endpoints)): (usize, &(u32, usize))| Entry {
         id: format!("e{at}").into(),
         weight: *weight,
         priority: 0,
-        endpoints: (0..*endpoints)
-            .map(|n| Arc::new(Endpoint::new(SocketAddr::from(([10, 0, at as u8, n as u8], 1)))))
-            .collect(),
+        endpoints: (0..*endpoints).map(|n| endpoint(at, n)).collect(),
         stats: Arc::default(),
     };
-    Targets { entries: shape.iter().enumerate().map(entry).collect() }
+    shape.iter().enumerate().map(entry).collect()
+}
+
+fn targets(shape: &[(u32, usize)]) -> Targets {
+    Targets::new(entries(shape))
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
@@ -72,10 +91,11 @@ fn an_entry_without_a_healthy_endpoint_gives_its_share_away_and_none_healthy_mea
 
 #[test]
 fn a_standby_is_used_only_while_nobody_before_it_is_healthy() {
-    let mut targets = targets(&[(1, 2), (1, 1), (1, 1)]);
-    (targets.entries[1].priority, targets.entries[2].priority) = (1, 2);
+    let mut entries = entries(&[(1, 2), (1, 1), (1, 1)]);
+    (entries[1].priority, entries[2].priority) = (1, 2);
+    let targets = Targets::new(entries);
     let picked = |targets: &Targets| {
-        let ids: std::collections::BTreeSet<String> = (0..9)
+        let ids: BTreeSet<String> = (0..9)
             .map(|ticket| targets.pick(Policy::RoundRobin, draw(ticket), &[]).expect("one").0.id.to_string())
             .collect();
         ids.into_iter().collect::<Vec<_>>().join(" ")
@@ -110,8 +130,9 @@ fn weight_zero_gets_no_session() {
 #[test]
 fn source_hash_moves_only_the_clients_of_the_endpoint_that_left() {
     let before = targets(&[(1, 5)]);
-    let mut after = targets(&[(1, 5)]);
-    let gone = after.entries[0].endpoints.remove(2).address;
+    let mut fewer = entries(&[(1, 5)]);
+    let gone = fewer[0].endpoints.remove(2).address;
+    let after = Targets::new(fewer);
     for ticket in 0..200 {
         let one = before.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
         let two = after.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
@@ -121,17 +142,15 @@ fn source_hash_moves_only_the_clients_of_the_endpoint_that_left() {
 
 #[test]
 fn listeners_for_different_ports_of_the_same_hosts_agree_and_ports_of_one_host_share() {
-    let with = |ports: &[(u8, u16)]| Targets {
-        entries: ports
-            .iter()
-            .map(|(host, port)| Entry {
-                id: format!("addr/10.0.0.{host}:{port}").into(),
-                weight: 1,
-                priority: 0,
-                endpoints: vec![Arc::new(Endpoint::new(SocketAddr::from(([10, 0, 0, *host], *port))))],
-                stats: Arc::default(),
-            })
-            .collect(),
+    let with = |ports: &[(u8, u16)]| {
+        let entry = |(host, port): &(u8, u16)| Entry {
+            id: format!("addr/10.0.0.{host}:{port}").into(),
+            weight: 1,
+            priority: 0,
+            endpoints: vec![Arc::new(Endpoint::new(SocketAddr::from(([10, 0, 0, *host], *port))))],
+            stats: Arc::default(),
+        };
+        Targets::new(ports.iter().map(entry).collect())
     };
     let (control, data) = (with(&[(1, 21), (2, 21), (3, 21)]), with(&[(1, 30000), (2, 30000), (3, 30000)]));
     for ticket in 0..200 {
@@ -158,6 +177,14 @@ fn every_release_hashes_a_source_in_the_same_way_so_that_replicas_agree_during_a
         let score = rendezvous(hash, weight);
         assert!((score - expected).abs() < 1e-12, "{hash} {weight}: {score}");
     }
+    let pool = targets(&[(1, 5)]);
+    let picked: Vec<usize> = (0..12)
+        .map(|client| {
+            let address = pool.pick(Policy::SourceHash, draw(client), &[]).expect("one").1.address;
+            pool.entries[0].endpoints.iter().position(|endpoint| endpoint.address == address).expect("its position")
+        })
+        .collect();
+    assert_eq!(picked, [0, 1, 2, 4, 0, 3, 4, 2, 2, 0, 3, 2]);
 }
 
 #[test]
@@ -167,6 +194,147 @@ fn a_retry_goes_to_another_endpoint_while_there_is_one() {
     let second = targets.pick(Policy::SourceHash, draw(1), &[first]).expect("one").1.address;
     assert_ne!(first, second);
     assert!(targets.pick(Policy::SourceHash, draw(1), &[first, second]).is_some());
+}
+
+/// Opens this many sessions, which stay; returns the live sessions of each entry.
+fn hold(targets: &Targets, sessions: u64, held: &mut Vec<Counted>) -> Vec<u32> {
+    for ticket in 0..sessions {
+        let (_, endpoint) = targets.pick(Policy::LeastConnections, draw(ticket), &[]).expect("an endpoint");
+        held.push(Counted::new(endpoint.clone()));
+    }
+    let live = |entry: &Entry| entry.endpoints.iter().map(|endpoint| endpoint.active.load(Relaxed)).sum::<u32>();
+    targets.entries.iter().map(live).collect()
+}
+
+/// As [`hold`], with no session before.
+fn held(shape: &[(u32, usize)], sessions: u64) -> Vec<u32> {
+    hold(&targets(shape), sessions, &mut Vec::new())
+}
+
+#[test]
+fn least_connections_sends_new_sessions_to_the_entry_that_has_fewer() {
+    let pair = targets(&[(1, 1), (1, 1)]);
+    let mut held: Vec<Counted> = (0..20).map(|_| Counted::new(pair.entries[0].endpoints[0].clone())).collect();
+    assert_eq!(hold(&pair, 20, &mut held), [20, 20]);
+    assert_eq!(hold(&pair, 10, &mut held), [25, 25]);
+}
+
+#[test]
+fn live_sessions_are_shared_by_weight_however_many_endpoints_an_entry_has() {
+    for (shape, expected) in [
+        ([(3, 1), (1, 1)], [60, 20]),
+        ([(3, 2), (1, 1)], [60, 20]),
+        ([(3, 2), (1, 5)], [60, 20]),
+        ([(1, 3), (1, 1)], [40, 40]),
+        ([(0, 3), (7, 1)], [0, 80]),
+        ([(1_000_000, 1), (1, 1)], [79, 1]),
+    ] {
+        assert_eq!(held(&shape, 80), expected, "{shape:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_joins_gets_new_sessions_until_it_has_as_many_as_the_others() {
+    let mut pool = entries(&[(1, 3)]);
+    let late = pool[0].endpoints.pop().expect("the third");
+    let few = Targets::new(pool);
+    let mut held = Vec::new();
+    hold(&few, 20, &mut held);
+    let Targets { entries: mut pool, .. } = few;
+    pool[0].endpoints.push(late);
+    let more = Targets::new(pool);
+    hold(&more, 10, &mut held);
+    let live: Vec<u32> = more.entries[0].endpoints.iter().map(|endpoint| endpoint.active.load(Relaxed)).collect();
+    assert_eq!(live, [10, 10, 10]);
+}
+
+#[test]
+fn among_many_endpoints_two_random_ones_are_compared_and_loads_stay_close() {
+    let many = targets(&[(3, 100), (1, 100)]);
+    let mut held = Vec::new();
+    let entries = hold(&many, 4000, &mut held);
+    assert!((2850..=3150).contains(&entries[0]), "by weight: {entries:?}");
+    // Each endpoint of the first entry should have 30 sessions; random choices alone would leave some below 18.
+    let loads = many.entries[0].endpoints.iter().map(|endpoint| endpoint.active.load(Relaxed));
+    assert!(loads.clone().all(|load| (24..=36).contains(&load)), "{:?}", loads.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_pick_looks_at_no_more_endpoints_among_thousands_than_among_few() {
+    for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash] {
+        for endpoints in [1, COMPARED_MOST - 1, COMPARED_MOST, 4000] {
+            let targets = targets(&[(1, endpoints), (1, 1)]);
+            for ticket in 0..200 {
+                let mut tried = Vec::new();
+                for attempt in 0..3 {
+                    LOOKS.set(0);
+                    let (_, endpoint) = targets.pick(policy, draw(ticket), &tried).expect("an endpoint");
+                    tried.push(endpoint.address);
+                    let most = if attempt == 0 { COMPARED_MOST } else { 300 };
+                    assert!(LOOKS.get() <= most, "{policy:?}, {endpoints}, attempt {attempt}: {}", LOOKS.get());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_prepared_is_used_until_health_changes_or_an_ejection_ends() {
+    let pair = targets(&[(1, 2)]);
+    let made = |now| pair.planned(now, |plan| std::ptr::from_ref(plan) as usize);
+    let first = made(0);
+    assert_eq!(first, made(9));
+    let outlier = Outlier { consecutive_failures: 1, eject_seconds: 10 };
+    pair.entries[0].endpoints[0].failed(outlier, 9);
+    let seen = |now| {
+        let draws = (0..8).map(|ticket| Draw { now, ..draw(ticket) });
+        draws
+            .filter_map(|draw| Some(pair.pick(Policy::RoundRobin, draw, &[])?.1.address))
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    // Seconds are cut: the ejection lasts ten whole ones.
+    assert_eq!([9, 19, 20].map(seen), [1, 1, 2], "ejected for ten seconds");
+}
+
+#[test]
+fn new_targets_learn_of_the_health_of_endpoints_that_they_share_with_earlier_ones() {
+    let before = targets(&[(1, 2)]);
+    let Targets { entries, .. } = before;
+    let after = Targets::new(entries);
+    assert_eq!(after.health(0), BackendHealth::All);
+    after.entries[0].endpoints[1].set_checked(Checked::Down);
+    assert_eq!(after.health(0), BackendHealth::Some);
+}
+
+#[test]
+fn source_hash_shares_the_endpoints_of_an_entry_evenly() {
+    let pool = targets(&[(1, 16)]);
+    let clients = (0..8000_u32).map(|n| IpAddr::from((0x0a02_0000 + n).to_be_bytes()));
+    let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();
+    for source in clients {
+        let draw = Draw { ticket: 0, chance: 0, source, now: 0 };
+        *counts.entry(pool.pick(Policy::SourceHash, draw, &[]).expect("one").1.address).or_default() += 1;
+    }
+    assert!(counts.len() == 16 && counts.values().all(|count| (350..=650).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn source_hash_moves_only_the_clients_of_an_unhealthy_endpoint_and_takes_them_back() {
+    let pool = targets(&[(1, 5), (1, 3)]);
+    let picked = || -> Vec<SocketAddr> {
+        let draws = (0..200).map(draw);
+        draws.map(|draw| pool.pick(Policy::SourceHash, draw, &[]).expect("one").1.address).collect()
+    };
+    let before = picked();
+    let sick = &pool.entries[0].endpoints[3];
+    sick.set_checked(Checked::Down);
+    for (one, two) in before.iter().zip(picked()) {
+        assert_ne!(two, sick.address);
+        assert!(*one == two || *one == sick.address);
+    }
+    sick.set_checked(Checked::Up);
+    assert_eq!(picked(), before);
 }
 
 proptest! {

@@ -102,9 +102,14 @@ impl Recency {
     pub(super) fn join(&mut self, source: IpAddr, now: u64) -> (usize, Arc<Mark>) {
         let mark = Arc::new(Mark::default());
         mark.touch(now);
-        let key = self.flows.insert(Filed { at: now, mark: mark.clone(), source });
+        (self.file(mark.clone(), source, now), mark)
+    }
+
+    /// Adds a flow that has a mark.
+    pub(super) fn file(&mut self, mark: Arc<Mark>, source: IpAddr, now: u64) -> usize {
+        let key = self.flows.insert(Filed { at: now, mark, source });
         self.by_use.insert((now, key));
-        (key, mark)
+        key
     }
 
     /// Removes a flow that ends; false if it was already evicted.

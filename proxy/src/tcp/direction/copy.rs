@@ -51,9 +51,8 @@ impl Direction {
             Err(_) => self.cut(from),
             Ok(0) => self.source_ended(from),
             Ok(read) => {
-                if read < asked {
-                    became_empty(from);
-                } else if anyway {
+                let has_more = read == asked || !became_empty(from);
+                if has_more && anyway {
                     // No readiness event will report the remaining bytes.
                     from.read_anyway.set(true);
                 }
@@ -102,7 +101,7 @@ impl Direction {
             Ok((_, seen)) => seen,
             Err(Errno::AGAIN) => {
                 from.read_anyway.set(false);
-                became_empty(from);
+                clear_readiness(from);
                 return Moved::Bytes(0);
             }
             Err(_) => return self.cut(from),
@@ -154,8 +153,17 @@ impl Direction {
     }
 }
 
-/// Clears readiness after a short read, which has emptied the socket, without another system call. Urgent data also
-/// ends a read early; the sweep rechecks for that.
-fn became_empty(from: &End) {
+/// After a short read: clears readiness and returns true if the socket is empty. Urgent data ends a read early although
+/// bytes follow, and no event will report those.
+fn became_empty(from: &End) -> bool {
+    let is_empty = rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes == 0);
+    if is_empty {
+        clear_readiness(from);
+    }
+    is_empty
+}
+
+/// Waits for the next event before the source counts as readable.
+fn clear_readiness(from: &End) {
     let _ = from.stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

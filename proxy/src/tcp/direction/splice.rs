@@ -11,6 +11,18 @@ use super::{Direction, End, Moved, STREAM_AFTER, STREAMING, poll_source};
 use crate::{core::limiter::Bucket, sys, worker::Worker};
 
 impl Direction {
+    /// Borrows a pipe. A stream for which there is none is copied, and counted once.
+    pub(super) fn borrow_pipe(&mut self, worker: &Worker) {
+        match worker.process.pipes.lend(worker.process.clock.seconds()) {
+            Ok(pipe) => self.pipe = Some((pipe, 0)),
+            Err(why) => {
+                if !std::mem::replace(&mut self.lacked_pipe, true) {
+                    worker.process.pipes.count_copied(why);
+                }
+            }
+        }
+    }
+
     /// Fills the pipe. At urgent data a splice reports that the socket is empty or at its end although bytes follow, so
     /// a plain read always decides that.
     pub(super) fn poll_splice_in(
@@ -91,6 +103,7 @@ impl Direction {
 
     fn stop_streaming(&mut self, worker: &Worker) {
         self.streaming = false;
+        self.lacked_pipe = false;
         self.streak = 0;
         self.release(worker);
     }
@@ -98,7 +111,7 @@ impl Direction {
     /// Returns the pipe to the pool.
     pub(super) fn release(&mut self, worker: &Worker) {
         if let Some((pipe, left)) = self.pipe.take() {
-            worker.pipes.take_back(pipe, left);
+            worker.process.pipes.take_back(pipe, left);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Backends that lead back to a listener of the same proxy, or of its fleet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use proxy_api::forms;
+use proxy_api::{Bind, forms};
 
-use super::Scope;
+use super::{OwnPort, Scope};
 use crate::{
     translate::{
         claims::Port,
@@ -20,25 +20,49 @@ fn first_port(to: &Destination) -> u16 {
     }
 }
 
+/// A port on the host of the proxy itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LocalPort {
+    pub(crate) port: u16,
+    /// Whether listeners on `Loopback` have the address: they are bound to 127.0.0.1 and `::1`, and to no other address
+    /// of 127.0.0.0/8.
+    is_bound_by_loopback: bool,
+}
+
+impl LocalPort {
+    /// Whether a listener with this bind has the address.
+    pub(crate) fn is_bound_by(self, bind: Bind) -> bool {
+        self.is_bound_by_loopback || bind == Bind::All
+    }
+}
+
 /// The port of a destination on the host of the proxy itself. `None` for Services and other addresses.
-pub(crate) fn local_port(to: &Destination) -> Option<u16> {
+pub(crate) fn local_port(to: &Destination) -> Option<LocalPort> {
     match to {
-        Destination::Local { port } => Some(*port),
+        Destination::Local { port } => Some(LocalPort { port: *port, is_bound_by_loopback: true }),
         Destination::Address { host, port } => {
-            let is_local = match host.parse::<IpAddr>() {
-                Ok(ip) => ip.to_canonical().is_loopback() || ip.is_unspecified(),
-                Err(_) => host == "localhost",
+            let is_bound_by_loopback = match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+                // The unspecified address connects to 127.0.0.1 or ::1.
+                Ok(ip) if ip.is_loopback() || ip.is_unspecified() => {
+                    ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified()
+                }
+                Err(_) if host.trim_end_matches('.') == "localhost" => true,
+                Ok(_) | Err(_) => return None,
             };
-            is_local.then_some(*port)
+            Some(LocalPort { port: *port, is_bound_by_loopback })
         }
         Destination::Service { .. } => None,
     }
 }
 
 /// A port of the destination that the same forward listens on.
-fn own_port(to: &Destination, listener: &ValidListener, own: &[Port]) -> Option<u16> {
-    let first = local_port(to)?;
-    (first..=first.saturating_add(listener.further)).find(|port| own.contains(&(listener.transport, *port)))
+fn own_port(to: &Destination, listener: &ValidListener, own: &[OwnPort]) -> Option<u16> {
+    let local = local_port(to)?;
+    let is_own = |port: &u16| {
+        let port = (listener.transport, *port);
+        own.iter().any(|own| own.port == port && local.is_bound_by(own.bind))
+    };
+    (local.port..=local.port.saturating_add(listener.further)).find(is_own)
 }
 
 /// A Service in front of the fleet of a gateway.
@@ -72,7 +96,7 @@ impl<'a> Scope<'a> {
         &self,
         to: &Destination,
         listener: &ValidListener,
-        own: &[Port],
+        own: &[OwnPort],
         may_loop: &mut bool,
     ) -> Result<(), Condition> {
         let words = || to.words(&self.forward.origin.namespace);

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, iter,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
 };
 
 use proxy_api::{Endpoint, EndpointSet, Surroundings, Transport};
@@ -16,12 +17,14 @@ use crate::{
 
 /// Suffix of the name of a set for a range.
 const RANGE: char = '+';
+/// Stands before the port of the checks in the name of a set for guests.
+const CHECKED: char = '?';
 /// Stands before the gateway in the name of a set for guests.
 const HOST: char = '@';
 
 /// Identifies an endpoint set. As text: `NAMESPACE/NAME:PORT/TRANSPORT`, then `+` for the pods of a range, then
 /// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use. There the number of ports after
-/// the first follows the `+`.
+/// the first follows the `+`, and a `?` stands before the port of active checks that is not the endpoint's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetName {
     pub(crate) service: ObjectKey,
@@ -30,6 +33,8 @@ pub(crate) struct SetName {
     /// Present for a range: the ports come from the forward, and the Service only selects the pods. The number of ports
     /// after the first for guests, whose endpoints are checked at each port; otherwise 0, so that ranges share a set.
     pub(crate) range: Option<u16>,
+    /// The port of active checks, for guests only: their endpoints are judged at that port as well.
+    pub(crate) checked: Option<u16>,
     /// The gateway whose guests use the set.
     pub(crate) host: Option<ObjectKey>,
 }
@@ -42,6 +47,7 @@ impl fmt::Display for SetName {
             Some(0) => write!(f, "{RANGE}")?,
             Some(further) => write!(f, "{RANGE}{further}")?,
         }
+        self.checked.iter().try_for_each(|port| write!(f, "{CHECKED}{port}"))?;
         self.host.iter().try_for_each(|host| write!(f, "{HOST}{host}"))
     }
 }
@@ -53,6 +59,10 @@ impl SetName {
             Some((rest, host)) => (rest, Some(key(host)?)),
             None => (text, None),
         };
+        let (rest, checked) = match rest.split_once(CHECKED) {
+            Some((rest, port)) => (rest, Some(port.parse().ok()?)),
+            None => (rest, None),
+        };
         let (rest, range) = match rest.split_once(RANGE) {
             Some((rest, "")) => (rest, Some(0)),
             Some((rest, further)) => (rest, Some(further.parse().ok()?)),
@@ -61,7 +71,7 @@ impl SetName {
         let (service, rest) = rest.split_once(':')?;
         let (port, transport) = rest.split_once('/')?;
         let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|it| it.to_string() == transport)?;
-        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, range, host })
+        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, range, checked, host })
     }
 
     /// The present endpoints; `None` if the Service or its port does not exist.
@@ -76,7 +86,10 @@ impl SetName {
         };
         let podless = world.podless.get(&self.service);
         Some(match (&self.host, podless) {
-            (Some(gateway), Some(podless)) => for_guests(world, gateway, podless, self.range.unwrap_or(0), all),
+            (Some(gateway), Some(podless)) => {
+                let contacts = Contacts { further: self.range.unwrap_or(0), checked: self.checked };
+                for_guests(world, gateway, podless, contacts, all)
+            }
             (None, _) | (_, None) => all,
         })
     }
@@ -97,21 +110,41 @@ fn hosts(service: &Service) -> BTreeSet<IpAddr> {
     }
 }
 
-/// The endpoints that guests of a gateway may use, with this number of ports after the first. An endpoint without a pod
-/// was written by a user, and is checked like an `address` backend.
+/// The ports of an endpoint to which proxies connect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contacts {
+    /// Ports after the endpoint's own.
+    pub(crate) further: u16,
+    /// The port of active checks; `None`: no checks, or the endpoint's own port.
+    pub(crate) checked: Option<u16>,
+}
+
+impl Contacts {
+    /// The ports at an endpoint whose own port is this one.
+    pub(crate) fn ports(self, port: u16) -> impl Iterator<Item = RangeInclusive<u16>> {
+        let own = port..=port.saturating_add(self.further);
+        iter::once(own).chain(self.checked.map(|port| port..=port))
+    }
+}
+
+/// The endpoints that guests of a gateway may use, at all ports that proxies connect to. An endpoint without a pod was
+/// written by a user, and is checked like an `address` backend.
 fn for_guests(
     world: &World,
     gateway: &ObjectKey,
     podless: &BTreeSet<IpAddr>,
-    further: u16,
+    contacts: Contacts,
     all: EndpointSet,
 ) -> EndpointSet {
     let destinations = destinations_of(world, gateway);
     let around = Surroundings::of(&surroundings::sets(world, gateway));
     let is_allowed = |address: SocketAddr| {
-        let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(further));
-        let is_protected = around.protects(ip, &ports) && !destinations.names(ip);
-        !destinations.cidrs.is_empty() && destinations.refuses(ip, &ports).is_none() && !is_protected
+        let ip = address.ip();
+        let is_open = |ports: RangeInclusive<u16>| {
+            let is_protected = around.protects(ip, &ports) && !destinations.names(ip);
+            destinations.refuses(ip, &ports).is_none() && !is_protected
+        };
+        !destinations.cidrs.is_empty() && contacts.ports(address.port()).all(is_open)
     };
     let may_use = |endpoint: &Endpoint| !podless.contains(&endpoint.address.ip()) || is_allowed(endpoint.address);
     all.endpoints.into_iter().filter(may_use).collect()
@@ -124,20 +157,33 @@ mod tests {
     #[test]
     fn a_name_says_what_the_set_is_made_of() {
         let service = ObjectKey::new("shop", "pg");
-        let plain = SetName { service, port: 5432, transport: Transport::Tcp, range: None, host: None };
+        let plain = SetName { service, port: 5432, transport: Transport::Tcp, range: None, checked: None, host: None };
         let host = Some(ObjectKey::new("infra", "edge"));
         for (name, text) in [
             (plain.clone(), "shop/pg:5432/TCP"),
             (SetName { range: Some(0), ..plain.clone() }, "shop/pg:5432/TCP+"),
             (SetName { host: host.clone(), ..plain.clone() }, "shop/pg:5432/TCP@infra/edge"),
+            (SetName { checked: Some(8008), host: host.clone(), ..plain.clone() }, "shop/pg:5432/TCP?8008@infra/edge"),
+            (
+                SetName { range: Some(9), checked: Some(1), host: host.clone(), ..plain.clone() },
+                "shop/pg:5432/TCP+9?1@infra/edge",
+            ),
             (SetName { transport: Transport::Udp, range: Some(9), host, ..plain }, "shop/pg:5432/UDP+9@infra/edge"),
         ] {
             assert_eq!(name.to_string(), text);
             assert_eq!(SetName::parse(text), Some(name));
         }
-        for text in
-            ["fleet", "shop/pg", "shop/pg:5432", "shop/pg:x/TCP", "shop/pg:1/SCTP", "shop/pg:1/TCP+x", "pg:1/TCP", ""]
-        {
+        for text in [
+            "fleet",
+            "shop/pg",
+            "shop/pg:5432",
+            "shop/pg:x/TCP",
+            "shop/pg:1/SCTP",
+            "shop/pg:1/TCP+x",
+            "shop/pg:1/TCP?x",
+            "pg:1/TCP",
+            "",
+        ] {
             assert_eq!(SetName::parse(text), None, "{text}");
         }
     }

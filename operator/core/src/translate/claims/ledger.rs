@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{Listener, Origin, Transport};
+use proxy_api::{Bind, Listener, Origin, Transport};
 
 use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Request, Rules,
@@ -205,6 +205,14 @@ impl Ledger {
     pub(crate) fn holder(&self, port: Port) -> Option<&ListenerRef> {
         let mut holders = self.wanted.of_port(port).iter().map(|rank| &rank.listener);
         holders.find(|listener| self.won(listener).is_some()).or_else(|| self.allocation.holder(port))
+    }
+
+    /// A listener that holds this port, with such a bind.
+    pub(crate) fn listener_at(&self, port: Port, is_bound: &dyn Fn(Bind) -> bool) -> Option<&ListenerRef> {
+        let wanted = self.wanted.of_port(port).iter().map(|rank| &rank.listener);
+        let mut holders = wanted.filter(|listener| self.won(listener).is_some()).chain(self.allocation.holder(port));
+        let is_at = |listener: &&ListenerRef| self.candidate(listener).is_some_and(|it| is_bound(it.bind));
+        holders.find(is_at)
     }
 
     /// Whether a port of this listener of `key` is reserved, or held by a listener of another forward that does not

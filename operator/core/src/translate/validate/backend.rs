@@ -1,5 +1,7 @@
 //! The backends of a listener, and where they lead.
 
+use std::net::IpAddr;
+
 use crds::{Backend, Listener};
 use proxy_api::Origin;
 
@@ -11,6 +13,8 @@ use crate::world::ObjectKey;
 pub(crate) struct ValidBackend {
     pub(crate) weight: u32,
     pub(crate) priority: u32,
+    /// Port to check; `None`: that of the listener's check.
+    pub(crate) check_port: Option<u16>,
     pub(crate) to: Destination,
 }
 
@@ -23,6 +27,13 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
+    /// The port that the forward names.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Service { port, .. } | Self::Address { port, .. } | Self::Local { port } => *port,
+        }
+    }
+
     /// Identity of the backend in the contract with proxies.
     pub(crate) fn id(&self) -> String {
         match self {
@@ -70,17 +81,31 @@ pub(super) fn backends(
         if in_gateway && matches!(to, Destination::Local { .. }) {
             found.add(format!("{path}.backends[{at}].local"), "needs placement.sidecar");
         }
+        let check_port = checked(item, at, path, found);
         let (weight, priority) = (entry.weight.unwrap_or(1), entry.priority.unwrap_or(0));
         // Sessions and metrics identify backends by destination, so duplicates are merged and their weights added.
         match backends.iter_mut().find(|other| other.to == to) {
             Some(other) => {
                 other.weight = other.weight.saturating_add(weight);
                 other.priority = other.priority.min(priority);
+                other.check_port = other.check_port.or(check_port);
             }
-            None => backends.push(ValidBackend { weight, priority, to }),
+            None => backends.push(ValidBackend { weight, priority, check_port, to }),
         }
     }
     backends
+}
+
+/// The port to check at the endpoints of one backend.
+fn checked(item: &Listener, at: usize, path: &str, found: &mut Violations) -> Option<u16> {
+    let port = item.backends.get(at)?.health_check_port?;
+    if port == 0 {
+        found.add(format!("{path}.backends[{at}].healthCheckPort"), "must be 1 to 65535");
+    }
+    if item.health_check.is_none() {
+        found.add(path, "healthCheckPort of a backend needs healthCheck");
+    }
+    Some(port)
 }
 
 fn destination(entry: &Backend, key: &Origin) -> Option<Destination> {
@@ -92,14 +117,21 @@ fn destination(entry: &Backend, key: &Origin) -> Option<Destination> {
             ),
             port: service.port,
         },
-        (None, Some(address), None) => {
-            Destination::Address { host: address.host.trim_end_matches('.').to_ascii_lowercase(), port: address.port }
-        }
+        (None, Some(address), None) => Destination::Address { host: canonical(&address.host), port: address.port },
         (None, None, Some(local)) => Destination::Local { port: local.port },
         _ => return None,
     };
-    let port = match to {
-        Destination::Service { port, .. } | Destination::Address { port, .. } | Destination::Local { port } => port,
-    };
-    (port != 0).then_some(to)
+    (to.port() != 0).then_some(to)
+}
+
+/// A host in the form in which hosts are compared. The dot at the end of an absolute name stays, because it changes
+/// which names a resolver asks for; after an address it means nothing.
+pub(crate) fn canonical(host: &str) -> String {
+    let relative = host.trim_end_matches('.');
+    let is_absolute = relative.len() < host.len() && relative.parse::<IpAddr>().is_err();
+    let mut name = relative.to_ascii_lowercase();
+    if is_absolute {
+        name.push('.');
+    }
+    name
 }

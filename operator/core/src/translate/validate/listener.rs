@@ -3,7 +3,7 @@
 use crds::{Listener, ListenerStatus};
 use proxy_api::{Bind, Origin, Outlier, Policy, Transport};
 
-use super::{ValidListener, Violations, backend, guard, health, held::Held, ports};
+use super::{ValidListener, Violations, backend, guard, health, held::Held, idle, ports};
 
 /// Checks one listener and fills in defaults.
 pub(super) fn listener(
@@ -38,6 +38,7 @@ pub(super) fn listener(
         proxy_protocol: guard::proxy_protocol(item, path, found),
         health_check: health::check(item, path, found),
         outlier: outlier(item),
+        idle: idle::settings(item),
     }
 }
 

@@ -43,9 +43,17 @@ pub(crate) struct ValidListener {
     pub(crate) outlier: Outlier,
     pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
     pub(crate) health_check: Option<proxy_api::HealthCheck>,
+    /// Settings without an effect, for a person.
+    pub(crate) idle: Vec<String>,
 }
 
 impl ValidListener {
+    /// The port to which active checks of a backend's endpoints connect; `None`: no checks, or the endpoint's own port.
+    pub(crate) fn checked_port(&self, backend: &ValidBackend) -> Option<u16> {
+        let check = self.health_check.as_ref()?;
+        backend.check_port.or(check.port)
+    }
+
     /// PROXY headers that the listener reads, and the networks trusted to send them.
     pub(crate) fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {
         let protocol = self.proxy_protocol.as_ref().filter(|it| it.accept != AcceptHeader::Disabled)?;

@@ -32,7 +32,7 @@ pub(super) fn balancing(bed: &TestBed<'_>) {
     both("Random");
     until("policy: at random", || bed.visits(8).windows(2).any(|pair| pair[0] == pair[1]));
     both("LeastConnections");
-    // Among the endpoints of one backend; several backends share by weight.
+    // No session is live when the next one arrives: equals share by weight.
     until("policy: by weight again", || of_a() == 4);
     endpoints(bed);
     bed.is_kept();

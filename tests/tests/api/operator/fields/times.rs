@@ -79,7 +79,7 @@ fn of_sessions(bed: &TestBed<'_>) {
     });
     let hold = harness::Backend::reachable(harness::Behaviour::Hold);
     bed.set("timeouts: {halfCloseSeconds: 1, idleSeconds: 3600}", bed.tcp().on(&hold));
-    bed.until_closed("Idle", || {
+    bed.until_closed("HalfClosed", || {
         let mut session = connect(bed.port).expect("connect");
         let _ = session.shutdown(Shutdown::Write);
         let _ = session.set_read_timeout(Some(Duration::from_secs(3)));

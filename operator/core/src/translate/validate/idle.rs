@@ -1,0 +1,52 @@
+//! Settings of a listener that are valid and have no effect. They are not refused: a listener with one backend may be
+//! about to get a second.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use crds::{Backend, Listener, LoadBalancingPolicy};
+
+/// What has no effect in a listener, for a person. Defaults are not mentioned, and backends with weight 0 count: they
+/// may soon get sessions.
+pub(super) fn settings(item: &Listener) -> Vec<String> {
+    [priority(item), weight(item), policy(item)].into_iter().flatten().collect()
+}
+
+fn priority_of(backend: &Backend) -> u32 {
+    backend.priority.unwrap_or(0)
+}
+
+fn priority(item: &Listener) -> Option<String> {
+    let all: BTreeSet<u32> = item.backends.iter().map(priority_of).collect();
+    let only = all.first().filter(|priority| all.len() == 1 && **priority > 0)?;
+    Some(format!(
+        "priority {only} in listener '{}' has no effect: no backend of the listener has another priority",
+        item.name
+    ))
+}
+
+fn weight(item: &Listener) -> Option<String> {
+    let is_alone = |backend: &Backend| {
+        item.backends.iter().filter(|other| priority_of(other) == priority_of(backend)).count() == 1
+    };
+    let alone = item.backends.iter().find(|backend| backend.weight.is_some_and(|it| it > 1) && is_alone(backend))?;
+    let (weight, priority) = (alone.weight?, priority_of(alone));
+    Some(format!(
+        "weight {weight} in listener '{}' has no effect: the backend is the only one of priority {priority}",
+        item.name
+    ))
+}
+
+fn policy(item: &Listener) -> Option<String> {
+    let [only] = item.backends.as_slice() else { return None };
+    let is_address = only.address.as_ref().is_some_and(|address| address.host.parse::<IpAddr>().is_ok());
+    if !is_address && only.local.is_none() {
+        return None;
+    }
+    let policy = match item.load_balancing.as_ref()?.policy? {
+        LoadBalancingPolicy::RoundRobin => return None,
+        LoadBalancingPolicy::LeastConnections => "LeastConnections",
+        LoadBalancingPolicy::Random => "Random",
+        LoadBalancingPolicy::SourceHash => "SourceHash",
+    };
+    Some(format!("policy {policy} in listener '{}' has no effect: the only backend is one endpoint", item.name))
+}

@@ -1,0 +1,122 @@
+//! All UDP flows of the process, by namespace and in order of last use: idle ones give way where room runs short.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use foldhash::HashMap;
+
+use super::{
+    WORK,
+    recency::{Mark, Recency},
+};
+
+/// The flows of all namespaces.
+#[derive(Debug, Default)]
+pub struct Crowd(Mutex<HashMap<Arc<str>, Recency>>);
+
+impl Crowd {
+    /// Adds a flow of a namespace, used at `now` (milliseconds).
+    #[must_use]
+    pub fn join(self: &Arc<Self>, namespace: &str, mark: Arc<Mark>, source: IpAddr, now: u64) -> Member {
+        let mut groups = self.lock();
+        let known = groups.get_key_value(namespace).map(|(name, _)| name.clone());
+        let namespace = known.unwrap_or_else(|| namespace.into());
+        let key = groups.entry(namespace.clone()).or_default().file(mark.clone(), source, now);
+        Member { crowd: self.clone(), namespace, key, mark }
+    }
+
+    /// Evicts a flow that is idle at `now` (milliseconds), unless `keep` flows or fewer are left; returns whether one goes.
+    ///
+    /// The namespace with the most flows gives way, and of its flows the one that was used least recently. If all its
+    /// flows are in use, the next namespace does. For a new flow, no namespace with fewer flows than that of the
+    /// newcomer gives way, so that none can fill the process at the cost of the others.
+    pub fn evict(&self, newcomer: Option<&str>, keep: usize, now: u64) -> bool {
+        let mut groups = self.lock();
+        if groups.values().map(Recency::len).sum::<usize>() <= keep {
+            return false;
+        }
+        let own = newcomer.and_then(|name| groups.get(name)).map_or(0, Recency::len);
+        let candidate = |(name, flows): (&Arc<str>, &Recency)| (flows.len(), newcomer == Some(&**name), name.clone());
+        let mut candidates: Vec<_> = groups.iter().map(candidate).filter(|(count, ..)| *count >= own).collect();
+        candidates.sort_unstable_by(|one, other| other.cmp(one));
+        let mut work = WORK;
+        let taken = candidates.iter().find_map(|(.., name)| groups.get_mut(name)?.take_idle(now, &mut work));
+        drop(groups);
+        let Some((mark, _)) = taken else { return false };
+        mark.evict();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Recency>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A flow's membership; it leaves on drop.
+#[derive(Debug)]
+pub struct Member {
+    crowd: Arc<Crowd>,
+    namespace: Arc<str>,
+    key: usize,
+    mark: Arc<Mark>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut groups = self.crowd.lock();
+        let Some(flows) = groups.get_mut(&self.namespace) else { return };
+        flows.leave(self.key, &self.mark);
+        if flows.len() == 0 {
+            groups.remove(&self.namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn join(crowd: &Arc<Crowd>, namespace: &str, at: u64) -> Member {
+        crowd.join(namespace, Arc::default(), HERE, at)
+    }
+
+    fn gone(members: &[Member]) -> Vec<usize> {
+        (0..members.len()).filter(|at| members[*at].mark.is_evicted()).collect()
+    }
+
+    #[test]
+    fn the_flow_that_was_used_least_recently_gives_way_and_none_that_is_in_use() {
+        let crowd = Arc::new(Crowd::default());
+        let flows = [join(&crowd, "a", 5), join(&crowd, "a", 3), join(&crowd, "a", 4)];
+        flows[1].mark.touch(9000);
+        assert!(crowd.evict(Some("a"), 0, 9500));
+        assert_eq!(gone(&flows), [2]);
+        assert!(crowd.evict(None, 1, 9500));
+        assert!(!crowd.evict(None, 1, 99_000), "one is kept");
+        assert!(!crowd.evict(None, 0, 9500), "it is in use");
+        assert_eq!(gone(&flows), [0, 2]);
+        drop(flows);
+        assert!(crowd.lock().is_empty());
+    }
+
+    #[test]
+    fn the_namespace_with_the_most_flows_gives_way_and_never_a_smaller_one_to_a_larger() {
+        let crowd = Arc::new(Crowd::default());
+        let small: Vec<Member> = (0..2).map(|at| join(&crowd, "small", at)).collect();
+        let large: Vec<Member> = (0..4).map(|at| join(&crowd, "large", 100 + at)).collect();
+        assert!(crowd.evict(Some("small"), 0, 5000) && crowd.evict(Some("new"), 0, 5000));
+        assert_eq!((gone(&small), gone(&large)), (vec![], vec![0, 1]));
+        assert!(crowd.evict(Some("small"), 0, 5000), "of equals, the newcomer's own");
+        assert_eq!((gone(&small), gone(&large)), (vec![0], vec![0, 1]));
+        for flow in &large {
+            flow.mark.touch(5000);
+        }
+        assert!(!crowd.evict(Some("large"), 0, 5000), "all its own are in use");
+        assert!(crowd.evict(None, 0, 5000), "a connection has no namespace yet");
+        assert_eq!(gone(&small), [0, 1]);
+    }
+}

@@ -1,0 +1,113 @@
+//! The order of the attempts of one step of the connect phase, over both address families ("Happy Eyeballs", RFC 8305).
+//!
+//! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
+//! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
+
+use std::{
+    cmp::Reverse,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy_api::Policy;
+
+use super::{
+    balance::{Draw, Entry, Targets, source_hash::source_hash},
+    endpoint::{Endpoint, Fitness},
+};
+
+/// How long an attempt may go unanswered before the next one begins beside it (RFC 8305, section 8).
+pub const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The attempts of one step. Times are counted from the beginning of the step.
+#[derive(Debug)]
+pub struct Race {
+    /// Attempts that may still begin.
+    left: u32,
+    /// Attempts without an answer.
+    running: u32,
+    /// When the next attempt may begin.
+    due: Duration,
+}
+
+impl Race {
+    /// A step that may make this many attempts.
+    #[must_use]
+    pub fn new(attempts: u32) -> Self {
+        Self { left: attempts, running: 0, due: Duration::ZERO }
+    }
+
+    /// An attempt has begun at `now`.
+    pub fn began(&mut self, now: Duration) {
+        self.left = self.left.saturating_sub(1);
+        self.running += 1;
+        self.due = now + HEAD_START;
+    }
+
+    /// An attempt has failed at `now`.
+    pub fn failed(&mut self, now: Duration) {
+        self.running = self.running.saturating_sub(1);
+        self.due = now;
+    }
+
+    /// The next attempt was due at `now`, but there was no room for it beside the others.
+    pub fn postponed(&mut self, now: Duration) {
+        self.due = now + HEAD_START;
+    }
+
+    /// When the next attempt begins; `None` if the step may make no further attempt.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Duration> {
+        (self.left > 0).then_some(self.due)
+    }
+
+    /// Whether every attempt has failed.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.running == 0
+    }
+}
+
+impl Entry {
+    /// The endpoint to try beside `last`: of the other family, no less fit, and not in `tried`.
+    #[must_use]
+    pub fn beside(&self, policy: Policy, draw: Draw, last: &Endpoint, tried: &[SocketAddr]) -> Option<&Arc<Endpoint>> {
+        let fitness = last.fitness(draw.now);
+        let mut others = self.endpoints.iter().filter(|other| {
+            other.address.is_ipv4() != last.address.is_ipv4()
+                && other.fitness(draw.now) >= fitness
+                && !tried.contains(&other.address)
+        });
+        match policy {
+            Policy::SourceHash => {
+                others.max_by_key(|other| source_hash(draw.source, other.address.ip().to_string().as_bytes()))
+            }
+            Policy::LeastConnections => others.min_by_key(|other| other.active.load(Relaxed)),
+            // Turns are those of sessions, so an attempt beside another takes none.
+            Policy::RoundRobin | Policy::Random => {
+                let count = others.clone().count() as u64;
+                others.nth(usize::try_from((draw.chance >> 32) % count.max(1)).unwrap_or(0))
+            }
+        }
+    }
+}
+
+impl Targets {
+    /// Whether a pick at `now` (seconds of the process clock) would find an endpoint that is not in `tried`. Standbys
+    /// behind a healthy priority and entries of weight 0 do not count: no pick finds them.
+    #[must_use]
+    pub fn has_untried(&self, now: u64, tried: &[SocketAddr]) -> bool {
+        let open = || self.entries.iter().filter(|entry| entry.weight > 0);
+        let fit = open().filter_map(|entry| {
+            let best = entry.endpoints.iter().map(|endpoint| endpoint.fitness(now)).max()?;
+            (best > Fitness::Unhealthy).then_some((Reverse(best), entry.priority))
+        });
+        // With no healthy endpoint at all, all of them are tried.
+        let in_use = fit.min().map(|(_, priority)| priority);
+        open()
+            .filter(|entry| in_use.is_none_or(|priority| entry.priority == priority))
+            .flat_map(|entry| &entry.endpoints)
+            .any(|endpoint| !tried.contains(&endpoint.address))
+    }
+}

@@ -1,0 +1,22 @@
+//! Series of the pipes for splicing.
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::family;
+use crate::worker::pipes::{NoPipe, Pipes};
+
+/// The pipes of the process, and the streams that had none.
+pub(super) fn pipes_text(out: &mut DescriptorEncoder<'_>, pipes: &Pipes) -> Result<(), std::fmt::Error> {
+    let copied = NoPipe::ALL.map(|why| (vec![("reason", why.as_str())], pipes.copied(why)));
+    let help = "Streams that were copied through user space because no pipe could be had, by reason.";
+    family(out, ("portlane_streams_copied", help), true, copied.into_iter())?;
+    let (count, limit) = pipes.usage();
+    let gauges = [
+        ("portlane_pipes", "Pipes for splicing, lent or idle.", count),
+        ("portlane_pipes_limit", "Most pipes for splicing.", limit),
+    ];
+    for (name, help, value) in gauges {
+        family(out, (name, help), false, std::iter::once((Vec::new(), value as u64)))?;
+    }
+    Ok(())
+}

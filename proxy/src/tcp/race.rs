@@ -1,0 +1,235 @@
+//! One step of the connect phase: attempts at endpoints of one entry, of both address families. The first connection
+//! wins and the others are closed.
+
+use std::{
+    future::{Future, pending, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
+    time::Duration,
+};
+
+use proxy_api::Listener;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    core::{
+        balance::{Draw, Entry},
+        endpoint::{Counted, Endpoint},
+        race::Race,
+    },
+    files::Permit,
+    log::Level,
+    net,
+    tcp::connect::Connected,
+    worker::{Worker, session::Session},
+};
+
+/// The attempts that a session has made so far.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Number of attempts.
+    pub count: u32,
+    /// The addresses that were tried.
+    pub tried: Vec<SocketAddr>,
+}
+
+impl Made {
+    /// Counts an attempt; every attempt after the first is a retry.
+    pub fn begin(&mut self, session: &Session) {
+        if self.count > 0 {
+            session.listener.counters.retries.fetch_add(1, Relaxed);
+        }
+        self.count += 1;
+    }
+}
+
+/// The entry that the attempts of a step are made at, and the circumstances.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// Worker of the session.
+    pub worker: &'a Worker,
+    /// The session.
+    pub session: &'a Session,
+    /// Spec of the listener.
+    pub spec: &'a Listener,
+    /// Bytes to send before those of the client.
+    pub header: &'a [u8],
+    /// Entry of the endpoints.
+    pub entry: &'a Entry,
+    /// Draw by which endpoints are picked.
+    pub draw: Draw,
+}
+
+/// An attempt without an answer.
+struct Attempt<'a> {
+    endpoint: Arc<Endpoint>,
+    counted: Counted,
+    began: Instant,
+    dial: Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>,
+    /// The file descriptor, unless it is the one of the session.
+    _file: Option<Permit>,
+}
+
+impl<'a> Step<'a> {
+    /// Connects to `first`, whose attempt is counted already, or to an endpoint beside it; `None` if all attempts failed
+    /// or nothing answered within `connectSeconds`.
+    pub async fn run(self, first: Arc<Endpoint>, made: &mut Made) -> Option<Connected> {
+        let began = Instant::now();
+        let deadline = began + Duration::from_secs(self.spec.timeouts.connect_seconds.into());
+        // The attempt at the first endpoint is made, however few are left.
+        let mut race = Race::new(self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1));
+        let mut last = first;
+        let mut attempts = vec![self.begin(&last, made, None)];
+        race.began(Duration::ZERO);
+        loop {
+            let other = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
+            let next = race.next_at().zip(other);
+            if race.is_lost() && next.is_none() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                (attempt, result) = answered(&mut attempts) => match result {
+                    Ok(stream) => return Some(self.won(attempt, stream)),
+                    Err(error) => {
+                        self.failed(&attempt.endpoint, &error);
+                        race.failed(began.elapsed());
+                    }
+                },
+                () = sleep_until(deadline) => {
+                    let error = io::Error::from(io::ErrorKind::TimedOut);
+                    for attempt in &attempts {
+                        self.failed(&attempt.endpoint, &error);
+                    }
+                    return None;
+                }
+                endpoint = due(began, next) => {
+                    // The session has the file of one attempt.
+                    let file = if race.is_lost() { None } else { self.worker.process.files.take(1) };
+                    if race.is_lost() || file.is_some() {
+                        last = endpoint.clone();
+                        made.begin(self.session);
+                        attempts.push(self.begin(&last, made, file));
+                        race.began(began.elapsed());
+                    } else {
+                        race.postponed(began.elapsed());
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(self, endpoint: &Arc<Endpoint>, made: &mut Made, file: Option<Permit>) -> Attempt<'a> {
+        self.show(endpoint);
+        made.tried.push(endpoint.address);
+        let to = self.session.address_of(endpoint);
+        Attempt {
+            endpoint: endpoint.clone(),
+            // Counted from now on, so that concurrent connects spread over endpoints.
+            counted: Counted::new(endpoint.clone()),
+            began: Instant::now(),
+            dial: Box::pin(dial(to, self.spec.timeouts.keepalive_seconds, self.header)),
+            _file: file,
+        }
+    }
+
+    /// Shows an endpoint as that of the session.
+    fn show(self, endpoint: &Arc<Endpoint>) {
+        *self.session.to.borrow_mut() = Some((self.entry.id.clone(), endpoint.clone()));
+    }
+
+    fn won(self, attempt: Attempt<'_>, stream: TcpStream) -> Connected {
+        self.show(&attempt.endpoint);
+        attempt.endpoint.succeeded();
+        self.entry.stats.sessions.fetch_add(1, Relaxed);
+        self.worker.process.timings.connected(attempt.began.elapsed());
+        Connected { stream, counted: attempt.counted }
+    }
+
+    fn failed(self, endpoint: &Endpoint, error: &io::Error) {
+        self.entry.stats.failures.fetch_add(1, Relaxed);
+        self.session.cause.set(Some(error.kind()));
+        let outlier = self.spec.outlier;
+        let process = &self.worker.process;
+        if is_of_the_endpoint(error) && endpoint.failed(outlier, process.clock.seconds()) {
+            self.session.listener.counters.ejected.fetch_add(1, Relaxed);
+            let message = format!(
+                "endpoint {} of {} is ejected for {} s after {} failed connects (it is still tried while no other is healthy); last error: {error}",
+                endpoint.address, self.entry.id, outlier.eject_seconds, outlier.consecutive_failures
+            );
+            process.log.notice(Level::Warn, "ejected", &self.session.listener.id, message);
+        }
+    }
+}
+
+/// Waits for the first answer, and takes its attempt out.
+async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Result<TcpStream>) {
+    poll_fn(|cx| {
+        let ended = attempts.iter_mut().enumerate().find_map(|(at, attempt)| match attempt.dial.as_mut().poll(cx) {
+            Poll::Ready(result) => Some((at, result)),
+            Poll::Pending => None,
+        });
+        match ended {
+            Some((at, result)) => Poll::Ready((attempts.swap_remove(at), result)),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Waits until the next attempt may begin; forever if there is none.
+async fn due(began: Instant, next: Option<(Duration, &Arc<Endpoint>)>) -> &Arc<Endpoint> {
+    match next {
+        Some((after, endpoint)) => {
+            sleep_until(began + after).await;
+            endpoint
+        }
+        None => pending().await,
+    }
+}
+
+/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory).
+fn is_of_the_endpoint(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
+    let socket = net::upstream_tcp(to, keepalive_seconds)?;
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
+    // A connect to a dead port in the ephemeral range can connect to itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "nothing listens there: the connection reached itself",
+        ));
+    }
+    write(&stream, header).await?;
+    Ok(stream)
+}
+
+/// Writes the header. The connection is new, so the send buffer takes it at once.
+async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

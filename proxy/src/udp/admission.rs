@@ -1,0 +1,87 @@
+//! From a datagram to its flow: finds it, or opens it if the limits and the room of the process permit.
+
+use std::rc::Rc;
+
+use super::{UdpListener, flow::Flow};
+use crate::{
+    core::{end::EndReason, flows::FlowKey, limiter::FlowSlot},
+    process::FlowPermits,
+    shared::{Dropped, Shared},
+    worker::Worker,
+};
+
+impl UdpListener {
+    /// The client's flow; opens one if the client has none or its endpoint is unusable and another is healthy.
+    pub(super) fn flow(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, now: u64) -> Result<Rc<Flow>, Dropped> {
+        let known = self.touch(&key, now);
+        let mut tried = Vec::new();
+        if let Some(flow) = known.as_ref().filter(|flow| flow.is_evicted()) {
+            self.end_flow(worker, flow, EndReason::Evicted);
+        } else if let Some(flow) = known {
+            // Without an alternative, keep the flow: reopening it for every datagram would not help.
+            let listener = self.route.load().first().clone();
+            if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
+                flow.forgive();
+                return Ok(flow);
+            }
+            tried.push(flow.endpoint());
+            self.end_flow(worker, &flow, EndReason::BackendUnhealthy);
+        }
+        if worker.draining.get() {
+            return Err(Dropped::Draining);
+        }
+        if !self.flows.borrow().has_room(now) {
+            return Err(Dropped::TableFull);
+        }
+        let listener = self.route.load().first().clone();
+        let slot = Self::slot(&listener, key, now)?;
+        let permits = self.room(worker, &listener.id.origin.namespace, now)?;
+        let offset = self.port.saturating_sub(listener.spec.load().socket.port);
+        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset, permits))?;
+        self.admit(worker, flow, key, now)
+    }
+
+    /// Room for a flow. Where it is short, idle flows of the process give way: the files of theirs become free a moment
+    /// later. An idle flow of this socket gives its memory to the new one at once.
+    fn room(&self, worker: &Worker, namespace: &str, now: u64) -> Result<FlowPermits, Dropped> {
+        let taken = match worker.process.take_flow() {
+            Err(Dropped::SessionLimit) => {
+                let evicted = self.flows.borrow_mut().evict(now);
+                evicted.ok_or(Dropped::SessionLimit).and_then(|evicted| {
+                    evicted.end(worker, EndReason::Evicted);
+                    worker.process.take_flow()
+                })
+            }
+            taken => taken,
+        };
+        worker.process.flows_give_way_to_a_flow(namespace, taken.is_err(), now);
+        taken
+    }
+
+    /// A slot under the forward's limits.
+    fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
+        let source = key.client.ip();
+        if listener.returns(source) {
+            return Err(Dropped::Loop);
+        }
+        if !listener.counters.admits(&listener.spec.load(), source) {
+            return Err(Dropped::AccessDenied);
+        }
+        Ok(listener.limiter.admit_flow(source, now)?)
+    }
+
+    fn admit(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        flow: Rc<Flow>,
+        key: FlowKey,
+        now: u64,
+    ) -> Result<Rc<Flow>, Dropped> {
+        let evicted = self.flows.borrow_mut().insert(key, flow.clone(), now).map_err(|_| Dropped::TableFull)?;
+        if let Some(evicted) = evicted {
+            evicted.end(worker, EndReason::Evicted);
+        }
+        flow.begin(worker, self);
+        Ok(flow)
+    }
+}

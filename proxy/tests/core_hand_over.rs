@@ -1,0 +1,54 @@
+//! Which worker runs a connection.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use proxy::core::hand_over::worker;
+
+/// A random number for each connection (`splitmix64`).
+fn chance(n: u64) -> u64 {
+    let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// The loads after worker `own` has accepted this many connections, all of which stay.
+fn accept(mut loads: Vec<usize>, own: usize, connections: u64) -> Vec<usize> {
+    for n in 1..=connections {
+        let chosen = worker(own, loads.len(), chance(n), |at| loads[at]);
+        loads[chosen] += 1;
+    }
+    loads
+}
+
+#[test]
+fn a_worker_without_peers_keeps_everything() {
+    assert_eq!(worker(0, 1, 7, |_| 1000), 0);
+    // While it drains, a worker knows no others.
+    assert_eq!(worker(3, 0, 7, |_| 1000), 3);
+}
+
+#[test]
+fn a_small_difference_is_not_worth_a_hand_over() {
+    for n in 0..100 {
+        assert_eq!(worker(1, 4, chance(n), |at| if at == 1 { 18 } else { 14 }), 1);
+        assert_ne!(worker(1, 4, chance(n), |at| if at == 1 { 19 } else { 14 }), 1);
+    }
+}
+
+#[test]
+fn a_batch_spreads_over_idle_peers() {
+    let mut loads = vec![0; 8];
+    loads[2] = 100;
+    let after = accept(loads, 2, 16);
+    assert_eq!(after[2], 100);
+    assert!(after.iter().all(|load| *load == 100 || (1..=4).contains(load)), "{after:?}");
+}
+
+#[test]
+fn connections_that_one_worker_accepts_end_up_on_all() {
+    for workers in [2, 3, 8, 64] {
+        let after = accept(vec![0; workers], 0, 10_000);
+        let fair = 10_000 / workers;
+        assert!(after.iter().all(|load| (fair * 3 / 4..=fair * 5 / 4).contains(load)), "{after:?}");
+    }
+}

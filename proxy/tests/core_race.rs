@@ -1,0 +1,130 @@
+//! The order of attempts in the connect phase: both address families, and when a retry has to pause.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proxy::core::{
+    balance::{Draw, Entry, Targets},
+    endpoint::{Checked, Endpoint},
+    race::{HEAD_START, Race},
+};
+use proxy_api::Policy;
+
+const FOUR: [&str; 2] = ["10.0.0.1:1", "10.0.0.2:1"];
+const SIX: [&str; 2] = ["[fd00::1]:1", "[fd00::2]:1"];
+const POLICIES: [Policy; 4] = [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash];
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address with a port")
+}
+
+fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
+    Entry {
+        id: id.into(),
+        weight,
+        priority,
+        endpoints: endpoints.iter().map(|text| Arc::new(Endpoint::new(address(text)))).collect(),
+        stats: Arc::default(),
+    }
+}
+
+fn targets(entries: Vec<Entry>) -> Targets {
+    Targets::new(entries)
+}
+
+fn draw(source: u8) -> Draw {
+    Draw { ticket: 0, chance: 0, source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, source)), now: 0 }
+}
+
+/// The address to try beside the first endpoint of the entry.
+fn beside(entry: &Entry, policy: Policy, source: u8, tried: &[&str]) -> Option<String> {
+    let tried: Vec<SocketAddr> = tried.iter().map(|text| address(text)).collect();
+    entry.beside(policy, draw(source), &entry.endpoints[0], &tried).map(|endpoint| endpoint.address.to_string())
+}
+
+#[test]
+fn the_next_attempt_waits_for_the_head_start_or_begins_when_the_last_has_failed() {
+    let at = Duration::from_millis;
+    let mut race = Race::new(3);
+    race.began(at(0));
+    assert_eq!(race.next_at(), Some(HEAD_START));
+    race.failed(at(40));
+    assert_eq!((race.next_at(), race.is_lost()), (Some(at(40)), true));
+    race.began(at(40));
+    assert_eq!((race.next_at(), race.is_lost()), (Some(at(40) + HEAD_START), false));
+    race.began(at(300));
+    assert_eq!(race.next_at(), None, "three attempts are made");
+    race.failed(at(310));
+    assert_eq!((race.next_at(), race.is_lost()), (None, false));
+    race.failed(at(320));
+    assert!(race.is_lost());
+}
+
+#[test]
+fn an_attempt_without_room_is_postponed_and_is_no_attempt() {
+    let mut race = Race::new(2);
+    race.began(Duration::ZERO);
+    race.postponed(HEAD_START);
+    assert_eq!(race.next_at(), Some(HEAD_START * 2));
+}
+
+#[test]
+fn the_attempt_beside_another_is_of_the_other_family_of_the_same_entry() {
+    for policy in POLICIES {
+        let both = entry("e", 1, 0, &[SIX[0], FOUR[0], SIX[1]]);
+        assert_eq!(beside(&both, policy, 1, &[SIX[0]]).as_deref(), Some(FOUR[0]), "{policy:?}");
+        assert_eq!(beside(&both, policy, 1, &[SIX[0], FOUR[0]]), None, "{policy:?}: it was tried");
+        assert_eq!(beside(&entry("e", 1, 0, &FOUR), policy, 1, &[FOUR[0]]), None, "{policy:?}: one family");
+    }
+}
+
+#[test]
+fn no_endpoint_is_tried_beside_another_that_is_fitter() {
+    let both = entry("e", 1, 0, &[SIX[0], FOUR[0]]);
+    both.endpoints[1].set_checked(Checked::Down);
+    assert_eq!(beside(&both, Policy::RoundRobin, 1, &[SIX[0]]), None);
+    both.endpoints[0].set_checked(Checked::Down);
+    assert_eq!(beside(&both, Policy::RoundRobin, 1, &[SIX[0]]).as_deref(), Some(FOUR[0]));
+}
+
+#[test]
+fn the_policy_chooses_within_the_other_family_and_no_turn_is_used_up() {
+    let both = entry("e", 1, 0, &[SIX[0], FOUR[0], FOUR[1]]);
+    both.endpoints[1].active.store(1, Relaxed);
+    assert_eq!(beside(&both, Policy::LeastConnections, 1, &[SIX[0]]).as_deref(), Some(FOUR[1]));
+    for policy in POLICIES {
+        let _ = beside(&both, policy, 1, &[SIX[0]]);
+    }
+    assert_eq!(both.stats.turns.load(Relaxed), 0);
+    // A source keeps its endpoint, whatever the draw, and sources spread.
+    let chosen = |source, chance| {
+        let draw = Draw { chance, ..draw(source) };
+        both.beside(Policy::SourceHash, draw, &both.endpoints[0], &[]).map(|endpoint| endpoint.address)
+    };
+    assert!((0..50).all(|source| chosen(source, 0) == chosen(source, u64::MAX)));
+    let all: BTreeSet<Option<SocketAddr>> = (0..50).map(|source| chosen(source, 0)).collect();
+    assert_eq!(all.len(), 2);
+}
+
+#[test]
+fn only_endpoints_that_a_pick_would_find_are_untried() {
+    let mut targets = targets(vec![
+        entry("primary", 1, 0, &["10.0.0.1:1"]),
+        entry("off", 0, 0, &["10.0.0.2:1"]),
+        entry("standby", 1, 1, &["10.0.0.3:1"]),
+    ]);
+    let tried = [address("10.0.0.1:1")];
+    assert!(targets.has_untried(0, &[]));
+    assert!(!targets.has_untried(0, &tried), "neither the standby nor the entry of weight 0 is picked");
+    targets.entries[0].endpoints[0].set_checked(Checked::Down);
+    assert!(targets.has_untried(0, &tried), "now the standby is");
+    targets.entries[2].endpoints[0].set_checked(Checked::Down);
+    assert!(targets.has_untried(0, &tried), "none is healthy, so all are tried");
+    targets.entries.truncate(2);
+    assert!(!targets.has_untried(0, &tried));
+}

@@ -1,0 +1,9 @@
+//! A machine whose names, files and network go wrong as a test says (Linux, root).
+
+mod dns;
+mod machine;
+mod witness;
+
+pub use dns::{Asked, Dns, Kind, Reply};
+pub use machine::Machine;
+pub use witness::Witness;

@@ -1,0 +1,61 @@
+//! Edits of /etc/hosts and /etc/resolv.conf while Portlane runs, as by a person or a VPN.
+
+use std::time::Duration;
+
+use harness::{Dns, Machine, Witness, until, until_within};
+
+use crate::{QUICK, SERVE, failing, forward_to, ip, session};
+
+/// Longest time until an edit counts: five seconds, and two for a slow machine.
+const SEEN: Duration = Duration::from_secs(7);
+
+/// Waits until sessions reach this address.
+#[track_caller]
+fn reaches(machine: &Machine, address: &str) {
+    until_within(SEEN, address, || session(machine, 0).is_ok_and(|reached| reached == ip(address)));
+}
+
+#[test]
+fn an_edit_of_hosts_counts_within_five_seconds() {
+    // T8
+    let machine = Machine::start(b"127.0.0.41 db.test\n", QUICK);
+    let _dns = Dns::start(&machine, "127.0.0.1", "db.test 127.0.0.43\n");
+    let _witness = Witness::start(&machine, "::", SERVE);
+    let _program = machine.run(&forward_to(0, "db.test", ""));
+    reaches(&machine, "127.0.0.41");
+    machine.replace("hosts", b"127.0.0.42 db.test\n");
+    reaches(&machine, "127.0.0.42");
+    machine.overwrite("hosts", b"# nothing\n");
+    reaches(&machine, "127.0.0.43");
+}
+
+#[test]
+fn an_edit_of_resolv_conf_counts_within_five_seconds() {
+    // T8
+    let machine = Machine::start(b"", QUICK);
+    let _office = Dns::start(&machine, "127.0.0.1", "db.test 127.0.0.51\n");
+    let _vpn = Dns::start(&machine, "127.0.0.2", "db.test 127.0.0.52\n");
+    let _witness = Witness::start(&machine, "::", SERVE);
+    let _program = machine.run(&forward_to(0, "db.test", ""));
+    reaches(&machine, "127.0.0.51");
+    machine.replace("resolv.conf", b"nameserver 127.0.0.2\noptions timeout:1 attempts:1\n");
+    reaches(&machine, "127.0.0.52");
+    machine.overwrite("resolv.conf", b"nameserver 127.0.0.3\noptions timeout:1 attempts:1\n");
+    until("the name fails without a server", || failing(&machine) >= 1.0);
+    assert_eq!(session(&machine, 0).expect("the last address stays in use"), ip("127.0.0.52"));
+    machine.overwrite("resolv.conf", QUICK);
+    reaches(&machine, "127.0.0.51");
+    until("the name does not fail", || failing(&machine) == 0.0);
+}
+
+#[test]
+fn a_search_domain_that_is_added_counts_within_five_seconds() {
+    // T8: a name that did not exist.
+    let machine = Machine::start(b"", QUICK);
+    let _dns = Dns::start(&machine, "127.0.0.1", "db.office.test 127.0.0.53\n");
+    let _witness = Witness::start(&machine, "::", SERVE);
+    let _program = machine.run(&forward_to(0, "db", ""));
+    until("the name fails", || failing(&machine) >= 1.0);
+    machine.overwrite("resolv.conf", b"nameserver 127.0.0.1\nsearch office.test\n");
+    reaches(&machine, "127.0.0.53");
+}

@@ -1,0 +1,137 @@
+//! Name servers that answer late, in part, too much, falsely, or not at all.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use harness::{Dns, Kind, Machine, Reply, Witness, assert_reset, until, until_within};
+
+use crate::{LISTEN, QUICK, SERVE, checked, endpoints, failing, forward_to, ip, session};
+
+/// Longest wait for a question that should be asked every five seconds, on a slow machine.
+const ASKED_AGAIN: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_family_that_fails_keeps_its_addresses_counts_as_failing_and_is_asked_again() {
+    // T1, D5: the service is on IPv4 only, and the answer for IPv6 is good for two minutes.
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let four = |seconds| Reply::addresses(seconds, &["127.0.0.1"]);
+    let late = Reply::Late(Duration::from_millis(600), Box::new(four(1)));
+    let names = [("failed.test", Reply::ServFail), ("lost.test", Reply::Silent), ("late.test", late)];
+    let witnesses: Vec<Witness> = (0..3).map(|number| Witness::start(&machine, "0.0.0.0", SERVE + number)).collect();
+    for (name, _) in &names {
+        dns.set(name, Kind::A, four(1));
+        dns.set(name, Kind::Aaaa, Reply::addresses(1, &["::1"]));
+    }
+    let manifest: String = (0..).zip(&names).map(|(number, (name, _))| forward_to(number, name, "")).collect();
+    let _program = machine.run(&manifest);
+    until("all names have both families", || endpoints(&machine) == [2, 2, 2]);
+    let times = || names.each_ref().map(|(name, _)| dns.times(name, Kind::A));
+    let before = times();
+    for (name, reply) in &names {
+        dns.set(name, Kind::A, reply.clone());
+        dns.set(name, Kind::Aaaa, Reply::addresses(120, &["::1"]));
+    }
+    until_within(ASKED_AGAIN * 2, "each name is asked for IPv4 twice more", || {
+        for number in 0..3 {
+            assert_eq!(session(&machine, number).expect("the address stays in use"), ip("127.0.0.1"));
+        }
+        times().iter().zip(before).all(|(now, before)| *now >= before + 2)
+    });
+    until("two names count as failing", || failing(&machine) >= 2.0);
+    for (name, _) in &names {
+        dns.set(name, Kind::A, four(120));
+    }
+    until_within(ASKED_AGAIN, "no name fails", || failing(&machine) == 0.0);
+    assert!(witnesses.iter().all(|witness| !witness.reached().is_empty()));
+}
+
+#[test]
+fn a_family_that_fails_at_first_is_asked_again_although_the_other_is_good_for_long() {
+    // T1
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let _witness = Witness::start(&machine, "0.0.0.0", SERVE);
+    dns.set("first.test", Kind::A, Reply::ServFail);
+    dns.set("first.test", Kind::Aaaa, Reply::addresses(120, &["::1"]));
+    let _program = machine.run(&forward_to(0, "first.test", ""));
+    until("half an answer counts as failing", || failing(&machine) >= 1.0);
+    dns.set("first.test", Kind::A, Reply::addresses(120, &["127.0.0.1"]));
+    until_within(ASKED_AGAIN, "IPv4 is found", || session(&machine, 0).is_ok());
+    until("the name does not fail", || failing(&machine) == 0.0);
+}
+
+#[test]
+fn a_session_that_comes_before_the_first_answer_waits_for_it() {
+    // T5
+    let machine = Machine::start(b"", b"nameserver 127.0.0.1\n");
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let _witness = Witness::start(&machine, "::", SERVE);
+    for (name, address) in [("slow.test", "127.0.0.31"), ("other.test", "127.0.0.32")] {
+        let late = |addresses: &[&str]| Reply::Late(Duration::from_secs(1), Box::new(Reply::addresses(300, addresses)));
+        dns.set(name, Kind::A, late(&[address]));
+        dns.set(name, Kind::Aaaa, late(&[]));
+    }
+    let program = machine.run(&forward_to(0, "slow.test", ""));
+    assert_eq!(session(&machine, 0).expect("it waits after the start"), ip("127.0.0.31"));
+    program.edit_and_wait(&forward_to(0, "other.test", ""), "swapped", "f0/l");
+    assert_eq!(session(&machine, 0).expect("it waits after an edit"), ip("127.0.0.32"));
+}
+
+#[test]
+fn a_session_waits_no_longer_for_an_answer_than_for_a_connection() {
+    // T5
+    let machine = Machine::start(b"", b"nameserver 127.0.0.1\n");
+    let _dns = Dns::start(&machine, "127.0.0.1", "* silent\n");
+    let spec = "timeouts: {connectSeconds: 1}\nretry: {attempts: 1}";
+    let _program = machine.run(&forward_to(0, "silent.test", spec));
+    assert_reset(machine.connect(LISTEN), b"x");
+}
+
+#[test]
+fn thousands_of_addresses_are_cut_to_a_bound_and_the_log_says_so() {
+    // D8
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let witness = Witness::start(&machine, "0.0.0.0", SERVE);
+    let many = (0..16_u8).flat_map(|third| (1..=250).map(move |last| IpAddr::from([127, 1, third, last])));
+    dns.set("many.test", Kind::A, Reply::Addresses(many.collect(), 300));
+    let program = machine.run(&forward_to(0, "many.test", ""));
+    until("a session is served", || session(&machine, 0).is_ok());
+    let used = endpoints(&machine);
+    assert!(matches!(used[..], [1..4000]), "of 4000 addresses: {used:?}");
+    assert!(!witness.reached().is_empty());
+    until("the log warns of the name", || {
+        program.events().iter().any(|line| line["level"] == "warn" && line.to_string().contains("many.test"))
+    });
+}
+
+#[test]
+fn an_answer_that_was_cut_is_asked_for_again_over_tcp() {
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let _witness = Witness::start(&machine, "::", SERVE);
+    let whole = Reply::addresses(300, &["127.0.0.71", "127.0.0.72", "127.0.0.73"]);
+    dns.set("cut.test", Kind::A, Reply::Truncated(Box::new(whole)));
+    let _program = machine.run(&forward_to(0, "cut.test", ""));
+    until("all three addresses are there", || endpoints(&machine) == [3]);
+    assert!(session(&machine, 0).is_ok());
+    assert!(dns.asked().iter().any(|asked| asked.tcp && asked.kind == Some(Kind::A)));
+}
+
+#[test]
+fn nothing_but_the_answer_to_the_question_from_the_server_that_was_asked_counts() {
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let witness = Witness::start(&machine, "::", SERVE);
+    for (kind, address) in [(Kind::A, "127.0.0.81"), (Kind::Aaaa, "2001:db8::81")] {
+        dns.set("true.test", kind, Reply::Lies(Box::new(Reply::addresses(1, &[address]))));
+    }
+    let _program = machine.run(&checked(0, "true.test"));
+    let truth = BTreeSet::from([ip("127.0.0.81"), ip("2001:db8::81")]);
+    until("the name was asked for twice, and both addresses were checked", || {
+        let reached = witness.reached();
+        dns.times("true.test", Kind::A) >= 2 && truth.iter().all(|address| reached.get(address) >= Some(&2))
+    });
+    assert_eq!(witness.reached().into_keys().collect::<BTreeSet<_>>(), truth);
+    assert!(failing(&machine) == 0.0);
+}
