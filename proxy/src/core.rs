@@ -26,3 +26,4 @@ pub mod rounds;
 pub mod share;
 pub mod timers;
 pub mod told;
+pub mod touched;
