@@ -7,6 +7,7 @@
 //! Pure: the caller accepts and closes connections, and passes the time since any fixed moment.
 
 mod rates;
+mod shares;
 
 use std::{
     cmp::Reverse,
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use self::rates::{Bucket, Rate};
+pub use self::shares::Shares;
 
 /// How long the source of a peer that has authenticated counts as known, from its last request.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);

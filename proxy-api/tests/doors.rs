@@ -7,7 +7,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use proxy_api::doors::{Admission, Bounds, Bucket, Evict, PlaceId, Places, Rate, Rates, Refusal, source_of};
+use proxy_api::doors::{Admission, Bounds, Bucket, Evict, PlaceId, Places, Rate, Rates, Refusal, Shares, source_of};
 
 fn ip(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
@@ -252,6 +252,17 @@ fn known_peers_take_no_places_of_strangers_and_the_greediest_of_them_pays() {
     assert!(greedy.into_iter().all(|place| places.authenticate(place).is_err()), "evicted");
     let mut none = Places::new(bounds(1, 1, 0, Evict::Any));
     assert_eq!(none.admit_known(ip(1), ms(0)), Admission::Refuse(Refusal::Full));
+}
+
+#[test]
+fn a_source_holds_no_more_than_its_share_and_all_together_no_more_than_there_is() {
+    let mut shares = Shares::new(10, 4);
+    assert_eq!((shares.take(ip(1), 4), shares.take(ip(1), 1)), (Ok(()), Err(Refusal::SourceFull)));
+    assert_eq!((shares.take(ip(2), 4), shares.take(ip(3), 3)), (Ok(()), Err(Refusal::Full)));
+    assert_eq!((shares.take(ip(3), 2), shares.held(), shares.sources()), (Ok(()), 10, 3));
+    shares.give_back(ip(1), 4);
+    assert_eq!((shares.held(), shares.sources()), (6, 2), "a source without units is forgotten");
+    assert_eq!(shares.take(ip(1), 4), Ok(()));
 }
 
 #[test]
