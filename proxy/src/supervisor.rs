@@ -14,6 +14,7 @@ mod health;
 mod heat;
 mod listeners;
 mod losses;
+mod memory_limit;
 mod names;
 mod notices;
 mod open_socket;
@@ -45,6 +46,7 @@ use self::{
     health::Health,
     listeners::Listeners,
     losses::Losses,
+    memory_limit::MemoryLimit,
     names::Names,
     reached::Reached,
     reporter::Reporter,
@@ -109,6 +111,7 @@ pub struct Supervisor {
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
+    memory_limit: MemoryLimit,
 }
 
 impl Supervisor {
@@ -146,6 +149,7 @@ impl Supervisor {
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
+            memory_limit: MemoryLimit::new(Instant::now()),
         }
     }
 
@@ -232,7 +236,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, changes of backend health, reached limits, lost datagrams, addresses that
+    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost datagrams, addresses that
     /// this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
@@ -240,6 +244,10 @@ impl Supervisor {
         let waits = self.waits_for_files.observe(files.paused.load(Relaxed), files.usage(), at);
         let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
         notices::write(&self.process.log, waits.into_iter().chain(more));
+        if let Some(resized) = self.memory_limit.follow(&self.process, at) {
+            notices::write(&self.process.log, [resized]);
+            self.listeners.resize(self.process.most_sessions(), &self.running.listeners);
+        }
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
         notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));

@@ -109,6 +109,12 @@ impl Listeners {
         before
     }
 
+    /// Adapts the shares to room for this number of sessions; `live` are the listeners that serve.
+    pub(super) fn resize(&mut self, room: usize, live: &BTreeMap<ListenerId, Arc<Listener>>) {
+        self.room = room;
+        self.share_out(live);
+    }
+
     /// Sets the share of each namespace with listeners.
     fn share_out(&self, next: &BTreeMap<ListenerId, Arc<Listener>>) {
         let mut limits: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
@@ -259,6 +265,8 @@ mod tests {
         assert_eq!(shares(&owner), [None], "alone in the proxy");
         place(&mut owner, &BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
         assert_eq!(shares(&owner), [Some(50), Some(7)]);
+        owner.resize(200, &BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
+        assert_eq!(shares(&owner), [Some(100), Some(7)]);
         place(&mut owner, &BTreeMap::from([in_namespace("b", Some(9))]));
         assert_eq!(shares(&owner), [Some(9)]);
     }
