@@ -9,12 +9,7 @@ mod question;
 mod runtime;
 mod system;
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    pin::pin,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},

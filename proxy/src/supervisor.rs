@@ -236,8 +236,8 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost datagrams, addresses that
-    /// this host gained or lost, and hot sockets.
+    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost
+    /// datagrams, addresses that this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();

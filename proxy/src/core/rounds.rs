@@ -5,8 +5,8 @@
 //! sessions are visited at a time, and a worker with few sessions, which all are in the first slice, wakes once a round.
 //! A round is a little shorter than a second, so that an end that waits for its visit is less than a second late.
 //!
-//! Flows have a table for each socket. The table of a socket begins with a slice of its own ([`first_slice`]), because most
-//! tables are small: many sockets with a few flows each are spread over the round, too.
+//! Flows have a table for each socket. The tables begin with different slices ([`first_slice`]), because most of them are
+//! small: many sockets with a few flows each are spread over the round, too.
 //!
 //! A sweep that wakes long after its time was frozen, and with it the process or the machine. Then nobody has read what
 //! came meanwhile, and silence proves nothing. For one round, sessions are visited without being judged.

@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing has
-    /// changed but what sockets can be opened.
+    /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
+    /// has changed but what sockets can be opened.
     pub(super) async fn apply(&mut self, before: Option<Configuration>) {
         let desired = diff::desired(&self.configuration);
         let plan = diff::diff(&self.running, &desired);

@@ -26,8 +26,8 @@ impl MemoryLimit {
         Self { due: now + EVERY }
     }
 
-    /// Adapts the process to its memory limit, if a look is due at `now`. Returns a notice if that changed the bounds of the
-    /// process. A limit that cannot be read stays in force.
+    /// Adapts the process to its memory limit, if a look is due at `now`. Returns a notice if that changed the bounds of
+    /// the process. A limit that cannot be read stays in force.
     pub(super) fn follow(&mut self, process: &Process, now: Instant) -> Option<Notice> {
         if now < self.due {
             return None;
