@@ -6,6 +6,9 @@
 //!
 //! Pure: the caller accepts and closes connections, and passes the time since any fixed moment.
 
+mod rates;
+mod shares;
+
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
@@ -13,6 +16,13 @@ use std::{
     time::Duration,
 };
 
+pub use self::rates::{Bucket, Rate};
+pub use self::shares::Shares;
+
+/// How long the source of a peer that has authenticated counts as known, from its last request.
+const KNOWN_FOR: Duration = Duration::from_secs(3600);
+/// A source may have used no more tokens of its fair share than this part of those that are left of all.
+const LEFT_PART: u64 = 8;
 /// Number of sources below which no sweep looks for sources to forget.
 const SOURCES: usize = 64;
 
@@ -22,65 +32,6 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-    }
-}
-
-/// A rate with a burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Time in which a bucket gains one token.
-    each: Duration,
-    /// Tokens of a full bucket.
-    burst: u32,
-}
-
-impl Rate {
-    /// One token in each such time; a full bucket has `burst` tokens, at least one.
-    #[must_use]
-    pub fn every(each: Duration, burst: u32) -> Self {
-        Self { each, burst: burst.max(1) }
-    }
-
-    /// So many tokens a second, at least one; a full bucket has `burst` tokens.
-    #[must_use]
-    pub fn per_second(times: u32, burst: u32) -> Self {
-        Self::every(Duration::from_secs(1) / times.max(1), burst)
-    }
-}
-
-/// A token bucket. Its whole state is the time at which it is full again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
-    full_at: Duration,
-}
-
-impl Bucket {
-    /// Takes one token. Returns false, and takes nothing, if the bucket is empty.
-    #[must_use]
-    pub fn take(&mut self, rate: Rate, now: Duration) -> bool {
-        let has_one = self.wait(rate, now).is_zero();
-        if has_one {
-            self.spend(rate, 1, now);
-        }
-        has_one
-    }
-
-    /// Takes so many tokens, even more than the bucket has: the debt delays the next token.
-    pub fn spend(&mut self, rate: Rate, tokens: u32, now: Duration) {
-        self.full_at = self.full_at.max(now).saturating_add(rate.each.saturating_mul(tokens));
-    }
-
-    /// Time until the bucket has a token.
-    #[must_use]
-    pub fn wait(&self, rate: Rate, now: Duration) -> Duration {
-        let full = self.full_at.max(now).saturating_add(rate.each).saturating_sub(now);
-        full.saturating_sub(rate.each.saturating_mul(rate.burst))
-    }
-
-    /// Whether the bucket is full, and so is equal to a new one.
-    #[must_use]
-    pub fn is_full(&self, now: Duration) -> bool {
-        self.full_at <= now
     }
 }
 
@@ -97,6 +48,11 @@ pub enum Evict {
 }
 
 /// How often strangers may connect.
+///
+/// The rate of all is shared fairly. Half of its burst is kept for sources that have not used up their fair share: the
+/// part of one source in half of the rate, among those that are remembered and one more. The less is left of that half,
+/// the less of it goes to those that have had some. So greedy sources do not keep out one that connects now and then.
+/// Sources of which a peer has authenticated lately share a rate of the same size among themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// From all sources.
@@ -182,6 +138,17 @@ struct Place {
 struct Source {
     places: usize,
     bucket: Bucket,
+    /// What it has used of its fair share of the rate of all.
+    fair: Bucket,
+    /// Until when it counts as known; zero for a source of which no peer has authenticated.
+    known_until: Duration,
+}
+
+impl Source {
+    /// Whether nothing has to be remembered of it.
+    fn is_idle(&self, now: Duration) -> bool {
+        self.places == 0 && self.bucket.is_full(now) && self.fair.is_full(now) && self.known_until <= now
+    }
 }
 
 /// The places of one door.
@@ -194,7 +161,12 @@ pub struct Places {
     sources: BTreeMap<IpAddr, Source>,
     /// Number of sources at which the next sweep is due.
     sweep_at: usize,
+    /// The rate of all.
     bucket: Bucket,
+    /// The rate of all known sources.
+    known_bucket: Bucket,
+    /// Number of known sources: no more than places for known peers.
+    known_sources: usize,
 }
 
 impl Places {
@@ -209,6 +181,8 @@ impl Places {
             sources: BTreeMap::new(),
             sweep_at: SOURCES,
             bucket: Bucket::default(),
+            known_bucket: Bucket::default(),
+            known_sources: 0,
         }
     }
 
@@ -223,10 +197,24 @@ impl Places {
             self.release(evicted);
         }
         self.sweep(now);
-        let place = PlaceId(self.next);
-        self.next += 1;
+        let place = self.fresh();
         self.strangers.insert(place, Place { source, asks: false, since: now });
         self.sources.entry(source).or_default().places += 1;
+        match evicted {
+            Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
+            None => Admission::Admit(place),
+        }
+    }
+
+    /// A new connection of a peer that is known by other means than its requests. It takes no place from strangers, and
+    /// none from other sources of known peers with fewer places.
+    pub fn admit_known(&mut self, source: IpAddr, now: Duration) -> Admission {
+        let evicted = match self.room_for_known() {
+            Ok(evicted) => evicted,
+            Err(refusal) => return Admission::Refuse(refusal),
+        };
+        let place = self.fresh();
+        self.known.insert(place, Place { source: source_of(source), asks: false, since: now });
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
             None => Admission::Admit(place),
@@ -254,14 +242,9 @@ impl Places {
             return if self.known.contains_key(&place) { Ok(None) } else { Err(Refusal::Full) };
         };
         self.release(place);
-        let mut evicted = None;
-        if self.known.len() >= self.bounds.known {
-            evicted = Some(self.longest(&self.known, None).ok_or(Refusal::Full)?);
-        }
-        if let Some(evicted) = evicted {
-            self.release(evicted);
-        }
+        let evicted = self.room_for_known()?;
         self.known.insert(place, moved);
+        self.recognise(moved);
         Ok(evicted)
     }
 
@@ -303,29 +286,71 @@ impl Places {
         }
     }
 
+    fn fresh(&mut self) -> PlaceId {
+        let place = PlaceId(self.next);
+        self.next += 1;
+        place
+    }
+
+    /// Makes room for a known peer, if need be at the expense of the known source with the most places.
+    fn room_for_known(&mut self) -> Result<Option<PlaceId>, Refusal> {
+        if self.known.len() < self.bounds.known {
+            return Ok(None);
+        }
+        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for place in self.known.values() {
+            *held.entry(place.source).or_default() += 1;
+        }
+        let held_by = |source: IpAddr| held.get(&source).copied().unwrap_or_default();
+        let evicted = self.longest(&self.known, None, held_by).ok_or(Refusal::Full)?;
+        self.release(evicted);
+        Ok(Some(evicted))
+    }
+
+    /// Remembers the source of a peer that has authenticated.
+    fn recognise(&mut self, peer: Place) {
+        if self.bounds.rates.is_none() {
+            return;
+        }
+        let source = self.sources.entry(peer.source).or_default();
+        if source.known_until.is_zero() {
+            if self.known_sources >= self.bounds.known {
+                return;
+            }
+            self.known_sources += 1;
+        }
+        source.known_until = peer.since.saturating_add(KNOWN_FOR);
+    }
+
     fn held_by(&self, source: IpAddr) -> usize {
         self.sources.get(&source).map_or(0, |source| source.places)
     }
 
     /// The place that a newcomer of this source gets: a free one, or one that is taken back.
     fn room(&self, source: IpAddr) -> Result<Option<PlaceId>, Refusal> {
-        if self.held_by(source) >= self.bounds.per_source {
-            return self.longest(&self.strangers, Some(source)).map(Some).ok_or(Refusal::SourceFull);
+        let held_by = |source: IpAddr| self.held_by(source);
+        if held_by(source) >= self.bounds.per_source {
+            return self.longest(&self.strangers, Some(source), held_by).map(Some).ok_or(Refusal::SourceFull);
         }
         if self.strangers.len() >= self.bounds.strangers {
-            return self.longest(&self.strangers, None).map(Some).ok_or(Refusal::Full);
+            return self.longest(&self.strangers, None, held_by).map(Some).ok_or(Refusal::Full);
         }
         Ok(None)
     }
 
     /// The place to take back: among those of the source with the most places, the one that has waited for its peer the
     /// longest. So the greediest source pays.
-    fn longest(&self, among: &BTreeMap<PlaceId, Place>, of: Option<IpAddr>) -> Option<PlaceId> {
+    fn longest(
+        &self,
+        among: &BTreeMap<PlaceId, Place>,
+        of: Option<IpAddr>,
+        held_by: impl Fn(IpAddr) -> usize,
+    ) -> Option<PlaceId> {
         let evict = self.bounds.evict;
         let may_go = |place: &Place| evict == Evict::Any || evict == Evict::Silent && !place.asks;
         let candidates = among.iter().filter(|(_, place)| of.is_none_or(|of| of == place.source) && may_go(place));
         let rank = |(id, place): &(&PlaceId, &Place)| {
-            (self.held_by(place.source), !place.asks, Reverse(place.since), Reverse(**id))
+            (held_by(place.source), !place.asks, Reverse(place.since), Reverse(**id))
         };
         candidates.max_by_key(rank).map(|(id, _)| *id)
     }
@@ -333,25 +358,41 @@ impl Places {
     /// Takes a token of this source and one of all. A source that connects too often takes no tokens from the others.
     fn charge(&mut self, source: IpAddr, now: Duration) -> Result<(), Refusal> {
         let Some(rates) = self.bounds.rates else { return Ok(()) };
-        let known = self.sources.get(&source).map(|source| source.bucket).unwrap_or_default();
-        if !known.wait(rates.source, now).is_zero() {
+        let mut known = self.sources.get(&source).copied().unwrap_or_default();
+        if !known.bucket.wait(rates.source, now).is_zero() {
             return Err(Refusal::SourceRate);
         }
-        if !self.bucket.take(rates.all, now) {
-            return Err(Refusal::Rate);
+        let is_known = now < known.known_until;
+        if !(is_known && self.known_bucket.take(rates.all, now)) {
+            let share = self.fair_share(rates.all);
+            let is_fair = known.fair.wait(share, now).is_zero()
+                && known.fair.used(share, now) <= self.bucket.left(rates.all, now) / LEFT_PART;
+            if !is_fair && !self.bucket.is_over_half(rates.all, now) || !self.bucket.take(rates.all, now) {
+                return Err(Refusal::Rate);
+            }
+            // Beyond its share a source owes nothing: it has taken what was left.
+            let _ = known.fair.take(share, now);
         }
         // There is a token, as no time has passed.
-        let _ = self.sources.entry(source).or_default().bucket.take(rates.source, now);
+        let _ = known.bucket.take(rates.source, now);
+        self.sources.insert(source, known);
         Ok(())
     }
 
-    /// Forgets sources without places whose bucket is full. The number of sources doubles between two sweeps, so the
-    /// amortised cost for a newcomer is small.
+    /// The share of one source in half of a rate. There is one for a newcomer, too.
+    fn fair_share(&self, all: Rate) -> Rate {
+        let sources = u32::try_from(self.sources.len().saturating_add(1)).unwrap_or(u32::MAX);
+        all.part_of(sources.saturating_mul(2))
+    }
+
+    /// Forgets sources without places whose buckets are full and that are not known. The number of sources doubles
+    /// between two sweeps, so the amortised cost for a newcomer is small.
     fn sweep(&mut self, now: Duration) {
         if self.sources.len() < self.sweep_at {
             return;
         }
-        self.sources.retain(|_, source| source.places > 0 || !source.bucket.is_full(now));
+        self.sources.retain(|_, source| !source.is_idle(now));
+        self.known_sources = self.sources.values().filter(|source| !source.known_until.is_zero()).count();
         self.sweep_at = SOURCES.max(2 * self.sources.len());
     }
 }

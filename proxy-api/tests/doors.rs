@@ -7,7 +7,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use proxy_api::doors::{Admission, Bounds, Bucket, Evict, PlaceId, Places, Rate, Rates, Refusal, source_of};
+use proxy_api::doors::{Admission, Bounds, Bucket, Evict, PlaceId, Places, Rate, Rates, Refusal, Shares, source_of};
 
 fn ip(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
@@ -170,6 +170,99 @@ fn a_source_that_connects_too_often_takes_no_tokens_from_others() {
     let _ = (admitted(places.admit(ip(2), ms(0))), admitted(places.admit(ip(3), ms(0))));
     assert_eq!(places.admit(ip(4), ms(0)), Admission::Refuse(Refusal::Rate));
     let _ = admitted(places.admit(ip(4), ms(100)));
+}
+
+/// Whether a connection of this source, which ends at once, is admitted.
+fn connects(places: &mut Places, source: IpAddr, now: Duration) -> bool {
+    let Admission::Admit(place) = places.admit(source, now) else { return false };
+    places.release(place);
+    true
+}
+
+fn numbered(at: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + at))
+}
+
+/// For ten seconds, each hostile source of the step connects a hundred times a second. Returns how many of the good
+/// source's connections are refused, so many at once each second, and how many of the hostile ones are admitted.
+fn flood(
+    places: &mut Places,
+    hostile: impl Fn(u32) -> std::ops::Range<u32>,
+    (good, at_once): (IpAddr, usize),
+) -> (usize, usize) {
+    let (mut refused, mut admitted) = (0, 0);
+    for step in 0..1000_u32 {
+        let now = ms(u64::from(step) * 10);
+        admitted += hostile(step).filter(|at| connects(places, numbered(*at), now)).count();
+        if step % 100 == 50 {
+            refused += (0..at_once).filter(|_| !connects(places, good, now)).count();
+        }
+    }
+    (refused, admitted)
+}
+
+fn with_rates(all: (u32, u32), source: (u32, u32)) -> Places {
+    let rate = |(times, burst)| Rate::per_second(times, burst);
+    let rates = Rates { all: rate(all), source: rate(source) };
+    Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 5, Evict::Never) })
+}
+
+#[test]
+fn one_source_that_could_take_the_rate_of_all_keeps_nobody_out_and_uses_what_is_left() {
+    let mut places = with_rates((10, 20), (10, 20));
+    let (refused, admitted) = flood(&mut places, |_| 1..2, (numbered(0), 1));
+    assert_eq!(refused, 0);
+    assert!((90..=120).contains(&admitted), "{admitted} of about a hundred");
+}
+
+#[test]
+fn many_sources_that_take_the_rate_of_all_keep_nobody_out_who_connects_now_and_then() {
+    for count in [6, 20, 200] {
+        let mut places = with_rates((1000, 2000), (200, 400));
+        let (refused, admitted) = flood(&mut places, |_| 1..1 + count, (numbered(0), 1));
+        assert_eq!(refused, 0, "{count} hostile sources");
+        assert!(admitted <= 12_000, "{admitted}: the rate of all holds");
+    }
+}
+
+#[test]
+fn a_known_source_gets_in_while_ever_new_sources_take_the_rate_of_all() {
+    let mut places = with_rates((1000, 2000), (200, 400));
+    let good = numbered(0);
+    let proxy = admitted(places.admit(good, ms(0)));
+    assert_eq!(places.authenticate(proxy), Ok(None));
+    places.release(proxy);
+    let (refused, admitted) = flood(&mut places, |step| 1 + step * 20..1 + (step + 1) * 20, (good, 50));
+    assert_eq!(refused, 0);
+    assert!((11_000..=12_000).contains(&admitted), "{admitted}: nothing is left to others");
+}
+
+#[test]
+fn known_peers_take_no_places_of_strangers_and_the_greediest_of_them_pays() {
+    let mut places = Places::new(bounds(1, 1, 3, Evict::Silent));
+    let stranger = admitted(places.admit(ip(1), ms(0)));
+    let quiet = admitted(places.admit_known(ip(2), ms(1)));
+    let greedy = [2, 3].map(|at| admitted(places.admit_known(ip(3), ms(at))));
+    for at in 4..20 {
+        assert_ne!(evicted(places.admit_known(ip(3), ms(at))), quiet);
+    }
+    places.release(stranger);
+    places.release(quiet);
+    assert_eq!((places.strangers(), places.known()), (0, 2), "both had kept their places");
+    assert!(greedy.into_iter().all(|place| places.authenticate(place).is_err()), "evicted");
+    let mut none = Places::new(bounds(1, 1, 0, Evict::Any));
+    assert_eq!(none.admit_known(ip(1), ms(0)), Admission::Refuse(Refusal::Full));
+}
+
+#[test]
+fn a_source_holds_no_more_than_its_share_and_all_together_no_more_than_there_is() {
+    let mut shares = Shares::new(10, 4);
+    assert_eq!((shares.take(ip(1), 4), shares.take(ip(1), 1)), (Ok(()), Err(Refusal::SourceFull)));
+    assert_eq!((shares.take(ip(2), 4), shares.take(ip(3), 3)), (Ok(()), Err(Refusal::Full)));
+    assert_eq!((shares.take(ip(3), 2), shares.held(), shares.sources()), (Ok(()), 10, 3));
+    shares.give_back(ip(1), 4);
+    assert_eq!((shares.held(), shares.sources()), (6, 2), "a source without units is forgotten");
+    assert_eq!(shares.take(ip(1), 4), Ok(()));
 }
 
 #[test]

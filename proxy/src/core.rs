@@ -29,3 +29,4 @@ pub mod rounds;
 pub mod share;
 pub mod timers;
 pub mod told;
+pub mod touched;

@@ -99,7 +99,7 @@ impl Proxy {
         let guard = lives.guard("log");
         let (log, writer) = Log::start(settings.log_format, settings.log_level, settings.log_queue, output, guard)
             .map_err(StartError::Threads)?;
-        let process = Process::new(settings, memory::limit(), lives, log);
+        let process = Process::new(settings, memory::limit().ok().flatten(), lives, log);
         let addresses = addresses(settings, &process)?;
         let file = settings.socket.as_deref().map(socket).transpose()?;
         let bound =

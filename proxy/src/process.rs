@@ -1,6 +1,7 @@
 //! State shared by all threads of a proxy.
 
 use std::{
+    num::NonZeroUsize,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -60,6 +61,22 @@ pub struct Process {
     pub stop: Arc<AtomicBool>,
     /// Duration histograms.
     pub timings: Arc<Timings>,
+    wishes: Wishes,
+}
+
+/// The settings that bound the process beside its memory.
+#[derive(Clone, Copy, Debug)]
+struct Wishes {
+    workers: NonZeroUsize,
+    held_bytes: usize,
+    sessions: usize,
+}
+
+impl Wishes {
+    /// The bounds under this memory limit in bytes, if any.
+    fn capacity(self, memory: Option<u64>) -> Capacity {
+        Capacity::of(memory, self.workers, self.held_bytes, self.sessions)
+    }
 }
 
 /// What a TCP session takes of the process until it ends: memory and file descriptors.
@@ -78,7 +95,9 @@ impl Process {
     /// The state of a process with this memory limit in bytes, if any.
     #[must_use]
     pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
-        let capacity = Capacity::of(memory, settings.workers, settings.held_bytes, settings.max_sessions);
+        let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
+        let wishes = Wishes { workers, held_bytes, sessions };
+        let capacity = wishes.capacity(memory);
         let clock = lives.clock();
         let files = files::of_process();
         Self {
@@ -95,7 +114,19 @@ impl Process {
             log,
             stop: Arc::default(),
             timings: Arc::default(),
+            wishes,
         }
+    }
+
+    /// Adapts the room for sessions and the budget of buffered bytes to this memory limit in bytes, if any. Returns
+    /// whether they differ from before. What is in use beyond them stays until it ends. Worker threads and handshakes
+    /// stay as they are: they take a small part of the memory.
+    #[must_use]
+    pub fn resize(&self, memory: Option<u64>) -> bool {
+        let capacity = self.wishes.capacity(memory);
+        let sessions = self.sessions.resize(capacity.places());
+        let flows = self.flows.resize(capacity.flow_places());
+        self.budget.resize(capacity.held_bytes) || sessions || flows
     }
 
     /// Most TCP sessions at a time, by files and by memory.
@@ -213,5 +244,22 @@ mod tests {
         assert!(process.take_session().is_some(), "a quarter is left");
         drop(flows);
         assert_eq!((process.flows.usage().0, process.sessions.usage().0, process.files.usage().0), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_holds_as_many_sessions_as_one_that_starts_with_that_memory() {
+        let process = |memory| {
+            let lives = Lives::new(Clock::start());
+            let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
+            Process::new(&Settings::default(), memory, lives, log.expect("a thread").0)
+        };
+        let bounds = |process: &Process| (process.sessions.usage().1, process.flows.usage().1, process.budget.limit());
+        let (small, large) = (Some(64 << 20), Some(512 << 20));
+        let resized = process(small);
+        assert!(!resized.resize(small), "the same");
+        assert!(resized.resize(large));
+        assert_eq!(bounds(&resized), bounds(&process(large)));
+        assert!(resized.resize(small) && resized.resize(None));
+        assert_eq!(bounds(&resized), bounds(&process(None)));
     }
 }

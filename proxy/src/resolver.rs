@@ -9,12 +9,7 @@ mod question;
 mod runtime;
 mod system;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-    pin::pin,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -92,22 +87,17 @@ impl Resolver {
         Self { system: None, tasks: HashMap::new(), turns: Turns::default(), answers }
     }
 
-    /// Follows exactly these names.
-    pub fn follow(&mut self, names: &BTreeSet<Followed>) {
-        self.tasks.retain(|name, task| {
-            let wanted = names.contains(name);
-            if !wanted {
+    /// Follows this name, or no longer follows it.
+    pub fn set(&mut self, name: Followed, is_used: bool) {
+        if !is_used {
+            if let Some(task) = self.tasks.remove(&name) {
                 task.abort();
             }
-            wanted
-        });
-        for name in names {
-            if !self.tasks.contains_key(name) {
-                let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
-                let turns = self.turns.of(&name.namespace);
-                let task = Name { host: name.host.clone(), system, turns, answers: self.answers.clone() };
-                self.tasks.insert(name.clone(), tokio::spawn(name::follow(task)));
-            }
+        } else if !self.tasks.contains_key(&name) {
+            let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
+            let turns = self.turns.of(&name.namespace);
+            let task = Name { host: name.host.clone(), system, turns, answers: self.answers.clone() };
+            self.tasks.insert(name, tokio::spawn(name::follow(task)));
         }
         self.turns.forget_unused();
     }

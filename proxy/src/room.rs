@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Room {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
     freed: Notify,
     /// Takers that wait.
     waiting: AtomicUsize,
@@ -27,13 +27,14 @@ impl Room {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let limit = AtomicUsize::new(limit);
         Self { used, limit, freed: Notify::new(), waiting, paused: AtomicU64::new(0) }
     }
 
     /// Takes `count` places if they are free.
     #[must_use]
     pub fn take(self: &Arc<Self>, count: usize) -> Option<Permit> {
-        let fits = |used: usize| used.checked_add(count).filter(|total| *total <= self.limit);
+        let fits = |used: usize| used.checked_add(count).filter(|total| *total <= self.limit.load(Relaxed));
         self.used.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Permit { room: self.clone(), count })
     }
 
@@ -67,6 +68,15 @@ impl Room {
         }
     }
 
+    /// Changes the number of places; returns whether it differs. Places in use beyond it stay until they are given back.
+    pub fn resize(&self, limit: usize) -> bool {
+        let before = self.limit.swap(limit, Relaxed);
+        if limit > before {
+            self.freed.notify_waiters();
+        }
+        limit != before
+    }
+
     /// Whether a taker waits.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
@@ -76,13 +86,13 @@ impl Room {
     /// Places that are free.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.limit.saturating_sub(self.used.load(Relaxed))
+        self.limit.load(Relaxed).saturating_sub(self.used.load(Relaxed))
     }
 
     /// Places in use, and the limit.
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
-        (self.used.load(Relaxed), self.limit)
+        (self.used.load(Relaxed), self.limit.load(Relaxed))
     }
 }
 
@@ -141,6 +151,20 @@ mod tests {
         room.occupy(3);
         assert!(room.take(2).is_none());
         assert_eq!(room.usage(), (3, 4));
+    }
+
+    #[test]
+    fn a_room_that_grows_wakes_who_waits_and_one_that_shrinks_takes_nothing_back() {
+        let room = Arc::new(Room::new(1));
+        let first = room.take(1).expect("room");
+        let mut waiter = pin!(room.wait(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiter.as_mut().poll(&mut cx).is_pending());
+        assert!(!room.resize(1) && room.resize(2));
+        let Poll::Ready(_second) = waiter.as_mut().poll(&mut cx) else { panic!("there is room") };
+        assert!(room.resize(1) && room.usage() == (2, 1));
+        drop(first);
+        assert!(room.take(1).is_none(), "the second is in use");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `Listeners`, `Names`, `Checks`, `Health` and `Reporter`. Owners return values and notices, and read each other only
 //! through methods.
 
+mod apply;
 mod checks;
 mod failures;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod health;
 mod heat;
 mod listeners;
 mod losses;
+mod memory_limit;
 mod names;
 mod notices;
 mod open_socket;
@@ -32,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, Report, Surroundings};
+use proxy_api::{Configuration, ListenerId, Report, Surroundings};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -42,30 +44,26 @@ use self::{
     checks::Checks,
     foreign_ports::ForeignPorts,
     health::Health,
-    listeners::{ById, Listeners},
+    listeners::Listeners,
     losses::Losses,
+    memory_limit::MemoryLimit,
     names::Names,
     reached::Reached,
     reporter::Reporter,
     schedule::{Schedule, Work},
-    sockets::{Bound, Sockets},
-    targets::Sources,
+    sockets::Sockets,
     waits::{Lack, Waits},
 };
 use crate::{
-    core::{
-        diff::{self, Running},
-        names::users,
-        own_addresses::OwnAddresses,
-    },
-    log::Level,
+    core::{diff::Running, own_addresses::OwnAddresses},
+    log::{Level, Notice},
     metrics::Metrics,
     net,
     process::Process,
     resolver::Answer,
     settings::Settings,
     threads::{Command, Workers},
-    worker::{Ending, session::SessionView},
+    worker::session::SessionView,
 };
 
 /// Pause between two signs of life of the control thread.
@@ -113,6 +111,7 @@ pub struct Supervisor {
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
+    memory_limit: MemoryLimit,
 }
 
 impl Supervisor {
@@ -150,6 +149,7 @@ impl Supervisor {
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
+            memory_limit: MemoryLimit::new(Instant::now()),
         }
     }
 
@@ -190,8 +190,8 @@ impl Supervisor {
     async fn asked(&mut self, asked: Control) {
         match asked {
             Control::Apply { configuration, done } => {
-                self.configuration = *configuration;
-                self.apply().await;
+                let before = std::mem::replace(&mut self.configuration, *configuration);
+                self.apply(Some(before)).await;
                 self.metrics.control.applied.fetch_add(1, Relaxed);
                 self.metrics.control.number.store(self.configuration.version.number, Relaxed);
                 if let Some(done) = done {
@@ -217,74 +217,6 @@ impl Supervisor {
         }
     }
 
-    /// Runs the configuration in force, as far as that is possible.
-    async fn apply(&mut self) {
-        let desired = diff::desired(&self.configuration);
-        let plan = diff::diff(&self.running, &desired);
-        let Bound { settled, opened, errors } = self.sockets.bind(&plan);
-        let before = self.listeners.place(&settled.next.listeners);
-        self.running = settled.next.clone();
-        let surroundings = Surroundings::of(&self.configuration.endpoints);
-        if *self.surroundings != surroundings {
-            self.surroundings = Arc::new(surroundings);
-        }
-        self.refresh_targets();
-        let live = self.listeners.live();
-        self.sockets.switch(&settled.next.sockets, live, opened, &self.workers, &self.process.files).await;
-        self.sockets.close(&settled.close, &self.workers).await;
-        self.end(self.listeners.endings(&settled.concerned, &before)).await;
-        self.listeners.retire(&before);
-        let failures = failures::of(&settled, &errors, &self.configuration);
-        notices::write(&self.process.log, self.reporter.applied(&settled, failures, &before));
-        self.publish();
-    }
-
-    /// Recomputes the targets of every listener.
-    fn refresh_targets(&mut self) {
-        self.names.follow(users(self.running.listeners.iter().map(|(id, listener)| (id, &**listener))));
-        let refusals = self.sources().refresh(self.listeners.live());
-        self.checks.follow(&self.process, self.listeners.live());
-        notices::write(&self.process.log, self.reporter.refused(refusals));
-    }
-
-    /// Recomputes the targets of the listeners that use one of these names.
-    fn refresh_users(&mut self, hosts: &BTreeSet<String>) {
-        let live = self.listeners.live();
-        let users = hosts.iter().flat_map(|host| self.names.users(host));
-        let using: ById = users.filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
-        let refusals = self.sources().refresh(&using);
-        self.checks.refresh(&self.process, &using);
-        notices::write(&self.process.log, self.reporter.refused(refusals));
-    }
-
-    fn sources(&self) -> Sources<'_> {
-        Sources {
-            endpoints: &self.configuration.endpoints,
-            sockets: &self.running.sockets,
-            names: &self.names,
-            surroundings: &self.surroundings,
-            own: &self.own,
-        }
-    }
-
-    async fn end(&self, endings: Vec<Ending>) {
-        if endings.is_empty() {
-            return;
-        }
-        let endings: Arc<[Ending]> = endings.into();
-        for worker in &self.workers.handles {
-            worker.tell(Command::End(endings.clone())).await;
-        }
-    }
-
-    /// Publishes the report and the listeners whose series are exposed.
-    fn publish(&self) {
-        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health, &self.reached);
-        self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
-        self.metrics.expose(self.listeners.exposed());
-        self.metrics.expose_unrouted(self.sockets.unrouted());
-    }
-
     /// The kinds of periodic work that have something to do now.
     fn wanted(&self) -> Work {
         let retry = self.sockets.is_lacking() || self.listeners.has_old() || self.names.is_failing();
@@ -296,30 +228,39 @@ impl Supervisor {
         self.count_failing_names();
         let have_ended = self.listeners.forget_ended();
         if self.sockets.have_news() {
-            self.apply().await;
-        } else if have_ended {
+            self.apply(None).await;
+        }
+        if have_ended {
             self.publish();
+            self.expose();
         }
     }
 
-    /// Looks for a shortage of files or memory, changes of backend health, reached limits, lost datagrams, addresses that
-    /// this host gained or lost, and hot sockets.
+    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost
+    /// datagrams, addresses that this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
         let waits = self.waits_for_files.observe(files.paused.load(Relaxed), files.usage(), at);
         let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
         notices::write(&self.process.log, waits.into_iter().chain(more));
+        if let Some(resized) = self.memory_limit.follow(&self.process, at) {
+            notices::write(&self.process.log, [resized]);
+            self.listeners.resize(self.process.most_sessions(), &self.running.listeners);
+        }
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
         notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
         if !changed.is_empty() {
+            let (ids, changed): (Vec<ListenerId>, Vec<Notice>) = changed.into_iter().unzip();
             notices::write(&self.process.log, changed);
+            self.reporter.touch(ids);
             self.publish();
         }
         if self.own.get_mut().renew(net::is_own_address) {
-            self.refresh_targets();
+            let all = self.listeners.live().clone();
+            self.refresh(&all);
         }
         let sharded = self.sockets.shard(&self.workers, &self.process.files).await;
         notices::write(&self.process.log, sharded);

@@ -178,7 +178,7 @@ impl Thread {
                 Command::Listen { id, socket, route } => self.listen(id, socket, route),
                 Command::Close(id) => self.close(id),
                 Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
-                Command::End(endings) => sweep::end(&self, &endings),
+                Command::End(endings) => sweep::end(&self, &endings).await,
                 Command::Inspect { limit, reply } => {
                     let _ = reply.send(sweep::inspect(&self, limit));
                 }

@@ -26,6 +26,7 @@ use crate::{
     core::{
         end::{self, EndReason},
         flows::{FlowKey, FlowTable, QUIET_MILLIS},
+        rounds::{self, SLICES, Visit},
         timers,
     },
     lives::Guard,
@@ -38,6 +39,8 @@ use crate::{
 
 /// Largest datagram, with room to spare; also the largest train of datagrams that GRO joins.
 const DATAGRAM_BYTES: usize = 65_536;
+/// Flows that a change ends before the worker yields to its other tasks.
+const ENDS_AT_ONCE: usize = 256;
 /// Batches received before yielding to other tasks of the worker.
 const TURNS: usize = 8;
 
@@ -80,13 +83,14 @@ impl Sockets {
                 return;
             }
         };
-        let flows = RefCell::new(FlowTable::new(worker.max_flows.unwrap_or(usize::MAX)));
+        let first_slice = rounds::first_slice(self.0.borrow().len());
+        let flows = FlowTable::swept(worker.max_flows.unwrap_or(usize::MAX), worker.occupied.clone(), first_slice);
         let listener = Rc::new(UdpListener {
             port: socket.local_addr().map_or(0, |own| own.port()),
             socket: watched,
             state,
             route,
-            flows,
+            flows: RefCell::new(flows),
             lost: Cell::new(0),
         });
         self.0.borrow_mut().insert(id, listener.clone());
@@ -120,15 +124,23 @@ impl Sockets {
         self.flows() == 0
     }
 
-    /// Checks deadlines, logs and counters; called once a second.
-    pub fn sweep(&self, worker: &Rc<Worker>, now: u64) {
-        worker.process.flows_give_way_to_who_waits();
-        self.all().iter().for_each(|socket| socket.sweep(worker, now));
+    /// Checks deadlines, logs and counters of a slice's flows; once a round, those of the sockets.
+    pub fn sweep(&self, worker: &Rc<Worker>, visit: Visit, now: u64) {
+        let sockets = self.all();
+        if visit.slice == 0 {
+            sockets.iter().for_each(|socket| socket.count_lost());
+            if visit.is_judged {
+                worker.process.flows_give_way_to_who_waits();
+            }
+        }
+        sockets.iter().for_each(|socket| socket.sweep(worker, visit, now));
     }
 
-    /// Ends the flows that a change concerns, at once or spread over time.
-    pub fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
-        self.all().iter().for_each(|socket| socket.end(worker, ending, now));
+    /// Ends the flows that a change concerns, at once or spread over time. Other tasks of the worker run meanwhile.
+    pub async fn end(&self, worker: &Rc<Worker>, endings: &[Ending], now: u64) {
+        for socket in self.all() {
+            socket.end(worker, endings, now).await;
+        }
     }
 
     /// Ends every flow at the end of the process: quiet ones have finished, the others are cut.
@@ -238,15 +250,16 @@ impl UdpListener {
         Some(flow)
     }
 
-    fn sweep(&self, worker: &Rc<Worker>, now: u64) {
-        self.count_lost();
-        let limit = self.route.load().first().spec.load().timeouts.udp_idle_seconds;
-        self.expire(worker, now, timers::millis(limit) + timers::GRAIN_MILLIS);
-        let live: Vec<Rc<Flow>> = self.flows.borrow().iter().map(|(_, flow)| flow.clone()).collect();
-        for flow in live {
+    fn sweep(&self, worker: &Rc<Worker>, visit: Visit, now: u64) {
+        let limit = timers::millis(self.route.load().first().spec.load().timeouts.udp_idle_seconds);
+        let is_idle = |used: u64| visit.is_judged && timers::has_passed(used, limit, now);
+        let flows: Vec<(Rc<Flow>, bool)> =
+            self.flows.borrow().in_slice(visit.slice).map(|(flow, used)| (flow.clone(), is_idle(used))).collect();
+        for (flow, is_idle) in flows {
             flow.count_bytes();
             let close = flow.listener.spec.load().sessions.on_unhealthy == OnUnhealthy::Close;
             let reason = match flow.end_at.get() {
+                _ if is_idle => Some(EndReason::FlowIdle),
                 Some((at, reason)) if timers::has_passed(at, 0, now) => Some(reason),
                 _ if close && !flow.is_usable(now / 1000) => Some(EndReason::BackendUnhealthy),
                 _ if flow.is_too_old(now) => Some(EndReason::MaxSession),
@@ -273,33 +286,61 @@ impl UdpListener {
         }
     }
 
+    /// Ends a flow, unless it has already ended.
     fn end_flow(&self, worker: &Rc<Worker>, flow: &Flow, reason: EndReason) {
-        self.flows.borrow_mut().remove(&flow.key);
-        flow.end(worker, reason);
+        let is_here = self.flows.borrow().get(&flow.key).is_some_and(|here| std::ptr::eq(Rc::as_ptr(here), flow));
+        if is_here {
+            self.flows.borrow_mut().remove(&flow.key);
+            flow.end(worker, reason);
+        }
     }
 
-    /// Ends a flow whose slot went to another flow, unless it has already ended.
+    /// Ends a flow whose slot went to another flow.
     fn evict(&self, worker: &Rc<Worker>, flow: &Flow) {
-        let is_here = self.flows.borrow().get(&flow.key).is_some_and(|here| std::ptr::eq(Rc::as_ptr(here), flow));
-        if is_here && flow.is_evicted() {
+        if flow.is_evicted() {
             self.end_flow(worker, flow, EndReason::Evicted);
         }
     }
 
+    /// The flows that each ending concerns, in the order of the endings.
+    async fn concerned<'a>(&self, endings: &'a [Ending]) -> Vec<(&'a Ending, Vec<Rc<Flow>>)> {
+        let mut concerned: Vec<(&Ending, Vec<Rc<Flow>>)> = endings.iter().map(|it| (it, Vec::new())).collect();
+        let mut by_listener: HashMap<*const Shared, Vec<usize>> = HashMap::new();
+        for (at, ending) in endings.iter().enumerate() {
+            by_listener.entry(Arc::as_ptr(&ending.listener)).or_default().push(at);
+        }
+        for slice in 0..SLICES {
+            let mut seen = false;
+            for (flow, _) in self.flows.borrow().in_slice(slice) {
+                seen = true;
+                for at in by_listener.get(&Arc::as_ptr(&flow.listener)).into_iter().flatten() {
+                    if let Some((_, flows)) = concerned.get_mut(*at).filter(|(it, _)| flow.is_concerned(it)) {
+                        flows.push(flow.clone());
+                    }
+                }
+            }
+            if seen {
+                yield_now().await;
+            }
+        }
+        concerned
+    }
+
     /// Quiet flows end at once: nothing that goes on is cut, so nothing has to be spread.
-    fn end(&self, worker: &Rc<Worker>, ending: &Ending, now: u64) {
-        let concerned: Vec<Rc<Flow>> = {
-            let flows = self.flows.borrow();
-            flows.iter().map(|(_, flow)| flow).filter(|flow| flow.is_concerned(ending)).cloned().collect()
-        };
-        for (at, flow) in concerned.iter().enumerate() {
-            if ending.over_millis == 0 || self.flows.borrow().is_quiet(&flow.key, now) {
-                self.end_flow(worker, flow, ending.reason);
-            } else {
-                let at = now + end::spread(at, concerned.len(), ending.over_millis);
-                // A later change never extends a flow.
-                let sooner = flow.end_at.get().filter(|(before, _)| *before <= at);
-                flow.end_at.set(sooner.or(Some((at, ending.reason))));
+    async fn end(&self, worker: &Rc<Worker>, endings: &[Ending], now: u64) {
+        for (ending, flows) in self.concerned(endings).await {
+            for (at, flow) in flows.iter().enumerate() {
+                if at % ENDS_AT_ONCE == ENDS_AT_ONCE - 1 {
+                    yield_now().await;
+                }
+                if ending.over_millis == 0 || self.flows.borrow().is_quiet(&flow.key, now) {
+                    self.end_flow(worker, flow, ending.reason);
+                } else {
+                    let at = now + end::spread(at, flows.len(), ending.over_millis);
+                    // A later change never extends a flow.
+                    let sooner = flow.end_at.get().filter(|(before, _)| *before <= at);
+                    flow.end_at.set(sooner.or(Some((at, ending.reason))));
+                }
             }
         }
     }

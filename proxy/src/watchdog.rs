@@ -10,12 +10,10 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{log::Level, process::Process, supervisor::Control};
+use crate::{core::heartbeat::Judge, log::Level, process::Process, supervisor::Control};
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// A round that is later than this proves nothing about the threads: the whole process was stopped.
-const LATE: Duration = Duration::from_secs(5);
 
 /// The watching thread.
 #[derive(Debug)]
@@ -51,10 +49,7 @@ fn watch(process: &Process, control: &mpsc::Sender<Control>, drain: Duration, st
     while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
         life.beat();
         let now = Instant::now();
-        let is_late = now.duration_since(std::mem::replace(&mut last, now)) > LATE;
-        if !is_late {
-            rounds.look(process);
-        }
+        rounds.look(process, now.duration_since(std::mem::replace(&mut last, now)));
         if !rounds.died.is_empty() && !rounds.asked {
             // The remaining threads finish their sessions. Without a control thread, the process ends by itself.
             rounds.asked = control.try_send(Control::Drain(drain)).is_ok();
@@ -67,17 +62,24 @@ fn watch(process: &Process, control: &mpsc::Sender<Control>, drain: Duration, st
 struct Rounds {
     hung: BTreeSet<String>,
     died: BTreeSet<String>,
+    judge: Judge,
     /// Whether the drain was asked for.
     asked: bool,
 }
 
 impl Rounds {
-    fn look(&mut self, process: &Process) {
-        let (hung, died) = (process.lives.hung(process.clock.seconds()), process.lives.died());
+    /// Looks for deaths, which are certain however late the round is, and for silence.
+    fn look(&mut self, process: &Process, after: Duration) {
+        let died = process.lives.died();
         for name in died.difference(&self.died) {
             let message = "has ended unexpectedly, see standard error; live sessions finish, then the process ends";
             process.log.notice(Level::Error, "died", name, message);
         }
+        self.died = died;
+        if !self.judge.counts(after) {
+            return;
+        }
+        let hung = process.lives.hung(process.clock.seconds());
         for name in hung.difference(&self.hung) {
             let message = "gives no sign of life; /livez fails until it does";
             process.log.notice(Level::Error, "hung", name, message);
@@ -85,6 +87,28 @@ impl Rounds {
         for name in self.hung.difference(&hung) {
             process.log.notice(Level::Info, "hung", name, "gives signs of life again");
         }
-        (self.hung, self.died) = (hung, died);
+        self.hung = hung;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        lives::Lives,
+        log::{Log, LogFormat},
+        settings::Settings,
+    };
+
+    #[test]
+    fn a_death_counts_also_in_a_round_that_is_late() {
+        let lives = Lives::new(Clock::start());
+        let log = Log::start(LogFormat::Text, Level::Error, 8, Box::new(io::sink()), lives.guard("log"));
+        let process = Process::new(&Settings::default(), None, lives, log.expect("a thread").0);
+        let mut rounds = Rounds::default();
+        process.lives.guard("victim").died();
+        rounds.look(&process, Duration::from_secs(3600));
+        assert_eq!(rounds.died, BTreeSet::from(["victim".to_owned()]));
     }
 }

@@ -89,8 +89,8 @@ pub struct Worker {
     pub max_flows: Option<usize>,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
-    /// Which slices of the session table the sweep must visit.
-    pub occupied: Occupied,
+    /// Which slices of sessions and flows the sweep must visit.
+    pub occupied: Rc<Occupied>,
     /// Set at shutdown: no new sessions.
     pub draining: Cell<bool>,
     chance: Cell<u64>,
@@ -107,7 +107,7 @@ impl Worker {
             datagrams: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),
             greeting: Cell::new(0),
-            occupied: Occupied::default(),
+            occupied: Rc::default(),
             draining: Cell::new(false),
             chance: Cell::new(seed | 1),
             process,

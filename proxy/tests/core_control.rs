@@ -3,14 +3,14 @@
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use proxy::core::{
     dns::families::Told as Resolved,
     lacking::Lacking,
-    names::{Failing, Learnt, Names, Turned, Users, users},
+    names::{Failing, Learnt, Names, Turned, hosts_of},
     own_addresses::OwnAddresses,
     told::{MOST, Tell, Told},
 };
@@ -53,17 +53,19 @@ fn ip(last: u8) -> IpAddr {
 fn many() -> Names {
     let template = template();
     let listener = |at: usize| Listener { backends: vec![backend(&format!("db{}", at % 500))], ..template.clone() };
-    let listeners: BTreeMap<ListenerId, Listener> = (0..10_000).map(|at| (id(at), listener(at))).collect();
     let mut names = Names::default();
-    names.follow(users(&listeners));
+    (0..10_000).for_each(|at| drop(names.set(&id(at), hosts_of(&listener(at)))));
     names
 }
 
-/// Names of one listener each.
+fn set(hosts: &[&str]) -> BTreeSet<String> {
+    hosts.iter().map(|host| (*host).to_owned()).collect()
+}
+
+/// Names of one listener.
 fn names(hosts: &[&str]) -> Names {
-    let users: Users = hosts.iter().map(|host| ((*host).to_owned(), BTreeSet::from([id(0)]))).collect();
     let mut names = Names::default();
-    names.follow(users);
+    names.set(&id(0), set(hosts));
     names
 }
 
@@ -90,8 +92,19 @@ fn an_answer_touches_the_listeners_that_use_the_name_and_only_if_it_changed() {
 #[test]
 fn only_names_are_followed_and_a_listener_may_use_several() {
     let two = Listener { backends: vec![backend("db"), backend("192.0.2.1"), backend("other")], ..template() };
-    let found = users([(&id(0), &two)]);
-    assert_eq!(found.keys().collect::<Vec<_>>(), ["db", "other"]);
+    assert_eq!(hosts_of(&two), set(&["db", "other"]));
+}
+
+#[test]
+fn a_listener_that_changes_its_names_touches_those_and_leaves_the_names_of_others() {
+    let mut names = many();
+    names.learn("db7", good(1), 0);
+    assert_eq!(names.set(&id(7), set(&["db7"])), set(&[]));
+    assert_eq!(names.set(&id(7), set(&["new"])), set(&["db7", "new"]));
+    assert_eq!((names.users("db7").count(), names.addresses("db7")), (19, &[ip(1)][..]));
+    assert!(names.is_awaited("new"));
+    assert_eq!(names.set(&id(7), set(&[])), set(&["new"]));
+    assert_eq!(names.users("new").count(), 0);
 }
 
 #[test]
@@ -126,8 +139,8 @@ fn a_name_is_awaited_until_anything_is_heard_of_it() {
     assert!(names.is_awaited("db") && names.is_awaited("new") && !names.is_awaited("other"));
     assert!(names.learn("db", good(1), 0).changed && names.learn("new", failed(), 0).changed);
     assert!(!names.is_awaited("db") && !names.is_awaited("new"));
-    names.follow(Users::new());
-    names.follow(BTreeMap::from([("db".to_owned(), BTreeSet::from([id(0)]))]));
+    names.set(&id(0), set(&[]));
+    names.set(&id(0), set(&["db"]));
     assert!(names.is_awaited("db"), "it was forgotten");
 }
 
@@ -145,7 +158,7 @@ fn a_name_that_no_listener_uses_is_forgotten_and_its_late_answer_ignored() {
     let mut names = names(&["db"]);
     names.learn("db", good(1), 0);
     names.learn("db", failed(), 1);
-    names.follow(Users::new());
+    names.set(&id(0), set(&[]));
     assert!(!names.is_failing() && names.addresses("db").is_empty());
     assert_eq!(names.failing(9), Failing::default());
     assert_eq!(names.learn("db", good(1), 2), Learnt::default());

@@ -12,7 +12,7 @@ use proxy::core::{
         Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, SESSION_BYTES, SESSION_PLACES, shards_datagrams, workers,
     },
     cgroup::{lowest, memory_files},
-    heartbeat::{Beat, LONGEST_SILENCE, hung},
+    heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
     host::is_own,
 };
 use proxy_api::doors::{Admission, Evict, Places};
@@ -191,4 +191,11 @@ fn an_admin_request_names_loopback_or_the_address_of_the_door() {
     ] {
         assert!(!is_own(foreign, bound), "{foreign}");
     }
+}
+
+#[test]
+fn silence_does_not_count_right_after_a_freeze_and_counts_where_every_round_is_late() {
+    let mut judge = Judge::default();
+    let counts = [1, 3600, 1, 60, 60, 60, 1].map(|after| judge.counts(Duration::from_secs(after)));
+    assert_eq!(counts, [true, false, true, false, true, true, true]);
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -14,6 +15,7 @@ use proxy::core::{
     flows::{FlowKey, FlowTable, Full},
     limiter::Refusal,
     load::{ByForward, Counts, load},
+    rounds::{Occupied, SLICES, first_slice},
 };
 use proxy_api::{
     AcceptHeader, BackendHealth, Configuration, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier,
@@ -203,6 +205,34 @@ fn flows_that_match_are_removed_and_the_others_keep_their_order() {
     assert_eq!(removed, [1, 3, 5]);
     assert_eq!(listed(&table), [(2, 2), (4, 4)]);
     assert_eq!((table.expire(9, 0), table.expire(9, 0), table.expire(9, 0)), (Some(2), Some(4), None));
+}
+
+#[test]
+fn each_flow_is_in_one_slice_of_the_round_and_no_slice_has_much_more_than_its_share() {
+    let count = 20_000;
+    let occupied = Rc::new(Occupied::default());
+    let mut table = FlowTable::swept(usize::MAX, occupied.clone(), 3);
+    for port in 0..count {
+        assert_eq!(table.insert(key(port), port, u64::from(port)), Ok(None));
+    }
+    let mut visited: Vec<(u16, u64)> = Vec::new();
+    for slice in 0..SLICES {
+        let flows: Vec<(u16, u64)> = table.in_slice(slice).map(|(port, used)| (*port, used)).collect();
+        assert!(flows.len() <= usize::from(count).div_ceil(SLICES) + 256, "{}", flows.len());
+        assert_eq!(occupied.has(slice), !flows.is_empty());
+        visited.extend(flows);
+    }
+    visited.sort_unstable();
+    assert!(visited.into_iter().eq((0..count).map(|port| (port, u64::from(port)))));
+    table.remove_where(|port| *port >= 10);
+    assert!((0..SLICES).filter(|slice| occupied.has(*slice)).eq([3]), "the first places are in the fourth slice");
+}
+
+#[test]
+fn many_sockets_with_few_flows_each_are_spread_over_the_round() {
+    assert!((0..16).all(|sockets| first_slice(sockets) == 0), "a worker with few sockets wakes once a round");
+    let slices: BTreeSet<usize> = (0..16 * SLICES).map(first_slice).collect();
+    assert_eq!(slices.len(), SLICES);
 }
 
 #[test]

@@ -25,6 +25,7 @@ use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
 };
 
+pub use self::tls::presented;
 pub(crate) use self::{
     tls::leaf,
     words::{HOST, opening},

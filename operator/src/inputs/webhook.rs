@@ -11,7 +11,10 @@ use crds::Selector;
 use hyper::{Method, StatusCode, body::Bytes};
 use imbl::OrdMap;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+};
 
 use operator_core::{
     ObjectKey,
@@ -26,6 +29,10 @@ use crate::platform::{
     https::{Answer, Answers},
     metrics::{Metrics, count},
 };
+
+/// Largest review, in bytes, that is read between other work of the webhook's thread: about a millisecond. Larger ones
+/// are read on another thread, one at a time.
+const READ_AT_ONCE: usize = 128 << 10;
 
 /// Pod selectors of sidecar forwards. The driver writes them from its cache; every request reads them.
 #[derive(Debug, Default)]
@@ -55,12 +62,15 @@ impl Selectors {
 }
 
 /// Answers admission reviews.
+#[derive(Clone)]
 pub struct Injector {
     selectors: Arc<Selectors>,
     /// The sidecar without CA certificates, which each review takes from `trusted`.
     sidecar: Sidecar,
     trusted: watch::Receiver<Trusted>,
     metrics: Arc<Metrics>,
+    /// The turn of a large review.
+    large: Arc<Semaphore>,
 }
 
 impl Injector {
@@ -72,7 +82,7 @@ impl Injector {
         trusted: watch::Receiver<Trusted>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { selectors, sidecar, trusted, metrics }
+        Self { selectors, sidecar, trusted, metrics, large: Arc::new(Semaphore::new(1)) }
     }
 
     /// The answer to an `AdmissionReview` (admission.k8s.io/v1). Absent if the request has no uid.
@@ -109,6 +119,20 @@ impl Injector {
         Some(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
     }
 
+    /// Reads a review and answers it.
+    async fn read(&self, body: Bytes) -> Option<Value> {
+        if body.len() <= READ_AT_ONCE {
+            return self.review(&serde_json::from_slice(&body).ok()?);
+        }
+        let (own, turn) = (self.clone(), self.large.clone().acquire_owned().await.ok()?);
+        let read = spawn_blocking(move || {
+            // The turn lasts as long as the work, also if nobody waits for it any more.
+            let _turn = turn;
+            own.review(&serde_json::from_slice(&body).ok()?)
+        });
+        read.await.ok()?
+    }
+
     fn decide(&self, request: &Value) -> Option<Injection> {
         let pod = &request["object"];
         // A mirror pod only shows a static pod of a kubelet; a change of it has no effect.
@@ -137,8 +161,7 @@ impl Answers for Injector {
         if method != Method::POST || path != "/inject" {
             return Answer { status: StatusCode::NOT_FOUND, body: Err("not found; try POST /inject") };
         }
-        let review: Option<Value> = serde_json::from_slice(&body).ok();
-        match review.and_then(|review| self.review(&review)) {
+        match self.read(body).await {
             Some(answer) => Answer { status: StatusCode::OK, body: Ok(answer) },
             None => Answer { status: StatusCode::BAD_REQUEST, body: Err("not an AdmissionReview") },
         }

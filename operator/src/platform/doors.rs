@@ -11,8 +11,9 @@ use crate::{platform::metrics::Metrics, settings::Settings};
 const SOURCE_SHARE: u32 = 4;
 /// Seconds of connections that may come at once.
 const BURST: u32 = 2;
-/// Connections of the webhook's port: of all sources, and of one.
-const WEBHOOK: (usize, usize) = (512, 128);
+/// Connections of the webhook's port: of all sources, and of one. One source has more than it may have requests in work,
+/// so that a newcomer of an API server ends none of that API server's requests.
+const WEBHOOK: (usize, usize) = (512, 256);
 /// New connections per second at the webhook's port: of all sources, and of one.
 const WEBHOOK_RATES: (u32, u32) = (1000, 200);
 /// Connections of the metrics API's port without a client certificate: of all sources, and of one.

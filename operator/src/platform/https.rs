@@ -9,13 +9,13 @@ mod pace;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
 };
@@ -34,7 +34,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use self::{
-    body::{BodyError, Room},
+    body::{BodyError, Pool, Room},
     pace::{Noted, Pace},
 };
 
@@ -42,6 +42,10 @@ use self::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Bytes that are buffered of a request, and of an answer that its client does not read.
 const BUFFER: usize = 64 << 10;
+/// Requests of one source that are in work at the same time. API servers send one request at a time over a connection,
+/// and repeat one that was refused with `Retry-After`. So many leave places at the door for connections without a
+/// request: a newcomer takes the place of one of these, and never that of a request in work.
+const REQUESTS: usize = 192;
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
 
@@ -115,6 +119,7 @@ pub trait Answers: Send + Sync + 'static {
 struct Server<A> {
     answers: Arc<A>,
     room: Room,
+    requests: Pool,
 }
 
 /// Serves until the runtime ends. Every connection needs a place at `door`. While the TLS context is absent,
@@ -125,7 +130,8 @@ pub async fn serve(
     answers: Arc<impl Answers>,
     door: Arc<Door>,
 ) {
-    let server = Arc::new(Server { answers, room: Room::default() });
+    let requests = Pool::new(usize::MAX, REQUESTS);
+    let server = Arc::new(Server { answers, room: Room::default(), requests });
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             sleep(ACCEPT).await;
@@ -134,12 +140,17 @@ pub async fn serve(
         let Some(tls) = tls.borrow().clone() else { continue };
         // Without a place the connection is closed at once.
         if let Some(place) = door.admit(peer.ip()) {
-            tokio::spawn(connection(stream, place, tls, server.clone()));
+            tokio::spawn(connection((stream, peer.ip()), place, tls, server.clone()));
         }
     }
 }
 
-async fn connection<A: Answers>(stream: TcpStream, mut place: Place, tls: Arc<TlsContext>, server: Arc<Server<A>>) {
+async fn connection<A: Answers>(
+    (stream, source): (TcpStream, IpAddr),
+    mut place: Place,
+    tls: Arc<TlsContext>,
+    server: Arc<Server<A>>,
+) {
     let guest = place.guest();
     let work = async {
         // A failure only delays answers a little.
@@ -149,7 +160,7 @@ async fn connection<A: Answers>(stream: TcpStream, mut place: Place, tls: Arc<Tl
             Ok(Ok(stream)) if tls.admits(stream.get_ref().1.peer_certificates()) => {
                 // A client without a certificate stays among the strangers.
                 if tls.names.is_none() || guest.authenticate() {
-                    exchange(stream, guest, server).await;
+                    exchange((stream, source), guest, server).await;
                 }
             }
             _ => guest.closed(Closed::Handshake),
@@ -162,14 +173,14 @@ async fn connection<A: Answers>(stream: TcpStream, mut place: Place, tls: Arc<Tl
 }
 
 /// Answers the requests of one connection.
-async fn exchange<A: Answers>(stream: TlsStream<TcpStream>, guest: Guest, server: Arc<Server<A>>) {
+async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), guest: Guest, server: Arc<Server<A>>) {
     let (pace, mut deadline) = Pace::new(guest.clone());
-    let counted = pace.clone();
+    let (counted, asking) = (pace.clone(), guest.clone());
     let service = service_fn(move |request| {
         counted.asked();
-        let (server, counted) = (server.clone(), counted.clone());
+        let (server, counted, guest) = (server.clone(), counted.clone(), asking.clone());
         async move {
-            let response = server.response(request).await;
+            let response = server.response(request, source, &guest).await;
             counted.answered();
             Ok::<_, Infallible>(response)
         }
@@ -198,29 +209,44 @@ async fn exchange<A: Answers>(stream: TlsStream<TcpStream>, guest: Guest, server
 }
 
 impl<A: Answers> Server<A> {
-    async fn response(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let refuse = |status, why| Answer { status, body: Err(why) };
-        let answer = match self.room.collect(body).await {
-            Err(BodyError::Late) => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
-            Err(BodyError::TooLarge) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-            Err(BodyError::Incomplete) => refuse(StatusCode::BAD_REQUEST, "the body is incomplete"),
-            Ok((body, _room)) => {
-                let query = head.uri.query().unwrap_or_default().to_owned();
-                self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await
-            }
-        };
+    async fn response(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Response<Full<Bytes>> {
+        let answer = self.answer(request, source).await;
+        let is_busy = answer.status == StatusCode::TOO_MANY_REQUESTS;
+        if is_busy {
+            guest.closed(Closed::Busy);
+        }
         let (kind, body) = match answer.body {
             Ok(json) => ("application/json", json.to_string()),
             Err(text) => ("text/plain; charset=utf-8", format!("{text}\n")),
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = answer.status;
-        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        if is_busy || answer.status == StatusCode::SERVICE_UNAVAILABLE {
             // A new connection may reach a replica that can answer.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if is_busy {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
+    }
+
+    async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
+        let (head, body) = request.into_parts();
+        let refuse = |status, why| Answer { status, body: Err(why) };
+        let Ok(_in_work) = self.requests.take(source, 1) else {
+            return refuse(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
+        };
+        match self.room.collect(source, body).await {
+            Err(BodyError::Late) => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Err(BodyError::TooLarge) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(BodyError::Incomplete) => refuse(StatusCode::BAD_REQUEST, "the body is incomplete"),
+            Err(BodyError::Busy) => refuse(StatusCode::TOO_MANY_REQUESTS, "too many large bodies are in work"),
+            Ok((body, _room)) => {
+                let query = head.uri.query().unwrap_or_default().to_owned();
+                self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await
+            }
+        }
     }
 }

@@ -24,6 +24,8 @@ pub enum Closed {
     Silent,
     /// A request, or the reading of its answer, took too long.
     Late,
+    /// A request was refused, because too many requests or bytes of its source are in work.
+    Busy,
 }
 
 impl Closed {
@@ -36,6 +38,7 @@ impl Closed {
             Self::Handshake => "handshake",
             Self::Silent => "silent",
             Self::Late => "late",
+            Self::Busy => "busy",
         }
     }
 }

@@ -29,7 +29,7 @@ pub type Desired = BTreeMap<ListenerId, Option<Arc<Listener>>>;
 #[must_use]
 pub fn desired(configuration: &Configuration) -> Desired {
     let listener = |offer: &Offer| match offer {
-        Offer::Supported(listener) => Some(Arc::new((**listener).clone())),
+        Offer::Supported(listener) => Some(listener.clone()),
         Offer::Unsupported { .. } => None,
     };
     configuration.listeners.iter().map(|(id, offer)| (id.clone(), listener(offer))).collect()

@@ -1,9 +1,11 @@
 //! A bounded table of UDP flows in order of use, with no sockets and no clock.
 
-use std::{hash::Hash, net::IpAddr, net::SocketAddr};
+use std::{hash::Hash, net::IpAddr, net::SocketAddr, rc::Rc};
 
 use foldhash::{HashMap, HashMapExt};
 use slab::Slab;
+
+use super::rounds::{BLOCK, Occupied, SLICES, places_of};
 
 /// Key of a flow: the client, and the local address it sent to, which replies leave from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +38,10 @@ pub struct FlowTable<T> {
     newest: usize,
     oldest: usize,
     limit: usize,
+    /// Flows in each slice of the sweep, with those of other tables.
+    occupied: Rc<Occupied>,
+    /// The slice of the first places.
+    first_slice: usize,
 }
 
 /// The table is full of flows in use.
@@ -46,7 +52,14 @@ impl<T> FlowTable<T> {
     /// An empty table for at most `limit` flows.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { nodes: Slab::new(), by_key: HashMap::new(), newest: NONE, oldest: NONE, limit: limit.max(1) }
+        Self::swept(limit, Rc::default(), 0)
+    }
+
+    /// As [`Self::new`], for a sweep that visits the slices in `occupied`; the first places are in `first_slice`.
+    #[must_use]
+    pub fn swept(limit: usize, occupied: Rc<Occupied>, first_slice: usize) -> Self {
+        let (nodes, by_key, limit) = (Slab::new(), HashMap::new(), limit.max(1));
+        Self { nodes, by_key, newest: NONE, oldest: NONE, limit, occupied, first_slice: first_slice % SLICES }
     }
 
     /// Number of flows.
@@ -86,6 +99,7 @@ impl<T> FlowTable<T> {
         let evicted = if self.nodes.len() < self.limit { None } else { Some(self.evict(now).ok_or(Full)?) };
         let at = self.nodes.insert(Node { key, used: now, newer: NONE, older: NONE, value });
         self.by_key.insert(key, at);
+        self.occupied.add(self.swept_place(at));
         self.link_newest(at);
         Ok(evicted.or(replaced))
     }
@@ -118,6 +132,7 @@ impl<T> FlowTable<T> {
     /// Removes a flow.
     pub fn remove(&mut self, key: &FlowKey) -> Option<T> {
         let at = self.by_key.remove(key)?;
+        self.occupied.remove(self.swept_place(at));
         self.unlink(at);
         Some(self.nodes.remove(at).value)
     }
@@ -139,6 +154,17 @@ impl<T> FlowTable<T> {
     /// All flows, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
         self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
+    }
+
+    /// The flows of a slice, each with the time of its last use.
+    pub fn in_slice(&self, slice: usize) -> impl Iterator<Item = (&T, u64)> {
+        let own = (slice % SLICES + SLICES - self.first_slice) % SLICES;
+        let nodes = places_of(own, self.nodes.capacity()).filter_map(|place| self.nodes.get(place));
+        nodes.map(|node| (&node.value, node.used))
+    }
+
+    fn swept_place(&self, at: usize) -> usize {
+        at + self.first_slice * BLOCK
     }
 
     fn unlink(&mut self, at: usize) {

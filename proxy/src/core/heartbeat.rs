@@ -1,5 +1,7 @@
 //! Which threads have stopped giving signs of life.
 
+use std::time::Duration;
+
 /// Longest silence of a thread that counts as alive, in seconds. Threads beat once a second.
 pub const LONGEST_SILENCE: u64 = 20;
 
@@ -17,4 +19,25 @@ pub struct Beat<'a> {
 pub fn hung<'a>(now: u64, beats: impl IntoIterator<Item = Beat<'a>>) -> Vec<&'a str> {
     let is_silent = |beat: &Beat<'a>| now.saturating_sub(beat.at) > LONGEST_SILENCE;
     beats.into_iter().filter(is_silent).map(|beat| beat.name).collect()
+}
+
+/// A round of the watching thread that comes this much after the one before is late: the whole process was stopped, and
+/// silence proves nothing.
+const LATE: Duration = Duration::from_secs(5);
+
+/// In which rounds of the watching thread silence counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judge {
+    was_late: bool,
+}
+
+impl Judge {
+    /// Whether silence counts in a round so long after the one before. Of late rounds in a row only the first one is
+    /// spared: a process that is always late must not spare its threads for ever.
+    #[must_use]
+    pub fn counts(&mut self, after: Duration) -> bool {
+        let is_late = after > LATE;
+        let was_late = std::mem::replace(&mut self.was_late, is_late);
+        !is_late || was_late
+    }
 }

@@ -17,6 +17,8 @@ pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
 #[derive(Debug, Default)]
 pub struct Names {
     users: Users,
+    /// The names of each listener that uses any.
+    of_listener: BTreeMap<ListenerId, BTreeSet<String>>,
     /// Names of which anything was heard, be it a failure.
     heard: BTreeSet<String>,
     /// The last good answer by name; a failure keeps it.
@@ -61,30 +63,44 @@ pub struct Failing {
     pub longest_seconds: u64,
 }
 
-/// The listeners that use each DNS name.
-pub fn users<'a>(listeners: impl IntoIterator<Item = (&'a ListenerId, &'a Listener)>) -> Users {
-    let mut users = Users::new();
-    for (id, listener) in listeners {
-        for backend in &listener.backends {
-            if let Target::Address { host, .. } = &backend.target
-                && host.parse::<IpAddr>().is_err()
-            {
-                users.entry(host.clone()).or_default().insert(id.clone());
-            }
-        }
-    }
-    users
+/// The DNS names that a listener uses.
+#[must_use]
+pub fn hosts_of(listener: &Listener) -> BTreeSet<String> {
+    let host = |target: &Target| match target {
+        Target::Address { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.clone()),
+        _ => None,
+    };
+    listener.backends.iter().filter_map(|backend| host(&backend.target)).collect()
 }
 
 impl Names {
-    /// Follows exactly these names and forgets all others.
-    pub fn follow(&mut self, users: Users) {
-        self.heard.retain(|host| users.contains_key(host));
-        self.addresses.retain(|host, _| users.contains_key(host));
-        self.cut.retain(|host| users.contains_key(host));
-        self.failing_since.retain(|host, _| users.contains_key(host));
-        self.by_time.retain(|(_, host)| users.contains_key(host));
-        self.users = users;
+    /// The listener uses exactly these names from now on. Names that no listener uses any more are forgotten. Returns
+    /// the names that the listener has begun or ceased to use.
+    pub fn set(&mut self, id: &ListenerId, hosts: BTreeSet<String>) -> BTreeSet<String> {
+        let before = self.of_listener.remove(id).unwrap_or_default();
+        let turned: BTreeSet<String> = before.symmetric_difference(&hosts).cloned().collect();
+        for host in &turned {
+            if hosts.contains(host) {
+                self.users.entry(host.clone()).or_default().insert(id.clone());
+            } else if let Some(users) = self.users.get_mut(host) {
+                users.remove(id);
+                if users.is_empty() {
+                    self.forget(host);
+                }
+            }
+        }
+        if !hosts.is_empty() {
+            self.of_listener.insert(id.clone(), hosts);
+        }
+        turned
+    }
+
+    fn forget(&mut self, host: &str) {
+        self.users.remove(host);
+        self.heard.remove(host);
+        self.addresses.remove(host);
+        self.cut.remove(host);
+        self.resolves(host);
     }
 
     /// Takes what is known of a name at `now`. A name that fails keeps its last addresses.

@@ -5,6 +5,9 @@
 //! sessions are visited at a time, and a worker with few sessions, which all are in the first slice, wakes once a round.
 //! A round is a little shorter than a second, so that an end that waits for its visit is less than a second late.
 //!
+//! Flows have a table for each socket. The tables begin with different slices ([`first_slice`]), because most of them are
+//! small: many sockets with a few flows each are spread over the round, too.
+//!
 //! A sweep that wakes long after its time was frozen, and with it the process or the machine. Then nobody has read what
 //! came meanwhile, and silence proves nothing. For one round, sessions are visited without being judged.
 
@@ -16,8 +19,8 @@ pub const SLICES: usize = 64;
 pub const SLICE_MILLIS: u64 = 15;
 /// Time of a round, in milliseconds.
 pub const ROUND_MILLIS: u64 = SLICES as u64 * SLICE_MILLIS;
-/// Neighbouring places of the session table in one slice.
-const BLOCK: usize = 256;
+/// Neighbouring places of a table in one slice.
+pub(super) const BLOCK: usize = 256;
 /// A sweep that wakes this much after its time was frozen, in milliseconds.
 const FROZEN_MILLIS: u64 = 500;
 
@@ -25,6 +28,15 @@ const FROZEN_MILLIS: u64 = 500;
 #[must_use]
 pub fn slice_of(place: usize) -> usize {
     place / BLOCK % SLICES
+}
+
+/// Sockets of a worker whose tables begin with the same slice. A worker with no more of them wakes once a round.
+const SOCKETS_TOGETHER: usize = 16;
+
+/// The slice with which the table of a worker's next socket begins, given the number of its sockets.
+#[must_use]
+pub fn first_slice(sockets: usize) -> usize {
+    sockets / SOCKETS_TOGETHER % SLICES
 }
 
 /// The places of a slice, in a table of `size` places.

@@ -68,15 +68,13 @@ impl Drop for Running {
 }
 
 impl Checks {
-    /// Runs the checks of these listeners and stops all others.
-    pub(super) fn follow(&mut self, process: &Process, listeners: &BTreeMap<ListenerId, Arc<Shared>>) {
-        let is_here = |origin: &Origin| {
-            let next = listeners.range(ListenerId::new(origin.clone(), "")..).next();
-            next.is_some_and(|(id, _)| id.origin == *origin)
-        };
-        self.own_turns.retain(|origin, _| is_here(origin));
-        self.running.retain(|id, _| listeners.contains_key(id));
-        self.refresh(process, listeners);
+    /// Stops the checks of a listener that is gone; `live` are the listeners that serve.
+    pub(super) fn forget(&mut self, gone: &ListenerId, live: &BTreeMap<ListenerId, Arc<Shared>>) {
+        self.running.remove(gone);
+        let next = live.range(ListenerId::new(gone.origin.clone(), "")..).next();
+        if next.is_none_or(|(id, _)| id.origin != gone.origin) {
+            self.own_turns.remove(&gone.origin);
+        }
     }
 
     /// Runs the checks of these listeners, whose targets may have changed, and leaves all others as they are.

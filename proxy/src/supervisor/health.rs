@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proxy_api::{BackendHealth, ListenerId};
 
-use super::notices;
+use super::notices::{self, About};
 use crate::{
     core::damped::Damped,
     log::{Level, Notice},
@@ -23,7 +23,7 @@ impl Health {
 
     /// Takes the health of all live listeners at `now` (seconds of the process clock); other listeners are forgotten.
     /// Returns one notice for each listener whose reported health has changed.
-    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, BackendHealth>, now: u64) -> Vec<Notice> {
+    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, BackendHealth>, now: u64) -> Vec<About> {
         self.0.retain(|id, damped| seen.contains_key(id) && !damped.is_idle());
         let mut notices = Vec::new();
         for (&id, &health) in seen {
@@ -33,7 +33,7 @@ impl Health {
             let damped = self.0.entry(id.clone()).or_default();
             let before = damped.told();
             if damped.observe(health, now) {
-                notices.push(changed(id, before, damped.told()));
+                notices.push((id.clone(), changed(id, before, damped.told())));
             }
         }
         notices
@@ -66,7 +66,7 @@ mod tests {
         for now in 0..30 {
             let seen = if (10..20).contains(&now) { BackendHealth::None } else { BackendHealth::All };
             let notices = health.observe(&BTreeMap::from([(&id, seen)]), now);
-            events.extend(notices.into_iter().map(|notice| (now, notice.event)));
+            events.extend(notices.into_iter().map(|(_, notice)| (now, notice.event)));
         }
         assert_eq!(events, [(13, "backends_unhealthy"), (23, "backends_healthy")]);
     }

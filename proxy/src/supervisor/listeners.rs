@@ -1,7 +1,7 @@
 //! The listeners of the proxy: those that serve, and earlier ones for as long as they have sessions.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
 
@@ -84,24 +84,35 @@ impl Listeners {
         self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
     }
 
-    /// Makes `next` the live listeners and returns the listeners that were live before, for [`Self::endings`] and then
-    /// for [`Self::retire`].
-    pub(super) fn place(&mut self, next: &BTreeMap<ListenerId, Arc<Listener>>) -> ById {
-        let before = self.live.clone();
-        self.live.retain(|id, _| next.contains_key(id));
+    /// Makes `next` the live listeners; all but those in `changed` are live already. Returns the changed ones that were
+    /// live before, for [`Self::endings`] and then for [`Self::retire`].
+    pub(super) fn place(&mut self, next: &BTreeMap<ListenerId, Arc<Listener>>, changed: &BTreeSet<ListenerId>) -> ById {
+        if changed.is_empty() {
+            return ById::new();
+        }
+        let before: ById = changed.iter().filter_map(|id| Some((id.clone(), self.live.get(id)?.clone()))).collect();
         self.limiters.retain(|_, limiter| limiter.strong_count() > 0);
         self.shares.retain(|_, share| share.strong_count() > 0);
-        for shared in &self.moved {
+        for shared in self.moved.iter().filter(|shared| changed.contains(&*shared.id)) {
             // Current limits and policies apply to old sessions too.
             if let Some(spec) = next.get(&*shared.id) {
                 shared.spec.store(spec.clone());
             }
         }
-        for (id, spec) in next {
+        for id in changed.iter().filter(|id| !next.contains_key(*id)) {
+            self.live.remove(id);
+        }
+        for (id, spec) in changed.iter().filter_map(|id| Some((id, next.get(id)?))) {
             self.place_one(id, spec);
         }
         self.share_out(next);
         before
+    }
+
+    /// Adapts the shares to room for this number of sessions; `live` are the listeners that serve.
+    pub(super) fn resize(&mut self, room: usize, live: &BTreeMap<ListenerId, Arc<Listener>>) {
+        self.room = room;
+        self.share_out(live);
     }
 
     /// Sets the share of each namespace with listeners.
@@ -222,6 +233,12 @@ mod tests {
         (ListenerId::new(Origin::port_forward(namespace, "f"), "l"), Arc::new(spec))
     }
 
+    /// Places these listeners, all of which may have changed.
+    fn place(owner: &mut Listeners, next: &BTreeMap<ListenerId, Arc<Listener>>) -> ById {
+        let changed = owner.live().keys().chain(next.keys()).cloned().collect();
+        owner.place(next, &changed)
+    }
+
     /// The share of each namespace, in order.
     fn shares(owner: &Listeners) -> Vec<Option<u32>> {
         owner.live().values().map(|shared| shared.limiter.share.usage().1).collect()
@@ -232,7 +249,10 @@ mod tests {
         let mut owner = Listeners::new(100);
         let other = ListenerId::new(Origin::port_forward("a", "g"), "l");
         let (first, spec) = in_namespace("a", None);
-        owner.place(&BTreeMap::from([(first.clone(), spec.clone()), (other.clone(), spec), in_namespace("b", None)]));
+        place(
+            &mut owner,
+            &BTreeMap::from([(first.clone(), spec.clone()), (other.clone(), spec), in_namespace("b", None)]),
+        );
         let share = |id: &ListenerId| owner.live()[id].limiter.share.clone();
         assert!(Arc::ptr_eq(&share(&first), &share(&other)));
         assert!(!Arc::ptr_eq(&share(&first), &share(&in_namespace("b", None).0)));
@@ -241,18 +261,20 @@ mod tests {
     #[test]
     fn a_share_follows_the_limits_of_its_listeners_and_the_number_of_namespaces() {
         let mut owner = Listeners::new(100);
-        owner.place(&BTreeMap::from([in_namespace("a", None)]));
+        place(&mut owner, &BTreeMap::from([in_namespace("a", None)]));
         assert_eq!(shares(&owner), [None], "alone in the proxy");
-        owner.place(&BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
+        place(&mut owner, &BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
         assert_eq!(shares(&owner), [Some(50), Some(7)]);
-        owner.place(&BTreeMap::from([in_namespace("b", Some(9))]));
+        owner.resize(200, &BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
+        assert_eq!(shares(&owner), [Some(100), Some(7)]);
+        place(&mut owner, &BTreeMap::from([in_namespace("b", Some(9))]));
         assert_eq!(shares(&owner), [Some(9)]);
     }
 
     #[test]
     fn only_listeners_that_refused_sessions_for_the_share_are_named() {
         let mut owner = Listeners::default();
-        owner.place(&listeners([("a", listener(1, "b")), ("c", listener(2, "b"))]));
+        place(&mut owner, &listeners([("a", listener(1, "b")), ("c", listener(2, "b"))]));
         owner.live()[&id("c")].counters.closed[EndReason::TenantLimit.index()].fetch_add(3, Relaxed);
         assert_eq!(owner.refused_by_share(), BTreeMap::from([(&id("c"), 3)]));
     }
@@ -267,8 +289,8 @@ mod tests {
     fn the_same_listeners_again_change_nothing() {
         let mut owner = Listeners::default();
         let next = listeners([("a", listener(1, "b"))]);
-        owner.place(&next);
-        let before = owner.place(&next);
+        place(&mut owner, &next);
+        let before = place(&mut owner, &next);
         owner.retire(&before);
         assert!(Arc::ptr_eq(&before[&id("a")], &owner.live()[&id("a")]));
         assert!(!owner.has_old() && !owner.forget_ended());
@@ -276,11 +298,22 @@ mod tests {
     }
 
     #[test]
+    fn of_many_listeners_only_those_that_changed_are_placed() {
+        let mut owner = Listeners::default();
+        place(&mut owner, &listeners([("a", listener(1, "b")), ("c", listener(2, "b")), ("d", listener(3, "b"))]));
+        let next = listeners([("a", listener(1, "b")), ("c", listener(2, "other"))]);
+        let before = owner.place(&next, &BTreeSet::from([id("c"), id("d")]));
+        assert_eq!(before.keys().collect::<Vec<_>>(), [&id("c"), &id("d")]);
+        assert_eq!(owner.live().keys().collect::<Vec<_>>(), [&id("a"), &id("c")]);
+        assert_eq!(owner.live()[&id("c")].spec.load().backends[0].id, "other");
+    }
+
+    #[test]
     fn a_listener_that_moves_keeps_its_counters_and_is_known_while_it_has_sessions() {
         let mut owner = Listeners::default();
-        owner.place(&listeners([("a", listener(1, "b"))]));
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
         let session = owner.live()[&id("a")].clone();
-        owner.place(&listeners([("a", listener(2, "b"))]));
+        place(&mut owner, &listeners([("a", listener(2, "b"))]));
         assert!(Arc::ptr_eq(&session.counters, &owner.live()[&id("a")].counters));
         assert!(!owner.forget_ended() && owner.has_old());
         drop(session);
@@ -291,10 +324,10 @@ mod tests {
     fn a_later_policy_ends_all_sessions_from_before_a_move() {
         // T24
         let mut owner = Listeners::default();
-        owner.place(&listeners([("a", listener(1, "b"))]));
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
         let session = owner.live()[&id("a")].clone();
-        owner.place(&listeners([("a", listener(2, "b"))]));
-        let before = owner.place(&listeners([("a", listener(2, "c"))]));
+        place(&mut owner, &listeners([("a", listener(2, "b"))]));
+        let before = place(&mut owner, &listeners([("a", listener(2, "c"))]));
         let some = Concern { which: Which::Unfit(listener(2, "c")), ..concern(OnUpdate::Close) };
         let endings = owner.endings(std::slice::from_ref(&some), &before);
         let of_session = |ending: &&Ending| Arc::ptr_eq(&ending.listener, &session);
@@ -306,11 +339,11 @@ mod tests {
     #[test]
     fn a_listener_that_moves_knows_its_endpoints_and_takes_up_its_turn_where_it_was() {
         let mut owner = Listeners::default();
-        owner.place(&listeners([("a", listener(1, "b"))]));
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
         let before = owner.live()[&id("a")].clone();
         before.targets.store(Arc::default());
         before.tickets.store(5, Relaxed);
-        owner.place(&listeners([("a", listener(2, "b"))]));
+        place(&mut owner, &listeners([("a", listener(2, "b"))]));
         let moved = &owner.live()[&id("a")];
         assert!(!Arc::ptr_eq(&before, moved));
         assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()));
@@ -320,10 +353,10 @@ mod tests {
     #[test]
     fn a_removed_listener_is_retired_until_its_last_session_ends() {
         let mut owner = Listeners::default();
-        owner.place(&listeners([("a", listener(1, "b"))]));
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
         let counters = owner.live()[&id("a")].counters.clone();
         counters.opened.fetch_add(1, Relaxed);
-        let before = owner.place(&BTreeMap::new());
+        let before = place(&mut owner, &BTreeMap::new());
         owner.retire(&before);
         assert!(owner.live().is_empty() && owner.exposed().len() == 1);
         assert!(!owner.forget_ended() && owner.has_old());
@@ -334,8 +367,8 @@ mod tests {
     #[test]
     fn sessions_end_as_the_policy_says() {
         let mut owner = Listeners::default();
-        owner.place(&listeners([("a", listener(1, "b"))]));
-        let before = owner.place(&BTreeMap::new());
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
+        let before = place(&mut owner, &BTreeMap::new());
         let over = |on_update| -> Vec<u64> {
             owner.endings(&[concern(on_update)], &before).iter().map(|ending| ending.over_millis).collect()
         };

@@ -1,15 +1,15 @@
 //! DNS names of backends: follows them with the resolver, and says in the log what fails.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
-use proxy_api::ListenerId;
+use proxy_api::{Listener, ListenerId};
 use tokio::sync::mpsc;
 
 use super::notices;
 use crate::{
     core::{
         dns::families::{MOST_ADDRESSES, Told},
-        names::{self, Failing, Turned, Users},
+        names::{self, Failing, Turned},
     },
     log::{Level, Notice},
     resolver::{Answer, Followed, Resolver},
@@ -36,16 +36,13 @@ impl Names {
         Self { resolver: Resolver::new(answers), names: names::Names::default() }
     }
 
-    /// Follows exactly these names and forgets all others.
-    pub(super) fn follow(&mut self, users: Users) {
-        let of_host = |(host, listeners): (&String, &BTreeSet<ListenerId>)| {
-            let namespaces: BTreeSet<&String> = listeners.iter().map(|id| &id.origin.namespace).collect();
-            let followed = |namespace: &String| Followed { namespace: namespace.clone(), host: host.clone() };
-            namespaces.into_iter().map(followed).collect::<Vec<_>>()
-        };
-        let followed: BTreeSet<Followed> = users.iter().flat_map(of_host).collect();
-        self.names.follow(users);
-        self.resolver.follow(&followed);
+    /// This listener uses the names of these backends from now on; `None`: it is gone.
+    pub(super) fn set(&mut self, id: &ListenerId, listener: Option<&Listener>) {
+        let namespace = &id.origin.namespace;
+        for host in self.names.set(id, listener.map(names::hosts_of).unwrap_or_default()) {
+            let is_used = self.names.users(&host).any(|user| user.origin.namespace == *namespace);
+            self.resolver.set(Followed { namespace: namespace.clone(), host }, is_used);
+        }
     }
 
     /// Takes what is known of a name at `now` (seconds of the process clock). A failure is logged once and keeps the last
@@ -109,7 +106,7 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{collections::BTreeSet, net::Ipv4Addr};
 
     use super::*;
     use crate::supervisor::fixtures::id;
@@ -119,8 +116,7 @@ mod tests {
     #[test]
     fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
         let mut names = Names::new(mpsc::channel(1).0);
-        let users = ["db", "new"].map(|host| (host.to_owned(), BTreeSet::from([id("a")])));
-        names.names.follow(users.into());
+        names.names.set(&id("a"), BTreeSet::from(["db", "new"].map(str::to_owned)));
         let good = Told { addresses: Some(vec![IP]), ..Told::default() };
         assert!(names.learn("db", good.clone(), 0).changed);
         let why = Told { failure: Some("timeout".to_owned()), ..Told::default() };
@@ -140,7 +136,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_cut_says_how_large_it_was() {
         let mut names = Names::new(mpsc::channel(1).0);
-        names.names.follow([("db".to_owned(), BTreeSet::from([id("a")]))].into());
+        names.names.set(&id("a"), BTreeSet::from(["db".to_owned()]));
         let large = Told { addresses: Some(vec![IP]), left_out: 44, failure: None };
         let notices = names.learn("db", large, 0).notices;
         let messages: Vec<&str> = notices.iter().map(|notice| notice.message.as_str()).collect();

@@ -2,7 +2,12 @@
 
 use std::fmt::Display;
 
+use proxy_api::ListenerId;
+
 use crate::log::{Level, Log, Notice};
+
+/// A notice about this listener, whose entry in the report has changed.
+pub(super) type About = (ListenerId, Notice);
 
 /// A notice about `subject`.
 pub(super) fn notice(level: Level, event: &'static str, subject: impl Display, message: impl Into<String>) -> Notice {

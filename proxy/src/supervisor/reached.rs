@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proxy_api::{ListenerId, ReachedLimit};
 
-use super::notices::notice;
-use crate::log::{Level, Notice};
+use super::notices::{About, notice};
+use crate::log::Level;
 
 /// Seconds without a refusal after which a limit no longer counts as reached. So long, because each change is reported
 /// to the operator.
@@ -32,7 +32,7 @@ impl Reached {
 
     /// Takes the number of refusals of each listener that has any, at `now` (seconds of the process clock); other
     /// listeners are forgotten. Returns a notice for each listener that begins or ceases to count.
-    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, u64>, now: u64) -> Vec<Notice> {
+    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, u64>, now: u64) -> Vec<About> {
         self.0.retain(|id, _| seen.contains_key(id));
         let mut notices = Vec::new();
         for (&id, &count) in seen {
@@ -44,12 +44,12 @@ impl Reached {
                         "sessions are refused: namespace {} has used up its share of this proxy (reason TenantLimit)",
                         id.origin.namespace
                     );
-                    notices.push(notice(Level::Warn, "limit_reached", id, message));
+                    notices.push((id.clone(), notice(Level::Warn, "limit_reached", id, message)));
                 }
             } else if known.is_told && now.saturating_sub(known.at) >= LASTS {
                 known.is_told = false;
                 let message = format!("no session was refused for {LASTS} s");
-                notices.push(notice(Level::Info, "limit_left", id, message));
+                notices.push((id.clone(), notice(Level::Info, "limit_left", id, message)));
             }
         }
         notices
@@ -75,7 +75,7 @@ mod tests {
             let seen = BTreeMap::from([(&id, refusals)]);
             let seen = if refusals == 0 { BTreeMap::new() } else { seen };
             let notices = reached.observe(&seen, now);
-            events.extend(notices.into_iter().map(|notice| (now, notice.event)));
+            events.extend(notices.into_iter().map(|(_, notice)| (now, notice.event)));
             assert_eq!(reached.of(&id).is_some(), (10..100).contains(&now), "{now}");
         }
         assert_eq!(events, [(10, "limit_reached"), (100, "limit_left")]);

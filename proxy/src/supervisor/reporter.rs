@@ -1,6 +1,9 @@
 //! Reports the state of listeners, both to the sender of the configuration and to the log.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proxy_api::{
     BackendHealth, CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Report,
@@ -23,6 +26,10 @@ use crate::{
 pub(super) struct Reporter {
     report: watch::Sender<Report>,
     failures: Failures,
+    /// Listeners whose entries in the report may have changed since it was published.
+    stale: BTreeSet<ListenerId>,
+    /// Listeners that the report shows for their sessions only.
+    draining: BTreeSet<ListenerId>,
     /// The listeners that ran at the last apply.
     previous: BTreeMap<ListenerId, Arc<Listener>>,
     /// Refused endpoints that are in the log already.
@@ -34,11 +41,13 @@ pub(super) struct Reporter {
 impl Reporter {
     /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
     pub(super) fn new(report: watch::Sender<Report>, quiet: bool) -> Self {
-        Self { report, failures: Failures::new(), previous: BTreeMap::new(), refused: BTreeMap::new(), quiet }
+        let (stale, draining) = (BTreeSet::new(), BTreeSet::new());
+        let (failures, previous, refused) = (Failures::new(), BTreeMap::new(), BTreeMap::new());
+        Self { report, failures, stale, draining, previous, refused, quiet }
     }
 
-    /// Takes the outcome of an apply and the listeners that were live before it. Returns a notice for every listener
-    /// whose state has changed.
+    /// Takes the outcome of an apply, and the listeners that it changed or removed, as they were. Returns a notice for
+    /// every listener whose state has changed.
     pub(super) fn applied(&mut self, settled: &Settled, failures: Failures, before: &ById) -> Vec<Notice> {
         let next = &settled.next.listeners;
         let mut notices = Vec::new();
@@ -59,14 +68,19 @@ impl Reporter {
         for (id, shared) in before.iter().filter(|(id, _)| !next.contains_key(*id)) {
             let live = live_sessions(shared.counters.active());
             notices.push(notice(Level::Info, "removed", id, format!("no longer listens{live}")));
+            self.previous.remove(id);
+            self.refused.remove(id);
+            self.stale.insert(id.clone());
         }
         for (id, failure) in failures.iter().filter(|(id, failure)| self.failures.get(*id) != Some(*failure)) {
             let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
             notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
         }
-        self.refused.retain(|id, _| next.contains_key(id));
+        let ended = self.failures.iter().filter(|(id, failure)| failures.get(*id) != Some(*failure));
+        let begun = failures.iter().filter(|(id, failure)| self.failures.get(*id) != Some(*failure));
+        self.stale.extend(ended.chain(begun).map(|(id, _)| id.clone()));
         self.failures = failures;
-        self.previous = next.clone();
+        self.previous.extend(settled.applied.iter().filter_map(|id| Some((id.clone(), next.get(id)?.clone()))));
         self.quiet = false;
         notices
     }
@@ -95,30 +109,45 @@ impl Reporter {
         self.report.borrow().clone()
     }
 
-    /// Publishes the report if it has changed.
+    /// The entries of these listeners may have changed.
+    pub(super) fn touch(&mut self, ids: impl IntoIterator<Item = ListenerId>) {
+        self.stale.extend(ids);
+    }
+
+    /// Brings the entries that may have changed up to date, and publishes the report if any of them, or the version, has
+    /// changed.
     pub(super) fn publish(
-        &self,
+        &mut self,
         configuration: &Configuration,
         retired: &[Arc<Shared>],
         health: &Health,
         reached: &Reached,
     ) {
-        let mut listeners: BTreeMap<ListenerId, ListenerReport> = BTreeMap::new();
-        for shared in retired {
-            listeners.insert((*shared.id).clone(), draining(shared));
-        }
-        for (id, offer) in &configuration.listeners {
-            let report = ListenerReport {
-                backends: health.of(id),
-                reached: reached.of(id),
-                ..self.listener_report(id, offer.revision())
-            };
-            listeners.insert(id.clone(), report);
-        }
-        let report = Report { contract: CONTRACT, version: configuration.version.clone(), listeners };
+        let draining = retired.iter().map(|shared| (*shared.id).clone()).collect();
+        let mut ids = std::mem::take(&mut self.stale);
+        ids.extend(std::mem::replace(&mut self.draining, draining));
+        ids.extend(self.draining.iter().cloned());
+        let entry = |id: &ListenerId| match configuration.listeners.get(id) {
+            Some(offer) => {
+                let report = self.listener_report(id, offer.revision());
+                Some(ListenerReport { backends: health.of(id), reached: reached.of(id), ..report })
+            }
+            None => retired.iter().rev().find(|shared| *shared.id == *id).map(|shared| draining_report(shared)),
+        };
         self.report.send_if_modified(|now| {
-            let modified = *now != report;
-            *now = report;
+            let mut modified = now.contract != CONTRACT || now.version != configuration.version;
+            now.contract = CONTRACT;
+            now.version.clone_from(&configuration.version);
+            for id in &ids {
+                match entry(id) {
+                    Some(report) if now.listeners.get(id) == Some(&report) => {}
+                    Some(report) => {
+                        now.listeners.insert(id.clone(), report);
+                        modified = true;
+                    }
+                    None => modified |= now.listeners.remove(id).is_some(),
+                }
+            }
             modified
         });
     }
@@ -130,7 +159,7 @@ impl Reporter {
     }
 }
 
-fn draining(shared: &Shared) -> ListenerReport {
+fn draining_report(shared: &Shared) -> ListenerReport {
     let revision = shared.spec.load().revision.clone();
     let state = ListenerState::Draining;
     ListenerReport { revision, state, failure: None, backends: BackendHealth::All, reached: None }
@@ -177,9 +206,9 @@ fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::SocketAddr};
+    use std::net::SocketAddr;
 
-    use proxy_api::{Denial, FailureReason};
+    use proxy_api::{Denial, FailureReason, Offer};
 
     use super::*;
     use crate::{
@@ -277,7 +306,7 @@ mod tests {
         let (mut reporter, _receiver) = reporter(false);
         let counts = [refused(&mut reporter, 0..0), refused(&mut reporter, 1..2), refused(&mut reporter, 1..2)];
         assert_eq!(counts, [0, 1, 0]);
-        reporter.applied(&Settled::default(), Failures::new(), &ById::new());
+        reporter.applied(&Settled::default(), Failures::new(), &live(&settled(1, true)));
         assert_eq!(refused(&mut reporter, 1..2), 1);
     }
 
@@ -294,12 +323,33 @@ mod tests {
 
     #[test]
     fn an_unchanged_report_is_not_published_again() {
-        let (reporter, receiver) = reporter(false);
+        let (mut reporter, receiver) = reporter(false);
         reporter.publish(&Configuration::default(), &[], &Health::default(), &Reached::default());
         assert!(!receiver.has_changed().expect("open"));
         let retired: Vec<Arc<Shared>> = live(&settled(1, true)).into_values().collect();
         reporter.publish(&Configuration::default(), &retired, &Health::default(), &Reached::default());
         assert!(receiver.has_changed().expect("open"));
         assert_eq!(reporter.current().listeners[&id("a")].state, ListenerState::Draining);
+    }
+
+    #[test]
+    fn a_listener_that_changed_has_its_entry_renewed_and_the_others_theirs_untouched() {
+        let (mut reporter, receiver) = reporter(false);
+        let offered = |names: &[(&str, u16)]| -> Configuration {
+            let offer = |(name, port): &(&str, u16)| (id(name), Offer::Supported(listener(*port, "b")));
+            Configuration { listeners: names.iter().map(offer).collect(), ..Configuration::default() }
+        };
+        let mut publish = |configuration: &Configuration, touched: &[&str]| {
+            reporter.touch(touched.iter().map(|name| id(name)));
+            reporter.publish(configuration, &[], &Health::default(), &Reached::default());
+            let revisions = |report: &Report| -> Vec<(ListenerId, Revision)> {
+                report.listeners.iter().map(|(id, entry)| (id.clone(), entry.revision.clone())).collect()
+            };
+            revisions(&receiver.borrow())
+        };
+        let of = |name: &str, port: u16| (id(name), listener(port, "b").revision.clone());
+        assert_eq!(publish(&offered(&[("a", 1), ("c", 2)]), &["a", "c"]), [of("a", 1), of("c", 2)]);
+        assert_eq!(publish(&offered(&[("a", 3), ("c", 4)]), &["c"]), [of("a", 1), of("c", 4)], "only what is touched");
+        assert_eq!(publish(&offered(&[("a", 3)]), &["a", "c"]), [of("a", 3)]);
     }
 }

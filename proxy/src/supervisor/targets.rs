@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{dns::families::Told, names::users},
+        core::dns::families::Told,
         supervisor::fixtures::{id, listener, socket},
     };
 
@@ -248,7 +248,7 @@ mod tests {
         let target = Target::Address { host: "db.test".to_owned(), port: 80 };
         let backends = vec![Backend { target, ..template.backends[0].clone() }];
         let spec = Arc::new(Listener { backends, ..template }.sealed());
-        names.follow(users([(&id("a"), &*spec)]));
+        names.set(&id("a"), Some(&spec));
         let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
         let live = ById::from([(id("a"), shared.clone())]);
         let (around, own) = (Arc::default(), RefCell::default());

@@ -43,9 +43,7 @@ pub(super) async fn run(thread: Rc<Thread>, life: Life) {
             // Bytes that the sockets hold already count first: the runtime polls them before it goes on here.
             yield_now().await;
             sessions(worker, visit, now);
-            if visit.slice == 0 && visit.is_judged {
-                thread.udp.sweep(worker, now);
-            }
+            thread.udp.sweep(worker, visit, now);
         }
     }
 }
@@ -94,8 +92,13 @@ type Concerned<'a> = (&'a Ending, Vec<Rc<Session>>);
 
 /// Ends the sessions that a change concerns, at once or spread over time. All its listeners share one pass over the
 /// sessions.
-pub(super) fn end(thread: &Rc<Thread>, endings: &[Ending]) {
+pub(super) async fn end(thread: &Rc<Thread>, endings: &[Ending]) {
     let worker = &thread.worker;
+    end_sessions(worker, endings);
+    thread.udp.end(worker, endings, worker.process.clock.millis()).await;
+}
+
+fn end_sessions(worker: &Worker, endings: &[Ending]) {
     let mut concerned: HashMap<*const Shared, Vec<Concerned<'_>>> = HashMap::new();
     for ending in endings {
         concerned.entry(Arc::as_ptr(&ending.listener)).or_default().push((ending, Vec::new()));
@@ -110,9 +113,6 @@ pub(super) fn end(thread: &Rc<Thread>, endings: &[Ending]) {
     let now = worker.process.clock.millis();
     for (ending, sessions) in concerned.into_values().flatten() {
         end_some(ending, &sessions, now);
-    }
-    for ending in endings {
-        thread.udp.end(worker, ending, now);
     }
 }
 

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 #[derive(Debug)]
 pub struct Budget {
     held: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { held: AtomicUsize::new(0), limit }
+        Self { held: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
     /// Takes `bytes` if they fit; returns whether they did.
     pub fn take(&self, bytes: usize) -> bool {
-        let fits = |held: usize| held.checked_add(bytes).filter(|total| *total <= self.limit);
+        let fits = |held: usize| held.checked_add(bytes).filter(|total| *total <= self.limit.load(Relaxed));
         self.held.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
@@ -34,6 +34,11 @@ impl Budget {
 
     /// Size of the budget in bytes.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Relaxed)
+    }
+
+    /// Changes the size of the budget; returns whether it differs.
+    pub fn resize(&self, limit: usize) -> bool {
+        self.limit.swap(limit, Relaxed) != limit
     }
 }

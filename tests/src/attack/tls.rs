@@ -98,12 +98,20 @@ impl Tls {
     }
 }
 
-/// The serving certificate that a server of HTTPS presents on a new connection.
+/// The serving certificate that a server of HTTPS presents on a new connection to a client that trusts every server.
 ///
 /// # Errors
 /// The handshake failed.
-pub(crate) fn leaf(mut stream: net::TcpStream) -> io::Result<Vec<u8>> {
-    let mut session = ClientConnection::new(Arc::new(config(b"http/1.1")), name()).map_err(io::Error::other)?;
+pub(crate) fn leaf(stream: net::TcpStream) -> io::Result<Vec<u8>> {
+    presented(config(b"http/1.1"), name(), stream)
+}
+
+/// The serving certificate that a server presents on this connection.
+///
+/// # Errors
+/// The handshake failed; the client of this configuration may not trust the server.
+pub fn presented(config: ClientConfig, name: ServerName<'static>, mut stream: net::TcpStream) -> io::Result<Vec<u8>> {
+    let mut session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     while session.is_handshaking() {
         session.complete_io(&mut stream)?;
     }

@@ -1,72 +1,125 @@
-//! Bodies of requests: complete in time, no larger than a limit, and only a few large ones at once.
+//! Bodies of requests: complete in time, no larger than a limit, and few bytes of large ones at once, of each source.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use proxy_api::doors::{Refusal, Shares};
+use tokio::time::timeout;
 
-/// Timeout of a body, including the wait for room.
+/// Timeout of a body.
 const BODY: Duration = Duration::from_secs(10);
 /// Largest body, in bytes. An API server accepts objects of no more than 3 MiB.
 const MAX: usize = 8 << 20;
 /// Largest body, in bytes, that needs no room among large bodies. The review of a pod has a few kilobytes.
 const SMALL: usize = 128 << 10;
-/// Bytes of large bodies at the same time.
-const LARGE: usize = 64 << 20;
+/// Bytes of large bodies at the same time: of all sources, and of one.
+const LARGE: (usize, usize) = (64 << 20, 16 << 20);
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// It did not arrive in time, or there was no room for it.
+    /// It did not arrive in time.
     Late,
     /// It is larger than [`MAX`].
     TooLarge,
     /// The client closed the connection before the end.
     Incomplete,
+    /// There is no room for it among large bodies.
+    Busy,
 }
 
-/// Room for large bodies, shared by all connections.
-pub(super) struct Room(Arc<Semaphore>);
+/// Units that sources hold, shared by all connections.
+#[derive(Clone)]
+pub(super) struct Pool(Arc<Mutex<Shares>>);
+
+impl Pool {
+    /// As [`Shares::new`].
+    pub(super) fn new(all: usize, per_source: usize) -> Self {
+        Self(Arc::new(Mutex::new(Shares::new(all, per_source))))
+    }
+
+    /// Takes units, which are given back when the result is dropped.
+    pub(super) fn take(&self, source: IpAddr, units: usize) -> Result<Held, Refusal> {
+        let mut held = Held { pool: self.clone(), source, units: 0 };
+        held.grow(units).map(|()| held)
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Shares) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Units of a source.
+pub(super) struct Held {
+    pool: Pool,
+    source: IpAddr,
+    units: usize,
+}
+
+impl Held {
+    /// Takes so many units more.
+    fn grow(&mut self, units: usize) -> Result<(), Refusal> {
+        self.pool.with(|shares| shares.take(self.source, units))?;
+        self.units += units;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.pool.with(|shares| shares.give_back(self.source, self.units));
+    }
+}
+
+/// Room for large bodies, in bytes.
+pub(super) struct Room(Pool);
 
 impl Default for Room {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE >> 10)))
+        let (all, per_source) = LARGE;
+        Self(Pool::new(all, per_source))
     }
 }
 
 impl Room {
-    /// The whole body, with its room if it is large.
+    /// The whole body, with its room if it is large. Room is taken as bytes arrive, so that a slow client holds no more
+    /// than it has sent.
     pub(super) async fn collect(
         &self,
+        source: IpAddr,
         body: impl Body<Data = Bytes> + Unpin,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), BodyError> {
-        timeout(BODY, self.collected(body)).await.unwrap_or(Err(BodyError::Late))
+    ) -> Result<(Bytes, Option<Held>), BodyError> {
+        timeout(BODY, self.collected(source, body)).await.unwrap_or(Err(BodyError::Late))
     }
 
     async fn collected(
         &self,
+        source: IpAddr,
         mut body: impl Body<Data = Bytes> + Unpin,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), BodyError> {
+    ) -> Result<(Bytes, Option<Held>), BodyError> {
         // A body without a `Content-Length` may have any size.
         let most = body.size_hint().upper().map_or(Ok(MAX), usize::try_from).unwrap_or(usize::MAX);
         if most > MAX {
             return Err(BodyError::TooLarge);
         }
-        let (mut whole, mut room) = (Vec::new(), None);
+        let (mut whole, mut room) = (Vec::new(), None::<Held>);
         while let Some(frame) = body.frame().await {
             let data = frame.map_err(|_| BodyError::Incomplete)?.into_data().unwrap_or_default();
             let length = whole.len() + data.len();
             if length > MAX {
                 return Err(BodyError::TooLarge);
             }
-            if length > SMALL && room.is_none() {
-                let kib = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
-                room = self.0.clone().acquire_many_owned(kib).await.ok();
-            }
+            let taken = match &mut room {
+                Some(room) => room.grow(data.len()),
+                None if length > SMALL => self.0.take(source, length).map(|held| room = Some(held)),
+                None => Ok(()),
+            };
+            taken.map_err(|_| BodyError::Busy)?;
             whole.extend_from_slice(&data);
         }
         Ok((whole.into(), room))
@@ -75,24 +128,46 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use http_body_util::Full;
 
     use super::*;
 
+    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
     fn body(bytes: usize) -> Full<Bytes> {
         Full::new(Bytes::from(vec![b' '; bytes]))
+    }
+
+    fn held(room: &Room) -> usize {
+        room.0.with(|shares| shares.held())
     }
 
     // C3
     #[tokio::test]
     async fn large_bodies_take_room_and_too_large_ones_are_refused_unread() {
         let room = Room::default();
-        let (small, none) = room.collect(body(SMALL)).await.expect("a body");
+        let (small, none) = room.collect(SOURCE, body(SMALL)).await.expect("a body");
         assert!(small.len() == SMALL && none.is_none());
-        let (large, held) = room.collect(body(MAX)).await.expect("a body");
-        assert_eq!((large.len(), room.0.available_permits()), (MAX, (LARGE - MAX) >> 10));
-        drop(held);
-        assert_eq!(room.0.available_permits(), LARGE >> 10);
-        assert_eq!(room.collect(body(MAX + 1)).await.map(|_| ()), Err(BodyError::TooLarge));
+        let (large, taken) = room.collect(SOURCE, body(MAX)).await.expect("a body");
+        assert_eq!((large.len(), held(&room)), (MAX, MAX));
+        drop(taken);
+        assert_eq!(held(&room), 0);
+        assert_eq!(room.collect(SOURCE, body(MAX + 1)).await.map(|_| ()), Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn a_source_with_large_bodies_leaves_room_for_those_of_others() {
+        let room = Room::default();
+        let mut bodies = Vec::new();
+        for _ in 0..2 {
+            bodies.push(room.collect(SOURCE, body(MAX)).await.expect("a body"));
+        }
+        let further = room.collect(SOURCE, body(SMALL + 1)).await.map(|_| ());
+        assert_eq!(further, Err(BodyError::Busy), "at once, and not when its time is up");
+        assert!(room.collect(SOURCE, body(SMALL)).await.is_ok(), "small ones need no room");
+        let other = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        assert!(room.collect(other, body(MAX)).await.is_ok());
     }
 }

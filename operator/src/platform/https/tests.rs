@@ -1,6 +1,6 @@
 //! The server under silent connections.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Mutex};
 
 use proxy_api::doors::{Bounds, Evict};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -77,4 +77,48 @@ async fn an_api_server_gets_answers_over_one_connection_while_others_hold_every_
         let answer = String::from_utf8(answer).expect("text");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(path), "{answer}");
     }
+}
+
+/// Answers no request, and counts those that are in work.
+struct Never(watch::Sender<usize>);
+
+impl Answers for Never {
+    async fn answer(&self, _: Method, _: String, _: String, _: Bytes) -> Answer {
+        self.0.send_modify(|count| *count += 1);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_request_beyond_those_in_work_is_to_be_repeated_and_ends_none_of_them() {
+    let (leaf, root) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
+    let (_, tls) = watch::channel(Some(Arc::new(tls)));
+    let places = REQUESTS + 1;
+    let bounds = Bounds { strangers: places, per_source: places, known: 0, evict: Evict::Any, rates: None };
+    let closed = Arc::new(Mutex::new(Vec::new()));
+    let counts = closed.clone();
+    let door = Door::new(bounds, move |why| counts.lock().expect("not poisoned").push(why.as_str()));
+    let (begun, mut in_work) = watch::channel(0);
+    tokio::spawn(serve(listener, tls, Arc::new(Never(begun)), door));
+
+    let request = b"POST /inject HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    let mut held = Vec::new();
+    for _ in 0..REQUESTS {
+        let mut client = connect(address, &root).await;
+        client.write_all(request).await.expect("sent");
+        held.push(client);
+    }
+    timeout(PATIENCE, in_work.wait_for(|count| *count == REQUESTS)).await.expect("in time").expect("a server");
+    let mut further = connect(address, &root).await;
+    further.write_all(request).await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(timeout(PATIENCE, further.read_u8()).await.expect("in time").expect("an answer"));
+    }
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: 1"), "{answer}");
+    assert_eq!(*closed.lock().expect("not poisoned"), ["busy"]);
 }

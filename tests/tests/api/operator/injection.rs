@@ -4,12 +4,11 @@
 use std::{
     collections::BTreeSet,
     net::TcpStream,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use harness::{Namespace, Operator, block_on, free_port, programs::KubernetesVersion, roots, until};
+use harness::{Namespace, Operator, block_on, free_port, presented, programs::KubernetesVersion, roots, until};
 use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Pod};
 use kube::{Api, api::PostParams};
 use rustix::process::Signal;
@@ -188,13 +187,9 @@ fn leaf(port: u16, roots: &str) -> Vec<u8> {
     let mut config = proxy_grpc::client_config(roots).expect("roots");
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = proxy_grpc::SERVER_NAME.try_into().expect("a name");
-    let mut session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the webhook listens");
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the webhook listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    while session.is_handshaking() {
-        session.complete_io(&mut stream).expect("the certificate is trusted");
-    }
-    session.peer_certificates().expect("certificates")[0].to_vec()
+    presented(config, name, stream).expect("the certificate is trusted")
 }
 
 #[test]

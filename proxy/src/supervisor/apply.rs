@@ -1,0 +1,114 @@
+//! Applies configurations: carries out the plans of [`crate::core::diff`] for what [`crate::core::touched`] names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use proxy_api::{Configuration, ListenerId, SocketKey, Surroundings};
+
+use super::{Supervisor, failures, listeners::ById, notices, sockets::Bound, targets::Sources};
+use crate::{
+    core::{
+        diff,
+        touched::{self, Touched},
+    },
+    threads::Command,
+    worker::Ending,
+};
+
+impl Supervisor {
+    /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
+    /// has changed but what sockets can be opened.
+    pub(super) async fn apply(&mut self, before: Option<Configuration>) {
+        let desired = diff::desired(&self.configuration);
+        let plan = diff::diff(&self.running, &desired);
+        let Bound { settled, opened, errors } = self.sockets.bind(&plan);
+        let ran = std::mem::replace(&mut self.running, settled.next.clone());
+        let sets = &self.configuration.endpoints;
+        let sets_before = before.as_ref().map_or(sets, |before| &before.endpoints);
+        let touched = Touched::between((&ran, sets_before), (&self.running, sets));
+        if touched.surroundings {
+            self.surroundings = Arc::new(Surroundings::of(sets));
+        }
+        let were = self.listeners.place(&self.running.listeners, &touched.changed);
+        self.follow(&touched);
+        let route = |key: &SocketKey| Some((*key, self.running.sockets.get(key)?.clone()));
+        let routes: BTreeMap<SocketKey, BTreeSet<ListenerId>> = touched.sockets.iter().filter_map(route).collect();
+        self.sockets.switch(&routes, self.listeners.live(), opened, &self.workers, &self.process.files).await;
+        self.sockets.close(&settled.close, &self.workers).await;
+        self.end(self.listeners.endings(&settled.concerned, &were)).await;
+        let retired_before = self.listeners.retired().len();
+        self.listeners.retire(&were);
+        let failures = failures::of(&settled, &errors, &self.configuration);
+        notices::write(&self.process.log, self.reporter.applied(&settled, failures, &were));
+        if let Some(before) = &before {
+            self.reporter.touch(touched::offers(before, &self.configuration));
+        }
+        self.publish();
+        if !touched.is_empty() || self.listeners.retired().len() != retired_before {
+            self.expose();
+        }
+    }
+
+    /// Follows the names of listeners that have changed, and recomputes the targets that may have.
+    fn follow(&mut self, touched: &Touched) {
+        for id in &touched.changed {
+            let listener = self.running.listeners.get(id);
+            self.names.set(id, listener.map(|listener| &**listener));
+            if listener.is_none() {
+                self.checks.forget(id, self.listeners.live());
+            }
+        }
+        let live = self.listeners.live();
+        let touched: ById = touched.targets.iter().filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
+        self.refresh(&touched);
+    }
+
+    /// Recomputes the targets of the listeners that use one of these names.
+    pub(super) fn refresh_users(&mut self, hosts: &BTreeSet<String>) {
+        let live = self.listeners.live();
+        let users = hosts.iter().flat_map(|host| self.names.users(host));
+        let using: ById = users.filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
+        self.refresh(&using);
+    }
+
+    /// Recomputes the targets of these listeners.
+    pub(super) fn refresh(&mut self, listeners: &ById) {
+        let refusals = self.sources().refresh(listeners);
+        self.checks.refresh(&self.process, listeners);
+        notices::write(&self.process.log, self.reporter.refused(refusals));
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            endpoints: &self.configuration.endpoints,
+            sockets: &self.running.sockets,
+            names: &self.names,
+            surroundings: &self.surroundings,
+            own: &self.own,
+        }
+    }
+
+    async fn end(&self, endings: Vec<Ending>) {
+        if endings.is_empty() {
+            return;
+        }
+        let endings: Arc<[Ending]> = endings.into();
+        for worker in &self.workers.handles {
+            worker.tell(Command::End(endings.clone())).await;
+        }
+    }
+
+    /// Publishes the report.
+    pub(super) fn publish(&mut self) {
+        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health, &self.reached);
+        self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
+    }
+
+    /// Exposes the series of the present listeners and of the ports that they share.
+    pub(super) fn expose(&self) {
+        self.metrics.expose(self.listeners.exposed());
+        self.metrics.expose_unrouted(self.sockets.unrouted());
+    }
+}

@@ -1,0 +1,59 @@
+//! Follows the memory limit of the process, which Kubernetes may change while the process runs.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::notices::notice;
+use crate::{
+    log::{Level, Notice},
+    memory,
+    process::Process,
+};
+
+/// Pause between two looks at the limit.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// When to look at the limit again.
+#[derive(Debug)]
+pub(super) struct MemoryLimit {
+    due: Instant,
+}
+
+impl MemoryLimit {
+    /// The first look is due one pause after `now`.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { due: now + EVERY }
+    }
+
+    /// Adapts the process to its memory limit, if a look is due at `now`. Returns a notice if that changed the bounds of
+    /// the process. A limit that cannot be read stays in force.
+    pub(super) fn follow(&mut self, process: &Process, now: Instant) -> Option<Notice> {
+        if now < self.due {
+            return None;
+        }
+        self.due = now + EVERY;
+        let limit = memory::limit().ok()?;
+        process
+            .resize(limit)
+            .then(|| notice(Level::Info, "resized", "process", message(limit, process.most_sessions())))
+    }
+}
+
+fn message(limit: Option<u64>, sessions: usize) -> String {
+    let limit = limit.map_or("the process has no memory limit now".to_owned(), |bytes| {
+        format!("the memory limit is {} MiB now", bytes >> 20)
+    });
+    format!("{limit}: it holds {sessions} sessions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_names_the_limit_and_what_follows() {
+        assert_eq!(message(Some(256 << 20), 7), "the memory limit is 256 MiB now: it holds 7 sessions");
+        assert_eq!(message(None, 7), "the process has no memory limit now: it holds 7 sessions");
+    }
+}
