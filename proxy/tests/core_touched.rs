@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use proxy::core::{
     diff::{self, Running},
-    touched::{Sets, Touched, offers},
+    touched::{Touched, offers},
 };
 use proxy_api::{
     Backend, Bind, Configuration, EndpointSet, FLEET, Listener, ListenerId, Offer, Origin, SocketKey, Target, Transport,
