@@ -26,8 +26,9 @@ use crate::{
 
 /// Keepalive idle time, longer than any check lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Bytes that a dialogue reads at once. Small, because the buffer is part of each of many tasks.
-const BUFFER: usize = 512;
+/// Bytes that a dialogue reads at once: more than databases say at a time, as a connection that ends with bytes unread
+/// is reset. Small, because the buffer is part of each of many tasks.
+const BUFFER: usize = 1024;
 
 /// Runs one check, no longer than its timeout. If backends expect PROXY headers, the check first sends one that marks
 /// the connection as local.

@@ -7,9 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use harness::{
-    Listener, PATIENCE, Program, forward, free_port, http_get, metric, scene::own_address, until, until_within,
-};
+use harness::{Listener, Program, forward, free_port, http_get, metric, scene::own_address, until};
 use tempfile::TempDir;
 
 /// Listeners with the same check, each of which runs once a second: many checks in little time.
@@ -101,7 +99,7 @@ impl Database {
     }
 }
 
-/// The folder of the newest PostgreSQL of this machine.
+/// The folder of the newest `PostgreSQL` of this machine.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("installed by cargo xtask setup node");
     let folders = versions.flatten().map(|version| version.path().join("bin"));
@@ -162,9 +160,7 @@ fn mariadb_never_blocks_the_proxy_for_its_checks_of_mysql() {
 
     // The server does block a host whose checks only connect, and the check says so.
     program.edit_and_wait(&of("tcp: {}"), "swapped", "f/l0");
-    until_within(PATIENCE, "the host is blocked", || {
-        database.connect_errors().parse::<u32>().is_ok_and(|errors| errors >= 10)
-    });
+    until("the host is blocked", || database.connect_errors().parse::<u32>().is_ok_and(|errors| errors >= 10));
     let seen = program.events().len();
     program.edit_and_wait(&of("mysql: {user: probe}"), "swapped", "f/l0");
     let event = program.wait_after(seen, "unhealthy", "f/l0");

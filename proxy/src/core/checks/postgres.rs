@@ -70,7 +70,7 @@ fn refusal(received: &[u8], is_request: bool) -> Step {
         [0, _, _, _, ..] => {
             let length = rest.iter().take(4).fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte));
             let Some(fields) = rest.get(4..length.max(4)) else { return Step::Read };
-            let mut fields = fields.split(|byte| *byte == 0).filter_map(|field| field.split_first());
+            let mut fields = fields.split(|byte| *byte == 0).filter_map(<[u8]>::split_first);
             fields.find(|(kind, _)| **kind == b'M').map(|(_, text)| text).unwrap_or_default()
         }
         [] | [0, ..] => return Step::Read,
