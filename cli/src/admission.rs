@@ -1,5 +1,6 @@
 //! Admission as by an API server: the schema and the CEL rules of the CRDs, evaluated offline.
 
+mod hints;
 mod metadata;
 mod schema;
 
@@ -9,7 +10,10 @@ use kube_cel::{CompiledSchema, Validator, compile_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::manifest::{Document, Place, Problem};
+use crate::{
+    manifest::{Document, Place, Problem},
+    spelling,
+};
 
 /// The kinds of the API group, with their schemas and rules.
 pub(crate) struct Admission {
@@ -26,8 +30,8 @@ struct Kind {
 pub(crate) enum Admitted {
     /// A valid object of the API group.
     Object(Box<Object>),
-    /// An object of another API group, which is ignored.
-    Other,
+    /// An object of another API group, of this kind, which is ignored.
+    Other(String),
     /// A namespace with its labels, which gateways may select by.
     Namespace(String, BTreeMap<String, String>),
     /// The document is refused.
@@ -79,34 +83,30 @@ impl Admission {
             Problem { place, object, field, message }
         };
         let (Some(api_version), Some(kind)) = (value["apiVersion"].as_str(), value["kind"].as_str()) else {
-            let message = "is not a Kubernetes manifest: apiVersion and kind are required".to_owned();
-            return Admitted::Refused(vec![refuse(None, "", message)]);
+            let (field, message) = not_a_manifest(value);
+            return Admitted::Refused(vec![refuse(None, &field, message)]);
         };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if group != crds::GROUP {
-            if self.kinds.contains_key(kind) && schema::distance(group, crds::GROUP) <= 3 {
+            if self.kinds.contains_key(kind) && spelling::within(group, crds::GROUP, 3).is_some() {
                 let message = format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP);
                 return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
             }
-            return namespace(api_version, kind, value).unwrap_or(Admitted::Other);
+            return namespace(api_version, kind, value)
+                .unwrap_or_else(|| Admitted::Other(self.other(kind, api_version)));
         }
         if self.kinds.contains_key(kind) && version != crds::VERSION {
             let message = format!("unknown version {version} of {kind}; this release supports {}", crds::VERSION);
             return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
         }
         let Some(known) = self.kinds.get(kind) else {
-            let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-            let message = format!(
-                "unknown kind {kind} of {api_version}; this release supports {} of {}/{}",
-                kinds.join(" and "),
-                crds::GROUP,
-                crds::VERSION
-            );
+            let message = self.unknown_kind(kind, api_version);
             return Admitted::Refused(vec![refuse(None, "kind", message)]);
         };
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
         let namespace = value["metadata"]["namespace"].as_str().unwrap_or(default_namespace);
-        let identity = format!("{kind} {namespace}/{name}");
+        let identity =
+            if name.is_empty() { format!("{kind} without a name") } else { format!("{kind} {namespace}/{name}") };
         let mut value = value.clone();
         schema::drop_nulls(&known.schema, &mut value);
         metadata::drop_nulls(&mut value);
@@ -126,12 +126,34 @@ impl Admission {
                 value,
             }));
         }
-        let problems = problems.into_iter().map(|(field, message)| refuse(Some(identity.clone()), &field, message));
+        let problems = problems.into_iter().map(|(field, message)| {
+            let hints::Explained { message, at } = hints::explain(&field, message, &value);
+            let problem = refuse(Some(identity.clone()), &field, message);
+            let line = at.map_or(problem.place.line, |at| document.line_of(&at));
+            Problem { place: Place { line, ..problem.place }, ..problem }
+        });
         Admitted::Refused(problems.collect())
+    }
+
+    /// The message for a kind that the API group does not have.
+    fn unknown_kind(&self, kind: &str, api_version: &str) -> String {
+        let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+        let meant = spelling::closest(kind, kinds.iter().copied()).map(|meant| format!("did you mean {meant}? "));
+        let (meant, kinds) = (meant.unwrap_or_default(), kinds.join(" and "));
+        let (group, version) = (crds::GROUP, crds::VERSION);
+        format!("unknown kind {kind} of {api_version}; {meant}this release supports {kinds} of {group}/{version}")
+    }
+
+    /// The words for a kind of another API group. A kind that has the name of one of ours is easily taken for it.
+    fn other(&self, kind: &str, api_version: &str) -> String {
+        if self.kinds.contains_key(kind) { format!("{kind} of {api_version}") } else { kind.to_owned() }
     }
 
     /// Checks the schema first, and evaluates rules only on values of the right shape, as an API server does.
     fn check(&self, kind: &Kind, name: &str, value: &Value) -> Vec<(String, String)> {
+        if let Some(misspelt) = misspelt_metadata(value) {
+            return vec![misspelt];
+        }
         let mut wrong = metadata::check(value);
         if value["metadata"].is_object() {
             wrong.extend(schema::check(&kind.schema, value));
@@ -143,10 +165,35 @@ impl Admission {
             return problems;
         }
         if let Err(errors) = self.validator.validate_compiled(&kind.rules, value, None) {
-            problems.extend(errors.into_vec().into_iter().map(|error| (error.field_path, error.message)));
+            // A name that is none anywhere breaks the stricter rule for names of our objects too: one mistake.
+            let is_named = problems.iter().any(|(field, _)| field == "metadata.name");
+            let errors = errors.into_vec().into_iter().map(|error| (error.field_path, error.message));
+            problems.extend(errors.filter(|(_, message)| !(is_named && message.starts_with("metadata.name must"))));
         }
         if problems.is_empty() { typed(name, value) } else { problems }
     }
+}
+
+/// The field that stands for a missing `apiVersion` or `kind`, if any, and the message.
+fn not_a_manifest(value: &Value) -> (String, String) {
+    let Some(fields) = value.as_object() else {
+        let message = "is not a Kubernetes manifest: it has no fields".to_owned();
+        return (String::new(), message);
+    };
+    for required in ["apiVersion", "kind"].into_iter().filter(|field| !value[*field].is_string()) {
+        let near = fields.keys().find(|name| *name != required && spelling::closest(name, [required]).is_some());
+        if let Some(near) = near {
+            return (near.clone(), format!("unknown field; did you mean '{required}'?"));
+        }
+    }
+    (String::new(), "is not a Kubernetes manifest: apiVersion and kind are required".to_owned())
+}
+
+/// A field at the root that stands for the missing metadata: one mistake, which is reported once.
+fn misspelt_metadata(value: &Value) -> Option<(String, String)> {
+    let mut names = value.as_object().filter(|fields| !fields.contains_key("metadata"))?.keys();
+    let misspelt = names.find(|name| spelling::closest(name, ["metadata"]).is_some())?;
+    Some((misspelt.clone(), "unknown field; did you mean 'metadata'?".to_owned()))
 }
 
 /// Deserialises the object, which finds problems that the checks before missed.
@@ -173,167 +220,4 @@ fn namespace(api_version: &str, kind: &str, value: &Value) -> Option<Admitted> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::parse;
-
-    fn verdict(text: &str) -> Result<usize, Vec<String>> {
-        let admission = Admission::new().expect("rules");
-        let mut refused = Vec::new();
-        let mut valid = 0;
-        for document in parse("f", text).expect("parses") {
-            match admission.admit("f", &document, "default") {
-                Admitted::Object(_) => valid += 1,
-                Admitted::Other | Admitted::Namespace(..) => {}
-                Admitted::Refused(problems) => refused.extend(problems.iter().map(ToString::to_string)),
-            }
-        }
-        if refused.is_empty() { Ok(valid) } else { Err(refused) }
-    }
-
-    fn forward(spec: &str) -> String {
-        format!("apiVersion: portlane.dev/v1alpha1\nkind: PortForward\nmetadata: {{name: a}}\nspec:\n{spec}")
-    }
-
-    const LISTENERS: &str =
-        "  listeners:\n  - name: l\n    protocol: TCP\n    port: 1\n    backends: [{local: {port: 2}}]\n";
-    const SIDECAR: &str = "  placement: {sidecar: {selector: {}}}\n";
-
-    #[track_caller]
-    fn refused(text: &str, with: &str) {
-        let problems = verdict(text).expect_err("refused");
-        assert!(problems.iter().any(|problem| problem.contains(with)), "{with:?} is not in {problems:#?}");
-    }
-
-    #[test]
-    fn every_rule_of_the_crd_compiles() {
-        for (name, kind) in Admission::new().expect("rules").kinds {
-            let errors = kind.rules.compilation_errors();
-            assert!(errors.is_empty(), "{name}: {errors:?}");
-        }
-    }
-
-    #[test]
-    fn a_valid_forward_is_admitted_and_other_kinds_are_passed_over() {
-        let other = "---\napiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
-        assert_eq!(verdict(&(forward(&format!("{SIDECAR}{LISTENERS}")) + other)), Ok(1));
-    }
-
-    #[test]
-    fn unknown_kinds_of_ours_are_refused() {
-        refused("apiVersion: portlane.dev/v1alpha1\nkind: PortForwrad\n", "f:2: kind: unknown kind PortForwrad");
-        refused("apiVersion: portlane.dev/v1\nkind: PortForward\n", "apiVersion: unknown version v1");
-        refused("a: 1\n", "apiVersion and kind are required");
-    }
-
-    #[test]
-    fn shape_is_checked_with_file_line_object_and_field() {
-        let text = forward(&format!("{SIDECAR}{LISTENERS}")).replace("port: 1\n", "port: 70000\n");
-        refused(&text, "f:9: PortForward default/a: spec.listeners[0].port: must be at most 65535");
-        refused(&text.replace("70000", "'x'"), "must be an integer");
-        refused(&text.replace("70000", "010.5"), "must be an integer");
-        refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
-        let misspelt = verdict(&text.replace("protocol", "protokol").replace("70000", "1")).expect_err("refused");
-        assert_eq!(misspelt.len(), 1, "one mistake, one message: {misspelt:?}");
-        refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
-        refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
-        refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "protocol: is required");
-    }
-
-    #[test]
-    fn nulls_are_dropped_where_an_api_server_drops_them() {
-        let text = forward(&format!("  suspend: ~\n  timeouts:\n{SIDECAR}{LISTENERS}"));
-        assert_eq!(verdict(&text), Ok(1));
-        refused(&text.replace("[{local: {port: 2}}]", "[~]"), "is null");
-    }
-
-    #[test]
-    fn a_misspelt_group_is_reported() {
-        let text = forward(&format!("{SIDECAR}{LISTENERS}"));
-        refused(&text.replace("portlane.dev", "portlan.dev"), "did you mean 'portlane.dev'?");
-        assert_eq!(verdict(&text.replace("portlane.dev", "example.com")), Ok(0));
-    }
-
-    #[test]
-    fn lists_are_bounded_and_their_keys_unique() {
-        let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
-        refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
-        refused(&forward(&format!("{SIDECAR}  listeners: []\n")), "at least 1");
-        refused(&forward(SIDECAR), "spec.listeners: is required");
-    }
-
-    #[test]
-    fn every_cel_rule_refuses_what_it_is_there_for() {
-        let with = |from: &str, to: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace(from, to);
-        refused(
-            &with("{sidecar: {selector: {}}}", "{sidecar: {selector: {}}, gateway: {name: x}}"),
-            "exactly one of sidecar",
-        );
-        refused(&with("{sidecar: {selector: {}}}", "{}"), "exactly one of sidecar");
-        refused(&with("    port: 1\n", ""), "required in a sidecar");
-        refused(&with("{sidecar: {selector: {}}}", "{gateway: {name: x}}"), "needs placement.sidecar");
-        refused(
-            &with("{local: {port: 2}}", "{local: {port: 2}, address: {host: a, port: 1}}"),
-            "exactly one of service",
-        );
-        refused(&with("{local: {port: 2}}", "{address: {host: 'a b', port: 1}}"), "IP address or a DNS name");
-        refused(
-            &with(
-                "  listeners:\n",
-                "  listeners:\n  - {name: m, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n",
-            ),
-            "same protocol and port",
-        );
-        refused(
-            &with("  listeners:\n", "  retry: {initialBackoffMillis: 9, maxBackoffMillis: 8}\n  listeners:\n"),
-            "greater than maxBackoffMillis",
-        );
-        refused(&with("name: a}", &format!("name: {}}}", "a".repeat(53))), "at most 52");
-        refused(&with("name: a}", "name: my.edge}"), "DNS-1035");
-        refused(
-            &with("selector: {}", "selector: {matchExpressions: [{key: a, operator: In}]}"),
-            "values must be given",
-        );
-    }
-
-    #[test]
-    fn gateway_rules() {
-        let gateway = |spec: &str| {
-            format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
-        };
-        assert_eq!(verdict(&gateway("{}")), Ok(1));
-        assert_eq!(
-            verdict(&gateway("{allowedForwards: {namespaces: {from: All}, addressCIDRs: [10.0.0.0/8]}}")),
-            Ok(1)
-        );
-        refused(&gateway("{allowedForwards: {namespaces: {from: Selector}}}"), "selector must be set");
-        refused(&gateway("{allowedForwards: {addressCIDRs: [10.0.0.0]}}"), "must be a network");
-        refused(&gateway("{allowedForwards: {ports: [{protocol: TCP, port: 5, endPort: 4}]}}"), "must not be less");
-        refused(&gateway("{allocation: [{port: 2000, endPort: 1999}]}"), "allocation range must not be less");
-    }
-
-    #[test]
-    fn metadata_is_checked_too() {
-        let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
-        refused(&with("{}"), "metadata.name");
-        refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x");
-        refused(&with("{name: a, namspace: b}"), "unknown field");
-        refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
-        refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
-        refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
-    }
-
-    #[test]
-    fn hosts_are_addresses_or_names() {
-        let with = |host: &str| {
-            let address = format!("{{address: {{host: '{host}', port: 1}}}}");
-            forward(&format!("{SIDECAR}{LISTENERS}")).replace("{local: {port: 2}}", &address)
-        };
-        for good in ["10.0.0.1", "::1", "db", "db.example.com", "db.example.com.", "3com.example.com"] {
-            assert_eq!(verdict(&with(good)), Ok(1), "{good}");
-        }
-        for bad in ["10.0.0.256", "010.0.0.1", "a b", "-a", "a..b", "a_b", "[::1]"] {
-            refused(&with(bad), "IP address or a DNS name");
-        }
-    }
-}
+mod tests;

@@ -41,15 +41,28 @@ pub(crate) enum Command {
 /// Which manifests to read.
 #[derive(Args, Debug)]
 pub(crate) struct Input {
+    /// File, folder (its .yaml, .yml and .json files), or - for standard input; the same as -f.
+    #[arg(value_name = "FILE|DIR|-")]
+    operands: Vec<PathBuf>,
     /// File, folder (its .yaml, .yml and .json files), or - for standard input. Can be given several times.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required_unless_present = "operands")]
+    files: Vec<PathBuf>,
+    /// Read the subfolders of folders too.
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
     /// Namespace of objects without metadata.namespace.
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub(crate) namespace: String,
     /// Use only this forward. Can be given several times.
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     pub(crate) only: Vec<String>,
+}
+
+impl Input {
+    /// The paths to read, however they are given.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().chain(&self.operands).cloned().collect()
+    }
 }
 
 /// How a laptop differs from a cluster.

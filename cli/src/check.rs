@@ -5,34 +5,44 @@ use std::{
     io::{self, Write},
 };
 
-use operator_core::{Group, translate};
+use operator_core::{Group, ObjectKey, translate};
 
 use crate::{
     admission::Admission,
     args::{Input, Translate},
     error::Error,
-    manifest::{Problem, Sources},
+    manifest::{FileChange, Problem, Sources},
     misspelt,
     store::{Objects, Store},
     verdicts, world,
 };
 
 /// Reads all files once.
-pub(crate) fn read(input: &Input) -> Result<Store, Error> {
+fn read(input: &Input) -> Result<(Store, Sources), Error> {
     let admission = Admission::new()?;
-    let mut sources = Sources::new(&input.files).map_err(|error| Error::files(&input.files, error))?;
+    let paths = input.paths();
+    let mut sources = Sources::new(&paths, input.recursive).map_err(|error| Error::files(&paths, error))?;
     let mut store = Store::default();
-    for (file, change) in sources.standard_input().into_iter().chain(sources.look()) {
+    for (file, change) in sources.streams().into_iter().chain(sources.look()) {
         store.take(&admission, &file, change, &input.namespace);
     }
-    Ok(store)
+    for file in sources.absent() {
+        store.take(&admission, &file, FileChange::missing(&file), &input.namespace);
+    }
+    Ok((store, sources))
 }
 
 /// Prints the problems of the manifests. Returns true if there are none.
 pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
-    let store = read(input)?;
+    let (store, sources) = read(input)?;
     let mut objects = store.objects(&input.only, &BTreeSet::new());
+    objects.left_out.extend(sources.skipped());
+    if store.is_empty() {
+        let kinds = "PortForward or ForwardGateway";
+        return Err(Error::nothing("validate", kinds, &input.paths(), &objects.left_out));
+    }
     let wrong = misspelt::unmatched(&store.objects(&[], &BTreeSet::new()).world, &input.only, None);
+    let gateways: BTreeSet<ObjectKey> = objects.world.gateways.keys().cloned().collect();
     objects.world = world::any_cluster(std::mem::take(&mut objects.world));
     let translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
@@ -40,7 +50,8 @@ pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     lines.extend(warnings.iter().map(|warning| format!("{warning} (warning)")));
     lines.extend(wrong.iter().cloned());
-    lines.push(summary(&objects, problems.len() + wrong.len()));
+    lines.push(summary(&objects, &gateways, &problems, wrong.len()));
+    lines.extend(objects.left_out.line());
     print(format!("{}\n", lines.join("\n")).as_bytes())?;
     Ok(problems.is_empty() && wrong.is_empty())
 }
@@ -53,25 +64,39 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn summary(objects: &Objects, problems: usize) -> String {
-    let skipped = match objects.skipped {
-        0 => String::new(),
-        skipped => format!(", {skipped} document(s) of other kinds skipped"),
-    };
-    let count = objects.world.forwards.len();
-    let plural = if count == 1 { "" } else { "s" };
-    match problems {
-        0 => format!("{count} PortForward{plural} valid{skipped}"),
-        problems => format!("{count} PortForward{plural} read, {problems} problem(s){skipped}"),
+/// The objects without a problem, and the number of problems.
+fn summary(objects: &Objects, gateways: &BTreeSet<ObjectKey>, problems: &BTreeSet<&Problem>, options: usize) -> String {
+    let refused: BTreeSet<&str> = problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
+    let forwards = valid("PortForward", objects.world.forwards.keys(), &refused);
+    let gateways = valid("ForwardGateway", gateways.iter(), &refused);
+    let mut parts: Vec<String> = forwards.into_iter().chain(gateways).collect();
+    match problems.len() + options {
+        0 => {}
+        1 => parts.insert(0, "1 problem".to_owned()),
+        more => parts.insert(0, format!("{more} problems")),
+    }
+    parts.join(", ")
+}
+
+/// The number of objects without a problem, if there are any.
+fn valid<'a>(kind: &str, keys: impl Iterator<Item = &'a ObjectKey>, refused: &BTreeSet<&str>) -> Option<String> {
+    match keys.filter(|key| !refused.contains(format!("{kind} {key}").as_str())).count() {
+        0 => None,
+        1 => Some(format!("1 {kind} valid")),
+        count => Some(format!("{count} {kind}s valid")),
     }
 }
 
 /// Prints the configuration document. Returns true if nothing was refused; otherwise prints no document, because a
 /// proxy may be following the file that the output is redirected to.
 pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
-    let store = read(&args.input)?;
+    let (store, sources) = read(&args.input)?;
     let mut objects = store.objects(&args.input.only, &BTreeSet::new());
+    objects.left_out.extend(sources.skipped());
     let all = store.objects(&[], &BTreeSet::new()).world;
+    if all.forwards.is_empty() && objects.problems.is_empty() {
+        return Err(Error::nothing("translate", "PortForward", &args.input.paths(), &objects.left_out));
+    }
     let wrong = misspelt::unmatched(&all, &args.input.only, None);
     let idle = misspelt::unmatched(&all, &[], Some(&args.laptop));
     objects.world = world::laptop(std::mem::take(&mut objects.world), &args.laptop);
@@ -80,8 +105,8 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     for problem in objects.problems.iter().chain(&refused).chain(&warnings) {
         eprintln!("{problem}");
     }
-    for option in wrong.iter().chain(&idle) {
-        eprintln!("{option}");
+    for line in wrong.iter().chain(&idle).chain(&objects.left_out.line()) {
+        eprintln!("{line}");
     }
     if !objects.problems.is_empty() || !refused.is_empty() || !wrong.is_empty() {
         eprintln!("no configuration printed; fix the problems above first");

@@ -2,15 +2,28 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
+use crate::store::LeftOut;
+
 /// Failure of a command, as opposed to problems in the manifests.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A path given with `-f` cannot be read.
+    /// A path on the command line cannot be read.
     #[error("cannot read {0}")]
     Files(String, #[source] io::Error),
-    /// Standard input, the only source, has no valid object and cannot change later.
-    #[error("standard input contains no valid PortForward")]
+    /// Standard input and pipes, the only sources, have no valid object and cannot change later.
+    #[error("the input has no valid PortForward and cannot change: nothing to run")]
     NothingToRun,
+    /// The manifests have no object that the command is about.
+    #[error("no {wanted} in {paths}: nothing to {verb}{}", .left_out.as_ref().map(|line| format!("; {line}")).unwrap_or_default())]
+    Nothing {
+        /// What the command does.
+        verb: &'static str,
+        /// Kinds that would be something.
+        wanted: &'static str,
+        paths: String,
+        /// What the paths have instead.
+        left_out: Option<String>,
+    },
     /// The configuration document does not serialise.
     #[error("cannot serialise the configuration")]
     Yaml(#[from] serde_yaml::Error),
@@ -32,7 +45,17 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Names the path of `-f` that does not exist, if any.
+    /// The manifests of these paths have none of the kinds `wanted`.
+    pub(crate) fn nothing(verb: &'static str, wanted: &'static str, paths: &[PathBuf], left_out: &LeftOut) -> Self {
+        let name = |path: &PathBuf| match path.to_str() {
+            Some("-") => "standard input".to_owned(),
+            _ => path.display().to_string(),
+        };
+        let paths = paths.iter().map(name).collect::<Vec<_>>().join(", ");
+        Self::Nothing { verb, wanted, paths, left_out: left_out.line() }
+    }
+
+    /// Names the path that does not exist, if any.
     pub(crate) fn files(paths: &[PathBuf], error: io::Error) -> Self {
         let missing = paths.iter().find(|path| path.as_os_str() != "-" && std::fs::metadata(path).is_err());
         Self::Files(missing.map_or_else(|| "the files".to_owned(), |path| path.display().to_string()), error)

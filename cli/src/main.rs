@@ -8,6 +8,7 @@ mod manifest;
 mod misspelt;
 mod options;
 mod run;
+mod spelling;
 mod store;
 mod table;
 mod verdicts;

@@ -1,11 +1,16 @@
 //! Manifests as people write them: YAML with line numbers, read as kubectl reads it.
 
+mod document;
+mod folder;
 mod resolve;
 mod source;
+mod text;
 mod yaml;
 
+pub(crate) use document::Document;
+pub(crate) use folder::Skipped;
 pub(crate) use source::{FileChange, Sources};
-pub(crate) use yaml::{Document, MAX_FILE_BYTES, parse};
+pub(crate) use yaml::{MAX_FILE_BYTES, parse};
 
 use std::fmt;
 

@@ -20,13 +20,14 @@ use crate::{
     error::Error,
     manifest::{Problem, Sources},
     misspelt,
-    store::Store,
+    store::{LeftOut, Store},
     table, verdicts, world,
 };
 
 /// Runs until a signal or the admin address asks for the end, then drains.
 pub(crate) fn run(args: &Run) -> Result<(), Error> {
-    let sources = Sources::new(&args.input.files).map_err(|error| Error::files(&args.input.files, error))?;
+    let paths = args.input.paths();
+    let sources = Sources::new(&paths, args.input.recursive).map_err(|error| Error::files(&paths, error))?;
     let admission = Admission::new()?;
     let proxy = Proxy::start(&settings(args), Box::new(io::stdout()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -77,10 +78,12 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     async fn serve(&mut self) -> Result<(), Error> {
+        // A pipe may take long to end; until then, a signal ends the process.
+        let mut first = self.sources.streams();
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let from_stdin: Vec<_> = self.sources.standard_input().into_iter().collect();
-        let first = from_stdin.into_iter().chain(self.sources.look()).collect();
+        let mut hangup = signal(SignalKind::hangup())?;
+        first.extend(self.sources.look());
         self.start(first).await?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let life = self.proxy.alive("manifest reader");
@@ -89,6 +92,11 @@ impl Runner<'_> {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = interrupt.recv() => break,
+                // A terminal that closes sends it too: sessions outlive the terminal, as with any server.
+                Some(()) = hangup.recv() => {
+                    self.proxy.log().notice(Level::Info, "reading", "portlane", "SIGHUP: reading all manifests again");
+                    self.sources.read_again();
+                }
                 _ = look.tick() => {
                     if self.proxy.has_ended() {
                         return Ok(());
@@ -111,20 +119,22 @@ impl Runner<'_> {
     }
 
     async fn start(&mut self, changes: Vec<(String, crate::manifest::FileChange)>) -> Result<(), Error> {
-        let (translation, report, skipped) = self.update(changes).await?;
+        let (translation, report, left_out) = self.update(changes).await?;
         let world = self.store.objects(&[], &BTreeSet::new()).world;
         for option in misspelt::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
             self.proxy.log().notice(Level::Warn, "option", "portlane", option);
         }
-        if self.store.is_empty() && !self.sources.can_change() {
+        if self.store.has_nothing_valid() && !self.sources.can_change() {
             return Err(Error::NothingToRun);
         }
         if self.args.log == Log::Text {
             let mut text = table::table(&translation, &self.configuration, &report);
-            if skipped > 0 {
-                text.push_str(&format!("{skipped} document(s) of other kinds skipped\n"));
+            if let Some(line) = left_out.line() {
+                text.push_str(&format!("{line}\n"));
             }
             check::print(text.as_bytes())?;
+        } else if let Some(line) = left_out.line() {
+            self.proxy.log().notice(Level::Info, "skipped", "portlane", line);
         }
         if translation.verdicts.is_empty() {
             self.proxy.log().notice(
@@ -141,11 +151,12 @@ impl Runner<'_> {
     async fn update(
         &mut self,
         changes: Vec<(String, crate::manifest::FileChange)>,
-    ) -> Result<(Translation, Report, usize), Error> {
+    ) -> Result<(Translation, Report, LeftOut), Error> {
         for (file, change) in changes {
             self.store.take(&self.admission, &file, change, &self.args.input.namespace);
         }
         let mut objects = self.store.objects(&self.args.input.only, &self.sources.absent());
+        objects.left_out.extend(self.sources.skipped());
         self.record_status(&mut objects.world);
         objects.world = world::laptop(std::mem::take(&mut objects.world), &self.args.laptop);
         let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
@@ -158,7 +169,7 @@ impl Runner<'_> {
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
         self.report(&problems, &warnings);
-        Ok((translation, report, objects.skipped))
+        Ok((translation, report, objects.left_out))
     }
 
     /// Records the ports of running listeners in status, so that an object added later does not take them.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     admission::{Admission, Admitted, Object},
-    manifest::{Document, FileChange, Place, Problem},
+    manifest::{Document, FileChange, Place, Problem, Skipped},
 };
 
 /// Objects by file, with the semantics of an API server: a refused version changes nothing.
@@ -25,7 +25,10 @@ struct File {
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     objects: BTreeMap<String, Object>,
     problems: Vec<Problem>,
-    skipped: usize,
+    /// Number of objects of other APIs, by kind.
+    other_kinds: BTreeMap<String, usize>,
+    /// The file has nothing that is meant for Kubernetes.
+    is_no_manifest: bool,
 }
 
 /// The objects of all files as input for the translation.
@@ -35,8 +38,31 @@ pub(crate) struct Objects {
     pub(crate) places: BTreeMap<ObjectKey, ObjectPlace>,
     /// Problems of files, of objects, and of objects defined twice.
     pub(crate) problems: BTreeSet<Problem>,
-    /// Number of documents of other kinds.
-    pub(crate) skipped: usize,
+    /// What the files have that is not forwarded.
+    pub(crate) left_out: LeftOut,
+}
+
+/// What the files have that is not forwarded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeftOut {
+    /// Number of objects of other APIs, by kind.
+    other_kinds: BTreeMap<String, usize>,
+    skipped: Skipped,
+}
+
+impl LeftOut {
+    /// Adds the files that were not read.
+    pub(crate) fn extend(&mut self, skipped: &Skipped) {
+        self.skipped.extend(skipped.clone());
+    }
+
+    /// `skipped: 2 Service (other kinds); values.yaml (file of Helm or Kustomize)`, or nothing.
+    pub(crate) fn line(&self) -> Option<String> {
+        let kinds: Vec<String> = self.other_kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let kinds = (!kinds.is_empty()).then(|| format!("{} (other kinds)", kinds.join(", ")));
+        let phrases: Vec<String> = kinds.into_iter().chain(self.skipped.phrases()).collect();
+        (!phrases.is_empty()).then(|| format!("skipped: {}", phrases.join("; ")))
+    }
 }
 
 /// Where an object is defined.
@@ -47,12 +73,31 @@ pub(crate) struct ObjectPlace {
     pub(crate) listeners: Vec<usize>,
 }
 
+impl File {
+    /// The file has nothing that is meant for Kubernetes now. If it had objects, they stay: that is a mistake.
+    fn no_longer_a_manifest(&mut self, name: &str) {
+        self.is_no_manifest = self.objects.is_empty();
+        self.problems.clear();
+        if let Some(object) = self.objects.values().next() {
+            let message = format!("is no longer a Kubernetes manifest; {} keeps running", object.identity());
+            let place = Place { file: name.to_owned(), line: 1 };
+            self.problems.push(Problem { place, object: None, field: None, message });
+        }
+    }
+}
+
 impl Store {
     /// Applies a change of one file.
     pub(crate) fn take(&mut self, admission: &Admission, file: &str, change: FileChange, namespace: &str) {
         match change {
             FileChange::Gone => {
                 self.files.remove(file);
+            }
+            FileChange::NoManifest => {
+                self.taken += 1;
+                let since = self.taken;
+                let before = self.files.entry(file.to_owned()).or_insert_with(|| File { since, ..File::default() });
+                before.no_longer_a_manifest(file);
             }
             FileChange::Unreadable(problem) => {
                 self.files.entry(file.to_owned()).or_default().problems = vec![problem];
@@ -67,8 +112,13 @@ impl Store {
         }
     }
 
-    /// Whether no file has an object.
+    /// Whether no file has an object, valid or not.
     pub(crate) fn is_empty(&self) -> bool {
+        self.files.values().all(|file| file.objects.is_empty() && file.problems.is_empty())
+    }
+
+    /// Whether no file has a valid object.
+    pub(crate) fn has_nothing_valid(&self) -> bool {
         self.files.values().all(|file| file.objects.is_empty())
     }
 
@@ -81,7 +131,12 @@ impl Store {
         files.sort_by_key(|(name, file)| (absent.contains(*name), file.since));
         for (name, file) in files {
             all.problems.extend(file.problems.iter().cloned());
-            all.skipped += file.skipped;
+            for (kind, count) in &file.other_kinds {
+                *all.left_out.other_kinds.entry(kind.clone()).or_default() += count;
+            }
+            if file.is_no_manifest {
+                all.left_out.skipped.add("not a Kubernetes manifest", name.clone());
+            }
             all.world.namespaces.extend(file.namespaces.clone());
             for (identity, object) in &file.objects {
                 if let Some(place) = first.get(identity.as_str()) {
@@ -103,9 +158,9 @@ fn read(admission: &Admission, file: &str, documents: &[Document], namespace: &s
     let mut unattributed = false;
     for document in documents {
         match admission.admit(file, document, namespace) {
-            Admitted::Other => now.skipped += 1,
+            Admitted::Other(kind) => *now.other_kinds.entry(kind).or_default() += 1,
             Admitted::Namespace(name, labels) => {
-                now.skipped += 1;
+                *now.other_kinds.entry("Namespace".to_owned()).or_default() += 1;
                 now.namespaces.insert(name, labels);
             }
             Admitted::Object(object) => match now.objects.get(&object.identity()) {

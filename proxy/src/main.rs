@@ -268,7 +268,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut source = pin!(source(args, proxy));
+    let mut source = pin!(source(args, proxy, signal(SignalKind::hangup())?));
     let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);
@@ -305,8 +305,9 @@ async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Applies configurations from the file or the operator until the proxy ends.
-async fn source(args: &Args, proxy: &Proxy) -> Ended {
+/// Applies configurations from the file or the operator until the proxy ends. SIGHUP reads the file again; an operator
+/// sends every change, so that there the signal has no effect.
+async fn source(args: &Args, proxy: &Proxy, mut hangup: Signal) -> Ended {
     if let Some(address) = &args.operator {
         let operator = Operator {
             address: address.clone(),
@@ -320,7 +321,14 @@ async fn source(args: &Args, proxy: &Proxy) -> Ended {
     let mut file = Watched { followed: Followed::new(path.clone()), path, refusal: None, was_read: false };
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
-        look.tick().await;
+        tokio::select! {
+            _ = look.tick() => {}
+            Some(()) = hangup.recv() => {
+                proxy.log().notice(Level::Info, "reading", "configuration", "SIGHUP: reading the file again");
+                file.followed = Followed::new(file.path.clone());
+                file.refusal = None;
+            }
+        }
         if let Err(ended) = update(&mut file, proxy).await {
             return ended;
         }

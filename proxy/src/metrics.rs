@@ -54,6 +54,8 @@ pub struct ControlCounters {
     pub dns_failing: std::sync::atomic::AtomicU64,
     /// Longest time that a name has failed to resolve, in seconds.
     pub dns_failing_seconds: std::sync::atomic::AtomicU64,
+    /// DNS names with more addresses than are used.
+    pub dns_truncated: std::sync::atomic::AtomicU64,
 }
 
 /// Everything that the metrics endpoint exposes.
@@ -371,6 +373,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
             "Longest time that a DNS name has failed to resolve; its last answer stays in use.",
             control.dns_failing_seconds.load(Relaxed),
         ),
+        ("portlane_dns_truncated", "DNS names with more addresses than are used.", control.dns_truncated.load(Relaxed)),
     ];
     for (name, help, value) in gauges {
         family(out, (name, help), false, std::iter::once((Vec::new(), value)))?;

@@ -10,12 +10,17 @@ use std::{
 use proxy_api::{Bind, FailureReason, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::holder;
+
 /// Backlog of accepted connections; the system caps it (`somaxconn`).
 const BACKLOG: i32 = 4096;
 /// Bytes of a connection that may wait unsent in the kernel.
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Requested receive buffer of UDP listeners, in bytes; the system grants `net.core.rmem_max`.
 pub const UDP_BUFFER: usize = 4 << 20;
+
+/// Most addresses in use whose holders are looked up at a time.
+const MOST_HOLDERS: usize = 32;
 
 /// An open socket.
 #[derive(Clone, Debug)]
@@ -63,6 +68,18 @@ impl BindError {
             _ => (FailureReason::BindFailed, error.to_string()),
         };
         Self { address, transport, why, reason }
+    }
+
+    /// Names the holders of addresses that are in use, as far as they can be known.
+    pub(crate) fn name_holders<'a>(errors: impl Iterator<Item = &'a mut Self>) {
+        let mut in_use: Vec<&mut Self> = errors.filter(|error| error.reason == FailureReason::AddressInUse).collect();
+        let wanted: Vec<(SocketAddr, Transport)> =
+            in_use.iter().map(|error| (error.address, error.transport)).take(MOST_HOLDERS).collect();
+        for (at, holder) in holder::find(&wanted) {
+            if let Some(error) = in_use.get_mut(at) {
+                error.why = format!("address in use by {holder}: stop it or choose another port");
+            }
+        }
     }
 
     /// The port of this key belongs to another program, which does not use it just now.
@@ -206,7 +223,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Sets whether our own sockets may bind beside this one; returns the previous setting.
-fn share(socket: &OsSocket, on: bool) -> bool {
+pub fn share(socket: &OsSocket, on: bool) -> bool {
     let socket = match socket {
         OsSocket::Tcp(socket) => SockRef::from(&**socket),
         OsSocket::Udp(socket) => SockRef::from(&**socket),

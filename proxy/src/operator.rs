@@ -155,8 +155,8 @@ async fn connect(operator: &Operator, roots: &str, lookup: &mut Lookup) -> Resul
     .map_err(|_| late())?
 }
 
-/// Resolves with hickory: the C library of the image ignores the search list for names with `ndots` dots or more, and
-/// pods may set `ndots` freely.
+/// Resolves as backends are resolved: the C library of the image ignores the search list for names with `ndots` dots or
+/// more, and pods may set `ndots` freely.
 async fn resolve(address: &str, lookup: &mut Lookup) -> Result<SocketAddr, ConnectError> {
     if let Ok(address) = address.parse() {
         return Ok(address);

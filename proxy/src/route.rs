@@ -10,7 +10,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{core::client_hello, shared::Shared};
+use crate::{
+    core::{client_hello, pace::Pace},
+    shared::Shared,
+};
 
 /// The listeners behind a socket; replaced without touching the socket.
 pub type Route = Arc<ArcSwap<Served>>;
@@ -166,17 +169,27 @@ impl Unroutable {
 
 /// Connections of one socket that matched no listener, by reason.
 #[derive(Debug, Default)]
-pub struct Unrouted([AtomicU64; Unroutable::ALL.len()]);
+pub struct Unrouted {
+    counts: [AtomicU64; Unroutable::ALL.len()],
+    lines: [Pace; Unroutable::ALL.len()],
+}
 
 impl Unrouted {
-    /// Counts one connection.
-    pub fn count(&self, why: Unroutable) {
-        self.0[why as usize].fetch_add(1, Relaxed);
+    /// Counts one connection; returns the connections of this reason so far.
+    pub fn count(&self, why: Unroutable) -> u64 {
+        self.counts[why as usize].fetch_add(1, Relaxed) + 1
+    }
+
+    /// Whether to log the `count`th connection of this reason, which is refused at second `now`; if so, the connections
+    /// of this reason since the last line.
+    #[must_use]
+    pub fn due(&self, why: Unroutable, now: u64, count: u64) -> Option<u64> {
+        self.lines[why as usize].due(now, count)
     }
 
     /// Connections counted with this reason.
     #[must_use]
     pub fn get(&self, why: Unroutable) -> u64 {
-        self.0[why as usize].load(Relaxed)
+        self.counts[why as usize].load(Relaxed)
     }
 }

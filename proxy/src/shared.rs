@@ -11,10 +11,13 @@ use std::{
 use arc_swap::ArcSwap;
 use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 
-use crate::core::{
-    balance::Targets,
-    end::EndReason,
-    limiter::{Limiter, Refusal},
+use crate::{
+    core::{
+        balance::Targets,
+        end::EndReason,
+        limiter::{Limiter, Refusal},
+    },
+    first_answer::FirstAnswer,
 };
 
 /// A listener: current spec, current targets and counters.
@@ -34,6 +37,8 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// What is around the proxy.
     pub surroundings: ArcSwap<Surroundings>,
+    /// Whether sessions may wait for the first answer to a name.
+    pub first_answer: FirstAnswer,
 }
 
 impl Shared {
@@ -48,6 +53,7 @@ impl Shared {
             counters,
             limiter,
             surroundings: ArcSwap::default(),
+            first_answer: FirstAnswer::default(),
         })
     }
 
@@ -62,6 +68,7 @@ impl Shared {
             counters: before.counters.clone(),
             limiter,
             surroundings: ArcSwap::new(before.surroundings.load_full()),
+            first_answer: FirstAnswer::default(),
         })
     }
 

@@ -337,17 +337,22 @@ impl Supervisor {
         views
     }
 
-    /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before are
-    /// refreshed together, and no others.
+    /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or
+    /// wait for its first answer, are refreshed together, and no others.
     fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
         let now = self.process.clock.seconds();
         let behind = iter::from_fn(|| answers.try_recv().ok());
         let mut changed = BTreeSet::new();
-        for Answer { host, addresses } in iter::once(first).chain(behind) {
-            let learnt = self.names.learn(&host, addresses, now);
-            notices::write(&self.process.log, learnt.notice);
-            if learnt.changed {
-                changed.insert(host);
+        for answer in iter::once(first).chain(behind) {
+            match answer {
+                Answer::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
+                Answer::Name { host, told } => {
+                    let learnt = self.names.learn(&host, told, now);
+                    notices::write(&self.process.log, learnt.notices);
+                    if learnt.changed {
+                        changed.insert(host);
+                    }
+                }
             }
         }
         if !changed.is_empty() {
@@ -360,6 +365,7 @@ impl Supervisor {
         let (control, failing) = (&self.metrics.control, self.names.failing(self.process.clock.seconds()));
         control.dns_failing.store(failing.names, Relaxed);
         control.dns_failing_seconds.store(failing.longest_seconds, Relaxed);
+        control.dns_truncated.store(self.names.cut(), Relaxed);
     }
 
     async fn drain(self, longest: Duration) {

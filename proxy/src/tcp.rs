@@ -8,3 +8,4 @@ pub mod race;
 pub mod relay;
 pub mod session;
 pub mod throttle;
+pub mod unrouted;

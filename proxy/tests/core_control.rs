@@ -8,6 +8,7 @@ use std::{
 };
 
 use proxy::core::{
+    dns::families::Told as Resolved,
     lacking::Lacking,
     names::{Failing, Learnt, Names, Turned, Users, users},
     own_addresses::OwnAddresses,
@@ -32,6 +33,16 @@ fn template() -> Listener {
     let document = Configuration::decode(text.as_bytes()).expect("v1");
     let listener = document.supported().next().expect("one").1.clone();
     Listener { backends: Vec::new(), ..listener }
+}
+
+/// A good answer with one address.
+fn good(last: u8) -> Resolved {
+    Resolved { addresses: Some(vec![ip(last)]), ..Resolved::default() }
+}
+
+/// A failure of a name without an address.
+fn failed() -> Resolved {
+    Resolved { failure: Some("timeout".to_owned()), ..Resolved::default() }
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -63,7 +74,7 @@ fn an_answer_touches_the_listeners_that_use_the_name_and_only_if_it_changed() {
     let mut touched = |last: u8, now: u64| -> usize {
         let learn = |at: usize| {
             let host = format!("db{at}");
-            let changed = names.learn(&host, Some(vec![ip(last)]), now).changed;
+            let changed = names.learn(&host, good(last), now).changed;
             if changed { names.users(&host).count() } else { 0 }
         };
         (0..500).map(learn).sum()
@@ -72,7 +83,7 @@ fn an_answer_touches_the_listeners_that_use_the_name_and_only_if_it_changed() {
     for round in 1..10 {
         assert_eq!(touched(1, 5 * round), 0);
     }
-    assert!(names.learn("db7", Some(vec![ip(2)]), 60).changed);
+    assert!(names.learn("db7", good(2), 60).changed);
     assert_eq!(names.users("db7").count(), 20);
 }
 
@@ -86,27 +97,58 @@ fn only_names_are_followed_and_a_listener_may_use_several() {
 #[test]
 fn a_failure_turns_a_name_once_keeps_its_addresses_and_counts_from_its_start() {
     let mut names = names(&["db", "new"]);
-    assert_eq!(names.learn("db", Some(vec![ip(1)]), 0), Learnt { changed: true, turned: None });
+    assert_eq!(names.learn("db", good(1), 0), Learnt { changed: true, ..Learnt::default() });
     assert_eq!((names.is_failing(), names.failing(60)), (false, Failing::default()));
-    let fails = |keeps| Learnt { changed: false, turned: Some(Turned::Fails { keeps }) };
-    assert_eq!(names.learn("db", None, 1), fails(true));
-    assert_eq!(names.learn("db", None, 2), Learnt::default());
-    assert_eq!(names.learn("new", None, 4), fails(false));
+    let fails = |changed, keeps| Learnt { changed, turned: Some(Turned::Fails { keeps }), cut: None };
+    assert_eq!(names.learn("db", failed(), 1), fails(false, true));
+    assert_eq!(names.learn("db", failed(), 2), Learnt::default());
+    assert_eq!(names.learn("new", failed(), 4), fails(true, false));
     assert_eq!(names.addresses("db"), [ip(1)]);
     assert_eq!(names.failing(11), Failing { names: 2, longest_seconds: 10 });
-    assert_eq!(names.learn("db", Some(vec![ip(1)]), 12), Learnt { changed: false, turned: Some(Turned::Resolves) });
+    assert_eq!(names.learn("db", good(1), 12), Learnt { turned: Some(Turned::Resolves), ..Learnt::default() });
     assert_eq!(names.failing(14), Failing { names: 1, longest_seconds: 10 }, "the other one");
+}
+
+#[test]
+fn a_name_fails_as_a_whole_if_one_of_its_families_fails() {
+    let mut names = names(&["db"]);
+    let partly = Resolved { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good(1) };
+    let learnt = names.learn("db", partly.clone(), 1);
+    assert_eq!(learnt, Learnt { changed: true, turned: Some(Turned::Fails { keeps: true }), cut: None });
+    assert_eq!((names.addresses("db"), names.failing(3)), (&[ip(1)][..], Failing { names: 1, longest_seconds: 2 }));
+    let moved = Resolved { addresses: good(2).addresses, ..partly };
+    assert_eq!(names.learn("db", moved, 4), Learnt { changed: true, ..Learnt::default() }, "it has failed before");
+}
+
+#[test]
+fn a_name_is_awaited_until_anything_is_heard_of_it() {
+    let mut names = names(&["db", "new"]);
+    assert!(names.is_awaited("db") && names.is_awaited("new") && !names.is_awaited("other"));
+    assert!(names.learn("db", good(1), 0).changed && names.learn("new", failed(), 0).changed);
+    assert!(!names.is_awaited("db") && !names.is_awaited("new"));
+    names.follow(Users::new());
+    names.follow(BTreeMap::from([("db".to_owned(), BTreeSet::from([id(0)]))]));
+    assert!(names.is_awaited("db"), "it was forgotten");
+}
+
+#[test]
+fn addresses_that_are_left_out_are_told_once_and_counted() {
+    let mut names = names(&["db"]);
+    let large = Resolved { left_out: 7, ..good(1) };
+    assert_eq!((names.learn("db", large.clone(), 0).cut, names.cut()), (Some(7), 1));
+    assert_eq!((names.learn("db", large, 1).cut, names.cut()), (None, 1));
+    assert_eq!((names.learn("db", good(1), 2).cut, names.cut()), (None, 0));
 }
 
 #[test]
 fn a_name_that_no_listener_uses_is_forgotten_and_its_late_answer_ignored() {
     let mut names = names(&["db"]);
-    names.learn("db", Some(vec![ip(1)]), 0);
-    names.learn("db", None, 1);
+    names.learn("db", good(1), 0);
+    names.learn("db", failed(), 1);
     names.follow(Users::new());
     assert!(!names.is_failing() && names.addresses("db").is_empty());
     assert_eq!(names.failing(9), Failing::default());
-    assert_eq!(names.learn("db", Some(vec![ip(1)]), 2), Learnt::default());
+    assert_eq!(names.learn("db", good(1), 2), Learnt::default());
     assert!(names.addresses("db").is_empty() && names.hosts().next().is_none());
 }
 

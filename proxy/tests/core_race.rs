@@ -34,7 +34,7 @@ fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
 }
 
 fn targets(entries: Vec<Entry>) -> Targets {
-    Targets { entries }
+    Targets::new(entries)
 }
 
 fn draw(source: u8) -> Draw {

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::Violation;
+use super::schema::{Violation, unknown};
+use crate::spelling;
 
 /// Type that a metadata field must have to be decoded.
 #[derive(Clone, Copy)]
@@ -70,9 +71,11 @@ pub(super) fn check(object: &Value) -> Vec<Violation> {
     };
     let mut found = Vec::new();
     for (name, value) in metadata {
-        match KNOWN.iter().find(|(known, _)| known == name) {
-            Some((_, wanted)) => typed(&format!("metadata.{name}"), *wanted, value, &mut found),
-            None => found.push(Violation::blocking(format!("metadata.{name}"), "unknown field")),
+        if let Some((_, wanted)) = KNOWN.iter().find(|(known, _)| known == name) {
+            typed(&format!("metadata.{name}"), *wanted, value, &mut found);
+        } else {
+            let message = unknown(name, KNOWN.iter().map(|(known, _)| *known));
+            found.push(Violation::blocking(format!("metadata.{name}"), message));
         }
     }
     names(metadata, &mut found);
@@ -103,6 +106,8 @@ fn names(metadata: &Map<String, Value>, found: &mut Vec<Violation>) {
             let message = "needs a cluster to generate the name; set metadata.name instead";
             found.push(Violation::blocking("metadata.generateName", message));
         }
+        // A misspelt name is one mistake, reported once: where it is written.
+        None if metadata.keys().any(|name| is_misspelt_name(name)) => {}
         None => found.push(Violation::blocking("metadata.name", "is required")),
     }
     if metadata.get("namespace").and_then(Value::as_str).is_some_and(|name| !is_label(name)) {
@@ -173,7 +178,8 @@ fn owners(field: &str, owners: &[Value], found: &mut Vec<Violation>) {
 
 fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Violation>) {
     for name in owner.keys().filter(|name| !OWNER.iter().any(|(known, _)| known == name)) {
-        found.push(Violation::blocking(format!("{field}.{name}"), "unknown field"));
+        let message = unknown(name, OWNER.iter().map(|(known, _)| *known));
+        found.push(Violation::blocking(format!("{field}.{name}"), message));
     }
     for (name, is_text) in OWNER {
         match owner.get(name) {
@@ -195,6 +201,12 @@ fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Violation>) {
             "must not refer to an Event, because Events are deleted before the objects they would own",
         ));
     }
+}
+
+/// Whether an unknown field is probably meant to be the name.
+fn is_misspelt_name(field: &str) -> bool {
+    let known = || KNOWN.iter().map(|(known, _)| *known);
+    known().all(|known| known != field) && spelling::closest(field, known()) == Some("name")
 }
 
 fn is_label(text: &str) -> bool {

@@ -9,6 +9,8 @@ use std::{
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use crate::spelling;
+
 /// A violation of the schema.
 #[derive(Debug)]
 pub(super) struct Violation {
@@ -62,7 +64,9 @@ fn unknown_below(schema: &Value, value: &Value, path: &str, found: &mut Vec<Viol
             for (name, value) in fields {
                 match known.and_then(|known| known.get(name)) {
                     Some(schema) => unknown_below(schema, value, &join(path, name), found),
-                    None if known.is_some() => found.push(Violation::blocking(join(path, name), unknown(name, known))),
+                    None if known.is_some() => {
+                        found.push(Violation::blocking(join(path, name), unknown(name, names(known))));
+                    }
                     None => {}
                 }
             }
@@ -109,6 +113,15 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
             );
         }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
+        (Some("string"), Value::Array(_)) => {
+            let remedy = if path.rsplit('.').next() == Some("host") {
+                "write an IPv6 address without them, in quotes: \"::1\""
+            } else {
+                "put the text into quotes"
+            };
+            let message = format!("must be a string, but is a list, because '[' and ']' make one; {remedy}");
+            wrong(Violation::blocking(path, message));
+        }
         (Some(wanted), value) => {
             wrong(Violation::blocking(path, format!("must be {}, but is {}", article(wanted), words(value))));
         }
@@ -147,11 +160,12 @@ fn join(path: &str, name: &str) -> String {
 fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Violation>) {
     let known = schema["properties"].as_object();
     let is_known = |name: &str| known.is_some_and(|known| known.contains_key(name));
-    let misspelt: Vec<&str> =
-        fields.keys().filter(|name| !is_known(name)).filter_map(|name| close(name, known)).collect();
+    let unknown_fields = || fields.keys().map(String::as_str).filter(|name| !is_known(name));
+    let misspelt: Vec<&str> = unknown_fields().filter(|name| close(name, known).is_some()).collect();
+    let meant: Vec<&str> = misspelt.iter().filter_map(|name| close(name, known)).collect();
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         // A misspelt field is one mistake, reported once: where it is written.
-        if !fields.contains_key(required) && !misspelt.contains(&required) {
+        if !fields.contains_key(required) && !meant.contains(&required) {
             found.push(Violation::blocking(join(path, required), "is required"));
         }
     }
@@ -162,43 +176,59 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
         // An object of another API, which validates it.
         return;
     }
+    let mut strange: Vec<&str> = Vec::new();
     for (name, value) in fields {
         let below = join(path, name);
         match (known.and_then(|known| known.get(name)), &schema["additionalProperties"]) {
             (Some(schema), _) => node(schema, value, &below, found),
             (None, schema) if schema.is_object() => node(schema, value, &below, found),
-            (None, _) => found.push(Violation::blocking(below, unknown(name, known))),
+            (None, _) if misspelt.contains(&name.as_str()) => {
+                found.push(Violation::blocking(below, unknown(name, names(known))));
+            }
+            (None, _) => strange.push(name),
+        }
+    }
+    match (left_out(&strange, known), strange.first()) {
+        // Fields of an object that is left out are one mistake.
+        (Some(parent), Some(first)) if strange.len() > 1 && !fields.contains_key(parent) => {
+            let fields = strange.join(" and ");
+            let message =
+                format!("{fields} belong into {parent}: write {parent}: {{{}: ...}}", strange.join(": ..., "));
+            found.push(Violation::blocking(join(path, first), message));
+        }
+        _ => {
+            found.extend(strange.iter().map(|name| Violation::blocking(join(path, name), unknown(name, names(known)))));
         }
     }
 }
 
-fn unknown(name: &str, known: Option<&Map<String, Value>>) -> String {
-    let names: Vec<&str> = known.into_iter().flat_map(|known| known.keys()).map(String::as_str).collect();
-    match close(name, known) {
+/// The message for an unknown field, beside the known ones.
+pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match spelling::closest(name, known.clone()) {
         Some(close) => format!("unknown field; did you mean '{close}'?"),
-        None => format!("unknown field; known fields are {}", names.join(", ")),
+        None => format!("unknown field; known fields are {}", known.collect::<Vec<_>>().join(", ")),
     }
 }
 
 /// The known field that the author most likely meant.
 fn close<'a>(name: &str, known: Option<&'a Map<String, Value>>) -> Option<&'a str> {
-    let mut names = known.into_iter().flat_map(|known| known.keys()).map(String::as_str);
-    names.find(|other| other.eq_ignore_ascii_case(name) || distance(other, name) <= 2)
+    spelling::closest(name, names(known))
 }
 
-/// Edit distance: letters to change, insert or delete to turn one word into the other.
-pub(super) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, letter) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (n, other) in b.iter().enumerate() {
-            let change = diagonal + usize::from(letter != *other);
-            diagonal = row[n + 1];
-            row[n + 1] = change.min(row[n] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+fn names(known: Option<&Map<String, Value>>) -> impl Iterator<Item = &str> + Clone {
+    known.into_iter().flat_map(Map::keys).map(String::as_str)
+}
+
+/// The only field of the object whose own fields include all of these: what its author left out between the object and
+/// them.
+fn left_out<'a>(unknown: &[&str], known: Option<&'a Map<String, Value>>) -> Option<&'a str> {
+    let has_all = |(_, schema): &(&String, &Value)| {
+        let below = schema["properties"].as_object();
+        unknown.iter().all(|name| below.is_some_and(|below| below.contains_key(*name)))
+    };
+    let mut parents = known.into_iter().flatten().filter(has_all);
+    let (first, second) = (parents.next(), parents.next());
+    first.filter(|_| second.is_none()).map(|(name, _)| name.as_str())
 }
 
 fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>) {
@@ -230,7 +260,10 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
     if let Some(variants) = schema["enum"].as_array() {
         let names: Vec<&str> = variants.iter().filter_map(Value::as_str).collect();
         if !names.contains(&text) {
-            wrong(Violation::blocking(path, format!("must be one of {}, but is '{text}'", names.join(", "))));
+            let meant = spelling::closest(text, names.iter().copied());
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"));
+            let shown: String = text.chars().take(60).collect();
+            wrong(Violation::blocking(path, format!("must be one of {}, but is '{shown}'{meant}", names.join(", "))));
         }
         return;
     }
@@ -269,3 +302,6 @@ fn integer(schema: &Value, value: i128, path: &str, wrong: &mut impl FnMut(Viola
         wrong(Violation::new(path, format!("must be at most {most}, but is {value}")));
     }
 }
+
+#[cfg(test)]
+mod tests;

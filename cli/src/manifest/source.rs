@@ -10,35 +10,52 @@ use std::{
 
 use proxy::follow::Followed;
 
-use super::{Document, MAX_FILE_BYTES, Place, Problem, parse};
+use super::{
+    Document, MAX_FILE_BYTES, Place, Problem, Skipped,
+    folder::{self, Listing},
+    parse, text,
+};
 
-/// A file that is absent for less than this time is being replaced.
+/// A file that is absent or empty for less than this time is being replaced.
 const GONE_AFTER: Duration = Duration::from_secs(1);
-/// Most manifests in one folder.
-const MAX_FILES: usize = 10_000;
 
 /// Change of a file since the last look.
 pub(crate) enum FileChange {
     /// The file now has these documents.
     Documents(Vec<Document>),
+    /// The file of a folder has documents, none of which is meant to be a manifest.
+    NoManifest,
     /// The file cannot be read; its previous documents stay.
     Unreadable(Problem),
     /// The file was removed; or a folder that could not be listed is readable again.
     Gone,
 }
 
-/// The paths given with `-f`, and the files found under them.
+impl FileChange {
+    /// The file is in a folder, but does not exist: a link leads nowhere.
+    pub(crate) fn missing(name: &str) -> Self {
+        Self::Unreadable(problem(name, 1, "cannot be read: the file that it links to does not exist".to_owned()))
+    }
+}
+
+/// The given paths, and the files found under them.
 pub(crate) struct Sources {
+    /// Standard input and pipes, which can be read once only.
+    streams: Vec<PathBuf>,
     paths: Vec<PathBuf>,
+    recursive: bool,
     files: BTreeMap<PathBuf, File>,
     /// Folders that could not be listed at the last look, with the reported error.
     unlisted: BTreeMap<PathBuf, String>,
+    skipped: Skipped,
 }
 
 struct File {
     followed: Followed,
-    /// The file is empty, as it is between creation and the first write.
-    blank: bool,
+    /// Since when the file has been empty, as it is between creation and the first write.
+    blank_since: Option<Instant>,
+    /// The file had content.
+    had_content: bool,
     /// Error of the last look, if the file could not be read.
     refusal: Option<String>,
     absent_since: Option<Instant>,
@@ -46,20 +63,30 @@ struct File {
 }
 
 impl Sources {
-    /// Sources for the arguments of `-f`; `-` is standard input.
+    /// Sources for the given paths; `-` is standard input.
     ///
     /// # Errors
     /// A path that does not exist.
-    pub(crate) fn new(paths: &[PathBuf]) -> io::Result<Self> {
-        for path in paths.iter().filter(|path| !is_stdin(path)) {
-            fs::metadata(path)?;
+    pub(crate) fn new(paths: &[PathBuf], recursive: bool) -> io::Result<Self> {
+        let (mut streams, mut followed) = (Vec::new(), Vec::new());
+        for path in paths {
+            let is_stream = is_stdin(path) || {
+                let kind = fs::metadata(path)?.file_type();
+                !kind.is_file() && !kind.is_dir()
+            };
+            let kind = if is_stream { &mut streams } else { &mut followed };
+            // A stream that is named twice would be empty the second time.
+            if !kind.contains(path) {
+                kind.push(path.clone());
+            }
         }
-        Ok(Self { paths: paths.to_vec(), files: BTreeMap::new(), unlisted: BTreeMap::new() })
+        let (files, unlisted) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { streams, paths: followed, recursive, files, unlisted, skipped: Skipped::default() })
     }
 
-    /// Whether a source can change later; standard input cannot.
+    /// Whether a source can change later; standard input and pipes cannot.
     pub(crate) fn can_change(&self) -> bool {
-        self.paths.iter().any(|path| !is_stdin(path))
+        !self.paths.is_empty()
     }
 
     /// Files that are absent, but not yet for long enough to count as removed.
@@ -68,15 +95,22 @@ impl Sources {
         absent.map(|(path, _)| path.display().to_string()).collect()
     }
 
-    /// The content of standard input, if standard input is a source; read once, to its end.
-    pub(crate) fn standard_input(&self) -> Option<(String, FileChange)> {
-        self.paths.iter().any(|path| is_stdin(path)).then(|| {
-            let name = "<stdin>".to_owned();
-            let mut bytes = Vec::new();
-            let limit = MAX_FILE_BYTES as u64 + 1;
-            let read = io::stdin().lock().take(limit).read_to_end(&mut bytes).map(|_| bytes);
-            (name.clone(), change(&name, read))
-        })
+    /// What the folders have that is not read.
+    pub(crate) fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// Every file is read again at the next look, whether it changed or not.
+    pub(crate) fn read_again(&mut self) {
+        for (path, file) in &mut self.files {
+            file.followed = Followed::new(path.clone());
+            file.refusal = None;
+        }
+    }
+
+    /// The content of standard input and pipes; read once, to the end.
+    pub(crate) fn streams(&self) -> Vec<(String, FileChange)> {
+        self.streams.iter().map(|path| read_stream(path)).collect()
     }
 
     /// Changes since the last look, by file.
@@ -86,14 +120,16 @@ impl Sources {
         for path in &present {
             self.files.entry(path.clone()).or_insert_with(|| File {
                 followed: Followed::new(path.clone()),
-                blank: false,
+                blank_since: None,
+                had_content: false,
                 refusal: None,
                 absent_since: None,
                 gone: false,
             });
         }
         for (path, file) in &mut self.files {
-            let found = file.look(present.contains(path), &path.display().to_string());
+            let origin = if self.paths.contains(path) { Origin::Named } else { Origin::Folder };
+            let found = file.look(present.contains(path), &path.display().to_string(), origin);
             changes.extend(found.map(|change| (path.display().to_string(), change)));
         }
         self.files.retain(|path, file| !file.gone || present.contains(path));
@@ -102,25 +138,27 @@ impl Sources {
 
     fn present(&mut self, changes: &mut Vec<(String, FileChange)>) -> BTreeSet<PathBuf> {
         let mut present = BTreeSet::new();
-        for path in self.paths.iter().filter(|path| !is_stdin(path)) {
+        self.skipped = Skipped::default();
+        for path in &self.paths {
             if !path.is_dir() && !self.unlisted.contains_key(path) {
                 present.insert(path.clone());
                 continue;
             }
             let name = path.display().to_string();
-            match manifests_in(path) {
-                Ok(files) => {
-                    present.extend(files);
+            match folder::list(path, self.recursive) {
+                Ok(Listing { manifests, skipped }) => {
+                    present.extend(manifests);
+                    self.skipped.extend(skipped);
                     if self.unlisted.remove(path).is_some() {
                         changes.push((name, FileChange::Gone));
                     }
                 }
                 Err(error) => {
                     // The files of the folder stay: a folder that cannot be listed is not known to be empty.
-                    present.extend(self.files.keys().filter(|file| file.parent() == Some(path)).cloned());
+                    present.extend(self.files.keys().filter(|file| file.starts_with(path)).cloned());
                     let message = error.to_string();
                     if self.unlisted.insert(path.clone(), message.clone()) != Some(message) {
-                        changes.push((name.clone(), change(&name, Err(error))));
+                        changes.push((name.clone(), change(&name, Err(error), Origin::Named)));
                     }
                 }
             }
@@ -129,33 +167,50 @@ impl Sources {
     }
 }
 
+/// How a file came to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Its path was given.
+    Named,
+    /// It is in a folder whose path was given.
+    Folder,
+}
+
 impl File {
-    fn look(&mut self, listed: bool, name: &str) -> Option<FileChange> {
-        if listed {
-            match self.followed.changed(MAX_FILE_BYTES) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.mark_absent(),
-                Ok(None) => {}
-                Ok(Some(bytes)) => {
-                    self.blank = bytes.iter().all(u8::is_ascii_whitespace);
-                    if !self.blank {
-                        self.mark_present();
-                        self.refusal = None;
-                        return Some(change(name, Ok(bytes)));
-                    }
-                }
-                Err(error) => {
-                    self.mark_present();
-                    let message = error.to_string();
-                    let is_new = self.refusal.replace(message.clone()) != Some(message);
-                    return is_new.then(|| change(name, Err(error)));
-                }
+    fn look(&mut self, listed: bool, name: &str, origin: Origin) -> Option<FileChange> {
+        if !listed {
+            return self.mark_absent();
+        }
+        match self.followed.changed(MAX_FILE_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.mark_absent(),
+            Ok(None) => {}
+            Ok(Some(bytes)) if bytes.iter().all(u8::is_ascii_whitespace) => {
+                self.blank_since = Some(Instant::now());
             }
-            if !self.blank {
+            Ok(Some(bytes)) => {
                 self.mark_present();
-                return None;
+                (self.blank_since, self.had_content, self.refusal) = (None, true, None);
+                return Some(change(name, Ok(bytes), origin));
+            }
+            Err(error) => {
+                self.mark_present();
+                let message = error.to_string();
+                let is_new = self.refusal.replace(message.clone()) != Some(message);
+                return is_new.then(|| change(name, Err(error), origin));
             }
         }
-        self.mark_absent()
+        self.mark_present();
+        self.blank(name)
+    }
+
+    /// The problem of a file that has become empty. Programs empty a file and fill it seconds later (`helm template >
+    /// file`), so that only a file that was removed ends what it had.
+    fn blank(&mut self, name: &str) -> Option<FileChange> {
+        let is_settled = self.blank_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
+        (is_settled && std::mem::take(&mut self.had_content)).then(|| {
+            let message = "is empty; what it had before keeps running until the file is removed".to_owned();
+            FileChange::Unreadable(problem(name, 1, message))
+        })
     }
 
     fn mark_absent(&mut self) -> Option<FileChange> {
@@ -175,50 +230,129 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// The manifests in a folder, without subfolders, as with kubectl.
-fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        let is_manifest = matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"));
-        // The file itself is not inspected here, but only when it is read.
-        if is_manifest && !entry.file_type()?.is_dir() {
-            files.push(path);
-        }
-        if files.len() > MAX_FILES {
-            return Err(io::Error::other(format!("more than {MAX_FILES} manifests in one folder")));
-        }
-    }
-    Ok(files)
+fn read_stream(path: &Path) -> (String, FileChange) {
+    let name = if is_stdin(path) { "<stdin>".to_owned() } else { path.display().to_string() };
+    let mut bytes = Vec::new();
+    let limit = MAX_FILE_BYTES as u64 + 1;
+    let read = if is_stdin(path) {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    let change = change(&name, read.map(|_| bytes), Origin::Named);
+    (name, change)
 }
 
-fn change(name: &str, bytes: io::Result<Vec<u8>>) -> FileChange {
-    let problem = |message: String| {
-        FileChange::Unreadable(Problem {
-            place: Place { file: name.to_owned(), line: 1 },
-            object: None,
-            field: None,
-            message,
-        })
-    };
+fn problem(name: &str, line: usize, message: String) -> Problem {
+    Problem { place: Place { file: name.to_owned(), line }, object: None, field: None, message }
+}
+
+fn change(name: &str, bytes: io::Result<Vec<u8>>, origin: Origin) -> FileChange {
+    let unreadable = |line: usize, message: String| FileChange::Unreadable(problem(name, line, message));
+    let too_large = || format!("is larger than {MAX_FILE_BYTES} bytes, the limit for one file; split the file");
     let bytes = match bytes {
-        Ok(bytes) if bytes.len() > MAX_FILE_BYTES => {
-            return problem(format!("is larger than {MAX_FILE_BYTES} bytes, the limit for one file; split the file"));
-        }
+        Ok(bytes) if bytes.len() > MAX_FILE_BYTES => return unreadable(1, too_large()),
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            return problem(format!("is larger than {MAX_FILE_BYTES} bytes, the limit for one file; split the file"));
-        }
-        Err(error) => return problem(format!("cannot be read: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return unreadable(1, too_large()),
+        Err(error) => return unreadable(1, format!("cannot be read: {error}")),
     };
-    let Ok(text) = String::from_utf8(bytes) else { return problem("is not UTF-8 text".to_owned()) };
-    let documents = parse(name, &text).or_else(|problem| {
-        // JSON has escapes that YAML does not support.
-        serde_json::from_str(&text).map(|value| vec![Document::without_lines(value)]).map_err(|_| problem)
-    });
-    match documents {
+    let text = match text::decode(&bytes) {
+        Ok(text) => text,
+        Err(flaw) => return unreadable(flaw.line, flaw.message),
+    };
+    // JSON has escapes that YAML does not have, and its documents need nothing between them.
+    match parse(name, &text).or_else(|problem| json(&text).ok_or(problem)) {
+        Ok(documents) if origin == Origin::Folder && is_of_another_tool(&documents) => FileChange::NoManifest,
         Ok(documents) => FileChange::Documents(documents.into_iter().flat_map(Document::items).collect()),
         Err(problem) => FileChange::Unreadable(problem),
+    }
+}
+
+/// Whether a file has content, but nothing that is meant for Kubernetes.
+fn is_of_another_tool(documents: &[Document]) -> bool {
+    !documents.is_empty() && !documents.iter().any(Document::is_manifest)
+}
+
+/// The documents of a text that is JSON throughout.
+fn json(text: &str) -> Option<Vec<Document>> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+    let mut documents = Vec::new();
+    loop {
+        let rest = text.get(values.byte_offset()..).unwrap_or_default();
+        let at = text.len() - rest.trim_start().len();
+        let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+        match values.next() {
+            None => return (!documents.is_empty()).then_some(documents),
+            Some(value) => documents.push(Document::at_line(value.ok()?, line)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Option<Vec<usize>> {
+        json(text).map(|documents| documents.iter().map(Document::line).collect())
+    }
+
+    #[test]
+    fn documents_in_json_know_their_line() {
+        assert_eq!(lines("{\"a\": \"\\/\"}\n{}{}\n\n{}\n"), Some(vec![1, 2, 2, 4]));
+        assert_eq!(lines("{}\nx\n"), None);
+        assert_eq!(lines(""), None);
+    }
+
+    /// What a look at a file reports.
+    fn words(changes: Vec<(String, FileChange)>) -> Vec<String> {
+        let word = |(_, change)| match change {
+            FileChange::Documents(documents) => format!("{} documents", documents.len()),
+            FileChange::NoManifest => "no manifest".to_owned(),
+            FileChange::Unreadable(problem) => problem.message,
+            FileChange::Gone => "gone".to_owned(),
+        };
+        changes.into_iter().map(word).collect()
+    }
+
+    /// Looks as if a second had passed since each file became absent or empty.
+    fn look_later(sources: &mut Sources) -> Vec<String> {
+        let first = words(sources.look());
+        let past = Instant::now().checked_sub(GONE_AFTER).expect("the system runs for longer");
+        for file in sources.files.values_mut() {
+            file.blank_since = file.blank_since.map(|_| past);
+            file.absent_since = file.absent_since.map(|_| past);
+        }
+        [first, words(sources.look())].concat()
+    }
+
+    // T10
+    #[test]
+    fn only_a_removed_file_is_gone_an_empty_one_keeps_what_it_had() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.yaml");
+        let mut sources = Sources::new(&[folder.path().to_owned()], false).expect("a folder");
+        fs::write(&path, "kind: A\n").expect("write");
+        assert_eq!(words(sources.look()), ["1 documents"]);
+        fs::write(&path, "").expect("write");
+        sources.look();
+        let told = look_later(&mut sources);
+        assert!(told.len() == 1 && told[0].starts_with("is empty; what it had"), "{told:?}");
+        assert_eq!(look_later(&mut sources), [""; 0], "told once");
+        assert_eq!(sources.absent(), BTreeSet::new());
+        fs::write(&path, "kind: A\n---\nkind: B\n").expect("write");
+        sources.look();
+        assert_eq!(look_later(&mut sources), ["2 documents"]);
+        fs::remove_file(&path).expect("remove");
+        assert_eq!(look_later(&mut sources), ["gone"]);
+    }
+
+    #[test]
+    fn a_file_of_another_tool_is_skipped_in_a_folder_and_refused_by_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("compose.yaml");
+        fs::write(&path, "services: {}\n").expect("write");
+        let look = |path: &Path| words(Sources::new(&[path.to_owned()], false).expect("there").look());
+        assert_eq!(look(folder.path()), ["no manifest"]);
+        assert_eq!(look(&path), ["1 documents"]);
     }
 }

@@ -1,11 +1,11 @@
 //! YAML documents as JSON values, with the line of every field. Size, depth and alias expansion are bounded.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
 
-use super::{Place, Problem, resolve};
+use super::{Document, Place, Problem, document::Lines, resolve, text};
 
 /// Largest file that is read, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 8 << 20;
@@ -15,73 +15,8 @@ const MAX_NODES: usize = 1_000_000;
 const MAX_TEXT: usize = 4 * MAX_FILE_BYTES;
 /// Deepest nesting of values.
 const MAX_DEPTH: usize = 64;
-
-/// One document of a file.
-#[derive(Clone, Debug)]
-pub(crate) struct Document {
-    pub(crate) value: Value,
-    lines: Lines,
-}
-
-/// The line of a value, and of every value inside it.
-#[derive(Clone, Debug)]
-struct Lines {
-    line: usize,
-    fields: Vec<(String, Lines)>,
-    items: Vec<Lines>,
-}
-
-impl Lines {
-    fn leaf(line: usize) -> Self {
-        Self { line, fields: Vec::new(), items: Vec::new() }
-    }
-
-    /// The line of a path inside this value, or of its nearest ancestor that exists.
-    fn find(&self, path: &str) -> usize {
-        let path = path.trim_start_matches('.');
-        if let Some((number, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            let item = number.parse().ok().and_then(|at: usize| self.items.get(at));
-            return item.map_or(self.line, |item| item.find(rest));
-        }
-        // Keys may contain dots; the longest key that fits is the right one.
-        let fits =
-            |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        let field = self.fields.iter().filter(|(key, _)| fits(key)).max_by_key(|(key, _)| key.len());
-        field.map_or(self.line, |(key, lines)| lines.find(&path[key.len()..]))
-    }
-}
-
-impl Document {
-    /// The line on which the document begins.
-    pub(crate) fn line(&self) -> usize {
-        self.lines.line
-    }
-
-    /// The line of a field, or of its nearest ancestor that exists.
-    pub(crate) fn line_of(&self, field: &str) -> usize {
-        self.lines.find(field)
-    }
-
-    /// A document without line numbers.
-    pub(crate) fn without_lines(value: Value) -> Self {
-        Self { value, lines: Lines::leaf(1) }
-    }
-
-    /// The items of a `List`, each as a document of its own; any other document as it is.
-    pub(crate) fn items(mut self) -> Vec<Self> {
-        let is_list = self.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-        let Some(Value::Array(items)) = self.value.get_mut("items").filter(|_| is_list).map(Value::take) else {
-            return vec![self];
-        };
-        let at = self.lines.fields.iter().position(|(key, _)| key == "items");
-        let mut lines = at.map(|at| self.lines.fields.swap_remove(at).1.items).unwrap_or_default().into_iter();
-        let line = self.lines.line;
-        items
-            .into_iter()
-            .map(|value| Self { value, lines: lines.next().unwrap_or_else(|| Lines::leaf(line)) })
-            .collect()
-    }
-}
+/// Most values of a file that may follow a ':' and a tab.
+const MAX_TABS: usize = 1000;
 
 /// Reads all documents of a file; empty documents are skipped.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
@@ -94,13 +29,34 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
             message,
         });
     }
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, text: 0 };
-    builder.documents().map_err(|YamlError { line, message }| Problem {
-        place: Place { file: file.to_owned(), line },
-        object: None,
-        field: None,
-        message,
+    documents(text).map_err(|error| {
+        let (line, message) = match text::template_line(text, error.line) {
+            Some(line) => (line, TEMPLATE.to_owned()),
+            None => (error.line, error.message),
+        };
+        Problem { place: Place { file: file.to_owned(), line }, object: None, field: None, message }
     })
+}
+
+/// What is wrong with a text that is not valid YAML because it is a template.
+const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
+                        example: helm template CHART | portlane validate -f -";
+
+/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced.
+fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
+    let mut text = Cow::Borrowed(text);
+    let mut tabs = 0;
+    loop {
+        let parser = Parser::new_from_str(&text);
+        let error = match (Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0 }).documents() {
+            Ok(documents) => return Ok(documents),
+            Err(error) => error,
+        };
+        let replaced = error.tab.filter(|_| tabs < MAX_TABS).and_then(|at| text::without_tabs(&text, at));
+        let Some(replaced) = replaced else { return Err(error) };
+        text = Cow::Owned(replaced);
+        tabs += 1;
+    }
 }
 
 /// Whether only comments and empty lines precede a line.
@@ -111,6 +67,22 @@ fn is_head(text: &str, line: usize) -> bool {
 struct YamlError {
     line: usize,
     message: String,
+    /// Position of a value that follows a ':' and a tab, in characters.
+    tab: Option<usize>,
+}
+
+impl YamlError {
+    fn new(line: usize, message: impl Into<String>) -> Self {
+        Self { line, message: message.into(), tab: None }
+    }
+}
+
+/// How the parser refuses a value that follows a ':' and a tab.
+const NO_SPACE: &str = "':' must be followed by a valid YAML whitespace";
+
+/// Whether a value is absent.
+fn is_blank(event: &Event<'_>) -> bool {
+    matches!(event, Event::Scalar(text, ScalarStyle::Plain, 0, None) if text.is_empty())
 }
 
 /// A value with its lines, and the cost of a copy of it.
@@ -132,12 +104,25 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn documents(&mut self) -> Result<Vec<Document>, YamlError> {
         let mut documents = Vec::new();
+        let mut is_first = true;
         loop {
-            match self.next()?.0 {
+            let (event, start) = self.next()?;
+            match event {
                 Event::StreamEnd => return Ok(documents),
-                Event::DocumentStart(_) => {
+                Event::DocumentStart(is_explicit) => {
+                    if !is_explicit && !is_first {
+                        let message =
+                            "has content after '...', where kubectl stops reading; separate documents by '---'";
+                        return Err(YamlError::new(start.start.line(), message));
+                    }
+                    is_first = false;
                     self.anchors.clear();
                     let (event, span) = self.next()?;
+                    if is_explicit && span.start.line() == start.start.line() && !is_blank(&event) {
+                        let message =
+                            "has content on the line of '---', which kubectl refuses; move it to the next line";
+                        return Err(YamlError::new(span.start.line(), message));
+                    }
                     let node = self.node(event, span, 0)?;
                     if !node.value.is_null() {
                         documents.push(Document { value: node.value, lines: node.lines });
@@ -152,16 +137,18 @@ impl<'a> Builder<'a> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                Err(YamlError { line: error.marker().line(), message: format!("is not valid YAML: {}", error.info()) })
+                let tab = (error.info() == NO_SPACE).then(|| error.marker().index());
+                let message = format!("is not valid YAML: {}", error.info());
+                Err(YamlError { line: error.marker().line(), message, tab })
             }
-            None => Err(YamlError { line: 1, message: "is not valid YAML: unexpected end of file".to_owned() }),
+            None => Err(YamlError::new(1, "is not valid YAML: unexpected end of file")),
         }
     }
 
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, YamlError> {
         let line = span.start.line();
         if depth > MAX_DEPTH {
-            return Err(YamlError { line, message: format!("is nested deeper than {MAX_DEPTH} levels") });
+            return Err(YamlError::new(line, format!("is nested deeper than {MAX_DEPTH} levels")));
         }
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -173,14 +160,14 @@ impl<'a> Builder<'a> {
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
                     let message = "is not valid YAML: an alias refers to the anchor that contains it".to_owned();
-                    return Err(YamlError { line, message });
+                    return Err(YamlError::new(line, message));
                 };
                 // Charged before the copy is made, because an alias bomb works by copying.
                 let (nodes, text) = (node.nodes, node.text);
                 self.spend(nodes, text, line)?;
-                return self.anchors.get(&anchor).cloned().ok_or(YamlError { line, message: String::new() });
+                return self.anchors.get(&anchor).cloned().ok_or(YamlError::new(line, ""));
             }
-            _ => return Err(YamlError { line, message: "is not valid YAML".to_owned() }),
+            _ => return Err(YamlError::new(line, "is not valid YAML")),
         };
         if anchor > 0 {
             // Charges the copy that the anchor keeps.
@@ -196,7 +183,7 @@ impl<'a> Builder<'a> {
         if self.nodes > MAX_NODES || self.text > MAX_TEXT {
             let message =
                 format!("has more than {MAX_NODES} values or {MAX_TEXT} bytes of text after its aliases are expanded");
-            return Err(YamlError { line, message });
+            return Err(YamlError::new(line, message));
         }
         Ok(())
     }
@@ -240,10 +227,10 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let Some(key) = resolve::key(&key.value) else {
-                return Err(YamlError { line: at, message: "has a key that is not a string".to_owned() });
+                return Err(YamlError::new(at, "has a key that is not a string"));
             };
             if map.contains_key(&key) {
-                return Err(YamlError { line: at, message: format!("has the key '{key}' twice in one mapping") });
+                return Err(YamlError::new(at, format!("has the key '{key}' twice in one mapping")));
             }
             node.lines.fields.push((key.clone(), Lines { line: at, ..value.lines }));
             map.insert(key, value.value);
@@ -265,7 +252,7 @@ fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), 
             Ok(())
         }
         Value::Array(items) => items.into_iter().try_for_each(|item| merge(map, item, line)),
-        _ => Err(YamlError { line, message: "has a merge key ('<<') whose value is not a mapping".to_owned() }),
+        _ => Err(YamlError::new(line, "has a merge key ('<<') whose value is not a mapping")),
     }
 }
 
@@ -279,7 +266,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
         None => Ok(Value::String(text.to_owned())),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(Value::String(text.to_owned())),
         Some(tag) if tag.is_yaml_core_schema() => Ok(resolve::plain(text)),
-        Some(tag) => Err(YamlError { line, message: format!("has a tag '{tag}', which manifests do not support") }),
+        Some(tag) => Err(YamlError::new(line, format!("has a tag '{tag}', which manifests do not support"))),
     }
 }
 
@@ -346,20 +333,5 @@ mod tests {
         let long = "x".repeat(1 << 20);
         let bomb = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 2000].join(","));
         assert!(problem(&bomb).contains("bytes of text"));
-    }
-
-    #[test]
-    fn keys_with_dots_are_found() {
-        let document = &read("metadata:\n  labels:\n    app: x\n    app.kubernetes.io/name: 1\n")[0];
-        assert_eq!(document.line_of("metadata.labels.app.kubernetes.io/name"), 4);
-        assert_eq!(document.line_of("metadata.labels.app"), 3);
-    }
-
-    #[test]
-    fn a_list_is_its_items() {
-        let items = read("kind: List\nitems:\n- kind: A\n  x: 1\n- kind: B\n").remove(0).items();
-        assert_eq!(items.len(), 2);
-        assert_eq!(items[0].line_of("x"), 4);
-        assert_eq!(items[1].value["kind"], "B");
     }
 }

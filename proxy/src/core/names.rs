@@ -8,6 +8,8 @@ use std::{
 
 use proxy_api::{Listener, ListenerId, Target};
 
+use super::dns::families::Told;
+
 /// Listeners by the names that their backends have.
 pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
 
@@ -15,8 +17,12 @@ pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
 #[derive(Debug, Default)]
 pub struct Names {
     users: Users,
+    /// Names of which anything was heard, be it a failure.
+    heard: BTreeSet<String>,
     /// The last good answer by name; a failure keeps it.
     addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// Names with more addresses than are used.
+    cut: BTreeSet<String>,
     failing_since: BTreeMap<String, u64>,
     /// The failing names, the one that has failed longest first.
     by_time: BTreeSet<(u64, String)>,
@@ -25,18 +31,21 @@ pub struct Names {
 /// The consequence of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learnt {
-    /// Whether the addresses changed, so that the targets of the name's users must be refreshed.
+    /// Whether the targets of the name's users must be refreshed: the addresses changed, or sessions may wait for the
+    /// first answer.
     pub changed: bool,
     /// Present if the name has begun to fail or resolves again.
     pub turned: Option<Turned>,
+    /// Present if the name has begun to have more addresses than are used: how many more.
+    pub cut: Option<usize>,
 }
 
 /// A change of whether a name resolves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turned {
-    /// The name fails, with or without an earlier answer that stays in use.
+    /// The name fails, wholly or in one family, with or without addresses that stay in use.
     Fails {
-        /// Whether there is an earlier answer.
+        /// Whether there are addresses.
         keeps: bool,
     },
     /// The name resolves again.
@@ -70,36 +79,50 @@ pub fn users<'a>(listeners: impl IntoIterator<Item = (&'a ListenerId, &'a Listen
 impl Names {
     /// Follows exactly these names and forgets all others.
     pub fn follow(&mut self, users: Users) {
+        self.heard.retain(|host| users.contains_key(host));
         self.addresses.retain(|host, _| users.contains_key(host));
+        self.cut.retain(|host| users.contains_key(host));
         self.failing_since.retain(|host, _| users.contains_key(host));
         self.by_time.retain(|(_, host)| users.contains_key(host));
         self.users = users;
     }
 
-    /// Takes the addresses of a name, or `None` if it failed to resolve, at `now`. A failure keeps the last addresses.
-    pub fn learn(&mut self, host: &str, addresses: Option<Vec<IpAddr>>, now: u64) -> Learnt {
+    /// Takes what is known of a name at `now`. A name that fails keeps its last addresses.
+    pub fn learn(&mut self, host: &str, told: Told, now: u64) -> Learnt {
         // An answer may come after its name has been forgotten.
         if !self.users.contains_key(host) {
             return Learnt::default();
         }
-        let Some(addresses) = addresses else {
-            let keeps = self.addresses.contains_key(host);
-            let is_new = !self.failing_since.contains_key(host);
-            if is_new {
-                self.failing_since.insert(host.to_owned(), now);
-                self.by_time.insert((now, host.to_owned()));
-            }
-            return Learnt { changed: false, turned: is_new.then_some(Turned::Fails { keeps }) };
-        };
-        let since = self.failing_since.remove(host);
-        if let Some(since) = since {
-            self.by_time.remove(&(since, host.to_owned()));
-        }
-        let changed = self.addresses.get(host) != Some(&addresses);
-        if changed {
+        let Told { addresses, left_out, failure } = told;
+        let is_first = self.heard.insert(host.to_owned());
+        let is_new = addresses.as_ref().is_some_and(|addresses| self.addresses.get(host) != Some(addresses));
+        if let Some(addresses) = addresses.filter(|_| is_new) {
             self.addresses.insert(host.to_owned(), addresses);
         }
-        Learnt { changed, turned: since.map(|_| Turned::Resolves) }
+        let turned = if failure.is_some() { self.fails(host, now) } else { self.resolves(host) };
+        let cut = match left_out {
+            0 => {
+                self.cut.remove(host);
+                None
+            }
+            more => self.cut.insert(host.to_owned()).then_some(more),
+        };
+        Learnt { changed: is_first || is_new, turned, cut }
+    }
+
+    fn fails(&mut self, host: &str, now: u64) -> Option<Turned> {
+        if self.failing_since.contains_key(host) {
+            return None;
+        }
+        self.failing_since.insert(host.to_owned(), now);
+        self.by_time.insert((now, host.to_owned()));
+        Some(Turned::Fails { keeps: self.addresses.contains_key(host) })
+    }
+
+    fn resolves(&mut self, host: &str) -> Option<Turned> {
+        let since = self.failing_since.remove(host)?;
+        self.by_time.remove(&(since, host.to_owned()));
+        Some(Turned::Resolves)
     }
 
     /// The names that are followed.
@@ -116,6 +139,18 @@ impl Names {
     #[must_use]
     pub fn addresses(&self, host: &str) -> &[IpAddr] {
         self.addresses.get(host).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether nothing was heard of a followed name yet.
+    #[must_use]
+    pub fn is_awaited(&self, host: &str) -> bool {
+        self.users.contains_key(host) && !self.heard.contains(host)
+    }
+
+    /// Count of names with more addresses than are used.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.cut.len() as u64
     }
 
     /// Whether a followed name does not resolve.

@@ -296,7 +296,7 @@ mod tests {
         owner.place(&listeners([("a", listener(2, "b"))]));
         let before = owner.place(&listeners([("a", listener(2, "c"))]));
         let some = Concern { which: Which::Unfit(listener(2, "c")), ..concern(OnUpdate::Close) };
-        let endings = owner.endings(&[some.clone()], &before);
+        let endings = owner.endings(std::slice::from_ref(&some), &before);
         let of_session = |ending: &&Ending| Arc::ptr_eq(&ending.listener, &session);
         assert_eq!(endings.iter().find(of_session).map(|ending| &ending.which), Some(&Which::All));
         let of_others: Vec<&Which> = endings.iter().filter(|it| !of_session(it)).map(|it| &it.which).collect();

@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 
 use super::notices;
 use crate::{
-    core::names::{self, Failing, Turned, Users},
+    core::{
+        dns::families::{MOST_ADDRESSES, Told},
+        names::{self, Failing, Turned, Users},
+    },
     log::{Level, Notice},
     resolver::{Answer, Followed, Resolver},
 };
@@ -21,10 +24,10 @@ pub(super) struct Names {
 /// The consequence of an answer.
 #[derive(Debug)]
 pub(super) struct Learnt {
-    /// Whether the name has other addresses than before, so that the targets of its users must be refreshed.
+    /// Whether the targets of the name's users must be refreshed.
     pub(super) changed: bool,
-    /// Present if the name has begun to fail or resolves again.
-    pub(super) notice: Option<Notice>,
+    /// Whether the name has begun to fail, resolves again, or has begun to have too many addresses.
+    pub(super) notices: Vec<Notice>,
 }
 
 impl Names {
@@ -45,22 +48,42 @@ impl Names {
         self.resolver.follow(&followed);
     }
 
-    /// Takes an answer that arrived at `now` (seconds of the process clock). A failure is logged once and keeps the last
+    /// Takes what is known of a name at `now` (seconds of the process clock). A failure is logged once and keeps the last
     /// addresses in use.
-    pub(super) fn learn(&mut self, host: &str, addresses: Result<Vec<IpAddr>, String>, now: u64) -> Learnt {
-        let (addresses, why) = match addresses {
-            Ok(addresses) => (Some(addresses), String::new()),
-            Err(why) => (None, why),
-        };
-        let names::Learnt { changed, turned } = self.names.learn(host, addresses, now);
-        let notice = turned.map(|turned| match turned {
+    pub(super) fn learn(&mut self, host: &str, told: Told, now: u64) -> Learnt {
+        let why = told.failure.clone().unwrap_or_default();
+        let names::Learnt { changed, turned, cut } = self.names.learn(host, told, now);
+        let turned = turned.map(|turned| match turned {
             Turned::Resolves => notices::notice(Level::Info, "resolved", host, "the name resolves again"),
             Turned::Fails { keeps } => {
                 let kept = if keeps { "; the last answer stays in use" } else { "" };
                 notices::notice(Level::Warn, "unresolved", host, format!("does not resolve: {why}{kept}"))
             }
         });
-        Learnt { changed, notice }
+        let cut = cut.map(|more| {
+            let message = format!(
+                "has {} addresses, of which {MOST_ADDRESSES} are used, always the same ones",
+                MOST_ADDRESSES.saturating_add(more)
+            );
+            notices::notice(Level::Warn, "truncated", host, message)
+        });
+        Learnt { changed, notices: turned.into_iter().chain(cut).collect() }
+    }
+
+    /// Says what could not be read of the system's settings.
+    pub(super) fn unreadable(problems: &[String]) -> Notice {
+        let message = format!("{}; everything else in the file is in force", problems.join("; "));
+        notices::notice(Level::Warn, "resolver", "settings of the resolver", message)
+    }
+
+    /// Whether nothing was heard of a name yet.
+    pub(super) fn is_awaited(&self, host: &str) -> bool {
+        self.names.is_awaited(host)
+    }
+
+    /// Count of names with more addresses than are used.
+    pub(super) fn cut(&self) -> u64 {
+        self.names.cut()
     }
 
     /// The listeners that use a name.
@@ -98,14 +121,32 @@ mod tests {
         let mut names = Names::new(mpsc::channel(1).0);
         let users = ["db", "new"].map(|host| (host.to_owned(), BTreeSet::from([id("a")])));
         names.names.follow(users.into());
-        assert!(names.learn("db", Ok(vec![IP]), 0).changed);
-        let mut failed = |host, now| names.learn(host, Err("timeout".to_owned()), now).notice;
-        let message = |notice: Option<Notice>| notice.map(|notice| (notice.event, notice.message));
-        let unresolved = |message: &str| Some(("unresolved", message.to_owned()));
+        let good = Told { addresses: Some(vec![IP]), ..Told::default() };
+        assert!(names.learn("db", good.clone(), 0).changed);
+        let why = Told { failure: Some("timeout".to_owned()), ..Told::default() };
+        let mut failed = |host, now| names.learn(host, why.clone(), now).notices;
+        let message = |notices: Vec<Notice>| -> Vec<(&'static str, String)> {
+            notices.into_iter().map(|notice| (notice.event, notice.message)).collect()
+        };
+        let unresolved = |message: &str| vec![("unresolved", message.to_owned())];
         assert_eq!(message(failed("db", 1)), unresolved("does not resolve: timeout; the last answer stays in use"));
-        assert_eq!(message(failed("db", 2)), None);
+        assert_eq!(message(failed("db", 2)), vec![]);
         assert_eq!(message(failed("new", 2)), unresolved("does not resolve: timeout"));
-        let back = names.learn("db", Ok(vec![IP]), 3);
-        assert_eq!((back.changed, back.notice.map(|notice| notice.event)), (false, Some("resolved")));
+        let back = names.learn("db", good, 3);
+        let events: Vec<&str> = back.notices.iter().map(|notice| notice.event).collect();
+        assert_eq!((back.changed, events), (false, vec!["resolved"]));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_says_how_large_it_was() {
+        let mut names = Names::new(mpsc::channel(1).0);
+        names.names.follow([("db".to_owned(), BTreeSet::from([id("a")]))].into());
+        let large = Told { addresses: Some(vec![IP]), left_out: 44, failure: None };
+        let notices = names.learn("db", large, 0).notices;
+        let messages: Vec<&str> = notices.iter().map(|notice| notice.message.as_str()).collect();
+        assert_eq!(
+            (messages, names.cut()),
+            (vec!["has 300 addresses, of which 256 are used, always the same ones"], 1)
+        );
     }
 }

@@ -90,6 +90,8 @@ impl Sockets {
             if failed.is_empty() {
                 self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
                 self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
+                // Only now: a retry, which compares the messages, does not look for holders.
+                BindError::name_holders(errors.values_mut());
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);
@@ -215,6 +217,8 @@ impl Sockets {
             match shards {
                 Ok(shards) => parts.extend(shards),
                 Err(error) => {
+                    // The shards before the one that failed are closed, so nothing of ours binds beside this socket.
+                    net::share(&socket, false);
                     let message = format!("a single worker receives the datagrams of {key}: {error}");
                     self.unsharded.push(notices::notice(Level::Warn, "unsharded", &listener.id, message));
                 }
@@ -280,7 +284,7 @@ fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Re
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
-    use proxy_api::{Listener, Transport};
+    use proxy_api::Listener;
 
     use super::*;
     use crate::{
@@ -290,7 +294,6 @@ mod tests {
         log::{Log, LogFormat},
         process::Process,
         settings::Settings,
-        shared::Shared,
         supervisor::fixtures::{id, listener, socket},
         threads::Command,
     };

@@ -62,6 +62,8 @@ impl Sources<'_> {
             if !is_same(&before.entries, &entries) {
                 shared.targets.store(Arc::new(Targets::new(entries)));
             }
+            // After the targets, so that a session that wakes finds them.
+            shared.first_answer.set(self.awaited(&spec));
             let refused = refused.into_iter();
             refusals.extend(refused.map(|(address, why)| Refusal { listener: id.clone(), address, why }));
         }
@@ -82,6 +84,14 @@ impl Sources<'_> {
             entries.push(entry(backend, before, usable));
         }
         (entries, refused)
+    }
+
+    /// The lowest priority of the open backends whose names nothing was heard of yet.
+    fn awaited(&self, spec: &Listener) -> Option<u32> {
+        let is_awaited =
+            |target: &Target| matches!(target, Target::Address { host, .. } if self.names.is_awaited(host));
+        let awaited = spec.backends.iter().filter(|backend| backend.weight > 0 && is_awaited(&backend.target));
+        awaited.map(|backend| backend.priority).min()
     }
 
     fn candidates(&self, target: &Target) -> Vec<SocketAddr> {
@@ -189,7 +199,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::supervisor::fixtures::{id, listener, socket};
+    use crate::{
+        core::{dns::families::Told, names::users},
+        supervisor::fixtures::{id, listener, socket},
+    };
 
     fn addresses(ports: &[u16]) -> BTreeMap<String, EndpointSet> {
         let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
@@ -226,6 +239,26 @@ mod tests {
         assert_eq!(second.entries[0].endpoints.len(), 2);
         assert!(Arc::ptr_eq(&first.entries[0].endpoints[0], &second.entries[0].endpoints[0]));
         assert!(Arc::ptr_eq(&first.entries[0].stats, &second.entries[0].stats));
+    }
+
+    #[tokio::test]
+    async fn a_session_waits_for_the_first_answer_to_a_name_and_no_longer() {
+        let (mut names, sockets, endpoints) = (Names::new(mpsc::channel(1).0), BTreeMap::new(), BTreeMap::new());
+        let template = (*listener(1, "b")).clone();
+        let target = Target::Address { host: "db.test".to_owned(), port: 80 };
+        let backends = vec![Backend { target, ..template.backends[0].clone() }];
+        let spec = Arc::new(Listener { backends, ..template }.sealed());
+        names.follow(users([(&id("a"), &*spec)]));
+        let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
+        let live = ById::from([(id("a"), shared.clone())]);
+        let (around, own) = (Arc::default(), RefCell::default());
+        let waits = |names: &Names| {
+            of(&endpoints, &sockets, names, (&around, &own)).refresh(&live);
+            shared.first_answer.is_needed(&shared.targets.load())
+        };
+        assert!(waits(&names));
+        names.learn("db.test", Told { failure: Some("timeout".to_owned()), ..Told::default() }, 0);
+        assert!(!waits(&names));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     core::{balance::Draw, end::EndReason, endpoint::Counted, proxy_header},
+    first_answer,
     worker::{Worker, session::Session},
 };
 
@@ -50,6 +51,7 @@ async fn left(session: &Session, client: &TcpStream) {
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     let listener = &session.listener;
+    first_answer::wait(listener).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
     let mut made = Made::default();
     loop {

@@ -104,7 +104,9 @@ impl<'a> Step<'a> {
                 },
                 () = sleep_until(deadline) => {
                     let error = io::Error::from(io::ErrorKind::TimedOut);
-                    attempts.iter().for_each(|attempt| self.failed(&attempt.endpoint, &error));
+                    for attempt in &attempts {
+                        self.failed(&attempt.endpoint, &error);
+                    }
                     return None;
                 }
                 endpoint = due(began, next) => {

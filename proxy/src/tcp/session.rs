@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Durati
 use proxy_api::AccessLogMode;
 use tokio::net::TcpStream;
 
-use super::{admission, connect, direction::End, greeting, relay};
+use super::{admission, connect, direction::End, greeting, relay, unrouted};
 use crate::{
     core::end::EndReason,
     log::Event,
@@ -33,14 +33,17 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
         let worker = waits.0.clone();
         match greeting::greet(&worker, &stream.stream, peer, names).await {
             Err(why) => {
-                names.unrouted.count(why);
+                unrouted::refuse(&worker, names, why, peer, None);
                 // Reset clients that do not speak TLS; close a plain connect probe cleanly.
                 stream.clean.set(why == Unroutable::Probe);
             }
             Ok(greeted) => {
                 // The server name may have moved to another listener meanwhile.
                 let listener = route.load().find(&greeted.name).cloned();
-                let Some(listener) = listener else { return names.unrouted.count(Unroutable::UnknownServerName) };
+                let Some(listener) = listener else {
+                    let (client, name) = (greeted.client, Some(greeted.name.as_str()));
+                    return unrouted::refuse(&worker, names, Unroutable::UnknownServerName, client, name);
+                };
                 let now = worker.process.clock.millis();
                 let session = Session::new(listener, greeted.client, Some(greeted.name), now);
                 session.destination.set(greeted.destination);

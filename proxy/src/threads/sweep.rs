@@ -89,11 +89,14 @@ fn check(worker: &Worker, session: &Session, now: u64, is_judged: bool) {
     }
 }
 
+/// An ending and the sessions that it concerns.
+type Concerned<'a> = (&'a Ending, Vec<Rc<Session>>);
+
 /// Ends the sessions that a change concerns, at once or spread over time. All its listeners share one pass over the
 /// sessions.
 pub(super) fn end(thread: &Rc<Thread>, endings: &[Ending]) {
     let worker = &thread.worker;
-    let mut concerned: HashMap<*const Shared, Vec<(&Ending, Vec<Rc<Session>>)>> = HashMap::new();
+    let mut concerned: HashMap<*const Shared, Vec<Concerned<'_>>> = HashMap::new();
     for ending in endings {
         concerned.entry(Arc::as_ptr(&ending.listener)).or_default().push((ending, Vec::new()));
     }

@@ -3,12 +3,13 @@
 //! In addition, the server accepts every value on a bound of the CRDs and refuses every value beyond a bound, at its
 //! field.
 //!
-//! Rows are handwritten (`agreement/rows.txt`) and generated from the CRDs (`generate`). A handwritten row goes through
+//! Rows are handwritten (`agreement/rows.txt`, and `texts` where bytes matter) and generated from the CRDs (`generate`). A handwritten row goes through
 //! `kubectl apply`, whose reading of YAML counts too; a generated row is a request of this process. Where the validator
 //! refuses more than the server, the row gives the reason.
 
 mod generate;
 mod rows;
+mod texts;
 mod verdict;
 
 use std::{fmt::Write, fs, sync::LazyLock};
@@ -29,6 +30,7 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut rows = rows::handwritten();
+    rows.extend(texts::rows());
     rows.extend(generate::rows());
     let offline = verdict::of_validator(&rows);
     Table { rows, offline }
@@ -38,7 +40,8 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 fn written(rows: &[(usize, &Row)]) -> TempDir {
     let folder = tempfile::tempdir().expect("folder");
     for (number, row) in rows {
-        fs::write(folder.path().join(file(*number)), &row.manifest).expect("write");
+        let bytes = row.bytes.as_deref().unwrap_or(row.manifest.as_bytes());
+        fs::write(folder.path().join(file(*number)), bytes).expect("write");
     }
     folder
 }

@@ -111,6 +111,8 @@ fn names_of_several_forwards_share_a_port_and_the_most_specific_wins() {
     assert!(reaches("a.b.eu.example.com", &deep, port));
     assert!(!reaches("other.example.com", &exact, port), "no forward has this name");
     until("the unknown name is counted", || unrouted(health, port, "UnknownServerName") >= Some(1.0));
+    let told = program.wait("unrouted", "one/l");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("asked for 'other.example.com'")), "{told}");
     program.wait("session_closed", "l");
     let name = |event: &harness::Event| event["serverName"] == "db.example.com" && event["forward"] == "one";
     assert!(program.events().iter().any(name), "the log has the name");

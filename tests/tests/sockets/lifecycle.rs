@@ -222,7 +222,7 @@ fn the_first_screen_is_a_table() {
     let lines: Vec<&str> = printed.lines().collect();
     assert!(lines[0].starts_with("LISTENER") && lines[0].ends_with("STATE"), "{printed}");
     assert!(lines[1].starts_with("default/f/l ") && lines[1].ends_with("Bound"), "{printed}");
-    assert_eq!(lines[2], "1 document(s) of other kinds skipped");
+    assert_eq!(lines[2], "skipped: 1 Service (other kinds)");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod lifecycle;
 mod loops;
 mod proxy_protocol;
 mod ranges;
+mod reading;
 mod resets;
 mod sessions;
 mod sessions_odd;

@@ -191,7 +191,9 @@ fn a_port_that_is_removed_and_added_again_is_bound_at_once_under_load() {
         program.edit_and_wait(&with, "bound", "f/back");
     }
     stop.store(true, Relaxed);
-    clients.into_iter().for_each(|client| client.join().expect("a client should end"));
+    for client in clients {
+        client.join().expect("a client should end");
+    }
     let failed: Vec<_> = program.events().into_iter().filter(|line| line["event"] == "failed").collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -224,7 +224,7 @@ fn a_session_that_waits_for_bandwidth_sees_a_reset_at_once() {
     let (program, _) = run_with("limits: {bytesPerSecond: 3000}", &[Listener::tcp("l", port).to(backend.port)], &[]);
     let mut client = connect(port).expect("connect");
     // Twenty seconds' worth.
-    client.write_all(&[7; 60_000]).expect("write");
+    client.write_all(&vec![7; 60_000]).expect("write");
     received.recv_timeout(PATIENCE).expect("the relay has begun");
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("option");
     let reset = Instant::now();

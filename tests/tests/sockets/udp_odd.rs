@@ -48,6 +48,7 @@ fn an_endpoint_that_answers_port_unreachable_is_put_aside_although_no_client_ask
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the pace of a client")]
 fn a_flow_that_nobody_uses_holds_up_no_end_and_one_in_use_does() {
     // T23
     let server = UdpEcho::start();

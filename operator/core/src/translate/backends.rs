@@ -14,7 +14,7 @@ use proxy_api::{Backend, Bind, Destinations, EndpointSet, Origin, Target};
 use crate::{
     translate::{
         claims::Port,
-        validate::{Destination, Placement, ValidBackend, ValidForward, ValidListener, host_port},
+        validate::{Destination, Placement, ValidBackend, ValidForward, ValidListener, canonical, host_port},
         verdict::{Condition, Reason},
     },
     world::{Grant, ObjectKey, Service, World},
@@ -108,18 +108,21 @@ impl<'a> Scope<'a> {
             }
         };
         // The host of an `ExternalName` Service is checked like a host that the forward itself names.
-        let (host, port) = match target {
-            Target::Address { host, port } => (host.trim_end_matches('.').to_ascii_lowercase(), port),
+        let (named, port) = match target {
+            Target::Address { host, port } => (canonical(&host), port),
             endpoints @ Target::Endpoints(_) => return Ok(endpoints),
         };
-        let target = self.address(host.clone(), port, contacts)?;
+        // Checks compare names without the dot of an absolute name.
+        let host = named.trim_end_matches('.').to_owned();
+        let target = self.address(&host, named, port, contacts)?;
         self.check_loops(&Destination::Address { host, port }, listener, own, &mut resolved.may_loop)?;
         Ok(target)
     }
 
-    /// Checks a host and its ports, as far as that is possible before the host is resolved.
-    fn address(&self, mut host: String, port: u16, contacts: Contacts) -> Result<Target, Condition> {
-        let place = host_port(&host, port);
+    /// Checks a host and its ports, as far as that is possible before the host is resolved. `named` is the host with the
+    /// dot of an absolute name, if it has one.
+    fn address(&self, host: &str, mut named: String, port: u16, contacts: Contacts) -> Result<Target, Condition> {
+        let place = host_port(host, port);
         let refused =
             |why: &dyn Display| Condition::unmet(Reason::AddressNotAllowed, format!("backend {place}: {why}"));
         if let Some(gateway) = self.host.filter(|_| self.destinations.cidrs.is_empty()) {
@@ -133,18 +136,20 @@ impl<'a> Scope<'a> {
                 }
             }
             Err(_) if self.host.is_some() => {
-                if loops::is_cluster_name(&host) {
+                if loops::is_cluster_name(host) {
                     return Err(refused(
                         &"the name is one of the cluster's own: name the Service as `service`, which needs a \
                           ReferenceGrant if the Service is in another namespace",
                     ));
                 }
                 // The search list of the gateway's pods would complete a short name to a Service of the cluster.
-                host.push('.');
+                if !named.ends_with('.') {
+                    named.push('.');
+                }
             }
             Err(_) => {}
         }
-        Ok(Target::Address { host, port })
+        Ok(Target::Address { host: named, port })
     }
 
     fn permit(&self, service: &ObjectKey) -> Result<(), Condition> {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use operator_core::{Changes, Grant, Group, ObjectKey, Service, ServicePort, Translator, Verdict, World, translate};
-use proxy_api::{Configuration, Version};
+use proxy_api::{Configuration, Target, Version};
 
 /// A pod `p` with these forwards; each is a name and its listeners.
 fn sidecars(forwards: &[(&str, &str)]) -> World {
@@ -136,6 +136,23 @@ fn backends_are_named_as_a_person_would_name_them() {
                     {address: {host: '2001:db8::1', port: 3}}, {address: {host: h.example, port: 4}}, {local: {port: 5}}";
     let listener = &verdict(&sidecars(&[("a", &tcp("80", backends))]), "a").listeners[0];
     assert_eq!(listener.to, ["svc/pg:1", "svc/data/pg:2", "[2001:db8::1]:3", "h.example:4", "local:5"]);
+}
+
+#[test]
+fn an_absolute_name_stays_absolute_and_an_address_has_no_dot() {
+    // T3: without the dot, a search domain comes first.
+    let hosts = ["Db.Real.test.", "db.real.test", "192.0.2.1."];
+    let backends: Vec<String> = hosts.map(|host| format!("{{address: {{host: {host}, port: 1}}}}")).into();
+    let mut translator = Translator::default();
+    let world = sidecars(&[("a", &tcp("80", &backends.join(", ")))]);
+    update(&mut translator, &world, &Changes::all(), 1);
+    let configuration = running(&translator);
+    let listener = configuration.supported().next().expect("one").1;
+    let targets = listener.backends.iter().filter_map(|backend| match &backend.target {
+        Target::Address { host, .. } => Some(host.as_str()),
+        Target::Endpoints(_) => None,
+    });
+    assert_eq!(targets.collect::<Vec<_>>(), ["db.real.test.", "db.real.test", "192.0.2.1"]);
 }
 
 /// What the only pod runs.

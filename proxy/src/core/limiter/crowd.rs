@@ -112,7 +112,9 @@ mod tests {
         assert_eq!((gone(&small), gone(&large)), (vec![], vec![0, 1]));
         assert!(crowd.evict(Some("small"), 0, 5000), "of equals, the newcomer's own");
         assert_eq!((gone(&small), gone(&large)), (vec![0], vec![0, 1]));
-        large.iter().for_each(|flow| flow.mark.touch(5000));
+        for flow in &large {
+            flow.mark.touch(5000);
+        }
         assert!(!crowd.evict(Some("large"), 0, 5000), "all its own are in use");
         assert!(crowd.evict(None, 0, 5000), "a connection has no namespace yet");
         assert_eq!(gone(&small), [0, 1]);

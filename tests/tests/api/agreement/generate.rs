@@ -50,7 +50,7 @@ fn bound(pointer: &str, variant: &str) -> Option<Bound> {
 fn row(name: &str, object: &Value) -> Row {
     let manifest = serde_json::to_string_pretty(object).expect("JSON");
     let (name, object) = (name.to_owned(), Some(object.clone()));
-    Row { name, manifest, object, stricter: None, other_fields: None, bound: None }
+    Row { name, manifest, bytes: None, object, stricter: None, other_fields: None, bound: None }
 }
 
 fn manifests(kind: &str) -> Vec<Value> {

@@ -7,6 +7,8 @@ use serde_json::Value;
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) manifest: String,
+    /// The bytes of the manifest, if they are not those of its text.
+    pub(super) bytes: Option<Vec<u8>>,
     /// The manifest as an object, if the row is generated. Absent: the manifest is handwritten, and how kubectl reads
     /// its text is part of the verdict.
     pub(super) object: Option<Value>,
@@ -38,5 +40,5 @@ fn row(section: &str) -> Row {
     let (stricter, other_fields) = (reason("stricter: "), reason("other fields: "));
     assert!(exception.is_empty() || stricter.is_some() || other_fields.is_some(), "unknown exception: {title}");
     let (name, manifest) = (name.to_owned(), manifest.to_owned());
-    Row { name, manifest, object: None, stricter, other_fields, bound: None }
+    Row { name, manifest, bytes: None, object: None, stricter, other_fields, bound: None }
 }

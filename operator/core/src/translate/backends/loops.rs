@@ -24,7 +24,7 @@ fn first_port(to: &Destination) -> u16 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LocalPort {
     pub(crate) port: u16,
-    /// Whether listeners on `Loopback` have the address: they are bound to 127.0.0.1 and ::1, and to no other address
+    /// Whether listeners on `Loopback` have the address: they are bound to 127.0.0.1 and `::1`, and to no other address
     /// of 127.0.0.0/8.
     is_bound_by_loopback: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) fn local_port(to: &Destination) -> Option<LocalPort> {
                 Ok(ip) if ip.is_loopback() || ip.is_unspecified() => {
                     ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified()
                 }
-                Err(_) if host == "localhost" => true,
+                Err(_) if host.trim_end_matches('.') == "localhost" => true,
                 Ok(_) | Err(_) => return None,
             };
             Some(LocalPort { port: *port, is_bound_by_loopback })

@@ -1,5 +1,7 @@
 //! The backends of a listener, and where they lead.
 
+use std::net::IpAddr;
+
 use crds::{Backend, Listener};
 use proxy_api::Origin;
 
@@ -115,11 +117,21 @@ fn destination(entry: &Backend, key: &Origin) -> Option<Destination> {
             ),
             port: service.port,
         },
-        (None, Some(address), None) => {
-            Destination::Address { host: address.host.trim_end_matches('.').to_ascii_lowercase(), port: address.port }
-        }
+        (None, Some(address), None) => Destination::Address { host: canonical(&address.host), port: address.port },
         (None, None, Some(local)) => Destination::Local { port: local.port },
         _ => return None,
     };
     (to.port() != 0).then_some(to)
+}
+
+/// A host in the form in which hosts are compared. The dot at the end of an absolute name stays, because it changes
+/// which names a resolver asks for; after an address it means nothing.
+pub(crate) fn canonical(host: &str) -> String {
+    let relative = host.trim_end_matches('.');
+    let is_absolute = relative.len() < host.len() && relative.parse::<IpAddr>().is_err();
+    let mut name = relative.to_ascii_lowercase();
+    if is_absolute {
+        name.push('.');
+    }
+    name
 }

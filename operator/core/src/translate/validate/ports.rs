@@ -60,11 +60,12 @@ pub(super) fn uniqueness(listeners: &[ValidListener], found: &mut Violations) {
         if earlier.iter().any(|other| other.name == item.name) {
             found.add(format!("spec.listeners[{at}].name"), "is used twice; listener names must be unique");
         }
-        if earlier.iter().any(|other| overlap(item, other)) {
-            found.add(
-                format!("spec.listeners[{at}].port"),
-                "two listeners have the same protocol and port (TLS listeners may, with different hostnames)",
+        if let Some(other) = earlier.iter().find(|other| overlap(item, other)) {
+            let message = format!(
+                "listeners '{}' and '{}' have the same protocol and port (TLS listeners may, with different hostnames)",
+                other.name, item.name
             );
+            found.add(format!("spec.listeners[{at}].port"), &message);
         }
     }
     let ports: u32 = listeners.iter().map(|listener| u32::from(listener.further) + 1).sum();

@@ -1,0 +1,193 @@
+//! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
+
+use serde_json::Value;
+
+/// What a laptop writes for the placement, which only a cluster needs.
+const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
+/// What to do with a template, which is valid YAML where its expressions are in quotes.
+const TEMPLATE: &str = "this is a Helm template: render the chart first: helm template CHART | portlane validate -f -";
+/// Characters of a value that a message shows.
+const SHOWN: usize = 60;
+
+/// A violation in better words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Explained {
+    pub(super) message: String,
+    /// The field that is wrong, if the rule belongs to an object around it.
+    pub(super) at: Option<String>,
+}
+
+/// Adds to the message of a violation what the rule does not know.
+pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained {
+    let mut at = None;
+    let is_template = get(object, field).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
+    let hint = match message.as_str() {
+        _ if is_template => Some(TEMPLATE.to_owned()),
+        text if text.starts_with("metadata.name must") => shown(object, "metadata.name").inspect(|_| {
+            at = Some("metadata.name".to_owned());
+        }),
+        text if text.starts_with("must be a DNS-1123") => shown(object, field),
+        "must be an IP address or a DNS name" => get(object, field).and_then(Value::as_str).map(host),
+        "is required" if field == "spec.placement" => Some(LAPTOP.to_owned()),
+        "exactly one of sidecar and gateway must be set" => Some(LAPTOP.to_owned()),
+        "exactly one of service, address and local must be set" => get(object, field).map(destinations),
+        text if text.starts_with("two listeners have the same protocol and port") => same_port(object).map(|same| {
+            at = Some(same.1);
+            same.0
+        }),
+        text if text.starts_with("listeners[].port is required in a sidecar") => without_port(object).map(|without| {
+            at = Some(without.1);
+            without.0
+        }),
+        _ => None,
+    };
+    let message = match hint {
+        Some(hint) => format!("{message}; {hint}"),
+        None => message,
+    };
+    Explained { message, at }
+}
+
+/// The value at a path such as `spec.listeners[0].port`.
+fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split(['.', '[']).try_fold(object, |value, part| match part.strip_suffix(']') {
+        Some(index) => value.get(index.parse::<usize>().ok()?),
+        None => value.get(part),
+    })
+}
+
+/// The text at a path, as far as a message shows it.
+fn shown(object: &Value, path: &str) -> Option<String> {
+    get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+}
+
+fn host(text: &str) -> String {
+    let shown = cut(text);
+    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+    let authority = if scheme.is_some() { rest.split(['/', '?', '#']).next().unwrap_or_default() } else { rest };
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').escape_debug().to_string();
+    let quoted = |host: &str| if host.contains(':') { format!("\"{host}\"") } else { host.to_owned() };
+    let remedy = match (scheme, host_and_port(authority)) {
+        _ if text.is_empty() => "an address or a name is missing".to_owned(),
+        (_, Some((host, port))) => {
+            format!("the port goes into port: host: {}, port: {port}", quoted(&bare(host)))
+        }
+        (Some(_), None) => format!("a host has no scheme and no path: host: {}", quoted(&bare(authority))),
+        (None, None) if text.starts_with('[') => {
+            format!("an address has no brackets here: host: {}", quoted(&bare(text)))
+        }
+        (None, None) if text.contains('/') => "a host is one address, not a network or a path".to_owned(),
+        (None, None) if text.contains('_') => "names of hosts have no underscores".to_owned(),
+        (None, None) => "correct the spelling".to_owned(),
+    };
+    format!("'{shown}' is neither: {remedy}")
+}
+
+/// `HOST:PORT` or `[HOST]:PORT` in parts.
+fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_host = !host.is_empty() && (host.ends_with(']') || !host.contains(':'));
+    port.parse().ok().filter(|_| is_host).map(|port| (host, port))
+}
+
+/// What a backend has.
+fn destinations(backend: &Value) -> String {
+    let kinds = ["service", "address", "local"].into_iter().filter(|kind| !backend[*kind].is_null());
+    match kinds.collect::<Vec<_>>().join(" and ") {
+        none if none.is_empty() => {
+            "this backend has none: write, for example, address: {host: 127.0.0.1, port: 8080}".to_owned()
+        }
+        several => format!("this backend has {several}"),
+    }
+}
+
+/// Two listeners on one port by name, and the path of the second.
+fn same_port(object: &Value) -> Option<(String, String)> {
+    let listeners = object["spec"]["listeners"].as_array()?;
+    let before = |(at, other)| listeners.iter().take(at).map(move |one| (one, at, other));
+    let mut pairs = listeners.iter().enumerate().flat_map(before);
+    let (one, at, other) = pairs.find(|(one, _, other)| overlap(one, other) == Some(true))?;
+    let name = |listener: &Value| listener["name"].as_str().unwrap_or_default().to_owned();
+    let message = format!("here '{}' and '{}' on port {}: change one of them", name(one), name(other), other["port"]);
+    Some((message, format!("spec.listeners[{at}].port")))
+}
+
+/// Whether two listeners need the same port; `None` if a gateway chooses the port of one.
+fn overlap(one: &Value, other: &Value) -> Option<bool> {
+    let ports = |listener: &Value| {
+        let port = listener["port"].as_u64()?;
+        Some((port, listener["endPort"].as_u64().unwrap_or(port)))
+    };
+    let ((a, a_end), (b, b_end)) = (ports(one)?, ports(other)?);
+    let is_udp = |listener: &Value| listener["protocol"] == "UDP";
+    let names = |listener: &Value| listener["tls"]["hostnames"].as_array().cloned();
+    let names_differ = match (names(one), names(other)) {
+        (Some(one), Some(other)) => !one.iter().any(|name| other.contains(name)),
+        _ => false,
+    };
+    Some(is_udp(one) == is_udp(other) && a <= b_end && b <= a_end && !names_differ)
+}
+
+/// The first listener without a port, and its path.
+fn without_port(object: &Value) -> Option<(String, String)> {
+    let listeners = object["spec"]["listeners"].as_array()?;
+    let (at, listener) = listeners.iter().enumerate().find(|(_, listener)| listener["port"].is_null())?;
+    let name = listener["name"].as_str().unwrap_or_default();
+    Some((format!("'{name}' has none"), format!("spec.listeners[{at}]")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_none_is_named_with_what_to_write() {
+        for (text, hint) in [
+            ("[::1]", "'[::1]' is neither: an address has no brackets here: host: \"::1\""),
+            ("127.0.0.1:7777", "'127.0.0.1:7777' is neither: the port goes into port: host: 127.0.0.1, port: 7777"),
+            ("[::1]:80", "'[::1]:80' is neither: the port goes into port: host: \"::1\", port: 80"),
+            (
+                "http://db.example/x",
+                "'http://db.example/x' is neither: a host has no scheme and no path: host: db.example",
+            ),
+            ("https://db:8443/", "'https://db:8443/' is neither: the port goes into port: host: db, port: 8443"),
+            ("10.0.0.0/8", "'10.0.0.0/8' is neither: a host is one address, not a network or a path"),
+            ("", "'' is neither: an address or a name is missing"),
+            ("\u{1b}[1m", "'\\u{1b}[1m' is neither: correct the spelling"),
+        ] {
+            assert_eq!(host(text), hint);
+        }
+    }
+
+    #[test]
+    fn two_listeners_of_one_port_are_named() {
+        let object = |second: Value| json!({"spec": {"listeners": [{"name": "a", "protocol": "TCP", "port": 1, "endPort": 3}, second]}});
+        let message = "two listeners have the same protocol and port";
+        let explain = |second: Value| explain("spec", message.to_owned(), &object(second));
+        let found = explain(json!({"name": "b", "protocol": "TLS", "port": 3, "tls": {"hostnames": ["x"]}}));
+        assert_eq!(found.at.as_deref(), Some("spec.listeners[1].port"));
+        assert!(found.message.ends_with("here 'a' and 'b' on port 3: change one of them"), "{}", found.message);
+        let apart = explain(json!({"name": "b", "protocol": "UDP", "port": 3}));
+        assert_eq!(apart, Explained { message: message.to_owned(), at: None });
+    }
+
+    #[test]
+    fn a_template_in_quotes_is_recognised() {
+        let object = json!({"metadata": {"name": "{{ .Release.Name }}"}});
+        let found = explain("metadata.name", "must be a DNS-1123 subdomain".to_owned(), &object);
+        assert!(found.message.contains("helm template"), "{}", found.message);
+    }
+
+    #[test]
+    fn values_are_found_by_their_path() {
+        let object = json!({"a": [{"b": 1}, {"b": 2}]});
+        assert_eq!(get(&object, "a[1].b"), Some(&json!(2)));
+        assert_eq!(get(&object, "a[2].b"), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Misspellings of every field and every enum value of the CRDs.
+
+use serde_json::json;
+
+use super::*;
+
+/// This schema and all schemas in it that `wanted` selects.
+fn select<'a>(schema: &'a Value, wanted: fn(&Value) -> bool, found: &mut Vec<&'a Value>) {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
+    if wanted(schema) {
+        found.push(schema);
+    }
+    let fields = schema["properties"].as_object().into_iter().flat_map(Map::values);
+    for below in fields.chain([&schema["items"], &schema["additionalProperties"]]) {
+        if below.is_object() {
+            select(below, wanted, found);
+        }
+    }
+}
+
+/// The schemas of all CRDs, at every depth, that `wanted` selects; owned by the test.
+fn schemas(wanted: fn(&Value) -> bool) -> Vec<Value> {
+    let crds = crds::crds().expect("CRDs");
+    let roots = crds.iter().map(|crd| &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
+    let mut found = Vec::new();
+    roots.for_each(|root| select(root, wanted, &mut found));
+    found.into_iter().cloned().collect()
+}
+
+/// The word with one mistake: a letter changed, one left out, or two swapped.
+fn misspellings(word: &str) -> Vec<String> {
+    let letters: Vec<char> = word.chars().collect();
+    let mut all = Vec::new();
+    for at in 0..letters.len() {
+        let (mut changed, mut shorter, mut swapped) = (letters.clone(), letters.clone(), letters.clone());
+        changed[at] = 'Q';
+        shorter.remove(at);
+        swapped.swap(at, (at + 1).min(letters.len() - 1));
+        all.extend([changed, shorter, swapped]);
+    }
+    all.into_iter().map(String::from_iter).filter(|misspelt| misspelt != word).collect()
+}
+
+#[track_caller]
+fn assert_meant(found: &[Violation], misspelt: &str, word: &str) {
+    let meant = found.iter().find_map(|wrong| wrong.message.split_once("did you mean '"));
+    let meant = meant.and_then(|(_, meant)| meant.strip_suffix("'?")).unwrap_or_default();
+    // Another name may be as near.
+    let is_near = meant == word || spelling::within(misspelt, meant, 1).is_some();
+    assert!(is_near, "{misspelt} is {word}: {found:?}");
+}
+
+#[test]
+fn every_field_of_the_schemas_is_suggested_for_its_misspellings() {
+    let mut seen = 0;
+    for schema in schemas(|schema| schema["properties"].is_object()) {
+        let known = schema["properties"].as_object().expect("an object");
+        for (word, misspelt) in known.keys().flat_map(|word| misspellings(word).into_iter().map(move |m| (word, m))) {
+            if known.contains_key(&misspelt) {
+                continue;
+            }
+            let mut found = Vec::new();
+            object(&schema, &Map::from_iter([(misspelt.clone(), json!(1))]), "", &mut found);
+            assert_meant(&found, &misspelt, word);
+            seen += 1;
+        }
+    }
+    assert!(seen > 1000, "only {seen} misspellings");
+}
+
+#[test]
+fn every_value_of_an_enum_is_suggested_for_its_misspellings() {
+    let mut seen = 0;
+    for schema in schemas(|schema| schema["enum"].is_array()) {
+        let names: Vec<&str> = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for name in &names {
+            for misspelt in misspellings(name).iter().chain([&name.to_lowercase()]) {
+                if names.contains(&misspelt.as_str()) {
+                    continue;
+                }
+                let mut found = Vec::new();
+                string(&schema, misspelt, "", &mut |wrong| found.push(wrong));
+                assert_meant(&found, misspelt, name);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} misspellings");
+}
+
+#[test]
+fn fields_of_an_object_that_was_left_out_are_one_mistake() {
+    let schema = json!({"type": "object", "properties": {
+        "address": {"properties": {"host": {}, "port": {}}},
+        "local": {"properties": {"port": {}}},
+    }});
+    let words = |value: Value| {
+        let mut found = Vec::new();
+        node(&schema, &value, "b", &mut found);
+        found.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.message)).collect::<Vec<_>>()
+    };
+    let merged = words(json!({"host": "x", "port": 1}));
+    assert_eq!(merged, ["b.host: host and port belong into address: write address: {host: ..., port: ...}"]);
+    assert_eq!(words(json!({"port": 1})), ["b.port: unknown field; known fields are address, local"]);
+}

@@ -1,0 +1,208 @@
+//! Tests of the verdict on one document.
+
+use super::*;
+use crate::manifest::parse;
+
+fn verdict(text: &str) -> Result<usize, Vec<String>> {
+    let admission = Admission::new().expect("rules");
+    let mut refused = Vec::new();
+    let mut valid = 0;
+    for document in parse("f", text).expect("parses") {
+        match admission.admit("f", &document, "default") {
+            Admitted::Object(_) => valid += 1,
+            Admitted::Other(_) | Admitted::Namespace(..) => {}
+            Admitted::Refused(problems) => refused.extend(problems.iter().map(ToString::to_string)),
+        }
+    }
+    if refused.is_empty() { Ok(valid) } else { Err(refused) }
+}
+
+fn forward(spec: &str) -> String {
+    format!("apiVersion: portlane.dev/v1alpha1\nkind: PortForward\nmetadata: {{name: a}}\nspec:\n{spec}")
+}
+
+const LISTENERS: &str =
+    "  listeners:\n  - name: l\n    protocol: TCP\n    port: 1\n    backends: [{local: {port: 2}}]\n";
+const SIDECAR: &str = "  placement: {sidecar: {selector: {}}}\n";
+
+#[track_caller]
+fn refused(text: &str, with: &str) {
+    let problems = verdict(text).expect_err("refused");
+    assert!(problems.iter().any(|problem| problem.contains(with)), "{with:?} is not in {problems:#?}");
+}
+
+#[test]
+fn every_rule_of_the_crd_compiles() {
+    for (name, kind) in Admission::new().expect("rules").kinds {
+        let errors = kind.rules.compilation_errors();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_valid_forward_is_admitted_and_other_kinds_are_passed_over() {
+    let other = "---\napiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
+    assert_eq!(verdict(&(forward(&format!("{SIDECAR}{LISTENERS}")) + other)), Ok(1));
+}
+
+#[test]
+fn unknown_kinds_of_ours_are_refused() {
+    refused("apiVersion: portlane.dev/v1alpha1\nkind: PortForwrad\n", "f:2: kind: unknown kind PortForwrad");
+    refused("apiVersion: portlane.dev/v1\nkind: PortForward\n", "apiVersion: unknown version v1");
+    refused("a: 1\n", "apiVersion and kind are required");
+}
+
+#[test]
+fn shape_is_checked_with_file_line_object_and_field() {
+    let text = forward(&format!("{SIDECAR}{LISTENERS}")).replace("port: 1\n", "port: 70000\n");
+    refused(&text, "f:9: PortForward default/a: spec.listeners[0].port: must be at most 65535");
+    refused(&text.replace("70000", "'x'"), "must be an integer");
+    refused(&text.replace("70000", "010.5"), "must be an integer");
+    refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
+    let misspelt = verdict(&text.replace("protocol", "protokol").replace("70000", "1")).expect_err("refused");
+    assert_eq!(misspelt.len(), 1, "one mistake, one message: {misspelt:?}");
+    refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
+    refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
+    refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "protocol: is required");
+}
+
+#[test]
+fn nulls_are_dropped_where_an_api_server_drops_them() {
+    let text = forward(&format!("  suspend: ~\n  timeouts:\n{SIDECAR}{LISTENERS}"));
+    assert_eq!(verdict(&text), Ok(1));
+    refused(&text.replace("[{local: {port: 2}}]", "[~]"), "is null");
+}
+
+#[test]
+fn a_misspelt_group_is_reported() {
+    let text = forward(&format!("{SIDECAR}{LISTENERS}"));
+    refused(&text.replace("portlane.dev", "portlan.dev"), "did you mean 'portlane.dev'?");
+    assert_eq!(verdict(&text.replace("portlane.dev", "example.com")), Ok(0));
+}
+
+#[test]
+fn lists_are_bounded_and_their_keys_unique() {
+    let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
+    refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
+    refused(&forward(&format!("{SIDECAR}  listeners: []\n")), "at least 1");
+    refused(&forward(SIDECAR), "spec.listeners: is required");
+}
+
+#[test]
+fn every_cel_rule_refuses_what_it_is_there_for() {
+    let with = |from: &str, to: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace(from, to);
+    refused(
+        &with("{sidecar: {selector: {}}}", "{sidecar: {selector: {}}, gateway: {name: x}}"),
+        "exactly one of sidecar",
+    );
+    refused(&with("{sidecar: {selector: {}}}", "{}"), "exactly one of sidecar");
+    refused(&with("    port: 1\n", ""), "required in a sidecar");
+    refused(&with("{sidecar: {selector: {}}}", "{gateway: {name: x}}"), "needs placement.sidecar");
+    refused(&with("{local: {port: 2}}", "{local: {port: 2}, address: {host: a, port: 1}}"), "exactly one of service");
+    refused(&with("{local: {port: 2}}", "{address: {host: 'a b', port: 1}}"), "IP address or a DNS name");
+    refused(
+        &with(
+            "  listeners:\n",
+            "  listeners:\n  - {name: m, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n",
+        ),
+        "same protocol and port",
+    );
+    refused(
+        &with("  listeners:\n", "  retry: {initialBackoffMillis: 9, maxBackoffMillis: 8}\n  listeners:\n"),
+        "greater than maxBackoffMillis",
+    );
+    refused(&with("name: a}", &format!("name: {}}}", "a".repeat(53))), "at most 52");
+    refused(&with("name: a}", "name: my.edge}"), "DNS-1035");
+    refused(&with("selector: {}", "selector: {matchExpressions: [{key: a, operator: In}]}"), "values must be given");
+}
+
+#[test]
+fn gateway_rules() {
+    let gateway = |spec: &str| {
+        format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
+    };
+    assert_eq!(verdict(&gateway("{}")), Ok(1));
+    assert_eq!(verdict(&gateway("{allowedForwards: {namespaces: {from: All}, addressCIDRs: [10.0.0.0/8]}}")), Ok(1));
+    refused(&gateway("{allowedForwards: {namespaces: {from: Selector}}}"), "selector must be set");
+    refused(&gateway("{allowedForwards: {addressCIDRs: [10.0.0.0]}}"), "must be a network");
+    refused(&gateway("{allowedForwards: {ports: [{protocol: TCP, port: 5, endPort: 4}]}}"), "must not be less");
+    refused(&gateway("{allocation: [{port: 2000, endPort: 1999}]}"), "allocation range must not be less");
+}
+
+#[test]
+fn metadata_is_checked_too() {
+    let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
+    refused(&with("{}"), "metadata.name");
+    refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x");
+    refused(&with("{name: a, namspace: b}"), "unknown field");
+    refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
+    refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
+    refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
+}
+
+#[test]
+fn hosts_are_addresses_or_names() {
+    let with = |host: &str| {
+        let address = format!("{{address: {{host: '{host}', port: 1}}}}");
+        forward(&format!("{SIDECAR}{LISTENERS}")).replace("{local: {port: 2}}", &address)
+    };
+    for good in ["10.0.0.1", "::1", "db", "db.example.com", "db.example.com.", "3com.example.com"] {
+        assert_eq!(verdict(&with(good)), Ok(1), "{good}");
+    }
+    for bad in ["10.0.0.256", "010.0.0.1", "a b", "-a", "a..b", "a_b", "[::1]"] {
+        refused(&with(bad), "IP address or a DNS name");
+    }
+}
+
+#[test]
+fn messages_name_the_value_the_place_and_what_to_write() {
+    let good =
+        forward(&format!("{SIDECAR}{LISTENERS}")).replace("{local: {port: 2}}", "{address: {host: db, port: 2}}");
+    let with = |from: &str, to: &str| good.replace(from, to);
+    for (text, message) in [
+        (
+            with("metadata: {name: a}", "metadata: {nmae: a}"),
+            "f:3: PortForward without a name: metadata.nmae: unknown field; did you mean 'name'?",
+        ),
+        (
+            with("metadata:", "metdata:"),
+            "f:3: PortForward without a name: metdata: unknown field; did you mean 'metadata'?",
+        ),
+        (
+            with("{name: a}", "{name: a_b}"),
+            "f:3: PortForward default/a_b: metadata.name: must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.', at most 253 characters; here it is 'a_b'",
+        ),
+        (with("{name: a}", "{name: a.b}"), "f:3: PortForward default/a.b: metadata.name must be"),
+        (with("kind:", "knd:"), "f:2: knd: unknown field; did you mean 'kind'?"),
+        (with("apiVersion", "apiversion"), "f:1: apiversion: unknown field; did you mean 'apiVersion'?"),
+        (with("kind: PortForward", "kind: PortForwrd"), "did you mean PortForward?"),
+        (
+            with(SIDECAR, ""),
+            "spec.placement: is required; on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}",
+        ),
+        (with("host: db", "host: '[::1]'"), "'[::1]' is neither: an address has no brackets here: host: \"::1\""),
+        (
+            with("host: db", "host: [::1]"),
+            "must be a string, but is a list, because '[' and ']' make one; write an IPv6 address without them",
+        ),
+        (with("host: db", "host: 'db:7777'"), "'db:7777' is neither: the port goes into port: host: db, port: 7777"),
+        (
+            with("{address: {host: db, port: 2}}", "{host: db, port: 2}"),
+            "backends[0].host: host and port belong into address",
+        ),
+        (
+            with("TCP", "tcp"),
+            "f:8: PortForward default/a: spec.listeners[0].protocol: must be one of TCP, UDP, TLS, but is 'tcp'; did you mean 'TCP'?",
+        ),
+        (
+            with(
+                "  listeners:\n",
+                "  listeners:\n  - {name: m, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n",
+            ),
+            "f:10: PortForward default/a: spec: two listeners have the same protocol and port (TLS listeners may, with different hostnames); here 'm' and 'l' on port 1",
+        ),
+    ] {
+        let problems = verdict(&text).expect_err("refused");
+        assert!(problems.len() == 1 && problems[0].contains(message), "{message:?} alone is not in {problems:#?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! The text of a manifest, decoded as kubectl decodes it.
+
+use std::iter;
+
+/// Starts a text, or a document of it, and means nothing.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Why bytes are no text that kubectl reads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+/// Decodes UTF-8, or UTF-16 that begins with a byte order mark. Bytes that are not UTF-8 become replacement characters,
+/// as with kubectl: they are usually in comments.
+pub(super) fn decode(bytes: &[u8]) -> Result<String, Flaw> {
+    let text = match bytes {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    let text = without_marks(text);
+    match text.char_indices().find(|(_, letter)| !is_printable(*letter)) {
+        None => Ok(text),
+        Some((at, letter)) => Err(Flaw {
+            line: text[..at].matches('\n').count() + 1,
+            message: format!(
+                "has the control character U+{:04X}, which YAML does not permit; remove the character",
+                u32::from(letter)
+            ),
+        }),
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Flaw> {
+    let flaw = || Flaw { line: 1, message: "is not valid UTF-16 text; save the file as UTF-8".to_owned() };
+    let pairs = bytes.chunks(2).map(|pair| <[u8; 2]>::try_from(pair).map(unit).map_err(|_| flaw()));
+    let units: Vec<u16> = pairs.collect::<Result<_, _>>()?;
+    String::from_utf16(&units).map_err(|_| flaw())
+}
+
+/// The text without the byte order marks that begin it and its documents.
+fn without_marks(text: String) -> String {
+    if !text.contains(BYTE_ORDER_MARK) {
+        return text;
+    }
+    let mut begins = true;
+    let lines = text.split_inclusive('\n').map(|line| {
+        let line = if begins { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
+        begins = line.starts_with("---");
+        line
+    });
+    lines.collect()
+}
+
+/// Characters that kubectl's YAML reader accepts without an escape.
+fn is_printable(letter: char) -> bool {
+    matches!(
+        letter,
+        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..
+    )
+}
+
+/// The text with spaces instead of the tabs between a ':' and the value at this position, which is counted in
+/// characters. `None` if there are none.
+pub(super) fn without_tabs(text: &str, at: usize) -> Option<String> {
+    let at = text.char_indices().nth(at).map_or(text.len(), |(at, _)| at);
+    let from = text[..at].rfind(':')? + 1;
+    let blank = text[from..].bytes().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let tabs = text[from..from + blank].contains('\t');
+    tabs.then(|| [&text[..from], &" ".repeat(blank), &text[from + blank..]].concat())
+}
+
+/// The line of a template expression: the given line if it has one, or else the first line that has.
+pub(super) fn template_line(text: &str, line: usize) -> Option<usize> {
+    let is_template = |line: &str| {
+        !line.trim_start().starts_with('#') && line.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}"))
+    };
+    let given = text.lines().nth(line.saturating_sub(1)).filter(|text| is_template(text)).map(|_| line);
+    given.or_else(|| iter::zip(1.., text.lines()).find(|(_, text)| is_template(text)).map(|(line, _)| line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_decoded_as_kubectl_does() {
+        let utf16 = |mark: [u8; 2], bytes: fn(u16) -> [u8; 2]| {
+            [mark.to_vec(), "a: ß\n".encode_utf16().flat_map(bytes).collect()].concat()
+        };
+        for (bytes, text) in [
+            (b"a: 1\n".to_vec(), "a: 1\n"),
+            (b"# caf\xe9\na: 1\n".to_vec(), "# caf\u{fffd}\na: 1\n"),
+            (b"\xef\xbb\xbfa: 1\n".to_vec(), "a: 1\n"),
+            (b"a: 1\n---\n\xef\xbb\xbfb: 1\n".to_vec(), "a: 1\n---\nb: 1\n"),
+            (utf16([0xff, 0xfe], u16::to_le_bytes), "a: ß\n"),
+            (utf16([0xfe, 0xff], u16::to_be_bytes), "a: ß\n"),
+        ] {
+            assert_eq!(decode(&bytes).as_deref(), Ok(text), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn texts_that_kubectl_refuses_are_refused_with_their_line() {
+        for (bytes, line, words) in [
+            (&b"a: 1\n# \x01\n"[..], 2, "U+0001"),
+            (&b"a: 1\n\n# \x7f"[..], 3, "U+007F"),
+            (&b"a: \x00"[..], 1, "U+0000"),
+            (&b"a: 1\nb: \xef\xbb\xbf1\n"[..], 2, "U+FEFF"),
+            (&b"\xff\xfea"[..], 1, "UTF-16"),
+            (&b"\xff\xfe\x00\xd8"[..], 1, "UTF-16"),
+        ] {
+            let flaw = decode(bytes).expect_err("refused");
+            assert!(flaw.line == line && flaw.message.contains(words), "{bytes:?}: {flaw:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_tabs_before_the_value_become_spaces() {
+        assert_eq!(without_tabs("ü:\t1\nb:\t \tx\t#", 10).as_deref(), Some("ü:\t1\nb:   x\t#"));
+        assert_eq!(without_tabs("a: 1", 3), None);
+        assert_eq!(without_tabs("a\t1", 2), None);
+    }
+
+    #[test]
+    fn templates_are_recognised() {
+        assert_eq!(template_line("a: 1\nb: {{ .Values.b }}\nc: {{ .c }}\n", 3), Some(3));
+        assert_eq!(template_line("a: 1\n{{- if .Values.b }}\nc: 1\n", 3), Some(2));
+        assert_eq!(template_line("a: {b: {c: 1}}\n# {{ .c }}\n", 1), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Guesses which word the author of a manifest meant.
+
+/// The name that `word` most likely stands for: the nearest, if it is near enough for its length.
+pub(crate) fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.into_iter().filter_map(|name| near(word, name).map(|distance| (distance, name)));
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+}
+
+/// The distance between two words, if one may be a misspelling of the other. In a word of three letters, one letter may
+/// differ: TCP is no misspelling of HTTP.
+fn near(word: &str, name: &str) -> Option<usize> {
+    if word.eq_ignore_ascii_case(name) {
+        return Some(0);
+    }
+    let most = if name.chars().count() > 3 { 2 } else { 1 };
+    within(word, name, most)
+}
+
+/// The distance between two words, if it is no more than `most`.
+pub(crate) fn within(word: &str, name: &str, most: usize) -> Option<usize> {
+    let lengths = word.chars().count().abs_diff(name.chars().count());
+    (lengths <= most).then(|| distance(word, name)).filter(|distance| *distance <= most)
+}
+
+/// Mistakes that turn one word into the other: a letter that is changed, added or left out, or two neighbours that are
+/// swapped.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // The distances of the beginnings of `a` with one letter less, and with two letters less, from those of `b`.
+    let (mut row, mut before): (Vec<usize>, Vec<usize>) = ((0..=b.len()).collect(), Vec::new());
+    for (i, letter) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, other) in b.iter().enumerate() {
+            let mut least = (row[j] + usize::from(letter != other)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *letter == b[j - 1] && a[i - 1] == *other {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_meant_not_the_first_near_one() {
+        assert_eq!(closest("ports", ["post", "port"]), Some("port"));
+        assert_eq!(closest("nmae", ["namespace", "name"]), Some("name"));
+        assert_eq!(closest("tcp", ["TCP", "UDP"]), Some("TCP"));
+        assert_eq!(closest("tsl", ["tcp", "tls"]), Some("tls"));
+    }
+
+    #[test]
+    fn every_mistake_counts_once() {
+        for (a, b, expected) in [
+            ("port", "port", 0),
+            ("prot", "port", 1),
+            ("pot", "port", 1),
+            ("portt", "port", 1),
+            ("bort", "port", 1),
+            ("", "ab", 2),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn words_that_differ_too_much_are_other_words() {
+        assert_eq!(closest("HTTP", ["TCP", "UDP", "TLS"]), None);
+        assert_eq!(closest("replicas", ["port", "name"]), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! How names resolve: as `getaddrinfo` of glibc resolves them with the same `/etc/hosts` and `/etc/resolv.conf`, and
+//! with answers that outlive faults.
+//!
+//! [`hosts`] and [`resolv_conf`] read the files. [`candidates`] says which full names stand for a name, [`search`] in
+//! which order they are asked and when the search ends, [`tries`] which server gets a question and for how long.
+//! [`families`] keeps the addresses of a name, and says when to ask again.
+
+pub mod candidates;
+pub mod families;
+pub mod hosts;
+pub mod resolv_conf;
+pub mod said;
+pub mod search;
+pub mod tries;
+
+/// Longest name, in bytes, without the dot at the end.
+const LONGEST_NAME: usize = 253;
+/// Longest label of a name, in bytes.
+const LONGEST_LABEL: usize = 63;
+
+/// Whether a text without a dot at its end can be asked for as a name.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    text.len() <= LONGEST_NAME
+        && text.bytes().all(is_plain)
+        && text.split('.').all(|label| (1..=LONGEST_LABEL).contains(&label.len()))
+}

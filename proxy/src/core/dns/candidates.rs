@@ -1,0 +1,48 @@
+//! The full names that stand for a name, in the order of `res_search`.
+
+use super::{
+    is_name,
+    resolv_conf::{Flag, ResolvConf},
+};
+
+/// A full name to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The name, with the dot at its end.
+    pub name: String,
+    /// Whether it is the name itself, without a search domain.
+    pub is_as_written: bool,
+}
+
+/// The full names that stand for a host, in the order in which they are asked for.
+///
+/// A host that ends with a dot is asked for as it is and no other way. One with `ndots` dots or more is asked for as it
+/// is first, any other at the end. Names that are too long are left out.
+#[must_use]
+pub fn candidates(host: &str, conf: &ResolvConf) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = Vec::new();
+    let mut add = |name: String, is_as_written: bool| {
+        if is_name(&name) && found.iter().all(|other| other.name.trim_end_matches('.') != name) {
+            found.push(Candidate { name: name + ".", is_as_written });
+        }
+    };
+    if let Some(name) = host.strip_suffix('.') {
+        add(name.to_owned(), true);
+        return found;
+    }
+    let dots = host.bytes().filter(|byte| *byte == b'.').count();
+    if dots >= conf.ndots {
+        add(host.to_owned(), true);
+    }
+    for domain in &conf.search {
+        if domain.is_empty() {
+            add(host.to_owned(), true);
+        } else {
+            add(format!("{host}.{domain}"), false);
+        }
+    }
+    if dots > 0 || conf.search.is_empty() || !conf.has(Flag::NoTldQuery) {
+        add(host.to_owned(), true);
+    }
+    found
+}

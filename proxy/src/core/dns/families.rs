@@ -1,0 +1,177 @@
+//! The addresses of a name by family: what is kept when a family fails, and what is asked again when.
+
+use std::{mem, net::IpAddr, time::Duration};
+
+use super::{
+    said::{Family, Pair, Said},
+    search::Outcome,
+};
+
+/// Shortest and longest time until addresses are asked for again, whatever their TTL.
+pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// Time until a name or family that has failed is asked for again.
+pub const RETRY: Duration = Duration::from_secs(5);
+/// Most addresses of a name that are used. Sessions look at each of them.
+pub const MOST_ADDRESSES: usize = 256;
+
+/// What is known of a name. Times are those of the caller's clock.
+#[derive(Debug, Default)]
+pub struct Families {
+    /// The full name that has the addresses.
+    place: Option<String>,
+    states: Pair<State>,
+    /// Why the last search found nothing.
+    failure: Option<String>,
+    /// When both families are asked for again.
+    whole: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last addresses, sorted.
+    ips: Vec<IpAddr>,
+    /// Why the last question failed.
+    failure: Option<String>,
+    /// When the family alone is asked for again.
+    again: Option<Duration>,
+}
+
+/// What to tell of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]; `None` before the first.
+    pub addresses: Option<Vec<IpAddr>>,
+    /// How many more addresses it has.
+    pub left_out: usize,
+    /// Why it fails, wholly or in one family; addresses of an earlier answer are kept.
+    pub failure: Option<String>,
+}
+
+/// What is asked for next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Both families, from the first candidate on.
+    Whole,
+    /// A family that has failed, where the other one was found.
+    Family(Family),
+}
+
+impl Families {
+    /// The full name that has the addresses.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+
+    /// Takes the addresses of a name from the hosts file, which holds for both families.
+    pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Told {
+        *self = Self { whole: now + TTL.1, ..Self::default() };
+        for ip in ips {
+            let family = if ip.is_ipv4() { Family::Four } else { Family::Six };
+            self.states.of(family).ips.push(*ip);
+        }
+        for state in [&mut self.states.four, &mut self.states.six] {
+            state.ips.sort_unstable();
+        }
+        self.told()
+    }
+
+    /// Takes the addresses of a family while the other one is still being asked for.
+    pub fn early(&mut self, place: &str, family: Family, said: Said, now: Duration) -> Told {
+        self.move_to(place);
+        self.failure = None;
+        self.states.of(family).take(said, now);
+        self.told()
+    }
+
+    /// Takes the end of a search.
+    pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Told {
+        match outcome {
+            Outcome::Found { place, said } => {
+                self.move_to(&place);
+                self.failure = None;
+                let ttl = said.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
+                self.whole = now + ttl;
+                let Pair { four, six } = said;
+                self.states.four.take(four, now);
+                self.states.six.take(six, now);
+            }
+            Outcome::Nothing(why) => {
+                self.failure = Some(why);
+                self.whole = now + RETRY;
+                (self.states.four.again, self.states.six.again) = (None, None);
+            }
+        }
+        self.told()
+    }
+
+    /// Takes what servers say of a family that had failed.
+    pub fn again(&mut self, family: Family, said: Said, now: Duration) -> Told {
+        if let Some(ttl) = ttl(&said) {
+            self.whole = self.whole.min(now + ttl);
+        }
+        self.states.of(family).take(said, now);
+        self.told()
+    }
+
+    /// What is asked for next, and how long after `now`.
+    #[must_use]
+    pub fn due(&self, now: Duration) -> (Duration, Due) {
+        let families = [(self.states.four.again, Family::Four), (self.states.six.again, Family::Six)];
+        let alone = families.into_iter().filter_map(|(at, family)| Some((at?, Due::Family(family))));
+        let first = alone.min_by_key(|(at, _)| *at).filter(|(at, _)| *at < self.whole);
+        let (at, due) = first.unwrap_or((self.whole, Due::Whole));
+        (at.saturating_sub(now), due)
+    }
+
+    /// Addresses of another full name are those of another server.
+    fn move_to(&mut self, place: &str) {
+        if self.place.as_deref() != Some(place) {
+            self.place = Some(place.to_owned());
+            self.states = Pair::default();
+        }
+    }
+
+    fn told(&self) -> Told {
+        let Pair { four, six } = &self.states;
+        let half = MOST_ADDRESSES / 2;
+        // Each family has half of the room, and what the other one leaves.
+        let of_six = six.ips.len().min(half.max(MOST_ADDRESSES.saturating_sub(four.ips.len())));
+        let of_four = four.ips.len().min(MOST_ADDRESSES - of_six);
+        let addresses: Vec<IpAddr> =
+            four.ips.iter().take(of_four).chain(six.ips.iter().take(of_six)).copied().collect();
+        let left_out = four.ips.len() + six.ips.len() - addresses.len();
+        let of = |state: &State, family: Family| {
+            state.failure.as_ref().map(|why| format!("its {} addresses: {why}", family.as_str()))
+        };
+        let failure = self.failure.clone();
+        let failure = failure.or_else(|| of(four, Family::Four)).or_else(|| of(six, Family::Six));
+        Told { addresses: Some(addresses).filter(|all| !all.is_empty()), left_out, failure }
+    }
+}
+
+impl State {
+    /// A definite answer replaces the addresses; a failure keeps them.
+    fn take(&mut self, said: Said, now: Duration) {
+        match said {
+            Said::Addresses { mut ips, .. } => {
+                ips.sort_unstable();
+                ips.dedup();
+                *self = Self { ips, ..Self::default() };
+            }
+            Said::NoData | Said::NoName => *self = Self::default(),
+            Said::Failed { why, .. } => {
+                let ips = mem::take(&mut self.ips);
+                *self = Self { ips, failure: Some(why), again: Some(now + RETRY) };
+            }
+        }
+    }
+}
+
+/// How long addresses hold, within the bounds.
+fn ttl(said: &Said) -> Option<Duration> {
+    match said {
+        Said::Addresses { ttl, .. } => Some((*ttl).clamp(TTL.0, TTL.1)),
+        _ => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! What servers say of one full name.
+
+use std::{net::IpAddr, time::Duration};
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Four,
+    /// IPv6.
+    Six,
+}
+
+impl Family {
+    /// As people write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Four => "IPv4",
+            Self::Six => "IPv6",
+        }
+    }
+}
+
+/// What servers say of one full name in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The name has these addresses.
+    Addresses {
+        /// The addresses, in any order.
+        ips: Vec<IpAddr>,
+        /// How long they hold.
+        ttl: Duration,
+    },
+    /// The name exists, and has no address of the family.
+    NoData,
+    /// The name does not exist.
+    NoName,
+    /// No server has given a definite answer.
+    Failed {
+        /// The last cause.
+        why: String,
+        /// A server has answered SERVFAIL, so the search goes on as if the name did not exist.
+        is_servfail: bool,
+    },
+}
+
+impl Said {
+    /// Whether there are addresses.
+    #[must_use]
+    pub fn has_addresses(&self) -> bool {
+        matches!(self, Self::Addresses { .. })
+    }
+
+    /// Whether no server has given a definite answer.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+
+    /// Of two failures, the one that decides: SERVFAIL, else the later one. Any other answer goes before a failure.
+    #[must_use]
+    pub fn or_later(self, later: Self) -> Self {
+        match (&self, &later) {
+            (Self::Failed { is_servfail: true, .. }, Self::Failed { is_servfail: false, .. }) => self,
+            (_, Self::Failed { .. }) if !self.is_failed() => self,
+            _ => later,
+        }
+    }
+}
+
+/// One value for each family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair<T> {
+    /// IPv4.
+    pub four: T,
+    /// IPv6.
+    pub six: T,
+}
+
+impl<T> Pair<T> {
+    /// Both values.
+    pub fn both(&self) -> [&T; 2] {
+        [&self.four, &self.six]
+    }
+
+    /// The value of a family.
+    pub fn of(&mut self, family: Family) -> &mut T {
+        match family {
+            Family::Four => &mut self.four,
+            Family::Six => &mut self.six,
+        }
+    }
+}

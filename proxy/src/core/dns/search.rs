@@ -1,0 +1,98 @@
+//! The search for a name among its candidates, by the rules of `res_nsearch`.
+//!
+//! The first candidate with an address in either family is the name. NXDOMAIN, NODATA and SERVFAIL let the search go
+//! on; after silence about a search domain only the name as written is asked for. glibc forgets what it knew; here a candidate that was the
+//! name and now fails ends the search, so that a fault does not lead to another server.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    candidates::Candidate,
+    said::{Pair, Said},
+};
+
+/// Time after which the search domains are left out and only the name as written is asked for.
+///
+/// With [`super::tries::QUESTION`], a search ends within 100 s: the candidate that was asked for at this time, the one
+/// that was the name before, and the name as written may each take their whole time.
+pub const SEARCH: Duration = Duration::from_secs(40);
+/// Why a name without an address has failed, if all servers were definite.
+pub const NO_ADDRESS: &str = "no such name, or no addresses";
+
+/// The search for one name.
+#[derive(Debug)]
+pub struct Search {
+    left: VecDeque<Candidate>,
+    /// The candidate that was the name before.
+    before: Option<String>,
+    /// Whether the candidate that is asked for now is the name as written.
+    is_as_written: bool,
+    /// Whether the search domains are left out from here on.
+    skips: bool,
+    /// The first failure.
+    failure: Option<String>,
+    found: Option<Outcome>,
+}
+
+/// How a search ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A candidate has an address.
+    Found {
+        /// The candidate.
+        place: String,
+        /// What servers say of it; at least one family has addresses.
+        said: Pair<Said>,
+    },
+    /// No candidate has an address, for this reason.
+    Nothing(String),
+}
+
+impl Search {
+    /// A search among these candidates. `before` is the one that was the name at the last search.
+    #[must_use]
+    pub fn new(candidates: Vec<Candidate>, before: Option<&str>) -> Self {
+        let left = candidates.into();
+        let before = before.map(str::to_owned);
+        Self { left, before, is_as_written: false, skips: false, failure: None, found: None }
+    }
+
+    /// The next candidate to ask for, `spent` after the search began.
+    pub fn next(&mut self, spent: Duration) -> Option<String> {
+        let skips = self.skips || spent >= SEARCH;
+        while let Some(Candidate { name, is_as_written }) = self.left.pop_front() {
+            if !skips || is_as_written || self.before.as_ref() == Some(&name) {
+                self.is_as_written = is_as_written;
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// Takes what servers say of a candidate.
+    pub fn heard(&mut self, place: String, said: Pair<Said>) {
+        let both = said.both();
+        if both.into_iter().any(Said::has_addresses) {
+            self.left.clear();
+            self.found = Some(Outcome::Found { place, said });
+            return;
+        }
+        let why = both.into_iter().find_map(|said| match said {
+            Said::Failed { why, .. } => Some(why.clone()),
+            _ => None,
+        });
+        let has_failed = why.is_some();
+        self.failure = self.failure.take().or(why);
+        if has_failed && self.before.as_ref() == Some(&place) {
+            self.left.clear();
+        }
+        let is_silent = |said: &Said| matches!(said, Said::Failed { is_servfail: false, .. });
+        self.skips |= !self.is_as_written && both.into_iter().all(is_silent);
+    }
+
+    /// How the search ended.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        self.found.unwrap_or_else(|| Outcome::Nothing(self.failure.unwrap_or_else(|| NO_ADDRESS.to_owned())))
+    }
+}

@@ -1,0 +1,49 @@
+//! Which of many equal events the log shows: one in a while, with the number of those before it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Seconds between two lines about events of one kind.
+pub const EVERY: u64 = 10;
+
+/// The lines about events of one kind, which any thread may count.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// The second of the last line plus one; 0: there was none.
+    last: AtomicU64,
+    /// Events at the last line.
+    told: AtomicU64,
+}
+
+impl Pace {
+    /// Whether to log an event that happens at second `now` as the `count`th of its kind; if so, the events since the
+    /// last line, with this one.
+    #[must_use]
+    pub fn due(&self, now: u64, count: u64) -> Option<u64> {
+        let last = self.last.load(Relaxed);
+        if last > 0 && now < last - 1 + EVERY {
+            return None;
+        }
+        // Of two threads at once, one writes the line.
+        self.last.compare_exchange(last, now + 1, Relaxed, Relaxed).ok()?;
+        Some(count.saturating_sub(self.told.swap(count, Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_one_line_at_its_start_and_one_in_a_while_with_its_size() {
+        let pace = Pace::default();
+        let told: Vec<(u64, u64)> =
+            (0..=2 * EVERY).filter_map(|now| pace.due(now, now + 1).map(|since| (now, since))).collect();
+        assert_eq!(told, [(0, 1), (EVERY, EVERY), (2 * EVERY, EVERY)]);
+    }
+
+    #[test]
+    fn a_rare_event_is_a_line_each_time() {
+        let pace = Pace::default();
+        assert_eq!((pace.due(5, 1), pace.due(5 + EVERY, 2), pace.due(1000, 3)), (Some(1), Some(1), Some(1)));
+    }
+}

@@ -1,0 +1,132 @@
+//! Sessions that come before the first answer to a name.
+//!
+//! Right after the start, and after a backend was added, a name has no addresses yet. A session that needs them waits
+//! within its connect phase until the name has resolved or failed, instead of being reset.
+
+use std::{
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{AcqRel, Acquire},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use crate::{core::balance::Targets, shared::Shared};
+
+/// No name is awaited. Greater than every priority.
+const NONE: u64 = u64::MAX;
+
+/// Whether a listener has names that nothing was heard of yet.
+#[derive(Debug)]
+pub struct FirstAnswer {
+    /// The lowest priority of the backends with such names, or [`NONE`].
+    priority: AtomicU64,
+    heard: Notify,
+}
+
+impl Default for FirstAnswer {
+    fn default() -> Self {
+        Self { priority: AtomicU64::new(NONE), heard: Notify::new() }
+    }
+}
+
+impl FirstAnswer {
+    /// Sets the lowest priority of the backends whose names nothing was heard of yet, and wakes the sessions that wait.
+    pub fn set(&self, priority: Option<u32>) {
+        let before = self.priority.swap(priority.map_or(NONE, u64::from), AcqRel);
+        if before != NONE {
+            self.heard.notify_waiters();
+        }
+    }
+
+    /// Whether a session needs a name that nothing was heard of yet: no backend of its priority, or of a lower number,
+    /// has an endpoint.
+    #[must_use]
+    pub fn is_needed(&self, targets: &Targets) -> bool {
+        let priority = self.priority.load(Acquire);
+        let has_endpoint = || {
+            let mut open = targets.entries.iter().filter(|entry| entry.weight > 0 && !entry.endpoints.is_empty());
+            open.any(|entry| u64::from(entry.priority) <= priority)
+        };
+        priority != NONE && !has_endpoint()
+    }
+}
+
+/// Waits until the session has an endpoint, or no first answer is awaited, for the connect timeout at most.
+pub async fn wait(listener: &Shared) {
+    let first = &listener.first_answer;
+    if !first.is_needed(&listener.targets.load()) {
+        return;
+    }
+    let longest = Duration::from_secs(listener.spec.load().timeouts.connect_seconds.into());
+    let heard = async {
+        loop {
+            // Counts from its creation on, so that an answer between the check and the wait is not missed.
+            let heard = first.heard.notified();
+            if !first.is_needed(&listener.targets.load()) {
+                return;
+            }
+            heard.await;
+        }
+    };
+    let _ = timeout(longest, heard).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proxy_api::{Configuration, Listener, Timeouts};
+
+    use super::*;
+    use crate::core::{balance::Entry, endpoint::Endpoint};
+
+    fn shared(connect_seconds: u32) -> Arc<Shared> {
+        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        let (id, template) = document.supported().next().expect("one");
+        let timeouts = Timeouts { connect_seconds, ..template.timeouts };
+        let spec = Arc::new(Listener { timeouts, ..template.clone() });
+        Shared::new(id.clone(), spec, Arc::default(), Arc::default())
+    }
+
+    /// Targets with one endpoint, in an entry of this weight and priority.
+    fn targets(weight: u32, priority: u32) -> Arc<Targets> {
+        let endpoints = vec![Arc::new(Endpoint::new(([10, 0, 0, 1], 1).into()))];
+        let entry = Entry { id: "e".into(), weight, priority, endpoints, stats: Arc::default() };
+        Arc::new(Targets::new(vec![entry]))
+    }
+
+    #[test]
+    fn a_session_waits_for_a_name_unless_another_backend_is_as_good() {
+        let first = FirstAnswer::default();
+        assert!(!first.is_needed(&Targets::default()), "nothing is awaited");
+        first.set(Some(1));
+        assert!(first.is_needed(&Targets::default()));
+        assert!(first.is_needed(&targets(1, 2)) && first.is_needed(&targets(0, 1)));
+        assert!(!first.is_needed(&targets(1, 1)) && !first.is_needed(&targets(1, 0)));
+        first.set(None);
+        assert!(!first.is_needed(&Targets::default()));
+    }
+
+    #[tokio::test]
+    async fn a_session_wakes_at_the_answer_or_after_the_connect_timeout() {
+        let bound = Duration::from_secs(30);
+        let awaiting = |connect_seconds: u32| {
+            let shared = shared(connect_seconds);
+            shared.first_answer.set(Some(0));
+            shared
+        };
+        timeout(bound, wait(&awaiting(0))).await.expect("after the connect timeout");
+        let shared = awaiting(3600);
+        let answer = async {
+            tokio::task::yield_now().await;
+            shared.targets.store(targets(1, 0));
+            shared.first_answer.set(None);
+        };
+        let both = async { tokio::join!(wait(&shared), answer) };
+        timeout(bound, both).await.expect("at the answer");
+    }
+}

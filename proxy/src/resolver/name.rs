@@ -1,0 +1,173 @@
+//! Keeps one name resolved.
+
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Answer, question::ask, system::System};
+use crate::core::dns::{
+    candidates::candidates,
+    families::{Due, Families, RETRY, Told},
+    resolv_conf::Flag,
+    said::{Family, Pair, Said},
+    search::Search,
+};
+
+/// Longest wait for the second address family once the first has addresses. After it, the addresses of the first are
+/// told, and those of the second when they arrive.
+const LATE: Duration = Duration::from_secs(2);
+
+/// A name to keep resolved.
+#[derive(Clone)]
+pub(super) struct Name {
+    pub(super) host: String,
+    pub(super) system: watch::Receiver<Arc<System>>,
+    /// The lookups that the namespace may have at a time.
+    pub(super) turns: Arc<Semaphore>,
+    pub(super) answers: mpsc::Sender<Answer>,
+}
+
+/// Follows a name, also after a lookup has panicked.
+pub(super) async fn follow(name: Name) {
+    loop {
+        let mut lookups = JoinSet::new();
+        lookups.spawn(keep(name.clone()));
+        let ended = lookups.join_next().await;
+        if !ended.is_some_and(|ended| ended.is_err_and(|error| error.is_panic())) {
+            return;
+        }
+        let failure = Some("the lookup has ended unexpectedly, see standard error".to_owned());
+        let told = Told { failure, ..Told::default() };
+        if name.answers.send(Answer::Name { host: name.host.clone(), told }).await.is_err() {
+            return;
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// Asks again whenever something is due or the system's settings have changed, until nobody takes the answers.
+async fn keep(name: Name) {
+    let Name { host, system: mut systems, turns, answers } = name;
+    let (mut known, began) = (Families::default(), Instant::now());
+    let mut due = Due::Whole;
+    loop {
+        let system = systems.borrow_and_update().clone();
+        let round = Round { host: &host, system: &system, turns: &turns, answers: &answers, began };
+        let is_taken = tokio::select! {
+            is_taken = round.run(due, &mut known) => is_taken,
+            () = changed(&mut systems) => {
+                due = Due::Whole;
+                continue;
+            }
+        };
+        if !is_taken {
+            return;
+        }
+        let (wait, next) = known.due(began.elapsed());
+        due = tokio::select! {
+            () = sleep(wait) => next,
+            () = changed(&mut systems) => Due::Whole,
+        };
+    }
+}
+
+async fn changed(systems: &mut watch::Receiver<Arc<System>>) {
+    if systems.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+/// One round of questions for a name.
+struct Round<'a> {
+    host: &'a str,
+    system: &'a Arc<System>,
+    turns: &'a Semaphore,
+    answers: &'a mpsc::Sender<Answer>,
+    /// Start of the clock of [`Families`].
+    began: Instant,
+}
+
+impl Round<'_> {
+    /// Asks for what is due and tells what is known then. `false` if nobody takes the answers.
+    async fn run(&self, due: Due, known: &mut Families) -> bool {
+        if let Some(ips) = self.system.hosts.addresses(self.host) {
+            let told = known.listed(ips, self.now());
+            return self.tell(told).await;
+        }
+        let Ok(_turn) = self.turns.acquire().await else { return false };
+        let told = match (due, known.place().map(str::to_owned)) {
+            (Due::Family(family), Some(place)) => {
+                let said = ask(self.system, &place, family).await;
+                known.again(family, said, self.now())
+            }
+            (Due::Whole | Due::Family(_), before) => match self.search(before.as_deref(), known).await {
+                Some(told) => told,
+                None => return false,
+            },
+        };
+        self.tell(told).await
+    }
+
+    async fn search(&self, before: Option<&str>, known: &mut Families) -> Option<Told> {
+        let mut search = Search::new(candidates(self.host, &self.system.conf), before);
+        let from = Instant::now();
+        while let Some(place) = search.next(from.elapsed()) {
+            let said = self.both(&place, known).await?;
+            search.heard(place, said);
+        }
+        Some(known.searched(search.outcome(), self.now()))
+    }
+
+    /// Asks for both families of a full name.
+    async fn both(&self, place: &str, known: &mut Families) -> Option<Pair<Said>> {
+        if self.system.conf.has(Flag::SingleRequest) {
+            let four = ask(self.system, place, Family::Four).await;
+            let six = pin!(ask(self.system, place, Family::Six));
+            let six = self.other(place, (Family::Four, &four), six, known).await?;
+            return Some(Pair { four, six });
+        }
+        let mut four = pin!(ask(self.system, place, Family::Four));
+        let mut six = pin!(ask(self.system, place, Family::Six));
+        tokio::select! {
+            said = &mut four => {
+                let six = self.other(place, (Family::Four, &said), six, known).await?;
+                Some(Pair { four: said, six })
+            }
+            said = &mut six => {
+                let four = self.other(place, (Family::Six, &said), four, known).await?;
+                Some(Pair { four, six: said })
+            }
+        }
+    }
+
+    /// Waits for the other family. If it is late, tells the addresses of the first before it arrives.
+    async fn other(
+        &self,
+        place: &str,
+        (family, first): (Family, &Said),
+        mut other: impl Future<Output = Said> + Unpin,
+        known: &mut Families,
+    ) -> Option<Said> {
+        if first.has_addresses() {
+            if let Ok(said) = timeout(LATE, &mut other).await {
+                return Some(said);
+            }
+            if !self.tell(known.early(place, family, first.clone(), self.now())).await {
+                return None;
+            }
+        }
+        Some(other.await)
+    }
+
+    async fn tell(&self, told: Told) -> bool {
+        self.answers.send(Answer::Name { host: self.host.to_owned(), told }).await.is_ok()
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+}

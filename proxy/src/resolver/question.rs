@@ -1,0 +1,148 @@
+//! One question: a full name, one family, the servers in their order.
+
+use std::time::Duration;
+
+use hickory_resolver::{
+    lookup::Lookup,
+    net::{DnsError, NetError},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RecordType},
+    },
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::system::{Client, System};
+use crate::core::dns::{
+    resolv_conf::Flag,
+    said::{Family, Said},
+    tries::{COMPANY, Try},
+};
+
+/// Asks the servers until one gives a definite answer, or none is left.
+pub(super) async fn ask(system: &System, place: &str, family: Family) -> Said {
+    if family == Family::Six && system.conf.has(Flag::NoAaaa) {
+        return Said::NoData;
+    }
+    let name = match Name::from_ascii(place) {
+        Ok(name) => name,
+        Err(error) => return failed(error.to_string()),
+    };
+    let mut left = system.tries().peekable();
+    let mut running = JoinSet::new();
+    let mut worst: Option<Said> = None;
+    loop {
+        let may_join = left.peek().is_some_and(|(one, _)| one.joins);
+        if running.is_empty() {
+            match left.next() {
+                Some((one, client)) => running.spawn(try_one(one, client, name.clone(), family)),
+                None => return worst.unwrap_or_else(|| failed("there is no name server".to_owned())),
+            };
+            continue;
+        }
+        let said = tokio::select! {
+            Some(ended) = running.join_next() => ended.unwrap_or_else(|error| failed(error.to_string())),
+            () = sleep(COMPANY), if may_join => {
+                if let Some((one, client)) = left.next() {
+                    running.spawn(try_one(one, client, name.clone(), family));
+                }
+                continue;
+            }
+        };
+        if !said.is_failed() {
+            return said;
+        }
+        worst = Some(match worst.take() {
+            Some(earlier) => earlier.or_later(said),
+            None => said,
+        });
+        if let Some((one, client)) = left.next_if(|(one, _)| one.joins) {
+            running.spawn(try_one(one, client, name.clone(), family));
+        }
+    }
+}
+
+async fn try_one(one: Try, client: Result<Client, String>, name: Name, family: Family) -> Said {
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return failed(error),
+    };
+    let record = match family {
+        Family::Four => RecordType::A,
+        Family::Six => RecordType::AAAA,
+    };
+    match timeout(one.patience, client.lookup(name, record)).await {
+        Err(_) => failed("lookup timed out".to_owned()),
+        Ok(Ok(lookup)) => found(&lookup, record),
+        Ok(Err(error)) => unfound(&error),
+    }
+}
+
+/// The addresses of an answer. The shortest TTL counts, also that of an alias.
+fn found(lookup: &Lookup, record: RecordType) -> Said {
+    let of_family = lookup.answers().iter().filter(|answer| answer.record_type() == record);
+    let ips: Vec<_> = of_family.filter_map(|answer| answer.data.ip_addr()).collect();
+    let ttl = lookup.answers().iter().map(|answer| answer.ttl).min().unwrap_or_default();
+    if ips.is_empty() { Said::NoData } else { Said::Addresses { ips, ttl: Duration::from_secs(ttl.into()) } }
+}
+
+fn unfound(error: &NetError) -> Said {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => Said::NoName,
+        NetError::Dns(DnsError::NoRecordsFound(_)) => Said::NoData,
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => {
+            Said::Failed { why: error.to_string(), is_servfail: true }
+        }
+        NetError::Timeout => failed("lookup timed out".to_owned()),
+        error => failed(error.to_string()),
+    }
+}
+
+fn failed(why: String) -> Said {
+    Said::Failed { why, is_servfail: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::{
+        net::NoRecords,
+        proto::{
+            op::Query,
+            rr::{
+                RData, Record,
+                rdata::{A, CNAME},
+            },
+        },
+    };
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).expect("a name")
+    }
+
+    #[test]
+    fn the_shortest_ttl_of_an_answer_counts_and_only_addresses_of_the_family() {
+        let query = Query::query(name("a.test."), RecordType::A);
+        let alias = Record::from_rdata(name("a.test."), 30, RData::CNAME(CNAME(name("b.test."))));
+        let address = Record::from_rdata(name("b.test."), 60, RData::A(A::new(192, 0, 2, 1)));
+        let lookup = Lookup::new_with_max_ttl(query, [alias, address]);
+        let ips = vec![std::net::IpAddr::from([192, 0, 2, 1])];
+        assert_eq!(found(&lookup, RecordType::A), Said::Addresses { ips, ttl: Duration::from_secs(30) });
+        assert_eq!(found(&lookup, RecordType::AAAA), Said::NoData);
+    }
+
+    #[test]
+    fn definite_answers_differ_from_failures() {
+        let none = |code| NetError::from(NoRecords::new(Query::query(name("a.test."), RecordType::A), code));
+        assert_eq!(unfound(&none(ResponseCode::NXDomain)), Said::NoName);
+        assert_eq!(unfound(&none(ResponseCode::NoError)), Said::NoData);
+        let code = |code| unfound(&NetError::Dns(DnsError::ResponseCode(code)));
+        assert!(matches!(code(ResponseCode::ServFail), Said::Failed { is_servfail: true, .. }));
+        assert!(matches!(code(ResponseCode::Refused), Said::Failed { is_servfail: false, .. }));
+        assert!(unfound(&NetError::Timeout).is_failed());
+    }
+}

@@ -1,0 +1,186 @@
+//! The system's settings: `/etc/hosts` and `/etc/resolv.conf`, read again when they change.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hickory_resolver::{
+    Resolver as Hickory,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    net::NetError,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+use super::{Answer, runtime::Runtime};
+use crate::{
+    core::dns::{
+        hosts::Hosts,
+        resolv_conf::{Flag, ResolvConf, Server},
+        tries::{self, Try},
+    },
+    follow::Stamp,
+};
+
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How often the files are looked at. With the time to ask again, an edit counts within 5 s.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Most bytes of a file that count.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Asks one server.
+pub(super) type Client = Hickory<Runtime>;
+
+/// One state of the settings.
+pub(super) struct System {
+    pub(super) hosts: Hosts,
+    pub(super) conf: ResolvConf,
+    /// A client for each server, or why there is none.
+    clients: Vec<Result<Client, String>>,
+    /// Parts that could not be read.
+    problems: Vec<String>,
+    /// Questions so far, for `rotate`.
+    questions: AtomicUsize,
+    stamps: [Option<Stamp>; 2],
+}
+
+impl System {
+    fn read() -> Self {
+        // Before the content, so that a change while it is read is seen at the next look.
+        let stamps = stamps();
+        let mut problems = Vec::new();
+        let mut read = |path: &str| {
+            content(path).unwrap_or_else(|error| {
+                problems.push(format!("{path}: {error}"));
+                Vec::new()
+            })
+        };
+        let hosts = Hosts::parse(&read(HOSTS));
+        let conf = ResolvConf::parse(&read(RESOLV_CONF), &hostname());
+        problems.extend(conf.problems.iter().map(|problem| format!("{RESOLV_CONF}: {problem}")));
+        let of = |server: &Server| client(server, &conf).map_err(|error| error.to_string());
+        let clients = conf.servers.iter().map(of).collect();
+        Self { hosts, conf, clients, problems, questions: AtomicUsize::new(0), stamps }
+    }
+
+    /// The tries of the next question, each with its client.
+    pub(super) fn tries(&self) -> impl Iterator<Item = (Try, Result<Client, String>)> {
+        let turn = self.questions.fetch_add(1, Relaxed);
+        tries::tries(&self.conf, turn).into_iter().map(move |one| {
+            let client = self.clients.get(one.server).cloned();
+            (one, client.unwrap_or_else(|| Err("there is no such server".to_owned())))
+        })
+    }
+}
+
+/// The name of this host, as far as it can be known; a domain in it is the search domain if no line names one.
+fn hostname() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+fn stamps() -> [Option<Stamp>; 2] {
+    [HOSTS, RESOLV_CONF].map(|path| Stamp::of(Path::new(path)).ok())
+}
+
+/// The content of a file, as far as it counts. A file that does not exist is empty.
+fn content(path: &str) -> io::Result<Vec<u8>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A client that asks one server for full names, once. Search, retries, TTLs and the hosts file are the core's.
+fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
+    let connections = if conf.has(Flag::UseVc) {
+        vec![ConnectionConfig::tcp()]
+    } else {
+        // TCP is for answers that do not fit into a datagram.
+        vec![ConnectionConfig::udp(), ConnectionConfig::tcp()]
+    };
+    let servers = vec![NameServerConfig::new(server.ip, true, connections)];
+    let mut builder = Client::builder_with_config(ResolverConfig::from_name_servers(servers), Runtime::new(server));
+    let options = builder.options_mut();
+    options.timeout = tries::QUESTION;
+    options.attempts = 0;
+    options.num_concurrent_reqs = 1;
+    options.edns0 = conf.has(Flag::Edns0);
+    options.use_hosts_file = ResolveHosts::Never;
+    options.cache_size = 0;
+    builder.build()
+}
+
+/// The settings, read again at a use after a change.
+#[derive(Default)]
+pub(super) struct Latest(Option<Arc<System>>);
+
+impl Latest {
+    /// The settings of now.
+    pub(super) fn system(&mut self) -> Arc<System> {
+        let current = self.0.take().filter(|system| system.stamps == stamps());
+        self.0.insert(current.unwrap_or_else(|| Arc::new(System::read()))).clone()
+    }
+}
+
+/// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
+pub(super) fn follow(answers: mpsc::Sender<Answer>) -> watch::Receiver<Arc<System>> {
+    let (sender, receiver) = watch::channel(Arc::new(System::read()));
+    tokio::spawn(look(sender, answers));
+    receiver
+}
+
+async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<Answer>) {
+    let mut told = Vec::new();
+    loop {
+        let system = systems.borrow().clone();
+        if system.problems != told {
+            told.clone_from(&system.problems);
+            if !told.is_empty() && answers.send(Answer::Unreadable(told.clone())).await.is_err() {
+                return;
+            }
+        }
+        sleep(LOOK_EVERY).await;
+        if systems.is_closed() {
+            return;
+        }
+        if system.stamps != stamps() {
+            systems.send_replace(Arc::new(System::read()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_empty_and_a_directory_is_an_error() {
+        let folder = tempfile::tempdir().expect("folder");
+        let missing = folder.path().join("missing");
+        assert_eq!(content(missing.to_str().expect("a path")).expect("as if it were empty"), b"");
+        assert!(content(folder.path().to_str().expect("a path")).is_err());
+    }
+
+    #[tokio::test]
+    async fn each_server_has_a_client_and_settings_that_stay_are_not_read_again() {
+        let conf = ResolvConf::parse(b"nameserver 192.0.2.1\nnameserver fe80::1%lo\noptions use-vc", "");
+        assert!(conf.servers.iter().all(|server| client(server, &conf).is_ok()));
+        let mut latest = Latest::default();
+        let system = latest.system();
+        assert!(Arc::ptr_eq(&system, &latest.system()));
+        assert!(system.tries().all(|(_, client)| client.is_ok()));
+    }
+}

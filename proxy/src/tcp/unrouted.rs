@@ -1,0 +1,68 @@
+//! Connections to shared sockets that belong to no listener: each is counted, and some are logged.
+
+use std::net::SocketAddr;
+
+use crate::{
+    log::Level,
+    route::{Names, Unroutable},
+    worker::Worker,
+};
+
+/// Counts a connection that belongs to no listener. One in a while is logged for each reason, because a client sees only
+/// that its connection ends.
+pub fn refuse(worker: &Worker, names: &Names, why: Unroutable, client: SocketAddr, asked: Option<&str>) {
+    let count = names.unrouted.count(why);
+    let Some(words) = words(why, asked) else { return };
+    let Some(since) = names.unrouted.due(why, worker.process.clock.seconds(), count) else { return };
+    let first = names.first();
+    let socket = first.spec.load().socket;
+    let others = match since {
+        0 | 1 => String::new(),
+        more => format!("; {} more since the last such line", more - 1),
+    };
+    let message = format!("{client} to {socket} {words}{others}");
+    worker.process.log.notice(Level::Warn, "unrouted", &first.id, message);
+}
+
+/// What the client did, and what would help; `None` if nobody has to do anything. A server name has only letters, digits
+/// and `-._`, at most 253 of them: others are no name.
+fn words(why: Unroutable, asked: Option<&str>) -> Option<String> {
+    let words = match why {
+        Unroutable::UnknownServerName => {
+            let asked = asked.unwrap_or_default();
+            return Some(format!("asked for '{asked}', which is in tls.hostnames of no listener on this port"));
+        }
+        Unroutable::NoServerName => "named no server in its TLS ClientHello, so that no listener can be chosen",
+        Unroutable::NotTls => {
+            "did not begin with a TLS ClientHello; protocols that turn to TLS later (STARTTLS, PostgreSQL before 17) need \
+             a port and a TCP listener of their own"
+        }
+        Unroutable::HandshakeTimeout => {
+            "sent no whole TLS ClientHello in time; clients of protocols in which the server speaks first (MySQL, SMTP) \
+             need a port and a TCP listener of their own"
+        }
+        Unroutable::UntrustedPeer => "must send a PROXY header, but is not in proxyProtocol.trustedCIDRs",
+        Unroutable::BadHeader => "sent no valid PROXY header, which proxyProtocol of this port requires",
+        // The metric has them: a busy proxy, health checks, and clients that changed their mind.
+        Unroutable::HandshakeLimit | Unroutable::Probe | Unroutable::ClientLeft => return None,
+    };
+    Some(words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_the_name_that_was_asked_for() {
+        let words = words(Unroutable::UnknownServerName, Some("a.example")).expect("told");
+        assert!(words.contains("'a.example'"), "{words}");
+    }
+
+    #[test]
+    fn probes_and_clients_that_leave_are_no_line() {
+        let told = Unroutable::ALL.into_iter().filter(|why| words(*why, None).is_some());
+        assert_eq!(told.count(), 6);
+        assert_eq!(words(Unroutable::Probe, None), None);
+    }
+}

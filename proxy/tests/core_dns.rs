@@ -1,0 +1,393 @@
+//! How names resolve. What `glibc` makes of the same files is the expected value.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{net::IpAddr, time::Duration};
+
+use proxy::core::dns::{
+    candidates::candidates,
+    families::{Due, Families, MOST_ADDRESSES, RETRY, TTL, Told},
+    hosts::Hosts,
+    resolv_conf::{Flag, ResolvConf},
+    said::{Family, Pair, Said},
+    search::{NO_ADDRESS, Outcome, SEARCH, Search},
+    tries::{QUESTION, tries},
+};
+
+const LONG: &str = "a123456789b123456789c123456789d123456789e123456789f123456789g1234";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| ip(text)).collect()
+}
+
+fn conf(text: &str) -> ResolvConf {
+    ResolvConf::parse(text.as_bytes(), "host")
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn found(texts: &[&str], ttl: u64) -> Said {
+    Said::Addresses { ips: ips(texts), ttl: seconds(ttl) }
+}
+
+fn silent() -> Said {
+    Said::Failed { why: "timed out".to_owned(), is_servfail: false }
+}
+
+fn servfail() -> Said {
+    Said::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
+}
+
+fn both(said: Said) -> Pair<Said> {
+    Pair { four: said.clone(), six: said }
+}
+
+#[test]
+fn hosts_are_read_as_getent_reads_them() {
+    // Expected values: `getent ahosts` of glibc 2.36 with `hosts: files dns`.
+    let text =
+        b"127.0.0.1 localhost\n10.0.0.1 Db.Test alias # c\n  10.0.0.2\tdb.test\r\n::1%lo zone.test\nfd00::1 db.test\n\
+        10.0.0.2 db.test\n010.0.0.1 octal.test\n::ffff:10.0.0.9 mapped.test\n10.0.0.3 dot.test.\n10.0.0.4\n\
+        10.0.0.7 half.test#x y\n\xff\xfe odd.test\n10.0.0.8 \xff after.test\n# 10.0.0.6 comment.test";
+    let hosts = Hosts::parse(text);
+    let table: [(&str, &[&str]); 8] = [
+        ("localhost", &["127.0.0.1"]),
+        ("db.test", &["10.0.0.1", "10.0.0.2", "fd00::1"]),
+        ("DB.Test", &["10.0.0.1", "10.0.0.2", "fd00::1"]),
+        ("alias", &["10.0.0.1"]),
+        ("mapped.test", &["::ffff:10.0.0.9"]),
+        ("dot.test.", &["10.0.0.3"]),
+        ("half.test", &["10.0.0.7"]),
+        ("after.test", &["10.0.0.8"]),
+    ];
+    for (host, expected) in table {
+        assert_eq!(hosts.addresses(host), Some(&ips(expected)[..]), "{host}");
+    }
+    let none = ["db.test.", "dot.test", "zone.test", "octal.test", "y", "#x", "odd.test", "comment.test", "c", ""];
+    for host in none {
+        assert_eq!(hosts.addresses(host), None, "{host}");
+    }
+}
+
+#[test]
+fn servers_are_the_first_three_that_can_be_read() {
+    let table: [(&str, &[&str]); 8] = [
+        ("", &["127.0.0.1"]),
+        ("# nameserver 192.0.2.1\n;nameserver 192.0.2.2\n", &["127.0.0.1"]),
+        ("nameserver 192.0.2.1 192.0.2.2\nnameserver\t2001:db8::1\r\n", &["192.0.2.1", "2001:db8::1"]),
+        ("nameserver 192.0.2.1\n nameserver 192.0.2.2\nnameserver192.0.2.3\nname", &["192.0.2.1"]),
+        (
+            "nameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\nnameserver 4.4.4.4",
+            &["1.1.1.1", "2.2.2.2", "3.3.3.3"],
+        ),
+        ("nameserver odd\nnameserver 192.0.2.1", &["192.0.2.1"]),
+        ("nameserver 192.0.2.1:53", &["127.0.0.1"]),
+        ("nameserver fe80::1%eth0", &["fe80::1"]),
+    ];
+    for (text, expected) in table {
+        let found: Vec<IpAddr> = conf(text).servers.into_iter().map(|server| server.ip).collect();
+        assert_eq!(found, ips(expected), "{text}");
+    }
+    assert_eq!(conf("nameserver fe80::1%eth0").servers[0].zone.as_deref(), Some("eth0"));
+}
+
+#[test]
+fn search_domains_are_those_of_the_last_line_or_of_the_host_name() {
+    let table: [(&str, &str, &[&str]); 9] = [
+        ("search a.test  b.test\t", "host", &["a.test", "b.test"]),
+        ("search a.test\ndomain b.test c.test", "host", &["b.test"]),
+        ("domain b.test\nsearch a.test c.test.", "host", &["a.test", "c.test"]),
+        ("search a.test\nsearch\nsearch  ", "host", &["a.test"]),
+        ("search .", "host.corp.test", &[""]),
+        ("search .a.test", "host", &["a.test"]),
+        ("", "host.corp.test", &["corp.test"]),
+        ("", "host", &[]),
+        ("options ndots:2", "host.", &[""]),
+    ];
+    for (text, hostname, expected) in table {
+        let search = ResolvConf::parse(text.as_bytes(), hostname).search;
+        assert_eq!(search, expected, "{text}");
+    }
+}
+
+#[test]
+fn what_can_be_read_counts_and_the_rest_is_listed() {
+    // T9.
+    let text =
+        format!("nameserver 192.0.2.1\nnameserver x\nsearch good.test a..b {LONG}.test b\\c.test last.test\nodd line");
+    let read = conf(&text);
+    assert_eq!(read.search, ["good.test", "last.test"]);
+    let mut expected = vec!["nameserver \"x\" cannot be read".to_owned()];
+    expected.extend(["a..b", &LONG[..64], "b\\c.test"].map(|word| format!("search domain {word:?} cannot be read")));
+    assert_eq!(read.problems, expected);
+    let bytes = ResolvConf::parse(b"\xff\xfe\nsearch \xff.test a.test\nnameserver 192.0.2.1", "host");
+    assert_eq!(
+        (bytes.search, bytes.servers[0].ip, bytes.problems.len()),
+        (vec!["a.test".to_owned()], ip("192.0.2.1"), 1)
+    );
+    assert_eq!(conf(&"nameserver x\n".repeat(100)).problems.len(), 8);
+}
+
+#[test]
+fn options_have_the_values_and_bounds_of_glibc() {
+    let numbers = |text: &str| {
+        let conf = conf(text);
+        (conf.ndots, conf.timeout.as_secs(), conf.attempts)
+    };
+    let table = [
+        ("", (1, 5, 2)),
+        ("options ndots:5 timeout:1 attempts:3", (5, 1, 3)),
+        ("options ndots:99 timeout:99 attempts:99", (15, 30, 5)),
+        ("options ndots:0 timeout:0 attempts:0", (0, 1, 1)),
+        ("options ndots:x timeout:3s", (0, 3, 2)),
+        ("options\tndots:2\noptions  attempts:4", (2, 5, 4)),
+        ("options ndots: 5", (0, 5, 2)),
+        ("options timeout:99999999999999999999", (1, 30, 2)),
+        ("options timeout:-3 attempts:+3", (1, 1, 3)),
+        ("#options ndots:5\n options ndots:5", (1, 5, 2)),
+    ];
+    for (text, expected) in table {
+        assert_eq!(numbers(text), expected, "{text}");
+    }
+    let flags = |text: &str| conf(text).flags.into_iter().collect::<Vec<_>>();
+    assert_eq!(flags("options rotate edns0 use-vc no-aaaa"), [Flag::Rotate, Flag::UseVc, Flag::Edns0, Flag::NoAaaa]);
+    assert_eq!(flags("options single-request-reopen no_tld_query"), [Flag::SingleRequest, Flag::NoTldQuery]);
+    assert!(flags("options inet6 trust-ad no-reload ip6-bytestring norotate").is_empty());
+}
+
+#[test]
+fn candidates_come_in_the_order_of_res_search() {
+    let pod = "search ns.svc.cluster.test svc.cluster.test\noptions ndots:5";
+    let table: [(&str, &str, &[&str]); 13] = [
+        ("db", "", &["db."]),
+        ("db", "search a.test b.test", &["db.a.test.", "db.b.test.", "db."]),
+        ("db.x", "search a.test", &["db.x.", "db.x.a.test."]),
+        ("db.x.", "search a.test\noptions ndots:5", &["db.x."]),
+        ("db.", "search a.test", &["db."]),
+        ("db.x", pod, &["db.x.ns.svc.cluster.test.", "db.x.svc.cluster.test.", "db.x."]),
+        ("a.b.c.d.e.f", pod, &["a.b.c.d.e.f.", "a.b.c.d.e.f.ns.svc.cluster.test.", "a.b.c.d.e.f.svc.cluster.test."]),
+        ("db", "search a.test\noptions ndots:0", &["db.", "db.a.test."]),
+        ("db", "search a.test . b.test", &["db.a.test.", "db.", "db.b.test."]),
+        ("db", "search a.test\noptions no-tld-query", &["db.a.test."]),
+        ("db.x", "search a.test\noptions no-tld-query ndots:5", &["db.x.a.test.", "db.x."]),
+        ("db", "options no-tld-query", &["db."]),
+        ("a..b", "search a.test", &[]),
+    ];
+    for (host, text, expected) in table {
+        let names: Vec<String> = candidates(host, &conf(text)).into_iter().map(|candidate| candidate.name).collect();
+        assert_eq!(names, expected, "{host} with {text}");
+    }
+    let long = ["a"; 120].join(".");
+    let domain = conf(&format!("search {}.test", ["b"; 20].join(".")));
+    assert_eq!(candidates(&long, &domain).len(), 1, "a name that is too long is left out");
+}
+
+/// The full names that are asked for, if servers say this of them.
+fn asked(host: &str, text: &str, before: Option<&str>, say: impl Fn(&str) -> Pair<Said>) -> (Vec<String>, Outcome) {
+    let mut search = Search::new(candidates(host, &conf(text)), before);
+    let mut names = Vec::new();
+    while let Some(name) = search.next(Duration::ZERO) {
+        names.push(name.clone());
+        let said = say(&name);
+        search.heard(name, said);
+    }
+    (names, search.outcome())
+}
+
+const THREE: &str = "search a.test b.test\noptions ndots:5";
+
+#[test]
+fn the_first_candidate_with_an_address_in_either_family_is_the_name() {
+    let six_only = Pair { four: Said::NoData, six: found(&["fd00::1"], 60) };
+    let say = |name: &str| if name == "db.x.b.test." { six_only.clone() } else { both(Said::NoName) };
+    let (names, outcome) = asked("db.x", THREE, None, say);
+    assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
+    assert_eq!(outcome, Outcome::Found { place: "db.x.b.test.".to_owned(), said: six_only.clone() });
+    let beside_silence = Pair { four: silent(), six: found(&["fd00::1"], 60) };
+    assert_eq!(asked("db.x", THREE, None, |_| beside_silence.clone()).0, ["db.x.a.test."]);
+}
+
+#[test]
+fn the_search_goes_on_after_definite_answers_and_servfail_and_ends_with_the_name_itself() {
+    let all = ["db.x.a.test.", "db.x.b.test.", "db.x."];
+    for said in [both(Said::NoName), both(Said::NoData), both(servfail()), Pair { four: silent(), six: Said::NoData }] {
+        assert_eq!(asked("db.x", THREE, None, |_| said.clone()).0, all, "{said:?}");
+    }
+    // T2 d: two silent search domains cost the time of one.
+    assert_eq!(asked("db.x", THREE, None, |_| both(silent())).0, ["db.x.a.test.", "db.x."]);
+    let (names, _) = asked("db.x", "search a.test b.test", None, |_| both(silent()));
+    assert_eq!(names, ["db.x.", "db.x.a.test."], "the name itself came first");
+}
+
+#[test]
+fn a_failure_says_more_than_a_name_that_does_not_exist() {
+    let say = |name: &str| both(if name == "db.x.a.test." { servfail() } else { Said::NoName });
+    assert_eq!(asked("db.x", THREE, None, say).1, Outcome::Nothing("SERVFAIL".to_owned()));
+    assert_eq!(asked("db.x", THREE, None, |_| both(Said::NoName)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
+    assert_eq!(asked("a..b", THREE, None, |_| both(Said::NoName)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
+}
+
+#[test]
+fn a_fault_does_not_lead_to_another_name_than_before() {
+    let other = |name: &str| both(if name == "db.x." { found(&["192.0.2.9"], 60) } else { servfail() });
+    let (names, outcome) = asked("db.x", THREE, Some("db.x.a.test."), other);
+    assert_eq!((names, outcome), (vec!["db.x.a.test.".to_owned()], Outcome::Nothing("SERVFAIL".to_owned())));
+    // After silence, the name that it was before is still asked for.
+    let (names, _) = asked("db.x", THREE, Some("db.x.b.test."), |_| both(silent()));
+    assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
+    // What is definitely gone may be elsewhere.
+    let moved = |name: &str| both(if name == "db.x." { found(&["192.0.2.9"], 60) } else { Said::NoName });
+    assert_eq!(asked("db.x", THREE, Some("db.x.a.test."), moved).0.len(), 3);
+}
+
+#[test]
+fn a_slow_search_still_asks_for_the_name_itself() {
+    let mut search = Search::new(candidates("db.x", &conf(THREE)), None);
+    assert_eq!(search.next(Duration::ZERO).as_deref(), Some("db.x.a.test."));
+    search.heard("db.x.a.test.".to_owned(), both(Said::NoName));
+    assert_eq!(search.next(SEARCH).as_deref(), Some("db.x."));
+    search.heard("db.x.".to_owned(), both(Said::NoName));
+    assert_eq!(search.next(SEARCH), None);
+}
+
+#[test]
+fn servers_are_asked_in_rounds_for_as_long_as_glibc_asks_them_within_the_bound() {
+    let plan = |text: &str, turn: usize| -> Vec<(usize, u128, bool)> {
+        let all = tries(&conf(text), turn).into_iter();
+        all.map(|one| (one.server, one.patience.as_millis(), one.joins)).collect()
+    };
+    assert_eq!(plan("nameserver 1.1.1.1", 7), [(0, 5000, false), (0, 5000, false)]);
+    let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions timeout:2 attempts:1";
+    assert_eq!(plan(two, 1), [(0, 2000, false), (1, 2000, true)]);
+    assert_eq!(plan(&format!("{two} rotate"), 1), [(1, 2000, false), (0, 2000, true)]);
+    let three = "nameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions attempts:1";
+    assert_eq!(plan(three, 0), [(0, 5000, false), (1, 3000, true), (2, 6000, true)]);
+    assert_eq!(plan(&format!("{three} timeout:1"), 0), [(0, 1000, false), (1, 1000, true), (2, 1000, true)]);
+    let slow = format!("{three} timeout:30 attempts:5");
+    let all = tries(&conf(&slow), 0);
+    let sum: Duration = all.iter().map(|one| one.patience).sum();
+    assert_eq!(all.len(), 15, "each server in each round");
+    assert!(sum <= QUESTION + seconds(1) && sum + seconds(1) >= QUESTION, "{sum:?}");
+}
+
+#[test]
+fn of_two_failures_servfail_decides_and_of_others_the_later_one() {
+    let later = Said::Failed { why: "refused".to_owned(), is_servfail: false };
+    assert_eq!(silent().or_later(later.clone()), later);
+    assert_eq!(servfail().or_later(later.clone()), servfail());
+    assert_eq!(later.clone().or_later(servfail()), servfail());
+    assert_eq!(later.clone().or_later(Said::NoName), Said::NoName);
+    assert_eq!(Said::NoName.or_later(later), Said::NoName);
+}
+
+/// The end of a search that found the name at `place`.
+fn at(place: &str, four: Said, six: Said) -> Outcome {
+    Outcome::Found { place: place.to_owned(), said: Pair { four, six } }
+}
+
+fn told(texts: &[&str], failure: Option<&str>) -> Told {
+    let addresses = Some(ips(texts)).filter(|all| !all.is_empty());
+    Told { addresses, left_out: 0, failure: failure.map(str::to_owned) }
+}
+
+#[test]
+fn a_failed_family_keeps_its_addresses_counts_as_failing_and_is_asked_again_alone() {
+    // T1.
+    let mut known = Families::default();
+    let (four, six) = (found(&["127.0.0.1"], 20), found(&["::1"], 120));
+    assert_eq!(known.searched(at("a.", four.clone(), six.clone()), seconds(0)), told(&["127.0.0.1", "::1"], None));
+    assert_eq!(known.due(seconds(0)), (seconds(20), Due::Whole), "the shorter time counts");
+    let failing = told(&["127.0.0.1", "::1"], Some("its IPv4 addresses: SERVFAIL"));
+    assert_eq!(known.searched(at("a.", servfail(), six), seconds(20)), failing);
+    assert_eq!(known.due(seconds(20)), (RETRY, Due::Family(Family::Four)));
+    assert_eq!(known.again(Family::Four, servfail(), seconds(25)), failing);
+    assert_eq!(known.due(seconds(26)), (seconds(4), Due::Family(Family::Four)));
+    assert_eq!(known.again(Family::Four, four, seconds(30)), told(&["127.0.0.1", "::1"], None));
+    assert_eq!(known.due(seconds(30)), (seconds(20), Due::Whole), "its time counts from here on");
+}
+
+#[test]
+fn a_family_without_addresses_is_a_definite_answer() {
+    let mut known = Families::default();
+    known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
+    let gone = known.searched(at("a.", found(&["127.0.0.1"], 60), Said::NoData), seconds(60));
+    assert_eq!(gone, told(&["127.0.0.1"], None));
+    assert_eq!(known.due(seconds(60)), (seconds(60), Due::Whole));
+}
+
+#[test]
+fn a_name_that_is_not_found_keeps_its_addresses_and_is_asked_for_again_soon() {
+    let mut known = Families::default();
+    let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
+    assert_eq!(known.searched(nothing(), seconds(0)), told(&[], Some(NO_ADDRESS)));
+    assert_eq!((known.due(seconds(0)), known.place()), ((RETRY, Due::Whole), None));
+    known.searched(at("a.", found(&["127.0.0.1"], 60), silent()), seconds(5));
+    assert_eq!(known.searched(nothing(), seconds(65)), told(&["127.0.0.1"], Some(NO_ADDRESS)));
+    assert_eq!((known.due(seconds(65)), known.place()), ((RETRY, Due::Whole), Some("a.")));
+    let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Said::NoData), seconds(70));
+    assert_eq!(back, told(&["127.0.0.2"], None));
+}
+
+#[test]
+fn addresses_of_another_full_name_are_not_kept() {
+    let mut known = Families::default();
+    known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
+    let moved = known.searched(at("b.", found(&["127.0.0.2"], 60), silent()), seconds(60));
+    assert_eq!(moved, told(&["127.0.0.2"], Some("its IPv6 addresses: timed out")));
+}
+
+#[test]
+fn the_first_family_is_told_while_the_other_is_late() {
+    let mut known = Families::default();
+    let early = known.early("a.", Family::Six, found(&["::1"], 60), seconds(2));
+    assert_eq!(early, told(&["::1"], None));
+    let all = known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(3));
+    assert_eq!(all, told(&["127.0.0.1", "::1"], None));
+}
+
+#[test]
+fn times_to_live_are_kept_within_bounds() {
+    let due = |ttl: u64| {
+        let mut known = Families::default();
+        known.searched(at("a.", found(&["127.0.0.1"], ttl), Said::NoData), seconds(0));
+        known.due(seconds(0)).0
+    };
+    assert_eq!([0, 1, 60, 86_400].map(due), [TTL.0, TTL.0, seconds(60), TTL.1]);
+}
+
+#[test]
+fn the_hosts_file_answers_for_both_families() {
+    // T26: without ::1 in the file, there is no ::1.
+    let mut known = Families::default();
+    known.searched(at("localhost.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
+    assert_eq!(known.listed(&ips(&["127.0.0.1"]), seconds(1)), told(&["127.0.0.1"], None));
+    assert_eq!(known.due(seconds(1)), (TTL.1, Due::Whole));
+    assert_eq!(
+        known.listed(&ips(&["fd00::1", "10.0.0.2", "10.0.0.1"]), seconds(2)),
+        told(&["10.0.0.1", "10.0.0.2", "fd00::1"], None)
+    );
+}
+
+#[test]
+fn a_large_answer_is_cut_to_the_same_addresses_each_time() {
+    let four = |count: u16| (0..count).rev().map(|at| IpAddr::from([10, 0, at.to_be_bytes()[0], at.to_be_bytes()[1]]));
+    let six = |count: u16| (0..count).map(|at| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, at]));
+    let answer = |fours: u16, sixes: u16| {
+        let said = |ips: Vec<IpAddr>| Said::Addresses { ips, ttl: seconds(60) };
+        let told =
+            Families::default().searched(at("a.", said(four(fours).collect()), said(six(sixes).collect())), seconds(0));
+        let addresses = told.addresses.expect("some");
+        let fours = addresses.iter().filter(|ip| ip.is_ipv4()).count();
+        assert!(addresses.is_sorted());
+        (fours, addresses.len() - fours, told.left_out)
+    };
+    assert_eq!(answer(200, 56), (200, 56, 0));
+    assert_eq!(answer(4000, 2), (MOST_ADDRESSES - 2, 2, 3746));
+    assert_eq!(answer(2, 4000), (2, MOST_ADDRESSES - 2, 3746));
+    assert_eq!(answer(4000, 4000), (MOST_ADDRESSES / 2, MOST_ADDRESSES / 2, 7744));
+}

@@ -1,0 +1,84 @@
+//! Rows whose bytes matter: encodings, white space, and what separates documents.
+
+use super::rows::Row;
+
+const GOOD: &str = "apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {name: a}
+spec:
+  placement: {sidecar: {selector: {}}}
+  listeners:
+  - name: l
+    protocol: TCP
+    port: 7000
+    backends: [{local: {port: 80}}]
+";
+const JSON: &str = r#"{"apiVersion":"portlane.dev/v1alpha1","kind":"PortForward","metadata":{"name":"a"},"spec":{"placement":{"sidecar":{"selector":{}}},"listeners":[{"name":"l","protocol":"TCP","port":7000,"backends":[{"local":{"port":80}}]}]}}"#;
+
+/// A second forward, on another port.
+fn other(text: &str) -> String {
+    let renamed = text.replace("name: a", "name: b").replace(r#""name":"a""#, r#""name":"b""#);
+    renamed.replace("7000", "7001")
+}
+
+fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    text.encode_utf16().flat_map(bytes).collect()
+}
+
+/// The rows. Which of them kubectl reads is what kubectl says.
+pub(super) fn rows() -> Vec<Row> {
+    let with = |from: &str, to: &str| GOOD.replace(from, to).into_bytes();
+    let after = |separator: &str| format!("{GOOD}{separator}{}", other(GOOD)).into_bytes();
+    let stricter = |reason: &str| Some(reason.to_owned());
+    let rows: Vec<(&str, Vec<u8>, Option<String>)> = vec![
+        ("Latin-1 in a comment", [b"# caf\xe9\n", GOOD.as_bytes()].concat(), None),
+        ("bytes that begin no character, in a comment", [b"# \xff\x80\xc0\n", GOOD.as_bytes()].concat(), None),
+        ("UTF-16, little-endian", utf16(&format!("\u{feff}{GOOD}"), u16::to_le_bytes), None),
+        ("UTF-16, big-endian", utf16(&format!("\u{feff}{GOOD}"), u16::to_be_bytes), None),
+        ("UTF-16 without a byte order mark", utf16(GOOD, u16::to_le_bytes), None),
+        ("UTF-16, two documents", utf16(&format!("\u{feff}{GOOD}---\n{}", other(GOOD)), u16::to_le_bytes), None),
+        ("a byte order mark in the second document", after("---\n\u{feff}"), None),
+        ("a control character in a comment", with("kind:", "# \u{1}\nkind:"), None),
+        ("a deletion character in a comment", with("kind:", "# \u{7f}\nkind:"), None),
+        ("lines that end with a carriage return", with("\n", "\r"), None),
+        (
+            "lines that end as on Windows, two documents",
+            String::from_utf8_lossy(&after("---\n")).replace('\n', "\r\n").into_bytes(),
+            None,
+        ),
+        ("a tab after a colon", with("port: 7000", "port:\t7000"), None),
+        ("a tab and spaces after a colon", with("port: 7000", "port: \t 7000"), None),
+        ("a tab after a colon, before a word", with("protocol: TCP", "protocol:\tTCP"), None),
+        ("a tab before a comment", with("port: 7000", "port: 7000\t# web"), None),
+        ("a tab at the end of a line", with("spec:", "spec:\t"), None),
+        ("documents without content", format!("---\n---\n{GOOD}---\n# none\n").into_bytes(), None),
+        ("a comment beside '---'", after("--- # next\n"), None),
+        ("content beside '---'", after("--- {a: b}\n"), None),
+        ("a document beside '---'", format!("--- {JSON}\n").into_bytes(), None),
+        ("a document after '...' and '---'", after("...\n---\n"), None),
+        ("a document after '...'", after("...\n"), stricter("kubectl reads nothing after '...' and says nothing")),
+        ("JSON twice", format!("{JSON}{}", other(JSON)).into_bytes(), None),
+        ("JSON twice, on lines", format!("{JSON}\n{}\n", other(JSON)).into_bytes(), None),
+        ("JSON and garbage", format!("{JSON} garbage").into_bytes(), None),
+        ("JSON with escapes", JSON.replace("portlane.dev/", "portlane.dev\\/").into_bytes(), None),
+        ("JSON with a byte order mark", format!("\u{feff}{JSON}").into_bytes(), None),
+        (
+            "a list",
+            format!(r#"{{"apiVersion":"v1","kind":"List","items":[{JSON},{}]}}"#, other(JSON)).into_bytes(),
+            None,
+        ),
+        ("a Helm template", with("port: 7000", "port: {{ .Values.port }}"), None),
+        ("a Helm template with a condition", with("  listeners:", "  {{- if .Values.on }}\n  listeners:"), None),
+    ];
+    rows.into_iter()
+        .map(|(name, bytes, stricter)| Row {
+            name: format!("text: {name}"),
+            manifest: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes: Some(bytes),
+            object: None,
+            stricter,
+            other_fields: None,
+            bound: None,
+        })
+        .collect()
+}

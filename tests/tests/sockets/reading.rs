@@ -1,0 +1,146 @@
+//! Which files the command line reads, and when a proxy reads them again.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use harness::{Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, round_trip, until};
+use rustix::process::Signal;
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
+
+/// The output of a shell command in this folder, in which `$0` is `portlane`.
+fn shell(folder: &Path, command: &str) -> Output {
+    let mut shell = Command::new("bash");
+    shell.arg("-c").arg(command).arg(binary("portlane")).current_dir(folder);
+    shell.stdin(Stdio::null()).output().expect("bash runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn good() -> String {
+    forward("f", "", &[Listener::tcp("l", 1000).to(1)])
+}
+
+// T22
+#[test]
+fn manifests_with_nothing_to_forward_are_an_error_that_says_what_there_is() {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::create_dir(folder.path().join("none")).expect("folder");
+    fs::write(folder.path().join("empty.yaml"), "").expect("write");
+    fs::write(folder.path().join("service.yaml"), SERVICE).expect("write");
+    for (input, words) in [
+        ("empty.yaml", "in empty.yaml"),
+        ("none", "in none"),
+        ("- < /dev/null", "in standard input"),
+        ("service.yaml", "skipped: 1 Service (other kinds)"),
+        (".", "none (subfolder: -R reads it)"),
+    ] {
+        for command in ["validate", "translate"] {
+            let output = shell(folder.path(), &format!("\"$0\" {command} -f {input}"));
+            let error = text(&output.stderr);
+            assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{command} {input}");
+            let nothing = format!("nothing to {command}");
+            assert!(error.contains(&nothing) && error.contains(words), "{command} {input}: {error}");
+        }
+    }
+}
+
+// T13
+#[test]
+fn manifests_are_read_from_files_pipes_and_standard_input() {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::create_dir(folder.path().join("sub")).expect("folder");
+    fs::write(folder.path().join("sub/f.yaml"), good()).expect("write");
+    for input in [
+        "sub/f.yaml",
+        "-f sub/f.yaml",
+        "-f sub",
+        "-R -f .",
+        "-f - < sub/f.yaml",
+        "-f /dev/stdin < sub/f.yaml",
+        "-f <(cat sub/f.yaml)",
+        "<(cat sub/f.yaml)",
+    ] {
+        let piped = format!("\"$0\" validate {input}");
+        let output = shell(folder.path(), &piped);
+        assert_eq!(text(&output.stdout), "1 PortForward valid\n", "{input}: {}", text(&output.stderr));
+    }
+    let output = shell(folder.path(), "cat sub/f.yaml | \"$0\" validate -f /dev/stdin");
+    assert_eq!(text(&output.stdout), "1 PortForward valid\n", "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_folder_does_not_fail_because_of_the_files_of_other_tools_and_names_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (name, content) in [
+        ("f.yaml", good()),
+        ("service.yaml", SERVICE.to_owned()),
+        ("values.yaml", "replicas: 2\n".to_owned()),
+        ("kustomization.yaml", "resources: [f.yaml]\n".to_owned()),
+        ("compose.yaml", "services: {}\n".to_owned()),
+        ("f.yaml~", "[".to_owned()),
+    ] {
+        fs::write(folder.path().join(name), content).expect("write");
+    }
+    let output = shell(folder.path(), "\"$0\" validate -f .");
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines[0], "1 PortForward valid");
+    for words in [
+        "1 Service (other kinds)",
+        "./kustomization.yaml, ./values.yaml (file of Helm or Kustomize)",
+        "./compose.yaml (not a Kubernetes manifest)",
+        "./f.yaml~ (not .json, .yaml or .yml)",
+    ] {
+        assert!(lines.len() == 2 && lines[1].contains(words), "{words:?} is not in {printed}");
+    }
+}
+
+// T10
+#[test]
+fn a_file_that_is_emptied_keeps_running_what_it_had() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let program = Program::run(&manifest, free_port(), &[]);
+    program.edit("");
+    let told = program.wait("refused", "forwards.yaml");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("keeps running")), "{told}");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    let seen = program.events().len();
+    fs::remove_file(program.path("forwards.yaml")).expect("remove");
+    program.wait_after(seen, "removed", "f/l");
+    until("no new connection", || connect(port).is_err());
+}
+
+// T11
+#[test]
+fn sighup_reads_the_files_again_and_ends_nothing() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (one, two) = (free_port(), free_port());
+    let manifest = |port: u16| forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let translated = {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::write(folder.path().join("f.yaml"), manifest(two)).expect("write");
+        text(&shell(folder.path(), "\"$0\" translate f.yaml").stdout)
+    };
+    let run = Program::run(&manifest(one), free_port(), &[]);
+    let proxy = Program::proxy(&translated, free_port(), free_port(), &[]);
+    for (mut program, port) in [(run, one), (proxy, two)] {
+        let mut live = connect(port).expect("connect");
+        round_trip(&mut live, b"x").expect("echo");
+        program.signal(Signal::HUP);
+        let told = program.wait("reading", "");
+        assert!(told["message"].as_str().is_some_and(|text| text.contains("SIGHUP")), "{told}");
+        round_trip(&mut live, b"x").expect("the session goes on");
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("new sessions too");
+        assert!(program.is_running());
+    }
+}
