@@ -6,6 +6,7 @@ mod databases;
 mod files;
 mod messaging;
 mod network;
+mod page;
 mod proxy_protocol;
 mod remote;
 mod rtp;
