@@ -2,8 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum, ValueHint,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use clap_complete::Shell;
+
+use crate::forward::{self, Forward, Operand};
 
 /// Run, validate and translate `PortForward` manifests without a cluster.
 #[derive(Debug, Parser)]
@@ -17,11 +22,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run `PortForward`s from manifests on this machine, and apply changes to the files.
     #[command(after_help = "Examples:
+  portlane run 5432:db.example.com:5432                      one port to one host, without a manifest
   portlane run -f forwards/                                  every manifest in a folder
   portlane run -f db.yaml --resolve pg.shop=10.0.0.7:5432    give the address of a Service
   portlane run -f . --port-offset 10000                      avoid ports in use on this machine
   portlane run -f . --map shop-db/pg=15432 --only shop-db    one forward, with another port
-  helm template shop | portlane run -f -                     read standard input")]
+  helm template shop | portlane run -f -                     read standard input
+
+Enter shows the table again; without a terminal, SIGUSR1 does.")]
     Run(Run),
     /// Validate manifests as an API server would, and check them for conflicts. Exits with 1 if a manifest is refused.
     #[command(after_help = "Example:\n  portlane validate -f forwards/")]
@@ -41,9 +49,14 @@ pub(crate) enum Command {
 /// Which manifests to read.
 #[derive(Args, Debug)]
 pub(crate) struct Input {
-    /// File, folder (its .yaml, .yml and .json files), or - for standard input; the same as -f.
-    #[arg(value_name = "FILE|DIR|-")]
-    operands: Vec<PathBuf>,
+    /// File, folder or -, as with -f; or a forward without a manifest: `[BIND:]PORT:HOST:PORT[/udp]`, where BIND is 127.0.0.1
+    /// (if absent) or *.
+    #[arg(
+        value_name = "FORWARD|FILE|DIR|-",
+        value_parser = OsStringValueParser::new().try_map(forward::operand),
+        value_hint = ValueHint::AnyPath
+    )]
+    operands: Vec<Operand>,
     /// File, folder (its .yaml, .yml and .json files), or - for standard input. Can be given several times.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required_unless_present = "operands")]
     files: Vec<PathBuf>,
@@ -61,7 +74,20 @@ pub(crate) struct Input {
 impl Input {
     /// The paths to read, however they are given.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().chain(&self.operands).cloned().collect()
+        let path = |operand: &Operand| match operand {
+            Operand::Path(path) => Some(path.clone()),
+            Operand::Forward(_) => None,
+        };
+        self.files.iter().cloned().chain(self.operands.iter().filter_map(path)).collect()
+    }
+
+    /// The forwards without a manifest.
+    pub(crate) fn forwards(&self) -> Vec<&Forward> {
+        let forwards = self.operands.iter().filter_map(|operand| match operand {
+            Operand::Path(_) => None,
+            Operand::Forward(forward) => Some(forward),
+        });
+        forwards.collect()
     }
 }
 
@@ -85,9 +111,18 @@ pub(crate) struct Run {
     pub(crate) input: Input,
     #[command(flatten)]
     pub(crate) laptop: Laptop,
+    /// Print the manifests that the forwards on the command line stand for, and exit.
+    #[arg(long)]
+    pub(crate) print: bool,
     /// Format of the output.
     #[arg(long, value_enum, default_value_t = Log::Text)]
     pub(crate) log: Log,
+    /// Print only warnings and errors: no table, no other events, and sessions only with --access-log.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Sessions to print, whatever `accessLog.mode` of the forwards says.
+    #[arg(long, value_enum)]
+    access_log: Option<AccessLog>,
     /// Address for /livez, /readyz and /metrics. Absent: not served.
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) health_address: Option<SocketAddr>,
@@ -111,6 +146,18 @@ pub(crate) struct Run {
     pub(crate) max_flows: usize,
 }
 
+impl Run {
+    /// The access log of all forwards, if it is not for each of them to say.
+    pub(crate) fn access_log(&self) -> Option<crds::AccessLogMode> {
+        let mode = self.access_log.or(self.quiet.then_some(AccessLog::Off))?;
+        Some(match mode {
+            AccessLog::Off => crds::AccessLogMode::Disabled,
+            AccessLog::Close => crds::AccessLogMode::Close,
+            AccessLog::All => crds::AccessLogMode::OpenAndClose,
+        })
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Translate {
     #[command(flatten)]
@@ -125,4 +172,54 @@ pub(crate) enum Log {
     Text,
     /// One JSON object per event.
     Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AccessLog {
+    /// None.
+    Off,
+    /// One record when a session closes.
+    Close,
+    /// One record when a session opens, too.
+    All,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use crds::AccessLogMode::{Close, Disabled, OpenAndClose};
+
+    use super::*;
+
+    fn run(words: &[&str]) -> Run {
+        let cli = Cli::try_parse_from([&["portlane", "run"][..], words].concat()).expect("valid arguments");
+        let Command::Run(run) = cli.command else { panic!("the command is run") };
+        run
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn words_without_an_option_are_forwards_or_paths() {
+        let input = run(&["5432:db:5432", "a.yaml", "53:dns:53/udp", "-f", "b.yaml", "-"]).input;
+        assert_eq!(input.paths(), ["b.yaml", "a.yaml", "-"].map(PathBuf::from));
+        assert_eq!(input.forwards().len(), 2);
+        assert!(Cli::try_parse_from(["portlane", "run"]).is_err(), "nothing to run");
+    }
+
+    #[test]
+    fn quiet_turns_the_access_log_off_unless_it_is_asked_for() {
+        for (words, expected) in [
+            (&["a"][..], None),
+            (&["a", "--quiet"][..], Some(Disabled)),
+            (&["a", "-q", "--access-log", "close"][..], Some(Close)),
+            (&["a", "--access-log", "all"][..], Some(OpenAndClose)),
+            (&["a", "--access-log", "off"][..], Some(Disabled)),
+        ] {
+            assert_eq!(run(words).access_log(), expected, "{words:?}");
+        }
+    }
 }

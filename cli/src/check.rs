@@ -11,6 +11,7 @@ use crate::{
     admission::Admission,
     args::{Input, Translate},
     error::Error,
+    forward,
     manifest::{FileChange, Problem, Sources},
     misspelt,
     store::{Objects, Store},
@@ -23,7 +24,8 @@ fn read(input: &Input) -> Result<(Store, Sources), Error> {
     let paths = input.paths();
     let mut sources = Sources::new(&paths, input.recursive).map_err(|error| Error::files(&paths, error))?;
     let mut store = Store::default();
-    for (file, change) in sources.streams().into_iter().chain(sources.look()) {
+    let forwards = forward::as_file(&input.forwards());
+    for (file, change) in sources.streams().into_iter().chain(sources.look()).chain(forwards) {
         store.take(&admission, &file, change, &input.namespace);
     }
     for file in sources.absent() {

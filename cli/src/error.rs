@@ -10,9 +10,14 @@ pub(crate) enum Error {
     /// A path on the command line cannot be read.
     #[error("cannot read {0}")]
     Files(String, #[source] io::Error),
-    /// Standard input and pipes, the only sources, have no valid object and cannot change later.
-    #[error("the input has no valid PortForward and cannot change: nothing to run")]
+    /// The only sources cannot change later, and no listener of theirs can run.
+    #[error("no listener of the input can run, and the input cannot change: nothing to run")]
     NothingToRun,
+    /// `--print` without a forward.
+    #[error(
+        "--print shows the manifests of forwards on the command line, such as 5432:db.example.com:5432, and there is none"
+    )]
+    NothingToPrint,
     /// The manifests have no object that the command is about.
     #[error("no {wanted} in {paths}: nothing to {verb}{}", .left_out.as_ref().map(|line| format!("; {line}")).unwrap_or_default())]
     Nothing {

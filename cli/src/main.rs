@@ -4,6 +4,7 @@ mod admission;
 mod args;
 mod check;
 mod error;
+mod forward;
 mod manifest;
 mod misspelt;
 mod options;
@@ -11,6 +12,7 @@ mod run;
 mod spelling;
 mod store;
 mod table;
+mod terminal;
 mod verdicts;
 mod world;
 

@@ -57,7 +57,7 @@ pub(crate) fn map(text: &str) -> Result<Map, String> {
     Ok(Map { forward: forward.to_owned(), listener: listener.to_owned(), port: port(number)? })
 }
 
-fn port(text: &str) -> Result<u16, String> {
+pub(crate) fn port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("'{text}' is not a port number from 1 to 65535")),

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, io, num::NonZeroUsize, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
-use operator_core::{Changes, Group, ObjectKey, Translation, Translator, Update, World, accepted_headers};
+use operator_core::{Changes, Group, ObjectKey, Outcome, Translation, Translator, Update, World, accepted_headers};
 use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},
-    log::{Level, LogFormat},
+    log::{Event, Level, LogFormat, Notice},
     settings::Settings,
 };
-use proxy_api::{Configuration, Report, Transport, Version};
+use proxy_api::{Configuration, Transport, Version};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -18,18 +18,28 @@ use crate::{
     args::{Log, Run},
     check,
     error::Error,
-    manifest::{Problem, Sources},
+    forward::{self, Forward},
+    manifest::{FileChange, Problem, Sources},
     misspelt,
     store::{LeftOut, Store},
-    table, verdicts, world,
+    table,
+    terminal::{self, Keyboard},
+    verdicts, world,
 };
+
+/// What the first screen says below the table.
+const KEYBOARD_HINT: &str = "press Enter to show the table again";
 
 /// Runs until a signal or the admin address asks for the end, then drains.
 pub(crate) fn run(args: &Run) -> Result<(), Error> {
+    if args.print {
+        return print(args);
+    }
     let paths = args.input.paths();
     let sources = Sources::new(&paths, args.input.recursive).map_err(|error| Error::files(&paths, error))?;
     let admission = Admission::new()?;
-    let proxy = Proxy::start(&settings(args), Box::new(io::stdout()))?;
+    let settings = settings(args);
+    let proxy = Proxy::start(&settings, Box::new(io::stdout()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut runner = Runner {
         args,
@@ -40,11 +50,23 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
         reported: BTreeSet::new(),
         translator: Translator::default(),
         configuration: Configuration::default(),
+        format: settings.log_format,
         proxy,
     };
-    runtime.block_on(runner.serve())?;
-    runner.proxy.finish()?;
-    Ok(())
+    let served = runtime.block_on(runner.serve());
+    // Writes the last records, which tell why nothing runs.
+    let finished = runner.proxy.finish();
+    served?;
+    finished.map_err(Error::from)
+}
+
+/// Prints the manifests of the forwards on the command line.
+fn print(args: &Run) -> Result<(), Error> {
+    let manifests: Vec<String> = args.input.forwards().into_iter().map(Forward::manifest).collect();
+    if manifests.is_empty() {
+        return Err(Error::NothingToPrint);
+    }
+    check::print(manifests.join("---\n").as_bytes()).map_err(Error::from)
 }
 
 fn settings(args: &Run) -> Settings {
@@ -54,7 +76,8 @@ fn settings(args: &Run) -> Settings {
         held_bytes: args.held_bytes,
         max_sessions: args.max_sessions,
         max_flows: args.max_flows,
-        log_format: if args.log == Log::Json { LogFormat::Json } else { LogFormat::Text },
+        log_format: if args.log == Log::Json { LogFormat::Json } else { LogFormat::text() },
+        log_level: if args.quiet { Level::Warn } else { usual.log_level },
         quiet_start: args.log == Log::Text,
         health: args.health_address,
         admin: args.admin_address,
@@ -73,6 +96,7 @@ struct Runner<'a> {
     reported: BTreeSet<Problem>,
     translator: Translator,
     configuration: Configuration,
+    format: LogFormat,
     proxy: Proxy,
 }
 
@@ -83,8 +107,11 @@ impl Runner<'_> {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut again = signal(SignalKind::user_defined1())?;
+        let keyboard = self.keyboard();
         first.extend(self.sources.look());
-        self.start(first).await?;
+        first.extend(forward::as_file(&self.args.input.forwards()));
+        self.start(first, keyboard.is_some()).await?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let life = self.proxy.alive("manifest reader");
         loop {
@@ -97,7 +124,11 @@ impl Runner<'_> {
                     self.proxy.log().notice(Level::Info, "reading", "portlane", "SIGHUP: reading all manifests again");
                     self.sources.read_again();
                 }
+                Some(()) = again.recv() => self.show(),
                 _ = look.tick() => {
+                    if keyboard.as_ref().is_some_and(Keyboard::was_pressed) {
+                        self.show();
+                    }
                     if self.proxy.has_ended() {
                         return Ok(());
                     }
@@ -118,40 +149,55 @@ impl Runner<'_> {
         Ok(())
     }
 
-    async fn start(&mut self, changes: Vec<(String, crate::manifest::FileChange)>) -> Result<(), Error> {
-        let (translation, report, left_out) = self.update(changes).await?;
+    /// The keyboard of the terminal that the table is shown on.
+    fn keyboard(&self) -> Option<Keyboard> {
+        let is_shown = self.format != LogFormat::Json && terminal::width().is_some();
+        is_shown.then(Keyboard::find).flatten()
+    }
+
+    async fn start(&mut self, changes: Vec<(String, FileChange)>, has_keyboard: bool) -> Result<(), Error> {
+        let (translation, left_out) = self.update(changes).await?;
         let world = self.store.objects(&[], &BTreeSet::new()).world;
+        let log = self.proxy.log();
         for option in misspelt::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
-            self.proxy.log().notice(Level::Warn, "option", "portlane", option);
+            log.notice(Level::Warn, "option", "portlane", option);
         }
-        if self.store.has_nothing_valid() && !self.sources.can_change() {
+        if !self.sources.can_change() && (self.store.has_nothing_valid() || is_refused(&translation)) {
             return Err(Error::NothingToRun);
         }
-        if self.args.log == Log::Text {
-            let mut text = table::table(&translation, &self.configuration, &report);
+        if self.format == LogFormat::Json {
             if let Some(line) = left_out.line() {
-                text.push_str(&format!("{line}\n"));
+                log.notice(Level::Info, "skipped", "portlane", line);
             }
-            check::print(text.as_bytes())?;
-        } else if let Some(line) = left_out.line() {
-            self.proxy.log().notice(Level::Info, "skipped", "portlane", line);
+        } else if !self.args.quiet {
+            self.show();
+            let hint = has_keyboard.then(|| KEYBOARD_HINT.to_owned());
+            for line in left_out.line().into_iter().chain(hint) {
+                log.lines(format!("{line}\n"));
+            }
         }
         if translation.verdicts.is_empty() {
-            self.proxy.log().notice(
-                Level::Warn,
-                "waiting",
-                "portlane",
-                "no PortForward to run yet; watching the manifests",
-            );
+            log.notice(Level::Warn, "waiting", "portlane", "no PortForward to run yet; watching the manifests");
         }
         Ok(())
     }
 
+    /// Shows the table; in a log of JSON, a record for each listener.
+    fn show(&self) {
+        let rows = table::rows(&self.translator.translation(), &self.configuration, &self.proxy.report().borrow());
+        let log = self.proxy.log();
+        if self.format == LogFormat::Json {
+            for row in &rows {
+                let (subject, message) = (row.listener.clone(), row.describe());
+                log.emit(Event::Notice(Notice { level: Level::Info, event: "listener", subject, message }));
+            }
+        } else {
+            log.lines(table::render(&rows, terminal::width(), self.format == LogFormat::Coloured));
+        }
+    }
+
     /// Applies changes of files and logs the problems found in them.
-    async fn update(
-        &mut self,
-        changes: Vec<(String, crate::manifest::FileChange)>,
-    ) -> Result<(Translation, Report, LeftOut), Error> {
+    async fn update(&mut self, changes: Vec<(String, FileChange)>) -> Result<(Translation, LeftOut), Error> {
         for (file, change) in changes {
             self.store.take(&self.admission, &file, change, &self.args.input.namespace);
         }
@@ -159,17 +205,20 @@ impl Runner<'_> {
         objects.left_out.extend(self.sources.skipped());
         self.record_status(&mut objects.world);
         objects.world = world::laptop(std::mem::take(&mut objects.world), &self.args.laptop);
+        if let Some(mode) = self.args.access_log() {
+            world::log_sessions(&mut objects.world, mode);
+        }
         let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
         objects.world.reserved = reserved.collect();
         let version = Version { epoch: "laptop".to_owned(), number: self.number + 1 };
         let update = self.translator.update(&objects.world, &Changes::all(), &version);
         let translation = self.translator.translation();
-        let report = self.publish(&update).await?;
+        self.publish(&update).await?;
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
         self.report(&problems, &warnings);
-        Ok((translation, report, objects.left_out))
+        Ok((translation, objects.left_out))
     }
 
     /// Records the ports of running listeners in status, so that an object added later does not take them.
@@ -194,14 +243,14 @@ impl Runner<'_> {
         }
     }
 
-    async fn publish(&mut self, update: &Update) -> Result<Report, Ended> {
+    async fn publish(&mut self, update: &Update) -> Result<(), Ended> {
         let snapshot = self.translator.snapshot(&Group::Laptop);
         let Some(snapshot) = snapshot.filter(|_| update.programs.contains(&Group::Laptop)) else {
-            return Ok(self.proxy.report().borrow().clone());
+            return Ok(());
         };
         self.number = snapshot.version.number;
         self.configuration = snapshot.configuration();
-        self.proxy.apply(self.configuration.clone()).await
+        self.proxy.apply(self.configuration.clone()).await.map(drop)
     }
 
     /// Logs each problem once, and again only if it was fixed in between.
@@ -243,6 +292,12 @@ impl Runner<'_> {
             }
         }
     }
+}
+
+/// Whether every listener is refused, or there is none.
+fn is_refused(translation: &Translation) -> bool {
+    let mut listeners = translation.verdicts.values().flat_map(|verdict| &verdict.listeners);
+    listeners.all(|listener| matches!(listener.outcome, Outcome::Refused { .. }))
 }
 
 /// A problem without its place, which is the subject of the log line.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crds::{
-    AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, Hostname, NamespaceName, NamespaceScope, Protocol,
-    Selector, SelectorOperator, Tenant, TenantNamespaces,
+    AccessLogMode, AllowedForwards, Cidr, ForwardGateway, ForwardGatewaySpec, From, Hostname, NamespaceName,
+    NamespaceScope, Protocol, Selector, SelectorOperator, Tenant, TenantNamespaces,
 };
 use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};
 use proxy_api::OriginKind;
@@ -21,6 +21,13 @@ pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
     world.services = options.resolve.iter().map(|item| (item.service.clone(), item.place.clone())).collect();
     open_to_unknown_namespaces(&mut world);
     world
+}
+
+/// All forwards log sessions in this mode, whatever their manifests say.
+pub(crate) fn log_sessions(world: &mut World, mode: AccessLogMode) {
+    for forward in world.forwards.values_mut() {
+        forward.spec.access_log.get_or_insert_default().mode = Some(mode);
+    }
 }
 
 /// A gateway that selects namespaces by labels cannot be evaluated for namespaces that are not in the manifests. Here

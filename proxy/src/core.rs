@@ -8,6 +8,7 @@ pub mod client_hello;
 pub mod damped;
 pub mod diff;
 pub mod dns;
+pub mod edits;
 pub mod end;
 pub mod endpoint;
 pub mod flows;

@@ -109,7 +109,8 @@ impl Proxy {
         let metrics = Metrics::new(process.clone());
         let (control, requests) = mpsc::channel(REQUESTS);
         let (reporter, report) = watch::channel(Report::default());
-        let startup = Startup { since: Instant::now(), patience: settings.startup };
+        let beside_app = settings.may_lack_addresses;
+        let startup = Startup { since: Instant::now(), patience: settings.startup, beside_app };
         let view = View::new(process.clone(), metrics.clone(), report.clone(), control.clone(), startup);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
@@ -232,13 +233,17 @@ fn serve(addresses: Vec<(Role, std::net::TcpListener)>, file: Option<std::os::un
     }
 }
 
-/// Warns if no configuration has arrived by the time the app of a sidecar starts.
+/// Warns if no configuration has arrived by the time the app of a sidecar starts. A gateway has no app, and its readiness
+/// tells that it has no configuration.
 async fn warn_if_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
+    if !startup.beside_app {
+        return;
+    }
     tokio::time::sleep(startup.patience.saturating_sub(startup.since.elapsed())).await;
     if metrics.control.applied.load(Relaxed) == 0 {
         metrics.control.started_without.store(1, Relaxed);
         let message = format!(
-            "no configuration within {} s: listeners start when one arrives; the app of a sidecar starts without them",
+            "no configuration within {} s: listeners start when one arrives; the app starts without them",
             startup.patience.as_secs()
         );
         process.log.notice(Level::Warn, "startup", "portlane-proxy", message);
@@ -279,6 +284,16 @@ mod tests {
     #[test]
     fn a_proxy_that_ends_in_order_tells_of_no_death() {
         start().finish().expect("no thread has died");
+    }
+
+    #[tokio::test]
+    async fn only_a_sidecar_reports_that_its_app_starts_without_a_configuration() {
+        for beside_app in [false, true] {
+            let proxy = start();
+            let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app };
+            warn_if_late(startup, proxy.metrics.clone(), proxy.process.clone()).await;
+            assert_eq!(proxy.metrics.control.started_without.load(Relaxed), u64::from(beside_app));
+        }
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Startup {
     pub since: Instant,
     /// Longest wait.
     pub patience: Duration,
+    /// The proxy is a sidecar, so that an app waits.
+    pub beside_app: bool,
 }
 
 /// Binds an address. Done before anything else, so that a taken address is reported at start.
@@ -245,7 +247,7 @@ mod tests {
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
         let process = Process::new(&Settings::default(), None, lives, log);
         let (control, report) = (mpsc::channel(1).0, watch::channel(Report::default()).1);
-        let startup = Startup { since: Instant::now(), patience: Duration::ZERO };
+        let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
         View::new(process.clone(), Metrics::new(process), report, control, startup)
     }
 

@@ -1,5 +1,7 @@
 //! Log records pass through a bounded queue to one writer thread, so that a full pipe never stops traffic.
 
+mod text;
+
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -13,9 +15,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use proxy_api::{ListenerId, Transport};
 use serde_json::{Value, json};
 
+use self::text::Grid;
 use crate::{core::end::EndReason, lives::Guard};
 
 /// Longest wait for the last records when the process ends.
@@ -27,8 +31,19 @@ pub enum LogFormat {
     /// One line of text.
     #[default]
     Text,
+    /// The same with colours, for a terminal.
+    Coloured,
     /// One JSON object per line.
     Json,
+}
+
+impl LogFormat {
+    /// Text for standard output: with colours if it is a terminal that has them. `NO_COLOR`, `CLICOLOR`,
+    /// `CLICOLOR_FORCE` and `TERM=dumb` have their usual meaning.
+    #[must_use]
+    pub fn text() -> Self {
+        if AutoStream::choice(&io::stdout()) == ColorChoice::Never { Self::Text } else { Self::Coloured }
+    }
 }
 
 /// A log record.
@@ -38,6 +53,8 @@ pub enum Event {
     Session(Box<SessionRecord>),
     /// About anything else.
     Notice(Notice),
+    /// Lines for people, written as they are. A log in JSON does not have them.
+    Lines(String),
 }
 
 /// Severity of a notice.
@@ -139,6 +156,11 @@ impl Log {
         }
     }
 
+    /// Queues lines for people.
+    pub fn lines(&self, text: String) {
+        self.emit(Event::Lines(text));
+    }
+
     /// Number of dropped records.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -160,15 +182,18 @@ impl LogWriter {
 
 fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut output: Box<dyn Write + Send>) {
     let mut buffer = String::new();
+    let mut grid = Grid::new(format == LogFormat::Coloured);
     while let Ok(first) = records.recv() {
         buffer.clear();
         // Batch the waiting records, up to a bound.
         for (time, event) in std::iter::once(first).chain(records.try_iter().take(256)) {
             match format {
-                LogFormat::Text => text(&mut buffer, time, &event),
+                LogFormat::Text | LogFormat::Coloured => grid.write(&mut buffer, time, &event),
                 LogFormat::Json => {
-                    buffer.push_str(&json_record(time, &event).to_string());
-                    buffer.push('\n');
+                    if let Some(record) = json_record(time, &event) {
+                        buffer.push_str(&record.to_string());
+                        buffer.push('\n');
+                    }
                 }
             }
         }
@@ -177,50 +202,18 @@ fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut out
     }
 }
 
-fn text(buffer: &mut String, time: SystemTime, event: &Event) {
-    use std::fmt::Write as _;
-    let stamp = humantime::format_rfc3339_seconds(time).to_string();
-    let clock = stamp.get(11..19).unwrap_or(&stamp);
-    let _ = match event {
-        Event::Notice(notice) => {
-            let mark = match notice.level {
-                Level::Info => "",
-                Level::Warn => "warning: ",
-                Level::Error => "error: ",
-            };
-            writeln!(buffer, "{clock}  {:<10} {:<28} {mark}{}", notice.event, notice.subject, notice.message)
-        }
-        Event::Session(record) => {
-            let to = record.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string());
-            let _ = write!(buffer, "{clock}  {:<10} {:<28} {} -> {to}", record.phase, record.listener, record.client);
-            match (record.phase, record.reason) {
-                ("opened", _) => writeln!(buffer),
-                (_, reason) => writeln!(
-                    buffer,
-                    ", {} B up, {} B down, {:.3} s{}{}{}",
-                    record.up,
-                    record.down,
-                    record.duration.as_secs_f64(),
-                    if reason.is_some() { ", " } else { "" },
-                    reason.map_or("", EndReason::as_str),
-                    record.cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default()
-                ),
-            }
-        }
-    };
-}
-
-fn json_record(time: SystemTime, event: &Event) -> Value {
+fn json_record(time: SystemTime, event: &Event) -> Option<Value> {
     let time = humantime::format_rfc3339_millis(time).to_string();
     match event {
-        Event::Notice(notice) => json!({
+        Event::Lines(_) => None,
+        Event::Notice(notice) => Some(json!({
             "time": time,
             "level": match notice.level { Level::Info => "info", Level::Warn => "warn", Level::Error => "error" },
             "event": notice.event,
             "subject": notice.subject,
             "message": notice.message,
-        }),
-        Event::Session(record) => session_json(&time, record),
+        })),
+        Event::Session(record) => Some(session_json(&time, record)),
     }
 }
 

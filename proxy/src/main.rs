@@ -179,7 +179,7 @@ impl Args {
             pipe_bytes: self.pipe_bytes,
             max_flows: self.max_flows,
             log_format: match self.log {
-                Log::Text => LogFormat::Text,
+                Log::Text => LogFormat::text(),
                 Log::Json => LogFormat::Json,
             },
             log_level: match self.log_level {

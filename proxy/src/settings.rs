@@ -38,7 +38,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Unix socket for all of these endpoints and /startupz; `None`: not served.
     pub socket: Option<PathBuf>,
-    /// Keep running, with a warning, if the health or admin address is taken: in a sidecar, the app may use it.
+    /// The proxy is a sidecar. It keeps running, with a warning, if the health or admin address is taken, because the app
+    /// may use it.
     pub may_lack_addresses: bool,
     /// How long /startupz waits for the first configuration before the app of a sidecar starts without it.
     pub startup: Duration,

@@ -17,6 +17,7 @@ pub(crate) mod claims;
 pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
+pub(crate) mod last_good;
 pub mod program;
 pub(crate) mod server_names;
 pub(crate) mod surroundings;

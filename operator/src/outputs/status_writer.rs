@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use crds::{ForwardGateway, PortForward};
@@ -11,7 +11,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use operator_core::{
     names::NAME,
@@ -50,8 +50,8 @@ pub struct StatusWriter {
     results: mpsc::Sender<Dated<Written>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    /// Number of the current term. A write that waits for its turn when its term ends is dropped.
-    term: Arc<AtomicU64>,
+    /// Number of the current term. A write that waits or is in flight when its term ends is dropped.
+    term: Arc<watch::Sender<u64>>,
     /// Writes fail, and the failure has been logged.
     failing: Arc<AtomicBool>,
 }
@@ -83,14 +83,15 @@ impl StatusWriter {
             results,
             metrics,
             tasks,
-            term: Arc::default(),
+            term: Arc::new(watch::Sender::new(0)),
             failing: Arc::default(),
         }
     }
 
-    /// Begins a term, or the time after one. Drops all writes that wait; writes in flight complete.
+    /// Begins a term, or the time after one. Drops all writes that wait, and cuts those in flight: the term of this
+    /// replica ends some seconds before another replica may write, and a request may last longer than that.
     pub fn begin(&self, TermNumber(term): TermNumber) {
-        self.term.store(term, Relaxed);
+        self.term.send_replace(term);
     }
 
     /// Number of further writes that the queue has room for. Each result makes room for one.
@@ -101,16 +102,20 @@ impl StatusWriter {
 
     /// Queues a write.
     pub fn write(&self, write: StatusWrite) {
-        let (writer, term) = (self.clone(), self.term.load(Relaxed));
+        let (writer, term) = (self.clone(), *self.term.borrow());
+        let mut current = self.term.subscribe();
         let place = Place::taken(&self.waiting);
         self.tasks.job("status writer", async move {
             // The place is given back before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
-            if writer.term.load(Relaxed) != term {
+            if *current.borrow() != term {
                 return;
             }
-            let result = writer.patch(&write).await;
+            let result = tokio::select! {
+                result = writer.patch(&write) => result,
+                _ = current.wait_for(|now| *now != term) => return,
+            };
             let result = writer.judge(write.subject, result);
             drop(place);
             let _ = writer.results.send(Dated { term: TermNumber(term), result }).await;
@@ -158,5 +163,39 @@ impl StatusWriter {
         };
         count(&self.metrics.status_writes, "result", outcome);
         Written { subject, version, again }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kube::Config;
+    use operator_core::ObjectKey;
+    use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_in_flight_is_cut_when_its_term_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let client = Client::try_from(config).expect("a client");
+        let (results, mut ended) = mpsc::channel(1);
+        let (tasks, _supervisor) = Tasks::new();
+        let writer = StatusWriter::new(client, results, Arc::default(), tasks);
+        writer.begin(TermNumber(1));
+        let subject = Subject::Forward(ObjectKey::new("ns", "web"));
+        writer.write(StatusWrite { subject, uid: "uid".to_owned(), status: json!({}) });
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        connection.read_u8().await.expect("the request begins");
+        writer.begin(TermNumber(2));
+        let mut rest = Vec::new();
+        let closed = timeout(Duration::from_secs(20), connection.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "the connection stays open");
+        drop(writer);
+        assert!(ended.recv().await.is_none(), "a term that is over has no results");
     }
 }

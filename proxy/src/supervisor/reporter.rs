@@ -12,6 +12,7 @@ use super::{failures::Failures, health::Health, listeners::ById, notices::notice
 use crate::{
     core::{
         diff::Settled,
+        edits::edits,
         told::{MOST, Tell, Told},
     },
     log::{Level, Notice},
@@ -161,13 +162,17 @@ fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
     if place(before) != place(after) {
         parts.push(format!("{} (was {})", place(after), place(before)));
     }
-    if before.backends != after.backends {
+    if backends(before) != backends(after) {
         parts.push(format!("-> {} (was {})", backends(after), backends(before)));
     }
-    if parts.is_empty() {
-        parts.push("settings changed in place".to_owned());
+    let edits = edits(before, after).join(", ");
+    let settings = if edits.is_empty() { String::new() } else { format!("settings changed in place: {edits}") };
+    match (parts.is_empty(), settings.is_empty()) {
+        (true, true) => format!("settings changed in place{live}"),
+        (true, false) => format!("{settings}{live}"),
+        (false, true) => format!("{}{live}", parts.join(" ")),
+        (false, false) => format!("{}; {settings}{live}", parts.join(" ")),
     }
-    format!("{}{live}", parts.join(" "))
 }
 
 #[cfg(test)]
@@ -225,6 +230,20 @@ mod tests {
         before[&id("a")].counters.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let gone = reporter.applied(&Settled::default(), Failures::new(), &before);
         assert_eq!(words(&gone), [("removed", "no longer listens; 1 live session")]);
+    }
+
+    #[test]
+    fn a_change_in_place_is_named() {
+        let before = listener(1, "b");
+        let mut after = (*before).clone();
+        after.timeouts.idle_seconds = 5;
+        let told = "settings changed in place: timeouts.idleSeconds 3600 -> 5";
+        assert_eq!(change(Some(&before), &after, 0), told);
+        after.backends[0].weight = 3;
+        after.socket.port = 2;
+        let told = "127.0.0.1:2/TCP (was 127.0.0.1:1/TCP); settings changed in place: backends[b].weight 1 -> 3, \
+                    timeouts.idleSeconds 3600 -> 5; 1 live session";
+        assert_eq!(change(Some(&before), &after, 1), told);
     }
 
     #[test]

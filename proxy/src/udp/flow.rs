@@ -155,15 +155,21 @@ impl Flow {
 
     async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
         loop {
-            tokio::select! {
+            let ready = tokio::select! {
                 biased;
                 () = self.mark.ended() => return socket.evict(worker, self),
                 // An ICMP error alone does not make a socket readable, and this client may never send again.
-                ready = self.upstream.ready(REPLIES) => if ready.is_err() { return },
-            }
+                ready = self.upstream.ready(REPLIES) => ready,
+            };
+            // `try_io` knows one interest at a time.
+            let interest = match ready {
+                Ok(ready) if ready.is_error() => Interest::ERROR,
+                Ok(_) => Interest::READABLE,
+                Err(_) => return,
+            };
             let mut moved = false;
             for _ in 0..TURNS {
-                if !self.carry_reply(worker, socket) {
+                if !self.carry_reply(worker, socket, interest) {
                     break;
                 }
                 moved = true;
@@ -176,10 +182,10 @@ impl Flow {
         }
     }
 
-    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener) -> bool {
+    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener, interest: Interest) -> bool {
         let mut scratch = worker.scratch.borrow_mut();
         let upstream = SockRef::from(&self.upstream);
-        match self.upstream.try_io(REPLIES, || (&*upstream).read(&mut scratch)) {
+        match self.upstream.try_io(interest, || (&*upstream).read(&mut scratch)) {
             Ok(length) => {
                 if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
                     drop_datagrams(&self.listener, Dropped::Bandwidth, 1);

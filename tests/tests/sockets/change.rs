@@ -261,12 +261,15 @@ fn sessions_of_a_listener_that_moved_still_follow_its_policy() {
     round_trip(&mut session, b"x").expect("echo");
     program.edit_and_wait(&manifest("Keep", second), "swapped", "f/l");
     round_trip(&mut session, b"x").expect("Keep");
+    let mut newer = connect(second).expect("connect");
+    round_trip(&mut newer, b"x").expect("echo");
     let seen = program.events().len();
     program.edit(&manifest("Close", second));
     program.wait_after(seen, "swapped", "f/l");
-    round_trip(&mut session, b"x").expect("a new policy alone closes nothing");
+    session.read(&mut [0]).expect_err("the move was a change, and its policy is Close now");
+    round_trip(&mut newer, b"x").expect("a new policy alone closes nothing");
     std::fs::remove_file(program.path("forwards.yaml")).expect("remove");
-    session.read(&mut [0]).expect_err("removal follows the last known policy, also on an earlier port");
+    newer.read(&mut [0]).expect_err("removal follows the last known policy");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod sessions_odd;
 mod sidecar;
 mod tcp;
 mod tenants;
+mod terminal;
 mod timers;
 mod udp;
 mod udp_odd;

@@ -89,7 +89,7 @@ fn a_policy_that_is_set_after_a_retarget_ends_what_the_retarget_kept() {
     asks(&client);
     round_trip(&mut session, b"x").expect("kept");
     program.edit(&manifest("Close", two.port, second.port));
-    for listener in ["f/u", "f/t"] {
+    for listener in ["u", "t"] {
         assert_eq!(program.wait("session_closed", listener)["reason"], "Updated");
     }
     asks(&client);

@@ -5,6 +5,7 @@
 
 mod counts;
 mod inputs;
+mod pace;
 mod waiting;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 };
 
 use crds::{BackendHealth, PortForward, PortForwardStatus};
+use proxy_api::doors::Bucket;
 
 use self::{counts::Counts, waiting::Waiting};
 use crate::{
@@ -56,6 +58,8 @@ struct Entry {
     published: Option<(Duration, Option<i64>)>,
     /// When the status was last written.
     wrote: Option<Duration>,
+    /// What is left of the rate of writes.
+    bucket: Bucket,
     /// The counts are due.
     is_rested: bool,
     /// A write is under way.
@@ -257,7 +261,7 @@ impl Statuses {
         };
         let next = status(&forward, verdict, &seen, &moment);
         self.wait_for_proxies(key, &forward, &next, now, effects);
-        if self.is_due(key, &forward, &next, published, now) {
+        if self.is_due(key, &forward, &next, published, now) && self.has_rested(key, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
         }

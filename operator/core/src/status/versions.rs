@@ -1,34 +1,85 @@
 //! The versions of connected proxies, as labels of a metric.
 //!
-//! A proxy names its own version, and any pod may run a proxy of its own, so the labels are bounded in number and form.
+//! A proxy names its own version, and any pod may run a proxy of its own, so the labels are bounded in form, in number,
+//! and in number by namespace. A label lasts as long as a proxy with it is connected: names that nobody uses any more
+//! take no place from others. The operator's own version needs no place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Most versions that have labels of their own.
+/// Most versions beside the operator's own that have labels.
 const VERSIONS: usize = 32;
-/// Longest version that has a label of its own, in bytes.
-const LONGEST: usize = 32;
+/// Most of them that proxies of one namespace were the first to name.
+const OF_NAMESPACE: usize = 4;
+/// Most digits of each number of a version.
+const DIGITS: usize = 5;
+/// Longest suffix of a pre-release, in bytes.
+const SUFFIX: usize = 16;
 /// The label of all other versions.
 pub const OTHER: &str = "other";
 
 /// The versions that have labels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Versions {
-    known: BTreeSet<String>,
+    own: String,
+    named: BTreeMap<String, Named>,
+    /// Versions that were new once.
+    told: BTreeSet<String>,
+}
+
+/// A version that connected proxies name.
+#[derive(Debug)]
+struct Named {
+    /// Namespace of the proxy that was the first.
+    by: String,
+    /// Number of connected proxies.
+    proxies: usize,
 }
 
 impl Versions {
-    /// The label of a version, and whether the version is new.
-    pub fn label(&mut self, version: &str) -> (String, bool) {
-        if self.known.contains(version) {
+    /// No proxy is connected. `own` is the version of the operator.
+    #[must_use]
+    pub fn new(own: &str) -> Self {
+        Self { own: own.to_owned(), named: BTreeMap::new(), told: BTreeSet::new() }
+    }
+
+    /// A proxy of this namespace connects. Returns the label of its version, and whether it is the first one with that
+    /// label, apart from the operator's own version.
+    pub fn connected(&mut self, namespace: &str, version: &str) -> (String, bool) {
+        if version == self.own {
             return (version.to_owned(), false);
         }
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+');
-        let is_version = (1..=LONGEST).contains(&version.len()) && version.bytes().all(is_plain);
-        if !is_version || self.known.len() >= VERSIONS {
+        if let Some(named) = self.named.get_mut(version) {
+            named.proxies += 1;
+            return (version.to_owned(), false);
+        }
+        let of_namespace = self.named.values().filter(|named| named.by == namespace).count();
+        if !is_release(version) || self.named.len() >= VERSIONS || of_namespace >= OF_NAMESPACE {
             return (OTHER.to_owned(), false);
         }
-        self.known.insert(version.to_owned());
-        (version.to_owned(), true)
+        self.named.insert(version.to_owned(), Named { by: namespace.to_owned(), proxies: 1 });
+        let is_new = self.told.len() < VERSIONS && self.told.insert(version.to_owned());
+        (version.to_owned(), is_new)
     }
+
+    /// A proxy with this label is gone. Returns whether it was the last one, so that the label goes with it.
+    pub fn left(&mut self, label: &str) -> bool {
+        let Some(named) = self.named.get_mut(label) else { return false };
+        named.proxies -= 1;
+        let is_last = named.proxies == 0;
+        if is_last {
+            self.named.remove(label);
+        }
+        is_last
+    }
+}
+
+/// Whether a text has the form of a release: `1.2.3` or `1.2.3-rc.1`.
+fn is_release(version: &str) -> bool {
+    let (numbers, suffix) =
+        version.split_once('-').map_or((version, None), |(numbers, suffix)| (numbers, Some(suffix)));
+    let is_number = |part: &str| (1..=DIGITS).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+    numbers.split('.').count() == 3
+        && numbers.split('.').all(is_number)
+        && suffix.is_none_or(|suffix| (1..=SUFFIX).contains(&suffix.len()) && suffix.bytes().all(is_plain))
 }

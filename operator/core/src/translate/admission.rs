@@ -1,6 +1,7 @@
 //! Admission of forwards by their gateway.
 
 use crds::{ForwardGateway, From};
+use proxy_api::{Listener, Transport};
 
 use crate::{
     translate::{
@@ -10,6 +11,49 @@ use crate::{
     },
     world::{ObjectKey, World},
 };
+
+/// What a listener asks of its gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// Name of the listener.
+    pub(crate) name: &'a str,
+    pub(crate) transport: Transport,
+    /// The port that the spec names; `None`: the gateway chooses.
+    pub(crate) port: Option<u16>,
+    /// The port that the gateway chose, if it did.
+    allocated: Option<u16>,
+    /// Number of ports after the first.
+    pub(crate) further: u16,
+    /// TLS server names.
+    pub(crate) hostnames: &'a [String],
+}
+
+impl<'a> Asked<'a> {
+    fn by(listener: &'a ValidListener) -> Self {
+        Self {
+            name: &listener.name,
+            transport: listener.transport,
+            port: listener.port,
+            allocated: listener.held.as_ref().map(|held| held.port),
+            further: listener.further,
+            hostnames: &listener.names,
+        }
+    }
+
+    /// What a listener asks that proxies run, and whose port the gateway chose or not.
+    pub(crate) fn by_running(name: &'a str, listener: &'a Listener, is_allocated: bool) -> Self {
+        let port = Some(listener.socket.port);
+        let (port, allocated) = if is_allocated { (None, port) } else { (port, None) };
+        Self {
+            name,
+            transport: listener.socket.transport,
+            port,
+            allocated,
+            further: listener.further_ports(),
+            hostnames: &listener.hostnames,
+        }
+    }
+}
 
 /// Checks that the gateway of a forward exists and admits the forward's namespace and ports.
 pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
@@ -31,7 +75,18 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
             format!("ForwardGateway {key} has an invalid spec.allowedForwards.addressCIDRs: '{cidr}' is not a CIDR");
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
-    let outside = forward.listeners.iter().find(|listener| !port_allowed(gateway, listener));
+    let asked: Vec<Asked<'_>> = forward.listeners.iter().map(Asked::by).collect();
+    match refused(world, &forward.placement, &forward.origin.namespace, &asked) {
+        None => Ok(()),
+        Some(message) => Err(Condition::unmet(Reason::NotAllowedByGateway, message)),
+    }
+}
+
+/// Why the gateway of a placement does not permit what listeners of a namespace ask, if it exists and does not.
+pub(crate) fn refused(world: &World, placement: &Placement, namespace: &str, asked: &[Asked<'_>]) -> Option<String> {
+    let Placement::Gateway(key) = placement else { return None };
+    let gateway = world.gateways.get(key)?;
+    let outside = asked.iter().find(|listener| !port_allowed(gateway, listener));
     let outside = outside.map(|listener| {
         format!(
             "ForwardGateway {key} does not admit port {}/{} of listener '{}': see its spec.allowedForwards.ports",
@@ -40,16 +95,7 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
             listener.name
         )
     });
-    match outside.or_else(|| tenants::refusal(world, forward)) {
-        None => Ok(()),
-        Some(message) => Err(Condition::unmet(Reason::NotAllowedByGateway, message)),
-    }
-}
-
-/// Whether a gateway that exists admits forwards of this namespace; true for a placement elsewhere.
-pub(crate) fn admits_namespace(world: &World, placement: &Placement, namespace: &str) -> bool {
-    let Placement::Gateway(key) = placement else { return true };
-    world.gateways.get(key).is_none_or(|gateway| namespace_allowed(world, key, gateway, namespace))
+    outside.or_else(|| tenants::refusal(world, (key, gateway), namespace, asked))
 }
 
 fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> bool {
@@ -64,9 +110,9 @@ fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, n
     }
 }
 
-fn port_allowed(gateway: &ForwardGateway, listener: &ValidListener) -> bool {
+fn port_allowed(gateway: &ForwardGateway, listener: &Asked<'_>) -> bool {
     let ranges = gateway.spec.allowed_forwards.as_ref().map(|allowed| allowed.ports.as_slice()).unwrap_or_default();
-    let Some(port) = listener.port.or(listener.held.as_ref().map(|held| held.port)) else { return true };
+    let Some(port) = listener.port.or(listener.allocated) else { return true };
     // The gateway itself allocated the port.
     let is_allocated = |(first, last): &(u16, u16)| (*first..=*last).contains(&port);
     if listener.port.is_none() && claims::allocation_of(gateway).iter().any(is_allocated) {

@@ -4,6 +4,7 @@
 //! guest may use is narrower, so that no name and no address bypasses a `ReferenceGrant` or a network policy.
 
 mod loops;
+mod running;
 mod sets;
 
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
@@ -239,11 +240,6 @@ fn closed(gateway: &ObjectKey) -> String {
          spec.allowedForwards.addressCIDRs, and has none: ask its owner to name the networks, or use a gateway of your \
          own namespace"
     )
-}
-
-/// The Service of an endpoint set, by the name of the set.
-pub(crate) fn service_of(set: &str) -> Option<ObjectKey> {
-    SetName::parse(set).map(|name| name.service)
 }
 
 fn permitted(world: &World, from: &Origin, to: &ObjectKey) -> bool {

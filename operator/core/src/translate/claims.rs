@@ -13,6 +13,7 @@
 
 mod allocation;
 mod decision;
+mod filled;
 mod ledger;
 mod namespaces;
 mod nesting;

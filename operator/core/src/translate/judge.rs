@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Origin, Revision, SocketKey, Timeouts};
+use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
 
 use crate::{
     translate::{
@@ -26,6 +26,8 @@ pub(crate) struct Compiled {
     pub(crate) groups: Vec<Group>,
     /// The listener keeps running in its last good version, because the new one is refused as a mistake.
     pub(crate) kept: bool,
+    /// The gateway chose the port.
+    pub(crate) is_allocated: bool,
 }
 
 /// The result for one forward.
@@ -40,6 +42,8 @@ pub(crate) struct Judgement {
     /// A backend leads to the fleet of the forward's own gateway: the claims of other forwards decide whether that is a
     /// loop.
     pub(crate) may_loop: bool,
+    /// The gateway in which a suspended forward keeps ports, and these ports.
+    pub(crate) held: Option<(Group, BTreeSet<Port>)>,
 }
 
 impl Judgement {
@@ -55,51 +59,13 @@ impl Judgement {
             rejected: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false }
+        Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false, held: None }
     }
 
-    /// Keeps listeners in their last good version if the new one is refused as a mistake and no other forward has taken
-    /// the port. A refusal that withdraws a permission is no mistake: the listener stops.
-    pub(crate) fn keep_last_good(
-        &mut self,
-        key: &Origin,
-        previous: &[Compiled],
-        groups: &BTreeSet<Group>,
-        ledgers: &BTreeMap<Group, Ledger>,
-    ) {
-        for before in previous {
-            let id = &before.id;
-            if self.compiled.iter().any(|now| now.id == *id) || !self.is_mistaken(&id.listener) {
-                continue;
-            }
-            let Offer::Supported(listener) = &before.offer else { continue };
-            let is_free =
-                |group: &&Group| ledgers.get(group).is_none_or(|ledger| !ledger.conflicts_with(key, listener));
-            let groups: Vec<Group> = groups.iter().filter(is_free).cloned().collect();
-            if !groups.is_empty() {
-                let (id, offer) = (id.clone(), before.offer.clone());
-                self.compiled.push(Compiled { id, offer, groups, kept: true });
-            }
-        }
-    }
-
-    /// Whether the new version of a listener is refused as a mistake.
-    fn is_mistaken(&self, name: &str) -> bool {
-        let verdict = &self.verdict;
-        let listener = verdict.listeners.iter().find(|listener| listener.name == name);
-        let reason = match listener.map(|listener| &listener.outcome) {
-            Some(Outcome::Refused { reason, .. }) => *reason,
-            None if verdict.listeners.is_empty() => verdict.accepted.reason,
-            Some(_) | None => return false,
-        };
-        matches!(
-            reason,
-            Reason::Invalid
-                | Reason::PortConflict
-                | Reason::HostnameConflict
-                | Reason::BackendLoop
-                | Reason::BackendNotFound
-        )
+    /// The judgement on the last good version of a forward whose newest version is refused as a mistake: the verdict is
+    /// about the newest version, and proxies run what the last good one may run.
+    pub(crate) fn behind(self, why: Condition) -> Self {
+        Self { verdict: Self::refused(why).verdict, ..self }
     }
 }
 
@@ -128,7 +94,9 @@ impl Judge<'_> {
             placement: forward.placement.words(),
             groups: self.own.keys().map(|group| (*group).clone()).collect(),
         };
-        let mut judgement = Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false };
+        let held = self.held();
+        let mut judgement =
+            Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false, held };
         let ports = self.ports();
         let own: Vec<OwnPort> = forward
             .listeners
@@ -148,6 +116,18 @@ impl Judge<'_> {
             judgement.verdict.listeners.push(listener);
         }
         judgement
+    }
+
+    /// The ports that a suspended forward keeps in its gateway.
+    fn held(&self) -> Option<(Group, BTreeSet<Port>)> {
+        let mut own = self.own.iter().filter(|_| self.forward.suspended);
+        let (group, (ledger, _)) = own.find(|(group, _)| matches!(group, Group::Gateway(_)))?;
+        let listeners = self.forward.listeners.iter().enumerate();
+        let ports = listeners.filter_map(|(at, listener)| {
+            let first = ledger.won(&self.reference(at))?;
+            Some((first..=first.saturating_add(listener.further)).map(|port| (listener.transport, port)))
+        });
+        Some(((*group).clone(), ports.flatten().collect()))
     }
 
     /// The port of each listener: the port it won in any group, or the port it requests if no group counts.
@@ -236,7 +216,8 @@ impl Judge<'_> {
         let reference = self.reference(at);
         let won = self.own.iter().filter(|(_, (ledger, _))| ledger.won(&reference).is_some());
         let groups = won.map(|(group, _)| (*group).clone()).collect();
-        judgement.compiled.push(Compiled { id, offer: listener.into(), groups, kept: false });
+        let is_allocated = item.port.is_none();
+        judgement.compiled.push(Compiled { id, offer: listener.into(), groups, kept: false, is_allocated });
         judgement.endpoints.extend(endpoints);
         revision
     }

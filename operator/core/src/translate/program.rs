@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use proxy_api::{
-    Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS, Target, Transport,
-    Version,
+    Backend, Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS, Target,
+    Transport, Version,
 };
 
 use crate::translate::claims::Port;
@@ -126,13 +126,17 @@ fn share(one: &Offer, other: &Offer) -> bool {
     matches!((one, other), (Offer::Supported(one), Offer::Supported(other)) if one.shares_with(other))
 }
 
-/// Names of the endpoint sets of a listener, one for each backend that uses one.
-pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
-    let backends = match offer {
+/// The backends of a listener.
+pub(crate) fn backends(offer: &Offer) -> &[Backend] {
+    match offer {
         Offer::Supported(listener) => listener.backends.as_slice(),
         Offer::Unsupported { .. } => &[],
-    };
-    backends.iter().filter_map(|backend| match &backend.target {
+    }
+}
+
+/// Names of the endpoint sets of a listener, one for each backend that uses one.
+pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
+    backends(offer).iter().filter_map(|backend| match &backend.target {
         Target::Endpoints(name) => Some(name),
         Target::Address { .. } => None,
     })

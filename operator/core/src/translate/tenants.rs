@@ -6,8 +6,9 @@ use proxy_api::{TenantLimits, Transport};
 
 use crate::{
     translate::{
+        admission::Asked,
         server_names::covers,
-        validate::{Placement, ValidForward, ValidListener, transport},
+        validate::{Placement, ValidForward, transport},
     },
     world::{ObjectKey, World},
 };
@@ -89,14 +90,22 @@ pub(crate) fn limits(world: &World, forward: &ValidForward) -> Option<TenantLimi
     Some(TenantLimits { max_connections: Some(max_connections) })
 }
 
-/// Why the gateway does not permit a port or a server name of a forward to its namespace, with the remedy.
-pub(crate) fn refusal(world: &World, forward: &ValidForward) -> Option<String> {
-    let (key, gateway) = gateway_of(world, forward)?;
-    let entries = Entries::of(world, gateway, &forward.origin.namespace);
+/// Why the gateway does not permit a port or a server name that listeners of a namespace ask, with the remedy.
+pub(crate) fn refusal(
+    world: &World,
+    (key, gateway): (&ObjectKey, &ForwardGateway),
+    namespace: &str,
+    asked: &[Asked<'_>],
+) -> Option<String> {
+    // A laptop belongs to one user.
+    if world.site.is_laptop() {
+        return None;
+    }
+    let entries = Entries::of(world, gateway, namespace);
     if entries.own.is_empty() && entries.others.is_empty() {
         return None;
     }
-    let mut listeners = forward.listeners.iter();
+    let mut listeners = asked.iter();
     let (listener, what, why) = listeners.find_map(|listener| {
         let ports = || entries.refused_port(listener).map(|(port, why)| (format!("port {port}"), why));
         let names = || entries.refused_name(listener).map(|(name, why)| (format!("hostname {name}"), why));
@@ -107,9 +116,9 @@ pub(crate) fn refusal(world: &World, forward: &ValidForward) -> Option<String> {
         Refused::Reserved(tenant) => format!("the gateway reserves it for tenant '{}'", tenant.name),
     };
     Some(format!(
-        "ForwardGateway {key} does not admit {what} of listener '{}' for namespace '{}': {why}; see its \
+        "ForwardGateway {key} does not admit {what} of listener '{}' for namespace '{namespace}': {why}; see its \
          spec.allowedForwards.tenants",
-        listener.name, forward.origin.namespace
+        listener.name
     ))
 }
 
@@ -192,9 +201,9 @@ impl<'a> Entries<'a> {
     }
 
     /// The first port of a listener that its namespace may not claim. An allocated port is permitted.
-    fn refused_port(&self, listener: &ValidListener) -> Option<(u16, Refused<'a>)> {
+    fn refused_port(&self, listener: &Asked<'_>) -> Option<(u16, Refused<'a>)> {
         let first = listener.port?;
-        let is_tls = !listener.names.is_empty();
+        let is_tls = !listener.hostnames.is_empty();
         let has = |ports: &ProtocolPorts, port: u16| {
             let (first, last) = bounds(ports);
             transport(ports.protocol) == listener.transport && (first..=last).contains(&port)
@@ -214,8 +223,8 @@ impl<'a> Entries<'a> {
     }
 
     /// The first server name of a listener that its namespace may not claim.
-    fn refused_name<'n>(&self, listener: &'n ValidListener) -> Option<(&'n str, Refused<'a>)> {
-        listener.names.iter().find_map(|name| {
+    fn refused_name<'n>(&self, listener: &Asked<'n>) -> Option<(&'n str, Refused<'a>)> {
+        listener.hostnames.iter().find_map(|name| {
             let refused = self.refuses(
                 |tenant| !tenant.hostnames.is_empty(),
                 |tenant| patterns(tenant).any(|pattern| covers(&pattern, name)),

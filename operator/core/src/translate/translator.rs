@@ -79,7 +79,8 @@ impl Translator {
         let work = Work { claims, judged: due.len() as u64, ..regrouped.work };
         let judged = judging::judge(world, due, &self.forwards, &self.members, &self.ledgers);
         let recorded = self.forwards.record(judged.judgements);
-        let refreshed = self.endpoints.refresh(world, changes, judged.endpoints, &self.forwards);
+        let sets = (judged.endpoints, recorded.replaced.as_slice());
+        let refreshed = self.endpoints.refresh(world, changes, sets, &self.forwards);
         let published = self.programs.publish(version, &regrouped, &recorded.replaced, &refreshed, &self.forwards);
         Update {
             verdicts: recorded.verdicts,
@@ -144,6 +145,12 @@ impl Translator {
             Group::Gateway(key) => Box::new(self.forwards.of_gateway(key).cloned()),
             Group::Sidecars(_) => Box::new(group.selecting()),
         }
+    }
+
+    /// The number of endpoint sets that are kept: those of listeners that some group should run.
+    #[must_use]
+    pub fn endpoint_sets(&self) -> usize {
+        self.endpoints.len()
     }
 
     /// The number of accepted forwards that name a gateway.

@@ -22,7 +22,7 @@ use proxy_api::{Origin, OriginKind};
 
 pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
-    backend::{Destination, ValidBackend, canonical, host_port},
+    backend::{Destination, ValidBackend, canonical, host_port, service_of_id},
     held::{Standing, held_in},
     listener::transport,
     placement::Placement,

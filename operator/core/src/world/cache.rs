@@ -64,6 +64,8 @@ struct State {
     /// The objects that the list in progress has shown so far.
     listed: Option<BTreeSet<ObjectKey>>,
     known: BTreeSet<ObjectKey>,
+    /// Objects were left out since the last list began: what is not known may exist.
+    is_cut: bool,
 }
 
 impl Cache {
@@ -117,7 +119,7 @@ impl Cache {
         let Some(state) = self.sources.get_mut(source) else { return Touched::default() };
         match seen {
             Seen::Restarted => {
-                state.synced = false;
+                (state.synced, state.is_cut) = (false, false);
                 state.listed = Some(BTreeSet::new());
                 Touched::default()
             }
@@ -127,6 +129,7 @@ impl Cache {
                 let count = state.listed.as_ref().unwrap_or(&state.known).len();
                 if self.max_objects.is_some_and(|max| count >= max) && !state.known.contains(&key) {
                     self.left_out += 1;
+                    state.is_cut = true;
                     return Touched::default();
                 }
                 if let Some(listed) = &mut state.listed {

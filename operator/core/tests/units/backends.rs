@@ -244,3 +244,30 @@ fn forwards_are_known_by_their_group_and_counted_in_their_gateway() {
     assert_eq!(names(&Group::Laptop), ["a", "b", "c"]);
     assert_eq!(translator.attached(&key("ns", "edge")), 1, "the other one has lost its port");
 }
+
+#[test]
+fn an_endpoint_set_is_kept_as_long_as_a_listener_uses_it() {
+    let services = |world: &mut World| {
+        let port = ServicePort { protocol: crds::Protocol::Tcp, port: 1, endpoints: BTreeSet::new() };
+        world.services = ["one", "two"].map(|name| (key("ns", name), Service::Cluster(vec![port.clone()]))).into();
+    };
+    let mut translator = Translator::default();
+    let mut sets = |number: u64, forwards: &[(&str, &str)]| {
+        let mut world = sidecars(forwards);
+        services(&mut world);
+        // Only forwards change: no Service is looked at again.
+        let changes = if number == 1 {
+            Changes::all()
+        } else {
+            Changes { forwards: [key("ns", "a"), key("ns", "b")].into(), ..Changes::default() }
+        };
+        update(&mut translator, &world, &changes, number);
+        translator.endpoint_sets()
+    };
+    let (one, two) = (tcp("80", "{service: {name: one, port: 1}}"), tcp("80", "{service: {name: two, port: 1}}"));
+    let other = tcp("81", "{service: {name: one, port: 1}}");
+    assert_eq!(sets(1, &[("a", &one), ("b", &other)]), 1, "both use the same");
+    assert_eq!(sets(2, &[("a", &two), ("b", &other)]), 2);
+    assert_eq!(sets(3, &[("a", &two)]), 1);
+    assert_eq!(sets(4, &[]), 0);
+}

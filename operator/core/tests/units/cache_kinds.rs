@@ -9,7 +9,7 @@ use operator_core::{
     Cache, Changes, Grant, Grown, ObjectKey, Subject, Touched, World,
     world::{
         child::{ChildKind, Shown},
-        objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo},
+        objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo, ServiceInfo},
         watched::{Kind, Seen, Source},
     },
 };
@@ -200,6 +200,22 @@ fn a_child_touches_its_gateway_when_it_is_another_or_gone() {
         assert_eq!(gone(&mut cache, kind.watch(), "edge"), touched);
         assert_eq!(cache.shown(kind, &key("edge")), Shown::Absent);
     }
+}
+
+#[test]
+fn a_child_that_a_full_watch_does_not_show_may_exist() {
+    let mut cache = Cache::new(World::default(), [source(Kind::Services)]).bounded(1);
+    let list = |cache: &mut Cache, names: &[&str]| {
+        cache.apply(&source(Kind::Services), Seen::Restarted);
+        for name in names {
+            see(cache, Object::Service(key(name), ServiceInfo::default()));
+        }
+        cache.apply(&source(Kind::Services), Seen::Synced);
+        cache.shown(ChildKind::Service, &key("edge"))
+    };
+    assert_eq!(list(&mut cache, &["other"]), Shown::Absent);
+    assert_eq!(list(&mut cache, &["other", "edge"]), Shown::Unknown, "it was left out");
+    assert_eq!(list(&mut cache, &["other"]), Shown::Absent, "a new list shows everything");
 }
 
 #[test]

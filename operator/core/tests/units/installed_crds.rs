@@ -76,16 +76,31 @@ fn a_kind_that_is_not_served_lacks_everything_and_few_fields_are_named() {
 }
 
 #[test]
-fn versions_of_proxies_are_labels_of_bounded_number_and_form() {
-    let mut versions = Versions::default();
-    assert_eq!(versions.label("0.1.0"), ("0.1.0".to_owned(), true));
-    assert_eq!(versions.label("0.1.0"), ("0.1.0".to_owned(), false));
-    let other = (OTHER.to_owned(), false);
-    for odd in ["", "a b", "0.1.0\"}", "ü", &"9".repeat(33)] {
-        assert_eq!(versions.label(odd), other, "{odd:?}");
+fn versions_of_proxies_are_labels_of_one_form() {
+    let mut versions = Versions::new("0.3.0");
+    assert_eq!(versions.connected("a", "0.1.0"), ("0.1.0".to_owned(), true));
+    assert_eq!(versions.connected("b", "0.1.0"), ("0.1.0".to_owned(), false));
+    assert_eq!(versions.connected("a", "0.2.0-rc.1"), ("0.2.0-rc.1".to_owned(), true));
+    let long = format!("1.0.0-{}", "9".repeat(17));
+    let odd = ["", "1", "1.0", "1.0.0.0", "1.0.x", "1..0", "1.0.100000", "1.0.0-", "1.0.0-a\"}", "1.0.0+b", "ü", &long];
+    for odd in odd {
+        assert_eq!(versions.connected("a", odd), (OTHER.to_owned(), false), "{odd:?}");
     }
-    assert_eq!(versions.label(&"9".repeat(32)), ("9".repeat(32), true));
-    let named = (0..100).filter(|at| versions.label(&format!("1.{at}.0")) != other).count();
-    assert_eq!(named, 30);
-    assert_eq!(versions.label("0.1.0").0, "0.1.0", "a known version keeps its label");
+}
+
+#[test]
+fn versions_that_strangers_invent_take_no_place_from_real_ones() {
+    let mut versions = Versions::new("0.3.0");
+    let mut named = |namespace: &str| {
+        let versions_of = (0..100).map(|at| format!("9.{at}.{}", namespace.len()));
+        versions_of.filter(|version| versions.connected(namespace, version).0 != OTHER).count()
+    };
+    let lengths: Vec<usize> = (1..=9).map(|at| named(&"n".repeat(at))).collect();
+    assert_eq!(lengths, [4, 4, 4, 4, 4, 4, 4, 4, 0], "4 of a namespace, 32 of all");
+    assert_eq!(versions.connected("shop", "0.3.0").0, "0.3.0", "the operator's own version needs no place");
+    assert_eq!(versions.connected("shop", "9.0.1").0, "9.0.1", "a known version keeps its label");
+    assert_eq!(versions.connected("shop", "0.2.0").0, OTHER);
+    assert!(!versions.left("9.0.1") && versions.left("9.0.1"), "two proxies had the label");
+    assert_eq!(versions.connected("shop", "0.2.0"), ("0.2.0".to_owned(), false), "who leaves makes room");
+    assert!(!versions.left("0.3.0") && !versions.left(OTHER), "these labels stay");
 }

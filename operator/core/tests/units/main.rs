@@ -14,6 +14,7 @@ mod guests;
 mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
+mod last_good_permissions;
 mod metrics_api;
 mod read_objects;
 mod read_surroundings;

@@ -241,3 +241,30 @@ fn ranges_that_are_full_are_searched_once() {
     let later = forward("later", &json!({"gateway": {"name": "edge"}}), &json!({"protocol": "TCP"}), 335);
     assert_eq!(scene.set(later).work.claims, 0);
 }
+
+#[test]
+fn a_listener_that_gets_no_port_of_a_full_service_concerns_no_other() {
+    // Created on one of 336 days: those of the last days get none of the 100 ports.
+    let mut scene = Scene::in_gateway(2000, &json!({}), |at| tcp(1000 + at));
+    assert_eq!(scene.all().claims, 2000);
+    let elsewhere = scene.set(in_edge(1999, &tcp(5000)));
+    assert_eq!((elsewhere.work.claims, elsewhere.work.judged), (1, 1));
+    let contested = scene.set(in_edge(1999, &tcp(1000)));
+    assert_eq!((contested.work.claims, contested.work.judged), (1, 1), "a port that another one holds");
+    let added = scene.set(in_edge(2010, &tcp(6000)));
+    assert_eq!((added.work.claims, added.work.judged), (1, 1));
+    scene.world.forwards.remove(&key("f01998"));
+    let gone = scene.update(&Changes { forwards: [key("f01998")].into(), ..Changes::default() });
+    assert_eq!((gone.work.claims, gone.work.judged), (0, 1));
+    let holder = scene.set(in_edge(0, &tcp(7000)));
+    assert_eq!(holder.work.claims, 2000, "a listener that had a port concerns all others");
+}
+
+#[test]
+fn a_listener_that_accepts_any_port_of_a_full_service_tries_none() {
+    let any = json!({"protocol": "TCP"});
+    let mut scene = Scene::in_gateway(2000, &json!({}), |_| any.clone());
+    assert!(scene.all().claims >= 100);
+    let added = scene.set(in_edge(2010, &any));
+    assert_eq!((added.work.claims, added.work.judged), (0, 1));
+}

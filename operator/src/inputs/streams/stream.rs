@@ -220,7 +220,7 @@ impl Stream {
         let Some(FromProxy { hello: Some(hello), .. }) = first else {
             return Err(End::Garbage("the first message must be a hello"));
         };
-        let counted = self.versions.connected(&hello.software);
+        let counted = self.versions.connected(&self.proxy, &hello.software);
         let now = self.following.target.borrow_and_update().clone();
         let frames = self.first(&hello, &now).await?;
         for frame in frames.iter() {

@@ -70,6 +70,9 @@ pub(super) struct Allocation {
     freed: BTreeSet<Port>,
     /// At the last decision there was less room than there are listeners.
     was_short: bool,
+    /// Present if that room was used up: how much it was, and the last listener that got a port. Those after it get
+    /// none, until there is other room.
+    used_up: Option<(usize, Option<Arc<Rank>>)>,
 }
 
 impl Allocation {
@@ -120,14 +123,18 @@ impl Allocation {
     pub(super) fn settle(&mut self, room: usize, anew: bool, applicants: &mut impl Applicants) -> u64 {
         let is_short = self.all.len() > room;
         let was_short = std::mem::replace(&mut self.was_short, is_short);
-        if anew || is_short || was_short || !self.freed.is_empty() {
+        let comes_too_late = is_short && !anew && self.freed.is_empty() && self.comes_too_late(room);
+        let is_again = !comes_too_late && (anew || is_short || was_short || !self.freed.is_empty());
+        if is_again {
             self.freed.clear();
             self.given.clear();
             self.full.clear();
+            self.used_up = None;
             self.todo.clone_from(&self.all);
             applicants.restart();
         }
-        let (mut left, mut tried) = (room, 0);
+        let (mut left, mut tried) = (if comes_too_late { 0 } else { room }, 0);
+        let mut last = None;
         while let Some(rank) = self.todo.pop_first() {
             let listener = &rank.listener;
             if let Some(lost) = applicants.refused(listener) {
@@ -136,13 +143,23 @@ impl Allocation {
                 applicants.tell(listener, Given::NoRoom);
             } else if let Some(port) = self.search(&rank, &*applicants, &mut tried) {
                 left = left.saturating_sub(1);
+                last = Some(rank.clone());
                 applicants.tell(listener, Given::Port(port.1));
                 self.todo.extend(self.given.insert(port, rank));
             } else {
                 applicants.tell(listener, Given::None);
             }
         }
+        if is_again && is_short && left == 0 {
+            self.used_up = Some((room, last));
+        }
         tried
+    }
+
+    /// Whether the same room was used up before those that have no decision come to their turn.
+    fn comes_too_late(&self, room: usize) -> bool {
+        let Some((_, last)) = self.used_up.as_ref().filter(|(used, _)| *used == room) else { return false };
+        last.as_ref().is_none_or(|last| self.todo.first().is_none_or(|first| last < first))
     }
 
     fn search(&mut self, rank: &Arc<Rank>, applicants: &impl Applicants, tried: &mut u64) -> Option<Port> {

@@ -11,6 +11,7 @@ use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Request, Rules,
     allocation::{Allocation, Applicants, Given, Wish},
     decision::Decision,
+    filled::Filled,
     is_ephemeral,
     namespaces::Namespaces,
     no_free_port,
@@ -33,8 +34,12 @@ pub(crate) struct Ledger {
     decided: Decided,
     /// What to decide again.
     dirty: BTreeSet<Place>,
-    /// The group wants more ports than its Service may have.
-    over: bool,
+    /// How the ports were given, if the group wants more of them than its Service may have.
+    filled: Option<Filled>,
+    /// Candidates for ports by number that came since the last decision.
+    newcomers: Vec<Arc<Rank>>,
+    /// A candidate that had ports by number went since the last decision.
+    has_freed: bool,
     /// The claims and shares of namespaces.
     namespaces: Namespaces,
 }
@@ -53,6 +58,7 @@ impl Ledger {
                 Request::Any(_) => self.allocation.insert(candidate.rank(listener)),
                 Request::Port(_) => {
                     let rank = Arc::new(candidate.rank(listener));
+                    self.newcomers.push(rank.clone());
                     for port in candidate.ports() {
                         if !self.wanted.has(port) {
                             self.allocation.close(port);
@@ -74,6 +80,7 @@ impl Ledger {
         for (index, candidate) in candidates.iter().enumerate() {
             let listener = ListenerRef { forward: key.clone(), index };
             let won = self.decided.remove(&listener).and_then(Result::ok);
+            self.has_freed |= won.is_some() && matches!(candidate.request, Request::Port(_));
             let rank = candidate.rank(listener);
             self.allocation.remove(&rank, won.map(|port| (candidate.transport, port)));
             for port in candidate.ports() {
@@ -96,41 +103,72 @@ impl Ledger {
         let max_ports = self.rules.max_ports;
         let most = self.namespaces.most_ports().min(winners + self.allocation.len());
         let over = max_ports.is_some_and(|max| most > max);
-        let anew = over || self.over || has_other_rules;
-        if anew {
-            self.dirty.extend(self.wanted.ports().map(Place::Port));
-        }
-        self.over = over;
-        self.review();
+        let is_counted = self.review();
+        let newcomers = std::mem::take(&mut self.newcomers);
+        let is_open = std::mem::take(&mut self.has_freed) || has_other_rules || is_counted || !over;
         let mut affected = BTreeSet::new();
-        // Ports are counted one by one, and all of them decided again, only if the Service is too small.
-        let room = if over { max_ports.unwrap_or(usize::MAX) } else { usize::MAX };
-        let left = self.decide(room, &mut affected, work);
+        let refused = if is_open { None } else { self.refused(&newcomers) };
+        let (left, anew) = if let Some((refused, left)) = refused {
+            *work += refused.len() as u64;
+            self.dirty.clear();
+            for (listener, lost) in refused {
+                record(&mut self.decided, &listener, Err(lost), &mut affected);
+            }
+            (left, false)
+        } else {
+            let anew = over || self.filled.is_some() || has_other_rules;
+            if anew {
+                self.dirty.extend(self.wanted.ports().map(Place::Port));
+            }
+            // Ports are counted one by one only if the Service is too small.
+            (self.decide(max_ports.filter(|_| over), &mut affected, work), anew)
+        };
         let recount = self.namespaces.take_recount(self.allocation.is_due());
         *work += self.allocate(left, anew || recount, &mut affected);
         affected
     }
 
-    /// Has the claims decided again of namespaces that want more than their share, or ceased to.
-    fn review(&mut self) {
+    /// Why these candidates get no port of a Service that is too small, and the room that it has left; `None` if one of
+    /// them might get some.
+    fn refused(&self, newcomers: &[Arc<Rank>]) -> Option<(Vec<(ListenerRef, Lost)>, usize)> {
+        let filled = self.filled.as_ref()?;
+        let mut refused = Vec::new();
+        for rank in newcomers {
+            // A candidate may have been replaced since.
+            let candidate = self.candidate(&rank.listener).filter(|it| it.rank(rank.listener.clone()) == **rank);
+            let Some(candidate) = candidate else { continue };
+            let winner = |rank: &Rank| self.candidate(&rank.listener);
+            refused.push((rank.listener.clone(), filled.refuses(&self.rules, (rank, candidate), winner)?));
+        }
+        Some((refused, filled.left()))
+    }
+
+    /// Has the claims decided again of namespaces that want more than their share, or ceased to; returns whether there
+    /// are any.
+    fn review(&mut self) -> bool {
         let candidates = &self.candidates;
         let again = self.namespaces.review(|key| rank_of(candidates, key));
         let places: Vec<Place> = again.iter().flat_map(|key| self.places_of(key)).collect();
         self.dirty.extend(places);
+        !again.is_empty()
     }
 
     /// Decides the dirty places and all that candidates link to them: in rank order, a candidate gets its ports if all
-    /// of them are available. Returns the room that is left, in ports.
-    fn decide(&mut self, room: usize, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
+    /// of them are available. `room` is that of the Service in ports, if it counts. Returns the room that is left.
+    fn decide(&mut self, room: Option<usize>, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
         let contenders = self.contenders();
         *work += contenders.len() as u64;
-        let Self { candidates, decided, rules, namespaces, .. } = self;
+        let Self { candidates, decided, rules, namespaces, filled, .. } = self;
         let candidates = &*candidates;
-        let mut decision = Decision::new(room);
+        let mut decision = Decision::new(room.unwrap_or(usize::MAX));
+        *filled = room.map(Filled::new);
         for rank in &contenders {
             let listener = &rank.listener;
             let Some(candidate) = candidate(candidates, listener) else { continue };
             let outcome = decision.decide(rules, namespaces, (listener, candidate));
+            if let Some(filled) = filled.as_mut().filter(|_| outcome.is_ok()) {
+                filled.take(rank, candidate, decision.room());
+            }
             record(decided, listener, outcome, affected);
         }
         decision.room()

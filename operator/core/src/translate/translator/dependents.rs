@@ -11,7 +11,7 @@ use crate::{
         index::Index,
         judge::Judgement,
         program,
-        validate::{Destination, ValidForward},
+        validate::{Destination, ValidForward, service_of_id},
     },
     world::ObjectKey,
 };
@@ -41,7 +41,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// What a forward depends on that has this spec, if its spec is valid, and this judgement.
+    /// What a forward depends on that runs this version of its spec, if it runs any, and has this judgement.
     pub(super) fn of(key: &Origin, forward: Option<&ValidForward>, judgement: &Judgement) -> Self {
         let compiled = &judgement.compiled;
         let mut services = BTreeSet::new();
@@ -54,8 +54,12 @@ impl Needs {
                 services.insert(service.clone());
             }
         }
-        let used = compiled.iter().flat_map(|compiled| program::sets(&compiled.offer));
-        services.extend(used.filter_map(|name| backends::service_of(name)));
+        // A listener in its last good version may use Services that the spec no longer names.
+        let used = compiled.iter().flat_map(|compiled| program::backends(&compiled.offer));
+        for service in used.filter_map(|backend| service_of_id(&backend.id)) {
+            is_foreign |= service.namespace != key.namespace;
+            services.insert(service);
+        }
         let is_kept = compiled.iter().any(|compiled| compiled.kept);
         Self { services: services.into_iter().collect(), is_foreign, is_local, is_kept }
     }

@@ -2,9 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::forwards::Forwards;
+use super::forwards::{Forwards, Replaced};
 use crate::{
-    translate::{backends::SetName, groups::Group, program::Sets, surroundings},
+    translate::{
+        backends::SetName,
+        groups::Group,
+        judge::Compiled,
+        program::{self, Sets},
+        surroundings,
+    },
     world::{ObjectKey, World, changes::Changes},
 };
 
@@ -12,6 +18,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct EndpointSets {
     sets: Sets,
+    /// Number of backends that use each set. A set that none uses is dropped.
+    uses: BTreeMap<String, usize>,
 }
 
 /// Endpoint sets that are up to date.
@@ -26,15 +34,21 @@ pub(super) struct Refreshed<'a> {
 }
 
 impl EndpointSets {
-    /// Adds sets that are new, and updates the sets of changed Services. The set of a deleted Service stays as it was,
-    /// for listeners that run in their last good version.
+    /// Number of sets.
+    pub(super) fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Adds sets that are new, drops those that no listener uses any more, and updates the sets of changed Services. The
+    /// set of a deleted Service stays as it was, for listeners that run in their last good version.
     pub(super) fn refresh(
         &mut self,
         world: &World,
         changes: &Changes,
-        resolved: Sets,
+        (resolved, replaced): (Sets, &[Replaced]),
         forwards: &Forwards,
     ) -> Refreshed<'_> {
+        self.count(replaced, forwards);
         for (name, set) in resolved {
             self.sets.entry(name).or_insert(set);
         }
@@ -55,6 +69,22 @@ impl EndpointSets {
         Refreshed { sets: &self.sets, changed: refreshed, reserved }
     }
 
+    /// Counts the sets of listeners that were replaced, and drops those that no listener uses any more.
+    fn count(&mut self, replaced: &[Replaced], forwards: &Forwards) {
+        let used = |compiled: &Compiled| program::sets(&compiled.offer).cloned().collect::<Vec<String>>();
+        for name in replaced.iter().flat_map(|replaced| forwards.compiled(&replaced.key)).flat_map(used) {
+            *self.uses.entry(name).or_default() += 1;
+        }
+        for name in replaced.iter().flat_map(|replaced| &replaced.before).flat_map(used) {
+            let Some(uses) = self.uses.get_mut(&name) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(&name);
+                self.sets.remove(&name);
+            }
+        }
+    }
+
     /// Updates what guests of these gateways may use.
     fn refresh_guests(
         &mut self,
@@ -70,23 +100,15 @@ impl EndpointSets {
         names.iter().filter_map(|name| self.refresh_set(world, name, forwards)).collect()
     }
 
-    /// Updates the sets of one Service, or drops them if no forward depends on the Service.
+    /// Updates the sets of one Service.
     fn refresh_service(
         &mut self,
         world: &World,
         service: &ObjectKey,
         forwards: &Forwards,
     ) -> Vec<(String, BTreeSet<Group>)> {
-        let is_used = forwards.of_service(service).next().is_some();
-        let mut changed = Vec::new();
-        for name in self.names_of(service) {
-            if !is_used {
-                self.sets.remove(&name);
-                continue;
-            }
-            changed.extend(SetName::parse(&name).and_then(|name| self.refresh_set(world, &name, forwards)));
-        }
-        changed
+        let names = self.names_of(service).into_iter().filter_map(|name| SetName::parse(&name));
+        names.filter_map(|name| self.refresh_set(world, &name, forwards)).collect()
     }
 
     /// Updates one set. Returns its name and the groups that use it, if it changed.

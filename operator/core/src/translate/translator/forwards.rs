@@ -70,7 +70,10 @@ impl Forwards {
         for namespace in &changes.namespaces {
             let first = ObjectKey::new(namespace.clone(), "");
             let existing = world.forwards.range(first..).take_while(|(key, _)| key.namespace == *namespace);
-            keys.extend(existing.filter(|(_, it)| it.spec.placement.gateway.is_some()).map(|(key, _)| key.into()));
+            // The last good version may be in a gateway although the newest one names none.
+            let runs_in_one = |key: &ObjectKey| self.get(&key.into()).is_some_and(|known| !known.gateway().is_empty());
+            let in_gateways = existing.filter(|(key, it)| it.spec.placement.gateway.is_some() || runs_in_one(key));
+            keys.extend(in_gateways.map(|(key, _)| Origin::from(key)));
         }
         keys
     }
@@ -116,7 +119,7 @@ impl Forwards {
             self.known.insert(key.clone(), Known::never_read(judgement));
             return Vec::new();
         };
-        let needs = Needs::of(key, known.spec().ok(), &judgement);
+        let needs = Needs::of(key, known.in_force(), &judgement);
         self.dependents.set(key, known.services(), &needs);
         known.replace(judgement, needs.services)
     }

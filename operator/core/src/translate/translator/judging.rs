@@ -74,15 +74,19 @@ pub(super) fn judge(
 fn judge_one(world: &World, key: &Origin, forwards: &Forwards, members: &Members, ledgers: &Ledgers) -> Judgement {
     let known = forwards.get(key);
     let groups = members.groups_of(world, key, known.and_then(Known::place));
-    let mut judgement = match known.map(Known::spec) {
-        Some(Ok(forward)) => {
-            let own = groups.iter().filter_map(|group| Some((group, (ledgers.get(group)?, members.counts(group)))));
-            Judge { world, forward, own: own.collect() }.judge()
-        }
-        Some(Err(why)) => Judgement::refused(why.clone()),
-        None => Judgement::refused(placeholder()),
+    let judged = known.and_then(Known::in_force).map(|forward| {
+        let own = groups.iter().filter_map(|group| Some((group, (ledgers.get(group)?, members.counts(group)))));
+        let judge = Judge { world, forward, own: own.collect() };
+        let mut judgement = judge.judge();
+        judge.keep_last_good(known.map_or(&[][..], Known::last_good), &mut judgement);
+        judgement
+    });
+    let mut judgement = match (judged, known.map(Known::spec)) {
+        (Some(judged), Some(Err(why))) => judged.behind(why.clone()),
+        (Some(judged), _) => judged,
+        (None, Some(Err(why))) => Judgement::refused(why.clone()),
+        (None, _) => Judgement::refused(placeholder()),
     };
-    judgement.keep_last_good(key, known.map_or(&[][..], Known::last_good), &groups, ledgers.all());
     if let Some(why) = world.unreadable(key) {
         judgement.verdict.accepted = unreadable(why);
     }

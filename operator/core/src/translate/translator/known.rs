@@ -1,11 +1,15 @@
 //! One forward as last read and judged.
 
+use std::collections::BTreeSet;
+
 use crds::PortForward;
 use proxy_api::Origin;
 
 use crate::{
     translate::{
-        admission::{admits_namespace, admitted},
+        admission::admitted,
+        claims::Port,
+        groups::Group,
         judge::{Compiled, Judgement},
         validate::{Placement, ValidForward, validate},
         verdict::{Condition, Reason, Verdict},
@@ -21,7 +25,9 @@ pub(super) struct Known {
     /// The object was recreated since it was judged: its UID differs.
     is_recreated: bool,
     read: Result<ValidForward, Condition>,
-    /// Placement of the forward, or of its last good version if the forward is refused.
+    /// The last good version, while the newest one is refused as a mistake.
+    good: Option<Box<ValidForward>>,
+    /// Placement of the version that runs; `None` if none does.
     place: Option<Placement>,
     judgement: Judgement,
     /// The gateway that the forward names, or that its last good version runs in.
@@ -32,36 +38,43 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads an object. The judgement stays the old one until [`Known::replace`].
-    pub(super) fn read(world: &World, key: &Origin, forward: &PortForward, old: Option<Self>) -> Self {
+    pub(super) fn read(world: &World, key: &Origin, forward: &PortForward, mut old: Option<Self>) -> Self {
         let object = (forward.metadata.uid.clone(), forward.metadata.generation);
         // A recreated object (new UID) inherits nothing.
         let is_recreated = old.as_ref().is_some_and(|old| old.object.0 != object.0);
-        let (old_place, services, judgement) = match old {
-            Some(old) => (old.place, old.services, old.judgement),
-            None => (None, Vec::new(), Judgement::refused(placeholder())),
-        };
         let read = valid_and_admitted(world, forward);
-        let place = match &read {
-            Ok(forward) => Some(forward.placement.clone()),
-            // The last good version keeps running where it is, as long as the gateway there admits its namespace.
-            Err(why) if why.reason == Reason::Invalid => {
-                let may_stay = !is_recreated && !judgement.compiled.is_empty();
-                old_place.filter(|place| may_stay && admits_namespace(world, place, &key.namespace))
-            }
-            Err(_) => None,
+        let is_mistaken = read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
+        let good = old.as_mut().filter(|_| is_mistaken && !is_recreated).and_then(Self::take_good);
+        let (services, judgement) = match old {
+            Some(old) => (old.services, old.judgement),
+            None => (Vec::new(), Judgement::refused(placeholder())),
         };
-        let gateway = match &place {
+        // The last good version runs as long as its gateway admits it, like any other version.
+        let admitted = good.as_deref().filter(|good| admitted(world, good).is_ok());
+        let place = read.as_ref().ok().or(admitted).map(|forward| forward.placement.clone());
+        // If the gateway of the last good version admits it again, the forward is read again.
+        let gateway = match place.as_ref().or(good.as_deref().map(|good| &good.placement)) {
             Some(Placement::Gateway(gateway)) => Some(gateway.clone()),
             Some(Placement::Sidecar(_)) | None => forward.spec.placement.gateway.as_ref().map(|gateway| {
                 ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
             }),
         };
-        Self { object, is_recreated, read, place, judgement, gateway, services }
+        Self { object, is_recreated, read, good, place, judgement, gateway, services }
+    }
+
+    /// The version that stays in force if the next one is a mistake: one that ran or was suspended.
+    fn take_good(&mut self) -> Option<Box<ValidForward>> {
+        if self.good.is_some() {
+            return self.good.take();
+        }
+        let has_run = !self.judgement.compiled.is_empty();
+        let read = std::mem::replace(&mut self.read, Err(placeholder()));
+        read.ok().filter(|forward| has_run || forward.suspended).map(Box::new)
     }
 
     /// The forward after its object is gone, until the forward is judged.
     pub(super) fn without_object(self) -> Self {
-        Self { read: Err(placeholder()), place: None, ..self }
+        Self { read: Err(placeholder()), good: None, place: None, ..self }
     }
 
     /// A forward that was never readable: only its verdict is known.
@@ -70,6 +83,7 @@ impl Known {
             object: (None, None),
             is_recreated: false,
             read: Err(judgement.verdict.accepted.clone()),
+            good: None,
             place: None,
             judgement,
             gateway: None,
@@ -80,6 +94,12 @@ impl Known {
     /// The valid and admitted spec, or why the forward is refused.
     pub(super) fn spec(&self) -> Result<&ValidForward, &Condition> {
         self.read.as_ref()
+    }
+
+    /// The version that is in force: the newest one or, while that is refused as a mistake, the last good one.
+    pub(super) fn in_force(&self) -> Option<&ValidForward> {
+        self.place.as_ref()?;
+        self.read.as_ref().ok().or(self.good.as_deref())
     }
 
     /// Where the forward runs, or where its last good version keeps running.
@@ -107,15 +127,14 @@ impl Known {
         &self.judgement.compiled
     }
 
+    /// The gateway in which the forward is suspended, and the ports that it keeps there.
+    pub(super) fn held(&self) -> Option<&(Group, BTreeSet<Port>)> {
+        self.judgement.held.as_ref()
+    }
+
     /// The listeners that may stay in their last good version: none of another object of the same name.
     pub(super) fn last_good(&self) -> &[Compiled] {
         if self.is_recreated { &[] } else { self.compiled() }
-    }
-
-    /// Whether the forward is refused as a mistake and keeps running in its last good version.
-    pub(super) fn keeps_last_good(&self) -> bool {
-        let is_mistaken = self.read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
-        is_mistaken && self.place.is_some() && !self.last_good().is_empty()
     }
 
     /// Whether this UID and generation of the object were read.

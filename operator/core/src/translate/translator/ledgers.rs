@@ -78,19 +78,13 @@ impl Ledgers {
         let mut claimed = BTreeSet::new();
         for key in keys {
             let Some(known) = forwards.get(key) else { continue };
-            // A forward in its last good version keeps its claims, so that a mistake does not cost it its ports.
-            if known.keeps_last_good() {
-                continue;
-            }
-            let candidates = known.spec().ok().map(|forward| claims::candidates(world, forward));
+            // The last good version claims its ports like any other, in new groups too: a mistake does not cost a
+            // forward its ports. A forward without a version in force is in no group.
+            let Some(forward) = known.in_force() else { continue };
+            let candidates = claims::candidates(world, forward);
             for group in members.groups_of(world, key, known.place()) {
-                match &candidates {
-                    Some(candidates) => {
-                        self.by_group.entry(group.clone()).or_default().set(key, candidates.clone());
-                        claimed.insert(group);
-                    }
-                    None => self.withdraw(key, &group),
-                }
+                self.by_group.entry(group.clone()).or_default().set(key, candidates.clone());
+                claimed.insert(group);
             }
         }
         claimed
@@ -105,10 +99,5 @@ impl Ledgers {
     /// The claims of a group.
     pub(super) fn get(&self, group: &Group) -> Option<&Ledger> {
         self.by_group.get(group)
-    }
-
-    /// The claims by group.
-    pub(super) fn all(&self) -> &BTreeMap<Group, Ledger> {
-        &self.by_group
     }
 }

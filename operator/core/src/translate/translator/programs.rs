@@ -10,14 +10,13 @@ use proxy_api::{Origin, Transport, Version};
 use super::{
     endpoints::Refreshed,
     forwards::{Forwards, Replaced},
+    known::Known,
     members::Regrouped,
 };
 use crate::translate::{
-    claims::Port,
     groups::Group,
     judge::Compiled,
     program::{Program, Sets, Snapshot},
-    verdict::{ListenerVerdict, Outcome, Verdict},
 };
 
 /// The programs of all groups, and their snapshots.
@@ -140,7 +139,8 @@ impl Programs {
     fn hold_ports(&mut self, replaced: &[Replaced], forwards: &Forwards) -> BTreeSet<Group> {
         let mut touched = BTreeSet::new();
         for Replaced { key, .. } in replaced {
-            let (group, ports) = forwards.get(key).map(|known| suspended(known.verdict())).unwrap_or_default();
+            let held = forwards.get(key).and_then(Known::held).filter(|(_, ports)| !ports.is_empty());
+            let (group, ports) = held.map(|(group, ports)| (Some(group.clone()), ports.clone())).unwrap_or_default();
             let before = match &group {
                 Some(group) => self.held_in.insert(key.clone(), group.clone()),
                 None => self.held_in.remove(key),
@@ -192,16 +192,4 @@ impl Programs {
     pub(super) fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
         self.by_group.get(group).map(Program::ports).unwrap_or_default()
     }
-}
-
-/// The gateway group of a suspended forward and the ports that the forward keeps there.
-fn suspended(verdict: &Verdict) -> (Option<Group>, BTreeSet<Port>) {
-    let is_suspended = |listener: &&ListenerVerdict| listener.outcome == Outcome::Suspended;
-    let ports = verdict.listeners.iter().filter(is_suspended).filter_map(|listener| {
-        let first = listener.port?;
-        Some((first..=listener.end_port.unwrap_or(first)).map(|port| (listener.transport, port)))
-    });
-    let ports: BTreeSet<Port> = ports.flatten().collect();
-    let group = verdict.groups.iter().find(|group| matches!(group, Group::Gateway(_)) && !ports.is_empty());
-    (group.cloned(), ports)
 }

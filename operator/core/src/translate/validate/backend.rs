@@ -53,6 +53,13 @@ impl Destination {
     }
 }
 
+/// The Service that the identity of a backend names; `None` for a backend of another kind.
+pub(crate) fn service_of_id(id: &str) -> Option<ObjectKey> {
+    let (service, _port) = id.strip_prefix("svc/")?.rsplit_once(':')?;
+    let (namespace, name) = service.split_once('/')?;
+    Some(ObjectKey::new(namespace, name))
+}
+
 /// `HOST:PORT`, with brackets around an IPv6 address.
 pub(crate) fn host_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }

@@ -23,11 +23,14 @@ impl Cache {
         }
     }
 
-    /// Whether a watch of this kind that covers the namespace is complete.
+    /// Whether a watch of this kind that covers the namespace is complete: an object that it does not show does not
+    /// exist.
     fn is_listed(&self, kind: Kind, namespace: &str) -> bool {
-        let is_synced =
-            |namespace: Option<String>| self.sources.get(&Source { kind, namespace }).is_some_and(|state| state.synced);
-        is_synced(None) || is_synced(Some(namespace.to_owned()))
+        let is_complete = |namespace: Option<String>| {
+            let state = self.sources.get(&Source { kind, namespace });
+            state.is_some_and(|state| state.synced && !state.is_cut)
+        };
+        is_complete(None) || is_complete(Some(namespace.to_owned()))
     }
 
     pub(super) fn take_child(&mut self, kind: ChildKind, key: ObjectKey, mark: Mark, touched: &mut Touched) {

@@ -217,3 +217,20 @@ fn nothing_is_due_while_nothing_may_be_written() {
     desk.statuses.pause();
     assert_eq!(desk.statuses.due(), None);
 }
+
+#[test]
+fn a_forward_whose_state_flips_is_written_at_a_bounded_rate_and_its_last_state_is() {
+    let mut desk = Desk::new(Scene::with_web());
+    let mut written = 0;
+    for flip in 0..99 {
+        let failed: &[&str] = if flip % 2 == 0 { &["a"] } else { &[] };
+        desk.scene.report("p1", failed);
+        let now = 1000 + flip * 100;
+        let effects = desk.look("web", now);
+        written += writes(&effects).len();
+        desk.write(&effects, now);
+    }
+    assert_eq!(written, 14, "10 at once, then one in two seconds");
+    assert!(silent(&desk.at(10_999)));
+    assert_eq!(condition_of(&writes(&desk.at(11_000))[0], "Programmed"), pair("False", "Rejected"));
+}

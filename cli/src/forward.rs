@@ -1,0 +1,227 @@
+//! `PORT:HOST:PORT`: a forward without a manifest.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use crds::{Bind, Protocol};
+
+use crate::{
+    manifest::{Document, FileChange, parse as parse_manifest},
+    options::port,
+};
+
+/// The form of a forward on the command line.
+const FORM: &str = "[BIND:]PORT:HOST:PORT[/udp], as in 5432:db.example.com:5432";
+/// The place of the manifests that such forwards stand for. Its lines are the forwards, counted from 1.
+const PLACE: &str = "<command line>";
+
+/// A word of the command line that is no option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operand {
+    /// File or folder, or - for standard input.
+    Path(PathBuf),
+    /// A forward.
+    Forward(Forward),
+}
+
+/// A forward of one port to one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forward {
+    bind: Bind,
+    port: u16,
+    host: String,
+    to: u16,
+    protocol: Protocol,
+}
+
+/// A forward if the word has the form of one, otherwise a path. The path of a file that exists may look like a forward,
+/// but not be one.
+pub(crate) fn operand(word: OsString) -> Result<Operand, String> {
+    let path = PathBuf::from(word);
+    let Some(text) = path.to_str().filter(|text| is_meant(text)) else { return Ok(Operand::Path(path)) };
+    match parse(text) {
+        Ok(forward) => Ok(Operand::Forward(forward)),
+        Err(_) if path.exists() => Ok(Operand::Path(path)),
+        Err(flaw) => Err(format!("no such file, and not a forward: {flaw}; write {FORM}")),
+    }
+}
+
+/// Whether the author means a forward rather than a file.
+fn is_meant(word: &str) -> bool {
+    word.contains(':') || (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn parse(text: &str) -> Result<Forward, String> {
+    let (place, protocol) = match text.rsplit_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((place, word)) if word.eq_ignore_ascii_case("tcp") => (place, Protocol::Tcp),
+        Some((place, word)) if word.eq_ignore_ascii_case("udp") => (place, Protocol::Udp),
+        Some((_, word)) => return Err(format!("'{word}' is not tcp or udp")),
+    };
+    let parts = parts(place);
+    let (bound, [listen, name, to]) = match parts[..] {
+        [listen, name, to] => (Bind::Loopback, [listen, name, to]),
+        [address, listen, name, to] => (bind(address)?, [listen, name, to]),
+        [_] | [_, _] => return Err("a port or the host is missing".to_owned()),
+        _ => return Err("it has more than four parts; an IPv6 address is in brackets, as [::1]".to_owned()),
+    };
+    Ok(Forward { bind: bound, port: port(listen)?, host: host(name)?, to: port(to)?, protocol })
+}
+
+/// The parts between colons; those of an address in brackets do not count.
+fn parts(text: &str) -> Vec<&str> {
+    let mut is_inside = false;
+    let splits = |character: char| {
+        match character {
+            '[' => is_inside = true,
+            ']' => is_inside = false,
+            _ => {}
+        }
+        character == ':' && !is_inside
+    };
+    text.split(splits).collect()
+}
+
+fn bind(address: &str) -> Result<Bind, String> {
+    match address {
+        "127.0.0.1" | "[::1]" | "localhost" => Ok(Bind::Loopback),
+        "*" | "0.0.0.0" | "[::]" => Ok(Bind::All),
+        _ => Err(format!(
+            "'{address}' cannot be bound alone: write 127.0.0.1 for this machine only, or * for all its addresses"
+        )),
+    }
+}
+
+/// The host as a manifest has it, without brackets. Whether it is a name or an address, the API decides.
+fn host(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    match bare {
+        Some("") => Err("the host is missing".to_owned()),
+        Some(bare) if bare.bytes().all(is_plain) => Ok(bare.to_owned()),
+        _ => Err(format!("'{text}' is not a host name or an address")),
+    }
+}
+
+impl Forward {
+    /// The manifest that the forward stands for. The name tells the port, which no two forwards share.
+    pub(crate) fn manifest(&self) -> String {
+        let Self { bind, port, host, to, protocol } = self;
+        let bind = match bind {
+            Bind::Loopback => "Loopback",
+            Bind::All => "All",
+        };
+        let (group, version) = (crds::GROUP, crds::VERSION);
+        let (protocol, name) = (protocol.as_str(), protocol.as_str().to_ascii_lowercase());
+        format!(
+            "apiVersion: {group}/{version}
+kind: PortForward
+metadata: {{name: {name}-{port}}}
+spec:
+  placement: {{sidecar: {{selector: {{}}}}}}
+  listeners:
+  - name: {name}
+    protocol: {protocol}
+    port: {port}
+    bind: {bind}
+    backends: [{{address: {{host: \"{host}\", port: {to}}}}}]
+"
+        )
+    }
+}
+
+/// The forwards as manifests of a file, if there are any.
+pub(crate) fn as_file(forwards: &[&Forward]) -> Option<(String, FileChange)> {
+    if forwards.is_empty() {
+        return None;
+    }
+    let mut documents = Vec::new();
+    for (at, forward) in forwards.iter().enumerate() {
+        match parse_manifest(PLACE, &forward.manifest()) {
+            Ok(parsed) => documents.extend(parsed.into_iter().map(|it| Document::at_line(it.value, at + 1))),
+            Err(problem) => return Some((PLACE.to_owned(), FileChange::Unreadable(problem))),
+        }
+    }
+    Some((PLACE.to_owned(), FileChange::Documents(documents)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(bind: Bind, port: u16, host: &str, to: u16, protocol: Protocol) -> Forward {
+        Forward { bind, port, host: host.to_owned(), to, protocol }
+    }
+
+    #[test]
+    fn forwards_are_read_as_ssh_and_kubectl_write_them() {
+        use Bind::{All, Loopback};
+        use Protocol::{Tcp, Udp};
+        for (text, expected) in [
+            ("5432:db.example.com:5432", forward(Loopback, 5432, "db.example.com", 5432, Tcp)),
+            ("5432:db:5433/tcp", forward(Loopback, 5432, "db", 5433, Tcp)),
+            ("53:192.0.2.1:53/udp", forward(Loopback, 53, "192.0.2.1", 53, Udp)),
+            ("53:192.0.2.1:53/UDP", forward(Loopback, 53, "192.0.2.1", 53, Udp)),
+            ("127.0.0.1:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
+            ("localhost:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
+            ("[::1]:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
+            ("*:1:db:2", forward(All, 1, "db", 2, Tcp)),
+            ("0.0.0.0:1:db:2", forward(All, 1, "db", 2, Tcp)),
+            ("[::]:1:[2001:db8::1]:2", forward(All, 1, "2001:db8::1", 2, Tcp)),
+            ("1:[::1]:65535", forward(Loopback, 1, "::1", 65535, Tcp)),
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_neither_a_forward_nor_a_file_is_told_the_form() {
+        for (text, words) in [
+            ("5432", "a port or the host is missing"),
+            ("db.example.com:5432", "a port or the host is missing"),
+            ("5432:db.example.com", "a port or the host is missing"),
+            ("5432::5432", "the host is missing"),
+            ("5432:db:0", "'0' is not a port number"),
+            ("5432:db:65536", "'65536' is not a port number"),
+            ("x:db:1", "'x' is not a port number"),
+            ("1:db:2/sctp", "'sctp' is not tcp or udp"),
+            ("1:::1:2", "more than four parts"),
+            ("192.0.2.7:1:db:2", "'192.0.2.7' cannot be bound alone"),
+            ("1:[::1:2", "a port or the host is missing"),
+            ("1:a\"b:2", "is not a host name"),
+        ] {
+            let error = operand(text.into()).expect_err(text);
+            assert!(error.contains(words) && error.ends_with(FORM), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_words_are_paths_and_so_are_files_that_exist() {
+        for path in ["-", "a.yaml", "./5432", "dir/", "/dev/fd/63", ""] {
+            assert_eq!(operand(path.into()), Ok(Operand::Path(path.into())), "{path}");
+        }
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("12:30.yaml");
+        std::fs::write(&path, "").expect("write");
+        assert_eq!(operand(path.clone().into()), Ok(Operand::Path(path)));
+    }
+
+    #[test]
+    fn the_manifest_of_a_forward_is_admitted_as_it_is() {
+        let forwards = [parse("1:db.example.com:2"), parse("*:53:[::1]:5353/udp")].map(|it| it.expect("a forward"));
+        let (place, FileChange::Documents(documents)) = as_file(&[&forwards[0], &forwards[1]]).expect("forwards")
+        else {
+            panic!("the manifests parse")
+        };
+        assert_eq!(place, PLACE);
+        let admission = crate::admission::Admission::new().expect("rules");
+        for (at, document) in documents.iter().enumerate() {
+            let admitted = admission.admit(&place, document, "default");
+            let crate::admission::Admitted::Object(object) = admitted else { panic!("not admitted: {document:?}") };
+            assert_eq!(object.place.line, at + 1);
+            assert_eq!(object.identity(), ["PortForward default/tcp-1", "PortForward default/udp-53"][at]);
+        }
+        assert_eq!(documents[1].value["spec"]["listeners"][0]["bind"], "All");
+        assert_eq!(documents[1].value["spec"]["listeners"][0]["backends"][0]["address"]["host"], "::1");
+        assert!(as_file(&[]).is_none());
+    }
+}

@@ -1,0 +1,223 @@
+//! Fits the cells of a table into the width of a terminal.
+
+/// Columns, from left to right.
+pub(super) const HEAD: [&str; COLUMNS] = ["LISTENER", "ADDRESS", "NAMES", "BACKENDS", "STATE"];
+const COLUMNS: usize = 5;
+const LISTENER: usize = 0;
+const ADDRESS: usize = 1;
+const NAMES: usize = 2;
+const BACKENDS: usize = 3;
+/// The column that is shortened at its end, where the details are.
+pub(super) const STATE: usize = 4;
+
+/// What gives way on a narrow terminal, in this order: a column, and the width in characters that it gives way to. A
+/// column of width 0 is left out.
+const GIVE_WAY: [(usize, usize); 12] = [
+    (BACKENDS, 20),
+    (NAMES, 20),
+    (LISTENER, 40),
+    (BACKENDS, 8),
+    (NAMES, 8),
+    (LISTENER, 20),
+    (STATE, 10),
+    (NAMES, 0),
+    (BACKENDS, 0),
+    (LISTENER, 12),
+    (STATE, 6),
+    (ADDRESS, 12),
+];
+/// Spaces between two columns.
+const GAP: usize = 2;
+/// Widest column in characters that the others are aligned behind, where no terminal sets the width.
+const WIDEST: usize = 60;
+
+/// The cells of each row as they are shown, padded; an empty cell is left out with its gap. No row is wider than
+/// `width`. Without a width, no cell is shortened. A column without any text is left out.
+pub(super) fn layout(rows: &[[String; COLUMNS]], width: Option<usize>) -> Vec<[String; COLUMNS]> {
+    let mut widths = [0; COLUMNS];
+    for (column, width) in widths.iter_mut().enumerate() {
+        *width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    }
+    if rows.iter().skip(1).all(|row| row[NAMES].is_empty()) {
+        widths[NAMES] = 0;
+    }
+    if let Some(width) = width {
+        narrow(&mut widths, width);
+    }
+    let row = |row: &[String; COLUMNS]| {
+        let mut cells: [String; COLUMNS] =
+            std::array::from_fn(|column| cell(column, &row[column], widths[column], width));
+        if let Some(width) = width {
+            cut(&mut cells, width);
+        }
+        cells
+    };
+    rows.iter().map(row).collect()
+}
+
+/// The cells that are shown, with the gaps between them.
+pub(super) fn joined(cells: &[String]) -> String {
+    let cells: Vec<&str> = cells.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
+    cells.join(&" ".repeat(GAP))
+}
+
+/// Makes columns narrower until the row fits, or nothing more gives way.
+fn narrow(widths: &mut [usize; COLUMNS], most: usize) {
+    for (column, least) in GIVE_WAY {
+        let excess = total(widths).saturating_sub(most);
+        if excess == 0 {
+            return;
+        }
+        let width = &mut widths[column];
+        if *width > least {
+            // A few characters of a column that is left out would say nothing.
+            *width = if least == 0 { 0 } else { least.max(width.saturating_sub(excess)) };
+        }
+    }
+}
+
+fn total(widths: &[usize; COLUMNS]) -> usize {
+    let shown = widths.iter().filter(|width| **width > 0).count();
+    widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1)
+}
+
+fn cell(column: usize, text: &str, width: usize, limit: Option<usize>) -> String {
+    if width == 0 {
+        return String::new();
+    }
+    let text = match limit {
+        None => text.to_owned(),
+        Some(_) if column == STATE => shortened(text, width, 0),
+        Some(_) => shortened(text, width, width.saturating_sub(1) / 2),
+    };
+    if column == STATE {
+        return text;
+    }
+    let width = if limit.is_none() { width.min(WIDEST) } else { width };
+    format!("{text:<width$}")
+}
+
+/// The text, or so much of its beginning and its last `end` characters that it has no more than `width` characters.
+fn shortened(text: &str, width: usize, end: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let beginning = width.saturating_sub(1).saturating_sub(end);
+    let mut short: String = text.chars().take(beginning).collect();
+    short.push('…');
+    short.extend(text.chars().skip(count - end));
+    short
+}
+
+/// Cuts a row that is still too wide, at its right end.
+fn cut(cells: &mut [String; COLUMNS], width: usize) {
+    let mut left = width;
+    let mut gap = 0;
+    for cell in cells.iter_mut().filter(|cell| !cell.is_empty()) {
+        left = left.saturating_sub(gap);
+        *cell = if left == 0 { String::new() } else { shortened(cell, left, 0) };
+        left -= cell.chars().count();
+        gap = GAP;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: [&str; COLUMNS]) -> [String; COLUMNS] {
+        cells.map(str::to_owned)
+    }
+
+    fn rows() -> Vec<[String; COLUMNS]> {
+        vec![
+            row(HEAD),
+            row(["default/hello/tcp", "127.0.0.1:7000/TCP", "", "127.0.0.1:7777", "Bound"]),
+            row([
+                "production/a-forward-with-a-long-name/postgres",
+                "0.0.0.0:30000-30019/TCP",
+                "",
+                "svc/orders.production:5432, svc/orders-standby.production:5432",
+                "Refused (PortConflict)",
+            ]),
+        ]
+    }
+
+    fn tls() -> Vec<[String; COLUMNS]> {
+        vec![
+            row(HEAD),
+            row([
+                "shop/edge/orders",
+                "0.0.0.0:8443/TCP",
+                "orders.example.com, *.orders.example.com",
+                "10.20.0.11:6380",
+                "Bound",
+            ]),
+            row(["shop/edge/plain", "0.0.0.0:8080/TCP", "", "10.20.0.12:80", "Bound"]),
+        ]
+    }
+
+    fn lines(rows: &[[String; COLUMNS]], width: Option<usize>) -> Vec<String> {
+        layout(rows, width).iter().map(|cells| joined(cells).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn without_a_terminal_nothing_is_shortened() {
+        let expected = [
+            "LISTENER                                        ADDRESS                  BACKENDS                                                      STATE",
+            "default/hello/tcp                               127.0.0.1:7000/TCP       127.0.0.1:7777                                                Bound",
+            "production/a-forward-with-a-long-name/postgres  0.0.0.0:30000-30019/TCP  svc/orders.production:5432, svc/orders-standby.production:5432  Refused (PortConflict)",
+        ];
+        assert_eq!(lines(&rows(), None), expected);
+    }
+
+    #[test]
+    fn the_table_fits_120_columns() {
+        let expected = [
+            "LISTENER                                        ADDRESS                  BACKENDS                 STATE",
+            "default/hello/tcp                               127.0.0.1:7000/TCP       127.0.0.1:7777           Bound",
+            "production/a-forward-with-a-long-name/postgres  0.0.0.0:30000-30019/TCP  svc/orders.…uction:5432  Refused (PortConflict)",
+        ];
+        assert_eq!(lines(&rows(), Some(120)), expected);
+    }
+
+    #[test]
+    fn the_table_fits_80_columns() {
+        let expected = [
+            "LISTENER               ADDRESS                  BACKENDS  STATE",
+            "default/hello/tcp      127.0.0.1:7000/TCP       127.…777  Bound",
+            "production…e/postgres  0.0.0.0:30000-30019/TCP  svc/…432  Refused (PortConflict)",
+        ];
+        assert_eq!(lines(&rows(), Some(80)), expected);
+    }
+
+    #[test]
+    fn the_table_fits_40_columns() {
+        let expected = [
+            "LISTENER      ADDRESS             STATE",
+            "defaul…o/tcp  127.0.0.1:7000/TCP  Bound",
+            "produc…tgres  0.0.0.0:3…0019/TCP  Refus…",
+        ];
+        assert_eq!(lines(&rows(), Some(40)), expected);
+    }
+
+    #[test]
+    fn server_names_have_a_column_if_there_are_any() {
+        let expected = [
+            "LISTENER          ADDRESS           NAMES                 BACKENDS         STATE",
+            "shop/edge/orders  0.0.0.0:8443/TCP  orders.exa…ample.com  10.20.0.11:6380  Bound",
+            "shop/edge/plain   0.0.0.0:8080/TCP                        10.20.0.12:80    Bound",
+        ];
+        assert_eq!(lines(&tls(), Some(80)), expected);
+    }
+
+    #[test]
+    fn no_row_is_wider_than_the_terminal() {
+        for width in 1..200 {
+            for line in lines(&rows(), Some(width)).iter().chain(&lines(&tls(), Some(width))) {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Backends of a listener that runs in its last good version: what the forward may still use today.
+
+use proxy_api::{Backend, Listener, Target};
+
+use super::{Scope, SetName, sets::Contacts};
+use crate::translate::validate::service_of_id;
+
+impl Scope<'_> {
+    /// A backend of a running listener, if the forward may use it today.
+    pub(crate) fn still_permitted(&self, backend: &Backend, listener: &Listener) -> Option<Backend> {
+        // The target of an `ExternalName` Service is an address; only the identity names the Service.
+        if let Some(service) = service_of_id(&backend.id) {
+            self.permit(&service).ok()?;
+        }
+        let target = match &backend.target {
+            // The set of a guest leaves out what its gateway does not allow, so no other set will do.
+            endpoints @ Target::Endpoints(set) => {
+                SetName::parse(set).filter(|name| name.host.as_ref() == self.host).map(|_| endpoints.clone())
+            }
+            Target::Address { host, port } => {
+                let contacts = Contacts { further: listener.further_ports(), checked: listener.checked_port(backend) };
+                self.address(host.trim_end_matches('.'), host.clone(), *port, contacts).ok()
+            }
+        };
+        Some(Backend { target: target?, ..backend.clone() })
+    }
+}

@@ -1,0 +1,179 @@
+//! Records for people: one line each, in the columns time, event, subject and message.
+
+use std::{borrow::Cow, fmt::Write as _, time::SystemTime};
+
+use anstyle::{AnsiColor, Style};
+
+use super::{Event, Level, SessionRecord};
+
+/// Narrowest and widest column of the event, in characters.
+const EVENT: (usize, usize) = (10, 14);
+/// Narrowest and widest column of the subject, in characters.
+const SUBJECT: (usize, usize) = (28, 48);
+
+/// The columns. Each is as wide as the widest text that it has had, up to a bound, so that lines stay aligned.
+#[derive(Debug)]
+pub(super) struct Grid {
+    coloured: bool,
+    event: usize,
+    subject: usize,
+}
+
+impl Grid {
+    /// The columns of a log in which nothing is written yet.
+    pub(super) fn new(coloured: bool) -> Self {
+        Self { coloured, event: EVENT.0, subject: SUBJECT.0 }
+    }
+
+    /// Appends the record.
+    pub(super) fn write(&mut self, buffer: &mut String, time: SystemTime, event: &Event) {
+        match event {
+            Event::Lines(text) => buffer.push_str(text),
+            Event::Notice(notice) => {
+                self.line(buffer, time, notice.level, [notice.event, &notice.subject, &notice.message]);
+            }
+            Event::Session(record) => {
+                let (listener, message) = (record.listener.to_string(), session(record));
+                self.line(buffer, time, Level::Info, [record.phase, &listener, &message]);
+            }
+        }
+    }
+
+    fn line(&mut self, buffer: &mut String, time: SystemTime, level: Level, words: [&str; 3]) {
+        let stamp = humantime::format_rfc3339_seconds(time).to_string();
+        let clock = stamp.get(11..19).unwrap_or(&stamp);
+        let [event, subject, message] = words.map(printable);
+        let (mark, color) = match level {
+            Level::Info => ("", Style::new()),
+            Level::Warn => ("warning: ", AnsiColor::Yellow.on_default()),
+            Level::Error => ("error: ", AnsiColor::Red.on_default()),
+        };
+        let (dim, color) = if self.coloured { (Style::new().dimmed(), color) } else { (Style::new(), Style::new()) };
+        self.event = grown(self.event, &event, EVENT.1);
+        self.subject = grown(self.subject, &subject, SUBJECT.1);
+        let (e, s) = (self.event, self.subject);
+        let _ = writeln!(
+            buffer,
+            "{dim}{clock}{dim:#}  {color}{event:<e$}{color:#} {subject:<s$} {color}{mark}{color:#}{message}"
+        );
+    }
+}
+
+/// The width of a column after this text.
+fn grown(width: usize, text: &str, most: usize) -> usize {
+    width.max(text.chars().count().min(most))
+}
+
+/// The text in one line, without control characters: some texts come from clients and servers, and a terminal obeys
+/// what it is sent.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// A session in words.
+fn session(record: &SessionRecord) -> String {
+    let to = record.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string());
+    let name = record.name.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();
+    let mut text = format!("{} -> {to}{name}", record.client);
+    if record.phase != "opened" {
+        let _ = write!(text, ", {} B up, {} B down, {:.3} s", record.up, record.down, record.duration.as_secs_f64());
+    }
+    if let Some(reason) = record.reason {
+        let _ = write!(text, ", {}", reason.as_str());
+    }
+    if let Some(cause) = &record.cause {
+        let _ = write!(text, " ({cause})");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use proxy_api::Transport;
+
+    use super::*;
+    use crate::{core::end::EndReason, log::Notice};
+
+    fn notice(level: Level, subject: &str, message: &str) -> Event {
+        Event::Notice(Notice { level, event: "event", subject: subject.to_owned(), message: message.to_owned() })
+    }
+
+    fn closed() -> Event {
+        Event::Session(Box::new(SessionRecord {
+            phase: "closed",
+            listener: Arc::new("ns/f/l".parse().expect("an id")),
+            transport: Transport::Tcp,
+            client: "192.0.2.1:5".parse().expect("an address"),
+            backend: None,
+            endpoint: Some("192.0.2.2:6".parse().expect("an address")),
+            name: Some("db.example.com".into()),
+            up: 1,
+            down: 2,
+            duration: Duration::from_millis(1500),
+            reason: Some(EndReason::Idle),
+            cause: None,
+        }))
+    }
+
+    fn written(grid: &mut Grid, event: &Event) -> String {
+        let mut text = String::new();
+        grid.write(&mut text, SystemTime::UNIX_EPOCH, event);
+        text
+    }
+
+    #[test]
+    fn events_and_sessions_have_the_same_columns() {
+        let mut grid = Grid::new(false);
+        assert_eq!(
+            written(&mut grid, &notice(Level::Warn, "ns/f/l", "look")),
+            "00:00:00  event      ns/f/l                       warning: look\n"
+        );
+        let reason = EndReason::Idle.as_str();
+        assert_eq!(
+            written(&mut grid, &closed()),
+            format!(
+                "00:00:00  closed     ns/f/l                       192.0.2.1:5 -> 192.0.2.2:6 for db.example.com, \
+                 1 B up, 2 B down, 1.500 s, {reason}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_column_grows_with_its_texts_up_to_a_bound() {
+        let mut grid = Grid::new(false);
+        let column = |line: &str| line.find("here").expect("the message");
+        let mut at = |subject: usize| column(&written(&mut grid, &notice(Level::Info, &"s".repeat(subject), "here")));
+        let (first, longer) = (at(3), at(40));
+        assert_eq!(longer, first + 12);
+        assert_eq!(at(3), longer, "the lines that follow are aligned with it");
+        at(200);
+        assert_eq!(at(3), first + SUBJECT.1 - SUBJECT.0, "one long text does not move all others away");
+    }
+
+    #[test]
+    fn only_a_coloured_log_has_escape_sequences() {
+        let event = notice(Level::Error, "s", "m");
+        assert!(!written(&mut Grid::new(false), &event).contains('\u{1b}'));
+        let coloured = written(&mut Grid::new(true), &event);
+        assert!(coloured.contains("\u{1b}[31merror: \u{1b}[0mm"), "{coloured:?}");
+    }
+
+    #[test]
+    fn a_text_from_outside_neither_ends_the_line_nor_commands_the_terminal() {
+        let line = written(&mut Grid::new(true), &notice(Level::Info, "s", "a\nb\u{1b}[2Jc"));
+        assert!(line.ends_with("a\\nb\\u{1b}[2Jc\n"), "{line:?}");
+    }
+}
