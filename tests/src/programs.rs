@@ -7,6 +7,7 @@
 mod build;
 mod packages;
 mod pins;
+mod quiet;
 
 pub use build::{BuildError, build};
 pub use packages::{PackageError, install as install_packages, missing as missing_packages};

@@ -4,12 +4,15 @@
 use std::{
     env,
     fs::File,
+    io,
     path::Path,
     process::{Command, ExitStatus},
 };
 
+use super::quiet::Quiet;
+
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 27] = [
+const NEEDED: [(&str, &str); 55] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -32,10 +35,38 @@ const NEEDED: [(&str, &str); 27] = [
     ("vsftpd", "vsftpd"),
     ("mariadbd", "mariadb-server"),
     ("mariadb", "mariadb-client"),
+    ("mariadb-slap", "mariadb-client"),
     ("pg_ctlcluster", "postgresql"),
+    ("psql", "postgresql-client"),
     ("sipp", "sip-tester"),
     ("dig", "bind9-dnsutils"),
+    ("unbound", "unbound"),
+    ("chronyd", "chrony"),
+    ("snmpd", "snmpd"),
+    ("snmpwalk", "snmp"),
     ("logger", "bsdutils"),
+    ("rsyslogd", "rsyslog"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("/usr/sbin/sshd", "openssh-server"),
+    ("scp", "openssh-client"),
+    ("in.tftpd", "tftpd-hpa"),
+    ("ganesha.nfsd", "nfs-ganesha"),
+    ("/usr/share/doc/nfs-ganesha-mem", "nfs-ganesha-mem"),
+    ("nfs-cat", "libnfs-utils"),
+    ("websocketd", "websocketd"),
+    ("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
+    ("gtlsserver", "ngtcp2-server"),
+    ("gtlsclient", "ngtcp2-client"),
+    ("wireguard-go", "wireguard-go"),
+    ("wg", "wireguard-tools"),
+    ("ping", "iputils-ping"),
+    ("xrdp", "xrdp"),
+    ("xfreerdp", "freerdp2-x11"),
+    ("xvfb-run", "xvfb"),
+    ("xauth", "xauth"),
+    ("/usr/games/bzfs", "bzflag-server"),
+    ("/usr/games/bzadmin", "bzflag-client"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
 ];
 
@@ -58,6 +89,9 @@ pub enum PackageError {
         /// Exit status of apt.
         status: ExitStatus,
     },
+    /// Services cannot be kept from starting.
+    #[error("cannot write /usr/sbin/policy-rc.d, which keeps the services of packages from starting")]
+    Policy(#[source] io::Error),
     /// The process is not root on Linux.
     #[error(
         "a test node needs root on Linux, for namespaces and containers; run as root, or set PORTLANE_TEST_KUBECONFIG to an existing cluster (docs/testing.md)"
@@ -79,7 +113,7 @@ pub fn missing() -> Result<Vec<(&'static str, &'static str)>, PackageError> {
 /// Installs the packages of missing files only: an existing containerd is not upgraded.
 ///
 /// # Errors
-/// The process is not root, or apt is missing or fails.
+/// The process is not root, services cannot be kept from starting, or apt is missing or fails.
 pub fn install() -> Result<(), PackageError> {
     if missing()?.is_empty() {
         return Ok(());
@@ -94,6 +128,7 @@ pub fn install() -> Result<(), PackageError> {
         let programs = lacking.iter().map(|(file, _)| *file).collect::<Vec<_>>().join(", ");
         return Err(PackageError::NoApt { programs, packages: names });
     }
+    let quiet = Quiet::begin().map_err(PackageError::Policy)?;
     eprintln!("packages: installing {names} ...");
     let apt = |arguments: &[&str]| {
         // Waits up to 600 s for another process that holds dpkg's lock.
@@ -108,6 +143,7 @@ pub fn install() -> Result<(), PackageError> {
         let _ = apt(&["update"]);
         done = apt(&wanted);
     }
+    drop(quiet);
     drop(turn);
     match done {
         Ok(status) if status.success() => Ok(()),

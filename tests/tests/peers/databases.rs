@@ -100,7 +100,7 @@ impl Database {
 }
 
 /// The folder of the newest `PostgreSQL` of this machine.
-fn programs() -> PathBuf {
+pub(super) fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("installed by cargo xtask setup node");
     let folders = versions.flatten().map(|version| version.path().join("bin"));
     folders.filter(|folder| folder.join("postgres").is_file()).max().expect("a version with a server")

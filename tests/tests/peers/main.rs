@@ -1,9 +1,16 @@
-//! The built programs and other projects' programs on real sockets: openssl, curl, redis, `HAProxy`, nginx, `SIPp`,
-//! `MariaDB`, `PostgreSQL`.
-//! `cargo xtask setup node` installs them.
+//! The built programs and other projects' programs on real sockets. `docs/protocols.md` names the test of each protocol;
+//! `cargo xtask setup node` installs the programs.
 #![allow(missing_docs, reason = "tests")]
 
 mod databases;
+mod files;
+mod messaging;
+mod network;
+mod page;
 mod proxy_protocol;
+mod remote;
 mod rtp;
+mod server;
+mod sql;
 mod tls;
+mod web;

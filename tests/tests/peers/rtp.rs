@@ -4,12 +4,13 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::Ipv4Addr,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use harness::{Event, Program, free_port, free_range, until};
+
+use crate::server::is_bound;
 
 const EXAMPLE: &str = include_str!("../../../examples/rtp.yaml");
 const SERVERS: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
@@ -45,16 +46,6 @@ impl Sipp {
         until("the server has its ports", || [port, media].into_iter().all(|port| is_bound(ip, port)));
         server
     }
-}
-
-/// Whether a UDP socket has this address. A test by `bind` could take the address from a server that is about to bind
-/// it.
-fn is_bound(ip: &str, port: u16) -> bool {
-    let bytes = ip.parse::<Ipv4Addr>().expect("an address").octets();
-    // In the byte order of the machine (proc(5)).
-    let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes(bytes));
-    let table = fs::read_to_string("/proc/net/udp").expect("the table of sockets");
-    table.lines().filter_map(|line| line.split_whitespace().nth(1)).any(|local| local == address)
 }
 
 /// The example with ports and addresses of this test.
