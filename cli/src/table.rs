@@ -75,10 +75,10 @@ fn state(outcome: &Outcome, reported: Option<ListenerState>) -> (String, Tone) {
 }
 
 fn bounded(names: &[String]) -> String {
-    let named = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MOST_NAMES) {
-        0 => named,
-        more => format!("{named} and {more} more"),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -128,12 +128,16 @@ impl Sockets {
     pub fn sweep(&self, worker: &Rc<Worker>, visit: Visit, now: u64) {
         let sockets = self.all();
         if visit.slice == 0 {
-            sockets.iter().for_each(|socket| socket.count_lost());
+            for socket in &sockets {
+                socket.count_lost();
+            }
             if visit.is_judged {
                 worker.process.flows_give_way_to_who_waits();
             }
         }
-        sockets.iter().for_each(|socket| socket.sweep(worker, visit, now));
+        for socket in &sockets {
+            socket.sweep(worker, visit, now);
+        }
     }
 
     /// Ends the flows that a change concerns, at once or spread over time. Other tasks of the worker run meanwhile.

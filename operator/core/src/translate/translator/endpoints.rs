@@ -71,11 +71,11 @@ impl EndpointSets {
 
     /// Counts the sets of listeners that were replaced, and drops those that no listener uses any more.
     fn count(&mut self, replaced: &[Replaced], forwards: &Forwards) {
-        let used = |compiled: &Compiled| program::sets(&compiled.offer).cloned().collect::<Vec<String>>();
-        for name in replaced.iter().flat_map(|replaced| forwards.compiled(&replaced.key)).flat_map(used) {
+        let sets_of = |compiled: &Compiled| program::sets(&compiled.offer).cloned().collect::<Vec<String>>();
+        for name in replaced.iter().flat_map(|replaced| forwards.compiled(&replaced.key)).flat_map(sets_of) {
             *self.uses.entry(name).or_default() += 1;
         }
-        for name in replaced.iter().flat_map(|replaced| &replaced.before).flat_map(used) {
+        for name in replaced.iter().flat_map(|replaced| &replaced.before).flat_map(sets_of) {
             let Some(uses) = self.uses.get_mut(&name) else { continue };
             *uses -= 1;
             if *uses == 0 {
