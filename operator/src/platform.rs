@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod doors;
+pub mod ending;
 pub mod http;
 pub mod https;
 pub mod lease;

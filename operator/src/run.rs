@@ -25,7 +25,9 @@ use operator_core::desired::ca::Trusted;
 use crate::{
     inputs::{schemas, streams::Streams, webhook::Selectors},
     platform::{
-        client, doors, http,
+        client, doors,
+        ending::Ending,
+        http,
         lease::{Candidate, Election, Ended, Term},
         listen::{host, listen},
         liveness::Liveness,
@@ -38,7 +40,7 @@ use crate::{
 
 /// The task of the leader election, in logs and errors.
 const ELECTION: &str = "leader election";
-/// Timeout of releasing the Lease.
+/// Timeout of releasing the Lease, and of the answers to API servers.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Why an operator cannot start, or cannot keep running.
@@ -90,6 +92,8 @@ pub(super) struct Replica {
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
     tasks: Tasks,
+    /// The end of this replica, for the servers of API servers.
+    ending: Ending,
 }
 
 async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -122,14 +126,15 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
     tasks.service("checks of the CRDs", schemas::keep(client.clone(), metrics.clone()));
     let selectors = Arc::default();
-    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks };
+    let ending = Ending::new(ends.clone());
+    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks, ending };
     apis::webhook(&replica, ready).await?;
     let questions = apis::metrics(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices, driver);
     let door = doors::stream(&replica.settings, &replica.metrics);
     let serving = serve(listener, replica.leaf.clone(), streams, door, ends);
-    let result = wait(serving, end, election, supervisor).await;
+    let result = wait(serving, end, election, supervisor, &replica.ending).await;
     drop(term);
     result
 }
@@ -170,12 +175,14 @@ async fn serve(
     Ok(())
 }
 
-/// Waits for a signal or a fault, and then releases the Lease. Streams end with the process.
+/// Waits for a signal or a fault. Then releases the Lease, and answers the requests of API servers that have arrived.
+/// Streams end with the process.
 async fn wait(
     serving: impl Future<Output = Result<(), RunError>>,
     end: watch::Sender<bool>,
     mut election: JoinHandle<Option<Ended>>,
     mut supervisor: Supervisor,
+    ending: &Ending,
 ) -> Result<(), RunError> {
     let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -189,7 +196,7 @@ async fn wait(
     };
     tracing::info!("shutting down, releasing the Lease");
     end.send_replace(true);
-    let _ = timeout(GOODBYE, election).await;
+    let _ = timeout(GOODBYE, async { tokio::join!(election, ending.all_closed()) }).await;
     result
 }
 

@@ -4,7 +4,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hyper::{Method, StatusCode, body::Bytes};
-use operator::platform::https::{Answer, Answers, TlsContext, serve};
+use operator::platform::{
+    ending::Ending,
+    https::{Answer, Answers, TlsContext, serve},
+};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -96,7 +99,7 @@ async fn only_the_certificate_of_the_aggregator_is_admitted() {
     let port = listener.local_addr().expect("an address").port();
     let (_tls, contexts) = watch::channel(Some(Arc::new(tls)));
     let door = operator::platform::doors::metrics_api(&Arc::default());
-    tokio::spawn(serve(listener, contexts, Arc::new(Ok200), door));
+    tokio::spawn(serve(listener, contexts, Arc::new(Ok200), door, Ending::new(watch::channel(false).1)));
 
     let aggregator = asked(port, &ours.pem, Some(certificate(&theirs, "front-proxy"))).await;
     assert!(aggregator.starts_with("HTTP/1.1 200"), "{aggregator}");

@@ -37,6 +37,7 @@ use self::{
     body::{BodyError, Pool, Room},
     pace::{Noted, Pace},
 };
+use super::ending::Ending;
 
 /// TLS handshake timeout.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -46,6 +47,9 @@ const BUFFER: usize = 64 << 10;
 /// and repeat one that was refused with `Retry-After`. So many leave places at the door for connections without a
 /// request: a newcomer takes the place of one of these, and never that of a request in work.
 const REQUESTS: usize = 192;
+/// How long a connection without requests stays open after the end has begun. A client that sends a request as its
+/// connection closes gets no answer; a busy connection has closed after an answer by then.
+const LINGER: Duration = Duration::from_secs(2);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
 
@@ -120,18 +124,20 @@ struct Server<A> {
     answers: Arc<A>,
     room: Room,
     requests: Pool,
+    ending: Ending,
 }
 
-/// Serves until the runtime ends. Every connection needs a place at `door`. While the TLS context is absent,
+/// Serves until the runtime ends. Once `ending` has begun, connections close after an answer. Every connection needs a place at `door`. While the TLS context is absent,
 /// connections are closed at once.
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<TlsContext>>>,
     answers: Arc<impl Answers>,
     door: Arc<Door>,
+    ending: Ending,
 ) {
     let requests = Pool::new(usize::MAX, REQUESTS);
-    let server = Arc::new(Server { answers, room: Room::default(), requests });
+    let server = Arc::new(Server { answers, room: Room::default(), requests, ending });
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             sleep(ACCEPT).await;
@@ -152,6 +158,7 @@ async fn connection<A: Answers>(
     server: Arc<Server<A>>,
 ) {
     let guest = place.guest();
+    let _open = server.ending.open();
     let work = async {
         // A failure only delays answers a little.
         let _ = stream.set_nodelay(true);
@@ -176,6 +183,12 @@ async fn connection<A: Answers>(
 async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), guest: Guest, server: Arc<Server<A>>) {
     let (pace, mut deadline) = Pace::new(guest.clone());
     let (counted, asking) = (pace.clone(), guest.clone());
+    let mut ending = server.ending.clone();
+    let mut last_call = pin!(async {
+        ending.begun().await;
+        sleep(LINGER).await;
+    });
+    let mut is_last = false;
     let service = service_fn(move |request| {
         counted.asked();
         let (server, counted, guest) = (server.clone(), counted.clone(), asking.clone());
@@ -204,6 +217,10 @@ async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), 
                 return;
             }
             Ok(()) = deadline.changed() => {}
+            () = &mut last_call, if !is_last => {
+                is_last = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     }
 }
@@ -221,7 +238,7 @@ impl<A: Answers> Server<A> {
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = answer.status;
-        if is_busy || answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        if is_busy || self.ending.has_begun() || answer.status == StatusCode::SERVICE_UNAVAILABLE {
             // A new connection may reach a replica that can answer.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

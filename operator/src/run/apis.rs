@@ -25,7 +25,7 @@ use crate::{
     platform::{
         doors,
         https::{self, TlsContext},
-        tasks::{Fault, Tasks},
+        tasks::Fault,
     },
 };
 
@@ -46,8 +46,7 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     let tls = TlsContext::without_client_auth(replica.leaf.clone()).map_err(RunError::Tls)?;
     // This TLS context never changes, so its sender is dropped.
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
-    apart(listener, tls, injector, doors::webhook(&replica.metrics), replica.tasks.clone())
-        .map_err(RunError::Webhook)?;
+    apart(listener, tls, injector, doors::webhook(&replica.metrics), replica).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
         replica.tasks.service("CA bundle of the webhook", webhook.keep(replica.term.clone(), trusted, ready));
@@ -64,14 +63,15 @@ fn apart(
     tls: watch::Receiver<Option<Arc<TlsContext>>>,
     injector: Injector,
     door: Arc<Door>,
-    tasks: Tasks,
+    replica: &Replica,
 ) -> io::Result<()> {
+    let (tasks, ending) = (replica.tasks.clone(), replica.ending.clone());
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || {
         runtime.block_on(async {
             match TcpListener::from_std(listener) {
-                Ok(listener) => https::serve(listener, tls, Arc::new(injector), door).await,
+                Ok(listener) => https::serve(listener, tls, Arc::new(injector), door, ending).await,
                 Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
             }
         });
@@ -94,7 +94,8 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
         let door = doors::metrics_api(&replica.metrics);
-        replica.tasks.service("metrics API", https::serve(listener, contexts, Arc::new(MetricsApi(questions)), door));
+        let serving = https::serve(listener, contexts, Arc::new(MetricsApi(questions)), door, replica.ending.clone());
+        replica.tasks.service("metrics API", serving);
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),

@@ -57,7 +57,13 @@ async fn an_api_server_gets_answers_over_one_connection_while_others_hold_every_
     let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
     let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Any, rates: None };
-    tokio::spawn(serve(listener, tls, Arc::new(Paths), Door::new(bounds, |_| {})));
+    tokio::spawn(serve(
+        listener,
+        tls,
+        Arc::new(Paths),
+        Door::new(bounds, |_| {}),
+        Ending::new(watch::channel(false).1),
+    ));
 
     let mut silent = Vec::new();
     for _ in 0..20 {
@@ -102,7 +108,7 @@ async fn a_request_beyond_those_in_work_is_to_be_repeated_and_ends_none_of_them(
     let counts = closed.clone();
     let door = Door::new(bounds, move |why| counts.lock().expect("not poisoned").push(why.as_str()));
     let (begun, mut in_work) = watch::channel(0);
-    tokio::spawn(serve(listener, tls, Arc::new(Never(begun)), door));
+    tokio::spawn(serve(listener, tls, Arc::new(Never(begun)), door, Ending::new(watch::channel(false).1)));
 
     let request = b"POST /inject HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
     let mut held = Vec::new();
@@ -121,4 +127,39 @@ async fn a_request_beyond_those_in_work_is_to_be_repeated_and_ends_none_of_them(
     let answer = String::from_utf8(answer).expect("text");
     assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: 1"), "{answer}");
     assert_eq!(*closed.lock().expect("not poisoned"), ["busy"]);
+}
+
+async fn ask(client: &mut tokio_rustls::client::TlsStream<TcpStream>) -> String {
+    client.write_all(b"GET /path HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        answer.push(timeout(PATIENCE, client.read_u8()).await.expect("in time").expect("an answer"));
+    }
+    String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test]
+async fn a_replica_that_ends_answers_before_its_connections_close() {
+    let (leaf, root) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
+    let (_, tls) = watch::channel(Some(Arc::new(tls)));
+    let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Any, rates: None };
+    let (end, ends) = watch::channel(false);
+    let ending = Ending::new(ends);
+    tokio::spawn(serve(listener, tls, Arc::new(Paths), Door::new(bounds, |_| {}), ending.clone()));
+
+    let (mut busy, mut idle) = (connect(address, &root).await, connect(address, &root).await);
+    for client in [&mut busy, &mut idle] {
+        assert!(!ask(client).await.contains("connection: close"));
+    }
+    end.send_replace(true);
+    let answer = ask(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    for client in [&mut busy, &mut idle] {
+        let read = timeout(PATIENCE, client.read(&mut [0])).await.expect("in time");
+        assert_eq!(read.expect("closed in order"), 0);
+    }
+    timeout(PATIENCE, ending.all_closed()).await.expect("in time");
 }

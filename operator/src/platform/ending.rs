@@ -1,0 +1,53 @@
+//! The end of this replica, as its servers of API servers see it.
+//!
+//! An API server keeps its connections open. One that breaks takes the request on it along, and a pod that is created at
+//! that moment gets no sidecar. So connections end after an answer.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// Whether this replica ends, and the connections that still have to.
+#[derive(Clone)]
+pub struct Ending {
+    begun: watch::Receiver<bool>,
+    open: Arc<watch::Sender<()>>,
+}
+
+/// Held by a connection until its end.
+pub struct Open {
+    _counted: watch::Receiver<()>,
+}
+
+impl Ending {
+    /// An end that begins when `begun` becomes true.
+    #[must_use]
+    pub fn new(begun: watch::Receiver<bool>) -> Self {
+        Self { begun, open: Arc::new(watch::channel(()).0) }
+    }
+
+    /// Counts a connection as open.
+    #[must_use]
+    pub fn open(&self) -> Open {
+        Open { _counted: self.open.subscribe() }
+    }
+
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        *self.begun.borrow()
+    }
+
+    /// Ready once the end has begun.
+    pub async fn begun(&mut self) {
+        if self.begun.wait_for(|begun| *begun).await.is_err() {
+            // Without a sender, no end is announced.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ready once no connection is open.
+    pub async fn all_closed(&self) {
+        self.open.closed().await;
+    }
+}
