@@ -38,6 +38,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Most bytes of a file that count.
 const MOST_BYTES: u64 = 16 << 20;
 
+/// Most questions without an answer on one TCP connection. Each namespace asks no more than 96 at a time; beyond the
+/// bound, hickory refuses to ask.
+const MOST_QUESTIONS: usize = 4096;
+
 /// Asks one server.
 pub(super) type Client = Hickory<Runtime>;
 
@@ -117,6 +121,7 @@ fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
     options.timeout = tries::QUESTION;
     options.attempts = 0;
     options.num_concurrent_reqs = 1;
+    options.max_active_requests = MOST_QUESTIONS;
     options.edns0 = conf.has(Flag::Edns0);
     options.use_hosts_file = ResolveHosts::Never;
     options.cache_size = 0;
