@@ -34,8 +34,8 @@ use crate::core::dns::{
     search::{Outcome, Search},
 };
 
-/// Most lookups of one namespace at a time. Each asks at most [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers
-/// for each address family at a time.
+/// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
+/// [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
 
 /// News of the resolver.
@@ -66,17 +66,26 @@ pub struct Resolver {
     /// The system's settings, followed from the first name on.
     system: Option<watch::Receiver<Arc<System>>>,
     tasks: HashMap<Followed, JoinHandle<()>>,
-    turns: Turns,
+    shares: Shares,
     answers: mpsc::Sender<Answer>,
 }
 
-/// The lookups that each namespace may have at a time.
-#[derive(Default)]
-struct Turns(HashMap<String, Arc<Semaphore>>);
+/// The lookups that one namespace may have at a time.
+struct Turns {
+    /// Lookups of both families.
+    whole: Semaphore,
+    /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
+    alone: Semaphore,
+}
 
-impl Turns {
-    fn of(&mut self, namespace: &str) -> Arc<Semaphore> {
-        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(LOOKUPS))).clone()
+/// The turns of each namespace.
+#[derive(Default)]
+struct Shares(HashMap<String, Arc<Turns>>);
+
+impl Shares {
+    fn of(&mut self, namespace: &str) -> Arc<Turns> {
+        let turns = || Turns { whole: Semaphore::new(LOOKUPS), alone: Semaphore::new(LOOKUPS) };
+        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(turns())).clone()
     }
 
     /// Forgets namespaces without tasks.
@@ -89,7 +98,7 @@ impl Resolver {
     /// A resolver with the system's settings; answers arrive on the channel.
     #[must_use]
     pub fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { system: None, tasks: HashMap::new(), turns: Turns::default(), answers }
+        Self { system: None, tasks: HashMap::new(), shares: Shares::default(), answers }
     }
 
     /// Follows exactly these names.
@@ -104,12 +113,12 @@ impl Resolver {
         for name in names {
             if !self.tasks.contains_key(name) {
                 let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
-                let turns = self.turns.of(&name.namespace);
+                let turns = self.shares.of(&name.namespace);
                 let task = Name { host: name.host.clone(), system, turns, answers: self.answers.clone() };
                 self.tasks.insert(name.clone(), tokio::spawn(name::follow(task)));
             }
         }
-        self.turns.forget_unused();
+        self.shares.forget_unused();
     }
 }
 
@@ -167,14 +176,15 @@ mod tests {
 
     #[test]
     fn a_namespace_has_turns_of_its_own_and_no_more_of_them_than_the_bound() {
-        let mut turns = Turns::default();
-        let (busy, other) = (turns.of("a"), turns.of("b"));
-        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.try_acquire().expect("a turn")).collect();
-        assert!(turns.of("a").try_acquire().is_err() && other.try_acquire().is_ok());
+        let mut shares = Shares::default();
+        let (busy, other) = (shares.of("a"), shares.of("b"));
+        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.alone.try_acquire().expect("a turn")).collect();
+        assert!(shares.of("a").alone.try_acquire().is_err() && other.alone.try_acquire().is_ok());
+        assert!(shares.of("a").whole.try_acquire().is_ok(), "families that fail keep no lookup waiting");
         drop(held);
-        assert!(turns.of("a").try_acquire().is_ok());
+        assert!(shares.of("a").alone.try_acquire().is_ok());
         drop(busy);
-        turns.forget_unused();
-        assert_eq!(turns.0.keys().collect::<Vec<_>>(), ["b"]);
+        shares.forget_unused();
+        assert_eq!(shares.0.keys().collect::<Vec<_>>(), ["b"]);
     }
 }

@@ -342,12 +342,18 @@ fn addresses_of_another_full_name_are_not_kept() {
 }
 
 #[test]
-fn the_first_family_is_told_while_the_other_is_late() {
+fn a_family_that_keeps_failing_is_asked_more_and_more_seldom() {
     let mut known = Families::default();
-    let early = known.early("a.", Family::Six, found(&["::1"], 60), seconds(2));
-    assert_eq!(early, told(&["::1"], None));
-    let all = known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(3));
-    assert_eq!(all, told(&["127.0.0.1", "::1"], None));
+    known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
+    let mut waits = vec![known.due(seconds(0)).0.as_secs()];
+    for _ in 0..11 {
+        known.again(Family::Six, silent(), seconds(0));
+        waits.push(known.due(seconds(0)).0.as_secs());
+    }
+    assert_eq!(waits, [5, 5, 5, 5, 5, 5, 10, 20, 40, 60, 60, 60]);
+    known.again(Family::Six, found(&["::1"], 60), seconds(0));
+    known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
+    assert_eq!(known.due(seconds(0)), (RETRY, Due::Family(Family::Six)), "an answer begins the count anew");
 }
 
 #[test]
