@@ -45,7 +45,8 @@ struct State {
 /// What to tell of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]; `None` before the first.
+    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
+    /// those in use stay, which another namespace may have found since.
     pub addresses: Option<Vec<IpAddr>>,
     /// How many more addresses it has.
     pub left_out: usize,
@@ -98,6 +99,7 @@ impl Families {
                 self.failure = Some(why);
                 self.whole = now + RETRY;
                 (self.states.four.again, self.states.six.again) = (None, None);
+                return Told { addresses: None, ..self.told() };
             }
         }
         self.told()
