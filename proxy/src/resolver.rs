@@ -14,12 +14,13 @@ use std::{
     net::IpAddr,
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use self::{
@@ -37,6 +38,9 @@ use crate::core::dns::{
 /// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
 /// [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
+/// Longest time for one full name of a lookup on demand. Its caller waits for 10 s: after silence about a search domain,
+/// the name as written still has its turn.
+const CANDIDATE: Duration = Duration::from_secs(3);
 
 /// News of the resolver.
 #[derive(Debug)]
@@ -139,7 +143,7 @@ impl Lookup {
         let mut search = Search::new(candidates(host, &system.conf), None);
         let began = Instant::now();
         while let Some(place) = search.next(began.elapsed()) {
-            let said = either(&system, &place).await;
+            let said = in_time(either(&system, &place)).await;
             search.heard(place, said);
         }
         match search.outcome() {
@@ -153,6 +157,12 @@ impl Lookup {
             }
         }
     }
+}
+
+/// Waits no longer than [`CANDIDATE`].
+async fn in_time(asked: impl Future<Output = Pair<Said>>) -> Pair<Said> {
+    let late = || Said::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
+    timeout(CANDIDATE, asked).await.unwrap_or_else(|_| Pair { four: late(), six: late() })
 }
 
 /// Asks for both families of a full name, and waits for one that has addresses, or for both.
@@ -173,6 +183,14 @@ async fn either(system: &System, place: &str) -> Pair<Said> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_about_one_full_name_leaves_time_for_the_next() {
+        let began = Instant::now();
+        let said = in_time(std::future::pending()).await;
+        assert!(said.four.is_failed() && said.six.is_failed());
+        assert!(began.elapsed() * 2 < Duration::from_secs(10), "two of them fit into the caller's time");
+    }
 
     #[test]
     fn a_namespace_has_turns_of_its_own_and_no_more_of_them_than_the_bound() {
