@@ -154,7 +154,11 @@ fn an_absolute_name_stays_absolute_and_an_address_has_no_dot() {
     });
     assert_eq!(targets.collect::<Vec<_>>(), ["db.real.test.", "real.test", "192.0.2.1"]);
     let ids: Vec<&str> = listener.backends.iter().map(|backend| backend.id.as_str()).collect();
-    assert_eq!(ids, ["addr/db.real.test:1", "addr/real.test:1", "addr/192.0.2.1:1"], "with and without dot: one backend");
+    assert_eq!(
+        ids,
+        ["addr/db.real.test:1", "addr/real.test:1", "addr/192.0.2.1:1"],
+        "with and without dot: one backend"
+    );
 }
 
 /// What the only pod runs.
