@@ -23,6 +23,8 @@ pub struct Names {
     addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Names with more addresses than are used.
     cut: BTreeSet<String>,
+    /// Names that were cut at any time, and were told of.
+    ever_cut: BTreeSet<String>,
     failing_since: BTreeMap<String, u64>,
     /// The failing names, the one that has failed longest first.
     by_time: BTreeSet<(u64, String)>,
@@ -36,7 +38,7 @@ pub struct Learnt {
     pub changed: bool,
     /// Present if the name has begun to fail or resolves again.
     pub turned: Option<Turned>,
-    /// Present if the name has begun to have more addresses than are used: how many more.
+    /// Present if the name has more addresses than are used for the first time: how many more.
     pub cut: Option<usize>,
 }
 
@@ -82,6 +84,7 @@ impl Names {
         self.heard.retain(|host| users.contains_key(host));
         self.addresses.retain(|host, _| users.contains_key(host));
         self.cut.retain(|host| users.contains_key(host));
+        self.ever_cut.retain(|host| users.contains_key(host));
         self.failing_since.retain(|host, _| users.contains_key(host));
         self.by_time.retain(|(_, host)| users.contains_key(host));
         self.users = users;
@@ -105,7 +108,11 @@ impl Names {
                 self.cut.remove(host);
                 None
             }
-            more => self.cut.insert(host.to_owned()).then_some(more),
+            more => {
+                self.cut.insert(host.to_owned());
+                // Once: a name whose addresses are about as many as the bound would be told of at each answer.
+                self.ever_cut.insert(host.to_owned()).then_some(more)
+            }
         };
         Learnt { changed: is_first || is_new, turned, cut }
     }

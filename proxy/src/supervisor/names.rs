@@ -26,7 +26,7 @@ pub(super) struct Names {
 pub(super) struct Learnt {
     /// Whether the targets of the name's users must be refreshed.
     pub(super) changed: bool,
-    /// Whether the name has begun to fail, resolves again, or has begun to have too many addresses.
+    /// Whether the name has begun to fail, resolves again, or has too many addresses for the first time.
     pub(super) notices: Vec<Notice>,
 }
 
