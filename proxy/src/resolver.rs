@@ -28,16 +28,22 @@ use self::{
     question::ask,
     system::{Latest, System},
 };
-use crate::core::dns::{
-    candidates::candidates,
-    families::Told,
-    said::{Family, Pair, Said},
-    search::{Outcome, Search},
+use crate::{
+    core::dns::{
+        candidates::candidates,
+        families::Told,
+        resolv_conf::MOST_SERVERS,
+        said::{Family, Pair, Said},
+        search::{Outcome, Search},
+    },
+    files::Files,
 };
 
 /// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
 /// [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
+/// Most file descriptors of a lookup: a socket for each server and address family.
+const SOCKETS: usize = 2 * MOST_SERVERS;
 /// Longest time for one full name of a lookup on demand. Its caller waits for 10 s: after silence about a search domain,
 /// the name as written still has its turn.
 const CANDIDATE: Duration = Duration::from_secs(3);
@@ -71,6 +77,7 @@ pub struct Resolver {
     system: Option<watch::Receiver<Arc<System>>>,
     tasks: HashMap<Followed, JoinHandle<()>>,
     shares: Shares,
+    files: Arc<Files>,
     answers: mpsc::Sender<Answer>,
 }
 
@@ -99,10 +106,10 @@ impl Shares {
 }
 
 impl Resolver {
-    /// A resolver with the system's settings; answers arrive on the channel.
+    /// A resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
     #[must_use]
-    pub fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { system: None, tasks: HashMap::new(), shares: Shares::default(), answers }
+    pub fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+        Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, answers }
     }
 
     /// Follows exactly these names.
@@ -118,7 +125,8 @@ impl Resolver {
             if !self.tasks.contains_key(name) {
                 let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
                 let turns = self.shares.of(&name.namespace);
-                let task = Name { host: name.host.clone(), system, turns, answers: self.answers.clone() };
+                let (files, answers) = (self.files.clone(), self.answers.clone());
+                let task = Name { host: name.host.clone(), system, turns, files, answers };
                 self.tasks.insert(name.clone(), tokio::spawn(name::follow(task)));
             }
         }
@@ -167,7 +175,8 @@ async fn in_time(asked: impl Future<Output = Pair<Said>>) -> Pair<Said> {
 
 /// Asks for both families of a full name, and waits for one that has addresses, or for both.
 async fn either(system: &System, place: &str) -> Pair<Said> {
-    let (mut four, mut six) = (pin!(ask(system, place, Family::Four)), pin!(ask(system, place, Family::Six)));
+    let (mut four, mut six) =
+        (pin!(ask(system, place, Family::Four, true)), pin!(ask(system, place, Family::Six, true)));
     tokio::select! {
         said = &mut four => {
             let six = if said.has_addresses() { Said::NoData } else { six.await };

@@ -132,6 +132,7 @@ impl Supervisor {
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
         let room = process.most_sessions();
+        let names = Names::new(answers, process.files.clone());
         Self {
             process,
             workers,
@@ -141,7 +142,7 @@ impl Supervisor {
             surroundings: Arc::default(),
             sockets,
             listeners: Listeners::new(room),
-            names: Names::new(answers),
+            names,
             own: RefCell::default(),
             checks: Checks::default(),
             health: Health::default(),

@@ -8,13 +8,16 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Answer, Turns, question::ask, system::System};
-use crate::core::dns::{
-    candidates::candidates,
-    families::{Due, Families, RETRY, Told},
-    resolv_conf::Flag,
-    said::{Family, Pair, Said},
-    search::{Outcome, Search},
+use super::{Answer, SOCKETS, Turns, question::ask, system::System};
+use crate::{
+    core::dns::{
+        candidates::candidates,
+        families::{Due, Families, RETRY, Told},
+        resolv_conf::Flag,
+        said::{Family, Pair, Said},
+        search::{Outcome, Search},
+    },
+    files::Files,
 };
 
 /// Longest wait for the second address family once the first has addresses. After it, the second has failed and is asked
@@ -28,6 +31,8 @@ pub(super) struct Name {
     pub(super) system: watch::Receiver<Arc<System>>,
     /// The lookups that the namespace may have at a time.
     pub(super) turns: Arc<Turns>,
+    /// File descriptors of the process.
+    pub(super) files: Arc<Files>,
     pub(super) answers: mpsc::Sender<Answer>,
 }
 
@@ -51,12 +56,12 @@ pub(super) async fn follow(name: Name) {
 
 /// Asks again whenever something is due or the system's settings have changed, until nobody takes the answers.
 async fn keep(name: Name) {
-    let Name { host, system: mut systems, turns, answers } = name;
+    let Name { host, system: mut systems, turns, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());
     let mut due = Due::Whole;
     loop {
         let system = systems.borrow_and_update().clone();
-        let round = Round { host: &host, system: &system, turns: &turns, answers: &answers, began };
+        let round = Round { host: &host, system: &system, turns: &turns, files: &files, answers: &answers, began };
         let is_taken = tokio::select! {
             is_taken = round.run(due, &mut known) => is_taken,
             () = changed(&mut systems) => {
@@ -86,6 +91,7 @@ struct Round<'a> {
     host: &'a str,
     system: &'a Arc<System>,
     turns: &'a Turns,
+    files: &'a Arc<Files>,
     answers: &'a mpsc::Sender<Answer>,
     /// Start of the clock of [`Families`].
     began: Instant,
@@ -100,38 +106,41 @@ impl Round<'_> {
         }
         let turns = if matches!(due, Due::Family(_)) { &self.turns.alone } else { &self.turns.whole };
         let Ok(_turn) = turns.acquire().await else { return false };
+        // Without room, the lookup uses the few descriptors of the reserve.
+        let files = self.files.take(SOCKETS);
+        let has_company = files.is_some();
         let told = match (due, known.place().map(str::to_owned)) {
             (Due::Family(family), Some(place)) => {
-                let said = ask(self.system, &place, family).await;
+                let said = ask(self.system, &place, family, has_company).await;
                 known.again(family, said, self.now())
             }
             (Due::Whole | Due::Family(_), before) => {
-                let outcome = self.search(before.as_deref()).await;
+                let outcome = self.search(before.as_deref(), has_company).await;
                 known.searched(outcome, self.now())
             }
         };
         self.tell(told).await
     }
 
-    async fn search(&self, before: Option<&str>) -> Outcome {
+    async fn search(&self, before: Option<&str>, has_company: bool) -> Outcome {
         let mut search = Search::new(candidates(self.host, &self.system.conf), before);
         let from = Instant::now();
         while let Some(place) = search.next(from.elapsed()) {
-            let said = self.both(&place).await;
+            let said = self.both(&place, has_company).await;
             search.heard(place, said);
         }
         search.outcome()
     }
 
     /// Asks for both families of a full name.
-    async fn both(&self, place: &str) -> Pair<Said> {
+    async fn both(&self, place: &str, has_company: bool) -> Pair<Said> {
+        let asked = |family| ask(self.system, place, family, has_company);
         if self.system.conf.has(Flag::SingleRequest) {
-            let four = ask(self.system, place, Family::Four).await;
-            let six = other(&four, ask(self.system, place, Family::Six)).await;
+            let four = asked(Family::Four).await;
+            let six = other(&four, asked(Family::Six)).await;
             return Pair { four, six };
         }
-        let mut four = pin!(ask(self.system, place, Family::Four));
-        let mut six = pin!(ask(self.system, place, Family::Six));
+        let (mut four, mut six) = (pin!(asked(Family::Four)), pin!(asked(Family::Six)));
         tokio::select! {
             said = &mut four => {
                 let six = other(&said, six).await;

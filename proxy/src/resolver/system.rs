@@ -77,10 +77,10 @@ impl System {
         Self { hosts, conf, clients, problems, questions: AtomicUsize::new(0), stamps }
     }
 
-    /// The tries of the next question, each with its client.
-    pub(super) fn tries(&self) -> impl Iterator<Item = (Try, Result<Client, String>)> {
+    /// The tries of the next question, each with its client. Without company, one server is asked at a time.
+    pub(super) fn tries(&self, has_company: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
         let turn = self.questions.fetch_add(1, Relaxed);
-        tries::tries(&self.conf, turn).into_iter().map(move |one| {
+        tries::tries(&self.conf, turn, has_company).into_iter().map(move |one| {
             let client = self.clients.get(one.server).cloned();
             (one, client.unwrap_or_else(|| Err("there is no such server".to_owned())))
         })
@@ -186,6 +186,6 @@ mod tests {
         let mut latest = Latest::default();
         let system = latest.system();
         assert!(Arc::ptr_eq(&system, &latest.system()));
-        assert!(system.tries().all(|(_, client)| client.is_ok()));
+        assert!(system.tries(true).all(|(_, client)| client.is_ok()));
     }
 }

@@ -1,6 +1,6 @@
 //! DNS names of backends: follows them with the resolver, and says in the log what fails.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use proxy_api::ListenerId;
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use crate::{
         dns::families::{MOST_ADDRESSES, Told},
         names::{self, Failing, Turned, Users},
     },
+    files::Files,
     log::{Level, Notice},
     resolver::{Answer, Followed, Resolver},
 };
@@ -31,9 +32,15 @@ pub(super) struct Learnt {
 }
 
 impl Names {
-    /// An owner without names, whose resolver sends answers through the channel.
-    pub(super) fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { resolver: Resolver::new(answers), names: names::Names::default() }
+    /// An owner without names, whose resolver sends answers through the channel and counts its sockets among `files`.
+    pub(super) fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+        Self { resolver: Resolver::new(answers, files), names: names::Names::default() }
+    }
+
+    /// An owner whose answers nobody takes.
+    #[cfg(test)]
+    pub(super) fn unheard() -> Self {
+        Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)))
     }
 
     /// Follows exactly these names and forgets all others.
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
-        let mut names = Names::new(mpsc::channel(1).0);
+        let mut names = Names::unheard();
         let users = ["db", "new"].map(|host| (host.to_owned(), BTreeSet::from([id("a")])));
         names.names.follow(users.into());
         let good = Told { addresses: Some(vec![IP]), ..Told::default() };
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_cut_says_how_large_it_was() {
-        let mut names = Names::new(mpsc::channel(1).0);
+        let mut names = Names::unheard();
         names.names.follow([("db".to_owned(), BTreeSet::from([id("a")]))].into());
         let large = Told { addresses: Some(vec![IP]), left_out: 44, failure: None };
         let notices = names.learn("db", large, 0).notices;
