@@ -83,15 +83,20 @@ async fn talk(mut stream: TcpStream, dialogue: &mut Dialogue) -> Result<(), Stri
         if count == 0 {
             return Err(dialogue.ended());
         }
-        match dialogue.take(buffer.get(..count).unwrap_or_default()) {
-            Step::Read => {}
-            Step::Send(bytes) => stream.write_all(&bytes).await.map_err(broke)?,
-            Step::Failed(why) => return Err(why),
-            Step::Passed(farewell) => {
-                // The verdict stands, whether the server hears the rest or not.
-                let _ = stream.write_all(&farewell).await;
-                return Ok(());
+        let mut received = buffer.get(..count).unwrap_or_default();
+        loop {
+            match dialogue.take(received) {
+                Step::Read => break,
+                // What arrived may hold the next packet too.
+                Step::Send(bytes) => stream.write_all(&bytes).await.map_err(broke)?,
+                Step::Failed(why) => return Err(why),
+                Step::Passed(farewell) => {
+                    // The verdict stands, whether the server hears the rest or not.
+                    let _ = stream.write_all(&farewell).await;
+                    return Ok(());
+                }
             }
+            received = &[];
         }
     }
 }
@@ -125,4 +130,36 @@ async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String
         return Ok(());
     }
     Err(format!("GET {path} from {to} returned {}", status.as_u16()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn packets_that_arrive_together_are_taken_one_after_the_other() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = server.local_addr().expect("an address");
+        let check = HealthCheck {
+            probe: Probe::Mysql { user: Some("probe".to_owned()) },
+            port: None,
+            interval_seconds: 10,
+            timeout_seconds: 10,
+            unhealthy_threshold: 1,
+            healthy_threshold: 1,
+        };
+        let serve = async {
+            let (mut client, _) = server.accept().await.expect("a client");
+            // A greeting of protocol 4.1, and at once the answer to the login.
+            let mut packets = b"\x12\0\0\0\x0a8\0".to_vec();
+            packets.extend([0; 4 + 8 + 1]);
+            packets.extend(b"\0\x02\x07\0\0\x02\0\0\0\x02\0\0\0");
+            client.write_all(&packets).await.expect("sent");
+            let _ = client.read_to_end(&mut Vec::new()).await;
+        };
+        let (passed, ()) = tokio::join!(run(address, &check, SendHeader::Disabled), serve);
+        assert_eq!(passed, Ok(()));
+    }
 }

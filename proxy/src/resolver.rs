@@ -9,12 +9,12 @@ mod question;
 mod runtime;
 mod system;
 
-use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use self::{
@@ -22,16 +22,25 @@ use self::{
     question::ask,
     system::{Latest, System},
 };
-use crate::core::dns::{
-    candidates::candidates,
-    families::Told,
-    said::{Family, Pair, Said},
-    search::{Outcome, Search},
+use crate::{
+    core::dns::{
+        candidates::candidates,
+        families::Told,
+        resolv_conf::MOST_SERVERS,
+        said::{Family, Pair, Said},
+        search::{Outcome, Search},
+    },
+    files::Files,
 };
 
-/// Most lookups of one namespace at a time. Each asks at most [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers
-/// for each address family at a time.
+/// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
+/// [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
+/// Most file descriptors of a lookup: a socket for each server and address family.
+const SOCKETS: usize = 2 * MOST_SERVERS;
+/// Longest time for one full name of a lookup on demand. Its caller waits for 10 s: after silence about a search domain,
+/// the name as written still has its turn.
+const CANDIDATE: Duration = Duration::from_secs(3);
 
 /// News of the resolver.
 #[derive(Debug)]
@@ -61,17 +70,27 @@ pub struct Resolver {
     /// The system's settings, followed from the first name on.
     system: Option<watch::Receiver<Arc<System>>>,
     tasks: HashMap<Followed, JoinHandle<()>>,
-    turns: Turns,
+    shares: Shares,
+    files: Arc<Files>,
     answers: mpsc::Sender<Answer>,
 }
 
-/// The lookups that each namespace may have at a time.
-#[derive(Default)]
-struct Turns(HashMap<String, Arc<Semaphore>>);
+/// The lookups that one namespace may have at a time.
+struct Turns {
+    /// Lookups of both families.
+    whole: Semaphore,
+    /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
+    alone: Semaphore,
+}
 
-impl Turns {
-    fn of(&mut self, namespace: &str) -> Arc<Semaphore> {
-        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(LOOKUPS))).clone()
+/// The turns of each namespace.
+#[derive(Default)]
+struct Shares(HashMap<String, Arc<Turns>>);
+
+impl Shares {
+    fn of(&mut self, namespace: &str) -> Arc<Turns> {
+        let turns = || Turns { whole: Semaphore::new(LOOKUPS), alone: Semaphore::new(LOOKUPS) };
+        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(turns())).clone()
     }
 
     /// Forgets namespaces without tasks.
@@ -81,10 +100,10 @@ impl Turns {
 }
 
 impl Resolver {
-    /// A resolver with the system's settings; answers arrive on the channel.
+    /// A resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
     #[must_use]
-    pub fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { system: None, tasks: HashMap::new(), turns: Turns::default(), answers }
+    pub fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+        Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, answers }
     }
 
     /// Follows this name, or no longer follows it.
@@ -95,11 +114,12 @@ impl Resolver {
             }
         } else if !self.tasks.contains_key(&name) {
             let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
-            let turns = self.turns.of(&name.namespace);
-            let task = Name { host: name.host.clone(), system, turns, answers: self.answers.clone() };
+            let turns = self.shares.of(&name.namespace);
+            let (files, answers) = (self.files.clone(), self.answers.clone());
+            let task = Name { host: name.host.clone(), system, turns, files, answers };
             self.tasks.insert(name, tokio::spawn(name::follow(task)));
         }
-        self.turns.forget_unused();
+        self.shares.forget_unused();
     }
 }
 
@@ -120,7 +140,7 @@ impl Lookup {
         let mut search = Search::new(candidates(host, &system.conf), None);
         let began = Instant::now();
         while let Some(place) = search.next(began.elapsed()) {
-            let said = either(&system, &place).await;
+            let said = in_time(either(&system, &place)).await;
             search.heard(place, said);
         }
         match search.outcome() {
@@ -136,9 +156,16 @@ impl Lookup {
     }
 }
 
+/// Waits no longer than [`CANDIDATE`].
+async fn in_time(asked: impl Future<Output = Pair<Said>>) -> Pair<Said> {
+    let late = || Said::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
+    timeout(CANDIDATE, asked).await.unwrap_or_else(|_| Pair { four: late(), six: late() })
+}
+
 /// Asks for both families of a full name, and waits for one that has addresses, or for both.
 async fn either(system: &System, place: &str) -> Pair<Said> {
-    let (mut four, mut six) = (pin!(ask(system, place, Family::Four)), pin!(ask(system, place, Family::Six)));
+    let (mut four, mut six) =
+        (pin!(ask(system, place, Family::Four, true)), pin!(ask(system, place, Family::Six, true)));
     tokio::select! {
         said = &mut four => {
             let six = if said.has_addresses() { Said::NoData } else { six.await };
@@ -155,16 +182,25 @@ async fn either(system: &System, place: &str) -> Pair<Said> {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn silence_about_one_full_name_leaves_time_for_the_next() {
+        let began = Instant::now();
+        let said = in_time(std::future::pending()).await;
+        assert!(said.four.is_failed() && said.six.is_failed());
+        assert!(began.elapsed() * 2 < Duration::from_secs(10), "two of them fit into the caller's time");
+    }
+
     #[test]
     fn a_namespace_has_turns_of_its_own_and_no_more_of_them_than_the_bound() {
-        let mut turns = Turns::default();
-        let (busy, other) = (turns.of("a"), turns.of("b"));
-        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.try_acquire().expect("a turn")).collect();
-        assert!(turns.of("a").try_acquire().is_err() && other.try_acquire().is_ok());
+        let mut shares = Shares::default();
+        let (busy, other) = (shares.of("a"), shares.of("b"));
+        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.alone.try_acquire().expect("a turn")).collect();
+        assert!(shares.of("a").alone.try_acquire().is_err() && other.alone.try_acquire().is_ok());
+        assert!(shares.of("a").whole.try_acquire().is_ok(), "families that fail keep no lookup waiting");
         drop(held);
-        assert!(turns.of("a").try_acquire().is_ok());
+        assert!(shares.of("a").alone.try_acquire().is_ok());
         drop(busy);
-        turns.forget_unused();
-        assert_eq!(turns.0.keys().collect::<Vec<_>>(), ["b"]);
+        shares.forget_unused();
+        assert_eq!(shares.0.keys().collect::<Vec<_>>(), ["b"]);
     }
 }

@@ -131,6 +131,7 @@ impl Supervisor {
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
         let room = process.most_sessions();
+        let names = Names::new(answers, process.files.clone());
         Self {
             process,
             workers,
@@ -140,7 +141,7 @@ impl Supervisor {
             surroundings: Arc::default(),
             sockets,
             listeners: Listeners::new(room),
-            names: Names::new(answers),
+            names,
             own: RefCell::default(),
             checks: Checks::default(),
             health: Health::default(),

@@ -4,12 +4,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use proxy::core::dns::{
-    candidates::candidates,
     families::{Due, Families, MOST_ADDRESSES, RETRY, TTL, Told},
     hosts::Hosts,
     resolv_conf::{Flag, ResolvConf},
     said::{Family, Pair, Said},
-    search::{NO_ADDRESS, Outcome, SEARCH, Search},
+    search::{NO_ADDRESS, Outcome},
     tries::{QUESTION, tries},
 };
 
@@ -41,10 +40,6 @@ fn silent() -> Said {
 
 fn servfail() -> Said {
     Said::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
-}
-
-fn both(said: Said) -> Pair<Said> {
-    Pair { four: said.clone(), six: said }
 }
 
 #[test]
@@ -118,13 +113,18 @@ fn search_domains_are_those_of_the_last_line_or_of_the_host_name() {
 #[test]
 fn what_can_be_read_counts_and_the_rest_is_listed() {
     // T9.
-    let text =
-        format!("nameserver 192.0.2.1\nnameserver x\nsearch good.test a..b {LONG}.test b\\c.test last.test\nodd line");
-    let read = conf(&text);
+    let text = "nameserver 192.0.2.1\nnameserver x\nsearch good.test b\\c.test last.test\nodd line";
+    let read = conf(text);
     assert_eq!(read.search, ["good.test", "last.test"]);
-    let mut expected = vec!["nameserver \"x\" cannot be read".to_owned()];
-    expected.extend(["a..b", &LONG[..64], "b\\c.test"].map(|word| format!("search domain {word:?} cannot be read")));
+    let expected = ["nameserver \"x\" cannot be read", "search domain \"b\\\\c.test\" cannot be read"];
     assert_eq!(read.problems, expected);
+    // As with glibc: such a domain ends the list.
+    for word in ["a..b", &format!("{LONG}.test")] {
+        let read = conf(&format!("search good.test {word} last.test"));
+        assert_eq!(read.search, ["good.test"]);
+        let quoted: String = word.chars().take(64).collect();
+        assert_eq!(read.problems, [format!("search domain {quoted:?} cannot be read and ends the search domains")]);
+    }
     let bytes = ResolvConf::parse(b"\xff\xfe\nsearch \xff.test a.test\nnameserver 192.0.2.1", "host");
     assert_eq!(
         (bytes.search, bytes.servers[0].ip, bytes.problems.len()),
@@ -161,115 +161,21 @@ fn options_have_the_values_and_bounds_of_glibc() {
 }
 
 #[test]
-fn candidates_come_in_the_order_of_res_search() {
-    let pod = "search ns.svc.cluster.test svc.cluster.test\noptions ndots:5";
-    let table: [(&str, &str, &[&str]); 13] = [
-        ("db", "", &["db."]),
-        ("db", "search a.test b.test", &["db.a.test.", "db.b.test.", "db."]),
-        ("db.x", "search a.test", &["db.x.", "db.x.a.test."]),
-        ("db.x.", "search a.test\noptions ndots:5", &["db.x."]),
-        ("db.", "search a.test", &["db."]),
-        ("db.x", pod, &["db.x.ns.svc.cluster.test.", "db.x.svc.cluster.test.", "db.x."]),
-        ("a.b.c.d.e.f", pod, &["a.b.c.d.e.f.", "a.b.c.d.e.f.ns.svc.cluster.test.", "a.b.c.d.e.f.svc.cluster.test."]),
-        ("db", "search a.test\noptions ndots:0", &["db.", "db.a.test."]),
-        ("db", "search a.test . b.test", &["db.a.test.", "db.", "db.b.test."]),
-        ("db", "search a.test\noptions no-tld-query", &["db.a.test."]),
-        ("db.x", "search a.test\noptions no-tld-query ndots:5", &["db.x.a.test.", "db.x."]),
-        ("db", "options no-tld-query", &["db."]),
-        ("a..b", "search a.test", &[]),
-    ];
-    for (host, text, expected) in table {
-        let names: Vec<String> = candidates(host, &conf(text)).into_iter().map(|candidate| candidate.name).collect();
-        assert_eq!(names, expected, "{host} with {text}");
-    }
-    let long = ["a"; 120].join(".");
-    let domain = conf(&format!("search {}.test", ["b"; 20].join(".")));
-    assert_eq!(candidates(&long, &domain).len(), 1, "a name that is too long is left out");
-}
-
-/// The full names that are asked for, if servers say this of them.
-fn asked(host: &str, text: &str, before: Option<&str>, say: impl Fn(&str) -> Pair<Said>) -> (Vec<String>, Outcome) {
-    let mut search = Search::new(candidates(host, &conf(text)), before);
-    let mut names = Vec::new();
-    while let Some(name) = search.next(Duration::ZERO) {
-        names.push(name.clone());
-        let said = say(&name);
-        search.heard(name, said);
-    }
-    (names, search.outcome())
-}
-
-const THREE: &str = "search a.test b.test\noptions ndots:5";
-
-#[test]
-fn the_first_candidate_with_an_address_in_either_family_is_the_name() {
-    let six_only = Pair { four: Said::NoData, six: found(&["fd00::1"], 60) };
-    let say = |name: &str| if name == "db.x.b.test." { six_only.clone() } else { both(Said::NoName) };
-    let (names, outcome) = asked("db.x", THREE, None, say);
-    assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
-    assert_eq!(outcome, Outcome::Found { place: "db.x.b.test.".to_owned(), said: six_only.clone() });
-    let beside_silence = Pair { four: silent(), six: found(&["fd00::1"], 60) };
-    assert_eq!(asked("db.x", THREE, None, |_| beside_silence.clone()).0, ["db.x.a.test."]);
-}
-
-#[test]
-fn the_search_goes_on_after_definite_answers_and_servfail_and_ends_with_the_name_itself() {
-    let all = ["db.x.a.test.", "db.x.b.test.", "db.x."];
-    for said in [both(Said::NoName), both(Said::NoData), both(servfail()), Pair { four: silent(), six: Said::NoData }] {
-        assert_eq!(asked("db.x", THREE, None, |_| said.clone()).0, all, "{said:?}");
-    }
-    // T2 d: two silent search domains cost the time of one.
-    assert_eq!(asked("db.x", THREE, None, |_| both(silent())).0, ["db.x.a.test.", "db.x."]);
-    let (names, _) = asked("db.x", "search a.test b.test", None, |_| both(silent()));
-    assert_eq!(names, ["db.x.", "db.x.a.test."], "the name itself came first");
-}
-
-#[test]
-fn a_failure_says_more_than_a_name_that_does_not_exist() {
-    let say = |name: &str| both(if name == "db.x.a.test." { servfail() } else { Said::NoName });
-    assert_eq!(asked("db.x", THREE, None, say).1, Outcome::Nothing("SERVFAIL".to_owned()));
-    assert_eq!(asked("db.x", THREE, None, |_| both(Said::NoName)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
-    assert_eq!(asked("a..b", THREE, None, |_| both(Said::NoName)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
-}
-
-#[test]
-fn a_fault_does_not_lead_to_another_name_than_before() {
-    let other = |name: &str| both(if name == "db.x." { found(&["192.0.2.9"], 60) } else { servfail() });
-    let (names, outcome) = asked("db.x", THREE, Some("db.x.a.test."), other);
-    assert_eq!((names, outcome), (vec!["db.x.a.test.".to_owned()], Outcome::Nothing("SERVFAIL".to_owned())));
-    // After silence, the name that it was before is still asked for.
-    let (names, _) = asked("db.x", THREE, Some("db.x.b.test."), |_| both(silent()));
-    assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
-    // What is definitely gone may be elsewhere.
-    let moved = |name: &str| both(if name == "db.x." { found(&["192.0.2.9"], 60) } else { Said::NoName });
-    assert_eq!(asked("db.x", THREE, Some("db.x.a.test."), moved).0.len(), 3);
-}
-
-#[test]
-fn a_slow_search_still_asks_for_the_name_itself() {
-    let mut search = Search::new(candidates("db.x", &conf(THREE)), None);
-    assert_eq!(search.next(Duration::ZERO).as_deref(), Some("db.x.a.test."));
-    search.heard("db.x.a.test.".to_owned(), both(Said::NoName));
-    assert_eq!(search.next(SEARCH).as_deref(), Some("db.x."));
-    search.heard("db.x.".to_owned(), both(Said::NoName));
-    assert_eq!(search.next(SEARCH), None);
-}
-
-#[test]
 fn servers_are_asked_in_rounds_for_as_long_as_glibc_asks_them_within_the_bound() {
     let plan = |text: &str, turn: usize| -> Vec<(usize, u128, bool)> {
-        let all = tries(&conf(text), turn).into_iter();
+        let all = tries(&conf(text), turn, true).into_iter();
         all.map(|one| (one.server, one.patience.as_millis(), one.joins)).collect()
     };
     assert_eq!(plan("nameserver 1.1.1.1", 7), [(0, 5000, false), (0, 5000, false)]);
     let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions timeout:2 attempts:1";
     assert_eq!(plan(two, 1), [(0, 2000, false), (1, 2000, true)]);
     assert_eq!(plan(&format!("{two} rotate"), 1), [(1, 2000, false), (0, 2000, true)]);
+    assert!(tries(&conf(two), 0, false).iter().all(|one| !one.joins), "without company, one after the other");
     let three = "nameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions attempts:1";
     assert_eq!(plan(three, 0), [(0, 5000, false), (1, 3000, true), (2, 6000, true)]);
     assert_eq!(plan(&format!("{three} timeout:1"), 0), [(0, 1000, false), (1, 1000, true), (2, 1000, true)]);
     let slow = format!("{three} timeout:30 attempts:5");
-    let all = tries(&conf(&slow), 0);
+    let all = tries(&conf(&slow), 0, true);
     let sum: Duration = all.iter().map(|one| one.patience).sum();
     assert_eq!(all.len(), 15, "each server in each round");
     assert!(sum <= QUESTION + seconds(1) && sum + seconds(1) >= QUESTION, "{sum:?}");
@@ -321,13 +227,14 @@ fn a_family_without_addresses_is_a_definite_answer() {
 }
 
 #[test]
-fn a_name_that_is_not_found_keeps_its_addresses_and_is_asked_for_again_soon() {
+fn a_name_that_is_not_found_leaves_the_addresses_in_use_and_is_asked_for_again_soon() {
     let mut known = Families::default();
     let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
     assert_eq!(known.searched(nothing(), seconds(0)), told(&[], Some(NO_ADDRESS)));
     assert_eq!((known.due(seconds(0)), known.place()), ((RETRY, Due::Whole), None));
     known.searched(at("a.", found(&["127.0.0.1"], 60), silent()), seconds(5));
-    assert_eq!(known.searched(nothing(), seconds(65)), told(&["127.0.0.1"], Some(NO_ADDRESS)));
+    // Told again, they would take the place of those that another namespace has found since.
+    assert_eq!(known.searched(nothing(), seconds(65)), told(&[], Some(NO_ADDRESS)));
     assert_eq!((known.due(seconds(65)), known.place()), ((RETRY, Due::Whole), Some("a.")));
     let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Said::NoData), seconds(70));
     assert_eq!(back, told(&["127.0.0.2"], None));
@@ -342,12 +249,18 @@ fn addresses_of_another_full_name_are_not_kept() {
 }
 
 #[test]
-fn the_first_family_is_told_while_the_other_is_late() {
+fn a_family_that_keeps_failing_is_asked_more_and_more_seldom() {
     let mut known = Families::default();
-    let early = known.early("a.", Family::Six, found(&["::1"], 60), seconds(2));
-    assert_eq!(early, told(&["::1"], None));
-    let all = known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(3));
-    assert_eq!(all, told(&["127.0.0.1", "::1"], None));
+    known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
+    let mut waits = vec![known.due(seconds(0)).0.as_secs()];
+    for _ in 0..11 {
+        known.again(Family::Six, silent(), seconds(0));
+        waits.push(known.due(seconds(0)).0.as_secs());
+    }
+    assert_eq!(waits, [5, 5, 5, 5, 5, 5, 10, 20, 40, 60, 60, 60]);
+    known.again(Family::Six, found(&["::1"], 60), seconds(0));
+    known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
+    assert_eq!(known.due(seconds(0)), (RETRY, Due::Family(Family::Six)), "an answer begins the count anew");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 use proxy::core::{
     balance::{Draw, Entry, Targets},
     endpoint::{Checked, Endpoint},
-    race::{HEAD_START, Race},
+    race::{HEAD_START, Race, is_charged},
 };
 use proxy_api::Policy;
 
@@ -71,6 +71,30 @@ fn an_attempt_without_room_is_postponed_and_is_no_attempt() {
     race.began(Duration::ZERO);
     race.postponed(HEAD_START);
     assert_eq!(race.next_at(), Some(HEAD_START * 2));
+}
+
+#[test]
+fn without_an_endpoint_to_try_beside_the_others_no_attempt_is_due() {
+    let mut race = Race::new(3);
+    race.began(Duration::ZERO);
+    race.exhausted();
+    assert_eq!((race.next_at(), race.is_lost()), (None, false), "the attempts that run go on");
+    race.failed(HEAD_START);
+    assert_eq!((race.next_at(), race.is_lost()), (None, true));
+}
+
+#[test]
+fn an_attempt_that_began_late_is_not_charged_with_the_silence() {
+    let at = Duration::from_millis;
+    assert!(is_charged(at(5000), at(5000)) && is_charged(at(2500), at(5000)));
+    assert!(!is_charged(at(2499), at(5000)));
+}
+
+#[test]
+fn an_entry_knows_whether_it_has_both_families() {
+    let is_dual = |endpoints: &[&str]| targets(vec![entry("e", 1, 0, endpoints)]).entries[0].is_dual();
+    assert!(is_dual(&[SIX[0], FOUR[0], SIX[1]]));
+    assert!(!is_dual(&FOUR) && !is_dual(&SIX) && !is_dual(&[]));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use proxy_api::{BackendHealth, Policy};
 
 use self::{
     choice::Choice,
-    plan::{Level, Plan},
+    plan::{Group, Level, Plan},
     source_hash::Ring,
 };
 use super::endpoint::{Changes, Endpoint};
@@ -121,6 +121,19 @@ impl Targets {
     #[must_use]
     pub fn has_healthy_other(&self, address: SocketAddr, now: u64) -> bool {
         self.planned(now, |plan| plan.healthy.iter().flatten().any(|other| *other != address))
+    }
+
+    /// Whether a pick at `now` (seconds of the process clock) would find an endpoint that is not in `tried`. Standbys
+    /// behind a healthy priority and entries of weight 0 do not count: no pick finds them.
+    #[must_use]
+    pub fn has_untried(&self, now: u64, tried: &[SocketAddr]) -> bool {
+        let is_fresh = |group: &Group, at: usize| {
+            let endpoint = self.entries.get(group.entry).and_then(|entry| entry.endpoints.get(at));
+            endpoint.is_some_and(|endpoint| !tried.contains(&endpoint.address))
+        };
+        let has_fresh =
+            |group: &Group| group.members.len() > tried.len() || group.members.iter().any(|at| is_fresh(group, *at));
+        self.planned(now, |plan| plan.levels.iter().flat_map(|level| &level.groups).any(has_fresh))
     }
 
     /// Calls `use_it` with what is prepared for `now`, which is prepared anew if a change of health or an ejection's end

@@ -21,7 +21,10 @@ const LONGEST_LABEL: usize = 63;
 /// Whether a text without a dot at its end can be asked for as a name.
 fn is_name(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
-    text.len() <= LONGEST_NAME
-        && text.bytes().all(is_plain)
-        && text.split('.').all(|label| (1..=LONGEST_LABEL).contains(&label.len()))
+    text.bytes().all(is_plain) && fits(text)
+}
+
+/// Whether a text without a dot at its end has the lengths of a name, whatever its letters.
+fn fits(text: &str) -> bool {
+    text.len() <= LONGEST_NAME && text.split('.').all(|label| (1..=LONGEST_LABEL).contains(&label.len()))
 }

@@ -25,6 +25,8 @@ pub struct Names {
     addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Names with more addresses than are used.
     cut: BTreeSet<String>,
+    /// Names that were cut at any time, and were told of.
+    ever_cut: BTreeSet<String>,
     failing_since: BTreeMap<String, u64>,
     /// The failing names, the one that has failed longest first.
     by_time: BTreeSet<(u64, String)>,
@@ -38,7 +40,7 @@ pub struct Learnt {
     pub changed: bool,
     /// Present if the name has begun to fail or resolves again.
     pub turned: Option<Turned>,
-    /// Present if the name has begun to have more addresses than are used: how many more.
+    /// Present if the name has more addresses than are used for the first time: how many more.
     pub cut: Option<usize>,
 }
 
@@ -100,6 +102,7 @@ impl Names {
         self.heard.remove(host);
         self.addresses.remove(host);
         self.cut.remove(host);
+        self.ever_cut.remove(host);
         self.resolves(host);
     }
 
@@ -121,7 +124,11 @@ impl Names {
                 self.cut.remove(host);
                 None
             }
-            more => self.cut.insert(host.to_owned()).then_some(more),
+            more => {
+                self.cut.insert(host.to_owned());
+                // Once: a name whose addresses are about as many as the bound would be told of at each answer.
+                self.ever_cut.insert(host.to_owned()).then_some(more)
+            }
         };
         Learnt { changed: is_first || is_new, turned, cut }
     }

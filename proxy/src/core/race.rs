@@ -4,7 +4,6 @@
 //! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
 
 use std::{
-    cmp::Reverse,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -13,8 +12,8 @@ use std::{
 use proxy_api::Policy;
 
 use super::{
-    balance::{Draw, Entry, Targets, source_hash::source_hash},
-    endpoint::{Endpoint, Fitness},
+    balance::{Draw, Entry, source_hash::source_hash},
+    endpoint::Endpoint,
 };
 
 /// How long an attempt may go unanswered before the next one begins beside it (RFC 8305, section 8).
@@ -56,6 +55,11 @@ impl Race {
         self.due = now + HEAD_START;
     }
 
+    /// There is no endpoint left to try beside the others.
+    pub fn exhausted(&mut self) {
+        self.left = 0;
+    }
+
     /// When the next attempt begins; `None` if the step may make no further attempt.
     #[must_use]
     pub fn next_at(&self) -> Option<Duration> {
@@ -69,7 +73,21 @@ impl Race {
     }
 }
 
+/// Whether silence is the endpoint's fault, if the time for the step ended `ran` after its attempt began. An attempt
+/// beside another may begin so late that nobody could have answered.
+#[must_use]
+pub fn is_charged(ran: Duration, time: Duration) -> bool {
+    ran.saturating_mul(2) >= time
+}
+
 impl Entry {
+    /// Whether there are endpoints of both families. Targets have endpoints in the order of their addresses, IPv4 first.
+    #[must_use]
+    pub fn is_dual(&self) -> bool {
+        let ends = self.endpoints.first().zip(self.endpoints.last());
+        ends.is_some_and(|(first, last)| first.address.is_ipv4() != last.address.is_ipv4())
+    }
+
     /// The endpoint to try beside `last`: of the other family, no less fit, and not in `tried`.
     #[must_use]
     pub fn beside(&self, policy: Policy, draw: Draw, last: &Endpoint, tried: &[SocketAddr]) -> Option<&Arc<Endpoint>> {
@@ -90,24 +108,5 @@ impl Entry {
                 others.nth(usize::try_from((draw.chance >> 32) % count.max(1)).unwrap_or(0))
             }
         }
-    }
-}
-
-impl Targets {
-    /// Whether a pick at `now` (seconds of the process clock) would find an endpoint that is not in `tried`. Standbys
-    /// behind a healthy priority and entries of weight 0 do not count: no pick finds them.
-    #[must_use]
-    pub fn has_untried(&self, now: u64, tried: &[SocketAddr]) -> bool {
-        let open = || self.entries.iter().filter(|entry| entry.weight > 0);
-        let fit = open().filter_map(|entry| {
-            let best = entry.endpoints.iter().map(|endpoint| endpoint.fitness(now)).max()?;
-            (best > Fitness::Unhealthy).then_some((Reverse(best), entry.priority))
-        });
-        // With no healthy endpoint at all, all of them are tried.
-        let in_use = fit.min().map(|(_, priority)| priority);
-        open()
-            .filter(|entry| in_use.is_none_or(|priority| entry.priority == priority))
-            .flat_map(|entry| &entry.endpoints)
-            .any(|endpoint| !tried.contains(&endpoint.address))
     }
 }

@@ -3,22 +3,25 @@
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use super::{Answer, question::ask, system::System};
-use crate::core::dns::{
-    candidates::candidates,
-    families::{Due, Families, RETRY, Told},
-    resolv_conf::Flag,
-    said::{Family, Pair, Said},
-    search::Search,
+use super::{Answer, SOCKETS, Turns, question::ask, system::System};
+use crate::{
+    core::dns::{
+        candidates::candidates,
+        families::{Due, Families, RETRY, Told},
+        resolv_conf::Flag,
+        said::{Family, Pair, Said},
+        search::{Outcome, Search},
+    },
+    files::Files,
 };
 
-/// Longest wait for the second address family once the first has addresses. After it, the addresses of the first are
-/// told, and those of the second when they arrive.
+/// Longest wait for the second address family once the first has addresses. After it, the second has failed and is asked
+/// for again alone, so that a family that nobody answers keeps no other name of the namespace waiting.
 const LATE: Duration = Duration::from_secs(2);
 
 /// A name to keep resolved.
@@ -27,7 +30,9 @@ pub(super) struct Name {
     pub(super) host: String,
     pub(super) system: watch::Receiver<Arc<System>>,
     /// The lookups that the namespace may have at a time.
-    pub(super) turns: Arc<Semaphore>,
+    pub(super) turns: Arc<Turns>,
+    /// File descriptors of the process.
+    pub(super) files: Arc<Files>,
     pub(super) answers: mpsc::Sender<Answer>,
 }
 
@@ -51,12 +56,12 @@ pub(super) async fn follow(name: Name) {
 
 /// Asks again whenever something is due or the system's settings have changed, until nobody takes the answers.
 async fn keep(name: Name) {
-    let Name { host, system: mut systems, turns, answers } = name;
+    let Name { host, system: mut systems, turns, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());
     let mut due = Due::Whole;
     loop {
         let system = systems.borrow_and_update().clone();
-        let round = Round { host: &host, system: &system, turns: &turns, answers: &answers, began };
+        let round = Round { host: &host, system: &system, turns: &turns, files: &files, answers: &answers, began };
         let is_taken = tokio::select! {
             is_taken = round.run(due, &mut known) => is_taken,
             () = changed(&mut systems) => {
@@ -85,7 +90,8 @@ async fn changed(systems: &mut watch::Receiver<Arc<System>>) {
 struct Round<'a> {
     host: &'a str,
     system: &'a Arc<System>,
-    turns: &'a Semaphore,
+    turns: &'a Turns,
+    files: &'a Arc<Files>,
     answers: &'a mpsc::Sender<Answer>,
     /// Start of the clock of [`Families`].
     began: Instant,
@@ -98,69 +104,53 @@ impl Round<'_> {
             let told = known.listed(ips, self.now());
             return self.tell(told).await;
         }
-        let Ok(_turn) = self.turns.acquire().await else { return false };
+        let turns = if matches!(due, Due::Family(_)) { &self.turns.alone } else { &self.turns.whole };
+        let Ok(_turn) = turns.acquire().await else { return false };
+        // Without room, the lookup uses the few descriptors of the reserve.
+        let files = self.files.take(SOCKETS);
+        let has_company = files.is_some();
         let told = match (due, known.place().map(str::to_owned)) {
             (Due::Family(family), Some(place)) => {
-                let said = ask(self.system, &place, family).await;
+                let said = ask(self.system, &place, family, has_company).await;
                 known.again(family, said, self.now())
             }
-            (Due::Whole | Due::Family(_), before) => match self.search(before.as_deref(), known).await {
-                Some(told) => told,
-                None => return false,
-            },
+            (Due::Whole | Due::Family(_), before) => {
+                let outcome = self.search(before.as_deref(), has_company).await;
+                known.searched(outcome, self.now())
+            }
         };
         self.tell(told).await
     }
 
-    async fn search(&self, before: Option<&str>, known: &mut Families) -> Option<Told> {
+    async fn search(&self, before: Option<&str>, has_company: bool) -> Outcome {
         let mut search = Search::new(candidates(self.host, &self.system.conf), before);
         let from = Instant::now();
         while let Some(place) = search.next(from.elapsed()) {
-            let said = self.both(&place, known).await?;
+            let said = self.both(&place, has_company).await;
             search.heard(place, said);
         }
-        Some(known.searched(search.outcome(), self.now()))
+        search.outcome()
     }
 
     /// Asks for both families of a full name.
-    async fn both(&self, place: &str, known: &mut Families) -> Option<Pair<Said>> {
+    async fn both(&self, place: &str, has_company: bool) -> Pair<Said> {
+        let asked = |family| ask(self.system, place, family, has_company);
         if self.system.conf.has(Flag::SingleRequest) {
-            let four = ask(self.system, place, Family::Four).await;
-            let six = pin!(ask(self.system, place, Family::Six));
-            let six = self.other(place, (Family::Four, &four), six, known).await?;
-            return Some(Pair { four, six });
+            let four = asked(Family::Four).await;
+            let six = other(&four, asked(Family::Six)).await;
+            return Pair { four, six };
         }
-        let mut four = pin!(ask(self.system, place, Family::Four));
-        let mut six = pin!(ask(self.system, place, Family::Six));
+        let (mut four, mut six) = (pin!(asked(Family::Four)), pin!(asked(Family::Six)));
         tokio::select! {
             said = &mut four => {
-                let six = self.other(place, (Family::Four, &said), six, known).await?;
-                Some(Pair { four: said, six })
+                let six = other(&said, six).await;
+                Pair { four: said, six }
             }
             said = &mut six => {
-                let four = self.other(place, (Family::Six, &said), four, known).await?;
-                Some(Pair { four, six: said })
+                let four = other(&said, four).await;
+                Pair { four, six: said }
             }
         }
-    }
-
-    /// Waits for the other family. If it is late, tells the addresses of the first before it arrives.
-    async fn other(
-        &self,
-        place: &str,
-        (family, first): (Family, &Said),
-        mut other: impl Future<Output = Said> + Unpin,
-        known: &mut Families,
-    ) -> Option<Said> {
-        if first.has_addresses() {
-            if let Ok(said) = timeout(LATE, &mut other).await {
-                return Some(said);
-            }
-            if !self.tell(known.early(place, family, first.clone(), self.now())).await {
-                return None;
-            }
-        }
-        Some(other.await)
     }
 
     async fn tell(&self, told: Told) -> bool {
@@ -169,5 +159,34 @@ impl Round<'_> {
 
     fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+}
+
+/// Waits for the other family: to its end if the first has no addresses, else no longer than [`LATE`].
+async fn other(first: &Said, other: impl Future<Output = Said>) -> Said {
+    if !first.has_addresses() {
+        return other.await;
+    }
+    let late = |_| Said::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
+    timeout(LATE, other).await.unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_family_that_nobody_answers_is_given_up_once_the_other_has_addresses() {
+        let first = Said::Addresses { ips: Vec::new(), ttl: Duration::from_secs(60) };
+        let given_up = other(&first, pending()).await;
+        assert_eq!(given_up, Said::Failed { why: "no answer within 2 s".to_owned(), is_servfail: false });
+        assert_eq!(other(&first, ready(Said::NoData)).await, Said::NoData);
+        let slow = async {
+            sleep(LATE * 2).await;
+            Said::NoData
+        };
+        assert_eq!(other(&Said::NoName, slow).await, Said::NoData, "there is nothing to tell yet");
     }
 }

@@ -22,16 +22,17 @@ use crate::core::dns::{
     tries::{COMPANY, Try},
 };
 
-/// Asks the servers until one gives a definite answer, or none is left.
-pub(super) async fn ask(system: &System, place: &str, family: Family) -> Said {
+/// Asks the servers until one gives a definite answer, or none is left. Without company, one server is asked at a time.
+pub(super) async fn ask(system: &System, place: &str, family: Family, has_company: bool) -> Said {
     if family == Family::Six && system.conf.has(Flag::NoAaaa) {
         return Said::NoData;
     }
     let name = match Name::from_ascii(place) {
         Ok(name) => name,
-        Err(error) => return failed(error.to_string()),
+        // No server is asked, so this is no silence: the search goes on.
+        Err(error) => return Said::Failed { why: error.to_string(), is_servfail: true },
     };
-    let mut left = system.tries().peekable();
+    let mut left = system.tries(has_company).peekable();
     let mut running = JoinSet::new();
     let mut worst: Option<Said> = None;
     loop {
@@ -119,6 +120,14 @@ mod tests {
     };
 
     use super::*;
+    use crate::resolver::system::Latest;
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_asked_for_does_not_count_as_silence() {
+        let system = Latest::default().system();
+        let said = ask(&system, &format!("{}.test.", "a".repeat(64)), Family::Four, true).await;
+        assert!(matches!(said, Said::Failed { is_servfail: true, .. }), "{said:?}");
+    }
 
     fn name(text: &str) -> Name {
         Name::from_ascii(text).expect("a name")

@@ -11,9 +11,16 @@ use std::{
 };
 
 use hickory_resolver::net::runtime::{RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use crate::core::dns::resolv_conf::Server;
+
+/// How long a server may leave bytes unacknowledged before its connection counts as dead. Shorter than the wait for an
+/// answer, which ends without a word to the connection: without this bound, each question would use it again.
+#[cfg(target_os = "linux")]
+const GONE: Duration = Duration::from_secs(4);
 
 /// Opens the sockets for one server.
 #[derive(Clone, Default)]
@@ -64,7 +71,13 @@ impl RuntimeProvider for Runtime {
         bind: Option<SocketAddr>,
         wait: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = Result<Self::Tcp, io::Error>>>> {
-        self.tokio.connect_tcp(self.with_zone(server), bind, wait)
+        let connecting = self.tokio.connect_tcp(self.with_zone(server), bind, wait);
+        Box::pin(async move {
+            let stream = connecting.await?;
+            #[cfg(target_os = "linux")]
+            SockRef::from(&stream.0).set_tcp_user_timeout(Some(GONE))?;
+            Ok(stream)
+        })
     }
 
     fn bind_udp(
@@ -99,6 +112,16 @@ mod tests {
         assert_eq!((of("7"), of("no-such-interface"), of("../net")), (7, 0, 0));
         let six = Runtime { zone: 7, ..Runtime::default() }.with_zone("[fe80::1]:53".parse().expect("an address"));
         assert_eq!(six.to_string(), "[fe80::1%7]:53");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_that_a_server_no_longer_acknowledges_ends() {
+        let server = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = server.local_addr().expect("an address");
+        let stream = Runtime::default().connect_tcp(address, None, None).await.expect("a connection");
+        let bound = SockRef::from(&stream.0).tcp_user_timeout().expect("read");
+        assert_eq!(bound, Some(GONE));
     }
 
     #[cfg(target_os = "linux")]

@@ -38,6 +38,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Most bytes of a file that count.
 const MOST_BYTES: u64 = 16 << 20;
 
+/// Most questions without an answer on one TCP connection. Each namespace asks no more than 96 at a time; beyond the
+/// bound, hickory refuses to ask.
+const MOST_QUESTIONS: usize = 4096;
+
 /// Asks one server.
 pub(super) type Client = Hickory<Runtime>;
 
@@ -73,10 +77,10 @@ impl System {
         Self { hosts, conf, clients, problems, questions: AtomicUsize::new(0), stamps }
     }
 
-    /// The tries of the next question, each with its client.
-    pub(super) fn tries(&self) -> impl Iterator<Item = (Try, Result<Client, String>)> {
+    /// The tries of the next question, each with its client. Without company, one server is asked at a time.
+    pub(super) fn tries(&self, has_company: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
         let turn = self.questions.fetch_add(1, Relaxed);
-        tries::tries(&self.conf, turn).into_iter().map(move |one| {
+        tries::tries(&self.conf, turn, has_company).into_iter().map(move |one| {
             let client = self.clients.get(one.server).cloned();
             (one, client.unwrap_or_else(|| Err("there is no such server".to_owned())))
         })
@@ -117,6 +121,7 @@ fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
     options.timeout = tries::QUESTION;
     options.attempts = 0;
     options.num_concurrent_reqs = 1;
+    options.max_active_requests = MOST_QUESTIONS;
     options.edns0 = conf.has(Flag::Edns0);
     options.use_hosts_file = ResolveHosts::Never;
     options.cache_size = 0;
@@ -181,6 +186,6 @@ mod tests {
         let mut latest = Latest::default();
         let system = latest.system();
         assert!(Arc::ptr_eq(&system, &latest.system()));
-        assert!(system.tries().all(|(_, client)| client.is_ok()));
+        assert!(system.tries(true).all(|(_, client)| client.is_ok()));
     }
 }

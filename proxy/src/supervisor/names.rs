@@ -1,6 +1,6 @@
 //! DNS names of backends: follows them with the resolver, and says in the log what fails.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use proxy_api::{Listener, ListenerId};
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use crate::{
         dns::families::{MOST_ADDRESSES, Told},
         names::{self, Failing, Turned},
     },
+    files::Files,
     log::{Level, Notice},
     resolver::{Answer, Followed, Resolver},
 };
@@ -26,14 +27,20 @@ pub(super) struct Names {
 pub(super) struct Learnt {
     /// Whether the targets of the name's users must be refreshed.
     pub(super) changed: bool,
-    /// Whether the name has begun to fail, resolves again, or has begun to have too many addresses.
+    /// Whether the name has begun to fail, resolves again, or has too many addresses for the first time.
     pub(super) notices: Vec<Notice>,
 }
 
 impl Names {
-    /// An owner without names, whose resolver sends answers through the channel.
-    pub(super) fn new(answers: mpsc::Sender<Answer>) -> Self {
-        Self { resolver: Resolver::new(answers), names: names::Names::default() }
+    /// An owner without names, whose resolver sends answers through the channel and counts its sockets among `files`.
+    pub(super) fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+        Self { resolver: Resolver::new(answers, files), names: names::Names::default() }
+    }
+
+    /// An owner whose answers nobody takes.
+    #[cfg(test)]
+    pub(super) fn unheard() -> Self {
+        Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)))
     }
 
     /// This listener uses the names of these backends from now on; `None`: it is gone.
@@ -115,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
-        let mut names = Names::new(mpsc::channel(1).0);
+        let mut names = Names::unheard();
         names.names.set(&id("a"), BTreeSet::from(["db", "new"].map(str::to_owned)));
         let good = Told { addresses: Some(vec![IP]), ..Told::default() };
         assert!(names.learn("db", good.clone(), 0).changed);
@@ -135,7 +142,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_cut_says_how_large_it_was() {
-        let mut names = Names::new(mpsc::channel(1).0);
+        let mut names = Names::unheard();
         names.names.set(&id("a"), BTreeSet::from(["db".to_owned()]));
         let large = Told { addresses: Some(vec![IP]), left_out: 44, failure: None };
         let notices = names.learn("db", large, 0).notices;

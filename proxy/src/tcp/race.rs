@@ -21,7 +21,7 @@ use crate::{
     core::{
         balance::{Draw, Entry},
         endpoint::{Counted, Endpoint},
-        race::Race,
+        race::{Race, is_charged},
     },
     files::Permit,
     log::Level,
@@ -81,15 +81,16 @@ impl<'a> Step<'a> {
     /// or nothing answered within `connectSeconds`.
     pub async fn run(self, first: Arc<Endpoint>, made: &mut Made) -> Option<Connected> {
         let began = Instant::now();
-        let deadline = began + Duration::from_secs(self.spec.timeouts.connect_seconds.into());
+        let time = Duration::from_secs(self.spec.timeouts.connect_seconds.into());
+        let deadline = began + time;
+        let is_dual = self.entry.is_dual();
         // The attempt at the first endpoint is made, however few are left.
         let mut race = Race::new(self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1));
         let mut last = first;
         let mut attempts = vec![self.begin(&last, made, None)];
         race.began(Duration::ZERO);
         loop {
-            let other = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
-            let next = race.next_at().zip(other);
+            let next = race.next_at().filter(|_| is_dual);
             if race.is_lost() && next.is_none() {
                 return None;
             }
@@ -103,13 +104,15 @@ impl<'a> Step<'a> {
                     }
                 },
                 () = sleep_until(deadline) => {
-                    let error = io::Error::from(io::ErrorKind::TimedOut);
-                    for attempt in &attempts {
-                        self.failed(&attempt.endpoint, &error);
-                    }
+                    self.timed_out(&attempts, time);
                     return None;
                 }
-                endpoint = due(began, next) => {
+                () = due(began, next) => {
+                    let beside = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
+                    let Some(endpoint) = beside else {
+                        race.exhausted();
+                        continue;
+                    };
                     // The session has the file of one attempt.
                     let file = if race.is_lost() { None } else { self.worker.process.files.take(1) };
                     if race.is_lost() || file.is_some() {
@@ -152,6 +155,15 @@ impl<'a> Step<'a> {
         Connected { stream, counted: attempt.counted }
     }
 
+    /// Ends attempts that nobody has answered within the time for the step.
+    fn timed_out(self, attempts: &[Attempt<'_>], time: Duration) {
+        let error = io::Error::from(io::ErrorKind::TimedOut);
+        self.session.cause.set(Some(error.kind()));
+        for attempt in attempts.iter().filter(|attempt| is_charged(attempt.began.elapsed(), time)) {
+            self.failed(&attempt.endpoint, &error);
+        }
+    }
+
     fn failed(self, endpoint: &Endpoint, error: &io::Error) {
         self.entry.stats.failures.fetch_add(1, Relaxed);
         self.session.cause.set(Some(error.kind()));
@@ -184,12 +196,9 @@ async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Resu
 }
 
 /// Waits until the next attempt may begin; forever if there is none.
-async fn due(began: Instant, next: Option<(Duration, &Arc<Endpoint>)>) -> &Arc<Endpoint> {
+async fn due(began: Instant, next: Option<Duration>) {
     match next {
-        Some((after, endpoint)) => {
-            sleep_until(began + after).await;
-            endpoint
-        }
+        Some(after) => sleep_until(began + after).await,
         None => pending().await,
     }
 }

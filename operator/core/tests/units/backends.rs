@@ -141,7 +141,7 @@ fn backends_are_named_as_a_person_would_name_them() {
 #[test]
 fn an_absolute_name_stays_absolute_and_an_address_has_no_dot() {
     // T3: without the dot, a search domain comes first.
-    let hosts = ["Db.Real.test.", "db.real.test", "192.0.2.1."];
+    let hosts = ["Db.Real.test.", "real.test", "db.real.test", "192.0.2.1."];
     let backends: Vec<String> = hosts.map(|host| format!("{{address: {{host: {host}, port: 1}}}}")).into();
     let mut translator = Translator::default();
     let world = sidecars(&[("a", &tcp("80", &backends.join(", ")))]);
@@ -152,7 +152,13 @@ fn an_absolute_name_stays_absolute_and_an_address_has_no_dot() {
         Target::Address { host, .. } => Some(host.as_str()),
         Target::Endpoints(_) => None,
     });
-    assert_eq!(targets.collect::<Vec<_>>(), ["db.real.test.", "db.real.test", "192.0.2.1"]);
+    assert_eq!(targets.collect::<Vec<_>>(), ["db.real.test.", "real.test", "192.0.2.1"]);
+    let ids: Vec<&str> = listener.backends.iter().map(|backend| backend.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["addr/db.real.test:1", "addr/real.test:1", "addr/192.0.2.1:1"],
+        "with and without dot: one backend"
+    );
 }
 
 /// What the only pod runs.

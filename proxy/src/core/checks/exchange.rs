@@ -6,23 +6,28 @@ use super::Step;
 pub(super) struct Exchange {
     send: Vec<u8>,
     expect: Vec<u8>,
+    /// Bytes of the answer that were searched already.
+    searched: usize,
 }
 
 impl Exchange {
     pub(super) fn new(send: &[u8], expect: &[u8]) -> Self {
-        Self { send: send.to_vec(), expect: expect.to_vec() }
+        Self { send: send.to_vec(), expect: expect.to_vec(), searched: 0 }
     }
 
     pub(super) fn opening(&self) -> Vec<u8> {
         self.send.clone()
     }
 
-    /// Looks for the bytes anywhere in what the server has sent.
-    pub(super) fn next(&self, received: &[u8]) -> Step {
+    /// Looks for the bytes anywhere in what the server has sent. What was searched before is not searched again, except
+    /// for its end: the bytes may arrive in pieces.
+    pub(super) fn next(&mut self, received: &[u8]) -> Step {
         let length = self.expect.len().max(1);
-        if received.windows(length).any(|window| window == self.expect) {
+        let new = received.get(self.searched.saturating_sub(length - 1)..).unwrap_or_default();
+        if new.windows(length).any(|window| window == self.expect) {
             return Step::Passed(Vec::new());
         }
+        self.searched = received.len();
         Step::Read
     }
 }

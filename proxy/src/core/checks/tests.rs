@@ -74,6 +74,16 @@ fn the_expected_bytes_may_stand_anywhere_and_arrive_in_pieces() {
 }
 
 #[test]
+fn the_expected_bytes_are_found_however_the_answer_is_cut() {
+    let answer = b"++PO+PONG\r\n";
+    for size in 1..answer.len() {
+        let mut check = dialogue(&exchange());
+        let passed = answer.chunks(size).map(|piece| check.take(piece)).position(|step| step != Step::Read);
+        assert_eq!(passed, Some(8 / size), "in pieces of {size}");
+    }
+}
+
+#[test]
 fn an_answer_without_the_expected_bytes_is_quoted() {
     let mut check = dialogue(&exchange());
     assert_eq!(check.late(2), "did not send the expected answer within 2 s");

@@ -11,6 +11,10 @@ use super::{
 pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Time until a name or family that has failed is asked for again.
 pub const RETRY: Duration = Duration::from_secs(5);
+/// Longest time until a family that keeps failing is asked for again.
+pub const SELDOM: Duration = Duration::from_secs(60);
+/// Failures of a family in a row after which the time until it is asked for again doubles with each further one.
+const OFTEN: u32 = 6;
 /// Most addresses of a name that are used. Sessions look at each of them.
 pub const MOST_ADDRESSES: usize = 256;
 
@@ -32,6 +36,8 @@ struct State {
     ips: Vec<IpAddr>,
     /// Why the last question failed.
     failure: Option<String>,
+    /// Failures in a row.
+    failures: u32,
     /// When the family alone is asked for again.
     again: Option<Duration>,
 }
@@ -39,7 +45,8 @@ struct State {
 /// What to tell of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]; `None` before the first.
+    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
+    /// those in use stay, which another namespace may have found since.
     pub addresses: Option<Vec<IpAddr>>,
     /// How many more addresses it has.
     pub left_out: usize,
@@ -76,14 +83,6 @@ impl Families {
         self.told()
     }
 
-    /// Takes the addresses of a family while the other one is still being asked for.
-    pub fn early(&mut self, place: &str, family: Family, said: Said, now: Duration) -> Told {
-        self.move_to(place);
-        self.failure = None;
-        self.states.of(family).take(said, now);
-        self.told()
-    }
-
     /// Takes the end of a search.
     pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Told {
         match outcome {
@@ -100,6 +99,7 @@ impl Families {
                 self.failure = Some(why);
                 self.whole = now + RETRY;
                 (self.states.four.again, self.states.six.again) = (None, None);
+                return Told { addresses: None, ..self.told() };
             }
         }
         self.told()
@@ -161,11 +161,17 @@ impl State {
             }
             Said::NoData | Said::NoName => *self = Self::default(),
             Said::Failed { why, .. } => {
-                let ips = mem::take(&mut self.ips);
-                *self = Self { ips, failure: Some(why), again: Some(now + RETRY) };
+                let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
+                *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };
             }
         }
     }
+}
+
+/// Time until a family that has failed this often in a row is asked for again.
+fn retry(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(OFTEN).min(8);
+    RETRY.saturating_mul(1 << doublings).min(SELDOM)
 }
 
 /// How long addresses hold, within the bounds.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::is_name;
+use super::{fits, is_name};
 
 /// Most servers that are asked, as with glibc; further lines count for nothing.
 pub const MOST_SERVERS: usize = 3;
@@ -135,7 +135,7 @@ impl ResolvConf {
         match server(word) {
             Some(server) if self.servers.len() < MOST_SERVERS => self.servers.push(server),
             Some(_) => {}
-            None => self.problem("nameserver", word),
+            None => self.problem("nameserver", word, "cannot be read"),
         }
     }
 
@@ -147,8 +147,12 @@ impl ResolvConf {
             let domain = domain.strip_suffix('.').unwrap_or(domain);
             if domain.is_empty() || is_name(domain) {
                 self.search.push(domain.to_owned());
+            } else if fits(domain) {
+                self.problem("search domain", word, "cannot be read");
             } else {
-                self.problem("search domain", word);
+                // glibc cannot make a question of it, and asks for no later domain.
+                self.problem("search domain", word, "cannot be read and ends the search domains");
+                break;
             }
         }
     }
@@ -166,10 +170,10 @@ impl ResolvConf {
         }
     }
 
-    fn problem(&mut self, what: &str, word: &str) {
+    fn problem(&mut self, what: &str, word: &str, consequence: &str) {
         if self.problems.len() < MOST_PROBLEMS {
             let word: String = word.chars().take(QUOTED).collect();
-            self.problems.push(format!("{what} {word:?} cannot be read"));
+            self.problems.push(format!("{what} {word:?} {consequence}"));
         }
     }
 }

@@ -40,7 +40,8 @@ pub enum Said {
     Failed {
         /// The last cause.
         why: String,
-        /// A server has answered SERVFAIL, so the search goes on as if the name did not exist.
+        /// A server has answered SERVFAIL, or the name cannot be asked for, so the search goes on as if the name did
+        /// not exist.
         is_servfail: bool,
     },
 }

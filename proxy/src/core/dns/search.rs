@@ -1,8 +1,8 @@
 //! The search for a name among its candidates, by the rules of `res_nsearch`.
 //!
 //! The first candidate with an address in either family is the name. NXDOMAIN, NODATA and SERVFAIL let the search go
-//! on; after silence about a search domain only the name as written is asked for. glibc forgets what it knew; here a candidate that was the
-//! name and now fails ends the search, so that a fault does not lead to another server.
+//! on; after silence about a search domain only the name as written is asked for. glibc forgets what it knew; here a
+//! candidate that was the name and now fails ends the search, so that a fault does not lead to another server.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -25,8 +25,8 @@ pub struct Search {
     left: VecDeque<Candidate>,
     /// The candidate that was the name before.
     before: Option<String>,
-    /// Whether the candidate that is asked for now is the name as written.
-    is_as_written: bool,
+    /// Whether the candidate that is asked for now stands for a search domain.
+    is_in_search: bool,
     /// Whether the search domains are left out from here on.
     skips: bool,
     /// The first failure.
@@ -54,15 +54,15 @@ impl Search {
     pub fn new(candidates: Vec<Candidate>, before: Option<&str>) -> Self {
         let left = candidates.into();
         let before = before.map(str::to_owned);
-        Self { left, before, is_as_written: false, skips: false, failure: None, found: None }
+        Self { left, before, is_in_search: false, skips: false, failure: None, found: None }
     }
 
     /// The next candidate to ask for, `spent` after the search began.
     pub fn next(&mut self, spent: Duration) -> Option<String> {
         let skips = self.skips || spent >= SEARCH;
-        while let Some(Candidate { name, is_as_written }) = self.left.pop_front() {
+        while let Some(Candidate { name, is_as_written, is_in_search }) = self.left.pop_front() {
             if !skips || is_as_written || self.before.as_ref() == Some(&name) {
-                self.is_as_written = is_as_written;
+                self.is_in_search = is_in_search;
                 return Some(name);
             }
         }
@@ -87,7 +87,7 @@ impl Search {
             self.left.clear();
         }
         let is_silent = |said: &Said| matches!(said, Said::Failed { is_servfail: false, .. });
-        self.skips |= !self.is_as_written && both.into_iter().all(is_silent);
+        self.skips |= self.is_in_search && both.into_iter().all(is_silent);
     }
 
     /// How the search ended.

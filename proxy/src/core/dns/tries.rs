@@ -22,16 +22,20 @@ pub struct Try {
     pub joins: bool,
 }
 
-/// The tries of one question, in their order. `turn` counts questions, for `rotate`.
+/// The tries of one question, in their order. `turn` counts questions, for `rotate`. Without company, each try waits for
+/// the end of the one before.
 #[must_use]
-pub fn tries(conf: &ResolvConf, turn: usize) -> Vec<Try> {
+pub fn tries(conf: &ResolvConf, turn: usize, has_company: bool) -> Vec<Try> {
     let count = conf.servers.len().max(1);
     let first = if conf.has(super::resolv_conf::Flag::Rotate) { turn % count } else { 0 };
     let round: Duration = (0..count).map(|at| patience(conf, at)).sum();
     let all = round.saturating_mul(conf.attempts.max(1));
     let share = (QUESTION.as_secs_f64() / all.as_secs_f64().max(1.0)).min(1.0);
-    let of =
-        |at: usize| Try { server: (first + at) % count, patience: patience(conf, at).mul_f64(share), joins: at > 0 };
+    let of = |at: usize| Try {
+        server: (first + at) % count,
+        patience: patience(conf, at).mul_f64(share),
+        joins: has_company && at > 0,
+    };
     (0..conf.attempts.max(1)).flat_map(|_| (0..count).map(of)).collect()
 }
 

@@ -34,11 +34,12 @@ impl Destination {
         }
     }
 
-    /// Identity of the backend in the contract with proxies.
+    /// Identity of the backend in the contract with proxies. The dot of an absolute name is no part of it: sessions and
+    /// metrics of a backend stay the same when its host gets one.
     pub(crate) fn id(&self) -> String {
         match self {
             Self::Service { key, port } => format!("svc/{key}:{port}"),
-            Self::Address { host, port } => format!("addr/{}", host_port(host, *port)),
+            Self::Address { host, port } => format!("addr/{}", host_port(host.trim_end_matches('.'), *port)),
             Self::Local { port } => format!("local:{port}"),
         }
     }
@@ -90,8 +91,8 @@ pub(super) fn backends(
         }
         let check_port = checked(item, at, path, found);
         let (weight, priority) = (entry.weight.unwrap_or(1), entry.priority.unwrap_or(0));
-        // Sessions and metrics identify backends by destination, so duplicates are merged and their weights added.
-        match backends.iter_mut().find(|other| other.to == to) {
+        // Sessions and metrics identify backends by these ids, so duplicates are merged and their weights added.
+        match backends.iter_mut().find(|other| other.to.id() == to.id()) {
             Some(other) => {
                 other.weight = other.weight.saturating_add(weight);
                 other.priority = other.priority.min(priority);
