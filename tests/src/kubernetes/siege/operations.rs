@@ -162,7 +162,7 @@ impl Siege<'_> {
         for _ in 0..TRIES {
             match answered() {
                 Ok(true) => return Ok(started.elapsed()),
-                Ok(false) => why = "another answer".to_owned(),
+                Ok(false) => "another answer".clone_into(&mut why),
                 Err(error) => why = error.to_string(),
             }
         }
