@@ -257,13 +257,13 @@ mod tests {
     fn a_stream_is_served_like_an_accepted_connection_and_ends_with_the_answer() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let answer = runtime.block_on(async {
-            let (mut client, server) = tokio::io::duplex(1024);
+            let (mut client, theirs) = tokio::io::duplex(1024);
             let here = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-            let served = tokio::spawn(serve_stream(server, (here, here), Role::Health, view()));
+            let serving = tokio::spawn(serve_stream(theirs, (here, here), Role::Health, view()));
             client.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("written");
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.expect("an answer");
-            served.await.expect("an end");
+            serving.await.expect("an end");
             answer
         });
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");

@@ -210,6 +210,7 @@ ports:
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "the type of a search that may fail")]
     fn found(_: KubernetesVersion, program: &str) -> Result<PathBuf, Missing> {
         Ok(program.into())
     }
