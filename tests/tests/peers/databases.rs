@@ -171,7 +171,7 @@ fn mariadb_never_blocks_the_proxy_for_its_checks_of_mysql() {
 #[test]
 fn postgres_logs_nothing_of_its_checks() {
     for encrypts in [false, true] {
-        let database = Database::postgres(encrypts, "");
+        let database = Database::postgres(encrypts, "local all all trust\n");
         let before = database.log();
         let (ports, health) = (ports(), free_port());
         let _program = Program::run(&manifest("127.0.0.1", database.port, &ports, "postgres: {}"), health, &[]);
