@@ -185,9 +185,13 @@ impl Listeners {
                 OnUpdate::Drain => u64::from(sessions.drain_seconds) * 1000,
                 OnUpdate::Close => 0,
             };
-            // No session of a listener from before a move fits the present one.
-            let moved = self.moved.iter().filter(|shared| *shared.id == concern.listener).map(|it| (it, &all));
-            let present = before.get(&concern.listener).map(|shared| (shared, &concern.which));
+            let present = before.get(&concern.listener);
+            // No session of a listener from before a move fits the present one. One that moves now is the present one.
+            let moved = self.moved.iter().filter(|shared| {
+                *shared.id == concern.listener && !present.is_some_and(|present| Arc::ptr_eq(present, shared))
+            });
+            let moved = moved.map(|shared| (shared, &all));
+            let present = present.map(|shared| (shared, &concern.which));
             endings.extend(present.into_iter().chain(moved).map(|(listener, which)| Ending {
                 listener: listener.clone(),
                 which: which.clone(),
@@ -334,6 +338,16 @@ mod tests {
         assert_eq!(endings.iter().find(of_session).map(|ending| &ending.which), Some(&Which::All));
         let of_others: Vec<&Which> = endings.iter().filter(|it| !of_session(it)).map(|it| &it.which).collect();
         assert_eq!(of_others, [&some.which]);
+    }
+
+    #[test]
+    fn the_sessions_of_a_listener_that_moves_are_ended_once() {
+        let mut owner = Listeners::default();
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
+        let before = place(&mut owner, &listeners([("a", listener(2, "b"))]));
+        let endings = owner.endings(&[concern(OnUpdate::Drain)], &before);
+        assert_eq!(endings.len(), 1);
+        assert!(Arc::ptr_eq(&endings[0].listener, &before[&id("a")]));
     }
 
     #[test]
