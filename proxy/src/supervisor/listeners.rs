@@ -149,6 +149,9 @@ impl Listeners {
                     None => Shared::new(id.clone(), spec.clone(), Arc::default(), limiter),
                     Some(before) => Shared::after(before, spec.clone(), limiter),
                 };
+                if let Some(before) = before.as_ref().filter(|before| diff::can_follow(&before.spec.load(), spec)) {
+                    before.spec.store(spec.clone());
+                }
                 self.moved.extend(before);
                 self.live.insert(id.clone(), shared);
             }
@@ -362,6 +365,9 @@ mod tests {
         assert!(!Arc::ptr_eq(&before, moved));
         assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()));
         assert_eq!(moved.tickets.load(Relaxed), 5);
+        moved.targets.store(Arc::default());
+        assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()), "for who is not connected yet");
+        assert_eq!(before.spec.load().socket.port, 2, "old sessions have the new limits");
     }
 
     #[test]
