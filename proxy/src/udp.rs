@@ -360,9 +360,9 @@ impl UdpListener {
     }
 }
 
-/// Counts the datagrams that the system has dropped at a socket since it had dropped `before` of them.
+/// Counts the datagrams that the system has dropped at a socket since it had dropped `before` of them, if it tells.
 fn count_lost(before: &Cell<u32>, socket: &impl AsFd, listener: &Shared, reason: Dropped) {
-    let now = sys::dropped(socket);
+    let Some(now) = sys::dropped(socket) else { return };
     let lost = now.wrapping_sub(before.replace(now));
     listener.counters.dropped[reason.index()].fetch_add(lost.into(), Relaxed);
 }
