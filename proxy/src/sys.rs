@@ -35,14 +35,27 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((socket, peer))
 }
 
+/// A socket whose descriptor stays open and the same until it is dropped. Nothing else can claim that of itself.
+pub trait Steady: AsRawFd + sealed::Sealed {}
+
+impl Steady for TcpListener {}
+impl Steady for UdpSocket {}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for std::net::TcpListener {}
+    impl Sealed for std::net::UdpSocket {}
+}
+
 /// Watches a shared socket for readability, on the runtime of this thread.
 ///
 /// # Errors
 /// As `epoll_ctl(2)`, `kevent(2)`.
 #[allow(unsafe_code, reason = "the runtime needs a descriptor that stays open; see the invariant")]
-pub fn watch<T: AsFd + AsRawFd>(socket: Arc<T>) -> io::Result<AsyncFd<Arc<T>>> {
+pub fn watch<T: Steady>(socket: Arc<T>) -> io::Result<AsyncFd<Arc<T>>> {
     // SAFETY: the descriptor must stay open and the same while it is watched. It is owned by the socket in the `Arc`,
-    // which the `AsyncFd` keeps, and standard sockets never change or close theirs before they are dropped.
+    // which the `AsyncFd` keeps, and sockets that are `Steady` never change or close theirs before they are dropped.
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
 }
 

@@ -119,11 +119,6 @@ impl Sockets {
         self.0.borrow().values().any(|socket| socket.flows.borrow().is_busy(now))
     }
 
-    /// Whether there are no flows.
-    pub fn is_empty(&self) -> bool {
-        self.flows() == 0
-    }
-
     /// Checks deadlines, logs and counters of a slice's flows; once a round, those of the sockets.
     pub fn sweep(&self, worker: &Rc<Worker>, visit: Visit, now: u64) {
         let sockets = self.all();
