@@ -42,6 +42,7 @@ impl Steady for TcpListener {}
 impl Steady for UdpSocket {}
 
 mod sealed {
+    /// Keeps others from implementing a trait.
     pub trait Sealed {}
 
     impl Sealed for std::net::TcpListener {}
