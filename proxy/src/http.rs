@@ -21,7 +21,7 @@ use hyper::{
 use proxy_api::Report;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::serve::{Doors, serve, serve_file};
+pub use self::serve::{Doors, serve, serve_file, serve_stream};
 use self::{scrape::Scraped, serve::Guest};
 use crate::{core::host, listen, metrics::Metrics, process::Process, supervisor::Control};
 
@@ -232,6 +232,8 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
     use crate::{
         clock::Clock,
@@ -249,6 +251,22 @@ mod tests {
         let (control, report) = (mpsc::channel(1).0, watch::channel(Report::default()).1);
         let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
         View::new(process.clone(), Metrics::new(process), report, control, startup)
+    }
+
+    #[test]
+    fn a_stream_is_served_like_an_accepted_connection_and_ends_with_the_answer() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let answer = runtime.block_on(async {
+            let (mut client, theirs) = tokio::io::duplex(1024);
+            let here = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+            let serving = tokio::spawn(serve_stream(theirs, (here, here), Role::Health, view()));
+            client.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("written");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("an answer");
+            serving.await.expect("an end");
+            answer
+        });
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
     }
 
     #[test]

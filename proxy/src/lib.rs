@@ -29,7 +29,7 @@ pub mod net;
 pub mod operator;
 mod persisted;
 pub mod probe;
-mod process;
+pub mod process;
 pub mod resolver;
 pub mod room;
 pub mod route;

@@ -1,9 +1,11 @@
-//! A hostile pod: thousands of clients that are silent, slow, half open, or lie, from the network namespace of one
-//! process, and so from the address of its pod.
+//! A hostile pod: thousands of clients that are silent, slow, half open, or lie, floods of datagrams, and proxies with a
+//! valid token that lie, from the network namespace of one process, and so from the address of its pod.
 //!
 //! An attack is bounded in clients, in connections per second and in time. It ends when it is dropped.
 
+mod datagrams;
 mod ground;
+mod lies;
 mod tls;
 mod ways;
 mod words;
@@ -25,7 +27,10 @@ use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
 };
 
-pub use self::tls::presented;
+pub use self::{
+    lies::{LIARS, Liar, Lie},
+    tls::presented,
+};
 pub(crate) use self::{
     tls::leaf,
     words::{HOST, opening},
@@ -47,6 +52,8 @@ pub enum Speaks {
     ServerName,
     /// Anything.
     Bytes,
+    /// UDP, anything.
+    Datagrams,
 }
 
 /// A port that is attacked.
@@ -77,7 +84,8 @@ pub struct Force {
 /// What an attack did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toll {
-    /// Connections that were established, by the name of the door.
+    /// Connections that were established, by the name of the door; bursts of datagrams; and the streams of liars, as
+    /// [`LIARS`].
     pub connections: BTreeMap<&'static str, usize>,
     /// Most connections that were open at the same time.
     pub most_open: usize,
@@ -94,9 +102,10 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Starts an attack from the network namespace of this process. [`Self::aim`] says where to.
+    /// Starts an attack from the network namespace of this process. [`Self::aim`] says where to. The liars go where
+    /// proxies go.
     #[must_use]
-    pub fn start(process: u32, force: Force) -> Self {
+    pub fn start(process: u32, force: Force, liars: Vec<Liar>) -> Self {
         raise_file_limit();
         let (orders, received) = unbounded_channel();
         let tally: Arc<Tally> = Arc::default();
@@ -104,7 +113,7 @@ impl Attack {
         let work = thread::spawn(move || {
             netns::within(process, move || {
                 let runtime = Builder::new_current_thread().enable_all().build()?;
-                Ok(runtime.block_on(ground::fight(force, received, counted)))
+                Ok(runtime.block_on(ground::fight(force, liars, received, counted)))
             })
         });
         Self { orders: Some(orders), work: Some(work), tally }

@@ -28,7 +28,7 @@ pub mod programs;
 mod sockets;
 
 #[cfg(target_os = "linux")]
-pub use attack::{Attack, Door, Force, Speaks, Toll, presented};
+pub use attack::{Attack, Door, Force, LIARS, Liar, Lie, Speaks, Toll, presented};
 #[cfg(target_os = "linux")]
 pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]

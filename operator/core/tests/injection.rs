@@ -110,8 +110,11 @@ fn invalid_annotations_are_reported_in_the_pod_and_to_its_creator() {
     assert_eq!(after["spec"]["initContainers"][0]["resources"]["limits"]["memory"], "1Gi");
     let mut huge = full();
     huge["metadata"]["annotations"]["portlane.dev/proxy-log-level"] = json!("x".repeat(200_000));
+    huge["metadata"]["annotations"]["portlane.dev/proxy-cpu-request"] = json!(format!("{}2", "0".repeat(1000)));
+    huge["metadata"]["annotations"]["portlane.dev/proxy-cpu-limit"] = json!("1");
     let (_, warnings) = injected(&huge);
-    assert!(warnings[0].len() < 250, "a warning is short enough for API servers to pass on");
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings.iter().all(|it| it.len() < 250), "a warning is short enough for API servers to pass on");
 }
 
 #[test]

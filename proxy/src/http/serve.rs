@@ -139,9 +139,27 @@ fn begin(
     role: Role,
     view: &View,
 ) {
-    let Ok(place) = view.process.doors.of(role).enter(source) else { return };
-    let guest = Arc::new(Guest { role, bound, source, place, scrape: OnceLock::new() });
-    tokio::spawn(converse(stream, guest, view.clone()));
+    if let Some(guest) = guest(source, bound, role, view) {
+        tokio::spawn(converse(stream, guest, view.clone()));
+    }
+}
+
+/// Serves one connection that `source` has made to the address `bound`, and ends with it. For a stream that no listener
+/// accepted; without a place it is closed at once.
+pub async fn serve_stream(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (source, bound): (IpAddr, IpAddr),
+    role: Role,
+    view: View,
+) {
+    if let Some(guest) = guest(source, bound, role, &view) {
+        converse(stream, guest, view).await;
+    }
+}
+
+fn guest(source: IpAddr, bound: IpAddr, role: Role, view: &View) -> Option<Arc<Guest>> {
+    let place = view.process.doors.of(role).enter(source).ok()?;
+    Some(Arc::new(Guest { role, bound, source, place, scrape: OnceLock::new() }))
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>, view: View) {

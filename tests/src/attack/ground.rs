@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Door, Force, Tally,
+    Door, Force, Liar, Speaks, Tally, datagrams,
     tls::Tls,
     ways::{Way, misbehave},
 };
@@ -19,20 +19,28 @@ use super::{
 const CONNECT: Duration = Duration::from_secs(2);
 /// Longest time on one connection.
 const STAY: Duration = Duration::from_secs(120);
+/// One of so many clients of a crowd floods, if the door takes datagrams: with ten bursts of each in a second.
+const FLOODS: usize = 10;
 
 /// What the clients share.
 struct Ground {
     /// Gives one client at a time its turn to connect.
     pace: Mutex<Interval>,
+    liars: Vec<Liar>,
     tls: Tls,
     tally: Arc<Tally>,
 }
 
 /// Attacks the doors that are ordered, until there are no more orders. Returns false if the attack's limit came first.
-pub(super) async fn fight(force: Force, mut orders: UnboundedReceiver<Vec<Door>>, tally: Arc<Tally>) -> bool {
+pub(super) async fn fight(
+    force: Force,
+    liars: Vec<Liar>,
+    mut orders: UnboundedReceiver<Vec<Door>>,
+    tally: Arc<Tally>,
+) -> bool {
     let mut pace = interval(Duration::from_secs(1) / force.connects_per_second.max(1));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let ground = Arc::new(Ground { pace: Mutex::new(pace), tls: Tls::new(), tally });
+    let ground = Arc::new(Ground { pace: Mutex::new(pace), liars, tls: Tls::new(), tally });
     let mut crowds: BTreeMap<SocketAddr, JoinSet<()>> = BTreeMap::new();
     let commanded = async {
         while let Some(doors) = orders.recv().await {
@@ -48,8 +56,19 @@ pub(super) async fn fight(force: Force, mut orders: UnboundedReceiver<Vec<Door>>
 
 fn crowd(ground: &Arc<Ground>, door: Door, clients: usize) -> JoinSet<()> {
     let mut crowd = JoinSet::new();
+    if door.speaks == Speaks::Datagrams {
+        for _ in 0..(clients / FLOODS).max(1) {
+            crowd.spawn(datagrams::flood(door, ground.tally.clone()));
+        }
+        return crowd;
+    }
     for way in Way::of_crowd(clients) {
         crowd.spawn(client(ground.clone(), door, way));
+    }
+    for liar in ground.liars.iter().filter(|_| door.speaks == Speaks::Http2) {
+        for _ in 0..liar.streams() {
+            crowd.spawn(liar.clone().lie(door.at, ground.tally.clone()));
+        }
     }
     crowd
 }

@@ -71,7 +71,9 @@ pub(super) async fn misbehave(way: Way, speaks: Speaks, stream: TcpStream, tls: 
         Way::HalfOpen | Way::Oversized | Way::Flood | Way::Unread => match speaks {
             Speaks::Http2 => inside(way, speaks, tls.http2(stream).await?).await,
             Speaks::Https => inside(way, speaks, tls.http1(stream).await?).await,
-            Speaks::Http | Speaks::Header | Speaks::ServerName | Speaks::Bytes => inside(way, speaks, stream).await,
+            Speaks::Http | Speaks::Header | Speaks::ServerName | Speaks::Bytes | Speaks::Datagrams => {
+                inside(way, speaks, stream).await
+            }
         },
     }
 }

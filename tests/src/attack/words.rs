@@ -18,7 +18,7 @@ pub(crate) fn opening(speaks: Speaks) -> Vec<u8> {
         Speaks::Http2 | Speaks::Https | Speaks::ServerName => hello(HOST.as_bytes()),
         Speaks::Http => request("/livez"),
         Speaks::Header => b"PROXY TCP4 203.0.113.7 203.0.113.9 4000 81\r\n".to_vec(),
-        Speaks::Bytes => vec![b'x'; 100],
+        Speaks::Bytes | Speaks::Datagrams => vec![b'x'; 100],
     }
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn opening(speaks: Speaks) -> Vec<u8> {
 pub(super) fn half(speaks: Speaks) -> Vec<u8> {
     let mut all = match speaks {
         Speaks::Http2 | Speaks::Https => Vec::new(),
-        Speaks::Http | Speaks::Header | Speaks::ServerName | Speaks::Bytes => opening(speaks),
+        Speaks::Http | Speaks::Header | Speaks::ServerName | Speaks::Bytes | Speaks::Datagrams => opening(speaks),
     };
     all.truncate(all.len() / 2);
     all
@@ -47,7 +47,7 @@ pub(super) fn oversized(speaks: Speaks) -> Vec<u8> {
         // A header of version 2 that says it is as long as a header can be.
         Speaks::Header => [SIGNATURE, &[0x21, 0x11, 0xff, 0xff], &[0; BLOCK]].concat(),
         Speaks::ServerName => hello(&[b'a'; 15_000]),
-        Speaks::Bytes => vec![b'x'; 32 * BLOCK],
+        Speaks::Bytes | Speaks::Datagrams => vec![b'x'; 32 * BLOCK],
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn flood(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
         Speaks::Http => (Vec::new(), request("/livez").repeat(50)),
         Speaks::Header => (b"PROXY TCP4 203.0.113.66 203.0.113.9 6666 81\r\n".to_vec(), vec![b'x'; BLOCK]),
         Speaks::ServerName => (hello(b"nowhere.example"), vec![b'x'; BLOCK]),
-        Speaks::Bytes => (Vec::new(), vec![b'x'; BLOCK]),
+        Speaks::Bytes | Speaks::Datagrams => (Vec::new(), vec![b'x'; BLOCK]),
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn unread(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
     match speaks {
         Speaks::Https | Speaks::Http => (Vec::new(), request("/metrics").repeat(50)),
         Speaks::ServerName => (hello(HOST.as_bytes()), vec![b'x'; BLOCK]),
-        Speaks::Http2 | Speaks::Header | Speaks::Bytes => flood(speaks),
+        Speaks::Http2 | Speaks::Header | Speaks::Bytes | Speaks::Datagrams => flood(speaks),
     }
 }
 

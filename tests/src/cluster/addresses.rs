@@ -19,33 +19,39 @@ pub enum Family {
     Four,
     /// IPv6 only, apart from 127.0.0.1, which every network namespace has.
     Six,
+    /// Both. IPv4 is the first: Services have it unless they ask for more.
+    Dual,
+    /// Both. IPv6 is the first.
+    DualSix,
 }
 
 impl Family {
     /// The addresses of a cluster of this family.
     pub(crate) fn addresses(self) -> &'static Addresses {
         match self {
-            Self::Four => &IPV4,
-            Self::Six => &IPV6,
+            Self::Four => &ONLY_IPV4,
+            Self::Six => &ONLY_IPV6,
+            Self::Dual => &IPV4_FIRST,
+            Self::DualSix => &IPV6_FIRST,
         }
     }
 
     /// Why no node of this family runs on this machine, if the machine is to blame.
     pub fn obstacle(self) -> Option<String> {
-        match self {
-            Self::Four => None,
-            Self::Six if !Path::new("/proc/net/if_inet6").exists() => {
-                Some("the kernel has no IPv6: /proc/net/if_inet6 is missing".to_owned())
-            }
-            Self::Six => IPV6_PROBES.iter().find_map(|(what, commands)| {
-                // A network namespace of its own, which ends with the commands.
-                match machine::run("unshare", &["--net", "--", "sh", "-ec", commands]) {
-                    Ok(_) => None,
-                    Err(ClusterError::Command { output, .. }) => Some(format!("no {what} here: {output}")),
-                    Err(error) => Some(crate::chain(&error)),
-                }
-            }),
+        if self == Self::Four {
+            return None;
         }
+        if !Path::new("/proc/net/if_inet6").exists() {
+            return Some("the kernel has no IPv6: /proc/net/if_inet6 is missing".to_owned());
+        }
+        IPV6_PROBES.iter().find_map(|(what, commands)| {
+            // A network namespace of its own, which ends with the commands.
+            match machine::run("unshare", &["--net", "--", "sh", "-ec", commands]) {
+                Ok(_) => None,
+                Err(ClusterError::Command { output, .. }) => Some(format!("no {what} here: {output}")),
+                Err(error) => Some(crate::chain(&error)),
+            }
+        })
     }
 }
 
@@ -87,6 +93,8 @@ pub(crate) struct Addresses {
     pub(super) all: IpAddr,
     /// Files below `/proc/sys/net` with what is written to them before the network is set up.
     pub(super) sysctls: &'static [(&'static str, &'static str)],
+    /// The addresses of the second family, if the cluster has both.
+    pub(super) second: Option<&'static Addresses>,
 }
 
 impl Addresses {
@@ -94,10 +102,25 @@ impl Addresses {
     pub(crate) fn api(&self) -> SocketAddr {
         (self.node, API_PORT).into()
     }
+
+    /// The addresses of each family, the first family first.
+    pub(super) fn families(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.second)
+    }
+
+    /// A value of each family, as options take them: separated by a comma.
+    pub(super) fn joined<T: ToString>(&self, value: impl Fn(&Self) -> T) -> String {
+        self.families().map(|family| value(family).to_string()).collect::<Vec<_>>().join(",")
+    }
 }
 
-/// IPv4 only. The three networks are reserved for tests (RFC 5737, RFC 2544).
-static IPV4: Addresses = Addresses {
+static ONLY_IPV4: Addresses = IPV4;
+static ONLY_IPV6: Addresses = IPV6;
+static IPV4_FIRST: Addresses = Addresses { second: Some(&ONLY_IPV6), ..IPV4 };
+static IPV6_FIRST: Addresses = Addresses { second: Some(&ONLY_IPV4), ..IPV6 };
+
+/// IPv4. The three networks are reserved for tests (RFC 5737, RFC 2544).
+const IPV4: Addresses = Addresses {
     kind: "IPv4",
     node: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     node_prefix: 24,
@@ -109,11 +132,12 @@ static IPV4: Addresses = Addresses {
     dns_service: IpAddr::V4(Ipv4Addr::new(198, 19, 0, 10)),
     all: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     sysctls: &[("ipv4/ip_forward", "1")],
+    second: None,
 };
 
-/// IPv6 only. No network of IPv6 that is reserved for tests has room for three, so these are local ones (RFC 4193), as
+/// IPv6. No network of IPv6 that is reserved for tests has room for three, so these are local ones (RFC 4193), as
 /// clusters have them, and none that a cloud uses for its metadata.
-static IPV6: Addresses = Addresses {
+const IPV6: Addresses = Addresses {
     kind: "IPv6",
     node: IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1)),
     node_prefix: 64,
@@ -132,4 +156,5 @@ static IPV6: Addresses = Addresses {
         ("ipv6/conf/all/accept_dad", "0"),
         ("ipv6/conf/default/accept_dad", "0"),
     ],
+    second: None,
 };

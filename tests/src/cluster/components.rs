@@ -89,7 +89,7 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result
         format!("--service-account-key-file={}", pki("sa.pub")),
         format!("--service-account-signing-key-file={}", pki("sa.key")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-cluster-ip-range={}", api.addresses.services),
+        format!("--service-cluster-ip-range={}", api.addresses.joined(|family| family.services)),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
@@ -134,7 +134,7 @@ pub(super) fn controller_manager(
         format!("--root-ca-file={}", pki("ca.crt")),
         format!("--cluster-signing-cert-file={}", pki("ca.crt")),
         format!("--cluster-signing-key-file={}", pki("ca.key")),
-        format!("--cluster-cidr={}", addresses.pods),
+        format!("--cluster-cidr={}", addresses.joined(|family| family.pods)),
         "--use-service-account-credentials".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
@@ -166,7 +166,7 @@ pub(super) fn kubelet(folder: &Folder, addresses: &Addresses, node: &str) -> Res
         format!("--config={}", file("kubelet.yaml")),
         format!("--kubeconfig={}", file("kubelet.kubeconfig")),
         format!("--hostname-override={node}"),
-        format!("--node-ip={}", addresses.node),
+        format!("--node-ip={}", addresses.joined(|family| family.node)),
     ];
     Ok(Component::new("kubelet", programs::built(KubernetesVersion::Oldest, "kubelet")?, &arguments))
 }
@@ -204,4 +204,32 @@ ports:
 - {{name: dns-tcp, port: 5353, protocol: TCP}}
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::unnecessary_wraps, reason = "the type of a search that may fail")]
+    fn found(_: KubernetesVersion, program: &str) -> Result<PathBuf, Missing> {
+        Ok(program.into())
+    }
+
+    #[test]
+    fn a_cluster_of_both_families_has_both_networks_of_services_and_pods_the_first_family_first() {
+        let folder = Folder::at("cluster");
+        let lines = |family: Family| {
+            let addresses = family.addresses();
+            let api = api_server(&folder, &ApiServer::of_node(addresses), found).expect("found");
+            let manager = controller_manager(&folder, addresses, found, 5).expect("found");
+            [api.arguments, manager.arguments].concat()
+        };
+        let has = |family, line: &str| lines(family).iter().any(|other| other == line);
+        assert!(has(Family::Dual, "--service-cluster-ip-range=198.19.0.0/16,fd00:3::/112"));
+        assert!(has(Family::Dual, "--cluster-cidr=198.18.0.0/16,fd00:2::/56"));
+        assert!(has(Family::Dual, "--advertise-address=192.0.2.1"));
+        assert!(has(Family::DualSix, "--service-cluster-ip-range=fd00:3::/112,198.19.0.0/16"));
+        assert!(has(Family::DualSix, "--advertise-address=fd00:1::1"));
+        assert!(has(Family::Six, "--cluster-cidr=fd00:2::/56"));
+    }
 }

@@ -97,13 +97,14 @@ conf_dir = "{cni}"
     )
 }
 
-/// The CNI configuration: Pods on a bridge.
+/// The CNI configuration: Pods on a bridge, with an address of each family.
 pub(super) fn cni(addresses: &Addresses) -> String {
-    let Addresses { node_pods, all, .. } = addresses;
+    let ranges = addresses.joined(|family| format!(r#"[{{"subnet": "{}"}}]"#, family.node_pods));
+    let routes = addresses.joined(|family| format!(r#"{{"dst": "{}/0"}}"#, family.all));
     format!(
         r#"{{"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-    "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{node_pods}"}}]], "routes": [{{"dst": "{all}/0"}}]}}}},
+    "ipam": {{"type": "host-local", "ranges": [{ranges}], "routes": [{routes}]}}}},
   {{"type": "portmap", "capabilities": {{"portMappings": true}}}}
 ]}}
 "#
@@ -157,7 +158,7 @@ hostnameOverride: {node}
 conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
 ",
         folder.configuration().join("kube-proxy.kubeconfig").display(),
-        addresses.pods
+        addresses.joined(|family| family.pods)
     )
 }
 
@@ -183,4 +184,24 @@ pub(super) fn corefile(folder: &Folder, server: &str) -> String {
 pub(super) fn resolv_conf(addresses: &Addresses) -> String {
     let server = addresses.dns_service;
     format!("nameserver {server}\nsearch svc.cluster.local cluster.local\noptions ndots:2\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::Family;
+
+    #[test]
+    fn a_pod_of_a_cluster_of_both_families_has_an_address_and_a_route_of_each() {
+        let ipam = |family: Family| -> Value {
+            let all: Value = serde_json::from_str(&cni(family.addresses())).expect("JSON");
+            all["plugins"][0]["ipam"].clone()
+        };
+        let dual = ipam(Family::Dual);
+        assert_eq!(dual["ranges"], json!([[{"subnet": "198.18.0.0/24"}], [{"subnet": "fd00:2::/64"}]]));
+        assert_eq!(dual["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
+        assert_eq!(ipam(Family::Six)["ranges"], json!([[{"subnet": "fd00:2::/64"}]]));
+    }
 }

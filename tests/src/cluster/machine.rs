@@ -62,17 +62,20 @@ fn create(path: &str) -> Result<(), ClusterError> {
 }
 
 /// Loopback, a bridge with the node's address, and a default route to nowhere, without which addresses of Services are
-/// not routed at all.
+/// not routed at all. Address and route for each family.
 pub(super) fn network(addresses: &Addresses) -> Result<(), ClusterError> {
-    for (name, value) in addresses.sysctls {
+    for (name, value) in addresses.families().flat_map(|family| family.sysctls) {
         let file = Path::new("/proc/sys/net").join(name);
         fs::write(&file, value).map_err(ClusterError::io(format!("cannot write {}", file.display())))?;
     }
-    let Addresses { node, node_prefix, router, .. } = addresses;
     run("ip", &["link", "set", "lo", "up"])?;
     run("ip", &["link", "add", "node0", "type", "bridge"])?;
-    run("ip", &["address", "add", &format!("{node}/{node_prefix}"), "dev", "node0"])?;
+    for Addresses { node, node_prefix, .. } in addresses.families() {
+        run("ip", &["address", "add", &format!("{node}/{node_prefix}"), "dev", "node0"])?;
+    }
     run("ip", &["link", "set", "node0", "up"])?;
-    run("ip", &["route", "add", "default", "via", &router.to_string(), "dev", "node0"])?;
+    for Addresses { router, .. } in addresses.families() {
+        run("ip", &["route", "add", "default", "via", &router.to_string(), "dev", "node0"])?;
+    }
     Ok(())
 }

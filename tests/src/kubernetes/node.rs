@@ -53,7 +53,7 @@ impl Node {
         Self::start_with(Family::Four)
     }
 
-    /// As [`Self::start`], with addresses of this family only.
+    /// As [`Self::start`], with addresses of this family.
     ///
     /// # Panics
     /// As [`Self::start`].

@@ -1,5 +1,6 @@
 //! A node with everything that strangers can reach, a hostile pod, and what has to go on while that pod attacks.
 
+mod lair;
 mod operations;
 
 use std::{
@@ -19,6 +20,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::ListParams};
 
+use self::lair::Lair;
 pub use self::operations::{Operation, Outcomes};
 use super::{Namespace, Node, OPERATOR, block_on, install, scene::until_ready};
 use crate::{Attack, Door, Force, Speaks, attack, greeting, http_get_on, until};
@@ -27,19 +29,22 @@ use crate::{Attack, Door, Force, Speaks, attack, greeting, http_get_on, until};
 const CERTIFICATE_SECONDS: u32 = 16;
 /// Pause between two rounds of what is done all the time.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Ports of a replica of the operator, and the size of the crowd there.
-const OF_OPERATOR: [(&str, u16, Speaks, usize); 4] = [
+/// A port of a pod: name for people, number, what it expects, and the size of the crowd there.
+type Port = (&'static str, u16, Speaks, usize);
+/// Ports of a replica of the operator.
+const OF_OPERATOR: [Port; 4] = [
     ("operator: stream", 9443, Speaks::Http2, 1),
     ("operator: webhook", WEBHOOK, Speaks::Https, 2),
     ("operator: metrics API", 9445, Speaks::Https, 1),
     ("operator: health", HEALTH_OF_OPERATOR, Speaks::Http, 1),
 ];
 /// Ports of a proxy of the gateway.
-const OF_PROXY: [(&str, u16, Speaks, usize); 4] = [
+const OF_PROXY: [Port; 5] = [
     ("proxy: health", HEALTH_OF_PROXY, Speaks::Http, 1),
     ("proxy: listener", PLAIN, Speaks::Bytes, 3),
     ("proxy: listener, PROXY header", HEADER, Speaks::Header, 3),
     ("proxy: listener, server name", SERVER_NAME, Speaks::ServerName, 1),
+    ("proxy: listener, datagrams", FLOODED, Speaks::Datagrams, 1),
 ];
 /// Port of the webhook of a replica.
 const WEBHOOK: u16 = 9444;
@@ -51,6 +56,10 @@ const PLAIN: u16 = 80;
 const HEADER: u16 = 81;
 /// Port of the listener that is chosen by the server name.
 const SERVER_NAME: u16 = 443;
+/// UDP port of the listener whose clients behave.
+const DATAGRAMS: u16 = 53;
+/// UDP port of the forward that is flooded.
+const FLOODED: u16 = 5353;
 /// Port that a sidecar opens.
 const SIDECAR: u16 = 8001;
 
@@ -75,8 +84,12 @@ kind: Service
 metadata: {name: NAME}
 spec:
   selector: {backend: NAME}
-  ports: [{name: tcp, port: 80, targetPort: 8000}]
+  ports: [{name: tcp, port: 80, targetPort: 8000}, {name: udp, port: 80, targetPort: 8000, protocol: UDP}]
 ";
+
+/// A forward for a flood of datagrams, without limits of its own.
+const FLOOD: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: flooded}, spec: {placement: {gateway: \
+     {name: edge}}, listeners: [{name: udp, protocol: UDP, port: 5353, backends: [{service: {name: web, port: 80}}]}]}}";
 
 /// A forward into the pods that get a sidecar.
 const INSIDE: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: inside}, spec: {placement: {sidecar: \
@@ -109,13 +122,15 @@ spec:
     port: {SERVER_NAME}
     tls: {{hostnames: [{}]}}
     backends: [{{service: {{name: {backend}, port: 80}}}}]
+  - {{name: datagrams, protocol: UDP, port: {DATAGRAMS}, backends: [{{service: {{name: {backend}, port: 80}}}}]}}
 ",
         attack::HOST
     )
 }
 
 /// Both charts with the metrics API, a gateway of two proxies, a forward with listeners of each kind, a forward for
-/// sidecars, and a pod to attack from. Serving certificates rotate every few seconds.
+/// sidecars, a forward to flood, a pod to attack from, and pods of another namespace whose proxies lie. Serving
+/// certificates rotate every few seconds.
 pub struct Siege<'a> {
     node: &'a Node,
     namespace: Namespace<'a>,
@@ -123,6 +138,7 @@ pub struct Siege<'a> {
     service: IpAddr,
     /// A process of the hostile pod.
     attacker: u32,
+    lair: Lair<'a>,
     /// Pods with a sidecar so far.
     pods: AtomicUsize,
 }
@@ -137,9 +153,11 @@ impl<'a> Siege<'a> {
         node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=90s"]).ok();
         let namespace = node.namespace("siege").for_pods();
         let (web, other) = (BACKEND.replace("NAME", "web"), BACKEND.replace("NAME", "other"));
-        namespace.apply(&[GATEWAY, INSIDE, ATTACKER, &web, &other].join("\n---\n"));
+        namespace.apply(&[GATEWAY, INSIDE, FLOOD, ATTACKER, &web, &other].join("\n---\n"));
         namespace.write::<PortForward>(&forward("web"));
-        until_ready(&namespace, "web", "True", "Ready");
+        for forward in ["web", "flooded"] {
+            until_ready(&namespace, forward, "True", "Ready");
+        }
         for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other"] {
             namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]).ok();
         }
@@ -147,9 +165,10 @@ impl<'a> Siege<'a> {
         let service = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
         let attacker = process_of(node, "attacker");
         let service = service.parse().expect("an address");
-        let siege = Self { node, namespace, service, attacker, pods: AtomicUsize::new(0) };
+        let lair = Lair::prepare(node);
+        let siege = Self { node, namespace, service, attacker, lair, pods: AtomicUsize::new(0) };
         // What is new takes a moment: Services route, the aggregator finds the leader, API servers trust the webhook.
-        for operation in [Operation::Session, Operation::Header, Operation::ServerName, Operation::Admission] {
+        for operation in Operation::QUICK {
             until(operation.name(), || siege.run(operation).is_ok());
         }
         until("a replica that stays leads", || siege.leader().is_some());
@@ -159,19 +178,17 @@ impl<'a> Siege<'a> {
 
     /// All doors of the pods that are there now.
     pub fn doors(&self) -> Vec<Door> {
-        let of = |pods: Vec<Pod>, ports: [(&'static str, u16, Speaks, usize); 4]| {
+        let of = |pods: Vec<Pod>, ports: &'static [Port]| {
             let addresses: Vec<IpAddr> = pods.iter().filter_map(address).collect();
-            addresses.into_iter().flat_map(move |ip| {
-                ports.map(|(name, port, speaks, crowd)| Door { name, at: (ip, port).into(), speaks, crowd })
-            })
+            addresses.into_iter().flat_map(move |ip| ports.iter().map(move |port| door(ip, *port)))
         };
-        of(self.operators(), OF_OPERATOR).chain(of(self.proxies(), OF_PROXY)).collect()
+        of(self.operators(), &OF_OPERATOR).chain(of(self.proxies(), &OF_PROXY)).collect()
     }
 
-    /// Attacks all doors from the hostile pod.
+    /// Attacks all doors from the hostile pod, where proxies that lie have moved in.
     #[must_use]
     pub fn attack(&self, force: Force) -> Attack {
-        let attack = Attack::start(self.attacker, force);
+        let attack = Attack::start(self.attacker, force, self.lair.liars.clone());
         attack.aim(self.doors());
         attack
     }
@@ -212,7 +229,16 @@ impl<'a> Siege<'a> {
         restarted.collect()
     }
 
-    /// Connections that the doors closed by themselves, by door, as counted by the pods that are there now.
+    /// What the conditions of our forwards say about proxies that lie: those are somebody else's.
+    pub fn accused(&self) -> Vec<String> {
+        let forwards =
+            ["web", "flooded", "inside"].into_iter().filter_map(|name| self.namespace.get::<PortForward>(name));
+        let conditions = forwards.filter_map(|forward| forward.status).flat_map(|status| status.conditions);
+        conditions.map(|condition| condition.message).filter(|message| lair::is_named(message)).collect()
+    }
+
+    /// Connections and streams that the doors closed by themselves, by door or reason, as counted by the pods that are
+    /// there now.
     #[track_caller]
     pub fn closed(&self) -> BTreeMap<String, f64> {
         let mut closed = BTreeMap::new();
@@ -229,6 +255,11 @@ impl<'a> Siege<'a> {
         for port in ["stream", "webhook", "metrics-api", "health"] {
             let label = format!("port=\"{port}\"");
             count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_connections_closed_total", &label);
+        }
+        // What liars say is garbage, or too large, or one of their streams replaces another.
+        for reason in ["garbage", "too_large", "replaced"] {
+            let label = format!("reason=\"{reason}\"");
+            count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_streams_ended_total", &label);
         }
         count(self.proxies(), HEALTH_OF_PROXY, "portlane_http_connections_closed_total", "door=\"health\"");
         // Before its server name has arrived, a connection belongs to no listener.
@@ -302,6 +333,10 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
     }
+}
+
+fn door(ip: IpAddr, (name, port, speaks, crowd): Port) -> Door {
+    Door { name, at: (ip, port).into(), speaks, crowd }
 }
 
 fn address(pod: &Pod) -> Option<IpAddr> {

@@ -1,10 +1,11 @@
-//! A hostile pod tries every door of the operator and of a gateway, and nothing that goes on meanwhile is refused.
+//! A hostile pod tries every door of the operator and of a gateway, floods a forward with datagrams and has proxies with
+//! valid tokens that lie, and nothing that goes on meanwhile is refused.
 //!
 //! How much later things are under attack is measured by a bench: `benches/src/hostile.rs`.
 
 use std::time::Duration;
 
-use harness::{Force, Node, Operation, Outcomes, Siege, until};
+use harness::{Force, LIARS, Node, Operation, Outcomes, Siege, until};
 
 use crate::shared;
 
@@ -41,6 +42,8 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     assert!(toll.until_stopped, "the attack lasted as long as the operations");
     let doors = siege.doors();
     assert!(doors.iter().all(|door| toll.connections.contains_key(door.name)), "every door was tried: {toll:?}");
+    assert!(toll.connections.contains_key(LIARS), "liars had streams: {toll:?}");
+    assert!(siege.accused().is_empty(), "what liars say is told of forwards of others: {:?}", siege.accused());
     assert!(closed.values().all(|count| *count > 0.0), "every door turned somebody away: {closed:?}");
 }
 

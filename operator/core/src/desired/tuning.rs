@@ -224,7 +224,9 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, pro
             && wanted > most
         {
             problems.push(format!(
-                "annotations request {request} of {resource}, more than their limit of {limit}; ignoring both"
+                "annotations request {} of {resource}, more than their limit of {}; ignoring both",
+                short(request),
+                short(limit)
             ));
             continue;
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -13,7 +14,8 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
 use super::{
-    HEADER, HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, PLAIN, SERVER_NAME, SIDECAR, Siege, WEBHOOK, address, forward,
+    DATAGRAMS, HEADER, HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, PLAIN, SERVER_NAME, SIDECAR, Siege, WEBHOOK, address,
+    forward,
 };
 use crate::{
     Speaks, attack, block_on, http_get_on,
@@ -24,6 +26,10 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(90);
 /// Pause between two looks at a condition: the resolution of what is measured.
 const LOOK: Duration = Duration::from_millis(20);
+/// Times that a datagram is sent, each from another socket, before it counts as refused.
+const TRIES: usize = 3;
+/// What a datagram says, and the end of its answer.
+const WORD: &[u8] = b"hello";
 
 /// Something that must not be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +40,8 @@ pub enum Operation {
     Header,
     /// A session through the listener that is chosen by the server name.
     ServerName,
+    /// A datagram through the gateway, and its answer.
+    Datagram,
     /// A dry run of the creation of a pod that gets a sidecar, by the API server's call of the webhook.
     Admission,
     /// The requests of kubelet's probes, at every replica and every proxy.
@@ -52,7 +60,7 @@ pub enum Operation {
 
 impl Operation {
     /// Those that take milliseconds.
-    pub const QUICK: [Self; 4] = [Self::Session, Self::Header, Self::ServerName, Self::Admission];
+    pub const QUICK: [Self; 5] = [Self::Session, Self::Header, Self::ServerName, Self::Datagram, Self::Admission];
     /// Those that take seconds, or change something.
     pub const LONG: [Self; 6] = [Self::Probe, Self::Metric, Self::Sidecar, Self::Scale, Self::Leader, Self::Rotation];
 
@@ -62,6 +70,7 @@ impl Operation {
             Self::Session => "a new session",
             Self::Header => "a new session with a PROXY header",
             Self::ServerName => "a new session by server name",
+            Self::Datagram => "an answer to a datagram",
             Self::Admission => "admission of a pod with a sidecar (dry run)",
             Self::Probe => "probes of all replicas and proxies, the slowest",
             Self::Metric => "a custom metric, by kubectl",
@@ -121,6 +130,7 @@ impl Siege<'_> {
             Operation::Session => self.session(PLAIN, &[]),
             Operation::Header => self.session(HEADER, &attack::opening(Speaks::Header)),
             Operation::ServerName => self.session(SERVER_NAME, &attack::opening(Speaks::ServerName)),
+            Operation::Datagram => self.datagram(),
             Operation::Admission => self.admission(),
             Operation::Probe => self.probes(),
             Operation::Metric => self.metric(),
@@ -136,6 +146,27 @@ impl Siege<'_> {
         let started = Instant::now();
         self.greeted(SocketAddr::new(self.service, port), opening).map_err(|error| error.to_string())?;
         Ok(started.elapsed())
+    }
+
+    /// Datagrams may be lost, so the first one that is answered counts.
+    fn datagram(&self) -> Result<Duration, String> {
+        let (started, to) = (Instant::now(), SocketAddr::new(self.service, DATAGRAMS));
+        let answered = || {
+            let socket = self.node.udp(to)?;
+            socket.send(WORD)?;
+            let mut answer = [0; 64];
+            let length = socket.recv(&mut answer)?;
+            Ok::<_, io::Error>(answer[..length].ends_with(WORD))
+        };
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            match answered() {
+                Ok(true) => return Ok(started.elapsed()),
+                Ok(false) => "another answer".clone_into(&mut why),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(format!("{TRIES} datagrams without an answer: {why}"))
     }
 
     fn admission(&self) -> Result<Duration, String> {

@@ -67,7 +67,7 @@ pub(super) fn of_server(server: &ControlPlane, rows: &[Row]) -> Vec<Verdict> {
         rows.iter().enumerate().partition(|(_, row)| row.object.is_none());
     let verdicts = thread::scope(|scope| {
         let kubectl = scope.spawn(|| by_kubectl(&namespace, &texts));
-        let mut verdicts = by_threads(REQUESTS, &objects, |_, row| dry_run(&namespace, row));
+        let mut verdicts = by_threads(REQUESTS, &objects, |row| dry_run(&namespace, row));
         verdicts.extend(kubectl.join().unwrap_or_else(|panic| resume_unwind(panic)));
         verdicts
     });
@@ -87,7 +87,7 @@ fn by_kubectl(namespace: &Namespace<'_>, rows: &[Numbered<'_>]) -> Verdicts {
     // A message starts with the name of its file and ends where the next file is named; some messages share a line.
     let mentions: Vec<(usize, usize, usize)> = FILE
         .captures_iter(&errors)
-        .map(|found| (found[1].parse().expect("a number"), found.get(0).unwrap().start(), found.get(0).unwrap().end()))
+        .map(|found| (number(&found), found.get(0).unwrap().start(), found.get(0).unwrap().end()))
         .collect();
     for (at, (number, _, from)) in mentions.iter().enumerate() {
         let to = mentions.get(at + 1).map_or(errors.len(), |(_, next, _)| *next);
@@ -137,37 +137,79 @@ fn fields_of_server(message: &str) -> BTreeSet<String> {
     fields.chain(name.then(|| "metadata.name".to_owned())).collect()
 }
 
-/// The offline validator's verdict on every row.
-///
-/// The rules of the CRDs take the validator most of its time, and one process reads them once for all files. That
-/// process says which files are refused whatever stands beside them. Each of the others is validated by a process of
-/// its own: in one process, valid objects of the same name or port would refuse each other.
+/// The offline validator's verdict on every row. Each of [`VALIDATORS`] threads judges its share.
 pub(super) fn of_validator(rows: &[Row]) -> Vec<Verdict> {
-    let rows: Vec<Numbered<'_>> = rows.iter().enumerate().collect();
-    let folder = written(&rows);
-    let mut verdicts = refused_together(folder.path());
-    let others: Vec<Numbered<'_>> = rows.iter().copied().filter(|(number, _)| !verdicts.contains_key(number)).collect();
-    verdicts.extend(by_threads(VALIDATORS, &others, |number, _| {
-        let (accepted, message) = validate(&folder.path().join(file(number)), &[]);
-        Verdict { accepted, fields: fields_of_validator(&message), message }
-    }));
+    let share =
+        |first: usize| -> Vec<Numbered<'_>> { rows.iter().enumerate().skip(first).step_by(VALIDATORS).collect() };
+    let verdicts: Verdicts = thread::scope(|scope| {
+        let judges: Vec<_> = (0..VALIDATORS).map(share).map(|share| scope.spawn(move || judge(&share))).collect();
+        judges.into_iter().flat_map(|judge| judge.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
     assert_eq!(verdicts.len(), rows.len(), "every row has a verdict of the validator");
     verdicts.into_values().collect()
+}
+
+/// The validator's verdict on these rows.
+///
+/// The rules of the CRDs take the validator most of its time, and one process reads them once for all files. So there
+/// are two processes for all rows, and one for each row that they do not decide: in one process, valid objects of the
+/// same name or port refuse each other. The first process says which files are refused whatever stands beside them. The
+/// second reads the generated rows that are left, each in a namespace of its own.
+fn judge(rows: &[Numbered<'_>]) -> Verdicts {
+    let folder = written(rows);
+    let mut verdicts = refused_together(folder.path());
+    verdicts.extend(accepted_apart(&undecided(rows, &verdicts)));
+    for (number, _) in undecided(rows, &verdicts) {
+        let (accepted, message) = validate(&folder.path().join(file(number)), &[]);
+        verdicts.insert(number, Verdict { accepted, fields: fields_of_validator(&message), message });
+    }
+    verdicts
+}
+
+fn undecided<'a>(rows: &[Numbered<'a>], verdicts: &Verdicts) -> Vec<Numbered<'a>> {
+    rows.iter().copied().filter(|(number, _)| !verdicts.contains_key(number)).collect()
+}
+
+/// The generated rows that `portlane validate` accepts beside each other, each in a namespace of its own. What it
+/// accepts here it accepts alone: another file can add a reason to refuse this one, and cannot take a reason away. It
+/// may refuse here for a reason that another file adds, so a refusal decides nothing.
+fn accepted_apart(rows: &[Numbered<'_>]) -> Verdicts {
+    let apart = |&(number, row): &Numbered<'_>| {
+        let mut object = row.object.clone()?;
+        object["metadata"]["namespace"] = format!("row-{number}").into();
+        Some((number, Row { manifest: object.to_string(), ..row.clone() }))
+    };
+    let apart: Vec<(usize, Row)> = rows.iter().filter_map(apart).collect();
+    if apart.is_empty() {
+        return Verdicts::new();
+    }
+    let files: Vec<Numbered<'_>> = apart.iter().map(|(number, row)| (*number, row)).collect();
+    let folder = written(&files);
+    let (accepted, printed) = validate(folder.path(), &[]);
+    let named: BTreeSet<usize> = PROBLEM.captures_iter(&printed).map(|found| number(&found)).collect();
+    assert!(accepted || !named.is_empty(), "refused, but no file is named:\n{printed}");
+    let unnamed = files.iter().filter(|(number, _)| !named.contains(number));
+    unnamed.map(|(number, _)| (*number, Verdict::accepted())).collect()
+}
+
+/// The start of a problem: file, line, colon.
+static PROBLEM: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^.*?/(\d{4})\.yaml:\d+: ").unwrap());
+
+/// The place in the table of a row whose file is named.
+fn number(found: &regex::Captures<'_>) -> usize {
+    found[1].parse().expect("a number")
 }
 
 /// The files that `portlane validate` refuses when it reads the whole folder. `--only` with a name that no row has
 /// leaves out conflicts between valid forwards. A message that names a second file is about an object that both files
 /// have: that refuses neither of them here.
 fn refused_together(folder: &Path) -> Verdicts {
-    static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^.*?/(\d{4})\.yaml:\d+: ").unwrap());
     let (_, printed) = validate(folder, &["--only", "no-row-has-this-name"]);
     let files = format!("{}/", folder.display());
     // The line about --only and the summary follow the problems.
     let problems = printed.split("\n--only ").next().unwrap_or_default();
-    let starts: Vec<(usize, usize)> = FILE
-        .captures_iter(problems)
-        .map(|found| (found[1].parse().expect("a number"), found.get(0).unwrap().start()))
-        .collect();
+    let starts: Vec<(usize, usize)> =
+        PROBLEM.captures_iter(problems).map(|found| (number(&found), found.get(0).unwrap().start())).collect();
     let mut lines: BTreeMap<usize, String> = BTreeMap::new();
     for (at, (number, from)) in starts.iter().enumerate() {
         let to = starts.get(at + 1).map_or(problems.len(), |(_, next)| *next);
@@ -189,13 +231,13 @@ fn validate(path: &Path, options: &[&str]) -> (bool, String) {
 }
 
 /// The verdict of `judge` on each row, from so many threads.
-fn by_threads(threads: usize, rows: &[Numbered<'_>], judge: impl Fn(usize, &Row) -> Verdict + Sync) -> Verdicts {
+fn by_threads(threads: usize, rows: &[Numbered<'_>], judge: impl Fn(&Row) -> Verdict + Sync) -> Verdicts {
     let (next, verdicts) = (AtomicUsize::new(0), Mutex::new(Verdicts::new()));
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(&(number, row)) = rows.get(next.fetch_add(1, Relaxed)) {
-                    let verdict = judge(number, row);
+                    let verdict = judge(row);
                     verdicts.lock().expect("unpoisoned").insert(number, verdict);
                 }
             });

@@ -1,0 +1,109 @@
+//! The HTTP addresses of a proxy: what a client sends on one connection. The first byte picks the address, and whether
+//! the client closes its side after the last byte or stays silent.
+
+#![no_main]
+
+use std::{
+    future::poll_fn,
+    net::{IpAddr, Ipv4Addr},
+    pin::pin,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use libfuzzer_sys::fuzz_target;
+use proxy::{
+    clock::Clock,
+    http::{Role, Startup, View, serve_stream},
+    lives::Lives,
+    log::{Level, Log, LogFormat},
+    metrics::Metrics,
+    process::Process,
+    settings::Settings,
+    supervisor::Control,
+};
+use proxy_api::{Configuration, Report};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex, split},
+    sync::{mpsc, watch},
+};
+
+/// Bytes on their way in each direction.
+const PIPE: usize = 16 << 10;
+/// Most bytes of an answer: the metrics of a proxy without listeners, or a path (64 KiB) that is not known.
+const ANSWER: usize = 256 << 10;
+/// Longest connection, by the clock of the runtime.
+const LONGEST: Duration = Duration::from_secs(11);
+/// Most times that the server looks at a connection, beside once for each byte that the client sends.
+const LOOKS: usize = 1000;
+
+/// A proxy without listeners and workers.
+static PROXY: LazyLock<(Process, Arc<Metrics>)> = LazyLock::new(|| {
+    let lives = Lives::new(Clock::start());
+    let guard = lives.guard("log");
+    let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
+    let process = Process::new(&Settings::default(), None, lives, log);
+    (process.clone(), Metrics::new(process))
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, sent)) = bytes.split_first() else { return };
+    let role = match first % 3 {
+        0 => Role::Health,
+        1 => Role::Admin,
+        _ => Role::Local,
+    };
+    // The clock moves on when nothing else is left to do, so that a timeout takes no time.
+    let builder = &mut tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+    let answer = runtime.block_on(converse(role, first & 8 != 0, sent));
+    assert!(answer.len() <= ANSWER, "{} bytes", answer.len());
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
+});
+
+/// One connection from its first byte to its end; gives what the client has read.
+async fn converse(role: Role, closes: bool, sent: &[u8]) -> Vec<u8> {
+    let began = tokio::time::Instant::now();
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let (control, requests) = mpsc::channel(4);
+    tokio::spawn(control_thread(requests));
+    let (process, metrics) = PROXY.clone();
+    let report = watch::channel(Report::default()).1;
+    let startup = Startup { since: Instant::now(), patience: Duration::ZERO };
+    let view = View::new(process, metrics, report, control, startup);
+    let (client, server) = duplex(PIPE);
+    let (mut reader, mut writer) = split(client);
+    let mut served = pin!(serve_stream(server, (here, here), role, view));
+    let mut looks = 0_usize;
+    let serve = poll_fn(|cx| {
+        looks += 1;
+        served.as_mut().poll(cx)
+    });
+    let ask = async {
+        // The server may have closed the connection.
+        let _ = writer.write_all(sent).await;
+        if closes {
+            let _ = writer.shutdown().await;
+        }
+    };
+    let read = async {
+        let mut answer = Vec::new();
+        let _ = reader.read_to_end(&mut answer).await;
+        answer
+    };
+    let ((), (), answer) = tokio::join!(serve, ask, read);
+    assert!(began.elapsed() <= LONGEST, "{:?}", began.elapsed());
+    assert!(looks <= LOOKS + sent.len(), "{looks} looks at {} bytes", sent.len());
+    answer
+}
+
+/// Answers as the control thread of a proxy without a configuration.
+async fn control_thread(mut requests: mpsc::Receiver<Control>) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            Control::Current(reply) => drop(reply.send(Configuration::default())),
+            Control::Inspect(_, reply) => drop(reply.send(Vec::new())),
+            Control::Apply { .. } | Control::Refused(_) | Control::Drain(_) => {}
+        }
+    }
+}
