@@ -152,11 +152,16 @@ impl Process {
         Some([self.sessions.take(SESSION_PLACES)?, self.files.take(FILES_PER_SESSION)?])
     }
 
-    /// Takes the room of a UDP flow.
+    /// Takes the room of a UDP flow. While a connection waits, the room that flows have given up is for it.
     ///
     /// # Errors
     /// Why there is no room.
     pub fn take_flow(&self) -> Result<FlowPermits, Dropped> {
+        if let Some(lacking) = self.awaited()
+            && self.flows.usage().0 >= self.flow_bounds().kept
+        {
+            return Err(lacking);
+        }
         let place = |room: &Arc<Room>| room.take(FLOW_PLACES).ok_or(Dropped::SessionLimit);
         let room = [place(&self.flows)?, place(&self.sessions)?];
         if self.flows.usage().0 > self.flow_bounds().most {
@@ -176,9 +181,17 @@ impl Process {
 
     /// Called once a second: flows that have become idle give way to connections that wait.
     pub fn flows_give_way_to_who_waits(&self) {
-        if self.files.is_awaited() || self.sessions.is_awaited() {
+        if self.awaited().is_some() {
             self.flows_give_way_to_a_session();
         }
+    }
+
+    /// What a connection waits for, as the reason to drop the datagrams of a new flow.
+    fn awaited(&self) -> Option<Dropped> {
+        if self.sessions.is_awaited() {
+            return Some(Dropped::SessionLimit);
+        }
+        self.files.is_awaited().then_some(Dropped::FileLimit)
     }
 
     fn flows_give_way_to_a_session(&self) {
@@ -229,15 +242,28 @@ impl Timings {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
     use super::*;
     use crate::log::{Level, LogFormat};
 
+    fn process(settings: &Settings, memory: Option<u64>) -> Process {
+        let lives = Lives::new(Clock::start());
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
+        Process::new(settings, memory, lives, log.expect("a thread").0)
+    }
+
+    /// A process with room for four sessions.
+    fn small() -> Process {
+        process(&Settings { max_sessions: 4, ..Settings::default() }, None)
+    }
+
     #[test]
     fn flows_leave_room_for_sessions_and_give_all_of_theirs_back() {
-        let lives = Lives::new(Clock::start());
-        let guard = lives.guard("log");
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
-        let process = Process::new(&Settings { max_sessions: 4, ..Settings::default() }, None, lives, log);
+        let process = small();
         let flows: Vec<FlowPermits> = (0..100).map_while(|_| process.take_flow().ok()).collect();
         assert_eq!(flows.len(), 6);
         assert_eq!(process.take_flow().expect_err("no room"), Dropped::SessionLimit);
@@ -247,12 +273,24 @@ mod tests {
     }
 
     #[test]
+    fn a_new_flow_takes_no_place_that_another_gave_up_for_a_connection() {
+        let process = small();
+        let mut flows: Vec<FlowPermits> = (0..6).map_while(|_| process.take_flow().ok()).collect();
+        let session = process.take_session();
+        let mut connection = pin!(process.wait_for_session());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(session.is_some() && connection.as_mut().poll(&mut cx).is_pending());
+        drop(flows.pop());
+        assert_eq!(process.take_flow().expect_err("a connection waits"), Dropped::SessionLimit);
+        drop(flows.pop());
+        assert!(connection.as_mut().poll(&mut cx).is_ready());
+        drop(session);
+        assert!(process.take_flow().is_ok(), "none waits");
+    }
+
+    #[test]
     fn a_pod_that_is_resized_holds_as_many_sessions_as_one_that_starts_with_that_memory() {
-        let process = |memory| {
-            let lives = Lives::new(Clock::start());
-            let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
-            Process::new(&Settings::default(), memory, lives, log.expect("a thread").0)
-        };
+        let process = |memory| process(&Settings::default(), memory);
         let bounds = |process: &Process| (process.sessions.usage().1, process.flows.usage().1, process.budget.limit());
         let (small, large) = (Some(64 << 20), Some(512 << 20));
         let resized = process(small);

@@ -56,6 +56,7 @@ impl Room {
             return permit;
         }
         let _waiting = Waiting::begin(&self.waiting);
+        self.paused.fetch_add(1, Relaxed);
         loop {
             let mut freed = pin!(self.freed.notified());
             // From here on, every place that is freed wakes one waiter, also before the first poll.
@@ -63,7 +64,6 @@ impl Room {
             if let Some(permit) = self.take(count) {
                 return permit;
             }
-            self.paused.fetch_add(1, Relaxed);
             freed.await;
         }
     }
@@ -165,6 +165,20 @@ mod tests {
         assert!(room.resize(1) && room.usage() == (2, 1));
         drop(first);
         assert!(room.take(1).is_none(), "the second is in use");
+    }
+
+    #[test]
+    fn a_wait_counts_once_however_often_it_is_woken_for_too_little() {
+        let room = Arc::new(Room::new(4));
+        let mut held: Vec<Permit> = (0..4).map_while(|_| room.take(1)).collect();
+        let mut waiter = pin!(room.wait(3));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert!(waiter.as_mut().poll(&mut cx).is_pending());
+            held.pop();
+        }
+        assert!(waiter.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(room.paused.load(Relaxed), 1);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 use crate::{
     core::{
         balance::Targets,
+        diff,
         end::EndReason,
         limiter::{Limiter, Refusal},
     },
@@ -27,8 +28,8 @@ pub struct Shared {
     pub id: Arc<ListenerId>,
     /// Current spec; sessions read limits and timeouts here, so changes apply in place.
     pub spec: ArcSwap<Listener>,
-    /// Current targets of new sessions.
-    pub targets: ArcSwap<Targets>,
+    /// Current targets of new sessions. After a move, sessions from before that are not connected yet share them.
+    pub targets: Arc<ArcSwap<Targets>>,
     /// Sequence numbers of new sessions, over all workers.
     pub tickets: AtomicU64,
     /// Counters, kept when the listener moves to another socket.
@@ -38,7 +39,7 @@ pub struct Shared {
     /// What is around the proxy.
     pub surroundings: ArcSwap<Surroundings>,
     /// Whether sessions may wait for the first answer to a name.
-    pub first_answer: FirstAnswer,
+    pub first_answer: Arc<FirstAnswer>,
 }
 
 impl Shared {
@@ -48,27 +49,33 @@ impl Shared {
         Arc::new(Self {
             id: Arc::new(id),
             spec: ArcSwap::new(spec),
-            targets: ArcSwap::default(),
+            targets: Arc::default(),
             tickets: AtomicU64::new(0),
             counters,
             limiter,
             surroundings: ArcSwap::default(),
-            first_answer: FirstAnswer::default(),
+            first_answer: Arc::default(),
         })
     }
 
-    /// A listener that takes the place of `before`, with the same identity, counters and targets.
+    /// A listener that takes the place of `before`, with the same identity, counters and targets. Sessions of `before`
+    /// that are not connected yet go to its targets, if they can ([`diff::can_follow`]).
     #[must_use]
     pub fn after(before: &Self, spec: Arc<Listener>, limiter: Arc<Limiter>) -> Arc<Self> {
+        let (targets, first_answer) = if diff::can_follow(&before.spec.load(), &spec) {
+            (before.targets.clone(), before.first_answer.clone())
+        } else {
+            (Arc::new(ArcSwap::new(before.targets.load_full())), Arc::default())
+        };
         Arc::new(Self {
             id: before.id.clone(),
             spec: ArcSwap::new(spec),
-            targets: ArcSwap::new(before.targets.load_full()),
+            targets,
             tickets: AtomicU64::new(before.tickets.load(Relaxed)),
             counters: before.counters.clone(),
             limiter,
             surroundings: ArcSwap::new(before.surroundings.load_full()),
-            first_answer: FirstAnswer::default(),
+            first_answer,
         })
     }
 

@@ -35,14 +35,28 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((socket, peer))
 }
 
+/// A socket whose descriptor stays open and the same until it is dropped. Nothing else can claim that of itself.
+pub trait Steady: AsRawFd + sealed::Sealed {}
+
+impl Steady for TcpListener {}
+impl Steady for UdpSocket {}
+
+mod sealed {
+    /// Keeps others from implementing a trait.
+    pub trait Sealed {}
+
+    impl Sealed for std::net::TcpListener {}
+    impl Sealed for std::net::UdpSocket {}
+}
+
 /// Watches a shared socket for readability, on the runtime of this thread.
 ///
 /// # Errors
 /// As `epoll_ctl(2)`, `kevent(2)`.
 #[allow(unsafe_code, reason = "the runtime needs a descriptor that stays open; see the invariant")]
-pub fn watch<T: AsFd + AsRawFd>(socket: Arc<T>) -> io::Result<AsyncFd<Arc<T>>> {
+pub fn watch<T: Steady>(socket: Arc<T>) -> io::Result<AsyncFd<Arc<T>>> {
     // SAFETY: the descriptor must stay open and the same while it is watched. It is owned by the socket in the `Arc`,
-    // which the `AsyncFd` keeps, and standard sockets never change or close theirs before they are dropped.
+    // which the `AsyncFd` keeps, and sockets that are `Steady` never change or close theirs before they are dropped.
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
 }
 
@@ -61,10 +75,10 @@ pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     imp::datagrams(socket)
 }
 
-/// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around;
-/// always 0 where the system does not tell.
+/// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around.
+/// Nothing if the system does not tell: as a number, that would look like billions of losses to who compares.
 #[must_use]
-pub fn dropped(socket: &impl AsFd) -> u32 {
+pub fn dropped(socket: &impl AsFd) -> Option<u32> {
     imp::dropped(socket)
 }
 
@@ -115,7 +129,7 @@ mod imp {
         Ok(state)
     }
 
-    pub(super) fn dropped(socket: &impl AsFd) -> u32 {
+    pub(super) fn dropped(socket: &impl AsFd) -> Option<u32> {
         let mut counters = [0_u32; COUNTERS];
         let mut length = libc::socklen_t::try_from(size_of_val(&counters)).unwrap_or(0);
         // SAFETY: the descriptor is open while `socket` is borrowed; the system writes at most `length` bytes.
@@ -128,7 +142,9 @@ mod imp {
                 &raw mut length,
             )
         };
-        if result == 0 { counters[DROPS] } else { 0 }
+        // An old system has fewer counters.
+        let is_told = result == 0 && usize::try_from(length).is_ok_and(|length| length == size_of_val(&counters));
+        is_told.then_some(counters[DROPS])
     }
 
     /// Sets an option.
@@ -194,8 +210,8 @@ mod imp {
         UdpSocketState::new(UdpSockRef::from(socket))
     }
 
-    pub(super) fn dropped(_socket: &impl AsFd) -> u32 {
-        0
+    pub(super) fn dropped(_socket: &impl AsFd) -> Option<u32> {
+        None
     }
 
     /// Stand-in on systems without splice.
@@ -323,10 +339,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_system_does_not_tell_is_no_number() {
+        let file = std::fs::File::open("/dev/null").expect("open");
+        assert_eq!(dropped(&file), None);
+    }
+
+    #[test]
     fn datagrams_that_a_full_buffer_cannot_take_are_counted() {
         // D14
         let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        assert_eq!(dropped(&server), 0);
+        assert_eq!(dropped(&server), Some(0));
         socket2::SockRef::from(&server).set_recv_buffer_size(4096).expect("option");
         let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let to = server.local_addr().expect("address");
@@ -334,8 +356,8 @@ mod tests {
             client.send_to(&[0; 1000], to).expect("send");
         }
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while dropped(&server) <= 50 {
-            assert!(std::time::Instant::now() < deadline, "{}", dropped(&server));
+        while dropped(&server) <= Some(50) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", dropped(&server));
             std::thread::yield_now();
         }
     }

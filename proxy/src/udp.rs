@@ -52,6 +52,12 @@ pub struct SocketId(pub u64);
 #[derive(Default)]
 pub struct Sockets(Rc<RefCell<HashMap<SocketId, Rc<UdpListener>>>>);
 
+/// Endings by the listener whose flows they concern.
+type ByListener<'a> = HashMap<*const Shared, Vec<&'a Ending>>;
+
+/// An ending and the flows of a socket that it concerns.
+type Concerned<'a> = (&'a Ending, Vec<Rc<Flow>>);
+
 /// A client-facing socket with its flows.
 struct UdpListener {
     socket: AsyncFd<Arc<UdpSocket>>,
@@ -119,11 +125,6 @@ impl Sockets {
         self.0.borrow().values().any(|socket| socket.flows.borrow().is_busy(now))
     }
 
-    /// Whether there are no flows.
-    pub fn is_empty(&self) -> bool {
-        self.flows() == 0
-    }
-
     /// Checks deadlines, logs and counters of a slice's flows; once a round, those of the sockets.
     pub fn sweep(&self, worker: &Rc<Worker>, visit: Visit, now: u64) {
         let sockets = self.all();
@@ -142,8 +143,12 @@ impl Sockets {
 
     /// Ends the flows that a change concerns, at once or spread over time. Other tasks of the worker run meanwhile.
     pub async fn end(&self, worker: &Rc<Worker>, endings: &[Ending], now: u64) {
+        let mut by_listener = ByListener::new();
+        for ending in endings {
+            by_listener.entry(Arc::as_ptr(&ending.listener)).or_default().push(ending);
+        }
         for socket in self.all() {
-            socket.end(worker, endings, now).await;
+            socket.end(worker, &by_listener, now).await;
         }
     }
 
@@ -306,19 +311,17 @@ impl UdpListener {
         }
     }
 
-    /// The flows that each ending concerns, in the order of the endings.
-    async fn concerned<'a>(&self, endings: &'a [Ending]) -> Vec<(&'a Ending, Vec<Rc<Flow>>)> {
-        let mut concerned: Vec<(&Ending, Vec<Rc<Flow>>)> = endings.iter().map(|it| (it, Vec::new())).collect();
-        let mut by_listener: HashMap<*const Shared, Vec<usize>> = HashMap::new();
-        for (at, ending) in endings.iter().enumerate() {
-            by_listener.entry(Arc::as_ptr(&ending.listener)).or_default().push(at);
-        }
+    /// The flows that endings concern, by the endings of their listener. An ending without flows is left out: a change of
+    /// many listeners on many sockets costs no more than its flows.
+    async fn concerned<'a>(&self, endings: &ByListener<'a>) -> Vec<Concerned<'a>> {
+        let mut concerned: HashMap<*const Ending, Concerned<'a>> = HashMap::new();
         for slice in 0..SLICES {
             let mut seen = false;
             for (flow, _) in self.flows.borrow().in_slice(slice) {
                 seen = true;
-                for at in by_listener.get(&Arc::as_ptr(&flow.listener)).into_iter().flatten() {
-                    if let Some((_, flows)) = concerned.get_mut(*at).filter(|(it, _)| flow.is_concerned(it)) {
+                for &ending in endings.get(&Arc::as_ptr(&flow.listener)).into_iter().flatten() {
+                    if flow.is_concerned(ending) {
+                        let (_, flows) = concerned.entry(ending).or_insert_with(|| (ending, Vec::new()));
                         flows.push(flow.clone());
                     }
                 }
@@ -327,11 +330,11 @@ impl UdpListener {
                 yield_now().await;
             }
         }
-        concerned
+        concerned.into_values().collect()
     }
 
     /// Quiet flows end at once: nothing that goes on is cut, so nothing has to be spread.
-    async fn end(&self, worker: &Rc<Worker>, endings: &[Ending], now: u64) {
+    async fn end(&self, worker: &Rc<Worker>, endings: &ByListener<'_>, now: u64) {
         for (ending, flows) in self.concerned(endings).await {
             for (at, flow) in flows.iter().enumerate() {
                 if at % ENDS_AT_ONCE == ENDS_AT_ONCE - 1 {
@@ -360,9 +363,9 @@ impl UdpListener {
     }
 }
 
-/// Counts the datagrams that the system has dropped at a socket since it had dropped `before` of them.
+/// Counts the datagrams that the system has dropped at a socket since it had dropped `before` of them, if it tells.
 fn count_lost(before: &Cell<u32>, socket: &impl AsFd, listener: &Shared, reason: Dropped) {
-    let now = sys::dropped(socket);
+    let Some(now) = sys::dropped(socket) else { return };
     let lost = now.wrapping_sub(before.replace(now));
     listener.counters.dropped[reason.index()].fetch_add(lost.into(), Relaxed);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use proxy::core::diff::{Blocked, Concern, Desired, Facts, Lost, Running, Settled, Which, desired, diff};
+use proxy::core::diff::{Blocked, Concern, Desired, Facts, Lost, Running, Settled, Which, can_follow, desired, diff};
 use proxy_api::{
     AcceptHeader, Access, Backend, Bind, Configuration, Listener, ListenerId, OnUpdate, ProxyProtocol, SendHeader,
     Sessions, SocketKey, Target, Transport,
@@ -138,6 +138,15 @@ fn a_change_of_the_proxy_header_or_of_the_protocol_concerns_all_sessions_by_the_
         let back = settle(&running(vec![(1, changed)]), &world(vec![(1, listener(1, &["a"]))]));
         assert_eq!(only(back.concerned).which, Which::All, "and back");
     }
+}
+
+#[test]
+fn sessions_follow_a_listener_to_another_port_and_not_into_a_range_or_to_another_transport() {
+    let before = listener(1, &["b"]);
+    let range = Listener { end_port: Some(9), ..before.clone() };
+    let udp = Listener { socket: SocketKey { transport: Transport::Udp, ..socket(1) }, ..before.clone() };
+    assert!(can_follow(&before, &listener(2, &["c"])));
+    assert!(!can_follow(&before, &range) && !can_follow(&range, &before) && !can_follow(&before, &udp));
 }
 
 #[test]

@@ -298,6 +298,13 @@ pub fn is_another(before: &Listener, after: &Listener) -> bool {
         || after.hostnames.is_empty() != before.hostnames.is_empty()
 }
 
+/// Whether sessions from before a move can go on by the changed listener: the transport is the same, and the ports of
+/// their endpoints do not depend on their place in a range.
+#[must_use]
+pub fn can_follow(before: &Listener, after: &Listener) -> bool {
+    before.socket.transport == after.socket.transport && before.end_port.is_none() && after.end_port.is_none()
+}
+
 /// Listeners by the socket they hold.
 #[derive(Default)]
 struct Holders<'a>(BTreeMap<SocketKey, Vec<(&'a ListenerId, &'a Listener)>>);

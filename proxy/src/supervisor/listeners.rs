@@ -149,6 +149,9 @@ impl Listeners {
                     None => Shared::new(id.clone(), spec.clone(), Arc::default(), limiter),
                     Some(before) => Shared::after(before, spec.clone(), limiter),
                 };
+                if let Some(before) = before.as_ref().filter(|before| diff::can_follow(&before.spec.load(), spec)) {
+                    before.spec.store(spec.clone());
+                }
                 self.moved.extend(before);
                 self.live.insert(id.clone(), shared);
             }
@@ -185,9 +188,13 @@ impl Listeners {
                 OnUpdate::Drain => u64::from(sessions.drain_seconds) * 1000,
                 OnUpdate::Close => 0,
             };
-            // No session of a listener from before a move fits the present one.
-            let moved = self.moved.iter().filter(|shared| *shared.id == concern.listener).map(|it| (it, &all));
-            let present = before.get(&concern.listener).map(|shared| (shared, &concern.which));
+            let present = before.get(&concern.listener);
+            // No session of a listener from before a move fits the present one. One that moves now is the present one.
+            let moved = self.moved.iter().filter(|shared| {
+                *shared.id == concern.listener && !present.is_some_and(|present| Arc::ptr_eq(present, shared))
+            });
+            let moved = moved.map(|shared| (shared, &all));
+            let present = present.map(|shared| (shared, &concern.which));
             endings.extend(present.into_iter().chain(moved).map(|(listener, which)| Ending {
                 listener: listener.clone(),
                 which: which.clone(),
@@ -337,6 +344,16 @@ mod tests {
     }
 
     #[test]
+    fn the_sessions_of_a_listener_that_moves_are_ended_once() {
+        let mut owner = Listeners::default();
+        place(&mut owner, &listeners([("a", listener(1, "b"))]));
+        let before = place(&mut owner, &listeners([("a", listener(2, "b"))]));
+        let endings = owner.endings(&[concern(OnUpdate::Drain)], &before);
+        assert_eq!(endings.len(), 1);
+        assert!(Arc::ptr_eq(&endings[0].listener, &before[&id("a")]));
+    }
+
+    #[test]
     fn a_listener_that_moves_knows_its_endpoints_and_takes_up_its_turn_where_it_was() {
         let mut owner = Listeners::default();
         place(&mut owner, &listeners([("a", listener(1, "b"))]));
@@ -348,6 +365,9 @@ mod tests {
         assert!(!Arc::ptr_eq(&before, moved));
         assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()));
         assert_eq!(moved.tickets.load(Relaxed), 5);
+        moved.targets.store(Arc::default());
+        assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()), "for who is not connected yet");
+        assert_eq!(before.spec.load().socket.port, 2, "old sessions have the new limits");
     }
 
     #[test]

@@ -192,8 +192,8 @@ async fn deliver(session: &Session, stream: &TcpStream) -> Option<EndReason> {
     let mut pause = Duration::from_millis(1);
     while left > 0 && Instant::now() < deadline && progress.elapsed() < NOT_READING {
         tokio::select! {
-            // A session that is silent as well was broken before, and ends as such.
-            reason = session.asked_to_end() => return (reason != EndReason::Idle).then_some(reason),
+            // Silence cuts nothing here: the bytes are on their way, and the wait has an end of its own.
+            reason = session.asked_to_end_at_once() => return Some(reason),
             _ = stream.ready(Interest::ERROR) => return None,
             () = sleep(pause) => {}
         }

@@ -38,12 +38,16 @@ pub(super) async fn run(thread: Rc<Thread>, life: Life) {
         life.beat();
         let at = rounds.plan(|slice| worker.occupied.has(slice));
         sleep(Duration::from_millis(at.saturating_sub(clock.millis()))).await;
-        for visit in rounds.due(clock.millis()) {
-            let now = clock.millis();
-            // Bytes that the sockets hold already count first: the runtime polls them before it goes on here.
-            yield_now().await;
-            sessions(worker, visit, now);
-            thread.udp.sweep(worker, visit, now);
+        let now = clock.millis();
+        // Bytes that the sockets hold already count first: the runtime polls them before it goes on here. Once a wake,
+        // because it costs a pass over all that is ready; once a slice, a round of a busy worker would take 64 of them.
+        yield_now().await;
+        for visit in rounds.due(now) {
+            life.beat();
+            if visit.slice == 0 || worker.occupied.has(visit.slice) {
+                sessions(worker, visit, now);
+                thread.udp.sweep(worker, visit, now);
+            }
         }
     }
 }
@@ -193,4 +197,52 @@ pub(super) fn inspect(thread: &Thread, limit: usize) -> Vec<SessionView> {
         worker.sessions.borrow().iter().take(limit).map(|(_, session)| session.view(now)).collect();
     views.extend(thread.udp.views(now, limit.saturating_sub(views.len())));
     views
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::{Cell, RefCell},
+        future::poll_fn,
+        pin::pin,
+    };
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        core::rounds::ROUND_MILLIS,
+        lives::Lives,
+        log::{Level, Log, LogFormat},
+        process::Process,
+        settings::Settings,
+        udp::Sockets,
+    };
+
+    #[test]
+    fn a_worker_without_sessions_takes_few_turns_a_round() {
+        let lives = Lives::new(Clock::start());
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
+        let process = Process::new(&Settings::default(), None, lives.clone(), log.expect("a thread").0);
+        let thread = Rc::new(Thread {
+            index: 0,
+            load: Arc::default(),
+            worker: Worker::new(0, process, &Settings::default()),
+            udp: Sockets::default(),
+            peers: RefCell::default(),
+            sockets: RefCell::default(),
+        });
+        let turns = Cell::new(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut sweep = pin!(run(thread, lives.begin("a worker")));
+            let counted = poll_fn(|cx| {
+                turns.set(turns.get() + 1);
+                sweep.as_mut().poll(cx)
+            });
+            timeout(Duration::from_millis(ROUND_MILLIS * 5 / 4), counted).await.expect_err("it goes on");
+        });
+        assert!((2..=8).contains(&turns.get()), "{} turns for 64 slices", turns.get());
+    }
 }

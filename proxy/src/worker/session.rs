@@ -170,6 +170,18 @@ impl Session {
         poll_fn(|cx| self.poll_ended(cx)).await
     }
 
+    /// Waits until [`Session::end`] is called for another reason than silence, and denies that the session is idle.
+    pub async fn asked_to_end_at_once(&self) -> EndReason {
+        poll_fn(|cx| match self.poll_ended(cx) {
+            Poll::Ready(EndReason::Idle) => {
+                self.stay(cx);
+                Poll::Pending
+            }
+            asked => asked,
+        })
+        .await
+    }
+
     /// Adds the bytes since the last call to the listener's counters; returns whether there were any.
     pub fn count_bytes(&self) -> bool {
         let now = (self.up.get(), self.down.get());
@@ -221,5 +233,36 @@ impl Session {
             bytes_down: self.down.get(),
             seconds: now_millis.saturating_sub(self.started) / 1000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use proxy_api::Configuration;
+
+    use super::*;
+
+    fn session() -> Session {
+        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        let (id, spec) = document.supported().next().expect("one");
+        let listener = Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default());
+        Session::new(listener, ([192, 0, 2, 1], 1).into(), None, 0)
+    }
+
+    #[test]
+    fn silence_asked_before_or_meanwhile_does_not_cut_bytes_that_are_on_their_way() {
+        let session = session();
+        let mut cx = Context::from_waker(Waker::noop());
+        session.end(EndReason::Idle);
+        let mut cut = pin!(session.asked_to_end_at_once());
+        for _ in 0..2 {
+            assert!(cut.as_mut().poll(&mut cx).is_pending());
+            session.end(EndReason::Idle);
+        }
+        session.end(EndReason::Drained);
+        assert_eq!(cut.as_mut().poll(&mut cx), Poll::Ready(EndReason::Drained));
     }
 }

@@ -38,11 +38,15 @@ impl Crowd {
             return false;
         }
         let own = newcomer.and_then(|name| groups.get(name)).map_or(0, Recency::len);
-        let candidate = |(name, flows): (&Arc<str>, &Recency)| (flows.len(), newcomer == Some(&**name), name.clone());
-        let mut candidates: Vec<_> = groups.iter().map(candidate).filter(|(count, ..)| *count >= own).collect();
-        candidates.sort_unstable_by(|one, other| other.cmp(one));
         let mut work = WORK;
-        let taken = candidates.iter().find_map(|(.., name)| groups.get_mut(name)?.take_idle(now, &mut work));
+        // The first one has an idle flow, as a rule: then nothing is asked of the others.
+        let first = largest(groups.iter_mut(), newcomer, |flows| flows.len() >= own);
+        let mut taken = first.and_then(|name| groups.get_mut(&name)?.take_idle(now, &mut work));
+        if taken.is_none() {
+            let next =
+                largest(groups.iter_mut(), newcomer, |flows| flows.len() >= own && flows.has_idle(now, &mut work));
+            taken = next.and_then(|name| groups.get_mut(&name)?.take_idle(now, &mut work));
+        }
         drop(groups);
         let Some((mark, _)) = taken else { return false };
         mark.evict();
@@ -52,6 +56,23 @@ impl Crowd {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Recency>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The namespace with the most flows of those that `may_go` admits; of equals, that of the newcomer. Asks only of those
+/// that are larger than what it has found. One pass, because all threads wait for the lock meanwhile.
+fn largest<'a>(
+    groups: impl Iterator<Item = (&'a Arc<str>, &'a mut Recency)>,
+    newcomer: Option<&str>,
+    mut may_go: impl FnMut(&mut Recency) -> bool,
+) -> Option<Arc<str>> {
+    let mut found: Option<(usize, bool, &Arc<str>)> = None;
+    for (name, flows) in groups {
+        let rank = (flows.len(), newcomer == Some(&**name), name);
+        if found.is_none_or(|before| rank > before) && may_go(flows) {
+            found = Some(rank);
+        }
+    }
+    found.map(|(.., name)| name.clone())
 }
 
 /// A flow's membership; it leaves on drop.
@@ -101,6 +122,19 @@ mod tests {
         assert_eq!(gone(&flows), [0, 2]);
         drop(flows);
         assert!(crowd.lock().is_empty());
+    }
+
+    #[test]
+    fn if_all_flows_of_the_largest_namespace_are_in_use_the_largest_with_an_idle_one_gives_way() {
+        let crowd = Arc::new(Crowd::default());
+        let mut members = Vec::new();
+        for (at, (namespace, count)) in [("b", 1), ("d", 3), ("f", 5), ("e", 4), ("c", 2)].into_iter().enumerate() {
+            members.extend((0..count).map(|_| join(&crowd, namespace, at as u64)));
+        }
+        members.iter().filter(|it| ["e", "f"].contains(&&*it.namespace)).for_each(|it| it.mark.touch(5000));
+        assert!(crowd.evict(Some("new"), 0, 5000));
+        let gone: Vec<&str> = members.iter().filter(|it| it.mark.is_evicted()).map(|it| &*it.namespace).collect();
+        assert_eq!(gone, ["d"]);
     }
 
     #[test]
