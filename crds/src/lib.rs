@@ -38,7 +38,7 @@ pub use listener::{
     AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, ServiceBackend,
     Tls, TlsMode,
 };
-pub use manifests::{CHART, CrdYaml, chart_template, crds};
+pub use manifests::{CHART, CrdYaml, OPERATOR_CHART, chart_template, crds, operator_chart_template};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
