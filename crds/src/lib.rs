@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
 mod autoscaling;
+mod chart_readme;
 mod check;
 mod gateway;
 mod guard;
@@ -28,6 +29,7 @@ mod status;
 mod tenant;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
+pub use chart_readme::{CHARTS, ReadmeError, chart_readme};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,

@@ -27,6 +27,20 @@ fn committed_crds_are_what_the_types_generate() {
 }
 
 #[test]
+fn committed_readmes_of_the_charts_are_what_their_values_generate() {
+    for chart in crds::CHARTS {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join(chart);
+        let read = |file: &str| fs::read_to_string(chart.join(file)).unwrap_or_default();
+        let generated = crds::chart_readme(&read("Chart.yaml"), &read("values.schema.json"), &read("values.yaml"));
+        assert!(
+            read("README.md") == generated.expect("every value has a description"),
+            "{}/README.md is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
+            chart.display()
+        );
+    }
+}
+
+#[test]
 fn every_list_and_string_of_the_spec_is_bounded() {
     for crd in crds::crds().expect("schemas serialise") {
         let schema = &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
