@@ -19,7 +19,15 @@
 - name: PORTLANE_PROXY_IMAGE
   value: {{ include "portlane.image" (dict "image" .Values.proxyImage "root" .) }}
 - name: PORTLANE_PROXY_PULL_POLICY
-  value: {{ .Values.proxyImage.pullPolicy }}
+  value: {{ .Values.proxyImage.pullPolicy | default "IfNotPresent" }}
+{{- with include "portlane.pullSecretNames" (dict "root" . "own" .Values.proxyImage.pullSecrets) }}
+- name: PORTLANE_PROXY_PULL_SECRETS
+  value: {{ . | quote }}
+{{- end }}
+{{- if (.Values.openshift).enabled }}
+- name: PORTLANE_PROXY_CLUSTER_IDS
+  value: "true"
+{{- end }}
 - name: PORTLANE_ALLOW_ALL_SERVICES
   value: {{ .Values.allowAllServices | quote }}
 - name: PORTLANE_DELETION_COST

@@ -94,15 +94,13 @@ replaces the tag: some runtimes refuse both.
 {{- end -}}
 {{- end }}
 
-{{/* Pull secrets as Kubernetes writes them. A name alone stands for an entry. */}}
-{{- define "portlane.pullSecrets" -}}
-{{- $entries := list -}}
-{{- range concat ((.Values.global).imagePullSecrets | default list) (.Values.imagePullSecrets | default list) -}}
-{{- $entries = append $entries (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{/* Names of pull secrets, separated by commas: those of all images, and own. An entry is a name, or {name: NAME}. */}}
+{{- define "portlane.pullSecretNames" -}}
+{{- $names := list -}}
+{{- range concat ((.root.Values.global).imagePullSecrets | default list) (.own | default list) -}}
+{{- $names = append $names (kindIs "string" . | ternary . (dig "name" "" (kindIs "map" . | ternary . dict))) -}}
 {{- end -}}
-{{- with uniq $entries -}}
-{{ toYaml . }}
-{{- end -}}
+{{- join "," (uniq $names) -}}
 {{- end }}
 
 {{/* A port of the operator's pods: root, name. */}}

@@ -67,6 +67,7 @@ pub(super) fn start(
         bind: settings.fleet_bind_ip,
         namespaces: rights.fleets,
         network_policies: settings.fleet_network_policies,
+        pods: settings.pods(),
     };
     let (applying, applied) = mpsc::channel(RESULTS);
     let effects = Effects {

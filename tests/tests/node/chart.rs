@@ -58,16 +58,19 @@ const NAMES: &[Case] = &[
 
 const IMAGES: &[Case] = &[
     (
-        "{global: {imageRegistry: r.example.com/m/, imagePullSecrets: [a]}, imagePullSecrets: [b, {name: a}], image: {tag: x}}",
+        "{global: {imageRegistry: r.example.com/m/, imagePullSecrets: [a]}, imagePullSecrets: [b, {name: a}], image: \
+         {tag: x}, proxyImage: {pullSecrets: [{name: c}]}}",
         &[
             (OPERATOR, "/spec/template/spec/containers/0/image", "r.example.com/m/portlane/operator:x"),
             (OPERATOR, "/spec/template/spec/containers/0/env/8/name", "PORTLANE_PROXY_IMAGE"),
             (OPERATOR, "/spec/template/spec/containers/0/env/8/value", "r.example.com/m/portlane/proxy:0.1.0"),
             (OPERATOR, "/spec/template/spec/imagePullSecrets", "[{name: a}, {name: b}]"),
+            (OPERATOR, "/env/PORTLANE_PROXY_PULL_SECRETS", "['a,c']"),
         ],
     ),
     (
-        "{global: {imageRegistry: r.example.com}, image: {registry: 'other:5000', repository: a/b}, proxyImage: {digest: \
+        "{global: {imageRegistry: r.example.com}, image: {registry: 'other:5000', repository: a/b}, proxyImage: \
+         {digest: \
          'sha256:0123456789012345678901234567890123456789012345678901234567890123', tag: unused}}",
         &[
             (OPERATOR, "/spec/template/spec/containers/0/image", "other:5000/a/b:0.1.0"),
@@ -82,7 +85,8 @@ const IMAGES: &[Case] = &[
 
 const PODS: &[Case] = &[
     (
-        "{annotations: {a: '1'}, podLabels: {b: '2', app.kubernetes.io/name: theirs}, podAnnotations: {c: '3'}, service: \
+        "{annotations: {a: '1'}, podLabels: {b: '2', app.kubernetes.io/name: theirs}, podAnnotations: {c: '3'}, \
+         service: \
          {labels: {d: '4'}, annotations: {e: '5'}}, injection: {annotations: {f: '6'}}}",
         &[
             (OPERATOR, "/metadata/annotations", "{a: '1'}"),
@@ -121,6 +125,7 @@ const PODS: &[Case] = &[
                 "/spec/template/spec/containers/0/securityContext",
                 "{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}",
             ),
+            (OPERATOR, "/env/PORTLANE_PROXY_CLUSTER_IDS", "['true']"),
         ],
     ),
     (
@@ -131,9 +136,11 @@ const PODS: &[Case] = &[
         ],
     ),
     (
-        "{nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {nodeAffinity: {}}, priorityClassName: high, \
+        "{nodeSelector: {a: b}, tolerations: [{operator: Exists}], affinity: {nodeAffinity: {}}, priorityClassName: \
+         high, \
          updateStrategy: {type: Recreate}, dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.1]}, resources: {limits: \
-         {memory: 1Gi}}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}, \
+         {memory: 1Gi}}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: \
+         DoNotSchedule}, \
          {maxSkew: 2, topologyKey: host, whenUnsatisfiable: DoNotSchedule, labelSelector: {}}]}",
         &[
             (OPERATOR, "/spec/template/spec/nodeSelector", "{a: b}"),
@@ -147,7 +154,8 @@ const PODS: &[Case] = &[
             (
                 OPERATOR,
                 "/spec/template/spec/topologySpreadConstraints/0/labelSelector/matchLabels",
-                "{app.kubernetes.io/name: portlane, app.kubernetes.io/instance: portlane, app.kubernetes.io/component: operator}",
+                "{app.kubernetes.io/name: portlane, app.kubernetes.io/instance: portlane, \
+                 app.kubernetes.io/component: operator}",
             ),
             (OPERATOR, "/spec/template/spec/topologySpreadConstraints/1/labelSelector", "{}"),
         ],
@@ -156,8 +164,10 @@ const PODS: &[Case] = &[
 
 const NETWORK: &[Case] = &[
     (
-        "{hostNetwork: true, ports: {stream: 19443, webhook: 10250, customMetrics: 19445, health: 19080}, customMetrics: \
-         {enabled: true}, networkPolicy: {operator: {metricsFrom: [{podSelector: {}}], apiServerFrom: [{ipBlock: {cidr: \
+        "{hostNetwork: true, ports: {stream: 19443, webhook: 10250, customMetrics: 19445, health: 19080}, \
+         customMetrics: \
+         {enabled: true}, networkPolicy: {operator: {metricsFrom: [{podSelector: {}}], apiServerFrom: [{ipBlock: \
+         {cidr: \
          192.0.2.0/28}}]}}}",
         &[
             (OPERATOR, "/spec/template/spec/hostNetwork", "true"),
@@ -274,10 +284,12 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Every value that is younger than 0.1.0. `helm upgrade --reuse-values` brings the values of the version before, which
 /// lack these.
-const YOUNGER: &str = "{global: null, nameOverride: null, fullnameOverride: null, commonLabels: null, commonAnnotations: \
+const YOUNGER: &str = "{global: null, nameOverride: null, fullnameOverride: null, commonLabels: null, \
+commonAnnotations: \
                        null, crds: null, image: {registry: null, digest: null}, proxyImage: {registry: null, digest: \
-                       null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, timeoutSeconds: null, \
-                       excludedNamespaces: null, annotations: null}, networkPolicy: {operator: {apiServerFrom: null}}, \
+                       null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
+                       timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
+                       {apiServerFrom: null}}, \
                        ports: null, hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, \
                        podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
                        extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
@@ -356,7 +368,8 @@ fn values_of_the_version_before_render_the_same_objects() {
 #[test]
 fn the_api_server_accepts_the_chart_with_most_values_set() {
     let every = "{nameOverride: gate, commonLabels: {team: net}, commonAnnotations: {a: b}, global: {imageRegistry: \
-                 r.example.com}, imagePullSecrets: [a], extraArgs: [--max-proxies=7], extraEnv: [{name: RUST_LOG, value: \
+                 r.example.com}, imagePullSecrets: [a], extraArgs: [--max-proxies=7], extraEnv: [{name: RUST_LOG, \
+                 value: \
                  debug}], extraVolumes: [{name: ca, configMap: {name: ca}}], extraVolumeMounts: [{name: ca, mountPath: \
                  /ca}], hostNetwork: true, ports: {webhook: 10250}, dnsConfig: {options: [{name: ndots, value: '2'}]}, \
                  openshift: {enabled: true}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, \

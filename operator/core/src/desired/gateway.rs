@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
+        pods::Pods,
         probe::{Probe, SOCKET},
     },
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
@@ -52,6 +53,8 @@ pub struct Fleets {
     pub namespaces: FleetNamespaces,
     /// Whether each fleet gets a `NetworkPolicy`.
     pub network_policies: bool,
+    /// Settings that fleets share with sidecars.
+    pub pods: Pods,
 }
 
 impl Default for Fleets {
@@ -63,6 +66,7 @@ impl Default for Fleets {
             bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             namespaces: FleetNamespaces::All,
             network_policies: false,
+            pods: Pods::default(),
         }
     }
 }
@@ -217,9 +221,6 @@ impl Child<'_> {
             "terminationGracePeriodSeconds": LEAVE_SECONDS + self.drain_seconds() + SPARE_SECONDS,
             "securityContext": {
                 "runAsNonRoot": true,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
                 "seccompProfile": {"type": "RuntimeDefault"},
                 "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
             },
@@ -231,6 +232,11 @@ impl Child<'_> {
                 }}]}},
             ],
         });
+        fleets.pods.identify(&mut pod["securityContext"], &["runAsUser", "runAsGroup", "fsGroup"]);
+        let secrets = fleets.pods.missing_pull_secrets(&Value::Null);
+        if !secrets.is_empty() {
+            pod["imagePullSecrets"] = json!(secrets);
+        }
         let node_selector: BTreeMap<&String, &String> =
             template.node_selector.iter().map(|(key, value)| (key, &value.0)).collect();
         if !node_selector.is_empty() {

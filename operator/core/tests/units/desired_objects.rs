@@ -11,6 +11,7 @@ use operator_core::{
         ca::{Root, Roots, Trusted},
         gateway::{Fleets, children, selector_text, unwanted},
         holder::{holder, obstacle},
+        pods::Pods,
     },
     world::child::ChildKind,
 };
@@ -232,6 +233,22 @@ fn what_a_gateway_should_not_have_is_removed() {
     assert!(of(&json!({"service": {"type": "NodePort"}}), true).is_empty());
     assert_eq!(of(&json!({"service": {"type": "None"}}), true), [service]);
     assert_eq!(of(&json!({"service": {"type": "None"}}), false), [policy, service]);
+}
+
+#[test]
+fn a_fleet_has_the_pull_secrets_and_the_user_that_the_operator_is_told() {
+    let pod = |pods: Pods| {
+        let fleets = Fleets { pods, ..Fleets::default() };
+        let children = children(&edge(), &gateway(&json!({})), &fleets, "", &BTreeSet::new());
+        children[1].1["spec"]["template"]["spec"].clone()
+    };
+    let ids = ["runAsUser", "runAsGroup", "fsGroup"];
+    let plain = pod(Pods::default());
+    assert_eq!(plain.get("imagePullSecrets"), None);
+    assert!(ids.iter().all(|id| plain["securityContext"][id] == 65532), "{plain}");
+    let told = pod(Pods { pull_secrets: vec!["mirror".into()], cluster_ids: true });
+    assert_eq!(told["imagePullSecrets"], json!([{"name": "mirror"}]));
+    assert!(ids.iter().all(|id| told["securityContext"].get(id).is_none()), "{told}");
 }
 
 #[test]
