@@ -104,9 +104,9 @@ fn rows(schema: &Value, values: &Value, parent: &str, readme: &mut String) -> Re
             _ => readme.push_str(&row(&path(name), property, default)?),
         }
     }
-    let names = values.as_mapping().into_iter().flatten().filter_map(|(name, _)| name.as_str());
+    let mut names = values.as_mapping().into_iter().flatten().filter_map(|(name, _)| name.as_str());
     let known = |name: &str| properties.is_some_and(|properties| properties.contains_key(name));
-    match names.into_iter().find(|name| !known(name)) {
+    match names.find(|name| !known(name)) {
         Some(name) => Err(ReadmeError::Unknown(path(name))),
         None => Ok(()),
     }
