@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
+use crds::PodTemplate;
 use operator_core::{
     desired::{pods::Pods, tuning::Resources},
     notices::Format,
@@ -89,6 +90,9 @@ pub struct Settings {
     /// Namespaces in which ForwardGateways get fleets, separated by commas. `*`: every watched namespace. Empty: none.
     #[arg(long, env = "PORTLANE_FLEET_NAMESPACES", default_value = "*")]
     pub fleet_namespaces: FleetNamespaces,
+    /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
+    #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
+    pub fleet_pod_template: Option<PodTemplate>,
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
@@ -133,6 +137,10 @@ pub struct Settings {
     /// Format of log records.
     #[arg(long, value_enum, env = "PORTLANE_LOG_FORMAT", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+fn pod_template(text: &str) -> Result<PodTemplate, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 impl Settings {

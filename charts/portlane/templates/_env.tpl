@@ -34,6 +34,10 @@
   value: {{ .Values.deletionCost.enabled | quote }}
 - name: PORTLANE_FLEET_NAMESPACES
   value: {{ ternary (join "," .Values.gateways.namespaces | default "*") "" .Values.gateways.enabled | quote }}
+{{- with .Values.gateways.podTemplate }}
+- name: PORTLANE_FLEET_POD_TEMPLATE
+  value: {{ toJson . | quote }}
+{{- end }}
 - name: PORTLANE_FLEET_BIND_IP
   value: {{ .Values.bindIP | quote }}
 - name: PORTLANE_FLEET_NETWORK_POLICIES

@@ -162,6 +162,15 @@ const PODS: &[Case] = &[
     ),
 ];
 
+const FLEETS: &[Case] = &[(
+    "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}}}}}",
+    &[(
+        OPERATOR,
+        "/env/PORTLANE_FLEET_POD_TEMPLATE",
+        "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"}}}']",
+    )],
+)];
+
 const NETWORK: &[Case] = &[
     (
         "{hostNetwork: true, ports: {stream: 19443, webhook: 10250, customMetrics: 19445, health: 19080}, \
@@ -278,6 +287,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("{nameOverride: Portlane}", "nameOverride"),
     ("{injection: {failurePolicy: Maybe}}", "failurePolicy"),
     ("{hostnetwork: true}", "hostnetwork"),
+    ("{gateways: {podTemplate: {replicas: 3}}}", "replicas"),
+    ("{gateways: {podTemplate: {resources: {limits: {cpu: 2}}}}}", "cpu"),
     ("{rbac: {aggregate: {gateways: view}}}", "gateways"),
     ("{extraEnv: [{value: x}]}", "name"),
 ];
@@ -289,8 +300,8 @@ commonAnnotations: \
                        null, crds: null, image: {registry: null, digest: null}, proxyImage: {registry: null, digest: \
                        null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
                        timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
-                       {apiServerFrom: null}}, \
-                       ports: null, hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, \
+                       {apiServerFrom: null}}, gateways: {podTemplate: null}, ports: null, \
+                       hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, \
                        podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
                        extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
                        annotations: null, podLabels: null, updateStrategy: null, topologySpreadConstraints: null}";
@@ -325,7 +336,7 @@ fn objects(manifests: &str) -> BTreeMap<String, Value> {
 
 #[test]
 fn each_value_of_the_chart_does_what_its_description_says() {
-    for (values, rows) in [NAMES, IMAGES, PODS, NETWORK, OBJECTS].concat() {
+    for (values, rows) in [NAMES, IMAGES, PODS, FLEETS, NETWORK, OBJECTS].concat() {
         let objects = objects(&render(CHARTS[1], values).ok());
         for (object, pointer, expected) in rows {
             let expected: Value = serde_yaml::from_str(expected).expect("YAML");

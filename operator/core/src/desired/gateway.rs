@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
-        pods::Pods,
+        pods::{Pods, completed},
         probe::{Probe, SOCKET},
     },
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
@@ -39,7 +39,7 @@ const PROBE_SECONDS: u32 = 5;
 const PIPE_BYTES: u32 = 32 << 20;
 
 /// Settings that all gateways of an installation share.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fleets {
     /// Image of the proxy.
     pub image: String,
@@ -55,6 +55,8 @@ pub struct Fleets {
     pub network_policies: bool,
     /// Settings that fleets share with sidecars.
     pub pods: Pods,
+    /// What the pods of a fleet have unless their gateway says otherwise.
+    pub template: PodTemplate,
 }
 
 impl Default for Fleets {
@@ -67,6 +69,7 @@ impl Default for Fleets {
             namespaces: FleetNamespaces::All,
             network_policies: false,
             pods: Pods::default(),
+            template: PodTemplate::default(),
         }
     }
 }
@@ -188,8 +191,7 @@ impl Child<'_> {
     }
 
     fn deployment(&self, fleets: &Fleets, roots: &str) -> Value {
-        let empty = PodTemplate::default();
-        let template = self.gateway.spec.pod_template.as_ref().unwrap_or(&empty);
+        let template = &completed(self.gateway.spec.pod_template.as_ref(), &fleets.template);
         let mut labels: BTreeMap<String, String> =
             template.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
         labels.extend(self.labels());
