@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
 mod autoscaling;
+mod chart_readme;
 mod check;
 mod gateway;
 mod guard;
@@ -28,6 +29,7 @@ mod status;
 mod tenant;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
+pub use chart_readme::{CHARTS, ReadmeError, chart_readme};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
@@ -38,7 +40,7 @@ pub use listener::{
     AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, ServiceBackend,
     Tls, TlsMode,
 };
-pub use manifests::{CHART, CrdYaml, chart_template, crds};
+pub use manifests::{CHART, CrdYaml, OPERATOR_CHART, chart_template, crds, operator_chart_template};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};

@@ -29,17 +29,46 @@ pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     Ok(all)
 }
 
-/// Folder of the chart's copies, relative to the folder of this crate.
+/// Folder of the copies in the chart of the CRDs, relative to the folder of this crate.
 pub const CHART: &str = "../charts/portlane-crds/templates";
+/// Folder of the copies in the chart of the operator, which its value `crds.enabled` adds, relative to the folder of
+/// this crate.
+pub const OPERATOR_CHART: &str = "../charts/portlane/templates/crds";
 
-/// The CRD as a template of the chart: the same document, with the annotation that keeps the CRD when the chart is
-/// uninstalled, if the chart value `keep` is set.
+/// The CRD as a template of the chart `portlane-crds`: the same document, with the labels and annotations of the chart's
+/// values, and with the annotation that keeps the CRD when the chart is uninstalled, if the value `keep` is set.
 #[must_use]
 pub fn chart_template(yaml: &str) -> String {
-    let kept =
-        "\nmetadata:\n  {{- if .Values.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n";
-    yaml.replacen("\nmetadata:\n", kept, 1)
+    yaml.replacen("\nmetadata:\n", CHART_METADATA, 1)
 }
+
+const CHART_METADATA: &str = r#"
+metadata:
+  {{- with .Values.commonLabels }}
+  labels:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- $kept := ternary (dict "helm.sh/resource-policy" "keep") dict .Values.keep }}
+  {{- with merge $kept (.Values.commonAnnotations | default dict) }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+"#;
+
+/// The CRD as a template of the chart `portlane`, for an installation by one command. A chart that depends on another
+/// would need the other vendored beside it, by a step before every installation from a checkout.
+#[must_use]
+pub fn operator_chart_template(yaml: &str) -> String {
+    let document = yaml.replacen("\nmetadata:\n", OPERATOR_CHART_METADATA, 1);
+    format!("{{{{- if (.Values.crds).enabled }}}}\n{document}{{{{- end }}}}\n")
+}
+
+const OPERATOR_CHART_METADATA: &str = r#"
+metadata:
+  {{- $keep := dig "keep" true .Values.crds }}
+  {{- $kept := ternary (dict "helm.sh/resource-policy" "keep") dict $keep }}
+  {{- include "portlane.meta" (dict "root" . "annotations" $kept) | nindent 2 }}
+"#;
 
 /// Turns the generated schema into one that a person would have written for an API server.
 ///

@@ -9,10 +9,13 @@ fn committed_crds_are_what_the_types_generate() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let generated = serde_yaml::to_string(&crd.document).expect("YAML");
         let template = crds::chart_template(&generated);
-        assert!(template.contains("helm.sh/resource-policy: keep"));
-        for (path, generated) in
-            [(folder.join(crd.file), generated), (folder.join(crds::CHART).join(crd.file), template)]
-        {
+        let included = crds::operator_chart_template(&generated);
+        assert!(template.contains("helm.sh/resource-policy") && included.contains("helm.sh/resource-policy"));
+        for (path, generated) in [
+            (folder.join(crd.file), generated),
+            (folder.join(crds::CHART).join(crd.file), template),
+            (folder.join(crds::OPERATOR_CHART).join(crd.file), included),
+        ] {
             let committed = fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 committed == generated,
@@ -20,6 +23,20 @@ fn committed_crds_are_what_the_types_generate() {
                 path.display()
             );
         }
+    }
+}
+
+#[test]
+fn committed_readmes_of_the_charts_are_what_their_values_generate() {
+    for chart in crds::CHARTS {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join(chart);
+        let read = |file: &str| fs::read_to_string(chart.join(file)).unwrap_or_default();
+        let generated = crds::chart_readme(&read("Chart.yaml"), &read("values.schema.json"), &read("values.yaml"));
+        assert!(
+            read("README.md") == generated.expect("every value has a description"),
+            "{}/README.md is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
+            chart.display()
+        );
     }
 }
 

@@ -8,7 +8,12 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use operator_core::{desired::tuning::Resources, notices::Format, world::rights::FleetNamespaces};
+use crds::PodTemplate;
+use operator_core::{
+    desired::{pods::Pods, tuning::Resources},
+    notices::Format,
+    world::rights::FleetNamespaces,
+};
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
 #[derive(Clone, Debug, Parser)]
@@ -76,9 +81,18 @@ pub struct Settings {
     /// Pull policy of the proxy image: Always, IfNotPresent or Never.
     #[arg(long, env = "PORTLANE_PROXY_PULL_POLICY", default_value = "IfNotPresent")]
     pub proxy_pull_policy: String,
+    /// Pull secrets of the proxy image, separated by commas: names of Secrets in the namespaces of the pods. Absent: none.
+    #[arg(long, env = "PORTLANE_PROXY_PULL_SECRETS", value_delimiter = ',')]
+    pub proxy_pull_secrets: Vec<String>,
+    /// Leave the ids of user and group of proxies to the cluster, as OpenShift wants it.
+    #[arg(long, env = "PORTLANE_PROXY_CLUSTER_IDS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub proxy_cluster_ids: bool,
     /// Namespaces in which ForwardGateways get fleets, separated by commas. `*`: every watched namespace. Empty: none.
     #[arg(long, env = "PORTLANE_FLEET_NAMESPACES", default_value = "*")]
     pub fleet_namespaces: FleetNamespaces,
+    /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
+    #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
+    pub fleet_pod_template: Option<PodTemplate>,
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
@@ -123,6 +137,18 @@ pub struct Settings {
     /// Format of log records.
     #[arg(long, value_enum, env = "PORTLANE_LOG_FORMAT", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+fn pod_template(text: &str) -> Result<PodTemplate, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+impl Settings {
+    /// The settings of all pods with a proxy.
+    #[must_use]
+    pub fn pods(&self) -> Pods {
+        Pods { pull_secrets: self.proxy_pull_secrets.clone(), cluster_ids: self.proxy_cluster_ids }
+    }
 }
 
 /// Formats of notices.

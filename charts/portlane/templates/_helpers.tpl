@@ -1,30 +1,147 @@
+{{/*
+Every value that came after 0.1.0 has its default here as well as in values.yaml: `helm upgrade --reuse-values` brings the
+values of the version before, which lack it.
+*/}}
+
+{{/* Name of the application: the label app.kubernetes.io/name, and the start of the names of objects. */}}
+{{- define "portlane.application" -}}
+{{ .Values.nameOverride | default "portlane" | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
 {{- define "portlane.name" -}}
-portlane-operator
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else -}}
+{{ include "portlane.application" . }}-operator
+{{- end -}}
+{{- end }}
+
+{{/* What other names begin with: the Secret with the CA, the Service of the metrics API, the roles for users. */}}
+{{- define "portlane.prefix" -}}
+{{- if .Values.fullnameOverride -}}
+{{ include "portlane.name" . }}
+{{- else -}}
+{{ include "portlane.application" . }}
+{{- end -}}
 {{- end }}
 
 {{- define "portlane.metrics" -}}
-portlane-metrics
+{{ include "portlane.prefix" . }}-metrics
+{{- end }}
+
+{{- define "portlane.lease" -}}
+{{ include "portlane.name" . }}
+{{- end }}
+
+{{- define "portlane.roots" -}}
+{{ include "portlane.prefix" . }}-roots
 {{- end }}
 
 {{- define "portlane.webhook" -}}
 {{ include "portlane.name" . }}.{{ .Release.Namespace }}
 {{- end }}
 
+{{/* The ServiceAccount of the operator. The namespace's `default` is nobody's: it would give the rights to every pod. */}}
+{{- define "portlane.serviceAccount" -}}
+{{- $account := .Values.serviceAccount | default dict -}}
+{{- if dig "create" true $account -}}
+{{ dig "name" "" $account | default (include "portlane.name" .) }}
+{{- else -}}
+{{ required "serviceAccount.create is false: set serviceAccount.name to the ServiceAccount that the operator runs as" (dig "name" "" $account) }}
+{{- end -}}
+{{- end }}
+
 {{- define "portlane.selector" -}}
-app.kubernetes.io/name: portlane
+app.kubernetes.io/name: {{ include "portlane.application" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
 {{- define "portlane.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
-{{ include "portlane.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- $own := fromYaml (include "portlane.selector" .) -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
+{{ toYaml (merge $own (.Values.commonLabels | default dict)) }}
 {{- end }}
 
+{{/* Labels and annotations of an object: root, and labels and annotations of its own. Selectors depend on some labels, so
+the labels of the chart win. */}}
+{{- define "portlane.meta" -}}
+{{- $labels := merge (fromYaml (include "portlane.labels" .root)) (.labels | default dict) -}}
+{{- $annotations := merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) -}}
+labels:
+  {{- toYaml $labels | nindent 2 }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/*
+Reference of an image. The registry of the image, or else global.imageRegistry, replaces the host of the repository. A digest
+replaces the tag: some runtimes refuse both.
+*/}}
 {{- define "portlane.image" -}}
-{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- $path := .image.repository -}}
+{{- with .image.registry | default (.root.Values.global).imageRegistry -}}
+{{- $path = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $path "") -}}
+{{- end -}}
+{{- if .image.digest -}}
+{{ $path }}@{{ .image.digest }}
+{{- else -}}
+{{ $path }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* Names of pull secrets, separated by commas: those of all images, and own. An entry is a name, or {name: NAME}. */}}
+{{- define "portlane.pullSecretNames" -}}
+{{- $names := list -}}
+{{- range concat ((.root.Values.global).imagePullSecrets | default list) (.own | default list) -}}
+{{- $names = append $names (kindIs "string" . | ternary . (dig "name" "" (kindIs "map" . | ternary . dict))) -}}
+{{- end -}}
+{{- join "," (uniq $names) -}}
+{{- end }}
+
+{{/* A port of the operator's pods: root, name. */}}
+{{- define "portlane.port" -}}
+{{- $default := dict "stream" 9443 "webhook" 9444 "customMetrics" 9445 "health" 9080 -}}
+{{ int (get (merge (dict) (.root.Values.ports | default dict) $default) .name) }}
+{{- end }}
+
+{{/* An address to listen on, HOST:PORT: root, name. */}}
+{{- define "portlane.address" -}}
+{{ printf "%s:%s" (include "portlane.bindHost" .root) (include "portlane.port" .) | quote }}
+{{- end }}
+
+{{/* A number, or a percentage. A number of a values file is a float. */}}
+{{- define "portlane.amount" -}}
+{{ ternary (. | quote) (int . | toString) (and (kindIs "string" .) (hasSuffix "%" (toString .))) }}
+{{- end }}
+
+{{/* The security context of the pod. On OpenShift the ids are those of the namespace. */}}
+{{- define "portlane.podSecurityContext" -}}
+{{- $ids := dict "runAsUser" 65532 "runAsGroup" 65532 -}}
+{{- $context := merge (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) $ids -}}
+{{- if kindIs "map" .Values.podSecurityContext -}}
+{{- $context = .Values.podSecurityContext -}}
+{{- end -}}
+{{- if (.Values.openshift).enabled -}}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" -}}
+{{- end -}}
+{{ toYaml $context }}
+{{- end }}
+
+{{- define "portlane.securityContext" -}}
+{{- $drop := dict "drop" (list "ALL") -}}
+{{- $context := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" $drop -}}
+{{- if kindIs "map" .Values.securityContext -}}
+{{- $context = .Values.securityContext -}}
+{{- end -}}
+{{- if (.Values.openshift).enabled -}}
+{{- $context = omit $context "runAsUser" "runAsGroup" -}}
+{{- end -}}
+{{ toYaml $context }}
 {{- end }}
 
 {{/* Permissions in every namespace that the operator watches. Each rule names its user in operator/src. */}}

@@ -1,4 +1,4 @@
-//! Writes the CRDs beside this crate and into the chart: `cargo run -p portlane-crds --bin crdgen`.
+//! Writes the CRDs beside this crate and into the charts, and the READMEs of the charts: `cargo run -p portlane-crds --bin crdgen`.
 
 use std::{error::Error, fs, path::Path};
 
@@ -7,7 +7,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for crd in crds::crds()? {
         let yaml = serde_yaml::to_string(&crd.document)?;
         fs::write(folder.join(crds::CHART).join(crd.file), crds::chart_template(&yaml))?;
+        fs::write(folder.join(crds::OPERATOR_CHART).join(crd.file), crds::operator_chart_template(&yaml))?;
         fs::write(folder.join(crd.file), yaml)?;
+    }
+    for chart in crds::CHARTS {
+        let chart = folder.join(chart);
+        let read = |file: &str| fs::read_to_string(chart.join(file));
+        let readme = crds::chart_readme(&read("Chart.yaml")?, &read("values.schema.json")?, &read("values.yaml")?)?;
+        fs::write(chart.join("README.md"), readme)?;
     }
     Ok(())
 }

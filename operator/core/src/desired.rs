@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod holder;
 pub mod metrics_endpoints;
 pub mod plan;
+pub mod pods;
 mod probe;
 pub mod sidecar;
 pub mod tuning;

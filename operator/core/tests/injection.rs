@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 
 use operator_core::{
     desired::{
+        pods::Pods,
         sidecar::{Injection, Sidecar, inject},
         tuning::Resources,
     },
@@ -20,12 +21,17 @@ fn sidecar() -> Sidecar {
         operator: "portlane-operator.portlane.svc:9443".into(),
         roots: "ROOTS".into(),
         resources: Resources::default(),
+        pods: Pods::default(),
     }
 }
 
 /// The pod after the patch, and the warnings for the client that creates the pod.
 fn injected(pod: &Value) -> (Value, Vec<String>) {
-    let Injection::Changed(patch, warnings) = inject(pod, &sidecar()) else { panic!("the pod is not changed: {pod}") };
+    injected_by(&sidecar(), pod)
+}
+
+fn injected_by(sidecar: &Sidecar, pod: &Value) -> (Value, Vec<String>) {
+    let Injection::Changed(patch, warnings) = inject(pod, sidecar) else { panic!("the pod is not changed: {pod}") };
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).expect("a patch");
     let mut after = pod.clone();
     json_patch::patch(&mut after, &patch).expect("the patch fits");
@@ -74,6 +80,26 @@ fn what_was_injected_is_left_as_it_is() {
         let (once, _) = injected(&pod);
         assert_eq!(inject(&once, &sidecar()), Injection::Carried);
     }
+}
+
+#[test]
+fn a_pod_gets_the_pull_secrets_that_it_does_not_name() {
+    let pods = Pods { pull_secrets: vec!["mirror".into(), "hub".into()], ..Pods::default() };
+    let sidecar = Sidecar { pods, ..sidecar() };
+    let secrets = |pod: &Value| injected_by(&sidecar, pod).0["spec"]["imagePullSecrets"].clone();
+    assert_eq!(secrets(&plain()), json!([{"name": "mirror"}, {"name": "hub"}]));
+    let mut pod = plain();
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}, {"name": "hub"}]);
+    assert_eq!(secrets(&pod), json!([{"name": "own"}, {"name": "hub"}, {"name": "mirror"}]));
+    assert_eq!(injected(&plain()).0["spec"].get("imagePullSecrets"), None);
+}
+
+#[test]
+fn a_cluster_that_chooses_ids_finds_none_in_the_proxy() {
+    let sidecar = Sidecar { pods: Pods { cluster_ids: true, ..Pods::default() }, ..sidecar() };
+    let context = injected_by(&sidecar, &plain()).0["spec"]["initContainers"][0]["securityContext"].clone();
+    assert_eq!(context["runAsNonRoot"], true);
+    assert!(["runAsUser", "runAsGroup"].iter().all(|id| context.get(id).is_none()), "{context}");
 }
 
 #[test]

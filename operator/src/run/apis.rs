@@ -40,6 +40,7 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
         operator: settings.operator.clone(),
         roots: String::new(),
         resources: settings.sidecar_resources.clone().unwrap_or_default(),
+        pods: settings.pods(),
     };
     let (selectors, trusted) = (replica.selectors.clone(), replica.trusted.clone());
     let injector = Injector::new(selectors, sidecar, trusted.clone(), replica.metrics.clone());

@@ -67,6 +67,8 @@ pub(super) fn start(
         bind: settings.fleet_bind_ip,
         namespaces: rights.fleets,
         network_policies: settings.fleet_network_policies,
+        pods: settings.pods(),
+        template: settings.fleet_pod_template.clone().unwrap_or_default(),
     };
     let (applying, applied) = mpsc::channel(RESULTS);
     let effects = Effects {

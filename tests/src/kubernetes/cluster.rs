@@ -207,10 +207,15 @@ impl Cluster {
 
     /// helm as an administrator runs it, in the checkout.
     pub fn helm(&self, arguments: &[&str]) -> CommandOutput {
+        self.helm_with(arguments, "")
+    }
+
+    /// helm with a text on its standard input.
+    pub fn helm_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
         let helm = crate::programs::built(crate::programs::KubernetesVersion::Oldest, "helm");
         let mut command = Command::new(helm.unwrap_or_else(|error| panic!("{error}")));
         command.env("KUBECONFIG", &self.kubeconfig).current_dir(crate::cluster::workspace()).args(arguments);
-        CommandOutput::of(&mut command, "")
+        CommandOutput::of(&mut command, input)
     }
 
     /// A namespace of the caller's own, named after its purpose.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
+        pods::{Pods, completed},
         probe::{Probe, SOCKET},
     },
     names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
@@ -38,7 +39,7 @@ const PROBE_SECONDS: u32 = 5;
 const PIPE_BYTES: u32 = 32 << 20;
 
 /// Settings that all gateways of an installation share.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fleets {
     /// Image of the proxy.
     pub image: String,
@@ -52,6 +53,10 @@ pub struct Fleets {
     pub namespaces: FleetNamespaces,
     /// Whether each fleet gets a `NetworkPolicy`.
     pub network_policies: bool,
+    /// Settings that fleets share with sidecars.
+    pub pods: Pods,
+    /// What the pods of a fleet have unless their gateway says otherwise.
+    pub template: PodTemplate,
 }
 
 impl Default for Fleets {
@@ -63,6 +68,8 @@ impl Default for Fleets {
             bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             namespaces: FleetNamespaces::All,
             network_policies: false,
+            pods: Pods::default(),
+            template: PodTemplate::default(),
         }
     }
 }
@@ -184,8 +191,7 @@ impl Child<'_> {
     }
 
     fn deployment(&self, fleets: &Fleets, roots: &str) -> Value {
-        let empty = PodTemplate::default();
-        let template = self.gateway.spec.pod_template.as_ref().unwrap_or(&empty);
+        let template = &completed(self.gateway.spec.pod_template.as_ref(), &fleets.template);
         let mut labels: BTreeMap<String, String> =
             template.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
         labels.extend(self.labels());
@@ -217,9 +223,6 @@ impl Child<'_> {
             "terminationGracePeriodSeconds": LEAVE_SECONDS + self.drain_seconds() + SPARE_SECONDS,
             "securityContext": {
                 "runAsNonRoot": true,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
                 "seccompProfile": {"type": "RuntimeDefault"},
                 "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
             },
@@ -231,6 +234,11 @@ impl Child<'_> {
                 }}]}},
             ],
         });
+        fleets.pods.identify(&mut pod["securityContext"], &["runAsUser", "runAsGroup", "fsGroup"]);
+        let secrets = fleets.pods.missing_pull_secrets(&Value::Null);
+        if !secrets.is_empty() {
+            pod["imagePullSecrets"] = json!(secrets);
+        }
         let node_selector: BTreeMap<&String, &String> =
             template.node_selector.iter().map(|(key, value)| (key, &value.0)).collect();
         if !node_selector.is_empty() {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     desired::{
+        pods::Pods,
         probe::{Probe, SOCKET},
         tuning::{Resources, Tuning, tuning},
     },
@@ -38,6 +39,8 @@ pub struct Sidecar {
     pub roots: String,
     /// Resources of the proxy, unless annotations of the pod override them.
     pub resources: Resources,
+    /// Settings that sidecars share with fleets.
+    pub pods: Pods,
 }
 
 /// The result of injection.
@@ -106,6 +109,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     }));
     // The proxy comes first, so that other init containers can use its listeners too.
     patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning, spec, &app_ports));
+    pull_secrets(spec, &sidecar.pods, &mut patch);
     low_ports(spec, &mut patch);
     Injection::Changed(patch.0, problems)
 }
@@ -184,6 +188,19 @@ fn refused(pod: &Value, why: &str) -> Injection {
     Injection::Changed(patch.0, vec![why.to_owned()])
 }
 
+/// Adds the pull secrets of the proxy's image. The API server has added those of the `ServiceAccount` before.
+fn pull_secrets(spec: &Value, pods: &Pods, patch: &mut Patch) {
+    let named = &spec["imagePullSecrets"];
+    let missing = pods.missing_pull_secrets(named);
+    if named.is_array() {
+        for secret in &missing {
+            patch.list(named, "/spec/imagePullSecrets", "-", secret);
+        }
+    } else if !missing.is_empty() {
+        patch.0.push(json!({"op": "add", "path": "/spec/imagePullSecrets", "value": missing}));
+    }
+}
+
 /// Opens the ports below 1024 to the proxy, within the network namespace of the pod. A pod that sets the sysctl itself
 /// keeps its own value.
 fn low_ports(spec: &Value, patch: &mut Patch) {
@@ -212,6 +229,14 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
     // Passes once the first configuration is applied or PORTLANE_STARTUP_SECONDS have passed.
     let startup = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: tuning.startup_seconds + 20 };
     let live = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
+    let mut context = json!({
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    sidecar.pods.identify(&mut context, &["runAsUser", "runAsGroup"]);
     json!({
         "name": CONTAINER,
         "image": tuning.image.as_deref().unwrap_or(&sidecar.image),
@@ -235,15 +260,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
         "startupProbe": startup.to_json(),
         "livenessProbe": live.to_json(),
         "resources": resources,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": context,
         "volumeMounts": [
             {"name": "portlane-state", "mountPath": "/var/lib/portlane"},
             {"name": "portlane-token", "mountPath": "/var/run/secrets/portlane", "readOnly": true},

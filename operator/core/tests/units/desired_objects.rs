@@ -11,6 +11,7 @@ use operator_core::{
         ca::{Root, Roots, Trusted},
         gateway::{Fleets, children, selector_text, unwanted},
         holder::{holder, obstacle},
+        pods::Pods,
     },
     world::child::ChildKind,
 };
@@ -232,6 +233,58 @@ fn what_a_gateway_should_not_have_is_removed() {
     assert!(of(&json!({"service": {"type": "NodePort"}}), true).is_empty());
     assert_eq!(of(&json!({"service": {"type": "None"}}), true), [service]);
     assert_eq!(of(&json!({"service": {"type": "None"}}), false), [policy, service]);
+}
+
+#[test]
+fn a_fleet_has_the_pull_secrets_and_the_user_that_the_operator_is_told() {
+    let pod = |pods: Pods| {
+        let fleets = Fleets { pods, ..Fleets::default() };
+        let children = children(&edge(), &gateway(&json!({})), &fleets, "", &BTreeSet::new());
+        children[1].1["spec"]["template"]["spec"].clone()
+    };
+    let ids = ["runAsUser", "runAsGroup", "fsGroup"];
+    let plain = pod(Pods::default());
+    assert_eq!(plain.get("imagePullSecrets"), None);
+    assert!(ids.iter().all(|id| plain["securityContext"][id] == 65532), "{plain}");
+    let told = pod(Pods { pull_secrets: vec!["mirror".into()], cluster_ids: true });
+    assert_eq!(told["imagePullSecrets"], json!([{"name": "mirror"}]));
+    assert!(ids.iter().all(|id| told["securityContext"].get(id).is_none()), "{told}");
+}
+
+#[test]
+fn a_gateway_completes_its_pod_template_by_that_of_the_installation() {
+    let defaults = json!({
+        "labels": {"team": "net", "cost": "1"}, "annotations": {"a": "b"}, "nodeSelector": {"pool": "edge"},
+        "resources": {"requests": {"cpu": "1"}}, "tolerations": [{"operator": "Exists"}], "priorityClassName": "high",
+        "affinity": {"nodeAffinity": {}}, "topologySpreadConstraints":
+            [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    });
+    let template = serde_json::from_value(defaults).expect("a template");
+    let fleets = Fleets { template, ..Fleets::default() };
+    let template = |own: Value| {
+        let gateway = gateway(&json!({"podTemplate": own}));
+        let children = children(&edge(), &gateway, &fleets, "", &BTreeSet::new());
+        children[1].1["spec"]["template"].clone()
+    };
+    let plain = template(json!({}));
+    assert_eq!(plain["metadata"]["labels"]["team"], "net");
+    assert_eq!(plain["metadata"]["annotations"]["a"], "b");
+    assert_eq!(plain["spec"]["nodeSelector"], json!({"pool": "edge"}));
+    assert_eq!(plain["spec"]["tolerations"], json!([{"operator": "Exists"}]));
+    assert_eq!(plain["spec"]["priorityClassName"], "high");
+    assert_eq!(plain["spec"]["topologySpreadConstraints"][0]["topologyKey"], "zone");
+    assert_eq!(plain["spec"]["affinity"], json!({"nodeAffinity": {}}));
+    assert_eq!(plain["spec"]["containers"][0]["resources"], json!({"requests": {"cpu": "1"}}));
+    let own = template(json!({
+        "labels": {"team": "web"}, "nodeSelector": {"zone": "a"}, "priorityClassName": "low",
+        "resources": {"limits": {"cpu": "2"}}, "tolerations": [{"key": "a", "operator": "Exists"}],
+    }));
+    assert_eq!(own["metadata"]["labels"]["team"], "web");
+    assert_eq!(own["metadata"]["labels"]["cost"], "1");
+    assert_eq!(own["spec"]["nodeSelector"], json!({"zone": "a"}));
+    assert_eq!(own["spec"]["priorityClassName"], "low");
+    assert_eq!(own["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "2"}}));
+    assert_eq!(own["spec"]["tolerations"], json!([{"key": "a", "operator": "Exists"}]));
 }
 
 #[test]

@@ -1,0 +1,87 @@
+{{/* Variables of the operator: its settings. */}}
+{{- define "portlane.env" -}}
+- name: PORTLANE_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: PORTLANE_POD
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: PORTLANE_LEASE
+  value: {{ include "portlane.lease" . }}
+- name: PORTLANE_ROOTS_SECRET
+  value: {{ include "portlane.roots" . }}
+- name: PORTLANE_OPERATOR
+  value: {{ include "portlane.name" . }}.{{ .Release.Namespace }}.svc:9443
+- name: PORTLANE_STREAM_ADDRESS
+  value: {{ include "portlane.address" (dict "root" . "name" "stream") }}
+- name: PORTLANE_HEALTH_ADDRESS
+  value: {{ include "portlane.address" (dict "root" . "name" "health") }}
+- name: PORTLANE_WEBHOOK_ADDRESS
+  value: {{ include "portlane.address" (dict "root" . "name" "webhook") }}
+- name: PORTLANE_PROXY_IMAGE
+  value: {{ include "portlane.image" (dict "image" .Values.proxyImage "root" .) }}
+- name: PORTLANE_PROXY_PULL_POLICY
+  value: {{ .Values.proxyImage.pullPolicy | default "IfNotPresent" }}
+{{- with include "portlane.pullSecretNames" (dict "root" . "own" .Values.proxyImage.pullSecrets) }}
+- name: PORTLANE_PROXY_PULL_SECRETS
+  value: {{ . | quote }}
+{{- end }}
+{{- if (.Values.openshift).enabled }}
+- name: PORTLANE_PROXY_CLUSTER_IDS
+  value: "true"
+{{- end }}
+- name: PORTLANE_ALLOW_ALL_SERVICES
+  value: {{ .Values.allowAllServices | quote }}
+- name: PORTLANE_DELETION_COST
+  value: {{ .Values.deletionCost.enabled | quote }}
+- name: PORTLANE_FLEET_NAMESPACES
+  value: {{ ternary (join "," .Values.gateways.namespaces | default "*") "" .Values.gateways.enabled | quote }}
+{{- with .Values.gateways.podTemplate }}
+- name: PORTLANE_FLEET_POD_TEMPLATE
+  value: {{ toJson . | quote }}
+{{- end }}
+- name: PORTLANE_FLEET_BIND_IP
+  value: {{ .Values.bindIP | quote }}
+- name: PORTLANE_FLEET_NETWORK_POLICIES
+  value: {{ .Values.networkPolicy.fleets.enabled | quote }}
+- name: PORTLANE_AUTOSCALING
+  value: {{ .Values.autoscaling.enabled | quote }}
+- name: PORTLANE_MAX_OBJECTS
+  value: {{ int .Values.maxObjects | quote }}
+- name: PORTLANE_MAX_PROXIES
+  value: {{ int .Values.maxProxies | quote }}
+{{- with .Values.doors }}
+- name: PORTLANE_MAX_UNAUTHENTICATED
+  value: {{ int .unauthenticated | quote }}
+- name: PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE
+  value: {{ int .unauthenticatedPerSource | quote }}
+- name: PORTLANE_CONNECTIONS_PER_SECOND
+  value: {{ int .connectionsPerSecond | quote }}
+{{- end }}
+{{- if .Values.injection.enabled }}
+- name: PORTLANE_WEBHOOK
+  value: {{ include "portlane.webhook" . }}
+- name: PORTLANE_SIDECAR_RESOURCES
+  value: {{ toJson .Values.injection.resources | quote }}
+{{- end }}
+{{- if .Values.customMetrics.enabled }}
+- name: PORTLANE_POD_IPS
+  valueFrom: {fieldRef: {fieldPath: status.podIPs}}
+- name: PORTLANE_CUSTOM_METRICS_ADDRESS
+  value: {{ include "portlane.address" (dict "root" . "name" "customMetrics") }}
+- name: PORTLANE_CUSTOM_METRICS_SERVICE
+  value: {{ include "portlane.metrics" . }}
+{{- end }}
+{{- if .Values.notices.secret }}
+- name: PORTLANE_NOTICE_URL_FILE
+  value: /etc/portlane/notices/url
+- name: PORTLANE_NOTICE_FORMAT
+  value: {{ .Values.notices.format }}
+{{- end }}
+- name: RUST_LOG
+  value: {{ .Values.log.level | quote }}
+- name: PORTLANE_LOG_FORMAT
+  value: {{ .Values.log.format | quote }}
+{{- with .Values.watchNamespaces }}
+- name: PORTLANE_WATCH_NAMESPACES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,64 @@
+//! What fleets and sidecars have in common: the credentials for their image, and who chooses their user. What fleets
+//! have in common: a pod template.
+
+use std::collections::BTreeMap;
+
+use crds::PodTemplate;
+use serde_json::{Value, json};
+
+/// Id of user and group of the proxy, as its image says.
+const USER: u32 = 65532;
+
+/// Settings of all pods with a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// Names of Secrets with credentials for the registry of the image, in the namespaces of the pods.
+    pub pull_secrets: Vec<String>,
+    /// Whether the cluster chooses the ids of user and group, as `OpenShift` does.
+    pub cluster_ids: bool,
+}
+
+impl Pods {
+    /// Sets these fields of a security context to the user of the image, unless the cluster chooses the ids.
+    pub(super) fn identify(&self, context: &mut Value, fields: &[&str]) {
+        if !self.cluster_ids {
+            for field in fields {
+                context[*field] = json!(USER);
+            }
+        }
+    }
+
+    /// The pull secrets that a pod does not name yet, as a pod names them.
+    pub(super) fn missing_pull_secrets(&self, named: &Value) -> Vec<Value> {
+        let named = named.as_array().map(Vec::as_slice).unwrap_or_default();
+        let secrets = self.pull_secrets.iter().map(|name| json!({"name": name}));
+        secrets.filter(|secret| !named.contains(secret)).collect()
+    }
+}
+
+/// The pod template of a gateway, completed by that of the installation. Labels and annotations add up, and those of
+/// the gateway win. Each other field is the gateway's, or else the installation's.
+pub(super) fn completed(own: Option<&PodTemplate>, defaults: &PodTemplate) -> PodTemplate {
+    let own = own.cloned().unwrap_or_default();
+    PodTemplate {
+        labels: added(own.labels, &defaults.labels),
+        annotations: added(own.annotations, &defaults.annotations),
+        resources: own.resources.or_else(|| defaults.resources.clone()),
+        node_selector: if own.node_selector.is_empty() { defaults.node_selector.clone() } else { own.node_selector },
+        tolerations: if own.tolerations.is_empty() { defaults.tolerations.clone() } else { own.tolerations },
+        affinity: own.affinity.or_else(|| defaults.affinity.clone()),
+        topology_spread_constraints: if own.topology_spread_constraints.is_empty() {
+            defaults.topology_spread_constraints.clone()
+        } else {
+            own.topology_spread_constraints
+        },
+        priority_class_name: own.priority_class_name.or_else(|| defaults.priority_class_name.clone()),
+    }
+}
+
+fn added<V: Clone>(mut own: BTreeMap<String, V>, defaults: &BTreeMap<String, V>) -> BTreeMap<String, V> {
+    for (key, value) in defaults {
+        own.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    own
+}
