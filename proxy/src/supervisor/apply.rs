@@ -53,6 +53,9 @@ impl Supervisor {
 
     /// Follows the names of listeners that have changed, and recomputes the targets that may have.
     fn follow(&mut self, touched: &Touched) {
+        for (id, listener) in touched.changed.iter().filter_map(|id| Some((id, self.running.listeners.get(id)?))) {
+            self.names.add(id, listener);
+        }
         for id in &touched.changed {
             let listener = self.running.listeners.get(id);
             self.names.set(id, listener.map(|listener| &**listener));
