@@ -100,10 +100,10 @@ impl Sources {
         &self.skipped
     }
 
-    /// Every file is read again at the next look, whether it changed or not.
+    /// Every file is read again, whether it changed or not, once it is complete.
     pub(crate) fn read_again(&mut self) {
-        for (path, file) in &mut self.files {
-            file.followed = Followed::new(path.clone());
+        for file in self.files.values_mut() {
+            file.followed.read_again();
             file.refusal = None;
         }
     }
