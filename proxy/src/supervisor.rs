@@ -12,6 +12,7 @@ mod fixtures;
 mod foreign_ports;
 mod health;
 mod heat;
+mod holders;
 mod listeners;
 mod losses;
 mod memory_limit;
