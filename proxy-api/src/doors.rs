@@ -50,9 +50,9 @@ pub enum Evict {
 /// How often strangers may connect.
 ///
 /// The rate of all is shared fairly. Half of its burst is kept for sources that have not used up their fair share: the
-/// part of one source in half of the rate, among the strangers that are remembered and one more. The less is left of that half,
-/// the less of it goes to those that have had some. So greedy sources do not keep out one that connects now and then.
-/// Sources of which a peer has authenticated lately share a rate of the same size among themselves.
+/// part of one source in half of the rate, among the strangers that are remembered and one more. The less is left of
+/// that half, the less of it goes to those that have had some. So greedy sources do not keep out one that connects now
+/// and then. Sources of which a peer has authenticated lately share a rate of the same size among themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// From all sources.

@@ -44,7 +44,9 @@ mod tests {
         let mut count = 0;
         holders.name(&mut errors, |new| {
             count = new.len();
-            new.into_iter().for_each(|error| error.reason = FailureReason::BindFailed);
+            for error in new {
+                error.reason = FailureReason::BindFailed;
+            }
         });
         assert!(errors.values().all(|error| error.reason == FailureReason::BindFailed), "{errors:?}");
         count
