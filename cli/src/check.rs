@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     io::{self, Write},
 };
 
 use operator_core::{Group, ObjectKey, translate};
+use proxy::log::printable;
 
 use crate::{
     admission::Admission,
@@ -49,13 +51,18 @@ pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     let translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
     let problems: BTreeSet<&Problem> = objects.problems.iter().chain(&refused).collect();
-    let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    lines.extend(warnings.iter().map(|warning| format!("{warning} (warning)")));
-    lines.extend(wrong.iter().cloned());
+    let mut lines: Vec<String> = problems.iter().map(line).collect();
+    lines.extend(warnings.iter().map(|warning| format!("{} (warning)", line(warning))));
+    lines.extend(wrong.iter().map(line));
     lines.push(summary(&objects, &gateways, &problems, wrong.len()));
     lines.extend(objects.left_out.line());
     print(format!("{}\n", lines.join("\n")).as_bytes())?;
     Ok(problems.is_empty() && wrong.is_empty())
+}
+
+/// One line: names and values in manifests must neither end it nor command the terminal.
+fn line(text: &impl Display) -> String {
+    printable(&text.to_string()).into_owned()
 }
 
 /// Writes to standard output. A reader that closes the pipe early is not an error.
@@ -105,10 +112,10 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     let mut translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
     for problem in objects.problems.iter().chain(&refused).chain(&warnings) {
-        eprintln!("{problem}");
+        eprintln!("{}", line(problem));
     }
-    for line in wrong.iter().chain(&idle).chain(&objects.left_out.line()) {
-        eprintln!("{line}");
+    for text in wrong.iter().chain(&idle).chain(&objects.left_out.line()) {
+        eprintln!("{}", line(text));
     }
     if !objects.problems.is_empty() || !refused.is_empty() || !wrong.is_empty() {
         eprintln!("no configuration printed; fix the problems above first");
@@ -118,4 +125,17 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     configuration.version.number = 1;
     print(configuration.to_yaml()?.as_bytes())?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Place;
+
+    #[test]
+    fn a_problem_stays_on_its_line_and_sends_the_terminal_no_command() {
+        let place = Place { file: "a\u{1b}[2J.yaml".to_owned(), line: 1 };
+        let problem = Problem { place, object: None, field: None, message: "is 'x\ny'".to_owned() };
+        assert_eq!(line(&problem), "a\\u{1b}[2J.yaml:1: is 'x\\ny'");
+    }
 }

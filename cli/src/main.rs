@@ -19,6 +19,7 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use proxy::log::printable;
 
 use self::{
     args::{Cli, Command},
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {}", error.with_causes());
+            eprintln!("error: {}", printable(&error.with_causes()));
             ExitCode::FAILURE
         }
     }

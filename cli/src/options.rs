@@ -59,7 +59,8 @@ pub(crate) fn map(text: &str) -> Result<Map, String> {
 
 pub(crate) fn port(text: &str) -> Result<u16, String> {
     match text.parse() {
-        Ok(port) if port > 0 => Ok(port),
+        // `parse` accepts a sign.
+        Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
         _ => Err(format!("'{text}' is not a port number from 1 to 65535")),
     }
 }
@@ -91,7 +92,7 @@ mod tests {
     fn ports_are_mapped_by_forward_and_listener() {
         let mapped = map("shop-db/pg=15432").expect("valid");
         assert_eq!((mapped.forward.as_str(), mapped.listener.as_str(), mapped.port), ("shop-db", "pg", 15432));
-        for bad in ["shop-db=1", "shop-db/pg", "shop-db/pg=70000"] {
+        for bad in ["shop-db=1", "shop-db/pg", "shop-db/pg=70000", "shop-db/pg=+5432"] {
             map(bad).expect_err(bad);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{ForwardGateway, PortForward};
 use operator_core::{ObjectKey, World};
+use proxy::log::printable;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -56,12 +57,13 @@ impl LeftOut {
         self.skipped.extend(skipped.clone());
     }
 
-    /// `skipped: 2 Service (other kinds); values.yaml (file of Helm or Kustomize)`, or nothing.
+    /// `skipped: 2 Service (other kinds); values.yaml (file of Helm or Kustomize)`, or nothing; without
+    /// control characters.
     pub(crate) fn line(&self) -> Option<String> {
         let kinds: Vec<String> = self.other_kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let kinds = (!kinds.is_empty()).then(|| format!("{} (other kinds)", kinds.join(", ")));
         let phrases: Vec<String> = kinds.into_iter().chain(self.skipped.phrases()).collect();
-        (!phrases.is_empty()).then(|| format!("skipped: {}", phrases.join("; ")))
+        (!phrases.is_empty()).then(|| printable(&format!("skipped: {}", phrases.join("; "))).into_owned())
     }
 }
 
@@ -94,22 +96,24 @@ impl Store {
                 self.files.remove(file);
             }
             FileChange::NoManifest => {
-                self.taken += 1;
-                let since = self.taken;
-                let before = self.files.entry(file.to_owned()).or_insert_with(|| File { since, ..File::default() });
-                before.no_longer_a_manifest(file);
+                self.file(file).no_longer_a_manifest(file);
             }
             FileChange::Unreadable(problem) => {
-                self.files.entry(file.to_owned()).or_default().problems = vec![problem];
+                self.file(file).problems = vec![problem];
             }
             FileChange::Documents(documents) => {
-                self.taken += 1;
-                let fresh = || File { since: self.taken, ..File::default() };
-                let before = self.files.remove(file).unwrap_or_else(fresh);
+                let before = std::mem::take(self.file(file));
                 let now = read(admission, file, &documents, namespace, before);
                 self.files.insert(file.to_owned(), now);
             }
         }
+    }
+
+    /// A file, which comes after all others if it is new.
+    fn file(&mut self, name: &str) -> &mut File {
+        self.taken += 1;
+        let since = self.taken;
+        self.files.entry(name.to_owned()).or_insert_with(|| File { since, ..File::default() })
     }
 
     /// Whether no file has an object, valid or not.
@@ -237,5 +241,34 @@ impl Objects {
                 });
             })
             .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::parse;
+
+    const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1\nkind: PortForward\nmetadata: {name: a}\nspec:\n  \
+                           placement: {sidecar: {selector: {}}}\n  listeners:\n  - {name: l, protocol: TCP, port: 1, \
+                           backends: [{local: {port: 2}}]}\n";
+
+    #[test]
+    fn a_file_that_cannot_be_read_at_first_takes_no_precedence_over_earlier_files() {
+        let admission = Admission::new().expect("rules");
+        let mut store = Store::default();
+        let documents = |file: &str| FileChange::Documents(parse(file, FORWARD).expect("YAML"));
+        store.take(&admission, "first", documents("first"), "default");
+        store.take(&admission, "second", FileChange::missing("second"), "default");
+        store.take(&admission, "second", documents("second"), "default");
+        let problems = store.objects(&[], &BTreeSet::new()).problems;
+        let files: Vec<&str> = problems.iter().map(|problem| problem.place.file.as_str()).collect();
+        assert_eq!(files, ["second"], "the later definition is the one to remove: {problems:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_one_line_without_commands_to_the_terminal() {
+        let left_out = LeftOut { other_kinds: BTreeMap::from([("\u{1b}[2J\n".to_owned(), 1)]), ..LeftOut::default() };
+        assert_eq!(left_out.line().as_deref(), Some("skipped: 1 \\u{1b}[2J\\n (other kinds)"));
     }
 }

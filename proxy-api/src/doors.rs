@@ -8,6 +8,7 @@
 
 mod rates;
 mod shares;
+mod sources;
 
 use std::{
     cmp::Reverse,
@@ -16,15 +17,14 @@ use std::{
     time::Duration,
 };
 
-pub use self::rates::{Bucket, Rate};
-pub use self::shares::Shares;
+use self::sources::Sources;
+pub use self::{
+    rates::{Bucket, Rate},
+    shares::Shares,
+};
 
-/// How long the source of a peer that has authenticated counts as known, from its last request.
-const KNOWN_FOR: Duration = Duration::from_secs(3600);
 /// A source may have used no more tokens of its fair share than this part of those that are left of all.
 const LEFT_PART: u64 = 8;
-/// Number of sources below which no sweep looks for sources to forget.
-const SOURCES: usize = 64;
 
 /// What counts as one source: an IPv4 address, or an IPv6 /64.
 #[must_use]
@@ -50,9 +50,9 @@ pub enum Evict {
 /// How often strangers may connect.
 ///
 /// The rate of all is shared fairly. Half of its burst is kept for sources that have not used up their fair share: the
-/// part of one source in half of the rate, among those that are remembered and one more. The less is left of that half,
-/// the less of it goes to those that have had some. So greedy sources do not keep out one that connects now and then.
-/// Sources of which a peer has authenticated lately share a rate of the same size among themselves.
+/// part of one source in half of the rate, among the strangers that are remembered and one more. The less is left of
+/// that half, the less of it goes to those that have had some. So greedy sources do not keep out one that connects now
+/// and then. Sources of which a peer has authenticated lately share a rate of the same size among themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// From all sources.
@@ -126,29 +126,14 @@ impl Refusal {
 /// One place.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    /// The source of the peer.
+    peer: IpAddr,
+    /// The source among whose connections it counts.
     source: IpAddr,
     /// Whether a request of the peer is being answered; otherwise the door waits for the peer.
     asks: bool,
     /// Since when that is so.
     since: Duration,
-}
-
-/// One source of strangers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Source {
-    places: usize,
-    bucket: Bucket,
-    /// What it has used of its fair share of the rate of all.
-    fair: Bucket,
-    /// Until when it counts as known; zero for a source of which no peer has authenticated.
-    known_until: Duration,
-}
-
-impl Source {
-    /// Whether nothing has to be remembered of it.
-    fn is_idle(&self, now: Duration) -> bool {
-        self.places == 0 && self.bucket.is_full(now) && self.fair.is_full(now) && self.known_until <= now
-    }
 }
 
 /// The places of one door.
@@ -158,15 +143,11 @@ pub struct Places {
     next: u64,
     strangers: BTreeMap<PlaceId, Place>,
     known: BTreeMap<PlaceId, Place>,
-    sources: BTreeMap<IpAddr, Source>,
-    /// Number of sources at which the next sweep is due.
-    sweep_at: usize,
+    sources: Sources,
     /// The rate of all.
     bucket: Bucket,
     /// The rate of all known sources.
     known_bucket: Bucket,
-    /// Number of known sources: no more than places for known peers.
-    known_sources: usize,
 }
 
 impl Places {
@@ -178,28 +159,27 @@ impl Places {
             next: 0,
             strangers: BTreeMap::new(),
             known: BTreeMap::new(),
-            sources: BTreeMap::new(),
-            sweep_at: SOURCES,
+            sources: Sources::default(),
             bucket: Bucket::default(),
             known_bucket: Bucket::default(),
-            known_sources: 0,
         }
     }
 
     /// A new connection, of a stranger that has not sent anything yet.
     pub fn admit(&mut self, source: IpAddr, now: Duration) -> Admission {
-        let source = source_of(source);
+        self.sources.sweep(now);
+        let peer = source_of(source);
+        let source = self.sources.counted_as(peer);
         let evicted = match self.room(source).and_then(|evicted| self.charge(source, now).map(|()| evicted)) {
             Ok(evicted) => evicted,
             Err(refusal) => return Admission::Refuse(refusal),
         };
         if let Some(evicted) = evicted {
-            self.release(evicted);
+            self.release(evicted, now);
         }
-        self.sweep(now);
         let place = self.fresh();
-        self.strangers.insert(place, Place { source, asks: false, since: now });
-        self.sources.entry(source).or_default().places += 1;
+        self.strangers.insert(place, Place { peer, source, asks: false, since: now });
+        self.sources.entry(source).places += 1;
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
             None => Admission::Admit(place),
@@ -209,12 +189,12 @@ impl Places {
     /// A new connection of a peer that is known by other means than its requests. It takes no place from strangers, and
     /// none from other sources of known peers with fewer places.
     pub fn admit_known(&mut self, source: IpAddr, now: Duration) -> Admission {
-        let evicted = match self.room_for_known() {
+        let evicted = match self.room_for_known(now) {
             Ok(evicted) => evicted,
             Err(refusal) => return Admission::Refuse(refusal),
         };
-        let place = self.fresh();
-        self.known.insert(place, Place { source: source_of(source), asks: false, since: now });
+        let (place, peer) = (self.fresh(), source_of(source));
+        self.known.insert(place, Place { peer, source: peer, asks: false, since: now });
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
             None => Admission::Admit(place),
@@ -236,27 +216,25 @@ impl Places {
     ///
     /// # Errors
     /// There is no place for another authenticated peer: the connection must be closed. Its place is free.
-    pub fn authenticate(&mut self, place: PlaceId) -> Result<Option<PlaceId>, Refusal> {
+    pub fn authenticate(&mut self, place: PlaceId, now: Duration) -> Result<Option<PlaceId>, Refusal> {
         let Some(moved) = self.strangers.get(&place).copied() else {
             // Evicted before, or authenticated before.
             return if self.known.contains_key(&place) { Ok(None) } else { Err(Refusal::Full) };
         };
-        self.release(place);
-        let evicted = self.room_for_known()?;
-        self.known.insert(place, moved);
-        self.recognise(moved);
+        self.release(place, now);
+        let evicted = self.room_for_known(now)?;
+        self.known.insert(place, Place { source: moved.peer, ..moved });
+        self.recognise(moved.peer, now);
         Ok(evicted)
     }
 
     /// The connection is closed. Releasing a place that was already taken back does nothing.
-    pub fn release(&mut self, place: PlaceId) {
-        self.known.remove(&place);
-        let Some(Place { source, .. }) = self.strangers.remove(&place) else { return };
-        if let Some(entry) = self.sources.get_mut(&source) {
-            entry.places = entry.places.saturating_sub(1);
-            if entry.places == 0 && self.bounds.rates.is_none() {
-                self.sources.remove(&source);
-            }
+    pub fn release(&mut self, place: PlaceId, now: Duration) {
+        if let Some(known) = self.known.remove(&place) {
+            // However long it was connected: it may come back now.
+            self.recognise(known.peer, now);
+        } else if let Some(stranger) = self.strangers.remove(&place) {
+            self.sources.leave(stranger.source, self.bounds.rates.is_some());
         }
     }
 
@@ -293,7 +271,7 @@ impl Places {
     }
 
     /// Makes room for a known peer, if need be at the expense of the known source with the most places.
-    fn room_for_known(&mut self) -> Result<Option<PlaceId>, Refusal> {
+    fn room_for_known(&mut self, now: Duration) -> Result<Option<PlaceId>, Refusal> {
         if self.known.len() < self.bounds.known {
             return Ok(None);
         }
@@ -303,32 +281,20 @@ impl Places {
         }
         let held_by = |source: IpAddr| held.get(&source).copied().unwrap_or_default();
         let evicted = self.longest(&self.known, None, held_by).ok_or(Refusal::Full)?;
-        self.release(evicted);
+        self.release(evicted, now);
         Ok(Some(evicted))
     }
 
     /// Remembers the source of a peer that has authenticated.
-    fn recognise(&mut self, peer: Place) {
-        if self.bounds.rates.is_none() {
-            return;
+    fn recognise(&mut self, peer: IpAddr, now: Duration) {
+        if self.bounds.rates.is_some() {
+            self.sources.recognise(peer, self.bounds.known, now);
         }
-        let source = self.sources.entry(peer.source).or_default();
-        if source.known_until.is_zero() {
-            if self.known_sources >= self.bounds.known {
-                return;
-            }
-            self.known_sources += 1;
-        }
-        source.known_until = peer.since.saturating_add(KNOWN_FOR);
-    }
-
-    fn held_by(&self, source: IpAddr) -> usize {
-        self.sources.get(&source).map_or(0, |source| source.places)
     }
 
     /// The place that a newcomer of this source gets: a free one, or one that is taken back.
     fn room(&self, source: IpAddr) -> Result<Option<PlaceId>, Refusal> {
-        let held_by = |source: IpAddr| self.held_by(source);
+        let held_by = |source: IpAddr| self.sources.get(source).places;
         if held_by(source) >= self.bounds.per_source {
             return self.longest(&self.strangers, Some(source), held_by).map(Some).ok_or(Refusal::SourceFull);
         }
@@ -358,7 +324,7 @@ impl Places {
     /// Takes a token of this source and one of all. A source that connects too often takes no tokens from the others.
     fn charge(&mut self, source: IpAddr, now: Duration) -> Result<(), Refusal> {
         let Some(rates) = self.bounds.rates else { return Ok(()) };
-        let mut known = self.sources.get(&source).copied().unwrap_or_default();
+        let mut known = self.sources.get(source);
         if !known.bucket.wait(rates.source, now).is_zero() {
             return Err(Refusal::SourceRate);
         }
@@ -375,24 +341,13 @@ impl Places {
         }
         // There is a token, as no time has passed.
         let _ = known.bucket.take(rates.source, now);
-        self.sources.insert(source, known);
+        *self.sources.entry(source) = known;
         Ok(())
     }
 
-    /// The share of one source in half of a rate. There is one for a newcomer, too.
+    /// The share of one source in half of a rate, among strangers. There is one for a newcomer, too.
     fn fair_share(&self, all: Rate) -> Rate {
-        let sources = u32::try_from(self.sources.len().saturating_add(1)).unwrap_or(u32::MAX);
+        let sources = u32::try_from(self.sources.strangers().saturating_add(1)).unwrap_or(u32::MAX);
         all.part_of(sources.saturating_mul(2))
-    }
-
-    /// Forgets sources without places whose buckets are full and that are not known. The number of sources doubles
-    /// between two sweeps, so the amortised cost for a newcomer is small.
-    fn sweep(&mut self, now: Duration) {
-        if self.sources.len() < self.sweep_at {
-            return;
-        }
-        self.sources.retain(|_, source| !source.is_idle(now));
-        self.known_sources = self.sources.values().filter(|source| !source.known_until.is_zero()).count();
-        self.sweep_at = SOURCES.max(2 * self.sources.len());
     }
 }

@@ -67,7 +67,7 @@ fn a_full_door_refuses_if_nobody_leaves() {
     assert_eq!(places.admit(ip(1), ms(2)), Admission::Refuse(Refusal::SourceFull));
     let _ = admitted(places.admit(ip(2), ms(3)));
     assert_eq!(places.admit(ip(3), ms(4)), Admission::Refuse(Refusal::Full));
-    places.release(first);
+    places.release(first, ms(5));
     let _ = admitted(places.admit(ip(3), ms(5)));
     assert_eq!(places.strangers(), 3);
 }
@@ -81,9 +81,9 @@ fn a_source_pays_for_itself() {
     places.asks(first, ms(3));
     places.waits(first, ms(4));
     assert_eq!(evicted(places.admit(ip(1), ms(5))), second, "its own connection that has been silent the longest");
-    places.release(second);
+    places.release(second, ms(6));
     assert_eq!(places.strangers(), 3, "the release of an evicted connection changes nothing");
-    places.release(other);
+    places.release(other, ms(7));
     assert_eq!(places.strangers(), 2);
 }
 
@@ -138,14 +138,14 @@ fn strangers_take_no_room_of_peers_that_have_authenticated() {
     for at in 0..2 {
         let proxy = admitted(places.admit(ip(1), ms(at)));
         places.asks(proxy, ms(at));
-        assert_eq!(places.authenticate(proxy), Ok(None));
-        assert_eq!(places.authenticate(proxy), Ok(None), "twice is no harm");
+        assert_eq!(places.authenticate(proxy, ms(at)), Ok(None));
+        assert_eq!(places.authenticate(proxy, ms(at)), Ok(None), "twice is no harm");
     }
     let _ = (admitted(places.admit(ip(2), ms(5))), admitted(places.admit(ip(3), ms(6))));
     assert_eq!((places.strangers(), places.known()), (2, 2));
     let Admission::AdmitAfterEvicting { place, .. } = places.admit(ip(1), ms(7)) else { panic!("full") };
     places.asks(place, ms(8));
-    assert_eq!(places.authenticate(place), Err(Refusal::Full), "a third proxy finds no room, the others stay");
+    assert_eq!(places.authenticate(place, ms(8)), Err(Refusal::Full), "a third proxy finds no room, the others stay");
     assert_eq!((places.strangers(), places.known()), (1, 2), "and its place is free");
 }
 
@@ -153,10 +153,10 @@ fn strangers_take_no_room_of_peers_that_have_authenticated() {
 fn known_peers_that_are_silent_leave_for_known_newcomers() {
     let mut places = Places::new(bounds(2, 2, 1, Evict::Any));
     let old = admitted(places.admit(ip(1), ms(0)));
-    assert_eq!(places.authenticate(old), Ok(None));
+    assert_eq!(places.authenticate(old, ms(0)), Ok(None));
     let new = admitted(places.admit(ip(1), ms(1)));
-    assert_eq!(places.authenticate(new), Ok(Some(old)));
-    assert_eq!(places.authenticate(old), Err(Refusal::Full), "an evicted connection stays evicted");
+    assert_eq!(places.authenticate(new, ms(1)), Ok(Some(old)));
+    assert_eq!(places.authenticate(old, ms(2)), Err(Refusal::Full), "an evicted connection stays evicted");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_source_that_connects_too_often_takes_no_tokens_from_others() {
 /// Whether a connection of this source, which ends at once, is admitted.
 fn connects(places: &mut Places, source: IpAddr, now: Duration) -> bool {
     let Admission::Admit(place) = places.admit(source, now) else { return false };
-    places.release(place);
+    places.release(place, now);
     true
 }
 
@@ -230,11 +230,55 @@ fn a_known_source_gets_in_while_ever_new_sources_take_the_rate_of_all() {
     let mut places = with_rates((1000, 2000), (200, 400));
     let good = numbered(0);
     let proxy = admitted(places.admit(good, ms(0)));
-    assert_eq!(places.authenticate(proxy), Ok(None));
-    places.release(proxy);
+    assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+    places.release(proxy, ms(0));
     let (refused, admitted) = flood(&mut places, |step| 1 + step * 20..1 + (step + 1) * 20, (good, 50));
     assert_eq!(refused, 0);
     assert!((11_000..=12_000).contains(&admitted), "{admitted}: nothing is left to others");
+}
+
+#[test]
+fn a_peer_that_was_connected_for_hours_is_known_when_it_comes_back() {
+    let mut places = with_rates((10, 20), (10, 20));
+    let good = numbered(0);
+    let proxy = admitted(places.admit(good, ms(0)));
+    assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+    let end = Duration::from_secs(2 * 3600);
+    places.release(proxy, end);
+    let mut comes_back = |now| {
+        let strangers = (1..=40).filter(|at| connects(&mut places, numbered(*at), now)).count();
+        assert_eq!(strangers, 20, "nothing is left to strangers");
+        connects(&mut places, good, now)
+    };
+    assert!(comes_back(end));
+    assert!(!comes_back(end + Duration::from_secs(3600)), "it is a stranger after an hour");
+}
+
+#[test]
+fn sources_that_are_gone_are_forgotten_in_time_however_few_come_after_them() {
+    let mut places = with_rates((1000, 2000), (200, 400));
+    assert!((0..100).all(|at| connects(&mut places, numbered(at), ms(0))));
+    assert!(connects(&mut places, numbered(0), ms(11_000)));
+    assert_eq!(places.sources(), 1);
+}
+
+#[test]
+fn a_share_of_a_rate_is_never_less_than_one_token_of_its_burst() {
+    let rate = Rate::per_second(10, 20);
+    assert_eq!((rate.part_of(1000), rate.part_of(0)), (rate.part_of(20), rate));
+}
+
+#[test]
+fn newcomers_for_whom_there_is_no_room_in_the_table_share_one_rate_and_known_peers_do_not() {
+    let rates = Rates { all: Rate::per_second(1000, 100_000), source: Rate::per_second(1, 10) };
+    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 2, Evict::Never) });
+    assert!((0..16_384).all(|at| connects(&mut places, numbered(at), ms(0))));
+    let proxy = admitted(places.admit(numbered(20_000), ms(0)));
+    assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+    let further = (30_000..40_000).filter(|at| connects(&mut places, numbered(*at), ms(0))).count();
+    assert_eq!(further, 9, "of ten, of which the proxy took one");
+    assert!(connects(&mut places, numbered(20_000), ms(0)));
+    assert_eq!(places.sources(), 16_384 + 2);
 }
 
 #[test]
@@ -246,10 +290,10 @@ fn known_peers_take_no_places_of_strangers_and_the_greediest_of_them_pays() {
     for at in 4..20 {
         assert_ne!(evicted(places.admit_known(ip(3), ms(at))), quiet);
     }
-    places.release(stranger);
-    places.release(quiet);
+    places.release(stranger, ms(20));
+    places.release(quiet, ms(20));
     assert_eq!((places.strangers(), places.known()), (0, 2), "both had kept their places");
-    assert!(greedy.into_iter().all(|place| places.authenticate(place).is_err()), "evicted");
+    assert!(greedy.into_iter().all(|place| places.authenticate(place, ms(21)).is_err()), "evicted");
     let mut none = Places::new(bounds(1, 1, 0, Evict::Any));
     assert_eq!(none.admit_known(ip(1), ms(0)), Admission::Refuse(Refusal::Full));
 }
@@ -271,8 +315,9 @@ fn sources_are_forgotten_once_they_say_nothing() {
     let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 0, Evict::Never) });
     for at in 0..10_000_u32 {
         let source = IpAddr::V4(Ipv4Addr::from_bits(at));
-        let place = admitted(places.admit(source, ms(u64::from(at) * 10)));
-        places.release(place);
+        let now = ms(u64::from(at) * 10);
+        let place = admitted(places.admit(source, now));
+        places.release(place, now);
     }
     assert!(places.sources() <= 200, "{} sources are kept", places.sources());
 }
@@ -320,14 +365,14 @@ proptest! {
                 Step::Ask(index) => one(index, &open).into_iter().for_each(|place| places.asks(place, now)),
                 Step::Wait(index) => one(index, &open).into_iter().for_each(|place| places.waits(place, now)),
                 Step::Authenticate(index) => if let Some(place) = one(index, &open) {
-                    match places.authenticate(place) {
+                    match places.authenticate(place, now) {
                         Ok(Some(evicted)) => open.retain(|it| *it != evicted),
                         Ok(None) => {}
                         Err(_) => open.retain(|it| *it != place),
                     }
                 },
                 Step::Release(index) => if let Some(place) = one(index, &open) {
-                    places.release(place);
+                    places.release(place, now);
                     open.retain(|it| *it != place);
                 },
             }

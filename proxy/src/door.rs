@@ -155,8 +155,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let now = self.door.now();
         let mut state = self.door.lock();
-        state.places.release(self.id);
+        state.places.release(self.id, now);
         state.wakers.remove(&self.id);
     }
 }

@@ -56,13 +56,20 @@ pub struct Followed {
     seen: Option<Stamp>,
     /// State at the last poll.
     last: Option<Stamp>,
+    /// Whether the content counts as changed, whatever its state.
+    is_asked: bool,
 }
 
 impl Followed {
     /// Follows a file that has not been read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, seen: None, last: None }
+        Self { path, seen: None, last: None, is_asked: false }
+    }
+
+    /// The content counts as changed, so that it is read again; a half-written one is waited for as after any change.
+    pub fn read_again(&mut self) {
+        self.is_asked = self.seen.is_some();
     }
 
     /// The content, if it changed since it was last read. After the first read, a change counts only once two polls see
@@ -72,7 +79,7 @@ impl Followed {
     /// `NotFound` while the file is missing; other errors if it exists but cannot be read.
     pub fn changed(&mut self, most_bytes: usize) -> io::Result<Option<Vec<u8>>> {
         let (stamp, is_file) = Stamp::and_kind(&self.path)?;
-        if self.seen == Some(stamp) {
+        if self.seen == Some(stamp) && !self.is_asked {
             return Ok(None);
         }
         if !is_file {
@@ -84,12 +91,12 @@ impl Followed {
             return Ok(None);
         }
         if stamp.length > most_bytes as u64 {
-            self.seen = Some(stamp);
+            (self.seen, self.is_asked) = (Some(stamp), false);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most_bytes} bytes")));
         }
         let mut bytes = Vec::new();
         fs::File::open(&self.path)?.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
-        self.seen = Some(stamp);
+        (self.seen, self.is_asked) = (Some(stamp), false);
         if bytes.len() > most_bytes {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most_bytes} bytes")));
         }
@@ -122,5 +129,24 @@ mod tests {
         assert_eq!(settled(), (None, Some(b"44".to_vec()), None));
         fs::remove_file(path("link")).expect("remove");
         assert_eq!(followed.changed(100).expect_err("missing").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_is_to_be_read_again_while_it_is_written_is_waited_for() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("one");
+        fs::write(&path, "1").expect("write");
+        let mut followed = Followed::new(path.clone());
+        followed.read_again();
+        assert_eq!(followed.changed(100).expect("readable"), Some(b"1".to_vec()), "the first read is immediate");
+        fs::write(&path, "hal").expect("write");
+        followed.read_again();
+        assert_eq!(followed.changed(100).expect("readable"), None, "half");
+        fs::write(&path, "whole").expect("write");
+        let mut settled = || [(); 3].map(|()| followed.changed(100).expect("readable"));
+        assert_eq!(settled(), [None, Some(b"whole".to_vec()), None]);
+        followed.read_again();
+        assert_eq!(followed.changed(100).expect("readable"), Some(b"whole".to_vec()), "it has not changed since");
+        assert_eq!(followed.changed(100).expect("readable"), None, "once");
     }
 }

@@ -20,6 +20,7 @@ use proxy_api::{ListenerId, Transport};
 use serde_json::{Value, json};
 
 use self::text::Grid;
+pub use self::text::printable;
 use crate::{core::end::EndReason, lives::Guard};
 
 /// Longest wait for the last records when the process ends.

@@ -325,7 +325,7 @@ async fn source(args: &Args, proxy: &Proxy, mut hangup: Signal) -> Ended {
             _ = look.tick() => {}
             Some(()) = hangup.recv() => {
                 proxy.log().notice(Level::Info, "reading", "configuration", "SIGHUP: reading the file again");
-                file.followed = Followed::new(file.path.clone());
+                file.followed.read_again();
                 file.refusal = None;
             }
         }

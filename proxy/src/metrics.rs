@@ -5,13 +5,13 @@
 
 mod forwards;
 mod pipes;
+mod series;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
@@ -20,6 +20,7 @@ use proxy_api::{Denial, Origin};
 use self::{
     forwards::{limits_text, shares_text},
     pipes::pipes_text,
+    series::{family, single},
 };
 use crate::{
     clock::Clock,
@@ -161,25 +162,6 @@ fn labels(shared: &Shared) -> Labels<'_> {
     let mut labels = origin_labels(&id.origin);
     labels.push(("listener", &id.listener));
     labels
-}
-
-fn family<'a>(
-    out: &mut DescriptorEncoder<'_>,
-    (name, help): (&str, &str),
-    counter: bool,
-    series: impl Iterator<Item = (Labels<'a>, u64)>,
-) -> Result<(), std::fmt::Error> {
-    let kind = if counter { ConstCounter::new(0_u64).metric_type() } else { ConstGauge::new(0_i64).metric_type() };
-    let mut family = out.encode_descriptor(name, help, None, kind)?;
-    for (labels, value) in series {
-        let encoder = family.encode_family(&labels)?;
-        if counter {
-            ConstCounter::new(value).encode(encoder)?;
-        } else {
-            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)?;
-        }
-    }
-    Ok(())
 }
 
 fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
@@ -336,7 +318,7 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
         gauges.push(("portlane_sessions_limit", "Sessions at which accepting stops.", to_sessions(places_limit)));
     }
     for (name, help, value) in gauges {
-        family(out, (name, help), false, std::iter::once((Vec::new(), value as u64)))?;
+        single(out, (name, help), false, value as u64)?;
     }
     Ok(())
 }
@@ -358,7 +340,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
     ];
     for (name, help, value) in counters {
-        family(out, (name, help), true, std::iter::once((Vec::new(), value)))?;
+        single(out, (name, help), true, value)?;
     }
     let gauges = [
         ("portlane_config_number", "Version number of the configuration in force.", control.number.load(Relaxed)),
@@ -376,7 +358,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_dns_truncated", "DNS names with more addresses than are used.", control.dns_truncated.load(Relaxed)),
     ];
     for (name, help, value) in gauges {
-        family(out, (name, help), false, std::iter::once((Vec::new(), value)))?;
+        single(out, (name, help), false, value)?;
     }
     let histograms = [
         ("portlane_connect_duration_seconds", "Time to connect to a backend.", &process.timings.connect),

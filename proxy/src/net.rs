@@ -43,7 +43,7 @@ impl OsSocket {
 }
 
 /// A socket could not be bound.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("bind {address}/{transport}: {why}")]
 pub struct BindError {
     address: SocketAddr,

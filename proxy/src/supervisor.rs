@@ -12,6 +12,7 @@ mod fixtures;
 mod foreign_ports;
 mod health;
 mod heat;
+mod holders;
 mod listeners;
 mod losses;
 mod memory_limit;
@@ -252,7 +253,8 @@ impl Supervisor {
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
         notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
-        changed.extend(self.reached.observe(&self.listeners.refused_by_share(), now));
+        let retired = self.listeners.retired().iter().map(|shared| &*shared.id).collect();
+        changed.extend(self.reached.observe(&self.listeners.refused_by_share(), &retired, now));
         if !changed.is_empty() {
             let (ids, changed): (Vec<ListenerId>, Vec<Notice>) = changed.into_iter().unzip();
             notices::write(&self.process.log, changed);

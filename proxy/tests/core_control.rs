@@ -96,6 +96,17 @@ fn only_names_are_followed_and_a_listener_may_use_several() {
 }
 
 #[test]
+fn a_name_whose_only_user_is_renamed_keeps_its_addresses() {
+    let mut names = names(&["db"]);
+    names.learn("db", good(1), 0);
+    assert_eq!(names.add(&id(1), &set(&["db"])), set(&["db"]));
+    assert_eq!((names.set(&id(0), set(&[])), names.set(&id(1), set(&["db"]))), (set(&["db"]), set(&[])));
+    assert_eq!((names.addresses("db"), names.users("db").count()), (&[ip(1)][..], 1));
+    assert_eq!(names.add(&id(1), &set(&["new"])), set(&["new"]));
+    assert_eq!(names.users("db").count(), 1, "an addition ends nothing");
+}
+
+#[test]
 fn a_listener_that_changes_its_names_touches_those_and_leaves_the_names_of_others() {
     let mut names = many();
     names.learn("db7", good(1), 0);

@@ -52,7 +52,7 @@ pub(crate) struct Sources {
 
 struct File {
     followed: Followed,
-    /// Since when the file has been empty, as it is between creation and the first write.
+    /// Since when the file has had no document, as between creation and the first write.
     blank_since: Option<Instant>,
     /// The file had content.
     had_content: bool,
@@ -100,10 +100,10 @@ impl Sources {
         &self.skipped
     }
 
-    /// Every file is read again at the next look, whether it changed or not.
+    /// Every file is read again, whether it changed or not, once it is complete.
     pub(crate) fn read_again(&mut self) {
-        for (path, file) in &mut self.files {
-            file.followed = Followed::new(path.clone());
+        for file in self.files.values_mut() {
+            file.followed.read_again();
             file.refusal = None;
         }
     }
@@ -184,7 +184,7 @@ impl File {
         match self.followed.changed(MAX_FILE_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.mark_absent(),
             Ok(None) => {}
-            Ok(Some(bytes)) if bytes.iter().all(u8::is_ascii_whitespace) => {
+            Ok(Some(bytes)) if has_no_document(&bytes) => {
                 self.blank_since = Some(Instant::now());
             }
             Ok(Some(bytes)) => {
@@ -203,12 +203,12 @@ impl File {
         self.blank(name)
     }
 
-    /// The problem of a file that has become empty. Programs empty a file and fill it seconds later (`helm template >
-    /// file`), so that only a file that was removed ends what it had.
+    /// The problem of a file that has no document any more. Programs empty a file and fill it seconds later, or fail
+    /// after the first `---` (`helm template > file`), so that only a file that was removed ends what it had.
     fn blank(&mut self, name: &str) -> Option<FileChange> {
         let is_settled = self.blank_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
         (is_settled && std::mem::take(&mut self.had_content)).then(|| {
-            let message = "is empty; what it had before keeps running until the file is removed".to_owned();
+            let message = "has no document; what it had before keeps running until the file is removed".to_owned();
             FileChange::Unreadable(problem(name, 1, message))
         })
     }
@@ -266,6 +266,16 @@ fn change(name: &str, bytes: io::Result<Vec<u8>>, origin: Origin) -> FileChange 
         Ok(documents) => FileChange::Documents(documents.into_iter().flat_map(Document::items).collect()),
         Err(problem) => FileChange::Unreadable(problem),
     }
+}
+
+/// Whether a file is empty but for space, comments and the marks between documents.
+fn has_no_document(bytes: &[u8]) -> bool {
+    let is_blank = |line: &str| {
+        let line = line.trim();
+        let rest = line.strip_prefix("---").or_else(|| line.strip_prefix("...")).unwrap_or(line).trim_start();
+        rest.is_empty() || rest.starts_with('#')
+    };
+    text::decode(bytes).is_ok_and(|text| text.lines().all(is_blank))
 }
 
 /// Whether a file has content, but nothing that is meant for Kubernetes.
@@ -336,14 +346,30 @@ mod tests {
         fs::write(&path, "").expect("write");
         sources.look();
         let told = look_later(&mut sources);
-        assert!(told.len() == 1 && told[0].starts_with("is empty; what it had"), "{told:?}");
+        assert!(told.len() == 1 && told[0].starts_with("has no document; what it had"), "{told:?}");
         assert_eq!(look_later(&mut sources), [""; 0], "told once");
+        fs::write(&path, "kind: A\n").expect("write");
+        sources.look();
+        assert_eq!(look_later(&mut sources), ["1 documents"]);
+        fs::write(&path, "---\n# Source: chart/a.yaml\n").expect("write");
+        sources.look();
+        assert_eq!(look_later(&mut sources).len(), 1, "a program stopped after the head of the first document");
         assert_eq!(sources.absent(), BTreeSet::new());
         fs::write(&path, "kind: A\n---\nkind: B\n").expect("write");
         sources.look();
         assert_eq!(look_later(&mut sources), ["2 documents"]);
         fs::remove_file(&path).expect("remove");
         assert_eq!(look_later(&mut sources), ["gone"]);
+    }
+
+    #[test]
+    fn comments_and_marks_are_no_document_and_a_value_is_one() {
+        for text in ["", " \n\t", "---", "# a\n---\n# b\n...\n", "--- # a\n", "\u{feff}# a"] {
+            assert!(has_no_document(text.as_bytes()), "{text:?}");
+        }
+        for text in ["a: 1", "--- {a: 1}", "----", "# a\n- b", "\u{1b}"] {
+            assert!(!has_no_document(text.as_bytes()), "{text:?}");
+        }
     }
 
     #[test]

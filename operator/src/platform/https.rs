@@ -127,8 +127,8 @@ struct Server<A> {
     ending: Ending,
 }
 
-/// Serves until the runtime ends. Once `ending` has begun, connections close after an answer. Every connection needs a place at `door`. While the TLS context is absent,
-/// connections are closed at once.
+/// Serves until the runtime ends. Once `ending` has begun, connections close after an answer. Every connection needs a
+/// place at `door`. While the TLS context is absent, connections are closed at once.
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<TlsContext>>>,
@@ -253,6 +253,7 @@ impl<A: Answers> Server<A> {
         let (head, body) = request.into_parts();
         let refuse = |status, why| Answer { status, body: Err(why) };
         let Ok(_in_work) = self.requests.take(source, 1) else {
+            body::skip(body).await;
             return refuse(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
         match self.room.collect(source, body).await {

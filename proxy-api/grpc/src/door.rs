@@ -127,8 +127,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let now = self.guest.door.now();
         let mut state = self.guest.door.lock();
-        state.places.release(self.guest.id);
+        state.places.release(self.guest.id, now);
         state.ends.remove(&self.guest.id);
     }
 }
@@ -156,7 +157,7 @@ impl Guest {
     #[must_use]
     pub fn authenticate(&self) -> bool {
         let mut state = self.door.lock();
-        let closed = match state.places.authenticate(self.id) {
+        let closed = match state.places.authenticate(self.id, self.door.now()) {
             Ok(None) => return true,
             Ok(Some(evicted)) => {
                 state.evict(evicted);

@@ -18,10 +18,10 @@ impl Rate {
         Self { each, burst: burst.max(1) }
     }
 
-    /// One of so many equal parts of this rate, and of its burst.
+    /// One of so many equal parts of this rate, and of its burst. No part is smaller than one token of the burst.
     #[must_use]
     pub fn part_of(self, parts: u32) -> Self {
-        let parts = parts.max(1);
+        let parts = parts.clamp(1, self.burst);
         Self::every(self.each.saturating_mul(parts), self.burst / parts)
     }
 

@@ -97,6 +97,13 @@ impl Names {
         turned
     }
 
+    /// The listener uses these names, too. Returns those that it did not use before. Where several listeners change at
+    /// once, all additions come before the first [`Names::set`], so that a name that only changes hands is kept.
+    pub fn add(&mut self, id: &ListenerId, hosts: &BTreeSet<String>) -> BTreeSet<String> {
+        let before = self.of_listener.get(id).cloned().unwrap_or_default();
+        self.set(id, &before | hosts)
+    }
+
     fn forget(&mut self, host: &str) {
         self.users.remove(host);
         self.heard.remove(host);

@@ -66,7 +66,8 @@ fn grown(width: usize, text: &str, most: usize) -> usize {
 
 /// The text in one line, without control characters: some texts come from clients and servers, and a terminal obeys
 /// what it is sent.
-fn printable(text: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }

@@ -2,7 +2,7 @@
 
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::family;
+use super::{family, single};
 use crate::worker::pipes::{NoPipe, Pipes};
 
 /// The pipes of the process, and the streams that had none.
@@ -16,7 +16,7 @@ pub(super) fn pipes_text(out: &mut DescriptorEncoder<'_>, pipes: &Pipes) -> Resu
         ("portlane_pipes_limit", "Most pipes for splicing.", limit),
     ];
     for (name, help, value) in gauges {
-        family(out, (name, help), false, std::iter::once((Vec::new(), value as u64)))?;
+        single(out, (name, help), false, value as u64)?;
     }
     Ok(())
 }

@@ -45,6 +45,11 @@ impl Supervisor {
         if let Some(before) = &before {
             self.reporter.touch(touched::offers(before, &self.configuration));
         }
+        // A listener that is gone may still be offered, and cannot be run: its entry must not tell of its past.
+        for id in were.keys().filter(|id| !self.running.listeners.contains_key(*id)) {
+            self.health.forget(id);
+            self.reached.forget(id);
+        }
         self.publish();
         if !touched.is_empty() || self.listeners.retired().len() != retired_before {
             self.expose();
@@ -53,6 +58,9 @@ impl Supervisor {
 
     /// Follows the names of listeners that have changed, and recomputes the targets that may have.
     fn follow(&mut self, touched: &Touched) {
+        for (id, listener) in touched.changed.iter().filter_map(|id| Some((id, self.running.listeners.get(id)?))) {
+            self.names.add(id, listener);
+        }
         for id in &touched.changed {
             let listener = self.running.listeners.get(id);
             self.names.set(id, listener.map(|listener| &**listener));

@@ -142,8 +142,9 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Su
     loop {
         let result = {
             let Ok(_own) = turns[0].acquire().await else { return };
-            let _file = process.files.wait(1).await;
             let Ok(_turn) = turns[1].acquire().await else { return };
+            // Last, so that no check that waits for its turn holds a file that a connection could use.
+            let _file = process.files.wait(1).await;
             probe::run(endpoint.address, &check, send).await
         };
         let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };

@@ -21,6 +21,11 @@ impl Health {
         self.0.get(id).map_or(BackendHealth::All, Damped::told)
     }
 
+    /// This listener is gone.
+    pub(super) fn forget(&mut self, id: &ListenerId) {
+        self.0.remove(id);
+    }
+
     /// Takes the health of all live listeners at `now` (seconds of the process clock); other listeners are forgotten.
     /// Returns one notice for each listener whose reported health has changed.
     pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, BackendHealth>, now: u64) -> Vec<About> {
@@ -78,6 +83,9 @@ mod tests {
             health.observe(&BTreeMap::from([(&id, BackendHealth::None)]), now);
         }
         assert_eq!(health.of(&id), BackendHealth::None);
+        let mut at_once = Health(health.0.clone());
+        at_once.forget(&id);
+        assert_eq!(at_once.of(&id), BackendHealth::All);
         assert!(health.observe(&BTreeMap::new(), 5).is_empty());
         assert_eq!(health.of(&id), BackendHealth::All);
     }

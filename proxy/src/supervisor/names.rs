@@ -1,6 +1,6 @@
 //! DNS names of backends: follows them with the resolver, and says in the log what fails.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use proxy_api::{Listener, ListenerId};
 use tokio::sync::mpsc;
@@ -43,10 +43,23 @@ impl Names {
         Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)))
     }
 
-    /// This listener uses the names of these backends from now on; `None`: it is gone.
+    /// This listener will use the names of these backends, too. Call this for all listeners that change before
+    /// [`Names::set`], so that names whose users change keep their addresses.
+    pub(super) fn add(&mut self, id: &ListenerId, listener: &Listener) {
+        let turned = self.names.add(id, &names::hosts_of(listener));
+        self.follow(id, turned);
+    }
+
+    /// This listener uses exactly the names of these backends from now on; `None`: it is gone.
     pub(super) fn set(&mut self, id: &ListenerId, listener: Option<&Listener>) {
+        let turned = self.names.set(id, listener.map(names::hosts_of).unwrap_or_default());
+        self.follow(id, turned);
+    }
+
+    /// Tells the resolver of names that this listener has begun or ceased to use.
+    fn follow(&mut self, id: &ListenerId, turned: BTreeSet<String>) {
         let namespace = &id.origin.namespace;
-        for host in self.names.set(id, listener.map(names::hosts_of).unwrap_or_default()) {
+        for host in turned {
             let is_used = self.names.users(&host).any(|user| user.origin.namespace == *namespace);
             self.resolver.set(Followed { namespace: namespace.clone(), host }, is_used);
         }
@@ -113,7 +126,7 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use super::*;
     use crate::supervisor::fixtures::id;

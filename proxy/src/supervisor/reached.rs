@@ -1,6 +1,6 @@
 //! Listeners that lately refused sessions because the share of their namespace was used up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{ListenerId, ReachedLimit};
 
@@ -30,10 +30,23 @@ impl Reached {
         self.0.get(id).filter(|refusals| refusals.is_told).map(|_| ReachedLimit::Tenant)
     }
 
+    /// This listener is gone. While it is retired, its refusals stay known: it comes back with its counters.
+    pub(super) fn forget(&mut self, id: &ListenerId) {
+        if let Some(refusals) = self.0.get_mut(id) {
+            refusals.is_told = false;
+        }
+    }
+
     /// Takes the number of refusals of each listener that has any, at `now` (seconds of the process clock); other
-    /// listeners are forgotten. Returns a notice for each listener that begins or ceases to count.
-    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, u64>, now: u64) -> Vec<About> {
-        self.0.retain(|id, _| seen.contains_key(id));
+    /// listeners are forgotten, unless they are `retired`. Returns a notice for each listener that begins or ceases to
+    /// count.
+    pub(super) fn observe(
+        &mut self,
+        seen: &BTreeMap<&ListenerId, u64>,
+        retired: &BTreeSet<&ListenerId>,
+        now: u64,
+    ) -> Vec<About> {
+        self.0.retain(|id, _| seen.contains_key(id) || retired.contains(id));
         let mut notices = Vec::new();
         for (&id, &count) in seen {
             let known = self.0.entry(id.clone()).or_insert(Refusals { count: 0, at: now, is_told: false });
@@ -74,7 +87,7 @@ mod tests {
             };
             let seen = BTreeMap::from([(&id, refusals)]);
             let seen = if refusals == 0 { BTreeMap::new() } else { seen };
-            let notices = reached.observe(&seen, now);
+            let notices = reached.observe(&seen, &BTreeSet::new(), now);
             events.extend(notices.into_iter().map(|(_, notice)| (now, notice.event)));
             assert_eq!(reached.of(&id).is_some(), (10..100).contains(&now), "{now}");
         }
@@ -84,9 +97,24 @@ mod tests {
     #[test]
     fn a_listener_that_is_gone_is_forgotten() {
         let (id, mut reached) = (id("a"), Reached::default());
-        reached.observe(&BTreeMap::from([(&id, 1)]), 0);
+        let none = BTreeSet::new();
+        reached.observe(&BTreeMap::from([(&id, 1)]), &none, 0);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Tenant));
-        reached.observe(&BTreeMap::new(), 1);
+        reached.forget(&id);
+        assert_eq!(reached.of(&id), None, "at once, before the next look");
+        reached.observe(&BTreeMap::new(), &none, 1);
+        assert!(reached.0.is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_comes_back_with_its_counters_has_reached_nothing_yet() {
+        let (id, mut reached) = (id("a"), Reached::default());
+        let none = BTreeSet::new();
+        reached.observe(&BTreeMap::from([(&id, 7)]), &none, 0);
+        reached.forget(&id);
+        assert!(reached.observe(&BTreeMap::new(), &BTreeSet::from([&id]), 1).is_empty());
+        assert!(reached.observe(&BTreeMap::from([(&id, 7)]), &none, 2).is_empty());
         assert_eq!(reached.of(&id), None);
+        assert_eq!(reached.observe(&BTreeMap::from([(&id, 8)]), &none, 3).len(), 1);
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     foreign_ports::ForeignPorts,
+    holders::Holders,
     listeners::ById,
     notices,
     open_socket::{OpenSocket, SocketIds},
@@ -57,6 +58,8 @@ pub(super) struct Sockets {
     foreign: ForeignPorts,
     /// Sockets that could not be opened.
     lacking: Lacking,
+    /// What is known of the programs that have them.
+    holders: Holders,
     /// What to log about sockets that should have shards and have none.
     unsharded: Vec<Notice>,
 }
@@ -64,9 +67,9 @@ pub(super) struct Sockets {
 impl Sockets {
     /// No sockets, beside ports that other programs had in use.
     pub(super) fn new(foreign: ForeignPorts) -> Self {
-        let lacking = Lacking::default();
+        let (lacking, holders) = (Lacking::default(), Holders::default());
         let (open, ids, unsharded) = (BTreeMap::new(), SocketIds::default(), Vec::new());
-        Self { open, ids, next_worker: 0, foreign, lacking, unsharded }
+        Self { open, ids, next_worker: 0, foreign, lacking, holders, unsharded }
     }
 
     /// Whether no socket is open.
@@ -91,7 +94,7 @@ impl Sockets {
                 self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
                 self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
                 // Only now: a retry, which compares the messages, does not look for holders.
-                BindError::name_holders(errors.values_mut());
+                self.holders.name(&mut errors, |new| BindError::name_holders(new.into_iter()));
                 return Bound { settled, opened, errors };
             }
             errors.extend(failed);

@@ -41,7 +41,7 @@ fn session(machine: &Machine, number: u16) -> io::Result<IpAddr> {
 
 /// How many names do not resolve; not a number while the program does not say.
 fn failing(machine: &Machine) -> f64 {
-    machine.metric("portlane_dns_failing{").unwrap_or(f64::NAN)
+    machine.metric("portlane_dns_failing ").unwrap_or(f64::NAN)
 }
 
 /// How many addresses the backend of each forward has.

@@ -22,7 +22,7 @@ use crate::{
     status::{
         conditions::{ConditionType, Finding},
         data_plane::{DataPlane, data_plane},
-        events::{lacks_proxies, of_backends, of_no_proxies, of_ready},
+        events::{has_lacked_proxies, lacks_proxies, of_backends, of_no_proxies, of_ready},
         forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
@@ -260,7 +260,7 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
-        self.wait_for_proxies(key, &forward, &next, now, effects);
+        self.wait_for_proxies(key, &forward, &next, (now, view.wall_clock), effects);
         if self.is_due(key, &forward, &next, published, now) && self.has_rested(key, now) {
             let is_known = cache.world.forwards.contains_key(key);
             self.write(key, &forward, next, is_known, now, effects);
@@ -274,7 +274,7 @@ impl Statuses {
         key: &ObjectKey,
         forward: &PortForward,
         next: &PortForwardStatus,
-        now: Duration,
+        (now, wall_clock): (Duration, &str),
         effects: &mut Vec<Effect>,
     ) {
         let entry = self.entries.entry(key.clone()).or_default();
@@ -282,9 +282,10 @@ impl Statuses {
             entry.without_proxies = None;
             return;
         }
-        let is_known = forward.status.as_ref().is_some_and(|old| lacks_proxies(&old.conditions));
+        let has_lacked = |old: &PortForwardStatus| has_lacked_proxies(&old.conditions, START, wall_clock);
+        let is_known = forward.status.as_ref().is_some_and(has_lacked);
         if is_known && entry.without_proxies.is_none() && entry.reported.is_none() {
-            // The forward was so before this term: an earlier leader has told.
+            // The forward was so for long enough before this term: an earlier leader has told.
             let _ = of_no_proxies(forward, &next.conditions, &mut entry.reported);
         }
         let due = *entry.without_proxies.get_or_insert(now) + START;

@@ -1,9 +1,9 @@
 //! Events that report changes to a person.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crds::{BackendHealth, ListenerStatus, PortForward};
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use crate::{
     status::conditions::{ConditionType, Truth},
@@ -70,6 +70,18 @@ fn ready(conditions: &[crds::Condition]) -> Option<&crds::Condition> {
 #[must_use]
 pub fn lacks_proxies(conditions: &[crds::Condition]) -> bool {
     ready(conditions).is_some_and(|it| it.reason == NO_PROXIES)
+}
+
+/// Whether a forward has been unready for so long at `now` (RFC 3339), and is because its gateway has no ready proxy.
+#[must_use]
+pub fn has_lacked_proxies(conditions: &[crds::Condition], lasting: Duration, now: &str) -> bool {
+    let seconds = |time: &str| time.parse::<Timestamp>().map(Timestamp::as_second);
+    let lasted = |since: &str| {
+        // A time that nobody can read is that of an unknown past.
+        let (Ok(since), Ok(now)) = (seconds(since), seconds(now)) else { return true };
+        u64::try_from(now.saturating_sub(since)).is_ok_and(|lasted| lasted >= lasting.as_secs())
+    };
+    lacks_proxies(conditions) && ready(conditions).is_some_and(|it| lasted(&it.last_transition_time))
 }
 
 /// Returns the event of a forward whose gateway has had no ready proxy for longer than a fleet takes to start. `reported`

@@ -9,7 +9,7 @@ use std::{
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
 use proxy_api::doors::{Refusal, Shares};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Timeout of a body.
 const BODY: Duration = Duration::from_secs(10);
@@ -88,19 +88,24 @@ impl Default for Room {
 
 impl Room {
     /// The whole body, with its room if it is large. Room is taken as bytes arrive, so that a slow client holds no more
-    /// than it has sent.
+    /// than it has sent. A body for which there is no room is read nevertheless, as by [`skip`].
     pub(super) async fn collect(
         &self,
         source: IpAddr,
-        body: impl Body<Data = Bytes> + Unpin,
+        mut body: impl Body<Data = Bytes> + Unpin,
     ) -> Result<(Bytes, Option<Held>), BodyError> {
-        timeout(BODY, self.collected(source, body)).await.unwrap_or(Err(BodyError::Late))
+        let by = Instant::now() + BODY;
+        let collected = timeout_at(by, self.collected(source, &mut body)).await.unwrap_or(Err(BodyError::Late));
+        if matches!(collected, Err(BodyError::Busy)) {
+            let _ = timeout_at(by, skipped(&mut body)).await;
+        }
+        collected
     }
 
     async fn collected(
         &self,
         source: IpAddr,
-        mut body: impl Body<Data = Bytes> + Unpin,
+        body: &mut (impl Body<Data = Bytes> + Unpin),
     ) -> Result<(Bytes, Option<Held>), BodyError> {
         // A body without a `Content-Length` may have any size.
         let most = body.size_hint().upper().map_or(Ok(MAX), usize::try_from).unwrap_or(usize::MAX);
@@ -126,11 +131,34 @@ impl Room {
     }
 }
 
+/// Reads the body and forgets it, as far as it comes in time and is no larger than [`MAX`]. A refusal that is sent
+/// before may reach its client as a reset, which is not repeated.
+pub(super) async fn skip(mut body: impl Body<Data = Bytes> + Unpin) {
+    // A body that is late gets its refusal then.
+    let _ = timeout(BODY, skipped(&mut body)).await;
+}
+
+async fn skipped(body: &mut (impl Body<Data = Bytes> + Unpin)) {
+    let mut length = 0_usize;
+    while let Some(Ok(frame)) = body.frame().await {
+        length = length.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+        if length > MAX {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{
+        convert::Infallible,
+        net::Ipv4Addr,
+        pin::Pin,
+        task::{Context, Poll},
+    };
 
     use http_body_util::Full;
+    use hyper::body::Frame;
 
     use super::*;
 
@@ -142,6 +170,31 @@ mod tests {
 
     fn held(room: &Room) -> usize {
         room.0.with(|shares| shares.held())
+    }
+
+    /// A body of so many frames of a KiB that are still to come.
+    struct Frames(usize);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 1024])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_read_before_it_is_refused_so_that_its_client_gets_the_answer() {
+        let room = Room(Pool::new(LARGE.0, SMALL));
+        let mut refused = Frames(1000);
+        assert_eq!(room.collect(SOURCE, &mut refused).await.map(|_| ()), Err(BodyError::Busy));
+        assert_eq!((refused.0, held(&room)), (0, 0));
+        let mut endless = Frames(100_000);
+        skip(&mut endless).await;
+        assert_eq!(endless.0, 100_000 - MAX / 1024 - 1);
     }
 
     // C3

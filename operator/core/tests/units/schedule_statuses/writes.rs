@@ -6,6 +6,7 @@ use crate::scene::{
 };
 use operator_core::{
     Subject,
+    schedule::statuses::Statuses,
     world::{
         objects::Object,
         watched::{Kind, Seen},
@@ -233,4 +234,39 @@ fn a_forward_whose_state_flips_is_written_at_a_bounded_rate_and_its_last_state_i
     assert_eq!(written, 14, "10 at once, then one in two seconds");
     assert!(silent(&desk.at(10_999)));
     assert_eq!(condition_of(&writes(&desk.at(11_000))[0], "Programmed"), pair("False", "Rejected"));
+}
+
+/// A forward whose gateway has no proxy, as its status has just begun to say.
+fn without_proxies() -> Desk {
+    let mut scene = Scene::new();
+    scene.see(forward(web("web", 80, 1)));
+    let mut desk = Desk::new(scene);
+    desk.step("web", 1000);
+    desk.scene.see(gateway(&json!({})));
+    let effects = desk.look("web", 2000);
+    assert_eq!(condition_of(&writes(&effects)[0], "Ready"), pair("False", "NoProxies"));
+    desk.write(&effects, 2000);
+    desk
+}
+
+#[test]
+fn a_new_leader_warns_of_a_fleet_whose_two_minutes_to_start_were_not_over() {
+    let mut desk = without_proxies();
+    desk.statuses = Statuses::new(ms(50_000));
+    assert!(events(&desk.look("web", 50_000)).is_empty());
+    assert!(events(&desk.at(169_999)).is_empty());
+    assert_eq!(events(&desk.at(170_000)).len(), 1);
+}
+
+#[test]
+fn a_new_leader_says_nothing_of_a_fleet_that_an_earlier_leader_has_warned_of() {
+    let mut desk = without_proxies();
+    let mut forward = desk.scene.forward("web");
+    for condition in &mut forward.status.as_mut().expect("a status").conditions {
+        condition.last_transition_time = "2025-12-31T23:57:00Z".to_owned();
+    }
+    forward.metadata.resource_version = Some("99".to_owned());
+    desk.scene.see(Object::Forward(key("web"), Box::new(Ok(forward))));
+    desk.statuses = Statuses::new(ms(50_000));
+    assert!(events(&desk.look("web", 50_000)).is_empty() && events(&desk.at(170_000)).is_empty());
 }
