@@ -53,6 +53,7 @@ pub(super) struct Flow {
     counted: Cell<(u64, u64)>,
     /// Replies that the system had dropped at the last look.
     lost: Cell<u32>,
+    /// When the flow was last logged, in milliseconds of the process clock.
     logged_at: Cell<u64>,
     unreachable: Cell<bool>,
     mark: Arc<Mark>,
@@ -131,7 +132,7 @@ impl Flow {
             down: Cell::new(0),
             counted: Cell::new((0, 0)),
             lost: Cell::new(0),
-            logged_at: Cell::new(started / 1000),
+            logged_at: Cell::new(started),
             unreachable: Cell::new(false),
             mark: slot.mark(),
             _live: Counted::new(endpoint.clone()),
@@ -314,12 +315,12 @@ impl Flow {
 
     pub(super) fn log_if_due(&self, worker: &Worker, now: u64) {
         let access_log = self.listener.spec.load().access_log;
-        let every = u64::from(access_log.interval_seconds);
+        let every = access_log.interval_seconds;
         if every > 0
             && access_log.mode != AccessLogMode::Disabled
-            && (now / 1000).saturating_sub(self.logged_at.get()) >= every
+            && timers::has_passed(self.logged_at.get(), timers::millis(every), now)
         {
-            self.logged_at.set(now / 1000);
+            self.logged_at.set(now);
             self.log(worker, "open", now, None);
         }
     }
