@@ -116,6 +116,52 @@ fn datagrams_that_the_system_drops_are_counted_and_logged() {
 }
 
 #[test]
+fn replies_that_the_system_drops_are_counted_and_logged() {
+    // D14
+    let server = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    server.set_read_timeout(Some(PATIENCE)).expect("option");
+    let (back, port, health) = (server.local_addr().expect("address").port(), free_port(), free_port());
+    let program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(back)]), health, &[]);
+    let client = client(port);
+    client.send(b"question").expect("send");
+    let (_, flow) = server.recv_from(&mut [0; 16]).expect("a question");
+    program.signal(Signal::STOP);
+    for _ in 0..8000 {
+        server.send_to(&[7; 1400], flow).expect("send");
+    }
+    program.signal(Signal::CONT);
+    until("the drops are counted", || {
+        count(health, "portlane_datagrams_dropped_total", ",reason=\"ReplyBufferFull\"") > Some(0.0)
+    });
+    program.wait("datagrams_lost", "f/u");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the pace of clients")]
+fn an_open_flow_is_logged_no_earlier_than_its_interval() {
+    let server = UdpEcho::start();
+    let port = free_port();
+    let spec = "accessLog: {mode: OpenAndClose, intervalSeconds: 1}";
+    let program = Program::run(&forward("f", spec, &[Listener::udp("u", port).to(server.port)]), free_port(), &[]);
+    // They begin at different parts of a second.
+    let clients: Vec<UdpSocket> = (0..5)
+        .map(|_| {
+            let client = client(port);
+            asks(&client);
+            std::thread::sleep(Duration::from_millis(170));
+            client
+        })
+        .collect();
+    let logged = || -> Vec<f64> {
+        let events = program.events();
+        let open = events.iter().filter(|line| line["event"] == "session_open");
+        open.filter_map(|line| line["durationSeconds"].as_f64()).collect()
+    };
+    until("each flow is logged", || logged().len() >= clients.len());
+    assert!(logged().iter().all(|seconds| *seconds >= 1.0), "{:?}", logged());
+}
+
+#[test]
 fn with_many_workers_each_has_a_shard_of_a_udp_socket_and_a_flow_stays_on_its_own() {
     let server = UdpEcho::start();
     let (port, health) = (free_port(), free_port());
