@@ -10,6 +10,7 @@ use std::{
 };
 
 use proxy_api::{AccessLogMode, Transport};
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
@@ -29,6 +30,7 @@ use crate::{
     net,
     process::FlowPermits,
     shared::{Dropped, Shared},
+    sys,
     worker::{Ending, Worker, session::SessionView},
 };
 
@@ -75,13 +77,22 @@ pub(super) struct NotSent {
 }
 
 fn classify(error: &io::Error) -> SendError {
+    // `ErrorKind` does not distinguish an administrator's refusal (ICMPv6) from that of this host's own rules.
+    let unreachable = [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN];
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             SendError::Unreachable
         }
+        _ if is_one_of(error, &unreachable) => SendError::Unreachable,
         io::ErrorKind::WouldBlock => SendError::Dropped(Dropped::SendBufferFull),
+        // A socket that reports errors is told of a full queue of the network interface too.
+        _ if is_one_of(error, &[Errno::NOBUFS]) => SendError::Dropped(Dropped::SendBufferFull),
         _ => SendError::Dropped(Dropped::SendFailed),
     }
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|code| errnos.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Why a datagram was not sent.
@@ -175,6 +186,9 @@ impl Flow {
                 }
                 moved = true;
             }
+            if interest.is_error() {
+                sys::drop_errors(&self.upstream);
+            }
             if moved {
                 self.endpoint.succeeded();
                 socket.touch(&self.key, worker.process.clock.millis());
@@ -266,7 +280,7 @@ impl Flow {
         if self.endpoint.failed(outlier, worker.process.clock.seconds()) {
             self.listener.counters.ejected.fetch_add(1, Relaxed);
             let message = format!(
-                "endpoint {} of {} is ejected for {} s: it answers port unreachable",
+                "endpoint {} of {} is ejected for {} s: it is unreachable (an ICMP error)",
                 self.endpoint.address, self.backend, outlier.eject_seconds
             );
             worker.process.log.notice(Level::Warn, "ejected", &self.listener.id, message);
