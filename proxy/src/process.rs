@@ -180,7 +180,7 @@ impl Process {
     }
 
     /// Called once a second: flows that have become idle give way to connections that wait.
-    pub fn flows_give_way_to_who_waits(&self) {
+    pub fn evict_flows_for_waiters(&self) {
         if self.awaited().is_some() {
             self.flows_give_way_to_a_session();
         }

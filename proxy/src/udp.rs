@@ -133,7 +133,7 @@ impl Sockets {
                 socket.count_lost();
             }
             if visit.is_judged {
-                worker.process.flows_give_way_to_who_waits();
+                worker.process.evict_flows_for_waiters();
             }
         }
         for socket in &sockets {
