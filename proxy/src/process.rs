@@ -172,7 +172,7 @@ impl Process {
 
     /// Called when a flow of a namespace has taken its room, or has found none (`is_full`), at `now` (milliseconds): where
     /// room is short, an idle flow gives way to the next newcomer.
-    pub fn flows_give_way_to_a_flow(&self, namespace: &str, is_full: bool, now: u64) {
+    pub fn evict_flow_for_newcomer(&self, namespace: &str, is_full: bool, now: u64) {
         let free = self.files.free().min(self.sessions.free());
         if is_full || self.flow_bounds().is_short(self.flows.usage().0, free) {
             self.crowd.evict(Some(namespace), 0, now);
