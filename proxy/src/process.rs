@@ -141,7 +141,7 @@ impl Process {
         if let Some(permits) = self.take_session() {
             return permits;
         }
-        self.flows_give_way_to_a_session();
+        self.evict_flows_for_session();
         let memory = self.sessions.wait(SESSION_PLACES).await;
         [memory, self.files.wait(FILES_PER_SESSION).await]
     }
@@ -182,7 +182,7 @@ impl Process {
     /// Called once a second: flows that have become idle give way to connections that wait.
     pub fn evict_flows_for_waiters(&self) {
         if self.awaited().is_some() {
-            self.flows_give_way_to_a_session();
+            self.evict_flows_for_session();
         }
     }
 
@@ -194,7 +194,7 @@ impl Process {
         self.files.is_awaited().then_some(Dropped::FileLimit)
     }
 
-    fn flows_give_way_to_a_session(&self) {
+    fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
             if !self.crowd.evict(None, kept, now) {
