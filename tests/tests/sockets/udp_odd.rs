@@ -32,7 +32,7 @@ fn count(health: u16, name: &str, reason: &str) -> Option<f64> {
 }
 
 #[test]
-fn an_endpoint_that_answers_port_unreachable_is_put_aside_although_no_client_asks_twice() {
+fn an_endpoint_that_answers_port_unreachable_is_ejected_even_if_no_client_sends_twice() {
     // T4
     let (gone, alive) = (free_port(), UdpEcho::start());
     let port = free_port();
