@@ -61,18 +61,18 @@ pub struct Process {
     pub stop: Arc<AtomicBool>,
     /// Duration histograms.
     pub timings: Arc<Timings>,
-    wishes: Wishes,
+    limits: Limits,
 }
 
 /// The settings that bound the process beside its memory.
 #[derive(Clone, Copy, Debug)]
-struct Wishes {
+struct Limits {
     workers: NonZeroUsize,
     held_bytes: usize,
     sessions: usize,
 }
 
-impl Wishes {
+impl Limits {
     /// The bounds under this memory limit in bytes, if any.
     fn capacity(self, memory: Option<u64>) -> Capacity {
         Capacity::of(memory, self.workers, self.held_bytes, self.sessions)
@@ -96,8 +96,8 @@ impl Process {
     #[must_use]
     pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
         let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
-        let wishes = Wishes { workers, held_bytes, sessions };
-        let capacity = wishes.capacity(memory);
+        let limits = Limits { workers, held_bytes, sessions };
+        let capacity = limits.capacity(memory);
         let clock = lives.clock();
         let files = files::of_process();
         Self {
@@ -114,7 +114,7 @@ impl Process {
             log,
             stop: Arc::default(),
             timings: Arc::default(),
-            wishes,
+            limits,
         }
     }
 
@@ -123,7 +123,7 @@ impl Process {
     /// stay as they are: they take a small part of the memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
-        let capacity = self.wishes.capacity(memory);
+        let capacity = self.limits.capacity(memory);
         let sessions = self.sessions.resize(capacity.places());
         let flows = self.flows.resize(capacity.flow_places());
         self.budget.resize(capacity.held_bytes) || sessions || flows
