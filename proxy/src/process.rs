@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     core::{
         capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
-        limiter::Crowd,
+        limiter::FlowRegistry,
     },
     door::Door,
     files::{self, Files, Permit},
@@ -44,7 +44,7 @@ pub struct Process {
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
     /// The UDP flows, which give way to others when they are idle.
-    pub crowd: Arc<Crowd>,
+    pub flow_registry: Arc<FlowRegistry>,
     /// Connections whose client has not yet sent its PROXY header or server name.
     pub handshakes: Arc<Door>,
     /// Connections to the HTTP addresses.
@@ -106,7 +106,7 @@ impl Process {
             files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
-            crowd: Arc::default(),
+            flow_registry: Arc::default(),
             handshakes: Door::new(capacity.handshakes(), clock),
             doors: Doors::new(clock),
             lives,
@@ -175,7 +175,7 @@ impl Process {
     pub fn evict_flow_for_newcomer(&self, namespace: &str, is_full: bool, now: u64) {
         let free = self.files.free().min(self.sessions.free());
         if is_full || self.flow_bounds().is_short(self.flows.usage().0, free) {
-            self.crowd.evict(Some(namespace), 0, now);
+            self.flow_registry.evict(Some(namespace), 0, now);
         }
     }
 
@@ -197,7 +197,7 @@ impl Process {
     fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
-            if !self.crowd.evict(None, kept, now) {
+            if !self.flow_registry.evict(None, kept, now) {
                 return;
             }
         }

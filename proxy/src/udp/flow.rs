@@ -128,7 +128,7 @@ impl Flow {
         })?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
-        let member = worker.process.crowd.join(namespace, slot.mark(), key.client.ip(), started);
+        let member = worker.process.flow_registry.register(namespace, slot.mark(), key.client.ip(), started);
         Ok(Rc::new(Self {
             key,
             listener: listener.clone(),
