@@ -48,6 +48,30 @@ fn an_endpoint_that_answers_port_unreachable_is_ejected_even_if_no_client_sends_
 }
 
 #[test]
+fn a_flow_has_its_answers_when_its_endpoint_returns_after_many_errors() {
+    // T4: errors wait in the receive buffer of the flow until they are taken.
+    let (back, port, health) = (free_port(), free_port(), free_port());
+    let _program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(back)]), health, &[]);
+    let client = client(port);
+    until("more questions were answered by errors than the buffer holds", || {
+        for _ in 0..100 {
+            client.send(b"question").expect("send");
+        }
+        count(health, "portlane_bytes_total", ",direction=\"up\"") > Some(8.0 * 2000.0)
+    });
+    let server = UdpSocket::bind(("127.0.0.1", back)).expect("bind");
+    for socket in [&client, &server] {
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("option");
+    }
+    until("an answer arrives", || {
+        client.send(b"question").expect("send");
+        let Ok((length, flow)) = server.recv_from(&mut [0; 16]) else { return false };
+        server.send_to(&[7; 16][..length], flow).expect("send");
+        client.recv(&mut [0; 16]).is_ok()
+    });
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "the pace of a client")]
 fn a_flow_that_nobody_uses_holds_up_no_end_and_one_in_use_does() {
     // T23
