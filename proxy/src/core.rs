@@ -21,6 +21,7 @@ pub mod lacking;
 pub mod limiter;
 pub mod load;
 pub mod names;
+pub mod no_ports;
 pub mod own_addresses;
 pub mod pace;
 pub mod proxy_header;

@@ -7,6 +7,7 @@
 mod edits;
 mod families;
 mod faults;
+mod icmp;
 mod system;
 
 use std::{io, net::IpAddr};
