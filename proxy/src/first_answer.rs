@@ -4,6 +4,7 @@
 //! within its connect phase until the name has resolved or failed, instead of being reset.
 
 use std::{
+    pin::pin,
     sync::atomic::{
         AtomicU64,
         Ordering::{AcqRel, Acquire},
@@ -11,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 
-use crate::{core::balance::Targets, shared::Shared};
+use crate::{core::balance::Targets, deadline::within, shared::Shared};
 
 /// No name is awaited. Greater than every priority.
 const NONE: u64 = u64::MAX;
@@ -61,7 +62,7 @@ pub async fn wait(listener: &Shared) {
         return;
     }
     let longest = Duration::from_secs(listener.spec.load().timeouts.connect_seconds.into());
-    let heard = async {
+    let mut heard = pin!(async {
         loop {
             // Counts from its creation on, so that an answer between the check and the wait is not missed.
             let heard = first.heard.notified();
@@ -70,8 +71,8 @@ pub async fn wait(listener: &Shared) {
             }
             heard.await;
         }
-    };
-    let _ = timeout(longest, heard).await;
+    });
+    let _ = within(longest, heard.as_mut()).await;
 }
 
 #[cfg(test)]
@@ -79,6 +80,7 @@ mod tests {
     use std::sync::Arc;
 
     use proxy_api::{Configuration, Listener, Timeouts};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::core::{balance::Entry, endpoint::Endpoint};

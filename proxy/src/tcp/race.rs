@@ -5,13 +5,14 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
     time::Duration,
 };
 
 use proxy_api::Listener;
+use rustix::io::Errno;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep_until},
@@ -23,6 +24,7 @@ use crate::{
         endpoint::{Counted, Endpoint},
         race::{Race, is_charged},
     },
+    deadline::by_now,
     files::Permit,
     log::Level,
     net,
@@ -104,8 +106,7 @@ impl<'a> Step<'a> {
                     }
                 },
                 () = sleep_until(deadline) => {
-                    self.timed_out(&attempts, time);
-                    return None;
+                    return self.at_deadline(attempts, time).await;
                 }
                 () = due(began, next) => {
                     let beside = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
@@ -126,6 +127,18 @@ impl<'a> Step<'a> {
                 }
             }
         }
+    }
+
+    /// The end of the time for the step. An attempt that was answered during a freeze wins nevertheless.
+    async fn at_deadline(self, mut attempts: Vec<Attempt<'a>>, time: Duration) -> Option<Connected> {
+        while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
+            match result {
+                Ok(stream) => return Some(self.won(attempt, stream)),
+                Err(error) => self.failed(&attempt.endpoint, &error),
+            }
+        }
+        self.timed_out(&attempts, time);
+        None
     }
 
     fn begin(self, endpoint: &Arc<Endpoint>, made: &mut Made, file: Option<Permit>) -> Attempt<'a> {
@@ -195,6 +208,11 @@ async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Resu
     .await
 }
 
+/// The first answer among those that the sockets hold.
+async fn answered_by_now<'a>(attempts: &mut Vec<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<TcpStream>)> {
+    by_now(pin!(answered(attempts))).await
+}
+
 /// Waits until the next attempt may begin; forever if there is none.
 async fn due(began: Instant, next: Option<Duration>) {
     match next {
@@ -203,17 +221,22 @@ async fn due(began: Instant, next: Option<Duration>) {
     }
 }
 
-/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory).
+/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory). A router or a
+/// firewall on the way may refuse with "administratively prohibited" (`EACCES` on IPv6) or "protocol unreachable"
+/// (`ENOPROTOOPT`).
 fn is_of_the_endpoint(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::TimedOut
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
+    let refused = [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN].map(Errno::raw_os_error);
+    let is_refused = error.raw_os_error().is_some_and(|number| refused.contains(&number));
+    is_refused
+        || matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        )
 }
 
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
@@ -241,4 +264,20 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_firewall_on_the_way_answers_is_the_endpoints_fault_and_lacking_room_is_not() {
+        let is_charged = |error: Errno| is_of_the_endpoint(&io::Error::from(error));
+        for error in [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::CONNREFUSED] {
+            assert!(is_charged(error), "{error}");
+        }
+        for error in [Errno::MFILE, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            assert!(!is_charged(error), "{error}");
+        }
+    }
 }

@@ -19,14 +19,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::{run, run_with};
 
 /// A server whose accept queue is full: a new connection is not answered.
-struct Stuck {
-    port: u16,
+pub(super) struct Stuck {
+    pub(super) port: u16,
     listener: TcpListener,
     queued: Vec<TcpStream>,
 }
 
 impl Stuck {
-    fn start(address: &str) -> Self {
+    pub(super) fn start(address: &str) -> Self {
         let address: SocketAddr = address.parse().expect("an address");
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
         socket.bind(&address.into()).expect("bind");
@@ -39,7 +39,7 @@ impl Stuck {
     }
 
     /// Answers from now on: echoes the first request.
-    fn recover(self) -> thread::JoinHandle<()> {
+    pub(super) fn recover(self) -> thread::JoinHandle<()> {
         drop(self.queued);
         thread::spawn(move || {
             for stream in self.listener.incoming() {
