@@ -144,19 +144,21 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
             session.recheck.set(true);
             slot.ok_or(EndReason::QueueTimeout)
         }
-        () = left(client) => Err(EndReason::ClientLeft),
+        () = left(session, client) => Err(EndReason::ClientLeft),
     }
 }
 
-/// Ready once the client has left: it has reset the connection, or closed it without sending data.
-pub(super) async fn left(client: &TcpStream) {
+/// Ready once the client has left: it has reset the connection, or closed it without sending data. The `ClientHello` that
+/// named the server is still unread and says nothing, but no TLS client finishes sending before the server answers.
+pub(super) async fn left(session: &Session, client: &TcpStream) {
+    let is_tls = session.name.is_some();
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
         if ready.is_error() {
             return;
         }
         if ready.is_read_closed() {
-            if rustix::io::ioctl_fionread(client).is_ok_and(|bytes| bytes == 0) {
+            if is_tls || rustix::io::ioctl_fionread(client).is_ok_and(|bytes| bytes == 0) {
                 return;
             }
             // The client has only finished sending and waits for the answer.

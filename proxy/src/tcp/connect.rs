@@ -46,7 +46,7 @@ async fn left(session: &Session, client: &TcpStream) {
     sleep(FINISHED_COUNTS_AFTER).await;
     // Watching the client uses up its readiness, so the relay asks the socket once.
     session.recheck.set(true);
-    admission::left(client).await;
+    admission::left(session, client).await;
 }
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
