@@ -3,18 +3,9 @@
 //! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
 //! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
-use proxy_api::Policy;
-
-use super::{
-    balance::{Draw, Entry, source_hash::source_hash},
-    endpoint::Endpoint,
-};
+use super::balance::Entry;
 
 /// How long an attempt may go unanswered before the next one begins beside it (RFC 8305, section 8).
 pub const HEAD_START: Duration = Duration::from_millis(250);
@@ -86,27 +77,5 @@ impl Entry {
     pub fn is_dual(&self) -> bool {
         let ends = self.endpoints.first().zip(self.endpoints.last());
         ends.is_some_and(|(first, last)| first.address.is_ipv4() != last.address.is_ipv4())
-    }
-
-    /// The endpoint to try beside `last`: of the other family, no less fit, and not in `tried`.
-    #[must_use]
-    pub fn beside(&self, policy: Policy, draw: Draw, last: &Endpoint, tried: &[SocketAddr]) -> Option<&Arc<Endpoint>> {
-        let fitness = last.fitness(draw.now);
-        let mut others = self.endpoints.iter().filter(|other| {
-            other.address.is_ipv4() != last.address.is_ipv4()
-                && other.fitness(draw.now) >= fitness
-                && !tried.contains(&other.address)
-        });
-        match policy {
-            Policy::SourceHash => {
-                others.max_by_key(|other| source_hash(draw.source, other.address.ip().to_string().as_bytes()))
-            }
-            Policy::LeastConnections => others.min_by_key(|other| other.active.load(Relaxed)),
-            // Turns are those of sessions, so an attempt beside another takes none.
-            Policy::RoundRobin | Policy::Random => {
-                let count = others.clone().count() as u64;
-                others.nth(usize::try_from((draw.chance >> 32) % count.max(1)).unwrap_or(0))
-            }
-        }
     }
 }

@@ -103,7 +103,7 @@ async fn step(
     };
     let targets = session.listener.targets.load_full();
     let (entry, first) = targets.pick(spec.policy, draw, &made.tried)?;
-    Step { worker, session, spec, header, entry, draw }.run(first.clone(), made).await
+    Step { worker, session, spec, header, targets: &targets, entry, draw }.run(first.clone(), made).await
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     core::{
-        balance::{Draw, Entry},
+        balance::{Draw, Entry, Targets},
         endpoint::{Counted, Endpoint},
         race::{Race, is_charged},
     },
@@ -62,6 +62,8 @@ pub struct Step<'a> {
     pub spec: &'a Listener,
     /// Bytes to send before those of the client.
     pub header: &'a [u8],
+    /// Targets of the listener.
+    pub targets: &'a Targets,
     /// Entry of the endpoints.
     pub entry: &'a Entry,
     /// Draw by which endpoints are picked.
@@ -109,8 +111,7 @@ impl<'a> Step<'a> {
                     return self.at_deadline(attempts, time).await;
                 }
                 () = due(began, next) => {
-                    let beside = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
-                    let Some(endpoint) = beside else {
+                    let Some(endpoint) = self.other_family(&last, &made.tried) else {
                         race.exhausted();
                         continue;
                     };
@@ -153,6 +154,11 @@ impl<'a> Step<'a> {
             dial: Box::pin(dial(to, self.spec.timeouts.keepalive_seconds, self.header)),
             _file: file,
         }
+    }
+
+    /// The endpoint to try in parallel with `last`.
+    fn other_family(self, last: &Endpoint, tried: &[SocketAddr]) -> Option<&'a Arc<Endpoint>> {
+        self.targets.other_family(self.spec.policy, self.draw, (&self.entry.id, last), tried)
     }
 
     /// Shows an endpoint as that of the session.
