@@ -11,7 +11,7 @@ use std::{
 use proxy::core::{
     balance::{Draw, Entry, Targets},
     endpoint::{Checked, Endpoint},
-    race::{HEAD_START, Race, is_charged},
+    race::{HEAD_START, Race, is_beaten, is_charged},
 };
 use proxy_api::Policy;
 
@@ -62,7 +62,7 @@ fn other_family(targets: &Targets, policy: Policy, source: u8, tried: &[&str]) -
 #[test]
 fn the_next_attempt_waits_for_the_head_start_or_begins_when_the_last_has_failed() {
     let at = Duration::from_millis;
-    let mut race = Race::new(3);
+    let mut race = Race::new(3, false);
     race.began(at(0));
     assert_eq!(race.next_at(), Some(HEAD_START));
     race.failed(at(40));
@@ -79,15 +79,37 @@ fn the_next_attempt_waits_for_the_head_start_or_begins_when_the_last_has_failed(
 
 #[test]
 fn an_attempt_without_room_is_postponed_and_is_no_attempt() {
-    let mut race = Race::new(2);
+    let mut race = Race::new(2, false);
     race.began(Duration::ZERO);
     race.postponed(HEAD_START);
     assert_eq!(race.next_at(), Some(HEAD_START * 2));
 }
 
 #[test]
+fn one_attempt_in_parallel_is_none_of_the_attempts() {
+    let mut race = Race::new(1, true);
+    assert!(race.began(Duration::ZERO));
+    assert_eq!(race.next_at(), Some(HEAD_START), "also if one attempt is allowed");
+    assert!(!race.began(HEAD_START));
+    assert_eq!(race.next_at(), None, "there is one extra attempt");
+    let mut race = Race::new(1, true);
+    race.began(Duration::ZERO);
+    race.failed(HEAD_START / 2);
+    assert_eq!((race.next_at(), race.is_lost()), (None, true), "after a failure there is nothing to be parallel with");
+}
+
+#[test]
+fn silence_is_charged_if_the_other_family_wins_after_the_head_start() {
+    let [four, six] = [FOUR[0], SIX[0]].map(address);
+    let longer = HEAD_START + Duration::from_millis(1);
+    assert!(is_beaten(six, four, longer) && is_beaten(four, six, longer));
+    assert!(!is_beaten(six, four, HEAD_START), "it had no more than the head start");
+    assert!(!is_beaten(six, address(SIX[1]), longer), "one slow server says nothing of its family");
+}
+
+#[test]
 fn without_an_endpoint_to_try_beside_the_others_no_attempt_is_due() {
-    let mut race = Race::new(3);
+    let mut race = Race::new(3, false);
     race.began(Duration::ZERO);
     race.exhausted();
     assert_eq!((race.next_at(), race.is_lost()), (None, false), "the attempts that run go on");

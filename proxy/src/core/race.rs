@@ -3,7 +3,7 @@
 //! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
 //! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::balance::Entry;
 
@@ -15,6 +15,8 @@ pub const HEAD_START: Duration = Duration::from_millis(250);
 pub struct Race {
     /// Attempts that may still begin.
     left: u32,
+    /// Whether one more may begin while others run.
+    has_extra: bool,
     /// Attempts without an answer.
     running: u32,
     /// When the next attempt may begin.
@@ -22,17 +24,24 @@ pub struct Race {
 }
 
 impl Race {
-    /// A step that may make this many attempts.
+    /// A step that may make this many attempts, and with `has_extra` one more in parallel with another. A session has one
+    /// of these, so that a silent family costs no session that may make a single attempt.
     #[must_use]
-    pub fn new(attempts: u32) -> Self {
-        Self { left: attempts, running: 0, due: Duration::ZERO }
+    pub fn new(attempts: u32, has_extra: bool) -> Self {
+        Self { left: attempts, has_extra, running: 0, due: Duration::ZERO }
     }
 
-    /// An attempt has begun at `now`.
-    pub fn began(&mut self, now: Duration) {
-        self.left = self.left.saturating_sub(1);
+    /// An attempt has begun at `now`. Returns whether it is one of the attempts, not the extra one.
+    pub fn began(&mut self, now: Duration) -> bool {
+        let is_extra = self.has_extra && self.running > 0;
+        if is_extra {
+            self.has_extra = false;
+        } else {
+            self.left = self.left.saturating_sub(1);
+        }
         self.running += 1;
         self.due = now + HEAD_START;
+        !is_extra
     }
 
     /// An attempt has failed at `now`.
@@ -48,13 +57,13 @@ impl Race {
 
     /// There is no endpoint left to try beside the others.
     pub fn exhausted(&mut self) {
-        self.left = 0;
+        (self.left, self.has_extra) = (0, false);
     }
 
     /// When the next attempt begins; `None` if the step may make no further attempt.
     #[must_use]
     pub fn next_at(&self) -> Option<Duration> {
-        (self.left > 0).then_some(self.due)
+        (self.left > 0 || (self.has_extra && self.running > 0)).then_some(self.due)
     }
 
     /// Whether every attempt has failed.
@@ -69,6 +78,14 @@ impl Race {
 #[must_use]
 pub fn is_charged(ran: Duration, time: Duration) -> bool {
     ran.saturating_mul(2) >= time
+}
+
+/// Whether an attempt at `loser`, which ran for this long without an answer, is a failure of its endpoint, because an
+/// endpoint of the other family answered. Otherwise a family that leads nowhere would never be ejected, and each session
+/// that begins there would pay the head start.
+#[must_use]
+pub fn is_beaten(loser: SocketAddr, winner: SocketAddr, ran: Duration) -> bool {
+    loser.is_ipv4() != winner.is_ipv4() && ran > HEAD_START
 }
 
 impl Entry {

@@ -22,7 +22,7 @@ use crate::{
     core::{
         balance::{Draw, Entry, Targets},
         endpoint::{Counted, Endpoint},
-        race::{Race, is_charged},
+        race::{Race, is_beaten, is_charged},
     },
     deadline::by_now,
     files::Permit,
@@ -37,6 +37,8 @@ use crate::{
 pub struct Made {
     /// Number of attempts.
     pub count: u32,
+    /// Whether the attempt in parallel was made that is none of `retry.attempts`.
+    pub had_extra: bool,
     /// The addresses that were tried.
     pub tried: Vec<SocketAddr>,
 }
@@ -48,6 +50,13 @@ impl Made {
             session.listener.counters.retries.fetch_add(1, Relaxed);
         }
         self.count += 1;
+    }
+
+    /// Counts an attempt in parallel, which is a retry. If it is the extra one, it is none of `retry.attempts`.
+    pub fn begin_in_parallel(&mut self, session: &Session, is_extra: bool) {
+        session.listener.counters.retries.fetch_add(1, Relaxed);
+        self.count += u32::from(!is_extra);
+        self.had_extra |= is_extra;
     }
 }
 
@@ -89,7 +98,8 @@ impl<'a> Step<'a> {
         let deadline = began + time;
         let is_dual = self.entry.is_dual();
         // The attempt at the first endpoint is made, however few are left.
-        let mut race = Race::new(self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1));
+        let left = self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1);
+        let mut race = Race::new(left, !made.had_extra);
         let mut last = first;
         let mut attempts = vec![self.begin(&last, made, None)];
         race.began(Duration::ZERO);
@@ -101,7 +111,7 @@ impl<'a> Step<'a> {
             tokio::select! {
                 biased;
                 (attempt, result) = answered(&mut attempts) => match result {
-                    Ok(stream) => return Some(self.won(attempt, stream)),
+                    Ok(stream) => return Some(self.won(attempt, stream, &attempts)),
                     Err(error) => {
                         self.failed(&attempt.endpoint, &error);
                         race.failed(began.elapsed());
@@ -119,9 +129,9 @@ impl<'a> Step<'a> {
                     let file = if race.is_lost() { None } else { self.worker.process.files.take(1) };
                     if race.is_lost() || file.is_some() {
                         last = endpoint.clone();
-                        made.begin(self.session);
+                        let is_counted = race.began(began.elapsed());
+                        made.begin_in_parallel(self.session, !is_counted);
                         attempts.push(self.begin(&last, made, file));
-                        race.began(began.elapsed());
                     } else {
                         race.postponed(began.elapsed());
                     }
@@ -134,7 +144,7 @@ impl<'a> Step<'a> {
     async fn at_deadline(self, mut attempts: Vec<Attempt<'a>>, time: Duration) -> Option<Connected> {
         while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
             match result {
-                Ok(stream) => return Some(self.won(attempt, stream)),
+                Ok(stream) => return Some(self.won(attempt, stream, &attempts)),
                 Err(error) => self.failed(&attempt.endpoint, &error),
             }
         }
@@ -166,7 +176,12 @@ impl<'a> Step<'a> {
         *self.session.to.borrow_mut() = Some((self.entry.id.clone(), endpoint.clone()));
     }
 
-    fn won(self, attempt: Attempt<'_>, stream: TcpStream) -> Connected {
+    fn won(self, attempt: Attempt<'_>, stream: TcpStream, others: &[Attempt<'_>]) -> Connected {
+        let silent = io::Error::new(io::ErrorKind::TimedOut, "no answer, but the other address family answered");
+        let winner = attempt.endpoint.address;
+        for loser in others.iter().filter(|it| is_beaten(it.endpoint.address, winner, it.began.elapsed())) {
+            self.failed(&loser.endpoint, &silent);
+        }
         self.show(&attempt.endpoint);
         attempt.endpoint.succeeded();
         self.entry.stats.sessions.fetch_add(1, Relaxed);

@@ -132,11 +132,12 @@ fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
     let _stuck = Stuck::start(&format!("[::1]:{port_of_server}"));
     let _backend = Backend::start_on(port_of_server, Behaviour::Echo);
     let port = free_port();
-    let listener =
-        Listener::tcp("both", port).backend(&format!("address: {{host: both.test, port: {port_of_server}}}"));
-    let manifest = forward("f", "timeouts: {connectSeconds: 30}", &[listener]);
+    let listener = Listener::tcp("both", port)
+        .backend(&format!("address: {{host: both.test, port: {port_of_server}}}"))
+        .with("outlier: {consecutiveFailures: 2, ejectSeconds: 3600}");
+    let manifest = forward("f", "timeouts: {connectSeconds: 30}\nretry: {attempts: 1}", &[listener]);
     let hosts = "127.0.0.1 both.test\n::1 both.test\n";
-    let Some(_program) = Program::run_with_hosts(&manifest, free_port(), hosts) else {
+    let Some(program) = Program::run_with_hosts(&manifest, free_port(), hosts) else {
         return eprintln!("not tested: no mount namespaces, hence no name with both addresses");
     };
     until("the name is resolved", || connect(port).and_then(|mut it| round_trip(&mut it, b"x")).is_ok());
@@ -145,6 +146,8 @@ fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
         round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
     }
     assert!(began.elapsed() < Duration::from_secs(20), "waited for a connect: {:?}", began.elapsed());
+    let ejected = program.wait("ejected", "f/both");
+    assert!(ejected["message"].as_str().is_some_and(|text| text.contains("[::1]")), "{ejected:?}");
 }
 
 #[test]
