@@ -34,7 +34,7 @@ use crate::{
 
 /// The attempts that a session has made so far.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct AttemptLog {
     /// Number of attempts.
     pub count: u32,
     /// Whether the attempt in parallel was made that is none of `retry.attempts`.
@@ -43,7 +43,7 @@ pub struct Made {
     pub tried: Vec<SocketAddr>,
 }
 
-impl Made {
+impl AttemptLog {
     /// Counts an attempt; every attempt after the first is a retry.
     pub fn begin(&mut self, session: &Session) {
         if self.count > 0 {
@@ -92,16 +92,16 @@ struct Attempt<'a> {
 impl<'a> Step<'a> {
     /// Connects to `first`, whose attempt is counted already, or to an endpoint beside it; `None` if all attempts failed
     /// or nothing answered within `connectSeconds`.
-    pub async fn run(self, first: Arc<Endpoint>, made: &mut Made) -> Option<Connected> {
+    pub async fn run(self, first: Arc<Endpoint>, log: &mut AttemptLog) -> Option<Connected> {
         let began = Instant::now();
         let time = Duration::from_secs(self.spec.timeouts.connect_seconds.into());
         let deadline = began + time;
         let is_dual = self.entry.is_dual();
         // The attempt at the first endpoint is made, however few are left.
-        let left = self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1);
-        let mut race = Race::new(left, !made.had_extra);
+        let left = self.spec.retry.attempts.saturating_sub(log.count).saturating_add(1);
+        let mut race = Race::new(left, !log.had_extra);
         let mut last = first;
-        let mut attempts = vec![self.begin(&last, made, None)];
+        let mut attempts = vec![self.begin(&last, log, None)];
         race.began(Duration::ZERO);
         loop {
             let next = race.next_at().filter(|_| is_dual);
@@ -121,7 +121,7 @@ impl<'a> Step<'a> {
                     return self.at_deadline(attempts, time).await;
                 }
                 () = due(began, next) => {
-                    let Some(endpoint) = self.other_family(&last, &made.tried) else {
+                    let Some(endpoint) = self.other_family(&last, &log.tried) else {
                         race.exhausted();
                         continue;
                     };
@@ -130,8 +130,8 @@ impl<'a> Step<'a> {
                     if race.is_lost() || file.is_some() {
                         last = endpoint.clone();
                         let is_counted = race.began(began.elapsed());
-                        made.begin_in_parallel(self.session, !is_counted);
-                        attempts.push(self.begin(&last, made, file));
+                        log.begin_in_parallel(self.session, !is_counted);
+                        attempts.push(self.begin(&last, log, file));
                     } else {
                         race.postponed(began.elapsed());
                     }
@@ -152,9 +152,9 @@ impl<'a> Step<'a> {
         None
     }
 
-    fn begin(self, endpoint: &Arc<Endpoint>, made: &mut Made, file: Option<Permit>) -> Attempt<'a> {
+    fn begin(self, endpoint: &Arc<Endpoint>, log: &mut AttemptLog, file: Option<Permit>) -> Attempt<'a> {
         self.show(endpoint);
-        made.tried.push(endpoint.address);
+        log.tried.push(endpoint.address);
         let to = self.session.address_of(endpoint);
         Attempt {
             endpoint: endpoint.clone(),
