@@ -108,7 +108,7 @@ fn silence_is_charged_if_the_other_family_wins_after_the_head_start() {
 }
 
 #[test]
-fn without_an_endpoint_to_try_beside_the_others_no_attempt_is_due() {
+fn without_an_endpoint_to_try_in_parallel_the_others_no_attempt_is_due() {
     let mut race = Race::new(3, false);
     race.began(Duration::ZERO);
     race.exhausted();

@@ -1,13 +1,13 @@
 //! The order of the attempts of one step of the connect phase, over both address families ("Happy Eyeballs", RFC 8305).
 //!
 //! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
-//! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
+//! endpoint of the same entry and of the other family is tried in parallel. The first connection wins.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::balance::Entry;
 
-/// How long an attempt may go unanswered before the next one begins beside it (RFC 8305, section 8).
+/// How long an attempt may go unanswered before the next one begins in parallel (RFC 8305, section 8).
 pub const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The attempts of one step. Times are counted from the beginning of the step.
@@ -50,12 +50,12 @@ impl Race {
         self.due = now;
     }
 
-    /// The next attempt was due at `now`, but there was no room for it beside the others.
+    /// The next attempt was due at `now`, but there was no room for it in parallel with the others.
     pub fn postponed(&mut self, now: Duration) {
         self.due = now + HEAD_START;
     }
 
-    /// There is no endpoint left to try beside the others.
+    /// There is no endpoint left to try in parallel.
     pub fn exhausted(&mut self) {
         (self.left, self.has_extra) = (0, false);
     }
@@ -74,7 +74,7 @@ impl Race {
 }
 
 /// Whether silence is the endpoint's fault, if the time for the step ended `ran` after its attempt began. An attempt
-/// beside another may begin so late that nobody could have answered.
+/// in parallel may begin so late that nobody could have answered.
 #[must_use]
 pub fn is_charged(ran: Duration, time: Duration) -> bool {
     ran.saturating_mul(2) >= time

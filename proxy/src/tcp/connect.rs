@@ -86,7 +86,7 @@ fn backoff(retry: Retry, attempt: u32) -> Duration {
     Duration::from_millis(doubled.min(retry.max_backoff_millis.into()))
 }
 
-/// Picks an endpoint and connects to it, or to one beside it.
+/// Picks an endpoint and connects to it, or to one in parallel.
 async fn step(
     worker: &Worker,
     session: &Session,

@@ -90,7 +90,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// Connects to `first`, whose attempt is counted already, or to an endpoint beside it; `None` if all attempts failed
+    /// Connects to `first`, whose attempt is counted already, or to an endpoint in parallel; `None` if all attempts failed
     /// or nothing answered within `connectSeconds`.
     pub async fn run(self, first: Arc<Endpoint>, log: &mut AttemptLog) -> Option<Connected> {
         let began = Instant::now();
