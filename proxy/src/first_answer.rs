@@ -19,7 +19,7 @@ use crate::{core::balance::Targets, deadline::within, shared::Shared};
 /// No name is awaited. Greater than every priority.
 const NONE: u64 = u64::MAX;
 
-/// Whether a listener has names that nothing was heard of yet.
+/// Whether a listener has names without a first answer.
 #[derive(Debug)]
 pub struct FirstAnswer {
     /// The lowest priority of the backends with such names, or [`NONE`].
@@ -34,7 +34,7 @@ impl Default for FirstAnswer {
 }
 
 impl FirstAnswer {
-    /// Sets the lowest priority of the backends whose names nothing was heard of yet, and wakes the sessions that wait.
+    /// Sets the lowest priority of the backends whose names are without a first answer, and wakes the sessions that wait.
     pub fn set(&self, priority: Option<u32>) {
         let before = self.priority.swap(priority.map_or(NONE, u64::from), AcqRel);
         if before != NONE {
@@ -42,7 +42,7 @@ impl FirstAnswer {
         }
     }
 
-    /// Whether a session needs a name that nothing was heard of yet: no backend of its priority, or of a lower number,
+    /// Whether a session needs a name without a first answer: no backend of its priority, or of a lower number,
     /// has an endpoint.
     #[must_use]
     pub fn is_needed(&self, targets: &Targets) -> bool {
