@@ -28,3 +28,21 @@ pub async fn by_now<F: Future>(mut step: Pin<&mut F>) -> Option<F::Output> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, pin::pin};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_by_the_end_of_the_time_counts_and_nothing_else() {
+        let (answer, step) = oneshot::channel();
+        // Runs when the runtime gets a turn, as the sockets do.
+        tokio::spawn(async move { answer.send(7) });
+        assert_eq!(by_now(pin!(step)).await, Some(Ok(7)));
+        assert_eq!(within(Duration::ZERO, pin!(pending::<()>())).await, None);
+    }
+}
