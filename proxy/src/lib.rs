@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod core;
+pub mod deadline;
 pub mod door;
 pub mod files;
 pub mod first_answer;
