@@ -110,10 +110,16 @@ fn a_file_that_is_emptied_keeps_running_what_it_had() {
     let port = free_port();
     let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
     let program = Program::run(&manifest, free_port(), &[]);
-    program.edit("");
-    let told = program.wait("refused", "forwards.yaml");
-    assert!(told["message"].as_str().is_some_and(|text| text.contains("keeps running")), "{told}");
-    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    for nothing in ["", "# comments\n---\n# only\n", "null\n", "{apiVersion: v1, kind: List, items: []}\n"] {
+        let seen = program.events().len();
+        program.edit(nothing);
+        let told = program.wait_after(seen, "refused", "forwards.yaml");
+        assert!(told["message"].as_str().is_some_and(|text| text.contains("keeps running")), "{told}");
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+        let seen = program.events().len();
+        program.edit(&manifest);
+        program.wait_after(seen, "accepted", "forwards.yaml");
+    }
     let seen = program.events().len();
     fs::remove_file(program.path("forwards.yaml")).expect("remove");
     program.wait_after(seen, "removed", "f/l");
