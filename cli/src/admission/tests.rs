@@ -56,13 +56,17 @@ fn unknown_kinds_of_ours_are_refused() {
 fn shape_is_checked_with_file_line_object_and_field() {
     let text = forward(&format!("{SIDECAR}{LISTENERS}")).replace("port: 1\n", "port: 70000\n");
     refused(&text, "f:9: PortForward default/a: spec.listeners[0].port: must be at most 65535");
-    refused(&text.replace("70000", "'x'"), "must be an integer");
+    refused(&text.replace("70000", "'x'"), "must be an integer, but is the string 'x'");
+    refused(&text.replace("70000", "'7000'"), "must be an integer, but is the string '7000'; remove the quotes");
     refused(&text.replace("70000", "010.5"), "must be an integer");
     refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
     let misspelt = verdict(&text.replace("protocol", "protokol").replace("70000", "1")).expect_err("refused");
     assert_eq!(misspelt.len(), 1, "one mistake, one message: {misspelt:?}");
     refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
-    refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
+    refused(
+        &text.replace("name: l", "name: L_").replace("70000", "1"),
+        "must have only lower case letters, digits and '-'",
+    );
     refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "protocol: is required");
 }
 
@@ -176,6 +180,18 @@ fn messages_name_the_value_the_place_and_what_to_write() {
         (with("kind:", "knd:"), "f:2: knd: unknown field; did you mean 'kind'?"),
         (with("apiVersion", "apiversion"), "f:1: apiversion: unknown field; did you mean 'apiVersion'?"),
         (with("kind: PortForward", "kind: PortForwrd"), "did you mean PortForward?"),
+        (
+            with("spec:\n", "spec:\n  loadBalancing: {policy: Random}\n"),
+            "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: leastconn}\n"),
+            "but is 'leastconn'; did you mean 'LeastConnections'?",
+        ),
+        (
+            with("{name: a}", "{name: a, ownerReferences: [{apiVersion: v1, kind: Pod, nmae: x, uid: y}]}"),
+            "metadata.ownerReferences[0].nmae: unknown field; did you mean 'name'?",
+        ),
         (
             with(SIDECAR, ""),
             "spec.placement: is required; on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}",
