@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_is_none_is_named_with_what_to_write() {
+    fn an_invalid_host_is_quoted_with_the_fix() {
         for (text, hint) in [
             ("[::1]", "'[::1]' is neither: an address has no brackets here: host: \"::1\""),
             ("127.0.0.1:7777", "'127.0.0.1:7777' is neither: the port goes into port: host: 127.0.0.1, port: 7777"),
