@@ -11,6 +11,11 @@ pub(crate) fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name).or_else(|| begun(word, &names))
 }
 
+/// Whether one word may be a misspelling of the other.
+pub(crate) fn is_near(word: &str, name: &str) -> bool {
+    near(word, name).is_some()
+}
+
 /// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`.
 fn begun<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
     let begins = |short: &str, long: &str| {

@@ -31,6 +31,13 @@ fn refused(text: &str, with: &str) {
     assert!(problems.iter().any(|problem| problem.contains(with)), "{with:?} is not in {problems:#?}");
 }
 
+/// The text has one problem.
+#[track_caller]
+fn refused_once(text: &str, with: &str) {
+    let problems = verdict(text).expect_err("refused");
+    assert!(problems.len() == 1 && problems[0].contains(with), "{with:?} alone is not in {problems:#?}");
+}
+
 #[test]
 fn every_rule_of_the_crd_compiles() {
     for (name, kind) in Admission::new().expect("rules").kinds {
@@ -181,18 +188,6 @@ fn messages_name_the_value_the_place_and_what_to_write() {
         (with("apiVersion", "apiversion"), "f:1: apiversion: unknown field; did you mean 'apiVersion'?"),
         (with("kind: PortForward", "kind: PortForwrd"), "did you mean PortForward?"),
         (
-            with("spec:\n", "spec:\n  loadBalancing: {policy: Random}\n"),
-            "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
-        ),
-        (
-            with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: leastconn}\n"),
-            "but is 'leastconn'; did you mean 'LeastConnections'?",
-        ),
-        (
-            with("{name: a}", "{name: a, ownerReferences: [{apiVersion: v1, kind: Pod, nmae: x, uid: y}]}"),
-            "metadata.ownerReferences[0].nmae: unknown field; did you mean 'name'?",
-        ),
-        (
             with(SIDECAR, ""),
             "spec.placement: is required; on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}",
         ),
@@ -218,7 +213,32 @@ fn messages_name_the_value_the_place_and_what_to_write() {
             "f:10: PortForward default/a: spec: two listeners have the same protocol and port (TLS listeners may, with different hostnames); here 'm' and 'l' on port 1",
         ),
     ] {
-        let problems = verdict(&text).expect_err("refused");
-        assert!(problems.len() == 1 && problems[0].contains(message), "{message:?} alone is not in {problems:#?}");
+        refused_once(&text, message);
+    }
+}
+
+#[test]
+fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
+    let good = forward(&format!("{SIDECAR}{LISTENERS}"));
+    let with = |from: &str, to: &str| good.replace(from, to);
+    for (text, message) in [
+        (
+            with("spec:\n", "spec:\n  loadBalancing: {policy: Random}\n"),
+            "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheckPort: 8080\n"),
+            "spec.listeners[0].healthCheckPort: unknown field; it belongs into spec.listeners[].backends[]",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: leastconn}\n"),
+            "but is 'leastconn'; did you mean 'LeastConnections'?",
+        ),
+        (
+            with("{name: a}", "{name: a, ownerReferences: [{apiVersion: v1, kind: Pod, nmae: x, uid: y}]}"),
+            "metadata.ownerReferences[0].nmae: unknown field; did you mean 'name'?",
+        ),
+    ] {
+        refused_once(&text, message);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Violation, join};
+use crate::spelling;
 
 /// How the message begins for an unknown field that resembles no known one.
 pub(super) const STRANGE: &str = "unknown field; known fields are ";
@@ -33,17 +34,31 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
 
 /// Says of unknown fields where they belong, if exactly one object of the schema has a field of that name.
 pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
-    if !found.iter().any(|wrong| wrong.message.starts_with(STRANGE)) {
+    if !found.iter().any(is_elsewhere) {
         return;
     }
     let mut places = BTreeMap::new();
     collect(schema, "", &mut places);
-    for wrong in found.iter_mut().filter(|wrong| wrong.message.starts_with(STRANGE)) {
-        let name = wrong.field.rsplit('.').next().unwrap_or_default();
+    for wrong in found.iter_mut().filter(|wrong| is_elsewhere(wrong)) {
+        let name = last_name(&wrong.field);
         if let Some([place]) = places.get(name).map(Vec::as_slice) {
             let place = if place.is_empty() { "the document itself, beside kind" } else { place.as_str() };
             wrong.message = format!("unknown field; it belongs into {place}");
         }
+    }
+}
+
+fn last_name(field: &str) -> &str {
+    field.rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether a field is unknown and no misspelling of a known one. One that only begins like a known one, such as
+/// `healthCheckPort` beside `healthCheck`, may belong elsewhere.
+fn is_elsewhere(wrong: &Violation) -> bool {
+    let meant = wrong.message.strip_prefix("unknown field; did you mean '").and_then(|rest| rest.strip_suffix("'?"));
+    match meant {
+        Some(meant) => !spelling::is_near(last_name(&wrong.field), meant),
+        None => wrong.message.starts_with(STRANGE),
     }
 }
 
