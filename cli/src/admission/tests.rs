@@ -235,7 +235,7 @@ fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
             "but is 'leastconn'; did you mean 'LeastConnections'?",
         ),
         (
-            with("{name: a}", "{name: a, ownerReferences: [{apiVersion: v1, kind: Pod, nmae: x, uid: y}]}"),
+            with("{name: a}", "{name: a, ownerReferences: [{apiVersion: v1, kind: Pod, nmae: web, uid: u1}]}"),
             "metadata.ownerReferences[0].nmae: unknown field; did you mean 'name'?",
         ),
     ] {
