@@ -9,12 +9,18 @@ mod question;
 mod runtime;
 mod system;
 
-use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use self::{
@@ -30,6 +36,7 @@ use crate::{
         said::{Family, Pair, Said},
         search::{Outcome, Search},
     },
+    deadline::within,
     files::Files,
 };
 
@@ -38,9 +45,11 @@ use crate::{
 const LOOKUPS: usize = 32;
 /// Most file descriptors of a lookup: a socket for each server and address family.
 const SOCKETS: usize = 2 * MOST_SERVERS;
-/// Longest time for one full name of a lookup on demand. Its caller waits for 10 s: after silence about a search domain,
-/// the name as written still has its turn.
+/// Longest time for the first answer about one full name of a lookup on demand. Its caller waits for 10 s: after silence
+/// about a search domain, the name as written still has its turn.
 const CANDIDATE: Duration = Duration::from_secs(3);
+/// How long a lookup on demand waits for the other family once one has addresses.
+const OTHER: Duration = Duration::from_secs(1);
 
 /// News of the resolver.
 #[derive(Debug)]
@@ -128,66 +137,89 @@ impl Resolver {
 pub struct Lookup(Latest);
 
 impl Lookup {
-    /// One address of a name, from the family that answers first.
+    /// One address of each family that a name has.
     ///
     /// # Errors
     /// Why the lookup failed.
-    pub async fn one(&mut self, host: &str) -> Result<IpAddr, String> {
+    pub async fn by_family(&mut self, host: &str) -> Result<Pair<Option<IpAddr>>, String> {
         let system = self.0.system();
-        if let Some(ip) = system.hosts.addresses(host).and_then(|ips| ips.first()) {
-            return Ok(*ip);
+        if let Some(ips) = system.hosts.addresses(host) {
+            return Ok(first_of_each(ips.iter().copied()));
         }
         let mut search = Search::new(candidates(host, &system.conf), None);
         let began = Instant::now();
         while let Some(place) = search.next(began.elapsed()) {
-            let said = in_time(either(&system, &place)).await;
+            let asked = |family| ask(&system, &place, family, true);
+            let said = both(asked(Family::Four), asked(Family::Six)).await;
             search.heard(place, said);
         }
         match search.outcome() {
             Outcome::Nothing(why) => Err(why),
             Outcome::Found { said, .. } => {
-                let first = said.both().into_iter().find_map(|said| match said {
-                    Said::Addresses { ips, .. } => ips.first().copied(),
-                    _ => None,
-                });
-                first.ok_or_else(|| crate::core::dns::search::NO_ADDRESS.to_owned())
+                Ok(first_of_each(said.both().into_iter().flat_map(Said::addresses).copied()))
             }
         }
     }
 }
 
-/// Waits no longer than [`CANDIDATE`].
-async fn in_time(asked: impl Future<Output = Pair<Said>>) -> Pair<Said> {
-    let late = || Said::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
-    timeout(CANDIDATE, asked).await.unwrap_or_else(|_| Pair { four: late(), six: late() })
+fn first_of_each(ips: impl Iterator<Item = IpAddr> + Clone) -> Pair<Option<IpAddr>> {
+    let first = |is_of_family: fn(&IpAddr) -> bool| ips.clone().find(is_of_family);
+    Pair { four: first(IpAddr::is_ipv4), six: first(IpAddr::is_ipv6) }
 }
 
-/// Asks for both families of a full name, and waits for one that has addresses, or for both.
-async fn either(system: &System, place: &str) -> Pair<Said> {
-    let (mut four, mut six) =
-        (pin!(ask(system, place, Family::Four, true)), pin!(ask(system, place, Family::Six, true)));
+/// Waits for the answers of both families: for the first no longer than [`CANDIDATE`], and for the other one no longer
+/// than [`OTHER`] once the first has addresses.
+async fn both(four: impl Future<Output = Said>, six: impl Future<Output = Said>) -> Pair<Said> {
+    let began = Instant::now();
+    let left = |first: &Said| if first.has_addresses() { OTHER } else { CANDIDATE.saturating_sub(began.elapsed()) };
+    let (mut four, mut six) = (pin!(four), pin!(six));
     tokio::select! {
-        said = &mut four => {
-            let six = if said.has_addresses() { Said::NoData } else { six.await };
+        said = in_time(CANDIDATE, four.as_mut()) => {
+            let six = in_time(left(&said), six).await;
             Pair { four: said, six }
         }
-        said = &mut six => {
-            let four = if said.has_addresses() { Said::NoData } else { four.await };
+        said = in_time(CANDIDATE, six.as_mut()) => {
+            let four = in_time(left(&said), four).await;
             Pair { four, six: said }
         }
     }
 }
 
+async fn in_time<F: Future<Output = Said>>(limit: Duration, asked: Pin<&mut F>) -> Said {
+    let late = || Said::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
+    within(limit, asked).await.unwrap_or_else(late)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn silence_about_one_full_name_leaves_time_for_the_next() {
         let began = Instant::now();
-        let said = in_time(std::future::pending()).await;
+        let said = both(pending(), pending()).await;
         assert!(said.four.is_failed() && said.six.is_failed());
         assert!(began.elapsed() * 2 < Duration::from_secs(10), "two of them fit into the caller's time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_family_keeps_the_other_waiting_no_longer_than_a_second() {
+        let found = Said::Addresses { ips: vec![IpAddr::from([192, 0, 2, 1])], ttl: Duration::from_secs(60) };
+        let began = Instant::now();
+        let said = both(pending(), ready(found.clone())).await;
+        assert!(said.four.is_failed() && began.elapsed() < OTHER * 2, "{:?}", began.elapsed());
+        assert_eq!(said.six, found);
+    }
+
+    #[test]
+    fn each_family_gives_its_first_address() {
+        let four = |last| IpAddr::from([192, 0, 2, last]);
+        let six = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let of = |ips: &[IpAddr]| first_of_each(ips.iter().copied());
+        assert_eq!(of(&[six(1), four(1), six(2)]), Pair { four: Some(four(1)), six: Some(six(1)) });
+        assert_eq!(of(&[four(2)]), Pair { four: Some(four(2)), six: None });
     }
 
     #[test]

@@ -304,3 +304,14 @@ fn a_large_answer_is_cut_to_the_same_addresses_each_time() {
     assert_eq!(answer(2, 4000), (2, MOST_ADDRESSES - 2, 3746));
     assert_eq!(answer(4000, 4000), (MOST_ADDRESSES / 2, MOST_ADDRESSES / 2, 7744));
 }
+
+#[test]
+fn after_a_failed_attempt_the_other_family_has_its_turn() {
+    let of = |four: Option<&str>, six: Option<&str>| Pair { four: four.map(ip), six: six.map(ip) };
+    let (four, six) = (Some("192.0.2.1"), Some("2001:db8::1"));
+    let turns: Vec<_> = (0..5).map(|failures| of(four, six).after(failures)).collect();
+    assert_eq!(turns, [four, six, six, four, four].map(|text| text.map(ip)));
+    assert_eq!(of(None, six).after(0), six.map(ip));
+    assert_eq!(of(four, None).after(1), four.map(ip));
+    assert_eq!(of(None, None).after(1), None);
+}

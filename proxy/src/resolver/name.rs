@@ -5,7 +5,7 @@ use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use super::{Answer, SOCKETS, Turns, question::ask, system::System};
@@ -17,6 +17,7 @@ use crate::{
         said::{Family, Pair, Said},
         search::{Outcome, Search},
     },
+    deadline::within,
     files::Files,
 };
 
@@ -167,8 +168,8 @@ async fn other(first: &Said, other: impl Future<Output = Said>) -> Said {
     if !first.has_addresses() {
         return other.await;
     }
-    let late = |_| Said::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
-    timeout(LATE, other).await.unwrap_or_else(late)
+    let late = || Said::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
+    within(LATE, pin!(other)).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]

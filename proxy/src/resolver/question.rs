@@ -1,6 +1,6 @@
 //! One question: a full name, one family, the servers in their order.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use hickory_resolver::{
     lookup::Lookup,
@@ -10,16 +10,16 @@ use hickory_resolver::{
         rr::{Name, RecordType},
     },
 };
-use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{task::JoinSet, time::sleep};
 
 use super::system::{Client, System};
-use crate::core::dns::{
-    resolv_conf::Flag,
-    said::{Family, Said},
-    tries::{COMPANY, Try},
+use crate::{
+    core::dns::{
+        resolv_conf::Flag,
+        said::{Family, Said},
+        tries::{COMPANY, Try},
+    },
+    deadline::within,
 };
 
 /// Asks the servers until one gives a definite answer, or none is left. Without company, one server is asked at a time.
@@ -75,10 +75,10 @@ async fn try_one(one: Try, client: Result<Client, String>, name: Name, family: F
         Family::Four => RecordType::A,
         Family::Six => RecordType::AAAA,
     };
-    match timeout(one.patience, client.lookup(name, record)).await {
-        Err(_) => failed("lookup timed out".to_owned()),
-        Ok(Ok(lookup)) => found(&lookup, record),
-        Ok(Err(error)) => unfound(&error),
+    match within(one.patience, pin!(client.lookup(name, record))).await {
+        None => failed("lookup timed out".to_owned()),
+        Some(Ok(lookup)) => found(&lookup, record),
+        Some(Err(error)) => unfound(&error),
     }
 }
 

@@ -53,6 +53,15 @@ impl Said {
         matches!(self, Self::Addresses { .. })
     }
 
+    /// The addresses; none unless the answer has some.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::Addresses { ips, .. } => ips,
+            _ => &[],
+        }
+    }
+
     /// Whether no server has given a definite answer.
     #[must_use]
     pub fn is_failed(&self) -> bool {
@@ -91,5 +100,17 @@ impl<T> Pair<T> {
             Family::Four => &mut self.four,
             Family::Six => &mut self.six,
         }
+    }
+}
+
+impl Pair<Option<IpAddr>> {
+    /// The address to connect to after so many failed attempts in a row. The families take turns, so that one that leads
+    /// nowhere is left and one that works is kept. Of four attempts the second and the third are those of the second
+    /// family, so that each family meets both states of whatever else alternates.
+    #[must_use]
+    pub fn after(&self, failures: u64) -> Option<IpAddr> {
+        let is_swapped = (failures ^ (failures >> 1)) & 1 == 1;
+        let [first, second] = if is_swapped { [self.six, self.four] } else { [self.four, self.six] };
+        first.or(second)
     }
 }
