@@ -7,6 +7,7 @@
 mod edits;
 mod families;
 mod faults;
+mod options;
 mod system;
 
 use std::{io, net::IpAddr};
