@@ -104,6 +104,7 @@ fn a_client_that_finishes_without_a_byte_gets_its_greeting() {
 fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
     let port_of_server = free_port();
     if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6");
         return;
     }
     let _stuck = Stuck::start(&format!("[::1]:{port_of_server}"));
@@ -113,8 +114,10 @@ fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
         Listener::tcp("both", port).backend(&format!("address: {{host: both.test, port: {port_of_server}}}"));
     let manifest = forward("f", "timeouts: {connectSeconds: 30}", &[listener]);
     let hosts = "127.0.0.1 both.test\n::1 both.test\n";
-    // Without mount namespaces, there is no name with both addresses.
-    let Some(_program) = Program::run_with_hosts(&manifest, free_port(), hosts) else { return };
+    let Some(_program) = Program::run_with_hosts(&manifest, free_port(), hosts) else {
+        eprintln!("skipped: without mount namespaces, there is no name with both addresses");
+        return;
+    };
     until("the name is resolved", || connect(port).and_then(|mut it| round_trip(&mut it, b"x")).is_ok());
     let began = Instant::now();
     for _ in 0..6 {
