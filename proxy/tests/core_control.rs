@@ -10,9 +10,9 @@ use std::{
 use proxy::core::{
     dns::families::Told as Resolved,
     lacking::Lacking,
+    logged_refusals::{LogAction, LoggedRefusals, MOST},
     names::{Failing, Learnt, Names, Turned, hosts_of},
     own_addresses::OwnAddresses,
-    told::{MOST, Tell, Told},
 };
 use proxy_api::{
     Backend, Bind, Configuration, FailureReason, Listener, ListenerId, Origin, SocketKey, Target, Transport,
@@ -211,13 +211,13 @@ fn an_address_that_becomes_our_own_is_noticed_by_few_questions_at_a_time() {
 }
 
 #[test]
-fn refused_endpoints_are_told_up_to_a_bound() {
+fn refused_endpoints_are_logged_up_to_a_bound() {
     let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
-    let mut told = Told::default();
-    let all: Vec<Tell> = (0..1000).map(|port| told.tell(address(port))).collect();
-    let count = |tell: Tell| all.iter().filter(|other| **other == tell).count();
-    assert_eq!((count(Tell::Endpoint), count(Tell::More)), (MOST, 1));
-    assert_eq!([0, 999].map(|port| told.tell(address(port))), [Tell::Nothing, Tell::Nothing]);
+    let mut logged = LoggedRefusals::default();
+    let all: Vec<LogAction> = (0..1000).map(|port| logged.record(address(port))).collect();
+    let count = |action: LogAction| all.iter().filter(|other| **other == action).count();
+    assert_eq!((count(LogAction::Endpoint), count(LogAction::More)), (MOST, 1));
+    assert_eq!([0, 999].map(|port| logged.record(address(port))), [LogAction::Nothing, LogAction::Nothing]);
 }
 
 #[test]
