@@ -291,9 +291,9 @@ impl Supervisor {
             match answer {
                 Answer::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
                 Answer::Name { host, told } => {
-                    let learnt = self.names.learn(&host, told, now);
-                    notices::write(&self.process.log, learnt.notices);
-                    if learnt.changed {
+                    let change = self.names.learn(&host, told, now);
+                    notices::write(&self.process.log, change.notices);
+                    if change.changed {
                         changed.insert(host);
                     }
                 }
@@ -309,7 +309,7 @@ impl Supervisor {
         let (control, failing) = (&self.metrics.control, self.names.failing(self.process.clock.seconds()));
         control.dns_failing.store(failing.names, Relaxed);
         control.dns_failing_seconds.store(failing.longest_seconds, Relaxed);
-        control.dns_truncated.store(self.names.cut(), Relaxed);
+        control.dns_truncated.store(self.names.truncated(), Relaxed);
     }
 
     async fn drain(self, longest: Duration) {
