@@ -31,7 +31,7 @@ use self::{
 use crate::{
     core::dns::{
         candidates::candidates,
-        families::Told,
+        families::Resolution,
         resolv_conf::MOST_SERVERS,
         said::{Family, Pair, Said},
         search::{Outcome, Search},
@@ -59,7 +59,7 @@ pub enum Answer {
         /// The name.
         host: String,
         /// What is known of it.
-        told: Told,
+        resolution: Resolution,
     },
     /// Parts of the system's settings that could not be read; the other parts are in force.
     Unreadable(Vec<String>),

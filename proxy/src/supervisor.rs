@@ -290,8 +290,8 @@ impl Supervisor {
         for answer in iter::once(first).chain(behind) {
             match answer {
                 Answer::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
-                Answer::Name { host, told } => {
-                    let change = self.names.learn(&host, told, now);
+                Answer::Name { host, resolution } => {
+                    let change = self.names.learn(&host, resolution, now);
                     notices::write(&self.process.log, change.notices);
                     if change.changed {
                         changed.insert(host);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use proxy::core::{
-    dns::families::Told as Resolved,
+    dns::families::Resolution,
     lacking::Lacking,
     logged_refusals::{LogAction, LoggedRefusals, MOST},
     names::{Change, Failing, Names, Transition, hosts_of},
@@ -36,13 +36,13 @@ fn template() -> Listener {
 }
 
 /// A good answer with one address.
-fn good(last: u8) -> Resolved {
-    Resolved { addresses: Some(vec![ip(last)]), ..Resolved::default() }
+fn good(last: u8) -> Resolution {
+    Resolution { addresses: Some(vec![ip(last)]), ..Resolution::default() }
 }
 
 /// A failure of a name without an address.
-fn failed() -> Resolved {
-    Resolved { failure: Some("timeout".to_owned()), ..Resolved::default() }
+fn failed() -> Resolution {
+    Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() }
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -136,11 +136,11 @@ fn a_failure_turns_a_name_once_keeps_its_addresses_and_counts_from_its_start() {
 #[test]
 fn a_name_fails_as_a_whole_if_one_of_its_families_fails() {
     let mut names = names(&["db"]);
-    let partly = Resolved { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good(1) };
+    let partly = Resolution { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good(1) };
     let change = names.learn("db", partly.clone(), 1);
     assert_eq!(change, Change { changed: true, transition: Some(Transition::Fails { keeps: true }), truncated: None });
     assert_eq!((names.addresses("db"), names.failing(3)), (&[ip(1)][..], Failing { names: 1, longest_seconds: 2 }));
-    let moved = Resolved { addresses: good(2).addresses, ..partly };
+    let moved = Resolution { addresses: good(2).addresses, ..partly };
     assert_eq!(names.learn("db", moved, 4), Change { changed: true, ..Change::default() }, "it has failed before");
 }
 
@@ -158,7 +158,7 @@ fn a_name_is_awaited_until_anything_is_heard_of_it() {
 #[test]
 fn addresses_that_are_left_out_are_logged_once_and_counted() {
     let mut names = names(&["db"]);
-    let large = Resolved { left_out: 7, ..good(1) };
+    let large = Resolution { left_out: 7, ..good(1) };
     assert_eq!((names.learn("db", large.clone(), 0).truncated, names.truncated()), (Some(7), 1));
     assert_eq!((names.learn("db", large.clone(), 1).truncated, names.truncated()), (None, 1));
     assert_eq!((names.learn("db", good(1), 2).truncated, names.truncated()), (None, 0));

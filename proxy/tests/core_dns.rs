@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use proxy::core::dns::{
-    families::{Due, Families, MOST_ADDRESSES, RETRY, TTL, Told},
+    families::{Due, Families, MOST_ADDRESSES, RETRY, Resolution, TTL},
     hosts::Hosts,
     resolv_conf::{Flag, ResolvConf},
     said::{Family, Pair, Said},
@@ -196,9 +196,9 @@ fn at(place: &str, four: Said, six: Said) -> Outcome {
     Outcome::Found { place: place.to_owned(), said: Pair { four, six } }
 }
 
-fn told(texts: &[&str], failure: Option<&str>) -> Told {
+fn resolution(texts: &[&str], failure: Option<&str>) -> Resolution {
     let addresses = Some(ips(texts)).filter(|all| !all.is_empty());
-    Told { addresses, left_out: 0, failure: failure.map(str::to_owned) }
+    Resolution { addresses, left_out: 0, failure: failure.map(str::to_owned) }
 }
 
 #[test]
@@ -206,14 +206,17 @@ fn a_failed_family_keeps_its_addresses_counts_as_failing_and_is_asked_again_alon
     // T1.
     let mut known = Families::default();
     let (four, six) = (found(&["127.0.0.1"], 20), found(&["::1"], 120));
-    assert_eq!(known.searched(at("a.", four.clone(), six.clone()), seconds(0)), told(&["127.0.0.1", "::1"], None));
+    assert_eq!(
+        known.searched(at("a.", four.clone(), six.clone()), seconds(0)),
+        resolution(&["127.0.0.1", "::1"], None)
+    );
     assert_eq!(known.due(seconds(0)), (seconds(20), Due::Whole), "the shorter time counts");
-    let failing = told(&["127.0.0.1", "::1"], Some("its IPv4 addresses: SERVFAIL"));
+    let failing = resolution(&["127.0.0.1", "::1"], Some("its IPv4 addresses: SERVFAIL"));
     assert_eq!(known.searched(at("a.", servfail(), six), seconds(20)), failing);
     assert_eq!(known.due(seconds(20)), (RETRY, Due::Family(Family::Four)));
     assert_eq!(known.again(Family::Four, servfail(), seconds(25)), failing);
     assert_eq!(known.due(seconds(26)), (seconds(4), Due::Family(Family::Four)));
-    assert_eq!(known.again(Family::Four, four, seconds(30)), told(&["127.0.0.1", "::1"], None));
+    assert_eq!(known.again(Family::Four, four, seconds(30)), resolution(&["127.0.0.1", "::1"], None));
     assert_eq!(known.due(seconds(30)), (seconds(20), Due::Whole), "its time counts from here on");
 }
 
@@ -222,7 +225,7 @@ fn a_family_without_addresses_is_a_definite_answer() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
     let gone = known.searched(at("a.", found(&["127.0.0.1"], 60), Said::NoData), seconds(60));
-    assert_eq!(gone, told(&["127.0.0.1"], None));
+    assert_eq!(gone, resolution(&["127.0.0.1"], None));
     assert_eq!(known.due(seconds(60)), (seconds(60), Due::Whole));
 }
 
@@ -230,14 +233,14 @@ fn a_family_without_addresses_is_a_definite_answer() {
 fn a_name_that_is_not_found_leaves_the_addresses_in_use_and_is_asked_for_again_soon() {
     let mut known = Families::default();
     let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
-    assert_eq!(known.searched(nothing(), seconds(0)), told(&[], Some(NO_ADDRESS)));
+    assert_eq!(known.searched(nothing(), seconds(0)), resolution(&[], Some(NO_ADDRESS)));
     assert_eq!((known.due(seconds(0)), known.place()), ((RETRY, Due::Whole), None));
     known.searched(at("a.", found(&["127.0.0.1"], 60), silent()), seconds(5));
-    // Told again, they would take the place of those that another namespace has found since.
-    assert_eq!(known.searched(nothing(), seconds(65)), told(&[], Some(NO_ADDRESS)));
+    // Sent again, they would take the place of those that another namespace has found since.
+    assert_eq!(known.searched(nothing(), seconds(65)), resolution(&[], Some(NO_ADDRESS)));
     assert_eq!((known.due(seconds(65)), known.place()), ((RETRY, Due::Whole), Some("a.")));
     let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Said::NoData), seconds(70));
-    assert_eq!(back, told(&["127.0.0.2"], None));
+    assert_eq!(back, resolution(&["127.0.0.2"], None));
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn addresses_of_another_full_name_are_not_kept() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
     let moved = known.searched(at("b.", found(&["127.0.0.2"], 60), silent()), seconds(60));
-    assert_eq!(moved, told(&["127.0.0.2"], Some("its IPv6 addresses: timed out")));
+    assert_eq!(moved, resolution(&["127.0.0.2"], Some("its IPv6 addresses: timed out")));
 }
 
 #[test]
@@ -278,11 +281,11 @@ fn the_hosts_file_answers_for_both_families() {
     // T26: without ::1 in the file, there is no ::1.
     let mut known = Families::default();
     known.searched(at("localhost.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
-    assert_eq!(known.listed(&ips(&["127.0.0.1"]), seconds(1)), told(&["127.0.0.1"], None));
+    assert_eq!(known.listed(&ips(&["127.0.0.1"]), seconds(1)), resolution(&["127.0.0.1"], None));
     assert_eq!(known.due(seconds(1)), (TTL.1, Due::Whole));
     assert_eq!(
         known.listed(&ips(&["fd00::1", "10.0.0.2", "10.0.0.1"]), seconds(2)),
-        told(&["10.0.0.1", "10.0.0.2", "fd00::1"], None)
+        resolution(&["10.0.0.1", "10.0.0.2", "fd00::1"], None)
     );
 }
 
@@ -292,12 +295,12 @@ fn a_large_answer_is_cut_to_the_same_addresses_each_time() {
     let six = |count: u16| (0..count).map(|at| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, at]));
     let answer = |fours: u16, sixes: u16| {
         let said = |ips: Vec<IpAddr>| Said::Addresses { ips, ttl: seconds(60) };
-        let told =
+        let resolution =
             Families::default().searched(at("a.", said(four(fours).collect()), said(six(sixes).collect())), seconds(0));
-        let addresses = told.addresses.expect("some");
+        let addresses = resolution.addresses.expect("some");
         let fours = addresses.iter().filter(|ip| ip.is_ipv4()).count();
         assert!(addresses.is_sorted());
-        (fours, addresses.len() - fours, told.left_out)
+        (fours, addresses.len() - fours, resolution.left_out)
     };
     assert_eq!(answer(200, 56), (200, 56, 0));
     assert_eq!(answer(4000, 2), (MOST_ADDRESSES - 2, 2, 3746));

@@ -8,7 +8,7 @@ use std::{
 
 use proxy_api::{Listener, ListenerId, Target};
 
-use super::dns::families::Told;
+use super::dns::families::Resolution;
 
 /// Listeners by the names that their backends have.
 pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
@@ -114,12 +114,12 @@ impl Names {
     }
 
     /// Takes what is known of a name at `now`. A name that fails keeps its last addresses.
-    pub fn learn(&mut self, host: &str, told: Told, now: u64) -> Change {
+    pub fn learn(&mut self, host: &str, resolution: Resolution, now: u64) -> Change {
         // An answer may come after its name has been forgotten.
         if !self.users.contains_key(host) {
             return Change::default();
         }
-        let Told { addresses, left_out, failure } = told;
+        let Resolution { addresses, left_out, failure } = resolution;
         let is_first = self.heard.insert(host.to_owned());
         let is_new = addresses.as_ref().is_some_and(|addresses| self.addresses.get(host) != Some(addresses));
         if let Some(addresses) = addresses.filter(|_| is_new) {

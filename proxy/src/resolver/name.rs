@@ -12,7 +12,7 @@ use super::{Answer, SOCKETS, Turns, question::ask, system::System};
 use crate::{
     core::dns::{
         candidates::candidates,
-        families::{Due, Families, RETRY, Told},
+        families::{Due, Families, RETRY, Resolution},
         resolv_conf::Flag,
         said::{Family, Pair, Said},
         search::{Outcome, Search},
@@ -47,8 +47,8 @@ pub(super) async fn follow(name: Name) {
             return;
         }
         let failure = Some("the lookup has ended unexpectedly, see standard error".to_owned());
-        let told = Told { failure, ..Told::default() };
-        if name.answers.send(Answer::Name { host: name.host.clone(), told }).await.is_err() {
+        let resolution = Resolution { failure, ..Resolution::default() };
+        if name.answers.send(Answer::Name { host: name.host.clone(), resolution }).await.is_err() {
             return;
         }
         sleep(RETRY).await;
@@ -99,18 +99,18 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Asks for what is due and tells what is known then. `false` if nobody takes the answers.
+    /// Asks for what is due and sends what is known then. `false` if nobody takes the answers.
     async fn run(&self, due: Due, known: &mut Families) -> bool {
         if let Some(ips) = self.system.hosts.addresses(self.host) {
-            let told = known.listed(ips, self.now());
-            return self.tell(told).await;
+            let resolution = known.listed(ips, self.now());
+            return self.send(resolution).await;
         }
         let turns = if matches!(due, Due::Family(_)) { &self.turns.alone } else { &self.turns.whole };
         let Ok(_turn) = turns.acquire().await else { return false };
         // Without room, the lookup uses the few descriptors of the reserve.
         let files = self.files.take(SOCKETS);
         let has_company = files.is_some();
-        let told = match (due, known.place().map(str::to_owned)) {
+        let resolution = match (due, known.place().map(str::to_owned)) {
             (Due::Family(family), Some(place)) => {
                 let said = ask(self.system, &place, family, has_company).await;
                 known.again(family, said, self.now())
@@ -120,7 +120,7 @@ impl Round<'_> {
                 known.searched(outcome, self.now())
             }
         };
-        self.tell(told).await
+        self.send(resolution).await
     }
 
     async fn search(&self, before: Option<&str>, has_company: bool) -> Outcome {
@@ -154,8 +154,8 @@ impl Round<'_> {
         }
     }
 
-    async fn tell(&self, told: Told) -> bool {
-        self.answers.send(Answer::Name { host: self.host.to_owned(), told }).await.is_ok()
+    async fn send(&self, resolution: Resolution) -> bool {
+        self.answers.send(Answer::Name { host: self.host.to_owned(), resolution }).await.is_ok()
     }
 
     fn now(&self) -> Duration {
@@ -188,6 +188,6 @@ mod tests {
             sleep(LATE * 2).await;
             Said::NoData
         };
-        assert_eq!(other(&Said::NoName, slow).await, Said::NoData, "there is nothing to tell yet");
+        assert_eq!(other(&Said::NoName, slow).await, Said::NoData, "there is nothing to send yet");
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::notices;
 use crate::{
     core::{
-        dns::families::{MOST_ADDRESSES, Told},
+        dns::families::{MOST_ADDRESSES, Resolution},
         names::{self, Failing, Transition},
     },
     files::Files,
@@ -67,9 +67,9 @@ impl Names {
 
     /// Takes what is known of a name at `now` (seconds of the process clock). A failure is logged once and keeps the last
     /// addresses in use.
-    pub(super) fn learn(&mut self, host: &str, told: Told, now: u64) -> Change {
-        let why = told.failure.clone().unwrap_or_default();
-        let names::Change { changed, transition, truncated } = self.names.learn(host, told, now);
+    pub(super) fn learn(&mut self, host: &str, resolution: Resolution, now: u64) -> Change {
+        let why = resolution.failure.clone().unwrap_or_default();
+        let names::Change { changed, transition, truncated } = self.names.learn(host, resolution, now);
         let transition = transition.map(|transition| match transition {
             Transition::Resolves => notices::notice(Level::Info, "resolved", host, "the name resolves again"),
             Transition::Fails { keeps } => {
@@ -137,9 +137,9 @@ mod tests {
     fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
         let mut names = Names::without_receiver();
         names.names.set(&id("a"), BTreeSet::from(["db", "new"].map(str::to_owned)));
-        let good = Told { addresses: Some(vec![IP]), ..Told::default() };
+        let good = Resolution { addresses: Some(vec![IP]), ..Resolution::default() };
         assert!(names.learn("db", good.clone(), 0).changed);
-        let why = Told { failure: Some("timeout".to_owned()), ..Told::default() };
+        let why = Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() };
         let mut failed = |host, now| names.learn(host, why.clone(), now).notices;
         let message = |notices: Vec<Notice>| -> Vec<(&'static str, String)> {
             notices.into_iter().map(|notice| (notice.event, notice.message)).collect()
@@ -157,7 +157,7 @@ mod tests {
     fn an_answer_that_is_truncated_says_how_large_it_was() {
         let mut names = Names::without_receiver();
         names.names.set(&id("a"), BTreeSet::from(["db".to_owned()]));
-        let large = Told { addresses: Some(vec![IP]), left_out: 44, failure: None };
+        let large = Resolution { addresses: Some(vec![IP]), left_out: 44, failure: None };
         let notices = names.learn("db", large, 0).notices;
         let messages: Vec<&str> = notices.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(

@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::dns::families::Told,
+        core::dns::families::Resolution,
         supervisor::fixtures::{id, listener, socket},
     };
 
@@ -256,7 +256,7 @@ mod tests {
             shared.first_answer.is_needed(&shared.targets.load())
         };
         assert!(waits(&names));
-        names.learn("db.test", Told { failure: Some("timeout".to_owned()), ..Told::default() }, 0);
+        names.learn("db.test", Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() }, 0);
         assert!(!waits(&names));
     }
 

@@ -42,9 +42,9 @@ struct State {
     again: Option<Duration>,
 }
 
-/// What to tell of a name.
+/// What is known of a name now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Resolution {
     /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
     /// those in use stay, which another namespace may have found since.
     pub addresses: Option<Vec<IpAddr>>,
@@ -71,7 +71,7 @@ impl Families {
     }
 
     /// Takes the addresses of a name from the hosts file, which holds for both families.
-    pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Told {
+    pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Resolution {
         *self = Self { whole: now + TTL.1, ..Self::default() };
         for ip in ips {
             let family = if ip.is_ipv4() { Family::Four } else { Family::Six };
@@ -80,11 +80,11 @@ impl Families {
         for state in [&mut self.states.four, &mut self.states.six] {
             state.ips.sort_unstable();
         }
-        self.told()
+        self.current()
     }
 
     /// Takes the end of a search.
-    pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Told {
+    pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
         match outcome {
             Outcome::Found { place, said } => {
                 self.move_to(&place);
@@ -99,19 +99,19 @@ impl Families {
                 self.failure = Some(why);
                 self.whole = now + RETRY;
                 (self.states.four.again, self.states.six.again) = (None, None);
-                return Told { addresses: None, ..self.told() };
+                return Resolution { addresses: None, ..self.current() };
             }
         }
-        self.told()
+        self.current()
     }
 
     /// Takes what servers say of a family that had failed.
-    pub fn again(&mut self, family: Family, said: Said, now: Duration) -> Told {
+    pub fn again(&mut self, family: Family, said: Said, now: Duration) -> Resolution {
         if let Some(ttl) = ttl(&said) {
             self.whole = self.whole.min(now + ttl);
         }
         self.states.of(family).take(said, now);
-        self.told()
+        self.current()
     }
 
     /// What is asked for next, and how long after `now`.
@@ -132,7 +132,7 @@ impl Families {
         }
     }
 
-    fn told(&self) -> Told {
+    fn current(&self) -> Resolution {
         let Pair { four, six } = &self.states;
         let half = MOST_ADDRESSES / 2;
         // Each family has half of the room, and what the other one leaves.
@@ -146,7 +146,7 @@ impl Families {
         };
         let failure = self.failure.clone();
         let failure = failure.or_else(|| of(four, Family::Four)).or_else(|| of(six, Family::Six));
-        Told { addresses: Some(addresses).filter(|all| !all.is_empty()), left_out, failure }
+        Resolution { addresses: Some(addresses).filter(|all| !all.is_empty()), left_out, failure }
     }
 }
 
