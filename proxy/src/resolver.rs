@@ -30,10 +30,10 @@ use self::{
 };
 use crate::{
     core::dns::{
+        answer::{Answer, Family, Pair},
         candidates::candidates,
         families::Resolution,
         resolv_conf::MOST_SERVERS,
-        said::{Family, Pair, Said},
         search::{Outcome, Search},
     },
     deadline::within,
@@ -53,7 +53,7 @@ const OTHER: Duration = Duration::from_secs(1);
 
 /// News of the resolver.
 #[derive(Debug)]
-pub enum Answer {
+pub enum News {
     /// What is known of a name now.
     Name {
         /// The name.
@@ -81,7 +81,7 @@ pub struct Resolver {
     tasks: HashMap<Followed, JoinHandle<()>>,
     shares: Shares,
     files: Arc<Files>,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<News>,
 }
 
 /// The lookups that one namespace may have at a time.
@@ -111,7 +111,7 @@ impl Shares {
 impl Resolver {
     /// A resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
     #[must_use]
-    pub fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+    pub fn new(answers: mpsc::Sender<News>, files: Arc<Files>) -> Self {
         Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, answers }
     }
 
@@ -150,13 +150,13 @@ impl Lookup {
         let began = Instant::now();
         while let Some(place) = search.next(began.elapsed()) {
             let asked = |family| ask(&system, &place, family, true);
-            let said = both(asked(Family::Four), asked(Family::Six)).await;
-            search.heard(place, said);
+            let answers = both(asked(Family::Four), asked(Family::Six)).await;
+            search.heard(place, answers);
         }
         match search.outcome() {
             Outcome::Nothing(why) => Err(why),
-            Outcome::Found { said, .. } => {
-                Ok(first_of_each(said.both().into_iter().flat_map(Said::addresses).copied()))
+            Outcome::Found { answers, .. } => {
+                Ok(first_of_each(answers.both().into_iter().flat_map(Answer::addresses).copied()))
             }
         }
     }
@@ -169,24 +169,24 @@ fn first_of_each(ips: impl Iterator<Item = IpAddr> + Clone) -> Pair<Option<IpAdd
 
 /// Waits for the answers of both families: for the first no longer than [`CANDIDATE`], and for the other one no longer
 /// than [`OTHER`] once the first has addresses.
-async fn both(four: impl Future<Output = Said>, six: impl Future<Output = Said>) -> Pair<Said> {
+async fn both(four: impl Future<Output = Answer>, six: impl Future<Output = Answer>) -> Pair<Answer> {
     let began = Instant::now();
-    let left = |first: &Said| if first.has_addresses() { OTHER } else { CANDIDATE.saturating_sub(began.elapsed()) };
+    let left = |first: &Answer| if first.has_addresses() { OTHER } else { CANDIDATE.saturating_sub(began.elapsed()) };
     let (mut four, mut six) = (pin!(four), pin!(six));
     tokio::select! {
-        said = in_time(CANDIDATE, four.as_mut()) => {
-            let six = in_time(left(&said), six).await;
-            Pair { four: said, six }
+        answer = in_time(CANDIDATE, four.as_mut()) => {
+            let six = in_time(left(&answer), six).await;
+            Pair { four: answer, six }
         }
-        said = in_time(CANDIDATE, six.as_mut()) => {
-            let four = in_time(left(&said), four).await;
-            Pair { four, six: said }
+        answer = in_time(CANDIDATE, six.as_mut()) => {
+            let four = in_time(left(&answer), four).await;
+            Pair { four, six: answer }
         }
     }
 }
 
-async fn in_time<F: Future<Output = Said>>(limit: Duration, asked: Pin<&mut F>) -> Said {
-    let late = || Said::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
+async fn in_time<F: Future<Output = Answer>>(limit: Duration, asked: Pin<&mut F>) -> Answer {
+    let late = || Answer::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
     within(limit, asked).await.unwrap_or_else(late)
 }
 
@@ -199,18 +199,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_about_one_full_name_leaves_time_for_the_next() {
         let began = Instant::now();
-        let said = both(pending(), pending()).await;
-        assert!(said.four.is_failed() && said.six.is_failed());
+        let answers = both(pending(), pending()).await;
+        assert!(answers.four.is_failed() && answers.six.is_failed());
         assert!(began.elapsed() * 2 < Duration::from_secs(10), "two of them fit into the caller's time");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_family_keeps_the_other_waiting_no_longer_than_a_second() {
-        let found = Said::Addresses { ips: vec![IpAddr::from([192, 0, 2, 1])], ttl: Duration::from_secs(60) };
+        let found = Answer::Addresses { ips: vec![IpAddr::from([192, 0, 2, 1])], ttl: Duration::from_secs(60) };
         let began = Instant::now();
-        let said = both(pending(), ready(found.clone())).await;
-        assert!(said.four.is_failed() && began.elapsed() < OTHER * 2, "{:?}", began.elapsed());
-        assert_eq!(said.six, found);
+        let answers = both(pending(), ready(found.clone())).await;
+        assert!(answers.four.is_failed() && began.elapsed() < OTHER * 2, "{:?}", began.elapsed());
+        assert_eq!(answers.six, found);
     }
 
     #[test]

@@ -61,7 +61,7 @@ use crate::{
     metrics::Metrics,
     net,
     process::Process,
-    resolver::Answer,
+    resolver::News,
     settings::Settings,
     threads::{Command, Workers},
     worker::session::SessionView,
@@ -122,7 +122,7 @@ impl Supervisor {
         process: Process,
         workers: Workers,
         metrics: Arc<Metrics>,
-        answers: mpsc::Sender<Answer>,
+        answers: mpsc::Sender<News>,
         report: watch::Sender<Report>,
         settings: &Settings,
     ) -> Self {
@@ -156,7 +156,7 @@ impl Supervisor {
     }
 
     /// Runs until a drain is requested, or until every sender of `control` is dropped.
-    pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
+    pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<News>) {
         let mut schedule = Schedule::new(Instant::now());
         let life = self.process.lives.begin("control");
         let mut beats = interval(BEAT);
@@ -283,14 +283,14 @@ impl Supervisor {
 
     /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or
     /// wait for its first answer, are refreshed together, and no others.
-    fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
+    fn answered(&mut self, first: News, answers: &mut mpsc::Receiver<News>) {
         let now = self.process.clock.seconds();
         let behind = iter::from_fn(|| answers.try_recv().ok());
         let mut changed = BTreeSet::new();
         for answer in iter::once(first).chain(behind) {
             match answer {
-                Answer::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
-                Answer::Name { host, resolution } => {
+                News::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
+                News::Name { host, resolution } => {
                     let change = self.names.learn(&host, resolution, now);
                     notices::write(&self.process.log, change.notices);
                     if change.changed {

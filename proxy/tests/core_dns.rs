@@ -4,10 +4,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use proxy::core::dns::{
+    answer::{Answer, Family, Pair},
     families::{Due, Families, MOST_ADDRESSES, RETRY, Resolution, TTL},
     hosts::Hosts,
     resolv_conf::{Flag, ResolvConf},
-    said::{Family, Pair, Said},
     search::{NO_ADDRESS, Outcome},
     tries::{QUESTION, tries},
 };
@@ -30,16 +30,16 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn found(texts: &[&str], ttl: u64) -> Said {
-    Said::Addresses { ips: ips(texts), ttl: seconds(ttl) }
+fn found(texts: &[&str], ttl: u64) -> Answer {
+    Answer::Addresses { ips: ips(texts), ttl: seconds(ttl) }
 }
 
-fn silent() -> Said {
-    Said::Failed { why: "timed out".to_owned(), is_servfail: false }
+fn silent() -> Answer {
+    Answer::Failed { why: "timed out".to_owned(), is_servfail: false }
 }
 
-fn servfail() -> Said {
-    Said::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
+fn servfail() -> Answer {
+    Answer::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
 }
 
 #[test]
@@ -183,17 +183,17 @@ fn servers_are_asked_in_rounds_for_as_long_as_glibc_asks_them_within_the_bound()
 
 #[test]
 fn of_two_failures_servfail_decides_and_of_others_the_later_one() {
-    let later = Said::Failed { why: "refused".to_owned(), is_servfail: false };
+    let later = Answer::Failed { why: "refused".to_owned(), is_servfail: false };
     assert_eq!(silent().or_later(later.clone()), later);
     assert_eq!(servfail().or_later(later.clone()), servfail());
     assert_eq!(later.clone().or_later(servfail()), servfail());
-    assert_eq!(later.clone().or_later(Said::NoName), Said::NoName);
-    assert_eq!(Said::NoName.or_later(later), Said::NoName);
+    assert_eq!(later.clone().or_later(Answer::NxDomain), Answer::NxDomain);
+    assert_eq!(Answer::NxDomain.or_later(later), Answer::NxDomain);
 }
 
 /// The end of a search that found the name at `place`.
-fn at(place: &str, four: Said, six: Said) -> Outcome {
-    Outcome::Found { place: place.to_owned(), said: Pair { four, six } }
+fn at(place: &str, four: Answer, six: Answer) -> Outcome {
+    Outcome::Found { place: place.to_owned(), answers: Pair { four, six } }
 }
 
 fn resolution(texts: &[&str], failure: Option<&str>) -> Resolution {
@@ -224,7 +224,7 @@ fn a_failed_family_keeps_its_addresses_counts_as_failing_and_is_asked_again_alon
 fn a_family_without_addresses_is_a_definite_answer() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
-    let gone = known.searched(at("a.", found(&["127.0.0.1"], 60), Said::NoData), seconds(60));
+    let gone = known.searched(at("a.", found(&["127.0.0.1"], 60), Answer::NoData), seconds(60));
     assert_eq!(gone, resolution(&["127.0.0.1"], None));
     assert_eq!(known.due(seconds(60)), (seconds(60), Due::Whole));
 }
@@ -239,7 +239,7 @@ fn a_name_that_is_not_found_leaves_the_addresses_in_use_and_is_asked_for_again_s
     // Sent again, they would take the place of those that another namespace has found since.
     assert_eq!(known.searched(nothing(), seconds(65)), resolution(&[], Some(NO_ADDRESS)));
     assert_eq!((known.due(seconds(65)), known.place()), ((RETRY, Due::Whole), Some("a.")));
-    let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Said::NoData), seconds(70));
+    let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Answer::NoData), seconds(70));
     assert_eq!(back, resolution(&["127.0.0.2"], None));
 }
 
@@ -270,7 +270,7 @@ fn a_family_that_keeps_failing_is_asked_more_and_more_seldom() {
 fn times_to_live_are_kept_within_bounds() {
     let due = |ttl: u64| {
         let mut known = Families::default();
-        known.searched(at("a.", found(&["127.0.0.1"], ttl), Said::NoData), seconds(0));
+        known.searched(at("a.", found(&["127.0.0.1"], ttl), Answer::NoData), seconds(0));
         known.due(seconds(0)).0
     };
     assert_eq!([0, 1, 60, 86_400].map(due), [TTL.0, TTL.0, seconds(60), TTL.1]);
@@ -294,9 +294,9 @@ fn a_large_answer_is_cut_to_the_same_addresses_each_time() {
     let four = |count: u16| (0..count).rev().map(|at| IpAddr::from([10, 0, at.to_be_bytes()[0], at.to_be_bytes()[1]]));
     let six = |count: u16| (0..count).map(|at| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, at]));
     let answer = |fours: u16, sixes: u16| {
-        let said = |ips: Vec<IpAddr>| Said::Addresses { ips, ttl: seconds(60) };
-        let resolution =
-            Families::default().searched(at("a.", said(four(fours).collect()), said(six(sixes).collect())), seconds(0));
+        let answer = |ips: Vec<IpAddr>| Answer::Addresses { ips, ttl: seconds(60) };
+        let resolution = Families::default()
+            .searched(at("a.", answer(four(fours).collect()), answer(six(sixes).collect())), seconds(0));
         let addresses = resolution.addresses.expect("some");
         let fours = addresses.iter().filter(|ip| ip.is_ipv4()).count();
         assert!(addresses.is_sorted());

@@ -8,13 +8,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Answer, SOCKETS, Turns, question::ask, system::System};
+use super::{News, SOCKETS, Turns, question::ask, system::System};
 use crate::{
     core::dns::{
+        answer::{Answer, Family, Pair},
         candidates::candidates,
         families::{Due, Families, RETRY, Resolution},
         resolv_conf::Flag,
-        said::{Family, Pair, Said},
         search::{Outcome, Search},
     },
     deadline::within,
@@ -34,7 +34,7 @@ pub(super) struct Name {
     pub(super) turns: Arc<Turns>,
     /// File descriptors of the process.
     pub(super) files: Arc<Files>,
-    pub(super) answers: mpsc::Sender<Answer>,
+    pub(super) answers: mpsc::Sender<News>,
 }
 
 /// Follows a name, also after a lookup has panicked.
@@ -48,14 +48,14 @@ pub(super) async fn follow(name: Name) {
         }
         let failure = Some("the lookup has ended unexpectedly, see standard error".to_owned());
         let resolution = Resolution { failure, ..Resolution::default() };
-        if name.answers.send(Answer::Name { host: name.host.clone(), resolution }).await.is_err() {
+        if name.answers.send(News::Name { host: name.host.clone(), resolution }).await.is_err() {
             return;
         }
         sleep(RETRY).await;
     }
 }
 
-/// Asks again whenever something is due or the system's settings have changed, until nobody takes the answers.
+/// Asks again whenever something is due or the system's settings have changed, until the receiver is dropped.
 async fn keep(name: Name) {
     let Name { host, system: mut systems, turns, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());
@@ -93,13 +93,13 @@ struct Round<'a> {
     system: &'a Arc<System>,
     turns: &'a Turns,
     files: &'a Arc<Files>,
-    answers: &'a mpsc::Sender<Answer>,
+    answers: &'a mpsc::Sender<News>,
     /// Start of the clock of [`Families`].
     began: Instant,
 }
 
 impl Round<'_> {
-    /// Asks for what is due and sends what is known then. `false` if nobody takes the answers.
+    /// Asks for what is due and sends what is known then. `false` if the receiver is dropped.
     async fn run(&self, due: Due, known: &mut Families) -> bool {
         if let Some(ips) = self.system.hosts.addresses(self.host) {
             let resolution = known.listed(ips, self.now());
@@ -112,8 +112,8 @@ impl Round<'_> {
         let has_company = files.is_some();
         let resolution = match (due, known.place().map(str::to_owned)) {
             (Due::Family(family), Some(place)) => {
-                let said = ask(self.system, &place, family, has_company).await;
-                known.again(family, said, self.now())
+                let answer = ask(self.system, &place, family, has_company).await;
+                known.again(family, answer, self.now())
             }
             (Due::Whole | Due::Family(_), before) => {
                 let outcome = self.search(before.as_deref(), has_company).await;
@@ -127,14 +127,14 @@ impl Round<'_> {
         let mut search = Search::new(candidates(self.host, &self.system.conf), before);
         let from = Instant::now();
         while let Some(place) = search.next(from.elapsed()) {
-            let said = self.both(&place, has_company).await;
-            search.heard(place, said);
+            let answers = self.both(&place, has_company).await;
+            search.heard(place, answers);
         }
         search.outcome()
     }
 
     /// Asks for both families of a full name.
-    async fn both(&self, place: &str, has_company: bool) -> Pair<Said> {
+    async fn both(&self, place: &str, has_company: bool) -> Pair<Answer> {
         let asked = |family| ask(self.system, place, family, has_company);
         if self.system.conf.has(Flag::SingleRequest) {
             let four = asked(Family::Four).await;
@@ -143,19 +143,19 @@ impl Round<'_> {
         }
         let (mut four, mut six) = (pin!(asked(Family::Four)), pin!(asked(Family::Six)));
         tokio::select! {
-            said = &mut four => {
-                let six = other(&said, six).await;
-                Pair { four: said, six }
+            answer = &mut four => {
+                let six = other(&answer, six).await;
+                Pair { four: answer, six }
             }
-            said = &mut six => {
-                let four = other(&said, four).await;
-                Pair { four, six: said }
+            answer = &mut six => {
+                let four = other(&answer, four).await;
+                Pair { four, six: answer }
             }
         }
     }
 
     async fn send(&self, resolution: Resolution) -> bool {
-        self.answers.send(Answer::Name { host: self.host.to_owned(), resolution }).await.is_ok()
+        self.answers.send(News::Name { host: self.host.to_owned(), resolution }).await.is_ok()
     }
 
     fn now(&self) -> Duration {
@@ -164,11 +164,11 @@ impl Round<'_> {
 }
 
 /// Waits for the other family: to its end if the first has no addresses, else no longer than [`LATE`].
-async fn other(first: &Said, other: impl Future<Output = Said>) -> Said {
+async fn other(first: &Answer, other: impl Future<Output = Answer>) -> Answer {
     if !first.has_addresses() {
         return other.await;
     }
-    let late = || Said::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
+    let late = || Answer::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
     within(LATE, pin!(other)).await.unwrap_or_else(late)
 }
 
@@ -180,14 +180,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_family_that_nobody_answers_is_given_up_once_the_other_has_addresses() {
-        let first = Said::Addresses { ips: Vec::new(), ttl: Duration::from_secs(60) };
+        let first = Answer::Addresses { ips: Vec::new(), ttl: Duration::from_secs(60) };
         let given_up = other(&first, pending()).await;
-        assert_eq!(given_up, Said::Failed { why: "no answer within 2 s".to_owned(), is_servfail: false });
-        assert_eq!(other(&first, ready(Said::NoData)).await, Said::NoData);
+        assert_eq!(given_up, Answer::Failed { why: "no answer within 2 s".to_owned(), is_servfail: false });
+        assert_eq!(other(&first, ready(Answer::NoData)).await, Answer::NoData);
         let slow = async {
             sleep(LATE * 2).await;
-            Said::NoData
+            Answer::NoData
         };
-        assert_eq!(other(&Said::NoName, slow).await, Said::NoData, "there is nothing to send yet");
+        assert_eq!(other(&Answer::NxDomain, slow).await, Answer::NoData, "there is nothing to send yet");
     }
 }

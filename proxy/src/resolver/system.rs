@@ -21,7 +21,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Answer, runtime::Runtime};
+use super::{News, runtime::Runtime};
 use crate::{
     core::dns::{
         hosts::Hosts,
@@ -141,19 +141,19 @@ impl Latest {
 }
 
 /// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
-pub(super) fn follow(answers: mpsc::Sender<Answer>) -> watch::Receiver<Arc<System>> {
+pub(super) fn follow(answers: mpsc::Sender<News>) -> watch::Receiver<Arc<System>> {
     let (sender, receiver) = watch::channel(Arc::new(System::read()));
     tokio::spawn(look(sender, answers));
     receiver
 }
 
-async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<Answer>) {
+async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<News>) {
     let mut told = Vec::new();
     loop {
         let system = systems.borrow().clone();
         if system.problems != told {
             told.clone_from(&system.problems);
-            if !told.is_empty() && answers.send(Answer::Unreadable(told.clone())).await.is_err() {
+            if !told.is_empty() && answers.send(News::Unreadable(told.clone())).await.is_err() {
                 return;
             }
         }

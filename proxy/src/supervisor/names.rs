@@ -13,7 +13,7 @@ use crate::{
     },
     files::Files,
     log::{Level, Notice},
-    resolver::{Answer, Followed, Resolver},
+    resolver::{Followed, News, Resolver},
 };
 
 /// The names that running listeners use.
@@ -33,7 +33,7 @@ pub(super) struct Change {
 
 impl Names {
     /// An owner without names, whose resolver sends answers through the channel and counts its sockets among `files`.
-    pub(super) fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+    pub(super) fn new(answers: mpsc::Sender<News>, files: Arc<Files>) -> Self {
         Self { resolver: Resolver::new(answers, files), names: names::Names::default() }
     }
 

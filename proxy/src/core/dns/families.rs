@@ -3,7 +3,7 @@
 use std::{mem, net::IpAddr, time::Duration};
 
 use super::{
-    said::{Family, Pair, Said},
+    answer::{Answer, Family, Pair},
     search::Outcome,
 };
 
@@ -86,12 +86,12 @@ impl Families {
     /// Takes the end of a search.
     pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
         match outcome {
-            Outcome::Found { place, said } => {
+            Outcome::Found { place, answers } => {
                 self.move_to(&place);
                 self.failure = None;
-                let ttl = said.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
+                let ttl = answers.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
                 self.whole = now + ttl;
-                let Pair { four, six } = said;
+                let Pair { four, six } = answers;
                 self.states.four.take(four, now);
                 self.states.six.take(six, now);
             }
@@ -106,11 +106,11 @@ impl Families {
     }
 
     /// Takes what servers say of a family that had failed.
-    pub fn again(&mut self, family: Family, said: Said, now: Duration) -> Resolution {
-        if let Some(ttl) = ttl(&said) {
+    pub fn again(&mut self, family: Family, answer: Answer, now: Duration) -> Resolution {
+        if let Some(ttl) = ttl(&answer) {
             self.whole = self.whole.min(now + ttl);
         }
-        self.states.of(family).take(said, now);
+        self.states.of(family).take(answer, now);
         self.current()
     }
 
@@ -152,15 +152,15 @@ impl Families {
 
 impl State {
     /// A definite answer replaces the addresses; a failure keeps them.
-    fn take(&mut self, said: Said, now: Duration) {
-        match said {
-            Said::Addresses { mut ips, .. } => {
+    fn take(&mut self, answer: Answer, now: Duration) {
+        match answer {
+            Answer::Addresses { mut ips, .. } => {
                 ips.sort_unstable();
                 ips.dedup();
                 *self = Self { ips, ..Self::default() };
             }
-            Said::NoData | Said::NoName => *self = Self::default(),
-            Said::Failed { why, .. } => {
+            Answer::NoData | Answer::NxDomain => *self = Self::default(),
+            Answer::Failed { why, .. } => {
                 let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
                 *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };
             }
@@ -175,9 +175,9 @@ fn retry(failures: u32) -> Duration {
 }
 
 /// How long addresses hold, within the bounds.
-fn ttl(said: &Said) -> Option<Duration> {
-    match said {
-        Said::Addresses { ttl, .. } => Some((*ttl).clamp(TTL.0, TTL.1)),
+fn ttl(answer: &Answer) -> Option<Duration> {
+    match answer {
+        Answer::Addresses { ttl, .. } => Some((*ttl).clamp(TTL.0, TTL.1)),
         _ => None,
     }
 }

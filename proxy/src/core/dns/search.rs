@@ -7,8 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
+    answer::{Answer, Pair},
     candidates::Candidate,
-    said::{Pair, Said},
 };
 
 /// Time after which the search domains are left out and only the name as written is asked for.
@@ -42,7 +42,7 @@ pub enum Outcome {
         /// The candidate.
         place: String,
         /// What servers say of it; at least one family has addresses.
-        said: Pair<Said>,
+        answers: Pair<Answer>,
     },
     /// No candidate has an address, for this reason.
     Nothing(String),
@@ -70,15 +70,15 @@ impl Search {
     }
 
     /// Takes what servers say of a candidate.
-    pub fn heard(&mut self, place: String, said: Pair<Said>) {
-        let both = said.both();
-        if both.into_iter().any(Said::has_addresses) {
+    pub fn heard(&mut self, place: String, answers: Pair<Answer>) {
+        let both = answers.both();
+        if both.into_iter().any(Answer::has_addresses) {
             self.left.clear();
-            self.found = Some(Outcome::Found { place, said });
+            self.found = Some(Outcome::Found { place, answers });
             return;
         }
-        let why = both.into_iter().find_map(|said| match said {
-            Said::Failed { why, .. } => Some(why.clone()),
+        let why = both.into_iter().find_map(|answer| match answer {
+            Answer::Failed { why, .. } => Some(why.clone()),
             _ => None,
         });
         let has_failed = why.is_some();
@@ -86,7 +86,7 @@ impl Search {
         if has_failed && self.before.as_ref() == Some(&place) {
             self.left.clear();
         }
-        let is_silent = |said: &Said| matches!(said, Said::Failed { is_servfail: false, .. });
+        let is_silent = |answer: &Answer| matches!(answer, Answer::Failed { is_servfail: false, .. });
         self.skips |= self.is_in_search && both.into_iter().all(is_silent);
     }
 

@@ -24,7 +24,7 @@ impl Family {
 
 /// What servers say of one full name in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Answer {
     /// The name has these addresses.
     Addresses {
         /// The addresses, in any order.
@@ -35,7 +35,7 @@ pub enum Said {
     /// The name exists, and has no address of the family.
     NoData,
     /// The name does not exist.
-    NoName,
+    NxDomain,
     /// No server has given a definite answer.
     Failed {
         /// The last cause.
@@ -46,7 +46,7 @@ pub enum Said {
     },
 }
 
-impl Said {
+impl Answer {
     /// Whether there are addresses.
     #[must_use]
     pub fn has_addresses(&self) -> bool {
