@@ -151,7 +151,7 @@ impl Lookup {
         while let Some(place) = search.next(began.elapsed()) {
             let asked = |family| ask(&system, &place, family, true);
             let answers = both(asked(Family::Four), asked(Family::Six)).await;
-            search.heard(place, answers);
+            search.record(place, answers);
         }
         match search.outcome() {
             Outcome::Nothing(why) => Err(why),

@@ -63,13 +63,18 @@ fn candidates_come_in_the_order_of_res_search() {
 }
 
 /// The full names that are asked for, if servers say this of them.
-fn asked(host: &str, text: &str, before: Option<&str>, say: impl Fn(&str) -> Pair<Answer>) -> (Vec<String>, Outcome) {
-    let mut search = Search::new(candidates(host, &conf(text)), before);
+fn asked(
+    host: &str,
+    text: &str,
+    last_found: Option<&str>,
+    say: impl Fn(&str) -> Pair<Answer>,
+) -> (Vec<String>, Outcome) {
+    let mut search = Search::new(candidates(host, &conf(text)), last_found);
     let mut names = Vec::new();
     while let Some(name) = search.next(Duration::ZERO) {
         names.push(name.clone());
         let answer = say(&name);
-        search.heard(name, answer);
+        search.record(name, answer);
     }
     (names, search.outcome())
 }
@@ -129,8 +134,8 @@ fn a_fault_does_not_lead_to_another_name_than_before() {
 fn a_slow_search_still_asks_for_the_name_itself() {
     let mut search = Search::new(candidates("db.x", &conf(THREE)), None);
     assert_eq!(search.next(Duration::ZERO).as_deref(), Some("db.x.a.test."));
-    search.heard("db.x.a.test.".to_owned(), both(Answer::NxDomain));
+    search.record("db.x.a.test.".to_owned(), both(Answer::NxDomain));
     assert_eq!(search.next(SEARCH).as_deref(), Some("db.x."));
-    search.heard("db.x.".to_owned(), both(Answer::NxDomain));
+    search.record("db.x.".to_owned(), both(Answer::NxDomain));
     assert_eq!(search.next(SEARCH), None);
 }

@@ -115,20 +115,20 @@ impl Round<'_> {
                 let answer = ask(self.system, &place, family, has_company).await;
                 known.again(family, answer, self.now())
             }
-            (Due::Whole | Due::Family(_), before) => {
-                let outcome = self.search(before.as_deref(), has_company).await;
+            (Due::Whole | Due::Family(_), last_found) => {
+                let outcome = self.search(last_found.as_deref(), has_company).await;
                 known.searched(outcome, self.now())
             }
         };
         self.send(resolution).await
     }
 
-    async fn search(&self, before: Option<&str>, has_company: bool) -> Outcome {
-        let mut search = Search::new(candidates(self.host, &self.system.conf), before);
+    async fn search(&self, last_found: Option<&str>, has_company: bool) -> Outcome {
+        let mut search = Search::new(candidates(self.host, &self.system.conf), last_found);
         let from = Instant::now();
         while let Some(place) = search.next(from.elapsed()) {
             let answers = self.both(&place, has_company).await;
-            search.heard(place, answers);
+            search.record(place, answers);
         }
         search.outcome()
     }
