@@ -164,19 +164,19 @@ fn options_have_the_values_and_bounds_of_glibc() {
 fn servers_are_asked_in_rounds_for_as_long_as_glibc_asks_them_within_the_bound() {
     let plan = |text: &str, turn: usize| -> Vec<(usize, u128, bool)> {
         let all = tries(&conf(text), turn, true).into_iter();
-        all.map(|one| (one.server, one.patience.as_millis(), one.joins)).collect()
+        all.map(|one| (one.server, one.timeout.as_millis(), one.may_overlap)).collect()
     };
     assert_eq!(plan("nameserver 1.1.1.1", 7), [(0, 5000, false), (0, 5000, false)]);
     let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions timeout:2 attempts:1";
     assert_eq!(plan(two, 1), [(0, 2000, false), (1, 2000, true)]);
     assert_eq!(plan(&format!("{two} rotate"), 1), [(1, 2000, false), (0, 2000, true)]);
-    assert!(tries(&conf(two), 0, false).iter().all(|one| !one.joins), "without company, one after the other");
+    assert!(tries(&conf(two), 0, false).iter().all(|one| !one.may_overlap), "without overlap, one after the other");
     let three = "nameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions attempts:1";
     assert_eq!(plan(three, 0), [(0, 5000, false), (1, 3000, true), (2, 6000, true)]);
     assert_eq!(plan(&format!("{three} timeout:1"), 0), [(0, 1000, false), (1, 1000, true), (2, 1000, true)]);
     let slow = format!("{three} timeout:30 attempts:5");
     let all = tries(&conf(&slow), 0, true);
-    let sum: Duration = all.iter().map(|one| one.patience).sum();
+    let sum: Duration = all.iter().map(|one| one.timeout).sum();
     assert_eq!(all.len(), 15, "each server in each round");
     assert!(sum <= QUESTION + seconds(1) && sum + seconds(1) >= QUESTION, "{sum:?}");
 }

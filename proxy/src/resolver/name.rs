@@ -109,33 +109,33 @@ impl Round<'_> {
         let Ok(_turn) = turns.acquire().await else { return false };
         // Without room, the lookup uses the few descriptors of the reserve.
         let files = self.files.take(SOCKETS);
-        let has_company = files.is_some();
+        let may_overlap = files.is_some();
         let resolution = match (due, known.place().map(str::to_owned)) {
             (Due::Family(family), Some(place)) => {
-                let answer = ask(self.system, &place, family, has_company).await;
+                let answer = ask(self.system, &place, family, may_overlap).await;
                 known.again(family, answer, self.now())
             }
             (Due::Whole | Due::Family(_), last_found) => {
-                let outcome = self.search(last_found.as_deref(), has_company).await;
+                let outcome = self.search(last_found.as_deref(), may_overlap).await;
                 known.searched(outcome, self.now())
             }
         };
         self.send(resolution).await
     }
 
-    async fn search(&self, last_found: Option<&str>, has_company: bool) -> Outcome {
+    async fn search(&self, last_found: Option<&str>, may_overlap: bool) -> Outcome {
         let mut search = Search::new(candidates(self.host, &self.system.conf), last_found);
         let from = Instant::now();
         while let Some(place) = search.next(from.elapsed()) {
-            let answers = self.both(&place, has_company).await;
+            let answers = self.both(&place, may_overlap).await;
             search.record(place, answers);
         }
         search.outcome()
     }
 
     /// Asks for both families of a full name.
-    async fn both(&self, place: &str, has_company: bool) -> Pair<Answer> {
-        let asked = |family| ask(self.system, place, family, has_company);
+    async fn both(&self, place: &str, may_overlap: bool) -> Pair<Answer> {
+        let asked = |family| ask(self.system, place, family, may_overlap);
         if self.system.conf.has(Flag::SingleRequest) {
             let four = asked(Family::Four).await;
             let six = other(&four, asked(Family::Six)).await;

@@ -17,13 +17,13 @@ use crate::{
     core::dns::{
         answer::{Answer, Family},
         resolv_conf::Flag,
-        tries::{COMPANY, Try},
+        tries::{STAGGER, Try},
     },
     deadline::within,
 };
 
-/// Asks the servers until one gives a definite answer, or none is left. Without company, one server is asked at a time.
-pub(super) async fn ask(system: &System, place: &str, family: Family, has_company: bool) -> Answer {
+/// Asks the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is asked at a time.
+pub(super) async fn ask(system: &System, place: &str, family: Family, may_overlap: bool) -> Answer {
     if family == Family::Six && system.conf.has(Flag::NoAaaa) {
         return Answer::NoData;
     }
@@ -32,11 +32,11 @@ pub(super) async fn ask(system: &System, place: &str, family: Family, has_compan
         // No server is asked, so this is no silence: the search goes on.
         Err(error) => return Answer::Failed { why: error.to_string(), is_servfail: true },
     };
-    let mut left = system.tries(has_company).peekable();
+    let mut left = system.tries(may_overlap).peekable();
     let mut running = JoinSet::new();
     let mut worst: Option<Answer> = None;
     loop {
-        let may_join = left.peek().is_some_and(|(one, _)| one.joins);
+        let may_overlap = left.peek().is_some_and(|(one, _)| one.may_overlap);
         if running.is_empty() {
             match left.next() {
                 Some((one, client)) => running.spawn(try_one(one, client, name.clone(), family)),
@@ -46,7 +46,7 @@ pub(super) async fn ask(system: &System, place: &str, family: Family, has_compan
         }
         let answer = tokio::select! {
             Some(ended) = running.join_next() => ended.unwrap_or_else(|error| failed(error.to_string())),
-            () = sleep(COMPANY), if may_join => {
+            () = sleep(STAGGER), if may_overlap => {
                 if let Some((one, client)) = left.next() {
                     running.spawn(try_one(one, client, name.clone(), family));
                 }
@@ -60,7 +60,7 @@ pub(super) async fn ask(system: &System, place: &str, family: Family, has_compan
             Some(earlier) => earlier.or_later(answer),
             None => answer,
         });
-        if let Some((one, client)) = left.next_if(|(one, _)| one.joins) {
+        if let Some((one, client)) = left.next_if(|(one, _)| one.may_overlap) {
             running.spawn(try_one(one, client, name.clone(), family));
         }
     }
@@ -75,7 +75,7 @@ async fn try_one(one: Try, client: Result<Client, String>, name: Name, family: F
         Family::Four => RecordType::A,
         Family::Six => RecordType::AAAA,
     };
-    match within(one.patience, pin!(client.lookup(name, record))).await {
+    match within(one.timeout, pin!(client.lookup(name, record))).await {
         None => failed("lookup timed out".to_owned()),
         Some(Ok(lookup)) => found(&lookup, record),
         Some(Err(error)) => unfound(&error),

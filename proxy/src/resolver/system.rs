@@ -77,10 +77,10 @@ impl System {
         Self { hosts, conf, clients, problems, questions: AtomicUsize::new(0), stamps }
     }
 
-    /// The tries of the next question, each with its client. Without company, one server is asked at a time.
-    pub(super) fn tries(&self, has_company: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
+    /// The tries of the next question, each with its client. Without `may_overlap`, one server is asked at a time.
+    pub(super) fn tries(&self, may_overlap: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
         let turn = self.questions.fetch_add(1, Relaxed);
-        tries::tries(&self.conf, turn, has_company).into_iter().map(move |one| {
+        tries::tries(&self.conf, turn, may_overlap).into_iter().map(move |one| {
             let client = self.clients.get(one.server).cloned();
             (one, client.unwrap_or_else(|| Err("there is no such server".to_owned())))
         })
