@@ -148,10 +148,10 @@ impl Lookup {
         }
         let mut search = Search::new(candidates(host, &system.conf), None);
         let began = Instant::now();
-        while let Some(place) = search.next(began.elapsed()) {
-            let asked = |family| ask(&system, &place, family, true);
+        while let Some(fqdn) = search.next(began.elapsed()) {
+            let asked = |family| ask(&system, &fqdn, family, true);
             let answers = both(asked(Family::Four), asked(Family::Six)).await;
-            search.record(place, answers);
+            search.record(fqdn, answers);
         }
         match search.outcome() {
             Outcome::Nothing(why) => Err(why),

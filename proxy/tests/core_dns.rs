@@ -191,9 +191,9 @@ fn of_two_failures_servfail_decides_and_of_others_the_later_one() {
     assert_eq!(Answer::NxDomain.or_later(later), Answer::NxDomain);
 }
 
-/// The end of a search that found the name at `place`.
-fn at(place: &str, four: Answer, six: Answer) -> Outcome {
-    Outcome::Found { place: place.to_owned(), answers: Pair { four, six } }
+/// The end of a search that found the name at `fqdn`.
+fn at(fqdn: &str, four: Answer, six: Answer) -> Outcome {
+    Outcome::Found { fqdn: fqdn.to_owned(), answers: Pair { four, six } }
 }
 
 fn resolution(texts: &[&str], failure: Option<&str>) -> Resolution {
@@ -234,11 +234,11 @@ fn a_name_that_is_not_found_leaves_the_addresses_in_use_and_is_asked_for_again_s
     let mut known = Families::default();
     let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
     assert_eq!(known.searched(nothing(), seconds(0)), resolution(&[], Some(NO_ADDRESS)));
-    assert_eq!((known.due(seconds(0)), known.place()), ((RETRY, Due::Whole), None));
+    assert_eq!((known.due(seconds(0)), known.fqdn()), ((RETRY, Due::Whole), None));
     known.searched(at("a.", found(&["127.0.0.1"], 60), silent()), seconds(5));
     // Sent again, they would take the place of those that another namespace has found since.
     assert_eq!(known.searched(nothing(), seconds(65)), resolution(&[], Some(NO_ADDRESS)));
-    assert_eq!((known.due(seconds(65)), known.place()), ((RETRY, Due::Whole), Some("a.")));
+    assert_eq!((known.due(seconds(65)), known.fqdn()), ((RETRY, Due::Whole), Some("a.")));
     let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Answer::NoData), seconds(70));
     assert_eq!(back, resolution(&["127.0.0.2"], None));
 }

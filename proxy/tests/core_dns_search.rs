@@ -87,7 +87,7 @@ fn the_first_candidate_with_an_address_in_either_family_is_the_name() {
     let say = |name: &str| if name == "db.x.b.test." { six_only.clone() } else { both(Answer::NxDomain) };
     let (names, outcome) = asked("db.x", THREE, None, say);
     assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
-    assert_eq!(outcome, Outcome::Found { place: "db.x.b.test.".to_owned(), answers: six_only.clone() });
+    assert_eq!(outcome, Outcome::Found { fqdn: "db.x.b.test.".to_owned(), answers: six_only.clone() });
     let beside_silence = Pair { four: silent(), six: found("fd00::1") };
     assert_eq!(asked("db.x", THREE, None, |_| beside_silence.clone()).0, ["db.x.a.test."]);
 }

@@ -110,9 +110,9 @@ impl Round<'_> {
         // Without room, the lookup uses the few descriptors of the reserve.
         let files = self.files.take(SOCKETS);
         let may_overlap = files.is_some();
-        let resolution = match (due, known.place().map(str::to_owned)) {
-            (Due::Family(family), Some(place)) => {
-                let answer = ask(self.system, &place, family, may_overlap).await;
+        let resolution = match (due, known.fqdn().map(str::to_owned)) {
+            (Due::Family(family), Some(fqdn)) => {
+                let answer = ask(self.system, &fqdn, family, may_overlap).await;
                 known.again(family, answer, self.now())
             }
             (Due::Whole | Due::Family(_), last_found) => {
@@ -126,16 +126,16 @@ impl Round<'_> {
     async fn search(&self, last_found: Option<&str>, may_overlap: bool) -> Outcome {
         let mut search = Search::new(candidates(self.host, &self.system.conf), last_found);
         let from = Instant::now();
-        while let Some(place) = search.next(from.elapsed()) {
-            let answers = self.both(&place, may_overlap).await;
-            search.record(place, answers);
+        while let Some(fqdn) = search.next(from.elapsed()) {
+            let answers = self.both(&fqdn, may_overlap).await;
+            search.record(fqdn, answers);
         }
         search.outcome()
     }
 
     /// Asks for both families of a full name.
-    async fn both(&self, place: &str, may_overlap: bool) -> Pair<Answer> {
-        let asked = |family| ask(self.system, place, family, may_overlap);
+    async fn both(&self, fqdn: &str, may_overlap: bool) -> Pair<Answer> {
+        let asked = |family| ask(self.system, fqdn, family, may_overlap);
         if self.system.conf.has(Flag::SingleRequest) {
             let four = asked(Family::Four).await;
             let six = other(&four, asked(Family::Six)).await;

@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// Asks the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is asked at a time.
-pub(super) async fn ask(system: &System, place: &str, family: Family, may_overlap: bool) -> Answer {
+pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap: bool) -> Answer {
     if family == Family::Six && system.conf.has(Flag::NoAaaa) {
         return Answer::NoData;
     }
-    let name = match Name::from_ascii(place) {
+    let name = match Name::from_ascii(fqdn) {
         Ok(name) => name,
         // No server is asked, so this is no silence: the search goes on.
         Err(error) => return Answer::Failed { why: error.to_string(), is_servfail: true },

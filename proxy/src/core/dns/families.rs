@@ -22,7 +22,7 @@ pub const MOST_ADDRESSES: usize = 256;
 #[derive(Debug, Default)]
 pub struct Families {
     /// The full name that has the addresses.
-    place: Option<String>,
+    fqdn: Option<String>,
     states: Pair<State>,
     /// Why the last search found nothing.
     failure: Option<String>,
@@ -66,8 +66,8 @@ pub enum Due {
 impl Families {
     /// The full name that has the addresses.
     #[must_use]
-    pub fn place(&self) -> Option<&str> {
-        self.place.as_deref()
+    pub fn fqdn(&self) -> Option<&str> {
+        self.fqdn.as_deref()
     }
 
     /// Takes the addresses of a name from the hosts file, which holds for both families.
@@ -86,8 +86,8 @@ impl Families {
     /// Takes the end of a search.
     pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
         match outcome {
-            Outcome::Found { place, answers } => {
-                self.move_to(&place);
+            Outcome::Found { fqdn, answers } => {
+                self.move_to(&fqdn);
                 self.failure = None;
                 let ttl = answers.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
                 self.whole = now + ttl;
@@ -125,9 +125,9 @@ impl Families {
     }
 
     /// Addresses of another full name are those of another server.
-    fn move_to(&mut self, place: &str) {
-        if self.place.as_deref() != Some(place) {
-            self.place = Some(place.to_owned());
+    fn move_to(&mut self, fqdn: &str) {
+        if self.fqdn.as_deref() != Some(fqdn) {
+            self.fqdn = Some(fqdn.to_owned());
             self.states = Pair::default();
         }
     }

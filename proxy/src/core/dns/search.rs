@@ -40,7 +40,7 @@ pub enum Outcome {
     /// A candidate has an address.
     Found {
         /// The candidate.
-        place: String,
+        fqdn: String,
         /// What servers say of it; at least one family has addresses.
         answers: Pair<Answer>,
     },
@@ -70,11 +70,11 @@ impl Search {
     }
 
     /// Takes what servers say of a candidate.
-    pub fn record(&mut self, place: String, answers: Pair<Answer>) {
+    pub fn record(&mut self, fqdn: String, answers: Pair<Answer>) {
         let both = answers.both();
         if both.into_iter().any(Answer::has_addresses) {
             self.left.clear();
-            self.found = Some(Outcome::Found { place, answers });
+            self.found = Some(Outcome::Found { fqdn, answers });
             return;
         }
         let why = both.into_iter().find_map(|answer| match answer {
@@ -83,7 +83,7 @@ impl Search {
         });
         let has_failed = why.is_some();
         self.failure = self.failure.take().or(why);
-        if has_failed && self.last_found.as_ref() == Some(&place) {
+        if has_failed && self.last_found.as_ref() == Some(&fqdn) {
             self.left.clear();
         }
         let is_silent = |answer: &Answer| matches!(answer, Answer::Failed { is_servfail: false, .. });
