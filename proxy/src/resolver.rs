@@ -85,26 +85,26 @@ pub struct Resolver {
 }
 
 /// The lookups that one namespace may have at a time.
-struct Turns {
+struct LookupSlots {
     /// Lookups of both families.
-    whole: Semaphore,
+    both: Semaphore,
     /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
-    alone: Semaphore,
+    retry: Semaphore,
 }
 
-/// The turns of each namespace.
+/// The slots of each namespace.
 #[derive(Default)]
-struct Shares(HashMap<String, Arc<Turns>>);
+struct Shares(HashMap<String, Arc<LookupSlots>>);
 
 impl Shares {
-    fn of(&mut self, namespace: &str) -> Arc<Turns> {
-        let turns = || Turns { whole: Semaphore::new(LOOKUPS), alone: Semaphore::new(LOOKUPS) };
-        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(turns())).clone()
+    fn of(&mut self, namespace: &str) -> Arc<LookupSlots> {
+        let slots = || LookupSlots { both: Semaphore::new(LOOKUPS), retry: Semaphore::new(LOOKUPS) };
+        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(slots())).clone()
     }
 
     /// Forgets namespaces without tasks.
     fn forget_unused(&mut self) {
-        self.0.retain(|_, turns| Arc::strong_count(turns) > 1);
+        self.0.retain(|_, slots| Arc::strong_count(slots) > 1);
     }
 }
 
@@ -123,9 +123,9 @@ impl Resolver {
             }
         } else if !self.tasks.contains_key(&name) {
             let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
-            let turns = self.shares.of(&name.namespace);
+            let slots = self.shares.of(&name.namespace);
             let (files, answers) = (self.files.clone(), self.answers.clone());
-            let task = Name { host: name.host.clone(), system, turns, files, answers };
+            let task = Name { host: name.host.clone(), system, slots, files, answers };
             self.tasks.insert(name, tokio::spawn(name::follow(task)));
         }
         self.shares.forget_unused();
@@ -223,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_has_turns_of_its_own_and_no_more_of_them_than_the_bound() {
+    fn a_namespace_has_slots_of_its_own_and_no_more_of_them_than_the_bound() {
         let mut shares = Shares::default();
         let (busy, other) = (shares.of("a"), shares.of("b"));
-        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.alone.try_acquire().expect("a turn")).collect();
-        assert!(shares.of("a").alone.try_acquire().is_err() && other.alone.try_acquire().is_ok());
-        assert!(shares.of("a").whole.try_acquire().is_ok(), "families that fail keep no lookup waiting");
+        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.retry.try_acquire().expect("a slot")).collect();
+        assert!(shares.of("a").retry.try_acquire().is_err() && other.retry.try_acquire().is_ok());
+        assert!(shares.of("a").both.try_acquire().is_ok(), "families that fail keep no lookup waiting");
         drop(held);
-        assert!(shares.of("a").alone.try_acquire().is_ok());
+        assert!(shares.of("a").retry.try_acquire().is_ok());
         drop(busy);
         shares.forget_unused();
         assert_eq!(shares.0.keys().collect::<Vec<_>>(), ["b"]);

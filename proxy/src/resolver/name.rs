@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{News, SOCKETS, Turns, question::ask, system::System};
+use super::{LookupSlots, News, SOCKETS, question::ask, system::System};
 use crate::{
     core::dns::{
         answer::{Answer, Family, Pair},
@@ -31,7 +31,7 @@ pub(super) struct Name {
     pub(super) host: String,
     pub(super) system: watch::Receiver<Arc<System>>,
     /// The lookups that the namespace may have at a time.
-    pub(super) turns: Arc<Turns>,
+    pub(super) slots: Arc<LookupSlots>,
     /// File descriptors of the process.
     pub(super) files: Arc<Files>,
     pub(super) answers: mpsc::Sender<News>,
@@ -57,12 +57,12 @@ pub(super) async fn follow(name: Name) {
 
 /// Asks again whenever something is due or the system's settings have changed, until the receiver is dropped.
 async fn keep(name: Name) {
-    let Name { host, system: mut systems, turns, files, answers } = name;
+    let Name { host, system: mut systems, slots, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());
     let mut due = Due::Whole;
     loop {
         let system = systems.borrow_and_update().clone();
-        let round = Round { host: &host, system: &system, turns: &turns, files: &files, answers: &answers, began };
+        let round = Round { host: &host, system: &system, slots: &slots, files: &files, answers: &answers, began };
         let is_taken = tokio::select! {
             is_taken = round.run(due, &mut known) => is_taken,
             () = changed(&mut systems) => {
@@ -91,7 +91,7 @@ async fn changed(systems: &mut watch::Receiver<Arc<System>>) {
 struct Round<'a> {
     host: &'a str,
     system: &'a Arc<System>,
-    turns: &'a Turns,
+    slots: &'a LookupSlots,
     files: &'a Arc<Files>,
     answers: &'a mpsc::Sender<News>,
     /// Start of the clock of [`Families`].
@@ -105,8 +105,8 @@ impl Round<'_> {
             let resolution = known.listed(ips, self.now());
             return self.send(resolution).await;
         }
-        let turns = if matches!(due, Due::Family(_)) { &self.turns.alone } else { &self.turns.whole };
-        let Ok(_turn) = turns.acquire().await else { return false };
+        let slots = if matches!(due, Due::Family(_)) { &self.slots.retry } else { &self.slots.both };
+        let Ok(_slot) = slots.acquire().await else { return false };
         // Without room, the lookup uses the few descriptors of the reserve.
         let files = self.files.take(SOCKETS);
         let may_overlap = files.is_some();
