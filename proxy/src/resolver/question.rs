@@ -22,7 +22,8 @@ use crate::{
     deadline::within,
 };
 
-/// Asks the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is asked at a time.
+/// Asks the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is asked at a
+/// time.
 pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap: bool) -> Answer {
     if family == Family::Six && system.conf.has(Flag::NoAaaa) {
         return Answer::NoData;
@@ -36,7 +37,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
     let mut running = JoinSet::new();
     let mut worst: Option<Answer> = None;
     loop {
-        let may_overlap = left.peek().is_some_and(|(one, _)| one.may_overlap);
+        let next_may_overlap = left.peek().is_some_and(|(one, _)| one.may_overlap);
         if running.is_empty() {
             match left.next() {
                 Some((one, client)) => running.spawn(try_one(one, client, name.clone(), family)),
@@ -46,7 +47,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
         }
         let answer = tokio::select! {
             Some(ended) = running.join_next() => ended.unwrap_or_else(|error| failed(error.to_string())),
-            () = sleep(STAGGER), if may_overlap => {
+            () = sleep(STAGGER), if next_may_overlap => {
                 if let Some((one, client)) = left.next() {
                     running.spawn(try_one(one, client, name.clone(), family));
                 }

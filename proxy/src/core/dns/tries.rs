@@ -22,8 +22,8 @@ pub struct Try {
     pub may_overlap: bool,
 }
 
-/// The tries of one question, in their order. `turn` counts questions, for `rotate`. Without `may_overlap`,
-/// each try waits for the end of the one before.
+/// The tries of one question, in their order. `turn` counts questions, for `rotate`. Without `may_overlap`, each
+/// try waits for the end of the one before.
 #[must_use]
 pub fn tries(conf: &ResolvConf, turn: usize, may_overlap: bool) -> Vec<Try> {
     let count = conf.servers.len().max(1);
