@@ -37,7 +37,7 @@ pub use kubernetes::{
     Operation, Operator, Outcomes, Scene, Siege, block_on, expire_lease, install, processes_of, roots, scene,
 };
 #[cfg(target_os = "linux")]
-pub use odd::{Asked, Dns, Kind, Machine, Reply, Witness};
+pub use odd::{Asked, Dns, Kind, Machine, RecordingServer, Reply};
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
 use std::{
