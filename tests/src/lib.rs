@@ -28,7 +28,7 @@ pub mod programs;
 mod sockets;
 
 #[cfg(target_os = "linux")]
-pub use attack::{Attack, Door, Force, LIARS, Liar, Lie, Speaks, Toll, presented};
+pub use attack::{Attack, Door, Force, LYING_PROXIES, Lie, LyingProxy, Speaks, Toll, presented};
 #[cfg(target_os = "linux")]
 pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]
