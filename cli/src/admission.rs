@@ -165,7 +165,7 @@ impl Admission {
             return problems;
         }
         if let Err(errors) = self.validator.validate_compiled(&kind.rules, value, None) {
-            // A name that is none anywhere breaks the stricter rule for names of our objects too: one mistake.
+            // An invalid name breaks the stricter rule for names of our objects too: one mistake.
             let is_named = problems.iter().any(|(field, _)| field == "metadata.name");
             let errors = errors.into_vec().into_iter().map(|error| (error.field_path, error.message));
             problems.extend(errors.filter(|(_, message)| !(is_named && message.starts_with("metadata.name must"))));

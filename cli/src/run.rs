@@ -102,11 +102,11 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     async fn serve(&mut self) -> Result<(), Error> {
-        // A pipe may take long to end; until then, a signal ends the process.
+        // A pipe may take long to end; until then, SIGTERM and SIGINT end the process. SIGHUP never does.
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut first = self.sources.streams();
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
         let mut again = signal(SignalKind::user_defined1())?;
         let keyboard = self.keyboard();
         first.extend(self.sources.look());

@@ -1,9 +1,30 @@
 //! Guesses which word the author of a manifest meant.
 
-/// The name that `word` most likely stands for: the nearest, if it is near enough for its length.
+/// Fewest letters of a word that stands for a longer one which it begins.
+const BEGINNING: usize = 4;
+
+/// The name that `word` most likely stands for: the nearest, if it is near enough for its length; or else the only one
+/// that has the same beginning.
 pub(crate) fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = names.into_iter().filter_map(|name| near(word, name).map(|distance| (distance, name)));
-    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    let names: Vec<&str> = names.into_iter().collect();
+    let near = names.iter().filter_map(|name| near(word, name).map(|distance| (distance, *name)));
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name).or_else(|| begun(word, &names))
+}
+
+/// Whether one word may be a misspelling of the other.
+pub(crate) fn is_near(word: &str, name: &str) -> bool {
+    near(word, name).is_some()
+}
+
+/// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`.
+fn begun<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    let begins = |short: &str, long: &str| {
+        let start = long.get(..short.len()).filter(|_| short.chars().count() >= BEGINNING);
+        start.is_some_and(|start| start.eq_ignore_ascii_case(short))
+    };
+    let mut fits = names.iter().copied().filter(|name| begins(word, name) || begins(name, word));
+    let (first, second) = (fits.next(), fits.next());
+    first.filter(|_| second.is_none())
 }
 
 /// The distance between two words, if one may be a misspelling of the other. In a word of three letters, one letter may
@@ -52,6 +73,16 @@ mod tests {
         assert_eq!(closest("nmae", ["namespace", "name"]), Some("name"));
         assert_eq!(closest("tcp", ["TCP", "UDP"]), Some("TCP"));
         assert_eq!(closest("tsl", ["tcp", "tls"]), Some("tls"));
+    }
+
+    #[test]
+    fn a_beginning_stands_for_the_only_word_that_has_it() {
+        let policies = ["RoundRobin", "LeastConnections", "Random", "SourceHash"];
+        assert_eq!(closest("leastconn", policies), Some("LeastConnections"));
+        assert_eq!(closest("source-hashing", policies), None);
+        assert_eq!(closest("SourceHashing", policies), Some("SourceHash"));
+        assert_eq!(closest("connect", ["connectSeconds", "connectRetries"]), None, "two words begin so");
+        assert_eq!(closest("sou", policies), None, "too short");
     }
 
     #[test]

@@ -79,9 +79,14 @@ impl File {
     /// The file has nothing that is meant for Kubernetes now. If it had objects, they stay: that is a mistake.
     fn no_longer_a_manifest(&mut self, name: &str) {
         self.is_no_manifest = self.objects.is_empty();
+        self.keep_all(name, "is no longer a Kubernetes manifest");
+    }
+
+    /// The objects stay, which is the only problem of the file now.
+    fn keep_all(&mut self, name: &str, why: &str) {
         self.problems.clear();
         if let Some(object) = self.objects.values().next() {
-            let message = format!("is no longer a Kubernetes manifest; {} keeps running", object.identity());
+            let message = format!("{why}; {} keeps running", object.identity());
             let place = Place { file: name.to_owned(), line: 1 };
             self.problems.push(Problem { place, object: None, field: None, message });
         }
@@ -101,6 +106,10 @@ impl Store {
             FileChange::Unreadable(problem) => {
                 self.file(file).problems = vec![problem];
             }
+            // `null`, or a list without items: a program that wrote nothing, as with a file that is empty.
+            FileChange::Documents(documents) if documents.is_empty() && self.has_objects(file) => {
+                self.file(file).keep_all(file, "has no object any more");
+            }
             FileChange::Documents(documents) => {
                 let before = std::mem::take(self.file(file));
                 let now = read(admission, file, &documents, namespace, before);
@@ -114,6 +123,10 @@ impl Store {
         self.taken += 1;
         let since = self.taken;
         self.files.entry(name.to_owned()).or_insert_with(|| File { since, ..File::default() })
+    }
+
+    fn has_objects(&self, file: &str) -> bool {
+        self.files.get(file).is_some_and(|file| !file.objects.is_empty())
     }
 
     /// Whether no file has an object, valid or not.
@@ -264,6 +277,26 @@ mod tests {
         let problems = store.objects(&[], &BTreeSet::new()).problems;
         let files: Vec<&str> = problems.iter().map(|problem| problem.place.file.as_str()).collect();
         assert_eq!(files, ["second"], "the later definition is the one to remove: {problems:?}");
+    }
+
+    #[test]
+    fn a_file_without_documents_keeps_its_objects_and_only_other_documents_replace_them() {
+        let admission = Admission::new().expect("rules");
+        let mut store = Store::default();
+        let mut take = |text: &str| {
+            let documents = parse("f", text).expect("YAML").into_iter().flat_map(Document::items).collect();
+            store.take(&admission, "f", FileChange::Documents(documents), "default");
+            let objects = store.objects(&[], &BTreeSet::new());
+            let problems = objects.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            (objects.world.forwards.len(), problems)
+        };
+        assert_eq!(take("null\n"), (0, String::new()), "a file that never had an object has no problem");
+        assert_eq!(take(FORWARD), (1, String::new()));
+        let kept = "f:1: has no object any more; PortForward default/a keeps running";
+        assert_eq!(take("null\n"), (1, kept.to_owned()));
+        assert_eq!(take("{apiVersion: v1, kind: List, items: []}\n"), (1, kept.to_owned()));
+        assert_eq!(take(FORWARD), (1, String::new()), "the problem is fixed");
+        assert_eq!(take("{apiVersion: v1, kind: Service, metadata: {name: x}}\n"), (0, String::new()));
     }
 
     #[test]

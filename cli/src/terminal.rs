@@ -38,7 +38,7 @@ impl Keyboard {
         if poll(&mut ready, Some(&at_once)) != Ok(1) || !ready[0].revents().contains(PollFlags::IN) {
             return false;
         }
-        // A terminal that does not control this process stops nobody, and tells no group.
+        // A terminal that does not control this process sends no SIGTTIN and has no foreground group.
         if tcgetpgrp(&self.stdin).is_ok_and(|group| group != getpgrp()) {
             return false;
         }

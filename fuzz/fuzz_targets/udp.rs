@@ -14,7 +14,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use proxy::core::{
     flows::{FlowKey, FlowTable},
-    limiter::{Crowd, FlowSlot, Limiter, Mark, Member, Refusal},
+    limiter::{FlowRegistry, FlowSlot, Limiter, Mark, Member, Refusal},
     share::{Place, Share},
 };
 use proxy_api::Limits;
@@ -53,7 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
             6 => assert_eq!(real.connection(n, number % 2 == 0), plain.connection(n, number % 2 == 0, limits)),
             7 => {
                 let keep = usize::from(number % 4);
-                let goes = real.crowd.evict(None, keep, now);
+                let goes = real.registry.evict(None, keep, now);
                 real.sweep();
                 assert_eq!(goes, plain.give_way(None, keep, now));
             }
@@ -98,7 +98,7 @@ struct Flow {
 
 /// The proxy's own parts, put together as a socket does it, with one forward for each namespace.
 struct Real {
-    crowd: Arc<Crowd>,
+    registry: Arc<FlowRegistry>,
     limiters: [Arc<Limiter>; 3],
     tables: [FlowTable<Flow>; 3],
     connections: [Vec<Place>; 3],
@@ -107,7 +107,7 @@ struct Real {
 impl Real {
     fn new(limits: Bounds) -> Self {
         let real = Self {
-            crowd: Arc::default(),
+            registry: Arc::default(),
             limiters: NAMESPACES.map(|_| Arc::new(Limiter::of(Arc::new(Share::default())))),
             tables: NAMESPACES.map(|_| FlowTable::new(TABLE)),
             connections: NAMESPACES.map(|_| Vec::new()),
@@ -139,12 +139,12 @@ impl Real {
         self.sweep();
         let slot = slot.map_err(Dropped::Limit)?;
         if self.tables.iter().map(FlowTable::len).sum::<usize>() >= limits.process {
-            self.crowd.evict(Some(NAMESPACES[n]), 0, now);
+            self.registry.evict(Some(NAMESPACES[n]), 0, now);
             self.sweep();
             return Err(Dropped::Process);
         }
         let mark = slot.mark();
-        let member = self.crowd.join(NAMESPACES[n], mark.clone(), key.client.ip(), now);
+        let member = self.registry.register(NAMESPACES[n], mark.clone(), key.client.ip(), now);
         let flow = Flow { mark, _slot: slot, _member: member };
         drop(self.tables[n].insert(key, flow, now).expect("there was room"));
         Ok(())

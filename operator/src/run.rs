@@ -100,11 +100,13 @@ async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, Ru
     listen(address).await.map_err(|source| RunError::Address { role, source })
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; ignores SIGHUP.
 ///
 /// # Errors
 /// See [`RunError`].
 pub async fn run(settings: Settings) -> Result<(), RunError> {
+    // SIGHUP has no meaning here, and would end the process: a stream that exists replaces the default for good.
+    let _hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let client = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;

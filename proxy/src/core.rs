@@ -22,6 +22,7 @@ pub mod limiter;
 pub mod load;
 pub mod logged_refusals;
 pub mod names;
+pub mod no_ports;
 pub mod own_addresses;
 pub mod pace;
 pub mod proxy_header;

@@ -4,6 +4,7 @@
 //! within its connect phase until the name has resolved or failed, instead of being reset.
 
 use std::{
+    pin::pin,
     sync::atomic::{
         AtomicU64,
         Ordering::{AcqRel, Acquire},
@@ -11,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 
-use crate::{core::balance::Targets, shared::Shared};
+use crate::{core::balance::Targets, deadline::within, shared::Shared};
 
 /// No name is awaited. Greater than every priority.
 const NONE: u64 = u64::MAX;
 
-/// Whether a listener has names that nothing was heard of yet.
+/// Whether a listener has names without a first answer.
 #[derive(Debug)]
 pub struct FirstAnswer {
     /// The lowest priority of the backends with such names, or [`NONE`].
@@ -33,7 +34,7 @@ impl Default for FirstAnswer {
 }
 
 impl FirstAnswer {
-    /// Sets the lowest priority of the backends whose names nothing was heard of yet, and wakes the sessions that wait.
+    /// Sets the lowest priority of the backends whose names are without a first answer, and wakes the sessions that wait.
     pub fn set(&self, priority: Option<u32>) {
         let before = self.priority.swap(priority.map_or(NONE, u64::from), AcqRel);
         if before != NONE {
@@ -41,7 +42,7 @@ impl FirstAnswer {
         }
     }
 
-    /// Whether a session needs a name that nothing was heard of yet: no backend of its priority, or of a lower number,
+    /// Whether a session needs a name without a first answer: no backend of its priority, or of a lower number,
     /// has an endpoint.
     #[must_use]
     pub fn is_needed(&self, targets: &Targets) -> bool {
@@ -61,7 +62,7 @@ pub async fn wait(listener: &Shared) {
         return;
     }
     let longest = Duration::from_secs(listener.spec.load().timeouts.connect_seconds.into());
-    let heard = async {
+    let mut heard = pin!(async {
         loop {
             // Counts from its creation on, so that an answer between the check and the wait is not missed.
             let heard = first.heard.notified();
@@ -70,8 +71,8 @@ pub async fn wait(listener: &Shared) {
             }
             heard.await;
         }
-    };
-    let _ = timeout(longest, heard).await;
+    });
+    let _ = within(longest, heard.as_mut()).await;
 }
 
 #[cfg(test)]
@@ -79,6 +80,7 @@ mod tests {
     use std::sync::Arc;
 
     use proxy_api::{Configuration, Listener, Timeouts};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::core::{balance::Entry, endpoint::Endpoint};

@@ -12,7 +12,7 @@
 
 pub mod clock;
 pub mod core;
-mod deadline;
+pub mod deadline;
 pub mod door;
 pub mod files;
 pub mod first_answer;

@@ -57,6 +57,8 @@ pub struct ControlCounters {
     pub dns_failing_seconds: std::sync::atomic::AtomicU64,
     /// DNS names with more addresses than are used.
     pub dns_truncated: std::sync::atomic::AtomicU64,
+    /// Datagrams that reached a UDP port which no socket has, while flows were live.
+    pub no_ports: std::sync::atomic::AtomicU64,
 }
 
 /// Everything that the metrics endpoint exposes.
@@ -338,6 +340,11 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
         ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
+        (
+            "portlane_datagrams_without_port",
+            "Datagrams for UDP ports that nobody listens on, in this network namespace, while flows are live.",
+            control.no_ports.load(Relaxed),
+        ),
     ];
     for (name, help, value) in counters {
         single(out, (name, help), true, value)?;

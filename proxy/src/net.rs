@@ -1,5 +1,7 @@
 //! Opens sockets and sets the options they need before use.
 
+mod bind_error;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
@@ -7,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Bind, FailureReason, SocketKey, Transport};
+use proxy_api::{Bind, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::holder;
+pub use self::bind_error::BindError;
+use crate::sys;
 
 /// Backlog of accepted connections; the system caps it (`somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -18,9 +21,6 @@ const BACKLOG: i32 = 4096;
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Requested receive buffer of UDP listeners, in bytes; the system grants `net.core.rmem_max`.
 pub const UDP_BUFFER: usize = 4 << 20;
-
-/// Most addresses in use whose holders are looked up at a time.
-const MOST_HOLDERS: usize = 32;
 
 /// An open socket.
 #[derive(Clone, Debug)]
@@ -38,64 +38,6 @@ impl OsSocket {
         match self {
             Self::Tcp(socket) => Arc::strong_count(socket) == 1,
             Self::Udp(socket) => Arc::strong_count(socket) == 1,
-        }
-    }
-}
-
-/// A socket could not be bound.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("bind {address}/{transport}: {why}")]
-pub struct BindError {
-    address: SocketAddr,
-    transport: Transport,
-    why: String,
-    /// Machine-readable reason.
-    pub reason: FailureReason,
-}
-
-impl BindError {
-    fn new(address: SocketAddr, transport: Transport, error: &io::Error) -> Self {
-        let (reason, why) = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                (FailureReason::AddressInUse, "address in use: stop its holder or choose another port".to_owned())
-            }
-            io::ErrorKind::PermissionDenied => (
-                FailureReason::PermissionDenied,
-                "permission denied: ports below net.ipv4.ip_unprivileged_port_start need privileges; choose a higher \
-                 port or lower that setting"
-                    .to_owned(),
-            ),
-            _ => (FailureReason::BindFailed, error.to_string()),
-        };
-        Self { address, transport, why, reason }
-    }
-
-    /// Names the holders of addresses that are in use, as far as they can be known.
-    pub(crate) fn name_holders<'a>(errors: impl Iterator<Item = &'a mut Self>) {
-        let mut in_use: Vec<&mut Self> = errors.filter(|error| error.reason == FailureReason::AddressInUse).collect();
-        let wanted: Vec<(SocketAddr, Transport)> =
-            in_use.iter().map(|error| (error.address, error.transport)).take(MOST_HOLDERS).collect();
-        for (at, holder) in holder::find(&wanted) {
-            if let Some(error) = in_use.get_mut(at) {
-                error.why = format!("address in use by {holder}: stop it or choose another port");
-            }
-        }
-    }
-
-    /// The port of this key belongs to another program, which does not use it just now.
-    #[must_use]
-    pub fn yielded(key: SocketKey) -> Self {
-        let ip = match key.bind {
-            Bind::Loopback => Ipv4Addr::LOCALHOST,
-            Bind::All => Ipv4Addr::UNSPECIFIED,
-        };
-        let why = "address in use by another program until a moment ago, which may be restarting; choose another port, or \
-                   this one is taken when it stays free";
-        Self {
-            address: (ip, key.port).into(),
-            transport: key.transport,
-            why: why.to_owned(),
-            reason: FailureReason::AddressInUse,
         }
     }
 }
@@ -311,6 +253,7 @@ pub fn upstream_tcp(to: SocketAddr, keepalive_seconds: u32) -> io::Result<Socket
 pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    sys::report_errors(&socket);
     socket.connect(&to.into())?;
     Ok(socket.into())
 }
@@ -339,6 +282,8 @@ pub fn is_own_address(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+    use proxy_api::FailureReason;
 
     use super::*;
 

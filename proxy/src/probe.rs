@@ -13,7 +13,6 @@ use proxy_api::{HealthCheck, Probe, SendHeader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    time::timeout,
 };
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
         checks::{Dialogue, Step},
         proxy_header,
     },
+    deadline::within,
     net,
 };
 
@@ -41,8 +41,11 @@ pub async fn run(endpoint: SocketAddr, check: &HealthCheck, send: SendHeader) ->
     let mut dialogue = Dialogue::of(&check.probe);
     // What was said until then is part of the cause.
     let mut is_open = false;
-    let asked = ask(to, check, send, dialogue.as_mut(), &mut is_open);
-    if let Ok(result) = timeout(Duration::from_secs(seconds.into()), asked).await {
+    let answered = {
+        let mut asked = pin!(ask(to, check, send, dialogue.as_mut(), &mut is_open));
+        within(Duration::from_secs(seconds.into()), asked.as_mut()).await
+    };
+    if let Some(result) = answered {
         return result;
     }
     Err(match dialogue {

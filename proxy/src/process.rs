@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     core::{
         capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
-        limiter::Crowd,
+        limiter::FlowRegistry,
     },
     door::Door,
     files::{self, Files, Permit},
@@ -44,7 +44,7 @@ pub struct Process {
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
     /// The UDP flows, which give way to others when they are idle.
-    pub crowd: Arc<Crowd>,
+    pub flow_registry: Arc<FlowRegistry>,
     /// Connections whose client has not yet sent its PROXY header or server name.
     pub handshakes: Arc<Door>,
     /// Connections to the HTTP addresses.
@@ -61,18 +61,18 @@ pub struct Process {
     pub stop: Arc<AtomicBool>,
     /// Duration histograms.
     pub timings: Arc<Timings>,
-    wishes: Wishes,
+    limits: Limits,
 }
 
 /// The settings that bound the process beside its memory.
 #[derive(Clone, Copy, Debug)]
-struct Wishes {
+struct Limits {
     workers: NonZeroUsize,
     held_bytes: usize,
     sessions: usize,
 }
 
-impl Wishes {
+impl Limits {
     /// The bounds under this memory limit in bytes, if any.
     fn capacity(self, memory: Option<u64>) -> Capacity {
         Capacity::of(memory, self.workers, self.held_bytes, self.sessions)
@@ -96,8 +96,8 @@ impl Process {
     #[must_use]
     pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
         let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
-        let wishes = Wishes { workers, held_bytes, sessions };
-        let capacity = wishes.capacity(memory);
+        let limits = Limits { workers, held_bytes, sessions };
+        let capacity = limits.capacity(memory);
         let clock = lives.clock();
         let files = files::of_process();
         Self {
@@ -106,7 +106,7 @@ impl Process {
             files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
-            crowd: Arc::default(),
+            flow_registry: Arc::default(),
             handshakes: Door::new(capacity.handshakes(), clock),
             doors: Doors::new(clock),
             lives,
@@ -114,7 +114,7 @@ impl Process {
             log,
             stop: Arc::default(),
             timings: Arc::default(),
-            wishes,
+            limits,
         }
     }
 
@@ -123,7 +123,7 @@ impl Process {
     /// stay as they are: they take a small part of the memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
-        let capacity = self.wishes.capacity(memory);
+        let capacity = self.limits.capacity(memory);
         let sessions = self.sessions.resize(capacity.places());
         let flows = self.flows.resize(capacity.flow_places());
         self.budget.resize(capacity.held_bytes) || sessions || flows
@@ -141,7 +141,7 @@ impl Process {
         if let Some(permits) = self.take_session() {
             return permits;
         }
-        self.flows_give_way_to_a_session();
+        self.evict_flows_for_session();
         let memory = self.sessions.wait(SESSION_PLACES).await;
         [memory, self.files.wait(FILES_PER_SESSION).await]
     }
@@ -172,17 +172,17 @@ impl Process {
 
     /// Called when a flow of a namespace has taken its room, or has found none (`is_full`), at `now` (milliseconds): where
     /// room is short, an idle flow gives way to the next newcomer.
-    pub fn flows_give_way_to_a_flow(&self, namespace: &str, is_full: bool, now: u64) {
+    pub fn evict_flow_for_newcomer(&self, namespace: &str, is_full: bool, now: u64) {
         let free = self.files.free().min(self.sessions.free());
         if is_full || self.flow_bounds().is_short(self.flows.usage().0, free) {
-            self.crowd.evict(Some(namespace), 0, now);
+            self.flow_registry.evict(Some(namespace), 0, now);
         }
     }
 
     /// Called once a second: flows that have become idle give way to connections that wait.
-    pub fn flows_give_way_to_who_waits(&self) {
+    pub fn evict_flows_for_waiters(&self) {
         if self.awaited().is_some() {
-            self.flows_give_way_to_a_session();
+            self.evict_flows_for_session();
         }
     }
 
@@ -194,10 +194,10 @@ impl Process {
         self.files.is_awaited().then_some(Dropped::FileLimit)
     }
 
-    fn flows_give_way_to_a_session(&self) {
+    fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
-            if !self.crowd.evict(None, kept, now) {
+            if !self.flow_registry.evict(None, kept, now) {
                 return;
             }
         }

@@ -17,6 +17,7 @@ mod listeners;
 mod losses;
 mod memory_limit;
 mod names;
+mod no_ports;
 mod notices;
 mod open_socket;
 mod reached;
@@ -35,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, ListenerId, Report, Surroundings};
+use proxy_api::{Configuration, ListenerId, Report, Surroundings, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -56,7 +57,7 @@ use self::{
     waits::{Lack, Waits},
 };
 use crate::{
-    core::{diff::Running, own_addresses::OwnAddresses},
+    core::{diff::Running, no_ports::NoPorts, own_addresses::OwnAddresses},
     log::{Level, Notice},
     metrics::Metrics,
     net,
@@ -109,6 +110,7 @@ pub struct Supervisor {
     health: Health,
     reached: Reached,
     losses: Losses,
+    no_ports: NoPorts,
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
@@ -148,6 +150,7 @@ impl Supervisor {
             health: Health::default(),
             reached: Reached::default(),
             losses: Losses::default(),
+            no_ports: NoPorts::since(no_ports::read()),
             reporter: Reporter::new(report, settings.quiet_start),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
@@ -239,7 +242,7 @@ impl Supervisor {
     }
 
     /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost
-    /// datagrams, addresses that this host gained or lost, and hot sockets.
+    /// datagrams, datagrams that reach no socket, addresses that this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -253,6 +256,7 @@ impl Supervisor {
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
         notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
+        self.count_no_ports(now);
         let retired = self.listeners.retired().iter().map(|shared| &*shared.id).collect();
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), &retired, now));
         if !changed.is_empty() {
@@ -267,6 +271,15 @@ impl Supervisor {
         }
         let sharded = self.sockets.shard(&self.workers, &self.process.files).await;
         notices::write(&self.process.log, sharded);
+    }
+
+    /// Counts the datagrams that reach no socket, at `now` (seconds). Only proxies with UDP listeners pay for it.
+    fn count_no_ports(&mut self, now: u64) {
+        let has_udp = self.running.sockets.keys().any(|key| key.transport == Transport::Udp);
+        let count = has_udp.then(no_ports::read).flatten();
+        let found = self.no_ports.observe(count, self.process.flows.usage().0 > 0, now);
+        self.metrics.control.no_ports.fetch_add(found.new, Relaxed);
+        notices::write(&self.process.log, found.to_log.map(no_ports::about));
     }
 
     async fn inspect(&self, limit: usize) -> Vec<SessionView> {

@@ -76,10 +76,22 @@ pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
 }
 
 /// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around.
-/// Nothing if the system does not tell: as a number, that would look like billions of losses to who compares.
+/// `None` if the kernel does not report it; 0 would look like new losses later.
 #[must_use]
 pub fn dropped(socket: &impl AsFd) -> Option<u32> {
     imp::dropped(socket)
+}
+
+/// Makes a connected UDP socket report every ICMP error. Without, the system reports none of a host or network that is
+/// unreachable. Each error then also waits in a queue of the socket, until [`drop_errors`].
+pub fn report_errors(socket: &impl AsFd) {
+    imp::report_errors(socket);
+}
+
+/// Empties the queue of ICMP errors, which takes room of the receive buffer and keeps the socket in an error state. To be
+/// called after a read, because the system forgets an unread error with the last of the queue.
+pub fn drop_errors(socket: &impl AsFd) {
+    imp::drop_errors(socket);
 }
 
 pub use imp::{Pipe, splice_in, splice_out};
@@ -94,7 +106,10 @@ mod imp {
     };
 
     use quinn_udp::{UdpSockRef, UdpSocketState};
-    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+    use rustix::{
+        net::{RecvFlags, recv},
+        pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    };
     use socket2::{Domain, Protocol, Socket, Type};
 
     /// Option of `linux/socket.h` that reads the memory counters of a socket, which libc lacks on some targets.
@@ -102,6 +117,8 @@ mod imp {
     /// Number of the counters, and the position of the one of drops (`linux/sock_diag.h`).
     const COUNTERS: usize = 9;
     const DROPS: usize = 8;
+    /// Errors that are taken from the queue of a socket at a time. The system reports those that remain anew.
+    const ERRORS_AT_ONCE: usize = 64;
 
     pub(super) fn unacknowledged(socket: &impl AsFd) -> usize {
         let mut bytes: libc::c_int = 0;
@@ -145,6 +162,21 @@ mod imp {
         // An old system has fewer counters.
         let is_told = result == 0 && usize::try_from(length).is_ok_and(|length| length == size_of_val(&counters));
         is_told.then_some(counters[DROPS])
+    }
+
+    pub(super) fn report_errors(socket: &impl AsFd) {
+        // An option of the other address family fails without effect.
+        let _ = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
+        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
+    }
+
+    pub(super) fn drop_errors(socket: &impl AsFd) {
+        let mut start = [0_u8; 1];
+        for _ in 0..ERRORS_AT_ONCE {
+            if recv(socket, &mut start, RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT).is_err() {
+                return;
+            }
+        }
     }
 
     /// Sets an option.
@@ -214,6 +246,10 @@ mod imp {
         None
     }
 
+    pub(super) fn report_errors(_socket: &impl AsFd) {}
+
+    pub(super) fn drop_errors(_socket: &impl AsFd) {}
+
     /// Stand-in on systems without splice.
     #[derive(Debug)]
     pub struct Pipe {
@@ -249,116 +285,4 @@ mod imp {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::{
-        io::{Read, Write},
-        net::{TcpListener, TcpStream, UdpSocket},
-    };
-
-    use super::*;
-
-    #[allow(clippy::expect_used, reason = "a test helper")]
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
-        (client, accept(&listener).expect("accept").0)
-    }
-
-    #[test]
-    fn unacknowledged_counts_what_the_peer_has_not_taken_and_falls_to_zero() {
-        let (mut client, server) = pair();
-        client.set_nonblocking(true).expect("nonblocking");
-        let chunk = vec![7_u8; 65536];
-        let mut written = 0;
-        while let Ok(n) = client.write(&chunk) {
-            written += n;
-        }
-        assert!(unacknowledged(&client) > 0);
-        server.set_nonblocking(false).expect("blocking");
-        let mut server = server;
-        let mut sink = vec![0; 65536];
-        let mut read = 0;
-        while read < written {
-            read += server.read(&mut sink).expect("read");
-        }
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while unacknowledged(&client) > 0 {
-            assert!(std::time::Instant::now() < deadline);
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn bytes_pass_through_a_pipe() {
-        let (mut client, server) = pair();
-        let (mut far, near) = pair();
-        let pipe = Pipe::new(65536).expect("pipe");
-        client.write_all(b"hello").expect("write");
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        let moved = loop {
-            match splice_in(&server, &pipe, usize::MAX) {
-                Ok(n) => break n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    assert!(std::time::Instant::now() < deadline);
-                }
-                Err(error) => panic!("{error}"),
-            }
-        };
-        assert_eq!(moved, 5);
-        assert_eq!(splice_out(&pipe, &near, 5).expect("out"), 5);
-        let mut got = [0; 5];
-        far.read_exact(&mut got).expect("read");
-        assert_eq!(&got, b"hello");
-    }
-
-    fn option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
-        let (mut value, mut length) = (-1, 4);
-        let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: the descriptor is open; the system writes one c_int.
-        #[allow(unsafe_code, reason = "reads an option that libraries do not know")]
-        let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
-        assert_eq!(result, 0, "{}", io::Error::last_os_error());
-        value
-    }
-
-    #[test]
-    fn a_socket_tells_local_addresses_and_has_no_option_that_costs_the_node() {
-        // D15
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(socket) = UdpSocket::bind(address) else { continue };
-            datagrams(&socket).expect("a state");
-            assert_eq!(option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS), 0);
-            let (level, told, class) = if address.starts_with('[') {
-                (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_RECVTCLASS)
-            } else {
-                assert_eq!(option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_WANT);
-                (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_RECVTOS)
-            };
-            assert_eq!((option(&socket, level, told), option(&socket, level, class)), (1, 0), "{address}");
-        }
-    }
-
-    #[test]
-    fn what_the_system_does_not_tell_is_no_number() {
-        let file = std::fs::File::open("/dev/null").expect("open");
-        assert_eq!(dropped(&file), None);
-    }
-
-    #[test]
-    fn datagrams_that_a_full_buffer_cannot_take_are_counted() {
-        // D14
-        let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        assert_eq!(dropped(&server), Some(0));
-        socket2::SockRef::from(&server).set_recv_buffer_size(4096).expect("option");
-        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let to = server.local_addr().expect("address");
-        for _ in 0..100 {
-            client.send_to(&[0; 1000], to).expect("send");
-        }
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while dropped(&server) <= Some(50) {
-            assert!(std::time::Instant::now() < deadline, "{:?}", dropped(&server));
-            std::thread::yield_now();
-        }
-    }
-}
+mod tests;

@@ -31,7 +31,7 @@ use crate::{
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Burden, Ending, Worker, session::SessionView},
+    worker::{Accepted, Ending, LoadGuard, Worker, session::SessionView},
 };
 
 /// Capacity of a worker's command queue.
@@ -258,12 +258,12 @@ impl Thread {
             peers.get(at).map_or(0, WorkerHandle::load)
         });
         let other = peers.get(chosen).filter(|_| chosen != self.index);
-        let burden = Burden::on(other.map_or(&self.load, |other| &other.load));
-        let accepted = Accepted { stream, peer, route: route.clone(), permits, burden };
+        let load = LoadGuard::new(other.map_or(&self.load, |other| &other.load));
+        let accepted = Accepted { stream, peer, route: route.clone(), permits, load };
         let Some(other) = other else { return tcp::session::begin(&self.worker, accepted) };
         if let Err(accepted) = other.adopt(accepted) {
-            let burden = Burden::on(&self.load);
-            tcp::session::begin(&self.worker, Accepted { burden, ..accepted });
+            let load = LoadGuard::new(&self.load);
+            tcp::session::begin(&self.worker, Accepted { load, ..accepted });
         }
     }
 }

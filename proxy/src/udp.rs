@@ -133,7 +133,7 @@ impl Sockets {
                 socket.count_lost();
             }
             if visit.is_judged {
-                worker.process.flows_give_way_to_who_waits();
+                worker.process.evict_flows_for_waiters();
             }
         }
         for socket in &sockets {
@@ -333,7 +333,7 @@ impl UdpListener {
         concerned.into_values().collect()
     }
 
-    /// Quiet flows end at once: nothing that goes on is cut, so nothing has to be spread.
+    /// Quiet flows end at once: no traffic is cut, so the ends are not spread.
     async fn end(&self, worker: &Rc<Worker>, endings: &ByListener<'_>, now: u64) {
         for (ending, flows) in self.concerned(endings).await {
             for (at, flow) in flows.iter().enumerate() {

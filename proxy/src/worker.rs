@@ -40,23 +40,23 @@ pub struct Accepted {
     /// Room for the session.
     pub permits: Permits,
     /// Its part of the load of its worker.
-    pub burden: Burden,
+    pub load: LoadGuard,
 }
 
 /// A connection in the load of a worker, from the moment that the worker is chosen until the session has ended.
 #[derive(Debug)]
-pub struct Burden(Arc<AtomicUsize>);
+pub struct LoadGuard(Arc<AtomicUsize>);
 
-impl Burden {
+impl LoadGuard {
     /// Adds a connection to a load.
     #[must_use]
-    pub fn on(load: &Arc<AtomicUsize>) -> Self {
+    pub fn new(load: &Arc<AtomicUsize>) -> Self {
         load.fetch_add(1, Relaxed);
         Self(load.clone())
     }
 }
 
-impl Drop for Burden {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn a_connection_is_in_the_load_from_the_hand_over_until_it_is_dropped() {
         let load = Arc::new(AtomicUsize::new(0));
-        let burdens = [Burden::on(&load), Burden::on(&load)];
+        let guards = [LoadGuard::new(&load), LoadGuard::new(&load)];
         assert_eq!(load.load(Relaxed), 2);
-        drop(burdens);
+        drop(guards);
         assert_eq!(load.load(Relaxed), 0, "also if no worker adopts it");
     }
 }

@@ -14,6 +14,7 @@ use proxy::core::{
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
     host::is_own,
+    no_ports::{self, Found, NoPorts},
 };
 use proxy_api::doors::{Admission, Evict, Places};
 
@@ -198,4 +199,32 @@ fn silence_does_not_count_right_after_a_freeze_and_counts_where_every_round_is_l
     let mut judge = Judge::default();
     let counts = [1, 3600, 1, 60, 60, 60, 1].map(|after| judge.counts(Duration::from_secs(after)));
     assert_eq!(counts, [true, false, true, false, true, true, true]);
+}
+
+#[test]
+fn datagrams_without_a_port_are_read_for_both_families() {
+    // T25
+    let four = "Icmp: InMsgs\nIcmp: 7\nUdp: InDatagrams NoPorts InErrors\nUdp: 100 5 9\nUdpLite: InDatagrams \
+                NoPorts\nUdpLite: 1 2\n";
+    let six = "Udp6InDatagrams                 \t8\nUdp6NoPorts                     \t3\nUdpLite6NoPorts \t4\n";
+    assert_eq!(no_ports::count(four, six), Some(8));
+    assert_eq!((no_ports::count(four, ""), no_ports::count("", six)), (Some(5), Some(3)));
+    for text in ["", "Udp:", "Udp: NoPorts\nUdp:", "Udp: NoPorts\nUdp: x", "Udp: InErrors\nUdp: 1"] {
+        assert_eq!(no_ports::count(text, "Udp6NoPorts"), None, "{text}");
+    }
+}
+
+#[test]
+fn datagrams_without_a_port_count_while_flows_live_and_are_logged_every_ten_minutes() {
+    // T25
+    let mut seen = NoPorts::since(Some(10));
+    let none = Found::default();
+    assert_eq!(seen.observe(Some(11), false, 1), none, "no flow was live");
+    assert_eq!(seen.observe(Some(14), true, 2), Found { new: 3, to_log: Some(3) });
+    assert_eq!(seen.observe(Some(15), false, 3), Found { new: 1, to_log: None }, "a flow was live a moment ago");
+    assert_eq!(seen.observe(Some(20), false, 4), none);
+    assert_eq!(seen.observe(None, true, 5), none);
+    assert_eq!(seen.observe(Some(30), true, 6), none, "nothing to compare with");
+    assert_eq!(seen.observe(Some(32), true, 602), Found { new: 2, to_log: Some(3) });
+    assert_eq!(seen.observe(Some(32), true, 2000), none, "none is new");
 }

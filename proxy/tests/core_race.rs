@@ -11,7 +11,7 @@ use std::{
 use proxy::core::{
     balance::{Draw, Entry, Targets},
     endpoint::{Checked, Endpoint},
-    race::{HEAD_START, Race, is_charged},
+    race::{HEAD_START, Race, is_beaten, is_charged},
 };
 use proxy_api::Policy;
 
@@ -41,16 +41,28 @@ fn draw(source: u8) -> Draw {
     Draw { ticket: 0, chance: 0, source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, source)), now: 0 }
 }
 
-/// The address to try beside the first endpoint of the entry.
-fn beside(entry: &Entry, policy: Policy, source: u8, tried: &[&str]) -> Option<String> {
+/// Targets with one entry of these endpoints.
+fn one(endpoints: &[&str]) -> Targets {
+    targets(vec![entry("e", 1, 0, endpoints)])
+}
+
+/// The endpoint with this address.
+fn endpoint<'a>(targets: &'a Targets, text: &str) -> &'a Endpoint {
+    let mut endpoints = targets.entries.iter().flat_map(|entry| &entry.endpoints);
+    endpoints.find(|endpoint| endpoint.address == address(text)).expect("an endpoint with the address")
+}
+
+/// The address to try in parallel with the first that was tried.
+fn other_family(targets: &Targets, policy: Policy, source: u8, tried: &[&str]) -> Option<String> {
+    let last = endpoint(targets, tried[0]);
     let tried: Vec<SocketAddr> = tried.iter().map(|text| address(text)).collect();
-    entry.beside(policy, draw(source), &entry.endpoints[0], &tried).map(|endpoint| endpoint.address.to_string())
+    targets.other_family(policy, draw(source), ("e", last), &tried).map(|endpoint| endpoint.address.to_string())
 }
 
 #[test]
 fn the_next_attempt_waits_for_the_head_start_or_begins_when_the_last_has_failed() {
     let at = Duration::from_millis;
-    let mut race = Race::new(3);
+    let mut race = Race::new(3, false);
     race.began(at(0));
     assert_eq!(race.next_at(), Some(HEAD_START));
     race.failed(at(40));
@@ -67,15 +79,37 @@ fn the_next_attempt_waits_for_the_head_start_or_begins_when_the_last_has_failed(
 
 #[test]
 fn an_attempt_without_room_is_postponed_and_is_no_attempt() {
-    let mut race = Race::new(2);
+    let mut race = Race::new(2, false);
     race.began(Duration::ZERO);
     race.postponed(HEAD_START);
     assert_eq!(race.next_at(), Some(HEAD_START * 2));
 }
 
 #[test]
-fn without_an_endpoint_to_try_beside_the_others_no_attempt_is_due() {
-    let mut race = Race::new(3);
+fn one_attempt_in_parallel_is_none_of_the_attempts() {
+    let mut race = Race::new(1, true);
+    assert!(race.began(Duration::ZERO));
+    assert_eq!(race.next_at(), Some(HEAD_START), "also if one attempt is allowed");
+    assert!(!race.began(HEAD_START));
+    assert_eq!(race.next_at(), None, "there is one extra attempt");
+    let mut race = Race::new(1, true);
+    race.began(Duration::ZERO);
+    race.failed(HEAD_START / 2);
+    assert_eq!((race.next_at(), race.is_lost()), (None, true), "after a failure there is nothing to be parallel with");
+}
+
+#[test]
+fn silence_is_charged_if_the_other_family_wins_after_the_head_start() {
+    let [four, six] = [FOUR[0], SIX[0]].map(address);
+    let longer = HEAD_START + Duration::from_millis(1);
+    assert!(is_beaten(six, four, longer) && is_beaten(four, six, longer));
+    assert!(!is_beaten(six, four, HEAD_START), "it had no more than the head start");
+    assert!(!is_beaten(six, address(SIX[1]), longer), "one slow server says nothing of its family");
+}
+
+#[test]
+fn without_an_endpoint_to_try_in_parallel_the_others_no_attempt_is_due() {
+    let mut race = Race::new(3, false);
     race.began(Duration::ZERO);
     race.exhausted();
     assert_eq!((race.next_at(), race.is_lost()), (None, false), "the attempts that run go on");
@@ -98,37 +132,40 @@ fn an_entry_knows_whether_it_has_both_families() {
 }
 
 #[test]
-fn the_attempt_beside_another_is_of_the_other_family_of_the_same_entry() {
+fn the_attempt_in_parallel_is_of_the_other_family_of_the_same_entry() {
     for policy in POLICIES {
-        let both = entry("e", 1, 0, &[SIX[0], FOUR[0], SIX[1]]);
-        assert_eq!(beside(&both, policy, 1, &[SIX[0]]).as_deref(), Some(FOUR[0]), "{policy:?}");
-        assert_eq!(beside(&both, policy, 1, &[SIX[0], FOUR[0]]), None, "{policy:?}: it was tried");
-        assert_eq!(beside(&entry("e", 1, 0, &FOUR), policy, 1, &[FOUR[0]]), None, "{policy:?}: one family");
+        let both = targets(vec![entry("other", 1, 0, &[FOUR[1]]), entry("e", 1, 0, &[SIX[0], FOUR[0], SIX[1]])]);
+        assert_eq!(other_family(&both, policy, 1, &[SIX[0]]).as_deref(), Some(FOUR[0]), "{policy:?}");
+        assert_eq!(other_family(&both, policy, 1, &[SIX[0], FOUR[0]]), None, "{policy:?}: it was tried");
+        let second = other_family(&both, policy, 1, &[FOUR[0], SIX[0]]);
+        assert_eq!(second.as_deref(), Some(SIX[1]), "{policy:?}: the one that was not tried");
+        assert_eq!(other_family(&one(&FOUR), policy, 1, &[FOUR[0]]), None, "{policy:?}: one family");
     }
 }
 
 #[test]
-fn no_endpoint_is_tried_beside_another_that_is_fitter() {
-    let both = entry("e", 1, 0, &[SIX[0], FOUR[0]]);
-    both.endpoints[1].set_checked(Checked::Down);
-    assert_eq!(beside(&both, Policy::RoundRobin, 1, &[SIX[0]]), None);
-    both.endpoints[0].set_checked(Checked::Down);
-    assert_eq!(beside(&both, Policy::RoundRobin, 1, &[SIX[0]]).as_deref(), Some(FOUR[0]));
+fn no_endpoint_is_tried_in_parallel_with_another_that_is_fitter() {
+    let both = one(&[SIX[0], FOUR[0]]);
+    endpoint(&both, FOUR[0]).set_checked(Checked::Down);
+    assert_eq!(other_family(&both, Policy::RoundRobin, 1, &[SIX[0]]), None);
+    endpoint(&both, SIX[0]).set_checked(Checked::Down);
+    assert_eq!(other_family(&both, Policy::RoundRobin, 1, &[SIX[0]]).as_deref(), Some(FOUR[0]));
 }
 
 #[test]
 fn the_policy_chooses_within_the_other_family_and_no_turn_is_used_up() {
-    let both = entry("e", 1, 0, &[SIX[0], FOUR[0], FOUR[1]]);
-    both.endpoints[1].active.store(1, Relaxed);
-    assert_eq!(beside(&both, Policy::LeastConnections, 1, &[SIX[0]]).as_deref(), Some(FOUR[1]));
+    let both = one(&[SIX[0], FOUR[0], FOUR[1]]);
+    endpoint(&both, FOUR[0]).active.store(1, Relaxed);
+    assert_eq!(other_family(&both, Policy::LeastConnections, 1, &[SIX[0]]).as_deref(), Some(FOUR[1]));
     for policy in POLICIES {
-        let _ = beside(&both, policy, 1, &[SIX[0]]);
+        let _ = other_family(&both, policy, 1, &[SIX[0]]);
     }
-    assert_eq!(both.stats.turns.load(Relaxed), 0);
+    assert_eq!(both.entries[0].stats.turns.load(Relaxed), 0);
     // A source keeps its endpoint, whatever the draw, and sources spread.
     let chosen = |source, chance| {
         let draw = Draw { chance, ..draw(source) };
-        both.beside(Policy::SourceHash, draw, &both.endpoints[0], &[]).map(|endpoint| endpoint.address)
+        let last = endpoint(&both, SIX[0]);
+        both.other_family(Policy::SourceHash, draw, ("e", last), &[]).map(|endpoint| endpoint.address)
     };
     assert!((0..50).all(|source| chosen(source, 0) == chosen(source, u64::MAX)));
     let all: BTreeSet<Option<SocketAddr>> = (0..50).map(|source| chosen(source, 0)).collect();

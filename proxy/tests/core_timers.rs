@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proxy::core::{
     end::EndReason,
     rounds::{Occupied, ROUND_MILLIS, Rounds, SLICE_MILLIS, SLICES, Visit, places_of, slice_of},
-    timers::{Standing, cut, has_passed, is_silent},
+    timers::{TimerState, cut, has_passed, is_silent},
 };
 use proxy_api::Timeouts;
 
@@ -23,7 +23,7 @@ fn times(idle_seconds: u32, half_close_seconds: u32, max_session_seconds: Option
     }
 }
 
-const NEW: Standing = Standing { started: 0, active_at: 0, half_closed: false, end_at: None };
+const NEW: TimerState = TimerState { started: 0, active_at: 0, half_closed: false, end_at: None };
 
 #[test]
 fn a_limit_is_over_only_when_even_the_latest_event_is_that_old() {
@@ -44,21 +44,21 @@ fn a_limit_is_over_only_when_even_the_latest_event_is_that_old() {
 #[test]
 fn the_limit_of_silence_is_another_once_one_side_has_finished() {
     let times = times(10, 3, None);
-    let half = Standing { half_closed: true, ..NEW };
-    for (standing, last) in [(NEW, 10_000), (half, 3000)] {
-        assert!(!is_silent(&standing, &times, last), "{standing:?}");
-        assert!(is_silent(&standing, &times, last + 1), "{standing:?}");
+    let half = TimerState { half_closed: true, ..NEW };
+    for (state, last) in [(NEW, 10_000), (half, 3000)] {
+        assert!(!is_silent(&state, &times, last), "{state:?}");
+        assert!(is_silent(&state, &times, last + 1), "{state:?}");
     }
 }
 
 #[test]
 fn a_session_is_cut_at_its_scheduled_end_or_its_age_however_active_it_is() {
-    let active = |now: u64| Standing { active_at: now, ..NEW };
+    let active = |now: u64| TimerState { active_at: now, ..NEW };
     let old = times(10, 3, Some(5));
     assert_eq!(cut(&active(5000), &old, 5000), None);
     assert_eq!(cut(&active(5001), &old, 5001), Some(EndReason::MaxSession));
     assert_eq!(cut(&active(5001), &times(10, 3, None), u64::MAX), None);
-    let scheduled = Standing { end_at: Some((4000, EndReason::Updated)), ..active(4000) };
+    let scheduled = TimerState { end_at: Some((4000, EndReason::Updated)), ..active(4000) };
     assert_eq!(cut(&scheduled, &old, 4000), None);
     assert_eq!(cut(&scheduled, &old, 4001), Some(EndReason::Updated));
     assert_eq!(cut(&scheduled, &old, 6000), Some(EndReason::Updated), "the end that was asked for explains itself");
@@ -167,7 +167,7 @@ fn ends_at(start: u64, place: usize, events: &[u64], late: &[u64], idle_seconds:
         for visit in rounds.due(shown(now)) {
             let active_at = events.iter().copied().filter(|event| *event <= now).max().map(shown);
             let Some(active_at) = active_at.filter(|_| visit.slice == slice_of(place)) else { continue };
-            if visit.is_judged && is_silent(&Standing { active_at, ..NEW }, &times, shown(now)) {
+            if visit.is_judged && is_silent(&TimerState { active_at, ..NEW }, &times, shown(now)) {
                 return now;
             }
         }

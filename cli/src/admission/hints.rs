@@ -81,6 +81,17 @@ fn host(text: &str) -> String {
             format!("an address has no brackets here: host: {}", quoted(&bare(text)))
         }
         (None, None) if text.contains('/') => "a host is one address, not a network or a path".to_owned(),
+        (None, None) if text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) => {
+            "an IPv4 address has four numbers from 0 to 255, without leading zeros".to_owned()
+        }
+        (None, None) if text.contains("..") => "one dot is between two parts of a name".to_owned(),
+        (None, None) if text.contains(':') && text.contains('%') => {
+            let address = text.split('%').next().unwrap_or_default();
+            format!("an address has no zone here: host: {}", quoted(&bare(address)))
+        }
+        (None, None) if text.chars().any(|letter| !letter.is_ascii() && letter.is_alphabetic()) => {
+            "names with other letters than a to z are written in punycode (xn--...)".to_owned()
+        }
         (None, None) if text.contains('_') => "names of hosts have no underscores".to_owned(),
         (None, None) => "correct the spelling".to_owned(),
     };
@@ -147,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_is_none_is_named_with_what_to_write() {
+    fn an_invalid_host_is_quoted_with_the_fix() {
         for (text, hint) in [
             ("[::1]", "'[::1]' is neither: an address has no brackets here: host: \"::1\""),
             ("127.0.0.1:7777", "'127.0.0.1:7777' is neither: the port goes into port: host: 127.0.0.1, port: 7777"),
@@ -158,6 +169,17 @@ mod tests {
             ),
             ("https://db:8443/", "'https://db:8443/' is neither: the port goes into port: host: db, port: 8443"),
             ("10.0.0.0/8", "'10.0.0.0/8' is neither: a host is one address, not a network or a path"),
+            ("127.1", "'127.1' is neither: an IPv4 address has four numbers from 0 to 255, without leading zeros"),
+            (
+                "300.1.1.1",
+                "'300.1.1.1' is neither: an IPv4 address has four numbers from 0 to 255, without leading zeros",
+            ),
+            ("db..", "'db..' is neither: one dot is between two parts of a name"),
+            ("fe80::1%eth0", "'fe80::1%eth0' is neither: an address has no zone here: host: \"fe80::1\""),
+            (
+                "bücher.example",
+                "'bücher.example' is neither: names with other letters than a to z are written in punycode (xn--...)",
+            ),
             ("", "'' is neither: an address or a name is missing"),
             ("\u{1b}[1m", "'\\u{1b}[1m' is neither: correct the spelling"),
         ] {

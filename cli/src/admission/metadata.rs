@@ -177,11 +177,15 @@ fn owners(field: &str, owners: &[Value], found: &mut Vec<Violation>) {
 }
 
 fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Violation>) {
-    for name in owner.keys().filter(|name| !OWNER.iter().any(|(known, _)| known == name)) {
+    let unknown_names = || owner.keys().filter(|name| !OWNER.iter().any(|(known, _)| known == name));
+    for name in unknown_names() {
         let message = unknown(name, OWNER.iter().map(|(known, _)| *known));
         found.push(Violation::blocking(format!("{field}.{name}"), message));
     }
-    for (name, is_text) in OWNER {
+    // A misspelt field is one mistake, reported once: where it is written.
+    let meant: Vec<&str> =
+        unknown_names().filter_map(|name| spelling::closest(name, OWNER.iter().map(|(known, _)| *known))).collect();
+    for (name, is_text) in OWNER.into_iter().filter(|(name, _)| owner.contains_key(*name) || !meant.contains(name)) {
         match owner.get(name) {
             Some(Value::String(text)) if is_text && !text.is_empty() => {}
             Some(Value::Bool(_) | Value::Null) | None if !is_text => {}

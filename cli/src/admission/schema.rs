@@ -1,6 +1,8 @@
 //! Validation against the structural schema of a CRD: types, enums, patterns, bounds, required and unknown fields,
 //! list-map keys.
 
+mod words;
+
 use std::{
     cell::RefCell,
     collections::{BTreeSet, HashMap},
@@ -46,6 +48,7 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Violation> {
             .collect();
         node(schema, &Value::Object(rest), "", &mut found);
     }
+    words::say_where(schema, &mut found);
     found
 }
 
@@ -123,9 +126,20 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
             wrong(Violation::blocking(path, message));
         }
         (Some(wanted), value) => {
-            wrong(Violation::blocking(path, format!("must be {}, but is {}", article(wanted), words(value))));
+            let remedy = if is_quoted(wanted, value) { "; remove the quotes" } else { "" };
+            let message = format!("must be {}, but is {}{remedy}", article(wanted), in_words(value));
+            wrong(Violation::blocking(path, message));
         }
     }
+}
+
+/// Whether a string would have the wanted type without its quotes.
+fn is_quoted(wanted: &str, value: &Value) -> bool {
+    value.as_str().is_some_and(|text| match wanted {
+        "integer" => text.parse::<i64>().is_ok(),
+        "boolean" => matches!(text, "true" | "false"),
+        _ => false,
+    })
 }
 
 fn article(kind: &str) -> &str {
@@ -140,7 +154,7 @@ fn article(kind: &str) -> &str {
 }
 
 /// A value in words, with a hint if YAML 1.1 may have surprised the author.
-fn words(value: &Value) -> String {
+fn in_words(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(flag) => {
@@ -206,7 +220,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     match spelling::closest(name, known.clone()) {
         Some(close) => format!("unknown field; did you mean '{close}'?"),
-        None => format!("unknown field; known fields are {}", known.collect::<Vec<_>>().join(", ")),
+        None => format!("{}{}", words::STRANGE, known.collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -278,7 +292,8 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
         // The patterns come from our CRDs; a pattern that does not compile fails the test that admits the examples.
         if !matches(pattern, text) {
             let text: String = text.chars().take(60).collect();
-            wrong(Violation::new(path, format!("must match {pattern}, but is '{text}'")));
+            let must = words::allowed(pattern).map_or_else(|| format!("match {pattern}"), ToOwned::to_owned);
+            wrong(Violation::new(path, format!("must {must}; here it is '{text}'")));
         }
     }
 }

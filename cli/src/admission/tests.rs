@@ -31,6 +31,13 @@ fn refused(text: &str, with: &str) {
     assert!(problems.iter().any(|problem| problem.contains(with)), "{with:?} is not in {problems:#?}");
 }
 
+/// The text has one problem.
+#[track_caller]
+fn refused_once(text: &str, with: &str) {
+    let problems = verdict(text).expect_err("refused");
+    assert!(problems.len() == 1 && problems[0].contains(with), "{with:?} alone is not in {problems:#?}");
+}
+
 #[test]
 fn every_rule_of_the_crd_compiles() {
     for (name, kind) in Admission::new().expect("rules").kinds {
@@ -56,13 +63,17 @@ fn unknown_kinds_of_ours_are_refused() {
 fn shape_is_checked_with_file_line_object_and_field() {
     let text = forward(&format!("{SIDECAR}{LISTENERS}")).replace("port: 1\n", "port: 70000\n");
     refused(&text, "f:9: PortForward default/a: spec.listeners[0].port: must be at most 65535");
-    refused(&text.replace("70000", "'x'"), "must be an integer");
+    refused(&text.replace("70000", "'x'"), "must be an integer, but is the string 'x'");
+    refused(&text.replace("70000", "'7000'"), "must be an integer, but is the string '7000'; remove the quotes");
     refused(&text.replace("70000", "010.5"), "must be an integer");
     refused(&text.replace("port: 70000", "prot: 1"), "unknown field");
     let misspelt = verdict(&text.replace("protocol", "protokol").replace("70000", "1")).expect_err("refused");
     assert_eq!(misspelt.len(), 1, "one mistake, one message: {misspelt:?}");
     refused(&text.replace("TCP", "SCTP").replace("70000", "1"), "must be one of TCP, UDP");
-    refused(&text.replace("name: l", "name: L_").replace("70000", "1"), "must match");
+    refused(
+        &text.replace("name: l", "name: L_").replace("70000", "1"),
+        "must have only lower case letters, digits and '-'",
+    );
     refused(&text.replace("protocol: TCP", "protocol:").replace("70000", "1"), "protocol: is required");
 }
 
@@ -202,7 +213,32 @@ fn messages_name_the_value_the_place_and_what_to_write() {
             "f:10: PortForward default/a: spec: two listeners have the same protocol and port (TLS listeners may, with different hostnames); here 'm' and 'l' on port 1",
         ),
     ] {
-        let problems = verdict(&text).expect_err("refused");
-        assert!(problems.len() == 1 && problems[0].contains(message), "{message:?} alone is not in {problems:#?}");
+        refused_once(&text, message);
+    }
+}
+
+#[test]
+fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
+    let good = forward(&format!("{SIDECAR}{LISTENERS}"));
+    let with = |from: &str, to: &str| good.replace(from, to);
+    for (text, message) in [
+        (
+            with("spec:\n", "spec:\n  loadBalancing: {policy: Random}\n"),
+            "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheckPort: 8080\n"),
+            "spec.listeners[0].healthCheckPort: unknown field; it belongs into spec.listeners[].backends[]",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: leastconn}\n"),
+            "but is 'leastconn'; did you mean 'LeastConnections'?",
+        ),
+        (
+            with("{name: a}", "{name: a, ownerReferences: [{apiVersion: v1, kind: Pod, nmae: web, uid: u1}]}"),
+            "metadata.ownerReferences[0].nmae: unknown field; did you mean 'name'?",
+        ),
+    ] {
+        refused_once(&text, message);
     }
 }

@@ -62,8 +62,12 @@ impl Document {
         let text = |field: &str| self.value[field].as_str().unwrap_or_default().to_owned();
         let (version, kind) = (text("apiVersion"), text("kind"));
         let Some(kind) = kind.strip_suffix("List") else { return vec![self] };
-        let items = self.value.get_mut("items").filter(|items| items.is_array()).map(Value::take);
-        let Some(Value::Array(mut items)) = items else { return vec![self] };
+        let items = self.value.get_mut("items").filter(|items| items.is_array() || items.is_null()).map(Value::take);
+        let mut items = match items {
+            Some(Value::Array(items)) => items,
+            Some(_) => Vec::new(),
+            None => return vec![self],
+        };
         for fields in items.iter_mut().filter(|_| !kind.is_empty()).filter_map(Value::as_object_mut) {
             fields.entry("apiVersion").or_insert_with(|| version.as_str().into());
             fields.entry("kind").or_insert_with(|| kind.into());
@@ -107,6 +111,14 @@ mod tests {
         assert_eq!(items.len(), 2);
         assert_eq!(items[0].line_of("x"), 4);
         assert_eq!(items[1].value["kind"], "B");
+    }
+
+    #[test]
+    fn a_list_whose_items_are_null_is_empty_and_one_without_items_is_no_list() {
+        let count = |text: &str| read(text).remove(0).items().len();
+        assert_eq!(count("kind: PortForwardList\nitems: null\n"), 0);
+        assert_eq!(count("kind: List\nitems: []\n"), 0);
+        assert_eq!(count("kind: PortForwardList\n"), 1);
     }
 
     #[test]

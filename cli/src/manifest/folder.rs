@@ -103,7 +103,7 @@ fn kind(entry: &fs::DirEntry) -> io::Result<Kind> {
 enum Verdict {
     Read,
     Enter,
-    /// Not read, which the user is told.
+    /// Not read, and reported.
     Skip(&'static str),
     /// Not read, and nobody expects it to be.
     Ignore,
@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_read_is_told_if_somebody_may_expect_it_to_be() {
-        for (name, kind, told) in [
+    fn skipped_files_are_reported_where_users_may_expect_them() {
+        for (name, kind, is_reported) in [
             ("a.yaml~", Kind::File, true),
             ("#a.yaml#", Kind::File, true),
             (".a.yaml.swp", Kind::File, false),
@@ -167,7 +167,7 @@ mod tests {
         ] {
             let verdict = verdict(name, kind, false);
             assert!(!matches!(verdict, Verdict::Read | Verdict::Enter), "{name}: {verdict:?}");
-            assert_eq!(matches!(verdict, Verdict::Skip(_)), told, "{name}: {verdict:?}");
+            assert_eq!(matches!(verdict, Verdict::Skip(_)), is_reported, "{name}: {verdict:?}");
         }
     }
 

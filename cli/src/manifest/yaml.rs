@@ -44,11 +44,13 @@ const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not f
 
 /// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
+    let after_dash_and_tab = text::after_dash_and_tab(text);
     let mut text = Cow::Borrowed(text);
     let mut tabs = 0;
     loop {
         let parser = Parser::new_from_str(&text);
-        let error = match (Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0 }).documents() {
+        let (anchors, after_dash_and_tab) = (HashMap::new(), &after_dash_and_tab);
+        let error = match (Builder { parser, anchors, nodes: 0, text: 0, after_dash_and_tab }).documents() {
             Ok(documents) => return Ok(documents),
             Err(error) => error,
         };
@@ -99,6 +101,8 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     text: usize,
+    /// Columns of values that follow a '-' and a tab, by line.
+    after_dash_and_tab: &'a HashMap<usize, usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -196,6 +200,10 @@ impl<'a> Builder<'a> {
             let (event, span) = self.next()?;
             if event == Event::SequenceEnd {
                 return Ok(Node { value: Value::Array(items), ..node });
+            }
+            let start = span.start;
+            if self.after_dash_and_tab.get(&start.line()) == Some(&start.col()) {
+                return Err(YamlError::new(start.line(), "has a tab after '-', which kubectl refuses; write a space"));
             }
             let item = self.node(event, span, depth + 1)?;
             node.nodes += item.nodes;
@@ -316,6 +324,14 @@ mod tests {
         assert!(problem("? [1]\n: 2\n").contains("key"));
         let deep = "[".repeat(200);
         assert!(problem(&deep).contains("deep"), "{}", problem(&deep));
+    }
+
+    #[test]
+    fn a_tab_after_a_dash_is_refused_and_kept_in_texts() {
+        for text in ["a:\n-\tb: 1\n", "a:\n- \tb\n", "a:\n-\t'b'\n", "-\t-1\n"] {
+            assert!(problem(text).contains("tab after '-'"), "{text:?}: {}", problem(text));
+        }
+        assert_eq!(read("a: |\n  -\tb\nc:\n- d\n")[0].value, json!({"a": "-\tb\n", "c": ["d"]}));
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //! the targets or their health change.
 
 mod choice;
+mod family;
 mod plan;
-pub(super) mod source_hash;
+mod source_hash;
 
 use std::{
     net::{IpAddr, SocketAddr},

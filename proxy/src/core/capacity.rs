@@ -38,9 +38,9 @@ const FLOW_PART: usize = 4;
 const MOST_FLOWS: usize = 1 << 16;
 /// Flows give way to new ones when no more than this part of their room is left, as the file of an evicted flow becomes
 /// free a moment later.
-const AHEAD_PART: usize = 8;
+const EARLY_PART: usize = 8;
 /// Most flows that give way early. A worker receives no more datagrams before it closes the files of evicted flows.
-const MOST_AHEAD: usize = 256;
+const MAX_EARLY_EVICTIONS: usize = 256;
 
 /// Handshakes get no more than this part of the sessions.
 const HANDSHAKE_PART: usize = 4;
@@ -134,7 +134,7 @@ impl FlowBounds {
     /// Whether a flow should give way to the next one, where there are so many flows and `free` more fit into the process.
     #[must_use]
     pub fn is_short(&self, flows: usize, free: usize) -> bool {
-        self.most.saturating_sub(flows).min(free) < (self.most / AHEAD_PART).min(MOST_AHEAD)
+        self.most.saturating_sub(flows).min(free) < (self.most / EARLY_PART).min(MAX_EARLY_EVICTIONS)
     }
 }
 

@@ -5,7 +5,7 @@
 //! that queue, except that the slot of an evicted flow goes to the flow that evicted it.
 
 mod bucket;
-mod crowd;
+mod flow_registry;
 mod recency;
 
 use std::{
@@ -23,7 +23,7 @@ use proxy_api::{Limits, OnLimit};
 use self::recency::Recency;
 pub use self::{
     bucket::{Allowance, Bucket},
-    crowd::{Crowd, Member},
+    flow_registry::{FlowRegistry, Member},
     recency::Mark,
 };
 use crate::core::share::Share;

@@ -1,22 +1,13 @@
 //! The order of the attempts of one step of the connect phase, over both address families ("Happy Eyeballs", RFC 8305).
 //!
 //! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
-//! endpoint of the same entry and of the other family is tried beside it. The first connection wins.
+//! endpoint of the same entry and of the other family is tried in parallel. The first connection wins.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use proxy_api::Policy;
+use super::balance::Entry;
 
-use super::{
-    balance::{Draw, Entry, source_hash::source_hash},
-    endpoint::Endpoint,
-};
-
-/// How long an attempt may go unanswered before the next one begins beside it (RFC 8305, section 8).
+/// How long an attempt may go unanswered before the next one begins in parallel (RFC 8305, section 8).
 pub const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The attempts of one step. Times are counted from the beginning of the step.
@@ -24,6 +15,8 @@ pub const HEAD_START: Duration = Duration::from_millis(250);
 pub struct Race {
     /// Attempts that may still begin.
     left: u32,
+    /// Whether one more may begin while others run.
+    has_extra: bool,
     /// Attempts without an answer.
     running: u32,
     /// When the next attempt may begin.
@@ -31,17 +24,24 @@ pub struct Race {
 }
 
 impl Race {
-    /// A step that may make this many attempts.
+    /// A step that may make this many attempts, and with `has_extra` one more in parallel with another. A session has one
+    /// of these, so that a silent family costs no session that may make a single attempt.
     #[must_use]
-    pub fn new(attempts: u32) -> Self {
-        Self { left: attempts, running: 0, due: Duration::ZERO }
+    pub fn new(attempts: u32, has_extra: bool) -> Self {
+        Self { left: attempts, has_extra, running: 0, due: Duration::ZERO }
     }
 
-    /// An attempt has begun at `now`.
-    pub fn began(&mut self, now: Duration) {
-        self.left = self.left.saturating_sub(1);
+    /// An attempt has begun at `now`. Returns whether it is one of the attempts, not the extra one.
+    pub fn began(&mut self, now: Duration) -> bool {
+        let is_extra = self.has_extra && self.running > 0;
+        if is_extra {
+            self.has_extra = false;
+        } else {
+            self.left = self.left.saturating_sub(1);
+        }
         self.running += 1;
         self.due = now + HEAD_START;
+        !is_extra
     }
 
     /// An attempt has failed at `now`.
@@ -50,20 +50,20 @@ impl Race {
         self.due = now;
     }
 
-    /// The next attempt was due at `now`, but there was no room for it beside the others.
+    /// The next attempt was due at `now`, but there was no room for it in parallel with the others.
     pub fn postponed(&mut self, now: Duration) {
         self.due = now + HEAD_START;
     }
 
-    /// There is no endpoint left to try beside the others.
+    /// There is no endpoint left to try in parallel.
     pub fn exhausted(&mut self) {
-        self.left = 0;
+        (self.left, self.has_extra) = (0, false);
     }
 
     /// When the next attempt begins; `None` if the step may make no further attempt.
     #[must_use]
     pub fn next_at(&self) -> Option<Duration> {
-        (self.left > 0).then_some(self.due)
+        (self.left > 0 || (self.has_extra && self.running > 0)).then_some(self.due)
     }
 
     /// Whether every attempt has failed.
@@ -74,10 +74,18 @@ impl Race {
 }
 
 /// Whether silence is the endpoint's fault, if the time for the step ended `ran` after its attempt began. An attempt
-/// beside another may begin so late that nobody could have answered.
+/// in parallel may begin so late that nobody could have answered.
 #[must_use]
 pub fn is_charged(ran: Duration, time: Duration) -> bool {
     ran.saturating_mul(2) >= time
+}
+
+/// Whether an attempt at `loser`, which ran for this long without an answer, is a failure of its endpoint, because an
+/// endpoint of the other family answered. Otherwise a family that leads nowhere would never be ejected, and each session
+/// that begins there would pay the head start.
+#[must_use]
+pub fn is_beaten(loser: SocketAddr, winner: SocketAddr, ran: Duration) -> bool {
+    loser.is_ipv4() != winner.is_ipv4() && ran > HEAD_START
 }
 
 impl Entry {
@@ -86,27 +94,5 @@ impl Entry {
     pub fn is_dual(&self) -> bool {
         let ends = self.endpoints.first().zip(self.endpoints.last());
         ends.is_some_and(|(first, last)| first.address.is_ipv4() != last.address.is_ipv4())
-    }
-
-    /// The endpoint to try beside `last`: of the other family, no less fit, and not in `tried`.
-    #[must_use]
-    pub fn beside(&self, policy: Policy, draw: Draw, last: &Endpoint, tried: &[SocketAddr]) -> Option<&Arc<Endpoint>> {
-        let fitness = last.fitness(draw.now);
-        let mut others = self.endpoints.iter().filter(|other| {
-            other.address.is_ipv4() != last.address.is_ipv4()
-                && other.fitness(draw.now) >= fitness
-                && !tried.contains(&other.address)
-        });
-        match policy {
-            Policy::SourceHash => {
-                others.max_by_key(|other| source_hash(draw.source, other.address.ip().to_string().as_bytes()))
-            }
-            Policy::LeastConnections => others.min_by_key(|other| other.active.load(Relaxed)),
-            // Turns are those of sessions, so an attempt beside another takes none.
-            Policy::RoundRobin | Policy::Random => {
-                let count = others.clone().count() as u64;
-                others.nth(usize::try_from((draw.chance >> 32) % count.max(1)).unwrap_or(0))
-            }
-        }
     }
 }

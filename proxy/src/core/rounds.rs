@@ -8,8 +8,8 @@
 //! Flows have a table for each socket. The tables begin with different slices ([`first_slice`]), because most of them are
 //! small: many sockets with a few flows each are spread over the round, too.
 //!
-//! A sweep that wakes long after its time was frozen, and with it the process or the machine. Then nobody has read what
-//! came meanwhile, and silence proves nothing. For one round, sessions are visited without being judged.
+//! A sweep that wakes long after its time was frozen, and with it the process or the machine. Then input that arrived is
+//! still unread, and silence proves nothing. For one round, sessions are visited without being judged.
 
 use std::{array, cell::Cell, iter};
 

@@ -14,7 +14,7 @@ pub const GRAIN_MILLIS: u64 = 1;
 
 /// What the timers of a session depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct TimerState {
     /// Start of the session.
     pub started: u64,
     /// The last byte, or the begin of the half-close.
@@ -39,15 +39,15 @@ pub fn millis(seconds: u32) -> u64 {
 
 /// Why a session ends at `now`, whether or not it moves bytes: by a scheduled end, or by its age.
 #[must_use]
-pub fn cut(standing: &Standing, times: &Timeouts, now: u64) -> Option<EndReason> {
-    let scheduled = standing.end_at.filter(|(at, _)| has_passed(*at, 0, now)).map(|(_, reason)| reason);
-    let is_old = times.max_session_seconds.is_some_and(|most| has_passed(standing.started, millis(most), now));
+pub fn cut(state: &TimerState, times: &Timeouts, now: u64) -> Option<EndReason> {
+    let scheduled = state.end_at.filter(|(at, _)| has_passed(*at, 0, now)).map(|(_, reason)| reason);
+    let is_old = times.max_session_seconds.is_some_and(|most| has_passed(state.started, millis(most), now));
     scheduled.or_else(|| is_old.then_some(EndReason::MaxSession))
 }
 
 /// Whether a connected session has moved no byte for too long at `now`.
 #[must_use]
-pub fn is_silent(standing: &Standing, times: &Timeouts, now: u64) -> bool {
-    let limit = if standing.half_closed { times.half_close_seconds } else { times.idle_seconds };
-    has_passed(standing.active_at, millis(limit), now)
+pub fn is_silent(state: &TimerState, times: &Timeouts, now: u64) -> bool {
+    let limit = if state.half_closed { times.half_close_seconds } else { times.idle_seconds };
+    has_passed(state.active_at, millis(limit), now)
 }

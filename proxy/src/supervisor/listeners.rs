@@ -74,9 +74,9 @@ impl Listeners {
 
     /// The listeners of whose datagrams the system has dropped some, with the number of them.
     pub(super) fn lost(&self) -> BTreeMap<&ListenerId, u64> {
-        let count = |shared: &Shared| shared.counters.dropped[Dropped::ReceiveBufferFull.index()].load(Relaxed);
-        let lost = self.live.iter().map(|(id, shared)| (id, count(shared)));
-        lost.filter(|(_, count)| *count > 0).collect()
+        let full = [Dropped::ReceiveBufferFull, Dropped::ReplyBufferFull].map(Dropped::index);
+        let count = |shared: &Shared| full.iter().map(|at| shared.counters.dropped[*at].load(Relaxed)).sum::<u64>();
+        self.live.iter().map(|(id, shared)| (id, count(shared))).filter(|(_, count)| *count > 0).collect()
     }
 
     /// The backend health of each live listener at `now` (seconds of the process clock).
@@ -366,7 +366,7 @@ mod tests {
         assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()));
         assert_eq!(moved.tickets.load(Relaxed), 5);
         moved.targets.store(Arc::default());
-        assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()), "for who is not connected yet");
+        assert!(Arc::ptr_eq(&before.targets.load_full(), &moved.targets.load_full()), "for sessions not yet connected");
         assert_eq!(before.spec.load().socket.port, 2, "old sessions have the new limits");
     }
 

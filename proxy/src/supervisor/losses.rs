@@ -47,8 +47,9 @@ impl Losses {
 
 fn message(lost: u64) -> String {
     format!(
-        "the system dropped {lost} datagram(s) because the receive buffer of the socket was full (reason \
-         ReceiveBufferFull): raise net.core.rmem_max of the node to {UDP_BUFFER}, or give the proxy more CPU"
+        "the system dropped {lost} datagram(s) because the receive buffer of a socket was full (reasons ReceiveBufferFull \
+         and ReplyBufferFull of portlane_datagrams_dropped_total): for datagrams of clients, raise net.core.rmem_max of \
+         the node to {UDP_BUFFER}; for replies, raise net.core.rmem_default; or give the proxy more CPU"
     )
 }
 
@@ -74,5 +75,6 @@ mod tests {
         let times: Vec<u64> = logged.iter().map(|(now, _)| *now).collect();
         assert_eq!(times, [5, 605, 1205]);
         assert!(logged[1].1.contains("dropped 600 datagram"), "{}", logged[1].1);
+        assert!(logged[1].1.contains("ReplyBufferFull") && logged[1].1.contains("rmem_default"), "{}", logged[1].1);
     }
 }

@@ -1,16 +1,14 @@
 //! Admission of a session: PROXY header, access list, limits.
 
 use std::{
-    future::{Future, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    task::Poll,
+    pin::pin,
     time::Duration,
 };
 
 use proxy_api::{AcceptHeader, Listener};
-use tokio::{io::Interest, net::TcpStream, task::yield_now, time::timeout};
+use tokio::{io::Interest, net::TcpStream};
 
 use crate::{
     core::{
@@ -18,6 +16,7 @@ use crate::{
         limiter::{Admission, Slot, Waiting},
         proxy_header::{self, Decoded},
     },
+    deadline::within,
     worker::{Worker, session::Session},
 };
 
@@ -95,21 +94,6 @@ async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec:
     Ok(())
 }
 
-/// Waits for a step of a handshake, for at most `limit`. After a freeze the time may be up although the client has sent
-/// everything meanwhile, so that what the socket holds counts first.
-pub(super) async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option<F::Output> {
-    if let Ok(done) = timeout(limit, step.as_mut()).await {
-        return Some(done);
-    }
-    // The runtime polls the sockets before it goes on here.
-    yield_now().await;
-    poll_fn(|cx| match step.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-}
-
 /// Reads exactly the header, so that the bytes after it are relayed as usual.
 pub(super) async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
     let mut header = Vec::new();
@@ -152,26 +136,29 @@ async fn take(client: &TcpStream, into: &mut [u8]) -> Result<(), EndReason> {
 /// Queues the client, unread, for up to `queueSeconds` or until it leaves.
 async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: Waiting) -> Result<Slot, EndReason> {
     let limit = Duration::from_secs(spec.limits.as_ref().map_or(0, |limits| limits.queue_seconds).into());
+    let mut waiting = pin!(waiting);
     tokio::select! {
         biased;
         reason = session.asked_to_end() => Err(reason),
-        slot = timeout(limit, waiting) => {
+        slot = within(limit, waiting.as_mut()) => {
             session.recheck.set(true);
-            slot.map_err(|_| EndReason::QueueTimeout)
+            slot.ok_or(EndReason::QueueTimeout)
         }
-        () = left(client) => Err(EndReason::ClientLeft),
+        () = left(session, client) => Err(EndReason::ClientLeft),
     }
 }
 
-/// Ready once the client has left: it has reset the connection, or closed it without sending data.
-pub(super) async fn left(client: &TcpStream) {
+/// Ready once the client has left: it has reset the connection, or closed it without sending data. The `ClientHello` that
+/// named the server is still unread and says nothing, but no TLS client finishes sending before the server answers.
+pub(super) async fn left(session: &Session, client: &TcpStream) {
+    let is_tls = session.name.is_some();
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
         if ready.is_error() {
             return;
         }
         if ready.is_read_closed() {
-            if rustix::io::ioctl_fionread(client).is_ok_and(|bytes| bytes == 0) {
+            if is_tls || rustix::io::ioctl_fionread(client).is_ok_and(|bytes| bytes == 0) {
                 return;
             }
             // The client has only finished sending and waits for the answer.

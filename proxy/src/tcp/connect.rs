@@ -7,7 +7,7 @@ use tokio::{io::Interest, net::TcpStream, time::sleep};
 
 use super::{
     admission,
-    race::{Made, Step},
+    race::{AttemptLog, Step},
 };
 use crate::{
     core::{balance::Draw, end::EndReason, endpoint::Counted, proxy_header},
@@ -46,26 +46,26 @@ async fn left(session: &Session, client: &TcpStream) {
     sleep(FINISHED_COUNTS_AFTER).await;
     // Watching the client uses up its readiness, so the relay asks the socket once.
     session.recheck.set(true);
-    admission::left(client).await;
+    admission::left(session, client).await;
 }
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     let listener = &session.listener;
     first_answer::wait(listener).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
-    let mut made = Made::default();
+    let mut log = AttemptLog::default();
     loop {
         let spec = listener.spec.load_full();
         let header = header(session, client, &spec);
-        if let Some(connected) = step(worker, session, (&spec, &header), ticket, &mut made).await {
+        if let Some(connected) = step(worker, session, (&spec, &header), ticket, &mut log).await {
             return Ok(connected);
         }
-        if made.count >= spec.retry.attempts {
+        if log.count >= spec.retry.attempts {
             return Err(EndReason::NoBackend);
         }
         // Back off only if every endpoint was tried; an untried endpoint needs no pause.
-        if !listener.targets.load().has_untried(worker.process.clock.seconds(), &made.tried) {
-            sleep(backoff(spec.retry, made.count)).await;
+        if !listener.targets.load().has_untried(worker.process.clock.seconds(), &log.tried) {
+            sleep(backoff(spec.retry, log.count)).await;
         }
     }
 }
@@ -86,15 +86,15 @@ fn backoff(retry: Retry, attempt: u32) -> Duration {
     Duration::from_millis(doubled.min(retry.max_backoff_millis.into()))
 }
 
-/// Picks an endpoint and connects to it, or to one beside it.
+/// Picks an endpoint and connects to it, or to one in parallel.
 async fn step(
     worker: &Worker,
     session: &Session,
     (spec, header): (&Listener, &[u8]),
     ticket: u64,
-    made: &mut Made,
+    log: &mut AttemptLog,
 ) -> Option<Connected> {
-    made.begin(session);
+    log.begin(session);
     let draw = Draw {
         ticket,
         chance: worker.chance(),
@@ -102,8 +102,8 @@ async fn step(
         now: worker.process.clock.seconds(),
     };
     let targets = session.listener.targets.load_full();
-    let (entry, first) = targets.pick(spec.policy, draw, &made.tried)?;
-    Step { worker, session, spec, header, entry, draw }.run(first.clone(), made).await
+    let (entry, first) = targets.pick(spec.policy, draw, &log.tried)?;
+    Step { worker, session, spec, header, targets: &targets, entry, draw }.run(first.clone(), log).await
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use proxy_api::{AcceptHeader, doors::Refusal};
 use rustix::net::{RecvFlags, recv};
 use tokio::{io::Interest, net::TcpStream};
 
-use super::admission::{HANDSHAKE_SECONDS, read_header, within};
+use super::admission::{HANDSHAKE_SECONDS, read_header};
 use crate::{
     core::{
         client_hello::{self, Hello, LONGEST_IN_RECORDS},
         end::EndReason,
     },
+    deadline::within,
     door::Place,
     route::{Names, Unroutable},
     worker::Worker,

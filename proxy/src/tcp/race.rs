@@ -5,13 +5,14 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
     time::Duration,
 };
 
 use proxy_api::Listener;
+use rustix::io::Errno;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep_until},
@@ -19,10 +20,11 @@ use tokio::{
 
 use crate::{
     core::{
-        balance::{Draw, Entry},
+        balance::{Draw, Entry, Targets},
         endpoint::{Counted, Endpoint},
-        race::{Race, is_charged},
+        race::{Race, is_beaten, is_charged},
     },
+    deadline::by_now,
     files::Permit,
     log::Level,
     net,
@@ -32,20 +34,29 @@ use crate::{
 
 /// The attempts that a session has made so far.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct AttemptLog {
     /// Number of attempts.
     pub count: u32,
+    /// Whether the attempt in parallel was made that is none of `retry.attempts`.
+    pub had_extra: bool,
     /// The addresses that were tried.
     pub tried: Vec<SocketAddr>,
 }
 
-impl Made {
+impl AttemptLog {
     /// Counts an attempt; every attempt after the first is a retry.
     pub fn begin(&mut self, session: &Session) {
         if self.count > 0 {
             session.listener.counters.retries.fetch_add(1, Relaxed);
         }
         self.count += 1;
+    }
+
+    /// Counts an attempt in parallel, which is a retry. If it is the extra one, it is none of `retry.attempts`.
+    pub fn begin_in_parallel(&mut self, session: &Session, is_extra: bool) {
+        session.listener.counters.retries.fetch_add(1, Relaxed);
+        self.count += u32::from(!is_extra);
+        self.had_extra |= is_extra;
     }
 }
 
@@ -60,6 +71,8 @@ pub struct Step<'a> {
     pub spec: &'a Listener,
     /// Bytes to send before those of the client.
     pub header: &'a [u8],
+    /// Targets of the listener.
+    pub targets: &'a Targets,
     /// Entry of the endpoints.
     pub entry: &'a Entry,
     /// Draw by which endpoints are picked.
@@ -77,17 +90,18 @@ struct Attempt<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// Connects to `first`, whose attempt is counted already, or to an endpoint beside it; `None` if all attempts failed
+    /// Connects to `first`, whose attempt is counted already, or to an endpoint in parallel; `None` if all attempts failed
     /// or nothing answered within `connectSeconds`.
-    pub async fn run(self, first: Arc<Endpoint>, made: &mut Made) -> Option<Connected> {
+    pub async fn run(self, first: Arc<Endpoint>, log: &mut AttemptLog) -> Option<Connected> {
         let began = Instant::now();
         let time = Duration::from_secs(self.spec.timeouts.connect_seconds.into());
         let deadline = began + time;
         let is_dual = self.entry.is_dual();
         // The attempt at the first endpoint is made, however few are left.
-        let mut race = Race::new(self.spec.retry.attempts.saturating_sub(made.count).saturating_add(1));
+        let left = self.spec.retry.attempts.saturating_sub(log.count).saturating_add(1);
+        let mut race = Race::new(left, !log.had_extra);
         let mut last = first;
-        let mut attempts = vec![self.begin(&last, made, None)];
+        let mut attempts = vec![self.begin(&last, log, None)];
         race.began(Duration::ZERO);
         loop {
             let next = race.next_at().filter(|_| is_dual);
@@ -97,19 +111,17 @@ impl<'a> Step<'a> {
             tokio::select! {
                 biased;
                 (attempt, result) = answered(&mut attempts) => match result {
-                    Ok(stream) => return Some(self.won(attempt, stream)),
+                    Ok(stream) => return Some(self.won(attempt, stream, &attempts)),
                     Err(error) => {
                         self.failed(&attempt.endpoint, &error);
                         race.failed(began.elapsed());
                     }
                 },
                 () = sleep_until(deadline) => {
-                    self.timed_out(&attempts, time);
-                    return None;
+                    return self.at_deadline(attempts, time).await;
                 }
                 () = due(began, next) => {
-                    let beside = self.entry.beside(self.spec.policy, self.draw, &last, &made.tried);
-                    let Some(endpoint) = beside else {
+                    let Some(endpoint) = self.other_family(&last, &log.tried) else {
                         race.exhausted();
                         continue;
                     };
@@ -117,9 +129,9 @@ impl<'a> Step<'a> {
                     let file = if race.is_lost() { None } else { self.worker.process.files.take(1) };
                     if race.is_lost() || file.is_some() {
                         last = endpoint.clone();
-                        made.begin(self.session);
-                        attempts.push(self.begin(&last, made, file));
-                        race.began(began.elapsed());
+                        let is_counted = race.began(began.elapsed());
+                        log.begin_in_parallel(self.session, !is_counted);
+                        attempts.push(self.begin(&last, log, file));
                     } else {
                         race.postponed(began.elapsed());
                     }
@@ -128,9 +140,21 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn begin(self, endpoint: &Arc<Endpoint>, made: &mut Made, file: Option<Permit>) -> Attempt<'a> {
+    /// The end of the time for the step. An attempt that was answered during a freeze wins nevertheless.
+    async fn at_deadline(self, mut attempts: Vec<Attempt<'a>>, time: Duration) -> Option<Connected> {
+        while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
+            match result {
+                Ok(stream) => return Some(self.won(attempt, stream, &attempts)),
+                Err(error) => self.failed(&attempt.endpoint, &error),
+            }
+        }
+        self.timed_out(&attempts, time);
+        None
+    }
+
+    fn begin(self, endpoint: &Arc<Endpoint>, log: &mut AttemptLog, file: Option<Permit>) -> Attempt<'a> {
         self.show(endpoint);
-        made.tried.push(endpoint.address);
+        log.tried.push(endpoint.address);
         let to = self.session.address_of(endpoint);
         Attempt {
             endpoint: endpoint.clone(),
@@ -142,12 +166,22 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// The endpoint to try in parallel with `last`.
+    fn other_family(self, last: &Endpoint, tried: &[SocketAddr]) -> Option<&'a Arc<Endpoint>> {
+        self.targets.other_family(self.spec.policy, self.draw, (&self.entry.id, last), tried)
+    }
+
     /// Shows an endpoint as that of the session.
     fn show(self, endpoint: &Arc<Endpoint>) {
         *self.session.to.borrow_mut() = Some((self.entry.id.clone(), endpoint.clone()));
     }
 
-    fn won(self, attempt: Attempt<'_>, stream: TcpStream) -> Connected {
+    fn won(self, attempt: Attempt<'_>, stream: TcpStream, others: &[Attempt<'_>]) -> Connected {
+        let silent = io::Error::new(io::ErrorKind::TimedOut, "no answer, but the other address family answered");
+        let winner = attempt.endpoint.address;
+        for loser in others.iter().filter(|it| is_beaten(it.endpoint.address, winner, it.began.elapsed())) {
+            self.failed(&loser.endpoint, &silent);
+        }
         self.show(&attempt.endpoint);
         attempt.endpoint.succeeded();
         self.entry.stats.sessions.fetch_add(1, Relaxed);
@@ -195,6 +229,11 @@ async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Resu
     .await
 }
 
+/// The first answer among those that the sockets hold.
+async fn answered_by_now<'a>(attempts: &mut Vec<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<TcpStream>)> {
+    by_now(pin!(answered(attempts))).await
+}
+
 /// Waits until the next attempt may begin; forever if there is none.
 async fn due(began: Instant, next: Option<Duration>) {
     match next {
@@ -203,17 +242,22 @@ async fn due(began: Instant, next: Option<Duration>) {
     }
 }
 
-/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory).
+/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory). A router or a
+/// firewall on the way may refuse with "administratively prohibited" (`EACCES` on IPv6) or "protocol unreachable"
+/// (`ENOPROTOOPT`).
 fn is_of_the_endpoint(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::TimedOut
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
+    let refused = [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN].map(Errno::raw_os_error);
+    let is_refused = error.raw_os_error().is_some_and(|number| refused.contains(&number));
+    is_refused
+        || matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        )
 }
 
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
@@ -241,4 +285,20 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_firewall_on_the_way_answers_is_the_endpoints_fault_and_lacking_room_is_not() {
+        let is_charged = |error: Errno| is_of_the_endpoint(&io::Error::from(error));
+        for error in [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::CONNREFUSED] {
+            assert!(is_charged(error), "{error}");
+        }
+        for error in [Errno::MFILE, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            assert!(!is_charged(error), "{error}");
+        }
+    }
 }

@@ -11,13 +11,13 @@ use crate::{
     log::Event,
     process::Permits,
     route::{Served, Unroutable},
-    worker::{Accepted, Burden, Worker, session::Session},
+    worker::{Accepted, LoadGuard, Worker, session::Session},
 };
 
 /// Starts a session on this worker, on shared sockets once the server name is known.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, route, permits, burden } = accepted;
-    let held = (permits, burden);
+    let Accepted { stream, peer, route, permits, load } = accepted;
+    let held = (permits, load);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let served = route.load_full();
@@ -103,7 +103,7 @@ impl Drop for Live {
 }
 
 /// Runs a session; `held` is what it takes of the process and of its worker.
-async fn run(mut live: Live, client: End, held: (Permits, Burden)) {
+async fn run(mut live: Live, client: End, held: (Permits, LoadGuard)) {
     let (worker, session) = (live.worker.clone(), live.session.clone());
     live.reason = match serve(&worker, &session, &client).await {
         Ok(reason) | Err(reason) => reason,

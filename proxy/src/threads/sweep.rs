@@ -66,8 +66,8 @@ fn sessions(worker: &Worker, visit: Visit, now: u64) {
 fn check(worker: &Worker, session: &Session, now: u64, is_judged: bool) {
     let spec = session.listener.spec.load();
     let has_moved = session.count_bytes();
-    let standing = session.standing();
-    if let Some(reason) = timers::cut(&standing, &spec.timeouts, now) {
+    let state = session.timer_state();
+    if let Some(reason) = timers::cut(&state, &spec.timeouts, now) {
         return session.end(reason);
     }
     let to = session.to.borrow();
@@ -75,7 +75,7 @@ fn check(worker: &Worker, session: &Session, now: u64, is_judged: bool) {
     if spec.sessions.on_unhealthy == OnUnhealthy::Close && !endpoint.is_healthy(now / 1000) {
         return session.end(EndReason::BackendUnhealthy);
     }
-    if is_judged && timers::is_silent(&standing, &spec.timeouts, now) {
+    if is_judged && timers::is_silent(&state, &spec.timeouts, now) {
         return session.end(EndReason::Idle);
     }
     if has_moved || !is_judged {

@@ -54,7 +54,7 @@ impl UdpListener {
             }
             taken => taken,
         };
-        worker.process.flows_give_way_to_a_flow(namespace, taken.is_err(), now);
+        worker.process.evict_flow_for_newcomer(namespace, taken.is_err(), now);
         taken
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use proxy_api::{AccessLogMode, Transport};
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
@@ -29,6 +30,7 @@ use crate::{
     net,
     process::FlowPermits,
     shared::{Dropped, Shared},
+    sys,
     worker::{Ending, Worker, session::SessionView},
 };
 
@@ -53,6 +55,7 @@ pub(super) struct Flow {
     counted: Cell<(u64, u64)>,
     /// Replies that the system had dropped at the last look.
     lost: Cell<u32>,
+    /// When the flow was last logged, in milliseconds of the process clock.
     logged_at: Cell<u64>,
     unreachable: Cell<bool>,
     mark: Arc<Mark>,
@@ -74,13 +77,22 @@ pub(super) struct NotSent {
 }
 
 fn classify(error: &io::Error) -> SendError {
+    // `ErrorKind` does not distinguish an administrator's refusal (ICMPv6) from that of this host's own rules.
+    let unreachable = [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN];
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             SendError::Unreachable
         }
+        _ if is_one_of(error, &unreachable) => SendError::Unreachable,
         io::ErrorKind::WouldBlock => SendError::Dropped(Dropped::SendBufferFull),
+        // A socket that reports errors is told of a full queue of the network interface too.
+        _ if is_one_of(error, &[Errno::NOBUFS]) => SendError::Dropped(Dropped::SendBufferFull),
         _ => SendError::Dropped(Dropped::SendFailed),
     }
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|code| errnos.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Why a datagram was not sent.
@@ -116,7 +128,7 @@ impl Flow {
         })?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
-        let member = worker.process.crowd.join(namespace, slot.mark(), key.client.ip(), started);
+        let member = worker.process.flow_registry.register(namespace, slot.mark(), key.client.ip(), started);
         Ok(Rc::new(Self {
             key,
             listener: listener.clone(),
@@ -131,7 +143,7 @@ impl Flow {
             down: Cell::new(0),
             counted: Cell::new((0, 0)),
             lost: Cell::new(0),
-            logged_at: Cell::new(started / 1000),
+            logged_at: Cell::new(started),
             unreachable: Cell::new(false),
             mark: slot.mark(),
             _live: Counted::new(endpoint.clone()),
@@ -173,6 +185,9 @@ impl Flow {
                     break;
                 }
                 moved = true;
+            }
+            if interest.is_error() {
+                sys::drop_errors(&self.upstream);
             }
             if moved {
                 self.endpoint.succeeded();
@@ -265,7 +280,7 @@ impl Flow {
         if self.endpoint.failed(outlier, worker.process.clock.seconds()) {
             self.listener.counters.ejected.fetch_add(1, Relaxed);
             let message = format!(
-                "endpoint {} of {} is ejected for {} s: it answers port unreachable",
+                "endpoint {} of {} is ejected for {} s: it is unreachable (an ICMP error)",
                 self.endpoint.address, self.backend, outlier.eject_seconds
             );
             worker.process.log.notice(Level::Warn, "ejected", &self.listener.id, message);
@@ -314,12 +329,12 @@ impl Flow {
 
     pub(super) fn log_if_due(&self, worker: &Worker, now: u64) {
         let access_log = self.listener.spec.load().access_log;
-        let every = u64::from(access_log.interval_seconds);
+        let every = access_log.interval_seconds;
         if every > 0
             && access_log.mode != AccessLogMode::Disabled
-            && (now / 1000).saturating_sub(self.logged_at.get()) >= every
+            && timers::has_passed(self.logged_at.get(), timers::millis(every), now)
         {
-            self.logged_at.set(now / 1000);
+            self.logged_at.set(now);
             self.log(worker, "open", now, None);
         }
     }

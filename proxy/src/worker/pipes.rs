@@ -60,7 +60,7 @@ impl NoPipe {
 #[derive(Debug)]
 pub struct Pipes {
     idle: Mutex<Vec<PooledPipe>>,
-    /// Number of idle pipes, so that a stream does not take the lock in vain.
+    /// Number of idle pipes, so that streams skip the lock if none is idle.
     spare: AtomicUsize,
     room: Arc<Room>,
     files: Arc<Files>,

@@ -14,7 +14,7 @@ use proxy_api::Transport;
 use serde::Serialize;
 
 use crate::{
-    core::{end::EndReason, endpoint::Endpoint, timers::Standing},
+    core::{end::EndReason, endpoint::Endpoint, timers::TimerState},
     log::SessionRecord,
     net,
     shared::Shared,
@@ -137,8 +137,8 @@ impl Session {
 
     /// The session as its timers see it.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        Standing {
+    pub fn timer_state(&self) -> TimerState {
+        TimerState {
             started: self.started,
             active_at: self.active_at.get(),
             half_closed: self.half_closed.get(),

@@ -77,11 +77,17 @@ impl Machine {
 
     /// Drops everything that is sent to these addresses of the machine, without a word to the sender.
     pub fn black_hole(&self, addresses: &[&str]) {
-        let rule = |address: &&str| {
+        let rules: Vec<(&str, &str)> = addresses.iter().map(|address| (*address, "drop")).collect();
+        self.filter(&rules);
+    }
+
+    /// Does something, in the words of nftables, to everything that is sent to each of these addresses of the machine.
+    pub fn filter(&self, rules: &[(&str, &str)]) {
+        let rule = |(address, verdict): &(&str, &str)| {
             let family = if address.contains(':') { "ip6" } else { "ip" };
-            format!("{family} daddr {address} drop;")
+            format!("{family} daddr {address} {verdict};")
         };
-        let rules: String = addresses.iter().map(rule).collect();
+        let rules: String = rules.iter().map(rule).collect();
         let table = format!("table inet hole {{ chain in {{ type filter hook input priority 0; {rules} }}; }}");
         let done = self.command("nft").arg(table).output().expect("nft is installed by cargo xtask setup node");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -7,6 +7,7 @@
 mod edits;
 mod families;
 mod faults;
+mod icmp;
 mod options;
 mod system;
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use harness::{Listener, Program, forward, free_port, free_range, scene::own_address};
+use harness::{Listener, Program, forward, free_port, free_range, http_get, metric, scene::own_address, until};
 
 use crate::server::{Server, Trial, done, listens, open_folder, receives, run};
 
@@ -53,10 +53,16 @@ fn tftp_answers_from_another_port_and_does_not_pass() {
     done(&format!("echo hello > {place}/file"));
     let line = format!("/usr/sbin/in.tftpd -L -u root -s -a 127.0.0.1:{back} {place}");
     let _server = Server::start(folder.path(), &line, receives(back));
-    let _program = Program::run(&forward("f", "", &[Listener::udp("l", port).to(back)]), free_port(), &[]);
+    let health = free_port();
+    let program = Program::run(&forward("f", "", &[Listener::udp("l", port).to(back)]), health, &[]);
     let curl = |port: u16| run(&format!("curl -sS --max-time 2 tftp://127.0.0.1:{port}/file"));
     assert_eq!(curl(back).as_deref(), Ok("hello"));
     assert!(curl(port).is_err());
+    until("the answers are counted", || {
+        let (_, text) = http_get(health, "/metrics").expect("metrics");
+        metric(&text, "portlane_datagrams_without_port_total") > Some(0.0)
+    });
+    program.wait("datagrams_without_port", "process");
 }
 
 #[test]

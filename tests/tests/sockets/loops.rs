@@ -133,7 +133,7 @@ fn a_connection_that_comes_back_to_a_server_name_ends_although_its_header_names_
 }
 
 /// The smallest `ClientHello` with a server name (RFC 8446, 4.1.2; RFC 6066, 3).
-pub(crate) fn client_hello(name: &str) -> Vec<u8> {
+pub(super) fn client_hello(name: &str) -> Vec<u8> {
     let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
     let names = sized(&[&[0][..], &sized(name.as_bytes())].concat());
     let extension = [&[0, 0][..], &sized(&names)].concat();

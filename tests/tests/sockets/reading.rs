@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -110,14 +111,45 @@ fn a_file_that_is_emptied_keeps_running_what_it_had() {
     let port = free_port();
     let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
     let program = Program::run(&manifest, free_port(), &[]);
-    program.edit("");
-    let told = program.wait("refused", "forwards.yaml");
-    assert!(told["message"].as_str().is_some_and(|text| text.contains("keeps running")), "{told}");
-    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    for nothing in ["", "# comments\n---\n# only\n", "null\n", "{apiVersion: v1, kind: List, items: []}\n"] {
+        let seen = program.events().len();
+        program.edit(nothing);
+        let told = program.wait_after(seen, "refused", "forwards.yaml");
+        assert!(told["message"].as_str().is_some_and(|text| text.contains("keeps running")), "{told}");
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+        let seen = program.events().len();
+        program.edit(&manifest);
+        program.wait_after(seen, "accepted", "forwards.yaml");
+    }
     let seen = program.events().len();
     fs::remove_file(program.path("forwards.yaml")).expect("remove");
     program.wait_after(seen, "removed", "f/l");
     until("no new connection", || connect(port).is_err());
+}
+
+#[test]
+fn sighup_ends_nothing_while_a_pipe_is_being_read() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("pipe");
+    assert!(shell(folder.path(), "mkfifo pipe").status.success());
+    // Open for both, so that neither end waits for the other.
+    let mut pipe = fs::OpenOptions::new().read(true).write(true).open(&path).expect("open");
+    let mut command = Command::new(binary("portlane"));
+    command.args(["run", "--log", "json", "-f"]).arg(&path);
+    let program = Program::start(command, folder);
+    let descriptors = format!("/proc/{}/fd", program.id());
+    until("the pipe is being read", || {
+        let mut open = fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        open.any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.ends_with("pipe")))
+    });
+    program.signal(Signal::HUP);
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    pipe.write_all(manifest.as_bytes()).expect("write");
+    drop(pipe);
+    until("the manifest runs", || connect(port).is_ok());
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
 }
 
 // T11

@@ -16,17 +16,17 @@ use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port
 use rustix::process::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::{run, run_with};
+use crate::{loops::client_hello, run, run_with};
 
 /// A server whose accept queue is full: a new connection is not answered.
-struct Stuck {
-    port: u16,
+pub(super) struct Stuck {
+    pub(super) port: u16,
     listener: TcpListener,
     queued: Vec<TcpStream>,
 }
 
 impl Stuck {
-    fn start(address: &str) -> Self {
+    pub(super) fn start(address: &str) -> Self {
         let address: SocketAddr = address.parse().expect("an address");
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
         socket.bind(&address.into()).expect("bind");
@@ -39,7 +39,7 @@ impl Stuck {
     }
 
     /// Answers from now on: echoes the first request.
-    fn recover(self) -> thread::JoinHandle<()> {
+    pub(super) fn recover(self) -> thread::JoinHandle<()> {
         drop(self.queued);
         thread::spawn(move || {
             for stream in self.listener.incoming() {
@@ -64,6 +64,29 @@ fn a_client_that_closes_while_the_proxy_connects_frees_its_session() {
     drop(client);
     assert_eq!(program.wait("session_closed", "left")["reason"], "ClientLeft");
     assert!(left.elapsed() < Duration::from_secs(10), "held for {:?}", left.elapsed());
+}
+
+#[test]
+fn a_client_of_a_tls_listener_that_closes_while_it_waits_frees_its_session() {
+    let stuck = Stuck::start("127.0.0.1:0");
+    let (port, queue) = (free_port(), free_port());
+    let named = |name: &str, port: u16| Listener::tls(name, port).to(stuck.port).with("tls: {hostnames: [a.example]}");
+    let limits = "limits: {maxConnections: 1, maxQueued: 2, queueSeconds: 60}";
+    let spec = format!("timeouts: {{connectSeconds: 60}}\nretry: {{attempts: 1}}\n{limits}");
+    let (program, health) = run_with(&spec, &[named("gone", port), named("l", queue)], &[]);
+    let greeted = |port: u16| {
+        let mut client = connect(port).expect("connect");
+        client.write_all(&client_hello("a.example")).expect("hello");
+        client
+    };
+    drop(greeted(port));
+    assert_eq!(program.wait("session_closed", "gone")["reason"], "ClientLeft");
+    let _holder = greeted(queue);
+    until("the first session is admitted", || sum(health, "portlane_connections_active") == 1);
+    let second = greeted(queue);
+    until("the second waits", || sum(health, "portlane_connections_active") == 2);
+    drop(second);
+    assert_eq!(program.wait("session_closed", "f/l")["reason"], "ClientLeft");
 }
 
 #[test]
@@ -103,20 +126,19 @@ fn a_client_that_finishes_without_a_byte_gets_its_greeting() {
 #[test]
 fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
     let port_of_server = free_port();
-    if TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: this machine has no IPv6");
-        return;
+    if let Err(error) = TcpListener::bind("[::1]:0") {
+        return eprintln!("not tested: no IPv6 on this machine: {error}");
     }
     let _stuck = Stuck::start(&format!("[::1]:{port_of_server}"));
     let _backend = Backend::start_on(port_of_server, Behaviour::Echo);
     let port = free_port();
-    let listener =
-        Listener::tcp("both", port).backend(&format!("address: {{host: both.test, port: {port_of_server}}}"));
-    let manifest = forward("f", "timeouts: {connectSeconds: 30}", &[listener]);
+    let listener = Listener::tcp("both", port)
+        .backend(&format!("address: {{host: both.test, port: {port_of_server}}}"))
+        .with("outlier: {consecutiveFailures: 2, ejectSeconds: 3600}");
+    let manifest = forward("f", "timeouts: {connectSeconds: 30}\nretry: {attempts: 1}", &[listener]);
     let hosts = "127.0.0.1 both.test\n::1 both.test\n";
-    let Some(_program) = Program::run_with_hosts(&manifest, free_port(), hosts) else {
-        eprintln!("skipped: without mount namespaces, there is no name with both addresses");
-        return;
+    let Some(program) = Program::run_with_hosts(&manifest, free_port(), hosts) else {
+        return eprintln!("not tested: no mount namespaces, hence no name with both addresses");
     };
     until("the name is resolved", || connect(port).and_then(|mut it| round_trip(&mut it, b"x")).is_ok());
     let began = Instant::now();
@@ -124,6 +146,8 @@ fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
         round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
     }
     assert!(began.elapsed() < Duration::from_secs(20), "waited for a connect: {:?}", began.elapsed());
+    let ejected = program.wait("ejected", "f/both");
+    assert!(ejected["message"].as_str().is_some_and(|text| text.contains("[::1]")), "{ejected:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use harness::{
 use rustix::process::Signal;
 use socket2::SockRef;
 
-use crate::run_with;
+use crate::{run_with, sessions_odd::Stuck};
 
 /// The limit of these tests: the shortest that can be set.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -209,6 +209,28 @@ fn a_header_that_came_during_a_freeze_is_not_late() {
     });
     freeze(&program, || client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n").expect("header"));
     round_trip(&mut client, b"x").expect("the header counts");
+}
+
+#[test]
+fn a_connection_that_the_backend_took_during_a_freeze_is_not_late() {
+    let stuck = Stuck::start("127.0.0.1:0");
+    let port = free_port();
+    let spec = "timeouts: {connectSeconds: 2}\nretry: {attempts: 1}";
+    let (program, health) = run_with(spec, &[Listener::tcp("l", port).to(stuck.port)], &[]);
+    let mut client = connect(port).expect("connect");
+    client.write_all(b"request").expect("write");
+    client.shutdown(Shutdown::Write).expect("finish");
+    let active = "portlane_connections_active{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\"}";
+    until("the connect has begun", || {
+        http_get(health, "/metrics").is_ok_and(|(_, text)| metric(&text, active) == Some(1.0))
+    });
+    let mut server = None;
+    // The kernel repeats the connect meanwhile, and the backend takes it.
+    freeze(&program, || server = Some(stuck.recover()));
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the connection counts");
+    assert_eq!(answer, "request");
+    server.expect("a server").join().expect("the server should end");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn count(health: u16, name: &str, reason: &str) -> Option<f64> {
 }
 
 #[test]
-fn an_endpoint_that_answers_port_unreachable_is_put_aside_although_no_client_asks_twice() {
+fn an_endpoint_that_answers_port_unreachable_is_ejected_even_if_no_client_sends_twice() {
     // T4
     let (gone, alive) = (free_port(), UdpEcho::start());
     let port = free_port();
@@ -45,6 +45,30 @@ fn an_endpoint_that_answers_port_unreachable_is_put_aside_although_no_client_ask
     for _ in 0..20 {
         asks(&client(port));
     }
+}
+
+#[test]
+fn a_flow_has_its_answers_when_its_endpoint_returns_after_many_errors() {
+    // T4: errors wait in the receive buffer of the flow until they are taken.
+    let (back, port, health) = (free_port(), free_port(), free_port());
+    let _program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(back)]), health, &[]);
+    let client = client(port);
+    until("more questions were answered by errors than the buffer holds", || {
+        for _ in 0..100 {
+            client.send(b"question").expect("send");
+        }
+        count(health, "portlane_bytes_total", ",direction=\"up\"") > Some(8.0 * 2000.0)
+    });
+    let server = UdpSocket::bind(("127.0.0.1", back)).expect("bind");
+    for socket in [&client, &server] {
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("option");
+    }
+    until("an answer arrives", || {
+        client.send(b"question").expect("send");
+        let Ok((length, flow)) = server.recv_from(&mut [0; 16]) else { return false };
+        server.send_to(&[7; 16][..length], flow).expect("send");
+        client.recv(&mut [0; 16]).is_ok()
+    });
 }
 
 #[test]
@@ -113,6 +137,52 @@ fn datagrams_that_the_system_drops_are_counted_and_logged() {
         count(health, "portlane_datagrams_dropped_total", ",reason=\"ReceiveBufferFull\"") > Some(0.0)
     });
     program.wait("datagrams_lost", "f/u");
+}
+
+#[test]
+fn replies_that_the_system_drops_are_counted_and_logged() {
+    // D14
+    let server = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    server.set_read_timeout(Some(PATIENCE)).expect("option");
+    let (back, port, health) = (server.local_addr().expect("address").port(), free_port(), free_port());
+    let program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(back)]), health, &[]);
+    let client = client(port);
+    client.send(b"question").expect("send");
+    let (_, flow) = server.recv_from(&mut [0; 16]).expect("a question");
+    program.signal(Signal::STOP);
+    for _ in 0..8000 {
+        server.send_to(&[7; 1400], flow).expect("send");
+    }
+    program.signal(Signal::CONT);
+    until("the drops are counted", || {
+        count(health, "portlane_datagrams_dropped_total", ",reason=\"ReplyBufferFull\"") > Some(0.0)
+    });
+    program.wait("datagrams_lost", "f/u");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the pace of clients")]
+fn an_open_flow_is_logged_no_earlier_than_its_interval() {
+    let server = UdpEcho::start();
+    let port = free_port();
+    let spec = "accessLog: {mode: OpenAndClose, intervalSeconds: 1}";
+    let program = Program::run(&forward("f", spec, &[Listener::udp("u", port).to(server.port)]), free_port(), &[]);
+    // They begin at different parts of a second.
+    let clients: Vec<UdpSocket> = (0..5)
+        .map(|_| {
+            let client = client(port);
+            asks(&client);
+            std::thread::sleep(Duration::from_millis(170));
+            client
+        })
+        .collect();
+    let logged = || -> Vec<f64> {
+        let events = program.events();
+        let open = events.iter().filter(|line| line["event"] == "session_open");
+        open.filter_map(|line| line["durationSeconds"].as_f64()).collect()
+    };
+    until("each flow is logged", || logged().len() >= clients.len());
+    assert!(logged().iter().all(|seconds| *seconds >= 1.0), "{:?}", logged());
 }
 
 #[test]

@@ -91,6 +91,15 @@ fn every_value_of_an_enum_is_suggested_for_its_misspellings() {
 }
 
 #[test]
+fn every_pattern_of_the_schemas_has_words() {
+    let schemas = schemas(|schema| schema["pattern"].is_string());
+    assert!(!schemas.is_empty());
+    for pattern in schemas.iter().filter_map(|schema| schema["pattern"].as_str()) {
+        assert!(words::allowed(pattern).is_some(), "{pattern}");
+    }
+}
+
+#[test]
 fn fields_of_an_object_that_was_left_out_are_one_mistake() {
     let schema = json!({"type": "object", "properties": {
         "address": {"properties": {"host": {}, "port": {}}},

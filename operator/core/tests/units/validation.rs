@@ -88,6 +88,12 @@ fn settings_of_balancing_without_an_effect_are_warned_about() {
         assert!(idle(&[one, local], &said).is_empty());
     }
     assert!(idle(&[one], "").is_empty() && idle(&[one], "policy: RoundRobin").is_empty());
+    let (standby, off) = ("{local: {port: 2}, priority: 1}", "{local: {port: 2}, weight: 0}");
+    let named_standby = "{address: {host: a.example, port: 1}, priority: 1}";
+    assert_eq!(idle(&[one, standby], "policy: Random"), ["policy Random"], "one endpoint for each priority");
+    assert_eq!(idle(&[one, off], "policy: Random"), ["policy Random"], "the other backend gets no sessions");
+    assert!(idle(&[one, named_standby], "policy: Random").is_empty(), "the standby may have several addresses");
+    assert!(idle(&[one, local, standby], "policy: Random").is_empty());
     let weighs = |weight: u32| format!("{{address: {{host: b.example, port: 1}}, weight: {weight}}}");
     assert_eq!(idle(&[&weighs(2)], ""), ["weight 2"]);
     assert!(idle(&[&weighs(1)], "").is_empty() && idle(&[&weighs(0)], "").is_empty());

@@ -3,6 +3,7 @@
 use std::{
     cmp::Ordering,
     net::SocketAddr,
+    ops::Range,
     sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
 
@@ -67,7 +68,7 @@ impl<'a> Choice<'a> {
     }
 
     /// The positions in `group.members` that were tried, ascending.
-    fn skipped(&self, group: &Group) -> Vec<usize> {
+    pub(super) fn skipped(&self, group: &Group) -> Vec<usize> {
         let find = |tried: &SocketAddr| {
             group.members.binary_search_by_key(&Some(*tried), |at| Some(self.endpoint(group, *at)?.address)).ok()
         };
@@ -78,7 +79,7 @@ impl<'a> Choice<'a> {
     }
 
     /// An endpoint, by its position in the entry. Every look at an endpoint is through here.
-    fn endpoint(&self, group: &Group, at: usize) -> Option<&'a Arc<Endpoint>> {
+    pub(super) fn endpoint(&self, group: &Group, at: usize) -> Option<&'a Arc<Endpoint>> {
         #[cfg(test)]
         super::tests::LOOKS.with(|looks| looks.set(looks.get() + 1));
         self.entries.get(group.entry)?.endpoints.get(at)
@@ -86,8 +87,14 @@ impl<'a> Choice<'a> {
 
     /// One of the endpoints that were not tried: `number` modulo their count.
     fn nth(&self, group: &Group, number: u64) -> Option<usize> {
-        let skipped = self.skipped(group);
-        let mut at = remainder(number, group.members.len() - skipped.len())?;
+        self.nth_of(group, 0..group.members.len(), number)
+    }
+
+    /// As [`Choice::nth`], of the endpoints in these places of `group.members`.
+    pub(super) fn nth_of(&self, group: &Group, places: Range<usize>, number: u64) -> Option<usize> {
+        let mut skipped = self.skipped(group);
+        skipped.retain(|position| places.contains(position));
+        let mut at = places.start + remainder(number, places.len().saturating_sub(skipped.len()))?;
         for position in skipped {
             at += usize::from(position <= at);
         }
@@ -164,6 +171,14 @@ impl<'a> Choice<'a> {
     fn ring(&self, group: &'a Group) -> Option<&'a Ring> {
         let (entry, whole) = (self.entries.get(group.entry)?, self.rings.get(group.entry)?);
         Some(group.ring.get_or_init(|| whole.get_or_init(|| Ring::of(&entry.endpoints)).among(&group.members)))
+    }
+
+    /// The ring of the members of one address family.
+    pub(super) fn ring_of(&self, group: &'a Group, is_ipv4: bool) -> Option<&'a Ring> {
+        let whole = self.ring(group)?;
+        let [four, six] = &group.rings;
+        let members = || group.members.get(group.of_family(is_ipv4)).unwrap_or_default();
+        Some((if is_ipv4 { four } else { six }).get_or_init(|| whole.among(members())))
     }
 }
 

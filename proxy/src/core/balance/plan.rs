@@ -1,6 +1,6 @@
 //! What picks share: the usable endpoints by order of preference, prepared once for each change of their health.
 
-use std::{cmp::Reverse, net::SocketAddr, sync::OnceLock};
+use std::{cmp::Reverse, net::SocketAddr, ops::Range, sync::OnceLock};
 
 use proxy_api::BackendHealth;
 
@@ -50,8 +50,12 @@ pub(super) struct Group {
     pub(super) name: String,
     /// Positions in the entry's endpoints, ascending.
     pub(super) members: Vec<usize>,
+    /// Number of members with an IPv4 address, which precede the others.
+    four: usize,
     /// The members on the ring of `SourceHash`, made when it is first used.
     pub(super) ring: OnceLock<Ring>,
+    /// The members of IPv4 and of IPv6, each on a ring of their own.
+    pub(super) rings: [OnceLock<Ring>; 2],
 }
 
 /// An entry that may get sessions, with the fitness of its endpoints.
@@ -136,12 +140,20 @@ impl Group {
     fn of(entries: &[Entry], open: &Open<'_>, least: Fitness) -> Option<Self> {
         let fit = open.fitness.iter().enumerate().filter(|(_, fitness)| **fitness >= least);
         let members: Vec<usize> = fit.map(|(at, _)| at).collect();
+        let is_four = |at: &usize| open.entry.endpoints.get(*at).is_some_and(|endpoint| endpoint.address.is_ipv4());
         (!members.is_empty()).then(|| Self {
             entry: open.at,
             weight: open.entry.weight,
             name: name_of(entries, open.at),
+            four: members.partition_point(is_four),
             members,
             ring: OnceLock::new(),
+            rings: [OnceLock::new(), OnceLock::new()],
         })
+    }
+
+    /// The places in `members` of an address family.
+    pub(super) fn of_family(&self, is_ipv4: bool) -> Range<usize> {
+        if is_ipv4 { 0..self.four } else { self.four..self.members.len() }
     }
 }

@@ -93,7 +93,7 @@ fn host_of(id: &str) -> &str {
 
 /// FNV-1a of an address and a name, mixed. Depends on nothing else, so that listeners with equal backends, and all
 /// replicas, agree.
-pub(in crate::core) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
+pub(super) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let start = match source.to_canonical() {
         IpAddr::V4(v4) => v4.octets().iter().fold(0xcbf2_9ce4_8422_2325, fold),

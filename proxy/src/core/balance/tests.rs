@@ -279,6 +279,35 @@ fn a_pick_looks_at_no_more_endpoints_among_thousands_than_among_few() {
 }
 
 #[test]
+fn an_endpoint_of_the_other_family_is_found_among_thousands_as_among_few() {
+    for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash] {
+        for endpoints in [1, COMPARED_MOST, 4000] {
+            let mut shape = entries(&[(1, endpoints)]);
+            let sixes = (0..endpoints).map(|n| {
+                let host = u16::try_from(n).expect("few");
+                Arc::new(Endpoint::new(SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, host], 1))))
+            });
+            shape[0].endpoints.extend(sixes);
+            let dual = Targets::new(shape);
+            for ticket in 0..200 {
+                let (entry, first) = dual.pick(policy, draw(ticket), &[]).expect("an endpoint");
+                let mut tried = vec![first.address];
+                for last in [first, &entry.endpoints[0]] {
+                    LOOKS.set(0);
+                    let Some(other) = dual.other_family(policy, draw(ticket), (&entry.id, last), &tried) else {
+                        continue;
+                    };
+                    let is_other = other.address.is_ipv4() != last.address.is_ipv4();
+                    assert!(is_other && !tried.contains(&other.address));
+                    tried.push(other.address);
+                    assert!(LOOKS.get() <= 300, "{policy:?}, {endpoints}: {}", LOOKS.get());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_prepared_is_used_until_health_changes_or_an_ejection_ends() {
     let pair = targets(&[(1, 2)]);
     let made = |now| pair.planned(now, |plan| std::ptr::from_ref(plan) as usize);

@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(90);
 /// Pause between two looks at a condition: the resolution of what is measured.
 const LOOK: Duration = Duration::from_millis(20);
 /// Times that a datagram is sent, each from another socket, before it counts as refused.
-const TRIES: usize = 3;
+const TRIES: usize = 8;
 /// What a datagram says, and the end of its answer.
 const WORD: &[u8] = b"hello";
 

@@ -49,6 +49,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("a tab after a colon", with("port: 7000", "port:\t7000"), None),
         ("a tab and spaces after a colon", with("port: 7000", "port: \t 7000"), None),
         ("a tab after a colon, before a word", with("protocol: TCP", "protocol:\tTCP"), None),
+        ("a tab after a dash", with("- name: l", "-\tname: l"), None),
+        ("a space and a tab after a dash", with("- name: l", "- \tname: l"), None),
         ("a tab before a comment", with("port: 7000", "port: 7000\t# web"), None),
         ("a tab at the end of a line", with("spec:", "spec:\t"), None),
         ("documents without content", format!("---\n---\n{GOOD}---\n# none\n").into_bytes(), None),

@@ -5,6 +5,7 @@ use harness::{Backend, Behaviour, ControlPlane, FleetPod, Namespace, Operator, c
 use k8s_openapi::api::{
     apps::v1::Deployment, core::v1::Service, networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget,
 };
+use rustix::process::Signal;
 
 use super::{condition, forward, gateway, service, until_ready};
 
@@ -22,6 +23,8 @@ fn a_gateway_forwards_is_changed_under_load_rejected_in_one_pod_heals_and_is_del
     namespace.apply(&service("web", one.port));
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
     until_ready(&namespace, "web", "False", "NoProxies");
+    // A terminal that closes, or a script for another server, sends it; the operator carries on.
+    operator.program.signal(Signal::HUP);
     let (_pod, proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
     let ready = until_ready(&namespace, "web", "True", "Ready");
     let status = ready.status.clone().expect("status");

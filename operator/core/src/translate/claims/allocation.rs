@@ -16,10 +16,10 @@ use super::{ListenerRef, Lost, Port, Rank};
 /// Ranges of ports, bounds included.
 type Ranges = Vec<(u16, u16)>;
 
-/// What an allocation asks about listeners that accept any port, and whom it tells what they get.
-pub(super) trait Applicants {
+/// What an allocation asks about listeners that accept any port, and who learns the result.
+pub(super) trait Requesters {
     /// What a listener wants.
-    fn wish(&self, listener: &ListenerRef) -> Option<Wish<'_>>;
+    fn request(&self, listener: &ListenerRef) -> Option<AnyPort<'_>>;
 
     /// Whether a port may be given at all.
     fn is_open(&self, port: Port) -> bool;
@@ -31,12 +31,12 @@ pub(super) trait Applicants {
     fn restart(&mut self);
 
     /// What a listener gets.
-    fn tell(&mut self, listener: &ListenerRef, given: Given);
+    fn assign(&mut self, listener: &ListenerRef, given: Given);
 }
 
 /// What a listener that accepts any port wants.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish<'a> {
+pub(super) struct AnyPort<'a> {
     pub(super) transport: Transport,
     /// The ranges to choose from, bounds included.
     pub(super) ranges: &'a [(u16, u16)],
@@ -120,7 +120,7 @@ impl Allocation {
 
     /// Decides who has no decision yet, or everything if ports became free, room is short or `anew` is set. Returns the
     /// number of ports that were tried.
-    pub(super) fn settle(&mut self, room: usize, anew: bool, applicants: &mut impl Applicants) -> u64 {
+    pub(super) fn settle(&mut self, room: usize, anew: bool, requesters: &mut impl Requesters) -> u64 {
         let is_short = self.all.len() > room;
         let was_short = std::mem::replace(&mut self.was_short, is_short);
         let comes_too_late = is_short && !anew && self.freed.is_empty() && self.comes_too_late(room);
@@ -131,23 +131,23 @@ impl Allocation {
             self.full.clear();
             self.used_up = None;
             self.todo.clone_from(&self.all);
-            applicants.restart();
+            requesters.restart();
         }
         let (mut left, mut tried) = (if comes_too_late { 0 } else { room }, 0);
         let mut last = None;
         while let Some(rank) = self.todo.pop_first() {
             let listener = &rank.listener;
-            if let Some(lost) = applicants.refused(listener) {
-                applicants.tell(listener, Given::Refused(lost));
+            if let Some(lost) = requesters.refused(listener) {
+                requesters.assign(listener, Given::Refused(lost));
             } else if is_short && left == 0 {
-                applicants.tell(listener, Given::NoRoom);
-            } else if let Some(port) = self.search(&rank, &*applicants, &mut tried) {
+                requesters.assign(listener, Given::NoRoom);
+            } else if let Some(port) = self.search(&rank, &*requesters, &mut tried) {
                 left = left.saturating_sub(1);
                 last = Some(rank.clone());
-                applicants.tell(listener, Given::Port(port.1));
+                requesters.assign(listener, Given::Port(port.1));
                 self.todo.extend(self.given.insert(port, rank));
             } else {
-                applicants.tell(listener, Given::None);
+                requesters.assign(listener, Given::None);
             }
         }
         if is_again && is_short && left == 0 {
@@ -162,8 +162,8 @@ impl Allocation {
         last.as_ref().is_none_or(|last| self.todo.first().is_none_or(|first| last < first))
     }
 
-    fn search(&mut self, rank: &Arc<Rank>, applicants: &impl Applicants, tried: &mut u64) -> Option<Port> {
-        let Wish { transport, ranges, start } = applicants.wish(&rank.listener)?;
+    fn search(&mut self, rank: &Arc<Rank>, requesters: &impl Requesters, tried: &mut u64) -> Option<Port> {
+        let AnyPort { transport, ranges, start } = requesters.request(&rank.listener)?;
         let full = self.full.iter().find(|(of, full, _)| *of == transport && full == ranges);
         if full.is_some_and(|(_, _, first)| first <= rank) {
             return None;
@@ -173,7 +173,7 @@ impl Allocation {
         let mut ports = (0..total).map(|step| (transport, nth_port(ranges, (start + step) % total)));
         let found = ports.find(|port| {
             *tried += 1;
-            applicants.is_open(*port) && self.given.get(port).is_none_or(|holder| rank < holder)
+            requesters.is_open(*port) && self.given.get(port).is_none_or(|holder| rank < holder)
         });
         if found.is_none() {
             self.full.retain(|(of, full, _)| *of != transport || full != ranges);

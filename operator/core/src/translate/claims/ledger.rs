@@ -9,7 +9,7 @@ use proxy_api::{Bind, Listener, Origin, Transport};
 
 use super::{
     Candidate, ListenerRef, Lost, Port, Rank, Request, Rules,
-    allocation::{Allocation, Applicants, Given, Wish},
+    allocation::{Allocation, AnyPort, Given, Requesters},
     decision::Decision,
     filled::Filled,
     is_ephemeral,
@@ -315,12 +315,12 @@ struct Unnumbered<'a> {
     affected: &'a mut BTreeSet<Origin>,
 }
 
-impl Applicants for Unnumbered<'_> {
-    fn wish(&self, listener: &ListenerRef) -> Option<Wish<'_>> {
+impl Requesters for Unnumbered<'_> {
+    fn request(&self, listener: &ListenerRef) -> Option<AnyPort<'_>> {
         let candidate = candidate(self.candidates, listener)?;
         let Request::Any(ranges) = &candidate.request else { return None };
         let start = hash(&format!("{}/{}", listener.forward, candidate.name));
-        Some(Wish { transport: candidate.transport, ranges, start })
+        Some(AnyPort { transport: candidate.transport, ranges, start })
     }
 
     fn is_open(&self, port: Port) -> bool {
@@ -335,7 +335,7 @@ impl Applicants for Unnumbered<'_> {
         self.namespaces.restart_allocation();
     }
 
-    fn tell(&mut self, listener: &ListenerRef, given: Given) {
+    fn assign(&mut self, listener: &ListenerRef, given: Given) {
         let transport = candidate(self.candidates, listener).map_or(Transport::Tcp, |candidate| candidate.transport);
         let outcome = match given {
             Given::Port(port) => {

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use crds::{Backend, Listener, LoadBalancingPolicy};
 
-/// What has no effect in a listener, for a person. Defaults are not mentioned, and backends with weight 0 count: they
-/// may soon get sessions.
+/// What has no effect in a listener, for a person. Defaults are not mentioned. For priorities and weights, backends with
+/// weight 0 count: they may soon get sessions.
 pub(super) fn settings(item: &Listener) -> Vec<String> {
     [priority(item), weight(item), policy(item)].into_iter().flatten().collect()
 }
@@ -36,10 +36,12 @@ fn weight(item: &Listener) -> Option<String> {
     ))
 }
 
+/// A backend of weight 0 gets no sessions, so that it leaves no choice to a policy.
 fn policy(item: &Listener) -> Option<String> {
-    let [only] = item.backends.as_slice() else { return None };
-    let is_address = only.address.as_ref().is_some_and(|address| address.host.parse::<IpAddr>().is_ok());
-    if !is_address && only.local.is_none() {
+    let mut seen = BTreeSet::new();
+    let mut used = item.backends.iter().filter(|backend| backend.weight != Some(0));
+    let has_no_choice = used.all(|backend| is_one_endpoint(backend) && seen.insert(priority_of(backend)));
+    if !has_no_choice || seen.is_empty() {
         return None;
     }
     let policy = match item.load_balancing.as_ref()?.policy? {
@@ -48,5 +50,15 @@ fn policy(item: &Listener) -> Option<String> {
         LoadBalancingPolicy::Random => "Random",
         LoadBalancingPolicy::SourceHash => "SourceHash",
     };
-    Some(format!("policy {policy} in listener '{}' has no effect: the only backend is one endpoint", item.name))
+    let why = match (item.backends.len(), seen.len()) {
+        (1, _) => "the only backend is one endpoint",
+        (_, 1) => "the only backend with a weight above 0 is one endpoint",
+        _ => "each priority has one endpoint",
+    };
+    Some(format!("policy {policy} in listener '{}' has no effect: {why}", item.name))
+}
+
+fn is_one_endpoint(backend: &Backend) -> bool {
+    let is_address = backend.address.as_ref().is_some_and(|address| address.host.parse::<IpAddr>().is_ok());
+    is_address || backend.local.is_some()
 }

@@ -1,0 +1,76 @@
+//! Words for violations of the schema: what a pattern allows, and where a field belongs.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Violation, join};
+use crate::spelling;
+
+/// How the message begins for an unknown field that resembles no known one.
+pub(super) const STRANGE: &str = "unknown field; known fields are ";
+
+/// What a value must be to match a pattern of the CRDs.
+pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
+    Some(match pattern {
+        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" => {
+            "have only lower case letters, digits and '-', and begin and end with a letter or a digit"
+        }
+        "^[a-z]([-a-z0-9]*[a-z0-9])?$" => {
+            "have only lower case letters, digits and '-', begin with a letter, and end with a letter or a digit"
+        }
+        "^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
+            "be a name in lower case, such as db.example.com or *.example.com"
+        }
+        "^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$" => "be an amount, such as 500m, 2 or 64Mi",
+        "^/[!-~]*$" => "begin with '/', and have only ASCII characters and no spaces",
+        r"^([ -\[\]-~]|\\[rnt0\\]|\\x[0-9a-fA-F]{2}){1,256}$" => {
+            r"be 1 to 256 bytes: printable ASCII with the escapes \r, \n, \t, \0, \\ and \xHH"
+        }
+        "^[!-~]+$" => "have only printable ASCII characters and no spaces",
+        _ => return None,
+    })
+}
+
+/// Says of unknown fields where they belong, if exactly one object of the schema has a field of that name.
+pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
+    if !found.iter().any(is_elsewhere) {
+        return;
+    }
+    let mut places = BTreeMap::new();
+    collect(schema, "", &mut places);
+    for wrong in found.iter_mut().filter(|wrong| is_elsewhere(wrong)) {
+        let name = last_name(&wrong.field);
+        if let Some([place]) = places.get(name).map(Vec::as_slice) {
+            let place = if place.is_empty() { "the document itself, beside kind" } else { place.as_str() };
+            wrong.message = format!("unknown field; it belongs into {place}");
+        }
+    }
+}
+
+fn last_name(field: &str) -> &str {
+    field.rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether a field is unknown and no misspelling of a known one. One that only begins like a known one, such as
+/// `healthCheckPort` beside `healthCheck`, may belong elsewhere.
+fn is_elsewhere(wrong: &Violation) -> bool {
+    let meant = wrong.message.strip_prefix("unknown field; did you mean '").and_then(|rest| rest.strip_suffix("'?"));
+    match meant {
+        Some(meant) => !spelling::is_near(last_name(&wrong.field), meant),
+        None => wrong.message.starts_with(STRANGE),
+    }
+}
+
+/// The objects that have a field, by its name.
+fn collect<'a>(schema: &'a Value, path: &str, places: &mut BTreeMap<&'a str, Vec<String>>) {
+    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+        places.entry(name).or_default().push(path.to_owned());
+        if !(path.is_empty() && name == "status") {
+            collect(below, &join(path, name), places);
+        }
+    }
+    if schema["items"].is_object() {
+        collect(&schema["items"], &format!("{path}[]"), places);
+    }
+}

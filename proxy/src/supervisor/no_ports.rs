@@ -1,0 +1,25 @@
+//! Reads how many datagrams have reached a UDP port that no socket has, and says so in the log.
+
+use std::fs;
+
+use super::notices::notice;
+use crate::{
+    core::no_ports,
+    log::{Level, Notice},
+};
+
+/// The number of such datagrams in the network namespace of the proxy; `None` if the system does not tell.
+pub(super) fn read() -> Option<u64> {
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
+    no_ports::count(&text("/proc/net/snmp"), &text("/proc/net/snmp6"))
+}
+
+/// A notice of this many datagrams.
+pub(super) fn about(count: u64) -> Notice {
+    let message = format!(
+        "{count} datagram(s) came for UDP ports that nobody listens on in this network namespace, while UDP flows were \
+         live. Answers from another port than the one that was asked, as TFTP's, are dropped so; answers that came after \
+         the end of their flow, and datagrams for other programs, count too"
+    );
+    notice(Level::Info, "datagrams_without_port", "process", message)
+}

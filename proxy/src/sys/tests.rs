@@ -1,0 +1,136 @@
+//! Tests of the system calls.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+
+use super::*;
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    (client, accept(&listener).expect("accept").0)
+}
+
+#[test]
+fn unacknowledged_counts_what_the_peer_has_not_taken_and_falls_to_zero() {
+    let (mut client, server) = pair();
+    client.set_nonblocking(true).expect("nonblocking");
+    let chunk = vec![7_u8; 65536];
+    let mut written = 0;
+    while let Ok(n) = client.write(&chunk) {
+        written += n;
+    }
+    assert!(unacknowledged(&client) > 0);
+    server.set_nonblocking(false).expect("blocking");
+    let mut server = server;
+    let mut sink = vec![0; 65536];
+    let mut read = 0;
+    while read < written {
+        read += server.read(&mut sink).expect("read");
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while unacknowledged(&client) > 0 {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn bytes_pass_through_a_pipe() {
+    let (mut client, server) = pair();
+    let (mut far, near) = pair();
+    let pipe = Pipe::new(65536).expect("pipe");
+    client.write_all(b"hello").expect("write");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let moved = loop {
+        match splice_in(&server, &pipe, usize::MAX) {
+            Ok(n) => break n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                assert!(std::time::Instant::now() < deadline);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(moved, 5);
+    assert_eq!(splice_out(&pipe, &near, 5).expect("out"), 5);
+    let mut got = [0; 5];
+    far.read_exact(&mut got).expect("read");
+    assert_eq!(&got, b"hello");
+}
+
+fn option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
+    let (mut value, mut length) = (-1, 4);
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open; the system writes one c_int.
+    #[allow(unsafe_code, reason = "reads an option that libraries do not know")]
+    let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    value
+}
+
+#[test]
+fn a_socket_tells_local_addresses_and_has_no_option_that_costs_the_node() {
+    // D15
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(socket) = UdpSocket::bind(address) else { continue };
+        datagrams(&socket).expect("a state");
+        assert_eq!(option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS), 0);
+        let (level, told, class) = if address.starts_with('[') {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_RECVTCLASS)
+        } else {
+            assert_eq!(option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_WANT);
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_RECVTOS)
+        };
+        assert_eq!((option(&socket, level, told), option(&socket, level, class)), (1, 0), "{address}");
+    }
+}
+
+#[test]
+fn what_the_system_does_not_tell_is_no_number() {
+    let file = std::fs::File::open("/dev/null").expect("open");
+    assert_eq!(dropped(&file), None);
+}
+
+#[test]
+fn datagrams_that_a_full_buffer_cannot_take_are_counted() {
+    // D14
+    let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    assert_eq!(dropped(&server), Some(0));
+    socket2::SockRef::from(&server).set_recv_buffer_size(4096).expect("option");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let to = server.local_addr().expect("address");
+    for _ in 0..100 {
+        client.send_to(&[0; 1000], to).expect("send");
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while dropped(&server) <= Some(50) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", dropped(&server));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn errors_are_reported_and_leave_the_queue() {
+    use rustix::{
+        io::Errno,
+        net::{RecvFlags, recv},
+    };
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        // Nobody listens on the port of a socket that is connected to another.
+        let Ok(gone) = UdpSocket::bind(address) else { continue };
+        gone.connect(gone.local_addr().expect("address")).expect("connect");
+        let socket = UdpSocket::bind(address).expect("bind");
+        socket.connect(gone.local_addr().expect("address")).expect("connect");
+        report_errors(&socket);
+        socket.send(b"question").expect("send");
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("option");
+        let error = socket.recv(&mut [0; 8]).expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
+        drop_errors(&socket);
+        let queued = recv(&socket, &mut [0_u8; 8], RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT);
+        assert_eq!(queued.expect_err("an empty queue"), Errno::AGAIN, "{address}");
+    }
+}
