@@ -60,10 +60,10 @@ impl NoPorts {
     /// Takes the present count at `now` (seconds), `None` if it is unknown. Datagrams from a time without flows are none
     /// of the proxy's concern. A notice is due at the first datagram, and then every ten minutes while there are more.
     pub fn observe(&mut self, count: Option<u64>, has_flows: bool, now: u64) -> Found {
-        let had_flows = mem::replace(&mut self.had_flows, has_flows);
+        let had = mem::replace(&mut self.had_flows, has_flows);
         let before = mem::replace(&mut self.last, count);
         let new = match (before, count) {
-            (Some(before), Some(count)) if has_flows || had_flows => count.saturating_sub(before),
+            (Some(before), Some(count)) if has_flows || had => count.saturating_sub(before),
             _ => 0,
         };
         self.unlogged = self.unlogged.saturating_add(new);

@@ -2,8 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-mod dual_stack;
 mod chart;
+mod dual_stack;
 mod fleet;
 mod harness_itself;
 mod hostile;
