@@ -208,7 +208,7 @@ fn with_rates(all: (u32, u32), source: (u32, u32)) -> Places {
 }
 
 #[test]
-fn one_source_that_could_take_the_rate_of_all_keeps_nobody_out_and_uses_what_is_left() {
+fn a_greedy_source_cannot_starve_others_and_uses_what_is_left() {
     let mut places = with_rates((10, 20), (10, 20));
     let (refused, admitted) = flood(&mut places, |_| 1..2, (numbered(0), 1));
     assert_eq!(refused, 0);

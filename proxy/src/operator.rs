@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 pub use self::stream::GOODBYE;
 use self::{backoff::Backoff, state::State};
 use crate::{
+    core::dns::search::NO_ADDRESS,
     handle::{Ended, Proxy},
     log::Level,
     resolver::Lookup,
@@ -96,12 +97,13 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     let mut backoff = Backoff::new(seed(operator));
     let mut lookup = Lookup::default();
     let mut logged: Option<String> = None;
-    let mut tries = 0_u64;
+    let (mut tries, mut failures) = (0_u64, 0_u64);
     loop {
         tries += 1;
         let roots = state.roots(&operator.roots, tries);
-        let ended = match connect(operator, &roots, &mut lookup).await {
+        let ended = match connect(operator, &roots, &mut lookup, failures).await {
             Ok(connection) => {
+                failures = 0;
                 if logged.take().is_some() {
                     proxy.log().notice(Level::Info, "operator", &operator.address, "reconnected to the operator");
                 }
@@ -117,7 +119,10 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
                 sleep(backoff.elsewhere(retry_after)).await;
                 continue;
             }
-            Err(error) => stream::Broken { retry_after: error.retry_after(), why: error.to_string() },
+            Err(error) => {
+                failures += 1;
+                stream::Broken { retry_after: error.retry_after(), why: error.to_string() }
+            }
         };
         let stream::Broken { why: ended, retry_after } = ended;
         proxy.metrics().control.operator_failures.fetch_add(1, Relaxed);
@@ -142,13 +147,19 @@ fn seed(operator: &Operator) -> u64 {
     hasher.finish()
 }
 
-async fn connect(operator: &Operator, roots: &str, lookup: &mut Lookup) -> Result<Connection, ConnectError> {
+/// Opens a stream after so many failed attempts in a row.
+async fn connect(
+    operator: &Operator,
+    roots: &str,
+    lookup: &mut Lookup,
+    failures: u64,
+) -> Result<Connection, ConnectError> {
     let read = |error| ConnectError::Token(operator.token.clone(), error);
     let token = std::fs::read_to_string(&operator.token).map_err(read)?.trim().to_owned();
     let tls = Arc::new(proxy_grpc::client_config(roots).map_err(ConnectError::Trust)?);
     let late = || ConnectError::Late(operator.address.clone());
     timeout(OPEN, async {
-        let address = resolve(&operator.address, lookup).await?;
+        let address = resolve(&operator.address, lookup, failures).await?;
         proxy_grpc::open(&Endpoint { address, tls, token }).await.map_err(ConnectError::Open)
     })
     .await
@@ -156,13 +167,15 @@ async fn connect(operator: &Operator, roots: &str, lookup: &mut Lookup) -> Resul
 }
 
 /// Resolves as backends are resolved: the C library of the image ignores the search list for names with `ndots` dots or
-/// more, and pods may set `ndots` freely.
-async fn resolve(address: &str, lookup: &mut Lookup) -> Result<SocketAddr, ConnectError> {
+/// more, and pods may set `ndots` freely. The address families take turns after failures.
+async fn resolve(address: &str, lookup: &mut Lookup, failures: u64) -> Result<SocketAddr, ConnectError> {
     if let Ok(address) = address.parse() {
         return Ok(address);
     }
     let failed = |error: &str| ConnectError::Resolve(address.to_owned(), error.to_owned());
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let (host, port) = parts.ok_or_else(|| failed("not of the form HOST:PORT"))?;
-    lookup.one(host).await.map(|ip| SocketAddr::new(ip, port)).map_err(|error| failed(&error))
+    let ips = lookup.by_family(host).await.map_err(|error| failed(&error))?;
+    let ip = ips.after(failures).ok_or_else(|| failed(NO_ADDRESS))?;
+    Ok(SocketAddr::new(ip, port))
 }

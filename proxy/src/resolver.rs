@@ -9,12 +9,18 @@ mod question;
 mod runtime;
 mod system;
 
-use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use self::{
@@ -24,12 +30,13 @@ use self::{
 };
 use crate::{
     core::dns::{
+        answer::{Answer, Family, Pair},
         candidates::candidates,
-        families::Told,
+        families::Resolution,
         resolv_conf::MOST_SERVERS,
-        said::{Family, Pair, Said},
         search::{Outcome, Search},
     },
+    deadline::within,
     files::Files,
 };
 
@@ -38,19 +45,21 @@ use crate::{
 const LOOKUPS: usize = 32;
 /// Most file descriptors of a lookup: a socket for each server and address family.
 const SOCKETS: usize = 2 * MOST_SERVERS;
-/// Longest time for one full name of a lookup on demand. Its caller waits for 10 s: after silence about a search domain,
-/// the name as written still has its turn.
+/// Longest time for the first answer about one full name of a lookup on demand. Its caller waits for 10 s: after silence
+/// about a search domain, the name as written still has its turn.
 const CANDIDATE: Duration = Duration::from_secs(3);
+/// How long a lookup on demand waits for the other family once one has addresses.
+const OTHER: Duration = Duration::from_secs(1);
 
 /// News of the resolver.
 #[derive(Debug)]
-pub enum Answer {
+pub enum News {
     /// What is known of a name now.
     Name {
         /// The name.
         host: String,
         /// What is known of it.
-        told: Told,
+        resolution: Resolution,
     },
     /// Parts of the system's settings that could not be read; the other parts are in force.
     Unreadable(Vec<String>),
@@ -72,37 +81,37 @@ pub struct Resolver {
     tasks: HashMap<Followed, JoinHandle<()>>,
     shares: Shares,
     files: Arc<Files>,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<News>,
 }
 
 /// The lookups that one namespace may have at a time.
-struct Turns {
+struct LookupSlots {
     /// Lookups of both families.
-    whole: Semaphore,
+    both: Semaphore,
     /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
-    alone: Semaphore,
+    retry: Semaphore,
 }
 
-/// The turns of each namespace.
+/// The slots of each namespace.
 #[derive(Default)]
-struct Shares(HashMap<String, Arc<Turns>>);
+struct Shares(HashMap<String, Arc<LookupSlots>>);
 
 impl Shares {
-    fn of(&mut self, namespace: &str) -> Arc<Turns> {
-        let turns = || Turns { whole: Semaphore::new(LOOKUPS), alone: Semaphore::new(LOOKUPS) };
-        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(turns())).clone()
+    fn of(&mut self, namespace: &str) -> Arc<LookupSlots> {
+        let slots = || LookupSlots { both: Semaphore::new(LOOKUPS), retry: Semaphore::new(LOOKUPS) };
+        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(slots())).clone()
     }
 
     /// Forgets namespaces without tasks.
     fn forget_unused(&mut self) {
-        self.0.retain(|_, turns| Arc::strong_count(turns) > 1);
+        self.0.retain(|_, slots| Arc::strong_count(slots) > 1);
     }
 }
 
 impl Resolver {
     /// A resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
     #[must_use]
-    pub fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+    pub fn new(answers: mpsc::Sender<News>, files: Arc<Files>) -> Self {
         Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, answers }
     }
 
@@ -114,9 +123,9 @@ impl Resolver {
             }
         } else if !self.tasks.contains_key(&name) {
             let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
-            let turns = self.shares.of(&name.namespace);
+            let slots = self.shares.of(&name.namespace);
             let (files, answers) = (self.files.clone(), self.answers.clone());
-            let task = Name { host: name.host.clone(), system, turns, files, answers };
+            let task = Name { host: name.host.clone(), system, slots, files, answers };
             self.tasks.insert(name, tokio::spawn(name::follow(task)));
         }
         self.shares.forget_unused();
@@ -128,77 +137,100 @@ impl Resolver {
 pub struct Lookup(Latest);
 
 impl Lookup {
-    /// One address of a name, from the family that answers first.
+    /// One address of each family that a name has.
     ///
     /// # Errors
     /// Why the lookup failed.
-    pub async fn one(&mut self, host: &str) -> Result<IpAddr, String> {
+    pub async fn by_family(&mut self, host: &str) -> Result<Pair<Option<IpAddr>>, String> {
         let system = self.0.system();
-        if let Some(ip) = system.hosts.addresses(host).and_then(|ips| ips.first()) {
-            return Ok(*ip);
+        if let Some(ips) = system.hosts.addresses(host) {
+            return Ok(first_of_each(ips.iter().copied()));
         }
         let mut search = Search::new(candidates(host, &system.conf), None);
         let began = Instant::now();
-        while let Some(place) = search.next(began.elapsed()) {
-            let said = in_time(either(&system, &place)).await;
-            search.heard(place, said);
+        while let Some(fqdn) = search.next(began.elapsed()) {
+            let asked = |family| ask(&system, &fqdn, family, true);
+            let answers = both(asked(Family::Four), asked(Family::Six)).await;
+            search.record(fqdn, answers);
         }
         match search.outcome() {
             Outcome::Nothing(why) => Err(why),
-            Outcome::Found { said, .. } => {
-                let first = said.both().into_iter().find_map(|said| match said {
-                    Said::Addresses { ips, .. } => ips.first().copied(),
-                    _ => None,
-                });
-                first.ok_or_else(|| crate::core::dns::search::NO_ADDRESS.to_owned())
+            Outcome::Found { answers, .. } => {
+                Ok(first_of_each(answers.both().into_iter().flat_map(Answer::addresses).copied()))
             }
         }
     }
 }
 
-/// Waits no longer than [`CANDIDATE`].
-async fn in_time(asked: impl Future<Output = Pair<Said>>) -> Pair<Said> {
-    let late = || Said::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
-    timeout(CANDIDATE, asked).await.unwrap_or_else(|_| Pair { four: late(), six: late() })
+fn first_of_each(ips: impl Iterator<Item = IpAddr> + Clone) -> Pair<Option<IpAddr>> {
+    let first = |is_of_family: fn(&IpAddr) -> bool| ips.clone().find(is_of_family);
+    Pair { four: first(IpAddr::is_ipv4), six: first(IpAddr::is_ipv6) }
 }
 
-/// Asks for both families of a full name, and waits for one that has addresses, or for both.
-async fn either(system: &System, place: &str) -> Pair<Said> {
-    let (mut four, mut six) =
-        (pin!(ask(system, place, Family::Four, true)), pin!(ask(system, place, Family::Six, true)));
+/// Waits for the answers of both families: for the first no longer than [`CANDIDATE`], and for the other one no longer
+/// than [`OTHER`] once the first has addresses.
+async fn both(four: impl Future<Output = Answer>, six: impl Future<Output = Answer>) -> Pair<Answer> {
+    let began = Instant::now();
+    let left = |first: &Answer| if first.has_addresses() { OTHER } else { CANDIDATE.saturating_sub(began.elapsed()) };
+    let (mut four, mut six) = (pin!(four), pin!(six));
     tokio::select! {
-        said = &mut four => {
-            let six = if said.has_addresses() { Said::NoData } else { six.await };
-            Pair { four: said, six }
+        answer = in_time(CANDIDATE, four.as_mut()) => {
+            let six = in_time(left(&answer), six).await;
+            Pair { four: answer, six }
         }
-        said = &mut six => {
-            let four = if said.has_addresses() { Said::NoData } else { four.await };
-            Pair { four, six: said }
+        answer = in_time(CANDIDATE, six.as_mut()) => {
+            let four = in_time(left(&answer), four).await;
+            Pair { four, six: answer }
         }
     }
 }
 
+async fn in_time<F: Future<Output = Answer>>(limit: Duration, asked: Pin<&mut F>) -> Answer {
+    let late = || Answer::Failed { why: format!("no answer within {} s", CANDIDATE.as_secs()), is_servfail: false };
+    within(limit, asked).await.unwrap_or_else(late)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn silence_about_one_full_name_leaves_time_for_the_next() {
         let began = Instant::now();
-        let said = in_time(std::future::pending()).await;
-        assert!(said.four.is_failed() && said.six.is_failed());
+        let answers = both(pending(), pending()).await;
+        assert!(answers.four.is_failed() && answers.six.is_failed());
         assert!(began.elapsed() * 2 < Duration::from_secs(10), "two of them fit into the caller's time");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_family_keeps_the_other_waiting_no_longer_than_a_second() {
+        let found = Answer::Addresses { ips: vec![IpAddr::from([192, 0, 2, 1])], ttl: Duration::from_secs(60) };
+        let began = Instant::now();
+        let answers = both(pending(), ready(found.clone())).await;
+        assert!(answers.four.is_failed() && began.elapsed() < OTHER * 2, "{:?}", began.elapsed());
+        assert_eq!(answers.six, found);
+    }
+
     #[test]
-    fn a_namespace_has_turns_of_its_own_and_no_more_of_them_than_the_bound() {
+    fn each_family_gives_its_first_address() {
+        let four = |last| IpAddr::from([192, 0, 2, last]);
+        let six = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let of = |ips: &[IpAddr]| first_of_each(ips.iter().copied());
+        assert_eq!(of(&[six(1), four(1), six(2)]), Pair { four: Some(four(1)), six: Some(six(1)) });
+        assert_eq!(of(&[four(2)]), Pair { four: Some(four(2)), six: None });
+    }
+
+    #[test]
+    fn a_namespace_has_slots_of_its_own_and_no_more_of_them_than_the_bound() {
         let mut shares = Shares::default();
         let (busy, other) = (shares.of("a"), shares.of("b"));
-        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.alone.try_acquire().expect("a turn")).collect();
-        assert!(shares.of("a").alone.try_acquire().is_err() && other.alone.try_acquire().is_ok());
-        assert!(shares.of("a").whole.try_acquire().is_ok(), "families that fail keep no lookup waiting");
+        let held: Vec<_> = (0..LOOKUPS).map(|_| busy.retry.try_acquire().expect("a slot")).collect();
+        assert!(shares.of("a").retry.try_acquire().is_err() && other.retry.try_acquire().is_ok());
+        assert!(shares.of("a").both.try_acquire().is_ok(), "families that fail keep no lookup waiting");
         drop(held);
-        assert!(shares.of("a").alone.try_acquire().is_ok());
+        assert!(shares.of("a").retry.try_acquire().is_ok());
         drop(busy);
         shares.forget_unused();
         assert_eq!(shares.0.keys().collect::<Vec<_>>(), ["b"]);

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_grows_wakes_who_waits_and_one_that_shrinks_takes_nothing_back() {
+    fn growing_a_room_wakes_waiters_and_shrinking_it_takes_nothing_back() {
         let room = Arc::new(Room::new(1));
         let first = room.take(1).expect("room");
         let mut waiter = pin!(room.wait(1));

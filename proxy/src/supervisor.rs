@@ -62,7 +62,7 @@ use crate::{
     metrics::Metrics,
     net,
     process::Process,
-    resolver::Answer,
+    resolver::News,
     settings::Settings,
     threads::{Command, Workers},
     worker::session::SessionView,
@@ -124,7 +124,7 @@ impl Supervisor {
         process: Process,
         workers: Workers,
         metrics: Arc<Metrics>,
-        answers: mpsc::Sender<Answer>,
+        answers: mpsc::Sender<News>,
         report: watch::Sender<Report>,
         settings: &Settings,
     ) -> Self {
@@ -159,7 +159,7 @@ impl Supervisor {
     }
 
     /// Runs until a drain is requested, or until every sender of `control` is dropped.
-    pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<Answer>) {
+    pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<News>) {
         let mut schedule = Schedule::new(Instant::now());
         let life = self.process.lives.begin("control");
         let mut beats = interval(BEAT);
@@ -296,17 +296,17 @@ impl Supervisor {
 
     /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or
     /// wait for its first answer, are refreshed together, and no others.
-    fn answered(&mut self, first: Answer, answers: &mut mpsc::Receiver<Answer>) {
+    fn answered(&mut self, first: News, answers: &mut mpsc::Receiver<News>) {
         let now = self.process.clock.seconds();
         let behind = iter::from_fn(|| answers.try_recv().ok());
         let mut changed = BTreeSet::new();
         for answer in iter::once(first).chain(behind) {
             match answer {
-                Answer::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
-                Answer::Name { host, told } => {
-                    let learnt = self.names.learn(&host, told, now);
-                    notices::write(&self.process.log, learnt.notices);
-                    if learnt.changed {
+                News::Unreadable(problems) => notices::write(&self.process.log, [Names::unreadable(&problems)]),
+                News::Name { host, resolution } => {
+                    let change = self.names.learn(&host, resolution, now);
+                    notices::write(&self.process.log, change.notices);
+                    if change.changed {
                         changed.insert(host);
                     }
                 }
@@ -322,7 +322,7 @@ impl Supervisor {
         let (control, failing) = (&self.metrics.control, self.names.failing(self.process.clock.seconds()));
         control.dns_failing.store(failing.names, Relaxed);
         control.dns_failing_seconds.store(failing.longest_seconds, Relaxed);
-        control.dns_truncated.store(self.names.cut(), Relaxed);
+        control.dns_truncated.store(self.names.truncated(), Relaxed);
     }
 
     async fn drain(self, longest: Duration) {

@@ -8,11 +8,11 @@ use std::{
 };
 
 use proxy::core::{
-    dns::families::Told as Resolved,
+    dns::families::Resolution,
     lacking::Lacking,
-    names::{Failing, Learnt, Names, Turned, hosts_of},
+    logged_refusals::{LogAction, LoggedRefusals, MOST},
+    names::{Change, Failing, Names, Transition, hosts_of},
     own_addresses::OwnAddresses,
-    told::{MOST, Tell, Told},
 };
 use proxy_api::{
     Backend, Bind, Configuration, FailureReason, Listener, ListenerId, Origin, SocketKey, Target, Transport,
@@ -36,13 +36,13 @@ fn template() -> Listener {
 }
 
 /// A good answer with one address.
-fn good(last: u8) -> Resolved {
-    Resolved { addresses: Some(vec![ip(last)]), ..Resolved::default() }
+fn good(last: u8) -> Resolution {
+    Resolution { addresses: Some(vec![ip(last)]), ..Resolution::default() }
 }
 
 /// A failure of a name without an address.
-fn failed() -> Resolved {
-    Resolved { failure: Some("timeout".to_owned()), ..Resolved::default() }
+fn failed() -> Resolution {
+    Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() }
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -121,27 +121,27 @@ fn a_listener_that_changes_its_names_touches_those_and_leaves_the_names_of_other
 #[test]
 fn a_failure_turns_a_name_once_keeps_its_addresses_and_counts_from_its_start() {
     let mut names = names(&["db", "new"]);
-    assert_eq!(names.learn("db", good(1), 0), Learnt { changed: true, ..Learnt::default() });
+    assert_eq!(names.learn("db", good(1), 0), Change { changed: true, ..Change::default() });
     assert_eq!((names.is_failing(), names.failing(60)), (false, Failing::default()));
-    let fails = |changed, keeps| Learnt { changed, turned: Some(Turned::Fails { keeps }), cut: None };
+    let fails = |changed, keeps| Change { changed, transition: Some(Transition::Fails { keeps }), truncated: None };
     assert_eq!(names.learn("db", failed(), 1), fails(false, true));
-    assert_eq!(names.learn("db", failed(), 2), Learnt::default());
+    assert_eq!(names.learn("db", failed(), 2), Change::default());
     assert_eq!(names.learn("new", failed(), 4), fails(true, false));
     assert_eq!(names.addresses("db"), [ip(1)]);
     assert_eq!(names.failing(11), Failing { names: 2, longest_seconds: 10 });
-    assert_eq!(names.learn("db", good(1), 12), Learnt { turned: Some(Turned::Resolves), ..Learnt::default() });
+    assert_eq!(names.learn("db", good(1), 12), Change { transition: Some(Transition::Resolves), ..Change::default() });
     assert_eq!(names.failing(14), Failing { names: 1, longest_seconds: 10 }, "the other one");
 }
 
 #[test]
 fn a_name_fails_as_a_whole_if_one_of_its_families_fails() {
     let mut names = names(&["db"]);
-    let partly = Resolved { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good(1) };
-    let learnt = names.learn("db", partly.clone(), 1);
-    assert_eq!(learnt, Learnt { changed: true, turned: Some(Turned::Fails { keeps: true }), cut: None });
+    let partly = Resolution { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good(1) };
+    let change = names.learn("db", partly.clone(), 1);
+    assert_eq!(change, Change { changed: true, transition: Some(Transition::Fails { keeps: true }), truncated: None });
     assert_eq!((names.addresses("db"), names.failing(3)), (&[ip(1)][..], Failing { names: 1, longest_seconds: 2 }));
-    let moved = Resolved { addresses: good(2).addresses, ..partly };
-    assert_eq!(names.learn("db", moved, 4), Learnt { changed: true, ..Learnt::default() }, "it has failed before");
+    let moved = Resolution { addresses: good(2).addresses, ..partly };
+    assert_eq!(names.learn("db", moved, 4), Change { changed: true, ..Change::default() }, "it has failed before");
 }
 
 #[test]
@@ -156,13 +156,13 @@ fn a_name_is_awaited_until_anything_is_heard_of_it() {
 }
 
 #[test]
-fn addresses_that_are_left_out_are_told_once_and_counted() {
+fn addresses_that_are_left_out_are_logged_once_and_counted() {
     let mut names = names(&["db"]);
-    let large = Resolved { left_out: 7, ..good(1) };
-    assert_eq!((names.learn("db", large.clone(), 0).cut, names.cut()), (Some(7), 1));
-    assert_eq!((names.learn("db", large.clone(), 1).cut, names.cut()), (None, 1));
-    assert_eq!((names.learn("db", good(1), 2).cut, names.cut()), (None, 0));
-    assert_eq!((names.learn("db", large, 3).cut, names.cut()), (None, 1), "at the bound it is told of once");
+    let large = Resolution { left_out: 7, ..good(1) };
+    assert_eq!((names.learn("db", large.clone(), 0).truncated, names.truncated()), (Some(7), 1));
+    assert_eq!((names.learn("db", large.clone(), 1).truncated, names.truncated()), (None, 1));
+    assert_eq!((names.learn("db", good(1), 2).truncated, names.truncated()), (None, 0));
+    assert_eq!((names.learn("db", large, 3).truncated, names.truncated()), (None, 1), "at the bound it is logged once");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_name_that_no_listener_uses_is_forgotten_and_its_late_answer_ignored() {
     names.set(&id(0), set(&[]));
     assert!(!names.is_failing() && names.addresses("db").is_empty());
     assert_eq!(names.failing(9), Failing::default());
-    assert_eq!(names.learn("db", good(1), 2), Learnt::default());
+    assert_eq!(names.learn("db", good(1), 2), Change::default());
     assert!(names.addresses("db").is_empty() && names.hosts().next().is_none());
 }
 
@@ -211,13 +211,13 @@ fn an_address_that_becomes_our_own_is_noticed_by_few_questions_at_a_time() {
 }
 
 #[test]
-fn refused_endpoints_are_told_up_to_a_bound() {
+fn refused_endpoints_are_logged_up_to_a_bound() {
     let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
-    let mut told = Told::default();
-    let all: Vec<Tell> = (0..1000).map(|port| told.tell(address(port))).collect();
-    let count = |tell: Tell| all.iter().filter(|other| **other == tell).count();
-    assert_eq!((count(Tell::Endpoint), count(Tell::More)), (MOST, 1));
-    assert_eq!([0, 999].map(|port| told.tell(address(port))), [Tell::Nothing, Tell::Nothing]);
+    let mut logged = LoggedRefusals::default();
+    let all: Vec<LogAction> = (0..1000).map(|port| logged.record(address(port))).collect();
+    let count = |action: LogAction| all.iter().filter(|other| **other == action).count();
+    assert_eq!((count(LogAction::Endpoint), count(LogAction::More)), (MOST, 1));
+    assert_eq!([0, 999].map(|port| logged.record(address(port))), [LogAction::Nothing, LogAction::Nothing]);
 }
 
 #[test]

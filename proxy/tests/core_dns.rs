@@ -4,10 +4,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use proxy::core::dns::{
-    families::{Due, Families, MOST_ADDRESSES, RETRY, TTL, Told},
+    answer::{Answer, Family, Pair},
+    families::{Due, Families, MOST_ADDRESSES, RETRY, Resolution, TTL},
     hosts::Hosts,
     resolv_conf::{Flag, ResolvConf},
-    said::{Family, Pair, Said},
     search::{NO_ADDRESS, Outcome},
     tries::{QUESTION, tries},
 };
@@ -30,16 +30,16 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn found(texts: &[&str], ttl: u64) -> Said {
-    Said::Addresses { ips: ips(texts), ttl: seconds(ttl) }
+fn found(texts: &[&str], ttl: u64) -> Answer {
+    Answer::Addresses { ips: ips(texts), ttl: seconds(ttl) }
 }
 
-fn silent() -> Said {
-    Said::Failed { why: "timed out".to_owned(), is_servfail: false }
+fn silent() -> Answer {
+    Answer::Failed { why: "timed out".to_owned(), is_servfail: false }
 }
 
-fn servfail() -> Said {
-    Said::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
+fn servfail() -> Answer {
+    Answer::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
 }
 
 #[test]
@@ -164,41 +164,41 @@ fn options_have_the_values_and_bounds_of_glibc() {
 fn servers_are_asked_in_rounds_for_as_long_as_glibc_asks_them_within_the_bound() {
     let plan = |text: &str, turn: usize| -> Vec<(usize, u128, bool)> {
         let all = tries(&conf(text), turn, true).into_iter();
-        all.map(|one| (one.server, one.patience.as_millis(), one.joins)).collect()
+        all.map(|one| (one.server, one.timeout.as_millis(), one.may_overlap)).collect()
     };
     assert_eq!(plan("nameserver 1.1.1.1", 7), [(0, 5000, false), (0, 5000, false)]);
     let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions timeout:2 attempts:1";
     assert_eq!(plan(two, 1), [(0, 2000, false), (1, 2000, true)]);
     assert_eq!(plan(&format!("{two} rotate"), 1), [(1, 2000, false), (0, 2000, true)]);
-    assert!(tries(&conf(two), 0, false).iter().all(|one| !one.joins), "without company, one after the other");
+    assert!(tries(&conf(two), 0, false).iter().all(|one| !one.may_overlap), "without overlap, one after the other");
     let three = "nameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions attempts:1";
     assert_eq!(plan(three, 0), [(0, 5000, false), (1, 3000, true), (2, 6000, true)]);
     assert_eq!(plan(&format!("{three} timeout:1"), 0), [(0, 1000, false), (1, 1000, true), (2, 1000, true)]);
     let slow = format!("{three} timeout:30 attempts:5");
     let all = tries(&conf(&slow), 0, true);
-    let sum: Duration = all.iter().map(|one| one.patience).sum();
+    let sum: Duration = all.iter().map(|one| one.timeout).sum();
     assert_eq!(all.len(), 15, "each server in each round");
     assert!(sum <= QUESTION + seconds(1) && sum + seconds(1) >= QUESTION, "{sum:?}");
 }
 
 #[test]
 fn of_two_failures_servfail_decides_and_of_others_the_later_one() {
-    let later = Said::Failed { why: "refused".to_owned(), is_servfail: false };
+    let later = Answer::Failed { why: "refused".to_owned(), is_servfail: false };
     assert_eq!(silent().or_later(later.clone()), later);
     assert_eq!(servfail().or_later(later.clone()), servfail());
     assert_eq!(later.clone().or_later(servfail()), servfail());
-    assert_eq!(later.clone().or_later(Said::NoName), Said::NoName);
-    assert_eq!(Said::NoName.or_later(later), Said::NoName);
+    assert_eq!(later.clone().or_later(Answer::NxDomain), Answer::NxDomain);
+    assert_eq!(Answer::NxDomain.or_later(later), Answer::NxDomain);
 }
 
-/// The end of a search that found the name at `place`.
-fn at(place: &str, four: Said, six: Said) -> Outcome {
-    Outcome::Found { place: place.to_owned(), said: Pair { four, six } }
+/// The end of a search that found the name at `fqdn`.
+fn at(fqdn: &str, four: Answer, six: Answer) -> Outcome {
+    Outcome::Found { fqdn: fqdn.to_owned(), answers: Pair { four, six } }
 }
 
-fn told(texts: &[&str], failure: Option<&str>) -> Told {
+fn resolution(texts: &[&str], failure: Option<&str>) -> Resolution {
     let addresses = Some(ips(texts)).filter(|all| !all.is_empty());
-    Told { addresses, left_out: 0, failure: failure.map(str::to_owned) }
+    Resolution { addresses, left_out: 0, failure: failure.map(str::to_owned) }
 }
 
 #[test]
@@ -206,14 +206,17 @@ fn a_failed_family_keeps_its_addresses_counts_as_failing_and_is_asked_again_alon
     // T1.
     let mut known = Families::default();
     let (four, six) = (found(&["127.0.0.1"], 20), found(&["::1"], 120));
-    assert_eq!(known.searched(at("a.", four.clone(), six.clone()), seconds(0)), told(&["127.0.0.1", "::1"], None));
+    assert_eq!(
+        known.searched(at("a.", four.clone(), six.clone()), seconds(0)),
+        resolution(&["127.0.0.1", "::1"], None)
+    );
     assert_eq!(known.due(seconds(0)), (seconds(20), Due::Whole), "the shorter time counts");
-    let failing = told(&["127.0.0.1", "::1"], Some("its IPv4 addresses: SERVFAIL"));
+    let failing = resolution(&["127.0.0.1", "::1"], Some("its IPv4 addresses: SERVFAIL"));
     assert_eq!(known.searched(at("a.", servfail(), six), seconds(20)), failing);
     assert_eq!(known.due(seconds(20)), (RETRY, Due::Family(Family::Four)));
     assert_eq!(known.again(Family::Four, servfail(), seconds(25)), failing);
     assert_eq!(known.due(seconds(26)), (seconds(4), Due::Family(Family::Four)));
-    assert_eq!(known.again(Family::Four, four, seconds(30)), told(&["127.0.0.1", "::1"], None));
+    assert_eq!(known.again(Family::Four, four, seconds(30)), resolution(&["127.0.0.1", "::1"], None));
     assert_eq!(known.due(seconds(30)), (seconds(20), Due::Whole), "its time counts from here on");
 }
 
@@ -221,8 +224,8 @@ fn a_failed_family_keeps_its_addresses_counts_as_failing_and_is_asked_again_alon
 fn a_family_without_addresses_is_a_definite_answer() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
-    let gone = known.searched(at("a.", found(&["127.0.0.1"], 60), Said::NoData), seconds(60));
-    assert_eq!(gone, told(&["127.0.0.1"], None));
+    let gone = known.searched(at("a.", found(&["127.0.0.1"], 60), Answer::NoData), seconds(60));
+    assert_eq!(gone, resolution(&["127.0.0.1"], None));
     assert_eq!(known.due(seconds(60)), (seconds(60), Due::Whole));
 }
 
@@ -230,14 +233,14 @@ fn a_family_without_addresses_is_a_definite_answer() {
 fn a_name_that_is_not_found_leaves_the_addresses_in_use_and_is_asked_for_again_soon() {
     let mut known = Families::default();
     let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
-    assert_eq!(known.searched(nothing(), seconds(0)), told(&[], Some(NO_ADDRESS)));
-    assert_eq!((known.due(seconds(0)), known.place()), ((RETRY, Due::Whole), None));
+    assert_eq!(known.searched(nothing(), seconds(0)), resolution(&[], Some(NO_ADDRESS)));
+    assert_eq!((known.due(seconds(0)), known.fqdn()), ((RETRY, Due::Whole), None));
     known.searched(at("a.", found(&["127.0.0.1"], 60), silent()), seconds(5));
-    // Told again, they would take the place of those that another namespace has found since.
-    assert_eq!(known.searched(nothing(), seconds(65)), told(&[], Some(NO_ADDRESS)));
-    assert_eq!((known.due(seconds(65)), known.place()), ((RETRY, Due::Whole), Some("a.")));
-    let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Said::NoData), seconds(70));
-    assert_eq!(back, told(&["127.0.0.2"], None));
+    // Sent again, they would take the place of those that another namespace has found since.
+    assert_eq!(known.searched(nothing(), seconds(65)), resolution(&[], Some(NO_ADDRESS)));
+    assert_eq!((known.due(seconds(65)), known.fqdn()), ((RETRY, Due::Whole), Some("a.")));
+    let back = known.searched(at("a.", found(&["127.0.0.2"], 60), Answer::NoData), seconds(70));
+    assert_eq!(back, resolution(&["127.0.0.2"], None));
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn addresses_of_another_full_name_are_not_kept() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
     let moved = known.searched(at("b.", found(&["127.0.0.2"], 60), silent()), seconds(60));
-    assert_eq!(moved, told(&["127.0.0.2"], Some("its IPv6 addresses: timed out")));
+    assert_eq!(moved, resolution(&["127.0.0.2"], Some("its IPv6 addresses: timed out")));
 }
 
 #[test]
@@ -267,7 +270,7 @@ fn a_family_that_keeps_failing_is_asked_more_and_more_seldom() {
 fn times_to_live_are_kept_within_bounds() {
     let due = |ttl: u64| {
         let mut known = Families::default();
-        known.searched(at("a.", found(&["127.0.0.1"], ttl), Said::NoData), seconds(0));
+        known.searched(at("a.", found(&["127.0.0.1"], ttl), Answer::NoData), seconds(0));
         known.due(seconds(0)).0
     };
     assert_eq!([0, 1, 60, 86_400].map(due), [TTL.0, TTL.0, seconds(60), TTL.1]);
@@ -278,11 +281,11 @@ fn the_hosts_file_answers_for_both_families() {
     // T26: without ::1 in the file, there is no ::1.
     let mut known = Families::default();
     known.searched(at("localhost.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));
-    assert_eq!(known.listed(&ips(&["127.0.0.1"]), seconds(1)), told(&["127.0.0.1"], None));
+    assert_eq!(known.listed(&ips(&["127.0.0.1"]), seconds(1)), resolution(&["127.0.0.1"], None));
     assert_eq!(known.due(seconds(1)), (TTL.1, Due::Whole));
     assert_eq!(
         known.listed(&ips(&["fd00::1", "10.0.0.2", "10.0.0.1"]), seconds(2)),
-        told(&["10.0.0.1", "10.0.0.2", "fd00::1"], None)
+        resolution(&["10.0.0.1", "10.0.0.2", "fd00::1"], None)
     );
 }
 
@@ -291,16 +294,27 @@ fn a_large_answer_is_cut_to_the_same_addresses_each_time() {
     let four = |count: u16| (0..count).rev().map(|at| IpAddr::from([10, 0, at.to_be_bytes()[0], at.to_be_bytes()[1]]));
     let six = |count: u16| (0..count).map(|at| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, at]));
     let answer = |fours: u16, sixes: u16| {
-        let said = |ips: Vec<IpAddr>| Said::Addresses { ips, ttl: seconds(60) };
-        let told =
-            Families::default().searched(at("a.", said(four(fours).collect()), said(six(sixes).collect())), seconds(0));
-        let addresses = told.addresses.expect("some");
+        let answer = |ips: Vec<IpAddr>| Answer::Addresses { ips, ttl: seconds(60) };
+        let resolution = Families::default()
+            .searched(at("a.", answer(four(fours).collect()), answer(six(sixes).collect())), seconds(0));
+        let addresses = resolution.addresses.expect("some");
         let fours = addresses.iter().filter(|ip| ip.is_ipv4()).count();
         assert!(addresses.is_sorted());
-        (fours, addresses.len() - fours, told.left_out)
+        (fours, addresses.len() - fours, resolution.left_out)
     };
     assert_eq!(answer(200, 56), (200, 56, 0));
     assert_eq!(answer(4000, 2), (MOST_ADDRESSES - 2, 2, 3746));
     assert_eq!(answer(2, 4000), (2, MOST_ADDRESSES - 2, 3746));
     assert_eq!(answer(4000, 4000), (MOST_ADDRESSES / 2, MOST_ADDRESSES / 2, 7744));
+}
+
+#[test]
+fn after_a_failed_attempt_the_other_family_has_its_turn() {
+    let of = |four: Option<&str>, six: Option<&str>| Pair { four: four.map(ip), six: six.map(ip) };
+    let (four, six) = (Some("192.0.2.1"), Some("2001:db8::1"));
+    let turns: Vec<_> = (0..5).map(|failures| of(four, six).after(failures)).collect();
+    assert_eq!(turns, [four, six, six, four, four].map(|text| text.map(ip)));
+    assert_eq!(of(None, six).after(0), six.map(ip));
+    assert_eq!(of(four, None).after(1), four.map(ip));
+    assert_eq!(of(None, None).after(1), None);
 }

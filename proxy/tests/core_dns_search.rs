@@ -4,9 +4,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use proxy::core::dns::{
+    answer::{Answer, Pair},
     candidates::candidates,
     resolv_conf::ResolvConf,
-    said::{Pair, Said},
     search::{NO_ADDRESS, Outcome, SEARCH, Search},
 };
 
@@ -14,21 +14,21 @@ fn conf(text: &str) -> ResolvConf {
     ResolvConf::parse(text.as_bytes(), "host")
 }
 
-fn found(text: &str) -> Said {
+fn found(text: &str) -> Answer {
     let ips = vec![text.parse::<IpAddr>().expect("an address")];
-    Said::Addresses { ips, ttl: Duration::from_secs(60) }
+    Answer::Addresses { ips, ttl: Duration::from_secs(60) }
 }
 
-fn silent() -> Said {
-    Said::Failed { why: "timed out".to_owned(), is_servfail: false }
+fn silent() -> Answer {
+    Answer::Failed { why: "timed out".to_owned(), is_servfail: false }
 }
 
-fn servfail() -> Said {
-    Said::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
+fn servfail() -> Answer {
+    Answer::Failed { why: "SERVFAIL".to_owned(), is_servfail: true }
 }
 
-fn both(said: Said) -> Pair<Said> {
-    Pair { four: said.clone(), six: said }
+fn both(answer: Answer) -> Pair<Answer> {
+    Pair { four: answer.clone(), six: answer }
 }
 
 #[test]
@@ -63,13 +63,18 @@ fn candidates_come_in_the_order_of_res_search() {
 }
 
 /// The full names that are asked for, if servers say this of them.
-fn asked(host: &str, text: &str, before: Option<&str>, say: impl Fn(&str) -> Pair<Said>) -> (Vec<String>, Outcome) {
-    let mut search = Search::new(candidates(host, &conf(text)), before);
+fn asked(
+    host: &str,
+    text: &str,
+    last_found: Option<&str>,
+    say: impl Fn(&str) -> Pair<Answer>,
+) -> (Vec<String>, Outcome) {
+    let mut search = Search::new(candidates(host, &conf(text)), last_found);
     let mut names = Vec::new();
     while let Some(name) = search.next(Duration::ZERO) {
         names.push(name.clone());
-        let said = say(&name);
-        search.heard(name, said);
+        let answer = say(&name);
+        search.record(name, answer);
     }
     (names, search.outcome())
 }
@@ -78,11 +83,11 @@ const THREE: &str = "search a.test b.test\noptions ndots:5";
 
 #[test]
 fn the_first_candidate_with_an_address_in_either_family_is_the_name() {
-    let six_only = Pair { four: Said::NoData, six: found("fd00::1") };
-    let say = |name: &str| if name == "db.x.b.test." { six_only.clone() } else { both(Said::NoName) };
+    let six_only = Pair { four: Answer::NoData, six: found("fd00::1") };
+    let say = |name: &str| if name == "db.x.b.test." { six_only.clone() } else { both(Answer::NxDomain) };
     let (names, outcome) = asked("db.x", THREE, None, say);
     assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
-    assert_eq!(outcome, Outcome::Found { place: "db.x.b.test.".to_owned(), said: six_only.clone() });
+    assert_eq!(outcome, Outcome::Found { fqdn: "db.x.b.test.".to_owned(), answers: six_only.clone() });
     let beside_silence = Pair { four: silent(), six: found("fd00::1") };
     assert_eq!(asked("db.x", THREE, None, |_| beside_silence.clone()).0, ["db.x.a.test."]);
 }
@@ -90,24 +95,26 @@ fn the_first_candidate_with_an_address_in_either_family_is_the_name() {
 #[test]
 fn the_search_goes_on_after_definite_answers_and_servfail_and_ends_with_the_name_itself() {
     let all = ["db.x.a.test.", "db.x.b.test.", "db.x."];
-    for said in [both(Said::NoName), both(Said::NoData), both(servfail()), Pair { four: silent(), six: Said::NoData }] {
-        assert_eq!(asked("db.x", THREE, None, |_| said.clone()).0, all, "{said:?}");
+    for answer in
+        [both(Answer::NxDomain), both(Answer::NoData), both(servfail()), Pair { four: silent(), six: Answer::NoData }]
+    {
+        assert_eq!(asked("db.x", THREE, None, |_| answer.clone()).0, all, "{answer:?}");
     }
     // T2 d: two silent search domains cost the time of one.
     assert_eq!(asked("db.x", THREE, None, |_| both(silent())).0, ["db.x.a.test.", "db.x."]);
     let (names, _) = asked("db.x", "search a.test b.test", None, |_| both(silent()));
     assert_eq!(names, ["db.x.", "db.x.a.test."], "the name itself came first");
     // The root is a search domain too.
-    let say = |name: &str| both(if name == "db." { silent() } else { Said::NoName });
+    let say = |name: &str| both(if name == "db." { silent() } else { Answer::NxDomain });
     assert_eq!(asked("db", "search a.test . b.test", None, say).0, ["db.a.test.", "db."]);
 }
 
 #[test]
 fn a_failure_says_more_than_a_name_that_does_not_exist() {
-    let say = |name: &str| both(if name == "db.x.a.test." { servfail() } else { Said::NoName });
+    let say = |name: &str| both(if name == "db.x.a.test." { servfail() } else { Answer::NxDomain });
     assert_eq!(asked("db.x", THREE, None, say).1, Outcome::Nothing("SERVFAIL".to_owned()));
-    assert_eq!(asked("db.x", THREE, None, |_| both(Said::NoName)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
-    assert_eq!(asked("a..b", THREE, None, |_| both(Said::NoName)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
+    assert_eq!(asked("db.x", THREE, None, |_| both(Answer::NxDomain)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
+    assert_eq!(asked("a..b", THREE, None, |_| both(Answer::NxDomain)).1, Outcome::Nothing(NO_ADDRESS.to_owned()));
 }
 
 #[test]
@@ -119,7 +126,7 @@ fn a_fault_does_not_lead_to_another_name_than_before() {
     let (names, _) = asked("db.x", THREE, Some("db.x.b.test."), |_| both(silent()));
     assert_eq!(names, ["db.x.a.test.", "db.x.b.test."]);
     // What is definitely gone may be elsewhere.
-    let moved = |name: &str| both(if name == "db.x." { found("192.0.2.9") } else { Said::NoName });
+    let moved = |name: &str| both(if name == "db.x." { found("192.0.2.9") } else { Answer::NxDomain });
     assert_eq!(asked("db.x", THREE, Some("db.x.a.test."), moved).0.len(), 3);
 }
 
@@ -127,8 +134,8 @@ fn a_fault_does_not_lead_to_another_name_than_before() {
 fn a_slow_search_still_asks_for_the_name_itself() {
     let mut search = Search::new(candidates("db.x", &conf(THREE)), None);
     assert_eq!(search.next(Duration::ZERO).as_deref(), Some("db.x.a.test."));
-    search.heard("db.x.a.test.".to_owned(), both(Said::NoName));
+    search.record("db.x.a.test.".to_owned(), both(Answer::NxDomain));
     assert_eq!(search.next(SEARCH).as_deref(), Some("db.x."));
-    search.heard("db.x.".to_owned(), both(Said::NoName));
+    search.record("db.x.".to_owned(), both(Answer::NxDomain));
     assert_eq!(search.next(SEARCH), None);
 }

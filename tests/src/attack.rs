@@ -28,7 +28,7 @@ use tokio::{
 };
 
 pub use self::{
-    lies::{LIARS, Liar, Lie},
+    lies::{LYING_PROXIES, Lie, LyingProxy},
     tls::presented,
 };
 pub(crate) use self::{
@@ -84,8 +84,8 @@ pub struct Force {
 /// What an attack did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toll {
-    /// Connections that were established, by the name of the door; bursts of datagrams; and the streams of liars, as
-    /// [`LIARS`].
+    /// Connections that were established, by the name of the door; bursts of datagrams; and the streams of lying
+    /// proxies, as [`LYING_PROXIES`].
     pub connections: BTreeMap<&'static str, usize>,
     /// Most connections that were open at the same time.
     pub most_open: usize,
@@ -102,10 +102,10 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Starts an attack from the network namespace of this process. [`Self::aim`] says where to. The liars go where
-    /// proxies go.
+    /// Starts an attack from the network namespace of this process. [`Self::aim`] says where to. The lying proxies go
+    /// where proxies go.
     #[must_use]
-    pub fn start(process: u32, force: Force, liars: Vec<Liar>) -> Self {
+    pub fn start(process: u32, force: Force, lying_proxies: Vec<LyingProxy>) -> Self {
         raise_file_limit();
         let (orders, received) = unbounded_channel();
         let tally: Arc<Tally> = Arc::default();
@@ -113,7 +113,7 @@ impl Attack {
         let work = thread::spawn(move || {
             netns::within(process, move || {
                 let runtime = Builder::new_current_thread().enable_all().build()?;
-                Ok(runtime.block_on(ground::fight(force, liars, received, counted)))
+                Ok(runtime.block_on(ground::fight(force, lying_proxies, received, counted)))
             })
         });
         Self { orders: Some(orders), work: Some(work), tally }

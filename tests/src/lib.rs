@@ -28,7 +28,7 @@ pub mod programs;
 mod sockets;
 
 #[cfg(target_os = "linux")]
-pub use attack::{Attack, Door, Force, LIARS, Liar, Lie, Speaks, Toll, presented};
+pub use attack::{Attack, Door, Force, LYING_PROXIES, Lie, LyingProxy, Speaks, Toll, presented};
 #[cfg(target_os = "linux")]
 pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]
@@ -37,7 +37,7 @@ pub use kubernetes::{
     Operation, Operator, Outcomes, Scene, Siege, block_on, expire_lease, install, processes_of, roots, scene,
 };
 #[cfg(target_os = "linux")]
-pub use odd::{Asked, Dns, Kind, Machine, Reply, Witness};
+pub use odd::{Asked, Dns, Kind, Machine, RecordingServer, Reply};
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
 use std::{

@@ -2,8 +2,8 @@
 
 mod dns;
 mod machine;
-mod witness;
+mod recording_server;
 
 pub use dns::{Asked, Dns, Kind, Reply};
 pub use machine::Machine;
-pub use witness::Witness;
+pub use recording_server::RecordingServer;

@@ -5,11 +5,11 @@
 //! which order they are asked and when the search ends, [`tries`] which server gets a question and for how long.
 //! [`families`] keeps the addresses of a name, and says when to ask again.
 
+pub mod answer;
 pub mod candidates;
 pub mod families;
 pub mod hosts;
 pub mod resolv_conf;
-pub mod said;
 pub mod search;
 pub mod tries;
 

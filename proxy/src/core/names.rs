@@ -8,7 +8,7 @@ use std::{
 
 use proxy_api::{Listener, ListenerId, Target};
 
-use super::dns::families::Told;
+use super::dns::families::Resolution;
 
 /// Listeners by the names that their backends have.
 pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
@@ -24,9 +24,9 @@ pub struct Names {
     /// The last good answer by name; a failure keeps it.
     addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Names with more addresses than are used.
-    cut: BTreeSet<String>,
-    /// Names that were cut at any time, and were told of.
-    ever_cut: BTreeSet<String>,
+    truncated: BTreeSet<String>,
+    /// Names that were truncated at any time: already logged.
+    ever_truncated: BTreeSet<String>,
     failing_since: BTreeMap<String, u64>,
     /// The failing names, the one that has failed longest first.
     by_time: BTreeSet<(u64, String)>,
@@ -34,19 +34,19 @@ pub struct Names {
 
 /// The consequence of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Learnt {
+pub struct Change {
     /// Whether the targets of the name's users must be refreshed: the addresses changed, or sessions may wait for the
     /// first answer.
     pub changed: bool,
     /// Present if the name has begun to fail or resolves again.
-    pub turned: Option<Turned>,
+    pub transition: Option<Transition>,
     /// Present if the name has more addresses than are used for the first time: how many more.
-    pub cut: Option<usize>,
+    pub truncated: Option<usize>,
 }
 
-/// A change of whether a name resolves.
+/// A transition between resolving and failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turned {
+pub enum Transition {
     /// The name fails, wholly or in one family, with or without addresses that stay in use.
     Fails {
         /// Whether there are addresses.
@@ -80,8 +80,8 @@ impl Names {
     /// the names that the listener has begun or ceased to use.
     pub fn set(&mut self, id: &ListenerId, hosts: BTreeSet<String>) -> BTreeSet<String> {
         let before = self.of_listener.remove(id).unwrap_or_default();
-        let turned: BTreeSet<String> = before.symmetric_difference(&hosts).cloned().collect();
-        for host in &turned {
+        let changed: BTreeSet<String> = before.symmetric_difference(&hosts).cloned().collect();
+        for host in &changed {
             if hosts.contains(host) {
                 self.users.entry(host.clone()).or_default().insert(id.clone());
             } else if let Some(users) = self.users.get_mut(host) {
@@ -94,7 +94,7 @@ impl Names {
         if !hosts.is_empty() {
             self.of_listener.insert(id.clone(), hosts);
         }
-        turned
+        changed
     }
 
     /// The listener uses these names, too. Returns those that it did not use before. Where several listeners change at
@@ -108,51 +108,51 @@ impl Names {
         self.users.remove(host);
         self.heard.remove(host);
         self.addresses.remove(host);
-        self.cut.remove(host);
-        self.ever_cut.remove(host);
+        self.truncated.remove(host);
+        self.ever_truncated.remove(host);
         self.resolves(host);
     }
 
     /// Takes what is known of a name at `now`. A name that fails keeps its last addresses.
-    pub fn learn(&mut self, host: &str, told: Told, now: u64) -> Learnt {
+    pub fn learn(&mut self, host: &str, resolution: Resolution, now: u64) -> Change {
         // An answer may come after its name has been forgotten.
         if !self.users.contains_key(host) {
-            return Learnt::default();
+            return Change::default();
         }
-        let Told { addresses, left_out, failure } = told;
+        let Resolution { addresses, left_out, failure } = resolution;
         let is_first = self.heard.insert(host.to_owned());
         let is_new = addresses.as_ref().is_some_and(|addresses| self.addresses.get(host) != Some(addresses));
         if let Some(addresses) = addresses.filter(|_| is_new) {
             self.addresses.insert(host.to_owned(), addresses);
         }
-        let turned = if failure.is_some() { self.fails(host, now) } else { self.resolves(host) };
-        let cut = match left_out {
+        let transition = if failure.is_some() { self.fails(host, now) } else { self.resolves(host) };
+        let truncated = match left_out {
             0 => {
-                self.cut.remove(host);
+                self.truncated.remove(host);
                 None
             }
             more => {
-                self.cut.insert(host.to_owned());
-                // Once: a name whose addresses are about as many as the bound would be told of at each answer.
-                self.ever_cut.insert(host.to_owned()).then_some(more)
+                self.truncated.insert(host.to_owned());
+                // Once: a name whose addresses are about as many as the bound would be logged at each answer.
+                self.ever_truncated.insert(host.to_owned()).then_some(more)
             }
         };
-        Learnt { changed: is_first || is_new, turned, cut }
+        Change { changed: is_first || is_new, transition, truncated }
     }
 
-    fn fails(&mut self, host: &str, now: u64) -> Option<Turned> {
+    fn fails(&mut self, host: &str, now: u64) -> Option<Transition> {
         if self.failing_since.contains_key(host) {
             return None;
         }
         self.failing_since.insert(host.to_owned(), now);
         self.by_time.insert((now, host.to_owned()));
-        Some(Turned::Fails { keeps: self.addresses.contains_key(host) })
+        Some(Transition::Fails { keeps: self.addresses.contains_key(host) })
     }
 
-    fn resolves(&mut self, host: &str) -> Option<Turned> {
+    fn resolves(&mut self, host: &str) -> Option<Transition> {
         let since = self.failing_since.remove(host)?;
         self.by_time.remove(&(since, host.to_owned()));
-        Some(Turned::Resolves)
+        Some(Transition::Resolves)
     }
 
     /// The names that are followed.
@@ -179,8 +179,8 @@ impl Names {
 
     /// Count of names with more addresses than are used.
     #[must_use]
-    pub fn cut(&self) -> u64 {
-        self.cut.len() as u64
+    pub fn truncated(&self) -> u64 {
+        self.truncated.len() as u64
     }
 
     /// Whether a followed name does not resolve.

@@ -5,18 +5,19 @@ use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
-use super::{Answer, SOCKETS, Turns, question::ask, system::System};
+use super::{LookupSlots, News, SOCKETS, question::ask, system::System};
 use crate::{
     core::dns::{
+        answer::{Answer, Family, Pair},
         candidates::candidates,
-        families::{Due, Families, RETRY, Told},
+        families::{Due, Families, RETRY, Resolution},
         resolv_conf::Flag,
-        said::{Family, Pair, Said},
         search::{Outcome, Search},
     },
+    deadline::within,
     files::Files,
 };
 
@@ -30,10 +31,10 @@ pub(super) struct Name {
     pub(super) host: String,
     pub(super) system: watch::Receiver<Arc<System>>,
     /// The lookups that the namespace may have at a time.
-    pub(super) turns: Arc<Turns>,
+    pub(super) slots: Arc<LookupSlots>,
     /// File descriptors of the process.
     pub(super) files: Arc<Files>,
-    pub(super) answers: mpsc::Sender<Answer>,
+    pub(super) answers: mpsc::Sender<News>,
 }
 
 /// Follows a name, also after a lookup has panicked.
@@ -46,22 +47,22 @@ pub(super) async fn follow(name: Name) {
             return;
         }
         let failure = Some("the lookup has ended unexpectedly, see standard error".to_owned());
-        let told = Told { failure, ..Told::default() };
-        if name.answers.send(Answer::Name { host: name.host.clone(), told }).await.is_err() {
+        let resolution = Resolution { failure, ..Resolution::default() };
+        if name.answers.send(News::Name { host: name.host.clone(), resolution }).await.is_err() {
             return;
         }
         sleep(RETRY).await;
     }
 }
 
-/// Asks again whenever something is due or the system's settings have changed, until nobody takes the answers.
+/// Asks again whenever something is due or the system's settings have changed, until the receiver is dropped.
 async fn keep(name: Name) {
-    let Name { host, system: mut systems, turns, files, answers } = name;
+    let Name { host, system: mut systems, slots, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());
     let mut due = Due::Whole;
     loop {
         let system = systems.borrow_and_update().clone();
-        let round = Round { host: &host, system: &system, turns: &turns, files: &files, answers: &answers, began };
+        let round = Round { host: &host, system: &system, slots: &slots, files: &files, answers: &answers, began };
         let is_taken = tokio::select! {
             is_taken = round.run(due, &mut known) => is_taken,
             () = changed(&mut systems) => {
@@ -90,51 +91,51 @@ async fn changed(systems: &mut watch::Receiver<Arc<System>>) {
 struct Round<'a> {
     host: &'a str,
     system: &'a Arc<System>,
-    turns: &'a Turns,
+    slots: &'a LookupSlots,
     files: &'a Arc<Files>,
-    answers: &'a mpsc::Sender<Answer>,
+    answers: &'a mpsc::Sender<News>,
     /// Start of the clock of [`Families`].
     began: Instant,
 }
 
 impl Round<'_> {
-    /// Asks for what is due and tells what is known then. `false` if nobody takes the answers.
+    /// Asks for what is due and sends what is known then. `false` if the receiver is dropped.
     async fn run(&self, due: Due, known: &mut Families) -> bool {
         if let Some(ips) = self.system.hosts.addresses(self.host) {
-            let told = known.listed(ips, self.now());
-            return self.tell(told).await;
+            let resolution = known.listed(ips, self.now());
+            return self.send(resolution).await;
         }
-        let turns = if matches!(due, Due::Family(_)) { &self.turns.alone } else { &self.turns.whole };
-        let Ok(_turn) = turns.acquire().await else { return false };
+        let slots = if matches!(due, Due::Family(_)) { &self.slots.retry } else { &self.slots.both };
+        let Ok(_slot) = slots.acquire().await else { return false };
         // Without room, the lookup uses the few descriptors of the reserve.
         let files = self.files.take(SOCKETS);
-        let has_company = files.is_some();
-        let told = match (due, known.place().map(str::to_owned)) {
-            (Due::Family(family), Some(place)) => {
-                let said = ask(self.system, &place, family, has_company).await;
-                known.again(family, said, self.now())
+        let may_overlap = files.is_some();
+        let resolution = match (due, known.fqdn().map(str::to_owned)) {
+            (Due::Family(family), Some(fqdn)) => {
+                let answer = ask(self.system, &fqdn, family, may_overlap).await;
+                known.again(family, answer, self.now())
             }
-            (Due::Whole | Due::Family(_), before) => {
-                let outcome = self.search(before.as_deref(), has_company).await;
+            (Due::Whole | Due::Family(_), last_found) => {
+                let outcome = self.search(last_found.as_deref(), may_overlap).await;
                 known.searched(outcome, self.now())
             }
         };
-        self.tell(told).await
+        self.send(resolution).await
     }
 
-    async fn search(&self, before: Option<&str>, has_company: bool) -> Outcome {
-        let mut search = Search::new(candidates(self.host, &self.system.conf), before);
+    async fn search(&self, last_found: Option<&str>, may_overlap: bool) -> Outcome {
+        let mut search = Search::new(candidates(self.host, &self.system.conf), last_found);
         let from = Instant::now();
-        while let Some(place) = search.next(from.elapsed()) {
-            let said = self.both(&place, has_company).await;
-            search.heard(place, said);
+        while let Some(fqdn) = search.next(from.elapsed()) {
+            let answers = self.both(&fqdn, may_overlap).await;
+            search.record(fqdn, answers);
         }
         search.outcome()
     }
 
     /// Asks for both families of a full name.
-    async fn both(&self, place: &str, has_company: bool) -> Pair<Said> {
-        let asked = |family| ask(self.system, place, family, has_company);
+    async fn both(&self, fqdn: &str, may_overlap: bool) -> Pair<Answer> {
+        let asked = |family| ask(self.system, fqdn, family, may_overlap);
         if self.system.conf.has(Flag::SingleRequest) {
             let four = asked(Family::Four).await;
             let six = other(&four, asked(Family::Six)).await;
@@ -142,19 +143,19 @@ impl Round<'_> {
         }
         let (mut four, mut six) = (pin!(asked(Family::Four)), pin!(asked(Family::Six)));
         tokio::select! {
-            said = &mut four => {
-                let six = other(&said, six).await;
-                Pair { four: said, six }
+            answer = &mut four => {
+                let six = other(&answer, six).await;
+                Pair { four: answer, six }
             }
-            said = &mut six => {
-                let four = other(&said, four).await;
-                Pair { four, six: said }
+            answer = &mut six => {
+                let four = other(&answer, four).await;
+                Pair { four, six: answer }
             }
         }
     }
 
-    async fn tell(&self, told: Told) -> bool {
-        self.answers.send(Answer::Name { host: self.host.to_owned(), told }).await.is_ok()
+    async fn send(&self, resolution: Resolution) -> bool {
+        self.answers.send(News::Name { host: self.host.to_owned(), resolution }).await.is_ok()
     }
 
     fn now(&self) -> Duration {
@@ -163,12 +164,12 @@ impl Round<'_> {
 }
 
 /// Waits for the other family: to its end if the first has no addresses, else no longer than [`LATE`].
-async fn other(first: &Said, other: impl Future<Output = Said>) -> Said {
+async fn other(first: &Answer, other: impl Future<Output = Answer>) -> Answer {
     if !first.has_addresses() {
         return other.await;
     }
-    let late = |_| Said::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
-    timeout(LATE, other).await.unwrap_or_else(late)
+    let late = || Answer::Failed { why: format!("no answer within {} s", LATE.as_secs()), is_servfail: false };
+    within(LATE, pin!(other)).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]
@@ -179,14 +180,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_family_that_nobody_answers_is_given_up_once_the_other_has_addresses() {
-        let first = Said::Addresses { ips: Vec::new(), ttl: Duration::from_secs(60) };
+        let first = Answer::Addresses { ips: Vec::new(), ttl: Duration::from_secs(60) };
         let given_up = other(&first, pending()).await;
-        assert_eq!(given_up, Said::Failed { why: "no answer within 2 s".to_owned(), is_servfail: false });
-        assert_eq!(other(&first, ready(Said::NoData)).await, Said::NoData);
+        assert_eq!(given_up, Answer::Failed { why: "no answer within 2 s".to_owned(), is_servfail: false });
+        assert_eq!(other(&first, ready(Answer::NoData)).await, Answer::NoData);
         let slow = async {
             sleep(LATE * 2).await;
-            Said::NoData
+            Answer::NoData
         };
-        assert_eq!(other(&Said::NoName, slow).await, Said::NoData, "there is nothing to tell yet");
+        assert_eq!(other(&Answer::NxDomain, slow).await, Answer::NoData, "there is nothing to send yet");
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Answer, runtime::Runtime};
+use super::{News, runtime::Runtime};
 use crate::{
     core::dns::{
         hosts::Hosts,
@@ -77,10 +77,10 @@ impl System {
         Self { hosts, conf, clients, problems, questions: AtomicUsize::new(0), stamps }
     }
 
-    /// The tries of the next question, each with its client. Without company, one server is asked at a time.
-    pub(super) fn tries(&self, has_company: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
+    /// The tries of the next question, each with its client. Without `may_overlap`, one server is asked at a time.
+    pub(super) fn tries(&self, may_overlap: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
         let turn = self.questions.fetch_add(1, Relaxed);
-        tries::tries(&self.conf, turn, has_company).into_iter().map(move |one| {
+        tries::tries(&self.conf, turn, may_overlap).into_iter().map(move |one| {
             let client = self.clients.get(one.server).cloned();
             (one, client.unwrap_or_else(|| Err("there is no such server".to_owned())))
         })
@@ -141,19 +141,19 @@ impl Latest {
 }
 
 /// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
-pub(super) fn follow(answers: mpsc::Sender<Answer>) -> watch::Receiver<Arc<System>> {
+pub(super) fn follow(answers: mpsc::Sender<News>) -> watch::Receiver<Arc<System>> {
     let (sender, receiver) = watch::channel(Arc::new(System::read()));
     tokio::spawn(look(sender, answers));
     receiver
 }
 
-async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<Answer>) {
+async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<News>) {
     let mut told = Vec::new();
     loop {
         let system = systems.borrow().clone();
         if system.problems != told {
             told.clone_from(&system.problems);
-            if !told.is_empty() && answers.send(Answer::Unreadable(told.clone())).await.is_err() {
+            if !told.is_empty() && answers.send(News::Unreadable(told.clone())).await.is_err() {
                 return;
             }
         }

@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use super::notices;
 use crate::{
     core::{
-        dns::families::{MOST_ADDRESSES, Told},
-        names::{self, Failing, Turned},
+        dns::families::{MOST_ADDRESSES, Resolution},
+        names::{self, Failing, Transition},
     },
     files::Files,
     log::{Level, Notice},
-    resolver::{Answer, Followed, Resolver},
+    resolver::{Followed, News, Resolver},
 };
 
 /// The names that running listeners use.
@@ -24,7 +24,7 @@ pub(super) struct Names {
 
 /// The consequence of an answer.
 #[derive(Debug)]
-pub(super) struct Learnt {
+pub(super) struct Change {
     /// Whether the targets of the name's users must be refreshed.
     pub(super) changed: bool,
     /// Whether the name has begun to fail, resolves again, or has too many addresses for the first time.
@@ -33,33 +33,33 @@ pub(super) struct Learnt {
 
 impl Names {
     /// An owner without names, whose resolver sends answers through the channel and counts its sockets among `files`.
-    pub(super) fn new(answers: mpsc::Sender<Answer>, files: Arc<Files>) -> Self {
+    pub(super) fn new(answers: mpsc::Sender<News>, files: Arc<Files>) -> Self {
         Self { resolver: Resolver::new(answers, files), names: names::Names::default() }
     }
 
-    /// An owner whose answers nobody takes.
+    /// An owner whose answers are dropped.
     #[cfg(test)]
-    pub(super) fn unheard() -> Self {
+    pub(super) fn without_receiver() -> Self {
         Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)))
     }
 
     /// This listener will use the names of these backends, too. Call this for all listeners that change before
     /// [`Names::set`], so that names whose users change keep their addresses.
     pub(super) fn add(&mut self, id: &ListenerId, listener: &Listener) {
-        let turned = self.names.add(id, &names::hosts_of(listener));
-        self.follow(id, turned);
+        let changed = self.names.add(id, &names::hosts_of(listener));
+        self.follow(id, changed);
     }
 
     /// This listener uses exactly the names of these backends from now on; `None`: it is gone.
     pub(super) fn set(&mut self, id: &ListenerId, listener: Option<&Listener>) {
-        let turned = self.names.set(id, listener.map(names::hosts_of).unwrap_or_default());
-        self.follow(id, turned);
+        let changed = self.names.set(id, listener.map(names::hosts_of).unwrap_or_default());
+        self.follow(id, changed);
     }
 
     /// Tells the resolver of names that this listener has begun or ceased to use.
-    fn follow(&mut self, id: &ListenerId, turned: BTreeSet<String>) {
+    fn follow(&mut self, id: &ListenerId, changed: BTreeSet<String>) {
         let namespace = &id.origin.namespace;
-        for host in turned {
+        for host in changed {
             let is_used = self.names.users(&host).any(|user| user.origin.namespace == *namespace);
             self.resolver.set(Followed { namespace: namespace.clone(), host }, is_used);
         }
@@ -67,24 +67,24 @@ impl Names {
 
     /// Takes what is known of a name at `now` (seconds of the process clock). A failure is logged once and keeps the last
     /// addresses in use.
-    pub(super) fn learn(&mut self, host: &str, told: Told, now: u64) -> Learnt {
-        let why = told.failure.clone().unwrap_or_default();
-        let names::Learnt { changed, turned, cut } = self.names.learn(host, told, now);
-        let turned = turned.map(|turned| match turned {
-            Turned::Resolves => notices::notice(Level::Info, "resolved", host, "the name resolves again"),
-            Turned::Fails { keeps } => {
+    pub(super) fn learn(&mut self, host: &str, resolution: Resolution, now: u64) -> Change {
+        let why = resolution.failure.clone().unwrap_or_default();
+        let names::Change { changed, transition, truncated } = self.names.learn(host, resolution, now);
+        let transition = transition.map(|transition| match transition {
+            Transition::Resolves => notices::notice(Level::Info, "resolved", host, "the name resolves again"),
+            Transition::Fails { keeps } => {
                 let kept = if keeps { "; the last answer stays in use" } else { "" };
                 notices::notice(Level::Warn, "unresolved", host, format!("does not resolve: {why}{kept}"))
             }
         });
-        let cut = cut.map(|more| {
+        let truncated = truncated.map(|more| {
             let message = format!(
                 "has {} addresses, of which {MOST_ADDRESSES} are used, always the same ones",
                 MOST_ADDRESSES.saturating_add(more)
             );
             notices::notice(Level::Warn, "truncated", host, message)
         });
-        Learnt { changed, notices: turned.into_iter().chain(cut).collect() }
+        Change { changed, notices: transition.into_iter().chain(truncated).collect() }
     }
 
     /// Says what could not be read of the system's settings.
@@ -99,8 +99,8 @@ impl Names {
     }
 
     /// Count of names with more addresses than are used.
-    pub(super) fn cut(&self) -> u64 {
-        self.names.cut()
+    pub(super) fn truncated(&self) -> u64 {
+        self.names.truncated()
     }
 
     /// The listeners that use a name.
@@ -135,11 +135,11 @@ mod tests {
 
     #[test]
     fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
-        let mut names = Names::unheard();
+        let mut names = Names::without_receiver();
         names.names.set(&id("a"), BTreeSet::from(["db", "new"].map(str::to_owned)));
-        let good = Told { addresses: Some(vec![IP]), ..Told::default() };
+        let good = Resolution { addresses: Some(vec![IP]), ..Resolution::default() };
         assert!(names.learn("db", good.clone(), 0).changed);
-        let why = Told { failure: Some("timeout".to_owned()), ..Told::default() };
+        let why = Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() };
         let mut failed = |host, now| names.learn(host, why.clone(), now).notices;
         let message = |notices: Vec<Notice>| -> Vec<(&'static str, String)> {
             notices.into_iter().map(|notice| (notice.event, notice.message)).collect()
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_says_how_large_it_was() {
-        let mut names = Names::unheard();
+    fn an_answer_that_is_truncated_says_how_large_it_was() {
+        let mut names = Names::without_receiver();
         names.names.set(&id("a"), BTreeSet::from(["db".to_owned()]));
-        let large = Told { addresses: Some(vec![IP]), left_out: 44, failure: None };
+        let large = Resolution { addresses: Some(vec![IP]), left_out: 44, failure: None };
         let notices = names.learn("db", large, 0).notices;
         let messages: Vec<&str> = notices.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(
-            (messages, names.cut()),
+            (messages, names.truncated()),
             (vec!["has 300 addresses, of which 256 are used, always the same ones"], 1)
         );
     }

@@ -16,7 +16,7 @@ use crate::{
     core::{
         diff::Settled,
         edits::edits,
-        told::{MOST, Tell, Told},
+        logged_refusals::{LogAction, LoggedRefusals, MOST},
     },
     log::{Level, Notice},
     shared::Shared,
@@ -33,7 +33,7 @@ pub(super) struct Reporter {
     /// The listeners that ran at the last apply.
     previous: BTreeMap<ListenerId, Arc<Listener>>,
     /// Refused endpoints that are in the log already.
-    refused: BTreeMap<ListenerId, Told>,
+    refused: BTreeMap<ListenerId, LoggedRefusals>,
     /// True until the first apply: listeners that come up are not logged.
     quiet: bool,
 }
@@ -89,10 +89,12 @@ impl Reporter {
     pub(super) fn refused(&mut self, refusals: Vec<Refusal>) -> Vec<Notice> {
         let mut notices = Vec::new();
         for Refusal { listener, address, why } in refusals {
-            let message = match self.refused.entry(listener.clone()).or_default().tell(address) {
-                Tell::Nothing => continue,
-                Tell::Endpoint => format!("endpoint {address} is not used: {why}"),
-                Tell::More => format!("more than {MOST} endpoints are not used, further ones are not logged: {why}"),
+            let message = match self.refused.entry(listener.clone()).or_default().record(address) {
+                LogAction::Nothing => continue,
+                LogAction::Endpoint => format!("endpoint {address} is not used: {why}"),
+                LogAction::More => {
+                    format!("more than {MOST} endpoints are not used, further ones are not logged: {why}")
+                }
             };
             notices.push(notice(Level::Warn, "refused", listener, message));
         }

@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::dns::families::Told,
+        core::dns::families::Resolution,
         supervisor::fixtures::{id, listener, socket},
     };
 
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn targets_that_are_unchanged_are_not_replaced_and_known_endpoints_stay() {
-        let (names, sockets, live) = (Names::unheard(), BTreeMap::new(), live());
+        let (names, sockets, live) = (Names::without_receiver(), BTreeMap::new(), live());
         let refresh = |ports: &[u16]| {
             let endpoints = addresses(ports);
             let (around, own) = (Arc::default(), RefCell::default());
@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_waits_for_the_first_answer_to_a_name_and_no_longer() {
-        let (mut names, sockets, endpoints) = (Names::unheard(), BTreeMap::new(), BTreeMap::new());
+        let (mut names, sockets, endpoints) = (Names::without_receiver(), BTreeMap::new(), BTreeMap::new());
         let template = (*listener(1, "b")).clone();
         let target = Target::Address { host: "db.test".to_owned(), port: 80 };
         let backends = vec![Backend { target, ..template.backends[0].clone() }];
@@ -256,13 +256,13 @@ mod tests {
             shared.first_answer.is_needed(&shared.targets.load())
         };
         assert!(waits(&names));
-        names.learn("db.test", Told { failure: Some("timeout".to_owned()), ..Told::default() }, 0);
+        names.learn("db.test", Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() }, 0);
         assert!(!waits(&names));
     }
 
     #[test]
     fn a_listener_of_the_same_proxy_is_no_target() {
-        let (names, live, endpoints) = (Names::unheard(), live(), addresses(&[10, 11]));
+        let (names, live, endpoints) = (Names::without_receiver(), live(), addresses(&[10, 11]));
         let sockets = BTreeMap::from([(socket(11), BTreeSet::from([id("other")]))]);
         let (around, own) = (Arc::default(), RefCell::default());
         let sources = of(&endpoints, &sockets, &names, (&around, &own));
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn an_address_that_leads_back_to_the_fleet_is_no_target_on_a_port_on_which_the_fleet_listens() {
-        let (names, live) = (Names::unheard(), live());
+        let (names, live) = (Names::without_receiver(), live());
         let endpoints = BTreeMap::from([
             ("b".to_owned(), set(&["192.0.2.1:11", "192.0.2.1:12", "192.0.2.7:80", "192.0.2.9:11"])),
             ("fleet".to_owned(), set(&["192.0.2.1:0"])),
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn nodes_are_no_targets_unless_the_gateway_names_them() {
-        let (names, sockets) = (Names::unheard(), BTreeMap::new());
+        let (names, sockets) = (Names::without_receiver(), BTreeMap::new());
         let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.5:0"]))]);
         let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
         let sources = of(&endpoints, &sockets, &names, (&around, &own));
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_address_is_no_target_if_its_checks_would_go_to_a_port_that_is_refused() {
-        let (names, sockets) = (Names::unheard(), BTreeMap::new());
+        let (names, sockets) = (Names::without_receiver(), BTreeMap::new());
         let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.6:6443"]))]);
         let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
         let sources = of(&endpoints, &sockets, &names, (&around, &own));

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Door, Force, Liar, Speaks, Tally, datagrams,
+    Door, Force, LyingProxy, Speaks, Tally, datagrams,
     tls::Tls,
     ways::{Way, misbehave},
 };
@@ -26,7 +26,7 @@ const FLOODS: usize = 10;
 struct Ground {
     /// Gives one client at a time its turn to connect.
     pace: Mutex<Interval>,
-    liars: Vec<Liar>,
+    lying_proxies: Vec<LyingProxy>,
     tls: Tls,
     tally: Arc<Tally>,
 }
@@ -34,13 +34,13 @@ struct Ground {
 /// Attacks the doors that are ordered, until there are no more orders. Returns false if the attack's limit came first.
 pub(super) async fn fight(
     force: Force,
-    liars: Vec<Liar>,
+    lying_proxies: Vec<LyingProxy>,
     mut orders: UnboundedReceiver<Vec<Door>>,
     tally: Arc<Tally>,
 ) -> bool {
     let mut pace = interval(Duration::from_secs(1) / force.connects_per_second.max(1));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let ground = Arc::new(Ground { pace: Mutex::new(pace), liars, tls: Tls::new(), tally });
+    let ground = Arc::new(Ground { pace: Mutex::new(pace), lying_proxies, tls: Tls::new(), tally });
     let mut crowds: BTreeMap<SocketAddr, JoinSet<()>> = BTreeMap::new();
     let commanded = async {
         while let Some(doors) = orders.recv().await {
@@ -65,9 +65,9 @@ fn crowd(ground: &Arc<Ground>, door: Door, clients: usize) -> JoinSet<()> {
     for way in Way::of_crowd(clients) {
         crowd.spawn(client(ground.clone(), door, way));
     }
-    for liar in ground.liars.iter().filter(|_| door.speaks == Speaks::Http2) {
-        for _ in 0..liar.streams() {
-            crowd.spawn(liar.clone().lie(door.at, ground.tally.clone()));
+    for proxy in ground.lying_proxies.iter().filter(|_| door.speaks == Speaks::Http2) {
+        for _ in 0..proxy.streams() {
+            crowd.spawn(proxy.clone().lie(door.at, ground.tally.clone()));
         }
     }
     crowd

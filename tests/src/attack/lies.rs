@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Tally;
 
-/// Name of what liars do, among the doors of [`super::Toll`].
-pub const LIARS: &str = "operator: stream, with a token";
+/// Name of what lying proxies do, among the doors of [`super::Toll`].
+pub const LYING_PROXIES: &str = "operator: stream, with a token";
 
 /// Longest time on one stream.
 const STAY: Duration = Duration::from_secs(60);
@@ -72,13 +72,13 @@ impl Lie {
 
 /// A proxy that lies.
 #[derive(Clone, Debug)]
-pub struct Liar {
+pub struct LyingProxy {
     lie: Lie,
     /// The address is that of the door.
     endpoint: Endpoint,
 }
 
-impl Liar {
+impl LyingProxy {
     /// A proxy with this token, which trusts the operator by these CA certificates, PEM.
     #[track_caller]
     pub fn new(lie: Lie, roots: &str, token: String) -> Self {
@@ -91,7 +91,7 @@ impl Liar {
         if self.lie == Lie::Many { STREAMS } else { 1 }
     }
 
-    /// One stream after the other. Liars are few, so they need no turn to connect.
+    /// One stream after the other. Lying proxies are few, so they need no turn to connect.
     pub(super) async fn lie(mut self, at: SocketAddr, tally: Arc<Tally>) {
         self.endpoint.address = at;
         loop {
@@ -103,7 +103,7 @@ impl Liar {
     /// One stream, until the operator ends it. A replica that does not lead refuses it.
     async fn converse(&self, tally: &Tally) -> Option<()> {
         let connection = proxy_grpc::open::<ToProxy>(&self.endpoint).await.ok()?;
-        let _open = tally.enter(LIARS);
+        let _open = tally.enter(LYING_PROXIES);
         if self.lie == Lie::Held {
             return holds_without_end(connection).await;
         }
@@ -203,7 +203,7 @@ async fn holds_without_end(mut connection: Connection) -> Option<()> {
 }
 
 fn hello(digest: Digest) -> FromProxy {
-    let hello = Hello { contract: CONTRACT, software: "liar".to_owned(), digest, ..Hello::default() };
+    let hello = Hello { contract: CONTRACT, software: "lying-proxy".to_owned(), digest, ..Hello::default() };
     FromProxy { hello: Some(hello), ..FromProxy::default() }
 }
 

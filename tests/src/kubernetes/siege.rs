@@ -1,6 +1,6 @@
 //! A node with everything that strangers can reach, a hostile pod, and what has to go on while that pod attacks.
 
-mod lair;
+mod hostile_namespace;
 mod operations;
 
 use std::{
@@ -20,7 +20,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::ListParams};
 
-use self::lair::Lair;
+use self::hostile_namespace::HostileNamespace;
 pub use self::operations::{Operation, Outcomes};
 use super::{Namespace, Node, OPERATOR, block_on, install, scene::until_ready};
 use crate::{Attack, Door, Force, Speaks, attack, greeting, http_get_on, until};
@@ -138,7 +138,7 @@ pub struct Siege<'a> {
     service: IpAddr,
     /// A process of the hostile pod.
     attacker: u32,
-    lair: Lair<'a>,
+    hostile: HostileNamespace<'a>,
     /// Pods with a sidecar so far.
     pods: AtomicUsize,
 }
@@ -165,8 +165,8 @@ impl<'a> Siege<'a> {
         let service = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
         let attacker = process_of(node, "attacker");
         let service = service.parse().expect("an address");
-        let lair = Lair::prepare(node);
-        let siege = Self { node, namespace, service, attacker, lair, pods: AtomicUsize::new(0) };
+        let hostile = HostileNamespace::prepare(node);
+        let siege = Self { node, namespace, service, attacker, hostile, pods: AtomicUsize::new(0) };
         // What is new takes a moment: Services route, the aggregator finds the leader, API servers trust the webhook.
         for operation in Operation::QUICK {
             until(operation.name(), || siege.run(operation).is_ok());
@@ -188,7 +188,7 @@ impl<'a> Siege<'a> {
     /// Attacks all doors from the hostile pod, where proxies that lie have moved in.
     #[must_use]
     pub fn attack(&self, force: Force) -> Attack {
-        let attack = Attack::start(self.attacker, force, self.lair.liars.clone());
+        let attack = Attack::start(self.attacker, force, self.hostile.proxies.clone());
         attack.aim(self.doors());
         attack
     }
@@ -234,7 +234,7 @@ impl<'a> Siege<'a> {
         let forwards =
             ["web", "flooded", "inside"].into_iter().filter_map(|name| self.namespace.get::<PortForward>(name));
         let conditions = forwards.filter_map(|forward| forward.status).flat_map(|status| status.conditions);
-        conditions.map(|condition| condition.message).filter(|message| lair::is_named(message)).collect()
+        conditions.map(|condition| condition.message).filter(|message| hostile_namespace::is_named(message)).collect()
     }
 
     /// Connections and streams that the doors closed by themselves, by door or reason, as counted by the pods that are
@@ -256,7 +256,7 @@ impl<'a> Siege<'a> {
             let label = format!("port=\"{port}\"");
             count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_connections_closed_total", &label);
         }
-        // What liars say is garbage, or too large, or one of their streams replaces another.
+        // What lying proxies say is garbage, or too large, or one of their streams replaces another.
         for reason in ["garbage", "too_large", "replaced"] {
             let label = format!("reason=\"{reason}\"");
             count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_streams_ended_total", &label);

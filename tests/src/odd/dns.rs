@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::Machine;
@@ -21,6 +21,8 @@ const TTL: u32 = 300;
 const RESPONSE: u16 = 0x8180;
 /// The bit of an answer that was cut.
 const CUT: u16 = 0x0200;
+/// The beginning of an OPT record: the root as name, and the type.
+const OPT: [u8; 3] = [0, 0, 41];
 
 /// Type of the records that a question asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,10 @@ pub struct Asked {
     pub kind: Option<Kind>,
     /// Whether it came over TCP.
     pub tcp: bool,
+    /// Whether it says that long answers may come by UDP (EDNS).
+    pub edns: bool,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// A name server at port 53 of an address of a machine, over UDP and TCP. It runs until this process ends.
@@ -165,8 +171,9 @@ impl Server {
 
     /// The reply to a question, which is remembered.
     fn reply(&self, question: &Question, tcp: bool) -> Reply {
-        let Question { name, kind, .. } = question;
-        self.asked.lock().expect("unpoisoned").push(Asked { name: name.clone(), kind: *kind, tcp });
+        let Question { name, kind, edns, .. } = question;
+        let asked = Asked { name: name.clone(), kind: *kind, tcp, edns: *edns, at: Instant::now() };
+        self.asked.lock().expect("unpoisoned").push(asked);
         let zone = self.zone.lock().expect("unpoisoned");
         let wildcards = name.match_indices('.').map(|(at, _)| format!("*{}", &name[at..])).chain(["*".to_owned()]);
         match [name.clone()].into_iter().chain(wildcards).find_map(|key| zone.get(&key)) {
@@ -254,6 +261,8 @@ struct Question {
     kind: Option<Kind>,
     /// The section of the message: name, type and class.
     section: Vec<u8>,
+    /// Whether an OPT record follows.
+    edns: bool,
 }
 
 impl Question {
@@ -271,7 +280,8 @@ impl Question {
         }
         let kind = u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?);
         let section = packet.get(12..at + 4)?.to_vec();
-        Some(Self { id, name: labels.join("."), kind: Kind::of_number(kind), section })
+        let edns = packet.get(at + 4..at + 7) == Some(OPT.as_slice());
+        Some(Self { id, name: labels.join("."), kind: Kind::of_number(kind), section, edns })
     }
 
     /// A reply as a message that fits into a datagram.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use harness::{Force, LIARS, Node, Operation, Outcomes, Siege, until};
+use harness::{Force, LYING_PROXIES, Node, Operation, Outcomes, Siege, until};
 
 use crate::shared;
 
@@ -42,8 +42,8 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     assert!(toll.until_stopped, "the attack lasted as long as the operations");
     let doors = siege.doors();
     assert!(doors.iter().all(|door| toll.connections.contains_key(door.name)), "every door was tried: {toll:?}");
-    assert!(toll.connections.contains_key(LIARS), "liars had streams: {toll:?}");
-    assert!(siege.accused().is_empty(), "what liars say is told of forwards of others: {:?}", siege.accused());
+    assert!(toll.connections.contains_key(LYING_PROXIES), "lying proxies had streams: {toll:?}");
+    assert!(siege.accused().is_empty(), "what lying proxies say is told of forwards of others: {:?}", siege.accused());
     assert!(closed.values().all(|count| *count > 0.0), "every door turned somebody away: {closed:?}");
 }
 

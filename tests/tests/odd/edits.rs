@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Dns, Machine, Witness, until, until_within};
+use harness::{Dns, Machine, RecordingServer, until, until_within};
 
 use crate::{QUICK, SERVE, failing, forward_to, ip, session};
 
@@ -20,7 +20,7 @@ fn an_edit_of_hosts_counts_within_five_seconds() {
     // T8
     let machine = Machine::start(b"127.0.0.41 db.test\n", QUICK);
     let _dns = Dns::start(&machine, "127.0.0.1", "db.test 127.0.0.43\n");
-    let _witness = Witness::start(&machine, "::", SERVE);
+    let _server = RecordingServer::start(&machine, "::", SERVE);
     let _program = machine.run(&forward_to(0, "db.test", ""));
     reaches(&machine, "127.0.0.41");
     machine.replace("hosts", b"127.0.0.42 db.test\n");
@@ -35,7 +35,7 @@ fn an_edit_of_resolv_conf_counts_within_five_seconds() {
     let machine = Machine::start(b"", QUICK);
     let _office = Dns::start(&machine, "127.0.0.1", "db.test 127.0.0.51\n");
     let _vpn = Dns::start(&machine, "127.0.0.2", "db.test 127.0.0.52\n");
-    let _witness = Witness::start(&machine, "::", SERVE);
+    let _server = RecordingServer::start(&machine, "::", SERVE);
     let _program = machine.run(&forward_to(0, "db.test", ""));
     reaches(&machine, "127.0.0.51");
     machine.replace("resolv.conf", b"nameserver 127.0.0.2\noptions timeout:1 attempts:1\n");
@@ -53,7 +53,7 @@ fn a_search_domain_that_is_added_counts_within_five_seconds() {
     // T8: a name that did not exist.
     let machine = Machine::start(b"", QUICK);
     let _dns = Dns::start(&machine, "127.0.0.1", "db.office.test 127.0.0.53\n");
-    let _witness = Witness::start(&machine, "::", SERVE);
+    let _server = RecordingServer::start(&machine, "::", SERVE);
     let _program = machine.run(&forward_to(0, "db", ""));
     until("the name fails", || failing(&machine) >= 1.0);
     machine.overwrite("resolv.conf", b"nameserver 127.0.0.1\nsearch office.test\n");

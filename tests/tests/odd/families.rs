@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Dns, Machine, Witness, until};
+use harness::{Dns, Machine, RecordingServer, until};
 
 use crate::{QUICK, SERVE, endpoints, forward_to, ip, session};
 
@@ -17,7 +17,7 @@ fn a_family_that_is_a_black_hole_does_not_keep_a_session_waiting() {
     let zone = "six.test 127.0.0.91 2001:db8::dead\nfour.test 192.0.2.250 2001:db8::91\n";
     let _dns = Dns::start(&machine, "127.0.0.1", zone);
     let names = ["six.test", "four.test"];
-    let _witnesses = [0, 1].map(|number| Witness::start(&machine, "::", SERVE + number));
+    let _servers = [0, 1].map(|number| RecordingServer::start(&machine, "::", SERVE + number));
     let spec = "timeouts: {connectSeconds: 10}";
     let manifest: String = (0..).zip(names).map(|(number, name)| forward_to(number, name, spec)).collect();
     let _program = machine.run(&manifest);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use harness::{Dns, Kind, Machine, Reply, Witness, assert_reset, until, until_within};
+use harness::{Dns, Kind, Machine, RecordingServer, Reply, assert_reset, until, until_within};
 
 use crate::{LISTEN, QUICK, SERVE, checked, endpoints, failing, forward_to, ip, session};
 
@@ -17,7 +17,8 @@ fn a_family_that_fails_keeps_its_addresses_counts_as_failing_and_is_asked_again(
     let four = |seconds| Reply::addresses(seconds, &["127.0.0.1"]);
     let late = Reply::Late(Duration::from_millis(600), Box::new(four(1)));
     let names = [("failed.test", Reply::ServFail), ("lost.test", Reply::Silent), ("late.test", late)];
-    let witnesses: Vec<Witness> = (0..3).map(|number| Witness::start(&machine, "0.0.0.0", SERVE + number)).collect();
+    let backends: Vec<RecordingServer> =
+        (0..3).map(|number| RecordingServer::start(&machine, "0.0.0.0", SERVE + number)).collect();
     for (name, _) in &names {
         dns.set(name, Kind::A, four(1));
         dns.set(name, Kind::Aaaa, Reply::addresses(1, &["::1"]));
@@ -42,7 +43,7 @@ fn a_family_that_fails_keeps_its_addresses_counts_as_failing_and_is_asked_again(
         dns.set(name, Kind::A, four(120));
     }
     until_within(ASKED_AGAIN, "no name fails", || failing(&machine) == 0.0);
-    assert!(witnesses.iter().all(|witness| !witness.reached().is_empty()));
+    assert!(backends.iter().all(|backend| !backend.reached().is_empty()));
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn a_family_that_fails_at_first_is_asked_again_although_the_other_is_good_for_lo
     // T1
     let machine = Machine::start(b"", QUICK);
     let dns = Dns::start(&machine, "127.0.0.1", "");
-    let _witness = Witness::start(&machine, "0.0.0.0", SERVE);
+    let _server = RecordingServer::start(&machine, "0.0.0.0", SERVE);
     dns.set("first.test", Kind::A, Reply::ServFail);
     dns.set("first.test", Kind::Aaaa, Reply::addresses(120, &["::1"]));
     let _program = machine.run(&forward_to(0, "first.test", ""));
@@ -65,7 +66,7 @@ fn a_session_that_comes_before_the_first_answer_waits_for_it() {
     // T5
     let machine = Machine::start(b"", b"nameserver 127.0.0.1\n");
     let dns = Dns::start(&machine, "127.0.0.1", "");
-    let _witness = Witness::start(&machine, "::", SERVE);
+    let _server = RecordingServer::start(&machine, "::", SERVE);
     for (name, address) in [("slow.test", "127.0.0.31"), ("other.test", "127.0.0.32")] {
         let late = |addresses: &[&str]| Reply::Late(Duration::from_secs(1), Box::new(Reply::addresses(300, addresses)));
         dns.set(name, Kind::A, late(&[address]));
@@ -92,14 +93,14 @@ fn thousands_of_addresses_are_cut_to_a_bound_and_the_log_says_so() {
     // D8
     let machine = Machine::start(b"", QUICK);
     let dns = Dns::start(&machine, "127.0.0.1", "");
-    let witness = Witness::start(&machine, "0.0.0.0", SERVE);
+    let backend = RecordingServer::start(&machine, "0.0.0.0", SERVE);
     let many = (0..16_u8).flat_map(|third| (1..=250).map(move |last| IpAddr::from([127, 1, third, last])));
     dns.set("many.test", Kind::A, Reply::Addresses(many.collect(), 300));
     let program = machine.run(&forward_to(0, "many.test", ""));
     until("a session is served", || session(&machine, 0).is_ok());
     let used = endpoints(&machine);
     assert!(matches!(used[..], [1..4000]), "of 4000 addresses: {used:?}");
-    assert!(!witness.reached().is_empty());
+    assert!(!backend.reached().is_empty());
     until("the log warns of the name", || {
         program.events().iter().any(|line| line["level"] == "warn" && line.to_string().contains("many.test"))
     });
@@ -109,7 +110,7 @@ fn thousands_of_addresses_are_cut_to_a_bound_and_the_log_says_so() {
 fn an_answer_that_was_cut_is_asked_for_again_over_tcp() {
     let machine = Machine::start(b"", QUICK);
     let dns = Dns::start(&machine, "127.0.0.1", "");
-    let _witness = Witness::start(&machine, "::", SERVE);
+    let _server = RecordingServer::start(&machine, "::", SERVE);
     let whole = Reply::addresses(300, &["127.0.0.71", "127.0.0.72", "127.0.0.73"]);
     dns.set("cut.test", Kind::A, Reply::Truncated(Box::new(whole)));
     let _program = machine.run(&forward_to(0, "cut.test", ""));
@@ -122,16 +123,16 @@ fn an_answer_that_was_cut_is_asked_for_again_over_tcp() {
 fn nothing_but_the_answer_to_the_question_from_the_server_that_was_asked_counts() {
     let machine = Machine::start(b"", QUICK);
     let dns = Dns::start(&machine, "127.0.0.1", "");
-    let witness = Witness::start(&machine, "::", SERVE);
+    let backend = RecordingServer::start(&machine, "::", SERVE);
     for (kind, address) in [(Kind::A, "127.0.0.81"), (Kind::Aaaa, "2001:db8::81")] {
         dns.set("true.test", kind, Reply::Lies(Box::new(Reply::addresses(1, &[address]))));
     }
     let _program = machine.run(&checked(0, "true.test"));
     let truth = BTreeSet::from([ip("127.0.0.81"), ip("2001:db8::81")]);
     until("the name was asked for twice, and both addresses were checked", || {
-        let reached = witness.reached();
+        let reached = backend.reached();
         dns.times("true.test", Kind::A) >= 2 && truth.iter().all(|address| reached.get(address) >= Some(&2))
     });
-    assert_eq!(witness.reached().into_keys().collect::<BTreeSet<_>>(), truth);
+    assert_eq!(backend.reached().into_keys().collect::<BTreeSet<_>>(), truth);
     assert!(failing(&machine) == 0.0);
 }

@@ -8,6 +8,7 @@ mod edits;
 mod families;
 mod faults;
 mod icmp;
+mod options;
 mod system;
 
 use std::{io, net::IpAddr};

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use harness::{Dns, Machine, Witness, until};
+use harness::{Dns, Machine, RecordingServer, until};
 
 use crate::{LISTEN, SERVE, checked, failing, ip, session};
 
@@ -44,24 +44,24 @@ fn agrees(case: &Case<'_>) -> Vec<Dns> {
         .zip(case.names)
         .map(|(number, (name, addresses))| (number, *name, addresses.iter().map(|text| ip(text)).collect()))
         .collect();
-    let witnesses: Vec<Witness> =
-        names.iter().map(|(number, ..)| Witness::start(&machine, "::", SERVE + number)).collect();
+    let backends: Vec<RecordingServer> =
+        names.iter().map(|(number, ..)| RecordingServer::start(&machine, "::", SERVE + number)).collect();
     let manifest: String = names.iter().map(|(number, name, _)| checked(*number, name)).collect();
     thread::scope(|scope| {
         let machine = &machine;
         let system: Vec<_> = names.iter().map(|&(_, name, _)| scope.spawn(move || machine.getent(name))).collect();
         let _program = machine.run(&manifest);
-        for (((_, name, expected), system), witness) in names.iter().zip(system).zip(&witnesses) {
+        for (((_, name, expected), system), backend) in names.iter().zip(system).zip(&backends) {
             let system = system.join().expect("getent ends");
             assert_eq!(system, *expected, "{name}: the system differs from the table");
             until(&format!("two checks of each of {expected:?}, for {name}"), || {
-                all_twice(expected, &witness.reached())
+                all_twice(expected, &backend.reached())
             });
         }
         let unknown = names.iter().filter(|(.., expected)| expected.is_empty()).count();
         until(&format!("{unknown} names fail"), || failing(machine) >= f64::from(u16::try_from(unknown).expect("few")));
-        for ((number, name, expected), witness) in names.iter().zip(&witnesses) {
-            let reached: BTreeSet<IpAddr> = witness.reached().into_keys().collect();
+        for ((number, name, expected), backend) in names.iter().zip(&backends) {
+            let reached: BTreeSet<IpAddr> = backend.reached().into_keys().collect();
             assert_eq!(reached, *expected, "{name}: Portlane differs from the system");
             if !expected.is_empty() {
                 let reached = session(machine, *number).expect("a session");

@@ -5,7 +5,7 @@ use std::{io::ErrorKind, net::UdpSocket, time::Duration};
 
 use harness::{Listener, PATIENCE, Program, UdpEcho, forward, free_port, http_get, metric, until};
 
-fn client(port: u16) -> UdpSocket {
+pub(super) fn client(port: u16) -> UdpSocket {
     client_at("127.0.0.1", port)
 }
 
@@ -16,7 +16,7 @@ fn client_at(address: &str, port: u16) -> UdpSocket {
     socket
 }
 
-fn echo(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
+pub(super) fn echo(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
     let mut answer = vec![0; 65_536];
     socket.send(message).expect("send");
     let length = socket.recv(&mut answer).expect("an answer");

@@ -3,7 +3,7 @@
 use std::{mem, net::IpAddr, time::Duration};
 
 use super::{
-    said::{Family, Pair, Said},
+    answer::{Answer, Family, Pair},
     search::Outcome,
 };
 
@@ -22,7 +22,7 @@ pub const MOST_ADDRESSES: usize = 256;
 #[derive(Debug, Default)]
 pub struct Families {
     /// The full name that has the addresses.
-    place: Option<String>,
+    fqdn: Option<String>,
     states: Pair<State>,
     /// Why the last search found nothing.
     failure: Option<String>,
@@ -42,9 +42,9 @@ struct State {
     again: Option<Duration>,
 }
 
-/// What to tell of a name.
+/// What is known of a name now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Resolution {
     /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
     /// those in use stay, which another namespace may have found since.
     pub addresses: Option<Vec<IpAddr>>,
@@ -66,12 +66,12 @@ pub enum Due {
 impl Families {
     /// The full name that has the addresses.
     #[must_use]
-    pub fn place(&self) -> Option<&str> {
-        self.place.as_deref()
+    pub fn fqdn(&self) -> Option<&str> {
+        self.fqdn.as_deref()
     }
 
     /// Takes the addresses of a name from the hosts file, which holds for both families.
-    pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Told {
+    pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Resolution {
         *self = Self { whole: now + TTL.1, ..Self::default() };
         for ip in ips {
             let family = if ip.is_ipv4() { Family::Four } else { Family::Six };
@@ -80,18 +80,18 @@ impl Families {
         for state in [&mut self.states.four, &mut self.states.six] {
             state.ips.sort_unstable();
         }
-        self.told()
+        self.current()
     }
 
     /// Takes the end of a search.
-    pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Told {
+    pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
         match outcome {
-            Outcome::Found { place, said } => {
-                self.move_to(&place);
+            Outcome::Found { fqdn, answers } => {
+                self.move_to(&fqdn);
                 self.failure = None;
-                let ttl = said.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
+                let ttl = answers.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
                 self.whole = now + ttl;
-                let Pair { four, six } = said;
+                let Pair { four, six } = answers;
                 self.states.four.take(four, now);
                 self.states.six.take(six, now);
             }
@@ -99,19 +99,19 @@ impl Families {
                 self.failure = Some(why);
                 self.whole = now + RETRY;
                 (self.states.four.again, self.states.six.again) = (None, None);
-                return Told { addresses: None, ..self.told() };
+                return Resolution { addresses: None, ..self.current() };
             }
         }
-        self.told()
+        self.current()
     }
 
     /// Takes what servers say of a family that had failed.
-    pub fn again(&mut self, family: Family, said: Said, now: Duration) -> Told {
-        if let Some(ttl) = ttl(&said) {
+    pub fn again(&mut self, family: Family, answer: Answer, now: Duration) -> Resolution {
+        if let Some(ttl) = ttl(&answer) {
             self.whole = self.whole.min(now + ttl);
         }
-        self.states.of(family).take(said, now);
-        self.told()
+        self.states.of(family).take(answer, now);
+        self.current()
     }
 
     /// What is asked for next, and how long after `now`.
@@ -125,14 +125,14 @@ impl Families {
     }
 
     /// Addresses of another full name are those of another server.
-    fn move_to(&mut self, place: &str) {
-        if self.place.as_deref() != Some(place) {
-            self.place = Some(place.to_owned());
+    fn move_to(&mut self, fqdn: &str) {
+        if self.fqdn.as_deref() != Some(fqdn) {
+            self.fqdn = Some(fqdn.to_owned());
             self.states = Pair::default();
         }
     }
 
-    fn told(&self) -> Told {
+    fn current(&self) -> Resolution {
         let Pair { four, six } = &self.states;
         let half = MOST_ADDRESSES / 2;
         // Each family has half of the room, and what the other one leaves.
@@ -146,21 +146,21 @@ impl Families {
         };
         let failure = self.failure.clone();
         let failure = failure.or_else(|| of(four, Family::Four)).or_else(|| of(six, Family::Six));
-        Told { addresses: Some(addresses).filter(|all| !all.is_empty()), left_out, failure }
+        Resolution { addresses: Some(addresses).filter(|all| !all.is_empty()), left_out, failure }
     }
 }
 
 impl State {
     /// A definite answer replaces the addresses; a failure keeps them.
-    fn take(&mut self, said: Said, now: Duration) {
-        match said {
-            Said::Addresses { mut ips, .. } => {
+    fn take(&mut self, answer: Answer, now: Duration) {
+        match answer {
+            Answer::Addresses { mut ips, .. } => {
                 ips.sort_unstable();
                 ips.dedup();
                 *self = Self { ips, ..Self::default() };
             }
-            Said::NoData | Said::NoName => *self = Self::default(),
-            Said::Failed { why, .. } => {
+            Answer::NoData | Answer::NxDomain => *self = Self::default(),
+            Answer::Failed { why, .. } => {
                 let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
                 *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };
             }
@@ -175,9 +175,9 @@ fn retry(failures: u32) -> Duration {
 }
 
 /// How long addresses hold, within the bounds.
-fn ttl(said: &Said) -> Option<Duration> {
-    match said {
-        Said::Addresses { ttl, .. } => Some((*ttl).clamp(TTL.0, TTL.1)),
+fn ttl(answer: &Answer) -> Option<Duration> {
+    match answer {
+        Answer::Addresses { ttl, .. } => Some((*ttl).clamp(TTL.0, TTL.1)),
         _ => None,
     }
 }

@@ -7,8 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
+    answer::{Answer, Pair},
     candidates::Candidate,
-    said::{Pair, Said},
 };
 
 /// Time after which the search domains are left out and only the name as written is asked for.
@@ -24,11 +24,11 @@ pub const NO_ADDRESS: &str = "no such name, or no addresses";
 pub struct Search {
     left: VecDeque<Candidate>,
     /// The candidate that was the name before.
-    before: Option<String>,
+    last_found: Option<String>,
     /// Whether the candidate that is asked for now stands for a search domain.
     is_in_search: bool,
     /// Whether the search domains are left out from here on.
-    skips: bool,
+    skip_search: bool,
     /// The first failure.
     failure: Option<String>,
     found: Option<Outcome>,
@@ -40,28 +40,28 @@ pub enum Outcome {
     /// A candidate has an address.
     Found {
         /// The candidate.
-        place: String,
+        fqdn: String,
         /// What servers say of it; at least one family has addresses.
-        said: Pair<Said>,
+        answers: Pair<Answer>,
     },
     /// No candidate has an address, for this reason.
     Nothing(String),
 }
 
 impl Search {
-    /// A search among these candidates. `before` is the one that was the name at the last search.
+    /// A search among these candidates. `last_found` is the one that was the name at the last search.
     #[must_use]
-    pub fn new(candidates: Vec<Candidate>, before: Option<&str>) -> Self {
+    pub fn new(candidates: Vec<Candidate>, last_found: Option<&str>) -> Self {
         let left = candidates.into();
-        let before = before.map(str::to_owned);
-        Self { left, before, is_in_search: false, skips: false, failure: None, found: None }
+        let last_found = last_found.map(str::to_owned);
+        Self { left, last_found, is_in_search: false, skip_search: false, failure: None, found: None }
     }
 
     /// The next candidate to ask for, `spent` after the search began.
     pub fn next(&mut self, spent: Duration) -> Option<String> {
-        let skips = self.skips || spent >= SEARCH;
+        let skip_search = self.skip_search || spent >= SEARCH;
         while let Some(Candidate { name, is_as_written, is_in_search }) = self.left.pop_front() {
-            if !skips || is_as_written || self.before.as_ref() == Some(&name) {
+            if !skip_search || is_as_written || self.last_found.as_ref() == Some(&name) {
                 self.is_in_search = is_in_search;
                 return Some(name);
             }
@@ -70,24 +70,24 @@ impl Search {
     }
 
     /// Takes what servers say of a candidate.
-    pub fn heard(&mut self, place: String, said: Pair<Said>) {
-        let both = said.both();
-        if both.into_iter().any(Said::has_addresses) {
+    pub fn record(&mut self, fqdn: String, answers: Pair<Answer>) {
+        let both = answers.both();
+        if both.into_iter().any(Answer::has_addresses) {
             self.left.clear();
-            self.found = Some(Outcome::Found { place, said });
+            self.found = Some(Outcome::Found { fqdn, answers });
             return;
         }
-        let why = both.into_iter().find_map(|said| match said {
-            Said::Failed { why, .. } => Some(why.clone()),
+        let why = both.into_iter().find_map(|answer| match answer {
+            Answer::Failed { why, .. } => Some(why.clone()),
             _ => None,
         });
         let has_failed = why.is_some();
         self.failure = self.failure.take().or(why);
-        if has_failed && self.before.as_ref() == Some(&place) {
+        if has_failed && self.last_found.as_ref() == Some(&fqdn) {
             self.left.clear();
         }
-        let is_silent = |said: &Said| matches!(said, Said::Failed { is_servfail: false, .. });
-        self.skips |= self.is_in_search && both.into_iter().all(is_silent);
+        let is_silent = |answer: &Answer| matches!(answer, Answer::Failed { is_servfail: false, .. });
+        self.skip_search |= self.is_in_search && both.into_iter().all(is_silent);
     }
 
     /// How the search ended.

@@ -8,7 +8,7 @@ use super::resolv_conf::ResolvConf;
 /// is still asked as often as `attempts` says.
 pub const QUESTION: Duration = Duration::from_secs(20);
 /// How long a silent server is the only one that is asked. glibc waits for the whole timeout.
-pub const COMPANY: Duration = Duration::from_secs(1);
+pub const STAGGER: Duration = Duration::from_secs(1);
 
 /// One question to one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,32 +16,32 @@ pub struct Try {
     /// Position of the server in the configuration.
     pub server: usize,
     /// Time for the answer.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Whether it may begin while the server before it is silent. A new round over all servers waits for the end of the
     /// round before.
-    pub joins: bool,
+    pub may_overlap: bool,
 }
 
-/// The tries of one question, in their order. `turn` counts questions, for `rotate`. Without company, each try waits for
-/// the end of the one before.
+/// The tries of one question, in their order. `turn` counts questions, for `rotate`. Without `may_overlap`, each
+/// try waits for the end of the one before.
 #[must_use]
-pub fn tries(conf: &ResolvConf, turn: usize, has_company: bool) -> Vec<Try> {
+pub fn tries(conf: &ResolvConf, turn: usize, may_overlap: bool) -> Vec<Try> {
     let count = conf.servers.len().max(1);
     let first = if conf.has(super::resolv_conf::Flag::Rotate) { turn % count } else { 0 };
-    let round: Duration = (0..count).map(|at| patience(conf, at)).sum();
+    let round: Duration = (0..count).map(|at| timeout(conf, at)).sum();
     let all = round.saturating_mul(conf.attempts.max(1));
     let share = (QUESTION.as_secs_f64() / all.as_secs_f64().max(1.0)).min(1.0);
     let of = |at: usize| Try {
         server: (first + at) % count,
-        patience: patience(conf, at).mul_f64(share),
-        joins: has_company && at > 0,
+        timeout: timeout(conf, at).mul_f64(share),
+        may_overlap: may_overlap && at > 0,
     };
     (0..conf.attempts.max(1)).flat_map(|_| (0..count).map(of)).collect()
 }
 
 /// Time for the answer of the server that is asked at this position of a round: doubled for each server before it,
 /// divided by their number, and at least a second.
-fn patience(conf: &ResolvConf, at: usize) -> Duration {
+fn timeout(conf: &ResolvConf, at: usize) -> Duration {
     let doublings = u32::try_from(at).unwrap_or(u32::MAX).min(8);
     let mut seconds = conf.timeout.as_secs() << doublings;
     if at > 0 {

@@ -1,5 +1,7 @@
 //! Name servers that are silent, fail, or are too many.
 
+use harness::Kind;
+
 use super::{Case, PLAIN, agrees, all_agree};
 
 /// Two search domains without a word, and a name outside.
@@ -89,10 +91,34 @@ fn servers_that_fail_are_passed_over() {
 fn with_use_vc_every_question_goes_over_tcp() {
     let servers = agrees(&Case {
         hosts: PLAIN,
-        resolv_conf: b"nameserver 127.0.0.3\noptions use-vc single-request-reopen no-tld-query edns0\n",
+        resolv_conf: b"nameserver 127.0.0.3\noptions use-vc single-request-reopen no-tld-query\n",
         servers: &FOUR,
         names: &[("a.test", &["192.0.2.71", "2001:db8::71"]), ("none.test", &[])],
     });
     let asked = servers[2].asked();
-    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.tcp), "{asked:?}");
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.tcp && !asked.edns), "{asked:?}");
+}
+
+#[test]
+fn with_edns0_every_question_says_so() {
+    let servers = agrees(&Case {
+        hosts: PLAIN,
+        resolv_conf: b"nameserver 127.0.0.3\noptions edns0\n",
+        servers: &FOUR,
+        names: &[("a.test", &["192.0.2.71", "2001:db8::71"]), ("none.test", &[])],
+    });
+    let asked = servers[2].asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.edns && !asked.tcp), "{asked:?}");
+}
+
+#[test]
+fn with_no_aaaa_nobody_is_asked_for_ipv6() {
+    let servers = agrees(&Case {
+        hosts: b"127.0.0.1 localhost\n2001:db8::72 listed.test\n",
+        resolv_conf: b"nameserver 127.0.0.3\noptions no-aaaa\n",
+        servers: &FOUR,
+        names: &[("a.test", &["192.0.2.71"]), ("listed.test", &["2001:db8::72"]), ("none.test", &[])],
+    });
+    let asked = servers[2].asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.kind == Some(Kind::A)), "{asked:?}");
 }

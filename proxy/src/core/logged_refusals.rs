@@ -8,7 +8,7 @@ pub const MOST: usize = 64;
 
 /// The refused endpoints of one listener that are in the log.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct LoggedRefusals {
     addresses: BTreeSet<SocketAddr>,
     /// The log mentions that there are more.
     is_full: bool,
@@ -16,7 +16,7 @@ pub struct Told {
 
 /// What to log about a refused endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tell {
+pub enum LogAction {
     /// The endpoint.
     Endpoint,
     /// There are more, which are not logged.
@@ -25,16 +25,16 @@ pub enum Tell {
     Nothing,
 }
 
-impl Told {
+impl LoggedRefusals {
     /// Decides what to log about a refused endpoint.
-    pub fn tell(&mut self, address: SocketAddr) -> Tell {
+    pub fn record(&mut self, address: SocketAddr) -> LogAction {
         if self.addresses.contains(&address) {
-            return Tell::Nothing;
+            return LogAction::Nothing;
         }
         if self.addresses.len() < MOST {
             self.addresses.insert(address);
-            return Tell::Endpoint;
+            return LogAction::Endpoint;
         }
-        if std::mem::replace(&mut self.is_full, true) { Tell::Nothing } else { Tell::More }
+        if std::mem::replace(&mut self.is_full, true) { LogAction::Nothing } else { LogAction::More }
     }
 }

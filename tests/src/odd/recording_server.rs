@@ -15,9 +15,9 @@ use crate::PATIENCE;
 type Reached = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
 
 /// A server that greets with the address at which it was reached, then echoes. It runs until this process ends.
-pub struct Witness(Reached);
+pub struct RecordingServer(Reached);
 
-impl Witness {
+impl RecordingServer {
     /// Starts a server at an address of a machine; `::` is every address of both families.
     #[must_use]
     pub fn start(machine: &Machine, address: &str, port: u16) -> Self {

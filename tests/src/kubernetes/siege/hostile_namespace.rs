@@ -3,46 +3,46 @@
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 
-use crate::{FleetPod, Liar, Lie, Namespace, Node, OPERATOR, block_on};
+use crate::{FleetPod, Lie, LyingProxy, Namespace, Node, OPERATOR, block_on};
 
-/// A forward into the pods of the lair, so that their proxies have something to lie about.
-const FORWARD: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: lair}, spec: {placement: {sidecar: \
-     {selector: {matchLabels: {app: lair}}}}, listeners: [{name: tcp, protocol: TCP, port: 8002, backends: \
+/// A forward into the pods of the namespace, so that their proxies have something to lie about.
+const FORWARD: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: hostile}, spec: {placement: {sidecar: \
+     {selector: {matchLabels: {app: hostile}}}}, listeners: [{name: tcp, protocol: TCP, port: 8002, backends: \
      [{local: {port: 8000}}]}]}}";
 
 /// A pod that says it has a sidecar. No scheduler takes it; its proxy is a task of the attack.
-const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: NAME, labels: {app: lair, portlane.dev/proxy: sidecar}}, spec: \
+const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: NAME, labels: {app: hostile, portlane.dev/proxy: sidecar}}, spec: \
      {schedulerName: nobody, containers: [{name: proxy, image: none}]}}";
 
-/// Part of the name of every pod of a liar.
-const NAMED: &str = "liar-";
+/// Part of the name of every pod of a lying proxy.
+const NAMED: &str = "lying-";
 
-/// A lair with a pod for each lie.
-pub(super) struct Lair<'a> {
+/// A hostile namespace with a pod for each lie.
+pub(super) struct HostileNamespace<'a> {
     _namespace: Namespace<'a>,
-    pub(super) liars: Vec<Liar>,
+    pub(super) proxies: Vec<LyingProxy>,
 }
 
-impl<'a> Lair<'a> {
+impl<'a> HostileNamespace<'a> {
     /// Creates the pods and takes their tokens, which are valid for an hour.
     #[track_caller]
     pub(super) fn prepare(node: &'a Node) -> Self {
-        let namespace = node.namespace("lair").for_pods();
+        let namespace = node.namespace("hostile").for_pods();
         let pods = Lie::ALL.map(|lie| POD.replace("NAME", &name(lie)));
         namespace.apply(&[&[FORWARD.to_owned()][..], &pods[..]].concat().join("\n---\n"));
         let roots = roots(node);
-        let liar = |lie| {
+        let proxy = |lie| {
             let name = name(lie);
-            let uid = namespace.get::<Pod>(&name).and_then(|pod| pod.metadata.uid).expect("the pod of a liar");
+            let uid = namespace.get::<Pod>(&name).and_then(|pod| pod.metadata.uid).expect("the pod of a lying proxy");
             let token = FleetPod { name, uid }.token(&namespace, "default", "portlane-operator");
-            Liar::new(lie, &roots, token)
+            LyingProxy::new(lie, &roots, token)
         };
-        let liars = Lie::ALL.into_iter().map(liar).collect();
-        Self { _namespace: namespace, liars }
+        let proxies = Lie::ALL.into_iter().map(proxy).collect();
+        Self { _namespace: namespace, proxies }
     }
 }
 
-/// Whether a text names a liar.
+/// Whether a text names a lying proxy.
 pub(super) fn is_named(text: &str) -> bool {
     text.contains(NAMED)
 }

@@ -14,10 +14,10 @@ use super::{condition, forward, until_ready};
 fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let Scene { namespace, operator, backend: _backend, proxy: honest, .. } =
-        Scene::ready_gateway(server.namespace("liars"));
+        Scene::ready_gateway(server.namespace("lying-proxies"));
 
     // A report of a version that does not exist, after a hello and before any hello.
-    let token = FleetPod::of_gateway(&namespace, "edge", "liar").token(&namespace, "edge", "portlane-operator");
+    let token = FleetPod::of_gateway(&namespace, "edge", "lying-proxy").token(&namespace, "edge", "portlane-operator");
     let bundle = roots(&namespace);
     let open = || block_on(open(operator.stream, &token, &bundle));
     let never = FromProxy { report: Some(part("nonsense", 99)), ..FromProxy::default() };
@@ -39,12 +39,13 @@ fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     namespace.apply(&forward("web", free_port(), "{service: {name: web, port: 80}}"));
     until_within(Duration::from_secs(90), "status names the silent pod", || {
         let web = namespace.get::<PortForward>("web").expect("web exists");
-        let named = web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("liar"));
+        let named =
+            web.status.iter().flat_map(|status| &status.conditions).any(|it| it.message.contains("lying-proxy"));
         named && condition(&web, "Programmed") == ("False".to_owned(), "ReportTimeout".to_owned())
     });
 
     // Without that pod all is well, and the honest proxy has been connected all along.
-    namespace.kubectl(&["delete", "pod", "liar", "--grace-period=0", "--force"]).ok();
+    namespace.kubectl(&["delete", "pod", "lying-proxy", "--grace-period=0", "--force"]).ok();
     until_ready(&namespace, "web", "True", "Ready");
     assert!(honest.metric("portlane_operator_connected") > 0.0, "the honest proxy is connected");
 }

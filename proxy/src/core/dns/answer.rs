@@ -24,7 +24,7 @@ impl Family {
 
 /// What servers say of one full name in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Answer {
     /// The name has these addresses.
     Addresses {
         /// The addresses, in any order.
@@ -35,7 +35,7 @@ pub enum Said {
     /// The name exists, and has no address of the family.
     NoData,
     /// The name does not exist.
-    NoName,
+    NxDomain,
     /// No server has given a definite answer.
     Failed {
         /// The last cause.
@@ -46,11 +46,20 @@ pub enum Said {
     },
 }
 
-impl Said {
+impl Answer {
     /// Whether there are addresses.
     #[must_use]
     pub fn has_addresses(&self) -> bool {
         matches!(self, Self::Addresses { .. })
+    }
+
+    /// The addresses; none unless the answer has some.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::Addresses { ips, .. } => ips,
+            _ => &[],
+        }
     }
 
     /// Whether no server has given a definite answer.
@@ -91,5 +100,17 @@ impl<T> Pair<T> {
             Family::Four => &mut self.four,
             Family::Six => &mut self.six,
         }
+    }
+}
+
+impl Pair<Option<IpAddr>> {
+    /// The address to connect to after so many failed attempts in a row. The families take turns, so that one that leads
+    /// nowhere is left and one that works is kept. Of four attempts the second and the third are those of the second
+    /// family, so that each family meets both states of whatever else alternates.
+    #[must_use]
+    pub fn after(&self, failures: u64) -> Option<IpAddr> {
+        let is_swapped = (failures ^ (failures >> 1)) & 1 == 1;
+        let [first, second] = if is_swapped { [self.six, self.four] } else { [self.four, self.six] };
+        first.or(second)
     }
 }
