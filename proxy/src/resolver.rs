@@ -162,9 +162,13 @@ impl Lookup {
     }
 }
 
-fn first_of_each(ips: impl Iterator<Item = IpAddr> + Clone) -> Pair<Option<IpAddr>> {
-    let first = |is_of_family: fn(&IpAddr) -> bool| ips.clone().find(is_of_family);
-    Pair { four: first(IpAddr::is_ipv4), six: first(IpAddr::is_ipv6) }
+fn first_of_each(ips: impl Iterator<Item = IpAddr>) -> Pair<Option<IpAddr>> {
+    let mut first = Pair { four: None, six: None };
+    for ip in ips {
+        let place = if ip.is_ipv4() { &mut first.four } else { &mut first.six };
+        place.get_or_insert(ip);
+    }
+    first
 }
 
 /// Waits for the answers of both families: for the first no longer than [`CANDIDATE`], and for the other one no longer
