@@ -1,6 +1,7 @@
 //! Opens sockets and sets the options they need before use.
 
 mod bind_error;
+mod reachability;
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use std::{
 use proxy_api::{Bind, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-pub use self::bind_error::BindError;
+pub use self::{bind_error::BindError, reachability::is_of_the_endpoint};
 use crate::sys;
 
 /// Backlog of accepted connections; the system caps it (`somaxconn`).

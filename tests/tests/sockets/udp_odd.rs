@@ -48,6 +48,24 @@ fn an_endpoint_that_answers_port_unreachable_is_ejected_even_if_no_client_sends_
 }
 
 #[test]
+fn an_endpoint_without_a_route_costs_no_datagram_and_is_ejected() {
+    // The kernel refuses to connect to the broadcast address of loopback (`EACCES`), as it does behind a `prohibit` route.
+    // The endpoint has the fewest flows for ever.
+    let alive = UdpEcho::start();
+    let port = free_port();
+    let listener = Listener::udp("u", port)
+        .backend("address: {host: 127.255.255.255, port: 9}")
+        .to(alive.port)
+        .with("loadBalancing: {policy: LeastConnections}");
+    let program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
+    let clients: Vec<UdpSocket> = (0..20).map(|_| client(port)).collect();
+    // One datagram each: none is sent again.
+    clients.iter().for_each(asks);
+    let ejected = program.wait("ejected", "f/u");
+    assert!(ejected["message"].as_str().is_some_and(|it| it.contains("127.255.255.255")), "{ejected}");
+}
+
+#[test]
 fn a_flow_has_its_answers_when_its_endpoint_returns_after_many_errors() {
     // T4: errors wait in the receive buffer of the flow until they are taken.
     let (back, port, health) = (free_port(), free_port(), free_port());
