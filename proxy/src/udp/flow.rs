@@ -15,7 +15,7 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use super::{
-    TURNS, UdpListener, count_lost, drop_datagrams,
+    UdpListener, count_lost, drop_datagrams,
     upstream::{self, Upstream},
 };
 use crate::{
@@ -39,6 +39,9 @@ use crate::{
 
 /// What to wait for at the socket to the endpoint: replies, and ICMP errors.
 const REPLIES: Interest = Interest::READABLE.add(Interest::ERROR);
+/// Replies that a flow sends before it yields to other tasks of the worker. A turn of the listener may send as many
+/// requests as several turns of a flow answer, so few replies a turn would fill the buffer of the flow.
+const REPLIES_AT_ONCE: usize = 64;
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
@@ -162,7 +165,7 @@ impl Flow {
                 Err(_) => return,
             };
             let mut moved = false;
-            for _ in 0..TURNS {
+            for _ in 0..REPLIES_AT_ONCE {
                 if !self.carry_reply(worker, socket, interest) {
                     break;
                 }

@@ -179,6 +179,47 @@ fn replies_that_the_system_drops_are_counted_and_logged() {
 }
 
 #[test]
+fn replies_of_a_burst_wait_for_a_proxy_that_is_busy() {
+    // More small replies than a buffer of the system's default size (208 KiB) holds, and fewer than the one of a flow.
+    const BURST: u16 = 320;
+    let server = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    server.set_read_timeout(Some(PATIENCE)).expect("option");
+    let (back, port) = (server.local_addr().expect("address").port(), free_port());
+    let program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(back)]), free_port(), &[]);
+    let client = client(port);
+    socket2::SockRef::from(&client).set_recv_buffer_size(1 << 20).expect("option");
+    client.send(b"question").expect("send");
+    let (_, flow) = server.recv_from(&mut [0; 16]).expect("a question");
+    program.signal(Signal::STOP);
+    for number in 0..BURST {
+        server.send_to(&number.to_be_bytes(), flow).expect("send");
+    }
+    program.signal(Signal::CONT);
+    for number in 0..BURST {
+        let mut reply = [0; 2];
+        client.recv(&mut reply).expect("a reply");
+        assert_eq!(u16::from_be_bytes(reply), number);
+    }
+}
+
+#[test]
+fn a_burst_of_requests_is_answered_as_a_whole() {
+    let server = UdpEcho::start();
+    let port = free_port();
+    let _program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(server.port)]), free_port(), &[]);
+    let client = client(port);
+    socket2::SockRef::from(&client).set_recv_buffer_size(1 << 20).expect("option");
+    for number in 0..200_u16 {
+        client.send(&number.to_be_bytes()).expect("send");
+    }
+    for number in 0..200_u16 {
+        let mut reply = [0; 2];
+        client.recv(&mut reply).expect("a reply");
+        assert_eq!(u16::from_be_bytes(reply), number);
+    }
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "the pace of clients")]
 fn an_open_flow_is_logged_no_earlier_than_its_interval() {
     let server = UdpEcho::start();
