@@ -1,6 +1,7 @@
 //! Opens sockets and sets the options they need before use.
 
 mod bind_error;
+mod reachability;
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use std::{
 use proxy_api::{Bind, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-pub use self::bind_error::BindError;
+pub use self::{bind_error::BindError, reachability::is_of_the_endpoint};
 use crate::sys;
 
 /// Backlog of accepted connections; the system caps it (`somaxconn`).
@@ -21,6 +22,10 @@ const BACKLOG: i32 = 4096;
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Requested receive buffer of UDP listeners, in bytes; the system grants `net.core.rmem_max`.
 pub const UDP_BUFFER: usize = 4 << 20;
+/// Requested receive buffer of the socket of a UDP flow, in bytes: room for a burst of replies while the worker serves
+/// others. The system grants `net.core.rmem_max`, and doubles it for its own bookkeeping, so a flow whose replies are not
+/// read holds 512 KiB at most. The buffer takes memory only while replies wait. A larger `net.core.rmem_default` stays.
+const FLOW_BUFFER: usize = 256 << 10;
 
 /// An open socket.
 #[derive(Clone, Debug)]
@@ -254,6 +259,10 @@ pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     sys::report_errors(&socket);
+    if socket.recv_buffer_size().is_ok_and(|size| size < FLOW_BUFFER) {
+        // The system may grant less, but never refuses.
+        let _ = socket.set_recv_buffer_size(FLOW_BUFFER);
+    }
     socket.connect(&to.into())?;
     Ok(socket.into())
 }

@@ -6,6 +6,7 @@
 
 mod admission;
 mod flow;
+mod upstream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -227,10 +228,11 @@ impl UdpListener {
                 Err(NotSent { from, why: SendError::Dropped(reason) }) => {
                     return drop_datagrams(&flow.listener, reason, count(&rest[from..]));
                 }
-                // The error belongs to an earlier datagram. This datagram was not sent, so try another endpoint.
-                Err(NotSent { from, why: SendError::Unreachable }) => {
+                // The error belongs to an earlier datagram, or to the route. This datagram was not sent, so try another
+                // endpoint.
+                Err(NotSent { from, why: SendError::Unreachable(error) }) => {
                     rest = &rest[from..];
-                    flow.failed(worker);
+                    flow.failed(worker, &error);
                 }
             }
         }

@@ -10,7 +10,8 @@ use proxy_api::doors::{Bounds, Evict};
 /// the sockets.
 pub const SESSION_BYTES: u64 = 20 << 10;
 /// Memory set aside for one UDP flow, in bytes. An idle flow takes about 4 KiB, of which the kernel has 2.6 KiB for the
-/// socket, measured in the same way.
+/// socket, measured in the same way. The rest is for replies that wait: usually none, as each is read at once. A flow whose
+/// replies outrun the worker holds more, up to its receive buffer (512 KiB, see `net.rs`); then the system drops them.
 pub const FLOW_BYTES: u64 = 10 << 10;
 /// Places that a TCP session takes in the room for sessions. The unit is the smaller of the two, a flow.
 pub const SESSION_PLACES: usize = 2;

@@ -152,7 +152,7 @@ impl Endpoint {
         }
     }
 
-    /// Records a failed connect, or an ICMP error on UDP; returns whether it ejected the endpoint.
+    /// Records a failed connect, or an ICMP error or a lacking route on UDP; returns whether it ejected the endpoint.
     pub fn failed(&self, outlier: Outlier, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures < outlier.consecutive_failures {

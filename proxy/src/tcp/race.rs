@@ -12,7 +12,6 @@ use std::{
 };
 
 use proxy_api::Listener;
-use rustix::io::Errno;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep_until},
@@ -203,7 +202,7 @@ impl<'a> Step<'a> {
         self.session.cause.set(Some(error.kind()));
         let outlier = self.spec.outlier;
         let process = &self.worker.process;
-        if is_of_the_endpoint(error) && endpoint.failed(outlier, process.clock.seconds()) {
+        if net::is_of_the_endpoint(error) && endpoint.failed(outlier, process.clock.seconds()) {
             self.session.listener.counters.ejected.fetch_add(1, Relaxed);
             let message = format!(
                 "endpoint {} of {} is ejected for {} s after {} failed connects (it is still tried while no other is healthy); last error: {error}",
@@ -242,24 +241,6 @@ async fn due(began: Instant, next: Option<Duration>) {
     }
 }
 
-/// Whether an error is the endpoint's fault, rather than this host's (no free port, descriptor or memory). A router or a
-/// firewall on the way may refuse with "administratively prohibited" (`EACCES` on IPv6) or "protocol unreachable"
-/// (`ENOPROTOOPT`).
-fn is_of_the_endpoint(error: &io::Error) -> bool {
-    let refused = [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN].map(Errno::raw_os_error);
-    let is_refused = error.raw_os_error().is_some_and(|number| refused.contains(&number));
-    is_refused
-        || matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::TimedOut
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-        )
-}
-
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
     let socket = net::upstream_tcp(to, keepalive_seconds)?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
@@ -285,20 +266,4 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_firewall_on_the_way_answers_is_the_endpoints_fault_and_lacking_room_is_not() {
-        let is_charged = |error: Errno| is_of_the_endpoint(&io::Error::from(error));
-        for error in [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::CONNREFUSED] {
-            assert!(is_charged(error), "{error}");
-        }
-        for error in [Errno::MFILE, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
-            assert!(!is_charged(error), "{error}");
-        }
-    }
 }

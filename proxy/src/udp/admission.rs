@@ -37,7 +37,7 @@ impl UdpListener {
         let slot = Self::slot(&listener, key, now)?;
         let permits = self.room(worker, &listener.id.origin.namespace, now)?;
         let offset = self.port.saturating_sub(listener.spec.load().socket.port);
-        let flow = Flow::open(worker, &listener, key, &tried, (slot, offset, permits))?;
+        let flow = Flow::open(worker, &listener, key, tried, (slot, offset, permits))?;
         self.admit(worker, flow, key, now)
     }
 

@@ -14,10 +14,13 @@ use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
-use super::{TURNS, UdpListener, count_lost, drop_datagrams};
+use super::{
+    UdpListener, count_lost, drop_datagrams,
+    upstream::{self, Upstream},
+};
 use crate::{
     core::{
-        balance::{Draw, EntryStats},
+        balance::EntryStats,
         diff::Facts,
         end::EndReason,
         endpoint::{Counted, Endpoint},
@@ -26,7 +29,7 @@ use crate::{
         timers,
     },
     files::Permit,
-    log::{Event, Level, SessionRecord},
+    log::{Event, SessionRecord},
     net,
     process::FlowPermits,
     shared::{Dropped, Shared},
@@ -36,6 +39,9 @@ use crate::{
 
 /// What to wait for at the socket to the endpoint: replies, and ICMP errors.
 const REPLIES: Interest = Interest::READABLE.add(Interest::ERROR);
+/// Replies that a flow sends before it yields to other tasks of the worker. A turn of the listener may send as many
+/// requests as several turns of a flow answer, so few replies a turn would fill the buffer of the flow.
+const REPLIES_AT_ONCE: usize = 64;
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
@@ -76,31 +82,22 @@ pub(super) struct NotSent {
     pub(super) why: SendError,
 }
 
-fn classify(error: &io::Error) -> SendError {
-    // `ErrorKind` does not distinguish an administrator's refusal (ICMPv6) from that of this host's own rules.
-    let unreachable = [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN];
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            SendError::Unreachable
-        }
-        _ if is_one_of(error, &unreachable) => SendError::Unreachable,
-        io::ErrorKind::WouldBlock => SendError::Dropped(Dropped::SendBufferFull),
-        // A socket that reports errors is told of a full queue of the network interface too.
-        _ if is_one_of(error, &[Errno::NOBUFS]) => SendError::Dropped(Dropped::SendBufferFull),
-        _ => SendError::Dropped(Dropped::SendFailed),
+fn classify(error: io::Error) -> SendError {
+    if net::is_of_the_endpoint(&error) {
+        return SendError::Unreachable(error);
     }
-}
-
-fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
-    error.raw_os_error().is_some_and(|code| errnos.iter().any(|errno| errno.raw_os_error() == code))
+    // A socket that reports errors is told of a full queue of the network interface too.
+    let is_full = error.kind() == io::ErrorKind::WouldBlock
+        || error.raw_os_error().is_some_and(|code| code == Errno::NOBUFS.raw_os_error());
+    SendError::Dropped(if is_full { Dropped::SendBufferFull } else { Dropped::SendFailed })
 }
 
 /// Why a datagram was not sent.
 pub(super) enum SendError {
     /// The datagram is dropped.
     Dropped(Dropped),
-    /// The endpoint answered an earlier datagram with an ICMP error.
-    Unreachable,
+    /// An earlier datagram was answered with an ICMP error, or this host has no route to the endpoint any more.
+    Unreachable(io::Error),
 }
 
 impl Flow {
@@ -109,23 +106,11 @@ impl Flow {
         worker: &Rc<Worker>,
         listener: &Arc<Shared>,
         key: FlowKey,
-        tried: &[SocketAddr],
+        tried: Vec<SocketAddr>,
         (slot, offset, permits): (FlowSlot, u16, FlowPermits),
     ) -> Result<Rc<Self>, Dropped> {
-        let spec = listener.spec.load_full();
-        let draw = Draw {
-            ticket: listener.tickets.fetch_add(1, Relaxed),
-            chance: worker.chance(),
-            source: key.client.ip(),
-            now: worker.process.clock.seconds(),
-        };
-        let targets = listener.targets.load_full();
-        let (entry, endpoint) = targets.pick(spec.policy, draw, tried).ok_or(Dropped::NoBackend)?;
-        let upstream = net::upstream_udp(net::shifted(endpoint.address, offset)).and_then(UdpSocket::from_std);
-        let upstream = upstream.map_err(|_| {
-            entry.stats.failures.fetch_add(1, Relaxed);
-            Dropped::SendFailed
-        })?;
+        let Upstream { backend, endpoint, stats, socket } =
+            Upstream::open(worker, listener, key.client.ip(), tried, offset)?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
         let member = worker.process.flow_registry.register(namespace, slot.mark(), key.client.ip(), started);
@@ -133,11 +118,11 @@ impl Flow {
             key,
             listener: listener.clone(),
             end_at: Cell::new(None),
-            backend: entry.id.clone(),
+            backend,
             endpoint: endpoint.clone(),
             offset,
-            stats: entry.stats.clone(),
-            upstream,
+            stats,
+            upstream: socket,
             started,
             up: Cell::new(0),
             down: Cell::new(0),
@@ -146,7 +131,7 @@ impl Flow {
             logged_at: Cell::new(started),
             unreachable: Cell::new(false),
             mark: slot.mark(),
-            _live: Counted::new(endpoint.clone()),
+            _live: Counted::new(endpoint),
             slot: Cell::new(Some(slot)),
             room: Cell::new(Some(permits.room)),
             member: Cell::new(Some(member)),
@@ -180,7 +165,7 @@ impl Flow {
                 Err(_) => return,
             };
             let mut moved = false;
-            for _ in 0..TURNS {
+            for _ in 0..REPLIES_AT_ONCE {
                 if !self.carry_reply(worker, socket, interest) {
                     break;
                 }
@@ -216,8 +201,8 @@ impl Flow {
             Err(error) => {
                 // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
                 // datagrams, say nothing about the endpoint.
-                if matches!(classify(&error), SendError::Unreachable) && !self.unreachable.get() {
-                    self.failed(worker);
+                if net::is_of_the_endpoint(&error) && !self.unreachable.get() {
+                    self.failed(worker, &error);
                 }
                 false
             }
@@ -234,7 +219,7 @@ impl Flow {
                 return Err(NotSent { from, why: SendError::Dropped(Dropped::Bandwidth) });
             }
             if let Err(error) = socket.send(datagram) {
-                return Err(NotSent { from, why: classify(&error) });
+                return Err(NotSent { from, why: classify(error) });
             }
             self.up.set(self.up.get() + datagram.len() as u64);
             from += stride;
@@ -274,17 +259,9 @@ impl Flow {
     }
 
     /// Marks the endpoint as unreachable and counts the failure.
-    pub(super) fn failed(&self, worker: &Worker) {
+    pub(super) fn failed(&self, worker: &Worker, error: &io::Error) {
         self.unreachable.set(true);
-        let outlier = self.listener.spec.load().outlier;
-        if self.endpoint.failed(outlier, worker.process.clock.seconds()) {
-            self.listener.counters.ejected.fetch_add(1, Relaxed);
-            let message = format!(
-                "endpoint {} of {} is ejected for {} s: it is unreachable (an ICMP error)",
-                self.endpoint.address, self.backend, outlier.eject_seconds
-            );
-            worker.process.log.notice(Level::Warn, "ejected", &self.listener.id, message);
-        }
+        upstream::charge(worker, &self.listener, &self.backend, &self.endpoint, error);
     }
 
     /// Ends the flow; the caller has removed it from the table.

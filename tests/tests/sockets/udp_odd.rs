@@ -48,6 +48,24 @@ fn an_endpoint_that_answers_port_unreachable_is_ejected_even_if_no_client_sends_
 }
 
 #[test]
+fn an_endpoint_without_a_route_costs_no_datagram_and_is_ejected() {
+    // The kernel refuses to connect to the broadcast address of loopback (`EACCES`), as it does behind a `prohibit` route.
+    // The endpoint has the fewest flows for ever.
+    let alive = UdpEcho::start();
+    let port = free_port();
+    let listener = Listener::udp("u", port)
+        .backend("address: {host: 127.255.255.255, port: 9}")
+        .to(alive.port)
+        .with("loadBalancing: {policy: LeastConnections}");
+    let program = Program::run(&forward("f", "", &[listener]), free_port(), &[]);
+    let clients: Vec<UdpSocket> = (0..20).map(|_| client(port)).collect();
+    // One datagram each: none is sent again.
+    clients.iter().for_each(asks);
+    let ejected = program.wait("ejected", "f/u");
+    assert!(ejected["message"].as_str().is_some_and(|it| it.contains("127.255.255.255")), "{ejected}");
+}
+
+#[test]
 fn a_flow_has_its_answers_when_its_endpoint_returns_after_many_errors() {
     // T4: errors wait in the receive buffer of the flow until they are taken.
     let (back, port, health) = (free_port(), free_port(), free_port());
@@ -158,6 +176,47 @@ fn replies_that_the_system_drops_are_counted_and_logged() {
         count(health, "portlane_datagrams_dropped_total", ",reason=\"ReplyBufferFull\"") > Some(0.0)
     });
     program.wait("datagrams_lost", "f/u");
+}
+
+#[test]
+fn replies_of_a_burst_wait_for_a_proxy_that_is_busy() {
+    // More small replies than a buffer of the system's default size (208 KiB) holds, and fewer than the one of a flow.
+    const BURST: u16 = 320;
+    let server = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    server.set_read_timeout(Some(PATIENCE)).expect("option");
+    let (back, port) = (server.local_addr().expect("address").port(), free_port());
+    let program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(back)]), free_port(), &[]);
+    let client = client(port);
+    socket2::SockRef::from(&client).set_recv_buffer_size(1 << 20).expect("option");
+    client.send(b"question").expect("send");
+    let (_, flow) = server.recv_from(&mut [0; 16]).expect("a question");
+    program.signal(Signal::STOP);
+    for number in 0..BURST {
+        server.send_to(&number.to_be_bytes(), flow).expect("send");
+    }
+    program.signal(Signal::CONT);
+    for number in 0..BURST {
+        let mut reply = [0; 2];
+        client.recv(&mut reply).expect("a reply");
+        assert_eq!(u16::from_be_bytes(reply), number);
+    }
+}
+
+#[test]
+fn a_burst_of_requests_is_answered_as_a_whole() {
+    let server = UdpEcho::start();
+    let port = free_port();
+    let _program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(server.port)]), free_port(), &[]);
+    let client = client(port);
+    socket2::SockRef::from(&client).set_recv_buffer_size(1 << 20).expect("option");
+    for number in 0..200_u16 {
+        client.send(&number.to_be_bytes()).expect("send");
+    }
+    for number in 0..200_u16 {
+        let mut reply = [0; 2];
+        client.recv(&mut reply).expect("a reply");
+        assert_eq!(u16::from_be_bytes(reply), number);
+    }
 }
 
 #[test]

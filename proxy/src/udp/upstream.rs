@@ -1,0 +1,115 @@
+//! The socket of a flow to its endpoint. If there is no way to the endpoint, the flow goes to another one.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use tokio::net::UdpSocket;
+
+use crate::{
+    core::{
+        balance::{Draw, EntryStats},
+        endpoint::Endpoint,
+    },
+    log::Level,
+    net,
+    shared::{Dropped, Shared},
+    worker::Worker,
+};
+
+/// Endpoints that are tried for one datagram. Each try costs a few system calls, and those that fail are ejected soon.
+const MOST_TRIES: usize = 4;
+
+/// A connected socket with the endpoint that it leads to.
+pub(super) struct Upstream {
+    pub(super) backend: Arc<str>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) stats: Arc<EntryStats>,
+    pub(super) socket: UdpSocket,
+}
+
+impl Upstream {
+    /// Picks an endpoint, not one of `tried` while there are others, and opens a socket to it. An endpoint without a
+    /// route is charged, and the next one is tried.
+    pub(super) fn open(
+        worker: &Worker,
+        listener: &Shared,
+        source: IpAddr,
+        mut tried: Vec<SocketAddr>,
+        offset: u16,
+    ) -> Result<Self, Dropped> {
+        let spec = listener.spec.load_full();
+        let draw = Draw {
+            ticket: listener.tickets.fetch_add(1, Relaxed),
+            chance: worker.chance(),
+            source,
+            now: worker.process.clock.seconds(),
+        };
+        let targets = listener.targets.load_full();
+        for attempt in 0..MOST_TRIES {
+            let (entry, endpoint) = targets.pick(spec.policy, draw, &tried).ok_or(Dropped::NoBackend)?;
+            if attempt > 0 {
+                // Where all were tried, a pick repeats one.
+                if tried.contains(&endpoint.address) {
+                    break;
+                }
+                listener.counters.retries.fetch_add(1, Relaxed);
+            }
+            let opened = net::upstream_udp(net::shifted(endpoint.address, offset)).and_then(UdpSocket::from_std);
+            let error = match opened {
+                Ok(socket) => {
+                    let (backend, stats) = (entry.id.clone(), entry.stats.clone());
+                    return Ok(Self { backend, endpoint: endpoint.clone(), stats, socket });
+                }
+                Err(error) => error,
+            };
+            entry.stats.failures.fetch_add(1, Relaxed);
+            if !is_without_route(&error) {
+                break;
+            }
+            charge(worker, listener, &entry.id, endpoint, &error);
+            tried.push(endpoint.address);
+        }
+        Err(Dropped::SendFailed)
+    }
+}
+
+/// Whether this error of a new socket is the endpoint's. Unlike on TCP, `EADDRNOTAVAIL` never means that no port is free
+/// (that is `EAGAIN`), but that this host has no address to reach the endpoint from.
+fn is_without_route(error: &io::Error) -> bool {
+    net::is_of_the_endpoint(error) || net::is_absent(error)
+}
+
+/// Counts a failure of an endpoint, and logs its ejection.
+pub(super) fn charge(worker: &Worker, listener: &Shared, backend: &str, endpoint: &Endpoint, error: &io::Error) {
+    let outlier = listener.spec.load().outlier;
+    if endpoint.failed(outlier, worker.process.clock.seconds()) {
+        listener.counters.ejected.fetch_add(1, Relaxed);
+        let message = format!(
+            "endpoint {} of {backend} is ejected for {} s: it is unreachable (it is still tried while no other is \
+             healthy); last error: {error}",
+            endpoint.address, outlier.eject_seconds
+        );
+        worker.process.log.notice(Level::Warn, "ejected", &listener.id, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_host_without_the_family_of_an_endpoint_is_no_way_to_it_and_a_host_without_room_is_another_matter() {
+        let is_charged = |error: Errno| is_without_route(&io::Error::from(error));
+        for error in [Errno::NETUNREACH, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::INVAL] {
+            assert!(is_charged(error), "{error}");
+        }
+        for error in [Errno::MFILE, Errno::AGAIN, Errno::NOBUFS] {
+            assert!(!is_charged(error), "{error}");
+        }
+    }
+}
