@@ -62,8 +62,8 @@ fn is_printable(letter: char) -> bool {
     )
 }
 
-/// The text with spaces instead of the tabs between a ':' and what follows it, except in these ranges of characters, which
-/// are in order.
+/// The text with spaces instead of the tabs between a ':' and what follows it, except in these ranges of characters,
+/// which are in order.
 pub(super) fn without_tabs(text: &str, kept: &[Range<usize>]) -> String {
     let mut kept = kept.iter().peekable();
     let mut is_after_colon = false;

@@ -43,8 +43,8 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
 const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
                         example: helm template CHART | portlane validate -f -";
 
-/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced, all at
-/// once.
+/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced, all
+/// at once.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let after_dash_and_tab = text::after_dash_and_tab(text);
     match build(text, &after_dash_and_tab) {
@@ -271,8 +271,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The fields that a merge key (`<<`) sets where it stands, as kubectl reads it: they replace those before it, and those
-/// after it replace them. Of several mappings the first one counts.
+/// The fields that a merge key (`<<`) sets where it stands, as kubectl reads it: they replace those before it, and
+/// those after it replace them. Of several mappings the first one counts.
 fn fields(value: Value, line: usize) -> Result<Map<String, Value>, YamlError> {
     match value {
         Value::Object(fields) => Ok(fields),
