@@ -46,7 +46,8 @@ pub struct Timeouts {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.initialBackoffMillis) || !has(self.maxBackoffMillis) || self.initialBackoffMillis <= self.maxBackoffMillis").message("initialBackoffMillis must not be greater than maxBackoffMillis"))]
 pub struct Retry {
-    /// Maximum number of attempts to connect, including the first, 1 to 10. Absent: 3.
+    /// Maximum number of attempts to connect, including the first, 1 to 10; on a backend with addresses of both
+    /// families one more may run in parallel. Absent: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub attempts: Option<u32>,
@@ -68,7 +69,8 @@ pub struct Retry {
 #[serde(rename_all = "camelCase")]
 pub struct Sessions {
     /// Keep: affected sessions stay until they end. Drain: they are closed within `drainSeconds`, spread over that
-    /// time. Close: they are reset at once. Absent: Keep.
+    /// time. Close: they are reset at once. A drain goes on if the change is undone. Sessions of an address that its
+    /// name or Service loses are not affected and stay. Absent: Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_update: Option<OnUpdate>,
     /// Treatment of sessions whose endpoint is ejected as unhealthy. Keep: they stay. Close: they are reset. Absent:

@@ -8,8 +8,8 @@ use std::{
 };
 
 use proxy::core::{
-    balance::{Draw, Entry, Targets},
-    endpoint::{Checked, Endpoint},
+    balance::{DEPARTED_MOST, Draw, Entry, Targets},
+    endpoint::{Checked, Counted, Endpoint},
 };
 use proxy_api::{BackendHealth, Policy};
 
@@ -144,4 +144,38 @@ fn source_hash_moves_only_the_clients_of_the_host_that_left() {
         let (one, two) = (pick(&before, Policy::SourceHash, draw(n)), pick(&after, Policy::SourceHash, draw(n)));
         assert!(one == two || one == gone, "client {n}");
     }
+}
+
+#[test]
+fn the_sessions_of_an_endpoint_that_returns_count_and_its_health_is_noticed() {
+    let first = Targets::new(vec![entry("e", 1, 0, &["10.0.0.1:1"])]);
+    let endpoint = first.entries[0].endpoints[0].clone();
+    let _sessions = [Counted::new(endpoint.clone()), Counted::new(endpoint.clone())];
+    let without = first.followed_by(vec![entry("e", 1, 0, &["10.0.0.2:1"])], 1);
+    let mut both = entry("e", 1, 0, &[]);
+    both.endpoints = vec![endpoint.clone(), without.entries[0].endpoints[0].clone()];
+    let after = without.followed_by(vec![both], 2);
+    assert_eq!(pick(&after, Policy::LeastConnections, draw(0)), address("10.0.0.2:1"));
+    after.entries[0].endpoints[1].set_checked(Checked::Down);
+    assert_eq!(pick(&after, Policy::LeastConnections, draw(0)), address("10.0.0.1:1"));
+    after.entries[0].endpoints[1].set_checked(Checked::Up);
+    endpoint.set_checked(Checked::Down);
+    assert_eq!(pick(&after, Policy::LeastConnections, draw(0)), address("10.0.0.2:1"));
+}
+
+#[test]
+fn of_the_endpoints_that_left_with_sessions_a_bounded_number_is_remembered() {
+    let mut targets = Targets::default();
+    let mut sessions = Vec::new();
+    let first = SocketAddr::from(([10, 0, 0, 1], 1));
+    let last = u16::try_from(DEPARTED_MOST).expect("a port") + 1;
+    for port in 1..=last {
+        let joins = Arc::new(Endpoint::new(SocketAddr::new(first.ip(), port)));
+        sessions.push(Counted::new(joins.clone()));
+        targets = targets.followed_by(vec![Entry { endpoints: vec![joins], ..entry("e", 1, 0, &[]) }], 0);
+    }
+    let without = targets.followed_by(vec![entry("e", 1, 0, &[])], 0);
+    assert_eq!(without.departed(), DEPARTED_MOST);
+    drop(sessions);
+    assert_eq!(without.followed_by(Vec::new(), 0).departed(), 0);
 }

@@ -1,6 +1,6 @@
 //! The text of a manifest, decoded as kubectl decodes it.
 
-use std::{collections::HashMap, iter};
+use std::{collections::HashMap, iter, ops::Range};
 
 /// Starts a text, or a document of it, and means nothing.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -62,14 +62,18 @@ fn is_printable(letter: char) -> bool {
     )
 }
 
-/// The text with spaces instead of the tabs between a ':' and the value at this position, which is counted in
-/// characters. `None` if there are none.
-pub(super) fn without_tabs(text: &str, at: usize) -> Option<String> {
-    let at = text.char_indices().nth(at).map_or(text.len(), |(at, _)| at);
-    let from = text[..at].rfind(':')? + 1;
-    let blank = text[from..].bytes().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    let tabs = text[from..from + blank].contains('\t');
-    tabs.then(|| [&text[..from], &" ".repeat(blank), &text[from + blank..]].concat())
+/// The text with spaces instead of the tabs between a ':' and what follows it, except in these ranges of characters,
+/// which are in order.
+pub(super) fn without_tabs(text: &str, kept: &[Range<usize>]) -> String {
+    let mut kept = kept.iter().peekable();
+    let mut is_after_colon = false;
+    let replace = |(at, letter): (usize, char)| {
+        while kept.next_if(|range| range.end <= at).is_some() {}
+        is_after_colon = letter == ':' || (is_after_colon && matches!(letter, ' ' | '\t'));
+        let is_kept = kept.peek().is_some_and(|range| range.contains(&at));
+        if letter == '\t' && is_after_colon && !is_kept { ' ' } else { letter }
+    };
+    text.chars().enumerate().map(replace).collect()
 }
 
 /// Where a value follows a '-' and a tab, which kubectl refuses: the column, counted from 0, by the line, counted from 1.
@@ -140,10 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_tabs_before_the_value_become_spaces() {
-        assert_eq!(without_tabs("ü:\t1\nb:\t \tx\t#", 10).as_deref(), Some("ü:\t1\nb:   x\t#"));
-        assert_eq!(without_tabs("a: 1", 3), None);
-        assert_eq!(without_tabs("a\t1", 2), None);
+    fn only_the_tabs_after_a_colon_become_spaces_and_texts_keep_theirs() {
+        assert_eq!(without_tabs("ü:\t1\nb:\t \tx\t#", &[]), "ü: 1\nb:   x\t#");
+        let texts = [3..8, 12..17];
+        assert_eq!(without_tabs("ü: 'a:\t' b:\t'c:\t' d:\t1", &texts), "ü: 'a:\t' b: 'c:\t' d: 1");
+        assert_eq!(without_tabs("a\t1", &[]), "a\t1");
     }
 
     #[test]

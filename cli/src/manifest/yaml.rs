@@ -1,6 +1,9 @@
 //! YAML documents as JSON values, with the line of every field. Size, depth and alias expansion are bounded.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
@@ -15,8 +18,6 @@ const MAX_NODES: usize = 1_000_000;
 const MAX_TEXT: usize = 4 * MAX_FILE_BYTES;
 /// Deepest nesting of values.
 const MAX_DEPTH: usize = 64;
-/// Most values of a file that may follow a ':' and a tab.
-const MAX_TABS: usize = 1000;
 
 /// Reads all documents of a file; empty documents are skipped.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
@@ -42,23 +43,39 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
 const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
                         example: helm template CHART | portlane validate -f -";
 
-/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced.
+/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced, all
+/// at once.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let after_dash_and_tab = text::after_dash_and_tab(text);
-    let mut text = Cow::Borrowed(text);
-    let mut tabs = 0;
-    loop {
-        let parser = Parser::new_from_str(&text);
-        let (anchors, after_dash_and_tab) = (HashMap::new(), &after_dash_and_tab);
-        let error = match (Builder { parser, anchors, nodes: 0, text: 0, after_dash_and_tab }).documents() {
-            Ok(documents) => return Ok(documents),
-            Err(error) => error,
-        };
-        let replaced = error.tab.filter(|_| tabs < MAX_TABS).and_then(|at| text::without_tabs(&text, at));
-        let Some(replaced) = replaced else { return Err(error) };
-        text = Cow::Owned(replaced);
-        tabs += 1;
+    match build(text, &after_dash_and_tab) {
+        Err(error) if error.is_of_tab => {
+            // Where texts in quotes and blocks are is known once no tab is in the parser's way.
+            let texts = texts(&text::without_tabs(text, &[]));
+            build(&text::without_tabs(text, &texts), &after_dash_and_tab)
+        }
+        result => result,
     }
+}
+
+fn build(text: &str, after_dash_and_tab: &HashMap<usize, usize>) -> Result<Vec<Document>, YamlError> {
+    let parser = Parser::new_from_str(text);
+    Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0, after_dash_and_tab }.documents()
+}
+
+/// Where texts in quotes and blocks are, in characters, up to the first error.
+fn texts(text: &str) -> Vec<Range<usize>> {
+    let mut parser = Parser::new_from_str(text);
+    let mut found = Vec::new();
+    while let Some(Ok((event, span))) = parser.next_event() {
+        match event {
+            Event::StreamEnd => break,
+            Event::Scalar(_, style, ..) if style != ScalarStyle::Plain => {
+                found.push(span.start.index()..span.end.index());
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Whether only comments and empty lines precede a line.
@@ -69,13 +86,13 @@ fn is_head(text: &str, line: usize) -> bool {
 struct YamlError {
     line: usize,
     message: String,
-    /// Position of a value that follows a ':' and a tab, in characters.
-    tab: Option<usize>,
+    /// Whether the parser refuses a value that follows a ':' and a tab.
+    is_of_tab: bool,
 }
 
 impl YamlError {
     fn new(line: usize, message: impl Into<String>) -> Self {
-        Self { line, message: message.into(), tab: None }
+        Self { line, message: message.into(), is_of_tab: false }
     }
 }
 
@@ -141,9 +158,8 @@ impl<'a> Builder<'a> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                let tab = (error.info() == NO_SPACE).then(|| error.marker().index());
                 let message = format!("is not valid YAML: {}", error.info());
-                Err(YamlError { line: error.marker().line(), message, tab })
+                Err(YamlError { line: error.marker().line(), message, is_of_tab: error.info() == NO_SPACE })
             }
             None => Err(YamlError::new(1, "is not valid YAML: unexpected end of file")),
         }
@@ -217,7 +233,8 @@ impl<'a> Builder<'a> {
         self.spend(1, 0, line)?;
         let mut map = Map::new();
         let mut node = leaf(Value::Null, line, 0);
-        let mut merged = Vec::new();
+        // Keys that only merges have set, and keys of the mapping itself that a merge has set anew.
+        let (mut merged, mut replaced) = (HashSet::new(), HashSet::new());
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -231,35 +248,41 @@ impl<'a> Builder<'a> {
             node.nodes += value.nodes + 1;
             node.text += value.text + 2 * key.text;
             if is_merge {
-                merged.push((at, value.value));
+                for (key, value) in fields(value.value, at)? {
+                    if map.insert(key.clone(), value).is_none() {
+                        merged.insert(key);
+                    } else if !merged.contains(&key) {
+                        replaced.insert(key);
+                    }
+                }
                 continue;
             }
             let Some(key) = resolve::key(&key.value) else {
                 return Err(YamlError::new(at, "has a key that is not a string"));
             };
-            if map.contains_key(&key) {
+            if map.contains_key(&key) && !merged.remove(&key) {
                 return Err(YamlError::new(at, format!("has the key '{key}' twice in one mapping")));
             }
             node.lines.fields.push((key.clone(), Lines { line: at, ..value.lines }));
             map.insert(key, value.value);
         }
-        for (at, value) in merged {
-            merge(&mut map, value, at)?;
-        }
+        node.lines.fields.retain(|(key, _)| !replaced.contains(key));
         Ok(Node { value: Value::Object(map), ..node })
     }
 }
 
-/// Merges the mapping that `<<` refers to; keys of the mapping itself take precedence.
-fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), YamlError> {
+/// The fields that a merge key (`<<`) sets where it stands, as kubectl reads it: they replace those before it, and
+/// those after it replace them. Of several mappings the first one counts.
+fn fields(value: Value, line: usize) -> Result<Map<String, Value>, YamlError> {
     match value {
-        Value::Object(other) => {
-            for (key, value) in other {
-                map.entry(key).or_insert(value);
+        Value::Object(fields) => Ok(fields),
+        Value::Array(items) => {
+            let mut all = Map::new();
+            for item in items.into_iter().rev() {
+                all.extend(fields(item, line)?);
             }
-            Ok(())
+            Ok(all)
         }
-        Value::Array(items) => items.into_iter().try_for_each(|item| merge(map, item, line)),
         _ => Err(YamlError::new(line, "has a merge key ('<<') whose value is not a mapping")),
     }
 }
@@ -314,6 +337,27 @@ mod tests {
         let value = &read("p: &p {a: 1, b: 2}\nq: {<<: *p, b: 3}\nr: *p\n")[0].value;
         assert_eq!(value["q"], json!({"a": 1, "b": 3}));
         assert_eq!(value["r"], json!({"a": 1, "b": 2}));
+    }
+
+    #[test]
+    fn a_merge_counts_where_it_stands_as_with_kubectl() {
+        let read = |text: &str| read(&format!("p: &p {{a: 1, b: 2}}\nq: {text}\n"))[0].value["q"].clone();
+        assert_eq!(read("{a: 3, <<: *p}"), json!({"a": 1, "b": 2}));
+        assert_eq!(read("{a: 3, <<: *p, b: 4}"), json!({"a": 1, "b": 4}));
+        assert_eq!(read("{a: 3, <<: [{a: 5, c: 6}, *p]}"), json!({"a": 5, "b": 2, "c": 6}));
+        assert_eq!(read("{<<: *p, <<: {a: 7}}"), json!({"a": 7, "b": 2}));
+        assert!(problem("p: &p {a: 1}\nq: {a: 2, <<: *p, a: 3}\n").contains("'a' twice"));
+        assert!(problem("p: &p {a: 1}\nq: {<<: *p, a: 2, a: 3}\n").contains("'a' twice"));
+    }
+
+    #[test]
+    fn any_number_of_values_may_follow_a_tab_and_texts_keep_theirs() {
+        let many: Vec<String> = (0..20_000).map(|n| format!("k{n}:\tv\n")).collect();
+        assert_eq!(read(&many.concat())[0].value["k19999"], json!("v"));
+        let text = "a:\tx\nü: 'b:\tc'\n\"d:\te\": \t f\ng: |\n  h:\ti\nj: {k:\tl}\n# m:\tn\n";
+        let expected = json!({"a": "x", "ü": "b:\tc", "d:\te": "f", "g": "h:\ti\n", "j": {"k": "l"}});
+        assert_eq!(read(text)[0].value, expected);
+        assert!(problem("a:\tx\nb: 'c:\td'\ne: [\n").starts_with("f:"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod plan;
 mod source_hash;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
@@ -29,12 +30,16 @@ use super::endpoint::{Changes, Endpoint};
 
 /// Most endpoints of one priority whose sessions `LeastConnections` compares. Among more, it compares two at random.
 pub const COMPARED_MOST: usize = 64;
+/// Most endpoints of a listener that are remembered after they have left their backend; the oldest are forgotten first.
+pub const DEPARTED_MOST: usize = 1024;
 
 /// The current destinations of a listener, replaced as a whole when they change.
 #[derive(Debug, Default)]
 pub struct Targets {
     /// The backend entries.
     pub entries: Vec<Entry>,
+    /// Endpoints that have left their entry and may return to it, with its identity, in the order of leaving.
+    departed: Vec<(Arc<str>, Arc<Endpoint>)>,
     /// Counts changes of the endpoints' health.
     changes: Changes,
     /// The endpoints of each entry on the ring of `SourceHash`, made when it is first used.
@@ -82,20 +87,58 @@ pub struct Draw {
     pub now: u64,
 }
 
+/// Each endpoint with the identity of its entry.
+fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&Arc<str>, &Arc<Endpoint>)> {
+    entries.iter().flat_map(|entry| entry.endpoints.iter().map(move |endpoint| (&entry.id, endpoint)))
+}
+
 impl Targets {
     /// Targets with these entries. Endpoints that are known already tell these targets of changes too.
     #[must_use]
-    pub fn new(mut entries: Vec<Entry>) -> Self {
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let known = entries.iter().flat_map(|entry| &entry.endpoints).find_map(|endpoint| endpoint.changes());
+        let changes = known.cloned().unwrap_or_default();
+        Self::with(entries, Vec::new(), changes)
+    }
+
+    /// Targets that replace these at `now` (seconds of the process clock). They remember the endpoints that leave with
+    /// live sessions or an ejection, so that an endpoint that returns is no stranger.
+    #[must_use]
+    pub fn followed_by(&self, entries: Vec<Entry>, now: u64) -> Self {
+        let departed = self.departing(&entries, now);
+        Self::with(entries, departed, self.changes.clone())
+    }
+
+    /// The endpoints to remember at `now` that are none of these entries.
+    fn departing(&self, entries: &[Entry], now: u64) -> Vec<(Arc<str>, Arc<Endpoint>)> {
+        let used: BTreeSet<(&str, SocketAddr)> = pairs(entries).map(|(id, it)| (&**id, it.address)).collect();
+        let mut departed = self.departed.clone();
+        departed.extend(pairs(&self.entries).map(|(id, it)| (id.clone(), it.clone())));
+        departed.retain(|(id, it)| it.is_memorable(now) && !used.contains(&(&**id, it.address)));
+        departed.drain(..departed.len().saturating_sub(DEPARTED_MOST));
+        departed
+    }
+
+    /// Number of endpoints that have left their entry and are remembered.
+    #[must_use]
+    pub fn departed(&self) -> usize {
+        self.departed.len()
+    }
+
+    /// The endpoints that have left an entry and are remembered.
+    pub(crate) fn departed_from(&self, entry: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.departed.iter().filter(move |(id, _)| **id == *entry).map(|(_, endpoint)| endpoint)
+    }
+
+    fn with(mut entries: Vec<Entry>, departed: Vec<(Arc<str>, Arc<Endpoint>)>, changes: Changes) -> Self {
         for entry in &mut entries {
             entry.endpoints.sort_by_key(|endpoint| endpoint.address);
         }
-        let endpoints = || entries.iter().flat_map(|entry| &entry.endpoints);
-        let changes = endpoints().find_map(|endpoint| endpoint.changes()).cloned().unwrap_or_default();
-        for endpoint in endpoints() {
+        for endpoint in entries.iter().flat_map(|entry| &entry.endpoints) {
             endpoint.count_in(&changes);
         }
         let rings = entries.iter().map(|_| OnceLock::new()).collect();
-        Self { entries, changes, rings, plan: ArcSwapOption::default() }
+        Self { entries, departed, changes, rings, plan: ArcSwapOption::default() }
     }
 
     /// Picks an entry and an endpoint, avoiding those in `tried` while there are others.

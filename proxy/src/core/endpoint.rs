@@ -80,6 +80,13 @@ impl Endpoint {
         }
     }
 
+    /// Whether something is known of the endpoint at `now` (seconds of the process clock) that must outlast an absence
+    /// from its backend: live sessions, or an ejection.
+    #[must_use]
+    pub fn is_memorable(&self, now: u64) -> bool {
+        self.active.load(Relaxed) > 0 || self.ejected_until.load(Relaxed) > now
+    }
+
     /// What counts changes of the endpoint's health; `None` before the endpoint is a target.
     #[must_use]
     pub fn changes(&self) -> Option<&Changes> {

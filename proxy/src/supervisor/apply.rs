@@ -95,6 +95,7 @@ impl Supervisor {
             names: &self.names,
             surroundings: &self.surroundings,
             own: &self.own,
+            now: self.process.clock.seconds(),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{listeners::ById, names::Names};
 use crate::{
     core::{
         balance::{Entry, Targets},
-        endpoint::Endpoint,
+        endpoint::{Checked, Endpoint},
         own_addresses::OwnAddresses,
     },
     net,
@@ -33,6 +33,8 @@ pub(super) struct Sources<'a> {
     pub(super) surroundings: &'a Arc<Surroundings>,
     /// Addresses of this host, as far as they were asked for.
     pub(super) own: &'a RefCell<OwnAddresses>,
+    /// Seconds of the process clock.
+    pub(super) now: u64,
 }
 
 /// An address that a listener must not connect to.
@@ -60,7 +62,7 @@ impl Sources<'_> {
                 shared.surroundings.store(self.surroundings.clone());
             }
             if !is_same(&before.entries, &entries) {
-                shared.targets.store(Arc::new(Targets::new(entries)));
+                shared.targets.store(Arc::new(before.followed_by(entries, self.now)));
             }
             // After the targets, so that a session that wakes finds them.
             shared.first_answer.set(self.awaited(&spec));
@@ -157,7 +159,7 @@ fn count(shared: &Shared, refused: &[(SocketAddr, Denial)]) {
     }
 }
 
-/// A backend with these addresses; endpoints and counts that are known already are kept.
+/// A backend with these addresses; endpoints and counts that are known already are kept, also of endpoints that return.
 fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -> Entry {
     let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
     let known_endpoint = |address: &SocketAddr| {
@@ -166,14 +168,23 @@ fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -
         let at = endpoints.binary_search_by_key(address, |endpoint| endpoint.address).ok()?;
         endpoints.get(at).cloned()
     };
+    let departed: BTreeMap<SocketAddr, &Arc<Endpoint>> =
+        before.departed_from(&backend.id).map(|endpoint| (endpoint.address, endpoint)).collect();
+    let returned = |address: &SocketAddr| {
+        let endpoint = departed.get(address).copied().cloned()?;
+        // Its checks have stopped meanwhile, so that their result is out of date.
+        endpoint.set_checked(Checked::Not);
+        Some(endpoint)
+    };
+    let endpoint = |address: SocketAddr| {
+        let known = known_endpoint(&address).or_else(|| returned(&address));
+        known.unwrap_or_else(|| Arc::new(Endpoint::new(address)))
+    };
     Entry {
         id: known.map_or_else(|| backend.id.as_str().into(), |entry| entry.id.clone()),
         weight: backend.weight,
         priority: backend.priority,
-        endpoints: addresses
-            .into_iter()
-            .map(|address| known_endpoint(&address).unwrap_or_else(|| Arc::new(Endpoint::new(address))))
-            .collect(),
+        endpoints: addresses.into_iter().map(endpoint).collect(),
         stats: known.map(|entry| entry.stats.clone()).unwrap_or_default(),
     }
 }
@@ -195,11 +206,11 @@ fn addresses_of(set: &EndpointSet) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Destinations, HealthCheck, Probe};
+    use proxy_api::{Destinations, HealthCheck, Outlier, Probe};
 
     use super::*;
     use crate::{
-        core::dns::families::Resolution,
+        core::{dns::families::Resolution, endpoint::Counted},
         supervisor::fixtures::{id, listener, socket},
     };
 
@@ -218,7 +229,7 @@ mod tests {
         names: &'a Names,
         (surroundings, own): (&'a Arc<Surroundings>, &'a RefCell<OwnAddresses>),
     ) -> Sources<'a> {
-        Sources { endpoints, sockets, names, surroundings, own }
+        Sources { endpoints, sockets, names, surroundings, own, now: 0 }
     }
 
     #[test]
@@ -238,6 +249,32 @@ mod tests {
         assert_eq!(second.entries[0].endpoints.len(), 2);
         assert!(Arc::ptr_eq(&first.entries[0].endpoints[0], &second.entries[0].endpoints[0]));
         assert!(Arc::ptr_eq(&first.entries[0].stats, &second.entries[0].stats));
+    }
+
+    #[test]
+    fn an_endpoint_that_returns_has_its_sessions_and_its_ejection_and_no_old_check() {
+        let (names, sockets, live) = (Names::without_receiver(), BTreeMap::new(), live());
+        let refresh = |ports: &[u16], now: u64| {
+            let endpoints = addresses(ports);
+            let (around, own) = (Arc::default(), RefCell::default());
+            Sources { now, ..of(&endpoints, &sockets, &names, (&around, &own)) }.refresh(&live);
+            live[&id("a")].targets.load().entries[0].endpoints.clone()
+        };
+        let first = refresh(&[10, 11, 12], 0);
+        let session = Counted::new(first[0].clone());
+        first[0].set_checked(Checked::Down);
+        first[1].failed(Outlier { consecutive_failures: 1, eject_seconds: 10 }, 0);
+        refresh(&[], 1);
+        refresh(&[13], 2);
+        let back = refresh(&[10, 11, 12, 13], 3);
+        let is_kept: Vec<bool> = first.iter().zip(&back).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
+        assert_eq!(is_kept, [true, true, false]);
+        assert_eq!(back[0].checked(), Checked::Not, "the checks of an absent endpoint have stopped");
+        drop(session);
+        refresh(&[13], 4);
+        let later = refresh(&[10, 11, 13], 5);
+        assert!(!Arc::ptr_eq(&first[0], &later[0]), "nothing is known of an endpoint without sessions");
+        assert!(Arc::ptr_eq(&first[1], &later[1]), "the ejection lasts");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use proxy_api::Listener;
+use socket2::SockRef;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep_until},
@@ -241,8 +242,10 @@ async fn due(began: Instant, next: Option<Duration>) {
     }
 }
 
+/// Connects. A connection that is given up before this returns ends by reset, also if the kernel has completed it.
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
     let socket = net::upstream_tcp(to, keepalive_seconds)?;
+    socket.set_linger(Some(Duration::ZERO))?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
     // A connect to a dead port in the ephemeral range can connect to itself.
     if stream.local_addr()? == stream.peer_addr()? {
@@ -252,6 +255,7 @@ async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Resu
         ));
     }
     write(&stream, header).await?;
+    SockRef::from(&stream).set_linger(None)?;
     Ok(stream)
 }
 
@@ -266,4 +270,30 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_waits_for_any_more_ends_by_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("an address");
+        // Polled once, the connection is complete for the kernel, and the runtime does not know yet.
+        tokio::select! {
+            biased;
+            result = dial(to, 60, b"") => panic!("{result:?}"),
+            () = ready(()) => {}
+        }
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let end = server.read(&mut [0]).await.expect_err("no end of data");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        let kept = dial(to, 60, b"").await.expect("connects");
+        assert_eq!(SockRef::from(&kept).linger().expect("an option"), None);
+    }
 }

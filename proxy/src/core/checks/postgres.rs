@@ -5,6 +5,8 @@
 //! `S` the server logs that no TLS handshake follows. With a user the check begins a session: the server also says
 //! whether it is starting up or shutting down.
 
+use std::ops::RangeInclusive;
+
 use super::{QUOTED, Step, quoted};
 
 /// `GSSENCRequest`: its length, and its code.
@@ -15,6 +17,8 @@ const VERSION: [u8; 4] = [0, 3, 0, 0];
 const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 /// Length of a message's type and of the number that says its length.
 const HEADER: usize = 5;
+/// Lengths, in bytes, that a message about authentication may have: 8 without data, and far less than the most with it.
+const AUTHENTICATION: RangeInclusive<u32> = 8..=4096;
 /// Servers up to version 11 do not know `GSSENCRequest` and answer with this text.
 const UNKNOWN_REQUEST: &[u8] = b"unsupported frontend protocol 1234.5680";
 
@@ -45,17 +49,26 @@ impl Postgres {
     pub(super) fn next(&self, received: &[u8]) -> Step {
         let Some(kind) = received.first() else { return Step::Read };
         match (kind, &self.user) {
-            (b'G' | b'N', None) => Step::Passed(Vec::new()),
+            // The answer is one byte, and then the server waits.
+            (b'G' | b'N', None) if received.len() == 1 => Step::Passed(Vec::new()),
             (b'R', Some(_)) => authentication(received),
             (b'E', user) => refusal(received, user.is_none()),
-            _ => Step::Failed(format!("is not a PostgreSQL server: it sent {}", quoted(received))),
+            _ => stranger(received),
         }
     }
+}
+
+fn stranger(received: &[u8]) -> Step {
+    Step::Failed(format!("is not a PostgreSQL server: it sent {}", quoted(received)))
 }
 
 /// The server lets the user in, or asks for a password. At the question the check leaves without a word, as psql does:
 /// the server logs nothing.
 fn authentication(received: &[u8]) -> Step {
+    let Some((length, _)) = received.get(1..).and_then(<[u8]>::split_first_chunk::<4>) else { return Step::Read };
+    if !AUTHENTICATION.contains(&u32::from_be_bytes(*length)) {
+        return stranger(received);
+    }
     match received.get(HEADER..HEADER + 4) {
         None => Step::Read,
         Some([0, 0, 0, 0]) => Step::Passed(TERMINATE.to_vec()),

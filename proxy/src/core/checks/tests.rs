@@ -170,6 +170,9 @@ fn a_postgres_server_answers_a_request_for_encryption() {
     }
     let other = why(dialogue(&postgres(None)).take(b"220 mail\r\n"));
     assert_eq!(other, r"is not a PostgreSQL server: it sent '220 mail\r\n'");
+    for text in ["NOT A DATABASE", "GO AWAY"] {
+        assert!(why(dialogue(&postgres(None)).take(text.as_bytes())).starts_with("is not a PostgreSQL server"));
+    }
 }
 
 #[test]
@@ -189,6 +192,8 @@ fn a_user_begins_a_session_and_leaves_at_the_question_for_a_password() {
     assert_eq!(check().take(b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0"), Step::Passed(Vec::new()));
     assert_eq!(check().take(b"R\0\0\0\x08\0\0\0\0"), Step::Passed(b"X\0\0\0\x04".to_vec()));
     assert_eq!(check().take(b"R\0\0\0"), Step::Read);
+    assert_eq!(why(check().take(b"READY NOW")), "is not a PostgreSQL server: it sent 'READY NOW'");
+    assert_eq!(why(check().take(b"R\0\0\0\x07")), r"is not a PostgreSQL server: it sent 'R\x00\x00\x00\x07'");
     let starting = b"E\0\0\0\x3aSFATAL\0C57P03\0Mthe database system is starting up\0\0\0\0\0";
     assert_eq!(why(check().take(starting)), "PostgreSQL says 'the database system is starting up'");
     assert_eq!(why(check().take(b"Ecould not fork new process\0")), "PostgreSQL says 'could not fork new process'");
