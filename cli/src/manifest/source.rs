@@ -60,6 +60,8 @@ struct File {
     refusal: Option<String>,
     absent_since: Option<Instant>,
     gone: bool,
+    /// The path of a file that is gone is a link, which leads nowhere.
+    dangles: bool,
 }
 
 impl Sources {
@@ -125,12 +127,18 @@ impl Sources {
                 refusal: None,
                 absent_since: None,
                 gone: false,
+                dangles: false,
             });
         }
         for (path, file) in &mut self.files {
             let origin = if self.paths.contains(path) { Origin::Named } else { Origin::Folder };
-            let found = file.look(present.contains(path), &path.display().to_string(), origin);
-            changes.extend(found.map(|change| (path.display().to_string(), change)));
+            let name = path.display().to_string();
+            let found = file.look(present.contains(path), &name, origin);
+            let dangles = file.gone && fs::symlink_metadata(path).is_ok();
+            let (was, is) = (std::mem::replace(&mut file.dangles, dangles), dangles);
+            changes.extend((was && !is).then(|| (name.clone(), FileChange::Gone)));
+            changes.extend(found.map(|change| (name.clone(), change)));
+            changes.extend((is && !was).then(|| (name.clone(), FileChange::missing(&name))));
         }
         self.files.retain(|path, file| !file.gone || present.contains(path));
         changes
@@ -360,6 +368,11 @@ mod tests {
         assert_eq!(look_later(&mut sources), ["2 documents"]);
         fs::remove_file(&path).expect("remove");
         assert_eq!(look_later(&mut sources), ["gone"]);
+        std::os::unix::fs::symlink("nowhere", &path).expect("link");
+        let told = look_later(&mut sources);
+        assert!(told.len() == 2 && told[1].ends_with("links to does not exist"), "{told:?}");
+        fs::remove_file(&path).expect("remove");
+        assert_eq!(look_later(&mut sources), ["gone"], "the problem ends with the link");
     }
 
     #[test]
