@@ -239,7 +239,7 @@ impl Supervisor {
     }
 
     /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost
-    /// datagrams, addresses that this host gained or lost, and hot sockets.
+    /// datagrams, connections that belong to no listener, addresses that this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -253,6 +253,7 @@ impl Supervisor {
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
         notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
+        notices::write(&self.process.log, self.sockets.unrouted_rest(now));
         let retired = self.listeners.retired().iter().map(|shared| &*shared.id).collect();
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), &retired, now));
         if !changed.is_empty() {
