@@ -69,8 +69,7 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     }
 }
 
-/// Whether the last group of an IPv6 address looks like a port: a number of two digits or more, as nobody writes a group
-/// of zeros and one digit.
+/// Whether the last group of an IPv6 address looks like a port: a number of two digits or more.
 fn is_meant_as_port(number: &str) -> bool {
     number.len() > 1 && port(number).is_ok()
 }
@@ -102,9 +101,7 @@ pub(crate) fn namespace(text: &str) -> Result<String, String> {
 
 /// `--health-address` and `--admin-address`.
 pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "must be IP:PORT, as 127.0.0.1:9180 for this machine only, or 0.0.0.0:9180 for all its addresses".to_owned()
-    })
+    text.parse().map_err(|_| "must be IP:PORT, as 127.0.0.1:9180 or [::1]:9180".to_owned())
 }
 
 /// `-f`: the path of a file, as kubectl takes it.
