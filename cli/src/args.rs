@@ -37,7 +37,7 @@ impl Cli {
         let (input, maps, prints) = match &self.command {
             Command::Run(run) => (&run.input, run.laptop.map.as_slice(), run.print),
             Command::Translate(args) => (&args.input, args.laptop.map.as_slice(), false),
-            Command::Validate(input) => (input, [].as_slice(), false),
+            Command::Validate(input) => (input, <&[Map]>::default(), false),
             Command::Completions { .. } => return None,
         };
         let (paths, forwards) = (input.paths(), input.forwards());
