@@ -1,14 +1,18 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use clap::{
-    Args, Parser, Subcommand, ValueEnum, ValueHint,
+    Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
     builder::{OsStringValueParser, TypedValueParser},
+    error::ErrorKind,
 };
 use clap_complete::Shell;
 
-use crate::forward::{self, Forward, Operand};
+use crate::{
+    forward::{self, Forward, Operand},
+    options::{self, Map},
+};
 
 /// Run, validate and translate `PortForward` manifests without a cluster.
 #[derive(Debug, Parser)]
@@ -16,6 +20,45 @@ use crate::forward::{self, Forward, Operand};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The arguments of this process; ends it with a message if they make no sense, each or together.
+    pub(crate) fn read() -> Self {
+        let cli = Self::parse();
+        if let Some(flaw) = cli.flaw() {
+            Self::command().error(ErrorKind::ValueValidation, flaw).exit();
+        }
+        cli
+    }
+
+    /// What arguments that are valid one by one do wrong together.
+    fn flaw(&self) -> Option<String> {
+        let (input, maps, prints) = match &self.command {
+            Command::Run(run) => (&run.input, run.laptop.map.as_slice(), run.print),
+            Command::Translate(args) => (&args.input, args.laptop.map.as_slice(), false),
+            Command::Validate(input) => (input, <&[Map]>::default(), false),
+            Command::Completions { .. } => return None,
+        };
+        let (paths, forwards) = (input.paths(), input.forwards());
+        if paths.is_empty() && forwards.is_empty() {
+            return Some("nothing to read: name files, forwards or -f".to_owned());
+        }
+        if prints && !paths.is_empty() && !forwards.is_empty() {
+            return Some("--print is about forwards on the command line: leave out the files".to_owned());
+        }
+        if let Some(port) = twice(forwards.into_iter().map(Forward::socket)) {
+            return Some(format!("port {port} is given twice"));
+        }
+        let name = |map: &Map| format!("{}/{}", map.forward, map.listener);
+        twice(maps.iter().map(name)).map(|name| format!("--map {name} is given twice"))
+    }
+}
+
+/// The first of the words that was there before.
+fn twice(mut words: impl Iterator<Item = String>) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    words.find(|word| !seen.insert(word.clone()))
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,14 +100,22 @@ pub(crate) struct Input {
         value_hint = ValueHint::AnyPath
     )]
     operands: Vec<Operand>,
-    /// File, folder (its .yaml, .yml and .json files), or - for standard input. Can be given several times.
-    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required_unless_present = "operands")]
+    /// File, folder (its .yaml, .yml and .json files), or - for standard input. Can be given several times, or with
+    /// commas between the names.
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "FILE|DIR|-",
+        value_delimiter = ',',
+        value_parser = OsStringValueParser::new().try_map(options::file),
+        value_hint = ValueHint::AnyPath
+    )]
     files: Vec<PathBuf>,
     /// Read the subfolders of folders too.
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
     /// Namespace of objects without metadata.namespace.
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = options::namespace)]
     pub(crate) namespace: String,
     /// Use only this forward. Can be given several times.
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
@@ -95,14 +146,14 @@ impl Input {
 #[derive(Args, Debug)]
 pub(crate) struct Laptop {
     /// Address of a Service, which a laptop cannot look up. Can be given several times.
-    #[arg(long, value_name = "SVC.NS=HOST[:PORT]", value_parser = crate::options::resolve)]
-    pub(crate) resolve: Vec<crate::options::Resolve>,
+    #[arg(long, value_name = "SVC.NS=HOST[:PORT]", value_parser = options::resolve)]
+    pub(crate) resolve: Vec<options::Resolve>,
     /// Number to add to every port to listen on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) port_offset: u16,
     /// Port to listen on for one listener, instead of the port in the manifest. Can be given several times.
-    #[arg(long, value_name = "FORWARD/LISTENER=PORT", value_parser = crate::options::map)]
-    pub(crate) map: Vec<crate::options::Map>,
+    #[arg(long, value_name = "FORWARD/LISTENER=PORT", value_parser = options::map)]
+    pub(crate) map: Vec<Map>,
 }
 
 #[derive(Args, Debug)]
@@ -124,10 +175,10 @@ pub(crate) struct Run {
     #[arg(long, value_enum)]
     access_log: Option<AccessLog>,
     /// Address for /livez, /readyz and /metrics. Absent: not served.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
     pub(crate) health_address: Option<SocketAddr>,
     /// Loopback address for /config, /listeners, /conns and /drain. Absent: not served.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
     pub(crate) admin_address: Option<SocketAddr>,
     /// Longest time to wait for live sessions before exit.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -186,7 +237,6 @@ enum AccessLog {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use crds::AccessLogMode::{Close, Disabled, OpenAndClose};
 
     use super::*;
@@ -207,7 +257,34 @@ mod tests {
         let input = run(&["5432:db:5432", "a.yaml", "53:dns:53/udp", "-f", "b.yaml", "-"]).input;
         assert_eq!(input.paths(), ["b.yaml", "a.yaml", "-"].map(PathBuf::from));
         assert_eq!(input.forwards().len(), 2);
-        assert!(Cli::try_parse_from(["portlane", "run"]).is_err(), "nothing to run");
+    }
+
+    #[test]
+    fn arguments_that_are_valid_one_by_one_may_be_refused_together() {
+        for (words, expected) in [
+            (&["validate"][..], Some("name files, forwards or -f")),
+            (&["run"][..], Some("name files, forwards or -f")),
+            (&["run", "7700:a:1", "*:7700:b:1"][..], Some("port 7700/TCP is given twice")),
+            (&["run", "7700:a:1", "7700:b:1/udp"][..], None),
+            (&["run", "a", "--map", "f/l=1", "--map", "f/l=2"][..], Some("--map f/l is given twice")),
+            (&["translate", "a", "--map", "f/l=1", "--map", "f/m=2"][..], None),
+            (&["run", "--print", "7700:a:1", "-f", "nosuch.yaml"][..], Some("leave out the files")),
+            (&["run", "--print", "7700:a:1"][..], None),
+        ] {
+            let cli = Cli::try_parse_from([&["portlane"][..], words].concat()).expect("valid one by one");
+            let flaw = cli.flaw();
+            let is_as_expected = match (&flaw, expected) {
+                (Some(flaw), Some(expected)) => flaw.contains(expected),
+                (flaw, expected) => flaw.is_none() && expected.is_none(),
+            };
+            assert!(is_as_expected, "{words:?}: {flaw:?}");
+        }
+    }
+
+    #[test]
+    fn files_may_have_commas_between_them_as_kubectl_reads_them() {
+        let input = run(&["-f", "a.yaml,b.yaml", "-f", "-"]).input;
+        assert_eq!(input.paths(), ["a.yaml", "b.yaml", "-"].map(PathBuf::from));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crds::{Bind, Protocol};
 
 use crate::{
     manifest::{Document, FileChange, parse as parse_manifest},
-    options::port,
+    options::{is_url, no_url, port},
 };
 
 /// The form of a forward on the command line.
@@ -41,6 +41,7 @@ pub(crate) fn operand(word: OsString) -> Result<Operand, String> {
     match parse(text) {
         Ok(forward) => Ok(Operand::Forward(forward)),
         Err(_) if path.exists() => Ok(Operand::Path(path)),
+        Err(_) if is_web_page(text) => Err(no_url(text)),
         Err(flaw) => Err(format!("no such file, and not a forward: {flaw}; write {FORM}")),
     }
 }
@@ -50,7 +51,17 @@ fn is_meant(word: &str) -> bool {
     word.contains(':') || (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Whether the word is the URL of something below the root, and so of a manifest rather than of a host.
+fn is_web_page(word: &str) -> bool {
+    let below = word.splitn(4, '/').nth(3).unwrap_or_default();
+    is_url(word) && !below.is_empty()
+}
+
 fn parse(text: &str) -> Result<Forward, String> {
+    if let Some((before, _)) = text.split_once("://") {
+        let scheme = before.rsplit(':').next().unwrap_or(before);
+        return Err(format!("a host has no scheme: leave out '{scheme}://'"));
+    }
     let (place, protocol) = match text.rsplit_once('/') {
         None => (text, Protocol::Tcp),
         Some((place, word)) if word.eq_ignore_ascii_case("tcp") => (place, Protocol::Tcp),
@@ -82,7 +93,7 @@ fn parts(text: &str) -> Vec<&str> {
 }
 
 fn bind(address: &str) -> Result<Bind, String> {
-    match address {
+    match address.to_ascii_lowercase().as_str() {
         "127.0.0.1" | "[::1]" | "localhost" => Ok(Bind::Loopback),
         "*" | "0.0.0.0" | "[::]" => Ok(Bind::All),
         _ => Err(format!(
@@ -103,6 +114,11 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 impl Forward {
+    /// The port to listen on, with its protocol, as `5432/TCP`.
+    pub(crate) fn socket(&self) -> String {
+        format!("{}/{}", self.port, self.protocol.as_str())
+    }
+
     /// The manifest that the forward stands for. The name tells the port, which no two forwards share.
     pub(crate) fn manifest(&self) -> String {
         let Self { bind, port, host, to, protocol } = self;
@@ -162,6 +178,7 @@ mod tests {
             ("53:192.0.2.1:53/udp", forward(Loopback, 53, "192.0.2.1", 53, Udp)),
             ("53:192.0.2.1:53/UDP", forward(Loopback, 53, "192.0.2.1", 53, Udp)),
             ("127.0.0.1:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
+            ("LOCALHOST:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
             ("localhost:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
             ("[::1]:1:db:2", forward(Loopback, 1, "db", 2, Tcp)),
             ("*:1:db:2", forward(All, 1, "db", 2, Tcp)),
@@ -188,10 +205,15 @@ mod tests {
             ("192.0.2.7:1:db:2", "'192.0.2.7' cannot be bound alone"),
             ("1:[::1:2", "a port or the host is missing"),
             ("1:a\"b:2", "is not a host name"),
+            ("5432:http://db:80", "a host has no scheme: leave out 'http://'"),
+            ("http://db:80", "a host has no scheme: leave out 'http://'"),
+            ("https://db:80/", "a host has no scheme: leave out 'https://'"),
         ] {
             let error = operand(text.into()).expect_err(text);
             assert!(error.contains(words) && error.ends_with(FORM), "{text}: {error}");
         }
+        let error = operand("https://example.com/x.yaml".into()).expect_err("a URL");
+        assert!(error.contains("curl -fsSL https://example.com/x.yaml | portlane validate -f -"), "{error}");
     }
 
     #[test]

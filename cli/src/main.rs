@@ -18,7 +18,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use proxy::log::printable;
 
 use self::{
@@ -27,7 +27,7 @@ use self::{
 };
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::read().command {
         Command::Run(args) => run::run(&args).map(|()| true),
         Command::Validate(input) => check::validate(&input),
         Command::Translate(args) => check::translate_to_stdout(&args),

@@ -1,5 +1,11 @@
 //! Parsers of options whose values have a syntax of their own.
 
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
 use operator_core::{ObjectKey, Service};
 
 /// `--resolve`: the address of a Service.
@@ -31,6 +37,12 @@ pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
     if name.is_empty() || namespace.is_empty() || host.is_empty() {
         return Err(form.to_owned());
     }
+    if !is_label(name) || !is_label(namespace) {
+        return Err(format!("'{service}' is not SERVICE.NAMESPACE: {LABEL}"));
+    }
+    if !is_host(&host) {
+        return Err(format!("'{host}' is not an IP address or a DNS name"));
+    }
     Ok(Resolve { service: ObjectKey::new(namespace, name), place: Service::External { host, port } })
 }
 
@@ -46,8 +58,68 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     }
     match text.split_once(':') {
         Some((host, number)) if !number.contains(':') => Ok((host.to_owned(), Some(port(number)?))),
-        _ => Ok((text.to_owned(), None)),
+        Some(_) => match text.rsplit_once(':') {
+            // `::1:80` is an address as well, but not the one that its author means.
+            Some((host, number)) if host.parse::<IpAddr>().is_ok() && is_meant_as_port(number) => {
+                Err(format!("'{text}' may be an address or an address and a port: write [{host}]:{number} or [{text}]"))
+            }
+            _ => Ok((text.to_owned(), None)),
+        },
+        None => Ok((text.to_owned(), None)),
     }
+}
+
+/// Whether the last group of an IPv6 address looks like a port: a number of two digits or more.
+fn is_meant_as_port(number: &str) -> bool {
+    number.len() > 1 && port(number).is_ok()
+}
+
+/// The rule for a name of Kubernetes in words.
+const LABEL: &str = "a name has 1 to 63 lower case letters, digits and '-', and begins and ends with a letter or digit";
+
+/// Whether this is a DNS-1123 label, as the name of a namespace is.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Whether a manifest may have this host: an IP address or a DNS name, the last label of which begins with a letter.
+fn is_host(text: &str) -> bool {
+    let is_part = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let ends_as_name = name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()));
+    text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && name.split('.').all(is_part) && ends_as_name)
+}
+
+/// `--namespace`.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
+    if is_label(text) { Ok(text.to_owned()) } else { Err(format!("'{text}' is not the name of a namespace: {LABEL}")) }
+}
+
+/// `--health-address` and `--admin-address`.
+pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be IP:PORT, as 127.0.0.1:9180 or [::1]:9180".to_owned())
+}
+
+/// `-f`: the path of a file, as kubectl takes it.
+pub(crate) fn file(word: OsString) -> Result<PathBuf, String> {
+    match word.to_str().filter(|text| is_url(text)) {
+        Some(url) => Err(no_url(url)),
+        None => Ok(word.into()),
+    }
+}
+
+/// Whether this is the place of a manifest in the web.
+pub(crate) fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// What to do instead of giving a URL.
+pub(crate) fn no_url(url: &str) -> String {
+    format!("URLs are not read: write curl -fsSL {url} | portlane validate -f -")
 }
 
 pub(crate) fn map(text: &str) -> Result<Map, String> {
@@ -81,11 +153,41 @@ mod tests {
         assert_eq!(place("pg.shop=10.0.0.1"), Ok(("10.0.0.1".into(), None)));
         assert_eq!(place("pg.shop=::1"), Ok(("::1".into(), None)));
         assert_eq!(place("pg.shop=[::1]:7"), Ok(("::1".into(), Some(7))));
-        for bad in
-            ["pg=db", "pg.shop", "pg.shop=", "pg.shop=db:0", "pg.shop=db:x", "pg.shop=[::1", ".shop=db", "a.b.c=db"]
-        {
+        assert_eq!(place("pg.shop=2001:db8::8:800:200c:417a"), Ok(("2001:db8::8:800:200c:417a".into(), None)));
+        assert_eq!(place("pg.shop=db.example.com."), Ok(("db.example.com.".into(), None)));
+        assert!(place("pg.shop=::1:80").is_err_and(|why| why.contains("write [::1]:80")));
+        for bad in ["-x y", "a_b", "1.2.3", "db-", "a..b", "http://db", "::x"] {
+            let why = place(&format!("pg.shop={bad}")).expect_err(bad);
+            assert!(!why.is_empty() && place(&format!("pg.shop=[{bad}]")).is_err(), "{bad}: {why}");
+        }
+        for bad in [
+            "pg=db",
+            "pg.shop",
+            "pg.shop=",
+            "pg.shop=db:0",
+            "pg.shop=db:x",
+            "pg.shop=[::1",
+            ".shop=db",
+            "a.b.c=db",
+            "P.shop=db",
+            "pg.-=db",
+        ] {
             place(bad).expect_err(bad);
         }
+    }
+
+    #[test]
+    fn namespaces_are_labels_addresses_have_a_port_and_urls_are_not_read() {
+        assert_eq!(namespace("team-1"), Ok("team-1".to_owned()));
+        for bad in ["", "Team", "a.b", "-a", "a-", "a b", "a".repeat(64).as_str()] {
+            namespace(bad).expect_err(bad);
+        }
+        assert_eq!(socket("[::1]:9180").map(|address| address.port()), Ok(9180));
+        for bad in [":9180", "7703", "localhost:9180"] {
+            assert!(socket(bad).is_err_and(|why| why.contains("IP:PORT")), "{bad}");
+        }
+        assert_eq!(file("a.yaml".into()), Ok("a.yaml".into()));
+        assert!(file("https://example.com/x.yaml".into()).is_err_and(|why| why.contains("x.yaml | portlane")));
     }
 
     #[test]

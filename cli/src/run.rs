@@ -1,6 +1,6 @@
 //! `portlane run`: manifests from files instead of an API server, and a proxy in this process instead of a fleet.
 
-use std::{collections::BTreeSet, io, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, io, num::NonZeroUsize, path::Path, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
 use operator_core::{Changes, Group, ObjectKey, Outcome, Translation, Translator, Update, World, accepted_headers};
@@ -198,7 +198,17 @@ impl Runner<'_> {
 
     /// Applies changes of files and logs the problems found in them.
     async fn update(&mut self, changes: Vec<(String, FileChange)>) -> Result<(Translation, LeftOut), Error> {
+        let mut read = BTreeSet::new();
         for (file, change) in changes {
+            // A folder that can be listed again is as good as a file that can be read again.
+            let is_read = match change {
+                FileChange::Documents(_) => true,
+                FileChange::Gone => Path::new(&file).is_dir(),
+                FileChange::NoManifest | FileChange::Unreadable(_) => false,
+            };
+            if is_read {
+                read.insert(file.clone());
+            }
             self.store.take(&self.admission, &file, change, &self.args.input.namespace);
         }
         let mut objects = self.store.objects(&self.args.input.only, &self.sources.absent());
@@ -217,7 +227,7 @@ impl Runner<'_> {
         self.publish(&update).await?;
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
-        self.report(&problems, &warnings);
+        self.report(&problems, &warnings, &read);
         Ok((translation, objects.left_out))
     }
 
@@ -253,8 +263,8 @@ impl Runner<'_> {
         self.proxy.apply(self.configuration.clone()).await.map(drop)
     }
 
-    /// Logs each problem once, and again only if it was fixed in between.
-    fn report(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>) {
+    /// Logs each problem once, and again only if it was fixed in between. `read`: the files that were read just now.
+    fn report(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>, read: &BTreeSet<String>) {
         let log = self.proxy.log();
         for problem in problems.difference(&self.reported) {
             log.notice(Level::Error, "refused", &problem.place, describe(problem));
@@ -262,13 +272,14 @@ impl Runner<'_> {
         for warning in warnings.difference(&self.reported) {
             log.notice(Level::Warn, "warning", &warning.place, describe(warning));
         }
-        let now: BTreeSet<&Option<String>> = problems.iter().map(|problem| &problem.object).collect();
-        let fixed: BTreeSet<&Problem> =
-            self.reported.difference(problems).filter(|p| !now.contains(&p.object)).collect();
-        for problem in fixed {
-            if !warnings.contains(problem) {
-                let object = problem.object.as_deref().unwrap_or("the file");
-                log.notice(Level::Info, "accepted", &problem.place.file, format!("{object}: the problem is fixed"));
+        if !self.reported.is_subset(problems) {
+            let objects = verdicts::names(&self.store.objects(&[], &BTreeSet::new()).world);
+            for problem in verdicts::fixed(&self.reported, problems, &objects, read) {
+                if !warnings.contains(problem) {
+                    let object = problem.object.as_deref().unwrap_or("the file");
+                    let message = format!("{object}: the problem is fixed");
+                    log.notice(Level::Info, "accepted", &problem.place.file, message);
+                }
             }
         }
         self.reported = problems.union(warnings).cloned().collect();
@@ -277,11 +288,9 @@ impl Runner<'_> {
     async fn drain(&self, term: &mut Signal, interrupt: &mut Signal) {
         let live = self.proxy.live_sessions();
         if live > 0 {
-            let message = format!(
-                "{live} live session(s) can continue for up to {} s; press Ctrl-C again to end them now",
-                self.args.drain_seconds
-            );
-            self.proxy.log().notice(Level::Info, "draining", "portlane", message);
+            // The person who pressed Ctrl-C waits, so that this is said at any level.
+            let level = if self.args.quiet { Level::Warn } else { Level::Info };
+            self.proxy.log().notice(level, "draining", "portlane", farewell(live, self.args.drain_seconds));
         }
         self.proxy.drain(Duration::from_secs(self.args.drain_seconds.into())).await;
         while !self.proxy.has_ended() {
@@ -291,6 +300,14 @@ impl Runner<'_> {
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
         }
+    }
+}
+
+/// What happens to the live sessions, and how to end them now.
+fn farewell(live: u64, seconds: u32) -> String {
+    match seconds {
+        0 => format!("{live} live session(s) end now"),
+        _ => format!("{live} live session(s) can continue for up to {seconds} s; press Ctrl-C again to end them now"),
     }
 }
 
@@ -304,4 +321,15 @@ fn is_refused(translation: &Translation) -> bool {
 fn describe(problem: &Problem) -> String {
     let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(problem.message.as_str())];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_end_at_once_are_not_said_to_continue() {
+        assert_eq!(farewell(1, 0), "1 live session(s) end now");
+        assert!(farewell(2, 5).contains("up to 5 s; press Ctrl-C again to end them now"));
+    }
 }

@@ -84,7 +84,7 @@ impl Followed {
         }
         if !is_file {
             // Opening a pipe would block until a writer opens it.
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file (use - for standard input)"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let settled = self.last.replace(stamp) == Some(stamp);
         if self.seen.is_some() && !settled {
@@ -127,6 +127,10 @@ mod tests {
         std::os::unix::fs::symlink("two", path("next")).expect("link");
         fs::rename(path("next"), path("link")).expect("swap");
         assert_eq!(settled(), (None, Some(b"44".to_vec()), None));
+        fs::remove_file(path("link")).expect("remove");
+        std::os::unix::fs::symlink("/dev/null", path("link")).expect("link");
+        let error = followed.changed(100).expect_err("a device");
+        assert_eq!(error.to_string(), "not a regular file", "what else to do, only the program knows");
         fs::remove_file(path("link")).expect("remove");
         assert_eq!(followed.changed(100).expect_err("missing").kind(), io::ErrorKind::NotFound);
     }

@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
+    header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
 };
 use proxy_api::Report;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -105,28 +105,50 @@ pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListene
 }
 
 async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    use Role::{Admin, Health, Local};
     // Every client that reaches the admin address may use it, and a browser on this machine does so for any web page.
-    if guest.role == Admin && !names_this_machine(request, guest.bound) {
+    if guest.role == Role::Admin && !names_this_machine(request, guest.bound) {
         return text(StatusCode::FORBIDDEN, "the request names another host: use localhost or 127.0.0.1\n");
+    }
+    // A web page open on this machine must not be able to end sessions.
+    if guest.role != Role::Health && request.method() == Method::POST && request.headers().contains_key(ORIGIN) {
+        return text(StatusCode::FORBIDDEN, "requests from web pages are refused\n");
     }
     // The server sends no body in response to HEAD.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    match (guest.role, method, request.uri().path()) {
-        (Local, &Method::GET, "/startupz") => started(view),
-        (Health | Local, &Method::GET, "/livez") => live(view, view.process.clock.seconds()),
-        (Health | Local, &Method::GET, "/readyz") => ready(view),
-        (Health | Local, &Method::GET, "/metrics") => metrics(guest, view),
-        (Admin | Local, &Method::GET, "/config") => config(view).await,
-        (Admin | Local, &Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
-        (Admin | Local, &Method::GET, "/conns") => conns(view).await,
-        // A web page open on this machine must not be able to end sessions.
-        (Admin | Local, &Method::POST, _) if request.headers().contains_key(ORIGIN) => {
-            text(StatusCode::FORBIDDEN, "requests from web pages are refused\n")
-        }
-        (Admin | Local, &Method::POST, "/drain") => drain(view, request.uri().query()).await,
-        (_, _, path) => text(StatusCode::NOT_FOUND, &format!("no endpoint {path}; {}\n", known(guest.role))),
+    let path = request.uri().path();
+    let Some(served) = methods(guest.role, path) else {
+        return text(StatusCode::NOT_FOUND, &format!("no endpoint {path}; {}\n", known(guest.role)));
+    };
+    match (method, path) {
+        (&Method::GET, "/startupz") => started(view),
+        (&Method::GET, "/livez") => live(view, view.process.clock.seconds()),
+        (&Method::GET, "/readyz") => ready(view),
+        (&Method::GET, "/metrics") => metrics(guest, view),
+        (&Method::GET, "/config") => config(view).await,
+        (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
+        (&Method::GET, "/conns") => conns(view).await,
+        (&Method::POST, "/drain") => drain(view, request.uri().query()).await,
+        _ => refused_method(path, served),
     }
+}
+
+/// The methods of an endpoint, if the role has it.
+fn methods(role: Role, path: &str) -> Option<&'static str> {
+    use Role::{Admin, Health, Local};
+    match (role, path) {
+        (Local, "/startupz")
+        | (Health | Local, "/livez" | "/readyz" | "/metrics")
+        | (Admin | Local, "/config" | "/listeners" | "/conns") => Some("GET, HEAD"),
+        (Admin | Local, "/drain") => Some("POST"),
+        _ => None,
+    }
+}
+
+/// The answer to a method that an endpoint does not have.
+fn refused_method(path: &str, served: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} answers {served} only\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(served));
+    response
 }
 
 fn known(role: Role) -> &'static str {
@@ -253,20 +275,42 @@ mod tests {
         View::new(process.clone(), Metrics::new(process), report, control, startup)
     }
 
-    #[test]
-    fn a_stream_is_served_like_an_accepted_connection_and_ends_with_the_answer() {
+    /// The answer to a request without a body.
+    fn ask(role: Role, request: &str) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let answer = runtime.block_on(async {
+        runtime.block_on(async {
             let (mut client, theirs) = tokio::io::duplex(1024);
             let here = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-            let serving = tokio::spawn(serve_stream(theirs, (here, here), Role::Health, view()));
-            client.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("written");
+            let serving = tokio::spawn(serve_stream(theirs, (here, here), role, view()));
+            let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            client.write_all(request.as_bytes()).await.expect("written");
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.expect("an answer");
             serving.await.expect("an end");
             answer
-        });
+        })
+    }
+
+    #[test]
+    fn a_stream_is_served_like_an_accepted_connection_and_ends_with_the_answer() {
+        let answer = ask(Role::Health, "GET /livez");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+    }
+
+    #[test]
+    fn a_method_that_an_endpoint_does_not_have_is_answered_with_those_it_has() {
+        for (role, request, allowed) in [
+            (Role::Health, "POST /livez", "allow: get, head"),
+            (Role::Local, "DELETE /startupz", "allow: get, head"),
+            (Role::Admin, "GET /drain", "allow: post"),
+        ] {
+            let answer = ask(role, request).to_ascii_lowercase();
+            assert!(answer.starts_with("http/1.1 405") && answer.contains(allowed), "{request}: {answer}");
+        }
+        for (role, request) in [(Role::Health, "POST /drain"), (Role::Admin, "GET /livez"), (Role::Health, "GET /x")] {
+            let answer = ask(role, request);
+            assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
+        }
     }
 
     #[test]

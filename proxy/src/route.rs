@@ -187,6 +187,13 @@ impl Unrouted {
         self.lines[why as usize].due(now, count)
     }
 
+    /// The connections that no line has told of, by reason, where a line is due at second `now`.
+    #[must_use]
+    pub fn rest(&self, now: u64) -> Vec<(Unroutable, u64)> {
+        let rest = |why: Unroutable| Some((why, self.lines[why as usize].rest(now, self.get(why))?));
+        Unroutable::ALL.into_iter().filter_map(rest).collect()
+    }
+
     /// Connections counted with this reason.
     #[must_use]
     pub fn get(&self, why: Unroutable) -> u64 {

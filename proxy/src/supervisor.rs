@@ -242,7 +242,8 @@ impl Supervisor {
     }
 
     /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost
-    /// datagrams, datagrams that reach no socket, addresses that this host gained or lost, and hot sockets.
+    /// datagrams, datagrams that reach no socket, connections that belong to no listener, addresses that this host gained
+    /// or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -257,6 +258,7 @@ impl Supervisor {
         let mut changed = self.health.observe(&self.listeners.health(now), now);
         notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
         self.count_no_ports(now);
+        notices::write(&self.process.log, self.sockets.unrouted_rest(now));
         let retired = self.listeners.retired().iter().map(|shared| &*shared.id).collect();
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), &retired, now));
         if !changed.is_empty() {

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeSet, HashMap},
 };
 
+use proxy::log::printable;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -161,10 +162,16 @@ fn in_words(value: &Value) -> String {
             format!("the boolean {flag} (YAML reads on, off, yes, no, y and n as booleans; use quotes)")
         }
         Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the string '{}'", text.chars().take(60).collect::<String>()),
+        Value::String(text) => format!("the string {}", quoted(text)),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
+}
+
+/// The start of a value in quotes, with what would not be seen of it.
+fn quoted(text: &str) -> String {
+    let start: String = text.chars().take(60).collect();
+    format!("'{}'", printable(&start))
 }
 
 fn join(path: &str, name: &str) -> String {
@@ -276,8 +283,8 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
         if !names.contains(&text) {
             let meant = spelling::closest(text, names.iter().copied());
             let meant = meant.map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"));
-            let shown: String = text.chars().take(60).collect();
-            wrong(Violation::blocking(path, format!("must be one of {}, but is '{shown}'{meant}", names.join(", "))));
+            let shown = quoted(text);
+            wrong(Violation::blocking(path, format!("must be one of {}, but is {shown}{meant}", names.join(", "))));
         }
         return;
     }
@@ -291,9 +298,8 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
     if let Some(pattern) = schema["pattern"].as_str() {
         // The patterns come from our CRDs; a pattern that does not compile fails the test that admits the examples.
         if !matches(pattern, text) {
-            let text: String = text.chars().take(60).collect();
             let must = words::allowed(pattern).map_or_else(|| format!("match {pattern}"), ToOwned::to_owned);
-            wrong(Violation::new(path, format!("must {must}; here it is '{text}'")));
+            wrong(Violation::new(path, format!("must {must}; here it is {}", quoted(text))));
         }
     }
 }

@@ -60,6 +60,8 @@ struct File {
     refusal: Option<String>,
     absent_since: Option<Instant>,
     gone: bool,
+    /// The path of a file that is gone is a link, which leads nowhere.
+    dangles: bool,
 }
 
 impl Sources {
@@ -125,12 +127,18 @@ impl Sources {
                 refusal: None,
                 absent_since: None,
                 gone: false,
+                dangles: false,
             });
         }
         for (path, file) in &mut self.files {
             let origin = if self.paths.contains(path) { Origin::Named } else { Origin::Folder };
-            let found = file.look(present.contains(path), &path.display().to_string(), origin);
-            changes.extend(found.map(|change| (path.display().to_string(), change)));
+            let name = path.display().to_string();
+            let found = file.look(present.contains(path), &name, origin);
+            let dangles = file.gone && fs::symlink_metadata(path).is_ok();
+            let (was, is) = (std::mem::replace(&mut file.dangles, dangles), dangles);
+            changes.extend((was && !is).then(|| (name.clone(), FileChange::Gone)));
+            changes.extend(found.map(|change| (name.clone(), change)));
+            changes.extend((is && !was).then(|| (name.clone(), FileChange::missing(&name))));
         }
         self.files.retain(|path, file| !file.gone || present.contains(path));
         changes
@@ -254,7 +262,10 @@ fn change(name: &str, bytes: io::Result<Vec<u8>>, origin: Origin) -> FileChange 
         Ok(bytes) if bytes.len() > MAX_FILE_BYTES => return unreadable(1, too_large()),
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return unreadable(1, too_large()),
-        Err(error) => return unreadable(1, format!("cannot be read: {error}")),
+        Err(error) => {
+            let hint = if error.kind() == io::ErrorKind::InvalidInput { " (use - for standard input)" } else { "" };
+            return unreadable(1, format!("cannot be read: {error}{hint}"));
+        }
     };
     let text = match text::decode(&bytes) {
         Ok(text) => text,
@@ -360,6 +371,10 @@ mod tests {
         assert_eq!(look_later(&mut sources), ["2 documents"]);
         fs::remove_file(&path).expect("remove");
         assert_eq!(look_later(&mut sources), ["gone"]);
+        std::os::unix::fs::symlink("nowhere", &path).expect("link");
+        assert!(look_later(&mut sources).last().is_some_and(|told| told.ends_with("links to does not exist")));
+        fs::remove_file(&path).expect("remove");
+        assert_eq!(look_later(&mut sources), ["gone"], "the problem ends with the link");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Fits the cells of a table into the width of a terminal.
 
+use std::collections::BTreeSet;
+
 /// Columns, from left to right.
 pub(super) const HEAD: [&str; COLUMNS] = ["LISTENER", "ADDRESS", "NAMES", "BACKENDS", "STATE"];
 const COLUMNS: usize = 5;
@@ -41,8 +43,14 @@ pub(super) fn layout(rows: &[[String; COLUMNS]], width: Option<usize>) -> Vec<[S
     if rows.iter().skip(1).all(|row| row[NAMES].is_empty()) {
         widths[NAMES] = 0;
     }
+    let mut rows = rows.to_vec();
     if let Some(width) = width {
         narrow(&mut widths, width);
+        let names: Vec<&str> = rows.iter().map(|row| row[LISTENER].as_str()).collect();
+        let names = short_names(&names, widths[LISTENER]);
+        for (row, name) in rows.iter_mut().zip(names) {
+            row[LISTENER] = name;
+        }
     }
     let row = |row: &[String; COLUMNS]| {
         let mut cells: [String; COLUMNS] =
@@ -95,6 +103,43 @@ fn cell(column: usize, text: &str, width: usize, limit: Option<usize>) -> String
     }
     let width = if limit.is_none() { width.min(WIDEST) } else { width };
     format!("{text:<width$}")
+}
+
+/// Names of listeners in no more than `width` characters each. The namespace gives way first, which most listeners have
+/// in common; then the part that leaves as many names as possible different from each other.
+fn short_names(names: &[&str], width: usize) -> Vec<String> {
+    let distinct = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len();
+    let wanted = names.iter().collect::<BTreeSet<_>>().len();
+    let most = width.saturating_sub(1);
+    let mut best: Vec<String> = names.iter().map(|name| namespace_first(name, width)).collect();
+    for end in [most / 2, most / 4, most - most / 4, 0, most] {
+        if distinct(&best) == wanted {
+            break;
+        }
+        let other: Vec<String> = names.iter().map(|name| without_namespace(name, width, end)).collect();
+        if distinct(&other) > distinct(&best) {
+            best = other;
+        }
+    }
+    best
+}
+
+/// The name with as much of its namespace as fits, if the rest of it fits.
+fn namespace_first(name: &str, width: usize) -> String {
+    let (namespace, rest) = name.split_at(name.find('/').unwrap_or(0));
+    let room = width.saturating_sub(rest.chars().count());
+    if room < 2 || namespace.is_empty() {
+        return shortened(name, width, width.saturating_sub(1) / 2);
+    }
+    format!("{}{rest}", shortened(namespace, room, 0))
+}
+
+/// The name, or its beginning behind the namespace and its last `end` characters.
+fn without_namespace(name: &str, width: usize, end: usize) -> String {
+    match name.find('/') {
+        Some(at) if name.chars().count() > width => shortened(&format!("…{}", &name[at..]), width, end),
+        _ => shortened(name, width, end),
+    }
 }
 
 /// The text, or so much of its beginning and its last `end` characters that it has no more than `width` characters.
@@ -196,7 +241,7 @@ mod tests {
     fn the_table_fits_40_columns() {
         let expected = [
             "LISTENER      ADDRESS             STATE",
-            "defaul…o/tcp  127.0.0.1:7000/TCP  Bound",
+            "d…/hello/tcp  127.0.0.1:7000/TCP  Bound",
             "produc…tgres  0.0.0.0:3…0019/TCP  Refus…",
         ];
         assert_eq!(lines(&rows(), Some(40)), expected);
@@ -210,6 +255,21 @@ mod tests {
             "shop/edge/plain   0.0.0.0:8080/TCP                        10.20.0.12:80    Bound",
         ];
         assert_eq!(lines(&tls(), Some(80)), expected);
+    }
+
+    #[test]
+    fn names_of_listeners_stay_different_and_lose_their_namespace_first() {
+        assert_eq!(short_names(&["production/orders/pg", "a/b/c"], 13), ["pr…/orders/pg", "a/b/c"]);
+        let row = |at: usize| {
+            let (name, address) =
+                (format!("production/orders-{at}/postgres-primary"), format!("127.0.0.1:1543{at}/TCP"));
+            row([&name, &address, "", "10.20.0.11:5432", "Bound"])
+        };
+        let rows: Vec<_> = std::iter::once(HEAD.map(str::to_owned)).chain((1..=6).map(row)).collect();
+        let names: BTreeSet<String> =
+            layout(&rows, Some(60)).into_iter().map(|cells| cells[LISTENER].clone()).collect();
+        assert_eq!(names.len(), 7, "{names:?}");
+        assert!(names.iter().any(|name| name.starts_with("…/orders-1/…")), "{names:?}");
     }
 
     #[test]

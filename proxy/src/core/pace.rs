@@ -27,6 +27,16 @@ impl Pace {
         self.last.compare_exchange(last, now + 1, Relaxed, Relaxed).ok()?;
         Some(count.saturating_sub(self.told.swap(count, Relaxed)))
     }
+
+    /// The events since the last line, if there are any and no line is due with another event: at second `now`, when
+    /// `count` have happened, so that the last of a flood are told too.
+    #[must_use]
+    pub fn rest(&self, now: u64, count: u64) -> Option<u64> {
+        if count <= self.told.load(Relaxed) || self.last.load(Relaxed) == 0 {
+            return None;
+        }
+        self.due(now, count).filter(|since| *since > 0)
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +49,16 @@ mod tests {
         let told: Vec<(u64, u64)> =
             (0..=2 * EVERY).filter_map(|now| pace.due(now, now + 1).map(|since| (now, since))).collect();
         assert_eq!(told, [(0, 1), (EVERY, EVERY), (2 * EVERY, EVERY)]);
+    }
+
+    #[test]
+    fn the_rest_of_a_flood_is_told_once_when_the_next_line_is_due() {
+        let pace = Pace::default();
+        assert_eq!(pace.rest(0, 0), None);
+        assert_eq!(pace.due(0, 1), Some(1));
+        assert_eq!(pace.due(0, 40), None);
+        assert_eq!((pace.rest(EVERY - 1, 40), pace.rest(EVERY, 40)), (None, Some(39)));
+        assert_eq!((pace.rest(2 * EVERY, 40), pace.due(2 * EVERY, 41)), (None, Some(1)));
     }
 
     #[test]

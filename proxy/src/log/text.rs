@@ -64,22 +64,34 @@ fn grown(width: usize, text: &str, most: usize) -> usize {
     width.max(text.chars().count().min(most))
 }
 
-/// The text in one line, without control characters: some texts come from clients and servers, and a terminal obeys
-/// what it is sent.
+/// The text in one line, without control characters and without characters that show nothing or turn the text around:
+/// some texts come from clients and servers, and a terminal obeys what it is sent. In a message about a text, what is
+/// wrong with it must be seen.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if is_hidden(character) {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);
         }
     }
     Cow::Owned(shown)
+}
+
+/// Whether a character shows nothing, or more than itself. Marks that belong to the letter before them are shown.
+fn is_hidden(character: char) -> bool {
+    match character {
+        ' '..='~' => false,
+        // A space that looks like another, a mark without a shape, two joiners, and selectors of a variant.
+        '\u{a0}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
+        // Behind a letter, `str` escapes what is not printable, but no marks.
+        _ => ['a', character].iter().collect::<String>().escape_debug().nth(2).is_some(),
+    }
 }
 
 /// A session in words.
@@ -176,5 +188,16 @@ mod tests {
     fn a_text_from_outside_neither_ends_the_line_nor_commands_the_terminal() {
         let line = written(&mut Grid::new(true), &notice(Level::Info, "s", "a\nb\u{1b}[2Jc"));
         assert!(line.ends_with("a\\nb\\u{1b}[2Jc\n"), "{line:?}");
+    }
+
+    #[test]
+    fn a_character_that_shows_nothing_or_turns_the_text_around_is_seen() {
+        for hidden in ['\u{202e}', '\u{200b}', '\u{200c}', '\u{a0}', '\u{feff}', '\u{2028}', '\u{3000}', '\u{85}'] {
+            let text = format!("7000{hidden}");
+            assert_eq!(printable(&text), format!("7000\\u{{{:x}}}", u32::from(hidden)));
+        }
+        for shown in ["'\"\\ ~", "b\u{fc}cher", "e\u{301}", "\u{2026}", "\u{65e5}\u{672c}", "\\u{200b}"] {
+            assert_eq!(printable(shown), shown);
+        }
     }
 }

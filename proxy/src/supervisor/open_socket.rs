@@ -14,8 +14,10 @@ use socket2::SockRef;
 use super::heat::Heat;
 use crate::{
     files::{Files, Permit},
+    log::Notice,
     net::{self, OsSocket},
     route::{Route, Served, Unrouted},
+    tcp::unrouted,
     threads::{Command, Workers},
     udp::SocketId,
 };
@@ -78,6 +80,14 @@ impl OpenSocket {
     /// The count of connections that belong to no listener.
     pub(super) fn unrouted(&self) -> Arc<Unrouted> {
         self.unrouted.clone()
+    }
+
+    /// What to log of connections that belong to no listener and that no line has told of yet.
+    pub(super) fn unrouted_rest(&self, now: u64) -> Vec<Notice> {
+        match &**self.route.load() {
+            Served::ByName(names) => unrouted::rest(names, now),
+            Served::One(_) => Vec::new(),
+        }
     }
 
     /// Whether listeners share the socket by server name.

@@ -83,6 +83,11 @@ impl Sockets {
         by_name.map(|(key, open)| (key.port, open.unrouted())).collect()
     }
 
+    /// What to log of connections that belong to no listener and that no line has told of yet.
+    pub(super) fn unrouted_rest(&self, now: u64) -> Vec<Notice> {
+        self.open.values().flat_map(|open| open.unrouted_rest(now)).collect()
+    }
+
     /// Opens the sockets of a plan, then settles the plan by the sockets that could not be opened. Sockets that serve
     /// already stay as they are.
     pub(super) fn bind(&mut self, plan: &Plan<'_>) -> Bound {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    log::Level,
+    log::{Level, Notice},
     route::{Names, Unroutable},
     worker::Worker,
 };
@@ -24,6 +24,20 @@ pub fn refuse(worker: &Worker, names: &Names, why: Unroutable, client: SocketAdd
     worker.process.log.notice(Level::Warn, "unrouted", &first.id, message);
 }
 
+/// What to log of connections that came soon after a line and were the last of their kind.
+#[must_use]
+pub fn rest(names: &Names, now: u64) -> Vec<Notice> {
+    let first = names.first();
+    let socket = first.spec.load().socket;
+    let notice = |(why, count): (Unroutable, u64)| Notice {
+        level: Level::Warn,
+        event: "unrouted",
+        subject: first.id.to_string(),
+        message: format!("{count} more to {socket} since the last such line ({})", why.as_str()),
+    };
+    names.unrouted.rest(now).into_iter().map(notice).collect()
+}
+
 /// What the client did, and what would help; `None` if nobody has to do anything. A server name has only letters, digits
 /// and `-._`, at most 253 of them: others are no name.
 fn words(why: Unroutable, asked: Option<&str>) -> Option<String> {
@@ -32,7 +46,10 @@ fn words(why: Unroutable, asked: Option<&str>) -> Option<String> {
             let asked = asked.unwrap_or_default();
             return Some(format!("asked for '{asked}', which is in tls.hostnames of no listener on this port"));
         }
-        Unroutable::NoServerName => "named no server in its TLS ClientHello, so that no listener can be chosen",
+        Unroutable::NoServerName => {
+            "named no server in its TLS ClientHello, or one that is not valid (an IP address, or characters that no DNS \
+             name has), so that no listener can be chosen"
+        }
         Unroutable::NotTls => {
             "did not begin with a TLS ClientHello; protocols that turn to TLS later (STARTTLS, PostgreSQL before 17) need \
              a port and a TCP listener of their own"
@@ -57,6 +74,22 @@ mod tests {
     fn the_line_has_the_name_that_was_asked_for() {
         let words = words(Unroutable::UnknownServerName, Some("a.example")).expect("told");
         assert!(words.contains("'a.example'"), "{words}");
+    }
+
+    #[test]
+    fn the_last_connections_of_a_flood_are_told_when_a_line_is_due_again() {
+        let unrouted = crate::route::Unrouted::default();
+        let told = (0..40).filter_map(|_| unrouted.due(Unroutable::NotTls, 0, unrouted.count(Unroutable::NotTls)));
+        assert_eq!(told.collect::<Vec<_>>(), [1]);
+        unrouted.count(Unroutable::Probe);
+        assert!(unrouted.rest(1).is_empty());
+        assert_eq!(unrouted.rest(100), [(Unroutable::NotTls, 39)], "probes are no line");
+        assert!(unrouted.rest(200).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_not_valid_is_not_told_as_none() {
+        assert!(words(Unroutable::NoServerName, None).is_some_and(|words| words.contains("not valid")));
     }
 
     #[test]

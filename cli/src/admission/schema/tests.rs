@@ -114,3 +114,15 @@ fn fields_of_an_object_that_was_left_out_are_one_mistake() {
     assert_eq!(merged, ["b.host: host and port belong into address: write address: {host: ..., port: ...}"]);
     assert_eq!(words(json!({"port": 1})), ["b.port: unknown field; known fields are address, local"]);
 }
+
+#[test]
+fn a_value_is_quoted_with_what_would_not_be_seen_of_it() {
+    let schemas = [json!({"type": "integer"}), json!({"type": "string", "enum": ["TCP"]})];
+    let patterned = json!({"type": "string", "pattern": "^[a-z]+$"});
+    for schema in schemas.iter().chain([&patterned]) {
+        let mut found = Vec::new();
+        node(schema, &json!("a\u{200b}"), "spec", &mut found);
+        let messages: Vec<&str> = found.iter().map(|violation| violation.message.as_str()).collect();
+        assert!(messages.len() == 1 && messages[0].contains("'a\\u{200b}'"), "{messages:?}");
+    }
+}
