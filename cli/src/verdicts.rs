@@ -93,13 +93,13 @@ mod tests {
 
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {
         let place = || Place { file: "a.yaml".to_owned(), line: 1 };
-        let problem = |object: &Option<&str>| Problem {
+        let problem = |object: Option<&str>| Problem {
             place: place(),
             object: object.map(str::to_owned),
             field: None,
             message: "is wrong".to_owned(),
         };
-        objects.iter().map(problem).collect()
+        objects.iter().copied().map(problem).collect()
     }
 
     #[test]
