@@ -1,7 +1,7 @@
 //! The search for a name among its candidates, by the rules of `res_nsearch`.
 //!
 //! The first candidate with an address in either family is the name. NXDOMAIN, NODATA and SERVFAIL let the search go
-//! on; after silence about a search domain only the name as written is asked for. glibc forgets what it knew; here a
+//! on; after silence in either family about a search domain, only the name as written is asked for. glibc forgets what it knew; here a
 //! candidate that was the name and now fails ends the search, so that a fault does not lead to another server.
 
 use std::{collections::VecDeque, time::Duration};
@@ -87,7 +87,8 @@ impl Search {
             self.left.clear();
         }
         let is_silent = |answer: &Answer| matches!(answer, Answer::Failed { is_servfail: false, .. });
-        self.skip_search |= self.is_in_search && both.into_iter().all(is_silent);
+        // The silent family may have the addresses, so another domain may be another server.
+        self.skip_search |= self.is_in_search && both.into_iter().any(is_silent);
     }
 
     /// How the search ended.
