@@ -115,6 +115,13 @@ fn the_search_goes_on_after_definite_answers_and_servfail_and_ends_with_the_name
 }
 
 #[test]
+fn a_name_with_other_records_than_addresses_ends_the_search() {
+    let alias = Pair { four: Answer::NoData, six: Answer::OtherRecords };
+    let (names, outcome) = asked("db.x", THREE, None, |_| alias.clone());
+    assert_eq!((names, outcome), (vec!["db.x.a.test.".to_owned()], Outcome::Nothing(NO_ADDRESS.to_owned())));
+}
+
+#[test]
 fn a_failure_says_more_than_a_name_that_does_not_exist() {
     let say = |name: &str| both(if name == "db.x.a.test." { servfail() } else { Answer::NxDomain });
     assert_eq!(asked("db.x", THREE, None, say).1, Outcome::Nothing("SERVFAIL".to_owned()));

@@ -144,6 +144,8 @@ fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
     options.edns0 = conf.has(Flag::Edns0);
     options.use_hosts_file = ResolveHosts::Never;
     options.cache_size = 0;
+    // So that aliases can be followed to the addresses.
+    options.preserve_intermediates = true;
     builder.build()
 }
 

@@ -151,3 +151,16 @@ fn a_family_that_is_silent_leads_to_no_other_search_domain() {
     dns.set("db.app.test", Kind::A, Reply::addresses(300, &["127.0.0.92"]));
     until_within(ASKED_AGAIN, "IPv4 is found", || session(&machine, 0).is_ok_and(|at| at == ip("127.0.0.92")));
 }
+
+#[test]
+fn addresses_of_other_names_in_an_answer_do_not_count() {
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    let own = Box::new(Reply::addresses(300, &["127.0.0.94"]));
+    dns.set("own.test", Kind::A, Reply::Beside(ip("127.0.0.95"), own));
+    assert_eq!(machine.getent("own.test"), BTreeSet::from([ip("127.0.0.94")]));
+    let _program = machine.run(&forward_to(0, "own.test", ""));
+    until("one address is there", || endpoints(&machine) == [1]);
+    assert_eq!(session(&machine, 0).expect("a session"), ip("127.0.0.94"));
+}
