@@ -15,7 +15,9 @@ use std::{
 use hickory_resolver::{
     Resolver as Hickory,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    lookup::Lookup,
     net::NetError,
+    proto::rr::{Name, RecordType},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -43,8 +45,34 @@ const MOST_BYTES: u64 = 16 << 20;
 /// bound, hickory refuses to ask.
 const MOST_QUESTIONS: usize = 4096;
 
-/// Asks one server.
-pub(super) type Client = Hickory<Runtime>;
+/// Asks one server for full names, once. Search, retries, TTLs and the hosts file are the core's.
+#[derive(Clone)]
+pub(super) struct Client {
+    usual: Hickory<Runtime>,
+    /// For datagrams that cannot be read; `None` if the usual way is TCP.
+    tcp: Option<Hickory<Runtime>>,
+}
+
+impl Client {
+    fn new(server: &Server, conf: &ResolvConf) -> Result<Self, NetError> {
+        let tcp = hickory(server, conf, vec![ConnectionConfig::tcp()])?;
+        if conf.has(Flag::UseVc) {
+            return Ok(Self { usual: tcp, tcp: None });
+        }
+        // TCP is for answers that do not fit into a datagram.
+        let usual = hickory(server, conf, vec![ConnectionConfig::udp(), ConnectionConfig::tcp()])?;
+        Ok(Self { usual, tcp: Some(tcp) })
+    }
+
+    /// Asks the server. Some servers send a longer datagram than was allowed, whose end is lost without a mark: after an
+    /// answer that cannot be decoded, TCP is tried.
+    pub(super) async fn lookup(&self, name: Name, record: RecordType) -> Result<Lookup, NetError> {
+        match (self.usual.lookup(name.clone(), record).await, &self.tcp) {
+            (Err(NetError::Proto(_)), Some(tcp)) => tcp.lookup(name, record).await,
+            (answer, _) => answer,
+        }
+    }
+}
 
 /// One state of the settings.
 pub(super) struct System {
@@ -85,7 +113,7 @@ impl System {
             (bytes, _) => ResolvConf::parse(&bytes.unwrap_or_default(), &hostname()),
         };
         problems.extend(conf.problems.iter().map(|problem| format!("{RESOLV_CONF}: {problem}")));
-        let of = |server: &Server| client(server, &conf).map_err(|error| error.to_string());
+        let of = |server: &Server| Client::new(server, &conf).map_err(|error| error.to_string());
         let clients = conf.servers.iter().map(of).collect();
         Self { hosts, conf, clients, problems, is_stale, questions: AtomicUsize::new(0), stamps }
     }
@@ -126,16 +154,13 @@ fn content(path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A client that asks one server for full names, once. Search, retries, TTLs and the hosts file are the core's.
-fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
-    let connections = if conf.has(Flag::UseVc) {
-        vec![ConnectionConfig::tcp()]
-    } else {
-        // TCP is for answers that do not fit into a datagram.
-        vec![ConnectionConfig::udp(), ConnectionConfig::tcp()]
-    };
+fn hickory(
+    server: &Server,
+    conf: &ResolvConf,
+    connections: Vec<ConnectionConfig>,
+) -> Result<Hickory<Runtime>, NetError> {
     let servers = vec![NameServerConfig::new(server.ip, true, connections)];
-    let mut builder = Client::builder_with_config(ResolverConfig::from_name_servers(servers), Runtime::new(server));
+    let mut builder = Hickory::builder_with_config(ResolverConfig::from_name_servers(servers), Runtime::new(server));
     let options = builder.options_mut();
     options.timeout = tries::QUESTION;
     options.attempts = 0;
@@ -216,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn each_server_has_a_client_and_settings_that_stay_are_not_read_again() {
         let conf = ResolvConf::parse(b"nameserver 192.0.2.1\nnameserver fe80::1%lo\noptions use-vc", "");
-        assert!(conf.servers.iter().all(|server| client(server, &conf).is_ok()));
+        assert!(conf.servers.iter().all(|server| Client::new(server, &conf).is_ok()));
         let mut latest = Latest::default();
         let system = latest.system();
         assert!(Arc::ptr_eq(&system, &latest.system()));

@@ -63,6 +63,8 @@ pub enum Reply {
     Late(Duration, Box<Self>),
     /// Gives one of the addresses over UDP, marked as cut; all of them over TCP.
     Truncated(Box<Self>),
+    /// Over UDP, sends the whole answer, however long it is.
+    Uncut(Box<Self>),
     /// Over UDP, sends garbage and false answers first, from its own port and from another.
     Lies(Box<Self>),
 }
@@ -316,7 +318,7 @@ impl Question {
                 pause(by);
                 self.whole(*then)
             }
-            Reply::Truncated(whole) | Reply::Lies(whole) => self.whole(*whole),
+            Reply::Truncated(whole) | Reply::Uncut(whole) | Reply::Lies(whole) => self.whole(*whole),
         }
     }
 
