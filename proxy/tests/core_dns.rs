@@ -71,8 +71,9 @@ fn hosts_are_read_as_getent_reads_them() {
 
 #[test]
 fn servers_are_the_first_three_that_can_be_read() {
-    let table: [(&str, &[&str]); 8] = [
+    let table: [(&str, &[&str]); 9] = [
         ("", &["127.0.0.1"]),
+        ("nameserver 0.0.0.0\nnameserver ::", &["127.0.0.1", "::1"]),
         ("# nameserver 192.0.2.1\n;nameserver 192.0.2.2\n", &["127.0.0.1"]),
         ("nameserver 192.0.2.1 192.0.2.2\nnameserver\t2001:db8::1\r\n", &["192.0.2.1", "2001:db8::1"]),
         ("nameserver 192.0.2.1\n nameserver 192.0.2.2\nnameserver192.0.2.3\nname", &["192.0.2.1"]),

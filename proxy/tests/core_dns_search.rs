@@ -95,18 +95,30 @@ fn the_first_candidate_with_an_address_in_either_family_is_the_name() {
 #[test]
 fn the_search_goes_on_after_definite_answers_and_servfail_and_ends_with_the_name_itself() {
     let all = ["db.x.a.test.", "db.x.b.test.", "db.x."];
-    for answer in
-        [both(Answer::NxDomain), both(Answer::NoData), both(servfail()), Pair { four: silent(), six: Answer::NoData }]
-    {
+    let half = Pair { four: servfail(), six: Answer::NoData };
+    for answer in [both(Answer::NxDomain), both(Answer::NoData), both(servfail()), half] {
         assert_eq!(asked("db.x", THREE, None, |_| answer.clone()).0, all, "{answer:?}");
     }
     // T2 d: two silent search domains cost the time of one.
     assert_eq!(asked("db.x", THREE, None, |_| both(silent())).0, ["db.x.a.test.", "db.x."]);
+    // One family that is silent may have the addresses.
+    for other in [Answer::NoData, Answer::NxDomain, servfail()] {
+        for answer in [Pair { four: silent(), six: other.clone() }, Pair { four: other.clone(), six: silent() }] {
+            assert_eq!(asked("db.x", THREE, None, |_| answer.clone()).0, ["db.x.a.test.", "db.x."], "{answer:?}");
+        }
+    }
     let (names, _) = asked("db.x", "search a.test b.test", None, |_| both(silent()));
     assert_eq!(names, ["db.x.", "db.x.a.test."], "the name itself came first");
     // The root is a search domain too.
     let say = |name: &str| both(if name == "db." { silent() } else { Answer::NxDomain });
     assert_eq!(asked("db", "search a.test . b.test", None, say).0, ["db.a.test.", "db."]);
+}
+
+#[test]
+fn a_name_with_other_records_than_addresses_ends_the_search() {
+    let alias = Pair { four: Answer::NoData, six: Answer::OtherRecords };
+    let (names, outcome) = asked("db.x", THREE, None, |_| alias.clone());
+    assert_eq!((names, outcome), (vec!["db.x.a.test.".to_owned()], Outcome::Nothing(NO_ADDRESS.to_owned())));
 }
 
 #[test]

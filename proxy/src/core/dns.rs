@@ -3,10 +3,12 @@
 //!
 //! [`hosts`] and [`resolv_conf`] read the files. [`candidates`] says which full names stand for a name, [`search`] in
 //! which order they are asked and when the search ends, [`tries`] which server gets a question and for how long.
-//! [`families`] keeps the addresses of a name, and says when to ask again.
+//! [`chain`] says which addresses of an answer are those of the name. [`families`] keeps the
+//! addresses of a name, and says when to ask again.
 
 pub mod answer;
 pub mod candidates;
+pub mod chain;
 pub mod families;
 pub mod hosts;
 pub mod resolv_conf;

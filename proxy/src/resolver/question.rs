@@ -1,13 +1,13 @@
 //! One question: a full name, one family, the servers in their order.
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use hickory_resolver::{
     lookup::Lookup,
     net::{DnsError, NetError},
     proto::{
         op::ResponseCode,
-        rr::{Name, RecordType},
+        rr::{Name, RData, Record, RecordType},
     },
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -16,6 +16,7 @@ use super::system::{Client, System};
 use crate::{
     core::dns::{
         answer::{Answer, Family},
+        chain::{self, Data, follow},
         resolv_conf::Flag,
         tries::{STAGGER, Try},
     },
@@ -76,26 +77,43 @@ async fn try_one(one: Try, client: Result<Client, String>, name: Name, family: F
         Family::Four => RecordType::A,
         Family::Six => RecordType::AAAA,
     };
-    match within(one.timeout, pin!(client.lookup(name, record))).await {
+    match within(one.timeout, pin!(client.lookup(name.clone(), record))).await {
         None => failed("lookup timed out".to_owned()),
-        Some(Ok(lookup)) => found(&lookup, record),
-        Some(Err(error)) => unfound(&error),
+        Some(Ok(lookup)) => found(&lookup, &name, record),
+        Some(Err(error)) => unfound(&error, &name),
     }
 }
 
-/// The addresses of an answer. The shortest TTL counts, also that of an alias.
-fn found(lookup: &Lookup, record: RecordType) -> Answer {
-    let of_family = lookup.answers().iter().filter(|answer| answer.record_type() == record);
-    let ips: Vec<_> = of_family.filter_map(|answer| answer.data.ip_addr()).collect();
-    let ttl = lookup.answers().iter().map(|answer| answer.ttl).min().unwrap_or_default();
-    if ips.is_empty() { Answer::NoData } else { Answer::Addresses { ips, ttl: Duration::from_secs(ttl.into()) } }
+/// What an answer with records says.
+fn found(lookup: &Lookup, asked: &Name, record: RecordType) -> Answer {
+    match lookup.message().metadata.response_code {
+        ResponseCode::NoError => {}
+        // Whatever the records are.
+        ResponseCode::NXDomain => return Answer::NxDomain,
+        code => return failed(code.to_string()),
+    }
+    let records: Vec<_> = lookup.answers().iter().map(|answer| of_core(answer, record)).collect();
+    follow(asked, &records)
 }
 
-fn unfound(error: &NetError) -> Answer {
+fn of_core(answer: &Record, record: RecordType) -> chain::Record<&Name> {
+    let address = answer.data.ip_addr().filter(|_| answer.record_type() == record);
+    let data = match (&answer.data, address) {
+        (_, Some(ip)) => Data::Address(ip),
+        (RData::CNAME(target), None) => Data::Alias(&target.0),
+        _ => Data::Other,
+    };
+    chain::Record { owner: &answer.name, ttl: answer.ttl, data }
+}
+
+/// What an answer without records says, or why there is none.
+fn unfound(error: &NetError, asked: &Name) -> Answer {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
             Answer::NxDomain
         }
+        // The name is an alias of that one.
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.query.name() != asked => Answer::OtherRecords,
         NetError::Dns(DnsError::NoRecordsFound(_)) => Answer::NoData,
         NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => {
             Answer::Failed { why: error.to_string(), is_servfail: true }
@@ -111,14 +129,13 @@ fn failed(why: String) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use hickory_resolver::{
         net::NoRecords,
         proto::{
             op::Query,
-            rr::{
-                RData, Record,
-                rdata::{A, CNAME},
-            },
+            rr::rdata::{A, CNAME},
         },
     };
 
@@ -141,20 +158,24 @@ mod tests {
         let query = Query::query(name("a.test."), RecordType::A);
         let alias = Record::from_rdata(name("a.test."), 30, RData::CNAME(CNAME(name("b.test."))));
         let address = Record::from_rdata(name("b.test."), 60, RData::A(A::new(192, 0, 2, 1)));
-        let lookup = Lookup::new_with_max_ttl(query, [alias, address]);
+        let foreign = Record::from_rdata(name("c.test."), 5, RData::A(A::new(192, 0, 2, 66)));
+        let lookup = Lookup::new_with_max_ttl(query, [alias, address, foreign]);
         let ips = vec![std::net::IpAddr::from([192, 0, 2, 1])];
-        assert_eq!(found(&lookup, RecordType::A), Answer::Addresses { ips, ttl: Duration::from_secs(30) });
-        assert_eq!(found(&lookup, RecordType::AAAA), Answer::NoData);
+        let asked = name("A.test.");
+        assert_eq!(found(&lookup, &asked, RecordType::A), Answer::Addresses { ips, ttl: Duration::from_secs(30) });
+        assert_eq!(found(&lookup, &asked, RecordType::AAAA), Answer::OtherRecords);
     }
 
     #[test]
     fn definite_answers_differ_from_failures() {
+        let asked = name("a.test.");
         let none = |code| NetError::from(NoRecords::new(Query::query(name("a.test."), RecordType::A), code));
-        assert_eq!(unfound(&none(ResponseCode::NXDomain)), Answer::NxDomain);
-        assert_eq!(unfound(&none(ResponseCode::NoError)), Answer::NoData);
-        let code = |code| unfound(&NetError::Dns(DnsError::ResponseCode(code)));
+        assert_eq!(unfound(&none(ResponseCode::NXDomain), &asked), Answer::NxDomain);
+        assert_eq!(unfound(&none(ResponseCode::NoError), &asked), Answer::NoData);
+        assert_eq!(unfound(&none(ResponseCode::NoError), &name("alias.test.")), Answer::OtherRecords);
+        let code = |code| unfound(&NetError::Dns(DnsError::ResponseCode(code)), &asked);
         assert!(matches!(code(ResponseCode::ServFail), Answer::Failed { is_servfail: true, .. }));
         assert!(matches!(code(ResponseCode::Refused), Answer::Failed { is_servfail: false, .. }));
-        assert!(unfound(&NetError::Timeout).is_failed());
+        assert!(unfound(&NetError::Timeout, &asked).is_failed());
     }
 }

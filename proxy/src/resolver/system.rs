@@ -1,8 +1,9 @@
 //! The system's settings: `/etc/hosts` and `/etc/resolv.conf`, read again when they change.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Read},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
     sync::{
         Arc,
@@ -14,7 +15,9 @@ use std::{
 use hickory_resolver::{
     Resolver as Hickory,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    lookup::Lookup,
     net::NetError,
+    proto::rr::{Name, RecordType},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -42,8 +45,34 @@ const MOST_BYTES: u64 = 16 << 20;
 /// bound, hickory refuses to ask.
 const MOST_QUESTIONS: usize = 4096;
 
-/// Asks one server.
-pub(super) type Client = Hickory<Runtime>;
+/// Asks one server for full names, once. Search, retries, TTLs and the hosts file are the core's.
+#[derive(Clone)]
+pub(super) struct Client {
+    usual: Hickory<Runtime>,
+    /// For datagrams that cannot be read; `None` if the usual way is TCP.
+    tcp: Option<Hickory<Runtime>>,
+}
+
+impl Client {
+    fn new(server: &Server, conf: &ResolvConf) -> Result<Self, NetError> {
+        let tcp = hickory(server, conf, vec![ConnectionConfig::tcp()])?;
+        if conf.has(Flag::UseVc) {
+            return Ok(Self { usual: tcp, tcp: None });
+        }
+        // TCP is for answers that do not fit into a datagram.
+        let usual = hickory(server, conf, vec![ConnectionConfig::udp(), ConnectionConfig::tcp()])?;
+        Ok(Self { usual, tcp: Some(tcp) })
+    }
+
+    /// Asks the server. Some servers send a longer datagram than was allowed, whose end is lost without a mark: after an
+    /// answer that cannot be decoded, TCP is tried.
+    pub(super) async fn lookup(&self, name: Name, record: RecordType) -> Result<Lookup, NetError> {
+        match (self.usual.lookup(name.clone(), record).await, &self.tcp) {
+            (Err(NetError::Proto(_)), Some(tcp)) => tcp.lookup(name, record).await,
+            (answer, _) => answer,
+        }
+    }
+}
 
 /// One state of the settings.
 pub(super) struct System {
@@ -53,28 +82,40 @@ pub(super) struct System {
     clients: Vec<Result<Client, String>>,
     /// Parts that could not be read.
     problems: Vec<String>,
+    /// Whether a whole file could not be read, so that its last content is in force.
+    is_stale: bool,
     /// Questions so far, for `rotate`.
     questions: AtomicUsize,
     stamps: [Option<Stamp>; 2],
 }
 
 impl System {
-    fn read() -> Self {
+    /// Reads the settings. What `last` knows of a file stays in force while it cannot be read.
+    fn read(last: Option<&Self>) -> Self {
         // Before the content, so that a change while it is read is seen at the next look.
         let stamps = stamps();
         let mut problems = Vec::new();
-        let mut read = |path: &str| {
-            content(path).unwrap_or_else(|error| {
+        let mut read = |path: &str| match content(path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
                 problems.push(format!("{path}: {error}"));
-                Vec::new()
-            })
+                None
+            }
         };
-        let hosts = Hosts::parse(&read(HOSTS));
-        let conf = ResolvConf::parse(&read(RESOLV_CONF), &hostname());
+        let (hosts, conf) = (read(HOSTS), read(RESOLV_CONF));
+        let is_stale = hosts.is_none() || conf.is_none();
+        let hosts = match (hosts, last) {
+            (None, Some(last)) => last.hosts.clone(),
+            (bytes, _) => Hosts::parse(&bytes.unwrap_or_default()),
+        };
+        let conf = match (conf, last) {
+            (None, Some(last)) => last.conf.clone(),
+            (bytes, _) => ResolvConf::parse(&bytes.unwrap_or_default(), &hostname()),
+        };
         problems.extend(conf.problems.iter().map(|problem| format!("{RESOLV_CONF}: {problem}")));
-        let of = |server: &Server| client(server, &conf).map_err(|error| error.to_string());
+        let of = |server: &Server| Client::new(server, &conf).map_err(|error| error.to_string());
         let clients = conf.servers.iter().map(of).collect();
-        Self { hosts, conf, clients, problems, questions: AtomicUsize::new(0), stamps }
+        Self { hosts, conf, clients, problems, is_stale, questions: AtomicUsize::new(0), stamps }
     }
 
     /// The tries of the next question, each with its client. Without `may_overlap`, one server is asked at a time.
@@ -98,25 +139,28 @@ fn stamps() -> [Option<Stamp>; 2] {
 
 /// The content of a file, as far as it counts. A file that does not exist is empty.
 fn content(path: &str) -> io::Result<Vec<u8>> {
-    let file = match File::open(path) {
+    // A pipe without a writer would hold up the thread, and with it all names.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file?,
     };
+    let kind = file.metadata()?.file_type();
+    // Some mount /dev/null over a file.
+    if !kind.is_file() && !kind.is_char_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
     let mut bytes = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A client that asks one server for full names, once. Search, retries, TTLs and the hosts file are the core's.
-fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
-    let connections = if conf.has(Flag::UseVc) {
-        vec![ConnectionConfig::tcp()]
-    } else {
-        // TCP is for answers that do not fit into a datagram.
-        vec![ConnectionConfig::udp(), ConnectionConfig::tcp()]
-    };
+fn hickory(
+    server: &Server,
+    conf: &ResolvConf,
+    connections: Vec<ConnectionConfig>,
+) -> Result<Hickory<Runtime>, NetError> {
     let servers = vec![NameServerConfig::new(server.ip, true, connections)];
-    let mut builder = Client::builder_with_config(ResolverConfig::from_name_servers(servers), Runtime::new(server));
+    let mut builder = Hickory::builder_with_config(ResolverConfig::from_name_servers(servers), Runtime::new(server));
     let options = builder.options_mut();
     options.timeout = tries::QUESTION;
     options.attempts = 0;
@@ -125,6 +169,8 @@ fn client(server: &Server, conf: &ResolvConf) -> Result<Client, NetError> {
     options.edns0 = conf.has(Flag::Edns0);
     options.use_hosts_file = ResolveHosts::Never;
     options.cache_size = 0;
+    // So that aliases can be followed to the addresses.
+    options.preserve_intermediates = true;
     builder.build()
 }
 
@@ -135,14 +181,17 @@ pub(super) struct Latest(Option<Arc<System>>);
 impl Latest {
     /// The settings of now.
     pub(super) fn system(&mut self) -> Arc<System> {
-        let current = self.0.take().filter(|system| system.stamps == stamps());
-        self.0.insert(current.unwrap_or_else(|| Arc::new(System::read()))).clone()
+        let system = match self.0.take() {
+            Some(system) if !system.is_stale && system.stamps == stamps() => system,
+            last => Arc::new(System::read(last.as_deref())),
+        };
+        self.0.insert(system).clone()
     }
 }
 
 /// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
 pub(super) fn follow(answers: mpsc::Sender<News>) -> watch::Receiver<Arc<System>> {
-    let (sender, receiver) = watch::channel(Arc::new(System::read()));
+    let (sender, receiver) = watch::channel(Arc::new(System::read(None)));
     tokio::spawn(look(sender, answers));
     receiver
 }
@@ -161,8 +210,13 @@ async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<News>) 
         if systems.is_closed() {
             return;
         }
-        if system.stamps != stamps() {
-            systems.send_replace(Arc::new(System::read()));
+        let is_changed = system.stamps != stamps();
+        if is_changed || system.is_stale {
+            let fresh = System::read(Some(&system));
+            // Each new state makes all names be asked for again.
+            if is_changed || !fresh.is_stale {
+                systems.send_replace(Arc::new(fresh));
+            }
         }
     }
 }
@@ -172,17 +226,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_file_is_empty_and_a_directory_is_an_error() {
+    fn a_missing_file_is_empty_and_a_directory_or_a_pipe_is_an_error() {
         let folder = tempfile::tempdir().expect("folder");
         let missing = folder.path().join("missing");
         assert_eq!(content(missing.to_str().expect("a path")).expect("as if it were empty"), b"");
+        assert_eq!(content("/dev/null").expect("as if it were empty"), b"");
         assert!(content(folder.path().to_str().expect("a path")).is_err());
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+        assert!(made.success());
+        assert!(content(pipe.to_str().expect("a path")).is_err());
     }
 
     #[tokio::test]
     async fn each_server_has_a_client_and_settings_that_stay_are_not_read_again() {
         let conf = ResolvConf::parse(b"nameserver 192.0.2.1\nnameserver fe80::1%lo\noptions use-vc", "");
-        assert!(conf.servers.iter().all(|server| client(server, &conf).is_ok()));
+        assert!(conf.servers.iter().all(|server| Client::new(server, &conf).is_ok()));
         let mut latest = Latest::default();
         let system = latest.system();
         assert!(Arc::ptr_eq(&system, &latest.system()));

@@ -89,7 +89,7 @@ impl Names {
 
     /// Says what could not be read of the system's settings.
     pub(super) fn unreadable(problems: &[String]) -> Notice {
-        let message = format!("{}; everything else in the file is in force", problems.join("; "));
+        let message = format!("{}; everything else is in force", problems.join("; "));
         notices::notice(Level::Warn, "resolver", "settings of the resolver", message)
     }
 

@@ -51,6 +51,8 @@ impl Kind {
 pub enum Reply {
     /// Gives these addresses and this time to live in seconds. Over UDP an answer that is too long is cut.
     Addresses(Vec<IpAddr>, u32),
+    /// Adds this address of a name that nobody asked for.
+    Beside(IpAddr, Box<Self>),
     /// Says that it failed.
     ServFail,
     /// Says that there is no such name.
@@ -61,6 +63,8 @@ pub enum Reply {
     Late(Duration, Box<Self>),
     /// Gives one of the addresses over UDP, marked as cut; all of them over TCP.
     Truncated(Box<Self>),
+    /// Over UDP, sends the whole answer, however long it is.
+    Uncut(Box<Self>),
     /// Over UDP, sends garbage and false answers first, from its own port and from another.
     Lies(Box<Self>),
 }
@@ -306,6 +310,7 @@ impl Question {
     fn whole(&self, reply: Reply) -> Option<Vec<u8>> {
         match reply {
             Reply::Addresses(addresses, ttl) => Some(self.answer(0, &addresses, ttl)),
+            Reply::Beside(address, then) => Some(beside(self.whole(*then)?, address)),
             Reply::ServFail => Some(self.answer(2, &[], 0)),
             Reply::NoName => Some(self.answer(3, &[], 0)),
             Reply::Silent => None,
@@ -313,7 +318,7 @@ impl Question {
                 pause(by);
                 self.whole(*then)
             }
-            Reply::Truncated(whole) | Reply::Lies(whole) => self.whole(*whole),
+            Reply::Truncated(whole) | Reply::Uncut(whole) | Reply::Lies(whole) => self.whole(*whole),
         }
     }
 
@@ -340,4 +345,22 @@ impl Question {
         }
         bytes
     }
+}
+
+/// A message with one more answer: the address of another name.
+fn beside(mut message: Vec<u8>, address: IpAddr) -> Vec<u8> {
+    let count = u16::from_be_bytes([message[6], message[7]]) + 1;
+    message[6..8].copy_from_slice(&count.to_be_bytes());
+    let (kind, data) = match address {
+        IpAddr::V4(address) => (Kind::A, address.octets().to_vec()),
+        IpAddr::V6(address) => (Kind::Aaaa, address.octets().to_vec()),
+    };
+    message.extend(b"\x07foreign\x04test\x00");
+    for word in [kind.number(), 1] {
+        message.extend(word.to_be_bytes());
+    }
+    message.extend(TTL.to_be_bytes());
+    message.extend(u16::try_from(data.len()).expect("an address is short").to_be_bytes());
+    message.extend(data);
+    message
 }

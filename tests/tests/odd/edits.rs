@@ -59,3 +59,21 @@ fn a_search_domain_that_is_added_counts_within_five_seconds() {
     machine.overwrite("resolv.conf", b"nameserver 127.0.0.1\nsearch office.test\n");
     reaches(&machine, "127.0.0.53");
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_stops_nothing_and_keeps_the_last_settings() {
+    let machine = Machine::start(b"127.0.0.41 db.test\n", QUICK);
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    let program = machine.run(&forward_to(0, "db.test", ""));
+    reaches(&machine, "127.0.0.41");
+    for name in ["hosts", "resolv.conf"] {
+        machine.replace_by_pipe(name);
+        until("the log names the file", || {
+            program.events().iter().any(|line| line["event"] == "resolver" && line.to_string().contains(name))
+        });
+        assert_eq!(machine.get("/livez").expect("an answer").0, 200);
+        assert_eq!(session(&machine, 0).expect("a session"), ip("127.0.0.41"));
+    }
+    machine.replace("hosts", b"127.0.0.42 db.test\n");
+    reaches(&machine, "127.0.0.42");
+}

@@ -136,3 +136,43 @@ fn nothing_but_the_answer_to_the_question_from_the_server_that_was_asked_counts(
     assert_eq!(backend.reached().into_keys().collect::<BTreeSet<_>>(), truth);
     assert!(failing(&machine) == 0.0);
 }
+
+#[test]
+fn a_family_that_is_silent_leads_to_no_other_search_domain() {
+    let machine =
+        Machine::start(b"", b"search app.test other.test\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+    let dns = Dns::start(&machine, "127.0.0.1", "db.other.test 127.0.0.91\n");
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    dns.set("db.app.test", Kind::A, Reply::Silent);
+    assert_eq!(machine.getent("db"), BTreeSet::new());
+    let _program = machine.run(&forward_to(0, "db", ""));
+    until("the name fails", || failing(&machine) >= 1.0);
+    assert_eq!(dns.times("db.other.test", Kind::A), 0);
+    dns.set("db.app.test", Kind::A, Reply::addresses(300, &["127.0.0.92"]));
+    until_within(ASKED_AGAIN, "IPv4 is found", || session(&machine, 0).is_ok_and(|at| at == ip("127.0.0.92")));
+}
+
+#[test]
+fn addresses_of_other_names_in_an_answer_do_not_count() {
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    let own = Box::new(Reply::addresses(300, &["127.0.0.94"]));
+    dns.set("own.test", Kind::A, Reply::Beside(ip("127.0.0.95"), own));
+    assert_eq!(machine.getent("own.test"), BTreeSet::from([ip("127.0.0.94")]));
+    let _program = machine.run(&forward_to(0, "own.test", ""));
+    until("one address is there", || endpoints(&machine) == [1]);
+    assert_eq!(session(&machine, 0).expect("a session"), ip("127.0.0.94"));
+}
+
+#[test]
+fn a_datagram_that_is_too_long_and_not_marked_is_asked_for_again_over_tcp() {
+    let machine = Machine::start(b"", QUICK);
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    let many = (1..=40).map(|last| IpAddr::from([127, 0, 1, last])).collect();
+    dns.set("long.test", Kind::A, Reply::Uncut(Box::new(Reply::Addresses(many, 300))));
+    let _program = machine.run(&forward_to(0, "long.test", ""));
+    until("all addresses are there", || endpoints(&machine) == [40]);
+    assert!(dns.asked().iter().any(|asked| asked.tcp && asked.kind == Some(Kind::A)));
+}

@@ -34,6 +34,9 @@ pub enum Answer {
     },
     /// The name exists, and has no address of the family.
     NoData,
+    /// The answer has records, but no address of the family: those of an alias that leads to nothing, or of other names.
+    /// The name exists, so that the search ends.
+    OtherRecords,
     /// The name does not exist.
     NxDomain,
     /// No server has given a definite answer.

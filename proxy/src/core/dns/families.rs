@@ -159,7 +159,7 @@ impl State {
                 ips.dedup();
                 *self = Self { ips, ..Self::default() };
             }
-            Answer::NoData | Answer::NxDomain => *self = Self::default(),
+            Answer::NoData | Answer::OtherRecords | Answer::NxDomain => *self = Self::default(),
             Answer::Failed { why, .. } => {
                 let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
                 *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };

@@ -178,12 +178,16 @@ impl ResolvConf {
     }
 }
 
+/// A server. The unspecified address is this machine, as it is where glibc connects to it.
 fn server(word: &str) -> Option<Server> {
     if let Ok(ip) = word.parse::<Ipv4Addr>() {
+        let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip };
         return Some(Server { ip: ip.into(), zone: None });
     }
     let (ip, zone) = word.split_once('%').map_or((word, None), |(ip, zone)| (ip, Some(zone.to_owned())));
-    Some(Server { ip: ip.parse::<Ipv6Addr>().ok()?.into(), zone })
+    let ip = ip.parse::<Ipv6Addr>().ok()?;
+    let ip = if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip };
+    Some(Server { ip: ip.into(), zone })
 }
 
 /// A number as `atoi` reads it: what follows its digits is ignored, and without digits it is 0.

@@ -1,8 +1,9 @@
 //! The search for a name among its candidates, by the rules of `res_nsearch`.
 //!
 //! The first candidate with an address in either family is the name. NXDOMAIN, NODATA and SERVFAIL let the search go
-//! on; after silence about a search domain only the name as written is asked for. glibc forgets what it knew; here a
-//! candidate that was the name and now fails ends the search, so that a fault does not lead to another server.
+//! on; after silence in either family about a search domain, only the name as written is asked for. An answer
+//! with records but without addresses ends the search: the name exists. glibc forgets what it knew; here a candidate that
+//! was the name and now fails ends the search, so that a fault does not lead to another server.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -83,11 +84,13 @@ impl Search {
         });
         let has_failed = why.is_some();
         self.failure = self.failure.take().or(why);
-        if has_failed && self.last_found.as_ref() == Some(&fqdn) {
+        let exists = both.contains(&&Answer::OtherRecords);
+        if exists || (has_failed && self.last_found.as_ref() == Some(&fqdn)) {
             self.left.clear();
         }
         let is_silent = |answer: &Answer| matches!(answer, Answer::Failed { is_servfail: false, .. });
-        self.skip_search |= self.is_in_search && both.into_iter().all(is_silent);
+        // The silent family may have the addresses, so another domain may be another server.
+        self.skip_search |= self.is_in_search && both.into_iter().any(is_silent);
     }
 
     /// How the search ended.

@@ -1,0 +1,56 @@
+//! The addresses in an answer: those of the name that was asked for, or of the one that its aliases lead to.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::answer::Answer;
+
+/// Most aliases of an answer that are followed, so that a loop ends.
+const MOST_ALIASES: usize = 16;
+
+/// A record of an answer. `N` is a name, which knows when it equals another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<N> {
+    /// The name that has the record.
+    pub owner: N,
+    /// Time to live, in seconds.
+    pub ttl: u32,
+    /// What it says.
+    pub data: Data<N>,
+}
+
+/// What a record says of its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data<N> {
+    /// It is another name.
+    Alias(N),
+    /// It has this address of the family that was asked for.
+    Address(IpAddr),
+    /// Something else.
+    Other,
+}
+
+/// What the records of an answer without an error say of the name that was asked for. The shortest TTL on the way
+/// counts; records of names that are not on it do not.
+#[must_use]
+pub fn follow<N: Copy + PartialEq>(asked: N, records: &[Record<N>]) -> Answer {
+    let (mut name, mut shortest) = (asked, u32::MAX);
+    for _ in 0..=MOST_ALIASES {
+        let here = name;
+        let own = || records.iter().filter(move |record| record.owner == here);
+        let addresses = own().filter_map(|record| match record.data {
+            Data::Address(ip) => Some((ip, record.ttl)),
+            Data::Alias(_) | Data::Other => None,
+        });
+        let (ips, ttls): (Vec<IpAddr>, Vec<u32>) = addresses.unzip();
+        if let Some(ttl) = ttls.into_iter().min() {
+            return Answer::Addresses { ips, ttl: Duration::from_secs(shortest.min(ttl).into()) };
+        }
+        let alias = own().find_map(|record| match record.data {
+            Data::Alias(target) => Some((target, record.ttl)),
+            Data::Address(_) | Data::Other => None,
+        });
+        let Some((target, ttl)) = alias else { break };
+        (name, shortest) = (target, shortest.min(ttl));
+    }
+    if records.is_empty() { Answer::NoData } else { Answer::OtherRecords }
+}
