@@ -6,18 +6,19 @@ use harness::{Listener, Machine, forward, until};
 
 use crate::{LISTEN, QUICK, SERVE};
 
-/// Addresses of a machine, and the error that it answers there, in the words of nftables.
+/// Addresses of a machine, and the error that it answers there, in the words of nftables. The error itself comes back to
+/// the same address.
 const REFUSALS: [(&str, &str); 10] = [
-    ("192.0.2.51", "reject with icmp host-unreachable"),
-    ("192.0.2.52", "reject with icmp net-unreachable"),
-    ("192.0.2.53", "reject with icmp prot-unreachable"),
-    ("192.0.2.54", "reject with icmp admin-prohibited"),
-    ("192.0.2.55", "reject with icmp port-unreachable"),
-    ("2001:db8::51", "reject with icmpv6 no-route"),
-    ("2001:db8::52", "reject with icmpv6 addr-unreachable"),
-    ("2001:db8::53", "reject with icmpv6 admin-prohibited"),
-    ("2001:db8::54", "reject with icmpv6 policy-fail"),
-    ("2001:db8::55", "reject with icmpv6 reject-route"),
+    ("192.0.2.51", "meta l4proto udp reject with icmp host-unreachable"),
+    ("192.0.2.52", "meta l4proto udp reject with icmp net-unreachable"),
+    ("192.0.2.53", "meta l4proto udp reject with icmp prot-unreachable"),
+    ("192.0.2.54", "meta l4proto udp reject with icmp admin-prohibited"),
+    ("192.0.2.55", "meta l4proto udp reject with icmp port-unreachable"),
+    ("2001:db8::51", "meta l4proto udp reject with icmpv6 no-route"),
+    ("2001:db8::52", "meta l4proto udp reject with icmpv6 addr-unreachable"),
+    ("2001:db8::53", "meta l4proto udp reject with icmpv6 admin-prohibited"),
+    ("2001:db8::54", "meta l4proto udp reject with icmpv6 policy-fail"),
+    ("2001:db8::55", "meta l4proto udp reject with icmpv6 reject-route"),
 ];
 
 #[test]
