@@ -4,7 +4,7 @@
 //! has the table. With `RoundRobin` the split is exact: a ticket from one shared counter maps to an entry so that every
 //! cycle of `sum of weights` tickets contains each entry exactly `weight` times, whatever the number of workers.
 //!
-//! A pick looks at a bounded number of endpoints. What depends on all of them is prepared in a [`Plan`], anew only when
+//! A pick looks at a bounded number of endpoints. What depends on all of them is prepared in a `Plan`, again only when
 //! the targets or their health change.
 
 mod choice;
