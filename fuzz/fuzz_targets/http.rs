@@ -69,7 +69,7 @@ async fn converse(role: Role, closes: bool, sent: &[u8]) -> Vec<u8> {
     tokio::spawn(control_thread(requests));
     let (process, metrics) = PROXY.clone();
     let report = watch::channel(Report::default()).1;
-    let startup = Startup { since: Instant::now(), patience: Duration::ZERO };
+    let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
     let view = View::new(process, metrics, report, control, startup);
     let (client, server) = duplex(PIPE);
     let (mut reader, mut writer) = split(client);
