@@ -103,7 +103,6 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
         let roots = state.roots(&operator.roots, tries);
         let ended = match connect(operator, &roots, &mut lookup, failures).await {
             Ok(connection) => {
-                failures = 0;
                 if logged.take().is_some() {
                     proxy.log().notice(Level::Info, "operator", &operator.address, "reconnected to the operator");
                 }
@@ -147,7 +146,7 @@ fn seed(operator: &Operator) -> u64 {
     hasher.finish()
 }
 
-/// Opens a stream after so many failed attempts in a row.
+/// Opens a stream after so many failed attempts.
 async fn connect(
     operator: &Operator,
     roots: &str,

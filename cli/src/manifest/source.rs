@@ -225,7 +225,8 @@ impl File {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
         let vanished = !self.gone && since.elapsed() >= GONE_AFTER;
         self.gone |= vanished;
-        vanished.then_some(FileChange::Gone)
+        // The same file may come back, as behind a link, and what it had is gone by then.
+        vanished.then(|| self.followed.read_again()).map(|()| FileChange::Gone)
     }
 
     fn mark_present(&mut self) {

@@ -176,3 +176,24 @@ fn sighup_reads_the_files_again_and_ends_nothing() {
         assert!(program.is_running());
     }
 }
+
+#[test]
+fn a_link_that_led_nowhere_for_a_while_serves_again_once_it_is_back() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let program = Program::run(&forward("f", "", &[Listener::tcp("l", port).to(backend.port)]), free_port(), &[]);
+    let (link, fresh, file) = (program.path("forwards.yaml"), program.path(".link"), program.path("file.txt"));
+    fs::copy(&link, &file).expect("copy");
+    let lead_to = |target: &Path| {
+        std::os::unix::fs::symlink(target, &fresh).expect("link");
+        fs::rename(&fresh, &link).expect("rename");
+    };
+    // The unchanged file comes back to where it was.
+    lead_to(&file);
+    let seen = program.events().len();
+    lead_to(Path::new("nowhere"));
+    program.wait_after(seen, "removed", "f/l");
+    lead_to(&file);
+    program.wait_after(seen, "bound", "f/l");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+}

@@ -107,7 +107,7 @@ impl<T> Pair<T> {
 }
 
 impl Pair<Option<IpAddr>> {
-    /// The address to connect to after so many failed attempts in a row. The families take turns, so that one that leads
+    /// The address to connect to after so many failed attempts. The families take turns, so that one that leads
     /// nowhere is left and one that works is kept. Of four attempts the second and the third are those of the second
     /// family, so that each family meets both states of whatever else alternates.
     #[must_use]
