@@ -32,8 +32,15 @@ pub(super) fn balancing(bed: &TestBed<'_>) {
     both("Random");
     until("policy: at random", || bed.visits(8).windows(2).any(|pair| pair[0] == pair[1]));
     both("LeastConnections");
-    // The kept session is at A, and it counted while A was no backend.
-    until("policy: to the one with fewer live sessions", || of_a() == 0);
+    // The kept session is at A, and it counted while A was no backend. A visit counts until the proxy has ended it.
+    until("policy: to the one with fewer live sessions", || {
+        (0..4).all(|_| {
+            let ended = bed.closed("Finished");
+            let greeted = bed.visit();
+            until("the visit has ended", || bed.closed("Finished") > ended);
+            greeted == Some(b'b')
+        })
+    });
     endpoints(bed);
     bed.is_kept();
 }
