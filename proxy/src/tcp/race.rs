@@ -111,7 +111,7 @@ impl<'a> Step<'a> {
             tokio::select! {
                 biased;
                 (attempt, result) = answered(&mut attempts) => match result {
-                    Ok(stream) => return Some(self.won(attempt, stream, &attempts)),
+                    Ok(stream) => return Some(self.won(attempt, stream, attempts).await),
                     Err(error) => {
                         self.failed(&attempt.endpoint, &error);
                         race.failed(began.elapsed());
@@ -144,7 +144,7 @@ impl<'a> Step<'a> {
     async fn at_deadline(self, mut attempts: Vec<Attempt<'a>>, time: Duration) -> Option<Connected> {
         while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
             match result {
-                Ok(stream) => return Some(self.won(attempt, stream, &attempts)),
+                Ok(stream) => return Some(self.won(attempt, stream, attempts).await),
                 Err(error) => self.failed(&attempt.endpoint, &error),
             }
         }
@@ -176,7 +176,16 @@ impl<'a> Step<'a> {
         *self.session.to.borrow_mut() = Some((self.entry.id.clone(), endpoint.clone()));
     }
 
-    fn won(self, attempt: Attempt<'_>, stream: TcpStream, others: &[Attempt<'_>]) -> Connected {
+    /// Takes the connection of `attempt`. The other attempts are given up.
+    async fn won(self, attempt: Attempt<'a>, stream: TcpStream, mut others: Vec<Attempt<'a>>) -> Connected {
+        // What was answered at the same moment was not silent.
+        while !others.is_empty()
+            && let Some((loser, result)) = answered_by_now(&mut others).await
+        {
+            if let Err(error) = result {
+                self.failed(&loser.endpoint, &error);
+            }
+        }
         let silent = io::Error::new(io::ErrorKind::TimedOut, "no answer, but the other address family answered");
         let winner = attempt.endpoint.address;
         for loser in others.iter().filter(|it| is_beaten(it.endpoint.address, winner, it.began.elapsed())) {
