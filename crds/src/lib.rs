@@ -22,6 +22,7 @@ mod pod_template;
 mod policy;
 mod portforward;
 mod ports;
+mod reference;
 mod scalars;
 mod scheduling;
 mod selector;
@@ -29,7 +30,7 @@ mod status;
 mod tenant;
 
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
-pub use chart_readme::{CHARTS, ReadmeError, chart_readme};
+pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
@@ -45,6 +46,7 @@ pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, Tolerati
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
 pub use ports::{PortRange, ProtocolPorts};
+pub use reference::{REFERENCE, ReferenceError, reference};
 pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, NamespaceName, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,

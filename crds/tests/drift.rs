@@ -1,4 +1,4 @@
-//! The committed YAML is what the types generate.
+//! The committed YAML and the pages about it are what the types generate.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use std::{fs, path::Path};
@@ -36,6 +36,26 @@ fn committed_readmes_of_the_charts_are_what_their_values_generate() {
             read("README.md") == generated.expect("every value has a description"),
             "{}/README.md is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
             chart.display()
+        );
+    }
+}
+
+#[test]
+fn committed_reference_is_what_types_and_values_generate() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    for crd in crds::crds().expect("schemas serialise") {
+        pages.push((crd.page, crds::reference(&crd.document).expect("every field has a description")));
+    }
+    let charts = crds::CHARTS.map(|chart| {
+        ["Chart.yaml", "values.schema.json", "values.yaml"]
+            .map(|file| fs::read_to_string(folder.join(chart).join(file)).unwrap_or_default())
+    });
+    pages.push(("values.md", crds::values_page(&charts).expect("every value has a description")));
+    for (page, generated) in pages {
+        assert!(
+            fs::read_to_string(folder.join(crds::REFERENCE).join(page)).unwrap_or_default() == generated,
+            "docs/reference/{page} is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result"
         );
     }
 }

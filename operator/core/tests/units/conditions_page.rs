@@ -1,8 +1,14 @@
-//! `docs/conditions.md` has every reason that the core writes, and no others.
+//! `docs/conditions.md` has every reason that the core writes, and no others. `docs/troubleshooting.md` says what to do
+//! about each of them that needs a person.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 const PAGE: &str = include_str!("../../../../docs/conditions.md");
+const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
+
+/// Reasons that need nobody.
+const FINE: [&str; 8] =
+    ["Accepted", "BackendsHealthy", "Injected", "Programmed", "Ready", "ResolvedRefs", "ScaledOut", "ScalingActive"];
 
 /// Where reasons of conditions and Events are written: files and folders of `src`.
 const SOURCES: [&str; 6] = [
@@ -32,18 +38,27 @@ const OTHERS: [&str; 9] = [
 
 #[test]
 fn the_page_of_conditions_has_every_reason_and_no_others() {
-    let (written, on_page) = (written(), on_page());
+    let (written, on_page) = (written(), on_page(PAGE));
     assert!(written.len() > 40, "too few reasons are found: {written:?}");
     let missing: Vec<_> = written.difference(&on_page).collect();
     let unknown: Vec<_> = on_page.difference(&written).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "not on the page: {missing:?}; on the page only: {unknown:?}");
 }
 
-/// The reasons in the tables of the page: the cells below the head `reason`.
-fn on_page() -> BTreeSet<String> {
+#[test]
+fn every_reason_that_needs_a_person_has_a_remedy() {
+    let needs: BTreeSet<String> = on_page(PAGE).into_iter().filter(|reason| !FINE.contains(&reason.as_str())).collect();
+    let has = on_page(REMEDIES);
+    let missing: Vec<_> = needs.difference(&has).collect();
+    let unknown: Vec<_> = has.difference(&needs).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "no remedy: {missing:?}; a remedy for nothing: {unknown:?}");
+}
+
+/// The reasons in the tables of a page: the cells below the head `reason`.
+fn on_page(page: &str) -> BTreeSet<String> {
     let mut reasons = BTreeSet::new();
     let mut column = None;
-    for line in PAGE.lines() {
+    for line in page.lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         if cells.len() < 3 {
             column = None;
