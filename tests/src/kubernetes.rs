@@ -9,6 +9,7 @@ mod installation;
 mod namespace;
 mod node;
 mod operated;
+mod rendering;
 pub mod scene;
 mod siege;
 
@@ -20,5 +21,6 @@ pub use installation::{CHARTS, OPERATOR, install};
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;
 pub use operated::{FleetPod, FleetProxy, Operator, expire_lease, roots};
+pub use rendering::{helm_command, kustomize};
 pub use scene::Scene;
 pub use siege::{Operation, Outcomes, Siege};

@@ -34,7 +34,8 @@ pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
     CHARTS, Cluster, CommandOutput, ControlPlane, FleetPod, FleetProxy, Holder, Namespace, Namespaced, Node, OPERATOR,
-    Operation, Operator, Outcomes, Scene, Siege, block_on, expire_lease, install, processes_of, roots, scene,
+    Operation, Operator, Outcomes, Scene, Siege, block_on, expire_lease, helm_command, install, kustomize,
+    processes_of, roots, scene,
 };
 #[cfg(target_os = "linux")]
 pub use odd::{Asked, Dns, Kind, Machine, RecordingServer, Reply};

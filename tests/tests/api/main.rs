@@ -17,6 +17,7 @@ macro_rules! on_both {
 
 mod agreement;
 mod bounds;
+mod charts;
 mod harness_itself;
 mod objects;
 mod operator;
