@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{AccessLogMode, Transport};
+use proxy_api::{AccessLogMode, LiveSession, Transport};
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
@@ -34,7 +34,7 @@ use crate::{
     process::FlowPermits,
     shared::{Dropped, Shared},
     sys,
-    worker::{Ending, Worker, session::SessionView},
+    worker::{Ending, Worker},
 };
 
 /// What to wait for at the socket to the endpoint: replies, and ICMP errors.
@@ -337,13 +337,13 @@ impl Flow {
         })));
     }
 
-    pub(super) fn view(&self, now: u64) -> SessionView {
-        SessionView {
-            listener: self.listener.id.to_string(),
-            protocol: "UDP",
-            client: self.client().to_string(),
+    pub(super) fn view(&self, now: u64) -> LiveSession {
+        LiveSession {
+            listener: (*self.listener.id).clone(),
+            protocol: Transport::Udp,
+            client: self.client(),
             backend: Some(self.backend.to_string()),
-            endpoint: Some(net::shifted(self.endpoint.address, self.offset).to_string()),
+            endpoint: Some(net::shifted(self.endpoint.address, self.offset)),
             server_name: None,
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),
