@@ -41,6 +41,19 @@ fn committed_readmes_of_the_charts_are_what_their_values_generate() {
 }
 
 #[test]
+fn the_committed_patch_of_argocd_cm_is_what_its_scripts_generate() {
+    let argocd = Path::new(env!("CARGO_MANIFEST_DIR")).join(crds::ARGOCD);
+    let scripts = argocd.join(crds::ARGOCD_SCRIPTS);
+    let generated = crds::argocd_config_map(|file| fs::read_to_string(scripts.join(file))).expect("every script");
+    let path = argocd.join(crds::ARGOCD_CONFIG_MAP);
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == generated,
+        "{} is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
+        path.display()
+    );
+}
+
+#[test]
 fn every_list_and_string_of_the_spec_is_bounded() {
     for crd in crds::crds().expect("schemas serialise") {
         let schema = &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];

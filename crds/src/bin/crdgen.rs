@@ -1,4 +1,5 @@
-//! Writes the CRDs beside this crate and into the charts, and the READMEs of the charts: `cargo run -p portlane-crds --bin crdgen`.
+//! Writes the CRDs beside this crate and into the charts, the READMEs of the charts, and the health checks for Argo CD:
+//! `cargo run -p portlane-crds --bin crdgen`.
 
 use std::{error::Error, fs, path::Path};
 
@@ -16,5 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let readme = crds::chart_readme(&read("Chart.yaml")?, &read("values.schema.json")?, &read("values.yaml")?)?;
         fs::write(chart.join("README.md"), readme)?;
     }
+    let argocd = folder.join(crds::ARGOCD);
+    let scripts = argocd.join(crds::ARGOCD_SCRIPTS);
+    let config_map = crds::argocd_config_map(|file| fs::read_to_string(scripts.join(file)))?;
+    fs::write(argocd.join(crds::ARGOCD_CONFIG_MAP), config_map)?;
     Ok(())
 }
