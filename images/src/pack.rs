@@ -88,7 +88,7 @@ mod tests {
         let packed = |files: &[File<'_>], mtime| normalize(&gzip(&tar(files, mtime).unwrap()).unwrap(), 7).unwrap();
         let [a, b] = [File::plain("chart/a", b"one"), File::plain("chart/b", b"two")];
         assert_eq!(packed(&[a.clone(), b.clone()], 1), packed(&[b.clone(), a.clone()], 2));
-        assert_ne!(packed(&[a.clone()], 1), packed(&[b], 1));
+        assert_ne!(packed(&[a], 1), packed(&[b], 1));
     }
 
     #[test]
