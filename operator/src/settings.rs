@@ -12,7 +12,7 @@ use crds::PodTemplate;
 use operator_core::{
     desired::{pods::Pods, tuning::Resources},
     notices::Format,
-    world::rights::FleetNamespaces,
+    world::{class, rights::FleetNamespaces},
 };
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
@@ -23,6 +23,10 @@ pub struct Settings {
     /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
     pub namespace: String,
+    /// Controller class: this operator serves the PortForwards and ForwardGateways with this spec.controllerClass, and
+    /// ignores all others. Empty: those without a class.
+    #[arg(long, env = "PORTLANE_CONTROLLER_CLASS", default_value = "", value_parser = class::parse)]
+    pub controller_class: String,
     /// Name of this pod, part of its identity in the leader election.
     #[arg(long, env = "PORTLANE_POD", default_value = "portlane-operator")]
     pub pod: String,

@@ -4,6 +4,10 @@
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: PORTLANE_POD
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with .Values.controllerClass }}
+- name: PORTLANE_CONTROLLER_CLASS
+  value: {{ . | quote }}
+{{- end }}
 - name: PORTLANE_LEASE
   value: {{ include "portlane.lease" . }}
 - name: PORTLANE_ROOTS_SECRET

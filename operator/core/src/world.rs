@@ -9,7 +9,9 @@ pub mod cache;
 pub mod carrier;
 pub mod changes;
 pub mod child;
+pub mod class;
 pub mod crash_loop;
+pub mod guarded;
 pub mod managed_fields;
 pub mod objects;
 pub mod proxy_id;
@@ -83,6 +85,8 @@ pub struct World {
     pub forwards: BTreeMap<ObjectKey, PortForward>,
     /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
+    /// The controller class of each gateway that another operator serves.
+    pub foreign_gateways: BTreeMap<ObjectKey, String>,
     /// All Services, with their endpoints.
     pub services: BTreeMap<ObjectKey, Service>,
     /// Addresses among the endpoints of a Service that belong to no pod, as far as the operator knows.

@@ -41,6 +41,7 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
         roots: String::new(),
         resources: settings.sidecar_resources.clone().unwrap_or_default(),
         pods: settings.pods(),
+        class: settings.controller_class.clone(),
     };
     let (selectors, trusted) = (replica.selectors.clone(), replica.trusted.clone());
     let injector = Injector::new(selectors, sidecar, trusted.clone(), replica.metrics.clone());
