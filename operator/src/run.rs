@@ -33,6 +33,7 @@ use crate::{
         liveness::Liveness,
         metrics::Metrics,
         pki::{Authority, Leaf},
+        serving::{Keeper, Serving},
         tasks::{Fault, Supervisor, Tasks},
     },
     settings::Settings,
@@ -86,8 +87,10 @@ pub(super) struct Replica {
     term: watch::Receiver<Term>,
     /// The CA bundle that proxies and API servers should trust.
     trusted: watch::Receiver<Trusted>,
-    /// The serving certificate.
+    /// The serving certificate, for proxies.
     leaf: Arc<Leaf>,
+    /// The serving certificate for API servers.
+    serving: Serving,
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
@@ -129,7 +132,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     tasks.service("checks of the CRDs", schemas::keep(client.clone(), metrics.clone()));
     let selectors = Arc::default();
     let ending = Ending::new(ends.clone());
-    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks, ending };
+    let own = Serving { leaf: leaf.clone(), trusted: trusted.clone() };
+    let serving = serving(&settings, &client, own, &metrics, &tasks);
+    let replica = Replica { settings, client, term: terms, trusted, leaf, serving, metrics, selectors, tasks, ending };
     apis::webhook(&replica, ready).await?;
     let questions = apis::metrics(&replica).await?;
     let notices = apis::notices(&replica)?;
@@ -144,12 +149,25 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 /// The CA of this installation, and the serving certificate of this replica.
 fn authority(settings: &Settings, client: &Client, trust: watch::Sender<Trusted>) -> (Authority, Arc<Leaf>) {
     let life = Duration::from_secs(settings.certificate_seconds);
-    let hosts = [
-        host(&settings.operator).to_owned(),
-        format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace),
-    ];
+    let hosts = [host(&settings.operator).to_owned(), metrics_host(settings)];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     Authority::new(secrets, &settings.roots_secret, &hosts, life, trust)
+}
+
+/// The name by which the aggregator calls the metrics API.
+fn metrics_host(settings: &Settings) -> String {
+    format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)
+}
+
+/// The serving certificate for API servers: that of a Secret if one is named, or else the operator's own.
+fn serving(settings: &Settings, client: &Client, own: Serving, metrics: &Arc<Metrics>, tasks: &Tasks) -> Serving {
+    let Some(secret) = &settings.serving_secret else { return own };
+    let metrics_host = settings.custom_metrics_address.map(|_| metrics_host(settings));
+    let hosts = [host(&settings.operator).to_owned()].into_iter().chain(metrics_host).collect();
+    let secrets = Api::namespaced(client.clone(), &settings.namespace);
+    let (keeper, serving) = Keeper::new(secrets, secret, hosts, metrics.clone());
+    tasks.service("certificate of webhook and metrics API", keeper.keep());
+    serving
 }
 
 fn candidate(settings: &Settings) -> Candidate {

@@ -129,6 +129,10 @@ pub struct Settings {
     /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,
+    /// Name of a Secret in the operator's namespace with the certificate of webhook and metrics API: tls.crt, tls.key and
+    /// ca.crt. A change takes effect without a restart. Absent: the operator's own CA signs that certificate.
+    #[arg(long, env = "PORTLANE_SERVING_SECRET")]
+    pub serving_secret: Option<String>,
     /// File with the URL of a webhook that receives notices. Absent: no notices are sent.
     #[arg(long, env = "PORTLANE_NOTICE_URL_FILE")]
     pub notice_url_file: Option<PathBuf>,

@@ -12,6 +12,10 @@
   value: {{ include "portlane.lease" . }}
 - name: PORTLANE_ROOTS_SECRET
   value: {{ include "portlane.roots" . }}
+{{- with include "portlane.servingSecret" . }}
+- name: PORTLANE_SERVING_SECRET
+  value: {{ . }}
+{{- end }}
 - name: PORTLANE_OPERATOR
   value: {{ include "portlane.name" . }}.{{ .Release.Namespace }}.svc:9443
 - name: PORTLANE_STREAM_ADDRESS

@@ -80,6 +80,10 @@ pub struct Metrics {
     pub left_out: Gauge,
     /// Expiry of the serving certificate, seconds since 1970; 0 while the certificate is missing.
     pub certificate_end: Gauge,
+    /// Expiry of the certificate of `--serving-secret`, seconds since 1970; 0 while there is none.
+    pub serving_end: Gauge,
+    /// Checks of the certificate of `--serving-secret`, by result.
+    pub serving_checks: Labelled,
 }
 
 impl Default for Metrics {
@@ -118,6 +122,8 @@ impl Default for Metrics {
             forwards: Gauge::default(),
             left_out: Gauge::default(),
             certificate_end: Gauge::default(),
+            serving_end: Gauge::default(),
+            serving_checks: Family::default(),
         };
         metrics.register();
         metrics
@@ -159,6 +165,9 @@ impl Metrics {
         registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
         registry.register("objects_left_out", "Objects left out beyond the limit of a watch", self.left_out.clone());
         registry.register("certificate_end_seconds", "Certificate expiry, Unix time", self.certificate_end.clone());
+        let (end, checks) = (self.serving_end.clone(), self.serving_checks.clone());
+        registry.register("serving_certificate_end_seconds", "Expiry of the certificate of the Secret, Unix time", end);
+        registry.register("serving_certificate_checks", "Checks of the certificate of the Secret, by result", checks);
     }
 
     /// The text that answers a scrape.

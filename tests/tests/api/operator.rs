@@ -23,6 +23,7 @@ mod reinstall;
 mod restored;
 mod rotation;
 mod scaling;
+mod serving;
 mod sidecars;
 mod story;
 mod verdicts;

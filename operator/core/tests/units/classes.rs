@@ -1,4 +1,5 @@
-//! Objects of another controller class belong to another operator: nothing of them is read, written, claimed or injected.
+//! Objects of another controller class belong to another operator: nothing of them is read, written, claimed or
+//! injected.
 
 use std::collections::BTreeMap;
 
@@ -156,8 +157,8 @@ fn exactly_one_operator_injects_a_pod() {
         Sidecar { class: own.to_owned(), ..Sidecar::default() }.is_for(&labels, || selected)
     };
     let (asks, refuses, blue) = ((INJECT_LABEL, "enabled"), (INJECT_LABEL, "disabled"), (CLASS_LABEL, "blue"));
-    // Labels of the pod, whether a forward of the class selects it, and whether the operators without a class and of the
-    // class `blue` inject it.
+    // Labels of the pod, whether a forward of the class selects it, and whether the operator without a class and that
+    // of the class `blue` inject it.
     for (labels, selected, plain, of_blue) in [
         (&[asks][..], true, true, false),
         (&[asks, blue], false, false, true),

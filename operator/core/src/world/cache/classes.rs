@@ -56,8 +56,8 @@ impl Cache {
             return (carries, info.problem.clone());
         }
         let problem = format!(
-            "its proxy is served by the operator with {}, and a pod has one proxy: give all forwards of the pod the same \
-             spec.controllerClass",
+            "its proxy is served by the operator with {}, and a pod has one proxy: give all forwards of the pod the \
+             same spec.controllerClass",
             class::words(class)
         );
         (false, Some(problem))
