@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use operator_core::desired::ca::Trusted;
+use operator_core::{desired::ca::Trusted, world::schema::Lack};
 
 use crate::{
     inputs::{schemas, streams::Streams, webhook::Selectors},
@@ -91,6 +91,8 @@ pub(super) struct Replica {
     leaf: Arc<Leaf>,
     /// The serving certificate for API servers.
     serving: Serving,
+    /// What the installed CRDs lack.
+    lacks: watch::Receiver<Vec<Lack>>,
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
@@ -129,12 +131,14 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (trust, trusted) = watch::channel(Trusted::default());
     let (authority, leaf) = authority(&settings, &client, trust);
     tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
-    tasks.service("checks of the CRDs", schemas::keep(client.clone(), metrics.clone()));
+    let (compared, lacks) = watch::channel(Vec::new());
+    tasks.service("checks of the CRDs", schemas::keep(client.clone(), compared, metrics.clone()));
     let selectors = Arc::default();
     let ending = Ending::new(ends.clone());
     let own = Serving { leaf: leaf.clone(), trusted: trusted.clone() };
     let serving = serving(&settings, &client, own, &metrics, &tasks);
-    let replica = Replica { settings, client, term: terms, trusted, leaf, serving, metrics, selectors, tasks, ending };
+    let replica =
+        Replica { settings, client, term: terms, trusted, leaf, serving, lacks, metrics, selectors, tasks, ending };
     apis::webhook(&replica, ready).await?;
     let questions = apis::metrics(&replica).await?;
     let notices = apis::notices(&replica)?;

@@ -106,6 +106,8 @@ pub struct World {
     /// Forwards whose newest version cannot be read, with the reason. `forwards` has their last readable version, if
     /// known.
     pub unreadable: BTreeMap<ObjectKey, String>,
+    /// Fields that the API server drops from manifests, because the installed CRDs are older than the operator.
+    pub dropped: schema::Dropped,
     /// TCP ports of every proxy itself, with their purpose. No listener can claim them.
     pub reserved: BTreeMap<u16, String>,
     /// Further TCP ports that only proxies of gateways reserve, with their purpose.

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub crd_checks: Labelled,
     /// Fields of a kind that the installed CRD lacks, so that the API server drops them; by kind.
     pub crd_fields_missing: Family<[(&'static str, String); 1], Gauge>,
+    /// Fields of the installed CRD that this operator ignores; by kind.
+    pub crd_fields_ignored: Family<[(&'static str, String); 1], Gauge>,
     /// Duration of translations, seconds.
     pub translation: Histogram,
     /// Time from the end of a translation until its last snapshot is handed to the streams, seconds.
@@ -96,6 +98,7 @@ impl Default for Metrics {
             watches_refused: Family::default(),
             crd_checks: Family::default(),
             crd_fields_missing: Family::default(),
+            crd_fields_ignored: Family::default(),
             translation: buckets(),
             publish: buckets(),
             snapshots: Counter::default(),
@@ -139,6 +142,8 @@ impl Metrics {
         registry.register("crd_checks", "Checks of the installed CRDs, by result", self.crd_checks.clone());
         let missing = self.crd_fields_missing.clone();
         registry.register("crd_fields_missing", "Fields that the installed CRD lacks, by kind", missing);
+        let ignored = self.crd_fields_ignored.clone();
+        registry.register("crd_fields_ignored", "Fields of the installed CRD that are ignored, by kind", ignored);
         registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
         registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
         registry.register("snapshots", "Published snapshots", self.snapshots.clone());

@@ -88,8 +88,8 @@ pub(super) fn start(
     let selectors = replica.selectors.clone();
     let driver = Driver::new(cache, watching, synced, selectors, (fleets, trusted.clone()), effects);
     let (reports, streams) = mpsc::channel(MESSAGES);
-    let term = replica.term.clone();
-    let inputs = Inputs { watches: watched, streams, written, applied, questions, term, heartbeat };
+    let (term, lacks) = (replica.term.clone(), replica.lacks.clone());
+    let inputs = Inputs { watches: watched, streams, written, applied, questions, lacks, term, heartbeat };
     tasks.service("driver", driver.run(inputs));
     let identities = Identities::new(client.clone(), metrics.clone());
     Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())

@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<String, ClassError> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_class = text.len() <= LONGEST
         && text.bytes().all(|byte| is_word(byte) || byte == b'-')
-        && [text.bytes().next(), text.bytes().last()].into_iter().flatten().all(is_word);
+        && [text.bytes().next(), text.bytes().next_back()].into_iter().flatten().all(is_word);
     if is_class { Ok(text.to_owned()) } else { Err(ClassError) }
 }
 
