@@ -47,9 +47,8 @@ pub(super) fn start(
         fleets: settings.fleet_namespaces.clone(),
         autoscaling: settings.autoscaling,
     };
-    let class = settings.controller_class.as_str();
-    let (watching, sources) =
-        Watches::start(client.clone(), (&rights, class), messages, metrics.clone(), tasks.clone());
+    let scope = (&rights, settings.controller_class.as_str());
+    let (watching, sources) = Watches::start(client.clone(), scope, messages, metrics.clone(), tasks.clone());
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
@@ -58,7 +57,7 @@ pub(super) fn start(
         api_server: api_server().into_iter().collect(),
         ..World::default()
     };
-    let cache = Cache::new(world, sources).bounded(settings.max_objects).of_class(class);
+    let cache = Cache::new(world, sources).bounded(settings.max_objects).of_class(&settings.controller_class);
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone());
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks);
