@@ -18,6 +18,7 @@ macro_rules! on_both {
 mod agreement;
 mod bounds;
 mod harness_itself;
+mod kubectl;
 mod objects;
 mod operator;
 mod person;
