@@ -1,7 +1,7 @@
 //! Golden files: `tests/scenes/NAME.yaml` is what a cluster has, `NAME.80.txt` and `NAME.160.txt` are what a person sees
 //! on terminals of these widths.
 //!
-//! `UPDATE=1 cargo test -p portlane-kubectl --test golden` rewrites the outputs; review the diff. The first document of a
+//! `UPDATE=1 cargo test -p portlane-kubectl-core --test golden` rewrites the outputs; review the diff. The first document of a
 //! scene has the time, the resources that the user may not read (`forbidden`), and the forward to describe, if the scene
 //! is about one (`describe`). `crds: missing` is a cluster without the kinds of Portlane.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]

@@ -5,7 +5,7 @@
 //!                                    └──▶ describe::report ─▶ render::describe ┘
 //! ```
 //!
-//! The module has no client, no clock and no environment: the time is an argument.
+//! The crate has no client, no clock and no environment: the time is an argument.
 
 pub mod access;
 pub mod check;
