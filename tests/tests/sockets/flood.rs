@@ -1,7 +1,7 @@
 //! A flood of UDP flows from one source, while connections wait for files: other sources are answered.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 use harness::{
     Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, connect, forward, free_port, http_get, metric, until,
@@ -16,7 +16,7 @@ const CONNECTIONS: usize = 100;
 
 /// A client of this address with a source port of its own.
 fn client(last: u8, port: u16) -> UdpSocket {
-    let socket = UdpSocket::bind(([127, 0, 0, last], 0)).expect("bind");
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, last], 0))).expect("bind");
     socket.connect(("127.0.0.1", port)).expect("connect");
     socket.set_read_timeout(Some(PATIENCE)).expect("option");
     socket
