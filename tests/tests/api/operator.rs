@@ -5,6 +5,7 @@ mod app_ports;
 mod classes;
 mod drift;
 mod excess;
+mod expired_ca;
 mod failover;
 mod fields;
 mod guards;

@@ -1,7 +1,7 @@
 //! Real helm and a real API server: charts that are installed twice, without CRDs, or with the CRDs of another release.
 //! helm refuses with one message before it creates anything, and the remedy that docs/troubleshooting.md names works.
 
-use harness::{CHARTS, ControlPlane, programs::KubernetesVersion};
+use harness::{CHARTS, CommandOutput, ControlPlane, Operator, programs::KubernetesVersion, until};
 
 /// Namespace of the first installation.
 const FIRST: &str = "first";
@@ -17,6 +17,9 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     let server = ControlPlane::start(KubernetesVersion::Newest);
     let notes = install(&server, "portlane", FIRST, &[]).ok();
     assert!(notes.contains("THE CRDS ARE MISSING") && notes.contains("helm install portlane-crds"), "{notes}");
+    let early = server.namespace("early");
+    let operator = Operator::unready(&early);
+    until("an operator without CRDs logs what to install", || advice(&operator) == 2);
 
     // Another release in the same namespace: the names of the operator's objects are taken.
     let refused = install(&server, "another", FIRST, &[]).refused();
@@ -31,6 +34,8 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     install(&server, "portlane", SECOND, &["--set", "controllerClass=blue"]).ok();
 
     the_crds_of_another_release(&server);
+    operator.until_ready();
+    assert_eq!(advice(&operator), 2, "one record for each kind");
 
     // The remaining installation has all that is its own.
     uninstall(&server, FIRST);
@@ -40,6 +45,12 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies";
     let left = server.kubectl(&["get", kinds, "--output=name"]).ok();
     assert!(!left.contains("portlane"), "{left}");
+}
+
+/// Records that name the missing CRDs and the remedy.
+fn advice(operator: &Operator) -> usize {
+    let names = |text: &str| text.contains("does not serve this kind: install the CRDs of the operator's release");
+    operator.program.events().iter().filter(|record| record["message"].as_str().is_some_and(names)).count()
 }
 
 /// `crds.enabled` after the chart of the CRDs.
@@ -54,7 +65,7 @@ fn the_crds_of_another_release(server: &ControlPlane) {
     server.helm(&[&upgrade[..], &["--take-ownership"]].concat()).ok();
 }
 
-fn install(server: &ControlPlane, release: &str, namespace: &str, options: &[&str]) -> harness::CommandOutput {
+fn install(server: &ControlPlane, release: &str, namespace: &str, options: &[&str]) -> CommandOutput {
     let install = ["install", release, CHARTS[1], "--namespace", namespace, "--create-namespace"];
     server.helm(&[&install[..], options].concat())
 }
