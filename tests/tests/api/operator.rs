@@ -20,6 +20,7 @@ mod newer;
 mod notices;
 mod outage;
 mod ports;
+mod quotas;
 mod reinstall;
 mod restored;
 mod rotation;
