@@ -20,11 +20,14 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     let early = server.namespace("early");
     let operator = Operator::unready(&early);
     until("an operator without CRDs logs what to install", || advice(&operator) == 2);
+    server.helm(&["install", "portlane-crds", CHARTS[0], "--namespace", FIRST]).ok();
+    operator.until_ready();
+    assert_eq!(advice(&operator), 2, "one record for each kind");
 
     // Another release in the same namespace: the names of the operator's objects are taken.
     let refused = install(&server, "another", FIRST, &[]).refused();
     assert!(refused.contains("portlane-operator") && refused.contains("cannot be imported"), "{refused}");
-    assert_eq!(releases(&server, FIRST), ["portlane"]);
+    assert_eq!(releases(&server, FIRST), ["portlane", "portlane-crds"]);
 
     // The same release in another namespace would serve the same objects.
     let refused = install(&server, "portlane", SECOND, &[]).refused();
@@ -34,8 +37,6 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     install(&server, "portlane", SECOND, &["--set", "controllerClass=blue"]).ok();
 
     the_crds_of_another_release(&server);
-    operator.until_ready();
-    assert_eq!(advice(&operator), 2, "one record for each kind");
 
     // The remaining installation has all that is its own.
     uninstall(&server, FIRST);
@@ -55,8 +56,6 @@ fn advice(operator: &Operator) -> usize {
 
 /// `crds.enabled` after the chart of the CRDs.
 fn the_crds_of_another_release(server: &ControlPlane) {
-    let crds = ["install", "portlane-crds", CHARTS[0], "--namespace", FIRST];
-    server.helm(&crds).ok();
     let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", FIRST, "--set", "crds.enabled=true"];
     let refused = server.helm(&upgrade).refused();
     assert!(refused.contains("CustomResourceDefinition") && refused.contains("cannot be imported"), "{refused}");
