@@ -199,6 +199,7 @@ impl Driver {
         self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
         self.metrics.cut_off.set(0);
+        self.count_fleets();
     }
 
     fn seen(&mut self, (source, seen): Message) {
@@ -340,8 +341,16 @@ impl Driver {
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
         self.effects.run_all(effects);
+        self.count_fleets();
         for subject in others {
             self.look_at(&subject, now);
+        }
+    }
+
+    fn count_fleets(&self) {
+        for (state, count) in self.schedules.gateways.counts().by_state() {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.fleets.get_or_create(&[("state", state)]).set(count);
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub proxies: Gauge,
     /// Proxies with an open stream, by version of their software.
     pub proxy_versions: Family<[(&'static str, String); 1], Gauge>,
+    /// Fleets of gateways, by the state of their rollout.
+    pub fleets: LabelledGauge,
     /// Connections that a port closed, by port and reason.
     pub closed: TwiceLabelled,
     /// `TokenReview`s that proxies caused, by result.
@@ -100,6 +102,7 @@ impl Default for Metrics {
             outstanding: Gauge::default(),
             proxies: Gauge::default(),
             proxy_versions: Family::default(),
+            fleets: Family::default(),
             closed: Family::default(),
             reviews: Family::default(),
             cut_off: Gauge::default(),
@@ -141,6 +144,7 @@ impl Metrics {
         registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
         registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
+        registry.register("fleets", "Fleets of gateways, by state of their rollout", self.fleets.clone());
         registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
         registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("proxies_cut_off", "Proxies that do not trust the operator's CA", self.cut_off.clone());

@@ -1,5 +1,7 @@
 //! Converts watched objects of the API server into [`Object`]s.
 
+mod fleet;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -8,7 +10,6 @@ use std::{
 use crds::{ForwardGateway, PortForward, Protocol};
 use k8s_openapi::{
     api::{
-        apps::v1::Deployment,
         autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{LoadBalancerIngress, Namespace, Pod, PodStatus, Service},
         discovery::v1::{self as discovery, EndpointSlice},
@@ -26,13 +27,15 @@ use crate::{
         crash_loop::crash_loop,
         managed_fields::has_field,
         objects::{
-            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo,
-            SliceInfo, Unreadable,
+            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, Object, PodInfo, ServiceInfo, SliceInfo,
+            Unreadable,
         },
         reach::Front,
         subject::Subject,
     },
 };
+
+pub use self::fleet::deployment;
 
 impl From<InvalidObject> for Unreadable {
     fn from(InvalidObject { error: why, mut metadata }: InvalidObject) -> Self {
@@ -261,18 +264,6 @@ pub fn proxy_pod(pod: &Pod) -> Object {
 #[must_use]
 pub fn namespace(namespace: &PartialObjectMeta<Namespace>) -> Object {
     Object::Namespace(key(&namespace.metadata), namespace.metadata.labels.clone().unwrap_or_default())
-}
-
-/// Reads the Deployment of a gateway.
-#[must_use]
-pub fn deployment(deployment: &Deployment) -> Object {
-    let status = deployment.status.as_ref();
-    let state = FleetState {
-        replicas: status.and_then(|status| status.replicas).unwrap_or(0),
-        ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
-        mark: Mark::of(&deployment.metadata),
-    };
-    Object::Deployment(key(&deployment.metadata), state)
 }
 
 /// Reads the metadata of a child of a gateway.

@@ -28,6 +28,7 @@ fn desired(spec: &Value) -> Desired {
         key: ObjectKey::new("ns", "edge"),
         gateway,
         fleets: Fleets { network_policies: true, ..Fleets::default() },
+        keeps_pods: false,
         trusted: Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 0 },
         ports: BTreeSet::from([(Transport::Tcp, 80)]),
         attempt: 1,
