@@ -1,5 +1,5 @@
-//! README of a chart: a table of its values, with the descriptions of `values.schema.json` and the defaults of
-//! `values.yaml`.
+//! Values of the charts for people: a table with the descriptions of `values.schema.json` and the defaults of
+//! `values.yaml`, in the README of each chart and on a page for all of them.
 
 use std::{error::Error, fmt};
 
@@ -30,9 +30,18 @@ from one way to the other.
 
 This table is generated from `values.schema.json` and `values.yaml`: `cargo run -p portlane-crds --bin crdgen`.
 
-| value | default | meaning |
-|---|---|---|
 ";
+
+const PAGE: &str = "\
+# Chart values
+
+The README of each chart has its table too, with the commands to install it:
+[portlane](../../charts/portlane/README.md),
+[portlane-crds](../../charts/portlane-crds/README.md). This page is generated from
+`values.schema.json` and `values.yaml`: `cargo run -p portlane-crds --bin crdgen`.
+";
+
+const HEAD: &str = "| value | default | meaning |\n|---|---|---|\n";
 
 /// Why a README cannot be generated.
 #[derive(Debug)]
@@ -81,14 +90,39 @@ impl From<serde_yaml::Error> for ReadmeError {
 /// # Errors
 /// A file that cannot be read, and a value that is in one of the files only.
 pub fn chart_readme(chart: &str, schema: &str, values: &str) -> Result<String, ReadmeError> {
+    let (name, description) = title(chart)?;
+    Ok(format!("# {name}\n\n{description}.\n\n{INTRODUCTION}{}", table(schema, values)?))
+}
+
+/// The page with the values of these charts, each of them as the contents of `Chart.yaml`, `values.schema.json` and
+/// `values.yaml`.
+///
+/// # Errors
+/// As [`chart_readme`].
+pub fn values_page(charts: &[[String; 3]]) -> Result<String, ReadmeError> {
+    let mut page = PAGE.to_owned();
+    for [chart, schema, values] in charts {
+        let (name, description) = title(chart)?;
+        page.push_str(&format!("\n## {name}\n\n{description}.\n\n{}", table(schema, values)?));
+    }
+    Ok(page)
+}
+
+/// Name and description of a chart with this `Chart.yaml`.
+fn title(chart: &str) -> Result<(String, String), ReadmeError> {
     let chart: Value = serde_yaml::from_str(chart)?;
+    let text = |field: &str| chart.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok((text("name"), text("description")))
+}
+
+/// The table of the values of a chart.
+fn table(schema: &str, values: &str) -> Result<String, ReadmeError> {
     // JSON is YAML. A map of YAML keeps the order of its keys.
     let schema: Value = serde_yaml::from_str(schema)?;
     let values: Value = serde_yaml::from_str(values)?;
-    let text = |field: &str| chart.get(field).and_then(Value::as_str).unwrap_or_default();
-    let mut readme = format!("# {}\n\n{}.\n\n{INTRODUCTION}", text("name"), text("description"));
-    rows(&schema, &values, "", &mut readme)?;
-    Ok(readme)
+    let mut table = HEAD.to_owned();
+    rows(&schema, &values, "", &mut table)?;
+    Ok(table)
 }
 
 /// Adds a row for each property of this part of the schema. A map whose default has entries is split into rows.
@@ -144,6 +178,17 @@ mod tests {
         let table = "| `image.tag` | `\"v1\"` | The tag. |\n| `dns` | `{}` | DNS. |\n| `policy` | `\"a\"` | A policy. \
                      One of `a`, `b`. |\n";
         assert!(readme.ends_with(table), "{readme}");
+    }
+
+    #[test]
+    fn the_page_has_a_table_for_each_chart() {
+        let schema = r#"{"properties": {"tag": {"description": "The tag."}}}"#;
+        let chart =
+            |name: &str| [format!("{{name: {name}, description: A {name}}}"), schema.into(), "{tag: v1}".into()];
+        let page = values_page(&[chart("shop"), chart("store")]).expect("a page");
+        let table = "| value | default | meaning |\n|---|---|---|\n| `tag` | `\"v1\"` | The tag. |\n";
+        let end = format!("\n## shop\n\nA shop.\n\n{table}\n## store\n\nA store.\n\n{table}");
+        assert!(page.starts_with("# Chart values\n") && page.ends_with(&end), "{page}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 #![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
+mod argocd;
 mod autoscaling;
 mod chart_readme;
 mod check;
@@ -22,14 +23,16 @@ mod pod_template;
 mod policy;
 mod portforward;
 mod ports;
+mod reference;
 mod scalars;
 mod scheduling;
 mod selector;
 mod status;
 mod tenant;
 
+pub use argocd::{ARGOCD, ARGOCD_CONFIG_MAP, ARGOCD_SCRIPTS, argocd_config_map};
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
-pub use chart_readme::{CHARTS, ReadmeError, chart_readme};
+pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
@@ -45,6 +48,7 @@ pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, Tolerati
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
 pub use ports::{PortRange, ProtocolPorts};
+pub use reference::{REFERENCE, ReferenceError, reference};
 pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, NamespaceName, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,

@@ -10,6 +10,8 @@ use crate::{gateway::ForwardGateway, portforward::PortForward};
 pub struct CrdYaml {
     /// File name, relative to the folder of this crate.
     pub file: &'static str,
+    /// File name of the reference page, relative to [`REFERENCE`](crate::REFERENCE).
+    pub page: &'static str,
     /// The CRD as a JSON value.
     pub document: Value,
 }
@@ -20,8 +22,16 @@ pub struct CrdYaml {
 /// A schema that does not serialise; the drift test catches that first.
 pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     let mut all = vec![
-        CrdYaml { file: "portlane.dev_portforwards.yaml", document: serde_json::to_value(PortForward::crd())? },
-        CrdYaml { file: "portlane.dev_forwardgateways.yaml", document: serde_json::to_value(ForwardGateway::crd())? },
+        CrdYaml {
+            file: "portlane.dev_portforwards.yaml",
+            page: "portforward.md",
+            document: serde_json::to_value(PortForward::crd())?,
+        },
+        CrdYaml {
+            file: "portlane.dev_forwardgateways.yaml",
+            page: "forwardgateway.md",
+            document: serde_json::to_value(ForwardGateway::crd())?,
+        },
     ];
     for crd in &mut all {
         plain(&mut crd.document);

@@ -13,7 +13,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{MAX_LOADS, PARTS};
+use crate::{LiveSession, MAX_LIVE, MAX_LOADS, PARTS};
 
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
 pub const MAX_HASH_BYTES: usize = 128;
@@ -127,6 +127,16 @@ where
     deserializer.deserialize_seq(Set::<K> { most: PARTS, of: PhantomData })
 }
 
+/// The name of a backend, or of a server.
+pub(crate) fn backend<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<Name>::deserialize(deserializer)?.map(|name| name.0))
+}
+
+/// The sessions of one answer.
+pub(crate) fn sessions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LiveSession>, D::Error> {
+    deserializer.deserialize_seq(List::<LiveSession> { most: MAX_LIVE, of: PhantomData })
+}
+
 fn too_many<E: de::Error>(most: usize) -> E {
     E::custom(format_args!("more than {most} items in one message"))
 }
@@ -174,6 +184,30 @@ impl<'de, K: Deserialize<'de> + Ord> Visitor<'de> for Set<K> {
                 return Err(too_many(self.most));
             }
             all.insert(item);
+        }
+        Ok(all)
+    }
+}
+
+struct List<T> {
+    most: usize,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} items", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if all.len() == self.most {
+                return Err(too_many(self.most));
+            }
+            all.push(item);
         }
         Ok(all)
     }

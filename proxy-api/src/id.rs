@@ -80,7 +80,8 @@ impl From<OriginKind> for String {
 }
 
 /// The object that a listener comes from. As text `NAMESPACE/NAME` of a `PortForward`, `KIND/NAMESPACE/NAME` of another kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Origin {
     /// Kind of the object.
     pub kind: OriginKind,
@@ -95,6 +96,30 @@ impl Origin {
     #[must_use]
     pub fn port_forward(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: OriginKind::PortForward, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// The text is not an origin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("origin '{0}' is not of the form NAMESPACE/NAME or KIND/NAMESPACE/NAME")]
+pub struct OriginError(String);
+
+impl TryFrom<String> for Origin {
+    type Error = OriginError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let error = || OriginError(excerpt(&text));
+        let parts: Vec<&str> = text.split('/').take(4).collect();
+        let (kind, namespace, name) = match parts[..] {
+            [namespace, name] => (PORT_FORWARD, namespace, name),
+            [kind, namespace, name] => (kind, namespace, name),
+            _ => return Err(error()),
+        };
+        if text.len() > LONGEST || namespace.is_empty() || name.is_empty() {
+            return Err(error());
+        }
+        let kind = kind.parse().map_err(|_| error())?;
+        Ok(Self { kind, namespace: namespace.to_owned(), name: name.to_owned() })
     }
 }
 

@@ -27,6 +27,7 @@ mod guard;
 mod hash;
 mod id;
 mod listener;
+mod live;
 mod load;
 mod report;
 mod stream;
@@ -40,11 +41,12 @@ pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use destinations::{Denial, Destinations, forms};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader, TenantLimits};
-pub use id::{ListenerId, ListenerIdError, Origin, OriginKind, OriginKindError, OtherKind};
+pub use id::{ListenerId, ListenerIdError, Origin, OriginError, OriginKind, OriginKindError, OtherKind};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
     Sessions, SocketKey, Target, Timeouts, Transport,
 };
+pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_LIVE, Selection};
 pub use load::{Load, MAX_LOADS, Work};
 pub use report::{
     BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,

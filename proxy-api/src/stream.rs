@@ -9,6 +9,8 @@
 //!       ── Load ──▶                                 when it changes, at most once every few seconds
 //!       ── Drained ──▶                              the last message, if sessions were cut
 //!       ◀── Trust ──                                when the trusted CAs change
+//!       ◀── Inquiry ──                              when a person asks for live sessions
+//! proxy ── Inspected ──▶                            the answer
 //! ```
 //!
 //! One bidirectional call, open as long as the proxy lives: gRPC method [`SERVICE`]`/`[`METHOD`]. Each message is the
@@ -16,7 +18,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Change, Digest, Held, Load, ReportPart, Version};
+use crate::{Change, Digest, Held, Inquiry, Inspected, Load, ReportPart, Version};
 
 /// Name of the gRPC service.
 pub const SERVICE: &str = "portlane.v1.Configurations";
@@ -48,6 +50,9 @@ pub struct FromProxy {
     /// Load of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// The answer to an inquiry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspected: Option<Inspected>,
     /// Result of the drain: the last message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Drained>,
@@ -93,6 +98,9 @@ pub struct ToProxy {
     /// CAs to trust from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
+    /// Asks for live sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inquiry: Option<Inquiry>,
 }
 
 /// CA certificates that may sign the operator's serving certificate.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_api::{Configuration, Report};
+use proxy_api::{Configuration, LiveSessions, Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -143,6 +143,16 @@ impl Proxy {
         let request = Control::Apply { configuration: Box::new(configuration), done: Some(done) };
         self.control.send(request).await.map_err(|_| Ended)?;
         report.await.map_err(|_| Ended)
+    }
+
+    /// The selected live sessions.
+    ///
+    /// # Errors
+    /// The proxy has ended.
+    pub async fn inspect(&self, selection: Selection) -> Result<LiveSessions, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Control::Inspect(selection, reply)).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
     }
 
     /// Counts and logs a configuration that was refused.

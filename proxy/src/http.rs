@@ -18,7 +18,7 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
 };
-use proxy_api::Report;
+use proxy_api::{Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::serve::{Doors, serve, serve_file, serve_stream};
@@ -216,10 +216,11 @@ async fn config(view: &View) -> Response<Full<Bytes>> {
 
 async fn conns(view: &View) -> Response<Full<Bytes>> {
     let (reply, answer) = oneshot::channel();
-    if view.control.send(Control::Inspect(SESSIONS, reply)).await.is_err() {
+    let all = Selection { origin: None, limit: SESSIONS };
+    if view.control.send(Control::Inspect(all, reply)).await.is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
     }
-    json(serde_json::to_string_pretty(&answer.await.unwrap_or_default()))
+    json(serde_json::to_string_pretty(&answer.await.unwrap_or_default().sessions))
 }
 
 async fn drain(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {

@@ -1,12 +1,12 @@
 //! Keeps names resolved, by the rules of [`crate::core::dns`].
 //!
 //! `getaddrinfo` returns no TTL and can neither be bounded nor be given up, so names are resolved here. The core decides
-//! what is asked; `hickory` asks one server for one full name in one family. Each namespace has its own lookups, so that
-//! slow or dead names delay only other names of their namespace.
+//! what is asked and what a message says; `exchange` asks one server for one full name in one family. Each namespace
+//! has its own lookups, so that slow or dead names delay only other names of their namespace.
 
+mod exchange;
 mod name;
 mod question;
-mod runtime;
 mod system;
 
 use std::{

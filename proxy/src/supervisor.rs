@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, ListenerId, Report, Surroundings, Transport};
+use proxy_api::{Configuration, ListenerId, LiveSessions, Report, Selection, Surroundings, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -65,7 +65,6 @@ use crate::{
     resolver::News,
     settings::Settings,
     threads::{Command, Workers},
-    worker::session::SessionView,
 };
 
 /// Pause between two signs of life of the control thread.
@@ -83,8 +82,8 @@ pub enum Control {
     },
     /// A document could not be read, for this reason; the last good configuration stays in force.
     Refused(String),
-    /// List live sessions, no more than this many.
-    Inspect(usize, oneshot::Sender<Vec<SessionView>>),
+    /// List live sessions.
+    Inspect(Selection, oneshot::Sender<LiveSessions>),
     /// Return the configuration in force.
     Current(oneshot::Sender<Configuration>),
     /// Close the listeners and wait for sessions to end, no longer than this.
@@ -212,8 +211,8 @@ impl Supervisor {
                 let message = format!("{why}; {stays}");
                 self.process.log.notice(Level::Error, "refused", "configuration", message);
             }
-            Control::Inspect(limit, reply) => {
-                let _ = reply.send(self.inspect(limit).await);
+            Control::Inspect(selection, reply) => {
+                let _ = reply.send(self.inspect(selection).await);
             }
             Control::Current(reply) => {
                 let _ = reply.send(self.configuration.clone());
@@ -284,16 +283,19 @@ impl Supervisor {
         notices::write(&self.process.log, found.to_log.map(no_ports::about));
     }
 
-    async fn inspect(&self, limit: usize) -> Vec<SessionView> {
-        let mut views = Vec::new();
+    async fn inspect(&self, selection: Selection) -> LiveSessions {
+        let mut live = LiveSessions::default();
         for worker in &self.workers.handles {
             let (reply, answer) = oneshot::channel();
-            let room = limit.saturating_sub(views.len());
-            if worker.tell(Command::Inspect { limit: room, reply }).await {
-                views.extend(answer.await.unwrap_or_default());
+            let limit = selection.limit.saturating_sub(live.sessions.len());
+            let selection = Selection { limit, ..selection.clone() };
+            if worker.tell(Command::Inspect { selection, reply }).await {
+                let of_worker = answer.await.unwrap_or_default();
+                live.total += of_worker.total;
+                live.sessions.extend(of_worker.sessions);
             }
         }
-        views
+        live
     }
 
     /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or

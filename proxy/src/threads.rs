@@ -17,6 +17,7 @@ use std::{
     thread,
 };
 
+use proxy_api::{LiveSessions, Selection};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::LocalSet,
@@ -31,7 +32,7 @@ use crate::{
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Ending, LoadGuard, Worker, session::SessionView},
+    worker::{Accepted, Ending, LoadGuard, Worker},
 };
 
 /// Capacity of a worker's command queue.
@@ -57,10 +58,10 @@ pub enum Command {
     End(Arc<[Ending]>),
     /// List live sessions.
     Inspect {
-        /// Most sessions to list.
-        limit: usize,
+        /// The sessions to list.
+        selection: Selection,
         /// Channel for the answer.
-        reply: oneshot::Sender<Vec<SessionView>>,
+        reply: oneshot::Sender<LiveSessions>,
     },
     /// Refuse new sessions and end the remaining ones at the deadline.
     Drain {
@@ -179,8 +180,8 @@ impl Thread {
                 Command::Close(id) => self.close(id),
                 Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
                 Command::End(endings) => sweep::end(&self, &endings).await,
-                Command::Inspect { limit, reply } => {
-                    let _ = reply.send(sweep::inspect(&self, limit));
+                Command::Inspect { selection, reply } => {
+                    let _ = reply.send(sweep::inspect(&self, &selection));
                 }
                 Command::Drain { millis } => {
                     self.worker.draining.set(true);

@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::OnUnhealthy;
+use proxy_api::{LiveSessions, OnUnhealthy, Selection};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 
@@ -35,7 +35,7 @@ use crate::{
     route::Route,
     shared::{Dropped, Shared},
     sys,
-    worker::{Ending, Worker, session::SessionView},
+    worker::{Ending, Worker},
 };
 
 /// Largest datagram, with room to spare; also the largest train of datagrams that GRO joins.
@@ -161,11 +161,16 @@ impl Sockets {
         }
     }
 
-    /// The live flows, at most `limit` of them.
-    pub fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
-        let sockets = self.all();
-        let views = sockets.iter().flat_map(|socket| socket.views(now, limit));
-        views.take(limit).collect()
+    /// Adds the selected flows.
+    pub fn list(&self, now: u64, selection: &Selection, live: &mut LiveSessions) {
+        for socket in self.all() {
+            for (_, flow) in socket.flows.borrow().iter().filter(|(_, flow)| selection.has(&flow.listener.id)) {
+                live.total += 1;
+                if live.sessions.len() < selection.limit {
+                    live.sessions.push(flow.view(now));
+                }
+            }
+        }
     }
 
     fn all(&self) -> Vec<Rc<UdpListener>> {
@@ -358,10 +363,6 @@ impl UdpListener {
         for flow in self.flows.borrow_mut().remove_where(|_| true) {
             flow.end(worker, reason);
         }
-    }
-
-    fn views(&self, now: u64, limit: usize) -> Vec<SessionView> {
-        self.flows.borrow().iter().take(limit).map(|(_, flow)| flow.view(now)).collect()
     }
 }
 

@@ -222,6 +222,16 @@ fn a_failed_family_keeps_its_addresses_counts_as_failing_and_is_asked_again_alon
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_is_a_failure_of_its_family() {
+    let mut known = Families::default();
+    let six = found(&["::1"], 60);
+    known.searched(at("a.", found(&["127.0.0.1"], 60), six.clone()), seconds(0));
+    let malformed = Answer::Malformed { why: "odd".to_owned() };
+    let kept = known.searched(at("a.", malformed, six), seconds(60));
+    assert_eq!(kept, resolution(&["127.0.0.1", "::1"], Some("its IPv4 addresses: odd")));
+}
+
+#[test]
 fn a_family_without_addresses_is_a_definite_answer() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 60), found(&["::1"], 60)), seconds(0));

@@ -122,6 +122,13 @@ fn a_name_with_other_records_than_addresses_ends_the_search() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_is_a_failure_that_ends_the_search() {
+    let malformed = Pair { four: Answer::Malformed { why: "odd".to_owned() }, six: Answer::NxDomain };
+    let (names, outcome) = asked("db.x", THREE, None, |_| malformed.clone());
+    assert_eq!((names, outcome), (vec!["db.x.a.test.".to_owned()], Outcome::Nothing("odd".to_owned())));
+}
+
+#[test]
 fn a_failure_says_more_than_a_name_that_does_not_exist() {
     let say = |name: &str| both(if name == "db.x.a.test." { servfail() } else { Answer::NxDomain });
     assert_eq!(asked("db.x", THREE, None, say).1, Outcome::Nothing("SERVFAIL".to_owned()));

@@ -1,5 +1,6 @@
 //! A real Kubernetes as a test sees it: start a cluster, take a namespace, apply, wait, look.
 
+mod argo;
 mod cluster;
 mod control_plane;
 mod diagnosis;
@@ -9,9 +10,11 @@ mod installation;
 mod namespace;
 mod node;
 mod operated;
+mod rendering;
 pub mod scene;
 mod siege;
 
+pub use argo::{Argo, resource_overrides};
 pub use cluster::{Cluster, CommandOutput, block_on};
 pub use control_plane::ControlPlane;
 pub use held::processes_of;
@@ -20,5 +23,6 @@ pub use installation::{CHARTS, OPERATOR, install};
 pub use namespace::{Namespace, Namespaced};
 pub use node::Node;
 pub use operated::{FleetPod, FleetProxy, Operator, expire_lease, roots};
+pub use rendering::{helm_command, kustomize};
 pub use scene::Scene;
 pub use siege::{Operation, Outcomes, Siege};

@@ -3,6 +3,7 @@
 mod dns;
 mod machine;
 mod recording_server;
+mod records;
 
 pub use dns::{Asked, Dns, Kind, Reply};
 pub use machine::Machine;

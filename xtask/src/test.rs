@@ -3,6 +3,8 @@
 mod binary;
 mod clock;
 mod documentation;
+#[cfg(test)]
+mod pages;
 mod summary;
 
 use std::{env, path::Path, process::Stdio, thread, time::Instant};

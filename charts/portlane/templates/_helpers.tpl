@@ -37,6 +37,13 @@ values of the version before, which lack it.
 {{ include "portlane.prefix" . }}-roots
 {{- end }}
 
+{{/* The Secret with the certificate of webhook and metrics API; empty: the operator signs it. */}}
+{{- define "portlane.servingSecret" -}}
+{{- $certificate := .Values.servingCertificate | default dict -}}
+{{- $made := ternary (printf "%s-serving" (include "portlane.prefix" .)) "" (dig "certManager" "enabled" false $certificate) -}}
+{{ dig "secretName" "" $certificate | default $made }}
+{{- end }}
+
 {{- define "portlane.webhook" -}}
 {{ include "portlane.name" . }}.{{ .Release.Namespace }}
 {{- end }}

@@ -10,5 +10,6 @@ pub mod plan;
 pub mod pods;
 mod probe;
 pub mod revision;
+pub mod serving;
 pub mod sidecar;
 pub mod tuning;

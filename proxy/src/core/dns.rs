@@ -3,17 +3,19 @@
 //!
 //! [`hosts`] and [`resolv_conf`] read the files. [`candidates`] says which full names stand for a name, [`search`] in
 //! which order they are asked and when the search ends, [`tries`] which server gets a question and for how long.
-//! [`chain`] says which addresses of an answer are those of the name. [`families`] keeps the
-//! addresses of a name, and says when to ask again.
+//! [`exchange`] writes a question and judges what a server sends, which [`wire`] reads; [`chain`] says which addresses of
+//! an answer are those of the name. [`families`] keeps the addresses of a name, and says when to ask again.
 
 pub mod answer;
 pub mod candidates;
 pub mod chain;
+pub mod exchange;
 pub mod families;
 pub mod hosts;
 pub mod resolv_conf;
 pub mod search;
 pub mod tries;
+pub mod wire;
 
 /// Longest name, in bytes, without the dot at the end.
 const LONGEST_NAME: usize = 253;

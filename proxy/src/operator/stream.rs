@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use proxy_api::{Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Load, PARTS, Report};
+use proxy_api::{
+    Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Inquiry, Inspected, Load, MAX_LIVE,
+    PARTS, Report,
+};
 use proxy_grpc::{Connection, Status, retry_after};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
@@ -134,6 +137,9 @@ impl Stream<'_> {
                     if let Some(trust) = message.trust {
                         self.state.keep_roots(&trust.roots, self.proxy);
                     }
+                    if let Some(inquiry) = message.inquiry {
+                        self.inspect(inquiry).await?;
+                    }
                     if let Some(change) = message.change {
                         self.change(change).await?;
                         backoff.succeeded();
@@ -183,6 +189,12 @@ impl Stream<'_> {
             self.send(FromProxy { held: Some(part), ..FromProxy::default() }).await?;
         }
         Ok(())
+    }
+
+    async fn inspect(&self, Inquiry { id, mut selection }: Inquiry) -> Result<(), End> {
+        selection.limit = selection.limit.min(MAX_LIVE);
+        let live = self.proxy.inspect(selection).await?;
+        self.send(FromProxy { inspected: Some(Inspected { id, live }), ..FromProxy::default() }).await
     }
 
     async fn change(&mut self, part: Change) -> Result<(), End> {

@@ -12,23 +12,16 @@ use std::{
     time::Duration,
 };
 
-use hickory_resolver::{
-    Resolver as Hickory,
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
-    lookup::Lookup,
-    net::NetError,
-    proto::rr::{Name, RecordType},
-};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
 
-use super::{News, runtime::Runtime};
+use super::{News, exchange::NameServer};
 use crate::{
     core::dns::{
         hosts::Hosts,
-        resolv_conf::{Flag, ResolvConf, Server},
+        resolv_conf::ResolvConf,
         tries::{self, Try},
     },
     follow::Stamp,
@@ -41,45 +34,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Most bytes of a file that count.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Most questions without an answer on one TCP connection. Each namespace asks no more than 96 at a time; beyond the
-/// bound, hickory refuses to ask.
-const MOST_QUESTIONS: usize = 4096;
-
-/// Asks one server for full names, once. Search, retries, TTLs and the hosts file are the core's.
-#[derive(Clone)]
-pub(super) struct Client {
-    usual: Hickory<Runtime>,
-    /// For datagrams that cannot be read; `None` if the usual way is TCP.
-    tcp: Option<Hickory<Runtime>>,
-}
-
-impl Client {
-    fn new(server: &Server, conf: &ResolvConf) -> Result<Self, NetError> {
-        let tcp = hickory(server, conf, vec![ConnectionConfig::tcp()])?;
-        if conf.has(Flag::UseVc) {
-            return Ok(Self { usual: tcp, tcp: None });
-        }
-        // TCP is for answers that do not fit into a datagram.
-        let usual = hickory(server, conf, vec![ConnectionConfig::udp(), ConnectionConfig::tcp()])?;
-        Ok(Self { usual, tcp: Some(tcp) })
-    }
-
-    /// Asks the server. Some servers send a longer datagram than was allowed, whose end is lost without a mark: after an
-    /// answer that cannot be decoded, TCP is tried.
-    pub(super) async fn lookup(&self, name: Name, record: RecordType) -> Result<Lookup, NetError> {
-        match (self.usual.lookup(name.clone(), record).await, &self.tcp) {
-            (Err(NetError::Proto(_)), Some(tcp)) => tcp.lookup(name, record).await,
-            (answer, _) => answer,
-        }
-    }
-}
-
 /// One state of the settings.
 pub(super) struct System {
     pub(super) hosts: Hosts,
     pub(super) conf: ResolvConf,
-    /// A client for each server, or why there is none.
-    clients: Vec<Result<Client, String>>,
+    servers: Vec<NameServer>,
     /// Parts that could not be read.
     problems: Vec<String>,
     /// Whether a whole file could not be read, so that its last content is in force.
@@ -113,18 +72,15 @@ impl System {
             (bytes, _) => ResolvConf::parse(&bytes.unwrap_or_default(), &hostname()),
         };
         problems.extend(conf.problems.iter().map(|problem| format!("{RESOLV_CONF}: {problem}")));
-        let of = |server: &Server| Client::new(server, &conf).map_err(|error| error.to_string());
-        let clients = conf.servers.iter().map(of).collect();
-        Self { hosts, conf, clients, problems, is_stale, questions: AtomicUsize::new(0), stamps }
+        let servers = conf.servers.iter().map(|server| NameServer::new(server, &conf)).collect();
+        Self { hosts, conf, servers, problems, is_stale, questions: AtomicUsize::new(0), stamps }
     }
 
-    /// The tries of the next question, each with its client. Without `may_overlap`, one server is asked at a time.
-    pub(super) fn tries(&self, may_overlap: bool) -> impl Iterator<Item = (Try, Result<Client, String>)> {
+    /// The tries of the next question, each with its server. Without `may_overlap`, one server is asked at a time.
+    pub(super) fn tries(&self, may_overlap: bool) -> impl Iterator<Item = (Try, NameServer)> {
         let turn = self.questions.fetch_add(1, Relaxed);
-        tries::tries(&self.conf, turn, may_overlap).into_iter().map(move |one| {
-            let client = self.clients.get(one.server).cloned();
-            (one, client.unwrap_or_else(|| Err("there is no such server".to_owned())))
-        })
+        let tries = tries::tries(&self.conf, turn, may_overlap).into_iter();
+        tries.filter_map(move |one| Some((one, *self.servers.get(one.server)?)))
     }
 }
 
@@ -152,26 +108,6 @@ fn content(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn hickory(
-    server: &Server,
-    conf: &ResolvConf,
-    connections: Vec<ConnectionConfig>,
-) -> Result<Hickory<Runtime>, NetError> {
-    let servers = vec![NameServerConfig::new(server.ip, true, connections)];
-    let mut builder = Hickory::builder_with_config(ResolverConfig::from_name_servers(servers), Runtime::new(server));
-    let options = builder.options_mut();
-    options.timeout = tries::QUESTION;
-    options.attempts = 0;
-    options.num_concurrent_reqs = 1;
-    options.max_active_requests = MOST_QUESTIONS;
-    options.edns0 = conf.has(Flag::Edns0);
-    options.use_hosts_file = ResolveHosts::Never;
-    options.cache_size = 0;
-    // So that aliases can be followed to the addresses.
-    options.preserve_intermediates = true;
-    builder.build()
 }
 
 /// The settings, read again at a use after a change.
@@ -239,12 +175,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_server_has_a_client_and_settings_that_stay_are_not_read_again() {
-        let conf = ResolvConf::parse(b"nameserver 192.0.2.1\nnameserver fe80::1%lo\noptions use-vc", "");
-        assert!(conf.servers.iter().all(|server| Client::new(server, &conf).is_ok()));
+    async fn each_try_has_a_server_and_settings_that_stay_are_not_read_again() {
         let mut latest = Latest::default();
         let system = latest.system();
         assert!(Arc::ptr_eq(&system, &latest.system()));
-        assert!(system.tries(true).all(|(_, client)| client.is_ok()));
+        assert_eq!(system.tries(true).count(), tries::tries(&system.conf, 0, true).len());
     }
 }

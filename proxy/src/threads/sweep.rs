@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{AccessLogMode, OnUnhealthy};
+use proxy_api::{AccessLogMode, LiveSessions, OnUnhealthy, Selection};
 use tokio::{task::yield_now, time::sleep};
 
 use super::Thread;
@@ -22,10 +22,7 @@ use crate::{
     lives::Life,
     log::Event,
     shared::Shared,
-    worker::{
-        Ending, Worker,
-        session::{Session, SessionView},
-    },
+    worker::{Ending, Worker, session::Session},
 };
 
 /// Visits sessions, a slice at a time. Without sessions, the only work is a sign of life once a round: one wake of the
@@ -189,14 +186,19 @@ fn connections(thread: &Thread) -> usize {
     thread.worker.sessions.borrow().len() + thread.worker.greeting.get()
 }
 
-/// The live sessions, at most `limit`.
-pub(super) fn inspect(thread: &Thread, limit: usize) -> Vec<SessionView> {
+/// The selected live sessions.
+pub(super) fn inspect(thread: &Thread, selection: &Selection) -> LiveSessions {
     let worker = &thread.worker;
     let now = worker.process.clock.millis();
-    let mut views: Vec<SessionView> =
-        worker.sessions.borrow().iter().take(limit).map(|(_, session)| session.view(now)).collect();
-    views.extend(thread.udp.views(now, limit.saturating_sub(views.len())));
-    views
+    let mut live = LiveSessions::default();
+    for (_, session) in worker.sessions.borrow().iter().filter(|(_, it)| selection.has(&it.listener.id)) {
+        live.total += 1;
+        if live.sessions.len() < selection.limit {
+            live.sessions.push(session.view(now));
+        }
+    }
+    thread.udp.list(now, selection, &mut live);
+    live
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{AccessLogMode, Transport};
+use proxy_api::{AccessLogMode, LiveSession, Transport};
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
@@ -34,7 +34,7 @@ use crate::{
     process::FlowPermits,
     shared::{Dropped, Shared},
     sys,
-    worker::{Ending, Worker, session::SessionView},
+    worker::{Ending, Worker},
 };
 
 /// What to wait for at the socket to the endpoint: replies, and ICMP errors.
@@ -113,7 +113,7 @@ impl Flow {
             Upstream::open(worker, listener, key.client.ip(), tried, offset)?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
-        let member = worker.process.flow_registry.register(namespace, slot.mark(), key.client.ip(), started);
+        let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
         Ok(Rc::new(Self {
             key,
             listener: listener.clone(),
@@ -176,6 +176,7 @@ impl Flow {
             }
             if moved {
                 self.endpoint.succeeded();
+                self.mark.answer();
                 socket.touch(&self.key, worker.process.clock.millis());
             }
             yield_now().await;
@@ -237,6 +238,16 @@ impl Flow {
     /// Records use of the flow at `now` (milliseconds).
     pub(super) fn touch(&self, now: u64) {
         self.mark.touch(now);
+    }
+
+    /// Records another datagram of the client.
+    pub(super) fn asked(&self) {
+        self.mark.ask();
+    }
+
+    /// Whether the flow has this mark.
+    pub(super) fn is(&self, mark: &Arc<Mark>) -> bool {
+        Arc::ptr_eq(&self.mark, mark)
     }
 
     pub(super) fn endpoint(&self) -> SocketAddr {
@@ -337,13 +348,13 @@ impl Flow {
         })));
     }
 
-    pub(super) fn view(&self, now: u64) -> SessionView {
-        SessionView {
-            listener: self.listener.id.to_string(),
-            protocol: "UDP",
-            client: self.client().to_string(),
+    pub(super) fn view(&self, now: u64) -> LiveSession {
+        LiveSession {
+            listener: (*self.listener.id).clone(),
+            protocol: Transport::Udp,
+            client: self.client(),
             backend: Some(self.backend.to_string()),
-            endpoint: Some(net::shifted(self.endpoint.address, self.offset).to_string()),
+            endpoint: Some(net::shifted(self.endpoint.address, self.offset)),
             server_name: None,
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),

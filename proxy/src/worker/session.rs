@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::Transport;
-use serde::Serialize;
+use proxy_api::{LiveSession, Transport};
 
 use crate::{
     core::{end::EndReason, endpoint::Endpoint, timers::TimerState},
@@ -58,31 +57,6 @@ pub struct Session {
     ended: Cell<Option<EndReason>>,
     counted: Cell<(u64, u64)>,
     waker: RefCell<Option<Waker>>,
-}
-
-/// A live session in the output of /conns.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionView {
-    /// Listener id.
-    pub listener: String,
-    /// TCP or UDP.
-    pub protocol: &'static str,
-    /// Client address.
-    pub client: String,
-    /// Backend entry.
-    pub backend: Option<String>,
-    /// Endpoint address.
-    pub endpoint: Option<String>,
-    /// Server name from the client's `ClientHello`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<String>,
-    /// Bytes from the client.
-    pub bytes_up: u64,
-    /// Bytes to the client.
-    pub bytes_down: u64,
-    /// Age in seconds.
-    pub seconds: u64,
 }
 
 impl Session {
@@ -218,16 +192,16 @@ impl Session {
         }
     }
 
-    /// An entry for /conns.
+    /// The session as a person sees it.
     #[must_use]
-    pub fn view(&self, now_millis: u64) -> SessionView {
+    pub fn view(&self, now_millis: u64) -> LiveSession {
         let to = self.to.borrow();
-        SessionView {
-            listener: self.listener.id.to_string(),
-            protocol: "TCP",
-            client: self.client.get().to_string(),
+        LiveSession {
+            listener: (*self.listener.id).clone(),
+            protocol: Transport::Tcp,
+            client: self.client.get(),
             backend: to.as_ref().map(|(backend, _)| backend.to_string()),
-            endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint).to_string()),
+            endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint)),
             server_name: self.name.as_deref().map(str::to_owned),
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),

@@ -212,10 +212,7 @@ impl Cluster {
 
     /// helm with a text on its standard input.
     pub fn helm_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
-        let helm = crate::programs::built(crate::programs::KubernetesVersion::Oldest, "helm");
-        let mut command = Command::new(helm.unwrap_or_else(|error| panic!("{error}")));
-        command.env("KUBECONFIG", &self.kubeconfig).current_dir(crate::cluster::workspace()).args(arguments);
-        CommandOutput::of(&mut command, input)
+        CommandOutput::of(super::helm_command().env("KUBECONFIG", &self.kubeconfig).args(arguments), input)
     }
 
     /// A namespace of the caller's own, named after its purpose.

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Machine;
+use super::{
+    Machine,
+    records::{address_record, alias, beside, odd_records},
+};
 
 /// Longest UDP answer, in bytes: that of a server without EDNS.
 const DATAGRAM: usize = 512;
@@ -21,6 +24,8 @@ const TTL: u32 = 300;
 const RESPONSE: u16 = 0x8180;
 /// The bit of an answer that was cut.
 const CUT: u16 = 0x0200;
+/// The bits of the answer of a server that asks no others and is not responsible for the name: a response, no more.
+const LAME: u16 = 0x8000;
 /// The beginning of an OPT record: the root as name, and the type.
 const OPT: [u8; 3] = [0, 0, 41];
 
@@ -53,8 +58,14 @@ pub enum Reply {
     Addresses(Vec<IpAddr>, u32),
     /// Adds this address of a name that nobody asked for.
     Beside(IpAddr, Box<Self>),
+    /// Gives these records as they are.
+    Records(Vec<Vec<u8>>),
+    /// Gives no records, is not responsible for the name and asks no others.
+    Lame,
     /// Says that it failed.
     ServFail,
+    /// Says that it does not understand the question.
+    FormErr,
     /// Says that there is no such name.
     NoName,
     /// Says nothing.
@@ -99,8 +110,10 @@ pub struct Asked {
 pub struct Dns(Server);
 
 impl Dns {
-    /// Starts a server. Each line of `zone` is a name with its addresses, or with `servfail` or `silent`. A name may
-    /// begin with `*.` or be `*`; what has no line does not exist.
+    /// Starts a server. Each line of `zone` is a name with its addresses, or with `servfail`, `formerr`, `lame` or
+    /// `silent`. Before one IPv4 address, `short` is a record with three bytes of an address, `cut` one that ends beyond the
+    /// message, and `odd` an alias with bytes that no text holds, which has the address. `alias` alone is such an alias that
+    /// leads to nothing. A name may begin with `*.` or be `*`; what has no line does not exist.
     #[must_use]
     pub fn start(machine: &Machine, address: &str, zone: &str) -> Self {
         let address: IpAddr = address.parse().expect("an address");
@@ -165,6 +178,12 @@ impl Server {
         let replies = match words.as_slice() {
             ["servfail"] => [Reply::ServFail, Reply::ServFail],
             ["silent"] => [Reply::Silent, Reply::Silent],
+            ["formerr"] => [Reply::FormErr, Reply::FormErr],
+            ["lame"] => [Reply::Lame, Reply::Lame],
+            ["alias"] => [Reply::Records(vec![alias(TTL)]), Reply::addresses(TTL, &[])],
+            [word @ ("short" | "cut" | "odd"), address] => {
+                [Reply::Records(odd_records(word, address, TTL)), Reply::addresses(TTL, &[])]
+            }
             addresses => {
                 let of = |six| addresses.iter().copied().filter(|text| text.contains(':') == six).collect::<Vec<_>>();
                 [Reply::addresses(TTL, &of(false)), Reply::addresses(TTL, &of(true))]
@@ -310,8 +329,11 @@ impl Question {
     fn whole(&self, reply: Reply) -> Option<Vec<u8>> {
         match reply {
             Reply::Addresses(addresses, ttl) => Some(self.answer(0, &addresses, ttl)),
-            Reply::Beside(address, then) => Some(beside(self.whole(*then)?, address)),
+            Reply::Beside(address, then) => Some(beside(self.whole(*then)?, address, TTL)),
+            Reply::Records(records) => Some(self.message(RESPONSE, &records)),
+            Reply::Lame => Some(self.message(LAME, &[])),
             Reply::ServFail => Some(self.answer(2, &[], 0)),
+            Reply::FormErr => Some(self.answer(1, &[], 0)),
             Reply::NoName => Some(self.answer(3, &[], 0)),
             Reply::Silent => None,
             Reply::Late(by, then) => {
@@ -322,45 +344,21 @@ impl Question {
         }
     }
 
-    /// An answer with these bits and records, all for the name of the question.
+    /// An answer with these bits and addresses, all of the name of the question.
     fn answer(&self, bits: u16, addresses: &[IpAddr], ttl: u32) -> Vec<u8> {
-        let count = u16::try_from(addresses.len()).expect("a message has fewer records");
+        let records: Vec<_> = addresses.iter().map(|address| address_record(*address, ttl)).collect();
+        self.message(RESPONSE | bits, &records)
+    }
+
+    /// A message with these bits and answers.
+    fn message(&self, bits: u16, answers: &[Vec<u8>]) -> Vec<u8> {
+        let count = u16::try_from(answers.len()).expect("a message has fewer records");
         let mut bytes = self.id.to_vec();
-        for word in [RESPONSE | bits, 1, count, 0, 0] {
+        for word in [bits, 1, count, 0, 0] {
             bytes.extend(word.to_be_bytes());
         }
         bytes.extend(&self.section);
-        for address in addresses {
-            let (kind, data) = match address {
-                IpAddr::V4(address) => (Kind::A, address.octets().to_vec()),
-                IpAddr::V6(address) => (Kind::Aaaa, address.octets().to_vec()),
-            };
-            // The name is at byte 12 of the message.
-            for word in [0xc00c, kind.number(), 1] {
-                bytes.extend(word.to_be_bytes());
-            }
-            bytes.extend(ttl.to_be_bytes());
-            bytes.extend(u16::try_from(data.len()).expect("an address is short").to_be_bytes());
-            bytes.extend(data);
-        }
+        bytes.extend(answers.concat());
         bytes
     }
-}
-
-/// A message with one more answer: the address of another name.
-fn beside(mut message: Vec<u8>, address: IpAddr) -> Vec<u8> {
-    let count = u16::from_be_bytes([message[6], message[7]]) + 1;
-    message[6..8].copy_from_slice(&count.to_be_bytes());
-    let (kind, data) = match address {
-        IpAddr::V4(address) => (Kind::A, address.octets().to_vec()),
-        IpAddr::V6(address) => (Kind::Aaaa, address.octets().to_vec()),
-    };
-    message.extend(b"\x07foreign\x04test\x00");
-    for word in [kind.number(), 1] {
-        message.extend(word.to_be_bytes());
-    }
-    message.extend(TTL.to_be_bytes());
-    message.extend(u16::try_from(data.len()).expect("an address is short").to_be_bytes());
-    message.extend(data);
-    message
 }

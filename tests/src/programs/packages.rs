@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 55] = [
+const NEEDED: [(&str, &str); 59] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -28,6 +28,7 @@ const NEEDED: [(&str, &str); 55] = [
     ("mount", "mount"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    ("git", "git"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),
@@ -68,6 +69,9 @@ const NEEDED: [(&str, &str); 55] = [
     ("/usr/games/bzfs", "bzflag-server"),
     ("/usr/games/bzadmin", "bzflag-client"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
+    ("docker-registry", "docker-registry"),
+    ("gpg", "gpg"),
+    ("gpg-agent", "gpg-agent"),
 ];
 
 /// Why this machine cannot run a node.

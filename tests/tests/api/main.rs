@@ -17,7 +17,9 @@ macro_rules! on_both {
 
 mod agreement;
 mod bounds;
+mod charts;
 mod harness_itself;
+mod kubectl;
 mod objects;
 mod operator;
 mod person;

@@ -1,5 +1,6 @@
 //! A table of names, hosts files and resolv.conf files: Portlane goes to the addresses that getent has, and to no others.
 
+mod answers;
 mod files;
 mod names;
 mod servers;

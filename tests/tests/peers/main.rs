@@ -8,6 +8,8 @@ mod messaging;
 mod network;
 mod page;
 mod proxy_protocol;
+#[cfg(target_os = "linux")]
+mod registry;
 mod remote;
 mod rtp;
 mod server;

@@ -39,13 +39,19 @@ pub enum Answer {
     OtherRecords,
     /// The name does not exist.
     NxDomain,
-    /// No server has given a definite answer.
+    /// The servers are silent or report errors.
     Failed {
         /// The last cause.
         why: String,
         /// A server has answered SERVFAIL, or the name cannot be asked for, so the search goes on as if the name did
         /// not exist.
         is_servfail: bool,
+    },
+    /// A server has answered with records that cannot be read. That is a failure, but the name exists, so that the search
+    /// ends.
+    Malformed {
+        /// What is wrong.
+        why: String,
     },
 }
 
@@ -65,10 +71,19 @@ impl Answer {
         }
     }
 
-    /// Whether no server has given a definite answer.
+    /// Whether nothing is known of the addresses.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed { .. })
+        self.failure().is_some()
+    }
+
+    /// Why nothing is known of the addresses.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed { why, .. } | Self::Malformed { why } => Some(why),
+            Self::Addresses { .. } | Self::NoData | Self::OtherRecords | Self::NxDomain => None,
+        }
     }
 
     /// Of two failures, the one that decides: SERVFAIL, else the later one. Any other answer goes before a failure.

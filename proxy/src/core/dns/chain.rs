@@ -29,10 +29,43 @@ pub enum Data<N> {
     Other,
 }
 
+impl<N> Record<N> {
+    /// The same record with names that can be copied.
+    #[must_use]
+    pub fn by_ref(&self) -> Record<&N> {
+        let data = match &self.data {
+            Data::Alias(target) => Data::Alias(target),
+            Data::Address(ip) => Data::Address(*ip),
+            Data::Other => Data::Other,
+        };
+        Record { owner: &self.owner, ttl: self.ttl, data }
+    }
+}
+
 /// What the records of an answer without an error say of the name that was asked for. The shortest TTL on the way
 /// counts; records of names that are not on it do not.
+///
+/// glibc reads the records once, from the first to the last. Where that finds no address, aliases count in any order.
 #[must_use]
 pub fn follow<N: Copy + PartialEq>(asked: N, records: &[Record<N>]) -> Answer {
+    in_order(asked, records).unwrap_or_else(|| in_any_order(asked, records))
+}
+
+/// As glibc: each alias, whoever has it, gives the name of the records behind it.
+fn in_order<N: Copy + PartialEq>(asked: N, records: &[Record<N>]) -> Option<Answer> {
+    let (mut name, mut shortest, mut ips) = (asked, u32::MAX, Vec::new());
+    for record in records {
+        match record.data {
+            Data::Alias(target) => name = target,
+            Data::Address(ip) if record.owner == name => ips.push(ip),
+            Data::Address(_) | Data::Other => continue,
+        }
+        shortest = shortest.min(record.ttl);
+    }
+    (!ips.is_empty()).then(|| Answer::Addresses { ips, ttl: Duration::from_secs(shortest.into()) })
+}
+
+fn in_any_order<N: Copy + PartialEq>(asked: N, records: &[Record<N>]) -> Answer {
     let (mut name, mut shortest) = (asked, u32::MAX);
     for _ in 0..=MOST_ALIASES {
         let here = name;

@@ -160,7 +160,7 @@ impl State {
                 *self = Self { ips, ..Self::default() };
             }
             Answer::NoData | Answer::OtherRecords | Answer::NxDomain => *self = Self::default(),
-            Answer::Failed { why, .. } => {
+            Answer::Failed { why, .. } | Answer::Malformed { why } => {
                 let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
                 *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };
             }

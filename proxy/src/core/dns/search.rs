@@ -78,13 +78,10 @@ impl Search {
             self.found = Some(Outcome::Found { fqdn, answers });
             return;
         }
-        let why = both.into_iter().find_map(|answer| match answer {
-            Answer::Failed { why, .. } => Some(why.clone()),
-            _ => None,
-        });
+        let why = both.into_iter().find_map(Answer::failure).map(str::to_owned);
         let has_failed = why.is_some();
         self.failure = self.failure.take().or(why);
-        let exists = both.contains(&&Answer::OtherRecords);
+        let exists = both.into_iter().any(|answer| matches!(answer, Answer::OtherRecords | Answer::Malformed { .. }));
         if exists || (has_failed && self.last_found.as_ref() == Some(&fqdn)) {
             self.left.clear();
         }

@@ -1,0 +1,96 @@
+//! Live sessions of a proxy: what the operator asks for, and the answer.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ListenerId, Origin, Transport};
+
+/// Most sessions in one answer.
+pub const MAX_LIVE: usize = 1000;
+
+/// A request for live sessions. A proxy that does not know such requests sends no answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inquiry {
+    /// Number of the request, repeated in the answer.
+    #[serde(default)]
+    pub id: u64,
+    /// The sessions to list.
+    #[serde(flatten)]
+    pub selection: Selection,
+}
+
+/// Which sessions are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selection {
+    /// Only sessions of this object. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Most sessions to list.
+    #[serde(default)]
+    pub limit: usize,
+}
+
+impl Selection {
+    /// Whether sessions of this listener are listed.
+    #[must_use]
+    pub fn has(&self, listener: &ListenerId) -> bool {
+        self.origin.as_ref().is_none_or(|origin| *origin == listener.origin)
+    }
+}
+
+/// The answer to an [`Inquiry`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspected {
+    /// Number of the request.
+    #[serde(default)]
+    pub id: u64,
+    /// The sessions.
+    #[serde(default)]
+    pub live: LiveSessions,
+}
+
+/// Live sessions, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveSessions {
+    /// Number of selected sessions, also of those that are not listed.
+    #[serde(default)]
+    pub total: u64,
+    /// Some of them: in an answer at most [`MAX_LIVE`].
+    #[serde(default, deserialize_with = "crate::bounded::sessions")]
+    pub sessions: Vec<LiveSession>,
+}
+
+/// A live session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveSession {
+    /// The listener.
+    pub listener: ListenerId,
+    /// TCP or UDP.
+    pub protocol: Transport,
+    /// Client address: the peer, or the source in its PROXY header.
+    pub client: SocketAddr,
+    /// Backend entry, once chosen.
+    #[serde(default, deserialize_with = "crate::bounded::backend")]
+    pub backend: Option<String>,
+    /// Endpoint address, once chosen.
+    #[serde(default)]
+    pub endpoint: Option<SocketAddr>,
+    /// Server name from the client's `ClientHello`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::backend")]
+    pub server_name: Option<String>,
+    /// Bytes from the client.
+    #[serde(default)]
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    #[serde(default)]
+    pub bytes_down: u64,
+    /// Age in seconds.
+    #[serde(default)]
+    pub seconds: u64,
+}
