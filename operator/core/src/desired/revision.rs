@@ -18,7 +18,7 @@ use crate::{
 #[must_use]
 pub fn revision(gateway: &ForwardGateway, fleets: &Fleets) -> Revision {
     let spec = &gateway.spec;
-    let own = json!([spec.pod_template, spec.drain_seconds, spec.proxy_image]);
+    let own = json!([spec.pod_template, spec.drain_seconds, spec.proxy_image, spec.controller_class]);
     // The pods of a gateway without wishes show all that the installation writes. The CA bundle is no part of it: a CA
     // certificate that signs has to reach every fleet at once.
     let plain = ForwardGateway::new("", ForwardGatewaySpec::default());
