@@ -27,6 +27,8 @@ pub const PROBLEM: &str = "portlane.dev/injection-problem";
 pub const INSTALLATION_REVISION: &str = "portlane.dev/installation-revision";
 /// Annotation of a fleet's Deployment: fingerprint of what the gateway asks for in its pods.
 pub const GATEWAY_REVISION: &str = "portlane.dev/gateway-revision";
+/// Annotation of a pod that chooses the image of its sidecar.
+pub const SIDECAR_IMAGE: &str = "portlane.dev/proxy-image";
 /// Annotation with the deletion cost of a pod (KEP-2255).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 

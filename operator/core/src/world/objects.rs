@@ -140,6 +140,8 @@ pub struct PodInfo {
     pub ips: BTreeSet<IpAddr>,
     /// IP addresses of its node (proxy pods).
     pub node_ips: BTreeSet<IpAddr>,
+    /// Image of an injected sidecar, if no annotation of the pod chose it (proxy pods).
+    pub sidecar_image: Option<String>,
     /// Creation time, seconds since 1970 (proxy pods).
     pub created: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! Converts watched objects of the API server into [`Object`]s.
 
 mod fleet;
+mod sidecar;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -250,6 +251,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
         crash_loop: crash_loop(pod),
+        sidecar_image: sidecar::image(pod),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
