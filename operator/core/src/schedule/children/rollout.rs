@@ -1,7 +1,7 @@
 //! Which fleets take on what is new of the installation now.
 //!
 //! Everything is derived from the gateways and their Deployments as the watches show them. Nothing is remembered, so an
-//! operator that starts in the middle of a rollout goes on where the other one was.
+//! operator that starts in the middle of a rollout continues that rollout.
 
 use std::collections::BTreeMap;
 
