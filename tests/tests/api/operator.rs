@@ -21,6 +21,7 @@ mod outage;
 mod ports;
 mod reinstall;
 mod restored;
+mod rollout;
 mod rotation;
 mod scaling;
 mod serving;

@@ -9,6 +9,9 @@ use crate::{
     shared,
 };
 
+/// A gateway whose fleet stays at its image.
+const PINNED: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: pinned}, spec: {replicas: 1, proxyImage: {tag: '0.1.0'}}}";
+
 /// The node is this test's own: the operator is upgraded and removed.
 #[test]
 fn an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
@@ -20,13 +23,15 @@ fn an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
     let namespace = shop(&node, "installation");
     namespace.apply(GATEWAY);
     namespace.apply(&forward("web"));
+    namespace.apply(PINNED);
     wait_for(&namespace, "portforward/web");
     another_release_of_the_proxy(&node, &namespace);
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
 }
 
-/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session.
+/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session. A fleet that is pinned
+/// keeps its pod.
 fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let pods = |column: &str| {
         let columns = format!("--output=jsonpath={{range .items[*]}}{{{column}}}/{{.status.phase}} {{end}}");
@@ -40,6 +45,9 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     });
     namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=60s"]).ok();
     wait_for(namespace, "forwardgateway/edge");
+    wait_for(namespace, "forwardgateway/pinned");
+    let pinned = || namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=pinned", "-o", "name"]).ok();
+    let kept = pinned();
     let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
     let load = Load::start(node, &addresses, 20);
     let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
@@ -65,6 +73,13 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
         !pods(".spec.containers[0].image").contains("proxy:0.1.0")
     });
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
+    let status = |name: &str, path: &str| {
+        namespace.kubectl(&["get", "forwardgateway", name, &format!("--output=jsonpath={path}")]).ok()
+    };
+    assert_eq!(status("edge", "{.status.proxyImage}"), new);
+    let outdated = "{.status.proxyImage} {.status.conditions[?(@.type==\"Outdated\")].reason}";
+    assert_eq!((status("pinned", outdated), pinned()), (format!("{old} Pinned"), kept));
+    namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();
 }
 
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
