@@ -30,7 +30,7 @@ fn an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
     nothing_is_left(&namespace);
 }
 
-/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session. A fleet that is pinned
+/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session. A pinned fleet
 /// keeps its pod.
 fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let pods = |column: &str| {
