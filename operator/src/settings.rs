@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use crds::PodTemplate;
 use operator_core::{
-    desired::{pods::Pods, tuning::Resources},
+    desired::{fleets::Rollout, pods::Pods, tuning::Resources},
     notices::Format,
     world::{class, rights::FleetNamespaces},
 };
@@ -97,6 +97,10 @@ pub struct Settings {
     /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
     #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
     pub fleet_pod_template: Option<PodTemplate>,
+    /// How fleets take on another image of the proxy, or what else is new in their pods. OneByOne: in the order of their
+    /// names, each once the one before is rolled out and ready. Pinned: a fleet keeps its pods until its gateway changes.
+    #[arg(long, value_enum, env = "PORTLANE_FLEET_ROLLOUT", default_value_t = FleetRollout::OneByOne)]
+    pub fleet_rollout: FleetRollout,
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
@@ -156,6 +160,28 @@ impl Settings {
     #[must_use]
     pub fn pods(&self) -> Pods {
         Pods { pull_secrets: self.proxy_pull_secrets.clone(), cluster_ids: self.proxy_cluster_ids }
+    }
+}
+
+/// Ways to roll out fleets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum FleetRollout {
+    /// All fleets at once.
+    AllAtOnce,
+    /// One fleet after the other.
+    OneByOne,
+    /// Fleets keep their pods until their gateways change.
+    Pinned,
+}
+
+impl From<FleetRollout> for Rollout {
+    fn from(rollout: FleetRollout) -> Self {
+        match rollout {
+            FleetRollout::AllAtOnce => Self::AllAtOnce,
+            FleetRollout::OneByOne => Self::OneByOne,
+            FleetRollout::Pinned => Self::Pinned,
+        }
     }
 }
 

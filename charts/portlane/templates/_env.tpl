@@ -46,6 +46,8 @@
 - name: PORTLANE_FLEET_POD_TEMPLATE
   value: {{ toJson . | quote }}
 {{- end }}
+- name: PORTLANE_FLEET_ROLLOUT
+  value: {{ .Values.gateways.rollout | default "OneByOne" }}
 - name: PORTLANE_FLEET_BIND_IP
   value: {{ .Values.bindIP | quote }}
 - name: PORTLANE_FLEET_NETWORK_POLICIES

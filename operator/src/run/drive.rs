@@ -68,6 +68,7 @@ pub(super) fn start(
         bind: settings.fleet_bind_ip,
         namespaces: rights.fleets,
         network_policies: settings.fleet_network_policies,
+        rollout: settings.fleet_rollout.into(),
         pods: settings.pods(),
         template: settings.fleet_pod_template.clone().unwrap_or_default(),
     };

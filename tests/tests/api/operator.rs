@@ -23,6 +23,7 @@ mod ports;
 mod quotas;
 mod reinstall;
 mod restored;
+mod rollout;
 mod rotation;
 mod scaling;
 mod serving;

@@ -17,6 +17,8 @@ mod installed_crds;
 mod last_good_names;
 mod last_good_permissions;
 mod metrics_api;
+mod outdated_sidecars;
+mod read_fleets;
 mod read_objects;
 mod read_surroundings;
 mod rights;
