@@ -198,7 +198,7 @@ fn state(view: &View) -> Bytes {
 fn frame(event: &str, data: &impl Serialize) -> Bytes {
     match serde_json::to_string(data) {
         Ok(data) => format!("retry: {RETRY}\nevent: {event}\ndata: {data}\n\n").into(),
-        // Maps have texts as keys and no other value fails, so that nothing is left out.
+        // Only maps without text keys fail, of which there are none.
         Err(_) => Bytes::new(),
     }
 }
