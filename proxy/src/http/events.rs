@@ -114,20 +114,20 @@ impl Followers {
     }
 
     /// Whether a follower lacks the notice of this number.
-    fn lack(&self, notice: u64) -> bool {
-        self.all.iter().any(|follower| follower.notice != Some(notice))
+    fn lack(&self, number: u64) -> bool {
+        self.all.iter().any(|follower| follower.notice != Some(number))
     }
 
-    /// Sends a state to all, behind `notices` up to the number `notice` if they lack it. Returns how many were cut.
-    fn send(&mut self, state: &Bytes, notices: &Bytes, notice: u64) -> u64 {
+    /// Sends a state to all, behind `notices`, up to this number, to those that lack it. Returns how many were cut.
+    fn send(&mut self, state: &Bytes, notices: &Bytes, number: u64) -> u64 {
         let both = if notices.is_empty() { state.clone() } else { [&notices[..], &state[..]].concat().into() };
         let mut cut = 0;
         self.all.retain_mut(|follower| {
-            let lacks = follower.notice != Some(notice);
+            let lacks = follower.notice != Some(number);
             let event = if lacks { both.clone() } else { state.clone() };
             match follower.queue.try_send(event) {
                 Ok(()) => {
-                    (follower.notice, follower.missed) = (Some(notice), 0);
+                    (follower.notice, follower.missed) = (Some(number), 0);
                     true
                 }
                 Err(TrySendError::Closed(_)) => false,
@@ -172,12 +172,12 @@ fn pause(took: Duration) -> Duration {
 }
 
 fn publish(view: &View) {
-    let notice = view.process.log.last_notice();
-    let lacking = view.feed.lock().lack(notice);
+    let number = view.process.log.last_notice();
+    let lacking = view.feed.lock().lack(number);
     let notices =
         if lacking { frame("notices", &Notices { notices: view.process.log.recent() }) } else { Bytes::new() };
     let state = state(view);
-    let cut = view.feed.lock().send(&state, &notices, notice);
+    let cut = view.feed.lock().send(&state, &notices, number);
     view.process.doors.cut_slow(cut);
 }
 
