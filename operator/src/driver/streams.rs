@@ -115,6 +115,7 @@ impl Driver {
         }
         let proxy = identity.proxy();
         let target = leading.publisher.connect(&proxy, id, leading.fleets.group_of(pod, &leading.translator));
+        let asks = leading.publisher.open_asks(&proxy);
         leading.proxies.connected(&proxy);
         let world = &self.cache.world;
         let unreadable: BTreeSet<ObjectKey> =
@@ -124,6 +125,7 @@ impl Driver {
         }
         StreamDecision::Follow {
             target,
+            asks,
             deltas: leading.deltas.clone(),
             unreadable: unreadable.into_iter().map(|key| Origin::port_forward(key.namespace, key.name)).collect(),
         }
