@@ -15,6 +15,7 @@ mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
 mod last_good_permissions;
+mod live_api;
 mod metrics_api;
 mod read_objects;
 mod read_surroundings;
