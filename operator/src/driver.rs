@@ -11,6 +11,7 @@
 
 mod effects;
 mod leading;
+mod live;
 mod results;
 mod streams;
 
@@ -41,7 +42,7 @@ use operator_core::{
 
 use crate::{
     inputs::{
-        metrics_api::Question,
+        aggregated::Question,
         streams::FromStream,
         watch::{Message, Watches},
         webhook::Selectors,
@@ -65,7 +66,7 @@ pub struct Inputs {
     pub written: mpsc::Receiver<Dated<Written>>,
     /// Results of applying children and autoscalers.
     pub applied: mpsc::Receiver<Dated<Applied>>,
-    /// Questions of the metrics API.
+    /// Questions of the aggregated APIs.
     pub questions: mpsc::Receiver<Question>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,

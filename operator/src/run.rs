@@ -131,7 +131,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let ending = Ending::new(ends.clone());
     let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks, ending };
     apis::webhook(&replica, ready).await?;
-    let questions = apis::metrics(&replica).await?;
+    let questions = apis::aggregated(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices, driver);
     let door = doors::stream(&replica.settings, &replica.metrics);

@@ -1,4 +1,4 @@
-//! The HTTPS server that API servers call, for the webhook and for the metrics API.
+//! The HTTPS server that API servers call, for the webhook and for the aggregated APIs.
 //!
 //! Every phase of a connection has a time limit: handshake, head, body, whole request, pause between requests. If every
 //! place is taken, a new connection gets the place of one that waits for its client, so that an API server always gets
