@@ -16,7 +16,7 @@ values of the version before, which lack it.
 {{- end -}}
 {{- end }}
 
-{{/* What other names begin with: the Secret with the CA, the Service of the metrics API, the roles for users. */}}
+{{/* What other names begin with: the Secret with the CA, the Service of the aggregated APIs, the roles for users. */}}
 {{- define "portlane.prefix" -}}
 {{- if .Values.fullnameOverride -}}
 {{ include "portlane.name" . }}
@@ -27,6 +27,24 @@ values of the version before, which lack it.
 
 {{- define "portlane.metrics" -}}
 {{ include "portlane.prefix" . }}-metrics
+{{- end }}
+
+{{/*
+Whether the live API is registered: not empty if so. Older aggregators ignore EndpointSlices, and a registered API that nobody
+serves blocks the deletion of every namespace.
+*/}}
+{{- define "portlane.servesLive" -}}
+{{- $isServed := and (dig "enabled" true (.Values.liveApi | default dict)) (gt (int .Values.replicas) 0) -}}
+{{- if and $isServed (semverCompare ">=1.34-0" .Capabilities.KubeVersion.Version) -}}
+yes
+{{- end -}}
+{{- end }}
+
+{{/* Whether API servers aggregate any API of the operator: not empty if so. */}}
+{{- define "portlane.aggregates" -}}
+{{- if or .Values.customMetrics.enabled (include "portlane.servesLive" .) -}}
+yes
+{{- end -}}
 {{- end }}
 
 {{- define "portlane.lease" -}}
