@@ -1,5 +1,5 @@
-//! Keeps the aggregated APIs reachable: admits the API server's aggregator, points the Service of the APIs to the leader,
-//! and has the aggregator trust the operator's CA.
+//! Keeps the aggregated APIs reachable: admits the API server's aggregator, points the Service of the APIs to the
+//! leader, and has the aggregator trust the operator's CA.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
