@@ -40,10 +40,20 @@ use crate::{
     printcolumn(name = "Forwards", type_ = "integer", json_path = ".status.attachedForwards"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.controllerClass", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.controllerClass) == has(oldSelf.controllerClass) && (!has(self.controllerClass) || self.controllerClass == oldSelf.controllerClass)").message("controllerClass cannot be changed: delete the object and create it again in the other class")
+)]
 pub struct ForwardGatewaySpec {
+    /// Class of the operator that serves this object, 1 to 63 characters: with several operators in one cluster, each
+    /// serves the objects of its own class and ignores all others. Forwards must have the same class. It cannot be
+    /// changed. Absent: the operator without a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub controller_class: Option<String>,
     /// Number of proxies in the fleet, 0 to 1000; kubectl scale sets this field. Default: 2.
     // The scale subresource answers 500 for an object without `replicas`, so this one field has a schema default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

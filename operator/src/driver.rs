@@ -38,6 +38,7 @@ use operator_core::{
         statuses::Statuses,
     },
     status::events::of_growth,
+    world::schema::{self, Dropped, Lack},
 };
 
 use crate::{
@@ -68,6 +69,8 @@ pub struct Inputs {
     pub applied: mpsc::Receiver<Dated<Applied>>,
     /// Questions of the aggregated APIs.
     pub questions: mpsc::Receiver<Question>,
+    /// What the installed CRDs lack.
+    pub lacks: watch::Receiver<Vec<Lack>>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
     /// Heartbeat of the driver.
@@ -183,6 +186,10 @@ impl Driver {
                 Some(written) = inputs.written.recv() => self.written(written),
                 Some(applied) = inputs.applied.recv() => self.applied(applied),
                 Some(question) = inputs.questions.recv() => self.answer(question),
+                Ok(()) = inputs.lacks.changed() => {
+                    let dropped = schema::dropped(&inputs.lacks.borrow_and_update());
+                    self.dropped(dropped);
+                }
                 () = sleep_until(look) => self.look(),
                 () = sleep_until(evaluate) => self.evaluate(),
                 _ = tick.tick() => self.tick(),
@@ -234,6 +241,19 @@ impl Driver {
         // A replica that is ready stays ready: a relist only delays publishing, and should fail no readiness probe.
         let synced = self.cache.is_synced();
         self.synced.send_if_modified(|now| synced && !std::mem::replace(now, true));
+    }
+
+    /// Every object reports the fields that the API server drops from manifests.
+    fn dropped(&mut self, dropped: Dropped) {
+        if self.cache.world.dropped == dropped {
+            return;
+        }
+        self.cache.world.dropped = dropped;
+        for key in self.cache.gateways() {
+            self.schedules.gateways.touch(&key);
+        }
+        self.touched.changes.all = true;
+        self.debounce.touch(self.now());
     }
 
     /// Translates the changes since the last look, and publishes the result.

@@ -12,7 +12,7 @@ use crds::PodTemplate;
 use operator_core::{
     desired::{pods::Pods, tuning::Resources},
     notices::Format,
-    world::rights::FleetNamespaces,
+    world::{class, rights::FleetNamespaces},
 };
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
@@ -23,6 +23,10 @@ pub struct Settings {
     /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
     pub namespace: String,
+    /// Controller class: this operator serves the PortForwards and ForwardGateways with this spec.controllerClass, and
+    /// ignores all others. Empty: those without a class.
+    #[arg(long, env = "PORTLANE_CONTROLLER_CLASS", default_value = "", value_parser = class::parse)]
+    pub controller_class: String,
     /// Name of this pod, part of its identity in the leader election.
     #[arg(long, env = "PORTLANE_POD", default_value = "portlane-operator")]
     pub pod: String,
@@ -135,6 +139,10 @@ pub struct Settings {
     /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,
+    /// Name of a Secret in the operator's namespace with the certificate of webhook and metrics API: tls.crt, tls.key and
+    /// ca.crt. A change takes effect without a restart. Absent: the operator's own CA signs that certificate.
+    #[arg(long, env = "PORTLANE_SERVING_SECRET")]
+    pub serving_secret: Option<String>,
     /// File with the URL of a webhook that receives notices. Absent: no notices are sent.
     #[arg(long, env = "PORTLANE_NOTICE_URL_FILE")]
     pub notice_url_file: Option<PathBuf>,

@@ -164,7 +164,7 @@ impl Sockets {
     /// Adds the selected flows.
     pub fn list(&self, now: u64, selection: &Selection, live: &mut LiveSessions) {
         for socket in self.all() {
-            for (flow, _) in socket.flows.borrow().iter().filter(|(flow, _)| selection.has(&flow.listener.id)) {
+            for (_, flow) in socket.flows.borrow().iter().filter(|(_, flow)| selection.has(&flow.listener.id)) {
                 live.total += 1;
                 if live.sessions.len() < selection.limit {
                     live.sessions.push(flow.view(now));

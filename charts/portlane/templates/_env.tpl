@@ -4,10 +4,18 @@
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: PORTLANE_POD
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with .Values.controllerClass }}
+- name: PORTLANE_CONTROLLER_CLASS
+  value: {{ . | quote }}
+{{- end }}
 - name: PORTLANE_LEASE
   value: {{ include "portlane.lease" . }}
 - name: PORTLANE_ROOTS_SECRET
   value: {{ include "portlane.roots" . }}
+{{- with include "portlane.servingSecret" . }}
+- name: PORTLANE_SERVING_SECRET
+  value: {{ . }}
+{{- end }}
 - name: PORTLANE_OPERATOR
   value: {{ include "portlane.name" . }}.{{ .Release.Namespace }}.svc:9443
 - name: PORTLANE_STREAM_ADDRESS

@@ -30,11 +30,13 @@ values of the version before, which lack it.
 {{- end }}
 
 {{/*
-Whether the live API is registered: not empty if so. Older aggregators ignore EndpointSlices, and a registered API that nobody
-serves blocks the deletion of every namespace.
+Whether the live API is registered: not empty if so. A cluster has one provider. Older aggregators ignore EndpointSlices, and a
+registered API that nobody serves blocks the deletion of every namespace.
 */}}
 {{- define "portlane.servesLive" -}}
-{{- $isServed := and (dig "enabled" true (.Values.liveApi | default dict)) (gt (int .Values.replicas) 0) -}}
+{{- $live := .Values.liveApi | default dict -}}
+{{- $isOurs := eq (dig "controllerClass" "" $live | default "") (.Values.controllerClass | default "") -}}
+{{- $isServed := and (dig "enabled" true $live) $isOurs (gt (int .Values.replicas) 0) -}}
 {{- if and $isServed (semverCompare ">=1.34-0" .Capabilities.KubeVersion.Version) -}}
 yes
 {{- end -}}
@@ -53,6 +55,13 @@ yes
 
 {{- define "portlane.roots" -}}
 {{ include "portlane.prefix" . }}-roots
+{{- end }}
+
+{{/* The Secret with the certificate of webhook and aggregated APIs; empty: the operator signs it. */}}
+{{- define "portlane.servingSecret" -}}
+{{- $certificate := .Values.servingCertificate | default dict -}}
+{{- $made := ternary (printf "%s-serving" (include "portlane.prefix" .)) "" (dig "certManager" "enabled" false $certificate) -}}
+{{ dig "secretName" "" $certificate | default $made }}
 {{- end }}
 
 {{- define "portlane.webhook" -}}

@@ -8,5 +8,6 @@ pub mod metrics_endpoints;
 pub mod plan;
 pub mod pods;
 mod probe;
+pub mod serving;
 pub mod sidecar;
 pub mod tuning;

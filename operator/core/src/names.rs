@@ -12,6 +12,9 @@ pub const PROXY_LABEL: &str = "portlane.dev/proxy";
 pub const GATEWAY_LABEL: &str = "portlane.dev/gateway";
 /// Label of a forward's autoscaler; its value is the forward's name.
 pub const FORWARD_LABEL: &str = "portlane.dev/forward";
+/// Label of pods with a proxy, and of children of gateways: the controller class of their operator. Absent: the empty
+/// class. On a pod that is created, the label names the class whose sidecar the pod gets.
+pub const CLASS_LABEL: &str = "portlane.dev/controller-class";
 /// Label of pods and namespaces that enables or disables injection.
 pub const INJECT_LABEL: &str = "portlane.dev/inject";
 

@@ -57,6 +57,12 @@ enum UpkeepError {
     /// The names of the aggregator cannot be read. Without them every certificate of its CA would be admitted.
     #[error("cannot read requestheader-allowed-names of ConfigMap extension-apiserver-authentication")]
     Names(#[source] serde_json::Error),
+    /// Another Service provides an API, such as that of another installation.
+    #[error(
+        "APIService {api} leads to Service {service}, and a cluster has one provider of this API, so the API does not \
+         know this operator's proxies: set customMetrics.enabled and liveApi.enabled in one installation only"
+    )]
+    Foreign { api: String, service: String },
     /// The aggregator's client CA cannot be used.
     #[error("cannot use the client CA of the API server's aggregator")]
     Tls(#[source] proxy_grpc::TlsError),
@@ -95,9 +101,7 @@ impl Upkeep {
                 self.let_in(&mut let_in).await?;
                 if leads {
                     self.lead_here().await?;
-                    for api in &self.apis {
-                        self.be_trusted(api, &bundle).await?;
-                    }
+                    self.all_be_trusted(&bundle).await?;
                 }
                 Ok::<_, UpkeepError>(())
             };
@@ -158,8 +162,17 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Has the aggregator trust the CA. An `APIService` that points to another Service has another owner and is left
-    /// alone.
+    /// Has the aggregator trust the CA of every API. One that fails holds up no other.
+    async fn all_be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
+        let mut result = Ok(());
+        for name in &self.apis {
+            result = result.and(self.be_trusted(name, bundle).await);
+        }
+        result
+    }
+
+    /// Has the aggregator trust the CA. An `APIService` that leads to another Service has another owner: it is left alone
+    /// and reported.
     async fn be_trusted(&self, name: &str, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "an APIService of the operator", source };
         let api = Api::<APIService>::all(self.client.clone());
@@ -168,8 +181,13 @@ impl Upkeep {
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
         });
+        if !is_ours {
+            let service = spec.service.unwrap_or_default();
+            let (namespace, service) = (service.namespace.unwrap_or_default(), service.name.unwrap_or_default());
+            return Err(UpkeepError::Foreign { api: name.to_owned(), service: format!("{namespace}/{service}") });
+        }
         let bundle = ByteString(bundle.as_bytes().to_vec());
-        if !is_ours || spec.ca_bundle.as_ref() == Some(&bundle) {
+        if spec.ca_bundle.as_ref() == Some(&bundle) {
             return Ok(());
         }
         let patch =

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub crd_checks: Labelled,
     /// Fields of a kind that the installed CRD lacks, so that the API server drops them; by kind.
     pub crd_fields_missing: Family<[(&'static str, String); 1], Gauge>,
+    /// Fields of the installed CRD that this operator ignores; by kind.
+    pub crd_fields_ignored: Family<[(&'static str, String); 1], Gauge>,
     /// Duration of translations, seconds.
     pub translation: Histogram,
     /// Time from the end of a translation until its last snapshot is handed to the streams, seconds.
@@ -82,6 +84,10 @@ pub struct Metrics {
     pub left_out: Gauge,
     /// Expiry of the serving certificate, seconds since 1970; 0 while the certificate is missing.
     pub certificate_end: Gauge,
+    /// Expiry of the certificate of `--serving-secret`, seconds since 1970; 0 while there is none.
+    pub serving_end: Gauge,
+    /// Checks of the certificate of `--serving-secret`, by result.
+    pub serving_checks: Labelled,
 }
 
 impl Default for Metrics {
@@ -94,6 +100,7 @@ impl Default for Metrics {
             watches_refused: Family::default(),
             crd_checks: Family::default(),
             crd_fields_missing: Family::default(),
+            crd_fields_ignored: Family::default(),
             translation: buckets(),
             publish: buckets(),
             snapshots: Counter::default(),
@@ -121,6 +128,8 @@ impl Default for Metrics {
             forwards: Gauge::default(),
             left_out: Gauge::default(),
             certificate_end: Gauge::default(),
+            serving_end: Gauge::default(),
+            serving_checks: Family::default(),
         };
         metrics.register();
         metrics
@@ -136,6 +145,8 @@ impl Metrics {
         registry.register("crd_checks", "Checks of the installed CRDs, by result", self.crd_checks.clone());
         let missing = self.crd_fields_missing.clone();
         registry.register("crd_fields_missing", "Fields that the installed CRD lacks, by kind", missing);
+        let ignored = self.crd_fields_ignored.clone();
+        registry.register("crd_fields_ignored", "Fields of the installed CRD that are ignored, by kind", ignored);
         registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
         registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
         registry.register("snapshots", "Published snapshots", self.snapshots.clone());
@@ -163,6 +174,9 @@ impl Metrics {
         registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
         registry.register("objects_left_out", "Objects left out beyond the limit of a watch", self.left_out.clone());
         registry.register("certificate_end_seconds", "Certificate expiry, Unix time", self.certificate_end.clone());
+        let (end, checks) = (self.serving_end.clone(), self.serving_checks.clone());
+        registry.register("serving_certificate_end_seconds", "Expiry of the certificate of the Secret, Unix time", end);
+        registry.register("serving_certificate_checks", "Checks of the certificate of the Secret, by result", checks);
     }
 
     /// The text that answers a scrape.

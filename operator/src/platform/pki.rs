@@ -70,6 +70,13 @@ pub enum PkiError {
 #[derive(Debug, Default)]
 pub struct Leaf(ArcSwapOption<CertifiedKey>);
 
+impl Leaf {
+    /// Uses this certificate for new handshakes.
+    pub fn show(&self, certificate: Arc<CertifiedKey>) {
+        self.0.store(Some(certificate));
+    }
+}
+
 impl ResolvesServerCert for Leaf {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load_full()
@@ -192,7 +199,7 @@ impl Authority {
         let lasts = |(signer, end): &(String, u64)| *signer == root.certificate && *end > now() + self.life / 2;
         if !self.used.as_ref().is_some_and(lasts) {
             let end = now() + self.life;
-            self.leaf.0.store(Some(Arc::new(make_leaf(root, end, &self.names)?)));
+            self.leaf.show(Arc::new(make_leaf(root, end, &self.names)?));
             self.used = Some((root.certificate.clone(), end));
         }
         Ok(self.used.as_ref().map(|(_, end)| *end))

@@ -44,16 +44,18 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
         roots: String::new(),
         resources: settings.sidecar_resources.clone().unwrap_or_default(),
         pods: settings.pods(),
+        class: settings.controller_class.clone(),
     };
     let (selectors, trusted) = (replica.selectors.clone(), replica.trusted.clone());
-    let injector = Injector::new(selectors, sidecar, trusted.clone(), replica.metrics.clone());
-    let tls = TlsContext::without_client_auth(replica.leaf.clone()).map_err(RunError::Tls)?;
+    let injector = Injector::new(selectors, sidecar, trusted, replica.metrics.clone());
+    let serving = replica.serving.clone();
+    let tls = TlsContext::without_client_auth(serving.leaf).map_err(RunError::Tls)?;
     // This TLS context never changes, so its sender is dropped.
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
     apart(listener, tls, injector, doors::webhook(&replica.metrics), replica).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
-        replica.tasks.service("CA bundle of the webhook", webhook.keep(replica.term.clone(), trusted, ready));
+        replica.tasks.service("CA bundle of the webhook", webhook.keep(replica.term.clone(), serving.trusted, ready));
     } else {
         ready.send_replace(true);
     }
@@ -112,11 +114,11 @@ pub(super) async fn aggregated(replica: &Replica) -> Result<mpsc::Receiver<Quest
             apis: settings.apis.iter().map(|api| api_service(*api)).collect(),
             ips: settings.pod_ips.clone(),
             port: address.port(),
-            leaf: replica.leaf.clone(),
+            leaf: replica.serving.leaf.clone(),
             tls,
             metrics: replica.metrics.clone(),
         };
-        let upkeep = upkeep.keep(replica.term.clone(), replica.trusted.clone());
+        let upkeep = upkeep.keep(replica.term.clone(), replica.serving.trusted.clone());
         replica.tasks.service("upkeep of the aggregated APIs", upkeep);
     }
     Ok(asked)

@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 58] = [
+const NEEDED: [(&str, &str); 59] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -28,6 +28,7 @@ const NEEDED: [(&str, &str); 58] = [
     ("mount", "mount"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    ("git", "git"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),

@@ -2,6 +2,7 @@
 //! to status. No kubelet runs these Pods: their proxies are processes here and share one machine's ports.
 
 mod app_ports;
+mod classes;
 mod drift;
 mod excess;
 mod failover;
@@ -23,6 +24,7 @@ mod reinstall;
 mod restored;
 mod rotation;
 mod scaling;
+mod serving;
 mod sidecars;
 mod story;
 mod verdicts;

@@ -6,6 +6,7 @@ mod bounds;
 mod change;
 mod doors;
 mod examples;
+mod flood;
 mod guard;
 mod health;
 mod lifecycle;

@@ -15,7 +15,7 @@ use crate::{
         pods::{Pods, completed},
         probe::{Probe, SOCKET},
     },
-    names::{ADMIN_PORT, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
+    names::{ADMIN_PORT, CLASS_LABEL, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
     world::{ObjectKey, child::ChildKind, rights::FleetNamespaces},
 };
 
@@ -158,7 +158,8 @@ impl Child<'_> {
             ("app.kubernetes.io/managed-by", NAME),
             (GATEWAY_LABEL, &self.key.name),
         ];
-        own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        let class = self.gateway.spec.controller_class.as_deref().map(|class| (CLASS_LABEL, class));
+        own.into_iter().chain(class).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// A child: its metadata and the fields of `rest`.
@@ -194,6 +195,8 @@ impl Child<'_> {
         let template = &completed(self.gateway.spec.pod_template.as_ref(), &fleets.template);
         let mut labels: BTreeMap<String, String> =
             template.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
+        // The watch of proxies goes by this label.
+        labels.remove(CLASS_LABEL);
         labels.extend(self.labels());
         labels.insert(PROXY_LABEL.to_owned(), "gateway".to_owned());
         let annotations: BTreeMap<&String, &String> =

@@ -28,6 +28,7 @@ use crate::{
         ObjectKey,
         cache::Cache,
         child::{ChildKind, Mark},
+        schema,
         subject::Subject,
     },
 };
@@ -228,6 +229,7 @@ impl Gateways {
         let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
         let facts = FleetFacts {
             refused: refusal(key, cache, &self.fleets),
+            warning: schema::warning(&cache.world.dropped, "ForwardGateway"),
             children: failure,
             applied: entry.attempts.applied().map_or_else(
                 || applied_generation(gateway).is_some_and(|it| Some(it) == gateway.metadata.generation),

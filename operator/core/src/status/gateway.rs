@@ -9,6 +9,8 @@ use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
+    /// What does not keep the gateway from being accepted, but its author should know.
+    pub warning: Option<String>,
     /// Why the children cannot be applied; absent while a retry may still succeed for a fleet that was applied before.
     pub children: Option<String>,
     /// Whether the children were applied for the current generation.
@@ -48,9 +50,11 @@ pub fn applied_generation(gateway: &ForwardGateway) -> Option<i64> {
 pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -> ForwardGatewayStatus {
     let generation = gateway.metadata.generation;
     let old = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let accepted = match &facts.refused {
-        Some((reason, message)) => Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone()),
-        None => Finding::new(ConditionType::Accepted, Truth::True, "Accepted", "the spec is valid"),
+    let accepted = if let Some((reason, message)) = &facts.refused {
+        Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone())
+    } else {
+        let warning = facts.warning.as_ref().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+        Finding::new(ConditionType::Accepted, Truth::True, "Accepted", format!("the spec is valid{warning}"))
     };
     let programmed = programmed(gateway, facts);
     let ready = match (accepted.status, programmed.status) {

@@ -72,6 +72,8 @@ pub struct Unreadable {
     pub why: String,
     /// Metadata of the object, stripped.
     pub metadata: ObjectMeta,
+    /// `spec.controllerClass`; empty if absent.
+    pub class: String,
 }
 
 /// A Service without its endpoints.

@@ -24,6 +24,7 @@ use crate::{
         Grant, ObjectKey, app_ports,
         child::{ChildKind, Mark},
         crash_loop::crash_loop,
+        guarded::Guarded,
         managed_fields::has_field,
         objects::{
             AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo,
@@ -34,10 +35,10 @@ use crate::{
     },
 };
 
-impl From<InvalidObject> for Unreadable {
-    fn from(InvalidObject { error: why, mut metadata }: InvalidObject) -> Self {
+impl Unreadable {
+    fn new(InvalidObject { error: why, mut metadata }: InvalidObject, class: String) -> Self {
         strip(&mut metadata);
-        Self { why, metadata }
+        Self { why, metadata, class }
     }
 }
 
@@ -55,25 +56,25 @@ fn strip(metadata: &mut ObjectMeta) {
 
 /// Reads a forward. One that does not deserialise becomes [`Unreadable`].
 #[must_use]
-pub fn forward(read: Result<PortForward, InvalidObject>) -> Object {
+pub fn forward(Guarded { read, class }: Guarded<PortForward>) -> Object {
     match read {
         Ok(mut forward) => {
             strip(&mut forward.metadata);
             Object::Forward(key(&forward.metadata), Box::new(Ok(forward)))
         }
-        Err(error) => Object::Forward(key(&error.metadata), Box::new(Err(error.into()))),
+        Err(error) => Object::Forward(key(&error.metadata), Box::new(Err(Unreadable::new(error, class)))),
     }
 }
 
 /// Reads a gateway. One that does not deserialise becomes [`Unreadable`].
 #[must_use]
-pub fn gateway(read: Result<ForwardGateway, InvalidObject>) -> Object {
+pub fn gateway(Guarded { read, class }: Guarded<ForwardGateway>) -> Object {
     match read {
         Ok(mut gateway) => {
             strip(&mut gateway.metadata);
             Object::Gateway(key(&gateway.metadata), Box::new(Ok(gateway)))
         }
-        Err(error) => Object::Gateway(key(&error.metadata), Box::new(Err(error.into()))),
+        Err(error) => Object::Gateway(key(&error.metadata), Box::new(Err(Unreadable::new(error, class)))),
     }
 }
 

@@ -5,6 +5,7 @@
 mod backends;
 mod cache_kinds;
 mod claims;
+mod classes;
 mod conditions_page;
 mod cut_off;
 mod deletion_costs;

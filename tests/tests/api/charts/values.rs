@@ -73,7 +73,7 @@ const IMAGES: &[Case] = &[
          {digest: \
          'sha256:0123456789012345678901234567890123456789012345678901234567890123', tag: unused}}",
         &[
-            (OPERATOR, "/spec/template/spec/containers/0/image", "other:5000/a/b:0.1.0"),
+            (OPERATOR, "/spec/template/spec/containers/0/image", concat!("other:5000/a/b:", env!("CARGO_PKG_VERSION"))),
             (
                 OPERATOR,
                 "/spec/template/spec/containers/0/env/8/value",
@@ -188,6 +188,17 @@ const AGGREGATED: &[Case] = &[
             (OPERATOR, "/env/PORTLANE_APIS", "[custom-metrics]"),
             ("ClusterRole/default:portlane-view", "/rules/1", "null"),
         ],
+    ),
+    (
+        "{controllerClass: blue}",
+        &[
+            ("APIService/v1alpha1.live.portlane.dev", "", "null"),
+            (OPERATOR, "/env/PORTLANE_CUSTOM_METRICS_ADDRESS", "null"),
+        ],
+    ),
+    (
+        "{controllerClass: blue, liveApi: {controllerClass: blue}}",
+        &[("APIService/v1alpha1.live.portlane.dev", "/spec/service/namespace", "default")],
     ),
     (
         "{replicas: 0}",

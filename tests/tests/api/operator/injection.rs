@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use super::{condition, until_ready};
 
 /// The chart's webhook configuration, for some namespaces and an operator that is a process of this machine.
-struct Webhook<'a>(&'a Namespace<'a>);
+pub(super) struct Webhook<'a>(&'a Namespace<'a>);
 
 impl<'a> Webhook<'a> {
-    fn create(namespace: &'a Namespace<'a>, installed_in: &str, operator: &Operator) -> Self {
+    pub(super) fn create(namespace: &'a Namespace<'a>, installed_in: &str, operator: &Operator) -> Self {
         let this = Self::at(namespace, installed_in, operator.webhook);
         until("the leader has written the CA bundle", || Self::is_trusted(namespace));
         // The API server follows its own configuration a moment later.
@@ -66,7 +66,7 @@ impl<'a> Webhook<'a> {
         Self(namespace)
     }
 
-    fn name(namespace: &Namespace<'_>) -> String {
+    pub(super) fn name(namespace: &Namespace<'_>) -> String {
         format!("portlane-{}", namespace.name())
     }
 }

@@ -2,7 +2,7 @@
 
 /// One step of the page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Write this file: a YAML block whose first line names it.
     File { name: String, content: String },
     /// Run this command, which prints these lines.
@@ -10,7 +10,7 @@ pub(super) enum Step {
 }
 
 /// The steps of a page, in order.
-pub(super) fn steps(page: &str) -> Vec<Step> {
+pub(crate) fn steps(page: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -42,7 +42,7 @@ fn commands(block: &[&str]) -> Vec<Step> {
 
 /// Whether the output of a program is the output on the page. `…` matches anything within a line, and a line of `…` any
 /// lines. Times may differ, and so may the space between words.
-pub(super) fn is_shown(shown: &[String], printed: &str) -> bool {
+pub(crate) fn is_shown(shown: &[String], printed: &str) -> bool {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let shown: Vec<Vec<String>> = shown.iter().map(|line| words(line)).collect();
     let printed: Vec<Vec<String>> = printed.lines().map(words).filter(|line| !line.is_empty()).collect();

@@ -21,7 +21,7 @@ const END: &str = "-- the command has ended:";
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// One bash for a page, on the host of the node, with kubectl in one namespace.
-pub(super) struct Shell {
+pub(crate) struct Shell {
     bash: Child,
     input: ChildStdin,
     lines: Receiver<String>,
@@ -29,7 +29,7 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
+    pub(crate) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("folder");
@@ -62,13 +62,13 @@ impl Shell {
     }
 
     /// Working folder of the shell.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Runs a command; gives its output and its status.
     #[track_caller]
-    pub(super) fn run(&mut self, command: &str) -> (String, i32) {
+    pub(crate) fn run(&mut self, command: &str) -> (String, i32) {
         // Output of background jobs does not count as output of the command.
         writeln!(self.input, "{{ {command}\n}} < /dev/null 2>&1; printf '\\n{END} %d\\n' $?").expect("bash runs");
         let (deadline, mut printed) = (Instant::now() + LIMIT, String::new());
