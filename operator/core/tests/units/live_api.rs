@@ -1,5 +1,7 @@
 //! Paths and documents of the live API, and which proxies it asks.
 
+use std::collections::BTreeMap;
+
 use operator_core::{
     Group, ObjectKey, ProxyId,
     live_api::{
@@ -171,7 +173,7 @@ fn the_proxies_of_all_groups_of_a_forward_carry_it() {
     scene.see(Object::Pod(key("app"), app_pod("app")));
     assert_eq!(asked(&scene, "web"), ["p1", "p2"], "also a pod that is not ready");
     assert_eq!(asked(&scene, "db"), ["app"]);
-    scene.see(Object::Pod(key("bare"), PodInfo { labels: [].into(), ..app_pod("bare") }));
+    scene.see(Object::Pod(key("bare"), PodInfo { labels: BTreeMap::new(), ..app_pod("bare") }));
     assert_eq!(asked(&scene, "db"), ["app"], "a pod without a proxy has no sessions");
     scene.proxies.connected(&proxy("bare"));
     assert_eq!(asked(&scene, "db"), ["app", "bare"], "a connected proxy is one, however its pod was created");
