@@ -12,6 +12,7 @@
 mod counts;
 mod effects;
 mod leading;
+mod live;
 mod results;
 mod streams;
 
@@ -44,7 +45,7 @@ use operator_core::{
 
 use crate::{
     inputs::{
-        metrics_api::Question,
+        aggregated::Question,
         streams::FromStream,
         watch::{Message, Watches},
         webhook::Selectors,
@@ -68,7 +69,7 @@ pub struct Inputs {
     pub written: mpsc::Receiver<Dated<Written>>,
     /// Results of applying children and autoscalers.
     pub applied: mpsc::Receiver<Dated<Applied>>,
-    /// Questions of the metrics API.
+    /// Questions of the aggregated APIs.
     pub questions: mpsc::Receiver<Question>,
     /// What the installed CRDs lack.
     pub lacks: watch::Receiver<Vec<Lack>>,

@@ -62,10 +62,20 @@ pub struct Settings {
     /// Keep the pod-deletion-cost annotation in step with live sessions, in fleets with autoscaling.
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
-    /// Listen address of the metrics API that HPAs query. Absent: the metrics API is not served.
+    /// Listen address of the APIs that API servers aggregate: custom metrics and the live API. Absent: neither is
+    /// served.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ips")]
     pub custom_metrics_address: Option<SocketAddr>,
-    /// Name of the metrics API's Service, which has no selector: the leader makes itself its endpoint.
+    /// APIs that are served at this address, separated by commas.
+    #[arg(
+        long,
+        value_enum,
+        env = "PORTLANE_APIS",
+        value_delimiter = ',',
+        default_values_t = [AggregatedApi::CustomMetrics, AggregatedApi::Live],
+    )]
+    pub apis: Vec<AggregatedApi>,
+    /// Name of the Service of these APIs, which has no selector: the leader makes itself its endpoint.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
     pub custom_metrics_service: String,
     /// IP addresses of this pod, separated by commas: one, or one of each family.
@@ -183,6 +193,15 @@ impl From<FleetRollout> for Rollout {
             FleetRollout::Pinned => Self::Pinned,
         }
     }
+}
+
+/// APIs that API servers aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AggregatedApi {
+    /// custom.metrics.k8s.io: the load of pods, for HPAs.
+    CustomMetrics,
+    /// live.portlane.dev: live sessions, and what a proxy runs.
+    Live,
 }
 
 /// Formats of notices.

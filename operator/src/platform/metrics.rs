@@ -62,6 +62,8 @@ pub struct Metrics {
     pub ended: Labelled,
     /// Reports about a version that was never sent.
     pub bad_reports: Counter,
+    /// Questions to proxies about live sessions, by result.
+    pub inquiries: Labelled,
     /// Status writes, by result.
     pub status_writes: Labelled,
     /// Failed requests to the API server, by purpose.
@@ -119,6 +121,7 @@ impl Default for Metrics {
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
+            inquiries: Family::default(),
             status_writes: Family::default(),
             api_errors: Family::default(),
             events: Family::default(),
@@ -167,6 +170,7 @@ impl Metrics {
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());
+        registry.register("inquiries", "Questions to proxies about sessions, by result", self.inquiries.clone());
         registry.register("status_writes", "Status writes, by result", self.status_writes.clone());
         registry.register("api_errors", "Failed requests to the API server, by purpose", self.api_errors.clone());
         registry.register("events", "Writes of Events, by result", self.events.clone());

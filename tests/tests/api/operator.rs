@@ -11,6 +11,7 @@ mod fields;
 mod guards;
 mod identity;
 mod injection;
+mod live;
 mod lost_ca;
 mod lying_proxies;
 mod many;

@@ -191,8 +191,8 @@ fn nothing_is_left(namespace: &Namespace<'_>) {
     });
     // A registered API that does not answer would block the deletion of every namespace.
     let apis = cluster.kubectl(&["get", "apiservices", "-o", "name"]).ok();
-    assert!(!apis.contains("custom.metrics.k8s.io"), "{apis}");
-    until("the endpoint of the metrics API is gone", || {
+    assert!(!apis.contains("custom.metrics.k8s.io") && !apis.contains("live.portlane.dev"), "{apis}");
+    until("the endpoint of the aggregated APIs is gone", || {
         let slices = cluster.kubectl(&["get", "endpointslices", "-n", OPERATOR, "-o", "name"]).ok();
         !slices.contains("portlane-metrics")
     });

@@ -16,6 +16,7 @@ mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
 mod last_good_permissions;
+mod live_api;
 mod metrics_api;
 mod outdated_sidecars;
 mod read_fleets;
