@@ -285,11 +285,13 @@ fn create(namespace: &Namespace<'_>, manifest: &str) -> Result<(), String> {
 /// The messages of all rules of the committed CRDs on single objects. Rules on changes have tests of their own
 /// (`operator/classes`).
 fn messages() -> BTreeSet<String> {
-    fn is_on_objects(rule: &&Value) -> bool {
+    fn is_on_objects(rule: &Value) -> bool {
         !rule["rule"].as_str().is_some_and(|rule| rule.contains("oldSelf"))
     }
     fn below(value: &Value, found: &mut BTreeSet<String>) {
-        for rule in value["x-kubernetes-validations"].as_array().into_iter().flatten().filter(is_on_objects) {
+        for rule in
+            value["x-kubernetes-validations"].as_array().into_iter().flatten().filter(|rule| is_on_objects(rule))
+        {
             found.insert(rule["message"].as_str().expect("every rule has a message").to_owned());
         }
         match value {

@@ -85,27 +85,27 @@ impl Followed {
 
 #[test]
 fn the_admin_address_serves_a_page_that_loads_only_its_own_files() {
-    let followed = Followed::start();
+    let bed = Followed::start();
     for (path, content_type) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
-        let (head, body) = get(followed.admin, path, "Host: localhost\r\n");
+        let (head, body) = get(bed.admin, path, "Host: localhost\r\n");
         assert!(head.starts_with("http/1.1 200") && !body.is_empty(), "{path}: {head}");
         for header in [content_type, "content-security-policy: default-src 'none';", "x-content-type-options: nosniff"]
         {
             assert!(head.contains(header), "{path} lacks {header}: {head}");
         }
-        let (head, _) = get(followed.admin, path, "Host: evil.example\r\n");
+        let (head, _) = get(bed.admin, path, "Host: evil.example\r\n");
         assert!(head.starts_with("http/1.1 403"), "{path}: {head}");
-        assert_eq!(http_get(followed.health, path).expect("an answer").0, 404, "the health address has no page");
+        assert_eq!(http_get(bed.health, path).expect("an answer").0, 404, "the health address has no page");
     }
 }
 
 #[test]
 fn a_follower_sees_the_bytes_of_a_session_and_the_events() {
-    let followed = Followed::start();
-    let mut follower = Follower::start(followed.admin).expect("followed");
+    let bed = Followed::start();
+    let mut follower = Follower::start(bed.admin).expect("followed");
     let notices = follower.next("notices");
     assert!(notices["notices"].is_array(), "{notices}");
-    let mut session = connect(followed.port).expect("connect");
+    let mut session = connect(bed.port).expect("connect");
     round_trip(&mut session, b"hello").expect("echo");
     let mut state = Event::Null;
     until("the state has the session and its bytes", || {
@@ -118,41 +118,41 @@ fn a_follower_sees_the_bytes_of_a_session_and_the_events() {
     assert!(listener["state"] == "Bound" && listener["counts"]["opened"] == 1, "{state}");
     let backend = &listener["backends"][0];
     assert!(backend["healthy"] == 1 && backend["listed"][0]["live"] == 1, "{state}");
-    let (_, sessions) = http_get(followed.admin, "/conns?limit=1").expect("sessions");
+    let (_, sessions) = http_get(bed.admin, "/conns?limit=1").expect("sessions");
     assert!(sessions.contains("\"bytesUp\""), "{sessions}");
-    assert_eq!(http_get(followed.admin, "/conns?limit=x").expect("an answer").0, 400);
+    assert_eq!(http_get(bed.admin, "/conns?limit=x").expect("an answer").0, 400);
     drop(session);
     until("the session has ended", || follower.next("state")["totals"]["live"] == 0);
 }
 
 #[test]
 fn followers_beyond_the_bound_are_refused_and_counted_and_leave_room_for_requests() {
-    let followed = Followed::start();
-    let mut all: Vec<Follower> = (0..FOLLOWERS).map(|_| Follower::start(followed.admin).expect("followed")).collect();
-    let head = Follower::start(followed.admin).err().expect("refused");
+    let bed = Followed::start();
+    let mut all: Vec<Follower> = (0..FOLLOWERS).map(|_| Follower::start(bed.admin).expect("followed")).collect();
+    let head = Follower::start(bed.admin).err().expect("refused");
     assert!(head.starts_with("http/1.1 503") && head.contains("retry-after: "), "{head}");
-    let refused = ["full", "source_full"].iter().filter_map(|reason| followed.closed(reason)).sum::<f64>();
+    let refused = ["full", "source_full"].iter().filter_map(|reason| bed.closed(reason)).sum::<f64>();
     assert!(refused >= 1.0, "{refused}");
-    assert_eq!(http_get(followed.admin, "/listeners").expect("an answer").0, 200);
+    assert_eq!(http_get(bed.admin, "/listeners").expect("an answer").0, 200);
     for follower in &mut all {
         assert_eq!(follower.next("state")["listeners"]["bound"], 1, "the others are still served");
     }
     all.pop();
-    until("the place of one that has left is free", || Follower::start(followed.admin).is_ok());
+    until("the place of one that has left is free", || Follower::start(bed.admin).is_ok());
 }
 
 #[test]
 fn a_web_page_of_another_host_cannot_follow() {
-    let followed = Followed::start();
+    let bed = Followed::start();
     for headers in [
         "Host: evil.example\r\n",
         "Host: localhost\r\nOrigin: http://evil.example\r\n",
         "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n",
         "Host: localhost\r\nSec-Fetch-Site: same-site\r\n",
     ] {
-        let (head, _) = get(followed.admin, "/events", headers);
+        let (head, _) = get(bed.admin, "/events", headers);
         assert!(head.starts_with("http/1.1 403"), "{headers}: {head}");
     }
-    let (head, body) = get(followed.health, "/events", "Host: localhost\r\n");
+    let (head, body) = get(bed.health, "/events", "Host: localhost\r\n");
     assert!(head.starts_with("http/1.1 404"), "{head}: {body}");
 }

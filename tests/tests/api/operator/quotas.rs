@@ -1,4 +1,4 @@
-//! Namespaces whose LimitRange or ResourceQuota counts the sidecar: the API server refuses the pod and says why, the
+//! Namespaces whose `LimitRange` or `ResourceQuota` counts the sidecar: the API server refuses the pod and says why, the
 //! chart value `injection.resources` and annotations of the pod make it fit, and status says where to look.
 
 use harness::{CommandOutput, Namespace, free_port, programs::KubernetesVersion, until};
