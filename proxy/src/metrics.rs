@@ -334,12 +334,12 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     let process = &metrics.process;
     let control = &metrics.control;
     let counters = [
-        ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
+        ("portlane_config_applied", "Configurations applied.", control.applied.load(Relaxed)),
         ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
         ("portlane_operator_streams", "Operator streams opened.", control.operator_streams.load(Relaxed)),
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
-        ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
+        ("portlane_log_records_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
         (
             "portlane_datagrams_without_port",
             "Datagrams for UDP ports that nobody listens on, in this network namespace, while flows are live.",
@@ -355,7 +355,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_listeners_failed", "Listeners in state Failed.", control.failed_listeners.load(Relaxed)),
         ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
-        ("portlane_held_bytes_limit", "Limit of buffered bytes.", process.budget.limit() as u64),
+        ("portlane_held_limit_bytes", "Most bytes that are buffered.", process.budget.limit() as u64),
         ("portlane_dns_failing", "DNS names that currently fail to resolve.", control.dns_failing.load(Relaxed)),
         (
             "portlane_dns_failing_seconds",

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub change_bytes: Counter,
     /// Forwards that at least one proxy has not reported on yet.
     pub outstanding: Gauge,
+    /// Forwards that are not ready, by reason.
+    pub not_ready: Family<[(&'static str, String); 1], Gauge>,
     /// Proxies with an open stream.
     pub proxies: Gauge,
     /// Proxies with an open stream, by version of their software.
@@ -98,6 +100,7 @@ impl Default for Metrics {
             changes: Counter::default(),
             change_bytes: Counter::default(),
             outstanding: Gauge::default(),
+            not_ready: Family::default(),
             proxies: Gauge::default(),
             proxy_versions: Family::default(),
             closed: Family::default(),
@@ -120,45 +123,109 @@ impl Default for Metrics {
             certificate_end: Gauge::default(),
         };
         metrics.register();
+        metrics.begin_at_zero();
         metrics
     }
 }
 
 impl Metrics {
     fn register(&mut self) {
+        self.register_inputs();
+        self.register_translation();
+        self.register_proxies();
+        self.register_outputs();
+    }
+
+    fn register_inputs(&mut self) {
         let registry = &mut self.registry;
-        registry.register("watch_events", "Events received from watches", self.watch_events.clone());
+        registry.register("watch_events", "Events received from watches of the API server", self.watch_events.clone());
         registry.register("watch_errors", "Watches that failed and were retried", self.watch_errors.clone());
-        registry.register("watches_refused", "Watches that a namespace refuses, by kind", self.watches_refused.clone());
-        registry.register("crd_checks", "Checks of the installed CRDs, by result", self.crd_checks.clone());
-        let missing = self.crd_fields_missing.clone();
-        registry.register("crd_fields_missing", "Fields that the installed CRD lacks, by kind", missing);
-        registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
-        registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
-        registry.register("snapshots", "Published snapshots", self.snapshots.clone());
-        registry.register("changes_sent", "Messages with changes sent to proxies", self.changes.clone());
-        registry.register("change_bytes_sent", "Bytes of changes sent to proxies", self.change_bytes.clone());
-        registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
-        registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
-        registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
-        registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
-        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
-        registry.register("proxies_cut_off", "Proxies that do not trust the operator's CA", self.cut_off.clone());
-        registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
-        registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
-        registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());
-        registry.register("status_writes", "Status writes, by result", self.status_writes.clone());
-        registry.register("api_errors", "Failed requests to the API server, by purpose", self.api_errors.clone());
-        registry.register("events", "Writes of Events, by result", self.events.clone());
-        registry.register("children_applied", "Applies of children and HPAs, by result", self.children.clone());
-        registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
-        registry.register("deletion_costs", "Writes of pod-deletion-cost, by result", self.deletion_costs.clone());
-        registry.register("injections", "Admission reviews of pods by the webhook, by result", self.injections.clone());
-        registry.register("injection_duration_seconds", "Duration of admission reviews", self.injection.clone());
-        registry.register("leader", "1 while this replica leads", self.leader.clone());
+        let help = "Watches of a kind that the API server refuses in a namespace of --watch-namespaces";
+        registry.register("watches_refused", help, self.watches_refused.clone());
+        let help = "Comparisons of the installed CRDs with the operator's, by result";
+        registry.register("crd_checks", help, self.crd_checks.clone());
+        let help = "Fields that the installed CRD lacks, so that the API server drops them, by kind";
+        registry.register("crd_fields_missing", help, self.crd_fields_missing.clone());
         registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
-        registry.register("objects_left_out", "Objects left out beyond the limit of a watch", self.left_out.clone());
-        registry.register("certificate_end_seconds", "Certificate expiry, Unix time", self.certificate_end.clone());
+        let help = "Objects that the cache leaves out, beyond --max-objects of a kind";
+        registry.register("objects_left_out", help, self.left_out.clone());
+        registry.register("injections", "Admission reviews of pods by the webhook, by result", self.injections.clone());
+        registry.register("injection_duration_seconds", "Time of an admission review of a pod", self.injection.clone());
+    }
+
+    fn register_translation(&mut self) {
+        let registry = &mut self.registry;
+        let help = "Time of a translation of the changed objects into configurations";
+        registry.register("translation_duration_seconds", help, self.translation.clone());
+        let help = "Time to hand the changes of a translation to the streams";
+        registry.register("publish_duration_seconds", help, self.publish.clone());
+        let help = "Configurations published, one for each group of proxies that changed";
+        registry.register("snapshots", help, self.snapshots.clone());
+        registry.register("changes_sent", "Messages with changes that were sent to proxies", self.changes.clone());
+        registry.register("sent_bytes", "Size of the changes that were sent to proxies", self.change_bytes.clone());
+        let help = "PortForwards that not every proxy has reported on";
+        registry.register("forwards_outstanding", help, self.outstanding.clone());
+        let help = "PortForwards whose condition Ready is not True, by reason";
+        registry.register("forwards_not_ready", help, self.not_ready.clone());
+    }
+
+    fn register_proxies(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
+        let help = "Proxies with an open stream, by the version of their software";
+        registry.register("proxies", help, self.proxy_versions.clone());
+        let help = "Proxies without a stream that are older than the operator's CA";
+        registry.register("proxies_cut_off", help, self.cut_off.clone());
+        let help = "Connections to the operator that a bound ended, by port and reason";
+        registry.register("connections_closed", help, self.closed.clone());
+        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
+        registry.register("streams_refused", "Streams of proxies that were refused, by reason", self.refused.clone());
+        registry.register("streams_ended", "Streams of proxies that ended, by reason", self.ended.clone());
+        let help = "Reports of proxies about a version that was never sent";
+        registry.register("bad_reports", help, self.bad_reports.clone());
+    }
+
+    fn register_outputs(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("status_writes", "Writes of status, by result", self.status_writes.clone());
+        let help = "Failed requests to the API server, by what they were for; watches are counted apart";
+        registry.register("api_errors", help, self.api_errors.clone());
+        registry.register("events", "Writes of Events, by result", self.events.clone());
+        let help = "Applies of the children of a gateway, and of HPAs, by result";
+        registry.register("children_applied", help, self.children.clone());
+        registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
+        let help = "Writes of the annotation pod-deletion-cost, by result";
+        registry.register("deletion_costs", help, self.deletion_costs.clone());
+        registry.register("leader", "1 while this replica leads, else 0", self.leader.clone());
+        let help = "When the serving certificate expires, Unix time; 0 while the certificate is missing";
+        registry.register("certificate_expiry_timestamp_seconds", help, self.certificate_end.clone());
+    }
+
+    /// Gives each counter with a closed set of labels its series. A counter whose first series begins at 1 hides the
+    /// first event from `rate` and `increase`.
+    fn begin_at_zero(&self) {
+        let families: [(&Labelled, &'static str, &[&'static str]); 11] = [
+            (&self.crd_checks, "result", &["complete", "outdated", "failed"]),
+            (&self.reviews, "result", &["authenticated", "recent", "busy", "refused", "unavailable"]),
+            (
+                &self.refused,
+                "reason",
+                &["not_leader", "not_synced", "unknown_pod", "unexpected_pod", "identity", "busy"],
+            ),
+            (&self.ended, "reason", &["proxy", "replaced", "slow", "garbage", "too_large"]),
+            (&self.status_writes, "result", &["written", "outdated", "failed"]),
+            (&self.api_errors, "request", &["certificates", "lease", "status", "webhook", "discovery"]),
+            (&self.events, "result", &["written", "limited", "dropped", "failed"]),
+            (&self.children, "result", &["applied", "repaired", "outdated", "failed"]),
+            (&self.notices, "result", &["sent", "dropped", "failed"]),
+            (&self.deletion_costs, "result", &["written", "outdated", "failed"]),
+            (&self.injections, "result", &["injected", "carried", "left", "refused"]),
+        ];
+        for (family, label, values) in families {
+            for value in values {
+                family.get_or_create(&[(label, *value)]).inc_by(0);
+            }
+        }
     }
 
     /// The text that answers a scrape.
