@@ -243,3 +243,74 @@ impl Metrics {
 pub fn count(family: &Labelled, name: &'static str, value: &'static str) {
     family.get_or_create(&[(name, value)]).inc();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/metrics.md");
+    /// The section of the page.
+    const SECTION: &str = "\n## Operator\n";
+
+    /// Name, type, labels and help of a metric.
+    type Row = [String; 4];
+
+    /// The metrics of a scrape. Counters have their suffix; the label `le` of histograms is left out.
+    fn served(text: &str) -> BTreeSet<Row> {
+        let mut rows = BTreeSet::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) else {
+                continue;
+            };
+            let kind = lines[at + 1].rsplit(' ').next().unwrap_or_default();
+            let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+            let series = lines[at + 2].strip_prefix(&format!("{name}{{")).unwrap_or_default();
+            let labels: Vec<String> = series
+                .split(',')
+                .filter_map(|label| label.split_once("=\""))
+                .map(|(label, _)| format!("`{label}`"))
+                .collect();
+            rows.insert([name, kind.to_owned(), labels.join(", "), help.to_owned()]);
+        }
+        rows
+    }
+
+    /// The rows of the section: `NAME` | type | `LABEL`, `LABEL` | help.
+    fn listed() -> BTreeSet<Row> {
+        let (_, section) = PAGE.split_once(SECTION).expect(SECTION);
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let row = |line: &str| -> Option<Row> {
+            let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+            let [name, kind, labels, help, _] = cells[..] else { return None };
+            Some([name.trim_end_matches('`'), kind, labels, help].map(str::to_owned))
+        };
+        section.lines().filter_map(row).collect()
+    }
+
+    #[test]
+    fn the_page_lists_every_metric_of_the_operator_and_no_others() {
+        let metrics = Metrics::default();
+        // A family without series is not served.
+        metrics.watches_refused.get_or_create(&[("kind", "Service")]).set(0);
+        metrics.crd_fields_missing.get_or_create(&[("kind", "PortForward".to_owned())]).set(0);
+        metrics.not_ready.get_or_create(&[("reason", "Pending".to_owned())]).set(0);
+        metrics.proxy_versions.get_or_create(&[("version", "0.1.0".to_owned())]).set(0);
+        metrics.closed.get_or_create(&[("port", "stream"), ("reason", "full")]).inc();
+        let (served, listed) = (served(&metrics.text().expect("a text")), listed());
+        let missing: Vec<_> = served.difference(&listed).collect();
+        let unknown: Vec<_> = listed.difference(&served).collect();
+        assert!(
+            missing.is_empty() && unknown.is_empty(),
+            "not on the page: {missing:#?}; on the page only: {unknown:#?}"
+        );
+    }
+
+    #[test]
+    fn counters_with_known_labels_begin_at_zero() {
+        let text = Metrics::default().text().expect("a text");
+        assert!(text.contains("\nportlane_operator_api_errors_total{request=\"status\"} 0\n"), "{text}");
+    }
+}
