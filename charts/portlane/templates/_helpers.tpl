@@ -233,3 +233,13 @@ pods.{{ include "portlane.webhook" . }}
 {{- define "portlane.webhookPatchPolicy" -}}
 webhook.{{ include "portlane.webhook" . }}
 {{- end }}
+
+{{/* Interval and timeout of scrapes: the values of a monitor. */}}
+{{- define "portlane.scrape" -}}
+{{- with .interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- end }}

@@ -2,6 +2,7 @@
 
 mod goldens;
 mod manifests;
+mod monitoring;
 mod refused;
 mod templates;
 mod values;

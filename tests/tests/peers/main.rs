@@ -5,6 +5,8 @@
 mod databases;
 mod files;
 mod messaging;
+#[cfg(target_os = "linux")]
+mod monitoring;
 mod network;
 mod page;
 mod proxy_protocol;

@@ -10,7 +10,9 @@ use std::{
 use harness::{CHARTS, CommandOutput, ControlPlane, helm_command};
 use serde_json::{Map, Value};
 
-use super::{Document, KUBERNETES, REMEDY, cases, checkout, committed, manifests::dry_run, render_case};
+use super::{
+    Document, KUBERNETES, REMEDY, cases, checkout, committed, manifests::dry_run, monitoring::add_kinds, render_case,
+};
 
 on_both!(the_api_server_accepts_every_case);
 
@@ -60,6 +62,7 @@ fn every_value_is_set_by_a_case() {
 
 /// Of each case one dry run, in namespaces that exist. No warning may come back.
 fn the_api_server_accepts_every_case(server: &ControlPlane) {
+    add_kinds(server);
     let rendered: Vec<String> = cases().iter().map(|case| render_case(Some(case))).collect();
     dry_run(server, &rendered.join("\n---\n"));
 }
