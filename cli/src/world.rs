@@ -119,7 +119,9 @@ pub(crate) fn any_cluster(mut world: World) -> World {
         if let Some(gateway) = &forward.spec.placement.gateway {
             let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
             let gateway = ObjectKey::new(namespace, &gateway.name);
-            world.gateways.entry(gateway).or_insert_with(|| open_gateway(networks.clone(), &hostnames));
+            let class = &forward.spec.controller_class;
+            let stand_in = || open_gateway(class.clone(), networks.clone(), &hostnames);
+            world.gateways.entry(gateway).or_insert_with(stand_in);
         }
     }
     world.services = services.into_iter().map(|(key, ports)| (key, stand_in(&ports))).collect();
@@ -146,11 +148,13 @@ fn networks(world: &World) -> Vec<Cidr> {
     ["0.0.0.0/0", "::/0"].map(str::to_owned).into_iter().chain(named).map(Cidr).collect()
 }
 
-fn open_gateway(address_cidrs: Vec<Cidr>, hostnames: &Hostnames) -> ForwardGateway {
+/// A gateway of this controller class that admits everything.
+fn open_gateway(controller_class: Option<String>, address_cidrs: Vec<Cidr>, hostnames: &Hostnames) -> ForwardGateway {
     let namespaces = Some(NamespaceScope { from: From::All, selector: None });
     let tenants = permissive_tenants(hostnames);
     let allowed_forwards = Some(AllowedForwards { namespaces, tenants, address_cidrs, ..AllowedForwards::default() });
-    ForwardGateway::new("any", ForwardGatewaySpec { allowed_forwards, ..ForwardGatewaySpec::default() })
+    let spec = ForwardGatewaySpec { controller_class, allowed_forwards, ..ForwardGatewaySpec::default() };
+    ForwardGateway::new("any", spec)
 }
 
 #[cfg(test)]
@@ -159,6 +163,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_unknown_gateway_has_the_class_of_its_forward_and_a_known_one_must_have() {
+        let forward = json!({
+            "metadata": {"name": "f", "namespace": "a"},
+            "spec": {
+                "controllerClass": "blue", "placement": {"gateway": {"name": "edge"}},
+                "listeners": [{
+                    "name": "l", "protocol": "TCP", "port": 80,
+                    "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
+                }],
+            },
+        });
+        let mut world = World::default();
+        world.forwards.insert(ObjectKey::new("a", "f"), serde_json::from_value(forward).expect("a forward"));
+        let accepted = |world: World| {
+            let verdicts = translate(&any_cluster(world)).verdicts;
+            verdicts.into_values().next().expect("a verdict").accepted
+        };
+        assert!(accepted(world.clone()).status);
+        let gateway = ForwardGateway::new("edge", ForwardGatewaySpec::default());
+        world.gateways.insert(ObjectKey::new("a", "edge"), gateway);
+        let refused = accepted(world);
+        assert!(!refused.status && refused.message.contains("'blue'"), "{}", refused.message);
+    }
 
     #[test]
     fn an_unknown_gateway_may_permit_a_name_within_a_wildcard_of_another_namespace() {

@@ -40,10 +40,20 @@ use crate::{
     printcolumn(name = "Forwards", type_ = "integer", json_path = ".status.attachedForwards"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.controllerClass", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.controllerClass) == has(oldSelf.controllerClass) && (!has(self.controllerClass) || self.controllerClass == oldSelf.controllerClass)").message("controllerClass cannot be changed: delete the object and create it again in the other class")
+)]
 pub struct ForwardGatewaySpec {
+    /// Class of the operator that serves this object, 1 to 63 characters: with several operators in one cluster, each
+    /// serves the objects of its own class and ignores all others. Forwards must have the same class. It cannot be
+    /// changed. Absent: the operator without a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub controller_class: Option<String>,
     /// Number of proxies in the fleet, 0 to 1000; kubectl scale sets this field. Default: 2.
     // The scale subresource answers 500 for an object without `replicas`, so this one field has a schema default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +81,25 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
+    /// Pins the proxies of this fleet to a tag or digest in the repository of the installation's proxy image. A change
+    /// rolls the fleet at once. Absent: the image of the installation, once it is the fleet's turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_image: Option<ProxyImage>,
+}
+
+/// An image of the proxy in the repository of the installation: exactly one of `tag` and `digest`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.tag) != has(self.digest)").message("exactly one of tag and digest must be set"))]
+pub struct ProxyImage {
+    /// Tag of the image, 1 to 128 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), pattern(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
+    pub tag: Option<String>,
+    /// Digest of the image, such as `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), pattern(r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
 }
 
 /// The Service in front of a fleet.

@@ -11,6 +11,7 @@
 #![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
+mod argocd;
 mod autoscaling;
 mod chart_readme;
 mod check;
@@ -29,12 +30,13 @@ mod selector;
 mod status;
 mod tenant;
 
+pub use argocd::{ARGOCD, ARGOCD_CONFIG_MAP, ARGOCD_SCRIPTS, argocd_config_map};
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
-    ServiceType,
+    ProxyImage, ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{

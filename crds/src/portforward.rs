@@ -36,6 +36,7 @@ use crate::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Placement", type_ = "string", json_path = ".status.placement", priority = 1),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.controllerClass", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -46,9 +47,16 @@ use crate::{
     validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.proxyProtocol) || ((!has(l.proxyProtocol.accept) || l.proxyProtocol.accept == 'Disabled') && (!has(l.proxyProtocol.send) || l.proxyProtocol.send == 'Disabled')))").message("proxyProtocol is not for UDP listeners"),
     validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.healthCheck) || (has(l.healthCheck.http) && has(l.healthCheck.http.port)) || (has(l.healthCheck.tcp) && has(l.healthCheck.tcp.port)) || (has(l.healthCheck.mysql) && has(l.healthCheck.mysql.port)) || (has(l.healthCheck.postgres) && has(l.healthCheck.postgres.port)) || l.backends.all(b, has(b.healthCheckPort)))").message("healthCheck of a UDP listener must name the TCP port to check"),
     validation = Rule::new("self.listeners.map(l, has(l.endPort) && has(l.port) ? l.endPort - l.port + 1 : 1).sum() <= 1024").message("the listeners must not have more than 1024 ports together"),
-    validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && (a.protocol == 'UDP') == (b.protocol == 'UDP') && a.port <= (has(b.endPort) ? b.endPort : b.port) && b.port <= (has(a.endPort) ? a.endPort : a.port) && (a.name == b.name || !has(a.tls) || !has(b.tls) || a.tls.hostnames.exists(h, h in b.tls.hostnames))))").message("two listeners have the same protocol and port (TLS listeners may, with different hostnames)")
+    validation = Rule::new("self.listeners.all(a, !has(a.port) || self.listeners.exists_one(b, has(b.port) && (a.protocol == 'UDP') == (b.protocol == 'UDP') && a.port <= (has(b.endPort) ? b.endPort : b.port) && b.port <= (has(a.endPort) ? a.endPort : a.port) && (a.name == b.name || !has(a.tls) || !has(b.tls) || a.tls.hostnames.exists(h, h in b.tls.hostnames))))").message("two listeners have the same protocol and port (TLS listeners may, with different hostnames)"),
+    validation = Rule::new("has(self.controllerClass) == has(oldSelf.controllerClass) && (!has(self.controllerClass) || self.controllerClass == oldSelf.controllerClass)").message("controllerClass cannot be changed: delete the object and create it again in the other class")
 )]
 pub struct PortForwardSpec {
+    /// Class of the operator that serves this object, 1 to 63 characters: with several operators in one cluster, each
+    /// serves the objects of its own class and ignores all others. A gateway must have the same class. It cannot be
+    /// changed. Absent: the operator without a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub controller_class: Option<String>,
     /// Stops listening while true. Ports stay claimed, and `sessions.onUpdate` applies to live sessions. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,

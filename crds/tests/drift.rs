@@ -61,6 +61,38 @@ fn committed_reference_is_what_types_and_values_generate() {
 }
 
 #[test]
+fn the_committed_patch_of_argocd_cm_is_what_its_scripts_generate() {
+    let argocd = Path::new(env!("CARGO_MANIFEST_DIR")).join(crds::ARGOCD);
+    let scripts = argocd.join(crds::ARGOCD_SCRIPTS);
+    let generated = crds::argocd_config_map(|file| fs::read_to_string(scripts.join(file))).expect("every script");
+    let path = argocd.join(crds::ARGOCD_CONFIG_MAP);
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == generated,
+        "{} is out of date: run `cargo run -p portlane-crds --bin crdgen` and commit the result",
+        path.display()
+    );
+}
+
+/// Client-side apply stores an object as JSON in an annotation, and all annotations together have at most 256 KiB.
+#[test]
+fn every_crd_leaves_half_of_its_annotations_free_for_client_side_apply() {
+    for crd in crds::crds().expect("schemas serialise") {
+        let bytes = crd.document.to_string().len();
+        assert!(bytes < 128 * 1024, "{} has {bytes} bytes as JSON: say so in docs/gitops.md", crd.file);
+    }
+}
+
+#[test]
+fn the_applications_for_argo_cd_install_the_charts_of_this_version() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/argocd");
+    let tag = format!("targetRevision: v{}\n", env!("CARGO_PKG_VERSION"));
+    for file in ["applications/crds.yaml", "applications/operator.yaml", "clusters.yaml"] {
+        let text = fs::read_to_string(deploy.join(file)).expect("a file");
+        assert!(text.contains(&tag), "{file} has another targetRevision than v{}", env!("CARGO_PKG_VERSION"));
+    }
+}
+
+#[test]
 fn every_list_and_string_of_the_spec_is_bounded() {
     for crd in crds::crds().expect("schemas serialise") {
         let schema = &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];

@@ -7,6 +7,7 @@
 #![no_main]
 
 use std::{
+    cmp::Reverse,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use proxy::core::{
     flows::{FlowKey, FlowTable},
-    limiter::{FlowRegistry, FlowSlot, Limiter, Mark, Member, Refusal},
+    limiter::{FlowRegistry, FlowSlot, Limiter, Mark, Member, Newcomer, Refusal},
     share::{Place, Share},
 };
 use proxy_api::Limits;
@@ -53,7 +54,7 @@ fuzz_target!(|bytes: &[u8]| {
             6 => assert_eq!(real.connection(n, number % 2 == 0), plain.connection(n, number % 2 == 0, limits)),
             7 => {
                 let keep = usize::from(number % 4);
-                let goes = real.registry.evict(None, keep, now);
+                let goes = real.registry.evict(None, keep, now).is_some();
                 real.sweep();
                 assert_eq!(goes, plain.give_way(None, keep, now));
             }
@@ -139,12 +140,13 @@ impl Real {
         self.sweep();
         let slot = slot.map_err(Dropped::Limit)?;
         if self.tables.iter().map(FlowTable::len).sum::<usize>() >= limits.process {
-            self.registry.evict(Some(NAMESPACES[n]), 0, now);
+            let newcomer = Newcomer { namespace: NAMESPACES[n], source: key.client.ip() };
+            self.registry.evict(Some(newcomer), 0, now);
             self.sweep();
             return Err(Dropped::Process);
         }
         let mark = slot.mark();
-        let member = self.registry.register(NAMESPACES[n], mark.clone(), key.client.ip(), now);
+        let member = self.registry.register(NAMESPACES[n], mark.clone(), key, now);
         let flow = Flow { mark, _slot: slot, _member: member };
         drop(self.tables[n].insert(key, flow, now).expect("there was room"));
         Ok(())
@@ -235,7 +237,7 @@ impl Plain {
         }
         self.admit(n, key.client.ip(), now, limits).map_err(Dropped::Limit)?;
         if self.flows.len() >= limits.process {
-            self.give_way(Some(n), 0, now);
+            self.give_way(Some((n, key.client.ip())), 0, now);
             return Err(Dropped::Process);
         }
         if self.count(n) >= TABLE {
@@ -247,8 +249,7 @@ impl Plain {
 
     /// Whether the limits admit a flow; idle flows of the forward give way to it.
     fn admit(&mut self, n: usize, source: IpAddr, now: u64, limits: Bounds) -> Result<(), Refusal> {
-        let of_source = self.flows.iter().filter(|flow| flow.namespace == n && flow.key.client.ip() == source).count();
-        if !fits(limits.source, of_source) {
+        if !fits(limits.source, self.of_source(n, source)) {
             return Err(Refusal::Source);
         }
         let flows = self.count(n);
@@ -267,16 +268,47 @@ impl Plain {
         Ok(())
     }
 
-    /// A flow of the largest namespace gives way, and for a newcomer none of a namespace smaller than its own.
-    fn give_way(&mut self, newcomer: Option<usize>, keep: usize, now: u64) -> bool {
+    fn of_source(&self, n: usize, source: IpAddr) -> usize {
+        self.flows.iter().filter(|flow| flow.namespace == n && flow.key.client.ip() == source).count()
+    }
+
+    /// The least recently used flow of the source with the most flows, of the flows of a namespace that are wanted.
+    fn of_heaviest(&self, n: usize, wanted: impl Fn(usize, &PlainFlow) -> bool) -> Option<usize> {
+        let flows = self.flows.iter().enumerate().filter(|(_, flow)| flow.namespace == n);
+        let counted = flows.map(|(at, flow)| (self.of_source(n, flow.key.client.ip()), at, flow));
+        let wanted = counted.filter(|(count, _, flow)| wanted(*count, flow));
+        wanted.min_by_key(|(count, _, flow)| (Reverse(*count), flow.used)).map(|(_, at, _)| at)
+    }
+
+    /// The namespace that has twice as many flows as the newcomer's, or a source that has twice as many as its own.
+    fn heavier(&self, n: usize, source: IpAddr) -> Option<usize> {
+        let is_twice = |own: usize, most: usize| 2 * (own + 1) <= most;
+        let (most, _, largest) = (0..NAMESPACES.len()).map(|at| (self.count(at), at == n, at)).max()?;
+        if is_twice(self.count(n), most) {
+            return Some(largest);
+        }
+        let own = self.flows.iter().filter(|flow| flow.namespace == n);
+        let most = own.map(|flow| self.of_source(n, flow.key.client.ip())).max()?;
+        is_twice(self.of_source(n, source), most).then_some(n)
+    }
+
+    /// A flow of the largest namespace and of its largest source gives way: to a newcomer that has less than half as many,
+    /// any, and otherwise one that is idle, and none of a smaller namespace or source than its own.
+    fn give_way(&mut self, newcomer: Option<(usize, IpAddr)>, keep: usize, now: u64) -> bool {
         if self.flows.len() <= keep {
             return false;
         }
-        let own = newcomer.map_or(0, |n| self.count(n));
-        let all = (0..NAMESPACES.len()).map(|n| (self.count(n), newcomer == Some(n), n));
+        let heavier = newcomer.and_then(|(n, source)| self.heavier(n, source));
+        let heavy = heavier.and_then(|n| self.of_heaviest(n, |_, _| true));
+        let own = newcomer.map_or(0, |(n, _)| self.count(n));
+        let all = (0..NAMESPACES.len()).map(|n| (self.count(n), newcomer.is_some_and(|(own, _)| own == n), n));
         let mut order: Vec<_> = all.filter(|(count, ..)| *count >= own).collect();
         order.sort_unstable();
-        order.into_iter().rev().any(|(.., n)| self.evict(n, now))
+        let idle = order.into_iter().rev().find_map(|(_, is_own, n)| {
+            let least = newcomer.filter(|_| is_own).map_or(0, |(_, source)| self.of_source(n, source));
+            self.of_heaviest(n, |count, flow| count >= least && now - flow.used >= IN_USE)
+        });
+        heavy.or(idle).map(|at| self.flows.remove(at)).is_some()
     }
 }
 

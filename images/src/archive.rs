@@ -8,9 +8,14 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::{Archive, Image, Platform, USER};
+use crate::{
+    Archive, Image, Platform, USER,
+    pack::{File, digest, tar},
+};
+
+/// Content of the file `oci-layout`.
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Failure to build an image.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +76,7 @@ pub(crate) fn write(image: Image, platform: Platform, program: &Path, to: &Path)
 
 /// Returns the archive and the digest of its manifest.
 fn pack(image: Image, platform: Platform, binary: &[u8]) -> io::Result<(Vec<u8>, String)> {
-    let layer = tar(&[(image.package().to_owned(), binary, 0o755)])?;
+    let layer = layer(image, binary)?;
     let configuration = serde_json::to_vec(&configuration(image, platform, &digest(&layer)))?;
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
@@ -97,17 +102,22 @@ fn pack(image: Image, platform: Platform, binary: &[u8]) -> io::Result<(Vec<u8>,
         "Layers": [blob(&layer)],
     }]))?;
     let files = [
-        (blob(&configuration), &configuration[..], 0o644),
-        (blob(&layer), &layer[..], 0o644),
-        (blob(&manifest), &manifest[..], 0o644),
-        ("index.json".to_owned(), &index[..], 0o644),
-        ("manifest.json".to_owned(), &docker[..], 0o644),
-        ("oci-layout".to_owned(), &br#"{"imageLayoutVersion":"1.0.0"}"#[..], 0o644),
+        File::plain(blob(&configuration), &configuration),
+        File::plain(blob(&layer), &layer),
+        File::plain(blob(&manifest), &manifest),
+        File::plain("index.json", &index),
+        File::plain("manifest.json", &docker),
+        File::plain("oci-layout", LAYOUT),
     ];
-    Ok((tar(&files)?, digest(&manifest)))
+    Ok((tar(&files, 0)?, digest(&manifest)))
 }
 
-fn configuration(image: Image, platform: Platform, layer: &str) -> Value {
+/// The only layer of an image: its program.
+pub(crate) fn layer(image: Image, binary: &[u8]) -> io::Result<Vec<u8>> {
+    tar(&[File::program(image.package(), binary)], 0)
+}
+
+pub(crate) fn configuration(image: Image, platform: Platform, layer: &str) -> Value {
     json!({
         "architecture": platform.architecture(),
         "os": "linux",
@@ -121,7 +131,7 @@ fn configuration(image: Image, platform: Platform, layer: &str) -> Value {
     })
 }
 
-fn labels(image: Image) -> [(String, Value); 3] {
+pub(crate) fn labels(image: Image) -> [(String, Value); 3] {
     [
         ("title", format!("portlane-{}", image.name())),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -130,32 +140,12 @@ fn labels(image: Image) -> [(String, Value); 3] {
     .map(|(name, value)| (format!("org.opencontainers.image.{name}"), Value::from(value)))
 }
 
-fn descriptor(media_type: &str, content: &[u8]) -> Value {
+pub(crate) fn descriptor(media_type: &str, content: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest(content), "size": content.len()})
 }
 
-fn digest(content: &[u8]) -> String {
-    let hash = Sha256::digest(content).iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
-    format!("sha256:{hash}")
-}
-
-fn blob(content: &[u8]) -> String {
+pub(crate) fn blob(content: &[u8]) -> String {
     format!("blobs/{}", digest(content).replace(':', "/"))
-}
-
-/// A tar of files in the given order, owned by root and without timestamps.
-fn tar(files: &[(String, &[u8], u32)]) -> io::Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (path, content, mode) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(*mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        tar.append_data(&mut header, path, *content)?;
-    }
-    tar.into_inner()
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! same images for users of a container engine.
 
 mod archive;
+mod index;
+mod pack;
 mod program;
+mod target;
 
 use std::{
     env, fs,
@@ -13,7 +16,10 @@ use std::{
 };
 
 pub use archive::ImageError;
-pub use program::cargo;
+pub use index::{Index, Origin, PlatformImage, index};
+pub use pack::{File, gzip, normalize, sha256, tar};
+pub use program::{Checkout, cargo, install};
+pub use target::{Here, Machine, Target};
 
 /// User and group of every image, by number: an image has no file with names for them.
 pub const USER: &str = "65532:65532";
@@ -32,7 +38,7 @@ pub enum Image {
 }
 
 /// Platform of an image.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Platform {
     /// linux/amd64.
     Amd64,
@@ -115,6 +121,22 @@ impl Platform {
             Self::Arm64 => "aarch64-unknown-linux-musl",
         }
     }
+
+    /// Names of C compilers that build for the platform on another one: Debian's, and the one of musl-cross.
+    pub(crate) fn cross_compilers(self) -> [&'static str; 2] {
+        match self {
+            Self::Amd64 => ["x86_64-linux-gnu-gcc", "x86_64-linux-musl-gcc"],
+            Self::Arm64 => ["aarch64-linux-gnu-gcc", "aarch64-linux-musl-gcc"],
+        }
+    }
+
+    /// Debian's package with the first of them.
+    pub(crate) fn cross_package(self) -> &'static str {
+        match self {
+            Self::Amd64 => "gcc-x86-64-linux-gnu",
+            Self::Arm64 => "gcc-aarch64-linux-gnu",
+        }
+    }
 }
 
 /// How the programs of images are compiled.
@@ -142,7 +164,7 @@ impl Profile {
 /// # Errors
 /// The program does not build, the target is not installed, or the archive cannot be written.
 pub fn build(image: Image, platform: Platform, profile: Profile) -> Result<Archive, ImageError> {
-    let program = program::build(image.package(), platform, profile)?;
+    let program = Checkout::here().build(image.package(), platform.into(), profile)?;
     let suffix = if platform == Platform::here() { String::new() } else { format!("-{}", platform.architecture()) };
     let folder = target().join("images").join(if profile == Profile::Test { "test" } else { "" });
     fs::create_dir_all(&folder).map_err(ImageError::write(&folder))?;

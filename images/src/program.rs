@@ -1,4 +1,4 @@
-//! Builds the static program of an image.
+//! Builds the programs of images and releases.
 
 use std::{
     env,
@@ -6,31 +6,87 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Image, ImageError, Platform, Profile, target, workspace};
+use crate::{Here, Image, ImageError, Profile, Target, target, workspace};
 
-/// Builds a package for a platform and returns the path of the program.
-pub(crate) fn build(package: &str, platform: Platform, profile: Profile) -> Result<PathBuf, ImageError> {
-    install(platform)?;
-    let triple = platform.target();
-    let mut command = cargo();
-    command.args(["build", "--locked", "--quiet", "--profile", profile.name()]);
-    command.args(["--target", triple]);
-    for package in packages(package, profile) {
-        command.args(["--package", package]);
+/// Sources, and where cargo puts what it builds from them.
+#[derive(Clone, Debug)]
+pub struct Checkout {
+    /// Root of the workspace.
+    pub root: PathBuf,
+    /// Target folder of cargo.
+    pub target: PathBuf,
+}
+
+impl Checkout {
+    /// The checkout that this program was built from.
+    pub fn here() -> Self {
+        Self { root: workspace().to_owned(), target: target() }
     }
-    command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
-    // This variable takes precedence over every other source of flags.
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags(platform));
-    for (variable, value) in c_compiler(platform) {
-        if env::var_os(&variable).is_none() {
-            command.env(variable, value);
+
+    /// Builds a package for a target and returns the path of the program.
+    ///
+    /// # Errors
+    /// The program does not build, or the target is not installed and cannot be.
+    pub fn build(&self, package: &str, target: Target, profile: Profile) -> Result<PathBuf, ImageError> {
+        install(target)?;
+        let triple = target.triple();
+        let mut command = cargo();
+        command.args(["build", "--locked", "--quiet", "--profile", profile.name()]);
+        command.args(["--target", triple]);
+        for package in packages(package, profile) {
+            command.args(["--package", package]);
         }
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // This variable takes precedence over every other source of flags.
+        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(target));
+        for (variable, value) in self.c_compiler(target) {
+            if env::var_os(&variable).is_none() {
+                command.env(variable, value);
+            }
+        }
+        let status = command.status().map_err(ImageError::run("cargo"))?;
+        if !status.success() {
+            return Err(ImageError::Build { package: package.to_owned(), target: triple });
+        }
+        Ok(self.target.join(triple).join(profile.name()).join(package))
     }
-    let status = command.status().map_err(ImageError::run("cargo"))?;
-    if !status.success() {
-        return Err(ImageError::Build { package: package.to_owned(), target: triple });
+
+    /// C compiler and flags for the parts in C. They belong to ring, which needs no C library, so the compiler of this
+    /// machine works for any libc; another architecture needs its cross compiler.
+    fn c_compiler(&self, target: Target) -> Vec<(String, String)> {
+        let triple = target.triple().replace('-', "_");
+        let maps: Vec<String> =
+            self.remapped().iter().map(|(path, name)| format!("-ffile-prefix-map={}={name}", path.display())).collect();
+        let flags = (format!("CFLAGS_{triple}"), maps.join(" "));
+        let compiler = target.c_compiler(&Here).map(|compiler| (format!("CC_{triple}"), compiler.to_owned()));
+        [flags].into_iter().chain(compiler).collect()
     }
-    Ok(target().join(triple).join(profile.name()).join(package))
+
+    /// Folders of this machine, and the names they have in programs, so that builds are reproducible.
+    fn remapped(&self) -> Vec<(PathBuf, &'static str)> {
+        let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+        let mut remapped = vec![(self.root.clone(), "/portlane"), (cargo, "/cargo")];
+        // Generated sources have the same name wherever the target folder is. The last map that fits counts.
+        if self.target != self.root.join("target") {
+            remapped.push((self.target.clone(), "/portlane/target"));
+        }
+        remapped
+    }
+
+    /// Flags that keep paths of this machine out of the program, and that link for another architecture with the linker
+    /// of Rust.
+    fn flags(&self, target: Target) -> String {
+        let mut flags: Vec<String> = self
+            .remapped()
+            .iter()
+            .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()))
+            .collect();
+        if target.needs_rust_linker(&Here) {
+            flags.push("-Clinker=rust-lld".to_owned());
+        }
+        flags.join("\u{1f}")
+    }
 }
 
 /// The packages that one run of cargo builds. For tests all of them together: a selection of its own would have features of its
@@ -56,50 +112,49 @@ pub fn cargo() -> Command {
     command
 }
 
-/// C compiler and flags for the parts in C. They belong to ring, which needs no C library, so the compiler of this
-/// machine works for any libc; another architecture needs its cross compiler.
-fn c_compiler(platform: Platform) -> [(String, String); 2] {
-    let target = platform.target().replace('-', "_");
-    let compiler = match (platform == Platform::here(), platform) {
-        (true, _) => "cc",
-        (false, Platform::Arm64) => "aarch64-linux-gnu-gcc",
-        (false, Platform::Amd64) => "x86_64-linux-gnu-gcc",
-    };
-    let maps: Vec<String> =
-        remapped().iter().map(|(path, name)| format!("-ffile-prefix-map={}={name}", path.display())).collect();
-    [(format!("CC_{target}"), compiler.to_owned()), (format!("CFLAGS_{target}"), maps.join(" "))]
-}
-
-/// Folders of this machine, and the names they have in programs, so that builds are reproducible.
-fn remapped() -> [(PathBuf, &'static str); 2] {
-    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    [(workspace().to_owned(), "/portlane"), (cargo, "/cargo")]
-}
-
-/// Flags that keep paths of this machine out of the program, and that link for another architecture with the linker of
-/// Rust.
-fn flags(platform: Platform) -> String {
-    let mut flags: Vec<String> =
-        remapped().iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect();
-    if platform != Platform::here() {
-        flags.push("-Clinker=rust-lld".to_owned());
-    }
-    flags.join("\u{1f}")
-}
-
 /// Installs the target with rustup. Without rustup, the compiler itself reports a missing target.
-fn install(platform: Platform) -> Result<(), ImageError> {
+///
+/// # Errors
+/// rustup cannot install the target.
+pub fn install(target: Target) -> Result<(), ImageError> {
     let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
     let Ok(installed) = installed else { return Ok(()) };
-    if String::from_utf8_lossy(&installed.stdout).lines().any(|line| line == platform.target()) {
+    if String::from_utf8_lossy(&installed.stdout).lines().any(|line| line == target.triple()) {
         return Ok(());
     }
-    eprintln!("images: installing the Rust target {}", platform.target());
+    eprintln!("images: installing the Rust target {}", target.triple());
     let mut add = Command::new("rustup");
-    add.args(["target", "add", platform.target()]).stdin(Stdio::null());
+    add.args(["target", "add", target.triple()]).stdin(Stdio::null());
     match add.status().map_err(ImageError::run("rustup"))? {
         status if status.success() => Ok(()),
-        _ => Err(ImageError::Target(platform.target())),
+        _ => Err(ImageError::Target(target.triple())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The name of a path in programs, as the compiler finds it: by the last map that fits.
+    fn name(checkout: &Checkout, path: &Path) -> Option<PathBuf> {
+        let maps = checkout.remapped();
+        maps.iter().rev().find_map(|(from, to)| Some(Path::new(to).join(path.strip_prefix(from).ok()?)))
+    }
+
+    #[test]
+    fn a_program_has_the_same_paths_wherever_its_folders_are() {
+        let names = |root: &str, target: &str| {
+            let checkout = Checkout { root: root.into(), target: target.into() };
+            let sources = name(&checkout, &checkout.root.join("proxy/src/main.rs"));
+            let generated = name(&checkout, &checkout.target.join("release/build/out/x.rs"));
+            [sources, generated]
+        };
+        let expected = ["/portlane/proxy/src/main.rs", "/portlane/target/release/build/out/x.rs"];
+        let expected = expected.map(|path| Some(PathBuf::from(path)));
+        assert_eq!(names("/home/me/portlane", "/home/me/portlane/target"), expected);
+        assert_eq!(names("/home/me/portlane", "/var/cache/portlane"), expected);
+        assert_eq!(names("/srv/x", "/srv/x/build"), expected);
     }
 }

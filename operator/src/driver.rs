@@ -9,8 +9,10 @@
 //!
 //! Nothing is translated, published or written before every cache has synced, nor while another replica leads.
 
+mod counts;
 mod effects;
 mod leading;
+mod live;
 mod results;
 mod streams;
 
@@ -34,14 +36,16 @@ use operator_core::{
         cut_off::{Counted, CutOff},
         debounce::Debounce,
         deletion_costs::Costs,
+        outdated_sidecars::OutdatedSidecars,
         statuses::Statuses,
     },
     status::events::of_growth,
+    world::schema::{self, Dropped, Lack},
 };
 
 use crate::{
     inputs::{
-        metrics_api::Question,
+        aggregated::Question,
         streams::FromStream,
         watch::{Message, Watches},
         webhook::Selectors,
@@ -65,8 +69,10 @@ pub struct Inputs {
     pub written: mpsc::Receiver<Dated<Written>>,
     /// Results of applying children and autoscalers.
     pub applied: mpsc::Receiver<Dated<Applied>>,
-    /// Questions of the metrics API.
+    /// Questions of the aggregated APIs.
     pub questions: mpsc::Receiver<Question>,
+    /// What the installed CRDs lack.
+    pub lacks: watch::Receiver<Vec<Lack>>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
     /// Heartbeat of the driver.
@@ -80,6 +86,7 @@ struct Schedules {
     autoscalers: Autoscalers,
     costs: Costs,
     cut_off: CutOff,
+    sidecars: OutdatedSidecars,
 }
 
 impl Schedules {
@@ -90,6 +97,7 @@ impl Schedules {
             autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
             cut_off: CutOff::default(),
+            sidecars: OutdatedSidecars::default(),
         }
     }
 }
@@ -182,6 +190,10 @@ impl Driver {
                 Some(written) = inputs.written.recv() => self.written(written),
                 Some(applied) = inputs.applied.recv() => self.applied(applied),
                 Some(question) = inputs.questions.recv() => self.answer(question),
+                Ok(()) = inputs.lacks.changed() => {
+                    let dropped = schema::dropped(&inputs.lacks.borrow_and_update());
+                    self.dropped(dropped);
+                }
                 () = sleep_until(look) => self.look(),
                 () = sleep_until(evaluate) => self.evaluate(),
                 _ = tick.tick() => self.tick(),
@@ -193,6 +205,7 @@ impl Driver {
     fn begin(&mut self, term: lease::Term) {
         self.term = self.term.following();
         self.effects.begin(self.term);
+        self.forget_sidecars();
         self.schedules = Schedules::new(&self.fleets, self.effects.autoscaling, self.now());
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
@@ -201,6 +214,7 @@ impl Driver {
         self.metrics.cut_off.set(0);
         self.metrics.outstanding.set(0);
         self.metrics.not_ready.clear();
+        self.count_fleets();
     }
 
     fn seen(&mut self, (source, seen): Message) {
@@ -235,6 +249,19 @@ impl Driver {
         // A replica that is ready stays ready: a relist only delays publishing, and should fail no readiness probe.
         let synced = self.cache.is_synced();
         self.synced.send_if_modified(|now| synced && !std::mem::replace(now, true));
+    }
+
+    /// Every object reports the fields that the API server drops from manifests.
+    fn dropped(&mut self, dropped: Dropped) {
+        if self.cache.world.dropped == dropped {
+            return;
+        }
+        self.cache.world.dropped = dropped;
+        for key in self.cache.gateways() {
+            self.schedules.gateways.touch(&key);
+        }
+        self.touched.changes.all = true;
+        self.debounce.touch(self.now());
     }
 
     /// Translates the changes since the last look, and publishes the result.
@@ -325,7 +352,7 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, autoscalers, costs, cut_off } = &mut self.schedules;
+        let Schedules { statuses, gateways, autoscalers, costs, cut_off, .. } = &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
@@ -346,6 +373,8 @@ impl Driver {
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
         self.effects.run_all(effects);
+        self.count_fleets();
+        self.count_sidecars(now);
         for subject in others {
             self.look_at(&subject, now);
         }

@@ -10,4 +10,5 @@ pub mod listen;
 pub mod liveness;
 pub mod metrics;
 pub mod pki;
+pub mod serving;
 pub mod tasks;

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use operator_core::desired::ca::Trusted;
+use operator_core::{desired::ca::Trusted, world::schema::Lack};
 
 use crate::{
     inputs::{schemas, streams::Streams, webhook::Selectors},
@@ -33,6 +33,7 @@ use crate::{
         liveness::Liveness,
         metrics::Metrics,
         pki::{Authority, Leaf},
+        serving::{Keeper, Serving},
         tasks::{Fault, Supervisor, Tasks},
     },
     settings::Settings,
@@ -86,8 +87,12 @@ pub(super) struct Replica {
     term: watch::Receiver<Term>,
     /// The CA bundle that proxies and API servers should trust.
     trusted: watch::Receiver<Trusted>,
-    /// The serving certificate.
+    /// The serving certificate, for proxies.
     leaf: Arc<Leaf>,
+    /// The serving certificate for API servers.
+    serving: Serving,
+    /// What the installed CRDs lack.
+    lacks: watch::Receiver<Vec<Lack>>,
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
@@ -126,12 +131,16 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (trust, trusted) = watch::channel(Trusted::default());
     let (authority, leaf) = authority(&settings, &client, trust);
     tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
-    tasks.service("checks of the CRDs", schemas::keep(client.clone(), metrics.clone()));
+    let (compared, lacks) = watch::channel(Vec::new());
+    tasks.service("checks of the CRDs", schemas::keep(client.clone(), compared, metrics.clone()));
     let selectors = Arc::default();
     let ending = Ending::new(ends.clone());
-    let replica = Replica { settings, client, term: terms, trusted, leaf, metrics, selectors, tasks, ending };
+    let own = Serving { leaf: leaf.clone(), trusted: trusted.clone() };
+    let serving = serving(&settings, &client, own, &metrics, &tasks);
+    let replica =
+        Replica { settings, client, term: terms, trusted, leaf, serving, lacks, metrics, selectors, tasks, ending };
     apis::webhook(&replica, ready).await?;
-    let questions = apis::metrics(&replica).await?;
+    let questions = apis::aggregated(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices, driver);
     let door = doors::stream(&replica.settings, &replica.metrics);
@@ -144,12 +153,25 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 /// The CA of this installation, and the serving certificate of this replica.
 fn authority(settings: &Settings, client: &Client, trust: watch::Sender<Trusted>) -> (Authority, Arc<Leaf>) {
     let life = Duration::from_secs(settings.certificate_seconds);
-    let hosts = [
-        host(&settings.operator).to_owned(),
-        format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace),
-    ];
+    let hosts = [host(&settings.operator).to_owned(), metrics_host(settings)];
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     Authority::new(secrets, &settings.roots_secret, &hosts, life, trust)
+}
+
+/// The name by which the aggregator calls the metrics API.
+fn metrics_host(settings: &Settings) -> String {
+    format!("{}.{}.svc", settings.custom_metrics_service, settings.namespace)
+}
+
+/// The serving certificate for API servers: that of a Secret if one is named, or else the operator's own.
+fn serving(settings: &Settings, client: &Client, own: Serving, metrics: &Arc<Metrics>, tasks: &Tasks) -> Serving {
+    let Some(secret) = &settings.serving_secret else { return own };
+    let metrics_host = settings.custom_metrics_address.map(|_| metrics_host(settings));
+    let hosts = [host(&settings.operator).to_owned()].into_iter().chain(metrics_host).collect();
+    let secrets = Api::namespaced(client.clone(), &settings.namespace);
+    let (keeper, serving) = Keeper::new(secrets, secret, hosts, metrics.clone());
+    tasks.service("certificate of webhook and metrics API", keeper.keep());
+    serving
 }
 
 fn candidate(settings: &Settings) -> Candidate {

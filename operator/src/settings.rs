@@ -10,9 +10,9 @@ use std::{
 use clap::{Parser, ValueEnum};
 use crds::PodTemplate;
 use operator_core::{
-    desired::{pods::Pods, tuning::Resources},
+    desired::{fleets::Rollout, pods::Pods, tuning::Resources},
     notices::Format,
-    world::rights::FleetNamespaces,
+    world::{class, rights::FleetNamespaces},
 };
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
@@ -23,6 +23,10 @@ pub struct Settings {
     /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
     pub namespace: String,
+    /// Controller class: this operator serves the PortForwards and ForwardGateways with this spec.controllerClass, and
+    /// ignores all others. Empty: those without a class.
+    #[arg(long, env = "PORTLANE_CONTROLLER_CLASS", default_value = "", value_parser = class::parse)]
+    pub controller_class: String,
     /// Name of this pod, part of its identity in the leader election.
     #[arg(long, env = "PORTLANE_POD", default_value = "portlane-operator")]
     pub pod: String,
@@ -58,10 +62,20 @@ pub struct Settings {
     /// Keep the pod-deletion-cost annotation in step with live sessions, in fleets with autoscaling.
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
-    /// Listen address of the metrics API that HPAs query. Absent: the metrics API is not served.
+    /// Listen address of the APIs that API servers aggregate: custom metrics and the live API. Absent: neither is
+    /// served.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ips")]
     pub custom_metrics_address: Option<SocketAddr>,
-    /// Name of the metrics API's Service, which has no selector: the leader makes itself its endpoint.
+    /// APIs that are served at this address, separated by commas.
+    #[arg(
+        long,
+        value_enum,
+        env = "PORTLANE_APIS",
+        value_delimiter = ',',
+        default_values_t = [AggregatedApi::CustomMetrics, AggregatedApi::Live],
+    )]
+    pub apis: Vec<AggregatedApi>,
+    /// Name of the Service of these APIs, which has no selector: the leader makes itself its endpoint.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
     pub custom_metrics_service: String,
     /// IP addresses of this pod, separated by commas: one, or one of each family.
@@ -93,6 +107,10 @@ pub struct Settings {
     /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
     #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
     pub fleet_pod_template: Option<PodTemplate>,
+    /// How fleets take on another image of the proxy, or what else is new in their pods. OneByOne: in the order of their
+    /// names, each once the one before is rolled out and ready. Pinned: a fleet keeps its pods until its gateway changes.
+    #[arg(long, value_enum, env = "PORTLANE_FLEET_ROLLOUT", default_value_t = FleetRollout::OneByOne)]
+    pub fleet_rollout: FleetRollout,
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
@@ -125,6 +143,10 @@ pub struct Settings {
     /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,
+    /// Name of a Secret in the operator's namespace with the certificate of webhook and metrics API: tls.crt, tls.key and
+    /// ca.crt. A change takes effect without a restart. Absent: the operator's own CA signs that certificate.
+    #[arg(long, env = "PORTLANE_SERVING_SECRET")]
+    pub serving_secret: Option<String>,
     /// File with the URL of a webhook that receives notices. Absent: no notices are sent.
     #[arg(long, env = "PORTLANE_NOTICE_URL_FILE")]
     pub notice_url_file: Option<PathBuf>,
@@ -149,6 +171,37 @@ impl Settings {
     pub fn pods(&self) -> Pods {
         Pods { pull_secrets: self.proxy_pull_secrets.clone(), cluster_ids: self.proxy_cluster_ids }
     }
+}
+
+/// Ways to roll out fleets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum FleetRollout {
+    /// All fleets at once.
+    AllAtOnce,
+    /// One fleet after the other.
+    OneByOne,
+    /// Fleets keep their pods until their gateways change.
+    Pinned,
+}
+
+impl From<FleetRollout> for Rollout {
+    fn from(rollout: FleetRollout) -> Self {
+        match rollout {
+            FleetRollout::AllAtOnce => Self::AllAtOnce,
+            FleetRollout::OneByOne => Self::OneByOne,
+            FleetRollout::Pinned => Self::Pinned,
+        }
+    }
+}
+
+/// APIs that API servers aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AggregatedApi {
+    /// custom.metrics.k8s.io: the load of pods, for HPAs.
+    CustomMetrics,
+    /// live.portlane.dev: live sessions, and what a proxy runs.
+    Live,
 }
 
 /// Formats of notices.

@@ -154,7 +154,7 @@ impl Scene {
         let (out, messages) = mpsc::channel(64);
         let (tasks, _) = Tasks::new();
         let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, autoscaling: true };
-        let (watches, sources) = Watches::start(client, &rights, out, Arc::new(Metrics::default()), tasks);
+        let (watches, sources) = Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), tasks);
         Self { server, messages, sources: sources.len(), _watches: watches }
     }
 

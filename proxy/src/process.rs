@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     core::{
         capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
-        limiter::FlowRegistry,
+        limiter::{FlowRegistry, Newcomer, Victim},
     },
     door::Door,
     files::{self, Files, Permit},
@@ -43,7 +43,7 @@ pub struct Process {
     pub sessions: Arc<Room>,
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
-    /// The UDP flows, which give way to others when they are idle.
+    /// The UDP flows, which give way to others.
     pub flow_registry: Arc<FlowRegistry>,
     /// Connections whose client has not yet sent its PROXY header or server name.
     pub handshakes: Arc<Door>,
@@ -142,41 +142,51 @@ impl Process {
             return permits;
         }
         self.evict_flows_for_session();
-        let memory = self.sessions.wait(SESSION_PLACES).await;
-        [memory, self.files.wait(FILES_PER_SESSION).await]
+        let memory = self.sessions.wait_leaving(SESSION_PLACES, || self.left_by_session()).await;
+        [memory, self.files.wait_leaving(FILES_PER_SESSION, || self.left_by_session()).await]
     }
 
     /// Takes the room of a TCP session, if there is any.
     #[must_use]
     pub fn take_session(&self) -> Option<Permits> {
-        Some([self.sessions.take(SESSION_PLACES)?, self.files.take(FILES_PER_SESSION)?])
+        let left = self.left_by_session();
+        Some([self.sessions.take_leaving(SESSION_PLACES, left)?, self.files.take_leaving(FILES_PER_SESSION, left)?])
     }
 
-    /// Takes the room of a UDP flow. While a connection waits, the room that flows have given up is for it.
+    /// Takes the room of a UDP flow. While a connection waits, the room that flows have given up is for it. A flow of a
+    /// source with few flows takes room also then, as a flow of another source gives way to it.
     ///
     /// # Errors
     /// Why there is no room.
-    pub fn take_flow(&self) -> Result<FlowPermits, Dropped> {
-        if let Some(lacking) = self.awaited()
-            && self.flows.usage().0 >= self.flow_bounds().kept
-        {
-            return Err(lacking);
+    pub fn take_flow(&self, newcomer: Newcomer<'_>) -> Result<FlowPermits, Dropped> {
+        match self.take_flow_as(false) {
+            Err(_) if self.flow_registry.is_light(newcomer) => self.take_flow_as(true),
+            taken => taken,
         }
-        let place = |room: &Arc<Room>| room.take(FLOW_PLACES).ok_or(Dropped::SessionLimit);
-        let room = [place(&self.flows)?, place(&self.sessions)?];
-        if self.flows.usage().0 > self.flow_bounds().most {
-            return Err(Dropped::FileLimit);
-        }
-        Ok(FlowPermits { room, file: self.files.take(FILES_PER_FLOW).ok_or(Dropped::FileLimit)? })
     }
 
-    /// Called when a flow of a namespace has taken its room, or has found none (`is_full`), at `now` (milliseconds): where
-    /// room is short, an idle flow gives way to the next newcomer.
-    pub fn evict_flow_for_newcomer(&self, namespace: &str, is_full: bool, now: u64) {
-        let free = self.files.free().min(self.sessions.free());
-        if is_full || self.flow_bounds().is_short(self.flows.usage().0, free) {
-            self.flow_registry.evict(Some(namespace), 0, now);
+    fn take_flow_as(&self, is_light: bool) -> Result<FlowPermits, Dropped> {
+        let (awaited, bounds) = (self.awaited(), self.flow_bounds());
+        let left = bounds.left_by_flow(self.flows.usage().0, is_light, awaited.is_some());
+        let left = left.ok_or(awaited.unwrap_or(Dropped::SessionLimit))?;
+        let place = |room: &Arc<Room>| room.take_leaving(FLOW_PLACES, left).ok_or(Dropped::SessionLimit);
+        let room = [place(&self.flows)?, place(&self.sessions)?];
+        if self.flows.usage().0.saturating_add(left) > bounds.most {
+            return Err(Dropped::FileLimit);
         }
+        Ok(FlowPermits { room, file: self.files.take_leaving(FILES_PER_FLOW, left).ok_or(Dropped::FileLimit)? })
+    }
+
+    /// Called when a flow has taken its room, or has found none (`is_full`), at `now` (milliseconds): where room is short,
+    /// another flow gives way. That flow is returned, and ends when its worker learns of it.
+    pub fn evict_flow_for_newcomer(&self, newcomer: Newcomer<'_>, is_full: bool, now: u64) -> Option<Victim> {
+        let (bounds, free) = (self.flow_bounds(), self.files.free().min(self.sessions.free()));
+        if !is_full && !bounds.is_short(self.flows.usage().0, free) {
+            return None;
+        }
+        // What gives way for a refused flow while a connection waits is for the connection.
+        let is_for_connection = is_full && self.awaited().is_some() && !self.flow_registry.is_light(newcomer);
+        self.flow_registry.evict(Some(newcomer), if is_for_connection { bounds.kept } else { 0 }, now)
     }
 
     /// Called once a second: flows that have become idle give way to connections that wait.
@@ -197,10 +207,14 @@ impl Process {
     fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
-            if !self.flow_registry.evict(None, kept, now) {
+            if self.flow_registry.evict(None, kept, now).is_none() {
                 return;
             }
         }
+    }
+
+    fn left_by_session(&self) -> usize {
+        self.flow_bounds().left_by_session(self.flows.usage().0)
     }
 
     fn flow_bounds(&self) -> FlowBounds {
@@ -243,18 +257,27 @@ impl Timings {
 #[cfg(test)]
 mod tests {
     use std::{
+        net::{IpAddr, Ipv4Addr, SocketAddr},
         pin::pin,
         task::{Context, Waker},
     };
 
     use super::*;
-    use crate::log::{Level, LogFormat};
+    use crate::{
+        core::{
+            flows::FlowKey,
+            limiter::{Mark, Member},
+        },
+        log::{Level, LogFormat},
+    };
 
     fn process(settings: &Settings, memory: Option<u64>) -> Process {
         let lives = Lives::new(Clock::start());
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
         Process::new(settings, memory, lives, log.expect("a thread").0)
     }
+
+    const NEWCOMER: Newcomer<'static> = Newcomer { namespace: "a", source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
     /// A process with room for four sessions.
     fn small() -> Process {
@@ -264,9 +287,9 @@ mod tests {
     #[test]
     fn flows_leave_room_for_sessions_and_give_all_of_theirs_back() {
         let process = small();
-        let flows: Vec<FlowPermits> = (0..100).map_while(|_| process.take_flow().ok()).collect();
+        let flows: Vec<FlowPermits> = (0..100).map_while(|_| process.take_flow(NEWCOMER).ok()).collect();
         assert_eq!(flows.len(), 6);
-        assert_eq!(process.take_flow().expect_err("no room"), Dropped::SessionLimit);
+        assert_eq!(process.take_flow(NEWCOMER).expect_err("no room"), Dropped::SessionLimit);
         assert!(process.take_session().is_some(), "a quarter is left");
         drop(flows);
         assert_eq!((process.flows.usage().0, process.sessions.usage().0, process.files.usage().0), (0, 0, 0));
@@ -275,17 +298,59 @@ mod tests {
     #[test]
     fn a_new_flow_takes_no_place_that_another_gave_up_for_a_connection() {
         let process = small();
-        let mut flows: Vec<FlowPermits> = (0..6).map_while(|_| process.take_flow().ok()).collect();
+        let mut flows: Vec<FlowPermits> = (0..6).map_while(|_| process.take_flow(NEWCOMER).ok()).collect();
         let session = process.take_session();
         let mut connection = pin!(process.wait_for_session());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(session.is_some() && connection.as_mut().poll(&mut cx).is_pending());
         drop(flows.pop());
-        assert_eq!(process.take_flow().expect_err("a connection waits"), Dropped::SessionLimit);
+        assert_eq!(process.take_flow(NEWCOMER).expect_err("a connection waits"), Dropped::SessionLimit);
         drop(flows.pop());
         assert!(connection.as_mut().poll(&mut cx).is_ready());
         drop(session);
-        assert!(process.take_flow().is_ok(), "none waits");
+        assert!(process.take_flow(NEWCOMER).is_ok(), "none waits");
+    }
+
+    /// A flow as its worker holds it.
+    struct Held {
+        mark: Arc<Mark>,
+        _permits: FlowPermits,
+        _member: Member,
+    }
+
+    /// Flows from one source, as many as the process takes.
+    fn flood(process: &Process) -> Vec<Held> {
+        let flow = |port: u16| {
+            let (permits, mark) = (process.take_flow(NEWCOMER).ok()?, Arc::<Mark>::default());
+            let key = FlowKey { client: SocketAddr::new(NEWCOMER.source, port), local: None };
+            let member = process.flow_registry.register(NEWCOMER.namespace, mark.clone(), key, 0);
+            Some(Held { mark, _permits: permits, _member: member })
+        };
+        (0..u16::MAX).map_while(flow).collect()
+    }
+
+    #[test]
+    fn while_a_connection_waits_a_flow_of_another_source_gets_a_place_and_one_of_the_flood_gives_way() {
+        let process = process(&Settings { max_sessions: 32, ..Settings::default() }, None);
+        let mut flows = flood(&process);
+        let _sessions: Vec<Permits> = std::iter::from_fn(|| process.take_session()).collect();
+        let mut connection = pin!(process.wait_for_session());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(connection.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(process.take_flow(NEWCOMER).expect_err("no room"), Dropped::SessionLimit);
+        let mut others = Vec::new();
+        for last in 2..30 {
+            let other = Newcomer { source: [127, 0, 0, last].into(), ..NEWCOMER };
+            others.push(process.take_flow(other).expect("a place"));
+            let victim = process.evict_flow_for_newcomer(other, false, 0).expect("a flow of the flood, in use");
+            assert_eq!(victim.key.client.ip(), NEWCOMER.source);
+            // As the worker of that flow does.
+            flows.retain(|flow| !Arc::ptr_eq(&flow.mark, &victim.mark));
+        }
+        assert!(connection.as_mut().poll(&mut cx).is_pending(), "places have changed hands, and none is free");
+        flows.truncate(flows.len() - SESSION_PLACES);
+        assert!(connection.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(process.flows.usage().0, flows.len() + others.len());
     }
 
     #[test]

@@ -34,7 +34,14 @@ impl Room {
     /// Takes `count` places if they are free.
     #[must_use]
     pub fn take(self: &Arc<Self>, count: usize) -> Option<Permit> {
-        let fits = |used: usize| used.checked_add(count).filter(|total| *total <= self.limit.load(Relaxed));
+        self.take_leaving(count, 0)
+    }
+
+    /// Takes `count` places if they are free and `left` others beside them.
+    #[must_use]
+    pub fn take_leaving(self: &Arc<Self>, count: usize, left: usize) -> Option<Permit> {
+        let most = self.limit.load(Relaxed).checked_sub(left)?;
+        let fits = |used: usize| used.checked_add(count).filter(|total| *total <= most);
         self.used.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Permit { room: self.clone(), count })
     }
 
@@ -52,7 +59,12 @@ impl Room {
 
     /// Waits until `count` places are free, and takes them.
     pub async fn wait(self: &Arc<Self>, count: usize) -> Permit {
-        if let Some(permit) = self.take(count) {
+        self.wait_leaving(count, || 0).await
+    }
+
+    /// Waits until `count` places are free and others beside them, as many as `left` says whenever some become free.
+    pub async fn wait_leaving(self: &Arc<Self>, count: usize, left: impl Fn() -> usize) -> Permit {
+        if let Some(permit) = self.take_leaving(count, left()) {
             return permit;
         }
         let _waiting = Waiting::begin(&self.waiting);
@@ -61,7 +73,7 @@ impl Room {
             let mut freed = pin!(self.freed.notified());
             // From here on, every place that is freed wakes one waiter, also before the first poll.
             freed.as_mut().enable();
-            if let Some(permit) = self.take(count) {
+            if let Some(permit) = self.take_leaving(count, left()) {
                 return permit;
             }
             freed.await;
@@ -143,6 +155,21 @@ mod tests {
         assert!(room.take(1).is_none());
         drop(first);
         assert!(room.take(2).is_some());
+    }
+
+    #[test]
+    fn a_waiter_leaves_as_many_places_as_it_is_asked_to() {
+        let (room, left) = (Arc::new(Room::new(4)), AtomicUsize::new(2));
+        assert!(room.take_leaving(3, 2).is_none() && room.take_leaving(1, 9).is_none());
+        let first = room.take_leaving(2, 2).expect("room");
+        let mut waiter = pin!(room.wait_leaving(1, || left.load(Relaxed)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiter.as_mut().poll(&mut cx).is_pending());
+        let second = room.take(1).expect("room");
+        left.store(0, Relaxed);
+        drop(second);
+        assert!(waiter.as_mut().poll(&mut cx).is_ready());
+        drop(first);
     }
 
     #[test]

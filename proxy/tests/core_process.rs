@@ -13,7 +13,7 @@ use proxy::core::{
     },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
-    host::is_own,
+    host::{is_of_another_page, is_own},
     no_ports::{self, Found, NoPorts},
 };
 use proxy_api::doors::{Admission, Evict, Places};
@@ -76,19 +76,29 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
 #[test]
 fn flows_have_three_quarters_of_the_files_that_listeners_leave_and_no_more_than_fit_into_memory() {
     // T6
-    assert_eq!(FlowBounds::of(usize::MAX, 136, 36), FlowBounds { most: 75, kept: 18 });
-    assert_eq!(FlowBounds::of(20, 136, 36), FlowBounds { most: 20, kept: 5 });
+    assert_eq!(FlowBounds::of(usize::MAX, 136, 36), FlowBounds { most: 75, kept: 14, spare: 4 });
+    assert_eq!(FlowBounds::of(20, 136, 36), FlowBounds { most: 20, kept: 4, spare: 1 });
     assert_eq!(FlowBounds::of(20, 136, 200).most, 0);
     assert_eq!(Capacity { held_bytes: 0, sessions: None }.flow_places(), 65_536, "not all files of a process");
 }
 
 #[test]
 fn flows_give_way_before_the_last_of_their_room_is_taken() {
-    let bounds = FlowBounds { most: 80, kept: 20 };
+    let bounds = FlowBounds { most: 80, kept: 20, spare: 5 };
     assert!(!bounds.is_short(70, 1000) && bounds.is_short(71, 1000));
     assert!(!bounds.is_short(5, 10) && bounds.is_short(5, 9), "sessions have taken the rest");
-    assert!(!FlowBounds { most: 100_000, kept: 0 }.is_short(99_744, 100_000), "a bound");
-    assert!(!FlowBounds { most: 2, kept: 0 }.is_short(2, 0), "few flows use all their room");
+    assert!(!FlowBounds { most: 100_000, kept: 0, spare: 0 }.is_short(99_744, 100_000), "a bound");
+    assert!(!FlowBounds { most: 2, kept: 0, spare: 0 }.is_short(2, 0), "few flows use all their room");
+}
+
+#[test]
+fn connections_and_sources_with_many_flows_leave_room_that_is_spare() {
+    let bounds = FlowBounds { most: 80, kept: 15, spare: 5 };
+    let left = |is_light, is_awaited| [15, 16].map(|flows| bounds.left_by_flow(flows, is_light, is_awaited));
+    assert_eq!((left(true, false), left(true, true)), ([Some(0); 2], [Some(0); 2]));
+    assert_eq!((left(false, false), left(false, true)), ([Some(5); 2], [Some(2), None]));
+    assert_eq!([0, 3, 80].map(|flows| bounds.left_by_session(flows)), [0, 3, 5], "without flows, sessions take all");
+    assert_eq!(FlowBounds::of(usize::MAX, 1 << 20, 0).spare, 64, "a bound");
 }
 
 #[test]
@@ -192,6 +202,17 @@ fn an_admin_request_names_loopback_or_the_address_of_the_door() {
     ] {
         assert!(!is_own(foreign, bound), "{foreign}");
     }
+}
+
+#[test]
+fn a_browser_says_which_page_it_asks_for() {
+    for (has_origin, site) in [(false, None), (false, Some("same-origin")), (false, Some("none"))] {
+        assert!(!is_of_another_page(has_origin, site), "{has_origin} {site:?}");
+    }
+    for (has_origin, site) in [(true, None), (true, Some("same-origin")), (false, Some("cross-site"))] {
+        assert!(is_of_another_page(has_origin, site), "{has_origin} {site:?}");
+    }
+    assert!(is_of_another_page(false, Some("same-site")), "another port of this machine");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A real Kubernetes as a test sees it: start a cluster, take a namespace, apply, wait, look.
 
+mod argo;
 mod cluster;
 mod control_plane;
 mod diagnosis;
@@ -13,6 +14,7 @@ mod rendering;
 pub mod scene;
 mod siege;
 
+pub use argo::{Argo, resource_overrides};
 pub use cluster::{Cluster, CommandOutput, block_on};
 pub use control_plane::ControlPlane;
 pub use held::processes_of;

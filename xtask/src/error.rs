@@ -5,6 +5,8 @@ use std::process::ExitStatus;
 use harness::programs;
 use images::ImageError;
 
+use crate::release::ReleaseError;
+
 /// Why a task failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TaskError {
@@ -16,6 +18,8 @@ pub(crate) enum TaskError {
     Packages(#[from] programs::PackageError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
     #[error(transparent)]
     Assets(#[from] programs::IncompleteAssets),
     #[cfg(not(target_os = "linux"))]

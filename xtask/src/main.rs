@@ -1,9 +1,10 @@
-//! `cargo xtask`: setup, tests by tier, images, a node for experiments.
+//! `cargo xtask`: setup, tests by tier, images, releases, a node for experiments.
 
 mod error;
 mod image;
 #[cfg(target_os = "linux")]
 mod node;
+mod release;
 mod setup;
 mod test;
 mod tier;
@@ -30,6 +31,13 @@ enum Task {
         #[arg(long, value_enum)]
         platform: Option<image::Platform>,
     },
+    /// Makes everything of a release: programs, images, charts, SBOMs, licences, notes, checksums. See docs/release.md.
+    Release(release::Arguments),
+    /// Sets the version of this checkout wherever it is written, and cuts the changelog.
+    Bump {
+        /// Version, such as 1.2.3 or 1.2.3-rc.1.
+        version: String,
+    },
     /// Starts a node with the images and CRDs of this checkout, and opens a shell with KUBECONFIG, kubectl and helm.
     Node {
         /// Command to run instead of a shell.
@@ -48,6 +56,8 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test { tiers } => test::run(&Tier::or_all(tiers)),
         Task::Images { platform } => image::run(platform),
+        Task::Release(arguments) => release::run(&arguments),
+        Task::Bump { version } => release::bump(&version),
         #[cfg(target_os = "linux")]
         Task::Node { command } => node::run(&command),
         #[cfg(not(target_os = "linux"))]

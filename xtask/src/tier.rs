@@ -86,6 +86,7 @@ mod tests {
         assert!(Tier::Api.needs("kubernetes-1.34", "kube-apiserver", false));
         assert!(!Tier::Api.needs("kubernetes-1.34", "kubelet", false));
         assert!(!Tier::Api.needs("coredns", "coredns", false));
+        assert!(!Tier::Api.needs("argocd", "argocd", false) && Tier::Node.needs("argocd", "argocd", false));
         assert!(Tier::Node.needs("kubernetes-1.34", "kubelet", false));
         assert!(!Tier::Node.needs("kubernetes-1.37", "kubectl", false));
         assert!(!Tier::Pure.needs("etcd", "etcd", false));

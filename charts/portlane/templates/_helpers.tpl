@@ -16,7 +16,7 @@ values of the version before, which lack it.
 {{- end -}}
 {{- end }}
 
-{{/* What other names begin with: the Secret with the CA, the Service of the metrics API, the roles for users. */}}
+{{/* What other names begin with: the Secret with the CA, the Service of the aggregated APIs, the roles for users. */}}
 {{- define "portlane.prefix" -}}
 {{- if .Values.fullnameOverride -}}
 {{ include "portlane.name" . }}
@@ -29,12 +29,39 @@ values of the version before, which lack it.
 {{ include "portlane.prefix" . }}-metrics
 {{- end }}
 
+{{/*
+Whether the live API is registered: not empty if so. A cluster has one provider. Older aggregators ignore EndpointSlices, and a
+registered API that nobody serves blocks the deletion of every namespace.
+*/}}
+{{- define "portlane.servesLive" -}}
+{{- $live := .Values.liveApi | default dict -}}
+{{- $isOurs := eq (dig "controllerClass" "" $live | default "") (.Values.controllerClass | default "") -}}
+{{- $isServed := and (dig "enabled" true $live) $isOurs (gt (int .Values.replicas) 0) -}}
+{{- if and $isServed (semverCompare ">=1.34-0" .Capabilities.KubeVersion.Version) -}}
+yes
+{{- end -}}
+{{- end }}
+
+{{/* Whether API servers aggregate any API of the operator: not empty if so. */}}
+{{- define "portlane.aggregates" -}}
+{{- if or .Values.customMetrics.enabled (include "portlane.servesLive" .) -}}
+yes
+{{- end -}}
+{{- end }}
+
 {{- define "portlane.lease" -}}
 {{ include "portlane.name" . }}
 {{- end }}
 
 {{- define "portlane.roots" -}}
 {{ include "portlane.prefix" . }}-roots
+{{- end }}
+
+{{/* The Secret with the certificate of webhook and aggregated APIs; empty: the operator signs it. */}}
+{{- define "portlane.servingSecret" -}}
+{{- $certificate := .Values.servingCertificate | default dict -}}
+{{- $made := ternary (printf "%s-serving" (include "portlane.prefix" .)) "" (dig "certManager" "enabled" false $certificate) -}}
+{{ dig "secretName" "" $certificate | default $made }}
 {{- end }}
 
 {{- define "portlane.webhook" -}}
@@ -242,4 +269,9 @@ interval: {{ . }}
 {{- with .scrapeTimeout }}
 scrapeTimeout: {{ . }}
 {{- end }}
+{{- end }}
+
+{{/* What every installation that serves the same objects in all namespaces has under the same name. */}}
+{{- define "portlane.claim" -}}
+portlane.dev:serves-all-namespaces-{{ with .Values.controllerClass }}of-controllerClass-{{ . }}{{ else }}without-controllerClass{{ end }}
 {{- end }}

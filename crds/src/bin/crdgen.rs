@@ -1,4 +1,5 @@
-//! Writes the CRDs beside this crate and into the charts, the READMEs of the charts, and the reference in `docs`:
+//! Writes the CRDs beside this crate and into the charts, the READMEs of the charts, the reference in `docs`, and the
+//! health checks for Argo CD:
 //! `cargo run -p portlane-crds --bin crdgen`.
 
 use std::{error::Error, fs, path::Path};
@@ -24,5 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         charts.push(files);
     }
     fs::write(reference.join("values.md"), crds::values_page(&charts)?)?;
+    let argocd = folder.join(crds::ARGOCD);
+    let scripts = argocd.join(crds::ARGOCD_SCRIPTS);
+    let config_map = crds::argocd_config_map(|file| fs::read_to_string(scripts.join(file)))?;
+    fs::write(argocd.join(crds::ARGOCD_CONFIG_MAP), config_map)?;
     Ok(())
 }

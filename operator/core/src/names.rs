@@ -12,6 +12,9 @@ pub const PROXY_LABEL: &str = "portlane.dev/proxy";
 pub const GATEWAY_LABEL: &str = "portlane.dev/gateway";
 /// Label of a forward's autoscaler; its value is the forward's name.
 pub const FORWARD_LABEL: &str = "portlane.dev/forward";
+/// Label of pods with a proxy, and of children of gateways: the controller class of their operator. Absent: the empty
+/// class. On a pod that is created, the label names the class whose sidecar the pod gets.
+pub const CLASS_LABEL: &str = "portlane.dev/controller-class";
 /// Label of pods and namespaces that enables or disables injection.
 pub const INJECT_LABEL: &str = "portlane.dev/inject";
 
@@ -20,9 +23,17 @@ pub const INJECT_LABEL: &str = "portlane.dev/inject";
 pub const APP_PORTS: &str = "portlane.dev/app-ports";
 /// Annotation with the reason why a pod has no proxy, or with the annotations that injection ignored.
 pub const PROBLEM: &str = "portlane.dev/injection-problem";
+/// Annotation of a fleet's Deployment: fingerprint of what the installation writes into its pods.
+pub const INSTALLATION_REVISION: &str = "portlane.dev/installation-revision";
+/// Annotation of a fleet's Deployment: fingerprint of what the gateway asks for in its pods.
+pub const GATEWAY_REVISION: &str = "portlane.dev/gateway-revision";
+/// Annotation of a pod that chooses the image of its sidecar.
+pub const SIDECAR_IMAGE: &str = "portlane.dev/proxy-image";
 /// Annotation with the deletion cost of a pod (KEP-2255).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
+/// Name of the proxy's container in the pods of a fleet.
+pub const PROXY_CONTAINER: &str = "proxy";
 /// Name of the proxy's container in an injected pod.
 pub const CONTAINER: &str = "portlane-proxy";
 /// Port of a proxy's health endpoint.

@@ -9,7 +9,9 @@ pub mod cache;
 pub mod carrier;
 pub mod changes;
 pub mod child;
+pub mod class;
 pub mod crash_loop;
+pub mod guarded;
 pub mod managed_fields;
 pub mod objects;
 pub mod proxy_id;
@@ -83,6 +85,8 @@ pub struct World {
     pub forwards: BTreeMap<ObjectKey, PortForward>,
     /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
+    /// The controller class of each gateway that another operator serves.
+    pub foreign_gateways: BTreeMap<ObjectKey, String>,
     /// All Services, with their endpoints.
     pub services: BTreeMap<ObjectKey, Service>,
     /// Addresses among the endpoints of a Service that belong to no pod, as far as the operator knows.
@@ -102,6 +106,8 @@ pub struct World {
     /// Forwards whose newest version cannot be read, with the reason. `forwards` has their last readable version, if
     /// known.
     pub unreadable: BTreeMap<ObjectKey, String>,
+    /// Fields that the API server drops from manifests, because the installed CRDs are older than the operator.
+    pub dropped: schema::Dropped,
     /// TCP ports of every proxy itself, with their purpose. No listener can claim them.
     pub reserved: BTreeMap<u16, String>,
     /// Further TCP ports that only proxies of gateways reserve, with their purpose.

@@ -90,7 +90,7 @@ fn a_forward_that_becomes_unreadable_stays_as_it_was_and_is_marked_unreadable() 
     let mut cache = Cache::new(World::default(), [forwards.clone()]);
     cache.apply(&forwards, readable("a", 1));
     let metadata = serde_json::from_value(serde_json::json!({"generation": 7})).expect("metadata");
-    let newer = Unreadable { why: "unknown variant `SCTP`".into(), metadata };
+    let newer = Unreadable { why: "unknown variant `SCTP`".into(), metadata, class: String::new() };
     let unreadable = upsert(Object::Forward(key("a"), Box::new(Err(newer))));
     assert!(cache.apply(&forwards, unreadable).changes.forwards.contains(&key("a")));
     assert_eq!(cache.world.forwards[&key("a")].spec.listeners[0].port, Some(1));

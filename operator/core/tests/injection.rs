@@ -22,6 +22,7 @@ fn sidecar() -> Sidecar {
         roots: "ROOTS".into(),
         resources: Resources::default(),
         pods: Pods::default(),
+        class: String::new(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Checks at intervals whether the installed CRDs know every field of this operator. An older CRD drops fields without
-//! a word, so a restriction in a manifest would have no effect.
+//! Checks at intervals whether the installed CRDs and this operator know the same fields. An older CRD drops fields
+//! without a word, and so does an older operator: a restriction in a manifest would have no effect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use operator_core::{
     world::schema::{Lack, lacks},
 };
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use crate::platform::metrics::{Metrics, count};
 
@@ -32,18 +32,33 @@ enum CrdError {
     Published(#[source] kube::Error),
 }
 
-/// Checks the CRDs until the process ends. Readiness does not depend on the result: forwards that need no new field
-/// work with old CRDs.
-pub async fn keep(client: Client, metrics: Arc<Metrics>) {
+impl CrdError {
+    /// Whether the API server publishes no schema of the group at all.
+    fn is_about_missing_crds(&self) -> bool {
+        matches!(self, Self::Published(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
+/// Checks the CRDs until the process ends, and sends what they lack. Readiness does not depend on the result: forwards
+/// that need no new field work with old CRDs.
+pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: Arc<Metrics>) {
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
     let mut last = LastCheck::default();
     loop {
         let pause = match check(&client).await {
-            Ok(lacks) => rounds.checked(report(&lacks, &mut last, &metrics)).pause,
+            Ok(lacks) => {
+                let checked = report(&lacks, &mut last, &metrics);
+                // A forward reports only what two checks found, for the reason of `report`.
+                if last.is_logged || checked == Checked::Done {
+                    compared.send_replace(lacks);
+                }
+                rounds.checked(checked).pause
+            }
             Err(error) => {
                 count(&metrics.crd_checks, "result", "failed");
                 let next = rounds.checked(Checked::Failed(&error.to_string()));
-                if next.is_news {
+                // The watches log what to do about CRDs that are missing.
+                if next.is_news && !error.is_about_missing_crds() {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(%error, cause, "cannot check the installed CRDs, will retry");
                 }
@@ -71,28 +86,53 @@ async fn check(client: &Client) -> Result<Vec<Lack>, CrdError> {
     Ok(lacks(own.iter().map(|crd| &crd.document), &published))
 }
 
-/// Counts and logs a check. Missing fields are logged once two checks agree: the API server publishes the schema of a
-/// new CRD some seconds after the CRD.
+/// Counts and logs a check. Differences are logged once two checks agree: the API server publishes the schema of a new
+/// CRD some seconds after the CRD.
 fn report(lacks: &[Lack], last: &mut LastCheck, metrics: &Metrics) -> Checked<'static> {
-    for Lack { kind, count, .. } in lacks {
-        let missing = i64::try_from(*count).unwrap_or(i64::MAX);
-        metrics.crd_fields_missing.get_or_create(&[("kind", kind.clone())]).set(missing);
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    for Lack { kind, count, ignored_count, .. } in lacks {
+        let kind = [("kind", kind.clone())];
+        metrics.crd_fields_missing.get_or_create(&kind).set(number(*count));
+        metrics.crd_fields_ignored.get_or_create(&kind).set(number(*ignored_count));
     }
     let is_complete = lacks.iter().all(|lack| lack.count == 0);
-    count(&metrics.crd_checks, "result", if is_complete { "complete" } else { "outdated" });
+    let is_same = is_complete && lacks.iter().all(|lack| lack.ignored_count == 0);
+    let result = if is_same {
+        "complete"
+    } else if is_complete {
+        "newer"
+    } else {
+        "outdated"
+    };
+    count(&metrics.crd_checks, "result", result);
     if last.lacks != lacks {
         *last = LastCheck { lacks: lacks.to_vec(), is_logged: false };
-    } else if !is_complete && !std::mem::replace(&mut last.is_logged, true) {
-        for Lack { kind, count, fields } in lacks.iter().filter(|lack| lack.count > 0) {
-            let fields = fields.join(", ");
-            tracing::warn!(
-                kind,
-                count,
-                fields,
-                "the installed CRD lacks fields, which the API server drops from manifests: \
-                install the chart portlane-crds of the operator's release"
-            );
-        }
+    } else if !is_same && !std::mem::replace(&mut last.is_logged, true) {
+        lacks.iter().for_each(log);
     }
-    if is_complete { Checked::Done } else { Checked::Incomplete }
+    // Until a difference is logged, the next check comes soon.
+    if is_complete && (is_same || last.is_logged) { Checked::Done } else { Checked::Incomplete }
+}
+
+fn log(Lack { kind, count, fields, ignored_count, ignored }: &Lack) {
+    if *count > 0 {
+        let fields = fields.join(", ");
+        tracing::warn!(
+            kind,
+            count,
+            fields,
+            "the installed CRD lacks fields, which the API server drops from manifests: \
+             install the chart portlane-crds of the operator's release"
+        );
+    }
+    if *ignored_count > 0 {
+        let fields = ignored.join(", ");
+        tracing::warn!(
+            kind,
+            count = ignored_count,
+            fields,
+            "the installed CRD is newer than the operator, which ignores these fields: \
+             install the operator of the CRDs' release"
+        );
+    }
 }

@@ -23,7 +23,6 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::PartialObjectMeta,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -37,6 +36,8 @@ use operator_core::{
     schedule::access::{Failure, Judged},
     world::{
         child::ChildKind,
+        class,
+        guarded::Guarded,
         objects::Object,
         read,
         rights::Rights,
@@ -61,6 +62,8 @@ pub struct Watches {
     metrics: Arc<Metrics>,
     /// Permissions are granted namespace by namespace.
     is_scoped: bool,
+    /// Controller class of the operator.
+    class: String,
     tasks: Tasks,
     running: BTreeMap<Source, JoinHandle<Option<()>>>,
 }
@@ -70,12 +73,13 @@ impl Watches {
     #[must_use]
     pub fn start(
         client: Client,
-        rights: &Rights,
+        (rights, class): (&Rights, &str),
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
         tasks: Tasks,
     ) -> (Self, Vec<Source>) {
-        let mut watches = Self { client, out, metrics, is_scoped: rights.is_scoped(), tasks, running: BTreeMap::new() };
+        let (is_scoped, class) = (rights.is_scoped(), class.to_owned());
+        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -121,6 +125,7 @@ impl Watches {
             client: self.client.clone(),
             source: source.clone(),
             is_scoped: self.is_scoped && source.namespace.is_some(),
+            class: self.class.clone(),
             out: self.out.clone(),
             metrics: self.metrics.clone(),
         };
@@ -134,6 +139,8 @@ struct Task {
     source: Source,
     /// The operator watches single namespaces, one of which may refuse.
     is_scoped: bool,
+    /// Controller class of the operator.
+    class: String,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
 }
@@ -155,20 +162,12 @@ impl Task {
         let labelled = |label: &str| all.clone().labels(label);
         match self.source.kind {
             Kind::Forwards => {
-                let api = self.api::<DeserializeGuard<PortForward>>();
-                self.follow(
-                    || watcher(api.clone(), all.clone()),
-                    |guard: DeserializeGuard<PortForward>| read::forward(guard.0),
-                )
-                .await;
+                let api = self.api::<Guarded<PortForward>>();
+                self.follow(|| watcher(api.clone(), all.clone()), read::forward).await;
             }
             Kind::Gateways => {
-                let api = self.api::<DeserializeGuard<ForwardGateway>>();
-                self.follow(
-                    || watcher(api.clone(), all.clone()),
-                    |guard: DeserializeGuard<ForwardGateway>| read::gateway(guard.0),
-                )
-                .await;
+                let api = self.api::<Guarded<ForwardGateway>>();
+                self.follow(|| watcher(api.clone(), all.clone()), read::gateway).await;
             }
             Kind::Services => {
                 let api = self.api::<Service>();
@@ -179,7 +178,7 @@ impl Task {
                 self.follow(|| watcher(api.clone(), all.clone()), |it| read::slice(&it)).await;
             }
             Kind::ProxyPods => {
-                let (api, pods) = (self.api::<Pod>(), labelled(PROXY_LABEL));
+                let (api, pods) = (self.api::<Pod>(), labelled(&self.of_class(PROXY_LABEL)));
                 self.follow(|| watcher(api.clone(), pods.clone()), |it| read::proxy_pod(&it)).await;
             }
             Kind::Pods => {
@@ -194,17 +193,27 @@ impl Task {
             }
             Kind::Grants => grants::run(&self).await,
             Kind::Deployments => {
-                let (api, ours) = (self.api::<Deployment>(), labelled(&managed()));
+                let (api, ours) = (self.api::<Deployment>(), labelled(&self.managed()));
                 self.follow(|| watcher(api.clone(), ours.clone()), |it| read::deployment(&it)).await;
             }
             Kind::Scalers => {
-                let (api, ours) = (self.api::<HorizontalPodAutoscaler>(), labelled(&managed()));
+                let (api, ours) = (self.api::<HorizontalPodAutoscaler>(), labelled(&self.managed()));
                 self.follow(|| watcher(api.clone(), ours.clone()), |it| read::scaler(&it)).await;
             }
             Kind::ServiceAccounts => children::run::<ServiceAccount>(&self, ChildKind::ServiceAccount).await,
             Kind::Budgets => children::run::<PodDisruptionBudget>(&self, ChildKind::PodDisruptionBudget).await,
             Kind::Policies => children::run::<NetworkPolicy>(&self, ChildKind::NetworkPolicy).await,
         }
+    }
+
+    /// A label selector that leaves out pods and children of other classes.
+    fn of_class(&self, selector: &str) -> String {
+        format!("{selector},{}", class::requirement(&self.class))
+    }
+
+    /// The selector of objects that this operator creates.
+    fn managed(&self) -> String {
+        self.of_class(&format!("app.kubernetes.io/managed-by={}", names::NAME))
     }
 
     fn api<K>(&self) -> Api<K>
@@ -293,9 +302,4 @@ impl Task {
 /// What every watch asks for.
 fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
-}
-
-/// The selector of objects that the operator creates.
-fn managed() -> String {
-    format!("app.kubernetes.io/managed-by={}", names::NAME)
 }

@@ -22,7 +22,6 @@ use operator_core::{
         ca::Trusted,
         sidecar::{Injection, Sidecar, inject},
     },
-    names::{INJECT_LABEL, PROXY_LABEL},
 };
 
 use crate::platform::{
@@ -142,14 +141,8 @@ impl Injector {
         }
         let labels: BTreeMap<String, String> =
             serde_json::from_value(pod["metadata"]["labels"].clone()).unwrap_or_default();
-        if labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway") {
-            return None;
-        }
-        let wanted = match labels.get(INJECT_LABEL).map(String::as_str) {
-            Some("enabled") => true,
-            Some(_) => false,
-            None => self.selectors.select(request["namespace"].as_str().unwrap_or_default(), &labels),
-        };
+        let namespace = request["namespace"].as_str().unwrap_or_default();
+        let wanted = self.sidecar.is_for(&labels, || self.selectors.select(namespace, &labels));
         let roots = self.trusted.borrow().bundle.clone();
         // Without CA certificates a sidecar trusts no operator, and without a sidecar the pod starts all the same.
         (wanted && !roots.is_empty()).then(|| inject(pod, &Sidecar { roots, ..self.sidecar.clone() }))
@@ -159,11 +152,11 @@ impl Injector {
 impl Answers for Injector {
     async fn answer(&self, method: Method, path: String, _: String, body: Bytes) -> Answer {
         if method != Method::POST || path != "/inject" {
-            return Answer { status: StatusCode::NOT_FOUND, body: Err("not found; try POST /inject") };
+            return Answer::plain(StatusCode::NOT_FOUND, "not found; try POST /inject");
         }
         match self.read(body).await {
-            Some(answer) => Answer { status: StatusCode::OK, body: Ok(answer) },
-            None => Answer { status: StatusCode::BAD_REQUEST, body: Err("not an AdmissionReview") },
+            Some(answer) => Answer::json(StatusCode::OK, answer),
+            None => Answer::plain(StatusCode::BAD_REQUEST, "not an AdmissionReview"),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub crd_checks: Labelled,
     /// Fields of a kind that the installed CRD lacks, so that the API server drops them; by kind.
     pub crd_fields_missing: Family<[(&'static str, String); 1], Gauge>,
+    /// Fields of the installed CRD that this operator ignores; by kind.
+    pub crd_fields_ignored: Family<[(&'static str, String); 1], Gauge>,
     /// Duration of translations, seconds.
     pub translation: Histogram,
     /// Time from the end of a translation until its last snapshot is handed to the streams, seconds.
@@ -46,6 +48,10 @@ pub struct Metrics {
     pub proxies: Gauge,
     /// Proxies with an open stream, by version of their software.
     pub proxy_versions: Family<[(&'static str, String); 1], Gauge>,
+    /// Sidecars whose image is not that of new pods, by namespace.
+    pub sidecars_outdated: Family<[(&'static str, String); 1], Gauge>,
+    /// Fleets of gateways, by the state of their rollout.
+    pub fleets: LabelledGauge,
     /// Connections that a port closed, by port and reason.
     pub closed: TwiceLabelled,
     /// `TokenReview`s that proxies caused, by result.
@@ -58,6 +64,8 @@ pub struct Metrics {
     pub ended: Labelled,
     /// Reports about a version that was never sent.
     pub bad_reports: Counter,
+    /// Questions to proxies about live sessions, by result.
+    pub inquiries: Labelled,
     /// Status writes, by result.
     pub status_writes: Labelled,
     /// Failed requests to the API server, by purpose.
@@ -82,6 +90,10 @@ pub struct Metrics {
     pub left_out: Gauge,
     /// Expiry of the serving certificate, seconds since 1970; 0 while the certificate is missing.
     pub certificate_end: Gauge,
+    /// Expiry of the certificate of `--serving-secret`, seconds since 1970; 0 while there is none.
+    pub serving_end: Gauge,
+    /// Checks of the certificate of `--serving-secret`, by result.
+    pub serving_checks: Labelled,
 }
 
 impl Default for Metrics {
@@ -94,6 +106,7 @@ impl Default for Metrics {
             watches_refused: Family::default(),
             crd_checks: Family::default(),
             crd_fields_missing: Family::default(),
+            crd_fields_ignored: Family::default(),
             translation: buckets(),
             publish: buckets(),
             snapshots: Counter::default(),
@@ -103,12 +116,15 @@ impl Default for Metrics {
             not_ready: Family::default(),
             proxies: Gauge::default(),
             proxy_versions: Family::default(),
+            sidecars_outdated: Family::default(),
+            fleets: Family::default(),
             closed: Family::default(),
             reviews: Family::default(),
             cut_off: Gauge::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
+            inquiries: Family::default(),
             status_writes: Family::default(),
             api_errors: Family::default(),
             events: Family::default(),
@@ -121,6 +137,8 @@ impl Default for Metrics {
             forwards: Gauge::default(),
             left_out: Gauge::default(),
             certificate_end: Gauge::default(),
+            serving_end: Gauge::default(),
+            serving_checks: Family::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -146,6 +164,8 @@ impl Metrics {
         registry.register("crd_checks", help, self.crd_checks.clone());
         let help = "Fields that the installed CRD lacks, so that the API server drops them, by kind";
         registry.register("crd_fields_missing", help, self.crd_fields_missing.clone());
+        let help = "Fields of the installed CRD that this operator does not know, and ignores, by kind";
+        registry.register("crd_fields_ignored", help, self.crd_fields_ignored.clone());
         registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
         let help = "Objects that the cache leaves out, beyond --max-objects of a kind";
         registry.register("objects_left_out", help, self.left_out.clone());
@@ -174,6 +194,9 @@ impl Metrics {
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
         let help = "Proxies with an open stream, by the version of their software";
         registry.register("proxies", help, self.proxy_versions.clone());
+        let help = "Sidecars whose image is not that of new pods, by namespace";
+        registry.register("sidecars_outdated", help, self.sidecars_outdated.clone());
+        registry.register("fleets", "Fleets of gateways, by the state of their rollout", self.fleets.clone());
         let help = "Proxies without a stream that are older than the operator's CA";
         registry.register("proxies_cut_off", help, self.cut_off.clone());
         let help = "Connections to the operator that a bound ended, by port and reason";
@@ -183,6 +206,7 @@ impl Metrics {
         registry.register("streams_ended", "Streams of proxies that ended, by reason", self.ended.clone());
         let help = "Reports of proxies about a version that was never sent";
         registry.register("bad_reports", help, self.bad_reports.clone());
+        registry.register("inquiries", "Questions to proxies about live sessions, by result", self.inquiries.clone());
     }
 
     fn register_outputs(&mut self) {
@@ -199,12 +223,16 @@ impl Metrics {
         registry.register("leader", "1 while this replica leads, else 0", self.leader.clone());
         let help = "When the serving certificate expires, Unix time; 0 while the certificate is missing";
         registry.register("certificate_expiry_timestamp_seconds", help, self.certificate_end.clone());
+        let help = "When the certificate of --serving-secret expires, Unix time; 0 while there is none";
+        registry.register("serving_certificate_expiry_timestamp_seconds", help, self.serving_end.clone());
+        let help = "Reads of the certificate of --serving-secret, by result";
+        registry.register("serving_certificate_checks", help, self.serving_checks.clone());
     }
 
     /// Gives each counter with a closed set of labels its series. A counter whose first series begins at 1 hides the
     /// first event from `rate` and `increase`.
     fn begin_at_zero(&self) {
-        let families: [(&Labelled, &'static str, &[&'static str]); 11] = [
+        let families: [(&Labelled, &'static str, &[&'static str]); 13] = [
             (&self.crd_checks, "result", &["complete", "outdated", "failed"]),
             (&self.reviews, "result", &["authenticated", "recent", "busy", "refused", "unavailable"]),
             (
@@ -215,6 +243,8 @@ impl Metrics {
             (&self.ended, "reason", &["proxy", "replaced", "slow", "garbage", "too_large"]),
             (&self.status_writes, "result", &["written", "outdated", "failed"]),
             (&self.api_errors, "request", &["certificates", "lease", "status", "webhook", "discovery"]),
+            (&self.inquiries, "result", &["answered", "timeout", "refused", "limited", "ignored"]),
+            (&self.serving_checks, "result", &["good", "missing", "unusable", "expired", "failed"]),
             (&self.events, "result", &["written", "limited", "dropped", "failed"]),
             (&self.children, "result", &["applied", "repaired", "outdated", "failed"]),
             (&self.notices, "result", &["sent", "dropped", "failed"]),
@@ -296,7 +326,10 @@ mod tests {
         // A family without series is not served.
         metrics.watches_refused.get_or_create(&[("kind", "Service")]).set(0);
         metrics.crd_fields_missing.get_or_create(&[("kind", "PortForward".to_owned())]).set(0);
+        metrics.crd_fields_ignored.get_or_create(&[("kind", "PortForward".to_owned())]).set(0);
         metrics.not_ready.get_or_create(&[("reason", "Pending".to_owned())]).set(0);
+        metrics.sidecars_outdated.get_or_create(&[("namespace", "shop".to_owned())]).set(0);
+        metrics.fleets.get_or_create(&[("state", "current")]).set(0);
         metrics.proxy_versions.get_or_create(&[("version", "0.1.0".to_owned())]).set(0);
         metrics.closed.get_or_create(&[("port", "stream"), ("reason", "full")]).inc();
         let (served, listed) = (served(&metrics.text().expect("a text")), listed());

@@ -70,6 +70,13 @@ pub enum PkiError {
 #[derive(Debug, Default)]
 pub struct Leaf(ArcSwapOption<CertifiedKey>);
 
+impl Leaf {
+    /// Uses this certificate for new handshakes.
+    pub fn show(&self, certificate: Arc<CertifiedKey>) {
+        self.0.store(Some(certificate));
+    }
+}
+
 impl ResolvesServerCert for Leaf {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load_full()
@@ -147,7 +154,9 @@ impl Authority {
     /// See [`PkiError`]; the certificates in use stay in use.
     pub async fn refresh(&mut self, leads: bool) -> Result<Option<u64>, PkiError> {
         let (secret, kept) = self.read().await?;
-        let (roots, changed) = kept.unwrap_or_default().rotated(now(), || make_root(now()))?;
+        let kept = kept.unwrap_or_default();
+        let has_expired = kept.has_expired(now());
+        let (roots, changed) = kept.rotated(now(), || make_root(now()))?;
         if changed && (leads || secret.is_none()) {
             let is_missing = secret.is_none();
             if let Err(error) = self.write(secret, &roots).await {
@@ -158,6 +167,8 @@ impl Authority {
             }
             if is_missing {
                 self.log_generated();
+            } else if has_expired {
+                self.log_expired();
             }
         } else if changed {
             // The leader rotates the CA; until then this replica uses the CA as it is.
@@ -181,6 +192,15 @@ impl Authority {
         }
     }
 
+    /// Logs that the CA expired while no operator ran, and was replaced.
+    fn log_expired(&self) {
+        tracing::warn!(
+            secret = %self.name,
+            "the operator's CA expired while no operator ran, generated a new CA: the fleets roll out, and sidecars do \
+             not trust it until their pods are replaced (docs/security.md)"
+        );
+    }
+
     fn take(&mut self, roots: &Roots) -> Result<Option<u64>, PkiError> {
         let Some(root) = roots.signing(now()) else { return Ok(None) };
         let next = Trusted { bundle: roots.bundle(), signing: root.certificate.clone(), since: roots.since() };
@@ -192,7 +212,7 @@ impl Authority {
         let lasts = |(signer, end): &(String, u64)| *signer == root.certificate && *end > now() + self.life / 2;
         if !self.used.as_ref().is_some_and(lasts) {
             let end = now() + self.life;
-            self.leaf.0.store(Some(Arc::new(make_leaf(root, end, &self.names)?)));
+            self.leaf.show(Arc::new(make_leaf(root, end, &self.names)?));
             self.used = Some((root.certificate.clone(), end));
         }
         Ok(self.used.as_ref().map(|(_, end)| *end))

@@ -22,7 +22,7 @@ use operator_core::{
 
 use crate::{
     driver::{Driver, Effects, Inputs},
-    inputs::{identity::Identities, metrics_api::Question, streams::Streams, watch::Watches},
+    inputs::{aggregated::Question, identity::Identities, streams::Streams, watch::Watches},
     outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
     platform::liveness::Heartbeat,
 };
@@ -47,7 +47,8 @@ pub(super) fn start(
         fleets: settings.fleet_namespaces.clone(),
         autoscaling: settings.autoscaling,
     };
-    let (watching, sources) = Watches::start(client.clone(), &rights, messages, metrics.clone(), tasks.clone());
+    let scope = (&rights, settings.controller_class.as_str());
+    let (watching, sources) = Watches::start(client.clone(), scope, messages, metrics.clone(), tasks.clone());
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
@@ -56,7 +57,7 @@ pub(super) fn start(
         api_server: api_server().into_iter().collect(),
         ..World::default()
     };
-    let cache = Cache::new(world, sources).bounded(settings.max_objects);
+    let cache = Cache::new(world, sources).bounded(settings.max_objects).of_class(&settings.controller_class);
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone());
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks);
@@ -67,6 +68,7 @@ pub(super) fn start(
         bind: settings.fleet_bind_ip,
         namespaces: rights.fleets,
         network_policies: settings.fleet_network_policies,
+        rollout: settings.fleet_rollout.into(),
         pods: settings.pods(),
         template: settings.fleet_pod_template.clone().unwrap_or_default(),
     };
@@ -86,8 +88,8 @@ pub(super) fn start(
     let selectors = replica.selectors.clone();
     let driver = Driver::new(cache, watching, synced, selectors, (fleets, trusted.clone()), effects);
     let (reports, streams) = mpsc::channel(MESSAGES);
-    let term = replica.term.clone();
-    let inputs = Inputs { watches: watched, streams, written, applied, questions, term, heartbeat };
+    let (term, lacks) = (replica.term.clone(), replica.lacks.clone());
+    let inputs = Inputs { watches: watched, streams, written, applied, questions, lacks, term, heartbeat };
     tasks.service("driver", driver.run(inputs));
     let identities = Identities::new(client.clone(), metrics.clone());
     Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())

@@ -35,6 +35,12 @@ const TCP_PART: usize = 4;
 
 /// TCP sessions leave this part of their room to UDP flows, idle or not.
 const FLOW_PART: usize = 4;
+/// Flows with a source of many flows, and TCP sessions, leave this part of the room of flows free. There a source with few
+/// flows gets a place at once, and a flow of the other source gives way.
+const SPARE_PART: usize = 16;
+/// Most flows that are left free so. Each is free again when the worker of the flow that gave way has ended it, a moment
+/// later.
+const MOST_SPARE: usize = 64;
 /// Most UDP flows of a process without a limit of memory or sessions; they take 640 MiB at most.
 const MOST_FLOWS: usize = 1 << 16;
 /// Flows give way to new ones when no more than this part of their room is left, as the file of an evicted flow becomes
@@ -120,6 +126,8 @@ pub struct FlowBounds {
     pub most: usize,
     /// Flows that do not give way to TCP sessions.
     pub kept: usize,
+    /// Room that TCP sessions leave free beside these, once there are so many flows.
+    pub spare: usize,
 }
 
 impl FlowBounds {
@@ -129,7 +137,27 @@ impl FlowBounds {
     pub fn of(places: usize, files: usize, others: usize) -> Self {
         let files = files.saturating_sub(others);
         let most = places.min(files - files / TCP_PART);
-        Self { most, kept: most / FLOW_PART }
+        let spare = (most / SPARE_PART).min(MOST_SPARE);
+        Self { most, kept: (most / FLOW_PART).saturating_sub(spare), spare }
+    }
+
+    /// Room that a new flow must leave free, where there are so many flows. A light one comes from a source with few
+    /// flows, to which those of another give way. `None`: a connection waits, and what other flows have given up is for
+    /// the connection. Connections leave [`Self::kept`] flows. Then a source with many flows still replaces its own: the
+    /// new flow takes a spare place, and an older one makes up for it.
+    #[must_use]
+    pub fn left_by_flow(&self, flows: usize, is_light: bool, is_awaited: bool) -> Option<usize> {
+        match (is_light, is_awaited) {
+            (true, _) => Some(0),
+            (false, false) => Some(self.spare),
+            (false, true) => (flows <= self.kept).then_some(self.spare / 2),
+        }
+    }
+
+    /// Room that a new TCP session must leave free, where there are so many flows. Without flows, sessions take all.
+    #[must_use]
+    pub fn left_by_session(&self, flows: usize) -> usize {
+        self.spare.min(flows)
     }
 
     /// Whether a flow should give way to the next one, where there are so many flows and `free` more fit into the process.

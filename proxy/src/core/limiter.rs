@@ -5,6 +5,7 @@
 //! that queue, except that the slot of an evicted flow goes to the flow that evicted it.
 
 mod bucket;
+mod by_source;
 mod flow_registry;
 mod recency;
 
@@ -23,7 +24,8 @@ use proxy_api::{Limits, OnLimit};
 use self::recency::Recency;
 pub use self::{
     bucket::{Allowance, Bucket},
-    flow_registry::{FlowRegistry, Member},
+    by_source::Victim,
+    flow_registry::{FlowRegistry, Member, Newcomer},
     recency::Mark,
 };
 use crate::core::share::Share;

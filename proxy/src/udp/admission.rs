@@ -4,7 +4,11 @@ use std::rc::Rc;
 
 use super::{UdpListener, flow::Flow};
 use crate::{
-    core::{end::EndReason, flows::FlowKey, limiter::FlowSlot},
+    core::{
+        end::EndReason,
+        flows::FlowKey,
+        limiter::{FlowSlot, Newcomer, Victim},
+    },
     process::FlowPermits,
     shared::{Dropped, Shared},
     worker::Worker,
@@ -22,6 +26,7 @@ impl UdpListener {
             let listener = self.route.load().first().clone();
             if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
                 flow.forgive();
+                flow.asked();
                 return Ok(flow);
             }
             tried.push(flow.endpoint());
@@ -35,27 +40,30 @@ impl UdpListener {
         }
         let listener = self.route.load().first().clone();
         let slot = Self::slot(&listener, key, now)?;
-        let permits = self.room(worker, &listener.id.origin.namespace, now)?;
+        let permits = self.room(worker, &listener.id.origin.namespace, key, now)?;
         let offset = self.port.saturating_sub(listener.spec.load().socket.port);
         let flow = Flow::open(worker, &listener, key, tried, (slot, offset, permits))?;
         self.admit(worker, flow, key, now)
     }
 
-    /// Room for a flow. Where it is short, idle flows of the process give way: the files of theirs become free a moment
-    /// later. An idle flow of this socket gives its memory to the new one at once.
-    fn room(&self, worker: &Worker, namespace: &str, now: u64) -> Result<FlowPermits, Dropped> {
-        let taken = match worker.process.take_flow() {
-            Err(Dropped::SessionLimit) => {
-                let evicted = self.flows.borrow_mut().evict(now);
-                evicted.ok_or(Dropped::SessionLimit).and_then(|evicted| {
-                    evicted.end(worker, EndReason::Evicted);
-                    worker.process.take_flow()
-                })
+    /// Room for a flow. Where room is short, another flow of the process gives way: its file becomes free a moment later.
+    /// A flow of this socket gives its memory to the new one at once.
+    fn room(&self, worker: &Rc<Worker>, namespace: &str, key: FlowKey, now: u64) -> Result<FlowPermits, Dropped> {
+        let newcomer = Newcomer { namespace, source: key.client.ip() };
+        let taken = worker.process.take_flow(newcomer);
+        let victim = worker.process.evict_flow_for_newcomer(newcomer, taken.is_err(), now);
+        match (taken, victim) {
+            (Err(Dropped::SessionLimit), Some(victim)) if self.end_victim(worker, &victim) => {
+                worker.process.take_flow(newcomer)
             }
-            taken => taken,
-        };
-        worker.process.evict_flow_for_newcomer(namespace, taken.is_err(), now);
-        taken
+            (taken, _) => taken,
+        }
+    }
+
+    /// Ends a flow that gives way, if it is one of this socket.
+    fn end_victim(&self, worker: &Rc<Worker>, victim: &Victim) -> bool {
+        let flow = self.flows.borrow().get(&victim.key).filter(|flow| flow.is(&victim.mark)).cloned();
+        flow.inspect(|flow| self.end_flow(worker, flow, EndReason::Evicted)).is_some()
     }
 
     /// A slot under the forward's limits.

@@ -113,7 +113,7 @@ impl Flow {
             Upstream::open(worker, listener, key.client.ip(), tried, offset)?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
-        let member = worker.process.flow_registry.register(namespace, slot.mark(), key.client.ip(), started);
+        let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
         Ok(Rc::new(Self {
             key,
             listener: listener.clone(),
@@ -176,6 +176,7 @@ impl Flow {
             }
             if moved {
                 self.endpoint.succeeded();
+                self.mark.answer();
                 socket.touch(&self.key, worker.process.clock.millis());
             }
             yield_now().await;
@@ -237,6 +238,16 @@ impl Flow {
     /// Records use of the flow at `now` (milliseconds).
     pub(super) fn touch(&self, now: u64) {
         self.mark.touch(now);
+    }
+
+    /// Records another datagram of the client.
+    pub(super) fn asked(&self) {
+        self.mark.ask();
+    }
+
+    /// Whether the flow has this mark.
+    pub(super) fn is(&self, mark: &Arc<Mark>) -> bool {
+        Arc::ptr_eq(&self.mark, mark)
     }
 
     pub(super) fn endpoint(&self) -> SocketAddr {

@@ -54,6 +54,12 @@ impl Operator {
         Self::launch(namespace, name, stream, &[])
     }
 
+    /// Starts an operator with a name of its own, on the port that proxies know, with further options.
+    #[track_caller]
+    pub fn named_with(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
+        Self::launch(namespace, name, stream, options)
+    }
+
     /// Starts another replica while the first one leads.
     #[track_caller]
     pub fn standby(namespace: &Namespace<'_>, options: &[&str]) -> Self {
@@ -76,6 +82,20 @@ impl Operator {
         Self::ready(command, folder, free_port(), options)
     }
 
+    /// Starts an operator without waiting until it is ready.
+    #[must_use]
+    pub fn unready(namespace: &Namespace<'_>) -> Self {
+        let command = Self::command(namespace, "operator", namespace.cluster().kubeconfig());
+        Self::spawn(command, tempfile::tempdir().expect("folder"), free_port(), &[])
+    }
+
+    /// Waits until the operator is ready.
+    #[track_caller]
+    pub fn until_ready(&self) {
+        let is_ready = || crate::http_get(self.health, "/readyz").is_ok_and(|(status, _)| status == 200);
+        until("the operator is ready", is_ready);
+    }
+
     #[track_caller]
     fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
         let command = Self::command(namespace, name, namespace.cluster().kubeconfig());
@@ -90,7 +110,13 @@ impl Operator {
     }
 
     #[track_caller]
-    fn ready(mut command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
+    fn ready(command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
+        let operator = Self::spawn(command, folder, stream, options);
+        operator.until_ready();
+        operator
+    }
+
+    fn spawn(mut command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
         let (health, webhook) = (free_port(), free_port());
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args([
@@ -101,9 +127,7 @@ impl Operator {
         ]);
         command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
         command.args(options);
-        let program = Program::start(command, folder);
-        until("the operator is ready", || crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
-        Self { program, health, stream, webhook }
+        Self { program: Program::start(command, folder), health, stream, webhook }
     }
 
     /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease

@@ -68,7 +68,8 @@ const SIDECAR: u16 = 8001;
 const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {replicas: 2, \
      drainSeconds: 5, podTemplate: {resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {memory: 96Mi}}}}}";
 
-/// An echo server and its Service.
+/// An echo server and its Service. A server without a request for CPU would hardly run under attack, and its system would
+/// drop the datagrams that the gateway has forwarded.
 const BACKEND: &str = "apiVersion: v1
 kind: Pod
 metadata: {name: NAME, labels: {backend: NAME}}
@@ -78,6 +79,7 @@ spec:
   - name: echo
     image: localhost/portlane/echo:0.1.0
     args: [serve, --address, '0.0.0.0', --port, '8000', --name, 'NAME: ']
+    resources: {requests: {cpu: 50m}}
 ---
 apiVersion: v1
 kind: Service
@@ -87,9 +89,10 @@ spec:
   ports: [{name: tcp, port: 80, targetPort: 8000}, {name: udp, port: 80, targetPort: 8000, protocol: UDP}]
 ";
 
-/// A forward for a flood of datagrams, without limits of its own.
+/// A forward for a flood of datagrams, without limits of its own. Its server has no other clients, as the receive buffer
+/// of a server holds no more than a burst of the flood.
 const FLOOD: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: flooded}, spec: {placement: {gateway: \
-     {name: edge}}, listeners: [{name: udp, protocol: UDP, port: 5353, backends: [{service: {name: web, port: 80}}]}]}}";
+     {name: edge}}, listeners: [{name: udp, protocol: UDP, port: 5353, backends: [{service: {name: sink, port: 80}}]}]}}";
 
 /// A forward into the pods that get a sidecar.
 const INSIDE: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: inside}, spec: {placement: {sidecar: \
@@ -152,13 +155,13 @@ impl<'a> Siege<'a> {
         node.kubectl(&["set", "env", "deploy/portlane-operator", "-n", OPERATOR, &rotation]).ok();
         node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=90s"]).ok();
         let namespace = node.namespace("siege").for_pods();
-        let (web, other) = (BACKEND.replace("NAME", "web"), BACKEND.replace("NAME", "other"));
-        namespace.apply(&[GATEWAY, INSIDE, FLOOD, ATTACKER, &web, &other].join("\n---\n"));
+        let [web, other, sink] = ["web", "other", "sink"].map(|name| BACKEND.replace("NAME", name));
+        namespace.apply(&[GATEWAY, INSIDE, FLOOD, ATTACKER, &web, &other, &sink].join("\n---\n"));
         namespace.write::<PortForward>(&forward("web"));
         for forward in ["web", "flooded"] {
             until_ready(&namespace, forward, "True", "Ready");
         }
-        for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other"] {
+        for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other", "pod/sink"] {
             namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]).ok();
         }
         let service: Service = namespace.get("edge").expect("the gateway's Service");
@@ -267,6 +270,32 @@ impl<'a> Siege<'a> {
             count(self.proxies(), HEALTH_OF_PROXY, family, "reason=\"HandshakeLimit\"");
         }
         closed
+    }
+
+    /// Datagrams that the proxies that are there now have dropped, by the labels of the series.
+    #[track_caller]
+    pub fn dropped(&self) -> BTreeMap<String, f64> {
+        let mut dropped = BTreeMap::new();
+        for pod in self.proxies() {
+            let text = self.metrics(SocketAddr::new(address(&pod).expect("an address"), HEALTH_OF_PROXY));
+            let series = text.lines().filter_map(|line| line.strip_prefix("portlane_datagrams_dropped_total"));
+            for (labels, value) in series.filter_map(|line| line.rsplit_once(' ')) {
+                let count: f64 = value.parse().unwrap_or_default();
+                if count > 0.0 {
+                    *dropped.entry(labels.to_owned()).or_default() += count;
+                }
+            }
+        }
+        dropped
+    }
+
+    /// What the system has counted of the datagrams for the server `web`, as names and values. `RcvbufErrors` were
+    /// dropped because the server did not read them in time.
+    #[track_caller]
+    pub fn received(&self) -> String {
+        let file = format!("/proc/{}/net/snmp", process_of(self.node, "web"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        text.lines().filter(|line| line.starts_with("Udp:")).collect::<Vec<_>>().join(" ")
     }
 
     #[track_caller]

@@ -33,7 +33,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The compiler failed.
-    #[error("go build of {program} in tests/programs/{module} failed ({status}):\n{messages}")]
+    #[error("go, for {program} in tests/programs/{module}, failed ({status}):\n{messages}")]
     Failed {
         /// Name of the program.
         program: &'static str,
@@ -87,7 +87,10 @@ pub fn build(module: &Module, wanted: impl Fn(&str) -> bool, cache: &Path) -> Re
         }
     }
     for tool in missing() {
-        compile(module, tool, &folder)?;
+        match tool.source {
+            None => compile(module, tool, &folder)?,
+            Some(source) => copy(module, source, tool, &folder)?,
+        }
     }
     Ok(())
 }
@@ -103,14 +106,35 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
     }
     let started = Instant::now();
     report(&format!("{}: building {} ...", module.name, tool.program));
-    // The program is renamed into place, so that a program in the cache is complete. A compiler may outlive a killed
-    // process, so the temporary name has the number of the process.
-    let fresh = folder.join(format!(".{}.{}", tool.program, std::process::id()));
+    let fresh = unfinished(tool, folder);
+    let flags = module.linker_flags();
+    let build = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &flags, "-o"];
+    run(module, tool, go().args(build).arg(&fresh).arg(tool.package))?;
+    let program = folder.join(tool.program);
+    fs::rename(&fresh, &program).map_err(|source| BuildError::Cache { path: program, source })?;
+    report(&format!("{}: {} built in {} s", module.name, tool.program, started.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Copies a file of the sources, which the build of a program has downloaded.
+fn copy(module: &Module, source: &str, tool: &Tool, folder: &Path) -> Result<(), BuildError> {
+    let sources = run(module, tool, go().args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", source]))?;
+    let file = Path::new(sources.trim()).join(tool.package);
+    let (fresh, copied) = (unfinished(tool, folder), folder.join(tool.program));
+    fs::copy(&file, &fresh).map_err(|source| BuildError::Cache { path: file, source })?;
+    fs::rename(&fresh, &copied).map_err(|source| BuildError::Cache { path: copied, source })
+}
+
+/// Where a file is written before it is renamed into place, so that a file in the cache is complete. A compiler may
+/// outlive a killed process, so the name has the number of the process.
+fn unfinished(tool: &Tool, folder: &Path) -> PathBuf {
+    folder.join(format!(".{}.{}", tool.program, std::process::id()))
+}
+
+/// Runs `go` in the folder of a module and gives its output.
+fn run(module: &Module, tool: &Tool, go: &mut Command) -> Result<String, BuildError> {
     let place = modules().join(module.name);
-    let output = go()
-        .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &module.linker_flags(), "-o"])
-        .arg(&fresh)
-        .arg(tool.package)
+    let output = go
         .current_dir(&place)
         .env("CGO_ENABLED", "0")
         // These variables would make a different program of the same sources.
@@ -126,10 +150,7 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
         let messages = last_lines(&String::from_utf8_lossy(&output.stderr), MESSAGES);
         return Err(BuildError::Failed { program: tool.program, module: module.name, status: output.status, messages });
     }
-    let built = folder.join(tool.program);
-    fs::rename(&fresh, &built).map_err(|source| BuildError::Cache { path: built, source })?;
-    report(&format!("{}: {} built in {} s", module.name, tool.program, started.elapsed().as_secs()));
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// `go` behind its launchers.

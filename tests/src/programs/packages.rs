@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 60] = [
+const NEEDED: [(&str, &str); 63] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -28,6 +28,7 @@ const NEEDED: [(&str, &str); 60] = [
     ("mount", "mount"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    ("git", "git"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),
@@ -73,6 +74,8 @@ const NEEDED: [(&str, &str); 60] = [
     ("promtool", "prometheus"),
     ("gpg", "gpg"),
     ("gpg-agent", "gpg-agent"),
+    ("chromium", "chromium"),
+    ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
 ];
 
 /// Why this machine cannot run a node.

@@ -23,13 +23,15 @@ impl KubernetesVersion {
     }
 }
 
-/// One program of a module.
+/// One program of a module, or one file of its sources.
 #[derive(Debug)]
 pub struct Tool {
-    /// Path of the Go package.
+    /// Path of the Go package, or of the file below the sources of `source`.
     pub package: &'static str,
-    /// Name of the built file.
+    /// Name of the file in the cache.
     pub program: &'static str,
+    /// The Go module whose sources have the file. Absent: a program, which is built.
+    pub source: Option<&'static str>,
 }
 
 /// A folder of `tests/programs` with a `go.mod` and a `go.sum`.
@@ -44,11 +46,15 @@ pub struct Module {
 }
 
 macro_rules! module {
-    ($name:literal, $kubernetes:expr, [$($program:literal = $package:literal),+]) => {
+    ($name:literal, $kubernetes:expr, [$($program:literal = $package:literal),+]
+     $(, files of $source:literal: [$($file:literal = $path:literal),+])?) => {
         Module {
             name: $name,
             kubernetes: $kubernetes,
-            tools: &[$(Tool { package: $package, program: $program }),+],
+            tools: &[
+                $(Tool { package: $package, program: $program, source: None },)+
+                $($(Tool { package: $path, program: $file, source: Some($source) },)+)?
+            ],
             files: [
                 include_str!(concat!("../../programs/", $name, "/go.mod")),
                 include_str!(concat!("../../programs/", $name, "/go.sum")),
@@ -59,7 +65,7 @@ macro_rules! module {
 
 impl Module {
     /// All modules. What API servers need comes first, because the API tests start first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         module!("etcd", None, ["etcd" = "go.etcd.io/etcd/server/v3"]),
         module!(
             "kubernetes-1.34",
@@ -80,6 +86,16 @@ impl Module {
         ),
         module!("coredns", None, ["coredns" = "github.com/coredns/coredns"]),
         module!("helm", None, ["helm" = "helm.sh/helm/v3/cmd/helm"]),
+        module!(
+            "argocd",
+            None,
+            ["argocd" = "github.com/argoproj/argo-cd/v3/cmd"],
+            files of "github.com/argoproj/argo-cd/v3": [
+                "application-crd.yaml" = "manifests/crds/application-crd.yaml",
+                "applicationset-crd.yaml" = "manifests/crds/applicationset-crd.yaml",
+                "appproject-crd.yaml" = "manifests/crds/appproject-crd.yaml"
+            ]
+        ),
     ];
 
     pub(super) fn has(&self, program: &str) -> bool {

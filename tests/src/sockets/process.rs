@@ -39,6 +39,8 @@ pub fn binary(name: &str) -> PathBuf {
             "-p",
             "portlane-echo",
             "-p",
+            "portlane-kubectl",
+            "-p",
             "portlane-tests",
             "--bins",
         ]);

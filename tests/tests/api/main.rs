@@ -19,6 +19,7 @@ mod agreement;
 mod bounds;
 mod charts;
 mod harness_itself;
+mod kubectl;
 mod objects;
 mod operator;
 mod person;

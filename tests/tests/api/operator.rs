@@ -2,13 +2,16 @@
 //! to status. No kubelet runs these Pods: their proxies are processes here and share one machine's ports.
 
 mod app_ports;
+mod classes;
 mod drift;
 mod excess;
+mod expired_ca;
 mod failover;
 mod fields;
 mod guards;
 mod identity;
 mod injection;
+mod live;
 mod lost_ca;
 mod lying_proxies;
 mod many;
@@ -18,10 +21,13 @@ mod newer;
 mod notices;
 mod outage;
 mod ports;
+mod quotas;
 mod reinstall;
 mod restored;
+mod rollout;
 mod rotation;
 mod scaling;
+mod serving;
 mod sidecars;
 mod story;
 mod verdicts;

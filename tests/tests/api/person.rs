@@ -51,7 +51,7 @@ fn get_shows_the_state_in_one_line(server: &ControlPlane) {
     assert_eq!(
         get(&["pf", "--output=wide"]),
         [
-            "NAME READY REASON PROXIES PORTS TO AGE PLACEMENT ADDRESS MESSAGE",
+            "NAME READY REASON PROXIES PORTS TO AGE PLACEMENT ADDRESS CLASS MESSAGE",
             "db True Programmed 3/3 5432/TCP svc/pg:5432 AGE sidecar 192.0.2.7 all proxies run it"
         ]
     );

@@ -36,6 +36,7 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     let toll = attack.stop();
     let closed = siege.closed();
     eprintln!("{toll:?}\nclosed by the doors: {closed:?}");
+    eprintln!("datagrams dropped by the proxies: {:?}; at the server: {}", siege.dropped(), siege.received());
     assert!(quick.refused.is_empty(), "{} refused under attack: {:?}", quick.refused.len(), quick.refused);
     assert!(all_went_on(&quick), "sessions and admissions go on all the time: {quick:?}");
     assert!(siege.restarts().is_empty(), "no container was restarted: {:?}", siege.restarts());

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod argocd;
 mod dual_stack;
 mod fleet;
 mod harness_itself;

@@ -2,8 +2,8 @@
 //! output is the output on the page.
 
 mod outside;
-mod page;
-mod shell;
+pub(crate) mod page;
+pub(crate) mod shell;
 
 use std::{
     collections::BTreeSet,
@@ -83,7 +83,7 @@ fn follow(name: &str, text: &str) {
 /// Runs a command. A command that changes something runs once. A command that looks is repeated, as a person would,
 /// until its output is the output on the page.
 #[track_caller]
-fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
+pub(crate) fn do_as_written(page: &str, shell: &mut Shell, line: &str, shown: &[String]) {
     let deadline = Instant::now() + REPEATING;
     loop {
         let (printed, status) = shell.run(line);
@@ -110,5 +110,5 @@ fn changes_something(line: &str) -> bool {
     let kubectl = line.strip_prefix("kubectl ").and_then(|rest| rest.split(' ').next());
     kubectl.is_some_and(|word| words.contains(&word))
         || line.ends_with('&')
-        || ["sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
+        || ["helm ", "sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
 }

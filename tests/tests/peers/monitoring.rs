@@ -19,13 +19,15 @@ const SHOWN: (&str, &str) = ("default", "web");
 /// What Grafana puts in place of its variables.
 const VARIABLES: [(&str, &str); 3] = [("$__rate_interval", "1m"), ("$namespace", SHOWN.0), ("$forward", SHOWN.1)];
 /// Metrics without a series here: what a gateway refuses, and what an operator without an API server does not know.
-const ABSENT: [&str; 7] = [
+const ABSENT: [&str; 9] = [
     "portlane_backend_endpoints_refused",
     "portlane_operator_certificate_expiry_timestamp_seconds",
     "portlane_operator_connections_closed_total",
     "portlane_operator_crd_fields_missing",
+    "portlane_operator_fleets",
     "portlane_operator_forwards_not_ready",
     "portlane_operator_proxies",
+    "portlane_operator_sidecars_outdated",
     "portlane_operator_watches_refused",
 ];
 

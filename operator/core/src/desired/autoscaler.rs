@@ -4,7 +4,7 @@ use crds::{Autoscaling, ForwardGateway, PortForward, Raw, TargetKind};
 use serde_json::{Value, json};
 
 use crate::{
-    names::{FORWARD_LABEL, GATEWAY_LABEL, NAME},
+    names::{CLASS_LABEL, FORWARD_LABEL, GATEWAY_LABEL, NAME},
     world::ObjectKey,
 };
 
@@ -34,6 +34,7 @@ struct Parts<'a> {
     label: &'static str,
     owner: &'a ObjectKey,
     uid: &'a str,
+    class: Option<&'a str>,
     name: String,
     target: (TargetKind, String),
     replicas: (i32, i32),
@@ -53,6 +54,7 @@ pub fn of_gateway(key: &ObjectKey, gateway: &ForwardGateway) -> Option<Scaler> {
         label: GATEWAY_LABEL,
         owner: key,
         uid: gateway.metadata.uid.as_deref().unwrap_or_default(),
+        class: gateway.spec.controller_class.as_deref(),
         name: key.name.clone(),
         target: (TargetKind::Deployment, key.name.clone()),
         replicas: (least(autoscaling), autoscaling.max_replicas),
@@ -77,6 +79,7 @@ pub fn of_forward(key: &ObjectKey, forward: &PortForward) -> Option<Scaler> {
         label: FORWARD_LABEL,
         owner: key,
         uid: forward.metadata.uid.as_deref().unwrap_or_default(),
+        class: forward.spec.controller_class.as_deref(),
         // A gateway of the same name may have an HPA too.
         name: format!("portforward-{}", key.name),
         target: (autoscaling.target_ref.kind, autoscaling.target_ref.name.clone()),
@@ -101,7 +104,7 @@ fn scaler(parts: Parts<'_>) -> Scaler {
         spec["behavior"] = json!(behavior);
     }
     let key = ObjectKey::new(parts.owner.namespace.clone(), parts.name);
-    let manifest = json!({
+    let mut manifest = json!({
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": {
@@ -119,6 +122,9 @@ fn scaler(parts: Parts<'_>) -> Scaler {
         },
         "spec": spec,
     });
+    if let Some(class) = parts.class {
+        manifest["metadata"]["labels"][CLASS_LABEL] = json!(class);
+    }
     let (target_kind, target) = parts.target;
     Scaler { key, owner: parts.uid.to_owned(), target_kind, target, manifest }
 }

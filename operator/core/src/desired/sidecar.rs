@@ -1,5 +1,7 @@
 //! Injection of a proxy into a pod. The same pod and settings always give the same patch.
 
+use std::collections::BTreeMap;
+
 use proxy_api::Transport;
 use serde_json::{Map, Value, json};
 
@@ -9,8 +11,11 @@ use crate::{
         probe::{Probe, SOCKET},
         tuning::{Resources, Tuning, tuning},
     },
-    names::{APP_PORTS, CONTAINER, HEALTH_PORT, PROBLEM, PROXY_LABEL, SIDECAR_HEALTH},
-    world::app_ports::{AppPorts, declared, parse, written},
+    names::{APP_PORTS, CLASS_LABEL, CONTAINER, HEALTH_PORT, INJECT_LABEL, PROBLEM, PROXY_LABEL, SIDECAR_HEALTH},
+    world::{
+        app_ports::{AppPorts, declared, parse, written},
+        class,
+    },
 };
 
 /// Seconds that the proxy leaves a port alone after the app released it: time for kubelet to restart the app.
@@ -41,6 +46,26 @@ pub struct Sidecar {
     pub resources: Resources,
     /// Settings that sidecars share with fleets.
     pub pods: Pods,
+    /// Controller class of the operator.
+    pub class: String,
+}
+
+impl Sidecar {
+    /// Whether a new pod with these labels gets this sidecar. `is_selected`: a forward of the operator's class selects
+    /// the pod.
+    #[must_use]
+    pub fn is_for(&self, labels: &BTreeMap<String, String>, is_selected: impl FnOnce() -> bool) -> bool {
+        let is_in_fleet = labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
+        if is_in_fleet || labels.get(CLASS_LABEL).is_some_and(|class| *class != self.class) {
+            return false;
+        }
+        match labels.get(INJECT_LABEL).map(String::as_str) {
+            // The operator without a class and those with one must not both inject.
+            Some("enabled") => class::of_labels(labels) == self.class,
+            Some(_) => false,
+            None => is_selected(),
+        }
+    }
 }
 
 /// The result of injection.
@@ -93,8 +118,9 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         );
     }
     let mut patch = Patch(Vec::new());
-    patch.map(&pod["metadata"]["labels"], "/metadata/labels", PROXY_LABEL, &json!("sidecar"));
-    patch.annotations(annotations, &injected_annotations(annotations, &written(&app_ports, &free), &problems));
+    patch.entries(&pod["metadata"]["labels"], "/metadata/labels", &injected_labels(&sidecar.class));
+    let annotated = injected_annotations(annotations, &written(&app_ports, &free), &problems);
+    patch.entries(annotations, "/metadata/annotations", &annotated);
     patch.list(
         &spec["volumes"],
         "/spec/volumes",
@@ -112,6 +138,15 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     pull_secrets(spec, &sidecar.pods, &mut patch);
     low_ports(spec, &mut patch);
     Injection::Changed(patch.0, problems)
+}
+
+/// The labels that injection sets.
+fn injected_labels(class: &str) -> Map<String, Value> {
+    let mut labels = Map::from_iter([(PROXY_LABEL.to_owned(), json!("sidecar"))]);
+    if !class.is_empty() {
+        labels.insert(CLASS_LABEL.to_owned(), json!(class));
+    }
+    labels
 }
 
 /// The annotations that injection sets.
@@ -284,7 +319,7 @@ fn resources(tuning: &Tuning) -> Value {
 struct Patch(Vec<Value>);
 
 impl Patch {
-    /// Adds an entry to a map that may be absent.
+    /// Adds one entry to a map that may be absent.
     fn map(&mut self, map: &Value, path: &str, key: &str, value: &Value) {
         if map.is_object() {
             let key = key.replace('~', "~0").replace('/', "~1");
@@ -294,14 +329,14 @@ impl Patch {
         }
     }
 
-    /// Adds entries to the annotations, which may be absent.
-    fn annotations(&mut self, existing: &Value, added: &Map<String, Value>) {
-        if existing.is_object() {
+    /// Adds entries to a map that may be absent.
+    fn entries(&mut self, map: &Value, path: &str, added: &Map<String, Value>) {
+        if map.is_object() {
             for (name, value) in added {
-                self.map(existing, "/metadata/annotations", name, value);
+                self.map(map, path, name, value);
             }
         } else {
-            self.0.push(json!({"op": "add", "path": "/metadata/annotations", "value": added}));
+            self.0.push(json!({"op": "add", "path": path, "value": added}));
         }
     }
 

@@ -192,7 +192,9 @@ fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
     let key = ObjectKey::new(scaler.key.namespace.clone(), scaler.target.clone());
     let is_fleet = scaler.target_kind == TargetKind::Deployment
         && matches!(subject, Subject::Forward(_))
-        && (cache.world.gateways.contains_key(&key) || cache.unreadable_gateway(&key).is_some());
+        && (cache.world.gateways.contains_key(&key)
+            || cache.world.foreign_gateways.contains_key(&key)
+            || cache.unreadable_gateway(&key).is_some());
     is_fleet.then_some(Subject::Gateway(key))
 }
 

@@ -9,6 +9,8 @@ use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
+    /// What does not keep the gateway from being accepted, but its author should know.
+    pub warning: Option<String>,
     /// Why the children cannot be applied; absent while a retry may still succeed for a fleet that was applied before.
     pub children: Option<String>,
     /// Whether the children were applied for the current generation.
@@ -25,7 +27,14 @@ pub struct FleetFacts {
     pub selector: String,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
+    /// Image of the proxies, by the Deployment; empty without a Deployment.
+    pub image: String,
+    /// The condition `Outdated`; `None` for a fleet that runs what is new of the installation.
+    pub outdated: Option<Finding>,
 }
+
+/// Longest image in a status, in characters; the CRD has the same bound.
+const MAX_IMAGE: usize = 512;
 
 /// Reasons of `Programmed` for a fleet whose children are applied, but which does not run as it should.
 const NO_PROXIES: &str = "NoProxies";
@@ -48,9 +57,11 @@ pub fn applied_generation(gateway: &ForwardGateway) -> Option<i64> {
 pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -> ForwardGatewayStatus {
     let generation = gateway.metadata.generation;
     let old = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let accepted = match &facts.refused {
-        Some((reason, message)) => Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone()),
-        None => Finding::new(ConditionType::Accepted, Truth::True, "Accepted", "the spec is valid"),
+    let accepted = if let Some((reason, message)) = &facts.refused {
+        Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone())
+    } else {
+        let warning = facts.warning.as_ref().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+        Finding::new(ConditionType::Accepted, Truth::True, "Accepted", format!("the spec is valid{warning}"))
     };
     let programmed = programmed(gateway, facts);
     let ready = match (accepted.status, programmed.status) {
@@ -71,16 +82,17 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
     });
     let stalled = stuck
         .map(|finding| Finding::new(ConditionType::Stalled, Truth::True, &finding.reason, finding.message.clone()));
-    let findings = [Some(accepted), Some(programmed), Some(ready), facts.scaling.clone(), reconciling, stalled]
-        .into_iter()
-        .flatten()
-        .collect();
+    let (scaling, outdated) = (facts.scaling.clone(), facts.outdated.clone());
+    let findings = [Some(accepted), Some(programmed), Some(ready), scaling, outdated, reconciling, stalled];
+    let findings = findings.into_iter().flatten().collect();
+    let image: String = facts.image.chars().take(MAX_IMAGE).collect();
     ForwardGatewayStatus {
         observed_generation: generation,
         conditions: conditions(old, findings, generation, now),
         addresses: facts.addresses.clone(),
         replicas: Some(facts.replicas),
         selector: Some(facts.selector.clone()),
+        proxy_image: Some(image).filter(|image| !image.is_empty()),
         attached_forwards: Some(facts.attached),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         validate::{Placement, ValidForward, ValidListener, transport},
         verdict::{Condition, Reason},
     },
-    world::{ObjectKey, World},
+    world::{ObjectKey, World, class},
 };
 
 /// What a listener asks of its gateway.
@@ -58,11 +58,9 @@ impl<'a> Asked<'a> {
 /// Checks that the gateway of a forward exists and admits the forward's namespace and ports.
 pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
     let Placement::Gateway(key) = &forward.placement else { return Ok(()) };
-    let Some(gateway) = world.gateways.get(key) else {
-        // On a laptop the gateway may be missing from the manifests: the process stands in for it.
-        let missing = || Condition::unmet(Reason::GatewayNotFound, format!("ForwardGateway {key} does not exist"));
-        return if world.site.is_laptop() { Ok(()) } else { Err(missing()) };
-    };
+    let gateway = found(world, forward, key)?;
+    // On a laptop the gateway may be missing from the manifests: the process stands in for it.
+    let Some(gateway) = gateway else { return Ok(()) };
     if !namespace_allowed(world, key, gateway, &forward.origin.namespace) {
         let message = format!(
             "ForwardGateway {key} does not admit forwards of namespace '{}': see its spec.allowedForwards.namespaces",
@@ -79,6 +77,28 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
     match refused(world, &forward.placement, &forward.origin.namespace, &asked) {
         None => Ok(()),
         Some(message) => Err(Condition::unmet(Reason::NotAllowedByGateway, message)),
+    }
+}
+
+/// The gateway of a forward, if it exists and has the controller class of the forward; `None` on a laptop without it.
+fn found<'a>(
+    world: &'a World,
+    forward: &ValidForward,
+    key: &ObjectKey,
+) -> Result<Option<&'a ForwardGateway>, Condition> {
+    let unmet = |message: String| Err(Condition::unmet(Reason::GatewayNotFound, message));
+    let own = world.forward(&forward.origin).map(class::of_forward).unwrap_or_default();
+    let gateway = world.gateways.get(key);
+    let other = world.foreign_gateways.get(key).map(String::as_str);
+    match gateway.map(class::of_gateway).or(other) {
+        Some(other) if other != own => unmet(format!(
+            "ForwardGateway {key} has {}, and this forward has {}: a forward and its gateway need the same \
+             spec.controllerClass",
+            class::words(other),
+            class::words(own)
+        )),
+        None if !world.site.is_laptop() => unmet(format!("ForwardGateway {key} does not exist")),
+        _ => Ok(gateway),
     }
 }
 

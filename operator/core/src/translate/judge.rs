@@ -14,7 +14,7 @@ use crate::{
         validate::{ValidForward, ValidListener},
         verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
     },
-    world::World,
+    world::{World, schema},
 };
 
 /// A listener as the proxies of its groups should run it.
@@ -90,7 +90,7 @@ impl Judge<'_> {
             resolved_refs: Condition::met(Reason::ResolvedRefs, "every backend exists and may be used"),
             listeners: Vec::new(),
             rejected: Vec::new(),
-            warnings: Vec::new(),
+            warnings: schema::warning(&self.world.dropped, "PortForward").into_iter().collect(),
             placement: forward.placement.words(),
             groups: self.own.keys().map(|group| (*group).clone()).collect(),
         };

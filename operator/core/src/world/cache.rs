@@ -1,6 +1,7 @@
 //! The world as reported by watches, updated one object at a time.
 
 mod children;
+mod classes;
 mod look_ups;
 mod reach;
 mod services;
@@ -26,6 +27,8 @@ pub use self::touched::{Grown, Touched};
 /// The known state of the cluster.
 #[derive(Debug, Default)]
 pub struct Cache {
+    /// The controller class of this operator.
+    class: String,
     /// The input of translations.
     pub world: World,
     /// Pods with a proxy.
@@ -159,6 +162,9 @@ impl Cache {
     }
 
     fn upsert(&mut self, object: Object) -> Touched {
+        if let Some((kind, key, class)) = self.foreign(&object) {
+            return self.leave(kind, &key, class);
+        }
         let mut touched = Touched::default();
         match object {
             Object::Forward(key, read) => return self.take_forward(key, *read),
@@ -192,8 +198,8 @@ impl Cache {
     }
 
     fn take_pod(&mut self, key: ObjectKey, info: PodInfo, touched: &mut Touched) {
-        let carries = info.labels.contains_key(PROXY_LABEL);
-        let (labels, problem, app_ports) = (info.labels.clone(), info.problem.clone(), info.app_ports.clone());
+        let (carries, problem) = self.proxy_of(&info);
+        let (labels, app_ports) = (info.labels.clone(), info.app_ports.clone());
         let pod = Pod { labels, carries, app_ports, problem, leaving: info.leaving };
         // Pods of a gateway's fleet never run sidecar forwards.
         let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
@@ -246,7 +252,7 @@ impl Cache {
                 self.world.forwards.insert(key.clone(), forward);
                 only_status && !was_unreadable
             }
-            Err(Unreadable { why, metadata }) => {
+            Err(Unreadable { why, metadata, .. }) => {
                 let generation = metadata.generation;
                 let before = self.unreadable_forwards.insert(key.clone(), metadata);
                 let same_why =
@@ -274,6 +280,7 @@ impl Cache {
 
     fn take_gateway(&mut self, key: ObjectKey, read: Result<ForwardGateway, Unreadable>) -> Touched {
         let mut touched = Touched::gateway(Some(key.clone()));
+        self.world.foreign_gateways.remove(&key);
         match read {
             Ok(gateway) => {
                 self.unreadable_gateways.remove(&key);
@@ -308,6 +315,10 @@ impl Cache {
                 touched.forwards.insert(key.clone());
             }
             Kind::Gateways => {
+                if self.world.foreign_gateways.remove(key).is_some() {
+                    touched.changes.gateways.insert(key.clone());
+                    return touched;
+                }
                 self.unreadable_gateways.remove(key);
                 self.world.gateways.remove(key);
                 self.reach(key, &mut touched);

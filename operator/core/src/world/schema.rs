@@ -1,13 +1,16 @@
 //! Whether the CRDs that are installed in a cluster know every field that this operator knows. An API server prunes
-//! unknown fields silently, so under an older CRD a restriction such as `spec.access` has no effect.
+//! unknown fields silently, so under an older CRD a restriction such as `spec.access` has no effect. Under a newer CRD
+//! the same happens in the operator.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 /// Most missing fields of one kind that are named; further fields are only counted.
 const NAMED: usize = 5;
 
-/// What the installed CRD of one kind lacks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the installed CRD of one kind lacks, and what the operator lacks of that CRD.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lack {
     /// The kind.
     pub kind: String,
@@ -15,6 +18,33 @@ pub struct Lack {
     pub count: usize,
     /// The first missing fields as paths, such as `spec.access`; items of lists are `[]`, values of maps `{}`.
     pub fields: Vec<String>,
+    /// Number of fields of `spec` that the installed CRD has and this operator ignores.
+    pub ignored_count: usize,
+    /// The first of them.
+    pub ignored: Vec<String>,
+}
+
+/// Fields of `spec` that the API server drops from manifests, by kind.
+pub type Dropped = BTreeMap<String, Vec<String>>;
+
+/// What of these comparisons objects report.
+#[must_use]
+pub fn dropped(lacks: &[Lack]) -> Dropped {
+    let of_spec = |lack: &Lack| -> Vec<String> {
+        lack.fields.iter().filter(|field| field.starts_with("spec")).cloned().collect()
+    };
+    let all = lacks.iter().map(|lack| (lack.kind.clone(), of_spec(lack)));
+    all.filter(|(_, fields): &(String, Vec<String>)| !fields.is_empty()).collect()
+}
+
+/// The warning for the objects of a kind, if the API server drops fields from them.
+#[must_use]
+pub fn warning(dropped: &Dropped, kind: &str) -> Option<String> {
+    let fields = dropped.get(kind)?.join(", ");
+    Some(format!(
+        "the installed CRD is older than the operator, and the API server drops these fields from manifests: {fields}; \
+         install the CRDs of the operator's release, and apply the manifests again"
+    ))
 }
 
 /// Compares own CRDs with the `OpenAPI` document (version 3) that an API server publishes for the group and version of
@@ -28,13 +58,16 @@ fn lack(crd: &Value, published: &Value) -> Lack {
     let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let versions = crd["spec"]["versions"].as_array();
     let version = versions.into_iter().flatten().find(|version| version["name"] == crds::VERSION);
-    let mut missing = Vec::new();
+    let (mut fields, mut ignored) = (Vec::new(), Vec::new());
     if let Some(version) = version {
-        compare(&version["schema"]["openAPIV3Schema"], schema_of(&kind, published), "", &mut missing);
+        let (own, published) = (&version["schema"]["openAPIV3Schema"], schema_of(&kind, published));
+        compare(own, published, "", &mut fields);
+        compare(&published["properties"]["spec"], &own["properties"]["spec"], "spec", &mut ignored);
     }
-    let count = missing.len();
-    missing.truncate(NAMED);
-    Lack { kind, count, fields: missing }
+    let (count, ignored_count) = (fields.len(), ignored.len());
+    fields.truncate(NAMED);
+    ignored.truncate(NAMED);
+    Lack { kind, count, fields, ignored_count, ignored }
 }
 
 /// The schema of a kind that is not served.

@@ -1,7 +1,11 @@
 //! `docs/conditions.md` has every reason that the core writes, and no others. `docs/troubleshooting.md` says what to do
-//! about each of them that needs a person.
+//! about each of them that needs a person, `docs/gitops.md` which of them are `Stalled`.
 
 use std::{collections::BTreeSet, fs, path::Path};
+
+use crds::PortForward;
+use operator_core::{Condition, DataPlane, FleetFacts, Moment, Reason, Verdict, gateway_status, status};
+use serde_json::json;
 
 const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
@@ -9,6 +13,24 @@ const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 /// Reasons that need nobody.
 const FINE: [&str; 8] =
     ["Accepted", "BackendsHealthy", "Injected", "Programmed", "Ready", "ResolvedRefs", "ScaledOut", "ScalingActive"];
+const GITOPS: &str = include_str!("../../../../docs/gitops.md");
+
+/// Every reason of `Accepted=False` and `ResolvedRefs=False`, and whether it belongs to the latter.
+const UNMET: [(Reason, bool); 13] = [
+    (Reason::Invalid, false),
+    (Reason::Unsupported, false),
+    (Reason::PortConflict, false),
+    (Reason::HostnameConflict, false),
+    (Reason::GatewayNotFound, false),
+    (Reason::NotAllowedByGateway, false),
+    (Reason::NoPortAvailable, false),
+    (Reason::TooManyPorts, false),
+    (Reason::QuotaExceeded, false),
+    (Reason::BackendNotFound, true),
+    (Reason::RefNotPermitted, true),
+    (Reason::AddressNotAllowed, true),
+    (Reason::BackendLoop, true),
+];
 
 /// Where reasons of conditions and Events are written: files and folders of `src`.
 const SOURCES: [&str; 6] = [
@@ -105,4 +127,61 @@ fn is_reason(text: &str) -> bool {
     text.len() > 2
         && text.starts_with(|first: char| first.is_ascii_uppercase())
         && text.chars().all(char::is_alphanumeric)
+}
+
+/// Whether the page says that kstatus calls this reason of a kind `Failed`, which it does exactly if `Stalled` is true.
+fn is_failed_on_page(kind: &str, reason: &str) -> bool {
+    let below = GITOPS.lines().skip_while(|line| *line != format!("### Of a {kind}")).skip(1);
+    let mut rows = below.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let row = rows.find(|row| row.split(['|', ',']).any(|cell| cell.trim() == reason));
+    let row = row.unwrap_or_else(|| panic!("docs/gitops.md has no health of a {kind} with {reason}"));
+    row.ends_with("| Failed |")
+}
+
+#[test]
+fn a_forward_is_stalled_exactly_if_the_page_calls_its_reason_failed() {
+    let forward = json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": {"placement": {}, "listeners": []}});
+    let forward: PortForward = serde_json::from_value(forward).expect("a forward");
+    for (reason, is_of_refs) in UNMET {
+        let met = |reason| Condition { status: true, reason, message: String::new() };
+        let unmet = Condition { status: false, reason, message: "why".to_owned() };
+        let (accepted, resolved_refs) =
+            if is_of_refs { (met(Reason::Accepted), unmet) } else { (unmet, met(Reason::ResolvedRefs)) };
+        let verdict = Verdict {
+            accepted,
+            resolved_refs,
+            listeners: Vec::new(),
+            placement: String::new(),
+            groups: Vec::new(),
+            rejected: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let status = status(&forward, &verdict, &DataPlane::default(), &Moment::default());
+        let is_stalled = status.conditions.iter().any(|condition| condition.type_ == "Stalled");
+        assert_eq!(is_stalled, is_failed_on_page("PortForward", reason.as_str()), "{}", reason.as_str());
+    }
+}
+
+#[test]
+fn a_gateway_is_stalled_exactly_if_the_page_calls_its_reason_failed() {
+    let running = FleetFacts { applied: true, replicas: 1, ready: 1, ..FleetFacts::default() };
+    let refused = |reason: &str| FleetFacts { refused: Some((reason.to_owned(), String::new())), ..running.clone() };
+    let cases = [
+        (1, "Ready", running.clone()),
+        (1, "Pending", FleetFacts::default()),
+        (1, "NoProxies", FleetFacts { ready: 0, ..running.clone() }),
+        (0, "ScaledToZero", running.clone()),
+        (1, "ChildrenFailed", FleetFacts { children: Some("why".to_owned()), ..running.clone() }),
+        (1, "Unsupported", refused("Unsupported")),
+        (1, "FleetsNotPermitted", refused("FleetsNotPermitted")),
+    ];
+    for (replicas, reason, facts) in cases {
+        let gateway = json!({"metadata": {"name": "edge", "namespace": "ns"}, "spec": {"replicas": replicas}});
+        let gateway = serde_json::from_value(gateway).expect("a gateway");
+        let conditions = gateway_status(&gateway, &facts, "2026-01-01T00:00:00Z").conditions;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready").expect("Ready");
+        assert_eq!(ready.reason, reason);
+        let is_stalled = conditions.iter().any(|condition| condition.type_ == "Stalled");
+        assert_eq!(is_stalled, is_failed_on_page("ForwardGateway", reason), "{reason}");
+    }
 }

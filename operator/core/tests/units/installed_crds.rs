@@ -1,10 +1,13 @@
 //! Which fields the installed CRDs lack, and how versions of proxies become labels.
 
 use operator_core::{
+    Changes, Touched,
     status::versions::{OTHER, Versions},
-    world::schema::{Lack, lacks},
+    world::schema::{Lack, dropped, lacks, warning},
 };
 use serde_json::{Value, json};
+
+use crate::scene::{Scene, key};
 
 fn own() -> Vec<Value> {
     crds::crds().expect("the CRDs").into_iter().map(|crd| crd.document).collect()
@@ -40,6 +43,8 @@ fn the_crds_of_the_same_release_lack_nothing() {
     let kinds: Vec<&str> = found.iter().map(|lack| lack.kind.as_str()).collect();
     assert_eq!(kinds, ["PortForward", "ForwardGateway"]);
     assert!(found.iter().all(|lack| lack.count == 0 && lack.fields.is_empty()), "{found:?}");
+    assert!(found.iter().all(|lack| lack.ignored_count == 0 && lack.ignored.is_empty()), "{found:?}");
+    assert!(dropped(&found).is_empty());
 }
 
 #[test]
@@ -53,9 +58,30 @@ fn fields_that_an_older_crd_lacks_are_named_by_their_paths() {
 }
 
 #[test]
-fn fields_of_a_newer_crd_and_a_schema_that_keeps_everything_are_fine() {
-    let newer = edited(|properties| properties["spec"]["properties"]["novelty"] = json!({"type": "string"}));
-    assert_eq!(newer[0].count, 0);
+fn every_object_reports_the_fields_that_an_older_crd_drops_and_no_other_kind_does() {
+    let found = edited(|properties| {
+        remove(&mut properties["spec"]["properties"], "access");
+        remove(&mut properties["status"]["properties"], "placement");
+    });
+    let dropped = dropped(&found);
+    let text = warning(&dropped, "PortForward").expect("a warning");
+    assert!(text.contains("from manifests: spec.access;") && !text.contains("status"), "{text}");
+    assert_eq!(warning(&dropped, "ForwardGateway"), None);
+    let mut scene = Scene::with_web();
+    scene.cache.world.dropped = dropped;
+    scene.translate(Touched { changes: Changes::all(), ..Touched::default() });
+    let verdict = scene.translator.verdict(&(&key("web")).into()).expect("a verdict");
+    assert_eq!((verdict.accepted.status, &verdict.warnings), (true, &vec![text]));
+}
+
+#[test]
+fn fields_of_a_newer_crd_are_ignored_by_the_operator_and_a_schema_that_keeps_everything_is_fine() {
+    let newer = edited(|properties| {
+        properties["spec"]["properties"]["novelty"] = json!({"type": "string"});
+        properties["status"]["properties"]["news"] = json!({"type": "string"});
+    });
+    assert_eq!((newer[0].count, newer[0].ignored_count), (0, 1));
+    assert_eq!(newer[0].ignored, ["spec.novelty"], "the operator alone writes status");
     let open = edited(|properties| {
         properties["spec"] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     });

@@ -5,6 +5,7 @@
 mod backends;
 mod cache_kinds;
 mod claims;
+mod classes;
 mod conditions_page;
 mod cut_off;
 mod deletion_costs;
@@ -15,7 +16,10 @@ mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
 mod last_good_permissions;
+mod live_api;
 mod metrics_api;
+mod outdated_sidecars;
+mod read_fleets;
 mod read_objects;
 mod read_surroundings;
 mod rights;

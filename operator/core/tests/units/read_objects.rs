@@ -15,6 +15,7 @@ use operator_core::{
     CrashLoop, ObjectKey, Subject,
     world::{
         child::{ChildKind, Mark},
+        guarded::Guarded,
         managed_fields::{REPLICAS, has_field},
         objects::{AutoscalerCondition, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo, SliceInfo},
         read,
@@ -45,6 +46,10 @@ fn full_metadata() -> Value {
     })
 }
 
+fn guarded<K>(read: Result<K, InvalidObject>) -> Guarded<K> {
+    Guarded { read, class: String::new() }
+}
+
 fn assert_stripped(metadata: &ObjectMeta) {
     assert_eq!((metadata.uid.as_deref(), metadata.generation), (Some("u"), Some(3)));
     let large = (&metadata.labels, &metadata.annotations, &metadata.managed_fields, &metadata.owner_references);
@@ -54,11 +59,11 @@ fn assert_stripped(metadata: &ObjectMeta) {
 #[test]
 fn forwards_are_read_without_what_is_large() {
     let forward: PortForward = of(json!({"metadata": full_metadata(), "spec": {"placement": {}, "listeners": []}}));
-    let Object::Forward(name, read) = read::forward(Ok(forward)) else { panic!("a forward") };
+    let Object::Forward(name, read) = read::forward(guarded(Ok(forward))) else { panic!("a forward") };
     assert_eq!(name, key("web"));
     assert_stripped(&read.expect("readable").metadata);
     let invalid = InvalidObject { error: "why".to_owned(), metadata: of(full_metadata()) };
-    let Object::Forward(name, read) = read::forward(Err(invalid)) else { panic!("a forward") };
+    let Object::Forward(name, read) = read::forward(guarded(Err(invalid))) else { panic!("a forward") };
     let unreadable = read.expect_err("unreadable");
     assert_eq!((name, unreadable.why.as_str()), (key("web"), "why"));
     assert_stripped(&unreadable.metadata);
@@ -67,11 +72,11 @@ fn forwards_are_read_without_what_is_large() {
 #[test]
 fn gateways_are_read_without_what_is_large() {
     let gateway: ForwardGateway = of(json!({"metadata": full_metadata(), "spec": {}}));
-    let Object::Gateway(name, read) = read::gateway(Ok(gateway)) else { panic!("a gateway") };
+    let Object::Gateway(name, read) = read::gateway(guarded(Ok(gateway))) else { panic!("a gateway") };
     assert_eq!(name, key("web"));
     assert_stripped(&read.expect("readable").metadata);
     let invalid = InvalidObject { error: "why".to_owned(), metadata: of(full_metadata()) };
-    let Object::Gateway(name, read) = read::gateway(Err(invalid)) else { panic!("a gateway") };
+    let Object::Gateway(name, read) = read::gateway(guarded(Err(invalid))) else { panic!("a gateway") };
     let unreadable = read.expect_err("unreadable");
     assert_eq!((name, unreadable.why.as_str()), (key("web"), "why"));
     assert_stripped(&unreadable.metadata);
@@ -339,7 +344,7 @@ fn a_deployment_says_how_many_pods_there_are() {
     let metadata = json!({"name": "edge", "namespace": "ns", "managedFields": [applied_entry()]});
     let full = state(json!({"metadata": metadata, "status": {"replicas": 3, "readyReplicas": 2}}));
     let mark = Mark::of(&of(json!({"managedFields": [applied_entry()]})));
-    assert_eq!(full, FleetState { replicas: 3, ready: 2, mark });
+    assert_eq!(full, FleetState { replicas: 3, ready: 2, mark, ..FleetState::default() });
     assert_ne!(mark, Mark::default());
     let new = state(json!({"metadata": {"name": "edge", "namespace": "ns"}}));
     assert_eq!(new, FleetState::default());

@@ -48,6 +48,14 @@ fn a_fleet_that_runs_is_ready() {
 }
 
 #[test]
+fn a_warning_is_in_the_message_of_accepted_and_changes_no_condition() {
+    let facts = FleetFacts { warning: Some("old CRD".to_owned()), ..good() };
+    assert_eq!(conditions_of(&json!({}), &facts), conditions_of(&json!({}), &good()));
+    let conditions = status(&json!({}), &facts).conditions;
+    assert_eq!(conditions[0].message, "the spec is valid; warning: old CRD");
+}
+
+#[test]
 fn a_spec_that_cannot_be_followed_is_stalled() {
     let refused = Some(("Unsupported".to_owned(), "why".to_owned()));
     let facts = FleetFacts { refused, ..good() };

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use kube::{Resource, api::PartialObjectMeta, core::NamespaceResourceScope, runtime::watcher::watcher};
 use serde::de::DeserializeOwned;
 
-use super::{Task, config, managed};
+use super::{Task, config};
 use operator_core::world::{child::ChildKind, read};
 
 /// Watches the children of one kind.
@@ -13,6 +13,6 @@ pub(super) async fn run<K>(task: &Task, kind: ChildKind)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let (api, ours) = (task.api::<PartialObjectMeta<K>>(), config().labels(&managed()));
+    let (api, ours) = (task.api::<PartialObjectMeta<K>>(), config().labels(&task.managed()));
     task.follow(|| watcher(api.clone(), ours.clone()), |it| read::child(kind, &it.metadata)).await;
 }

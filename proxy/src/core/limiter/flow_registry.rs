@@ -1,4 +1,4 @@
-//! All UDP flows of the process, by namespace and in order of last use: idle ones give way where room runs short.
+//! All UDP flows of the process, by namespace and source: some give way where room runs short.
 
 use std::{
     net::IpAddr,
@@ -9,66 +9,154 @@ use foldhash::HashMap;
 
 use super::{
     WORK,
-    recency::{Mark, Recency},
+    by_source::{BySource, Victim},
+    recency::Mark,
 };
+use crate::core::flows::FlowKey;
+
+type Groups = HashMap<Arc<str>, BySource>;
 
 /// The flows of all namespaces.
 #[derive(Debug, Default)]
-pub struct FlowRegistry(Mutex<HashMap<Arc<str>, Recency>>);
+pub struct FlowRegistry(Mutex<Groups>);
+
+/// A flow that asks for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newcomer<'a> {
+    /// Namespace of the forward.
+    pub namespace: &'a str,
+    /// Address of the client.
+    pub source: IpAddr,
+}
 
 impl FlowRegistry {
     /// Adds a flow of a namespace, used at `now` (milliseconds).
     #[must_use]
-    pub fn register(self: &Arc<Self>, namespace: &str, mark: Arc<Mark>, source: IpAddr, now: u64) -> Member {
+    pub fn register(self: &Arc<Self>, namespace: &str, mark: Arc<Mark>, key: FlowKey, now: u64) -> Member {
         let mut groups = self.lock();
         let known = groups.get_key_value(namespace).map(|(name, _)| name.clone());
         let namespace = known.unwrap_or_else(|| namespace.into());
-        let key = groups.entry(namespace.clone()).or_default().file(mark.clone(), source, now);
-        Member { registry: self.clone(), namespace, key, mark }
+        let at = groups.entry(namespace.clone()).or_default().file(mark.clone(), key, now);
+        Member { registry: self.clone(), namespace, at, mark }
     }
 
-    /// Evicts a flow that is idle at `now` (milliseconds), unless `keep` flows or fewer are left; returns whether one goes.
+    /// Whether another namespace, or another source of the same namespace, has at least twice as many flows as that of
+    /// the newcomer would have. Such a newcomer gets room at the cost of the other, in any case.
+    #[must_use]
+    pub fn is_light(&self, newcomer: Newcomer<'_>) -> bool {
+        heavier(&self.lock(), newcomer).is_some()
+    }
+
+    /// Evicts a flow, unless `keep` flows or fewer are left.
     ///
-    /// The namespace with the most flows gives way, and of its flows the one that was used least recently. If all its
-    /// flows are in use, the next namespace does. For a new flow, no namespace with fewer flows than that of the
-    /// newcomer gives way, so that none can fill the process at the cost of the others.
-    pub fn evict(&self, newcomer: Option<&str>, keep: usize, now: u64) -> bool {
+    /// The namespace with the most flows gives way, of its sources the one with the most flows, and of those the one that
+    /// was used least recently. Flows that are idle at `now` (milliseconds) give way. To a newcomer that is light
+    /// ([`Self::is_light`]), flows of the heavier one give way also if they are in use: those without a conversation
+    /// before all others, and those with one if no flow is idle. No namespace and no source with fewer flows than that of
+    /// the newcomer gives way to it, so that none can fill the process at the cost of the others.
+    pub fn evict(&self, newcomer: Option<Newcomer<'_>>, keep: usize, now: u64) -> Option<Victim> {
         let mut groups = self.lock();
-        if groups.values().map(Recency::len).sum::<usize>() <= keep {
-            return false;
+        if groups.values().map(BySource::len).sum::<usize>() <= keep {
+            return None;
         }
-        let own = newcomer.and_then(|name| groups.get(name)).map_or(0, Recency::len);
         let mut work = WORK;
-        // The first one has an idle flow, as a rule: then nothing is asked of the others.
-        let first = largest(groups.iter_mut(), newcomer, |flows| flows.len() >= own);
-        let mut taken = first.and_then(|name| groups.get_mut(&name)?.take_idle(now, &mut work));
-        if taken.is_none() {
-            let next =
-                largest(groups.iter_mut(), newcomer, |flows| flows.len() >= own && flows.has_idle(now, &mut work));
-            taken = next.and_then(|name| groups.get_mut(&name)?.take_idle(now, &mut work));
-        }
+        let heavier = newcomer.and_then(|newcomer| heavier(&groups, newcomer));
+        let victim = take_heavy(&mut groups, heavier.as_deref(), false, now, &mut work)
+            .or_else(|| take_idle(&mut groups, newcomer, now, &mut work))
+            .or_else(|| take_heavy(&mut groups, heavier.as_deref(), true, now, &mut work));
         drop(groups);
-        let Some((mark, _)) = taken else { return false };
-        mark.evict();
-        true
+        if let Some(victim) = &victim {
+            victim.mark.evict();
+        }
+        victim
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Recency>> {
+    fn lock(&self) -> MutexGuard<'_, Groups> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whether `most` is at least twice as many as `own` and one more.
+fn is_twice(own: usize, most: usize) -> bool {
+    own.saturating_add(1).saturating_mul(2) <= most
+}
+
+/// The namespace that is heavier than the newcomer, or the newcomer's own if one of its sources is.
+fn heavier(groups: &Groups, newcomer: Newcomer<'_>) -> Option<Arc<str>> {
+    let own = groups.get_key_value(newcomer.namespace);
+    let count = own.map_or(0, |(_, flows)| flows.len());
+    let (most, _, name) =
+        groups.iter().map(|(name, flows)| (flows.len(), newcomer.namespace == &**name, name)).max()?;
+    if is_twice(count, most) {
+        return Some(name.clone());
+    }
+    let (name, flows) = own?;
+    is_twice(flows.count(newcomer.source), flows.most()).then(|| name.clone())
+}
+
+/// Takes the first flow of the heaviest source of a namespace, if it is idle or carries no conversation, or anyway.
+fn take_heavy(
+    groups: &mut Groups,
+    namespace: Option<&str>,
+    anyway: bool,
+    now: u64,
+    work: &mut usize,
+) -> Option<Victim> {
+    let flows = groups.get_mut(namespace?)?;
+    let (at, gives_way) = flows.first_of_heaviest(now, work)?;
+    if gives_way || anyway { flows.take(at) } else { None }
+}
+
+/// Takes an idle flow of the largest namespace that has one and no fewer flows than that of the newcomer.
+fn take_idle(groups: &mut Groups, newcomer: Option<Newcomer<'_>>, now: u64, work: &mut usize) -> Option<Victim> {
+    let own = newcomer.and_then(|it| groups.get(it.namespace)).map_or(0, BySource::len);
+    // The first one has an idle flow, as a rule: then nothing is asked of the others.
+    let first = largest(groups, newcomer, |_, flows| flows.len() >= own)?;
+    if let Some(victim) = take_idle_of(groups, &first, newcomer, now, work) {
+        return Some(victim);
+    }
+    let next = largest(groups, newcomer, |name, flows| {
+        flows.len() >= own && idle_of(flows, name, newcomer, now, work).is_some()
+    })?;
+    take_idle_of(groups, &next, newcomer, now, work)
+}
+
+fn take_idle_of(
+    groups: &mut Groups,
+    namespace: &str,
+    newcomer: Option<Newcomer<'_>>,
+    now: u64,
+    work: &mut usize,
+) -> Option<Victim> {
+    let flows = groups.get_mut(namespace)?;
+    let at = idle_of(flows, namespace, newcomer, now, work)?;
+    flows.take(at)
+}
+
+/// The place of an idle flow of a namespace; of a source with fewer flows than that of the newcomer, none.
+fn idle_of(
+    flows: &mut BySource,
+    namespace: &str,
+    newcomer: Option<Newcomer<'_>>,
+    now: u64,
+    work: &mut usize,
+) -> Option<usize> {
+    let own = newcomer.filter(|it| it.namespace == namespace);
+    let least = own.map_or(0, |it| flows.count(it.source));
+    flows.idle(least, now, work)
+}
+
 /// The namespace with the most flows of those that `is_evictable` admits; of equals, that of the newcomer. Asks only of
 /// those that are larger than what it has found. One pass, because all threads wait for the lock meanwhile.
-fn largest<'a>(
-    groups: impl Iterator<Item = (&'a Arc<str>, &'a mut Recency)>,
-    newcomer: Option<&str>,
-    mut is_evictable: impl FnMut(&mut Recency) -> bool,
+fn largest(
+    groups: &mut Groups,
+    newcomer: Option<Newcomer<'_>>,
+    mut is_evictable: impl FnMut(&str, &mut BySource) -> bool,
 ) -> Option<Arc<str>> {
     let mut found: Option<(usize, bool, &Arc<str>)> = None;
-    for (name, flows) in groups {
-        let rank = (flows.len(), newcomer == Some(&**name), name);
-        if found.is_none_or(|before| rank > before) && is_evictable(flows) {
+    for (name, flows) in groups.iter_mut() {
+        let rank = (flows.len(), newcomer.is_some_and(|it| it.namespace == &**name), name);
+        if found.is_none_or(|before| rank > before) && is_evictable(name, flows) {
             found = Some(rank);
         }
     }
@@ -80,7 +168,7 @@ fn largest<'a>(
 pub struct Member {
     registry: Arc<FlowRegistry>,
     namespace: Arc<str>,
-    key: usize,
+    at: usize,
     mark: Arc<Mark>,
 }
 
@@ -88,7 +176,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut groups = self.registry.lock();
         let Some(flows) = groups.get_mut(&self.namespace) else { return };
-        flows.leave(self.key, &self.mark);
+        flows.leave(self.at, &self.mark);
         if flows.len() == 0 {
             groups.remove(&self.namespace);
         }
@@ -97,12 +185,29 @@ impl Drop for Member {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const HERE: [u8; 4] = [127, 0, 0, 1];
+
+    fn newcomer(namespace: &str) -> Option<Newcomer<'_>> {
+        Some(Newcomer { namespace, source: HERE.into() })
+    }
+
+    fn register_from(registry: &Arc<FlowRegistry>, namespace: &str, source: [u8; 4], at: u64) -> Member {
+        let key = FlowKey { client: SocketAddr::from((source, 1)), local: None };
+        registry.register(namespace, Arc::default(), key, at)
+    }
 
     fn register(registry: &Arc<FlowRegistry>, namespace: &str, at: u64) -> Member {
-        registry.register(namespace, Arc::default(), HERE, at)
+        register_from(registry, namespace, HERE, at)
+    }
+
+    fn converse(member: &Member, at: u64) {
+        member.mark.answer();
+        member.mark.ask();
+        member.mark.touch(at);
     }
 
     fn gone(members: &[Member]) -> Vec<usize> {
@@ -114,27 +219,30 @@ mod tests {
         let registry = Arc::new(FlowRegistry::default());
         let flows = [register(&registry, "a", 5), register(&registry, "a", 3), register(&registry, "a", 4)];
         flows[1].mark.touch(9000);
-        assert!(registry.evict(Some("a"), 0, 9500));
+        assert!(registry.evict(newcomer("a"), 0, 9500).is_some());
         assert_eq!(gone(&flows), [2]);
-        assert!(registry.evict(None, 1, 9500));
-        assert!(!registry.evict(None, 1, 99_000), "one is kept");
-        assert!(!registry.evict(None, 0, 9500), "it is in use");
+        assert!(registry.evict(None, 1, 9500).is_some());
+        assert!(registry.evict(None, 1, 99_000).is_none(), "one is kept");
+        assert!(registry.evict(None, 0, 9500).is_none(), "it is in use");
         assert_eq!(gone(&flows), [0, 2]);
         drop(flows);
         assert!(registry.lock().is_empty());
     }
 
     #[test]
-    fn if_all_flows_of_the_largest_namespace_are_in_use_the_largest_with_an_idle_one_gives_way() {
+    fn if_all_flows_of_the_largest_namespace_converse_the_largest_with_an_idle_one_gives_way() {
         let registry = Arc::new(FlowRegistry::default());
         let mut members = Vec::new();
         for (at, (namespace, count)) in [("b", 1), ("d", 3), ("f", 5), ("e", 4), ("c", 2)].into_iter().enumerate() {
             members.extend((0..count).map(|_| register(&registry, namespace, at as u64)));
         }
-        members.iter().filter(|it| ["e", "f"].contains(&&*it.namespace)).for_each(|it| it.mark.touch(5000));
-        assert!(registry.evict(Some("new"), 0, 5000));
-        let gone: Vec<&str> = members.iter().filter(|it| it.mark.is_evicted()).map(|it| &*it.namespace).collect();
-        assert_eq!(gone, ["d"]);
+        members.iter().filter(|it| ["e", "f"].contains(&&*it.namespace)).for_each(|it| converse(it, 5000));
+        let mut gone = || {
+            assert!(registry.evict(newcomer("new"), 0, 5000).is_some());
+            let gone = members.iter().position(|it| it.mark.is_evicted()).expect("one has gone");
+            members.remove(gone).namespace.to_string()
+        };
+        assert_eq!([(); 7].map(|()| gone()), ["d", "d", "c", "d", "c", "b", "f"], "one in use if none is idle");
     }
 
     #[test]
@@ -142,15 +250,32 @@ mod tests {
         let registry = Arc::new(FlowRegistry::default());
         let small: Vec<Member> = (0..2).map(|at| register(&registry, "small", at)).collect();
         let large: Vec<Member> = (0..4).map(|at| register(&registry, "large", 100 + at)).collect();
-        assert!(registry.evict(Some("small"), 0, 5000) && registry.evict(Some("new"), 0, 5000));
+        let evicts = |namespace| registry.evict(newcomer(namespace), 0, 5000).is_some();
+        assert!(evicts("small") && evicts("new"));
         assert_eq!((gone(&small), gone(&large)), (vec![], vec![0, 1]));
-        assert!(registry.evict(Some("small"), 0, 5000), "of equals, the newcomer's own");
+        assert!(evicts("small"), "of equals, the newcomer's own");
         assert_eq!((gone(&small), gone(&large)), (vec![0], vec![0, 1]));
         for flow in &large {
             flow.mark.touch(5000);
         }
-        assert!(!registry.evict(Some("large"), 0, 5000), "all its own are in use");
-        assert!(registry.evict(None, 0, 5000), "a connection has no namespace yet");
+        assert!(!evicts("large"), "all its own are in use");
+        assert!(registry.evict(None, 0, 5000).is_some(), "a connection has no namespace yet");
         assert_eq!(gone(&small), [0, 1]);
+    }
+
+    #[test]
+    fn a_source_with_few_flows_takes_the_room_of_one_with_many_also_if_those_are_in_use() {
+        let registry = Arc::new(FlowRegistry::default());
+        let own = register_from(&registry, "a", [192, 0, 2, 1], 0);
+        let flood: Vec<Member> = (0..5).map(|at| register_from(&registry, "a", [192, 0, 2, 2], 4000 + at)).collect();
+        let from = |last| Newcomer { namespace: "a", source: IpAddr::from([192, 0, 2, last]) };
+        assert!(registry.is_light(from(1)) && registry.is_light(from(3)) && !registry.is_light(from(2)));
+        assert!(registry.evict(Some(from(2)), 0, 4500).is_none(), "the only idle flow is of another source");
+        let victim = registry.evict(Some(from(1)), 0, 4500).expect("a flow of the flood");
+        assert_eq!(victim.key.client.ip(), from(2).source);
+        assert_eq!((gone(&flood), own.mark.is_evicted()), (vec![0], false));
+        let _second = register_from(&registry, "a", [192, 0, 2, 1], 4500);
+        assert!(!registry.is_light(from(1)), "its third flow beside the four of the flood");
+        assert!(registry.evict(Some(from(1)), 0, 4600).is_some_and(|it| Arc::ptr_eq(&it.mark, &own.mark)));
     }
 }

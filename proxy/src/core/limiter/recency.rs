@@ -19,12 +19,15 @@ use std::{
 
 use slab::Slab;
 
+use super::by_source::Age;
 use crate::core::flows::IN_USE_MILLIS;
 
 /// State of a flow, shared by its worker and by admissions that may evict it.
 #[derive(Debug, Default)]
 pub struct Mark {
     used: AtomicU64,
+    answered: AtomicBool,
+    conversing: AtomicBool,
     evicted: AtomicBool,
     over: AtomicBool,
     waiting: Mutex<Option<Waker>>,
@@ -34,6 +37,24 @@ impl Mark {
     /// Records use of the flow at `now` (milliseconds).
     pub fn touch(&self, now: u64) {
         self.used.store(now, Relaxed);
+    }
+
+    /// Records a datagram of the endpoint.
+    pub fn answer(&self) {
+        self.answered.store(true, Relaxed);
+    }
+
+    /// Records a datagram of the client that the flow was there for. The flow carries a conversation if the client sends
+    /// after an answer: a client that asks once, or a flood that reads no answer, does not.
+    pub fn ask(&self) {
+        if self.answered.load(Relaxed) && !self.conversing.load(Relaxed) {
+            self.conversing.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the flow carries a conversation, and when it was last used, in milliseconds.
+    pub(super) fn age(&self) -> Age {
+        (self.conversing.load(Relaxed), self.used.load(Relaxed))
     }
 
     /// Whether the flow was evicted.
@@ -102,14 +123,9 @@ impl Recency {
     pub(super) fn join(&mut self, source: IpAddr, now: u64) -> (usize, Arc<Mark>) {
         let mark = Arc::new(Mark::default());
         mark.touch(now);
-        (self.file(mark.clone(), source, now), mark)
-    }
-
-    /// Adds a flow that has a mark.
-    pub(super) fn file(&mut self, mark: Arc<Mark>, source: IpAddr, now: u64) -> usize {
-        let key = self.flows.insert(Filed { at: now, mark, source });
+        let key = self.flows.insert(Filed { at: now, mark: mark.clone(), source });
         self.by_use.insert((now, key));
-        key
+        (key, mark)
     }
 
     /// Removes a flow that ends; false if it was already evicted.

@@ -59,9 +59,8 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Those that take milliseconds. [`Self::Datagram`] is not among them: under a flood of new flows, a datagram of
-    /// another client may have no answer for seconds.
-    pub const QUICK: [Self; 4] = [Self::Session, Self::Header, Self::ServerName, Self::Admission];
+    /// Those that take milliseconds.
+    pub const QUICK: [Self; 5] = [Self::Session, Self::Header, Self::ServerName, Self::Datagram, Self::Admission];
     /// Those that take seconds, or change something.
     pub const LONG: [Self; 6] = [Self::Probe, Self::Metric, Self::Sidecar, Self::Scale, Self::Leader, Self::Rotation];
 

@@ -23,7 +23,11 @@ pub(super) const MONITORING: &[Case] = &[
          interval: 30s, labels: {release: p}}, podMonitor: {enabled: true, scrapeTimeout: 5s}}}",
         &[
             ("Service/portlane-operator", "/spec/ports/2/targetPort", "health"),
-            ("ServiceMonitor/portlane-operator", "/spec/endpoints", "[{port: health, path: /metrics, interval: 30s}]"),
+            (
+                "ServiceMonitor/portlane-operator",
+                "/spec/endpoints",
+                "[{port: health, path: /metrics, honorLabels: true, interval: 30s}]",
+            ),
             ("ServiceMonitor/portlane-operator", "/metadata/labels/release", "p"),
             (
                 "ServiceMonitor/portlane-operator",

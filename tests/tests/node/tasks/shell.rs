@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::{fs::symlink, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt,
+    },
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -11,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Namespace, Node, binary};
+use harness::{Namespace, Node, binary, helm_command};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
@@ -20,8 +23,11 @@ const END: &str = "-- the command has ended:";
 /// Longest run of a command.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// One bash for a page, on the host of the node, with kubectl in one namespace.
-pub(super) struct Shell {
+/// Folders that helm keeps settings and files in.
+const OF_HELM: [&str; 3] = ["HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"];
+
+/// One bash for a page, on the host of the node, with helm, and kubectl in one namespace.
+pub(crate) struct Shell {
     bash: Child,
     input: ChildStdin,
     lines: Receiver<String>,
@@ -29,21 +35,26 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
+    pub(crate) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("folder");
         symlink(node.kubectl_program(), bin.join("kubectl")).expect("link");
+        symlink(helm_command().get_program(), bin.join("helm")).expect("link");
         for program in ["portlane", "portlane-echo"] {
             symlink(binary(program), bin.join(program)).expect("link");
         }
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, node.kubeconfig_within()).expect("kubeconfig");
+        // helm warns of credentials that others may read.
+        fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).expect("permissions");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut bash = Command::new("nsenter");
         bash.arg(format!("--net=/proc/{}/ns/net", node.init())).args(["bash", "--noprofile", "--norc"]);
         bash.env("PATH", format!("{}:{path}", bin.display())).env("KUBECONFIG", &kubeconfig);
         bash.env("KUBECTL_KUBERC", "false").env("KUBECACHEDIR", folder.path().join("cache"));
+        // The settings of the person who runs the tests do not count.
+        bash.envs(OF_HELM.map(|name| (name, folder.path().join("helm"))));
         // An HTTP proxy of this machine does not reach the node.
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             bash.env_remove(name);
@@ -61,14 +72,22 @@ impl Shell {
         shell
     }
 
+    /// Puts these folders of the checkout into the working folder, for a page whose reader stands in a checkout.
+    pub(crate) fn check_out(&self, folders: &[&str]) {
+        for name in folders {
+            let of_checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+            symlink(of_checkout.canonicalize().expect("a folder"), self.folder.path().join(name)).expect("link");
+        }
+    }
+
     /// Working folder of the shell.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Runs a command; gives its output and its status.
     #[track_caller]
-    pub(super) fn run(&mut self, command: &str) -> (String, i32) {
+    pub(crate) fn run(&mut self, command: &str) -> (String, i32) {
         // Output of background jobs does not count as output of the command.
         writeln!(self.input, "{{ {command}\n}} < /dev/null 2>&1; printf '\\n{END} %d\\n' $?").expect("bash runs");
         let (deadline, mut printed) = (Instant::now() + LIMIT, String::new());

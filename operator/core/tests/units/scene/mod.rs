@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crds::{ForwardGateway, PortForward, PortForwardStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::{
     Cache, Group, ObjectKey, Proxies, Published, Touched, Translator, Update, World,
     schedule::{Effect, StatusWrite, View},
@@ -266,11 +267,15 @@ pub(crate) fn forward(manifest: Value) -> Object {
     Object::Forward(key(&name), Box::new(Ok(forward)))
 }
 
+fn unreadable(metadata: ObjectMeta) -> Unreadable {
+    Unreadable { why: "unknown variant".to_owned(), metadata, class: String::new() }
+}
+
 /// A forward of another release.
 pub(crate) fn unreadable_forward(name: &str, generation: i64) -> Object {
     let metadata = json!({"name": name, "namespace": "ns", "uid": format!("uid-{name}"), "generation": generation});
     let metadata = serde_json::from_value(metadata).expect("metadata");
-    Object::Forward(key(name), Box::new(Err(Unreadable { why: "unknown variant".to_owned(), metadata })))
+    Object::Forward(key(name), Box::new(Err(unreadable(metadata))))
 }
 
 /// The gateway `edge` in its first generation.
@@ -289,11 +294,11 @@ pub(crate) fn gateway_of(spec: &Value, generation: i64) -> Object {
 pub(crate) fn unreadable_gateway() -> Object {
     let metadata = json!({"name": "edge", "namespace": "ns", "uid": "uid-edge", "generation": 1});
     let metadata = serde_json::from_value(metadata).expect("metadata");
-    Object::Gateway(key("edge"), Box::new(Err(Unreadable { why: "unknown variant".to_owned(), metadata })))
+    Object::Gateway(key("edge"), Box::new(Err(unreadable(metadata))))
 }
 
 pub(crate) fn deployment(replicas: i32, ready: i32) -> Object {
-    Object::Deployment(key("edge"), FleetState { replicas, ready, mark: Mark::default() })
+    Object::Deployment(key("edge"), FleetState { replicas, ready, ..FleetState::default() })
 }
 
 /// The mark of an object in which the operator manages this field.

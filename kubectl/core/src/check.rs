@@ -1,0 +1,71 @@
+//! One thing that was looked at, and what was found.
+
+use serde::Serialize;
+
+use crate::access::Unknown;
+
+/// The result of a look, better ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Outcome {
+    /// As it should be.
+    Ok,
+    /// Works, but deserves attention.
+    Warning,
+    /// Could not be looked at.
+    Unknown,
+    /// Does not work.
+    Failed,
+}
+
+/// A check, or one item of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// The result.
+    pub outcome: Outcome,
+    /// What was found, in a sentence.
+    pub detail: String,
+    /// The next step, if there is something to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Check {
+    /// A check with this result and nothing to do.
+    pub fn new(name: impl Into<String>, outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), outcome, detail: detail.into(), hint: None }
+    }
+
+    /// All is well.
+    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(name, Outcome::Ok, detail)
+    }
+
+    /// Something deserves attention.
+    pub fn warning(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(name, Outcome::Warning, detail)
+    }
+
+    /// Something does not work.
+    pub fn failed(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(name, Outcome::Failed, detail)
+    }
+
+    /// The objects of the check could not be read.
+    pub fn unknown(name: impl Into<String>, why: &Unknown) -> Self {
+        Self::new(name, Outcome::Unknown, why.to_string())
+    }
+
+    /// The same check with a next step.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The worst of the results; `Ok` of none.
+pub fn worst(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
+    outcomes.into_iter().max().unwrap_or(Outcome::Ok)
+}

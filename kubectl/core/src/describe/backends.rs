@@ -1,0 +1,98 @@
+//! The backends of a forward, and the endpoints of their Services.
+
+use std::collections::BTreeSet;
+
+use crds::{Backend, PortForward, ServiceBackend};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use operator_core::ObjectKey;
+
+use crate::{
+    access::{Fetched, Listed},
+    check::Check,
+    installation::ready,
+    placement::key,
+};
+
+use super::Facts;
+
+/// The Services that are backends of a forward.
+pub fn services(forward: &PortForward) -> BTreeSet<ObjectKey> {
+    let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
+    backends.filter_map(|backend| Some(service_key(forward, backend.service.as_ref()?))).collect()
+}
+
+fn service_key(forward: &PortForward, service: &ServiceBackend) -> ObjectKey {
+    let namespace = service.namespace.clone().unwrap_or_else(|| key(forward).namespace);
+    ObjectKey::new(namespace, service.name.clone())
+}
+
+/// One item for each backend of each listener.
+pub(super) fn backends(facts: &Facts) -> Vec<Check> {
+    let listeners = facts.forward.spec.listeners.iter();
+    let item = |listener: &str, backend: &Backend| {
+        let name = |text: String| format!("{listener} -> {text}");
+        if let Some(service) = &backend.service {
+            let key = service_key(&facts.forward, service);
+            let name = name(format!("svc/{}.{}:{}", key.name, key.namespace, service.port));
+            return facts.services.get(&key).map(|found| service_item(name, service.port, found));
+        }
+        if let Some(address) = &backend.address {
+            return Some(Check::ok(
+                name(format!("{}:{}", address.host, address.port)),
+                "an address: proxies resolve it",
+            ));
+        }
+        let local = backend.local.as_ref()?;
+        Some(Check::ok(name(format!("localhost:{}", local.port)), "a port of the pod itself"))
+    };
+    listeners
+        .flat_map(|listener| listener.backends.iter().filter_map(move |backend| item(&listener.name, backend)))
+        .collect()
+}
+
+fn service_item(name: String, port: u16, found: &Fetched<Option<Service>>) -> Check {
+    let spec = match found {
+        Err(why) => return Check::unknown(name, why),
+        Ok(None) => return Check::failed(name, "the Service does not exist").hint("create it, or correct its name"),
+        Ok(Some(service)) => service.spec.clone().unwrap_or_default(),
+    };
+    if let Some(host) = spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")) {
+        return Check::ok(name, format!("ExternalName {host}: proxies resolve it"));
+    }
+    let ports: Vec<i32> = spec.ports.iter().flatten().map(|open| open.port).collect();
+    if ports.contains(&i32::from(port)) {
+        return Check::ok(name, "the Service has this port");
+    }
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let has = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
+    Check::failed(name, format!("the Service has no port {port}: its ports are {has}"))
+}
+
+/// One item for each Service that exists.
+pub(super) fn endpoints(facts: &Facts) -> Vec<Check> {
+    let exists = |key: &ObjectKey| matches!(facts.services.get(key), Some(Ok(Some(service))) if !is_external(service));
+    facts.slices.iter().filter(|(key, _)| exists(key)).map(|(key, found)| item(key, found)).collect()
+}
+
+fn is_external(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName"))
+}
+
+fn item(key: &ObjectKey, found: &Fetched<Listed<EndpointSlice>>) -> Check {
+    let name = format!("svc/{}.{}", key.name, key.namespace);
+    let listed = match found {
+        Err(why) => return Check::unknown(name, why),
+        Ok(listed) => listed,
+    };
+    match ready(&listed.items) {
+        (0, 0) => Check::failed(name, "no pod is behind the Service").hint(format!(
+            "compare the selector with the pods: kubectl -n {} describe service {}",
+            key.namespace, key.name
+        )),
+        (0, all) => Check::failed(name, format!("none of {all} endpoints is ready"))
+            .hint(format!("look at the pods: kubectl -n {} describe service {}", key.namespace, key.name)),
+        (ready, all) if ready < all => Check::ok(name, format!("{ready} of {all} endpoints are ready")),
+        (1, _) => Check::ok(name, "1 endpoint is ready"),
+        (ready, _) => Check::ok(name, format!("{ready} endpoints are ready")),
+    }
+}

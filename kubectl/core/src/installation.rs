@@ -1,0 +1,240 @@
+//! Checks of an installation: CRDs, operators, and what API servers need to call an operator.
+
+mod operator;
+
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, coordination::v1::Lease,
+        discovery::v1::EndpointSlice,
+    },
+    jiff::Timestamp,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
+use operator_core::world::schema::{Lack, lacks};
+use serde_json::Value;
+
+use crate::{
+    access::{Fetched, Listed, note},
+    check::Check,
+    time::{age, seconds},
+};
+
+pub use self::operator::Operator;
+
+/// Label selector of the Deployments among which operators are looked for.
+pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
+/// Most seconds by which a Lease may be overdue: the time of a request, and rounding.
+const LATE: i64 = 5;
+
+/// An operator, and the objects that belong to it.
+#[derive(Clone, Debug)]
+pub struct OperatorFacts {
+    /// The operator as its Deployment describes it.
+    pub operator: Operator,
+    /// The Deployment.
+    pub deployment: Deployment,
+    /// The Lease of the leader election; `None` if it does not exist.
+    pub lease: Fetched<Option<Lease>>,
+    /// The configuration of the webhook, if the operator has one; the inner `None` if it does not exist.
+    pub webhook: Option<Fetched<Option<MutatingWebhookConfiguration>>>,
+    /// The endpoints of the Service that proxies and API servers connect to.
+    pub endpoints: Fetched<Listed<EndpointSlice>>,
+    /// The registration of the metrics API, if the operator serves one; the inner `None` if it does not exist.
+    pub metrics: Option<Fetched<Option<APIService>>>,
+}
+
+/// Compares the schemas that an API server publishes with those of this program, which has version `program`. `None`:
+/// the API server serves no kind of Portlane.
+pub fn crds(program: &str, published: &Fetched<Option<Value>>) -> Check {
+    const NAME: &str = "CRDs";
+    const INSTALL: &str = "install the chart portlane-crds: helm upgrade --install portlane-crds charts/portlane-crds --namespace portlane";
+    let published = match published {
+        Err(why) => return Check::unknown(NAME, why),
+        Ok(None) => return Check::failed(NAME, "the cluster has no PortForwards: the CRDs are missing").hint(INSTALL),
+        Ok(Some(published)) => published,
+    };
+    let own = match crds::crds() {
+        Ok(own) => own,
+        Err(error) => return Check::failed(NAME, format!("cannot generate the schemas of this program: {error}")),
+    };
+    let lacking: Vec<Lack> =
+        lacks(own.iter().map(|crd| &crd.document), published).into_iter().filter(|lack| lack.count > 0).collect();
+    let is_missing = |lack: &&Lack| lack.fields.iter().any(|field| field == "spec");
+    let missing: Vec<&str> = lacking.iter().filter(is_missing).map(|lack| lack.kind.as_str()).collect();
+    if !missing.is_empty() {
+        return Check::failed(NAME, format!("the CRD of {} is missing", missing.join(" and "))).hint(INSTALL);
+    }
+    if lacking.is_empty() {
+        return Check::ok(NAME, format!("they have every field of version {program}"));
+    }
+    let lack = |Lack { kind, count, fields, .. }: &Lack| format!("{kind} lacks {count} ({})", fields.join(", "));
+    let all = lacking.iter().map(lack).collect::<Vec<_>>().join("; ");
+    let detail = format!("they lack fields of version {program}, which the API server drops from manifests: {all}");
+    Check::warning(NAME, detail).hint(INSTALL)
+}
+
+/// Checks whether any operator was found, and that there is only one. `place` is where operators were looked for.
+pub fn found(operators: &Fetched<Listed<Deployment>>, place: &str) -> Option<Check> {
+    const NAME: &str = "operator";
+    let deployments = match operators {
+        Ok(listed) => &listed.items,
+        Err(why) => return Some(Check::unknown(NAME, why).hint("name its namespace with --operator-namespace")),
+    };
+    let found: Vec<String> =
+        deployments.iter().filter_map(Operator::read).map(|it| format!("{}/{}", it.namespace, it.name)).collect();
+    match found.as_slice() {
+        [] => Some(
+            Check::failed(NAME, format!("no Deployment{place} is an operator of Portlane"))
+                .hint("install the chart portlane, or name the namespace of the operator with --operator-namespace"),
+        ),
+        [_] => None,
+        more => Some(
+            Check::warning(NAME, format!("several operators are installed: {}", more.join(", ")))
+                .hint("look at one of them with --operator-namespace"),
+        ),
+    }
+}
+
+/// All checks of one operator, at this time by the clock of the API server.
+pub fn checks(facts: &OperatorFacts, program: &str, now: Timestamp) -> Vec<Check> {
+    let operator = &facts.operator;
+    let mut checks = vec![deployment(operator, &facts.deployment), version(operator, program)];
+    checks.push(leader(operator, &facts.lease, now));
+    checks.push(endpoints(operator, &facts.endpoints));
+    checks.push(facts.webhook.as_ref().map_or_else(
+        || Check::ok("webhook", "not installed: no pod gets a sidecar by itself (injection.enabled is false)"),
+        |webhook| webhook_check(operator, webhook),
+    ));
+    checks.extend(facts.metrics.as_ref().map(metrics));
+    checks
+}
+
+fn deployment(operator: &Operator, deployment: &Deployment) -> Check {
+    const NAME: &str = "operator";
+    let title = format!("Deployment {}/{}", operator.namespace, operator.name);
+    let look = operator.kubectl(&format!("describe deployment {}", operator.name));
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
+    if wanted == 0 {
+        let scale = operator.kubectl(&format!("scale deployment {} --replicas=2", operator.name));
+        return Check::failed(NAME, format!("{title} has no replicas: proxies keep running, and nothing changes"))
+            .hint(scale);
+    }
+    let detail = format!("{title} has {available} of {wanted} replicas available");
+    match available {
+        ..=0 => Check::failed(NAME, detail).hint(look),
+        some if some < wanted => Check::warning(NAME, detail).hint(look),
+        _ => Check::ok(NAME, detail),
+    }
+}
+
+fn version(operator: &Operator, program: &str) -> Check {
+    const NAME: &str = "version";
+    match operator.version.as_deref() {
+        Some(version) if version == program => Check::ok(NAME, format!("operator and this program are {program}")),
+        Some(version) => Check::warning(NAME, format!("the operator is {version}, and this program is {program}"))
+            .hint("use the program of the operator's release"),
+        None => Check::warning(NAME, "the Deployment has no label app.kubernetes.io/version"),
+    }
+}
+
+fn leader(operator: &Operator, lease: &Fetched<Option<Lease>>, now: Timestamp) -> Check {
+    const NAME: &str = "leader";
+    let title = format!("Lease {}/{}", operator.namespace, operator.lease);
+    let logs = operator.kubectl(&format!("logs deployment/{}", operator.name));
+    let lease = match lease {
+        Err(why) => return Check::unknown(NAME, why),
+        Ok(None) => return Check::failed(NAME, format!("{title} does not exist: no replica has led yet")).hint(logs),
+        Ok(Some(lease)) => lease.spec.as_ref(),
+    };
+    let holder = lease.and_then(|lease| lease.holder_identity.as_deref()).filter(|holder| !holder.is_empty());
+    let renewed = lease.and_then(|lease| lease.renew_time.as_ref());
+    let (Some(holder), Some(renewed)) = (holder, renewed) else {
+        return Check::failed(NAME, format!("{title} has no holder: no replica leads")).hint(logs);
+    };
+    // The identity is the name of the pod and the time of its start.
+    let holder = holder.rsplit_once('_').map_or(holder, |(pod, _)| pod);
+    let (since, lasts) = (seconds(renewed.0, now), lease.and_then(|lease| lease.lease_duration_seconds).unwrap_or(0));
+    if since > i64::from(lasts).saturating_add(LATE) {
+        let detail = format!("{title} has lapsed: {holder} renewed it {} ago", age(since));
+        return Check::failed(NAME, detail).hint(logs);
+    }
+    Check::ok(NAME, format!("{holder} leads, and renewed its Lease {} ago", age(since)))
+}
+
+fn endpoints(operator: &Operator, slices: &Fetched<Listed<EndpointSlice>>) -> Check {
+    const NAME: &str = "Service";
+    let title = format!("Service {}/{}", operator.namespace, operator.service);
+    match slices {
+        Err(why) => Check::unknown(NAME, why),
+        Ok(listed) => match ready(&listed.items) {
+            (0, _) => {
+                Check::failed(NAME, format!("{title} has no ready endpoint: proxies and API servers reach no operator"))
+                    .hint(
+                        operator
+                            .kubectl(&format!("get endpointslices -l kubernetes.io/service-name={}", operator.service)),
+                    )
+            }
+            (1, _) => Check::ok(NAME, format!("{title} has 1 ready endpoint")),
+            (ready, _) => Check::ok(NAME, format!("{title} has {ready} ready endpoints")),
+        },
+    }
+}
+
+/// Ready endpoints, and all endpoints. An endpoint without the condition is ready.
+pub fn ready(slices: &[EndpointSlice]) -> (usize, usize) {
+    let endpoints = || slices.iter().flat_map(|slice| &slice.endpoints);
+    let is_ready = |conditions: &k8s_openapi::api::discovery::v1::EndpointConditions| conditions.ready != Some(false);
+    let ready = endpoints().filter(|endpoint| endpoint.conditions.as_ref().is_none_or(is_ready)).count();
+    (ready, endpoints().count())
+}
+
+fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookConfiguration>>) -> Check {
+    const NAME: &str = "webhook";
+    let title = format!("MutatingWebhookConfiguration {}", operator.webhook.as_deref().unwrap_or_default());
+    let entries = match webhook {
+        Err(why) => return Check::unknown(NAME, why),
+        Ok(None) => {
+            return Check::failed(NAME, format!("{title} does not exist: no new pod gets a sidecar"))
+                .hint("install the chart again: helm upgrade portlane charts/portlane");
+        }
+        Ok(Some(webhook)) => webhook.webhooks.as_deref().unwrap_or_default(),
+    };
+    let has_bundle = |entry: &&k8s_openapi::api::admissionregistration::v1::MutatingWebhook| {
+        entry.client_config.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
+    };
+    let (trusted, all) = (entries.iter().filter(has_bundle).count(), entries.len());
+    if all == 0 || trusted < all {
+        let detail =
+            format!("{title} has a CA bundle in {trusted} of {all} entries: API servers do not trust the webhook");
+        return Check::failed(NAME, detail).hint(format!(
+            "the leader writes it: {}",
+            operator.kubectl(&format!("logs deployment/{}", operator.name))
+        ));
+    }
+    Check::ok(NAME, format!("{title} has a CA bundle in each entry"))
+}
+
+fn metrics(service: &Fetched<Option<APIService>>) -> Check {
+    const NAME: &str = "metrics API";
+    const LOOK: &str = "kubectl describe apiservice v1beta2.custom.metrics.k8s.io";
+    let service = match service {
+        Err(why) => return Check::unknown(NAME, why),
+        Ok(None) => return Check::failed(NAME, "it is not registered, so HPAs cannot read it").hint(LOOK),
+        Ok(Some(service)) => service,
+    };
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    match conditions.iter().find(|condition| condition.type_ == "Available") {
+        Some(condition) if condition.status == "True" => Check::ok(NAME, "HPAs can read it"),
+        Some(condition) => {
+            let message = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or("no reason is given");
+            Check::failed(NAME, format!("the API server cannot reach it: {message}")).hint(LOOK)
+        }
+        None => Check::failed(NAME, "the API server has not tried to reach it yet").hint(LOOK),
+    }
+}
+
+/// What a reader must know of the list of operators.
+pub fn notes(operators: &Fetched<Listed<Deployment>>) -> Option<String> {
+    operators.as_ref().ok().and_then(|_| note(operators, "Deployments"))
+}

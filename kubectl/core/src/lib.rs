@@ -1,0 +1,20 @@
+//! What `kubectl-portlane` shows: pure functions from objects of a cluster to a report, and from a report to text.
+//!
+//! ```text
+//! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
+//!                                    └──▶ describe::report ─▶ render::describe ┘
+//! ```
+//!
+//! The crate has no client, no clock and no environment: the time is an argument.
+
+pub mod access;
+pub mod check;
+pub mod describe;
+pub mod installation;
+pub mod logs;
+pub mod nearest;
+pub mod placement;
+pub mod render;
+pub mod rows;
+pub mod status;
+pub mod time;

@@ -1,0 +1,123 @@
+//! `kubectl portlane logs FORWARD`: the records of one forward among the log lines of its proxies.
+
+use operator_core::ObjectKey;
+use serde_json::Value;
+
+use crate::render::printable;
+
+/// A record of the log of a proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Name of the proxy's pod.
+    pub pod: String,
+    /// The record as the proxy wrote it.
+    fields: Value,
+}
+
+impl Record {
+    /// The record of a line that is about a forward; `None` for any other line.
+    pub fn parse(pod: &str, line: &str, forward: &ObjectKey) -> Option<Self> {
+        let fields: Value = serde_json::from_str(line).ok()?;
+        (is_session(&fields, forward) || is_notice(&fields, forward)).then(|| Self { pod: pod.to_owned(), fields })
+    }
+
+    /// Time of the record, RFC 3339 in UTC: texts compare as times.
+    pub fn time(&self) -> &str {
+        self.text("time")
+    }
+
+    fn text(&self, field: &str) -> &str {
+        self.fields[field].as_str().unwrap_or_default()
+    }
+
+    /// The record as one JSON object, with the name of the pod.
+    pub fn to_json(&self) -> String {
+        let mut fields = self.fields.clone();
+        if let Value::Object(fields) = &mut fields {
+            fields.insert("pod".to_owned(), Value::from(self.pod.clone()));
+        }
+        fields.to_string()
+    }
+
+    /// The record as a line for people.
+    pub fn to_text(&self) -> String {
+        let event = self.text("event");
+        let what = match event.strip_prefix("session_") {
+            Some(phase) => format!("{phase} {}", self.session()),
+            None => format!("{event} {}: {}", self.text("subject"), self.text("message")),
+        };
+        printable(&format!("{} {} {what}", self.time(), self.pod))
+    }
+
+    fn session(&self) -> String {
+        let mut words = vec![self.text("listener").to_owned(), self.text("client").to_owned()];
+        let name = self.text("serverName");
+        if !name.is_empty() {
+            words.push(format!("({name})"));
+        }
+        match (self.text("backend"), self.text("endpoint")) {
+            ("", "") => words.push("-> no backend".to_owned()),
+            (backend, "") => words.push(format!("-> {backend}")),
+            (backend, endpoint) => words.push(format!("-> {endpoint} ({backend})")),
+        }
+        let number = |field: &str| self.fields[field].as_u64().unwrap_or(0);
+        words.push(format!("{} B up, {} B down", number("bytesUp"), number("bytesDown")));
+        if let Some(seconds) = self.fields["durationSeconds"].as_f64() {
+            words.push(format!("in {seconds:.3} s"));
+        }
+        for field in ["reason", "cause"] {
+            let text = self.text(field);
+            if !text.is_empty() {
+                words.push(format!("[{text}]"));
+            }
+        }
+        words.join(" ")
+    }
+}
+
+fn is_session(fields: &Value, forward: &ObjectKey) -> bool {
+    // The kind is absent in the log of older proxies.
+    let is_kind = fields["kind"].as_str().is_none_or(|kind| kind == "PortForward");
+    is_kind && fields["namespace"] == *forward.namespace && fields["forward"] == *forward.name
+}
+
+/// Whether a record is about a listener of the forward: its subject is NAMESPACE/FORWARD/LISTENER.
+fn is_notice(fields: &Value, forward: &ObjectKey) -> bool {
+    let subject = fields["subject"].as_str().and_then(|subject| subject.strip_prefix(&forward.to_string()));
+    subject.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSED: &str = r#"{"time":"2026-01-01T00:00:00.000Z","level":"info","event":"session_closed","kind":"PortForward",
+        "namespace":"shop","forward":"db","listener":"pg","protocol":"TCP","client":"10.0.0.1:5000","backend":"svc/pg:5432",
+        "endpoint":"10.0.0.9:5432","bytesUp":3,"bytesDown":7,"durationSeconds":0.25,"reason":"Closed","cause":null}"#;
+
+    fn parse(line: &str, name: &str) -> Option<Record> {
+        Record::parse("shop-1", line, &ObjectKey::new("shop", name))
+    }
+
+    #[test]
+    fn records_of_other_forwards_and_other_lines_are_left_out() {
+        assert!(parse(CLOSED, "db").is_some());
+        assert!(parse(CLOSED, "web").is_none());
+        assert!(parse(&CLOSED.replace("PortForward", "TCPRoute"), "db").is_none());
+        assert!(parse("panicked at", "db").is_none());
+        let notice = r#"{"time":"t","event":"failed","subject":"shop/db/pg","message":"address in use"}"#;
+        assert!(parse(notice, "db").is_some() && parse(notice, "d").is_none());
+    }
+
+    #[test]
+    fn a_record_has_the_pod_in_both_forms() {
+        let record = parse(CLOSED, "db").expect("a record");
+        assert_eq!(
+            record.to_text(),
+            "2026-01-01T00:00:00.000Z shop-1 closed pg 10.0.0.1:5000 -> 10.0.0.9:5432 (svc/pg:5432) 3 B up, 7 B down \
+             in 0.250 s [Closed]"
+        );
+        let json: Value = serde_json::from_str(&record.to_json()).expect("JSON");
+        assert_eq!((&json["pod"], &json["forward"]), (&Value::from("shop-1"), &Value::from("db")));
+    }
+}

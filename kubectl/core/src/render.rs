@@ -1,0 +1,77 @@
+//! Reports as text for people.
+
+mod describe;
+mod status;
+mod text;
+
+pub use self::{describe::describe, status::status, text::printable};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::check::{Check, Outcome};
+
+use self::text::{padded, wrapped};
+
+/// Indentation of everything below a title, in characters.
+const INDENT: usize = 2;
+
+/// How text is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// With colours.
+    pub is_coloured: bool,
+    /// With the columns that most readers do not need.
+    pub is_wide: bool,
+    /// Width of the terminal in characters; `None` wraps nothing.
+    pub width: Option<usize>,
+}
+
+impl Look {
+    fn paint(self, style: Style, text: &str) -> String {
+        if self.is_coloured { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    fn title(self, text: &str) -> String {
+        self.paint(Style::new().bold(), text)
+    }
+
+    fn mark(self, outcome: Outcome) -> String {
+        let (mark, color) = match outcome {
+            Outcome::Ok => ("✓", AnsiColor::Green),
+            Outcome::Warning => ("!", AnsiColor::Yellow),
+            Outcome::Unknown => ("?", AnsiColor::Yellow),
+            Outcome::Failed => ("×", AnsiColor::Red),
+        };
+        self.paint(color.on_default(), mark)
+    }
+}
+
+/// One check per paragraph: mark, name, detail, and the hint below.
+fn checks(checks: &[Check], indent: usize, look: Look) -> String {
+    let width = checks.iter().map(|check| printable(&check.name).chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for check in checks {
+        let (name, mark) = (padded(&printable(&check.name), width), look.mark(check.outcome));
+        let margin = indent + 2 + width + 2;
+        let detail = wrapped(&printable(&check.detail), margin, look.width);
+        let line = format!("{}{mark} {name}  {detail}", " ".repeat(indent));
+        text.push_str(line.trim_end());
+        text.push('\n');
+        if let Some(hint) = &check.hint {
+            // Not wrapped: a person copies the command in it.
+            let hint = look.paint(Style::new().dimmed(), &format!("> {}", printable(hint)));
+            text.push_str(&format!("{}{hint}\n", " ".repeat(margin)));
+        }
+    }
+    text
+}
+
+/// What could not be read.
+fn notes(notes: &[String], look: Look) -> String {
+    let line = |note: &String| {
+        let note = wrapped(&printable(note), INDENT + 2, look.width);
+        format!("{}{} {note}\n", " ".repeat(INDENT), look.mark(Outcome::Unknown))
+    };
+    let lines: String = notes.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{}\n{lines}", look.title("Not everything could be read")) }
+}

@@ -1,0 +1,103 @@
+//! Text of the cluster in the columns of a terminal.
+
+/// Narrowest column in characters that text is wrapped into: a narrower terminal wraps by itself.
+const NARROWEST: usize = 20;
+
+/// Text on one line that sends the terminal no command: names and messages come from other people.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push(' '),
+            _ if is_hidden(character) => shown.extend(character.escape_default()),
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// Whether a character moves the cursor, changes the direction of the text, or shows nothing.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
+/// The text with spaces up to this width.
+pub(super) fn padded(text: &str, width: usize) -> String {
+    format!("{text:<width$}")
+}
+
+/// The text in lines that end before `width`. All but the first line begin with `margin` spaces: the caller has written
+/// as many characters in front of the first line.
+pub(super) fn wrapped(text: &str, margin: usize, width: Option<usize>) -> String {
+    let Some(room) = width.map(|width| width.saturating_sub(margin)).filter(|room| *room >= NARROWEST) else {
+        return text.to_owned();
+    };
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join(&format!("\n{}", " ".repeat(margin)))
+}
+
+/// Rows in aligned columns, each behind its mark. A column without any text is left out.
+pub(super) fn table(head: &[&str], rows: &[(String, Vec<String>)], indent: usize) -> String {
+    let cell = |row: &[String], at: usize| row.get(at).map(String::as_str).unwrap_or_default().to_owned();
+    let widest = |at: usize| rows.iter().map(|(_, row)| cell(row, at).chars().count()).max().unwrap_or(0);
+    let columns: Vec<(usize, usize)> = head
+        .iter()
+        .enumerate()
+        .map(|(at, title)| (at, widest(at), title.chars().count()))
+        .filter(|(_, widest, _)| *widest > 0)
+        .map(|(at, widest, title)| (at, widest.max(title)))
+        .collect();
+    let line = |mark: &str, text: &dyn Fn(usize) -> String| {
+        let cells: Vec<String> = columns.iter().map(|(at, width)| padded(&text(*at), *width)).collect();
+        format!("{}{mark} {}", " ".repeat(indent), cells.join("  ")).trim_end().to_owned() + "\n"
+    };
+    let title = |at: usize| head.get(at).copied().unwrap_or_default().to_owned();
+    let mut text = line(" ", &title);
+    for (mark, row) in rows {
+        text.push_str(&line(mark, &|at| cell(row, at)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_other_people_sends_the_terminal_no_command() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}"), "a\\u{1b}[2Jb c\\u{202e}");
+        assert_eq!(printable("größe ✓"), "größe ✓");
+    }
+
+    #[test]
+    fn lines_end_before_the_edge_and_begin_at_the_margin() {
+        let text = "one two three four five six seven";
+        assert_eq!(wrapped(text, 4, Some(26)), "one two three four\n    five six seven");
+        assert_eq!(wrapped(text, 4, None), text);
+        assert_eq!(wrapped(text, 4, Some(10)), text, "a terminal that is too narrow wraps by itself");
+        let long = "a".repeat(50);
+        assert_eq!(wrapped(&long, 0, Some(30)), long, "a word is not cut");
+    }
+
+    #[test]
+    fn columns_are_aligned_and_those_without_text_are_left_out() {
+        let row = |cells: [&str; 3]| ("*".to_owned(), cells.map(str::to_owned).to_vec());
+        let text = table(&["A", "NONE", "B"], &[row(["long", "", "x"]), row(["b", "", "y"])], 1);
+        assert_eq!(text, "   A     B\n * long  x\n * b     y\n");
+    }
+}

@@ -1,0 +1,157 @@
+//! `kubectl portlane status`: an installation, its gateways and its forwards.
+
+use crds::{ForwardGateway, PortForward};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Pod},
+    jiff::Timestamp,
+};
+use operator_core::names::{CONTAINER, PROXY_LABEL};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    access::{Fetched, Listed, Place, items, note},
+    check::{Check, Outcome},
+    installation::{self, OperatorFacts},
+    rows::{self, ForwardRow, GatewayRow},
+};
+
+/// Annotation of a pod that names the image of its proxy.
+const IMAGE: &str = "portlane.dev/proxy-image";
+/// Most pods that a check names; further pods are counted.
+const NAMED: usize = 5;
+
+/// What was read of the cluster.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Version of this program.
+    pub program: String,
+    /// Time by the clock of the API server.
+    pub now: Timestamp,
+    /// Schemas that the API server publishes for the kinds of Portlane; `None`: it serves none.
+    pub published: Fetched<Option<Value>>,
+    /// Where operators were looked for.
+    pub place: Place,
+    /// Deployments among which operators were looked for.
+    pub deployments: Fetched<Listed<Deployment>>,
+    /// The operators among them, with their objects.
+    pub operators: Vec<OperatorFacts>,
+    /// Pods with a proxy.
+    pub proxies: Fetched<Listed<Pod>>,
+    /// Gateways.
+    pub gateways: Fetched<Listed<ForwardGateway>>,
+    /// Forwards.
+    pub forwards: Fetched<Listed<PortForward>>,
+}
+
+/// The state of an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Version of this program.
+    pub program: String,
+    /// Checks of the installation.
+    pub checks: Vec<Check>,
+    /// Gateways, by namespace and name.
+    pub gateways: Vec<GatewayRow>,
+    /// Forwards, by namespace and name.
+    pub forwards: Vec<ForwardRow>,
+    /// What could not be read, or not completely.
+    pub notes: Vec<String>,
+}
+
+/// What a report amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing has failed.
+    Ok,
+    /// A check has failed, or a gateway or a forward is not ready.
+    Failed,
+    /// Nothing that could be looked at has failed, and something could not be looked at.
+    Incomplete,
+}
+
+impl Report {
+    /// What the report amounts to. A failure counts, whatever else could not be looked at.
+    pub fn verdict(&self) -> Verdict {
+        let checks = self.checks.iter().map(|check| check.outcome);
+        let gateways = self.gateways.iter().map(|row| row.outcome);
+        let outcomes: Vec<Outcome> =
+            checks.chain(gateways).chain(self.forwards.iter().map(|row| row.outcome)).collect();
+        if outcomes.contains(&Outcome::Failed) {
+            Verdict::Failed
+        } else if outcomes.contains(&Outcome::Unknown) || !self.notes.is_empty() {
+            Verdict::Incomplete
+        } else {
+            Verdict::Ok
+        }
+    }
+}
+
+/// The report on what was read.
+pub fn report(facts: &Facts) -> Report {
+    let mut checks = vec![installation::crds(&facts.program, &facts.published)];
+    checks.extend(installation::found(&facts.deployments, &facts.place.to_string()));
+    for operator in &facts.operators {
+        checks.extend(installation::checks(operator, &facts.program, facts.now));
+    }
+    // Of several operators, nobody knows which one a pod belongs to.
+    if let [only] = facts.operators.as_slice() {
+        checks.extend(proxies(only.operator.proxy_image.as_deref(), items(&facts.proxies)));
+    }
+    let mut gateways: Vec<GatewayRow> = items(&facts.gateways).iter().map(rows::gateway).collect();
+    gateways.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let mut forwards: Vec<ForwardRow> = items(&facts.forwards).iter().map(rows::forward).collect();
+    forwards.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let notes = [
+        installation::notes(&facts.deployments),
+        note(&facts.proxies, "pods with a proxy"),
+        note(&facts.gateways, "ForwardGateways"),
+        note(&facts.forwards, "PortForwards"),
+    ];
+    Report { program: facts.program.clone(), checks, gateways, forwards, notes: notes.into_iter().flatten().collect() }
+}
+
+/// Checks that proxies run the image that the operator gives to new ones. Fleets roll by themselves, and sidecars only
+/// when their pods are created again.
+fn proxies(image: Option<&str>, pods: &[Pod]) -> Option<Check> {
+    const NAME: &str = "sidecars";
+    let image = image?;
+    let sidecars: Vec<&Pod> = pods.iter().filter(|pod| is_sidecar(pod)).collect();
+    let other: Vec<String> =
+        sidecars.iter().filter(|pod| runs(pod).is_some_and(|runs| runs != image)).map(|pod| name(pod)).collect();
+    if other.is_empty() {
+        return Some(Check::ok(NAME, format!("{} pods have one, all with the image of the operator", sidecars.len())));
+    }
+    let named = other.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if other.len() > NAMED { ", …" } else { "" };
+    let detail = format!(
+        "{} of {} run another image than the operator gives to new pods: {named}{more}",
+        other.len(),
+        sidecars.len()
+    );
+    Some(Check::warning(NAME, detail).hint("create the pods again: kubectl rollout restart"))
+}
+
+/// Whether a pod that is alive has a sidecar with an image that the operator chooses.
+fn is_sidecar(pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    let has_label =
+        metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_LABEL)).is_some_and(|it| it == "sidecar");
+    let has_own = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(IMAGE));
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let has_ended = metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"));
+    has_label && !has_own && !has_ended
+}
+
+/// The image of a pod's sidecar.
+fn runs(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    containers.find(|container| container.name == CONTAINER)?.image.as_deref()
+}
+
+fn name(pod: &Pod) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}/{}", text(&pod.metadata.namespace), text(&pod.metadata.name))
+}

@@ -1,0 +1,201 @@
+//! Golden files: `tests/scenes/NAME.yaml` is what a cluster has, `NAME.80.txt` and `NAME.160.txt` are what a person sees
+//! on terminals of these widths.
+//!
+//! `UPDATE=1 cargo test -p portlane-kubectl-core --test golden` rewrites the outputs; review the diff. The first document of a
+//! scene has the time, the resources that the user may not read (`forbidden`), and the forward to describe, if the scene
+//! is about one (`describe`). `crds: missing` is a cluster without the kinds of Portlane.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use kubectl_core::{
+    access::{Fetched, Listed, Place, Unknown, items},
+    describe,
+    installation::{Operator, OperatorFacts},
+    render::{self, Look},
+    status,
+};
+use operator_core::ObjectKey;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+/// Version of the program in all scenes.
+const VERSION: &str = "0.1.0";
+
+struct Scene {
+    head: Value,
+    objects: Vec<Value>,
+}
+
+impl Scene {
+    fn read(text: &str) -> Self {
+        let mut objects = serde_yaml::Deserializer::from_str(text).map(|it| Value::deserialize(it).expect("YAML"));
+        let head = objects.next().expect("a first document");
+        Self { head, objects: objects.collect() }
+    }
+
+    fn now(&self) -> k8s_openapi::jiff::Timestamp {
+        self.head["now"].as_str().expect("a time").parse().expect("RFC 3339")
+    }
+
+    /// Fails if the user may not read the resource.
+    fn allowed(&self, verb: &'static str, resource: &str, place: Place) -> Fetched<()> {
+        if self.head["forbidden"].as_array().into_iter().flatten().any(|it| it == resource) {
+            return Err(Unknown::Forbidden { verb, resource: resource.to_owned(), place });
+        }
+        Ok(())
+    }
+
+    fn of<K: DeserializeOwned>(&self, kind: &str) -> Vec<K> {
+        let objects = self.objects.iter().filter(|object| object["kind"] == kind).cloned();
+        objects.map(|object| serde_json::from_value(object).expect("an object of the kind")).collect()
+    }
+
+    fn list<K: DeserializeOwned>(&self, kind: &str, resource: &str) -> Fetched<Listed<K>> {
+        self.allowed("list", resource, Place::Everywhere).map(|()| Listed::from(self.of(kind)))
+    }
+
+    fn get<K: DeserializeOwned>(&self, kind: &str, resource: &str, place: Place) -> Fetched<Option<K>> {
+        self.allowed("get", resource, place).map(|()| self.of(kind).pop())
+    }
+
+    /// The schemas of this build, as an API server publishes them.
+    fn published(&self) -> Option<Value> {
+        if self.head["crds"] == "missing" {
+            return None;
+        }
+        let schema = |crd: &crds::CrdYaml| {
+            let mut schema = crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+            let kind = &crd.document["spec"]["names"]["kind"];
+            schema["x-kubernetes-group-version-kind"] =
+                json!([{"group": crds::GROUP, "version": crds::VERSION, "kind": kind}]);
+            (kind.as_str().expect("a kind").to_owned(), schema)
+        };
+        let schemas: BTreeMap<String, Value> = crds::crds().expect("CRDs").iter().map(schema).collect();
+        Some(json!({"components": {"schemas": schemas}}))
+    }
+
+    fn status(&self) -> status::Report {
+        let deployments = self.list("Deployment", "deployments.apps");
+        let operator = |deployment: &k8s_openapi::api::apps::v1::Deployment| {
+            let operator = Operator::read(deployment)?;
+            let place = Place::Namespace(operator.namespace.clone());
+            let webhooks = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
+            Some(OperatorFacts {
+                deployment: deployment.clone(),
+                lease: self.get("Lease", "leases.coordination.k8s.io", place),
+                webhook: operator
+                    .webhook
+                    .is_some()
+                    .then(|| self.get("MutatingWebhookConfiguration", webhooks, Place::Cluster)),
+                endpoints: self.list("EndpointSlice", "endpointslices.discovery.k8s.io"),
+                metrics: operator
+                    .serves_metrics
+                    .then(|| self.get("APIService", "apiservices.apiregistration.k8s.io", Place::Cluster)),
+                operator,
+            })
+        };
+        status::report(&status::Facts {
+            program: VERSION.to_owned(),
+            now: self.now(),
+            published: Ok(self.published()),
+            place: Place::Everywhere,
+            operators: items(&deployments).iter().filter_map(operator).collect(),
+            deployments,
+            proxies: self.list("Pod", "pods"),
+            gateways: self.list("ForwardGateway", "forwardgateways.portlane.dev"),
+            forwards: self.list("PortForward", "portforwards.portlane.dev"),
+        })
+    }
+
+    fn describe(&self) -> describe::Report {
+        let forward: crds::PortForward = self.of("PortForward").pop().expect("a forward");
+        let all: Vec<k8s_openapi::api::core::v1::Service> = self.of("Service");
+        let service = |key: &ObjectKey| {
+            let found = all.iter().find(|service| service.metadata.name.as_ref() == Some(&key.name)).cloned();
+            self.allowed("get", "services", Place::Namespace(key.namespace.clone())).map(|()| found)
+        };
+        let slices = |_: &ObjectKey| self.list("EndpointSlice", "endpointslices.discovery.k8s.io");
+        let keys = describe::services(&forward);
+        let gateway = forward.spec.placement.gateway.as_ref();
+        let gateway = gateway.map(|_| self.get("ForwardGateway", "forwardgateways.portlane.dev", Place::Everywhere));
+        describe::report(&describe::Facts {
+            now: self.now(),
+            gateway,
+            services: keys.iter().map(|key| (key.clone(), service(key))).collect(),
+            slices: keys.iter().map(|key| (key.clone(), slices(key))).collect(),
+            pods: self.list("Pod", "pods"),
+            events: self.list("Event", "events"),
+            forward,
+        })
+    }
+
+    fn text(&self, look: Look) -> String {
+        if self.head["describe"] == true {
+            render::describe(&self.describe(), look)
+        } else {
+            render::status(&self.status(), look)
+        }
+    }
+}
+
+fn scenes() -> Vec<(String, Scene)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenes");
+    let files = fs::read_dir(folder).expect("scenes").map(|entry| entry.expect("entry").path());
+    let scene = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).expect("a scene");
+        (path.with_extension("").display().to_string(), Scene::read(&text))
+    };
+    let scenes: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).map(scene).collect();
+    assert!(scenes.len() >= 4, "only {} scenes", scenes.len());
+    scenes
+}
+
+#[test]
+fn outputs_are_those_of_the_golden_files() {
+    for (name, scene) in scenes() {
+        for width in [80, 160] {
+            let look = Look { width: Some(width), is_wide: width > 80, is_coloured: false };
+            let (path, text) = (format!("{name}.{width}.txt"), scene.text(look));
+            if std::env::var_os("UPDATE").is_some() {
+                fs::write(&path, &text).expect("write");
+            }
+            let expected = fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(text, expected, "{path} differs; UPDATE=1 rewrites it");
+        }
+    }
+}
+
+#[test]
+fn colours_change_no_column() {
+    for (name, scene) in scenes() {
+        let look = Look { width: Some(80), is_wide: false, is_coloured: true };
+        let coloured = scene.text(look);
+        assert!(coloured.contains("\u{1b}["), "{name} has no colours");
+        let plain = anstream::adapter::strip_str(&coloured).to_string();
+        assert_eq!(plain, scene.text(Look { is_coloured: false, ..look }), "{name}");
+    }
+}
+
+#[test]
+fn a_report_for_programs_has_what_the_text_has() {
+    for (name, scene) in scenes() {
+        let report = if scene.head["describe"] == true { json!(scene.describe()) } else { json!(scene.status()) };
+        let outcomes = ["Ok", "Warning", "Unknown", "Failed"];
+        let first = if scene.head["describe"] == true { &report["ready"] } else { &report["checks"][0] };
+        assert!(outcomes.contains(&first["outcome"].as_str().expect("an outcome")), "{name}: {report}");
+    }
+}
+
+#[test]
+fn the_verdict_counts_failures_before_missing_rights() {
+    let verdict = |name: &str| {
+        let (_, scene) = scenes().into_iter().find(|(path, _)| path.ends_with(name)).expect("the scene exists");
+        scene.status().verdict()
+    };
+    assert_eq!(verdict("/healthy"), status::Verdict::Ok);
+    assert_eq!(verdict("/broken"), status::Verdict::Failed);
+    assert_eq!(verdict("/without-rights"), status::Verdict::Incomplete);
+    assert_eq!(verdict("/without-crds"), status::Verdict::Failed);
+}

@@ -1,0 +1,185 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+/// Check a Portlane installation, explain a forward, read its access log.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-portlane",
+    bin_name = "kubectl portlane",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes:
+  0  everything that was asked for is shown, and nothing has failed
+  1  status: a check has failed, or a gateway or a forward is not ready
+  2  wrong arguments, no such forward, or the API server cannot be used
+  3  something could not be read, usually because a right is missing; nothing else has failed"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to reach the cluster.
+#[derive(Args, Debug)]
+pub(crate) struct Connection {
+    /// Kubeconfig to use. Absent: the files of KUBECONFIG, or ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig. Absent: its current context.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Namespace to look at. Absent: the namespace of the context.
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Longest wait for the answer to one request, in seconds.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    request_timeout: u64,
+}
+
+impl Connection {
+    /// Longest wait for the answer to one request.
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_secs(self.request_timeout)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check the installation, its gateways and its forwards.
+    #[command(after_help = "Examples:
+  kubectl portlane status          the installation, and the forwards of this namespace
+  kubectl portlane status -A       and those of all namespaces
+  kubectl portlane status -o json  for a program")]
+    Status(Status),
+    /// Explain why a forward is as it is: object, claims, backends, endpoints, proxies.
+    #[command(after_help = "Example:\n  kubectl portlane describe db")]
+    Describe(Describe),
+    /// Print the access log of a forward from all of its proxies together.
+    #[command(after_help = "Examples:
+  kubectl portlane logs db --since 10m
+  kubectl portlane logs db -f -o json")]
+    Logs(Logs),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
+    Completion {
+        /// Shell to generate the script for.
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// Look at all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Namespace of the operator. Absent: the operator is looked for in all namespaces, and in `portlane` if the user may
+    /// not list Deployments everywhere.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator_namespace: Option<String>,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Describe {
+    /// Name of the forward.
+    pub(crate) forward: String,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Logs {
+    /// Name of the forward.
+    pub(crate) forward: String,
+    /// Keep printing new records until the program is ended.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Age of the oldest record, such as 90s, 10m, 2h or 1d. Absent: no limit.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) since: Option<i64>,
+    /// Most lines to read from the end of the log of each proxy. Lines of other forwards count.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..=100_000))]
+    pub(crate) tail: i64,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = LogOutput::Text)]
+    pub(crate) output: LogOutput,
+}
+
+/// Formats of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Text for people.
+    Text,
+    /// The same with more columns.
+    Wide,
+    /// A JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// Formats of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogOutput {
+    /// One line of text per record.
+    Text,
+    /// One JSON object per record.
+    Json,
+}
+
+/// Reads an age in seconds.
+fn age(text: &str) -> Result<i64, String> {
+    let unit = text.chars().last().and_then(|unit| match unit {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3600),
+        'd' => Some(86_400),
+        _ => None,
+    });
+    let number = text.get(..text.len().saturating_sub(1)).filter(|number| number.bytes().all(|it| it.is_ascii_digit()));
+    let number = number.and_then(|number| number.parse::<i64>().ok());
+    let seconds = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit)).filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "must be a number with a unit: 90s, 10m, 2h or 1d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_age_has_a_unit() {
+        for (text, expected) in [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400)] {
+            assert_eq!(age(text), Ok(expected));
+        }
+        for bad in ["", "s", "10", "10w", "-1s", "0s", "9999999999999999999d", "1h30m", "ü"] {
+            age(bad).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn the_connection_may_be_named_behind_the_verb() {
+        let cli =
+            Cli::try_parse_from(["kubectl-portlane", "status", "-n", "shop", "--context", "kind"]).expect("valid");
+        assert_eq!(
+            (cli.connection.namespace.as_deref(), cli.connection.context.as_deref()),
+            (Some("shop"), Some("kind"))
+        );
+        Cli::try_parse_from(["kubectl-portlane", "status", "-A", "-n", "shop"]).expect_err("one or the other");
+    }
+}

@@ -1,0 +1,82 @@
+//! `kubectl portlane describe FORWARD`: reads what the forward depends on and prints the report.
+
+use std::collections::BTreeMap;
+
+use crds::{ForwardGateway, PortForward};
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::{
+    core::v1::{Event, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::api::ListParams;
+use kubectl_core::{
+    access::{Fetched, Listed, Place, items},
+    check::{Check, Outcome},
+    describe::{Facts, report, services},
+    nearest::nearest,
+    placement::{gateway, key, pods},
+    render,
+};
+use operator_core::ObjectKey;
+
+use crate::{args, cluster::Cluster, error::Error, output};
+
+/// Services that are read at the same time.
+const READ: usize = 8;
+
+/// A Service and its endpoints, as they were read.
+type ServiceRead = (ObjectKey, Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
+
+/// Prints the report. Returns whether everything could be read.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool, Error> {
+    let now = cluster.now().await?;
+    let forward = find(cluster, &args.forward).await?;
+    let key = key(&forward);
+    let (query, fleet, wanted) = (pods(&forward), gateway(&forward), services(&forward));
+    let gateway = async {
+        match &fleet {
+            Some(gateway) => Some(cluster.get::<ForwardGateway>(&gateway.namespace, &gateway.name).await),
+            None => None,
+        }
+    };
+    let events =
+        ListParams::default().fields(&format!("involvedObject.kind=PortForward,involvedObject.name={}", key.name));
+    let (pods_in, events_in) = (Place::Namespace(query.namespace), Place::Namespace(key.namespace.clone()));
+    let read = stream::iter(wanted).map(|key| read_service(cluster, key)).buffer_unordered(READ);
+    let (gateway, read, pods, events) = tokio::join!(
+        gateway,
+        read.collect::<Vec<ServiceRead>>(),
+        cluster.list::<Pod>(&pods_in, ListParams::default().labels(&query.labels)),
+        cluster.list::<Event>(&events_in, events),
+    );
+    let (mut services, mut slices) = (BTreeMap::new(), BTreeMap::new());
+    for (key, service, endpoints) in read {
+        services.insert(key.clone(), service);
+        slices.insert(key, endpoints);
+    }
+    let report = report(&Facts { now, forward, gateway, services, slices, pods, events });
+    output::print(&report, args.output, render::describe)?;
+    let is_known = |check: &Check| check.outcome != Outcome::Unknown;
+    Ok(report.notes.is_empty() && report.steps.iter().all(|step| step.items.iter().all(is_known)))
+}
+
+/// A Service and its endpoints.
+async fn read_service(cluster: &Cluster, key: ObjectKey) -> ServiceRead {
+    let place = Place::Namespace(key.namespace.clone());
+    let params = ListParams::default().labels(&format!("kubernetes.io/service-name={}", key.name));
+    let (service, slices) =
+        tokio::join!(cluster.get::<Service>(&key.namespace, &key.name), cluster.list::<EndpointSlice>(&place, params));
+    (key, service, slices)
+}
+
+/// The forward of this name. If it does not exist, the error has the nearest name that does.
+pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<PortForward, Error> {
+    let namespace = cluster.namespace.clone();
+    if let Some(forward) = cluster.get::<PortForward>(&namespace, name).await? {
+        return Ok(forward);
+    }
+    let others = cluster.list::<PortForward>(&Place::Namespace(namespace.clone()), ListParams::default()).await;
+    let names = items(&others).iter().filter_map(|forward| forward.metadata.name.as_deref());
+    let nearest = nearest(name, names).map(str::to_owned);
+    Err(Error::NoForward { namespace, name: name.to_owned(), nearest })
+}

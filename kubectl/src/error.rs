@@ -1,0 +1,89 @@
+//! Why a command cannot show anything.
+
+use std::{error::Error as _, io};
+
+use kube::config::KubeconfigError;
+use kubectl_core::access::Unknown;
+
+/// Failure of a command, as opposed to what the command found out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The kubeconfig cannot be used.
+    #[error("cannot use the kubeconfig")]
+    Kubeconfig(#[source] KubeconfigError),
+    /// No client can be made of the kubeconfig.
+    #[error("cannot use the kubeconfig: its cluster or its user does not make a connection")]
+    Client(#[source] Box<kube::Error>),
+    /// The API server cannot be reached.
+    #[error("cannot reach the API server at {address} (is the context right?)")]
+    Unreachable {
+        /// Address of the API server.
+        address: String,
+        /// Why not.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server does not answer.
+    #[error("the API server at {address} does not answer within {seconds} s (is the context right?)")]
+    Silent {
+        /// Address of the API server.
+        address: String,
+        /// Deadline of the request.
+        seconds: u64,
+    },
+    /// The API server does not accept the user.
+    #[error("the API server at {address} does not accept the credentials of the kubeconfig")]
+    Credentials {
+        /// Address of the API server.
+        address: String,
+    },
+    /// The forward cannot be read.
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+    /// The forward does not exist.
+    #[error("PortForward {namespace}/{name} does not exist{}", .nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    NoForward {
+        /// Namespace that was looked at.
+        namespace: String,
+        /// Name that was looked for.
+        name: String,
+        /// The name that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// The report does not serialise.
+    #[error("cannot serialise the report as JSON")]
+    Json(#[from] serde_json::Error),
+    /// The report does not serialise.
+    #[error("cannot serialise the report as YAML")]
+    Yaml(#[from] serde_yaml::Error),
+    /// The runtime, or standard output.
+    #[error("I/O error")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    /// The exit code of the program.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            // What was asked for exists, perhaps; it could not be read.
+            Self::Unknown(_) => 3,
+            _ => 2,
+        }
+    }
+
+    /// The error and its causes in one line, outermost first.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            // Errors of the client repeat their causes.
+            if !text.contains(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,39 @@
+//! Writes to standard output.
+
+use std::io::{self, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use kubectl_core::render::Look;
+use rustix::termios::tcgetwinsize;
+use serde::Serialize;
+
+use crate::{args::Output, error::Error};
+
+/// Prints a report in the format that the user wants; `text` makes the text of it.
+pub(crate) fn print<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<(), Error> {
+    let text = match output {
+        Output::Text | Output::Wide => text(report, look(output == Output::Wide)),
+        Output::Json => serde_json::to_string_pretty(report)? + "\n",
+        Output::Yaml => serde_yaml::to_string(report)?,
+    };
+    write(&text)?;
+    Ok(())
+}
+
+/// How text looks on this terminal, if it is one. `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb` have their
+/// usual meaning.
+fn look(is_wide: bool) -> Look {
+    let is_coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+    let width = tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+    Look { is_coloured, is_wide, width }
+}
+
+/// Writes a text. Returns false if nobody reads it any more: a reader that closes the pipe early is not an error.
+pub(crate) fn write(text: &str) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,89 @@
+//! `kubectl portlane status`: reads the cluster and prints the report.
+
+use crds::{ForwardGateway, PortForward};
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, coordination::v1::Lease,
+        core::v1::Pod, discovery::v1::EndpointSlice,
+    },
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
+use kube::api::ListParams;
+use kubectl_core::{
+    access::{Fetched, Listed, Place, Unknown, items},
+    installation::{OPERATORS, Operator, OperatorFacts},
+    render,
+    status::{Facts, Verdict, report},
+};
+use operator_core::{metrics_api, names::PROXY_LABEL};
+
+use crate::{args, cluster::Cluster, error::Error, output};
+
+/// Namespace of the operator that the documentation uses.
+const NAMESPACE: &str = "portlane";
+/// Most operators that are looked at.
+const OPERATORS_READ: usize = 8;
+
+/// Prints the report. Returns what the report amounts to.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdict, Error> {
+    let now = cluster.now().await?;
+    let namespace = Place::Namespace(cluster.namespace.clone());
+    let place = if args.all_namespaces { Place::Everywhere } else { namespace };
+    let ((searched, deployments), published, proxies, gateways, forwards) = tokio::join!(
+        operators(cluster, args.operator_namespace.as_deref()),
+        cluster.published(),
+        cluster.list::<Pod>(&place, ListParams::default().labels(PROXY_LABEL)),
+        cluster.list::<ForwardGateway>(&place, ListParams::default()),
+        cluster.list::<PortForward>(&place, ListParams::default()),
+    );
+    let mut operators = Vec::new();
+    for deployment in items(&deployments) {
+        if let Some(operator) = Operator::read(deployment).filter(|_| operators.len() < OPERATORS_READ) {
+            operators.push(Box::pin(facts(cluster, operator, deployment.clone())).await);
+        }
+    }
+    let program = env!("CARGO_PKG_VERSION").to_owned();
+    let facts = Facts { program, now, published, place: searched, deployments, operators, proxies, gateways, forwards };
+    let report = report(&facts);
+    output::print(&report, args.output, render::status)?;
+    Ok(report.verdict())
+}
+
+/// The Deployments among which operators are, and where they were looked for. A user who may not look everywhere most
+/// likely means the namespace of the documentation.
+async fn operators(cluster: &Cluster, namespace: Option<&str>) -> (Place, Fetched<Listed<Deployment>>) {
+    let list = async |place: Place| {
+        let listed = cluster.list::<Deployment>(&place, ListParams::default().labels(OPERATORS)).await;
+        (place, listed)
+    };
+    if let Some(namespace) = namespace {
+        return list(Place::Namespace(namespace.to_owned())).await;
+    }
+    match list(Place::Everywhere).await {
+        (_, Err(Unknown::Forbidden { .. })) => list(Place::Namespace(NAMESPACE.to_owned())).await,
+        found => found,
+    }
+}
+
+/// The objects that belong to an operator.
+async fn facts(cluster: &Cluster, operator: Operator, deployment: Deployment) -> OperatorFacts {
+    let place = Place::Namespace(operator.namespace.clone());
+    let endpoints = ListParams::default().labels(&format!("kubernetes.io/service-name={}", operator.service));
+    let webhook = async {
+        match &operator.webhook {
+            Some(name) => Some(cluster.get_global::<MutatingWebhookConfiguration>(name).await),
+            None => None,
+        }
+    };
+    let metrics = async {
+        let name = format!("{}.{}", metrics_api::api::VERSION, metrics_api::api::GROUP);
+        if operator.serves_metrics { Some(cluster.get_global::<APIService>(&name).await) } else { None }
+    };
+    let (lease, webhook, endpoints, metrics) = tokio::join!(
+        cluster.get::<Lease>(&operator.namespace, &operator.lease),
+        webhook,
+        cluster.list::<EndpointSlice>(&place, endpoints),
+        metrics,
+    );
+    OperatorFacts { operator, deployment, lease, webhook, endpoints, metrics }
+}

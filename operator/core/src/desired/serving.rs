@@ -1,0 +1,270 @@
+//! A serving certificate of the user's own for the webhook and the metrics API: what is wrong with it, and how API
+//! servers get from one certificate to the next without a handshake that fails.
+
+use std::net::IpAddr;
+
+/// Seconds between the first sight of a certificate of another CA and its first use: the leader has published the CA by
+/// then, whichever replica saw the certificate first.
+pub const SETTLE: u64 = 30;
+/// Seconds for which the CA of the certificate before stays published: every replica uses the new certificate by then.
+pub const OVERLAP: u64 = 90;
+/// Most names of a certificate that a message quotes.
+const NAMED: usize = 5;
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// What a certificate says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// DNS names and IP addresses.
+    pub names: Vec<String>,
+    /// Begin of its validity, seconds since 1970.
+    pub begin: u64,
+    /// End of its validity, seconds since 1970.
+    pub end: u64,
+}
+
+/// Why API servers refuse a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// The certificate has expired.
+    #[error("expired {0} s ago: renew it")]
+    Expired(u64),
+    /// The certificate is not valid yet.
+    #[error("is valid only in {0} s: check the clocks")]
+    NotYet(u64),
+    /// The certificate lacks a name that API servers call.
+    #[error("is for {has}, and API servers call {lacks}: issue it for that DNS name")]
+    OtherNames {
+        /// The missing name.
+        lacks: String,
+        /// The names of the certificate.
+        has: String,
+    },
+    /// The CA certificates beside the certificate did not sign it.
+    #[error("is not signed by a CA certificate of ca.crt: correct ca.crt")]
+    Untrusted,
+}
+
+impl Flaw {
+    /// The value of the label `result`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Expired(_) => "expired",
+            Self::NotYet(_) => "not_yet_valid",
+            Self::OtherNames { .. } => "other_names",
+            Self::Untrusted => "untrusted",
+        }
+    }
+}
+
+/// The first reason why API servers that call these hosts refuse a certificate, if any.
+#[must_use]
+pub fn flaw(facts: &Facts, hosts: &[String], now: u64) -> Option<Flaw> {
+    if facts.end <= now {
+        return Some(Flaw::Expired(now - facts.end));
+    }
+    if facts.begin > now {
+        return Some(Flaw::NotYet(facts.begin - now));
+    }
+    let lacks = hosts.iter().find(|host| !facts.names.iter().any(|name| covers(name, host)))?.clone();
+    let mut has: Vec<&str> = facts.names.iter().take(NAMED).map(String::as_str).collect();
+    if facts.names.len() > NAMED {
+        has.push("…");
+    }
+    let has = if has.is_empty() { "no name".to_owned() } else { has.join(", ") };
+    Some(Flaw::OtherNames { lacks, has })
+}
+
+/// Whether a name of a certificate is valid for a host.
+fn covers(name: &str, host: &str) -> bool {
+    if let (Ok(name), Ok(host)) = (name.parse::<IpAddr>(), host.parse::<IpAddr>()) {
+        return name == host;
+    }
+    let (name, host) = (name.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let beyond_first = |host: &str| host.split_once('.').map(|(_, rest)| rest.to_owned());
+    name == host || name.strip_prefix("*.").is_some_and(|rest| beyond_first(&host).as_deref() == Some(rest))
+}
+
+/// A certificate that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer<T> {
+    /// Hash of certificate, key and CA certificates.
+    pub id: u64,
+    /// CA certificates, PEM; empty if there are none.
+    pub bundle: String,
+    /// End of the validity, seconds since 1970.
+    pub end: u64,
+    /// The certificate with its key.
+    pub key: T,
+}
+
+/// The certificate in use, and the way to the next one.
+#[derive(Clone, Debug)]
+pub struct Handover<T> {
+    used: Option<Offer<T>>,
+    /// The next certificate, and when it was seen first.
+    next: Option<(Offer<T>, u64)>,
+    /// The CA certificates of the certificate before, and until when they are published.
+    before: Option<(String, u64)>,
+}
+
+impl<T> Default for Handover<T> {
+    fn default() -> Self {
+        Self { used: None, next: None, before: None }
+    }
+}
+
+impl<T> Handover<T> {
+    /// Takes the certificate that is stored now.
+    pub fn offer(&mut self, offer: Offer<T>, now: u64) {
+        let Some(used) = &self.used else {
+            self.used = Some(offer);
+            return;
+        };
+        if used.id == offer.id {
+            self.next = None;
+        } else if used.end <= now || certificates(&used.bundle) == certificates(&offer.bundle) {
+            (self.used, self.next) = (Some(offer), None);
+        } else if self.next.as_ref().is_none_or(|(next, _)| next.id != offer.id) {
+            self.next = Some((offer, now));
+        }
+    }
+
+    /// The certificate to use now.
+    pub fn using(&mut self, now: u64) -> Option<&Offer<T>> {
+        let is_over = self.used.as_ref().is_none_or(|used| used.end <= now);
+        if self.next.as_ref().is_some_and(|(_, since)| is_over || *since + SETTLE <= now)
+            && let Some((next, _)) = self.next.take()
+            && let Some(used) = self.used.replace(next)
+        {
+            self.before = Some((used.bundle, now + OVERLAP));
+        }
+        self.used.as_ref()
+    }
+
+    /// The CA certificates that API servers should trust now, PEM, each once.
+    #[must_use]
+    pub fn bundle(&self, now: u64) -> String {
+        let before = self.before.as_ref().filter(|(_, until)| *until > now).map(|(bundle, _)| bundle);
+        let next = self.next.as_ref().map(|(next, _)| &next.bundle);
+        let used = self.used.as_ref().map(|used| &used.bundle);
+        let mut all: Vec<String> = Vec::new();
+        for certificate in used.into_iter().chain(next).chain(before).flat_map(|bundle| certificates(bundle)) {
+            if !all.contains(&certificate) {
+                all.push(certificate);
+            }
+        }
+        all.concat()
+    }
+}
+
+/// The certificates of a PEM text in one form, without comments and whatever else the text has.
+fn certificates(pem: &str) -> Vec<String> {
+    let bodies = pem.split(BEGIN).skip(1).filter_map(|part| part.split_once(END)).map(|(body, _)| body.trim());
+    bodies.map(|body| format!("{BEGIN}\n{body}\n{END}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(names: &[&str]) -> Facts {
+        Facts { names: names.iter().map(|name| (*name).to_owned()).collect(), begin: 100, end: 200 }
+    }
+
+    fn hosts(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_judged_as_an_api_server_would() {
+        let good = facts(&["Operator.Portlane.svc"]);
+        let calls = hosts(&["operator.portlane.svc"]);
+        assert_eq!(flaw(&good, &calls, 150), None);
+        assert_eq!(flaw(&good, &calls, 199), None);
+        assert_eq!(flaw(&good, &calls, 200), Some(Flaw::Expired(0)));
+        assert_eq!(flaw(&good, &calls, 99), Some(Flaw::NotYet(1)));
+        for (name, host, is_good) in [
+            ("*.portlane.svc", "operator.portlane.svc", true),
+            ("*.svc", "operator.portlane.svc", false),
+            ("*.portlane.svc", "portlane.svc", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::1", "0:0:0:0:0:0:0:1", true),
+            ("operator", "operator.portlane.svc", false),
+        ] {
+            assert_eq!(flaw(&facts(&[name]), &hosts(&[host]), 150).is_none(), is_good, "{name} for {host}");
+        }
+        let one = flaw(&good, &hosts(&["operator.portlane.svc", "metrics.portlane.svc"]), 150).expect("a flaw");
+        let text =
+            "is for Operator.Portlane.svc, and API servers call metrics.portlane.svc: issue it for that DNS name";
+        assert_eq!((one.to_string().as_str(), one.as_str()), (text, "other_names"));
+        let none = flaw(&facts(&[]), &calls, 150).expect("a flaw").to_string();
+        assert!(none.starts_with("is for no name,"), "{none}");
+        let many = flaw(&facts(&["a", "b", "c", "d", "e", "f"]), &calls, 150).expect("a flaw").to_string();
+        assert!(many.starts_with("is for a, b, c, d, e, …,"), "{many}");
+    }
+
+    fn pem(body: &str) -> String {
+        format!("{BEGIN}\n{body}\n{END}\n")
+    }
+
+    fn offer(id: u64, ca: &str, end: u64) -> Offer<u64> {
+        Offer { id, bundle: if ca.is_empty() { String::new() } else { pem(ca) }, end, key: id }
+    }
+
+    fn used(handover: &mut Handover<u64>, now: u64) -> Option<u64> {
+        handover.using(now).map(|offer| offer.key)
+    }
+
+    #[test]
+    fn the_next_ca_is_trusted_before_its_certificate_is_used_and_the_old_one_for_a_while_after() {
+        let mut handover = Handover::default();
+        assert_eq!((used(&mut handover, 0), handover.bundle(0)), (None, String::new()));
+        handover.offer(offer(1, "A", 1000), 0);
+        assert_eq!((used(&mut handover, 0), handover.bundle(0)), (Some(1), pem("A")));
+        handover.offer(offer(2, "B", 1000), 10);
+        handover.offer(offer(2, "B", 1000), 20);
+        assert_eq!((used(&mut handover, 10 + SETTLE - 1), handover.bundle(20)), (Some(1), pem("A") + &pem("B")));
+        let at = 10 + SETTLE;
+        assert_eq!((used(&mut handover, at), handover.bundle(at)), (Some(2), pem("B") + &pem("A")));
+        handover.offer(offer(2, "B", 1000), at);
+        assert_eq!(handover.bundle(at + OVERLAP - 1), pem("B") + &pem("A"));
+        assert_eq!((used(&mut handover, at + OVERLAP), handover.bundle(at + OVERLAP)), (Some(2), pem("B")));
+    }
+
+    #[test]
+    fn a_renewed_certificate_of_the_same_ca_and_one_after_an_expired_one_are_used_at_once() {
+        let mut handover = Handover::default();
+        handover.offer(offer(1, "A", 100), 0);
+        handover.offer(Offer { bundle: format!("# our CA\n{}", pem("A")), ..offer(2, "A", 200) }, 50);
+        assert_eq!(used(&mut handover, 50), Some(2));
+        handover.offer(offer(3, "B", 900), 200);
+        assert_eq!(used(&mut handover, 200), Some(3), "nobody trusts an expired one");
+        handover.offer(offer(4, "C", 900), 300);
+        handover.offer(offer(3, "B", 900), 310);
+        assert_eq!((used(&mut handover, 400), handover.bundle(400)), (Some(3), pem("B")), "it was put back");
+    }
+
+    #[test]
+    fn a_certificate_that_expires_while_the_next_one_waits_gives_way_at_once() {
+        let mut handover = Handover::default();
+        handover.offer(offer(1, "A", 100), 0);
+        handover.offer(offer(2, "B", 900), 95);
+        assert_eq!((used(&mut handover, 99), used(&mut handover, 100)), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn the_bundle_has_certificates_only_and_each_once() {
+        let text =
+            format!("# a comment\n{}-----BEGIN PRIVATE KEY-----\nX\n-----END PRIVATE KEY-----\n{}", pem("A"), pem("A"));
+        let mut handover = Handover::default();
+        handover.offer(Offer { bundle: text, ..offer(1, "", 100) }, 0);
+        assert_eq!(handover.bundle(0), pem("A"));
+        let mut without = Handover::default();
+        without.offer(offer(1, "", 100), 0);
+        assert_eq!(without.bundle(0), "");
+    }
+}

@@ -1,0 +1,69 @@
+//! Objects of the API server that this operator may be unable to read. Unlike the guard of the client library, this one
+//! keeps the controller class: an object of another class is left to its operator, also if this operator cannot read
+//! it.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, core::error_boundary::InvalidObject};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error},
+};
+use serde_json::Value;
+
+/// An object, or the reason why it cannot be read.
+#[derive(Clone, Debug)]
+pub struct Guarded<K> {
+    /// The object, or its metadata and the error of deserialisation.
+    pub read: Result<K, InvalidObject>,
+    /// `spec.controllerClass`; empty if absent.
+    pub class: String,
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let class = value["spec"]["controllerClass"].as_str().unwrap_or_default().to_owned();
+        let read = match K::deserialize(&value) {
+            Ok(object) => Ok(object),
+            Err(error) => {
+                let metadata = Option::<ObjectMeta>::deserialize(&value["metadata"]).map_err(D::Error::custom)?;
+                Err(InvalidObject { error: error.to_string(), metadata: metadata.unwrap_or_default() })
+            }
+        };
+        Ok(Self { read, class })
+    }
+}
+
+impl<K: Resource> Resource for Guarded<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dynamic)
+    }
+
+    fn group(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dynamic)
+    }
+
+    fn version(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dynamic)
+    }
+
+    fn plural(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dynamic)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.read.as_ref().map_or_else(|invalid| &invalid.metadata, K::meta)
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.read {
+            Ok(object) => object.meta_mut(),
+            Err(invalid) => &mut invalid.metadata,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The certificate that API servers see, at the webhook and at the metrics API: the operator's own, or one that the
+//! user or cert-manager keeps in a Secret. A changed Secret takes effect without a restart.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use operator_core::{
+    desired::{
+        ca::Trusted,
+        serving::{Facts, Flaw, Handover, Offer, flaw},
+    },
+    hash::hash,
+    schedule::upkeep::{Checked, Rounds},
+};
+use rustls::{
+    CertificateError,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
+};
+use tokio::{sync::watch, time::sleep};
+use x509_parser::extensions::GeneralName;
+
+use crate::platform::{
+    metrics::{Metrics, count},
+    pki::Leaf,
+};
+
+/// Interval between two reads of the Secret.
+const LOOK: Duration = Duration::from_secs(5);
+/// First pause after a read that failed.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What API servers see and trust.
+#[derive(Clone)]
+pub struct Serving {
+    /// The certificate for new handshakes.
+    pub leaf: Arc<Leaf>,
+    /// The CA certificates that API servers should trust.
+    pub trusted: watch::Receiver<Trusted>,
+}
+
+/// What is wrong with the Secret. A certificate that was in use stays in use until another one can be used.
+#[derive(Debug, thiserror::Error)]
+enum ServingError {
+    #[error("cannot read Secret {name}, which should hold the certificate of webhook and metrics API")]
+    Secret {
+        name: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error(
+        "Secret {0} does not exist, so API servers reach neither webhook nor metrics API: create the Secret, or check \
+         the Certificate of cert-manager that should"
+    )]
+    Missing(String),
+    #[error("Secret {name} holds no certificate that can be used ({why}): it needs tls.crt and tls.key, both PEM")]
+    Unusable { name: String, why: String },
+    #[error("the certificate in Secret {name} {flaw}")]
+    Flawed { name: String, flaw: Flaw },
+}
+
+impl ServingError {
+    /// The value of the label `result`.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Secret { .. } => "failed",
+            Self::Missing(_) => "missing",
+            Self::Unusable { .. } => "unusable",
+            Self::Flawed { flaw, .. } => flaw.as_str(),
+        }
+    }
+}
+
+/// Follows the Secret with the certificate.
+pub struct Keeper {
+    api: Api<Secret>,
+    name: String,
+    /// Names that API servers call.
+    hosts: Vec<String>,
+    handover: Handover<Arc<CertifiedKey>>,
+    /// Hash of the certificate in `leaf`.
+    shown: Option<u64>,
+    leaf: Arc<Leaf>,
+    trusted: watch::Sender<Trusted>,
+    metrics: Arc<Metrics>,
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Keeper {
+    /// Follows the Secret of this name, whose certificate should be valid for these hosts.
+    #[must_use]
+    pub fn new(api: Api<Secret>, name: &str, hosts: Vec<String>, metrics: Arc<Metrics>) -> (Self, Serving) {
+        let (leaf, (trusted, receiver)) = (Arc::new(Leaf::default()), watch::channel(Trusted::default()));
+        let (name, handover) = (name.to_owned(), Handover::default());
+        let serving = Serving { leaf: leaf.clone(), trusted: receiver };
+        (Self { api, name, hosts, handover, shown: None, leaf, trusted, metrics }, serving)
+    }
+
+    /// Keeps the certificate current until the process ends.
+    pub async fn keep(mut self) {
+        let mut rounds = Rounds::new(LOOK, SOON, LOOK);
+        loop {
+            let read = self.read().await;
+            self.show();
+            let checked = match &read {
+                Ok(()) => rounds.checked(Checked::Done),
+                // The seconds since the expiry grow; the kind of the flaw stays the same.
+                Err(ServingError::Flawed { flaw, .. }) => rounds.checked(Checked::Failed(flaw.as_str())),
+                Err(error) => rounds.checked(Checked::Failed(&error.to_string())),
+            };
+            count(&self.metrics.serving_checks, "result", read.as_ref().err().map_or("good", ServingError::as_str));
+            if let Err(error) = read
+                && checked.is_news
+            {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "API servers may refuse the webhook and the metrics API");
+            }
+            sleep(checked.pause).await;
+        }
+    }
+
+    /// Reads the Secret and offers its certificate.
+    async fn read(&mut self) -> Result<(), ServingError> {
+        let name = || self.name.clone();
+        let secret = self.api.get_opt(&self.name).await;
+        let secret = secret.map_err(|source| ServingError::Secret { name: name(), source: Box::new(source) })?;
+        let data = secret.ok_or_else(|| ServingError::Missing(name()))?.data.unwrap_or_default();
+        let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0)).unwrap_or_default();
+        let (chain, key, ca) = (text("tls.crt"), text("tls.key"), text("ca.crt"));
+        let unusable = |why: String| ServingError::Unusable { name: name(), why };
+        let certified = certified(&chain, &key).map_err(unusable)?;
+        let facts = certified.cert.first().ok_or_else(|| "tls.crt is empty".to_owned()).and_then(facts);
+        let facts = facts.map_err(unusable)?;
+        let id = hash(&format!("{chain}\n{key}\n{ca}"));
+        let flaw = flaw(&facts, &self.hosts, now()).or_else(|| untrusted(&certified, &ca, &self.hosts));
+        let flawed = flaw.map(|flaw| ServingError::Flawed { name: name(), flaw });
+        self.handover.offer(Offer { id, bundle: ca.into_owned(), end: facts.end, key: Arc::new(certified) }, now());
+        flawed.map_or(Ok(()), Err)
+    }
+
+    /// Shows API servers the certificate that is due, and publishes the CA certificates.
+    fn show(&mut self) {
+        if let Some(offer) = self.handover.using(now()) {
+            self.metrics.serving_end.set(i64::try_from(offer.end).unwrap_or(i64::MAX));
+            if self.shown != Some(offer.id) {
+                tracing::info!(secret = %self.name, end = offer.end, "serving the certificate of the Secret");
+                self.shown = Some(offer.id);
+                self.leaf.show(offer.key.clone());
+            }
+        }
+        let bundle = self.handover.bundle(now());
+        self.trusted.send_if_modified(|trusted| {
+            let changed = trusted.bundle != bundle;
+            trusted.bundle = bundle;
+            changed
+        });
+    }
+}
+
+/// The certificate with its key, from PEM.
+fn certified(chain: &str, key: &str) -> Result<CertifiedKey, String> {
+    let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let chain = chain.map_err(|error| format!("tls.crt: {error}"))?;
+    if chain.is_empty() {
+        return Err("tls.crt has no certificate".to_owned());
+    }
+    // The error may quote a part of the key.
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "tls.key has no private key".to_owned())?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| error.to_string())
+}
+
+/// What a certificate says.
+fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| format!("tls.crt: {error}"))?;
+    let names = parsed.subject_alternative_name().map_err(|error| format!("tls.crt: {error}"))?;
+    let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
+        _ => None,
+    });
+    let seconds = |at: i64| u64::try_from(at).unwrap_or(0);
+    let validity = parsed.validity();
+    let (begin, end) = (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()));
+    Ok(Facts { names: names.collect(), begin, end })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    four.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
+}
+
+/// Whether the CA certificates (PEM) did not sign the certificate. Without CA certificates nobody here knows, and
+/// what else is wrong is for the API server to say.
+fn untrusted(certified: &CertifiedKey, ca: &str, hosts: &[String]) -> Option<Flaw> {
+    if ca.trim().is_empty() {
+        return None;
+    }
+    let Ok(roots) = proxy_grpc::roots(ca) else { return Some(Flaw::Untrusted) };
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+    let (leaf, others) = certified.cert.split_first()?;
+    let name = ServerName::try_from(hosts.first()?.as_str()).ok()?;
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(now()));
+    let refused = verifier.verify_server_cert(leaf, others, &name, &[], time).err()?;
+    let is_unsigned = matches!(
+        refused,
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
+    );
+    is_unsigned.then_some(Flaw::Untrusted)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    const HOST: &str = "operator.portlane.svc";
+
+    /// PEM of a CA certificate, and of a certificate that it signed with its key.
+    fn made(name: &str) -> (String, String, String) {
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = KeyPair::generate().expect("a key");
+        let ca_certificate = ca.self_signed(&ca_key).expect("a CA certificate").pem();
+        let key = KeyPair::generate().expect("a key");
+        let parameters = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).expect("names");
+        let certificate = parameters.signed_by(&key, &Issuer::new(ca, ca_key)).expect("a certificate");
+        (ca_certificate, certificate.pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn names_and_dates_of_a_certificate_are_read() {
+        let (_, chain, key) = made(HOST);
+        let certified = certified(&chain, &key).expect("usable");
+        let facts = facts(certified.cert.first().expect("a certificate")).expect("readable");
+        assert_eq!(facts.names, [HOST, "127.0.0.1"]);
+        assert!(facts.begin < now() && facts.end > now());
+    }
+
+    #[test]
+    fn a_certificate_is_trusted_by_its_own_ca_only() {
+        let ((ca, chain, key), (other, ..)) = (made(HOST), made(HOST));
+        let certified = certified(&chain, &key).expect("usable");
+        let hosts = [HOST.to_owned()];
+        assert_eq!(untrusted(&certified, &ca, &hosts), None);
+        assert_eq!(untrusted(&certified, &other, &hosts), Some(Flaw::Untrusted));
+        assert_eq!(untrusted(&certified, "no PEM", &hosts), Some(Flaw::Untrusted));
+        assert_eq!(untrusted(&certified, "", &hosts), None, "nobody knows");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_and_no_message_quotes_the_key() {
+        let ((_, chain, key), (_, _, other)) = (made(HOST), made(HOST));
+        for (chain, key) in [("", &*key), (&*chain, ""), (&*chain, "secret"), (&*chain, &*other)] {
+            let why = certified(chain, key).map(drop).expect_err("refused");
+            assert!(!why.contains("secret") && !why.is_empty(), "{why}");
+        }
+    }
+}

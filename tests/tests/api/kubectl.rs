@@ -1,0 +1,221 @@
+//! `kubectl-portlane` against a real API server: an installation that is well or broken, forwards that are not ready, and
+//! users without rights.
+
+use std::{fs, path::Path, process::Command};
+
+use harness::{
+    Cluster, ControlPlane, Namespace, Scene, binary, free_port,
+    programs::KubernetesVersion,
+    scene::{forward, own_address, until_ready},
+    until,
+};
+use serde_json::{Value, json};
+
+/// What the plugin printed, and its exit code.
+struct Output {
+    text: String,
+    errors: String,
+    code: Option<i32>,
+}
+
+fn run(kubeconfig: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary("kubectl-portlane"));
+    let output = command.env("KUBECONFIG", kubeconfig).args(arguments).output().expect("the plugin runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Output { text: text(&output.stdout), errors: text(&output.stderr), code: output.status.code() }
+}
+
+/// The status of an installation in this namespace, as an administrator sees it.
+fn status(namespace: &Namespace<'_>, more: &[&str]) -> Output {
+    let place = ["status", "-n", namespace.name(), "--operator-namespace", namespace.name()];
+    run(namespace.cluster().kubeconfig(), &[&place[..], more].concat())
+}
+
+/// What the chart installs in a namespace, until the end of the test. No controller runs: the test says that the
+/// Deployment is available, and which endpoint its Service has.
+struct Installed<'a> {
+    cluster: &'a Cluster,
+    manifests: String,
+}
+
+impl<'a> Installed<'a> {
+    fn apply(cluster: &'a Cluster, namespace: &Namespace<'_>) -> Self {
+        let only_here = format!("watchNamespaces={{{}}}", namespace.name());
+        let chart = ["template", "portlane", "charts/portlane", "--namespace", namespace.name()];
+        let templates =
+            ["serviceaccount", "service", "deployment", "webhook"].map(|name| format!("templates/{name}.yaml"));
+        let templates: Vec<&str> = templates.iter().flat_map(|template| ["--show-only", template.as_str()]).collect();
+        let values = ["--kube-version", "1.34.0", "--set", only_here.as_str()];
+        let manifests = cluster.helm(&[&chart[..], &values[..], &templates[..]].concat()).ok();
+        cluster.kubectl_with(&["apply", "-f", "-"], &manifests).ok();
+        let available = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}).to_string();
+        let patch = ["patch", "deployment", "portlane-operator", "--subresource=status", "--type=merge", "-p"];
+        namespace.kubectl(&[&patch[..], &[available.as_str()]].concat()).ok();
+        set_ready(namespace, true);
+        Self { cluster, manifests }
+    }
+}
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        let delete = ["delete", "--ignore-not-found", "-f", "-"];
+        self.cluster.kubectl_with(&delete, &self.manifests);
+    }
+}
+
+/// Writes the endpoint of the operator's Service.
+fn set_ready(namespace: &Namespace<'_>, ready: bool) {
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "portlane-operator-1", "labels": {"kubernetes.io/service-name": "portlane-operator"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "webhook", "port": 9444, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [own_address()], "conditions": {"ready": ready}}],
+    });
+    namespace.apply(&slice.to_string());
+}
+
+/// A kubeconfig with the token of a `ServiceAccount`.
+fn kubeconfig_of(namespace: &Namespace<'_>, account: &str, folder: &Path) -> std::path::PathBuf {
+    let token = namespace.kubectl(&["create", "token", account]).ok();
+    let administrator = fs::read_to_string(namespace.cluster().kubeconfig()).expect("a kubeconfig");
+    let mut kubeconfig: Value = serde_yaml::from_str(&administrator).expect("YAML");
+    kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
+    let path = folder.join("kubeconfig");
+    fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
+    path
+}
+
+#[test]
+fn status_is_well_and_then_names_what_is_broken() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("kubectl-status");
+    let _installed = Installed::apply(server, &namespace);
+    let webhook = format!("portlane-operator.{}", namespace.name());
+    let scene = Scene::ready_gateway_with(namespace, &["--webhook", &webhook]);
+    let namespace = &scene.namespace;
+    until("the status is well", || status(namespace, &[]).code == Some(0));
+    let Output { text, errors, .. } = status(namespace, &[]);
+    assert_eq!(errors, "");
+    for line in ["✓ CRDs", "✓ operator", "✓ version", "✓ leader", "✓ Service", "✓ webhook", "✓ sidecars"]
+    {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "colours are for terminals only: {text}");
+    let report: Value = serde_json::from_str(&status(namespace, &["-o", "json"]).text).expect("JSON");
+    assert_eq!(report["forwards"][0]["name"], "web", "{report}");
+    assert_eq!(report["forwards"][0]["proxies"], json!({"acked": 1, "total": 1}), "{report}");
+    let yaml: Value = serde_yaml::from_str(&status(namespace, &["-o", "yaml"]).text).expect("YAML");
+    assert_eq!(yaml["forwards"], report["forwards"]);
+
+    server.kubectl(&["delete", "mutatingwebhookconfiguration", &webhook]).ok();
+    set_ready(namespace, false);
+    let Output { text, code, .. } = status(namespace, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    for part in ["× webhook", "helm upgrade portlane charts/portlane", "× Service", "2 checks have failed"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn describe_names_the_step_at_which_a_forward_stops() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let scene = Scene::ready_gateway(server.namespace("kubectl-describe"));
+    let namespace = &scene.namespace;
+    let describe = |name: &str, more: &[&str]| {
+        let words = [&["describe", name, "-n", namespace.name()], more].concat();
+        run(namespace.cluster().kubeconfig(), &words)
+    };
+    let Output { text, code, .. } = describe("web", &[]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in ["✓ object", "✓ claims", "✓ backends", "✓ endpoints", "✓ proxies", "1 endpoint is ready"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+
+    namespace.apply(&forward("db", free_port(), "{service: {name: missing, port: 80}}"));
+    until_ready(namespace, "db", "False", "BackendNotFound");
+    let Output { text, code, .. } = describe("db", &[]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in ["× Ready", "see backends below", "× backends", "BackendNotFound", "the Service does not exist"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let report: Value = serde_json::from_str(&describe("db", &["-o", "json"]).text).expect("JSON");
+    assert_eq!((&report["name"], &report["ready"]["outcome"]), (&json!("db"), &json!("Failed")), "{report}");
+
+    let Output { errors, code, .. } = describe("dbb", &[]);
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("/dbb does not exist; did you mean db?"), "{errors}");
+}
+
+#[test]
+fn a_user_without_rights_is_told_which_right_is_missing() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("kubectl-rights");
+    namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: reader}}");
+    namespace.kubectl(&["create", "role", "reader", "--verb=get,list", "--resource=portforwards.portlane.dev"]).ok();
+    let account = format!("--serviceaccount={}:reader", namespace.name());
+    namespace.kubectl(&["create", "rolebinding", "reader", "--role=reader", &account]).ok();
+    namespace.apply(crate::FORWARD);
+    let folder = tempfile::tempdir().expect("folder");
+    let kubeconfig = kubeconfig_of(&namespace, "reader", folder.path());
+    let name = namespace.name();
+    let status = || run(&kubeconfig, &["status", "-n", name, "--operator-namespace", name]);
+    // The authorizer follows the binding a moment later.
+    until("the forward is listed", || status().text.contains("\n  ! "));
+    let Output { text, code, .. } = status();
+    assert_eq!(code, Some(3), "{text}");
+    for resource in ["deployments.apps", "pods", "forwardgateways.portlane.dev"] {
+        let line = format!("cannot list {resource} in namespace {name}: ask for `list` on `{resource}`");
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+
+    let Output { text, code, .. } = run(&kubeconfig, &["describe", "db", "-n", name]);
+    assert_eq!(code, Some(3), "{text}");
+    for line in [
+        format!("cannot get services in namespace {name}: ask for `get` on `services`"),
+        format!("cannot list pods in namespace {name}: ask for `list` on `pods`"),
+        format!("cannot list events in namespace {name}: ask for `list` on `events`"),
+    ] {
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+
+    let Output { errors, code, .. } = run(&kubeconfig, &["describe", "db", "-n", "default"]);
+    assert_eq!(code, Some(3), "{errors}");
+    let right =
+        "cannot get portforwards.portlane.dev in namespace default: ask for `get` on `portforwards.portlane.dev`";
+    assert!(errors.contains(right), "{errors}");
+}
+
+#[test]
+fn a_cluster_without_the_crds_fails_with_the_chart_to_install() {
+    if !crate::server::ours(&["etcd", "kube-apiserver"]) {
+        return;
+    }
+    let server = ControlPlane::start_own(KubernetesVersion::Newest, false);
+    let Output { text, code, .. } = run(server.kubeconfig(), &["status"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("× CRDs") && text.contains("install the chart portlane-crds"), "{text}");
+    assert!(text.contains("× operator") && text.contains("install the chart portlane,"), "{text}");
+}
+
+#[test]
+fn a_cluster_that_cannot_be_used_is_one_line() {
+    let Some(server) = crate::server::shared(KubernetesVersion::Newest) else { return };
+    let one_line = |kubeconfig: &Path, arguments: &[&str], part: &str| {
+        let Output { text, errors, code } = run(kubeconfig, arguments);
+        assert_eq!((text.as_str(), code), ("", Some(2)), "{errors}");
+        assert!(errors.starts_with("error: ") && errors.lines().count() == 1, "{errors}");
+        assert!(errors.contains(part), "{part} is not in {errors}");
+    };
+    one_line(server.kubeconfig(), &["status", "--context", "nosuch"], "nosuch");
+    one_line(Path::new("/nosuch"), &["status"], "cannot use the kubeconfig");
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("kubeconfig");
+    let administrator = fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
+    let mut kubeconfig: Value = serde_yaml::from_str(&administrator).expect("YAML");
+    let address = format!("https://127.0.0.1:{}", free_port());
+    kubeconfig["clusters"][0]["cluster"]["server"] = json!(address);
+    fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
+    one_line(&path, &["status"], &format!("cannot reach the API server at {address}"));
+}

@@ -1,0 +1,209 @@
+//! Argo CD, a real one: `docs/gitops.md` word for word, what it syncs does not drift, a mistake and its revert, and the
+//! health checks and actions as Argo CD runs them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use harness::{Argo, Node, resource_overrides, until, until_within};
+use serde_json::Value;
+
+use crate::{
+    shared,
+    tasks::{
+        do_as_written,
+        page::{Step, steps},
+        shell::Shell,
+    },
+};
+
+const PAGE: &str = include_str!("../../../docs/gitops.md");
+/// The Applications of the page.
+const APPLICATIONS: [&str; 3] = ["portlane-crds", "portlane", "shop"];
+/// The file with the gateway and its forward in the repository.
+const EDGE: &str = "deploy/argocd/forwards/edge.yaml";
+/// Longest time from a revert in Git to the last proxy that runs the old listeners.
+const REVERTED: Duration = Duration::from_secs(20);
+
+/// The node is this test's own: Argo CD installs the operator.
+#[test]
+fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
+    if !shared::are_nodes_ours() {
+        return;
+    }
+    let node = Node::start();
+    let argo = Argo::start(&node);
+    let namespace = node.namespace("gitops").for_pods();
+    let mut shell = Shell::start(&node, &namespace);
+    argo.check_out(shell.folder());
+    let (install, uninstall) = page();
+    follow(&mut shell, install);
+    let set = shell.folder().join("deploy/argocd/clusters.yaml").display().to_string();
+    node.kubectl(&["apply", "--dry-run=server", "-f", &set]).ok();
+    nothing_drifts(&argo, 3);
+    nothing_of_argo_cd_is_on_children(&node);
+    a_mistake_is_degraded_and_its_revert_prunes_it(&argo, &node);
+    server_side_apply(&argo, &node);
+    a_revert_reaches_every_proxy(&argo, &node);
+    nothing_drifts(&argo, 1);
+    follow(&mut shell, uninstall);
+    nothing_is_left(&node);
+}
+
+/// The commands of the page for Argo CD: those before the removal, and those of it.
+fn page() -> (&'static str, &'static str) {
+    let (_, below) = PAGE.split_once("\n## Argo CD\n").expect("a section for Argo CD");
+    let (section, _) = below.split_once("\n## Flux\n").expect("a section for Flux");
+    section.split_once("\n### Uninstall\n").expect("a section on the removal")
+}
+
+fn follow(shell: &mut Shell, text: &str) {
+    for step in steps(text) {
+        match step {
+            Step::File { name, content } => fs::write(shell.folder().join(name), content).expect("write"),
+            Step::Command { line, output } => do_as_written("gitops.md", shell, &line, &output),
+        }
+    }
+}
+
+fn sync(application: &Value) -> &str {
+    application["status"]["sync"]["status"].as_str().unwrap_or_default()
+}
+
+fn health(application: &Value) -> &str {
+    application["status"]["health"]["status"].as_str().unwrap_or_default()
+}
+
+fn is_well(application: &Value) -> bool {
+    sync(application) == "Synced" && health(application) == "Healthy"
+}
+
+/// Whether the last sync has ended well at this revision, and all is well.
+fn is_at(application: &Value, revision: &str) -> bool {
+    let operation = &application["status"]["operationState"];
+    let is_done = operation["phase"] == "Succeeded" && operation["syncResult"]["revision"] == revision;
+    is_done && application["status"]["sync"]["revision"] == revision && is_well(application)
+}
+
+/// Argo CD compares so many times, and neither finds a difference nor syncs.
+fn nothing_drifts(argo: &Argo<'_>, times: usize) {
+    let syncs = |application: &Value| application["status"]["operationState"]["finishedAt"].clone();
+    let before = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
+    for _ in 0..times {
+        for name in APPLICATIONS {
+            let application = argo.refresh(name);
+            assert_eq!(sync(&application), "Synced", "{name}: {:#}", application["status"]["resources"]);
+        }
+    }
+    let after = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
+    assert_eq!(before, after, "Argo CD has synced again");
+}
+
+/// What the operator creates for a gateway carries no label and no annotation by which Argo CD would take it for its own.
+fn nothing_of_argo_cd_is_on_children(node: &Node) {
+    let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,pods";
+    let children =
+        node.kubectl(&["get", kinds, "--namespace=shop", "--selector=portlane.dev/gateway=edge", "--output=yaml"]).ok();
+    for kind in ["kind: Deployment", "kind: Service", "kind: Pod"] {
+        assert!(children.contains(kind), "no {kind}:\n{children}");
+    }
+    assert!(!children.contains("argocd.argoproj.io"), "{children}");
+}
+
+/// A forward that Git adds and that gets no port: Degraded with the message of its condition, and gone with the commit.
+fn a_mistake_is_degraded_and_its_revert_prunes_it(argo: &Argo<'_>, node: &Node) {
+    let edge = argo.read(EDGE);
+    let (_, forward) = edge.split_once("---\n").expect("a gateway and a forward");
+    argo.write("deploy/argocd/forwards/late.yaml", &forward.replace("name: shop\nspec", "name: late\nspec"));
+    argo.commit("a forward for a port that is taken");
+    argo.refresh("shop");
+    let application = argo.until("shop", "is Degraded", |it| health(it) == "Degraded" && sync(it) == "Synced");
+    let resources = application["status"]["resources"].as_array().expect("resources");
+    let late = resources.iter().find(|it| it["kind"] == "PortForward" && it["name"] == "late").expect("the forward");
+    let message = late["health"]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("PortConflict: ") && message.contains("shop"), "{late:#}");
+    let revision = argo.revert();
+    argo.refresh("shop");
+    argo.until("shop", "is well without the forward", |it| is_at(it, &revision));
+    node.kubectl(&["get", "portforward", "late", "--namespace=shop"]).refused();
+}
+
+/// From now on the forwards are applied on the server.
+fn server_side_apply(argo: &Argo<'_>, node: &Node) {
+    let options = r#"["CreateNamespace=true", "SkipDryRunOnMissingResource=true", "ServerSideApply=true"]"#;
+    let patch = format!(r#"{{"spec": {{"syncPolicy": {{"syncOptions": {options}}}}}}}"#);
+    node.kubectl(&["patch", "application", "shop", "--namespace=argocd", "--type=merge", "--patch", &patch]).ok();
+    argo.refresh("shop");
+    argo.until("shop", "is Synced and Healthy", is_well);
+}
+
+/// Git moves the listener to another port and back: every proxy runs the old one within seconds.
+fn a_revert_reaches_every_proxy(argo: &Argo<'_>, node: &Node) {
+    let edge = argo.read(EDGE);
+    let moved = edge.replace("    port: 80\n", "    port: 81\n");
+    assert_ne!(moved, edge, "the listener has port 80");
+    argo.write(EDGE, &moved);
+    argo.commit("another port");
+    argo.refresh("shop");
+    until("every proxy listens on the new port", || is_acked(node, "81/TCP"));
+    argo.revert();
+    let reverted = Instant::now();
+    argo.refresh("shop");
+    until_within(REVERTED, "every proxy listens on the old port", || is_acked(node, "80/TCP"));
+    eprintln!("every proxy runs the old listeners {:?} after the revert", reverted.elapsed());
+}
+
+/// Whether both proxies of the gateway run the newest generation of the forward `shop`, with these ports.
+fn is_acked(node: &Node, ports: &str) -> bool {
+    let json = node.kubectl(&["get", "portforward", "shop", "--namespace=shop", "--output=json"]).ok();
+    let forward: Value = serde_json::from_str(&json).expect("JSON");
+    let status = &forward["status"];
+    let is_newest = status["observedGeneration"] == forward["metadata"]["generation"];
+    is_newest && status["ports"] == ports && status["dataPlane"]["summary"] == "2/2"
+}
+
+fn nothing_is_left(node: &Node) {
+    let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies,\
+                 validatingadmissionpolicybindings";
+    let named = node.kubectl(&["get", kinds, "--output=name"]).ok();
+    assert!(!named.contains("portlane"), "{named}");
+    for namespace in ["portlane", "shop"] {
+        until(&format!("nothing is left in {namespace}"), || {
+            node.kubectl(&["get", "all", "--namespace", namespace, "--output=name"]).ok().is_empty()
+        });
+    }
+}
+
+/// The folder of the scripts of a kind.
+fn scripts(kind: &str) -> PathBuf {
+    let argocd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/argocd/health/resource_customizations");
+    argocd.join("portlane.dev").join(kind)
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}"))
+}
+
+/// The test program `health` tries every combination of conditions by another Lua.
+#[test]
+fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
+    for kind in ["PortForward", "ForwardGateway"] {
+        let tests = fs::read_to_string(scripts(kind).join("health_test.yaml")).expect("read");
+        let tests: Value = serde_yaml::from_str(&tests).expect("YAML");
+        for test in tests["tests"].as_array().expect("tests") {
+            let file = scripts(kind).join(text(test, "inputPath")).display().to_string();
+            let (status, message) = (text(&test["healthStatus"], "status"), text(&test["healthStatus"], "message"));
+            let answer = resource_overrides(&["health", &file]).ok();
+            assert_eq!(answer.trim_end(), format!("STATUS: {status}\nMESSAGE: {message}"), "{file}");
+        }
+    }
+    for (file, action, other) in [("forward", "suspend", "resume"), ("suspended", "resume", "suspend")] {
+        let file = scripts("PortForward").join(format!("actions/testdata/{file}.yaml")).display().to_string();
+        let offered = resource_overrides(&["list-actions", &file]).ok();
+        assert!(offered.contains(action) && !offered.contains(other), "{offered}");
+        let changed = resource_overrides(&["run-action", &file, action]).ok();
+        assert!(changed.contains(&format!("suspend: {}", action == "suspend")), "{changed}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Makes everything of a version, in a folder: `docs/release.md`.
+
+mod changelog;
+mod charts;
+mod checksums;
+mod crates;
+mod error;
+mod licences;
+mod linked;
+mod make;
+mod plan;
+mod sbom;
+mod source;
+mod version;
+
+pub(crate) use error::ReleaseError;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use images::{Checkout, Here};
+
+use self::{
+    checksums::{Files, SUMS},
+    plan::Found,
+    sbom::Release,
+    source::{Commit, Worktree},
+};
+use crate::error::TaskError;
+
+const CHANGELOG: &str = "CHANGELOG.md";
+
+/// What to release, and where to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Version that the checkout must have (default: the one that it has).
+    #[arg(long)]
+    version: Option<String>,
+    /// Folder of the release (default: target/release-files/VERSION). An older release in it is replaced.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Make what can be made here. MISSING.txt in the folder says what is missing.
+    #[arg(long)]
+    allow_missing: bool,
+    /// Build everything again, from a copy of the commit in another folder, and fail if a file differs.
+    #[arg(long)]
+    verify: bool,
+}
+
+/// Makes the release of this checkout.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), TaskError> {
+    let checkout = Checkout::here();
+    let version = agreed_version(&checkout.root)?;
+    if let Some(wanted) = arguments.version.as_ref().filter(|wanted| **wanted != version) {
+        return Err(ReleaseError::OtherVersion { here: version, wanted: wanted.clone() }.into());
+    }
+    let commit = Commit::read(&checkout.root)?;
+    if arguments.verify && !commit.is_clean {
+        return Err(ReleaseError::Uncommitted.into());
+    }
+    let found = Found {
+        helm: charts::helm(),
+        notes: notes(&checkout.root, &version)?,
+        rust_notices: source::rust_notices(),
+        is_committed: commit.is_clean,
+    };
+    let plan = plan::plan(&Here, found, |target| images::install(target).map_err(|error| harness::chain(&error)));
+    for gap in &plan.gaps {
+        eprintln!("release: missing: {gap}");
+    }
+    if !plan.gaps.is_empty() && !arguments.allow_missing {
+        return Err(ReleaseError::Missing(plan.gaps.len()).into());
+    }
+    let release = Release {
+        created: commit.date(),
+        commit: commit.hash,
+        repository: env!("CARGO_PKG_REPOSITORY").to_owned(),
+        rust: source::rust_version()?,
+        version,
+    };
+    let out = arguments.out.clone().unwrap_or_else(|| images::target().join("release-files").join(&release.version));
+    refuse_foreign(&out)?;
+    let files = make::make(&checkout, &plan, &release, commit.time)?;
+    if arguments.verify {
+        let copy = Worktree::new(&checkout.root, images::target().join("release-copy"))?;
+        let second = Checkout { root: copy.path().to_owned(), target: copy.path().join("target") };
+        eprintln!("release: building again in {}", copy.path().display());
+        let again = make::make(&second, &plan, &release, commit.time)?;
+        let differences = checksums::differences(&files, &again);
+        if !differences.is_empty() {
+            return Err(ReleaseError::Differ(differences.join(", ")).into());
+        }
+        eprintln!("release: reproducible: both builds have the same {} files", files.len());
+    }
+    write(&out, &files)?;
+    report(&out, &files);
+    Ok(())
+}
+
+/// Sets another version wherever this checkout states one, and cuts the changelog.
+pub(crate) fn bump(new: &str) -> Result<(), TaskError> {
+    if !version::is_version(new) {
+        return Err(ReleaseError::Version(new.to_owned()).into());
+    }
+    let root = Checkout::here().root;
+    let old = agreed_version(&root)?;
+    let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let today = today.split('T').next().unwrap_or_default();
+    let tracked = source::tracked(&root)?;
+    let changelog = tracked.iter().find(|(path, _)| path == CHANGELOG).map_or("", |(_, text)| text.as_str());
+    let cut = changelog::cut(changelog, new, today)?;
+    for (path, text) in &tracked {
+        let changed = if path == CHANGELOG { cut.clone() } else { version::set(path, text, &old, new) };
+        if changed != *text {
+            let path = root.join(path);
+            fs::write(&path, changed).map_err(ReleaseError::file(&path))?;
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The version of a checkout, which every file that states one states.
+fn agreed_version(root: &Path) -> Result<String, TaskError> {
+    let path = root.join("Cargo.toml");
+    let manifest = fs::read_to_string(&path).map_err(ReleaseError::file(&path))?;
+    let here = version::of_workspace(&manifest).ok_or(ReleaseError::NoVersion)?.to_owned();
+    if !version::is_version(&here) {
+        return Err(ReleaseError::Version(here).into());
+    }
+    for (path, text) in source::tracked(root)? {
+        if let Some(found) = version::stated(&path, &text).into_iter().find(|found| *found != here) {
+            return Err(ReleaseError::Disagreement { found: found.to_owned(), path, here }.into());
+        }
+    }
+    Ok(here)
+}
+
+/// What the changelog says about a version, or why there is nothing.
+fn notes(root: &Path, version: &str) -> Result<Result<String, String>, TaskError> {
+    let path = root.join(CHANGELOG);
+    let changelog = fs::read_to_string(&path).map_err(ReleaseError::file(&path))?;
+    let notes = changelog::section(&changelog, version).map(ToOwned::to_owned);
+    Ok(notes.ok_or_else(|| format!("{CHANGELOG} has no section {version}; `cargo xtask bump VERSION` cuts one")))
+}
+
+/// A folder with something else in it is not replaced.
+fn refuse_foreign(out: &Path) -> Result<(), ReleaseError> {
+    let is_empty = fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
+    if is_empty || out.join(SUMS).is_file() { Ok(()) } else { Err(ReleaseError::NoRelease(out.to_owned())) }
+}
+
+/// Writes the files beside the folder, and renames them into place: the folder has a complete release or none.
+fn write(out: &Path, files: &Files) -> Result<(), ReleaseError> {
+    let out = env::current_dir().map_err(ReleaseError::file(out))?.join(out);
+    let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let fresh = out.with_file_name(format!(".{name}.new"));
+    let _ = fs::remove_dir_all(&fresh);
+    fs::create_dir_all(&fresh).map_err(ReleaseError::file(&fresh))?;
+    for (name, content) in files {
+        let path = fresh.join(name);
+        fs::write(&path, content).map_err(ReleaseError::file(&path))?;
+    }
+    let _ = fs::remove_dir_all(&out);
+    fs::rename(&fresh, &out).map_err(ReleaseError::file(&out))
+}
+
+fn report(out: &Path, files: &Files) {
+    for (name, content) in files {
+        println!("{:>9} KiB  {name}", content.len().div_ceil(1024));
+    }
+    println!("the release is in {}", out.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_only_if_it_is_a_release() {
+        let folder = images::target().join("tmp").join(format!("release-test-{}", std::process::id()));
+        let files = |names: &[&str]| -> Files { names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect() };
+        assert!(refuse_foreign(&folder).is_ok());
+        write(&folder, &files(&[SUMS, "old"])).unwrap();
+        assert!(refuse_foreign(&folder).is_ok());
+        write(&folder, &files(&["new"])).unwrap();
+        assert!(!folder.join("old").exists() && folder.join("new").exists());
+        assert!(matches!(refuse_foreign(&folder), Err(ReleaseError::NoRelease(_))));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,153 @@
+//! The version of a checkout: where it is written, and how another one is set. Pure.
+
+/// Images whose references name the version.
+const IMAGES: [&str; 3] = ["portlane/proxy:", "portlane/operator:", "portlane/echo:"];
+
+/// Whether a text is a version: `MAJOR.MINOR.PATCH` and an optional pre-release. Build metadata is none: a tag of an
+/// image has no `+`.
+pub(crate) fn is_version(text: &str) -> bool {
+    let (numbers, pre) = text.split_once('-').map_or((text, None), |(numbers, pre)| (numbers, Some(pre)));
+    let numbers: Vec<_> = numbers.split('.').collect();
+    let is_number =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
+    let is_word = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && (is_number(part) || part.bytes().any(|byte| !byte.is_ascii_digit()))
+    };
+    numbers.len() == 3
+        && numbers.iter().all(|part| !part.is_empty() && is_number(part))
+        && pre.is_none_or(|pre| pre.split('.').all(is_word))
+}
+
+/// The version in the workspace's `Cargo.toml`.
+pub(crate) fn of_workspace(manifest: &str) -> Option<&str> {
+    let section = manifest.split("[workspace.package]").nth(1)?;
+    let section = section.split("\n[").next()?;
+    section.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+}
+
+/// Every version of ours that a file of the repository states, by its path.
+pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for (before, after) in surroundings(path) {
+        for (place, _) in text.match_indices(before) {
+            let rest = text.get(place + before.len()..).unwrap_or_default();
+            let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && !".-".contains(char));
+            let (version, rest) = rest.split_at(end.unwrap_or(rest.len()));
+            // A sentence may end behind a version. Another tag, such as `next`, is no version.
+            let version = version.trim_end_matches('.');
+            if version.starts_with(|char: char| char.is_ascii_digit()) && rest.starts_with(after) {
+                found.push(version);
+            }
+        }
+    }
+    found
+}
+
+/// The file with another version wherever it states `old`.
+pub(crate) fn set(path: &str, text: &str, old: &str, new: &str) -> String {
+    if path.ends_with("Cargo.lock") {
+        return set_in_lock(text, old, new);
+    }
+    if path == "Cargo.toml" {
+        // The first one is the workspace's; those of dependencies follow on lines of their own form.
+        return text.replacen(&format!("\nversion = \"{old}\"\n"), &format!("\nversion = \"{new}\"\n"), 1);
+    }
+    surroundings(path).into_iter().fold(text.to_owned(), |text, (before, after)| {
+        text.replace(&format!("{before}{old}{after}"), &format!("{before}{new}{after}"))
+    })
+}
+
+/// The packages of the workspace are those without a source.
+fn set_in_lock(text: &str, old: &str, new: &str) -> String {
+    let (old, new) = (format!("\nversion = \"{old}\"\n"), format!("\nversion = \"{new}\"\n"));
+    let packages = text.split("\n\n").map(|package| {
+        let package = format!("{package}\n");
+        let is_ours = !package.contains("\nsource = ");
+        let package = if is_ours { package.replacen(&old, &new, 1) } else { package };
+        package.strip_suffix('\n').unwrap_or(&package).to_owned()
+    });
+    packages.collect::<Vec<_>>().join("\n\n")
+}
+
+/// What is before and after a version in a file of this path.
+fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
+    if path == "CHANGELOG.md" || path.starts_with("docs/adr/") || path.starts_with("xtask/") {
+        return Vec::new(); // what was true of a version stays true of that version; and the tests of this module
+    }
+    let mut found: Vec<_> = IMAGES.map(|image| (image, "")).to_vec();
+    if path.starts_with("charts/") && path.ends_with("/Chart.yaml") {
+        found.extend([("\nversion: ", "\n"), ("\nappVersion: ", "\n")]);
+    }
+    if path == "images/Dockerfile" {
+        found.push(("image.version=\"", "\""));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_three_numbers_and_perhaps_a_pre_release() {
+        for version in ["0.1.0", "1.20.3", "1.0.0-rc.1", "1.0.0-alpha-2.x"] {
+            assert!(is_version(version), "{version}");
+        }
+        for other in ["", "1.0", "1.0.0.0", "v1.0.0", "1.02.0", "1..0", "1.0.0-", "1.0.0-rc..1", "1.0.0+x", "1.0.0-01"]
+        {
+            assert!(!is_version(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_the_workspace_is_not_that_of_a_dependency() {
+        let manifest = "[package]\nversion = \"9\"\n[workspace.package]\nversion = \"0.1.0\"\n\n[x]\nversion = \"2\"\n";
+        assert_eq!(of_workspace(manifest), Some("0.1.0"));
+        assert_eq!(of_workspace("[workspace]\n[workspace.package]\n[x]\nversion = \"2\"\n"), None);
+    }
+
+    #[test]
+    fn files_state_versions_in_tags_charts_and_labels() {
+        assert_eq!(stated("a.yaml", "image: localhost/portlane/echo:0.1.0\nx: portlane/proxy:next"), ["0.1.0"]);
+        assert_eq!(stated("docs/x.md", "Load portlane/proxy:0.2.0-rc.1."), ["0.2.0-rc.1"]);
+        assert_eq!(stated("charts/a/Chart.yaml", "name: x\nversion: 0.1.0\nappVersion: 0.2.0\n"), ["0.1.0", "0.2.0"]);
+        assert_eq!(stated("images/Dockerfile", "org.opencontainers.image.version=\"0.3.0\" \\"), ["0.3.0"]);
+        assert!(stated("CHANGELOG.md", "portlane/echo:0.0.1").is_empty());
+    }
+
+    #[test]
+    fn another_version_is_set_in_what_is_ours_only() {
+        let lock = "version = 4\n\n[[package]]\nname = \"a\"\nversion = \"0.1.0\"\nsource = \"registry\"\n\n\
+                    [[package]]\nname = \"portlane\"\nversion = \"0.1.0\"\ndependencies = [\n \"a\",\n]\n";
+        let set_lock = set("Cargo.lock", lock, "0.1.0", "0.2.0");
+        assert_eq!(set_lock.matches("0.1.0").count(), 1);
+        assert!(set_lock.contains("name = \"portlane\"\nversion = \"0.2.0\"\n"));
+        assert_eq!(set_lock.len(), lock.len());
+        let manifest = "[workspace.package]\nversion = \"0.1.0\"\n\n[workspace.dependencies]\nx = \"0.1.0\"\n";
+        assert_eq!(
+            set("Cargo.toml", manifest, "0.1.0", "0.2.0"),
+            "[workspace.package]\nversion = \"0.2.0\"\n\n[workspace.dependencies]\nx = \"0.1.0\"\n"
+        );
+        let chart = "name: x\nversion: 0.1.0\nappVersion: 0.1.0\nkubeVersion: \">=0.1.0\"\n";
+        assert_eq!(
+            set("charts/x/Chart.yaml", chart, "0.1.0", "0.2.0"),
+            "name: x\nversion: 0.2.0\nappVersion: 0.2.0\nkubeVersion: \">=0.1.0\"\n"
+        );
+    }
+
+    #[test]
+    fn the_charts_and_the_dockerfile_of_this_checkout_agree_with_it() {
+        let files = [
+            ("charts/portlane/Chart.yaml", include_str!("../../../charts/portlane/Chart.yaml"), 2),
+            ("charts/portlane-crds/Chart.yaml", include_str!("../../../charts/portlane-crds/Chart.yaml"), 2),
+            ("images/Dockerfile", include_str!("../../../images/Dockerfile"), 4),
+            ("examples/sidecar.yaml", include_str!("../../../examples/sidecar.yaml"), 2),
+        ];
+        for (path, text, count) in files {
+            assert_eq!(stated(path, text), vec![env!("CARGO_PKG_VERSION"); count], "{path}");
+        }
+        assert_eq!(of_workspace(include_str!("../../../Cargo.toml")), Some(env!("CARGO_PKG_VERSION")));
+    }
+}
