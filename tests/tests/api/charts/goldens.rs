@@ -11,7 +11,10 @@ use harness::{CHARTS, CommandOutput, ControlPlane, helm_command};
 use serde_json::{Map, Value};
 
 use super::{
-    Document, KUBERNETES, REMEDY, cases, checkout, committed, manifests::dry_run, monitoring::add_kinds, render_case,
+    Document, KUBERNETES, REMEDY, cases, checkout, committed,
+    manifests::dry_run,
+    monitoring::{add_kinds, shorten_monitoring},
+    render_case,
 };
 
 on_both!(the_api_server_accepts_every_case);
@@ -115,7 +118,7 @@ fn changes(before: &[Document], after: &[Document]) -> BTreeMap<String, Value> {
     changes
 }
 
-/// An object without the spec of a CRD, which is that of the folder `crds`.
+/// An object without what files of the repository have: the spec of a CRD, rules of alerts, dashboards.
 fn shortened(document: &Document) -> Value {
     let mut object = document.essence();
     if object["kind"] == "CustomResourceDefinition" {
@@ -126,6 +129,7 @@ fn shortened(document: &Document) -> Value {
         assert_eq!(plain[0].essence()["spec"], object["spec"], "{name}");
         object["spec"] = Value::from(format!("that of {file}"));
     }
+    shorten_monitoring(&mut object);
     object
 }
 

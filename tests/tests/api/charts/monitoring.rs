@@ -1,8 +1,11 @@
 //! What the chart renders for Prometheus and Grafana.
 
-use harness::ControlPlane;
+use std::fs;
 
-use super::values::Case;
+use harness::ControlPlane;
+use serde_json::Value;
+
+use super::{checkout, values::Case};
 
 /// Stand-ins for the CRDs of the Prometheus Operator, with the fields that the chart sets.
 const KINDS: &str = include_str!("monitoring-kinds.yaml");
@@ -74,5 +77,24 @@ pub(super) fn add_kinds(server: &ControlPlane) {
     for kind in ["servicemonitors", "podmonitors", "prometheusrules"] {
         let crd = format!("crd/{kind}.monitoring.coreos.com");
         server.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &crd]).ok();
+    }
+}
+
+/// Leaves the names of alerts in a `PrometheusRule`, and the name of its file in place of a dashboard.
+#[track_caller]
+pub(super) fn shorten_monitoring(object: &mut Value) {
+    if object["kind"] == "PrometheusRule" {
+        for group in object["spec"]["groups"].as_object_mut().into_iter().flat_map(|groups| groups.values_mut()) {
+            let alerts = group["rules"].as_array().into_iter().flatten().map(|rule| rule["alert"].clone());
+            group["rules"] = alerts.collect();
+        }
+    }
+    if object["kind"] == "ConfigMap" {
+        for (name, text) in object["data"].as_object_mut().into_iter().flatten() {
+            let Some(name) = name.strip_prefix("portlane-") else { continue };
+            let file = format!("charts/portlane/monitoring/{name}");
+            assert_eq!(text.as_str(), fs::read_to_string(checkout(&file)).ok().as_deref(), "{file}");
+            *text = Value::from(format!("that of {file}"));
+        }
     }
 }
