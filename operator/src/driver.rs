@@ -212,6 +212,8 @@ impl Driver {
         self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
         self.metrics.cut_off.set(0);
+        self.metrics.outstanding.set(0);
+        self.metrics.not_ready.clear();
         self.count_fleets();
     }
 
@@ -334,6 +336,10 @@ impl Driver {
         let time = wall_clock();
         let effects = statuses.evaluate(&leading.view(&self.cache, &time), &scaling, self.effects.room(), now);
         self.metrics.outstanding.set(i64::try_from(statuses.outstanding()).unwrap_or(i64::MAX));
+        for (reason, count) in statuses.unready() {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.metrics.not_ready.get_or_create(&[("reason", reason.clone())]).set(count);
+        }
         self.effects.run_all(effects);
     }
 

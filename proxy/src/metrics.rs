@@ -4,6 +4,8 @@
 //! listener are removed with it.
 
 mod forwards;
+#[cfg(test)]
+mod page;
 mod pipes;
 mod seen;
 mod series;
@@ -203,7 +205,7 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
     let ejected = per_listener(|s| s.counters.ejected.load(Relaxed));
     family(out, ("portlane_endpoint_ejections", "Endpoints ejected after failed connects."), true, ejected)?;
     let errors = per_listener(|s| s.counters.accept_errors.load(Relaxed));
-    family(out, ("portlane_accept_errors", "Failed accept calls."), true, errors)?;
+    family(out, ("portlane_accept_errors", "Failed calls of accept."), true, errors)?;
     let dropped = all.iter().flat_map(|shared| {
         let spec = shared.spec.load_full();
         let counters = &shared.counters;
@@ -335,12 +337,12 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
     let process = &metrics.process;
     let control = &metrics.control;
     let counters = [
-        ("portlane_config_apply", "Configurations applied.", control.applied.load(Relaxed)),
-        ("portlane_config_refused", "Configurations refused whole.", control.refused.load(Relaxed)),
-        ("portlane_operator_streams", "Operator streams opened.", control.operator_streams.load(Relaxed)),
+        ("portlane_config_applied", "Configurations applied.", control.applied.load(Relaxed)),
+        ("portlane_config_refused", "Configurations refused as a whole.", control.refused.load(Relaxed)),
+        ("portlane_operator_streams", "Streams opened to an operator.", control.operator_streams.load(Relaxed)),
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
-        ("portlane_log_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
+        ("portlane_log_records_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
         (
             "portlane_datagrams_without_port",
             "Datagrams for UDP ports that nobody listens on, in this network namespace, while flows are live.",
@@ -351,12 +353,16 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         single(out, (name, help), true, value)?;
     }
     let gauges = [
-        ("portlane_config_number", "Version number of the configuration in force.", control.number.load(Relaxed)),
+        ("portlane_config_number", "Number of the configuration in force.", control.number.load(Relaxed)),
         ("portlane_operator_connected", "1 while connected to an operator.", control.operator_connected.load(Relaxed)),
-        ("portlane_listeners_failed", "Listeners in state Failed.", control.failed_listeners.load(Relaxed)),
+        (
+            "portlane_listeners_failed",
+            "Listeners not in their current version.",
+            control.failed_listeners.load(Relaxed),
+        ),
         ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
-        ("portlane_held_bytes_limit", "Limit of buffered bytes.", process.budget.limit() as u64),
+        ("portlane_held_limit_bytes", "Most bytes that are buffered.", process.budget.limit() as u64),
         ("portlane_dns_failing", "DNS names that currently fail to resolve.", control.dns_failing.load(Relaxed)),
         (
             "portlane_dns_failing_seconds",
@@ -369,7 +375,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         single(out, (name, help), false, value)?;
     }
     let histograms = [
-        ("portlane_connect_duration_seconds", "Time to connect to a backend.", &process.timings.connect),
+        ("portlane_connect_duration_seconds", "Time to connect to an endpoint.", &process.timings.connect),
         ("portlane_session_duration_seconds", "Lifetime of a session.", &process.timings.session),
     ];
     for (name, help, histogram) in histograms {

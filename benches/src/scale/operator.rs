@@ -92,7 +92,7 @@ impl Operator {
             cpu: ticks / rustix::param::clock_ticks_per_second() as f64,
             memory: kilobytes("VmRSS:") / 1024.0,
             peak_memory: kilobytes("VmHWM:") / 1024.0,
-            bytes: metric("change_bytes_sent_total"),
+            bytes: metric("sent_bytes_total"),
             writes: metric("status_writes_total{result=\"written\"}")
                 + metric("events_total{result=\"written\"}")
                 + metric("children_applied_total{result=\"applied\"}"),

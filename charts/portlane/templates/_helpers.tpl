@@ -261,6 +261,16 @@ pods.{{ include "portlane.webhook" . }}
 webhook.{{ include "portlane.webhook" . }}
 {{- end }}
 
+{{/* Interval and timeout of scrapes: the values of a monitor. */}}
+{{- define "portlane.scrape" -}}
+{{- with .interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- end }}
+
 {{/* What every installation that serves the same objects in all namespaces has under the same name. */}}
 {{- define "portlane.claim" -}}
 portlane.dev:serves-all-namespaces-{{ with .Values.controllerClass }}of-controllerClass-{{ . }}{{ else }}without-controllerClass{{ end }}

@@ -38,5 +38,7 @@ pub const PROXY_CONTAINER: &str = "proxy";
 pub const CONTAINER: &str = "portlane-proxy";
 /// Port of a proxy's health endpoint.
 pub const HEALTH_PORT: u16 = 9180;
+/// Name of the health port of a sidecar, by which monitors find the port. A pod may have a port `health` of its own.
+pub const SIDECAR_HEALTH: &str = "portlane-health";
 /// Port of a proxy's admin endpoint, on loopback.
 pub const ADMIN_PORT: u16 = 9181;

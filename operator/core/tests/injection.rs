@@ -153,6 +153,7 @@ fn the_proxy_respects_the_ports_and_resources_of_its_pod() {
     let variables = proxy["env"].as_array().expect("variables");
     let is = |name: &str| variables.iter().find(|it| it["name"] == name).map(|it| it["value"].clone());
     assert_eq!(is("PORTLANE_HEALTH_ADDRESS"), Some(json!("none")), "the app uses that port");
+    assert_eq!(proxy["ports"], json!([]), "a monitor would scrape the app");
     assert_eq!(is("PORTLANE_ADMIN_ADDRESS"), Some(json!("none")));
     assert_eq!(proxy["resources"], json!({}), "the proxy shares spec.resources of the pod");
     pod["metadata"]["annotations"] = json!({"portlane.dev/proxy-cpu-limit": "2"});

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub change_bytes: Counter,
     /// Forwards that at least one proxy has not reported on yet.
     pub outstanding: Gauge,
+    /// Forwards that are not ready, by reason.
+    pub not_ready: Family<[(&'static str, String); 1], Gauge>,
     /// Proxies with an open stream.
     pub proxies: Gauge,
     /// Proxies with an open stream, by version of their software.
@@ -111,6 +113,7 @@ impl Default for Metrics {
             changes: Counter::default(),
             change_bytes: Counter::default(),
             outstanding: Gauge::default(),
+            not_ready: Family::default(),
             proxies: Gauge::default(),
             proxy_versions: Family::default(),
             sidecars_outdated: Family::default(),
@@ -138,54 +141,121 @@ impl Default for Metrics {
             serving_checks: Family::default(),
         };
         metrics.register();
+        metrics.begin_at_zero();
         metrics
     }
 }
 
 impl Metrics {
     fn register(&mut self) {
+        self.register_inputs();
+        self.register_translation();
+        self.register_proxies();
+        self.register_outputs();
+    }
+
+    fn register_inputs(&mut self) {
         let registry = &mut self.registry;
-        registry.register("watch_events", "Events received from watches", self.watch_events.clone());
+        registry.register("watch_events", "Events received from watches of the API server", self.watch_events.clone());
         registry.register("watch_errors", "Watches that failed and were retried", self.watch_errors.clone());
-        registry.register("watches_refused", "Watches that a namespace refuses, by kind", self.watches_refused.clone());
-        registry.register("crd_checks", "Checks of the installed CRDs, by result", self.crd_checks.clone());
-        let missing = self.crd_fields_missing.clone();
-        registry.register("crd_fields_missing", "Fields that the installed CRD lacks, by kind", missing);
-        let ignored = self.crd_fields_ignored.clone();
-        registry.register("crd_fields_ignored", "Fields of the installed CRD that are ignored, by kind", ignored);
-        registry.register("translation_duration_seconds", "Duration of translations", self.translation.clone());
-        registry.register("publish_duration_seconds", "Duration of handing changes to streams", self.publish.clone());
-        registry.register("snapshots", "Published snapshots", self.snapshots.clone());
-        registry.register("changes_sent", "Messages with changes sent to proxies", self.changes.clone());
-        registry.register("change_bytes_sent", "Bytes of changes sent to proxies", self.change_bytes.clone());
-        registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
-        registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
-        registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
-        let outdated = self.sidecars_outdated.clone();
-        registry.register("sidecars_outdated", "Sidecars with another image than new pods get, by namespace", outdated);
-        registry.register("fleets", "Fleets of gateways, by state of their rollout", self.fleets.clone());
-        registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
-        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
-        registry.register("proxies_cut_off", "Proxies that do not trust the operator's CA", self.cut_off.clone());
-        registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
-        registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
-        registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());
-        registry.register("inquiries", "Questions to proxies about sessions, by result", self.inquiries.clone());
-        registry.register("status_writes", "Status writes, by result", self.status_writes.clone());
-        registry.register("api_errors", "Failed requests to the API server, by purpose", self.api_errors.clone());
-        registry.register("events", "Writes of Events, by result", self.events.clone());
-        registry.register("children_applied", "Applies of children and HPAs, by result", self.children.clone());
-        registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
-        registry.register("deletion_costs", "Writes of pod-deletion-cost, by result", self.deletion_costs.clone());
-        registry.register("injections", "Admission reviews of pods by the webhook, by result", self.injections.clone());
-        registry.register("injection_duration_seconds", "Duration of admission reviews", self.injection.clone());
-        registry.register("leader", "1 while this replica leads", self.leader.clone());
+        let help = "Watches of a kind that the API server refuses in a namespace of --watch-namespaces";
+        registry.register("watches_refused", help, self.watches_refused.clone());
+        let help = "Comparisons of the installed CRDs with the operator's, by result";
+        registry.register("crd_checks", help, self.crd_checks.clone());
+        let help = "Fields that the installed CRD lacks, so that the API server drops them, by kind";
+        registry.register("crd_fields_missing", help, self.crd_fields_missing.clone());
+        let help = "Fields of the installed CRD that this operator does not know, and ignores, by kind";
+        registry.register("crd_fields_ignored", help, self.crd_fields_ignored.clone());
         registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
-        registry.register("objects_left_out", "Objects left out beyond the limit of a watch", self.left_out.clone());
-        registry.register("certificate_end_seconds", "Certificate expiry, Unix time", self.certificate_end.clone());
-        let (end, checks) = (self.serving_end.clone(), self.serving_checks.clone());
-        registry.register("serving_certificate_end_seconds", "Expiry of the certificate of the Secret, Unix time", end);
-        registry.register("serving_certificate_checks", "Checks of the certificate of the Secret, by result", checks);
+        let help = "Objects that the cache leaves out, beyond --max-objects of a kind";
+        registry.register("objects_left_out", help, self.left_out.clone());
+        registry.register("injections", "Admission reviews of pods by the webhook, by result", self.injections.clone());
+        registry.register("injection_duration_seconds", "Time of an admission review of a pod", self.injection.clone());
+    }
+
+    fn register_translation(&mut self) {
+        let registry = &mut self.registry;
+        let help = "Time of a translation of the changed objects into configurations";
+        registry.register("translation_duration_seconds", help, self.translation.clone());
+        let help = "Time to hand the changes of a translation to the streams";
+        registry.register("publish_duration_seconds", help, self.publish.clone());
+        let help = "Configurations published, one for each group of proxies that changed";
+        registry.register("snapshots", help, self.snapshots.clone());
+        registry.register("changes_sent", "Messages with changes that were sent to proxies", self.changes.clone());
+        registry.register("sent_bytes", "Size of the changes that were sent to proxies", self.change_bytes.clone());
+        let help = "PortForwards that not every proxy has reported on";
+        registry.register("forwards_outstanding", help, self.outstanding.clone());
+        let help = "PortForwards whose condition Ready is not True, by reason";
+        registry.register("forwards_not_ready", help, self.not_ready.clone());
+    }
+
+    fn register_proxies(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
+        let help = "Proxies with an open stream, by the version of their software";
+        registry.register("proxies", help, self.proxy_versions.clone());
+        let help = "Sidecars whose image is not that of new pods, by namespace";
+        registry.register("sidecars_outdated", help, self.sidecars_outdated.clone());
+        registry.register("fleets", "Fleets of gateways, by the state of their rollout", self.fleets.clone());
+        let help = "Proxies without a stream that are older than the operator's CA";
+        registry.register("proxies_cut_off", help, self.cut_off.clone());
+        let help = "Connections to the operator that a bound ended, by port and reason";
+        registry.register("connections_closed", help, self.closed.clone());
+        registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
+        registry.register("streams_refused", "Streams of proxies that were refused, by reason", self.refused.clone());
+        registry.register("streams_ended", "Streams of proxies that ended, by reason", self.ended.clone());
+        let help = "Reports of proxies about a version that was never sent";
+        registry.register("bad_reports", help, self.bad_reports.clone());
+        registry.register("inquiries", "Questions to proxies about live sessions, by result", self.inquiries.clone());
+    }
+
+    fn register_outputs(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("status_writes", "Writes of status, by result", self.status_writes.clone());
+        let help = "Failed requests to the API server, by what they were for; watches are counted apart";
+        registry.register("api_errors", help, self.api_errors.clone());
+        registry.register("events", "Writes of Events, by result", self.events.clone());
+        let help = "Applies of the children of a gateway, and of HPAs, by result";
+        registry.register("children_applied", help, self.children.clone());
+        registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
+        let help = "Writes of the annotation pod-deletion-cost, by result";
+        registry.register("deletion_costs", help, self.deletion_costs.clone());
+        registry.register("leader", "1 while this replica leads, else 0", self.leader.clone());
+        let help = "When the serving certificate expires, Unix time; 0 while the certificate is missing";
+        registry.register("certificate_expiry_timestamp_seconds", help, self.certificate_end.clone());
+        let help = "When the certificate of --serving-secret expires, Unix time; 0 while there is none";
+        registry.register("serving_certificate_expiry_timestamp_seconds", help, self.serving_end.clone());
+        let help = "Reads of the certificate of --serving-secret, by result";
+        registry.register("serving_certificate_checks", help, self.serving_checks.clone());
+    }
+
+    /// Gives each counter with a closed set of labels its series. A counter whose first series begins at 1 hides the
+    /// first event from `rate` and `increase`.
+    fn begin_at_zero(&self) {
+        let families: [(&Labelled, &'static str, &[&'static str]); 13] = [
+            (&self.crd_checks, "result", &["complete", "outdated", "failed"]),
+            (&self.reviews, "result", &["authenticated", "recent", "busy", "refused", "unavailable"]),
+            (
+                &self.refused,
+                "reason",
+                &["not_leader", "not_synced", "unknown_pod", "unexpected_pod", "identity", "busy"],
+            ),
+            (&self.ended, "reason", &["proxy", "replaced", "slow", "garbage", "too_large"]),
+            (&self.status_writes, "result", &["written", "outdated", "failed"]),
+            (&self.api_errors, "request", &["certificates", "lease", "status", "webhook", "discovery"]),
+            (&self.inquiries, "result", &["answered", "timeout", "refused", "limited", "ignored"]),
+            (&self.serving_checks, "result", &["good", "missing", "unusable", "expired", "failed"]),
+            (&self.events, "result", &["written", "limited", "dropped", "failed"]),
+            (&self.children, "result", &["applied", "repaired", "outdated", "failed"]),
+            (&self.notices, "result", &["sent", "dropped", "failed"]),
+            (&self.deletion_costs, "result", &["written", "outdated", "failed"]),
+            (&self.injections, "result", &["injected", "carried", "left", "refused"]),
+        ];
+        for (family, label, values) in families {
+            for value in values {
+                family.get_or_create(&[(label, *value)]).inc_by(0);
+            }
+        }
     }
 
     /// The text that answers a scrape.
@@ -202,4 +272,78 @@ impl Metrics {
 /// Adds one to the counter with this label.
 pub fn count(family: &Labelled, name: &'static str, value: &'static str) {
     family.get_or_create(&[(name, value)]).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/metrics.md");
+    /// The section of the page.
+    const SECTION: &str = "\n## Operator\n";
+
+    /// Name, type, labels and help of a metric.
+    type Row = [String; 4];
+
+    /// The metrics of a scrape. Counters have their suffix; the label `le` of histograms is left out.
+    fn served(text: &str) -> BTreeSet<Row> {
+        let mut rows = BTreeSet::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) else {
+                continue;
+            };
+            let kind = lines[at + 1].rsplit(' ').next().unwrap_or_default();
+            let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+            let series = lines[at + 2].strip_prefix(&format!("{name}{{")).unwrap_or_default();
+            let labels: Vec<String> = series
+                .split(',')
+                .filter_map(|label| label.split_once("=\""))
+                .map(|(label, _)| format!("`{label}`"))
+                .collect();
+            rows.insert([name, kind.to_owned(), labels.join(", "), help.to_owned()]);
+        }
+        rows
+    }
+
+    /// The rows of the section: `NAME` | type | `LABEL`, `LABEL` | help.
+    fn listed() -> BTreeSet<Row> {
+        let (_, section) = PAGE.split_once(SECTION).expect(SECTION);
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let row = |line: &str| -> Option<Row> {
+            let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+            let [name, kind, labels, help, _] = cells[..] else { return None };
+            Some([name.trim_end_matches('`'), kind, labels, help].map(str::to_owned))
+        };
+        section.lines().filter_map(row).collect()
+    }
+
+    #[test]
+    fn the_page_lists_every_metric_of_the_operator_and_no_others() {
+        let metrics = Metrics::default();
+        // A family without series is not served.
+        metrics.watches_refused.get_or_create(&[("kind", "Service")]).set(0);
+        metrics.crd_fields_missing.get_or_create(&[("kind", "PortForward".to_owned())]).set(0);
+        metrics.crd_fields_ignored.get_or_create(&[("kind", "PortForward".to_owned())]).set(0);
+        metrics.not_ready.get_or_create(&[("reason", "Pending".to_owned())]).set(0);
+        metrics.sidecars_outdated.get_or_create(&[("namespace", "shop".to_owned())]).set(0);
+        metrics.fleets.get_or_create(&[("state", "current")]).set(0);
+        metrics.proxy_versions.get_or_create(&[("version", "0.1.0".to_owned())]).set(0);
+        metrics.closed.get_or_create(&[("port", "stream"), ("reason", "full")]).inc();
+        let (served, listed) = (served(&metrics.text().expect("a text")), listed());
+        let missing: Vec<_> = served.difference(&listed).collect();
+        let unknown: Vec<_> = listed.difference(&served).collect();
+        assert!(
+            missing.is_empty() && unknown.is_empty(),
+            "not on the page: {missing:#?}; on the page only: {unknown:#?}"
+        );
+    }
+
+    #[test]
+    fn counters_with_known_labels_begin_at_zero() {
+        let text = Metrics::default().text().expect("a text");
+        assert!(text.contains("\nportlane_operator_api_errors_total{request=\"status\"} 0\n"), "{text}");
+    }
 }

@@ -14,7 +14,8 @@ use crate::shared::Shared;
 pub(super) fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let queued =
         first_of_each_limiter(all).map(|shared| (origin_labels(&shared.id.origin), shared.limiter.counts().1 as u64));
-    family(out, ("portlane_connections_queued", "Connections queued by maxConnections."), false, queued)
+    let help = "Connections that wait because maxConnections is reached.";
+    family(out, ("portlane_connections_queued", help), false, queued)
 }
 
 /// The first limited listener of each limiter. A limiter is known by its address, so that no two are compared.

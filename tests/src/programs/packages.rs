@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 61] = [
+const NEEDED: [(&str, &str); 63] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -70,6 +70,8 @@ const NEEDED: [(&str, &str); 61] = [
     ("/usr/games/bzadmin", "bzflag-client"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
     ("docker-registry", "docker-registry"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("gpg", "gpg"),
     ("gpg-agent", "gpg-agent"),
     ("chromium", "chromium"),

@@ -3,6 +3,7 @@
 mod goldens;
 mod installed;
 mod manifests;
+mod monitoring;
 mod refused;
 mod templates;
 mod values;

@@ -6,6 +6,8 @@ mod admin_page;
 mod databases;
 mod files;
 mod messaging;
+#[cfg(target_os = "linux")]
+mod monitoring;
 mod network;
 mod page;
 mod proxy_protocol;

@@ -51,7 +51,7 @@ fn links_in_code_are_none_and_headings_have_the_anchors_of_github() {
     assert_eq!(anchors(text).into_iter().collect::<Vec<_>>(), ["a", "a-1", "a-b-c-d"]);
 }
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     normal(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
 }
 
@@ -123,7 +123,7 @@ fn links(text: &str) -> Vec<String> {
 }
 
 /// The anchors of the headings of a page, as GitHub and mdBook make them.
-fn anchors(text: &str) -> BTreeSet<String> {
+pub(super) fn anchors(text: &str) -> BTreeSet<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut anchors = BTreeSet::new();
     for line in prose(text) {

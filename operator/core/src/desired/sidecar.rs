@@ -11,7 +11,7 @@ use crate::{
         probe::{Probe, SOCKET},
         tuning::{Resources, Tuning, tuning},
     },
-    names::{APP_PORTS, CLASS_LABEL, CONTAINER, HEALTH_PORT, INJECT_LABEL, PROBLEM, PROXY_LABEL},
+    names::{APP_PORTS, CLASS_LABEL, CONTAINER, HEALTH_PORT, INJECT_LABEL, PROBLEM, PROXY_LABEL, SIDECAR_HEALTH},
     world::{
         app_ports::{AppPorts, declared, parse, written},
         class,
@@ -252,10 +252,11 @@ fn low_ports(spec: &Value, patch: &mut Patch) {
 }
 
 fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPorts) -> Value {
-    let health = if tuning.health && !app_ports.contains(&(Transport::Tcp, HEALTH_PORT)) {
-        format!("$(PORTLANE_POD_IP):{HEALTH_PORT}")
+    let (health, ports) = if tuning.health && !app_ports.contains(&(Transport::Tcp, HEALTH_PORT)) {
+        let port = json!({"name": SIDECAR_HEALTH, "containerPort": HEALTH_PORT, "protocol": "TCP"});
+        (format!("$(PORTLANE_POD_IP):{HEALTH_PORT}"), json!([port]))
     } else {
-        "none".to_owned()
+        ("none".to_owned(), json!([]))
     };
     // Container resources must fit into spec.resources of the pod; a container without resources always does.
     let resources = if spec["resources"].is_object() { json!({}) } else { resources(tuning) };
@@ -292,6 +293,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
             // kubelet stops a sidecar after the app: no session is left to drain.
             variable("PORTLANE_DRAIN_SECONDS", "0"),
         ],
+        "ports": ports,
         "startupProbe": startup.to_json(),
         "livenessProbe": live.to_json(),
         "resources": resources,

@@ -6,6 +6,7 @@
 mod counts;
 mod inputs;
 mod pace;
+mod unready;
 mod waiting;
 
 use std::{
@@ -16,13 +17,13 @@ use std::{
 use crds::{BackendHealth, PortForward, PortForwardStatus};
 use proxy_api::doors::Bucket;
 
-use self::{counts::Counts, waiting::Waiting};
+use self::{counts::Counts, unready::Unready, waiting::Waiting};
 use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
         conditions::{ConditionType, Finding},
         data_plane::{DataPlane, data_plane},
-        events::{has_lacked_proxies, lacks_proxies, of_backends, of_no_proxies, of_ready},
+        events::{has_lacked_proxies, lacks_proxies, of_backends, of_no_proxies, of_ready, unready_reason},
         forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
@@ -93,6 +94,7 @@ pub struct Statuses {
     reporting: BTreeSet<Group>,
     /// Forwards that not every proxy has reported on.
     waiting: Waiting,
+    unready: Unready,
 }
 
 impl Statuses {
@@ -260,6 +262,7 @@ impl Statuses {
             scaling,
         };
         let next = status(&forward, verdict, &seen, &moment);
+        self.unready.set(key, unready_reason(&next.conditions));
         self.wait_for_proxies(key, &forward, &next, (now, view.wall_clock), effects);
         if self.is_due(key, &forward, &next, published, now) && self.has_rested(key, now) {
             let is_known = cache.world.forwards.contains_key(key);

@@ -69,6 +69,12 @@ fn ready(conditions: &[crds::Condition]) -> Option<&crds::Condition> {
     conditions.iter().find(|it| it.type_ == ConditionType::Ready.as_str())
 }
 
+/// The reason why a forward is not ready; absent if the forward is ready.
+#[must_use]
+pub fn unready_reason(conditions: &[crds::Condition]) -> Option<&str> {
+    ready(conditions).filter(|it| it.status != Truth::True.as_str()).map(|it| it.reason.as_str())
+}
+
 /// Whether a forward is unready because its gateway has no ready proxy.
 #[must_use]
 pub fn lacks_proxies(conditions: &[crds::Condition]) -> bool {

@@ -3,7 +3,7 @@
 mod waiting;
 mod writes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::{
     ObjectKey, Subject,
@@ -114,6 +114,24 @@ fn pending_is_written_only_after_a_grace_of_400_ms() {
     assert_eq!(writes(&effects).len(), 1);
     assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
     assert!(events(&effects).is_empty(), "Unknown is no news");
+}
+
+#[test]
+fn forwards_that_are_not_ready_are_counted_by_reason() {
+    let mut desk = Desk::new(Scene::with_web());
+    desk.look("web", 1000);
+    assert_eq!(desk.statuses.unready(), &BTreeMap::from([("Pending".to_owned(), 1)]));
+    desk.scene.report("p1", &[]);
+    desk.look("web", 1100);
+    assert_eq!(desk.statuses.unready(), &BTreeMap::from([("Pending".to_owned(), 0)]));
+}
+
+#[test]
+fn a_forward_that_is_gone_is_no_longer_counted() {
+    let mut desk = Desk::new(Scene::with_web());
+    desk.look("web", 1000);
+    desk.statuses.seen(&key("web"), None, ms(1100));
+    assert_eq!(desk.statuses.unready(), &BTreeMap::from([("Pending".to_owned(), 0)]));
 }
 
 #[test]

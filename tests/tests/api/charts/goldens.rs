@@ -10,7 +10,12 @@ use std::{
 use harness::{CHARTS, CommandOutput, ControlPlane, helm_command};
 use serde_json::{Map, Value};
 
-use super::{Document, KUBERNETES, REMEDY, cases, checkout, committed, manifests::dry_run, render_case};
+use super::{
+    Document, KUBERNETES, REMEDY, cases, checkout, committed,
+    manifests::dry_run,
+    monitoring::{add_kinds, shorten_monitoring},
+    render_case,
+};
 
 on_both!(the_api_server_accepts_every_case);
 
@@ -60,6 +65,7 @@ fn every_value_is_set_by_a_case() {
 
 /// Of each case one dry run, in namespaces that exist. No warning may come back.
 fn the_api_server_accepts_every_case(server: &ControlPlane) {
+    add_kinds(server);
     let rendered: Vec<String> = cases().iter().map(|case| render_case(Some(case))).collect();
     dry_run(server, &rendered.join("\n---\n"));
 }
@@ -112,7 +118,7 @@ fn changes(before: &[Document], after: &[Document]) -> BTreeMap<String, Value> {
     changes
 }
 
-/// An object without the spec of a CRD, which is that of the folder `crds`.
+/// An object without what files of the repository have: the spec of a CRD, rules of alerts, dashboards.
 fn shortened(document: &Document) -> Value {
     let mut object = document.essence();
     if object["kind"] == "CustomResourceDefinition" {
@@ -123,6 +129,7 @@ fn shortened(document: &Document) -> Value {
         assert_eq!(plain[0].essence()["spec"], object["spec"], "{name}");
         object["spec"] = Value::from(format!("that of {file}"));
     }
+    shorten_monitoring(&mut object);
     object
 }
 

@@ -70,6 +70,15 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "{doors: {unauthenticated: 32}}",
         "doors.unauthenticatedPerSource is above doors.unauthenticated, so one source could take every place: lower it",
     ),
+    (
+        "{monitoring: {serviceMonitor: {enabled: true}}}",
+        "monitoring.serviceMonitor.enabled is true and networkPolicy.operator.metricsFrom is empty, so Prometheus could \
+         not reach the operator: add the peers of Prometheus to metricsFrom",
+    ),
+    (
+        "{monitoring: {rules: {disabled: [PortlaneNoLeader, NoLeader]}}}",
+        "monitoring.rules.disabled has NoLeader, which is no alert: remove it",
+    ),
     ("{extraEnv: [{name: A, value: x}, {name: A, value: y}]}", "extraEnv has A more than once: remove one"),
     (
         "{extraVolumes: [{name: notices, emptyDir: {}}], notices: {secret: hook}}",
@@ -99,6 +108,9 @@ const WRONG_TYPES: &[(&str, &str)] = &[
     ("{gateways: {podTemplate: {resources: {limits: {cpu: 2}}}}}", "/gateways/podTemplate/resources/limits/cpu"),
     ("{rbac: {aggregate: {gateways: view}}}", "/rbac/aggregate/gateways"),
     ("{commonLabels: {a: 1}}", "/commonLabels/a"),
+    ("{monitoring: {podMonitor: {interval: 30}}}", "/monitoring/podMonitor/interval"),
+    ("{monitoring: {rules: {interval: half a minute}}}", "/monitoring/rules/interval"),
+    ("{monitoring: {rules: {runbookUrl: 'https://example.com/#top'}}}", "/monitoring/rules/runbookUrl"),
     ("{nodeSelector: {a: true}}", "/nodeSelector/a"),
     ("{extraEnv: [{value: x}]}", "missing property 'name'"),
     ("{resources: {claims: [{name: device}]}}", "'claims' not allowed"),

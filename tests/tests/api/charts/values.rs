@@ -6,11 +6,11 @@ use harness::CHARTS;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::render;
+use super::{monitoring::MONITORING, render};
 
 /// Values, and what the rendered objects have with them: `KIND/NAME`, a JSON pointer, and the value there. Values are
 /// YAML. `null` is nothing.
-type Case = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
+pub(super) type Case = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
 
 const OPERATOR: &str = "Deployment/portlane-operator";
 
@@ -324,7 +324,7 @@ const OBJECTS: &[Case] = &[
 
 /// Every value that is younger than 0.1.0. `helm upgrade --reuse-values` brings the values of the version before, which
 /// lack these.
-const YOUNGER: &str = "{global: null, nameOverride: null, fullnameOverride: null, commonLabels: null, \
+const YOUNGER: &str = "{monitoring: null, global: null, nameOverride: null, fullnameOverride: null, commonLabels: null, \
 commonAnnotations: \
                        null, crds: null, image: {registry: null, digest: null}, proxyImage: {registry: null, digest: \
                        null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
@@ -358,7 +358,7 @@ fn objects(manifests: &str) -> BTreeMap<String, Value> {
 
 #[test]
 fn each_value_of_the_chart_does_what_its_description_says() {
-    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, NETWORK, OBJECTS].concat() {
+    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, NETWORK, MONITORING, OBJECTS].concat() {
         let objects = objects(&render(CHARTS[1], values).ok());
         for (object, pointer, expected) in rows {
             let expected: Value = serde_yaml::from_str(expected).expect("YAML");
@@ -372,7 +372,10 @@ fn each_value_of_the_chart_does_what_its_description_says() {
 fn every_object_has_the_common_labels_and_annotations() {
     let common =
         "commonLabels: {team: net, app.kubernetes.io/name: theirs}, commonAnnotations: {example.com/wave: '1'}";
-    let all = format!("{{{common}, crds: {{enabled: true}}, customMetrics: {{enabled: true}}, watchNamespaces: [a]}}");
+    let all = format!(
+        "{{{common}, crds: {{enabled: true}}, customMetrics: {{enabled: true}}, watchNamespaces: [a], {}}}",
+        "monitoring: {podMonitor: {enabled: true}, rules: {enabled: true}, dashboards: {enabled: true}}"
+    );
     for (chart, values) in [(CHARTS[1], all), (CHARTS[0], format!("{{{common}}}"))] {
         let objects = objects(&render(chart, &values).ok());
         assert!(objects.len() >= 2);

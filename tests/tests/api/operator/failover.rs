@@ -32,7 +32,9 @@ fn changes_flow_again_within_twenty_seconds_after_a_leader_is_killed() {
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
     let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
     let token = pod.token(&namespace, "edge", "portlane-operator");
-    until("the standby can serve TLS", || second.metric("portlane_operator_certificate_end_seconds") > 0.0);
+    until("the standby can serve TLS", || {
+        second.metric("portlane_operator_certificate_expiry_timestamp_seconds") > 0.0
+    });
     let proxy = FleetProxy::start(&token, &roots(&namespace), balancer([second.stream, first.stream]));
     pod.set_ready(&namespace, true);
     until_ready(&namespace, "web", "True", "Ready");

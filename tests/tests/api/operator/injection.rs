@@ -203,7 +203,7 @@ fn the_certificate_of_the_webhook_rotates_unnoticed_and_an_operator_that_is_down
     drop(early);
     let _webhook = Webhook::create(&namespace, "portlane", &operator);
     let asks = json!({"portlane.dev/inject": "enabled"});
-    let end = || operator.metric("portlane_operator_certificate_end_seconds");
+    let end = || operator.metric("portlane_operator_certificate_expiry_timestamp_seconds");
     let (first, mut made, mut leaves) = (end(), 0, BTreeSet::new());
     let trusted = roots(&namespace);
     let deadline = Instant::now() + Duration::from_secs(50);

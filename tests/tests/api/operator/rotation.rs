@@ -11,7 +11,7 @@ fn certificates_rotate_under_a_stream_that_stands_and_new_roots_come_over_it() {
         Scene::ready_gateway_with(server.namespace("rotation"), &["--certificate-seconds", "8"]);
 
     // The serving certificate changes twice, at half of its eight seconds.
-    let end = || operator.metric("portlane_operator_certificate_end_seconds");
+    let end = || operator.metric("portlane_operator_certificate_expiry_timestamp_seconds");
     for _ in 0..2 {
         let before = end();
         until("another serving certificate is in use", || end() > before);

@@ -63,7 +63,7 @@ fn a_certificate_of_ones_own_serves_the_webhook_and_its_flaws_are_reported() {
     // Returns once the API server, which trusts the CA of the Secret, has had a pod injected.
     let _webhook = Webhook::create(&namespace, "portlane", &operator);
     assert!(ca.is_trusted(operator.webhook));
-    let end = || operator.metric("portlane_operator_serving_certificate_end_seconds");
+    let end = || operator.metric("portlane_operator_serving_certificate_expiry_timestamp_seconds");
     let checked = |result: &str| {
         operator.metric(&format!("portlane_operator_serving_certificate_checks_total{{result=\"{result}\"}}"))
     };

@@ -18,6 +18,7 @@ impl Statuses {
         let Some(forward) = forward else {
             self.entries.remove(key);
             self.waiting.remove(key);
+            self.unready.set(key, None);
             self.counts.forget(key);
             return;
         };

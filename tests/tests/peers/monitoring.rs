@@ -1,0 +1,222 @@
+//! What the chart gives to Prometheus and Grafana, with Debian's Prometheus: alerts by the cases of
+//! `monitoring/alerts.yaml`, dashboards by their queries over what real programs serve.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use harness::{Backend, Behaviour, Listener, Program, UdpEcho, binary, echoes, forward, free_port, http_get, until};
+use serde_json::Value;
+
+use super::server::{Server, done, open_folder};
+
+/// Namespace and name of the forward that a dashboard shows.
+const SHOWN: (&str, &str) = ("default", "web");
+/// What Grafana puts in place of its variables.
+const VARIABLES: [(&str, &str); 3] = [("$__rate_interval", "1m"), ("$namespace", SHOWN.0), ("$forward", SHOWN.1)];
+/// Metrics without a series here: what a gateway refuses, and what an operator without an API server does not know.
+const ABSENT: [&str; 9] = [
+    "portlane_backend_endpoints_refused",
+    "portlane_operator_certificate_expiry_timestamp_seconds",
+    "portlane_operator_connections_closed_total",
+    "portlane_operator_crd_fields_missing",
+    "portlane_operator_fleets",
+    "portlane_operator_forwards_not_ready",
+    "portlane_operator_proxies",
+    "portlane_operator_sidecars_outdated",
+    "portlane_operator_watches_refused",
+];
+
+/// A path in the checkout.
+fn checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+#[test]
+fn each_alert_fires_when_its_case_says_and_not_before() {
+    let cases = checkout("tests/tests/peers/monitoring/alerts.yaml");
+    done(&format!("promtool check rules {}", checkout("charts/portlane/monitoring/rules.yaml").display()));
+    done(&format!("promtool test rules {}", cases.display()));
+}
+
+/// A laptop's proxy with forwards of two namespaces, and an operator that reaches no API server: the ports of their
+/// metrics.
+struct Programs {
+    proxy: u16,
+    operator: u16,
+    _programs: (Program, Program),
+    _backends: (Backend, UdpEcho),
+}
+
+impl Programs {
+    fn start() -> Self {
+        let [proxy, operator, port] = [free_port(), free_port(), free_port()];
+        let backends = (Backend::start(Behaviour::Echo), UdpEcho::start());
+        let program = Program::run(&manifest(port, &backends), proxy, &["--max-sessions", "100"]);
+        until("a session is served", || echoes(port));
+        Self { proxy, operator, _programs: (program, start_operator(operator)), _backends: backends }
+    }
+}
+
+/// Forwards that have a series of each metric.
+fn manifest(port: u16, (tcp, udp): &(Backend, UdpEcho)) -> String {
+    let names = "tls: {mode: Passthrough, hostnames: [a.example.com]}";
+    let shown = forward(
+        SHOWN.1,
+        "limits: {maxConnections: 10}\naccess: {denyCIDRs: [192.0.2.0/24]}",
+        &[
+            Listener::tcp("http", port).to(tcp.port).with("healthCheck: {tcp: {}, intervalSeconds: 1}"),
+            Listener::udp("dns", free_port()).to(udp.port),
+            Listener::tls("names", free_port()).to(tcp.port).with(names),
+        ],
+    );
+    let other = forward("other", "", &[Listener::tcp("http", free_port()).to(tcp.port)]);
+    shown + &other.replace("{name: other}", "{name: other, namespace: shop}")
+}
+
+/// The operator serves its metrics without an API server, too.
+fn start_operator(health: u16) -> Program {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = folder.path().join("kubeconfig");
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let text = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": nowhere}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    });
+    fs::write(&config, text.to_string()).expect("a kubeconfig");
+    let address = || format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(binary("portlane-operator"));
+    command.env("KUBECONFIG", &config).args(["--namespace", "portlane", "--pod", "operator-1"]);
+    command.args(["--health-address", &format!("127.0.0.1:{health}")]);
+    command.args(["--stream-address", &address(), "--operator", &address(), "--webhook-address", &address()]);
+    let program = Program::start(command, folder);
+    until("the operator serves its metrics", || http_get(health, "/metrics").is_ok_and(|(status, _)| status == 200));
+    program
+}
+
+/// A Prometheus that scrapes these programs.
+struct Prometheus {
+    port: u16,
+    _server: Server,
+}
+
+impl Prometheus {
+    fn start(folder: &Path, programs: &Programs) -> Self {
+        let port = free_port();
+        let job = |name: &str, port: u16| {
+            format!("{{job_name: {name}, honor_labels: true, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}")
+        };
+        let config = format!(
+            "{{global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}, scrape_configs: [{}, {}]}}",
+            job("proxy", programs.proxy),
+            job("operator", programs.operator)
+        );
+        let path = folder.join("prometheus.yml");
+        fs::write(&path, config).expect("the file is written");
+        let line = format!(
+            "prometheus --config.file={} --storage.tsdb.path={} --web.listen-address=127.0.0.1:{port}",
+            path.display(),
+            folder.join("data").display()
+        );
+        let is_ready = move || http_get(port, "/-/ready").is_ok_and(|(status, _)| status == 200);
+        Self { port, _server: Server::start(folder, &line, is_ready) }
+    }
+
+    /// The answer to a query: its series.
+    #[track_caller]
+    fn query(&self, query: &str) -> Vec<Value> {
+        let api = format!("http://127.0.0.1:{}/api/v1/query", self.port);
+        let answer = done(&format!("curl --silent --show-error --get --data-urlencode 'query={query}' {api}"));
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().expect("series").clone()
+    }
+}
+
+/// The queries of a dashboard: of its panels and of its variables.
+fn queries(dashboard: &Value) -> BTreeSet<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let panels = list(&dashboard["panels"]);
+    let targets = panels.iter().flat_map(|panel| list(&panel["targets"]));
+    let mut queries: BTreeSet<String> =
+        targets.filter_map(|target| target["expr"].as_str().map(str::to_owned)).collect();
+    for variable in list(&dashboard["templating"]["list"]) {
+        // `label_values(SERIES, LABEL)` is Grafana's own.
+        let query = variable["query"]["query"].as_str().and_then(|query| query.strip_prefix("label_values("));
+        let Some((series, label)) = query.and_then(|query| query.strip_suffix(')')?.rsplit_once(", ")) else {
+            continue;
+        };
+        queries.insert(format!("group by ({label}) ({series})"));
+    }
+    queries
+}
+
+/// Whether a query names a metric that has no series here.
+fn is_absent(query: &str) -> bool {
+    let mut words = query.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+    words.any(|word| ABSENT.contains(&word))
+}
+
+#[test]
+fn every_query_of_the_dashboards_finds_series() {
+    let folder = open_folder();
+    let programs = Programs::start();
+    let prometheus = Prometheus::start(folder.path(), &programs);
+    for name in ["overview", "forward"] {
+        let text = fs::read_to_string(checkout(&format!("charts/portlane/monitoring/{name}.json"))).expect("a file");
+        let queries = queries(&serde_json::from_str(&text).expect("JSON"));
+        assert!(queries.len() > 20, "too few queries of {name} are found: {queries:?}");
+        for query in queries {
+            let query = VARIABLES.iter().fold(query, |query, (name, value)| query.replace(name, value));
+            assert!(!query.contains('$'), "a variable of Grafana is unknown here: {query}");
+            let found = prometheus.query(&query);
+            if found.is_empty() && !is_absent(&query) {
+                // A rate needs two scrapes.
+                until(&format!("{query} of {name} finds series"), || !prometheus.query(&query).is_empty());
+            }
+        }
+    }
+}
+
+/// Name and labels of each series of a scrape, without the labels and suffixes of histograms.
+fn series(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = BTreeMap::<String, BTreeSet<String>>::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
+        let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let labels =
+            rest.split(['{', ',']).filter_map(|label| label.split_once("=\"")).map(|(label, _)| label.to_owned());
+        all.entry(name.to_owned()).or_default().extend(labels.filter(|label| label != "le"));
+    }
+    all
+}
+
+/// Name and labels of each row of `docs/metrics.md`: `NAME` | type | `LABEL`, `LABEL` | meaning.
+fn rows(page: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let row = |line: &str| {
+        let (name, rest) = line.strip_prefix("| `")?.split_once('`')?;
+        let labels = rest.split('|').nth(2)?.split('`').skip(1).step_by(2);
+        Some((name.to_owned(), labels.map(str::to_owned).collect()))
+    };
+    page.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_page_of_metrics_has_the_labels_that_the_programs_serve() {
+    let programs = Programs::start();
+    let rows = rows(&fs::read_to_string(checkout("docs/metrics.md")).expect("a page"));
+    for port in [programs.proxy, programs.operator] {
+        let (_, text) = http_get(port, "/metrics").expect("metrics");
+        for (name, labels) in series(&text) {
+            assert_eq!(rows.get(&name), Some(&labels), "{name} in docs/metrics.md");
+        }
+    }
+}
