@@ -1,4 +1,4 @@
-//! Where the pods of a target come from: EndpointSlices of a Service, or pods by name or by labels.
+//! Where the pods of a target come from: the `EndpointSlice` objects of a Service, or pods by name or by labels.
 
 use std::collections::BTreeMap;
 
