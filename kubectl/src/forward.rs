@@ -39,12 +39,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Forwards until a signal ends the program.
 pub(crate) async fn run(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
-    LocalSet::new().run_until(serve(cluster, args)).await
+    LocalSet::new().run_until(Box::pin(serve(cluster, args))).await
 }
 
 async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Not the answer, but whether the API server can be used at all.
+    // Fails with the address of an API server that cannot be used, before any watch does.
     cluster.now().await?;
     let mut source = Source::open(cluster, &args.target).await?;
     raise_file_limit();
