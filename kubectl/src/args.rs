@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use crate::forward::Forward;
+
 /// Check a Portlane installation, explain a forward, read its access log.
 #[derive(Debug, Parser)]
 #[command(
@@ -65,6 +67,13 @@ pub(crate) enum Command {
   kubectl portlane logs db --since 10m
   kubectl portlane logs db -f -o json")]
     Logs(Logs),
+    /// Listen on this machine and connect each client to a ready pod, through the API server.
+    #[command(after_help = "Examples:
+  kubectl portlane forward svc/db 15432:5432     a Service, balanced over its ready pods
+  kubectl portlane forward deploy/web 8080:http  the pods of a Deployment, by the name of a port
+  kubectl portlane forward pod/db-0 5432         one pod, ready or not
+  kubectl portlane forward pf/db 15432:          the only listener of a PortForward")]
+    Forward(Forward),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

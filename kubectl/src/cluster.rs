@@ -27,6 +27,7 @@ const PAGE: u32 = 500;
 const PAGES: u32 = 40;
 
 /// A cluster, and the namespace that the user looks at.
+#[derive(Clone)]
 pub(crate) struct Cluster {
     client: Client,
     address: String,
@@ -138,6 +139,14 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// A kind in a namespace, for watches.
+    pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Kind + Resource<Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// The answer to a request, within the deadline.
     pub(crate) async fn answer<T>(
         &self,
@@ -156,10 +165,7 @@ impl Cluster {
         match timeout(self.deadline, request).await {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                let Asked { verb, resource, place } = asked;
-                Err(Unknown::Forbidden { verb, resource, place })
-            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(asked.forbidden()),
             Ok(Err(kube::Error::Api(status))) => Err(asked.failed(status.message)),
             Ok(Err(error)) => Err(asked.failed(error.to_string())),
             Err(_) => Err(asked.failed(format!("no answer within {} s", self.deadline.as_secs()))),
@@ -176,7 +182,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn of<K: Kind>(verb: &'static str, place: Place) -> Self {
+    /// A verb on a kind.
+    pub(crate) fn of<K: Kind>(verb: &'static str, place: Place) -> Self {
         let (plural, group) = (K::plural(&()), K::group(&()));
         let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
         Self { verb, resource, place }
@@ -187,7 +194,13 @@ impl Asked {
         Self { verb: "get", resource: "pods/log".to_owned(), place: Place::Namespace(namespace.to_owned()) }
     }
 
-    fn failed(self, message: String) -> Unknown {
+    /// The user lacks the right.
+    pub(crate) fn forbidden(self) -> Unknown {
+        Unknown::Forbidden { verb: self.verb, resource: self.resource, place: self.place }
+    }
+
+    /// The request failed.
+    pub(crate) fn failed(self, message: String) -> Unknown {
         Unknown::Failed { verb: self.verb, resource: self.resource, place: self.place, message }
     }
 }

@@ -3,7 +3,7 @@
 use std::{error::Error as _, io};
 
 use kube::config::KubeconfigError;
-use kubectl_core::access::Unknown;
+use kubectl_core::{access::Unknown, forward::endpoints::Unresolved};
 
 /// Failure of a command, as opposed to what the command found out.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,38 @@ pub(crate) enum Error {
         name: String,
         /// The name that is nearest to it.
         nearest: Option<String>,
+    },
+    /// The object to forward does not exist.
+    #[error("{kind} {namespace}/{name} does not exist{}", .nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    NoObject {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Namespace that was looked at.
+        namespace: String,
+        /// Name that was looked for.
+        name: String,
+        /// The name that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// The target cannot be forwarded.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
+    /// The number of a named port is not known, because the target has no pod.
+    #[error("{target} has no pod that would give port {port} a number: write LOCAL:{port}")]
+    NoLocalPort {
+        /// The target.
+        target: String,
+        /// Name of the port.
+        port: String,
+    },
+    /// The local port cannot be used.
+    #[error("cannot listen on port {port} of this machine: name another one before the port, as in LOCAL:PORT")]
+    Listen {
+        /// The local port.
+        port: u16,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// The report does not serialise.
     #[error("cannot serialise the report as JSON")]

@@ -5,6 +5,7 @@ mod args;
 mod cluster;
 mod describe;
 mod error;
+mod forward;
 mod logs;
 mod output;
 mod status;
@@ -58,6 +59,10 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
         }
         Command::Describe(args) => Box::pin(describe::run(&cluster, args)).await?,
         Command::Logs(args) => Box::pin(logs::run(&cluster, args)).await?,
+        Command::Forward(args) => {
+            Box::pin(forward::run(&cluster, args)).await?;
+            true
+        }
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })

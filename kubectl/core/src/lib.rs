@@ -10,6 +10,7 @@
 pub mod access;
 pub mod check;
 pub mod describe;
+pub mod forward;
 pub mod installation;
 pub mod logs;
 pub mod nearest;

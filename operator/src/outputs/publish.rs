@@ -303,7 +303,7 @@ mod tests {
         let mut new = publisher.open_asks(&pod("p"));
         let queue = publisher.asks(&pod("p")).expect("a stream");
         let (asks, _answers): (Vec<_>, Vec<_>) = std::iter::repeat_with(ask).take(9).unzip();
-        let taken = asks.into_iter().map(|ask| queue.try_send(ask)).filter(Result::is_ok).count();
+        let taken = asks.into_iter().filter_map(|ask| queue.try_send(ask).ok()).count();
         assert_eq!(taken, 4, "the queue is bounded");
         assert!(old.try_recv().is_err());
         assert_eq!(new.try_recv().expect("an ask").selection.limit, 7);

@@ -219,3 +219,43 @@ fn a_cluster_that_cannot_be_used_is_one_line() {
     fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
     one_line(&path, &["status"], &format!("cannot reach the API server at {address}"));
 }
+
+#[test]
+fn what_cannot_be_forwarded_is_refused_with_its_reason() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("kubectl-forward");
+    namespace.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: dns}, spec: {selector: {app: dns}, ports: [{name: dns, port: 53, \
+         protocol: UDP}, {name: tcp, port: 8053}]}}",
+    );
+    let name = namespace.name();
+    let refused = |kubeconfig: &Path, words: &[&str], code: i32, part: &str| {
+        let output = run(kubeconfig, &[&["forward", "-n", name], words].concat());
+        assert_eq!(output.code, Some(code), "{words:?}: {}", output.errors);
+        assert!(output.errors.contains(part), "{words:?}: {part} is not in {}", output.errors);
+    };
+    for (words, part) in [
+        (&["svc/dns", "53/udp"][..], "the API server forwards TCP only"),
+        (&["svc/dns", "53"][..], "port 53 of svc/dns is not TCP, and the API server forwards TCP only"),
+        (&["svc/dns", "80"][..], "svc/dns has no TCP port 80: it has 8053 (tcp)"),
+        (&["svc/dnss", "53"][..], "Service NAMESPACE/dnss does not exist; did you mean dns?"),
+        (&["pod/nosuch", "80"][..], "Pod NAMESPACE/nosuch does not exist"),
+        (&["pf/nosuch"][..], "PortForward NAMESPACE/nosuch does not exist"),
+        (&["dns", "53"][..], "write svc/dns, pod/dns, deploy/dns or pf/dns"),
+    ] {
+        refused(server.kubeconfig(), words, 2, &part.replace("NAMESPACE", name));
+    }
+    namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: forwarder}}");
+    namespace.kubectl(&["create", "role", "forwarder", "--verb=get,list,watch", "--resource=services"]).ok();
+    let account = format!("--serviceaccount={name}:forwarder");
+    namespace.kubectl(&["create", "rolebinding", "forwarder", "--role=forwarder", &account]).ok();
+    let user = format!("system:serviceaccount:{name}:forwarder");
+    // The authorizer follows the binding a moment later.
+    until("the binding counts", || namespace.kubectl(&["auth", "can-i", "watch", "services", "--as", &user]).success);
+    let folder = tempfile::tempdir().expect("folder");
+    let kubeconfig = kubeconfig_of(&namespace, "forwarder", folder.path());
+    let right = format!(
+        "cannot list endpointslices.discovery.k8s.io in namespace {name}: ask for `list` on `endpointslices.discovery.k8s.io`"
+    );
+    refused(&kubeconfig, &["svc/dns", "8053"], 3, &right);
+}

@@ -12,6 +12,7 @@ mod installation;
 mod ipv6;
 mod operator;
 mod outage;
+mod port_forward;
 mod scaling;
 mod shared;
 mod sidecar;

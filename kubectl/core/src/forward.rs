@@ -1,0 +1,19 @@
+//! `kubectl portlane forward`: what decides between a connection on this machine and a port of a pod.
+//!
+//! ```text
+//! words ──▶ target, mapping     what is forwarded, and from which local port
+//! objects ──▶ endpoints         the pods behind the target, and the port in each
+//! endpoints, failures ──▶ pool  the pod of a connection, when to retry, when to give up
+//! ends ──▶ tally                counts, and what the log says about them
+//! ```
+//!
+//! Times are durations since the start of the program.
+
+pub mod endpoints;
+pub mod failure;
+pub mod listener;
+pub mod mapping;
+pub mod pool;
+pub mod replay;
+pub mod tally;
+pub mod target;

@@ -1,0 +1,35 @@
+//! Arguments of `kubectl portlane forward`.
+
+use std::time::Duration;
+
+use clap::Args;
+use kubectl_core::forward::{mapping::Mapping, target::Target};
+
+#[derive(Args, Debug)]
+pub(crate) struct Forward {
+    /// What to forward: svc/NAME, pod/NAME, deploy/NAME, or pf/NAME, the listeners of a `PortForward`.
+    #[arg(value_name = "KIND/NAME")]
+    pub(crate) target: Target,
+    /// Port of the target by number or name, and the port of this machine; an empty LOCAL is any free port. Absent: the
+    /// only port of the target, or all TCP listeners of a `PortForward`.
+    #[arg(value_name = "[LOCAL:]PORT")]
+    pub(crate) ports: Vec<Mapping>,
+    /// Most sessions at the same time, each of which is a connection to the API server.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    max_sessions: u16,
+    /// Longest time from the start of a connection until a ready pod has it, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    wait: u64,
+}
+
+impl Forward {
+    /// Most sessions at the same time.
+    pub(crate) fn max_sessions(&self) -> usize {
+        self.max_sessions.into()
+    }
+
+    /// Longest time from the start of a connection until a ready pod has it.
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait)
+    }
+}
