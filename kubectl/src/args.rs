@@ -1,9 +1,13 @@
 //! The command line.
 
+mod live;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+
+pub(crate) use self::live::Conns;
 
 /// Check a Portlane installation, explain a forward, read its access log.
 #[derive(Debug, Parser)]
@@ -65,6 +69,12 @@ pub(crate) enum Command {
   kubectl portlane logs db --since 10m
   kubectl portlane logs db -f -o json")]
     Logs(Logs),
+    /// List the live sessions of a forward, of a pod, or of all forwards.
+    #[command(after_help = "Examples:
+  kubectl portlane conns                            of all forwards of this namespace
+  kubectl portlane conns db --sort age --watch
+  kubectl portlane conns pod/edge-5f7c --client 10.0.0.0/8")]
+    Conns(Conns),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

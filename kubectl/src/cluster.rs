@@ -133,6 +133,11 @@ impl Cluster {
         self.deadline
     }
 
+    /// A client, for requests that this module does not know.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// The pods of a namespace, for requests that this module does not know.
     pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)

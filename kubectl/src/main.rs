@@ -3,8 +3,10 @@
 
 mod args;
 mod cluster;
+mod conns;
 mod describe;
 mod error;
+mod live;
 mod logs;
 mod output;
 mod status;
@@ -58,6 +60,7 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
         }
         Command::Describe(args) => Box::pin(describe::run(&cluster, args)).await?,
         Command::Logs(args) => Box::pin(logs::run(&cluster, args)).await?,
+        Command::Conns(args) => Box::pin(conns::run(&cluster, args)).await?,
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })

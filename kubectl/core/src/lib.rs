@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
-//!                                    └──▶ describe::report ─▶ render::describe ┘
+//!                                    ├──▶ describe::report ─▶ render::describe ┤
+//! documents of the live API ─────────┴──▶ conns::report ────▶ render::conns ───┘
 //! ```
 //!
 //! The crate has no client, no clock and no environment: the time is an argument.
 
 pub mod access;
 pub mod check;
+pub mod conns;
 pub mod describe;
 pub mod installation;
+pub mod live;
 pub mod logs;
 pub mod nearest;
 pub mod placement;
@@ -18,3 +21,4 @@ pub mod render;
 pub mod rows;
 pub mod status;
 pub mod time;
+pub mod units;

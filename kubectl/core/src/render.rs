@@ -1,10 +1,11 @@
 //! Reports as text for people.
 
+mod conns;
 mod describe;
 mod status;
 mod text;
 
-pub use self::{describe::describe, status::status, text::printable};
+pub use self::{conns::conns, describe::describe, status::status, text::printable};
 
 use anstyle::{AnsiColor, Style};
 

@@ -1,0 +1,101 @@
+//! Golden files of the verbs that read the live API: `tests/live/NAME.yaml` is what the API answers, `NAME.80.txt` and
+//! `NAME.160.txt` are what a person sees on terminals of these widths.
+//!
+//! `UPDATE=1 cargo test -p portlane-kubectl-core --test live` rewrites the outputs; review the diff. The first document
+//! of a scene has the verb and its options. Each further document is a response, or the `code` of a refusal.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{fs, path::Path};
+
+use kubectl_core::{
+    conns::{self, Sort},
+    live::{Of, Reading, Request},
+    render::{self, Look},
+};
+use operator_core::ObjectKey;
+use serde::Deserialize;
+use serde_json::Value;
+
+struct Scene {
+    head: Value,
+    responses: Vec<Value>,
+}
+
+impl Scene {
+    fn read(text: &str) -> Self {
+        let mut documents = serde_yaml::Deserializer::from_str(text).map(|it| Value::deserialize(it).expect("YAML"));
+        let head = documents.next().expect("a first document");
+        Self { head, responses: documents.collect() }
+    }
+
+    fn text(&self, look: Look) -> String {
+        match self.head["verb"].as_str() {
+            Some("conns") => render::conns(&self.conns(), look),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn conns(&self) -> conns::Report {
+        let limit = self.head["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok()).expect("a limit");
+        let client = self.head["client"].as_str().map(|client| client.parse().expect("a network"));
+        let sort = match self.head["sort"].as_str() {
+            Some("Bytes") => Sort::Bytes,
+            other => panic!("{other:?}"),
+        };
+        let reading: Vec<Reading> = self.responses.iter().map(reading).collect();
+        conns::report(&reading, conns::Query { sort, client, limit }, None)
+    }
+}
+
+/// What was read of a forward or a pod: `of` is `KIND/NAMESPACE/NAME`.
+fn reading(response: &Value) -> Reading {
+    let of: Vec<&str> = response["of"].as_str().expect("an object").split('/').collect();
+    let of = match of.as_slice() {
+        ["portforwards", namespace, name] => Of::Forward(ObjectKey::new(*namespace, *name)),
+        ["pods", namespace, name] => Of::Pod(ObjectKey::new(*namespace, *name)),
+        other => panic!("{other:?}"),
+    };
+    let code = response["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    let read = match code {
+        Some(code) => Err(Request::sessions(&of, 1).refused(code, "", "refused")),
+        None => Ok(serde_json::from_value(response.clone()).expect("a SessionList")),
+    };
+    (of, read)
+}
+
+fn scenes() -> Vec<(String, Scene)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live");
+    let files = fs::read_dir(folder).expect("scenes").map(|entry| entry.expect("entry").path());
+    let scene = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).expect("a scene");
+        (path.with_extension("").display().to_string(), Scene::read(&text))
+    };
+    let scenes: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).map(scene).collect();
+    assert!(!scenes.is_empty(), "no scenes");
+    scenes
+}
+
+#[test]
+fn outputs_are_those_of_the_golden_files() {
+    for (name, scene) in scenes() {
+        for width in [80, 160] {
+            let look = Look { width: Some(width), is_wide: width > 80, is_coloured: false };
+            let (path, text) = (format!("{name}.{width}.txt"), scene.text(look));
+            if std::env::var_os("UPDATE").is_some() {
+                fs::write(&path, &text).expect("write");
+            }
+            let expected = fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(text, expected, "{path} differs; UPDATE=1 rewrites it");
+        }
+    }
+}
+
+#[test]
+fn no_table_is_wider_than_a_narrow_terminal() {
+    for (name, scene) in scenes() {
+        let text = scene.text(Look { width: Some(20), is_wide: true, is_coloured: false });
+        let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(table.iter().all(|line| line.chars().count() <= 20), "{name}:\n{text}");
+    }
+}
