@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-pub(crate) use self::live::Conns;
+pub(crate) use self::live::{Config, Conns};
 
 /// Check a Portlane installation, explain a forward, read its access log.
 #[derive(Debug, Parser)]
@@ -75,6 +75,11 @@ pub(crate) enum Command {
   kubectl portlane conns db --sort age --watch
   kubectl portlane conns pod/edge-5f7c --client 10.0.0.0/8")]
     Conns(Conns),
+    /// Show what the proxy of a pod should run, what it reports, and the difference.
+    #[command(after_help = "Examples:
+  kubectl portlane config edge-5f7c
+  kubectl portlane config edge-5f7c -o yaml")]
+    Config(Config),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

@@ -3,6 +3,7 @@
 
 mod args;
 mod cluster;
+mod config;
 mod conns;
 mod describe;
 mod error;
@@ -61,6 +62,10 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Describe(args) => Box::pin(describe::run(&cluster, args)).await?,
         Command::Logs(args) => Box::pin(logs::run(&cluster, args)).await?,
         Command::Conns(args) => Box::pin(conns::run(&cluster, args)).await?,
+        Command::Config(args) => {
+            Box::pin(config::run(&cluster, args)).await?;
+            true
+        }
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })

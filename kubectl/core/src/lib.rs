@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
-//!                                    ├──▶ describe::report ─▶ render::describe ┤
-//! documents of the live API ─────────┴──▶ conns::report ────▶ render::conns ───┘
+//!                                    └──▶ describe::report ─▶ render::describe ┤
+//! documents of the live API ─────────┬──▶ conns::report ────▶ render::conns ───┤
+//!                                    └──▶ config::report ───▶ render::config ──┘
 //! ```
 //!
 //! The crate has no client, no clock and no environment: the time is an argument.
 
 pub mod access;
 pub mod check;
+pub mod config;
 pub mod conns;
 pub mod describe;
 pub mod installation;

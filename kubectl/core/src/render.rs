@@ -1,11 +1,12 @@
 //! Reports as text for people.
 
+mod config;
 mod conns;
 mod describe;
 mod status;
 mod text;
 
-pub use self::{conns::conns, describe::describe, status::status, text::printable};
+pub use self::{config::config, conns::conns, describe::describe, status::status, text::printable};
 
 use anstyle::{AnsiColor, Style};
 

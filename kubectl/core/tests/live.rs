@@ -8,6 +8,7 @@
 use std::{fs, path::Path};
 
 use kubectl_core::{
+    config,
     conns::{self, Sort},
     live::{Of, Reading, Request},
     render::{self, Look},
@@ -30,9 +31,17 @@ impl Scene {
 
     fn text(&self, look: Look) -> String {
         match self.head["verb"].as_str() {
+            Some("config") => render::config(&self.config(), look),
             Some("conns") => render::conns(&self.conns(), look),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn config(&self) -> config::Report {
+        let (namespace, name) = self.head["pod"].as_str().and_then(|pod| pod.split_once('/')).expect("a pod");
+        let response = self.responses.first().cloned().expect("a response");
+        let config = serde_json::from_value(response).expect("a ProxyConfig");
+        config::report(&ObjectKey::new(namespace, name), config)
     }
 
     fn conns(&self) -> conns::Report {
@@ -93,7 +102,7 @@ fn outputs_are_those_of_the_golden_files() {
 
 #[test]
 fn no_table_is_wider_than_a_narrow_terminal() {
-    for (name, scene) in scenes() {
+    for (name, scene) in scenes().into_iter().filter(|(_, scene)| scene.head["verb"] != "config") {
         let text = scene.text(Look { width: Some(20), is_wide: true, is_coloured: false });
         let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
         assert!(table.iter().all(|line| line.chars().count() <= 20), "{name}:\n{text}");

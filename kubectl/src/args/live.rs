@@ -30,6 +30,15 @@ pub(crate) struct Conns {
     pub(crate) output: Output,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Config {
+    /// Name of the pod.
+    pub(crate) pod: String,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
 /// Orders of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {
