@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-pub(crate) use self::live::{Config, Conns};
+pub(crate) use self::live::{Config, Conns, Top};
 
 /// Check a Portlane installation, explain a forward, read its access log.
 #[derive(Debug, Parser)]
@@ -80,6 +80,11 @@ pub(crate) enum Command {
   kubectl portlane config edge-5f7c
   kubectl portlane config edge-5f7c -o yaml")]
     Config(Config),
+    /// Follow sessions, rates and health of forwards and pods. `q` quits.
+    #[command(after_help = "Examples:
+  kubectl portlane top
+  kubectl portlane top -A --once")]
+    Top(Top),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

@@ -11,6 +11,7 @@ mod live;
 mod logs;
 mod output;
 mod status;
+mod top;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
             Box::pin(config::run(&cluster, args)).await?;
             true
         }
+        Command::Top(args) => Box::pin(top::run(&cluster, args)).await?,
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })

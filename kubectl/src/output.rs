@@ -39,7 +39,7 @@ fn document<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> Stri
 
 /// How text looks on this terminal, if it is one. `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb` have their
 /// usual meaning.
-fn look(is_wide: bool) -> Look {
+pub(crate) fn look(is_wide: bool) -> Look {
     let is_coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let width = tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
     Look { is_coloured, is_wide, width }

@@ -4,7 +4,8 @@
 //! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
 //!                                    └──▶ describe::report ─▶ render::describe ┤
 //! documents of the live API ─────────┬──▶ conns::report ────▶ render::conns ───┤
-//!                                    └──▶ config::report ───▶ render::config ──┘
+//!                                    └──▶ config::report ───▶ render::config ──┤
+//! two readings of sessions ──────────────▶ top::report ──────▶ render::top ─────┘
 //! ```
 //!
 //! The crate has no client, no clock and no environment: the time is an argument.
@@ -23,4 +24,5 @@ pub mod render;
 pub mod rows;
 pub mod status;
 pub mod time;
+pub mod top;
 pub mod units;

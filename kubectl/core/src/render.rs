@@ -5,8 +5,9 @@ mod conns;
 mod describe;
 mod status;
 mod text;
+mod top;
 
-pub use self::{config::config, conns::conns, describe::describe, status::status, text::printable};
+pub use self::{config::config, conns::conns, describe::describe, status::status, text::printable, top::top};
 
 use anstyle::{AnsiColor, Style};
 

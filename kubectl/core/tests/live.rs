@@ -5,13 +5,15 @@
 //! of a scene has the verb and its options. Each further document is a response, or the `code` of a refusal.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use kubectl_core::{
+    access::Listed,
     config,
     conns::{self, Sort},
     live::{Of, Reading, Request},
     render::{self, Look},
+    top,
 };
 use operator_core::ObjectKey;
 use serde::Deserialize;
@@ -33,8 +35,23 @@ impl Scene {
         match self.head["verb"].as_str() {
             Some("config") => render::config(&self.config(), look),
             Some("conns") => render::conns(&self.conns(), look),
+            Some("top") => render::top(&self.top(), look, None),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn top(&self) -> top::Report {
+        let objects = |name: &str| self.head[name].clone();
+        let sample = |name: &str, seconds: u64| {
+            let lists = self.responses.iter().flat_map(|it| it[name].as_array()).flatten();
+            top::Sample {
+                at: Duration::from_secs(seconds),
+                forwards: Listed::from(serde_json::from_value::<Vec<_>>(objects("forwards")).expect("forwards")),
+                pods: Ok(Listed::from(serde_json::from_value::<Vec<_>>(objects("pods")).expect("pods"))),
+                sessions: lists.map(reading).collect(),
+            }
+        };
+        top::report(Some(&sample("before", 10)), &sample("now", 12))
     }
 
     fn config(&self) -> config::Report {
@@ -101,10 +118,21 @@ fn outputs_are_those_of_the_golden_files() {
 }
 
 #[test]
+fn a_view_is_no_higher_than_the_terminal() {
+    let (_, scene) = scenes().into_iter().find(|(name, _)| name.ends_with("/top")).expect("the scene exists");
+    let look = Look { width: Some(80), is_wide: false, is_coloured: false };
+    let all = render::top(&scene.top(), look, None);
+    let high = all.lines().count();
+    assert_eq!(render::top(&scene.top(), look, Some(high)), all);
+    let cut = render::top(&scene.top(), look, Some(5));
+    assert_eq!((cut.lines().count(), cut.lines().next_back()), (5, Some(format!("… {} more lines", high - 4).as_str())));
+}
+
+#[test]
 fn no_table_is_wider_than_a_narrow_terminal() {
     for (name, scene) in scenes().into_iter().filter(|(_, scene)| scene.head["verb"] != "config") {
         let text = scene.text(Look { width: Some(20), is_wide: true, is_coloured: false });
-        let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
-        assert!(table.iter().all(|line| line.chars().count() <= 20), "{name}:\n{text}");
+        let mut tables = text.lines().take_while(|line| !line.starts_with("Not everything"));
+        assert!(tables.all(|line| line.chars().count() <= 20), "{name}:\n{text}");
     }
 }

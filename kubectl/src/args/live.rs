@@ -39,6 +39,19 @@ pub(crate) struct Config {
     pub(crate) output: Output,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Look at the forwards of all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Print the table once, after two seconds, as where the output is no terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
 /// Orders of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {

@@ -127,7 +127,7 @@ mod tests {
     fn a_narrow_terminal_leaves_out_columns_by_rank_and_cuts_the_rest() {
         let rows = [(" ".to_owned(), ["listener", "client", "pod"].map(str::to_owned).to_vec())];
         let head = [("A", 0), ("B", 1), ("C", 2)];
-        let lines = |width| fitted(&head, &rows, 0, Some(width)).lines().last().unwrap_or_default().to_owned();
+        let lines = |width| fitted(&head, &rows, 0, Some(width)).lines().next_back().unwrap_or_default().to_owned();
         assert_eq!(lines(23), "  listener  client  pod");
         assert_eq!(lines(22), "  listener  client");
         assert_eq!(lines(12), "  listener");
