@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-pub(crate) use self::live::{Config, Conns, Top};
+pub(crate) use self::live::{Config, Conns, Drain, Top};
 
 /// Check a Portlane installation, explain a forward, read its access log.
 #[derive(Debug, Parser)]
@@ -18,7 +18,7 @@ pub(crate) use self::live::{Config, Conns, Top};
     arg_required_else_help = true,
     after_help = "Exit codes:
   0  everything that was asked for is shown, and nothing has failed
-  1  status: a check has failed, or a gateway or a forward is not ready
+  1  status: a check has failed, or a gateway or a forward is not ready; drain: sessions are left
   2  wrong arguments, no such forward, or the API server cannot be used
   3  something could not be read, usually because a right is missing; nothing else has failed"
 )]
@@ -85,6 +85,11 @@ pub(crate) enum Command {
   kubectl portlane top
   kubectl portlane top -A --once")]
     Top(Top),
+    /// Close the ports of a forward, or evict a pod, and follow the sessions to their end.
+    #[command(after_help = "Examples:
+  kubectl portlane drain db                     sets spec.suspend
+  kubectl portlane drain pod/edge-5f7c --yes    evicts the pod")]
+    Drain(Drain),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

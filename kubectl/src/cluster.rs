@@ -187,6 +187,11 @@ impl Asked {
         Self { verb, resource, place }
     }
 
+    /// A request by its verb and its resource, as RBAC names them.
+    pub(crate) fn new(verb: &'static str, resource: &str, place: Place) -> Self {
+        Self { verb, resource: resource.to_owned(), place }
+    }
+
     /// The log of a pod.
     pub(crate) fn log(namespace: &str) -> Self {
         Self { verb: "get", resource: "pods/log".to_owned(), place: Place::Namespace(namespace.to_owned()) }

@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod conns;
 mod describe;
+mod drain;
 mod error;
 mod live;
 mod logs;
@@ -68,6 +69,10 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
             true
         }
         Command::Top(args) => Box::pin(top::run(&cluster, args)).await?,
+        Command::Drain(args) => {
+            Box::pin(drain::run(&cluster, args)).await?;
+            true
+        }
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })

@@ -15,6 +15,7 @@ pub mod check;
 pub mod config;
 pub mod conns;
 pub mod describe;
+pub mod drain;
 pub mod installation;
 pub mod live;
 pub mod logs;

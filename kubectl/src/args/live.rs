@@ -1,9 +1,11 @@
 //! Arguments of the verbs that read live sessions.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use kubectl_core::conns::{self, Clients};
 
-use super::Output;
+use super::{Output, age};
 
 #[derive(Args, Debug)]
 pub(crate) struct Conns {
@@ -50,6 +52,26 @@ pub(crate) struct Top {
     /// Format of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drain {
+    /// Forward, or `pod/NAME`.
+    #[arg(value_name = "FORWARD|pod/NAME")]
+    pub(crate) of: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Longest time to wait for the end of sessions, such as 90s, 10m or 2h.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
+    pub(crate) timeout: i64,
+}
+
+impl Drain {
+    /// Longest time to wait for the end of sessions.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.unsigned_abs())
+    }
 }
 
 /// Orders of sessions.
