@@ -69,7 +69,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
             }
         }
     }
-    problems.iter().for_each(|problem| tell(problem));
+    for problem in &problems {
+        tell(problem);
+    }
     is_complete &= problems.is_empty();
     // A log that is not followed ends; a server that stays silent has gone.
     let patience = (!args.follow).then(|| cluster.deadline());

@@ -39,7 +39,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdic
     let mut operators = Vec::new();
     for deployment in items(&deployments) {
         if let Some(operator) = Operator::read(deployment).filter(|_| operators.len() < OPERATORS_READ) {
-            operators.push(facts(cluster, operator, deployment.clone()).await);
+            operators.push(Box::pin(facts(cluster, operator, deployment.clone())).await);
         }
     }
     let program = env!("CARGO_PKG_VERSION").to_owned();

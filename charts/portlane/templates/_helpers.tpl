@@ -240,3 +240,8 @@ pods.{{ include "portlane.webhook" . }}
 {{- define "portlane.webhookPatchPolicy" -}}
 webhook.{{ include "portlane.webhook" . }}
 {{- end }}
+
+{{/* What every installation that serves the same objects in all namespaces has under the same name. */}}
+{{- define "portlane.claim" -}}
+portlane.dev:serves-all-namespaces-{{ with .Values.controllerClass }}of-controllerClass-{{ . }}{{ else }}without-controllerClass{{ end }}
+{{- end }}

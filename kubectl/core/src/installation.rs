@@ -67,7 +67,7 @@ pub fn crds(program: &str, published: &Fetched<Option<Value>>) -> Check {
     if lacking.is_empty() {
         return Check::ok(NAME, format!("they have every field of version {program}"));
     }
-    let lack = |Lack { kind, count, fields }: &Lack| format!("{kind} lacks {count} ({})", fields.join(", "));
+    let lack = |Lack { kind, count, fields, .. }: &Lack| format!("{kind} lacks {count} ({})", fields.join(", "));
     let all = lacking.iter().map(lack).collect::<Vec<_>>().join("; ");
     let detail = format!("they lack fields of version {program}, which the API server drops from manifests: {all}");
     Check::warning(NAME, detail).hint(INSTALL)

@@ -32,6 +32,13 @@ enum CrdError {
     Published(#[source] kube::Error),
 }
 
+impl CrdError {
+    /// Whether the API server publishes no schema of the group at all.
+    fn is_about_missing_crds(&self) -> bool {
+        matches!(self, Self::Published(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
 /// Checks the CRDs until the process ends, and sends what they lack. Readiness does not depend on the result: forwards
 /// that need no new field work with old CRDs.
 pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: Arc<Metrics>) {
@@ -50,7 +57,8 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
             Err(error) => {
                 count(&metrics.crd_checks, "result", "failed");
                 let next = rounds.checked(Checked::Failed(&error.to_string()));
-                if next.is_news {
+                // The watches log what to do about CRDs that are missing.
+                if next.is_news && !error.is_about_missing_crds() {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(%error, cause, "cannot check the installed CRDs, will retry");
                 }

@@ -154,7 +154,9 @@ impl Authority {
     /// See [`PkiError`]; the certificates in use stay in use.
     pub async fn refresh(&mut self, leads: bool) -> Result<Option<u64>, PkiError> {
         let (secret, kept) = self.read().await?;
-        let (roots, changed) = kept.unwrap_or_default().rotated(now(), || make_root(now()))?;
+        let kept = kept.unwrap_or_default();
+        let has_expired = kept.has_expired(now());
+        let (roots, changed) = kept.rotated(now(), || make_root(now()))?;
         if changed && (leads || secret.is_none()) {
             let is_missing = secret.is_none();
             if let Err(error) = self.write(secret, &roots).await {
@@ -165,6 +167,8 @@ impl Authority {
             }
             if is_missing {
                 self.log_generated();
+            } else if has_expired {
+                self.log_expired();
             }
         } else if changed {
             // The leader rotates the CA; until then this replica uses the CA as it is.
@@ -186,6 +190,15 @@ impl Authority {
         } else {
             tracing::info!(secret = %self.name, "the Secret with the operator's CA did not exist, generated a CA");
         }
+    }
+
+    /// Logs that the CA expired while no operator ran, and was replaced.
+    fn log_expired(&self) {
+        tracing::warn!(
+            secret = %self.name,
+            "the operator's CA expired while no operator ran, generated a new CA: the fleets roll out, and sidecars do \
+             not trust it until their pods are replaced (docs/security.md)"
+        );
     }
 
     fn take(&mut self, roots: &Roots) -> Result<Option<u64>, PkiError> {

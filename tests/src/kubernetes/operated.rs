@@ -76,6 +76,20 @@ impl Operator {
         Self::ready(command, folder, free_port(), options)
     }
 
+    /// Starts an operator without waiting until it is ready.
+    #[must_use]
+    pub fn unready(namespace: &Namespace<'_>) -> Self {
+        let command = Self::command(namespace, "operator", namespace.cluster().kubeconfig());
+        Self::spawn(command, tempfile::tempdir().expect("folder"), free_port(), &[])
+    }
+
+    /// Waits until the operator is ready.
+    #[track_caller]
+    pub fn until_ready(&self) {
+        let is_ready = || crate::http_get(self.health, "/readyz").is_ok_and(|(status, _)| status == 200);
+        until("the operator is ready", is_ready);
+    }
+
     #[track_caller]
     fn launch(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
         let command = Self::command(namespace, name, namespace.cluster().kubeconfig());
@@ -90,7 +104,13 @@ impl Operator {
     }
 
     #[track_caller]
-    fn ready(mut command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
+    fn ready(command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
+        let operator = Self::spawn(command, folder, stream, options);
+        operator.until_ready();
+        operator
+    }
+
+    fn spawn(mut command: Command, folder: tempfile::TempDir, stream: u16, options: &[&str]) -> Self {
         let (health, webhook) = (free_port(), free_port());
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args([
@@ -101,9 +121,7 @@ impl Operator {
         ]);
         command.args(["--webhook-address", &format!("127.0.0.1:{webhook}")]);
         command.args(options);
-        let program = Program::start(command, folder);
-        until("the operator is ready", || crate::http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
-        Self { program, health, stream, webhook }
+        Self { program: Program::start(command, folder), health, stream, webhook }
     }
 
     /// Kills the operator (SIGKILL), so that it releases nothing, and gives the port that proxies know. Its Lease

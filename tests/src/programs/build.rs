@@ -110,8 +110,8 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
     let flags = module.linker_flags();
     let build = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &flags, "-o"];
     run(module, tool, go().args(build).arg(&fresh).arg(tool.package))?;
-    let built = folder.join(tool.program);
-    fs::rename(&fresh, &built).map_err(|source| BuildError::Cache { path: built, source })?;
+    let program = folder.join(tool.program);
+    fs::rename(&fresh, &program).map_err(|source| BuildError::Cache { path: program, source })?;
     report(&format!("{}: {} built in {} s", module.name, tool.program, started.elapsed().as_secs()));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The charts and the plain manifests: what real helm and kustomize render, and what API servers accept of it.
 
 mod goldens;
+mod installed;
 mod manifests;
 mod refused;
 mod templates;

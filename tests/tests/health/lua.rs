@@ -1,4 +1,4 @@
-//! The scripts, run as Argo CD runs those of its ConfigMap: Lua 5.1 with the base and table libraries only.
+//! The scripts, run as Argo CD runs those of its `ConfigMap`: Lua 5.1 with the base and table libraries only.
 
 use std::{fs, path::PathBuf};
 

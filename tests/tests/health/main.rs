@@ -1,4 +1,4 @@
-//! Health of PortForwards and ForwardGateways: the scripts for Argo CD, run by a real Lua, and the rules of kstatus, over
+//! Health of `PortForward`s and `ForwardGateway`s: the scripts for Argo CD, run by a real Lua, and the rules of kstatus, over
 //! every combination of conditions that `docs/conditions.md` allows. `docs/gitops.md` says what each must give.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 

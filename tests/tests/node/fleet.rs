@@ -86,6 +86,12 @@ pub(crate) fn shop_on<'a>(cluster: &'a Cluster, purpose: &str, address: &str) ->
     for name in ["web", "other"] {
         namespace.apply(&BACKEND.replace("NAME", name).replace("ADDRESS", address));
     }
+    client(&namespace);
+    namespace
+}
+
+/// The pod of [`call`], which the most restricted profile of Pod Security admits.
+pub(crate) fn client(namespace: &Namespace<'_>) {
     namespace.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: client}, spec: {terminationGracePeriodSeconds: 0, securityContext: \
          {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: client, image: \
@@ -93,7 +99,6 @@ pub(crate) fn shop_on<'a>(cluster: &'a Cluster, purpose: &str, address: &str) ->
          {drop: [ALL]}}}]}}",
     );
     namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).ok();
-    namespace
 }
 
 /// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's

@@ -1,29 +1,93 @@
-//! The life of an installation: an upgrade to another release of the proxy, a drain of the node, and the removal.
+//! The life of an installation: docs/install.md word for word, an upgrade to another release of the proxy, a drain of
+//! the node, and the removal.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{fs, net::SocketAddr, thread, time::Duration};
 
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
-    fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, until_it_drains, wait_for},
+    fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, client, proxies, until_it_drains, wait_for},
     shared,
+    tasks::{
+        do_as_written,
+        page::{Step, all_commands, steps},
+        shell::Shell,
+    },
 };
 
-/// The node is this test's own: the operator is upgraded and removed.
+/// The page, which its reader follows in a checkout.
+const PAGE: &str = include_str!("../../../docs/install.md");
+/// Folders of the checkout that the page names.
+const FOLDERS: [&str; 3] = ["charts", "deploy", "examples"];
+/// The page before its first heading: from nothing to the first byte, by helm.
+const HELM: &str = "";
+/// Other headings of the page with commands.
+const KUSTOMIZE: &str = "\n## Plain manifests\n";
+const SECOND: &str = "\n## Two installations in one cluster\n";
+/// The page promises fewer commands than this to the first byte.
+const COMMANDS: usize = 10;
+/// Starts of the commands that no test runs as they are written, and why. `peers::registry` pushes the charts to a
+/// registry of its own.
+const NOT_RUN: [(&str, &str); 4] = [
+    ("helm package ", "needs a registry"),
+    ("helm push ", "needs a registry"),
+    ("helm push ", "needs a registry"),
+    ("helm install ", "needs a registry"),
+];
+
+/// The text of the page below a heading, up to the next one of the same level.
+fn section(heading: &str) -> &'static str {
+    let (_, below) = PAGE.split_once(heading).unwrap_or_else(|| panic!("the page has no heading {heading}"));
+    below.split_once("\n## ").map_or(below, |(section, _)| section)
+}
+
 #[test]
-fn an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
+fn every_command_of_the_page_is_followed_or_marked() {
+    let of = |text: &'static str| all_commands(text).into_iter().filter(|(_, not_run)| not_run.is_none());
+    let followed: Vec<_> = [HELM, KUSTOMIZE, SECOND].into_iter().flat_map(|heading| of(section(heading))).collect();
+    let on_page: Vec<_> = of(PAGE).collect();
+    assert_eq!(on_page, followed, "each section with commands is followed by a test");
+    let marked: Vec<_> =
+        all_commands(PAGE).into_iter().filter_map(|(line, not_run)| not_run.map(|why| (line, why))).collect();
+    assert_eq!(marked.len(), NOT_RUN.len(), "{marked:?}");
+    for ((line, why), (start, reason)) in marked.into_iter().zip(NOT_RUN) {
+        assert!(line.starts_with(start) && why == reason, "{line}: {why}");
+    }
+    let to_the_first_byte = all_commands(section(HELM));
+    assert!(to_the_first_byte.len() < COMMANDS, "{to_the_first_byte:?}");
+    assert!(to_the_first_byte.last().is_some_and(|(line, _)| line.contains(" call tcp edge:80 ")));
+}
+
+/// The node is this test's own: the operator is installed, upgraded and removed.
+#[test]
+fn the_page_installs_an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
     if shared::node_with_a_host().is_none() {
         return;
     }
     let node = Node::start();
-    install(&node, &[]);
-    let namespace = shop(&node, "installation");
-    namespace.apply(GATEWAY);
-    namespace.apply(&forward("web"));
-    wait_for(&namespace, "portforward/web");
+    let namespace = node.namespace("installation").for_pods();
+    let mut shell = Shell::start(&node, &namespace);
+    shell.check_out(&FOLDERS);
+    follow(&mut shell, HELM);
+    follow(&mut shell, SECOND);
+    node.helm(&["uninstall", "portlane", "--namespace", "portlane-blue"]).ok();
+    client(&namespace);
     another_release_of_the_proxy(&node, &namespace);
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
+    node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
+    follow(&mut shell, KUSTOMIZE);
+}
+
+/// Types the commands of a section.
+#[track_caller]
+fn follow(shell: &mut Shell, heading: &str) {
+    for step in steps(section(heading)) {
+        match step {
+            Step::File { name, content } => fs::write(shell.folder().join(name), content).expect("write"),
+            Step::Command { line, output } => do_as_written("install.md", shell, &line, &output),
+        }
+    }
 }
 
 /// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session.

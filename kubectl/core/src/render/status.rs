@@ -61,7 +61,7 @@ fn gateway(row: &GatewayRow, look: Look) -> Line {
     if look.is_wide {
         cells.push(row.addresses.join(","));
     }
-    line(row.outcome, cells, &row.message)
+    line(row.outcome, &cells, &row.message)
 }
 
 fn forward(row: &ForwardRow, look: Look) -> Line {
@@ -80,10 +80,10 @@ fn forward(row: &ForwardRow, look: Look) -> Line {
     } else {
         row.message.clone()
     };
-    line(row.outcome, cells, &message)
+    line(row.outcome, &cells, &message)
 }
 
-fn line(outcome: Outcome, cells: Vec<String>, message: &str) -> Line {
+fn line(outcome: Outcome, cells: &[String], message: &str) -> Line {
     Line { outcome, cells: cells.iter().map(|cell| printable(cell)).collect(), message: message.to_owned() }
 }
 

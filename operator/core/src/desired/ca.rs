@@ -49,10 +49,18 @@ impl Roots {
         Ok((self, changed))
     }
 
-    /// The CA certificate that signs: the newest that proxies have known long enough, else the oldest.
+    /// The CA certificate that signs: the newest that proxies have known long enough, else the oldest. An expired one
+    /// never signs: every client would refuse what it signed.
     #[must_use]
     pub fn signing(&self, now: u64) -> Option<&Root> {
-        self.roots.iter().rev().find(|root| root.made + KNOWN <= now).or_else(|| self.roots.first())
+        let mut valid = self.roots.iter().filter(|root| root.end > now);
+        valid.clone().rev().find(|root| root.made + KNOWN <= now).or_else(|| valid.next())
+    }
+
+    /// Whether there was a CA, and all of its certificates have expired.
+    #[must_use]
+    pub fn has_expired(&self, now: u64) -> bool {
+        !self.roots.is_empty() && self.signing(now).is_none()
     }
 
     /// The CA bundle that proxies trust, PEM.
@@ -119,7 +127,10 @@ mod tests {
 
     #[test]
     fn an_installation_that_slept_for_ten_years_has_a_ca_that_signs() {
-        let (roots, _) = at(Roots { roots: vec![root(0)] }, 2 * LIFE);
+        let old = Roots { roots: vec![root(0)] };
+        assert!(old.signing(LIFE - 1).is_some() && !old.has_expired(LIFE - 1) && !Roots::default().has_expired(LIFE));
+        assert!(old.signing(LIFE).is_none() && old.has_expired(LIFE), "an expired CA certificate signs nothing");
+        let (roots, _) = at(old, 2 * LIFE);
         assert_eq!(roots.signing(2 * LIFE), Some(&root(2 * LIFE)));
     }
 }

@@ -50,12 +50,11 @@ pub fn applied_generation(gateway: &ForwardGateway) -> Option<i64> {
 pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -> ForwardGatewayStatus {
     let generation = gateway.metadata.generation;
     let old = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let accepted = match &facts.refused {
-        Some((reason, message)) => Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone()),
-        None => {
-            let warning = facts.warning.as_ref().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
-            Finding::new(ConditionType::Accepted, Truth::True, "Accepted", format!("the spec is valid{warning}"))
-        }
+    let accepted = if let Some((reason, message)) = &facts.refused {
+        Finding::new(ConditionType::Accepted, Truth::False, reason, message.clone())
+    } else {
+        let warning = facts.warning.as_ref().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+        Finding::new(ConditionType::Accepted, Truth::True, "Accepted", format!("the spec is valid{warning}"))
     };
     let programmed = programmed(gateway, facts);
     let ready = match (accepted.status, programmed.status) {

@@ -7,6 +7,10 @@ use crate::status::{
     data_plane::{DataPlane, PodIssue},
 };
 
+/// The operator does not see pods that the API server refuses. The controller that creates them has an Event.
+const NO_PODS: &str = "no pod matches spec.placement.sidecar.selector yet; if pods should exist, see whether the API \
+                       server refuses them: kubectl get events --field-selector reason=FailedCreate";
+
 /// The condition of a forward whose pods are summed up in `pods`.
 pub(crate) fn injected(pods: &DataPlane) -> Finding {
     let finding =
@@ -28,7 +32,7 @@ pub(crate) fn injected(pods: &DataPlane) -> Finding {
         return finding(Truth::True, reason, problems.join("; "));
     }
     if pods.total == 0 {
-        return finding(Truth::True, "NoMatchingPods", "no pod matches spec.placement.sidecar.selector yet".to_owned());
+        return finding(Truth::True, "NoMatchingPods", NO_PODS.to_owned());
     }
     finding(Truth::True, "Injected", "every matching pod has a proxy".to_owned())
 }

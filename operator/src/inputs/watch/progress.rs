@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::Task;
 use operator_core::{
     schedule::access::{Access, Failure, Judged},
-    world::watched::{Seen, Source},
+    world::watched::{Kind, Seen, Source},
 };
 
 use crate::platform::metrics::LabelledGauge;
@@ -23,6 +23,11 @@ pub(super) fn classified(error: &watcher::Error) -> Failure {
         return Failure::Unclear;
     };
     Failure::of(status.code, &status.reason, &status.message)
+}
+
+/// Whether the CRDs of Portlane define a kind.
+fn is_ours(kind: Kind) -> bool {
+    matches!(kind, Kind::Forwards | Kind::Gateways)
 }
 
 /// A watch that is refused, counted until the watch lists again or ends.
@@ -90,6 +95,13 @@ impl Progress {
         let judged = self.access.failed(failure, self.started.elapsed());
         let source = &self.source;
         match judged {
+            Judged::Retry if !self.is_failing && failure == Failure::NotServed && is_ours(source.kind) => {
+                tracing::warn!(
+                    ?source,
+                    "the API server does not serve this kind: install the CRDs of the operator's \
+                    release (chart portlane-crds); will retry"
+                );
+            }
             Judged::Retry if !self.is_failing => tracing::warn!(?source, %error, "watch failed, will retry"),
             Judged::Retry => {}
             Judged::Refused => {

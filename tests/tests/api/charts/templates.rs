@@ -1,4 +1,4 @@
-//! What templates may use: a render depends on values only, so that helm, kustomize and GitOps agree on the objects.
+//! What templates may use: a render depends on values only, so that helm, kustomize and `GitOps` agree on the objects.
 
 use std::fs;
 

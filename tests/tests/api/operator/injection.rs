@@ -45,7 +45,7 @@ impl<'a> Webhook<'a> {
 
     /// A configuration of a chart installed in that namespace, for a webhook on this port, with or without a CA bundle
     /// yet.
-    fn at(namespace: &'a Namespace<'a>, installed_in: &str, port: u16) -> Self {
+    pub(super) fn at(namespace: &'a Namespace<'a>, installed_in: &str, port: u16) -> Self {
         let template = ["template", "portlane", "charts/portlane", "--namespace", installed_in];
         let only = ["--show-only", "templates/webhook.yaml", "--kube-version", "1.34.0"];
         let made = namespace.cluster().helm(&[&template[..], &only].concat()).ok();
@@ -79,13 +79,13 @@ impl Drop for Webhook<'_> {
 
 const IMAGE: [&str; 2] = ["--proxy-image", "example.com/proxy:1"];
 
-fn operator(namespace: &Namespace<'_>, more: &[&str]) -> Operator {
+pub(super) fn operator(namespace: &Namespace<'_>, more: &[&str]) -> Operator {
     let name = Webhook::name(namespace);
     Operator::with(namespace, &[&["--webhook", &name], &IMAGE[..], more].concat())
 }
 
 /// Creates a pod, which must be accepted, and gives the pod with what the webhook added.
-fn make(namespace: &Namespace<'_>, name: &str, labels: &Value, spec: &Value) -> Pod {
+pub(super) fn make(namespace: &Namespace<'_>, name: &str, labels: &Value, spec: &Value) -> Pod {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": labels},
@@ -99,7 +99,7 @@ fn make(namespace: &Namespace<'_>, name: &str, labels: &Value, spec: &Value) -> 
     created.unwrap_or_else(|error| panic!("pod {name} is refused: {error}"))
 }
 
-fn carries(pod: &Pod) -> bool {
+pub(super) fn carries(pod: &Pod) -> bool {
     let containers = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
     let ours = containers.into_iter().flatten().filter(|container| {
         container.name == "portlane-proxy" && container.restart_policy.as_deref() == Some("Always")
@@ -107,7 +107,7 @@ fn carries(pod: &Pod) -> bool {
     ours.count() == 1
 }
 
-fn forward(name: &str, app: &str) -> String {
+pub(super) fn forward(name: &str, app: &str) -> String {
     format!(
         "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: {name}}}, spec: {{placement: {{sidecar: \
          {{selector: {{matchLabels: {{app: {app}}}}}}}}}, listeners: [{{name: tcp, protocol: TCP, port: {}, backends: \
@@ -174,7 +174,7 @@ fn pods_are_injected_by_label_or_by_a_forward_and_uninjected_pods_are_reported()
 }
 
 /// The message of `Injected`, once the condition has this reason.
-fn message(namespace: &Namespace<'_>, name: &str, reason: &str) -> String {
+pub(super) fn message(namespace: &Namespace<'_>, name: &str, reason: &str) -> String {
     let forward = namespace.until::<crds::PortForward>(name, &format!("Injected for {reason}"), |forward| {
         condition(forward, "Injected").1 == reason
     });

@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::{fs::symlink, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt,
+    },
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -11,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Namespace, Node, binary};
+use harness::{Namespace, Node, binary, helm_command};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
@@ -20,7 +23,10 @@ const END: &str = "-- the command has ended:";
 /// Longest run of a command.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// One bash for a page, on the host of the node, with kubectl in one namespace.
+/// Folders that helm keeps settings and files in.
+const OF_HELM: [&str; 3] = ["HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"];
+
+/// One bash for a page, on the host of the node, with helm, and kubectl in one namespace.
 pub(crate) struct Shell {
     bash: Child,
     input: ChildStdin,
@@ -34,16 +40,21 @@ impl Shell {
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("folder");
         symlink(node.kubectl_program(), bin.join("kubectl")).expect("link");
+        symlink(helm_command().get_program(), bin.join("helm")).expect("link");
         for program in ["portlane", "portlane-echo"] {
             symlink(binary(program), bin.join(program)).expect("link");
         }
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, node.kubeconfig_within()).expect("kubeconfig");
+        // helm warns of credentials that others may read.
+        fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).expect("permissions");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut bash = Command::new("nsenter");
         bash.arg(format!("--net=/proc/{}/ns/net", node.init())).args(["bash", "--noprofile", "--norc"]);
         bash.env("PATH", format!("{}:{path}", bin.display())).env("KUBECONFIG", &kubeconfig);
         bash.env("KUBECTL_KUBERC", "false").env("KUBECACHEDIR", folder.path().join("cache"));
+        // The settings of the person who runs the tests do not count.
+        bash.envs(OF_HELM.map(|name| (name, folder.path().join("helm"))));
         // An HTTP proxy of this machine does not reach the node.
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             bash.env_remove(name);
@@ -59,6 +70,14 @@ impl Shell {
         let here = format!("kubectl config set-context --current --namespace={}", namespace.name());
         assert_eq!(shell.run(&here).1, 0, "kubectl works");
         shell
+    }
+
+    /// Puts these folders of the checkout into the working folder, for a page whose reader stands in a checkout.
+    pub(crate) fn check_out(&self, folders: &[&str]) {
+        for name in folders {
+            let of_checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+            symlink(of_checkout.canonicalize().expect("a folder"), self.folder.path().join(name)).expect("link");
+        }
     }
 
     /// Working folder of the shell.

@@ -1,0 +1,81 @@
+//! Real helm and a real API server: charts that are installed twice, without CRDs, or with the CRDs of another release.
+//! helm refuses with one message before it creates anything, and the remedy that docs/troubleshooting.md names works.
+
+use harness::{CHARTS, CommandOutput, ControlPlane, Operator, programs::KubernetesVersion, until};
+
+/// Namespace of the first installation.
+const FIRST: &str = "first";
+/// Namespace of the second one.
+const SECOND: &str = "second";
+
+/// The API server is this test's own, because the objects of an installation belong to the cluster.
+#[test]
+fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remedy_works() {
+    if !crate::server::ours(&[]) {
+        return;
+    }
+    let server = ControlPlane::start(KubernetesVersion::Newest);
+    let notes = install(&server, "portlane", FIRST, &[]).ok();
+    assert!(notes.contains("THE CRDS ARE MISSING") && notes.contains("helm install portlane-crds"), "{notes}");
+    let early = server.namespace("early");
+    let operator = Operator::unready(&early);
+    until("an operator without CRDs logs what to install", || advice(&operator) == 2);
+    server.helm(&["install", "portlane-crds", CHARTS[0], "--namespace", FIRST]).ok();
+    operator.until_ready();
+    assert_eq!(advice(&operator), 2, "one record for each kind");
+
+    // Another release in the same namespace: the names of the operator's objects are taken.
+    let refused = install(&server, "another", FIRST, &[]).refused();
+    assert!(refused.contains("portlane-operator") && refused.contains("cannot be imported"), "{refused}");
+    assert_eq!(releases(&server, FIRST), ["portlane", "portlane-crds"]);
+
+    // The same release in another namespace would serve the same objects.
+    let refused = install(&server, "portlane", SECOND, &[]).refused();
+    let claim = "ClusterRole \"portlane.dev:serves-all-namespaces-without-controllerClass\"";
+    assert!(refused.contains(claim) && refused.contains(&format!("current value is \"{FIRST}\"")), "{refused}");
+    server.kubectl(&["get", "namespace", SECOND]).refused();
+    install(&server, "portlane", SECOND, &["--set", "controllerClass=blue"]).ok();
+
+    the_crds_of_another_release(&server);
+
+    // The remaining installation has all that is its own.
+    uninstall(&server, FIRST);
+    let refused = install(&server, "portlane", FIRST, &["--set", "controllerClass=blue"]).refused();
+    assert!(refused.contains("serves-all-namespaces-of-controllerClass-blue"), "{refused}");
+    uninstall(&server, SECOND);
+    let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies";
+    let left = server.kubectl(&["get", kinds, "--output=name"]).ok();
+    assert!(!left.contains("portlane"), "{left}");
+}
+
+/// Records that name the missing CRDs and the remedy.
+fn advice(operator: &Operator) -> usize {
+    let names = |text: &str| text.contains("does not serve this kind: install the CRDs of the operator's release");
+    operator.program.events().iter().filter(|record| record["message"].as_str().is_some_and(names)).count()
+}
+
+/// `crds.enabled` after the chart of the CRDs.
+fn the_crds_of_another_release(server: &ControlPlane) {
+    let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", FIRST, "--set", "crds.enabled=true"];
+    let refused = server.helm(&upgrade).refused();
+    assert!(refused.contains("CustomResourceDefinition") && refused.contains("cannot be imported"), "{refused}");
+    let history = server.helm(&["history", "portlane", "--namespace", FIRST, "--output=json"]).ok();
+    assert_eq!(history.matches("\"revision\"").count(), 1, "nothing to roll back: {history}");
+    server.helm(&[&upgrade[..], &["--take-ownership"]].concat()).ok();
+}
+
+fn install(server: &ControlPlane, release: &str, namespace: &str, options: &[&str]) -> CommandOutput {
+    let install = ["install", release, CHARTS[1], "--namespace", namespace, "--create-namespace"];
+    server.helm(&[&install[..], options].concat())
+}
+
+#[track_caller]
+fn uninstall(server: &ControlPlane, namespace: &str) {
+    server.helm(&["uninstall", "portlane", "--namespace", namespace]).ok();
+}
+
+/// Names of all releases of a namespace, whatever their state.
+fn releases(server: &ControlPlane, namespace: &str) -> Vec<String> {
+    let list = server.helm(&["list", "--all", "--short", "--namespace", namespace]).ok();
+    list.lines().map(str::to_owned).collect()
+}
