@@ -17,7 +17,7 @@ use crate::{
 
 /// Prints the sessions. Returns whether everything could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, Error> {
-    let first = read(cluster, args).await?;
+    let first = Box::pin(read(cluster, args)).await?;
     let is_complete = first.notes.is_empty();
     if !args.watch {
         output::print(&first, args.output, render::conns)?;
@@ -32,7 +32,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, E
             Err(error) => eprintln!("{}", render::printable(&Error::with_causes(error))),
         }
         tokio::time::sleep(REFRESH).await;
-        latest = read(cluster, args).await;
+        latest = Box::pin(read(cluster, args)).await;
     }
 }
 

@@ -38,8 +38,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Drains a forward or a pod.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Drain) -> Result<(), Error> {
     match live::named(cluster, &args.of).await? {
-        Of::Forward(key) => drain_forward(cluster, args, &key).await,
-        Of::Pod(key) => drain_pod(cluster, args, &key).await,
+        Of::Forward(key) => Box::pin(drain_forward(cluster, args, &key)).await,
+        Of::Pod(key) => Box::pin(drain_pod(cluster, args, &key)).await,
     }
 }
 

@@ -12,7 +12,7 @@ use kubectl_core::{
 };
 use operator_core::ObjectKey;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{cluster::Cluster, describe::find, error::Error};
 
@@ -20,8 +20,10 @@ use crate::{cluster::Cluster, describe::find, error::Error};
 pub(crate) const REFRESH: Duration = Duration::from_secs(2);
 /// Most forwards whose sessions are read at a time.
 const FORWARDS: usize = 100;
-/// Requests at the same time.
-const READ: usize = 8;
+/// Requests at the same time: the operator works on four, and other people ask too.
+const READ: usize = 2;
+/// Time until a request is repeated that the operator has refused because of others.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Whose sessions an argument names: `pod/NAME`, or a forward that exists.
 pub(crate) async fn named(cluster: &Cluster, name: &str) -> Result<Of, Error> {
@@ -51,11 +53,16 @@ pub(crate) async fn sessions(cluster: &Cluster, targets: Vec<Of>) -> Result<Vec<
     Ok(reading)
 }
 
-/// The response to a request.
+/// The response to a request. The operator works on few requests at a time, and refuses others for a moment.
 pub(crate) async fn read<T: DeserializeOwned>(cluster: &Cluster, request: &Request) -> Fetched<T> {
     let response = async {
-        let request = http::Request::get(&request.path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        cluster.client().request_text(request).await
+        loop {
+            let attempt = http::Request::get(&request.path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+            match cluster.client().request_text(attempt).await {
+                Err(kube::Error::Api(status)) if status.code == 429 => sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
     };
     match timeout(cluster.deadline(), response).await {
         Ok(Ok(text)) => serde_json::from_str(&text).map_err(|error| request.failed(&error.to_string())),

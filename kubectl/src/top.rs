@@ -32,11 +32,11 @@ use self::screen::{Key, Screen};
 /// Shows the table until the user quits, or prints it once. Returns whether everything could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Top) -> Result<bool, Error> {
     let start = Instant::now();
-    let first = sample(cluster, args, start).await?;
+    let first = Box::pin(sample(cluster, args, start)).await?;
     let is_text = matches!(args.output, Output::Text | Output::Wide);
     if args.once || !is_text || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         tokio::time::sleep(REFRESH).await;
-        let report = report(Some(&first), &sample(cluster, args, start).await?);
+        let report = report(Some(&first), &Box::pin(sample(cluster, args, start)).await?);
         output::print(&report, args.output, |report, look| render::top(report, look, None))?;
         return Ok(report.notes.is_empty());
     }
@@ -65,7 +65,7 @@ async fn follow(cluster: &Cluster, args: &args::Top, start: Instant, first: Samp
     let mut before = first;
     loop {
         tokio::time::sleep(REFRESH).await;
-        let next = match sample(cluster, args, start).await {
+        let next = match Box::pin(sample(cluster, args, start)).await {
             Ok(now) => {
                 let next = report(Some(&before), &now);
                 before = now;

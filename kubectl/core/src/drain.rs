@@ -13,6 +13,8 @@ use crate::{
 
 /// Grace period of pods that name none, in seconds.
 const GRACE: i64 = 30;
+/// `sessions.drainSeconds` of forwards that name none.
+const DRAIN: u32 = 300;
 
 /// How far a drain has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +30,10 @@ pub fn forward_plan(forward: &PortForward, sessions: u64) -> String {
     let policy = forward.spec.sessions.as_ref();
     let rest = match policy.and_then(|policy| policy.on_update) {
         None | Some(OnUpdate::Keep) => "continue until they end (sessions.onUpdate: Keep)".to_owned(),
-        Some(OnUpdate::Drain) => match policy.and_then(|policy| policy.drain_seconds) {
-            Some(seconds) => format!("are closed within {seconds} s (sessions.onUpdate: Drain)"),
-            None => "are closed over time (sessions.onUpdate: Drain)".to_owned(),
-        },
+        Some(OnUpdate::Drain) => {
+            let seconds = policy.and_then(|policy| policy.drain_seconds).unwrap_or(DRAIN);
+            format!("are closed within {seconds} s (sessions.onUpdate: Drain)")
+        }
         Some(OnUpdate::Close) => "are reset at once (sessions.onUpdate: Close)".to_owned(),
     };
     let (key, sessions) = (key(forward), count(sessions, "session"));
