@@ -46,6 +46,9 @@ async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
         }
     };
     let reading = live::sessions(cluster, targets).await?;
+    if let (Some(_), [(_, Err(why))]) = (&args.of, reading.as_slice()) {
+        return Err(why.clone().into());
+    }
     let query = Query { sort: args.sort.into(), client: args.client, limit: args.limit };
     Ok(report(&reading, query, note))
 }
