@@ -7,9 +7,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-pub(crate) use self::live::{Config, Conns, Drain, Top};
+pub(crate) use self::live::{Config, Conns, Drain, Top, Trace};
 
-/// Check a Portlane installation, explain a forward, read its access log.
+/// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-portlane",
@@ -18,7 +18,8 @@ pub(crate) use self::live::{Config, Conns, Drain, Top};
     arg_required_else_help = true,
     after_help = "Exit codes:
   0  everything that was asked for is shown, and nothing has failed
-  1  status: a check has failed, or a gateway or a forward is not ready; drain: sessions are left
+  1  status: a check has failed, or a gateway or a forward is not ready; drain: sessions are left;
+     trace: a step fails
   2  wrong arguments, no such forward, or the API server cannot be used
   3  something could not be read, usually because a right is missing; nothing else has failed"
 )]
@@ -90,6 +91,11 @@ pub(crate) enum Command {
   kubectl portlane drain db                     sets spec.suspend
   kubectl portlane drain pod/edge-5f7c --yes    evicts the pod")]
     Drain(Drain),
+    /// Open a connection into a forward, and say at which step one from a pod stops and why.
+    #[command(after_help = "Examples:
+  kubectl portlane trace db --from web-5f7c
+  kubectl portlane trace db --listener pg --from shop/web-5f7c")]
+    Trace(Trace),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

@@ -50,6 +50,14 @@ pub(crate) enum Error {
         /// The name that is nearest to it.
         nearest: Option<String>,
     },
+    /// The forward has no such listener.
+    #[error("PortForward {forward} has no such listener: its listeners are {}", .names.join(", "))]
+    NoListener {
+        /// The forward, as `NAMESPACE/NAME`.
+        forward: String,
+        /// The listeners that it has.
+        names: Vec<String>,
+    },
     /// The pod does not exist.
     #[error("pod {pod} does not exist")]
     NoPod {

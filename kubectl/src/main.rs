@@ -13,6 +13,7 @@ mod logs;
 mod output;
 mod status;
 mod top;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ use self::{
     error::Error,
 };
 
-/// Exit code: a check has failed, or a gateway or a forward is not ready.
+/// Exit code: a check or a step has failed, or a gateway or a forward is not ready.
 const FAILED: u8 = 1;
 /// Exit code: something could not be read.
 const INCOMPLETE: u8 = 3;
@@ -54,13 +55,8 @@ fn start(cli: &Cli) -> Result<u8, Error> {
 async fn run(cli: &Cli) -> Result<u8, Error> {
     let cluster = Cluster::connect(&cli.connection).await?;
     let is_complete = match &cli.command {
-        Command::Status(args) => {
-            return Ok(match Box::pin(status::run(&cluster, args)).await? {
-                Verdict::Ok => 0,
-                Verdict::Failed => FAILED,
-                Verdict::Incomplete => INCOMPLETE,
-            });
-        }
+        Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, args)).await?)),
+        Command::Trace(args) => return Ok(code(Box::pin(trace::run(&cluster, args)).await?)),
         Command::Describe(args) => Box::pin(describe::run(&cluster, args)).await?,
         Command::Logs(args) => Box::pin(logs::run(&cluster, args)).await?,
         Command::Conns(args) => Box::pin(conns::run(&cluster, args)).await?,
@@ -76,4 +72,12 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })
+}
+
+fn code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Ok => 0,
+        Verdict::Failed => FAILED,
+        Verdict::Incomplete => INCOMPLETE,
+    }
 }

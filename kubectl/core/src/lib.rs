@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
-//!                                    └──▶ describe::report ─▶ render::describe ┤
+//!                                    ├──▶ describe::report ─▶ render::describe ┤
+//!                                    └──▶ trace::report ────▶ render::trace ───┤
 //! documents of the live API ─────────┬──▶ conns::report ────▶ render::conns ───┤
 //!                                    └──▶ config::report ───▶ render::config ──┤
 //! two readings of sessions ──────────────▶ top::report ──────▶ render::top ─────┘
@@ -26,4 +27,5 @@ pub mod rows;
 pub mod status;
 pub mod time;
 pub mod top;
+pub mod trace;
 pub mod units;

@@ -1,5 +1,7 @@
 //! The live API of the operator: requests, refusals, and the sessions of a response.
 
+use std::net::SocketAddr;
+
 use operator_core::ObjectKey;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +138,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether the client came from the proxy's own pod, as connections through the API server's port-forward do.
+    pub fn is_from_inside(&self) -> bool {
+        let client = self.client.parse::<SocketAddr>();
+        client.is_ok_and(|client| client.ip().to_canonical().is_loopback())
+    }
+
     /// Bytes in both directions.
     pub fn bytes(&self) -> u64 {
         self.bytes_up.saturating_add(self.bytes_down)

@@ -6,8 +6,9 @@ mod describe;
 mod status;
 mod text;
 mod top;
+mod trace;
 
-pub use self::{config::config, conns::conns, describe::describe, status::status, text::printable, top::top};
+pub use self::{config::config, conns::conns, describe::describe, status::status, text::printable, top::top, trace::trace};
 
 use anstyle::{AnsiColor, Style};
 

@@ -5,18 +5,21 @@
 //! of a scene has the verb and its options. Each further document is a response, or the `code` of a refusal.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kubectl_core::{
-    access::Listed,
+    access::{Fetched, Listed},
     config,
     conns::{self, Sort},
     live::{Of, Reading, Request},
+    logs::Record,
     render::{self, Look},
     top,
+    trace::{self, Probe, Target},
 };
 use operator_core::ObjectKey;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 struct Scene {
@@ -35,6 +38,7 @@ impl Scene {
         match self.head["verb"].as_str() {
             Some("config") => render::config(&self.config(), look),
             Some("conns") => render::conns(&self.conns(), look),
+            Some("trace") => render::trace(&self.trace(), look),
             Some("top") => render::top(&self.top(), look, None),
             other => panic!("{other:?}"),
         }
@@ -54,6 +58,23 @@ impl Scene {
         top::report(Some(&sample("before", 10)), &sample("now", 12))
     }
 
+    fn trace(&self) -> trace::Report {
+        let facts = self.responses.first().expect("what the cluster has");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let from = ObjectKey::new(text(&self.head["from"]["namespace"]), text(&self.head["from"]["name"]));
+        let policies: BTreeMap<String, Vec<NetworkPolicy>> = object(&facts["policies"]);
+        let service = || (Ok(Some(object(&facts["service"]))), list(&facts["slices"]));
+        trace::report(&trace::Facts {
+            forward: object(&facts["forward"]),
+            listener: text(&self.head["listener"]),
+            from: (from, Ok(Some(object(&facts["client"])))),
+            service: facts["service"].is_object().then(service),
+            proxies: list(&facts["proxies"]),
+            policies: policies.into_iter().map(|(namespace, found)| (namespace, Ok(Listed::from(found)))).collect(),
+            probe: probe(&facts["probe"]),
+        })
+    }
+
     fn config(&self) -> config::Report {
         let (namespace, name) = self.head["pod"].as_str().and_then(|pod| pod.split_once('/')).expect("a pod");
         let response = self.responses.first().cloned().expect("a response");
@@ -71,6 +92,27 @@ impl Scene {
         let reading: Vec<Reading> = self.responses.iter().map(reading).collect();
         conns::report(&reading, conns::Query { sort, client, limit }, None)
     }
+}
+
+fn object<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).expect("an object of the kind")
+}
+
+fn list<T: DeserializeOwned>(value: &Value) -> Fetched<Listed<T>> {
+    Ok(Listed::from(object::<Vec<T>>(value)))
+}
+
+/// What became of the connection into the pod `app-1`.
+fn probe(value: &Value) -> Probe {
+    let pod = ObjectKey::new("shop", "app-1");
+    let target = Target { pod: pod.clone(), port: 5432 };
+    if let Some(why) = value["skipped"].as_str() {
+        return Probe::Skipped(why.to_owned());
+    }
+    if let Some(line) = value["ended"].as_str() {
+        return Probe::Ended { target, record: Record::parse(&pod.name, line, &ObjectKey::new("shop", "db")) };
+    }
+    Probe::Open { target, has_bytes: false, session: Ok(Some(Box::new(object(&value["open"])))) }
 }
 
 /// What was read of a forward or a pod: `of` is `KIND/NAMESPACE/NAME`.
@@ -125,12 +167,16 @@ fn a_view_is_no_higher_than_the_terminal() {
     let high = all.lines().count();
     assert_eq!(render::top(&scene.top(), look, Some(high)), all);
     let cut = render::top(&scene.top(), look, Some(5));
-    assert_eq!((cut.lines().count(), cut.lines().next_back()), (5, Some(format!("… {} more lines", high - 4).as_str())));
+    assert_eq!(
+        (cut.lines().count(), cut.lines().next_back()),
+        (5, Some(format!("… {} more lines", high - 4).as_str()))
+    );
 }
 
 #[test]
 fn no_table_is_wider_than_a_narrow_terminal() {
-    for (name, scene) in scenes().into_iter().filter(|(_, scene)| scene.head["verb"] != "config") {
+    let is_table = |scene: &Scene| scene.head["verb"] == "conns" || scene.head["verb"] == "top";
+    for (name, scene) in scenes().into_iter().filter(|(_, scene)| is_table(scene)) {
         let text = scene.text(Look { width: Some(20), is_wide: true, is_coloured: false });
         let mut tables = text.lines().take_while(|line| !line.starts_with("Not everything"));
         assert!(tables.all(|line| line.chars().count() <= 20), "{name}:\n{text}");

@@ -74,6 +74,21 @@ impl Drain {
     }
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Trace {
+    /// Name of the forward.
+    pub(crate) forward: String,
+    /// Pod from which a client would connect. Absent namespace: that of the forward.
+    #[arg(long, value_name = "[NAMESPACE/]POD")]
+    pub(crate) from: String,
+    /// Name of the listener. Absent: the first one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: Option<String>,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
 /// Orders of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {
