@@ -171,8 +171,9 @@ impl Runner<'_> {
             }
         } else if !self.args.quiet {
             self.show();
+            let page = self.proxy.admin.map(|address| format!("page of these forwards: http://{address}/"));
             let hint = has_keyboard.then(|| KEYBOARD_HINT.to_owned());
-            for line in left_out.line().into_iter().chain(hint) {
+            for line in left_out.line().into_iter().chain(page).chain(hint) {
                 log.lines(format!("{line}\n"));
             }
         }

@@ -81,6 +81,25 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
+    /// Pins the proxies of this fleet to a tag or digest in the repository of the installation's proxy image. A change
+    /// rolls the fleet at once. Absent: the image of the installation, once it is the fleet's turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_image: Option<ProxyImage>,
+}
+
+/// An image of the proxy in the repository of the installation: exactly one of `tag` and `digest`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.tag) != has(self.digest)").message("exactly one of tag and digest must be set"))]
+pub struct ProxyImage {
+    /// Tag of the image, 1 to 128 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), pattern(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
+    pub tag: Option<String>,
+    /// Digest of the image, such as `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), pattern(r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
 }
 
 /// The Service in front of a fleet.

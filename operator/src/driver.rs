@@ -9,8 +9,10 @@
 //!
 //! Nothing is translated, published or written before every cache has synced, nor while another replica leads.
 
+mod counts;
 mod effects;
 mod leading;
+mod live;
 mod results;
 mod streams;
 
@@ -34,6 +36,7 @@ use operator_core::{
         cut_off::{Counted, CutOff},
         debounce::Debounce,
         deletion_costs::Costs,
+        outdated_sidecars::OutdatedSidecars,
         statuses::Statuses,
     },
     status::events::of_growth,
@@ -42,7 +45,7 @@ use operator_core::{
 
 use crate::{
     inputs::{
-        metrics_api::Question,
+        aggregated::Question,
         streams::FromStream,
         watch::{Message, Watches},
         webhook::Selectors,
@@ -66,7 +69,7 @@ pub struct Inputs {
     pub written: mpsc::Receiver<Dated<Written>>,
     /// Results of applying children and autoscalers.
     pub applied: mpsc::Receiver<Dated<Applied>>,
-    /// Questions of the metrics API.
+    /// Questions of the aggregated APIs.
     pub questions: mpsc::Receiver<Question>,
     /// What the installed CRDs lack.
     pub lacks: watch::Receiver<Vec<Lack>>,
@@ -83,6 +86,7 @@ struct Schedules {
     autoscalers: Autoscalers,
     costs: Costs,
     cut_off: CutOff,
+    sidecars: OutdatedSidecars,
 }
 
 impl Schedules {
@@ -93,6 +97,7 @@ impl Schedules {
             autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
             cut_off: CutOff::default(),
+            sidecars: OutdatedSidecars::default(),
         }
     }
 }
@@ -200,12 +205,14 @@ impl Driver {
     fn begin(&mut self, term: lease::Term) {
         self.term = self.term.following();
         self.effects.begin(self.term);
+        self.forget_sidecars();
         self.schedules = Schedules::new(&self.fleets, self.effects.autoscaling, self.now());
         // Dropping the publisher ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
         self.metrics.cut_off.set(0);
+        self.count_fleets();
     }
 
     fn seen(&mut self, (source, seen): Message) {
@@ -339,7 +346,7 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, autoscalers, costs, cut_off } = &mut self.schedules;
+        let Schedules { statuses, gateways, autoscalers, costs, cut_off, .. } = &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
@@ -360,6 +367,8 @@ impl Driver {
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
         self.effects.run_all(effects);
+        self.count_fleets();
+        self.count_sidecars(now);
         for subject in others {
             self.look_at(&subject, now);
         }

@@ -2,7 +2,7 @@
 //! [`operator_core`] for every decision.
 //!
 //! ```text
-//! inputs ──▶ driver ──▶ outputs          inputs:  watch, streams (with identity), webhook, metrics_api
+//! inputs ──▶ driver ──▶ outputs          inputs:  watch, streams (with identity), webhook, aggregated
 //!              │                         outputs: publish, status_writer, children, autoscalers, events, notices, …
 //!              ▼
 //!        operator_core: the desired state, and when each write is due

@@ -140,7 +140,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let replica =
         Replica { settings, client, term: terms, trusted, leaf, serving, lacks, metrics, selectors, tasks, ending };
     apis::webhook(&replica, ready).await?;
-    let questions = apis::metrics(&replica).await?;
+    let questions = apis::aggregated(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices, driver);
     let door = doors::stream(&replica.settings, &replica.metrics);

@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use crds::PodTemplate;
 use operator_core::{
-    desired::{pods::Pods, tuning::Resources},
+    desired::{fleets::Rollout, pods::Pods, tuning::Resources},
     notices::Format,
     world::{class, rights::FleetNamespaces},
 };
@@ -62,10 +62,20 @@ pub struct Settings {
     /// Keep the pod-deletion-cost annotation in step with live sessions, in fleets with autoscaling.
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
-    /// Listen address of the metrics API that HPAs query. Absent: the metrics API is not served.
+    /// Listen address of the APIs that API servers aggregate: custom metrics and the live API. Absent: neither is
+    /// served.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ips")]
     pub custom_metrics_address: Option<SocketAddr>,
-    /// Name of the metrics API's Service, which has no selector: the leader makes itself its endpoint.
+    /// APIs that are served at this address, separated by commas.
+    #[arg(
+        long,
+        value_enum,
+        env = "PORTLANE_APIS",
+        value_delimiter = ',',
+        default_values_t = [AggregatedApi::CustomMetrics, AggregatedApi::Live],
+    )]
+    pub apis: Vec<AggregatedApi>,
+    /// Name of the Service of these APIs, which has no selector: the leader makes itself its endpoint.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
     pub custom_metrics_service: String,
     /// IP addresses of this pod, separated by commas: one, or one of each family.
@@ -97,6 +107,10 @@ pub struct Settings {
     /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
     #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
     pub fleet_pod_template: Option<PodTemplate>,
+    /// How fleets take on another image of the proxy, or what else is new in their pods. OneByOne: in the order of their
+    /// names, each once the one before is rolled out and ready. Pinned: a fleet keeps its pods until its gateway changes.
+    #[arg(long, value_enum, env = "PORTLANE_FLEET_ROLLOUT", default_value_t = FleetRollout::OneByOne)]
+    pub fleet_rollout: FleetRollout,
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
@@ -157,6 +171,37 @@ impl Settings {
     pub fn pods(&self) -> Pods {
         Pods { pull_secrets: self.proxy_pull_secrets.clone(), cluster_ids: self.proxy_cluster_ids }
     }
+}
+
+/// Ways to roll out fleets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum FleetRollout {
+    /// All fleets at once.
+    AllAtOnce,
+    /// One fleet after the other.
+    OneByOne,
+    /// Fleets keep their pods until their gateways change.
+    Pinned,
+}
+
+impl From<FleetRollout> for Rollout {
+    fn from(rollout: FleetRollout) -> Self {
+        match rollout {
+            FleetRollout::AllAtOnce => Self::AllAtOnce,
+            FleetRollout::OneByOne => Self::OneByOne,
+            FleetRollout::Pinned => Self::Pinned,
+        }
+    }
+}
+
+/// APIs that API servers aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AggregatedApi {
+    /// custom.metrics.k8s.io: the load of pods, for HPAs.
+    CustomMetrics,
+    /// live.portlane.dev: live sessions, and what a proxy runs.
+    Live,
 }
 
 /// Formats of notices.

@@ -27,7 +27,7 @@ struct Ok200;
 
 impl Answers for Ok200 {
     async fn answer(&self, _: Method, _: String, _: String, _: Bytes) -> Answer {
-        Answer { status: StatusCode::OK, body: Ok(serde_json::json!({"admitted": true})) }
+        Answer::json(StatusCode::OK, serde_json::json!({"admitted": true}))
     }
 }
 

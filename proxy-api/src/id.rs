@@ -256,6 +256,30 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_reads_as_it_is_written() {
+        let read = |text: &str| Origin::try_from(text.to_owned());
+        let db = Origin::port_forward("shop", "db");
+        assert_eq!((read("shop/db"), read("PortForward/shop/db")), (Ok(db.clone()), Ok(db.clone())));
+        assert_eq!(serde_json::to_value(&db).expect("JSON"), "shop/db");
+        let route = read("TCPRoute/shop/db").expect("an origin");
+        assert_eq!((route.kind.as_str(), route.to_string().as_str()), ("TCPRoute", "TCPRoute/shop/db"));
+        assert_ne!(route, db, "the same names are another object");
+        assert_eq!(serde_json::from_value::<Origin>("TCPRoute/shop/db".into()).expect("an origin"), route);
+    }
+
+    #[test]
+    fn origins_of_another_form_are_refused() {
+        let (kind, name) = (format!("{}/a/b", "K".repeat(LONGEST_KIND + 1)), format!("a/{}", "n".repeat(LONGEST)));
+        for text in ["", "a", "a/", "/b", "/a/b", "K//b", "K/a/", "a/b/c/d", &kind, &name] {
+            assert!(Origin::try_from(text.to_owned()).is_err(), "{text}");
+            assert!(serde_json::from_value::<Origin>(text.into()).is_err(), "{text}");
+        }
+        assert!(Origin::try_from(format!("a/{}", "n".repeat(LONGEST - 2))).is_ok());
+        let error = Origin::try_from(name).expect_err("no origin").to_string();
+        assert!(error.len() < 200, "an error repeats only the start of a long text: {error}");
+    }
+
+    #[test]
     fn texts_of_another_form_are_refused() {
         let long = format!("a/b/{}", "c".repeat(LONGEST));
         for text in ["", "a", "a/b", "a/b/", "/b/c", "a//c", "/a/b/c", "a/b/c/d/e", &long] {

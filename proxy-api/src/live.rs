@@ -94,3 +94,12 @@ pub struct LiveSession {
     #[serde(default)]
     pub seconds: u64,
 }
+
+impl LiveSession {
+    /// Bytes of the texts of this session.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let names = [&self.backend, &self.server_name];
+        self.listener.weight() + names.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proxy_api::{
-    Assembler, ChangeError, Configuration, EndpointSet, HealthCheck, Held, ListenerId, ListenerState,
-    MAX_DOCUMENT_BYTES, Octets, Offer, Probe, Report, Version,
+    Assembler, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry, ListenerId,
+    ListenerState, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report, Selection, ToProxy, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -133,6 +133,29 @@ fn new_proxy_old_operator_unknown_states_and_fields_of_a_report_are_read_as_unkn
     let listener = report.listeners.values().next().expect("one");
     assert_eq!(listener.state, ListenerState::Unknown);
     assert_eq!(report.contract, 9);
+}
+
+#[test]
+fn inquiries_and_their_answers_are_read_by_older_and_newer_peers() {
+    let selection = Selection { origin: Some(Origin::port_forward("shop", "db")), limit: 5 };
+    let inquiry = Inquiry { id: 7, selection };
+    let written = serde_json::to_value(ToProxy { inquiry: Some(inquiry.clone()), ..ToProxy::default() });
+    let expected = serde_json::json!({"inquiry": {"id": 7, "origin": "shop/db", "limit": 5}});
+    assert_eq!(written.expect("encodes"), expected);
+    let newer = r#"{"inquiry": {"id": 7, "origin": "shop/db", "limit": 5, "sortBy": "age"}, "advice": {}}"#;
+    let read: ToProxy = serde_json::from_str(newer).expect("decodes");
+    assert_eq!(read.inquiry, Some(inquiry));
+    let least: ToProxy = serde_json::from_str(r#"{"inquiry": {}}"#).expect("decodes");
+    assert_eq!(least.inquiry, Some(Inquiry::default()), "an inquiry about all sessions that lists none");
+
+    let newer = r#"{"inspected": {"id": 7, "since": 1, "live": {"total": 9, "cut": true, "sessions": [
+        {"listener": "shop/db/pg", "protocol": "TCP", "client": "192.0.2.1:1", "zone": "a"}]}}}"#;
+    let read: FromProxy = serde_json::from_str(newer).expect("decodes");
+    let inspected = read.inspected.expect("an answer");
+    assert_eq!((inspected.id, inspected.live.total), (7, 9));
+    assert_eq!((&inspected.live.sessions[0].listener, inspected.live.sessions[0].bytes_up), (&id(), 0));
+    let least: FromProxy = serde_json::from_str(r#"{"inspected": {}}"#).expect("decodes");
+    assert_eq!(least.inspected, Some(proxy_api::Inspected::default()));
 }
 
 #[test]

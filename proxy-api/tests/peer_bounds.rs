@@ -2,9 +2,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    Digest, Failure, FailureReason, FromProxy, Held, ListenerId, ListenerReport, ListenerState, MAX_EPOCH_BYTES,
-    MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LOADS, MAX_NAME_BYTES, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, PARTS,
-    ReportPart, Revision, Version,
+    Digest, Failure, FailureReason, FromProxy, Held, Inspected, ListenerId, ListenerReport, ListenerState, LiveSession,
+    LiveSessions, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES,
+    MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, PARTS, ReportPart, Revision, Transport, Version,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,21 @@ fn texts_of_a_peer_are_bounded() {
     holds(MAX_FAILURE_BYTES, |bytes| failed(json!({"reason": "BindFailed", "message": text(bytes)})));
     holds(MAX_HASH_BYTES, |bytes| failed(json!({"reason": "BindFailed", "message": "", "serving": text(bytes)})));
     assert!(read(json!({"report": {"gone": [id(0, 513)]}})).is_err(), "ids are bounded where they are read");
+    holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"backend": text(bytes)}))]));
+    holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"serverName": text(bytes)}))]));
+    assert!(read(inspected(&[session(json!({"listener": id(0, 513)}))])).is_err(), "an id of a listener is bounded");
+}
+
+/// A live session with these fields.
+fn session(fields: Value) -> Value {
+    let mut session = json!({"listener": "a/b/c", "protocol": "TCP", "client": "192.0.2.1:1"});
+    let (Value::Object(all), Value::Object(more)) = (&mut session, fields) else { panic!("objects") };
+    all.extend(more);
+    session
+}
+
+fn inspected(sessions: &[Value]) -> Value {
+    json!({"inspected": {"id": 7, "live": {"total": sessions.len(), "sessions": sessions}}})
 }
 
 #[test]
@@ -71,6 +86,7 @@ fn items_of_a_message_are_bounded() {
         MAX_LOADS,
         |items| json!({"load": {"forwards": (0..items).map(|at| (id(at, 16), json!({}))).collect::<Value>()}}),
     );
+    holds(MAX_LIVE, |items| inspected(&vec![session(json!({})); items]));
 }
 
 #[test]
@@ -105,6 +121,28 @@ fn the_largest_part_of_an_honest_proxy_fits() {
     assert_eq!(part.items(), PARTS);
     let bytes = serde_json::to_vec(&FromProxy { report: Some(part), ..FromProxy::default() }).expect("encodes");
     assert!(bytes.len() <= MAX_REPORT_BYTES, "{} bytes", bytes.len());
+}
+
+#[test]
+fn the_largest_answer_about_sessions_fits() {
+    let text = || Some("b".repeat(MAX_NAME_BYTES));
+    let address = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().expect("an address");
+    let session = |at: usize| LiveSession {
+        listener: id(at, 512).parse().expect("an id"),
+        protocol: Transport::Tcp,
+        client: address,
+        backend: text(),
+        endpoint: Some(address),
+        server_name: text(),
+        bytes_up: u64::MAX,
+        bytes_down: u64::MAX,
+        seconds: u64::MAX,
+    };
+    let live = LiveSessions { total: u64::MAX, sessions: (0..MAX_LIVE).map(session).collect() };
+    let answer = FromProxy { inspected: Some(Inspected { id: u64::MAX, live }), ..FromProxy::default() };
+    let json = serde_json::to_vec(&answer).expect("encodes");
+    assert!(json.len() <= MAX_REPORT_BYTES, "{} bytes", json.len());
+    assert_eq!(serde_json::from_slice::<FromProxy>(&json).expect("decodes"), answer);
 }
 
 #[test]

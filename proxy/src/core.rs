@@ -25,6 +25,7 @@ pub mod names;
 pub mod no_ports;
 pub mod own_addresses;
 pub mod pace;
+pub mod page;
 pub mod proxy_header;
 pub mod race;
 pub mod rounds;

@@ -1,7 +1,9 @@
-//! The HTTP endpoints of a proxy: health (livez, readyz, metrics) and admin (config, conns, drain).
+//! The HTTP endpoints of a proxy: health (livez, readyz, metrics) and admin (a page, config, conns, drain).
 //!
 //! The control thread serves both, so that a scrape takes no time from workers.
 
+mod events;
+mod page;
 mod scrape;
 mod serve;
 
@@ -16,17 +18,23 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER},
 };
 use proxy_api::{Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::serve::{Doors, serve, serve_file, serve_stream};
-use self::{scrape::Scraped, serve::Guest};
+use self::{
+    events::{Content, Feed},
+    scrape::Scraped,
+    serve::Guest,
+};
 use crate::{core::host, listen, metrics::Metrics, process::Process, supervisor::Control};
 
 /// Most sessions that /conns lists.
 const SESSIONS: usize = 10_000;
+/// Content type of a stream of server-sent events.
+const STREAM: &str = "text/event-stream";
 
 /// Data behind the endpoints.
 #[derive(Clone)]
@@ -42,6 +50,7 @@ pub struct View {
     /// State behind /livez.
     pub process: Process,
     scraped: Arc<Scraped>,
+    feed: Arc<Feed>,
 }
 
 impl View {
@@ -54,7 +63,7 @@ impl View {
         control: mpsc::Sender<Control>,
         startup: Startup,
     ) -> Self {
-        Self { metrics, report, control, startup, process, scraped: Arc::default() }
+        Self { metrics, report, control, startup, process, scraped: Arc::default(), feed: Arc::default() }
     }
 }
 
@@ -104,15 +113,56 @@ pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListene
     Ok(listener)
 }
 
-async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Response<Content> {
+    let answered = match refused(guest, request) {
+        Some(refusal) => refusal,
+        None if is_to_follow(guest.role, request) => {
+            if guest.follows(&view.process.doors) {
+                return stream(view, guest);
+            }
+            too_many_follow()
+        }
+        None => respond(guest, view, request).await,
+    };
+    answered.map(Content::Whole)
+}
+
+/// The answer to a request that is refused for where it comes from.
+fn refused(guest: &Guest, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
     // Every client that reaches the admin address may use it, and a browser on this machine does so for any web page.
     if guest.role == Role::Admin && !names_this_machine(request, guest.bound) {
-        return text(StatusCode::FORBIDDEN, "the request names another host: use localhost or 127.0.0.1\n");
+        return Some(text(StatusCode::FORBIDDEN, "the request names another host: use localhost or 127.0.0.1\n"));
     }
-    // A web page open on this machine must not be able to end sessions.
-    if guest.role != Role::Health && request.method() == Method::POST && request.headers().contains_key(ORIGIN) {
-        return text(StatusCode::FORBIDDEN, "requests from web pages are refused\n");
+    let headers = request.headers();
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    // A web page open on this machine must not be able to end sessions, nor to take the places of those that follow.
+    let does_something = request.method() == Method::POST || is_to_follow(guest.role, request);
+    if guest.role != Role::Health && does_something && host::is_of_another_page(headers.contains_key(ORIGIN), site) {
+        return Some(text(StatusCode::FORBIDDEN, "requests from web pages are refused\n"));
     }
+    None
+}
+
+/// Whether the request asks for the stream of states.
+fn is_to_follow(role: Role, request: &Request<Incoming>) -> bool {
+    role == Role::Admin && request.method() == Method::GET && request.uri().path() == "/events"
+}
+
+fn stream(view: &View, guest: &Guest) -> Response<Content> {
+    let mut response = Response::new(events::follow(view, guest.cut.clone()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn too_many_follow() -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many pages follow this proxy: close one of them\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+async fn respond(guest: &Guest, view: &View, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // The server sends no body in response to HEAD.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let path = request.uri().path();
@@ -126,8 +176,11 @@ async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Resp
         (&Method::GET, "/metrics") => metrics(guest, view),
         (&Method::GET, "/config") => config(view).await,
         (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
-        (&Method::GET, "/conns") => conns(view).await,
+        (&Method::GET, "/conns") => conns(view, request.uri().query()).await,
+        // Only HEAD gets here.
+        (&Method::GET, "/events") => typed(STREAM, ""),
         (&Method::POST, "/drain") => drain(view, request.uri().query()).await,
+        (&Method::GET, _) => page::file(path).unwrap_or_else(|| refused_method(path, served)),
         _ => refused_method(path, served),
     }
 }
@@ -138,7 +191,8 @@ fn methods(role: Role, path: &str) -> Option<&'static str> {
     match (role, path) {
         (Local, "/startupz")
         | (Health | Local, "/livez" | "/readyz" | "/metrics")
-        | (Admin | Local, "/config" | "/listeners" | "/conns") => Some("GET, HEAD"),
+        | (Admin | Local, "/config" | "/listeners" | "/conns")
+        | (Admin, "/" | "/page.css" | "/page.js" | "/events") => Some("GET, HEAD"),
         (Admin | Local, "/drain") => Some("POST"),
         _ => None,
     }
@@ -154,7 +208,7 @@ fn refused_method(path: &str, served: &'static str) -> Response<Full<Bytes>> {
 fn known(role: Role) -> &'static str {
     match role {
         Role::Health => "try GET /livez, /readyz or /metrics",
-        Role::Admin => "try GET /config, /listeners or /conns, or POST /drain?seconds=N",
+        Role::Admin => "try GET / (a page), /events, /config, /listeners or /conns, or POST /drain?seconds=N",
         Role::Local => {
             "try GET /livez, /readyz, /startupz, /metrics, /config, /listeners or /conns, or POST /drain?seconds=N"
         }
@@ -214,10 +268,14 @@ async fn config(view: &View) -> Response<Full<Bytes>> {
     }
 }
 
-async fn conns(view: &View) -> Response<Full<Bytes>> {
+async fn conns(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
+    let limit = query.and_then(|query| query.strip_prefix("limit=")).map_or(Ok(SESSIONS), str::parse::<usize>);
+    let Ok(limit) = limit.map(|limit| limit.min(SESSIONS)) else {
+        return text(StatusCode::BAD_REQUEST, "limit must be a whole number: GET /conns?limit=100\n");
+    };
     let (reply, answer) = oneshot::channel();
-    let all = Selection { origin: None, limit: SESSIONS };
-    if view.control.send(Control::Inspect(all, reply)).await.is_err() {
+    let some = Selection { origin: None, limit };
+    if view.control.send(Control::Inspect(some, reply)).await.is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
     }
     json(serde_json::to_string_pretty(&answer.await.unwrap_or_default().sessions))
@@ -308,7 +366,12 @@ mod tests {
             let answer = ask(role, request).to_ascii_lowercase();
             assert!(answer.starts_with("http/1.1 405") && answer.contains(allowed), "{request}: {answer}");
         }
-        for (role, request) in [(Role::Health, "POST /drain"), (Role::Admin, "GET /livez"), (Role::Health, "GET /x")] {
+        for (role, request) in [
+            (Role::Health, "POST /drain"),
+            (Role::Admin, "GET /livez"),
+            (Role::Health, "GET /"),
+            (Role::Local, "GET /events"),
+        ] {
             let answer = ask(role, request);
             assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
         }

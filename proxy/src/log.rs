@@ -1,5 +1,6 @@
 //! Log records pass through a bounded queue to one writer thread, so that a full pipe never stops traffic.
 
+mod recent;
 mod text;
 
 use std::{
@@ -17,10 +18,11 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 use proxy_api::{ListenerId, Transport};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::text::Grid;
-pub use self::text::printable;
+use self::{recent::Recent, text::Grid};
+pub use self::{recent::Recorded, text::printable};
 use crate::{core::end::EndReason, lives::Guard};
 
 /// Longest wait for the last records when the process ends.
@@ -59,7 +61,8 @@ pub enum Event {
 }
 
 /// Severity of a notice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Normal operation.
     #[default]
@@ -118,6 +121,7 @@ pub struct Log {
     queue: SyncSender<(SystemTime, Event)>,
     least: Level,
     dropped: Arc<AtomicU64>,
+    recent: Arc<Recent>,
 }
 
 impl Log {
@@ -140,12 +144,16 @@ impl Log {
             // The sender is dropped with this thread, which is what `finish` waits for.
             drop(ended);
         })?;
-        Ok((Self { queue: sender, least, dropped: Arc::default() }, LogWriter(end)))
+        Ok((Self { queue: sender, least, dropped: Arc::default(), recent: Arc::default() }, LogWriter(end)))
     }
 
     /// Queues a record; drops and counts it if the queue is full.
     pub fn emit(&self, event: Event) {
-        if self.queue.try_send((SystemTime::now(), event)).is_err() {
+        let now = SystemTime::now();
+        if let Event::Notice(notice) = &event {
+            self.recent.keep(now, notice);
+        }
+        if self.queue.try_send((now, event)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -160,6 +168,18 @@ impl Log {
     /// Queues lines for people.
     pub fn lines(&self, text: String) {
         self.emit(Event::Lines(text));
+    }
+
+    /// The latest notices, oldest first, also of those that were dropped.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Recorded> {
+        self.recent.all()
+    }
+
+    /// Number of the last notice; 0: there was none.
+    #[must_use]
+    pub fn last_notice(&self) -> u64 {
+        self.recent.number()
     }
 
     /// Number of dropped records.
@@ -250,9 +270,9 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counts_and_does_not_wait() {
         let (queue, _receiver) = sync_channel(1);
-        let log = Log { queue, least: Level::Info, dropped: Arc::default() };
+        let log = Log { queue, least: Level::Info, dropped: Arc::default(), recent: Arc::default() };
         log.notice(Level::Info, "a", "b", "c");
         log.notice(Level::Info, "a", "b", "c");
-        assert_eq!(log.dropped(), 1);
+        assert_eq!((log.dropped(), log.last_notice()), (1, 2), "the page shows what the output does not take");
     }
 }

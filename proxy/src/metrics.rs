@@ -5,6 +5,7 @@
 
 mod forwards;
 mod pipes;
+mod seen;
 mod series;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
@@ -298,7 +299,7 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
     // A door refuses a newcomer only if it can evict no connection.
     let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);
     let closed = closed.map(|(door, reason, count)| (vec![("door", door), ("reason", reason)], count));
-    let help = "Connections to the HTTP addresses that were closed for lack of a place, by reason.";
+    let help = "Connections to the HTTP addresses that were closed for lack of a place or because the client did not read, by reason.";
     family(out, ("portlane_http_connections_closed", help), true, closed)?;
     let (files, files_limit) = process.files.usage();
     let (places, places_limit) = process.sessions.usage();

@@ -13,7 +13,7 @@ use proxy::core::{
     },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
-    host::is_own,
+    host::{is_of_another_page, is_own},
     no_ports::{self, Found, NoPorts},
 };
 use proxy_api::doors::{Admission, Evict, Places};
@@ -202,6 +202,17 @@ fn an_admin_request_names_loopback_or_the_address_of_the_door() {
     ] {
         assert!(!is_own(foreign, bound), "{foreign}");
     }
+}
+
+#[test]
+fn a_browser_says_which_page_it_asks_for() {
+    for (has_origin, site) in [(false, None), (false, Some("same-origin")), (false, Some("none"))] {
+        assert!(!is_of_another_page(has_origin, site), "{has_origin} {site:?}");
+    }
+    for (has_origin, site) in [(true, None), (true, Some("same-origin")), (false, Some("cross-site"))] {
+        assert!(is_of_another_page(has_origin, site), "{has_origin} {site:?}");
+    }
+    assert!(is_of_another_page(false, Some("same-site")), "another port of this machine");
 }
 
 #[test]

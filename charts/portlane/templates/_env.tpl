@@ -46,6 +46,8 @@
 - name: PORTLANE_FLEET_POD_TEMPLATE
   value: {{ toJson . | quote }}
 {{- end }}
+- name: PORTLANE_FLEET_ROLLOUT
+  value: {{ .Values.gateways.rollout | default "OneByOne" }}
 - name: PORTLANE_FLEET_BIND_IP
   value: {{ .Values.bindIP | quote }}
 - name: PORTLANE_FLEET_NETWORK_POLICIES
@@ -70,13 +72,15 @@
 - name: PORTLANE_SIDECAR_RESOURCES
   value: {{ toJson .Values.injection.resources | quote }}
 {{- end }}
-{{- if .Values.customMetrics.enabled }}
+{{- if include "portlane.aggregates" . }}
 - name: PORTLANE_POD_IPS
   valueFrom: {fieldRef: {fieldPath: status.podIPs}}
 - name: PORTLANE_CUSTOM_METRICS_ADDRESS
   value: {{ include "portlane.address" (dict "root" . "name" "customMetrics") }}
 - name: PORTLANE_CUSTOM_METRICS_SERVICE
   value: {{ include "portlane.metrics" . }}
+- name: PORTLANE_APIS
+  value: {{ join "," (compact (list (ternary "custom-metrics" "" .Values.customMetrics.enabled) (ternary "live" "" (ne (include "portlane.servesLive" .) "")))) | quote }}
 {{- end }}
 {{- if .Values.notices.secret }}
 - name: PORTLANE_NOTICE_URL_FILE

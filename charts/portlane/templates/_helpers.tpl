@@ -16,7 +16,7 @@ values of the version before, which lack it.
 {{- end -}}
 {{- end }}
 
-{{/* What other names begin with: the Secret with the CA, the Service of the metrics API, the roles for users. */}}
+{{/* What other names begin with: the Secret with the CA, the Service of the aggregated APIs, the roles for users. */}}
 {{- define "portlane.prefix" -}}
 {{- if .Values.fullnameOverride -}}
 {{ include "portlane.name" . }}
@@ -29,6 +29,26 @@ values of the version before, which lack it.
 {{ include "portlane.prefix" . }}-metrics
 {{- end }}
 
+{{/*
+Whether the live API is registered: not empty if so. A cluster has one provider. Older aggregators ignore EndpointSlices, and a
+registered API that nobody serves blocks the deletion of every namespace.
+*/}}
+{{- define "portlane.servesLive" -}}
+{{- $live := .Values.liveApi | default dict -}}
+{{- $isOurs := eq (dig "controllerClass" "" $live | default "") (.Values.controllerClass | default "") -}}
+{{- $isServed := and (dig "enabled" true $live) $isOurs (gt (int .Values.replicas) 0) -}}
+{{- if and $isServed (semverCompare ">=1.34-0" .Capabilities.KubeVersion.Version) -}}
+yes
+{{- end -}}
+{{- end }}
+
+{{/* Whether API servers aggregate any API of the operator: not empty if so. */}}
+{{- define "portlane.aggregates" -}}
+{{- if or .Values.customMetrics.enabled (include "portlane.servesLive" .) -}}
+yes
+{{- end -}}
+{{- end }}
+
 {{- define "portlane.lease" -}}
 {{ include "portlane.name" . }}
 {{- end }}
@@ -37,7 +57,7 @@ values of the version before, which lack it.
 {{ include "portlane.prefix" . }}-roots
 {{- end }}
 
-{{/* The Secret with the certificate of webhook and metrics API; empty: the operator signs it. */}}
+{{/* The Secret with the certificate of webhook and aggregated APIs; empty: the operator signs it. */}}
 {{- define "portlane.servingSecret" -}}
 {{- $certificate := .Values.servingCertificate | default dict -}}
 {{- $made := ternary (printf "%s-serving" (include "portlane.prefix" .)) "" (dig "certManager" "enabled" false $certificate) -}}

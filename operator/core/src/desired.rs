@@ -2,12 +2,14 @@
 
 pub mod autoscaler;
 pub mod ca;
+pub mod fleets;
 pub mod gateway;
 pub mod holder;
 pub mod metrics_endpoints;
 pub mod plan;
 pub mod pods;
 mod probe;
+pub mod revision;
 pub mod serving;
 pub mod sidecar;
 pub mod tuning;

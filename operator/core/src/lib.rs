@@ -13,6 +13,7 @@
 
 pub mod desired;
 pub mod hash;
+pub mod live_api;
 pub mod metrics_api;
 pub mod names;
 pub mod notices;

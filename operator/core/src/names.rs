@@ -23,9 +23,17 @@ pub const INJECT_LABEL: &str = "portlane.dev/inject";
 pub const APP_PORTS: &str = "portlane.dev/app-ports";
 /// Annotation with the reason why a pod has no proxy, or with the annotations that injection ignored.
 pub const PROBLEM: &str = "portlane.dev/injection-problem";
+/// Annotation of a fleet's Deployment: fingerprint of what the installation writes into its pods.
+pub const INSTALLATION_REVISION: &str = "portlane.dev/installation-revision";
+/// Annotation of a fleet's Deployment: fingerprint of what the gateway asks for in its pods.
+pub const GATEWAY_REVISION: &str = "portlane.dev/gateway-revision";
+/// Annotation of a pod that chooses the image of its sidecar.
+pub const SIDECAR_IMAGE: &str = "portlane.dev/proxy-image";
 /// Annotation with the deletion cost of a pod (KEP-2255).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
+/// Name of the proxy's container in the pods of a fleet.
+pub const PROXY_CONTAINER: &str = "proxy";
 /// Name of the proxy's container in an injected pod.
 pub const CONTAINER: &str = "portlane-proxy";
 /// Port of a proxy's health endpoint.

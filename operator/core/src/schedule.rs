@@ -15,6 +15,7 @@ pub mod deletion_costs;
 pub mod discovery;
 pub mod election;
 pub mod liveness;
+pub mod outdated_sidecars;
 pub mod statuses;
 pub mod upkeep;
 

@@ -16,5 +16,6 @@ pub mod loads;
 pub mod patch;
 pub mod proxies;
 pub mod rates;
+pub mod rollout;
 pub mod scaling;
 pub mod versions;

@@ -1,18 +1,19 @@
-//! Messages of proxies, and the driver's answers to proxies and to the metrics API.
+//! Messages of proxies, and the driver's answers to proxies and to the aggregated APIs.
 
 use std::collections::BTreeSet;
 
 use proxy_api::{ListenerId, Origin, OriginKind};
 
-use super::Driver;
+use super::{Driver, leading::Leading};
 use operator_core::{
     Carrier, Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut,
 };
 
 use crate::{
     inputs::{
+        aggregated::Question,
         identity::Identity,
-        metrics_api::Question,
+        metrics_api::MetricQuestion,
         streams::{FromStream, StreamDecision},
     },
     platform::metrics::count,
@@ -72,10 +73,17 @@ impl Driver {
         }
     }
 
-    /// Answers a question of the metrics API. A replica that cannot answer drops the question.
+    /// Answers a question of an aggregated API. A replica that cannot answer drops the question.
     pub(super) fn answer(&self, question: Question) {
         let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
-        let Question { namespace, of, metric, forward, reply } = question;
+        match question {
+            Question::Metric(question) => self.answer_metric(leading, question),
+            Question::Live(question) => self.answer_live(leading, question),
+        }
+    }
+
+    fn answer_metric(&self, leading: &Leading, question: MetricQuestion) {
+        let MetricQuestion { namespace, of, metric, forward, reply } = question;
         let first = ObjectKey::new(namespace.clone(), "");
         let here = self.cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == namespace);
         let asked = here.filter(|(pod, info)| match &of {
@@ -115,6 +123,7 @@ impl Driver {
         }
         let proxy = identity.proxy();
         let target = leading.publisher.connect(&proxy, id, leading.fleets.group_of(pod, &leading.translator));
+        let asks = leading.publisher.open_asks(&proxy);
         leading.proxies.connected(&proxy);
         let world = &self.cache.world;
         let unreadable: BTreeSet<ObjectKey> =
@@ -124,6 +133,7 @@ impl Driver {
         }
         StreamDecision::Follow {
             target,
+            asks,
             deltas: leading.deltas.clone(),
             unreadable: unreadable.into_iter().map(|key| Origin::port_forward(key.namespace, key.name)).collect(),
         }

@@ -3,6 +3,7 @@
 //! A replica that does not lead refuses a stream before it sends any request to the API server. The memory of the
 //! leader and the work of the driver that proxies can cause are bounded for each proxy and for all proxies together.
 
+mod pending;
 mod room;
 mod stream;
 mod versions;
@@ -24,10 +25,10 @@ use tokio::{
 
 use operator_core::{ProxyId, desired::ca::Trusted};
 
-use self::room::Rooms;
+use self::{pending::Pending, room::Rooms};
 use crate::{
     inputs::identity::{Identities, Identity, IdentityError},
-    outputs::publish::{Deltas, Target},
+    outputs::publish::{Ask, Deltas, Target},
     platform::{
         lease::Term,
         metrics::{Metrics, count},
@@ -104,6 +105,8 @@ pub enum StreamDecision {
         deltas: Arc<Deltas>,
         /// Origins that cannot be read, whose listeners the proxy keeps as they are.
         unreadable: std::collections::BTreeSet<Origin>,
+        /// Questions about live sessions.
+        asks: mpsc::Receiver<Ask>,
     },
     /// Another replica leads.
     NotLeader,
@@ -154,8 +157,8 @@ impl Streams {
         self.driver.send(ask).await.map_err(|_| ending())?;
         let decision = timeout(PATIENCE, answer).await.map_err(|_| Status::unavailable("the operator is busy"))?;
         match decision.map_err(|_| ending())? {
-            StreamDecision::Follow { target, deltas, unreadable } => {
-                Ok(stream::Following { target, deltas, unreadable })
+            StreamDecision::Follow { target, deltas, unreadable, asks } => {
+                Ok(stream::Following { target, deltas, unreadable, asks })
             }
             StreamDecision::NotLeader => self.refuse("not_leader", Self::not_leader()),
             StreamDecision::NotSynced => {
@@ -197,6 +200,7 @@ impl Follower for Streams {
             proxy: identity.proxy(),
             id,
             following,
+            pending: Pending::default(),
             messages,
             pace: stream::Pace::default(),
             out,

@@ -152,11 +152,11 @@ impl Injector {
 impl Answers for Injector {
     async fn answer(&self, method: Method, path: String, _: String, body: Bytes) -> Answer {
         if method != Method::POST || path != "/inject" {
-            return Answer { status: StatusCode::NOT_FOUND, body: Err("not found; try POST /inject") };
+            return Answer::plain(StatusCode::NOT_FOUND, "not found; try POST /inject");
         }
         match self.read(body).await {
-            Some(answer) => Answer { status: StatusCode::OK, body: Ok(answer) },
-            None => Answer { status: StatusCode::BAD_REQUEST, body: Err("not an AdmissionReview") },
+            Some(answer) => Answer::json(StatusCode::OK, answer),
+            None => Answer::plain(StatusCode::BAD_REQUEST, "not an AdmissionReview"),
         }
     }
 }

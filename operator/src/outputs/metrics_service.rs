@@ -1,5 +1,5 @@
-//! Keeps the metrics API reachable: admits the API server's aggregator, points the API's Service to the leader, and has
-//! the aggregator trust the operator's CA.
+//! Keeps the aggregated APIs reachable: admits the API server's aggregator, points the Service of the APIs to the
+//! leader, and has the aggregator trust the operator's CA.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,7 +21,6 @@ use tokio::{sync::watch, time::sleep};
 
 use operator_core::{
     desired::{ca::Trusted, metrics_endpoints::slices},
-    metrics_api::api::{GROUP, VERSION},
     names::NAME,
     schedule::upkeep::{Checked, Rounds},
 };
@@ -42,7 +41,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Namespace and name of the `ConfigMap` in which an API server publishes the client CA of its aggregator.
 const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
-/// Why the metrics API is not reachable, or may not be.
+/// Why the aggregated APIs are not reachable, or may not be.
 #[derive(Debug, thiserror::Error)]
 enum UpkeepError {
     /// The API server refused a request, or did not answer.
@@ -58,10 +57,10 @@ enum UpkeepError {
     /// The names of the aggregator cannot be read. Without them every certificate of its CA would be admitted.
     #[error("cannot read requestheader-allowed-names of ConfigMap extension-apiserver-authentication")]
     Names(#[source] serde_json::Error),
-    /// Another Service provides the metrics API, such as that of another installation.
+    /// Another Service provides an API, such as that of another installation.
     #[error(
-        "APIService {api} leads to Service {service}, and a cluster has one provider of this API, so no HPA gets the \
-         metrics of this operator's proxies: set customMetrics.enabled in one installation only"
+        "APIService {api} leads to Service {service}, and a cluster has one provider of this API, so the API does not \
+         know this operator's proxies: set customMetrics.enabled and liveApi.enabled in one installation only"
     )]
     Foreign { api: String, service: String },
     /// The aggregator's client CA cannot be used.
@@ -69,7 +68,7 @@ enum UpkeepError {
     Tls(#[source] proxy_grpc::TlsError),
 }
 
-/// Settings and handles for keeping the metrics API reachable.
+/// Settings and handles for keeping the aggregated APIs reachable.
 pub struct Upkeep {
     /// Client of the API server.
     pub client: Client,
@@ -77,20 +76,22 @@ pub struct Upkeep {
     pub namespace: String,
     /// Name of the Service, which has no selector.
     pub service: String,
+    /// Names of the `APIService`s.
+    pub apis: Vec<String>,
     /// IP addresses of this replica's pod.
     pub ips: Vec<IpAddr>,
-    /// Port on which this replica serves the API.
+    /// Port on which this replica serves the APIs.
     pub port: u16,
     /// The serving certificate.
     pub leaf: Arc<dyn ResolvesServerCert>,
-    /// TLS context of the API's server: absent until the aggregator's CA is known.
+    /// TLS context of the server: absent until the aggregator's CA is known.
     pub tls: watch::Sender<Option<Arc<TlsContext>>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
 
 impl Upkeep {
-    /// Keeps the metrics API reachable until the process ends.
+    /// Keeps the aggregated APIs reachable until the process ends.
     pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
         let (mut rounds, mut let_in) = (Rounds::new(LOOK, SOON, LOOK), None);
         loop {
@@ -100,7 +101,7 @@ impl Upkeep {
                 self.let_in(&mut let_in).await?;
                 if leads {
                     self.lead_here().await?;
-                    self.be_trusted(&bundle).await?;
+                    self.all_be_trusted(&bundle).await?;
                 }
                 Ok::<_, UpkeepError>(())
             };
@@ -111,7 +112,7 @@ impl Upkeep {
                     let next = rounds.checked(Checked::Failed(&error.to_string()));
                     if next.is_news {
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::warn!(%error, cause, "cannot keep the metrics API reachable, will retry");
+                        tracing::warn!(%error, cause, "cannot keep the aggregated APIs reachable, will retry");
                     }
                     next
                 }
@@ -147,13 +148,13 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Makes this replica the endpoint of the API's Service. The Service owns the `EndpointSlice`s.
+    /// Makes this replica the endpoint of the Service. The Service owns the `EndpointSlice`s.
     async fn lead_here(&self) -> Result<(), UpkeepError> {
-        let failed = |source| UpkeepError::Api { what: "the Service of the metrics API", source };
+        let failed = |source| UpkeepError::Api { what: "the Service of the aggregated APIs", source };
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
         let service = answer(services.get(&self.service)).await.map_err(failed)?;
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
-        let failed = |source| UpkeepError::Api { what: "an EndpointSlice of the metrics API", source };
+        let failed = |source| UpkeepError::Api { what: "an EndpointSlice of the aggregated APIs", source };
         for (name, slice) in slices(&self.service, service.metadata.uid.as_deref(), &self.ips, self.port) {
             let patch = Patch::Apply(&slice);
             answer(api.patch(&name, &PatchParams::apply(NAME).force(), &patch)).await.map_err(failed)?;
@@ -161,12 +162,21 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Has the aggregator trust the CA of every API. One that fails holds up no other.
+    async fn all_be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
+        let mut result = Ok(());
+        for name in &self.apis {
+            result = result.and(self.be_trusted(name, bundle).await);
+        }
+        result
+    }
+
     /// Has the aggregator trust the CA. An `APIService` that leads to another Service has another owner: it is left alone
     /// and reported.
-    async fn be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
-        let failed = |source| UpkeepError::Api { what: "the APIService of the metrics API", source };
-        let (api, name) = (Api::<APIService>::all(self.client.clone()), format!("{VERSION}.{GROUP}"));
-        let Some(existing) = answer(api.get_opt(&name)).await.map_err(failed)? else { return Ok(()) };
+    async fn be_trusted(&self, name: &str, bundle: &str) -> Result<(), UpkeepError> {
+        let failed = |source| UpkeepError::Api { what: "an APIService of the operator", source };
+        let api = Api::<APIService>::all(self.client.clone());
+        let Some(existing) = answer(api.get_opt(name)).await.map_err(failed)? else { return Ok(()) };
         let spec = existing.spec.unwrap_or_default();
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
@@ -174,7 +184,7 @@ impl Upkeep {
         if !is_ours {
             let service = spec.service.unwrap_or_default();
             let (namespace, service) = (service.namespace.unwrap_or_default(), service.name.unwrap_or_default());
-            return Err(UpkeepError::Foreign { api: name, service: format!("{namespace}/{service}") });
+            return Err(UpkeepError::Foreign { api: name.to_owned(), service: format!("{namespace}/{service}") });
         }
         let bundle = ByteString(bundle.as_bytes().to_vec());
         if spec.ca_bundle.as_ref() == Some(&bundle) {
@@ -183,6 +193,6 @@ impl Upkeep {
         let patch =
             json!({"metadata": {"resourceVersion": existing.metadata.resource_version}, "spec": {"caBundle": bundle}});
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        answer(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
+        answer(api.patch(name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }
 }

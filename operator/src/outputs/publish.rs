@@ -1,5 +1,6 @@
 //! Publishes translations as snapshots, and points the stream of each proxy to the snapshot of its group.
 
+mod asks;
 mod deltas;
 
 use std::{
@@ -9,10 +10,10 @@ use std::{
 
 use operator_core::{Group, Proxies, ProxyId, Snapshot};
 use proxy_api::Version;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-pub use self::deltas::Deltas;
 pub(crate) use self::deltas::encode;
+pub use self::{asks::Ask, deltas::Deltas};
 
 /// The snapshot that a proxy should run, as its stream sees it.
 pub type Target = watch::Receiver<Arc<Snapshot>>;
@@ -37,6 +38,8 @@ struct Stream {
     id: u64,
     group: Option<Group>,
     target: watch::Sender<Arc<Snapshot>>,
+    /// The queue of asks. Absent until the stream is admitted.
+    asks: Option<mpsc::Sender<Ask>>,
 }
 
 impl Publisher {
@@ -79,9 +82,35 @@ impl Publisher {
             snapshot = self.renumber(group);
         }
         let (target, receiver) = watch::channel(snapshot);
-        self.streams.insert(proxy.clone(), Stream { id, group: group.cloned(), target });
+        self.streams.insert(proxy.clone(), Stream { id, group: group.cloned(), target, asks: None });
         self.follow(proxy, group);
         receiver
+    }
+
+    /// Opens the queue of asks of a pod's stream. Without a stream, the queue is closed.
+    pub fn open_asks(&mut self, proxy: &ProxyId) -> mpsc::Receiver<Ask> {
+        let (sender, receiver) = asks::queue();
+        if let Some(stream) = self.streams.get_mut(proxy) {
+            stream.asks = Some(sender);
+        }
+        receiver
+    }
+
+    /// The queue of asks of a pod's stream; `None` without a stream.
+    #[must_use]
+    pub fn asks(&self, proxy: &ProxyId) -> Option<mpsc::Sender<Ask>> {
+        self.streams.get(proxy)?.asks.clone()
+    }
+
+    /// The pods whose streams follow a group, terminating pods included.
+    pub fn followers(&self, group: &Group) -> impl Iterator<Item = &ProxyId> {
+        self.followers.get(group).into_iter().flatten()
+    }
+
+    /// The snapshot that the stream of a pod leads to; `None` without a stream.
+    #[must_use]
+    pub fn target(&self, proxy: &ProxyId) -> Option<Arc<Snapshot>> {
+        Some(self.streams.get(proxy)?.target.borrow().clone())
     }
 
     fn follow(&mut self, proxy: &ProxyId, group: Option<&Group>) {
@@ -258,5 +287,28 @@ mod tests {
         assert!(first.has_changed().is_err(), "the sender of the first stream is dropped");
         assert!(!publisher.disconnect(&pod("p"), 1), "the second stream stays");
         assert!(second.has_changed().is_ok() && publisher.is_newest(&pod("p"), 2));
+    }
+    #[test]
+    fn asks_reach_the_newest_stream_of_a_pod() {
+        let ask = || {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            (Ask { selection: proxy_api::Selection { origin: None, limit: 7 }, reply }, answer)
+        };
+        let mut publisher = Publisher::new("term".to_owned());
+        assert!(publisher.asks(&pod("p")).is_none() && publisher.target(&pod("p")).is_none(), "no stream");
+        let _first = publisher.connect(&pod("p"), 1, Some(&group("a")));
+        let mut old = publisher.open_asks(&pod("p"));
+        let _second = publisher.connect(&pod("p"), 2, Some(&group("b")));
+        assert!(publisher.asks(&pod("p")).is_none(), "the stream is not admitted yet");
+        let mut new = publisher.open_asks(&pod("p"));
+        let queue = publisher.asks(&pod("p")).expect("a stream");
+        let (asks, _answers): (Vec<_>, Vec<_>) = std::iter::repeat_with(ask).take(9).unzip();
+        let taken = asks.into_iter().map(|ask| queue.try_send(ask)).filter(Result::is_ok).count();
+        assert_eq!(taken, 4, "the queue is bounded");
+        assert!(old.try_recv().is_err());
+        assert_eq!(new.try_recv().expect("an ask").selection.limit, 7);
+        assert_eq!(publisher.followers(&group("b")).collect::<Vec<_>>(), [&pod("p")]);
+        assert_eq!(publisher.followers(&group("a")).count(), 0);
+        assert!(publisher.open_asks(&pod("other")).try_recv().is_err(), "no stream, no asks");
     }
 }

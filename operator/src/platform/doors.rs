@@ -16,11 +16,11 @@ const BURST: u32 = 2;
 const WEBHOOK: (usize, usize) = (512, 256);
 /// New connections per second at the webhook's port: of all sources, and of one.
 const WEBHOOK_RATES: (u32, u32) = (1000, 200);
-/// Connections of the metrics API's port without a client certificate: of all sources, and of one.
+/// Connections of the aggregated APIs' port without a client certificate: of all sources, and of one.
 const METRICS_API: (usize, usize) = (64, 16);
-/// Connections of API servers at the metrics API's port, which have a client certificate.
+/// Connections of API servers at the aggregated APIs' port, which have a client certificate.
 const AGGREGATORS: usize = 64;
-/// New connections per second at the metrics API's port: of all sources, and of one.
+/// New connections per second at the aggregated APIs' port: of all sources, and of one.
 const METRICS_API_RATES: (u32, u32) = (200, 50);
 /// Connections of the health port: of all sources, and of one.
 const HEALTH: (usize, usize) = (64, 32);
@@ -60,7 +60,7 @@ pub fn webhook(metrics: &Arc<Metrics>) -> Arc<Door> {
     door("webhook", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates }, metrics)
 }
 
-/// The port of the metrics API.
+/// The port of the aggregated APIs: custom metrics and the live API.
 pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = METRICS_API;
     let rates = Some(rates(METRICS_API_RATES));

@@ -1,9 +1,10 @@
-//! The HTTPS server that API servers call, for the webhook and for the metrics API.
+//! The HTTPS server that API servers call, for the webhook and for the aggregated APIs.
 //!
 //! Every phase of a connection has a time limit: handshake, head, body, whole request, pause between requests. If every
 //! place is taken, a new connection gets the place of one that waits for its client, so that an API server always gets
 //! a place.
 
+mod answer;
 mod body;
 mod pace;
 #[cfg(test)]
@@ -11,7 +12,6 @@ mod tests;
 
 use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -33,7 +33,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+pub use self::answer::{Answer, Content};
 use self::{
+    answer::Pieces,
     body::{BodyError, Pool, Room},
     pace::{Noted, Pace},
 };
@@ -103,14 +105,6 @@ impl TlsContext {
         let mut known = own.subject().iter_common_name().filter_map(|name| name.as_str().ok());
         names.is_empty() || known.any(|name| names.contains(name))
     }
-}
-
-/// The answer to a request.
-pub struct Answer {
-    /// HTTP status code.
-    pub status: StatusCode,
-    /// JSON, or plain text without its final newline.
-    pub body: Result<serde_json::Value, &'static str>,
 }
 
 /// A handler of requests.
@@ -226,17 +220,14 @@ async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), 
 }
 
 impl<A: Answers> Server<A> {
-    async fn response(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Response<Full<Bytes>> {
+    async fn response(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Response<Pieces> {
         let answer = self.answer(request, source).await;
         let is_busy = answer.status == StatusCode::TOO_MANY_REQUESTS;
         if is_busy {
             guest.closed(Closed::Busy);
         }
-        let (kind, body) = match answer.body {
-            Ok(json) => ("application/json", json.to_string()),
-            Err(text) => ("text/plain; charset=utf-8", format!("{text}\n")),
-        };
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let (kind, body) = answer.content.into_body();
+        let mut response = Response::new(body);
         *response.status_mut() = answer.status;
         if is_busy || self.ending.has_begun() || answer.status == StatusCode::SERVICE_UNAVAILABLE {
             // A new connection may reach a replica that can answer.
@@ -251,16 +242,15 @@ impl<A: Answers> Server<A> {
 
     async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
-        let refuse = |status, why| Answer { status, body: Err(why) };
         let Ok(_in_work) = self.requests.take(source, 1) else {
             body::skip(body).await;
-            return refuse(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
+            return Answer::plain(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
         match self.room.collect(source, body).await {
-            Err(BodyError::Late) => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
-            Err(BodyError::TooLarge) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-            Err(BodyError::Incomplete) => refuse(StatusCode::BAD_REQUEST, "the body is incomplete"),
-            Err(BodyError::Busy) => refuse(StatusCode::TOO_MANY_REQUESTS, "too many large bodies are in work"),
+            Err(BodyError::Late) => Answer::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Err(BodyError::TooLarge) => Answer::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(BodyError::Incomplete) => Answer::plain(StatusCode::BAD_REQUEST, "the body is incomplete"),
+            Err(BodyError::Busy) => Answer::plain(StatusCode::TOO_MANY_REQUESTS, "too many large bodies are in work"),
             Ok((body, _room)) => {
                 let query = head.uri.query().unwrap_or_default().to_owned();
                 self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await

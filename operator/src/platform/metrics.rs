@@ -46,6 +46,10 @@ pub struct Metrics {
     pub proxies: Gauge,
     /// Proxies with an open stream, by version of their software.
     pub proxy_versions: Family<[(&'static str, String); 1], Gauge>,
+    /// Sidecars whose image is not that of new pods, by namespace.
+    pub sidecars_outdated: Family<[(&'static str, String); 1], Gauge>,
+    /// Fleets of gateways, by the state of their rollout.
+    pub fleets: LabelledGauge,
     /// Connections that a port closed, by port and reason.
     pub closed: TwiceLabelled,
     /// `TokenReview`s that proxies caused, by result.
@@ -58,6 +62,8 @@ pub struct Metrics {
     pub ended: Labelled,
     /// Reports about a version that was never sent.
     pub bad_reports: Counter,
+    /// Questions to proxies about live sessions, by result.
+    pub inquiries: Labelled,
     /// Status writes, by result.
     pub status_writes: Labelled,
     /// Failed requests to the API server, by purpose.
@@ -107,12 +113,15 @@ impl Default for Metrics {
             outstanding: Gauge::default(),
             proxies: Gauge::default(),
             proxy_versions: Family::default(),
+            sidecars_outdated: Family::default(),
+            fleets: Family::default(),
             closed: Family::default(),
             reviews: Family::default(),
             cut_off: Gauge::default(),
             refused: Family::default(),
             ended: Family::default(),
             bad_reports: Counter::default(),
+            inquiries: Family::default(),
             status_writes: Family::default(),
             api_errors: Family::default(),
             events: Family::default(),
@@ -152,12 +161,16 @@ impl Metrics {
         registry.register("forwards_outstanding", "Forwards not reported on by every proxy", self.outstanding.clone());
         registry.register("connected_proxies", "Proxies with an open stream", self.proxies.clone());
         registry.register("proxies", "Proxies with an open stream, by version", self.proxy_versions.clone());
+        let outdated = self.sidecars_outdated.clone();
+        registry.register("sidecars_outdated", "Sidecars with another image than new pods get, by namespace", outdated);
+        registry.register("fleets", "Fleets of gateways, by state of their rollout", self.fleets.clone());
         registry.register("connections_closed", "Connections closed, by port and reason", self.closed.clone());
         registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("proxies_cut_off", "Proxies that do not trust the operator's CA", self.cut_off.clone());
         registry.register("streams_refused", "Streams that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams that ended, by reason", self.ended.clone());
         registry.register("bad_reports", "Reports about a version that was never sent", self.bad_reports.clone());
+        registry.register("inquiries", "Questions to proxies about sessions, by result", self.inquiries.clone());
         registry.register("status_writes", "Status writes, by result", self.status_writes.clone());
         registry.register("api_errors", "Failed requests to the API server, by purpose", self.api_errors.clone());
         registry.register("events", "Writes of Events, by result", self.events.clone());

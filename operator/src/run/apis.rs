@@ -1,4 +1,4 @@
-//! The APIs that API servers call (the webhook and the metrics API), and the sender of notices.
+//! The APIs that API servers call (the webhook and the aggregated APIs), and the sender of notices.
 
 use std::{
     io,
@@ -14,11 +14,13 @@ use tokio::{
 };
 
 use super::{Replica, RunError, open};
-use operator_core::desired::sidecar::Sidecar;
+use operator_core::{desired::sidecar::Sidecar, live_api, metrics_api::api as metrics_api};
 
 use crate::{
     inputs::{
-        metrics_api::{MetricsApi, Question, WAITING},
+        aggregated::{Aggregated, Question, WAITING},
+        live_api::LiveApi,
+        metrics_api::MetricsApi,
         webhook::Injector,
     },
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},
@@ -27,6 +29,7 @@ use crate::{
         https::{self, TlsContext},
         tasks::Fault,
     },
+    settings::AggregatedApi,
 };
 
 /// Serves the webhook and, if its configuration is named, keeps the CA bundle there. `ready` becomes true once API
@@ -89,20 +92,26 @@ fn apart(
     thread::Builder::new().name("webhook".to_owned()).spawn(work).map(drop)
 }
 
-/// Serves the metrics API if its address is set. Returns the questions of callers.
-pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question>, RunError> {
+/// Serves the aggregated APIs if their address is set. Returns the questions of callers.
+pub(super) async fn aggregated(replica: &Replica) -> Result<mpsc::Receiver<Question>, RunError> {
     let (questions, asked) = mpsc::channel(WAITING);
     let settings = &replica.settings;
     if let Some(address) = settings.custom_metrics_address {
         let listener = open("custom metrics", address).await?;
         let (tls, contexts) = watch::channel(None);
         let door = doors::metrics_api(&replica.metrics);
-        let serving = https::serve(listener, contexts, Arc::new(MetricsApi(questions)), door, replica.ending.clone());
-        replica.tasks.service("metrics API", serving);
+        let serves = |api| settings.apis.contains(&api);
+        let apis = Aggregated {
+            metrics: serves(AggregatedApi::CustomMetrics).then(|| MetricsApi(questions.clone())),
+            live: serves(AggregatedApi::Live).then(|| LiveApi::new(questions.clone(), replica.metrics.clone())),
+        };
+        let serving = https::serve(listener, contexts, Arc::new(apis), door, replica.ending.clone());
+        replica.tasks.service("aggregated APIs", serving);
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
             service: settings.custom_metrics_service.clone(),
+            apis: settings.apis.iter().map(|api| api_service(*api)).collect(),
             ips: settings.pod_ips.clone(),
             port: address.port(),
             leaf: replica.serving.leaf.clone(),
@@ -110,9 +119,18 @@ pub(super) async fn metrics(replica: &Replica) -> Result<mpsc::Receiver<Question
             metrics: replica.metrics.clone(),
         };
         let upkeep = upkeep.keep(replica.term.clone(), replica.serving.trusted.clone());
-        replica.tasks.service("upkeep of the metrics API", upkeep);
+        replica.tasks.service("upkeep of the aggregated APIs", upkeep);
     }
     Ok(asked)
+}
+
+/// Name of the `APIService` of an API.
+fn api_service(api: AggregatedApi) -> String {
+    let (version, group) = match api {
+        AggregatedApi::CustomMetrics => (metrics_api::VERSION, metrics_api::GROUP),
+        AggregatedApi::Live => (live_api::VERSION, live_api::GROUP),
+    };
+    format!("{version}.{group}")
 }
 
 /// Starts the sender of notices if the file with their URL is set.

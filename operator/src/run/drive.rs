@@ -22,7 +22,7 @@ use operator_core::{
 
 use crate::{
     driver::{Driver, Effects, Inputs},
-    inputs::{identity::Identities, metrics_api::Question, streams::Streams, watch::Watches},
+    inputs::{aggregated::Question, identity::Identities, streams::Streams, watch::Watches},
     outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
     platform::liveness::Heartbeat,
 };
@@ -68,6 +68,7 @@ pub(super) fn start(
         bind: settings.fleet_bind_ip,
         namespaces: rights.fleets,
         network_policies: settings.fleet_network_policies,
+        rollout: settings.fleet_rollout.into(),
         pods: settings.pods(),
         template: settings.fleet_pod_template.clone().unwrap_or_default(),
     };

@@ -172,6 +172,26 @@ impl EndReason {
         }
     }
 
+    /// Whether the session was refused before it could use a backend: by `access`, by a limit, or for its first bytes.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::AccessDenied
+                | Self::Loop
+                | Self::UntrustedPeer
+                | Self::BadHeader
+                | Self::HandshakeTimeout
+                | Self::HandshakeLimit
+                | Self::ConnectionLimit
+                | Self::SourceLimit
+                | Self::RateLimit
+                | Self::QueueFull
+                | Self::QueueTimeout
+                | Self::TenantLimit
+        )
+    }
+
     /// How a session ends that was silent for too long. Only an end that cuts nothing is clean.
     #[must_use]
     pub fn of_silence(half_closed: bool, in_flight: bool) -> Self {

@@ -1,4 +1,4 @@
-//! The host that a request names.
+//! Where a request to the admin address comes from: the host that it names, and the web page that sent it.
 
 use std::net::IpAddr;
 
@@ -12,6 +12,14 @@ pub fn is_own(host: &str, bound: IpAddr) -> bool {
         Ok(ip) => ip.to_canonical().is_loopback() || ip.to_canonical() == bound.to_canonical(),
         Err(_) => name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost"),
     }
+}
+
+/// Whether a browser sent the request for a web page that is not of this server. A browser sends `Origin` with a GET
+/// request of another page that wants to read the answer, and `Sec-Fetch-Site` with every request; other clients send
+/// neither.
+#[must_use]
+pub fn is_of_another_page(has_origin: bool, fetch_site: Option<&str>) -> bool {
+    has_origin || fetch_site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
 
 /// The host without its port; `None` if the rest is no port.

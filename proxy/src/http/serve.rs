@@ -4,7 +4,10 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -14,6 +17,7 @@ use proxy_api::doors::{Bounds, Evict};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    sync::Notify,
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -32,6 +36,10 @@ const HEALTH: Bounds = bounds(24, 8);
 const SCRAPES: Bounds = bounds(8, 4);
 /// Connections to the admin address; all of them are from this machine.
 const ADMIN: Bounds = bounds(8, 8);
+/// Connections, to the admin address, of pages that follow the proxy. They leave places for requests, and further pages
+/// are refused.
+const EVENTS: Bounds = Bounds { evict: Evict::Never, ..bounds(4, 4) };
+const _: () = assert!(EVENTS.strangers * 2 <= ADMIN.strangers);
 /// Connections to the unix socket, which have no source.
 const LOCAL: Bounds = bounds(16, 16);
 /// File descriptors of the reserve that are for other uses than these connections.
@@ -44,6 +52,9 @@ const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const HEADERS: Duration = Duration::from_secs(1);
 /// Timeout for a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time that a page follows on one connection, after which it opens another. Clients that have vanished must not
+/// keep places.
+const FOLLOWED: Duration = Duration::from_secs(300);
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,7 +68,10 @@ pub struct Doors {
     health: Arc<Door>,
     scrapes: Arc<Door>,
     admin: Arc<Door>,
+    events: Arc<Door>,
     local: Arc<Door>,
+    /// Pages that were cut because they did not read.
+    slow: AtomicU64,
 }
 
 impl Doors {
@@ -65,14 +79,34 @@ impl Doors {
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         let door = |bounds| Door::new(bounds, clock);
-        Arc::new(Self { health: door(HEALTH), scrapes: door(SCRAPES), admin: door(ADMIN), local: door(LOCAL) })
+        Arc::new(Self {
+            health: door(HEALTH),
+            scrapes: door(SCRAPES),
+            admin: door(ADMIN),
+            events: door(EVENTS),
+            local: door(LOCAL),
+            slow: AtomicU64::new(0),
+        })
     }
 
-    /// Connections that were closed for lack of a place: the door, the reason, and the count.
+    /// Connections that were closed for lack of a place, or because they did not read: the door, the reason, and the
+    /// count.
     pub fn closed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
-        let doors =
-            [("health", &self.health), ("metrics", &self.scrapes), ("admin", &self.admin), ("socket", &self.local)];
-        doors.into_iter().flat_map(|(name, door)| door.closed().map(move |(reason, count)| (name, reason, count)))
+        let doors = [
+            ("health", &self.health),
+            ("metrics", &self.scrapes),
+            ("admin", &self.admin),
+            ("events", &self.events),
+            ("socket", &self.local),
+        ];
+        let full =
+            doors.into_iter().flat_map(|(name, door)| door.closed().map(move |(reason, count)| (name, reason, count)));
+        full.chain(std::iter::once(("events", "slow", self.slow.load(Relaxed))))
+    }
+
+    /// Counts pages that were cut because they did not read.
+    pub(super) fn cut_slow(&self, count: u64) {
+        self.slow.fetch_add(count, Relaxed);
     }
 
     fn of(&self, role: Role) -> &Arc<Door> {
@@ -95,6 +129,10 @@ pub(super) struct Guest {
     place: Place,
     /// The place among the scrapes, once the connection has asked for metrics.
     scrape: OnceLock<Place>,
+    /// The place among the pages that follow, once the connection has asked for events.
+    following: OnceLock<Place>,
+    /// Closes the connection of a page that does not read.
+    pub(super) cut: Arc<Notify>,
 }
 
 impl Guest {
@@ -104,6 +142,22 @@ impl Guest {
         // A connection carries one request.
         let _ = self.scrape.set(place);
         true
+    }
+
+    /// Takes a place among the pages that follow until the connection ends. Returns false if all are taken.
+    pub(super) fn follows(&self, doors: &Doors) -> bool {
+        let Ok(place) = doors.events.enter_beside(self.source, &self.place) else { return false };
+        let _ = self.following.set(place);
+        true
+    }
+
+    /// Waits until the connection has taken long enough.
+    async fn is_over(&self) {
+        sleep(PATIENCE).await;
+        if self.following.get().is_some() {
+            // Whichever is first.
+            let _ = timeout(FOLLOWED.saturating_sub(PATIENCE), self.cut.notified()).await;
+        }
     }
 }
 
@@ -159,7 +213,8 @@ pub async fn serve_stream(
 
 fn guest(source: IpAddr, bound: IpAddr, role: Role, view: &View) -> Option<Arc<Guest>> {
     let place = view.process.doors.of(role).enter(source).ok()?;
-    Some(Arc::new(Guest { role, bound, source, place, scrape: OnceLock::new() }))
+    let (scrape, following) = (OnceLock::new(), OnceLock::new());
+    Some(Arc::new(Guest { role, bound, source, place, scrape, following, cut: Arc::default() }))
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>, view: View) {
@@ -180,6 +235,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>
         biased;
         () = guest.place.taken_back() => {}
         // A client may disconnect at any time.
-        _ = timeout(PATIENCE, connection) => {}
+        _ = connection => {}
+        () = guest.is_over() => {}
     }
 }

@@ -101,10 +101,11 @@ pub(super) fn api_server(folder: &Folder, api: &ApiServer, find: Find) -> Result
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
         format!("--proxy-client-cert-file={}", pki("front-proxy.crt")),
         format!("--proxy-client-key-file={}", pki("front-proxy.key")),
+        // Aggregated APIs are reached by their endpoints: no kube-proxy serves addresses of Services here.
+        "--enable-aggregator-routing=true".to_owned(),
     ];
     if api.has_node {
         arguments.extend([
-            "--enable-aggregator-routing=true".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             format!("--kubelet-client-certificate={}", pki("admin.crt")),
             format!("--kubelet-client-key={}", pki("admin.key")),

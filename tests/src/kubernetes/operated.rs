@@ -54,6 +54,12 @@ impl Operator {
         Self::launch(namespace, name, stream, &[])
     }
 
+    /// Starts an operator with a name of its own, on the port that proxies know, with further options.
+    #[track_caller]
+    pub fn named_with(namespace: &Namespace<'_>, name: &str, stream: u16, options: &[&str]) -> Self {
+        Self::launch(namespace, name, stream, options)
+    }
+
     /// Starts another replica while the first one leads.
     #[track_caller]
     pub fn standby(namespace: &Namespace<'_>, options: &[&str]) -> Self {

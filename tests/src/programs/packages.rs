@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 59] = [
+const NEEDED: [(&str, &str); 61] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -72,6 +72,8 @@ const NEEDED: [(&str, &str); 59] = [
     ("docker-registry", "docker-registry"),
     ("gpg", "gpg"),
     ("gpg-agent", "gpg-agent"),
+    ("chromium", "chromium"),
+    ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
 ];
 
 /// Why this machine cannot run a node.

@@ -220,6 +220,13 @@ const OTHERS: [&str; 7] = [
     "cluster: portlane.dev/portforwards/finalizers: update",
 ];
 
+/// The rights of the live API.
+const LIVE: [&str; 3] = [
+    "cluster: apiregistration.k8s.io/apiservices v1alpha1.live.portlane.dev: get, patch",
+    "portlane: discovery.k8s.io/endpointslices portlane-metrics portlane-metrics-ipv6: create, patch",
+    "portlane: services portlane-metrics: get",
+];
+
 /// The rights of fleets, in a scope.
 const FLEETS: [&str; 6] = [
     "apps/deployments: get, list, watch, create, patch",
@@ -239,23 +246,24 @@ fn the_operator_has_these_rights_and_no_others() {
         all.sort();
         all
     };
-    assert_eq!(rights(server, &[]), sorted(&[&LEAST, &OTHERS], &["cluster"]));
-    let nothing = "gateways.enabled=false,autoscaling.enabled=false,deletionCost.enabled=false,injection.enabled=false";
+    assert_eq!(rights(server, &[]), sorted(&[&LEAST, &OTHERS, &LIVE], &["cluster"]));
+    let nothing = "gateways.enabled=false,autoscaling.enabled=false,deletionCost.enabled=false,injection.enabled=false,\
+                   liveApi.enabled=false";
     assert_eq!(rights(server, &["--set", nothing]), sorted(&[&LEAST], &[]));
     let some = rights(server, &["--set", "gateways.namespaces={edge,dmz}"]);
-    assert_eq!(some, sorted(&[&LEAST, &OTHERS], &["edge", "dmz"]));
+    assert_eq!(some, sorted(&[&LEAST, &OTHERS, &LIVE], &["edge", "dmz"]));
 
-    // With a list of namespaces, tokens and the webhook are all that is cluster-wide.
+    // With a list of namespaces, tokens, the webhook and the APIService are all that is cluster-wide.
     let watched = rights(server, &["--set", "watchNamespaces={a,b},gateways.namespaces={b}"]);
-    assert_eq!(watched.iter().filter(|right| right.starts_with("cluster: ")).count(), 2, "{watched:?}");
+    assert_eq!(watched.iter().filter(|right| right.starts_with("cluster: ")).count(), 3, "{watched:?}");
     let accounts: Vec<&String> = watched.iter().filter(|right| right.contains("serviceaccounts")).collect();
     assert_eq!(accounts, ["b: serviceaccounts: get, list, watch, create, patch"]);
     let policies = rights(server, &["--set", "networkPolicy.fleets.enabled=true"]);
     let expected = "cluster: networking.k8s.io/networkpolicies: get, list, watch, delete, create, patch";
     assert!(policies.iter().any(|right| right == expected), "{policies:?}");
-    let metrics = rights(server, &["--set", "customMetrics.enabled=true"]);
-    let expected = "portlane: discovery.k8s.io/endpointslices portlane-metrics portlane-metrics-ipv6: create, patch";
-    assert!(metrics.iter().any(|right| right == expected), "{metrics:?}");
+    let metrics = rights(server, &["--set", "customMetrics.enabled=true,liveApi.enabled=false"]);
+    let expected = [LIVE[0].replace("v1alpha1.live.portlane.dev", "v1beta2.custom.metrics.k8s.io"), LIVE[1].to_owned()];
+    assert!(expected.iter().all(|expected| metrics.contains(expected)), "{metrics:?}");
 }
 
 /// Asserts that the API server has refused the operator nothing.

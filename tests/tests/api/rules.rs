@@ -104,6 +104,7 @@ fn of_gateways() -> Vec<Case> {
             "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a], selector: {}}}]}}",
             "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a]}}]}}",
         ),
+        of_gateway("exactly one of tag and digest must be set", "{proxyImage: {}}", "{proxyImage: {tag: next}}"),
         of_gateway(
             "must be a network such as 10.0.0.0/8",
             "{allowedForwards: {addressCIDRs: [10.0.0.0]}}",

@@ -41,6 +41,9 @@ fn section(heading: &str) -> &'static str {
     below.split_once("\n## ").map_or(below, |(section, _)| section)
 }
 
+/// A gateway whose fleet stays at its image.
+const PINNED: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: pinned}, spec: {replicas: 1, proxyImage: {tag: '0.1.0'}}}";
+
 #[test]
 fn every_command_of_the_page_is_followed_or_marked() {
     let of = |text: &'static str| all_commands(text).into_iter().filter(|(_, not_run)| not_run.is_none());
@@ -72,6 +75,7 @@ fn the_page_installs_an_upgrade_and_a_drain_break_no_session_and_a_removal_leave
     follow(&mut shell, SECOND);
     node.helm(&["uninstall", "portlane", "--namespace", "portlane-blue"]).ok();
     client(&namespace);
+    namespace.apply(PINNED);
     another_release_of_the_proxy(&node, &namespace);
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
@@ -90,7 +94,8 @@ fn follow(shell: &mut Shell, heading: &str) {
     }
 }
 
-/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session.
+/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session. A pinned fleet
+/// keeps its pod.
 fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let pods = |column: &str| {
         let columns = format!("--output=jsonpath={{range .items[*]}}{{{column}}}/{{.status.phase}} {{end}}");
@@ -104,6 +109,9 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     });
     namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=60s"]).ok();
     wait_for(namespace, "forwardgateway/edge");
+    wait_for(namespace, "forwardgateway/pinned");
+    let pinned = || namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=pinned", "-o", "name"]).ok();
+    let kept = pinned();
     let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
     let load = Load::start(node, &addresses, 20);
     let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
@@ -129,6 +137,13 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
         !pods(".spec.containers[0].image").contains("proxy:0.1.0")
     });
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
+    let status = |name: &str, path: &str| {
+        namespace.kubectl(&["get", "forwardgateway", name, &format!("--output=jsonpath={path}")]).ok()
+    };
+    assert_eq!(status("edge", "{.status.proxyImage}"), new);
+    let outdated = "{.status.proxyImage} {.status.conditions[?(@.type==\"Outdated\")].reason}";
+    assert_eq!((status("pinned", outdated), pinned()), (format!("{old} Pinned"), kept));
+    namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();
 }
 
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
@@ -176,8 +191,8 @@ fn nothing_is_left(namespace: &Namespace<'_>) {
     });
     // A registered API that does not answer would block the deletion of every namespace.
     let apis = cluster.kubectl(&["get", "apiservices", "-o", "name"]).ok();
-    assert!(!apis.contains("custom.metrics.k8s.io"), "{apis}");
-    until("the endpoint of the metrics API is gone", || {
+    assert!(!apis.contains("custom.metrics.k8s.io") && !apis.contains("live.portlane.dev"), "{apis}");
+    until("the endpoint of the aggregated APIs is gone", || {
         let slices = cluster.kubectl(&["get", "endpointslices", "-n", OPERATOR, "-o", "name"]).ok();
         !slices.contains("portlane-metrics")
     });

@@ -2,6 +2,7 @@
 //! `cargo xtask setup node` installs the programs.
 #![allow(missing_docs, reason = "tests")]
 
+mod admin_page;
 mod databases;
 mod files;
 mod messaging;

@@ -1,6 +1,7 @@
 //! Tests of the built programs from outside, with real sockets and without a cluster.
 #![allow(missing_docs, reason = "tests")]
 
+mod admin_page;
 mod balancing;
 mod bounds;
 mod change;

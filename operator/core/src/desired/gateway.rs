@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
 };
 
 use crds::{ForwardGateway, GatewayService, PodTemplate, ServiceType};
@@ -12,12 +12,14 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
-        pods::{Pods, completed},
+        pods::completed,
         probe::{Probe, SOCKET},
     },
-    names::{ADMIN_PORT, CLASS_LABEL, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
-    world::{ObjectKey, child::ChildKind, rights::FleetNamespaces},
+    names::{ADMIN_PORT, CLASS_LABEL, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_CONTAINER, PROXY_LABEL},
+    world::{ObjectKey, child::ChildKind},
 };
+
+pub use crate::desired::fleets::Fleets;
 
 /// Seconds that a terminating pod keeps accepting, until endpoints have been updated.
 const LEAVE_SECONDS: u32 = 5;
@@ -38,42 +40,6 @@ const PROBE_SECONDS: u32 = 5;
 /// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
 
-/// Settings that all gateways of an installation share.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fleets {
-    /// Image of the proxy.
-    pub image: String,
-    /// Pull policy of the image.
-    pub pull_policy: String,
-    /// Address of the operator, `HOST:PORT`.
-    pub operator: String,
-    /// Address that proxies bind for health and metrics. `::` accepts both IP families.
-    pub bind: IpAddr,
-    /// Namespaces whose gateways get a fleet.
-    pub namespaces: FleetNamespaces,
-    /// Whether each fleet gets a `NetworkPolicy`.
-    pub network_policies: bool,
-    /// Settings that fleets share with sidecars.
-    pub pods: Pods,
-    /// What the pods of a fleet have unless their gateway says otherwise.
-    pub template: PodTemplate,
-}
-
-impl Default for Fleets {
-    fn default() -> Self {
-        Self {
-            image: String::new(),
-            pull_policy: String::new(),
-            operator: String::new(),
-            bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            namespaces: FleetNamespaces::All,
-            network_policies: false,
-            pods: Pods::default(),
-            template: PodTemplate::default(),
-        }
-    }
-}
-
 /// Everything that the children of a gateway are made of.
 #[derive(Clone, Debug)]
 pub struct Desired {
@@ -81,8 +47,10 @@ pub struct Desired {
     pub key: ObjectKey,
     /// The gateway.
     pub gateway: ForwardGateway,
-    /// Settings of all fleets.
+    /// Settings of all fleets, with the image of this one.
     pub fleets: Fleets,
+    /// An existing fleet keeps its pods as they are: it is not its turn to take on what is new of the installation.
+    pub keeps_pods: bool,
     /// The CA certificates that proxies trust.
     pub trusted: Trusted,
     /// Ports of the listeners.
@@ -122,6 +90,11 @@ pub fn children(
         Some((kind, manifest))
     };
     ChildKind::ALL.into_iter().filter_map(manifest).collect()
+}
+
+/// The pod template of a gateway's fleet.
+pub(super) fn pod_template(key: &ObjectKey, gateway: &ForwardGateway, fleets: &Fleets, roots: &str) -> Value {
+    Child { key, gateway }.pod_template(fleets, roots)
 }
 
 /// Whether the gateway wants no Service at all.
@@ -191,7 +164,7 @@ impl Child<'_> {
         self.gateway.spec.drain_seconds.unwrap_or(300)
     }
 
-    fn deployment(&self, fleets: &Fleets, roots: &str) -> Value {
+    fn pod_template(&self, fleets: &Fleets, roots: &str) -> Value {
         let template = &completed(self.gateway.spec.pod_template.as_ref(), &fleets.template);
         let mut labels: BTreeMap<String, String> =
             template.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
@@ -201,14 +174,18 @@ impl Child<'_> {
         labels.insert(PROXY_LABEL.to_owned(), "gateway".to_owned());
         let annotations: BTreeMap<&String, &String> =
             template.annotations.iter().map(|(key, value)| (key, &value.0)).collect();
+        json!({
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": self.pod(template, fleets, roots),
+        })
+    }
+
+    fn deployment(&self, fleets: &Fleets, roots: &str) -> Value {
         let mut deployment = json!({
             "selector": {"matchLabels": self.selector()},
             // A new pod is ready before an old one terminates.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
-            "template": {
-                "metadata": {"labels": labels, "annotations": annotations},
-                "spec": self.pod(template, fleets, roots),
-            },
+            "template": self.pod_template(fleets, roots),
         });
         // With spec.autoscaling, the HPA owns spec.replicas.
         if self.gateway.spec.autoscaling.is_none() {
@@ -282,7 +259,7 @@ impl Child<'_> {
             .as_ref()
             .map_or_else(|| json!({"requests": {"cpu": "100m", "memory": "64Mi"}}), |resources| json!(resources));
         json!({
-            "name": "proxy",
+            "name": PROXY_CONTAINER,
             "image": fleets.image,
             "imagePullPolicy": fleets.pull_policy,
             "env": [

@@ -1,4 +1,4 @@
-//! The `EndpointSlice`s of the metrics API: the leader is the only endpoint of a Service without a selector.
+//! The `EndpointSlice`s of the aggregated APIs: the leader is the only endpoint of a Service without a selector.
 
 use std::net::IpAddr;
 

@@ -10,13 +10,17 @@ use crate::{
     desired::{
         autoscaler::least,
         gateway::{Desired, children, unwanted},
+        revision::revision,
     },
-    names::{HANDOVER, NAME},
+    names::{GATEWAY_REVISION, HANDOVER, INSTALLATION_REVISION, NAME},
     world::{
         child::ChildKind,
         managed_fields::{REPLICAS, has_field},
     },
 };
+
+/// The variable of a proxy with the CA certificates.
+const ROOTS: &str = "PORTLANE_ROOTS";
 
 /// The objects that have the namespace and name of a gateway.
 pub type Found = BTreeMap<ChildKind, DynamicObject>;
@@ -111,6 +115,7 @@ fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, existing: 
 /// number, and an existing fleet keeps its replicas while this operator gives them up.
 fn fleet(desired: &Desired, mut manifest: Value, existing: Option<&DynamicObject>) -> Vec<Step> {
     let kind = ChildKind::Deployment;
+    stamp(desired, &mut manifest, existing);
     let least = desired.gateway.spec.autoscaling.as_ref().map(least);
     let mut steps = Vec::new();
     match (least, existing) {
@@ -133,6 +138,36 @@ fn fleet(desired: &Desired, mut manifest: Value, existing: Option<&DynamicObject
     steps
 }
 
+/// Writes down what the pods of the fleet are made of. A fleet that keeps its pods keeps them as they are, up to the CA
+/// certificates: applying what is there changes nothing, and starts no rollout.
+fn stamp(desired: &Desired, manifest: &mut Value, existing: Option<&DynamicObject>) {
+    let made = revision(&desired.gateway, &desired.fleets);
+    let Some(existing) = existing.filter(|_| desired.keeps_pods) else {
+        manifest["metadata"]["annotations"] =
+            json!({INSTALLATION_REVISION: made.installation, GATEWAY_REVISION: made.gateway});
+        return;
+    };
+    let known = |name: &str| existing.metadata.annotations.as_ref().and_then(|all| all.get(name));
+    // Without a mark, the fleet is older than the marks: its pods are what its gateway asks for.
+    let mut annotations = json!({GATEWAY_REVISION: known(GATEWAY_REVISION).unwrap_or(&made.gateway)});
+    if let Some(installation) = known(INSTALLATION_REVISION) {
+        annotations[INSTALLATION_REVISION] = json!(installation);
+    }
+    manifest["metadata"]["annotations"] = annotations;
+    let mut template = existing.data["spec"]["template"].clone();
+    if let Some(Value::Object(metadata)) = template.pointer_mut("/metadata") {
+        metadata.remove("creationTimestamp");
+    }
+    let trusted = desired.trusted.for_fleet(roots(existing));
+    let variables = template.pointer_mut("/spec/containers/0/env").and_then(Value::as_array_mut);
+    for variable in variables.into_iter().flatten() {
+        if variable["name"] == ROOTS {
+            variable["value"] = json!(trusted);
+        }
+    }
+    manifest["spec"]["template"] = template;
+}
+
 /// Whether this operator manages the replicas of a Deployment.
 fn holds_replicas(deployment: &DynamicObject) -> bool {
     let mut entries = deployment.metadata.managed_fields.iter().flatten();
@@ -144,5 +179,5 @@ fn holds_replicas(deployment: &DynamicObject) -> bool {
 fn roots(deployment: &DynamicObject) -> Option<&str> {
     let containers = &deployment.data["spec"]["template"]["spec"]["containers"];
     let mut variables = containers[0]["env"].as_array()?.iter();
-    variables.find(|variable| variable["name"] == "PORTLANE_ROOTS")?["value"].as_str()
+    variables.find(|variable| variable["name"] == ROOTS)?["value"].as_str()
 }

@@ -85,8 +85,13 @@ fn pods(namespace: &str, name: &str, metric: PodMetric, query: &str) -> Result<A
 
 /// The discovery document of the group, with its only version.
 pub fn group() -> Value {
-    let version = json!({"groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION});
-    json!({"kind": "APIGroup", "apiVersion": "v1", "name": GROUP, "versions": [version], "preferredVersion": version})
+    group_of(GROUP, VERSION)
+}
+
+/// The discovery document of a group with one version.
+pub(crate) fn group_of(group: &str, version: &str) -> Value {
+    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": [version], "preferredVersion": version})
 }
 
 /// The discovery document of the metrics.

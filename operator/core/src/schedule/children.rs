@@ -1,6 +1,7 @@
 //! When the children of gateways are applied, and when the statuses of gateways are written.
 
 mod attempts;
+mod rollout;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,8 +21,10 @@ use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
         conditions::Finding,
+        events::of_stopped,
         gateway::{FleetFacts, applied_generation, gateway_status},
         patch,
+        rollout::{Behind, outdated},
     },
     translate::groups::Group,
     world::{
@@ -33,10 +36,18 @@ use crate::{
     },
 };
 
-use self::attempts::{Attempts, Seen, Wanted};
+use self::{
+    attempts::{Attempts, Seen, Wanted},
+    rollout::{Fleet, Queue, Target, Turn, state_of},
+};
 
-/// Shortest time between two writes of one gateway's status.
+pub use self::rollout::Counts;
+
+/// Shortest time between two writes of one gateway's status. The pause doubles with every further write of the same
+/// status, which the API server may never show: a CRD that is older than the operator drops fields.
 const WRITES: Duration = Duration::from_secs(1);
+/// Longest pause between two writes of the same status.
+const MAX_WRITES: Duration = Duration::from_secs(300);
 /// Most gateways whose children are applied at the same time. Each of them is one request at a time.
 const AT_ONCE: usize = 16;
 
@@ -90,6 +101,28 @@ struct Entry {
     wrote: Option<Duration>,
     /// The last written status.
     written: Option<ForwardGatewayStatus>,
+    /// How often that status was written again.
+    repeats: u32,
+    /// What the pods of the fleet should be made of; absent until it is computed.
+    target: Option<Target>,
+    /// What the fleet may do now.
+    turn: Turn,
+    /// Why the fleet does not run what is new of the installation.
+    behind: Option<Behind>,
+}
+
+impl Entry {
+    /// Whether a status may be written now. Counts the writes of the same status.
+    fn is_due(&mut self, next: &ForwardGatewayStatus, now: Duration) -> bool {
+        if self.written.as_ref() != Some(next) {
+            self.repeats = 0;
+            return true;
+        }
+        let pause = WRITES.saturating_mul(1_u32.checked_shl(self.repeats).unwrap_or(u32::MAX)).min(MAX_WRITES);
+        let is_due = self.wrote.is_none_or(|wrote| now >= wrote + pause);
+        self.repeats = self.repeats.saturating_add(is_due.into());
+        is_due
+    }
 }
 
 /// The children and statuses of all gateways.
@@ -101,6 +134,8 @@ pub struct Gateways {
     attempts: u64,
     /// The gateway of the last attempt.
     last: Option<ObjectKey>,
+    /// Number of fleets by state, at the last tick.
+    counts: Counts,
 }
 
 impl Gateways {
@@ -133,6 +168,12 @@ impl Gateways {
         ended
     }
 
+    /// Number of fleets by state, at the last tick.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Returns the effects that are due. `trusted` are the CA certificates; `is_other`: they changed since the last
     /// call. `scaling` returns the condition `ScalingActive` of a gateway with `spec.autoscaling`.
     pub fn tick(
@@ -151,9 +192,12 @@ impl Gateways {
         let running = self.entries.values().filter(|entry| entry.attempts.is_running()).count();
         let mut room = AT_ONCE.saturating_sub(running);
         let mut effects = Vec::new();
+        let queue = self.queue(&gateways, view.cache);
+        self.counts = Counts::default();
         for key in in_turn(&gateways, self.last.as_ref()) {
             let Some(gateway) = view.cache.gateway(key) else { continue };
             self.entries.entry(key.clone()).or_default().changed |= is_other;
+            effects.extend(self.place(&queue, key, &gateway, view.cache));
             if let Some(desired) = self.children(key, &gateway, view, trusted, room > 0, now) {
                 room = room.saturating_sub(1);
                 effects.push(Effect::ApplyChildren(Box::new(desired)));
@@ -161,6 +205,46 @@ impl Gateways {
             effects.extend(self.status(key, &gateway, view, scaling(key), now));
         }
         effects
+    }
+
+    /// The order in which fleets take on what is new of the installation, at this moment.
+    fn queue(&mut self, gateways: &BTreeSet<ObjectKey>, cache: &Cache) -> Queue {
+        let mut members = Vec::new();
+        for key in gateways {
+            let Some(gateway) = cache.gateway(key) else { continue };
+            let entry = self.entries.entry(key.clone()).or_default();
+            if entry.changed || entry.target.is_none() {
+                entry.target = Some(Target::of(&gateway, &self.fleets));
+            }
+            if is_applied(key, &gateway, cache, &self.fleets) {
+                members.push(key);
+            }
+        }
+        let fleets = members.into_iter().filter_map(|key| self.fleet(key, cache));
+        Queue::of(self.fleets.rollout, fleets)
+    }
+
+    fn fleet<'a>(&'a self, key: &'a ObjectKey, cache: &'a Cache) -> Option<Fleet<'a>> {
+        let target = self.entries.get(key)?.target.as_ref()?;
+        Some(Fleet { key, target, state: cache.deployments.get(key) })
+    }
+
+    /// Gives a fleet its place in the queue; returns the event of a fleet whose rollout has stopped.
+    fn place(&mut self, queue: &Queue, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache) -> Option<Effect> {
+        if !is_applied(key, gateway, cache, &self.fleets) {
+            self.entries.get_mut(key)?.behind = None;
+            return None;
+        }
+        let fleet = self.fleet(key, cache)?;
+        let (turn, behind) = (queue.turn(&fleet), queue.behind(&fleet, &self.fleets.image));
+        let state = state_of(&fleet, behind.as_ref());
+        self.counts.add(state);
+        let entry = self.entries.get_mut(key)?;
+        entry.changed |= entry.turn != turn;
+        entry.touched |= entry.behind != behind;
+        let is_news = behind == Some(Behind::Stopped) && entry.behind != behind;
+        (entry.turn, entry.behind) = (turn, behind);
+        is_news.then(|| Effect::Event(of_stopped(gateway)))
     }
 
     /// The children to apply now.
@@ -175,15 +259,12 @@ impl Gateways {
     ) -> Option<Desired> {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.waits = false;
-        if trusted.signing.is_empty()
-            || refusal(key, cache, &self.fleets).is_some()
-            || gateway.metadata.deletion_timestamp.is_some()
-        {
+        if trusted.signing.is_empty() || !is_applied(key, gateway, cache, &self.fleets) {
             return None;
         }
         if std::mem::take(&mut entry.changed) || entry.wanted.hash.is_empty() {
             entry.ports = translator.ports(&Group::Gateway(key.clone()));
-            let hash = hash_of(gateway, &self.fleets, trusted, &entry.ports);
+            let hash = hash_of(gateway, (&self.fleets, &entry.turn), trusted, &entry.ports);
             entry.wanted = Wanted { hash, generation: gateway.metadata.generation };
             entry.seen = ChildKind::ALL.map(|kind| (kind, cache.shown(kind, key))).into();
         }
@@ -195,10 +276,15 @@ impl Gateways {
         self.attempts += 1;
         self.last = Some(key.clone());
         entry.attempts.begin(self.attempts, cause, entry.wanted.clone(), entry.seen.clone(), now);
+        let image = match &entry.turn {
+            Turn::Current(image) | Turn::Own(image) => image,
+            Turn::Kept => &self.fleets.image,
+        };
         Some(Desired {
             key: key.clone(),
             gateway: gateway.clone(),
-            fleets: self.fleets.clone(),
+            fleets: Fleets { image: image.clone(), ..self.fleets.clone() },
+            keeps_pods: entry.turn == Turn::Kept,
             trusted: trusted.clone(),
             ports: entry.ports.clone(),
             attempt: self.attempts,
@@ -241,10 +327,17 @@ impl Gateways {
             attached: u32::try_from(translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
             scaling,
+            outdated: entry.behind.as_ref().map(|behind| outdated(behind, &state.image)),
+            image: state.image,
         };
         let next = gateway_status(gateway, &facts, wall_clock);
         let is_unreadable = cache.unreadable_gateway(key).is_some();
         if gateway.status.as_ref() == Some(&next) || is_unreadable && entry.written.as_ref() == Some(&next) {
+            entry.repeats = 0;
+            return None;
+        }
+        if !entry.is_due(&next, now) {
+            entry.touched = true;
             return None;
         }
         entry.wrote = Some(now);
@@ -270,10 +363,20 @@ fn refusal(key: &ObjectKey, cache: &Cache, fleets: &Fleets) -> Option<(String, S
     Some(("FleetsNotPermitted".to_owned(), message))
 }
 
+/// Whether the children of a gateway are applied at all.
+fn is_applied(key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, fleets: &Fleets) -> bool {
+    gateway.metadata.deletion_timestamp.is_none() && refusal(key, cache, fleets).is_none()
+}
+
 /// Hash of everything that the children depend on.
-fn hash_of(gateway: &ForwardGateway, fleets: &Fleets, trusted: &Trusted, ports: &BTreeSet<(Transport, u16)>) -> String {
+fn hash_of(
+    gateway: &ForwardGateway,
+    (fleets, turn): (&Fleets, &Turn),
+    trusted: &Trusted,
+    ports: &BTreeSet<(Transport, u16)>,
+) -> String {
     let spec = serde_json::to_string(&gateway.spec).unwrap_or_default();
-    let all = format!("{spec}{:?}{fleets:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);
+    let all = format!("{spec}{:?}{fleets:?}{turn:?}{}{ports:?}", gateway.metadata.uid, trusted.signing);
     format!("{:016x}", hash(&all))
 }
 

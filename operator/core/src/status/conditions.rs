@@ -25,6 +25,8 @@ pub enum ConditionType {
     ScalingActive,
     /// Proxies refuse sessions because a limit of the gateway is reached. Present only while true.
     LimitReached,
+    /// The fleet of a gateway does not run what is new of the installation. Present only while true.
+    Outdated,
     /// kstatus: the operator still works on the object. Present only while true.
     Reconciling,
     /// kstatus: only a person can fix the object. Present only while true.
@@ -43,6 +45,7 @@ impl ConditionType {
             Self::Injected => "Injected",
             Self::ScalingActive => "ScalingActive",
             Self::LimitReached => "LimitReached",
+            Self::Outdated => "Outdated",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
         }

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crds::{BackendHealth, ListenerStatus, PortForward};
+use crds::{BackendHealth, ForwardGateway, ListenerStatus, PortForward};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use crate::{
-    status::conditions::{ConditionType, Truth},
+    status::{
+        conditions::{ConditionType, Truth},
+        rollout::{REMEDY, STOPPED},
+    },
     world::{
         ObjectKey,
         cache::{Cache, Grown},
@@ -212,4 +215,12 @@ pub fn of_growth(Grown { subject, from, to }: &Grown, cache: &Cache) -> Option<H
     };
     let note = format!("the load requires {to} replicas instead of {from}");
     Some(Happened { object: object?, warning: false, reason: SCALED_OUT.to_owned(), note })
+}
+
+/// Returns the event of a fleet whose new pods do not become ready.
+#[must_use]
+pub fn of_stopped(gateway: &ForwardGateway) -> Happened {
+    let object = reference("ForwardGateway", &gateway.metadata);
+    let note = format!("the rollout of the fleet has stopped, and outdated fleets wait for it: {REMEDY}");
+    Happened { object, warning: true, reason: STOPPED.to_owned(), note }
 }

@@ -27,7 +27,14 @@ pub struct FleetFacts {
     pub selector: String,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
+    /// Image of the proxies, by the Deployment; empty without a Deployment.
+    pub image: String,
+    /// The condition `Outdated`; `None` for a fleet that runs what is new of the installation.
+    pub outdated: Option<Finding>,
 }
+
+/// Longest image in a status, in characters; the CRD has the same bound.
+const MAX_IMAGE: usize = 512;
 
 /// Reasons of `Programmed` for a fleet whose children are applied, but which does not run as it should.
 const NO_PROXIES: &str = "NoProxies";
@@ -75,16 +82,17 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
     });
     let stalled = stuck
         .map(|finding| Finding::new(ConditionType::Stalled, Truth::True, &finding.reason, finding.message.clone()));
-    let findings = [Some(accepted), Some(programmed), Some(ready), facts.scaling.clone(), reconciling, stalled]
-        .into_iter()
-        .flatten()
-        .collect();
+    let (scaling, outdated) = (facts.scaling.clone(), facts.outdated.clone());
+    let findings = [Some(accepted), Some(programmed), Some(ready), scaling, outdated, reconciling, stalled];
+    let findings = findings.into_iter().flatten().collect();
+    let image: String = facts.image.chars().take(MAX_IMAGE).collect();
     ForwardGatewayStatus {
         observed_generation: generation,
         conditions: conditions(old, findings, generation, now),
         addresses: facts.addresses.clone(),
         replicas: Some(facts.replicas),
         selector: Some(facts.selector.clone()),
+        proxy_image: Some(image).filter(|image| !image.is_empty()),
         attached_forwards: Some(facts.attached),
     }
 }

@@ -140,6 +140,8 @@ pub struct PodInfo {
     pub ips: BTreeSet<IpAddr>,
     /// IP addresses of its node (proxy pods).
     pub node_ips: BTreeSet<IpAddr>,
+    /// Image of an injected sidecar, if no annotation of the pod chose it (proxy pods).
+    pub sidecar_image: Option<String>,
     /// Creation time, seconds since 1970 (proxy pods).
     pub created: Option<u64>,
 }
@@ -165,6 +167,35 @@ pub struct FleetState {
     pub ready: i32,
     /// The fields of the Deployment that this operator manages.
     pub mark: Mark,
+    /// Image of the proxies, by the pod template.
+    pub image: String,
+    /// What the pods are made of.
+    pub revision: Revision,
+    /// How far the last rollout is.
+    pub rollout: Progress,
+}
+
+/// What the pods of a fleet are made of, as fingerprints. An empty fingerprint is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// What the installation writes into the pods.
+    pub installation: String,
+    /// What the gateway asks for in its pods.
+    pub gateway: String,
+}
+
+/// How far the rollout of a fleet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Every pod is new and ready.
+    #[default]
+    Complete,
+    /// Every pod is new, but some are not ready.
+    Unready,
+    /// New pods are replacing old ones.
+    Running,
+    /// The Deployment has exceeded its progress deadline: its new pods do not become ready.
+    Stopped,
 }
 
 /// One condition of a `HorizontalPodAutoscaler`.

@@ -1,5 +1,8 @@
 //! Converts watched objects of the API server into [`Object`]s.
 
+mod fleet;
+mod sidecar;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -8,7 +11,6 @@ use std::{
 use crds::{ForwardGateway, PortForward, Protocol};
 use k8s_openapi::{
     api::{
-        apps::v1::Deployment,
         autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{LoadBalancerIngress, Namespace, Pod, PodStatus, Service},
         discovery::v1::{self as discovery, EndpointSlice},
@@ -27,13 +29,15 @@ use crate::{
         guarded::Guarded,
         managed_fields::has_field,
         objects::{
-            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, FleetState, Object, PodInfo, ServiceInfo,
-            SliceInfo, Unreadable,
+            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, Object, PodInfo, ServiceInfo, SliceInfo,
+            Unreadable,
         },
         reach::Front,
         subject::Subject,
     },
 };
+
+pub use self::fleet::deployment;
 
 impl Unreadable {
     fn new(InvalidObject { error: why, mut metadata }: InvalidObject, class: String) -> Self {
@@ -247,6 +251,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
         crash_loop: crash_loop(pod),
+        sidecar_image: sidecar::image(pod),
         leaving: info.leaving || ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
@@ -262,18 +267,6 @@ pub fn proxy_pod(pod: &Pod) -> Object {
 #[must_use]
 pub fn namespace(namespace: &PartialObjectMeta<Namespace>) -> Object {
     Object::Namespace(key(&namespace.metadata), namespace.metadata.labels.clone().unwrap_or_default())
-}
-
-/// Reads the Deployment of a gateway.
-#[must_use]
-pub fn deployment(deployment: &Deployment) -> Object {
-    let status = deployment.status.as_ref();
-    let state = FleetState {
-        replicas: status.and_then(|status| status.replicas).unwrap_or(0),
-        ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
-        mark: Mark::of(&deployment.metadata),
-    };
-    Object::Deployment(key(&deployment.metadata), state)
 }
 
 /// Reads the metadata of a child of a gateway.

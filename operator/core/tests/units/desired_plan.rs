@@ -10,8 +10,9 @@ use operator_core::{
         ca::Trusted,
         gateway::{Desired, Fleets},
         plan::{Found, Plan, Step, Taken, plan},
+        revision::revision,
     },
-    names::{HANDOVER, NAME},
+    names::{GATEWAY_REVISION, HANDOVER, INSTALLATION_REVISION, NAME},
     world::child::ChildKind,
 };
 use proxy_api::Transport;
@@ -28,6 +29,7 @@ fn desired(spec: &Value) -> Desired {
         key: ObjectKey::new("ns", "edge"),
         gateway,
         fleets: Fleets { network_policies: true, ..Fleets::default() },
+        keeps_pods: false,
         trusted: Trusted { bundle: "A;B;".to_owned(), signing: "A;".to_owned(), since: 0 },
         ports: BTreeSet::from([(Transport::Tcp, 80)]),
         attempt: 1,
@@ -213,4 +215,55 @@ fn a_fleet_keeps_the_certificates_that_it_has_while_they_lead_to_the_operator() 
     assert_eq!(roots(Some("old;A;")), "old;A;");
     assert_eq!(roots(Some("old;")), "A;B;");
     assert_eq!(roots(None), "A;B;");
+}
+
+/// A fleet of another release of the operator, as the API server has it.
+fn older_fleet(annotations: &Value) -> Found {
+    let env = json!([{"name": "OLD", "value": "1"}, {"name": "PORTLANE_ROOTS", "value": "A;"}]);
+    let pod = json!({"containers": [{"name": "proxy", "image": "proxy:1", "env": env}], "dnsPolicy": "ClusterFirst"});
+    let template = json!({"metadata": {"creationTimestamp": null, "labels": {"a": "b"}}, "spec": pod});
+    let mut deployment = object(ChildKind::Deployment, "uid-edge", &json!({"replicas": 2, "template": template}));
+    deployment.metadata.annotations = serde_json::from_value(annotations.clone()).expect("annotations");
+    Found::from([(ChildKind::Deployment, deployment)])
+}
+
+#[test]
+fn a_fleet_that_keeps_its_pods_keeps_all_of_its_pod_template_but_not_its_replicas() {
+    let kept = Desired { keeps_pods: true, ..desired(&json!({"replicas": 7, "drainSeconds": 9})) };
+    let marks = json!({INSTALLATION_REVISION: "old", GATEWAY_REVISION: "own"});
+    let planned = plan(&kept, &older_fleet(&marks));
+    assert_eq!(order(&planned), ChildKind::ALL.map(|kind| (kind, NAME)), "the other children are as desired");
+    let manifest = &manifests(&planned, ChildKind::Deployment)[0];
+    assert_eq!((&manifest["spec"]["replicas"], &manifest["metadata"]["annotations"]), (&json!(7), &marks));
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"dnsPolicy": "ClusterFirst", "containers": [{
+        "name": "proxy", "image": "proxy:1",
+        "env": [{"name": "OLD", "value": "1"}, {"name": "PORTLANE_ROOTS", "value": "A;"}],
+    }]}});
+    assert_eq!(manifest["spec"]["template"], template);
+}
+
+#[test]
+fn a_fleet_that_keeps_its_pods_gets_a_certificate_that_it_needs() {
+    let mut kept = Desired { keeps_pods: true, ..desired(&json!({})) };
+    kept.trusted = Trusted { bundle: "B;C;".to_owned(), signing: "B;".to_owned(), since: 0 };
+    let planned = plan(&kept, &older_fleet(&json!(null)));
+    let manifest = &manifests(&planned, ChildKind::Deployment)[0];
+    let env = &manifest["spec"]["template"]["spec"]["containers"][0]["env"];
+    assert_eq!(env, &json!([{"name": "OLD", "value": "1"}, {"name": "PORTLANE_ROOTS", "value": "B;C;"}]));
+}
+
+#[test]
+fn the_deployment_says_what_its_pods_are_made_of() {
+    let marks = |desired: &Desired, found: &Found| {
+        manifests(&plan(desired, found), ChildKind::Deployment)[0]["metadata"]["annotations"].clone()
+    };
+    let current = desired(&json!({}));
+    let made = revision(&current.gateway, &current.fleets);
+    let both = json!({INSTALLATION_REVISION: made.installation, GATEWAY_REVISION: made.gateway});
+    assert_eq!(marks(&current, &Found::new()), both);
+    assert_eq!(marks(&current, &older_fleet(&json!({INSTALLATION_REVISION: "old"}))), both);
+    // The pods of a fleet that is older than the marks are those of an unknown installation.
+    let kept = Desired { keeps_pods: true, ..current };
+    assert_eq!(marks(&kept, &older_fleet(&json!(null))), json!({GATEWAY_REVISION: made.gateway}));
+    assert_eq!(marks(&kept, &Found::new()), both, "a new fleet has nothing to keep");
 }

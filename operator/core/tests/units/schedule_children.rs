@@ -2,6 +2,7 @@
 
 mod attempts;
 mod drift;
+mod rollout;
 
 use std::collections::BTreeSet;
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use proxy_api::{
-    Digest, Drained, FromProxy, Held, Hello, Load, MAX_LISTENERS, MAX_REPORT_BYTES, Origin, PARTS, ReportPart, ToProxy,
-    Trust, Version,
+    Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_LISTENERS, MAX_REPORT_BYTES, Origin, PARTS,
+    ReportPart, ToProxy, Trust, Version,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
@@ -19,13 +19,14 @@ use tokio::{
 
 use super::{
     FromStream,
+    pending::Pending,
     room::{Rooms, Share},
     versions::{Connected, Versions},
 };
 use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
 
 use crate::{
-    outputs::publish::{Deltas, Target, encode},
+    outputs::publish::{Ask, Deltas, Target, encode},
     platform::metrics::{Metrics, count},
 };
 
@@ -40,7 +41,8 @@ const HELD: Duration = Duration::from_secs(20);
 const SPARE: usize = 64 << 10;
 /// Most bytes in memory of the revisions that one proxy holds: those of [`MAX_LISTENERS`] listeners and endpoint sets.
 const MAX_HELD: usize = 16 << 20;
-/// Reported listeners of one proxy that are read per second, and how many at once: every listener three times.
+/// Reported listeners and sessions of one proxy that are read per second, and how many at once: every listener three
+/// times.
 const LISTENERS: (u32, u32) = (2000, 60_000);
 /// Listeners that a message counts for in addition.
 const MESSAGE: u32 = 20;
@@ -52,6 +54,7 @@ pub(super) struct Following {
     pub(super) target: Target,
     pub(super) deltas: Arc<Deltas>,
     pub(super) unreadable: BTreeSet<Origin>,
+    pub(super) asks: mpsc::Receiver<Ask>,
 }
 
 /// How fast the messages of one proxy are read.
@@ -77,9 +80,9 @@ impl Pace {
         self.bucket.wait(Self::rate(), self.started.elapsed())
     }
 
-    /// A message with so many listeners was read.
-    fn spend(&mut self, listeners: usize) {
-        let tokens = MESSAGE.saturating_add(u32::try_from(listeners).unwrap_or(u32::MAX));
+    /// A message with so many listeners or sessions was read.
+    fn spend(&mut self, items: usize) {
+        let tokens = MESSAGE.saturating_add(u32::try_from(items).unwrap_or(u32::MAX));
         self.bucket.spend(Self::rate(), tokens, self.started.elapsed());
     }
 }
@@ -89,6 +92,7 @@ pub(super) struct Stream {
     pub(super) proxy: ProxyId,
     pub(super) id: u64,
     pub(super) following: Following,
+    pub(super) pending: Pending,
     pub(super) messages: Messages,
     pub(super) pace: Pace,
     pub(super) out: mpsc::Sender<Result<Frame, Status>>,
@@ -170,6 +174,8 @@ impl Stream {
                     changed.map_err(|_| End::Replaced)?;
                     self.send_trust().await?;
                 }
+                // A proxy whose messages have to wait is not asked for more.
+                Some(ask) = self.following.asks.recv(), if wait.is_zero() => self.ask(ask).await?,
                 () = sleep(wait), if !wait.is_zero() => {}
                 message = self.messages.message(), if wait.is_zero() => {
                     let Some(message) = after_hello(message?)? else { return Ok(()) };
@@ -181,14 +187,20 @@ impl Stream {
         }
     }
 
-    /// Passes a message to the driver. Returns whether it was the proxy's last one.
+    /// Passes a message to whom it concerns. Returns whether it was the proxy's last one.
     async fn heard(
         &mut self,
         message: FromProxy,
         at: &Snapshot,
         sent: &mut VecDeque<(u64, Digest)>,
     ) -> Result<bool, End> {
-        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items));
+        let sessions = message.inspected.as_ref().map_or(0, |inspected| inspected.live.sessions.len());
+        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items) + sessions);
+        if let Some(Inspected { id, live }) = message.inspected
+            && !self.pending.answer(id, live)
+        {
+            count(&self.metrics.inquiries, "result", "ignored");
+        }
         if let Some(load) = message.load {
             self.loaded(load).await?;
         }
@@ -293,6 +305,13 @@ impl Stream {
     async fn send_trust(&mut self) -> Result<(), End> {
         let roots = self.roots.borrow_and_update().bundle.clone();
         let message = ToProxy { trust: Some(Trust { roots }), ..ToProxy::default() };
+        self.send(frame(&message).map_err(|_| End::Garbage("a message cannot be encoded"))?).await
+    }
+
+    /// Passes an ask to the proxy, if its asker still waits and the proxy does not have too many of them.
+    async fn ask(&mut self, ask: Ask) -> Result<(), End> {
+        let Some(inquiry) = self.pending.take(ask) else { return Ok(()) };
+        let message = ToProxy { inquiry: Some(inquiry), ..ToProxy::default() };
         self.send(frame(&message).map_err(|_| End::Garbage("a message cannot be encoded"))?).await
     }
 

@@ -63,7 +63,8 @@ impl Pace {
         self.within(REQUEST);
     }
 
-    /// The answer is ready. Answers are small, so a client that does not read its answer is as good as idle.
+    /// The answer is ready. Even a large answer should be read within a minute, so a client that does not read its
+    /// answer is as good as idle.
     pub(super) fn answered(&self) {
         self.guest.waits();
         self.is_idle.store(true, Relaxed);

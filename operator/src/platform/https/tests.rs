@@ -22,7 +22,7 @@ struct Paths;
 
 impl Answers for Paths {
     async fn answer(&self, _: Method, path: String, _: String, _: Bytes) -> Answer {
-        Answer { status: StatusCode::OK, body: Ok(json!({ "path": path })) }
+        Answer::json(StatusCode::OK, json!({ "path": path }))
     }
 }
 

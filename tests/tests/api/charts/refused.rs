@@ -146,3 +146,18 @@ fn a_cluster_that_is_too_old_or_has_another_metrics_api_is_refused() {
     let taken = on(&["--kube-version", "1.34.0", "--api-versions", "custom.metrics.k8s.io/v1beta1"]);
     assert!(taken.contains("set customMetrics.enabled to false"), "{taken}");
 }
+
+/// A registered API that an aggregator cannot reach would block the deletion of every namespace.
+#[test]
+fn the_live_api_is_left_out_on_a_cluster_whose_aggregator_would_not_find_it() {
+    let on = |version: &str| {
+        let template = ["template", "portlane", CHARTS[1], "--kube-version", version];
+        harness::CommandOutput::of(harness::helm_command().args(template), "").ok()
+    };
+    for (version, is_served) in [("1.33.9", false), ("1.34.0", true), ("1.34.2-eks-1a2b3c", true)] {
+        let manifests = on(version);
+        assert_eq!(manifests.contains("kind: APIService"), is_served, "{version}");
+        assert_eq!(manifests.contains("live.portlane.dev"), is_served, "{version}");
+        assert_eq!(manifests.contains("portlane-metrics"), is_served, "{version}");
+    }
+}

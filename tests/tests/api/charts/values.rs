@@ -162,6 +162,50 @@ const PODS: &[Case] = &[
     ),
 ];
 
+const AGGREGATED: &[Case] = &[
+    (
+        "{}",
+        &[
+            ("APIService/v1alpha1.live.portlane.dev", "/spec/service/name", "portlane-metrics"),
+            ("APIService/v1beta2.custom.metrics.k8s.io", "", "null"),
+            (OPERATOR, "/env/PORTLANE_APIS", "[live]"),
+            ("ClusterRole/default:portlane-view", "/rules/1/apiGroups", "[live.portlane.dev]"),
+            ("ClusterRole/default:portlane-view", "/rules/1/verbs", "[get]"),
+        ],
+    ),
+    (
+        "{customMetrics: {enabled: true}}",
+        &[
+            ("APIService/v1alpha1.live.portlane.dev", "/spec/version", "v1alpha1"),
+            (OPERATOR, "/env/PORTLANE_APIS", "['custom-metrics,live']"),
+        ],
+    ),
+    (
+        "{liveApi: {enabled: false}, customMetrics: {enabled: true}}",
+        &[
+            ("APIService/v1alpha1.live.portlane.dev", "", "null"),
+            ("Service/portlane-metrics", "/kind", "Service"),
+            (OPERATOR, "/env/PORTLANE_APIS", "[custom-metrics]"),
+            ("ClusterRole/default:portlane-view", "/rules/1", "null"),
+        ],
+    ),
+    (
+        "{controllerClass: blue}",
+        &[
+            ("APIService/v1alpha1.live.portlane.dev", "", "null"),
+            (OPERATOR, "/env/PORTLANE_CUSTOM_METRICS_ADDRESS", "null"),
+        ],
+    ),
+    (
+        "{controllerClass: blue, liveApi: {controllerClass: blue}}",
+        &[("APIService/v1alpha1.live.portlane.dev", "/spec/service/namespace", "default")],
+    ),
+    (
+        "{replicas: 0}",
+        &[("APIService/v1alpha1.live.portlane.dev", "", "null"), ("Service/portlane-metrics", "", "null")],
+    ),
+];
+
 const FLEETS: &[Case] = &[(
     "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}}}}}",
     &[(
@@ -286,7 +330,7 @@ commonAnnotations: \
                        null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
                        timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
                        {apiServerFrom: null}}, gateways: {podTemplate: null}, ports: null, \
-                       hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, \
+                       hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
                        podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
                        extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
                        annotations: null, podLabels: null, updateStrategy: null, topologySpreadConstraints: null}";
@@ -314,7 +358,7 @@ fn objects(manifests: &str) -> BTreeMap<String, Value> {
 
 #[test]
 fn each_value_of_the_chart_does_what_its_description_says() {
-    for (values, rows) in [NAMES, IMAGES, PODS, FLEETS, NETWORK, OBJECTS].concat() {
+    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, NETWORK, OBJECTS].concat() {
         let objects = objects(&render(CHARTS[1], values).ok());
         for (object, pointer, expected) in rows {
             let expected: Value = serde_yaml::from_str(expected).expect("YAML");

@@ -50,7 +50,8 @@ fn a_proxy_that_reports_wrongly_or_never_is_named_and_harms_no_other() {
     assert!(honest.metric("portlane_operator_connected") > 0.0, "the honest proxy is connected");
 }
 
-fn hello() -> FromProxy {
+/// A hello of a proxy that runs nothing.
+pub(super) fn hello() -> FromProxy {
     hello_of(4)
 }
 
@@ -65,7 +66,8 @@ fn part(epoch: &str, number: u64) -> ReportPart {
     ReportPart { version: Version { epoch: epoch.to_owned(), number }, commit: true, ..ReportPart::default() }
 }
 
-async fn open(port: u16, token: &str, roots: &str) -> Connection<Value> {
+/// Opens a stream with a token.
+pub(super) async fn open(port: u16, token: &str, roots: &str) -> Connection<Value> {
     let tls = Arc::new(proxy_grpc::client_config(roots).expect("roots"));
     let endpoint = Endpoint { address: (Ipv4Addr::LOCALHOST, port).into(), tls, token: token.to_owned() };
     proxy_grpc::open(&endpoint).await.expect("the token is valid")

@@ -298,7 +298,7 @@ pub(crate) fn unreadable_gateway() -> Object {
 }
 
 pub(crate) fn deployment(replicas: i32, ready: i32) -> Object {
-    Object::Deployment(key("edge"), FleetState { replicas, ready, mark: Mark::default() })
+    Object::Deployment(key("edge"), FleetState { replicas, ready, ..FleetState::default() })
 }
 
 /// The mark of an object in which the operator manages this field.

@@ -1,0 +1,60 @@
+//! Settings that all fleets of an installation share.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crds::PodTemplate;
+
+use crate::{desired::pods::Pods, world::rights::FleetNamespaces};
+
+/// How fleets take on what is new of the installation: another image of the proxy, or anything else that an upgrade
+/// changes in their pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rollout {
+    /// All fleets at once.
+    AllAtOnce,
+    /// One fleet after the other, in the order of their names. The next fleet waits until the one before is rolled out
+    /// and ready.
+    #[default]
+    OneByOne,
+    /// A fleet keeps its pods until its gateway asks for others.
+    Pinned,
+}
+
+/// Settings that all gateways of an installation share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fleets {
+    /// Image of the proxy.
+    pub image: String,
+    /// Pull policy of the image.
+    pub pull_policy: String,
+    /// Address of the operator, `HOST:PORT`.
+    pub operator: String,
+    /// Address that proxies bind for health and metrics. `::` accepts both IP families.
+    pub bind: IpAddr,
+    /// Namespaces whose gateways get a fleet.
+    pub namespaces: FleetNamespaces,
+    /// Whether each fleet gets a `NetworkPolicy`.
+    pub network_policies: bool,
+    /// How fleets take on what is new of the installation.
+    pub rollout: Rollout,
+    /// Settings that fleets share with sidecars.
+    pub pods: Pods,
+    /// What the pods of a fleet have unless their gateway says otherwise.
+    pub template: PodTemplate,
+}
+
+impl Default for Fleets {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            pull_policy: String::new(),
+            operator: String::new(),
+            bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            namespaces: FleetNamespaces::All,
+            network_policies: false,
+            rollout: Rollout::default(),
+            pods: Pods::default(),
+            template: PodTemplate::default(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the pods of a fleet are made of: the part of the installation, and the part of the gateway.
+//!
+//! Both parts are fingerprints in annotations of the Deployment. A fleet whose first fingerprint differs from the
+//! operator's is outdated, whatever the difference is: the image, another setting of the installation, or what this
+//! release of the operator writes into pods.
+
+use crds::{ForwardGateway, ForwardGatewaySpec};
+use serde_json::json;
+
+use crate::{
+    desired::gateway::{Fleets, pod_template},
+    hash::hash,
+    world::{ObjectKey, objects::Revision},
+};
+
+/// The revision of a gateway's fleet with these settings of the installation. `fleets.image` is the image of this fleet,
+/// see [`image`].
+#[must_use]
+pub fn revision(gateway: &ForwardGateway, fleets: &Fleets) -> Revision {
+    let spec = &gateway.spec;
+    let own = json!([spec.pod_template, spec.drain_seconds, spec.proxy_image, spec.controller_class]);
+    // The pods of a gateway without wishes show all that the installation writes. The CA bundle is no part of it: a CA
+    // certificate that signs has to reach every fleet at once.
+    let plain = ForwardGateway::new("", ForwardGatewaySpec::default());
+    let template = pod_template(&ObjectKey::default(), &plain, fleets, "");
+    Revision { installation: fingerprint(&template.to_string()), gateway: fingerprint(&own.to_string()) }
+}
+
+fn fingerprint(text: &str) -> String {
+    format!("{:016x}", hash(text))
+}
+
+/// The image of a gateway's proxies: that of the installation, or another tag or digest in the same repository.
+#[must_use]
+pub fn image(gateway: &ForwardGateway, installation: &str) -> String {
+    let Some(pin) = &gateway.spec.proxy_image else { return installation.to_owned() };
+    let repository = repository(installation);
+    match (&pin.digest, &pin.tag) {
+        (Some(digest), _) => format!("{repository}@{digest}"),
+        (None, Some(tag)) => format!("{repository}:{tag}"),
+        (None, None) => installation.to_owned(),
+    }
+}
+
+/// The image without tag and digest. A colon in front of the last slash belongs to the port of the registry.
+fn repository(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_pin_chooses_a_tag_or_a_digest_and_never_the_repository() {
+        let pinned = |pin: serde_json::Value, installation: &str| {
+            let spec = serde_json::from_value(json!({"proxyImage": pin})).expect("a spec");
+            image(&ForwardGateway::new("edge", spec), installation)
+        };
+        let tag = json!({"tag": "0.1.0"});
+        assert_eq!(pinned(json!(null), "proxy:1"), "proxy:1");
+        assert_eq!(pinned(tag.clone(), "proxy"), "proxy:0.1.0");
+        assert_eq!(pinned(tag.clone(), "proxy:1"), "proxy:0.1.0");
+        assert_eq!(pinned(tag.clone(), "localhost:5000/a/proxy:1"), "localhost:5000/a/proxy:0.1.0");
+        assert_eq!(pinned(tag.clone(), "localhost:5000/a/proxy"), "localhost:5000/a/proxy:0.1.0");
+        assert_eq!(pinned(tag, &format!("r.example.com/proxy:1@{DIGEST}")), "r.example.com/proxy:0.1.0");
+        assert_eq!(pinned(json!({"digest": DIGEST}), "r.example.com/proxy:1"), format!("r.example.com/proxy@{DIGEST}"));
+        assert_eq!(pinned(json!({}), "proxy:1"), "proxy:1", "the API server refuses this pin");
+    }
+
+    #[test]
+    fn a_revision_has_a_part_of_the_installation_and_a_part_of_the_gateway() {
+        let of = |spec: serde_json::Value, image: &str| {
+            let gateway = ForwardGateway::new("edge", serde_json::from_value(spec).expect("a spec"));
+            revision(&gateway, &Fleets { image: image.to_owned(), ..Fleets::default() })
+        };
+        let first = of(json!({}), "proxy:1");
+        assert_eq!(of(json!({"replicas": 7, "service": {"type": "NodePort"}}), "proxy:1"), first, "no pod changes");
+        let next = of(json!({}), "proxy:2");
+        assert!(next.installation != first.installation && next.gateway == first.gateway);
+        for own in [
+            json!({"drainSeconds": 9}),
+            json!({"podTemplate": {"labels": {"a": "b"}}}),
+            json!({"proxyImage": {"tag": "1"}}),
+        ] {
+            let other = of(own, "proxy:1");
+            assert!(other.installation == first.installation && other.gateway != first.gateway);
+        }
+    }
+}

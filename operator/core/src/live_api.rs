@@ -1,0 +1,16 @@
+//! Requests and responses of the live API (`live.portlane.dev`): live sessions, and what a proxy runs.
+
+pub mod api;
+pub mod carriers;
+pub mod config;
+pub mod sessions;
+
+/// API group.
+pub const GROUP: &str = "live.portlane.dev";
+/// Version of the API group.
+pub const VERSION: &str = "v1alpha1";
+
+/// Group and version, as `apiVersion` has them.
+fn group_version() -> String {
+    format!("{GROUP}/{VERSION}")
+}

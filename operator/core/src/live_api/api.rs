@@ -1,0 +1,106 @@
+//! Paths and discovery documents of the live API.
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use super::{GROUP, VERSION, group_version};
+use crate::{metrics_api::api::group_of, world::ObjectKey};
+
+/// Sessions that a response lists without a `limit`.
+pub const DEFAULT_LIMIT: usize = 500;
+/// Most sessions that a response lists. A higher `limit` counts as this one.
+pub const MAX_LIMIT: usize = 5000;
+
+/// The resources, with the kind of their responses. Each has the verb `get`.
+const RESOURCES: [(&str, &str); 3] =
+    [("pods/config", "ProxyConfig"), ("pods/sessions", "SessionList"), ("portforwards/sessions", "SessionList")];
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The versions of the group.
+    Group,
+    /// The resources.
+    Resources,
+    /// Live sessions.
+    Sessions {
+        /// Whose sessions.
+        of: Of,
+        /// Most sessions to list.
+        limit: usize,
+    },
+    /// The configuration of the proxy of this pod.
+    Config(ObjectKey),
+    /// A path that this API does not serve.
+    Nothing,
+}
+
+/// Whose sessions a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The sessions of this forward, in all proxies.
+    Forward(ObjectKey),
+    /// All sessions of the proxy of this pod.
+    Pod(ObjectKey),
+}
+
+/// Whether this API serves a path.
+#[must_use]
+pub fn serves(path: &str) -> bool {
+    let mut parts = path.trim_matches('/').split('/');
+    (parts.next(), parts.next()) == (Some("apis"), Some(GROUP))
+}
+
+/// Parses the path and query of a request.
+///
+/// # Errors
+/// Names the part of the request that is malformed.
+pub fn route(path: &str, query: &str) -> Result<Asked, String> {
+    let decoded = |part| percent_decode_str(part).decode_utf8().map_err(|_| format!("'{part}' is not UTF-8"));
+    let parts: Vec<_> = path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    let ["apis", group, rest @ ..] = parts.as_slice() else { return Ok(Asked::Nothing) };
+    if *group != GROUP {
+        return Ok(Asked::Nothing);
+    }
+    match rest {
+        [] => Ok(Asked::Group),
+        [version] if *version == VERSION => Ok(Asked::Resources),
+        [version, "namespaces", namespace, kind, name, what] if *version == VERSION => {
+            let key = ObjectKey::new(*namespace, *name);
+            match (*kind, *what) {
+                ("portforwards", "sessions") => Ok(Asked::Sessions { of: Of::Forward(key), limit: limit(query)? }),
+                ("pods", "sessions") => Ok(Asked::Sessions { of: Of::Pod(key), limit: limit(query)? }),
+                ("pods", "config") => Ok(Asked::Config(key)),
+                _ => Ok(Asked::Nothing),
+            }
+        }
+        _ => Ok(Asked::Nothing),
+    }
+}
+
+/// The parameter `limit`.
+fn limit(query: &str) -> Result<usize, String> {
+    let mut limit = DEFAULT_LIMIT;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "limit" {
+            let parsed = value.parse::<usize>();
+            limit = parsed.map_err(|_| format!("limit '{value:.20}' is not a number from 0 to {MAX_LIMIT}"))?;
+        }
+    }
+    Ok(limit.min(MAX_LIMIT))
+}
+
+/// The discovery document of the group, with its only version.
+#[must_use]
+pub fn group() -> Value {
+    group_of(GROUP, VERSION)
+}
+
+/// The discovery document of the resources.
+#[must_use]
+pub fn resources() -> Value {
+    let resource = |(name, kind): (&str, &str)| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["get"]});
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version(),
+        "resources": RESOURCES.map(resource)})
+}

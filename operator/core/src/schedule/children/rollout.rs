@@ -1,0 +1,180 @@
+//! Which fleets take on what is new of the installation now.
+//!
+//! Everything is derived from the gateways and their Deployments as the watches show them. Nothing is remembered, so an
+//! operator that starts in the middle of a rollout continues that rollout.
+
+use std::collections::BTreeMap;
+
+use crds::ForwardGateway;
+
+use crate::{
+    desired::{
+        fleets::{Fleets, Rollout},
+        revision::{image, revision},
+    },
+    status::rollout::Behind,
+    world::{
+        ObjectKey,
+        objects::{FleetState, Progress, Revision},
+    },
+};
+
+/// What the pods of a fleet should be made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Image of the proxies.
+    image: String,
+    /// The gateway pins the image.
+    is_pinned: bool,
+    revision: Revision,
+}
+
+impl Target {
+    pub(super) fn of(gateway: &ForwardGateway, fleets: &Fleets) -> Self {
+        let image = image(gateway, &fleets.image);
+        let revision = revision(gateway, &Fleets { image: image.clone(), ..fleets.clone() });
+        Self { image, is_pinned: gateway.spec.proxy_image.is_some(), revision }
+    }
+
+    /// Whether the fleet has what is new of the installation. Its pods may still be on their way.
+    fn is_reached(&self, fleet: &FleetState) -> bool {
+        fleet.revision.installation == self.revision.installation
+    }
+}
+
+/// What a fleet may do now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Take on what is new, with this image.
+    Current(String),
+    /// Take on what its gateway asks for, with the image that the fleet has.
+    Own(String),
+    /// Keep its pods as they are.
+    #[default]
+    Kept,
+}
+
+/// One fleet of a rollout.
+pub(super) struct Fleet<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) target: &'a Target,
+    /// The Deployment; absent for a new fleet.
+    pub(super) state: Option<&'a FleetState>,
+}
+
+/// The order of a rollout at this moment.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    rollout: Rollout,
+    /// The fleet whose turn it is.
+    next: Option<ObjectKey>,
+    /// The fleet that the others wait for.
+    first: Option<ObjectKey>,
+    /// The new pods of that fleet do not become ready.
+    is_stopped: bool,
+}
+
+impl Queue {
+    /// The queue of these fleets, which are in the order of their names.
+    ///
+    /// The turn comes to the first outdated fleet, once every fleet that is not outdated has new and ready pods. A fleet
+    /// whose rollout has not ended comes first: if an image is taken back, the fleet that it hit is healed at once.
+    pub(super) fn of<'a>(rollout: Rollout, fleets: impl Iterator<Item = Fleet<'a>>) -> Self {
+        let mut queue = Self { rollout, ..Self::default() };
+        if rollout != Rollout::OneByOne {
+            return queue;
+        }
+        let (mut unfinished, mut stopped): (Option<&ObjectKey>, Option<&ObjectKey>) = (None, None);
+        let (mut torn, mut outdated): (Option<&ObjectKey>, Option<&ObjectKey>) = (None, None);
+        for Fleet { key, target, state } in fleets {
+            let Some(state) = state else { continue };
+            let first = match (target.is_reached(state), state.rollout) {
+                (true, Progress::Complete) => continue,
+                (true, Progress::Running | Progress::Unready) => &mut unfinished,
+                (true, Progress::Stopped) => &mut stopped,
+                (false, Progress::Running | Progress::Stopped) => &mut torn,
+                (false, Progress::Complete | Progress::Unready) => &mut outdated,
+            };
+            first.get_or_insert(key);
+        }
+        queue.is_stopped = stopped.is_some();
+        let waits_for = stopped.or(unfinished);
+        queue.next = torn.or(outdated).filter(|_| waits_for.is_none()).cloned();
+        queue.first = waits_for.cloned().or_else(|| queue.next.clone());
+        queue
+    }
+
+    /// What a fleet may do now.
+    pub(super) fn turn(&self, Fleet { key, target, state }: &Fleet<'_>) -> Turn {
+        let current = || Turn::Current(target.image.clone());
+        let Some(state) = state else { return current() };
+        let is_open = self.rollout == Rollout::AllAtOnce || self.next.as_ref() == Some(*key);
+        if is_open || target.is_reached(state) || state.image.is_empty() {
+            return current();
+        }
+        // A fleet that is older than the marks has what its gateway asks for.
+        let asks = !state.revision.gateway.is_empty() && state.revision.gateway != target.revision.gateway;
+        match (asks, target.is_pinned) {
+            (true, true) => current(),
+            (true, false) => Turn::Own(state.image.clone()),
+            (false, _) => Turn::Kept,
+        }
+    }
+
+    /// Why a fleet does not run what is new of the installation, for its status. `installation` is the image of the
+    /// installation.
+    pub(super) fn behind(&self, Fleet { key, target, state }: &Fleet<'_>, installation: &str) -> Option<Behind> {
+        let state = (*state)?;
+        if target.is_reached(state) {
+            if state.rollout == Progress::Stopped {
+                return Some(Behind::Stopped);
+            }
+            let is_other = target.is_pinned && target.image != installation;
+            return is_other.then(|| Behind::Pinned(installation.to_owned()));
+        }
+        match (self.rollout, &self.first) {
+            (Rollout::Pinned, _) => Some(Behind::Kept(installation.to_owned())),
+            (Rollout::OneByOne, Some(first)) if first != *key => {
+                Some(Behind::Queued { image: target.image.clone(), first: first.clone(), is_stopped: self.is_stopped })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// States of fleets, as the label of a metric.
+const STATES: [&str; 5] = ["current", "rolling", "queued", "pinned", "stopped"];
+
+/// The state of a fleet among [`STATES`].
+pub(super) fn state_of(fleet: &Fleet<'_>, behind: Option<&Behind>) -> &'static str {
+    match behind {
+        Some(Behind::Stopped) => "stopped",
+        Some(Behind::Queued { .. }) => "queued",
+        Some(Behind::Pinned(_) | Behind::Kept(_)) => "pinned",
+        None => match fleet.state {
+            Some(state) if fleet.target.is_reached(state) && state.rollout == Progress::Complete => "current",
+            _ => "rolling",
+        },
+    }
+}
+
+/// Number of fleets by state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts(BTreeMap<&'static str, usize>);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self(STATES.into_iter().map(|state| (state, 0)).collect())
+    }
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, state: &'static str) {
+        *self.0.entry(state).or_default() += 1;
+    }
+
+    /// The states with their numbers; every state is present.
+    pub fn by_state(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.0.iter().map(|(state, count)| (*state, *count))
+    }
+}

@@ -1,0 +1,36 @@
+//! Gauges of what the schedules of a term count.
+
+use std::time::Duration;
+
+use super::Driver;
+
+impl Driver {
+    /// Fleets by the state of their rollout.
+    pub(super) fn count_fleets(&self) {
+        for (state, count) in self.schedules.gateways.counts().by_state() {
+            self.metrics.fleets.get_or_create(&[("state", state)]).set(number(count));
+        }
+    }
+
+    /// Outdated sidecars by namespace. A namespace without any has no series.
+    pub(super) fn count_sidecars(&mut self, now: Duration) {
+        let Some(counted) = self.schedules.sidecars.tick(&self.cache, &self.fleets.image, now) else { return };
+        for (namespace, count) in counted.by_namespace {
+            self.metrics.sidecars_outdated.get_or_create(&[("namespace", namespace)]).set(number(count));
+        }
+        for namespace in counted.gone {
+            self.metrics.sidecars_outdated.remove(&[("namespace", namespace)]);
+        }
+    }
+
+    /// A term ends: the next leader counts.
+    pub(super) fn forget_sidecars(&self) {
+        for namespace in self.schedules.sidecars.namespaces() {
+            self.metrics.sidecars_outdated.remove(&[("namespace", namespace.clone())]);
+        }
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

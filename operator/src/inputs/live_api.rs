@@ -1,0 +1,193 @@
+//! The live API (`live.portlane.dev/v1alpha1`): live sessions of forwards and pods, and what a proxy runs.
+//!
+//! The driver only names the proxies; the requests wait for the proxies' answers here. All requests together have few
+//! inquiries and few large answers at the same time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hyper::StatusCode;
+use proxy_api::{LiveSessions, Origin, Selection};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
+
+use operator_core::{
+    ObjectKey,
+    live_api::{
+        api::{Asked, Of, group, resources, route},
+        config::Configured,
+        sessions::{Gathered, MAX_PROXIES},
+    },
+};
+
+use super::aggregated::{Question, ask, bad_request, not_found, status};
+use crate::{
+    outputs::publish::Ask,
+    platform::{
+        https::{Answer, Content},
+        metrics::{Metrics, count},
+    },
+};
+
+/// Requests in work at the same time, until their clients have read the answers.
+const REQUESTS: usize = 4;
+/// Proxies that are asked at the same time, over all requests.
+const INQUIRIES: usize = 16;
+/// Timeout of a proxy's answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout of the answers of all proxies to one request. The server closes the connection after 20 s.
+const WHOLE: Duration = Duration::from_secs(12);
+
+/// A question about proxies. The reply is absent if the forward or the pod is unknown, or the pod runs no proxy.
+#[derive(Debug)]
+pub enum LiveQuestion {
+    /// Which proxies are asked for sessions.
+    Proxies {
+        /// Whose sessions.
+        of: Of,
+        /// Receives the proxies.
+        reply: oneshot::Sender<Option<Vec<LiveProxy>>>,
+    },
+    /// What the proxy of a pod should run.
+    Config {
+        /// The pod.
+        pod: ObjectKey,
+        /// Receives the configuration and the reports of the proxy.
+        reply: oneshot::Sender<Option<Configured>>,
+    },
+}
+
+/// A proxy that may have live sessions.
+#[derive(Debug)]
+pub struct LiveProxy {
+    /// Its pod.
+    pub pod: ObjectKey,
+    /// The queue of its stream. Absent: the proxy has no stream.
+    pub asks: Option<mpsc::Sender<Ask>>,
+}
+
+/// Answers requests about proxies.
+pub struct LiveApi {
+    questions: mpsc::Sender<Question>,
+    requests: Arc<Semaphore>,
+    inquiries: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+impl LiveApi {
+    /// An API that asks this driver.
+    #[must_use]
+    pub fn new(questions: mpsc::Sender<Question>, metrics: Arc<Metrics>) -> Self {
+        let (requests, inquiries) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(INQUIRIES)));
+        Self { questions, requests, inquiries, metrics }
+    }
+
+    /// Answers a GET.
+    pub(super) async fn answer(&self, path: &str, query: &str) -> Answer {
+        let answer = match route(path, query) {
+            Ok(Asked::Group) => Ok(Answer::json(StatusCode::OK, group())),
+            Ok(Asked::Resources) => Ok(Answer::json(StatusCode::OK, resources())),
+            Ok(Asked::Sessions { of, limit }) => self.sessions(of, limit).await,
+            Ok(Asked::Config(pod)) => self.config(pod).await,
+            Ok(Asked::Nothing) => Err(not_found("no such resource")),
+            Err(why) => Err(bad_request(&why)),
+        };
+        answer.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// A place among the requests in work.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Answer> {
+        let why = "too many requests of this API are in work; try again";
+        let busy = |_| status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why);
+        self.requests.clone().try_acquire_owned().map_err(busy)
+    }
+
+    async fn sessions(&self, of: Of, limit: usize) -> Result<Answer, Answer> {
+        let place = self.place()?;
+        let (reply, answer) = oneshot::channel();
+        let (origin, unknown) = match &of {
+            Of::Forward(key) => (Some(Origin::from(key)), format!("PortForward {key} does not exist")),
+            Of::Pod(pod) => (None, no_proxy(pod)),
+        };
+        let question = Question::Live(LiveQuestion::Proxies { of, reply });
+        let Some(proxies) = ask(&self.questions, question, answer).await? else { return Err(not_found(&unknown)) };
+        Ok(written(self.gather(Selection { origin, limit }, proxies).await.document(), place))
+    }
+
+    async fn config(&self, pod: ObjectKey) -> Result<Answer, Answer> {
+        let place = self.place()?;
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Live(LiveQuestion::Config { pod: pod.clone(), reply });
+        let Some(configured) = ask(&self.questions, question, answer).await? else {
+            return Err(not_found(&no_proxy(&pod)));
+        };
+        Ok(written(configured.document(), place))
+    }
+
+    /// Asks proxies for their sessions, and waits for their answers for a limited time.
+    async fn gather(&self, selection: Selection, proxies: Vec<LiveProxy>) -> Gathered {
+        let end = Instant::now() + WHOLE;
+        let origin = selection.origin.clone();
+        let mut gathered = Gathered::new(selection, proxies.iter().map(|proxy| proxy.pod.clone()).collect());
+        let room = Arc::new(AtomicUsize::new(gathered.room()));
+        let mut connected = proxies.into_iter().filter_map(|proxy| Some((proxy.pod, proxy.asks?)));
+        let mut asking = JoinSet::new();
+        for (pod, asks) in connected.by_ref().take(MAX_PROXIES) {
+            let (inquiries, origin, room) = (self.inquiries.clone(), origin.clone(), room.clone());
+            asking.spawn(async move {
+                // The turn ends once the answer is in the list, so that few answers are in memory.
+                let turn = inquiries.acquire_owned().await;
+                (pod, inquire(&asks, Selection { origin, limit: room.load(Relaxed) }).await, turn)
+            });
+        }
+        let mut not_asked = connected.count();
+        while let Ok(Some(joined)) = timeout_at(end, asking.join_next()).await {
+            // A task that panics is a proxy that does not answer.
+            let Ok((pod, answer, _turn)) = joined else { continue };
+            match answer {
+                Ok(live) => {
+                    count(&self.metrics.inquiries, "result", "answered");
+                    gathered.take(&pod, live);
+                    room.store(gathered.room(), Relaxed);
+                }
+                Err(why) => count(&self.metrics.inquiries, "result", why),
+            }
+        }
+        not_asked += asking.len();
+        self.metrics.inquiries.get_or_create(&[("result", "limited")]).inc_by(not_asked as u64);
+        gathered
+    }
+}
+
+/// Asks one proxy. The error is why there is no answer, as a label of a metric.
+async fn inquire(asks: &mpsc::Sender<Ask>, selection: Selection) -> Result<LiveSessions, &'static str> {
+    let (reply, answer) = oneshot::channel();
+    asks.try_send(Ask { selection, reply }).map_err(|_| "refused")?;
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(live)) => Ok(live),
+        Ok(Err(_)) => Err("refused"),
+        Err(_) => Err("timeout"),
+    }
+}
+
+fn no_proxy(pod: &ObjectKey) -> String {
+    format!("pod {pod} does not exist, or runs no proxy that the operator knows")
+}
+
+fn written(json: Result<String, serde_json::Error>, place: OwnedSemaphorePermit) -> Answer {
+    match json {
+        Ok(json) => Answer { status: StatusCode::OK, content: Content::Written { json, place } },
+        Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

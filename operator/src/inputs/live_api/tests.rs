@@ -1,0 +1,137 @@
+//! Requests with a driver and proxies that are played by the test.
+
+use serde_json::{Value, json};
+use tokio::task::yield_now;
+
+use super::*;
+
+const OF_FORWARD: &str = "/apis/live.portlane.dev/v1alpha1/namespaces/ns/portforwards/web/sessions";
+
+/// An API, and the questions that it asks.
+fn api() -> (Arc<LiveApi>, mpsc::Receiver<Question>) {
+    let (questions, asked) = mpsc::channel(8);
+    (Arc::new(LiveApi::new(questions, Arc::default())), asked)
+}
+
+/// Begins a request for the sessions of a forward.
+fn request(api: &Arc<LiveApi>, query: &'static str) -> tokio::task::JoinHandle<Answer> {
+    let api = api.clone();
+    tokio::spawn(async move { api.answer(OF_FORWARD, query).await })
+}
+
+/// Answers the next question with proxies: their names, and the queues of their streams.
+async fn has_proxies(asked: &mut mpsc::Receiver<Question>, proxies: Vec<(String, Option<mpsc::Sender<Ask>>)>) {
+    let Some(Question::Live(LiveQuestion::Proxies { of, reply })) = asked.recv().await else { panic!("no question") };
+    assert_eq!(of, Of::Forward(ObjectKey::new("ns", "web")));
+    let proxies = proxies.into_iter().map(|(name, asks)| LiveProxy { pod: ObjectKey::new("ns", name), asks });
+    reply.send(Some(proxies.collect())).expect("the request waits");
+}
+
+fn value(answer: Answer) -> (u16, Value) {
+    let value = match answer.content {
+        Content::Json(value) => value,
+        Content::Written { json, .. } => serde_json::from_str(&json).expect("JSON"),
+        Content::Plain(text) => panic!("{text}"),
+    };
+    (answer.status.as_u16(), value)
+}
+
+fn live(total: u64) -> LiveSessions {
+    LiveSessions { total, ..LiveSessions::default() }
+}
+
+fn counted(api: &LiveApi, result: &'static str) -> u64 {
+    api.metrics.inquiries.get_or_create(&[("result", result)]).get()
+}
+
+#[tokio::test]
+async fn totals_of_proxies_add_up_and_those_without_an_answer_are_named() {
+    let (api, mut asked) = api();
+    let request = request(&api, "limit=7");
+    let (one, mut of_one) = mpsc::channel(1);
+    let (two, of_two) = mpsc::channel::<Ask>(1);
+    drop(of_two);
+    let proxies = vec![("p1".into(), Some(one)), ("p2".into(), Some(two)), ("p3".into(), None)];
+    has_proxies(&mut asked, proxies).await;
+    let Ask { selection, reply } = of_one.recv().await.expect("an ask");
+    assert_eq!((selection.origin, selection.limit), (Some(Origin::port_forward("ns", "web")), 7));
+    reply.send(live(9)).expect("the request waits");
+    let (status, list) = value(request.await.expect("an answer"));
+    assert_eq!((status, &list["total"], &list["unanswered"]), (200, &json!(9), &json!(["ns/p2", "ns/p3"])));
+    assert_eq!((counted(&api, "answered"), counted(&api, "refused"), counted(&api, "limited")), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn few_proxies_are_asked_at_once_and_too_many_are_not_asked() {
+    let (api, mut asked) = api();
+    let request = request(&api, "");
+    let (asks, mut all) = mpsc::channel(2 * INQUIRIES);
+    let name = |at: usize| (format!("p{at:03}"), Some(asks.clone()));
+    has_proxies(&mut asked, (0..MAX_PROXIES + 3).map(name).collect()).await;
+    let mut held = Vec::new();
+    for _ in 0..MAX_PROXIES {
+        held.push(all.recv().await.expect("an ask"));
+        if held.len() == INQUIRIES {
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            assert!(all.try_recv().is_err(), "more than {INQUIRIES} proxies are asked at once");
+            for ask in held.drain(..) {
+                ask.reply.send(live(1)).expect("the request waits");
+            }
+        }
+    }
+    for ask in held {
+        ask.reply.send(live(1)).expect("the request waits");
+    }
+    let (_, list) = value(request.await.expect("an answer"));
+    assert_eq!(list["total"], MAX_PROXIES);
+    assert_eq!(list["unanswered"], json!(["ns/p500", "ns/p501", "ns/p502"]));
+    assert_eq!(counted(&api, "limited"), 3);
+}
+
+#[tokio::test]
+async fn a_request_beyond_those_in_work_is_to_be_repeated() {
+    let (api, mut asked) = api();
+    let waiting: Vec<_> = (0..REQUESTS).map(|_| request(&api, "")).collect();
+    let mut replies = Vec::new();
+    for _ in 0..REQUESTS {
+        replies.push(asked.recv().await.expect("a question"));
+    }
+    let (status, refusal) = value(api.answer(OF_FORWARD, "").await);
+    assert_eq!((status, &refusal["kind"], &refusal["code"]), (429, &json!("Status"), &json!(429)));
+    let (discovery, _) = value(api.answer("/apis/live.portlane.dev", "").await);
+    assert_eq!(discovery, 200, "discovery needs no place");
+
+    // A replica that does not lead drops the questions.
+    drop(replies);
+    for request in waiting {
+        assert_eq!(value(request.await.expect("an answer")).0, 503);
+    }
+    let last = request(&api, "");
+    has_proxies(&mut asked, Vec::new()).await;
+    let answer = last.await.expect("an answer");
+    assert_eq!(api.requests.available_permits(), REQUESTS - 1, "an answer that is not read keeps its place");
+    assert_eq!(value(answer).0, 200);
+    assert_eq!(api.requests.available_permits(), REQUESTS);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_not_found() {
+    let (api, mut asked) = api();
+    let sessions = request(&api, "");
+    let Some(Question::Live(LiveQuestion::Proxies { reply, .. })) = asked.recv().await else { panic!("no question") };
+    assert!(reply.send(None).is_ok());
+    let (status, refusal) = value(sessions.await.expect("an answer"));
+    assert_eq!((status, &refusal["message"]), (404, &json!("PortForward ns/web does not exist")));
+
+    let own = api.clone();
+    let path = "/apis/live.portlane.dev/v1alpha1/namespaces/ns/pods/p1/config";
+    let config = tokio::spawn(async move { own.answer(path, "").await });
+    let Some(Question::Live(LiveQuestion::Config { pod, reply })) = asked.recv().await else { panic!("no question") };
+    assert!(reply.send(None).is_ok());
+    assert_eq!(pod, ObjectKey::new("ns", "p1"));
+    let (status, refusal) = value(config.await.expect("an answer"));
+    assert_eq!((status, &refusal["reason"]), (404, &json!("NotFound")));
+    assert_eq!(value(api.answer(OF_FORWARD, "limit=x").await).0, 400);
+}

@@ -1,0 +1,21 @@
+//! Asks: questions to a proxy about its live sessions, in the queue of its stream.
+
+use proxy_api::{LiveSessions, Selection};
+use tokio::sync::{mpsc, oneshot};
+
+/// Asks that may wait in the queue of one stream.
+const WAITING: usize = 4;
+
+/// A question to a proxy about its live sessions.
+#[derive(Debug)]
+pub struct Ask {
+    /// The sessions to list.
+    pub selection: Selection,
+    /// Receives the answer. A stream that cannot pass on the question drops the sender.
+    pub reply: oneshot::Sender<LiveSessions>,
+}
+
+/// The queue of a stream.
+pub(super) fn queue() -> (mpsc::Sender<Ask>, mpsc::Receiver<Ask>) {
+    mpsc::channel(WAITING)
+}
