@@ -7,12 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Fetched, Place, Unknown};
 
-/// API group.
-pub const GROUP: &str = "live.portlane.dev";
-/// Version of the API group.
-pub const VERSION: &str = "v1alpha1";
-/// Most sessions that a response lists.
-pub const MAX_LIMIT: usize = 5000;
+pub use operator_core::live_api::{GROUP, VERSION, api::MAX_LIMIT};
 
 /// Whose sessions are read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -59,7 +59,6 @@ fn cut(text: &str, height: usize) -> String {
         return text.to_owned();
     }
     let shown = height.saturating_sub(1);
-    let mut first: String = text.lines().take(shown).map(|line| format!("{line}\n")).collect();
-    first.push_str(&format!("… {} more lines\n", lines - shown));
-    first
+    let first = text.lines().take(shown).collect::<Vec<_>>().join("\n");
+    format!("{first}\n… {} more lines\n", lines - shown)
 }
