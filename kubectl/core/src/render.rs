@@ -8,7 +8,9 @@ mod text;
 mod top;
 mod trace;
 
-pub use self::{config::config, conns::conns, describe::describe, status::status, text::printable, top::top, trace::trace};
+pub use self::{
+    config::config, conns::conns, describe::describe, status::status, text::printable, top::top, trace::trace,
+};
 
 use anstyle::{AnsiColor, Style};
 
