@@ -1,13 +1,16 @@
 //! The command line.
 
+mod live;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+pub(crate) use self::live::{Config, Conns, Drain, Top, Trace};
 use crate::forward::Forward;
 
-/// Check a Portlane installation, explain a forward, read its access log.
+/// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-portlane",
@@ -16,7 +19,8 @@ use crate::forward::Forward;
     arg_required_else_help = true,
     after_help = "Exit codes:
   0  everything that was asked for is shown, and nothing has failed
-  1  status: a check has failed, or a gateway or a forward is not ready
+  1  status: a check has failed, or a gateway or a forward is not ready; drain: sessions are left;
+     trace: a step fails
   2  wrong arguments, no such forward, or the API server cannot be used
   3  something could not be read, usually because a right is missing; nothing else has failed"
 )]
@@ -74,6 +78,32 @@ pub(crate) enum Command {
   kubectl portlane forward pod/db-0 5432         one pod, ready or not
   kubectl portlane forward pf/db 15432:          the only listener of a PortForward")]
     Forward(Forward),
+    /// List the live sessions of a forward, of a pod, or of all forwards.
+    #[command(after_help = "Examples:
+  kubectl portlane conns                            of all forwards of this namespace
+  kubectl portlane conns db --sort age --watch
+  kubectl portlane conns pod/edge-5f7c --client 10.0.0.0/8")]
+    Conns(Conns),
+    /// Show what the proxy of a pod should run, what it reports, and the difference.
+    #[command(after_help = "Examples:
+  kubectl portlane config edge-5f7c
+  kubectl portlane config edge-5f7c -o yaml")]
+    Config(Config),
+    /// Follow sessions, rates and health of forwards and pods. `q` quits.
+    #[command(after_help = "Examples:
+  kubectl portlane top
+  kubectl portlane top -A --once")]
+    Top(Top),
+    /// Close the ports of a forward, or evict a pod, and follow the sessions to their end.
+    #[command(after_help = "Examples:
+  kubectl portlane drain db                     sets spec.suspend
+  kubectl portlane drain pod/edge-5f7c --yes    evicts the pod")]
+    Drain(Drain),
+    /// Open a connection into a forward, and say at which step one from a pod stops and why.
+    #[command(after_help = "Examples:
+  kubectl portlane trace db --from web-5f7c
+  kubectl portlane trace db --listener pg --from shop/web-5f7c")]
+    Trace(Trace),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
     Completion {

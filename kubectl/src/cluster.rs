@@ -134,6 +134,11 @@ impl Cluster {
         self.deadline
     }
 
+    /// A client, for requests that this module does not know.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// The pods of a namespace, for requests that this module does not know.
     pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
@@ -187,6 +192,11 @@ impl Asked {
         let (plural, group) = (K::plural(&()), K::group(&()));
         let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
         Self { verb, resource, place }
+    }
+
+    /// A request by its verb and its resource, as RBAC names them.
+    pub(crate) fn new(verb: &'static str, resource: &str, place: Place) -> Self {
+        Self { verb, resource: resource.to_owned(), place }
     }
 
     /// The log of a pod.

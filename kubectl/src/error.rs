@@ -82,6 +82,45 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    /// The forward has no such listener.
+    #[error("PortForward {forward} has no such listener: its listeners are {}", .names.join(", "))]
+    NoListener {
+        /// The forward, as `NAMESPACE/NAME`.
+        forward: String,
+        /// The listeners that it has.
+        names: Vec<String>,
+    },
+    /// The pod does not exist.
+    #[error("pod {pod} does not exist")]
+    NoPod {
+        /// The pod, as `NAMESPACE/NAME`.
+        pod: String,
+    },
+    /// The pod has no proxy.
+    #[error("pod {pod} has no proxy of Portlane: the label portlane.dev/proxy is missing")]
+    NoProxy {
+        /// The pod, as `NAMESPACE/NAME`.
+        pod: String,
+    },
+    /// Nobody can be asked.
+    #[error("{plan} Add --yes: standard input is no terminal, so nobody can be asked")]
+    Unasked {
+        /// What would be done.
+        plan: String,
+    },
+    /// The user does not want it.
+    #[error("nothing is changed")]
+    Declined,
+    /// A drain has not ended in time.
+    #[error("{what} is not drained after {seconds} s: {left}")]
+    Late {
+        /// What is drained.
+        what: String,
+        /// What is left.
+        left: String,
+        /// The time that the user allows.
+        seconds: i64,
+    },
     /// The report does not serialise.
     #[error("cannot serialise the report as JSON")]
     Json(#[from] serde_json::Error),
@@ -99,6 +138,7 @@ impl Error {
         match self {
             // What was asked for exists, perhaps; it could not be read.
             Self::Unknown(_) => 3,
+            Self::Late { .. } => 1,
             _ => 2,
         }
     }

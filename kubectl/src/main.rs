@@ -3,12 +3,18 @@
 
 mod args;
 mod cluster;
+mod config;
+mod conns;
 mod describe;
+mod drain;
 mod error;
 mod forward;
+mod live;
 mod logs;
 mod output;
 mod status;
+mod top;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -21,7 +27,7 @@ use self::{
     error::Error,
 };
 
-/// Exit code: a check has failed, or a gateway or a forward is not ready.
+/// Exit code: a check or a step has failed, or a gateway or a forward is not ready.
 const FAILED: u8 = 1;
 /// Exit code: something could not be read.
 const INCOMPLETE: u8 = 3;
@@ -50,20 +56,33 @@ fn start(cli: &Cli) -> Result<u8, Error> {
 async fn run(cli: &Cli) -> Result<u8, Error> {
     let cluster = Cluster::connect(&cli.connection).await?;
     let is_complete = match &cli.command {
-        Command::Status(args) => {
-            return Ok(match Box::pin(status::run(&cluster, args)).await? {
-                Verdict::Ok => 0,
-                Verdict::Failed => FAILED,
-                Verdict::Incomplete => INCOMPLETE,
-            });
-        }
+        Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, args)).await?)),
+        Command::Trace(args) => return Ok(code(Box::pin(trace::run(&cluster, args)).await?)),
         Command::Describe(args) => Box::pin(describe::run(&cluster, args)).await?,
         Command::Logs(args) => Box::pin(logs::run(&cluster, args)).await?,
         Command::Forward(args) => {
             Box::pin(forward::run(&cluster, args)).await?;
             true
         }
+        Command::Conns(args) => Box::pin(conns::run(&cluster, args)).await?,
+        Command::Config(args) => {
+            Box::pin(config::run(&cluster, args)).await?;
+            true
+        }
+        Command::Top(args) => Box::pin(top::run(&cluster, args)).await?,
+        Command::Drain(args) => {
+            Box::pin(drain::run(&cluster, args)).await?;
+            true
+        }
         Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })
+}
+
+fn code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Ok => 0,
+        Verdict::Failed => FAILED,
+        Verdict::Incomplete => INCOMPLETE,
+    }
 }

@@ -48,6 +48,15 @@ pub enum Unknown {
         /// Message of the API server or of the connection.
         message: String,
     },
+    /// The cluster does not serve the live API.
+    #[error("the live API is not installed: set liveApi.enabled in the chart")]
+    NotInstalled,
+    /// The live API is registered, and no leader of the operator answers.
+    #[error("the live API has no leader of the operator to answer ({message}): kubectl portlane status shows more")]
+    NoLeader {
+        /// Message of the API server or of the operator.
+        message: String,
+    },
 }
 
 /// What was read, or why it could not be read.

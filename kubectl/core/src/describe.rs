@@ -2,7 +2,7 @@
 //! proxies.
 
 mod backends;
-mod pods;
+pub(crate) mod pods;
 
 use std::collections::BTreeMap;
 

@@ -2,16 +2,24 @@
 //!
 //! ```text
 //! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
-//!                                    └──▶ describe::report ─▶ render::describe ┘
+//!                                    ├──▶ describe::report ─▶ render::describe ┤
+//!                                    └──▶ trace::report ────▶ render::trace ───┤
+//! documents of the live API ─────────┬──▶ conns::report ────▶ render::conns ───┤
+//!                                    └──▶ config::report ───▶ render::config ──┤
+//! two readings of sessions ──────────────▶ top::report ──────▶ render::top ─────┘
 //! ```
 //!
 //! The crate has no client, no clock and no environment: the time is an argument.
 
 pub mod access;
 pub mod check;
+pub mod config;
+pub mod conns;
 pub mod describe;
+pub mod drain;
 pub mod forward;
 pub mod installation;
+pub mod live;
 pub mod logs;
 pub mod nearest;
 pub mod placement;
@@ -19,3 +27,6 @@ pub mod render;
 pub mod rows;
 pub mod status;
 pub mod time;
+pub mod top;
+pub mod trace;
+pub mod units;

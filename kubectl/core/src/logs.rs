@@ -1,5 +1,7 @@
 //! `kubectl portlane logs FORWARD`: the records of one forward among the log lines of its proxies.
 
+use std::net::SocketAddr;
+
 use operator_core::ObjectKey;
 use serde_json::Value;
 
@@ -23,11 +25,20 @@ impl Record {
 
     /// Time of the record, RFC 3339 in UTC: texts compare as times.
     pub fn time(&self) -> &str {
-        self.text("time")
+        self.field("time")
     }
 
-    fn text(&self, field: &str) -> &str {
+    /// The text of a field; empty if the field is absent or no text.
+    pub fn field(&self, field: &str) -> &str {
         self.fields[field].as_str().unwrap_or_default()
+    }
+
+    /// Whether the record is about a session of this listener whose client came from the proxy's own pod, as connections
+    /// through the API server's port-forward do.
+    pub fn is_from_inside(&self, listener: &str) -> bool {
+        let client = self.field("client").parse::<SocketAddr>();
+        let is_inside = client.is_ok_and(|client| client.ip().to_canonical().is_loopback());
+        is_inside && self.field("listener") == listener && self.field("event").starts_with("session_")
     }
 
     /// The record as one JSON object, with the name of the pod.
@@ -41,21 +52,21 @@ impl Record {
 
     /// The record as a line for people.
     pub fn to_text(&self) -> String {
-        let event = self.text("event");
+        let event = self.field("event");
         let what = match event.strip_prefix("session_") {
             Some(phase) => format!("{phase} {}", self.session()),
-            None => format!("{event} {}: {}", self.text("subject"), self.text("message")),
+            None => format!("{event} {}: {}", self.field("subject"), self.field("message")),
         };
         printable(&format!("{} {} {what}", self.time(), self.pod))
     }
 
     fn session(&self) -> String {
-        let mut words = vec![self.text("listener").to_owned(), self.text("client").to_owned()];
-        let name = self.text("serverName");
+        let mut words = vec![self.field("listener").to_owned(), self.field("client").to_owned()];
+        let name = self.field("serverName");
         if !name.is_empty() {
             words.push(format!("({name})"));
         }
-        match (self.text("backend"), self.text("endpoint")) {
+        match (self.field("backend"), self.field("endpoint")) {
             ("", "") => words.push("-> no backend".to_owned()),
             (backend, "") => words.push(format!("-> {backend}")),
             (backend, endpoint) => words.push(format!("-> {endpoint} ({backend})")),
@@ -66,7 +77,7 @@ impl Record {
             words.push(format!("in {seconds:.3} s"));
         }
         for field in ["reason", "cause"] {
-            let text = self.text(field);
+            let text = self.field(field);
             if !text.is_empty() {
                 words.push(format!("[{text}]"));
             }
@@ -107,6 +118,14 @@ mod tests {
         assert!(parse("panicked at", "db").is_none());
         let notice = r#"{"time":"t","event":"failed","subject":"shop/db/pg","message":"address in use"}"#;
         assert!(parse(notice, "db").is_some() && parse(notice, "d").is_none());
+    }
+
+    #[test]
+    fn a_session_through_port_forward_comes_from_inside_the_pod() {
+        let inside = parse(&CLOSED.replace("10.0.0.1:5000", "127.0.0.1:5000"), "db").expect("a record");
+        assert!(inside.is_from_inside("pg") && !inside.is_from_inside("web"));
+        assert!(!parse(CLOSED, "db").expect("a record").is_from_inside("pg"));
+        assert_eq!((inside.field("reason"), inside.field("cause")), ("Closed", ""));
     }
 
     #[test]

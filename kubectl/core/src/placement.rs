@@ -4,7 +4,7 @@ use crds::{PortForward, Selector, SelectorOperator};
 use k8s_openapi::api::core::v1::Pod;
 use operator_core::{
     ObjectKey,
-    names::{CONTAINER, GATEWAY_LABEL},
+    names::{CONTAINER, GATEWAY_LABEL, PROXY_LABEL},
 };
 
 /// Name of the proxy's container in the pods of a gateway.
@@ -43,6 +43,13 @@ pub fn pods(forward: &PortForward) -> PodQuery {
     let sidecar = forward.spec.placement.sidecar.as_ref();
     let labels = sidecar.map(|sidecar| selector(&sidecar.selector)).unwrap_or_default();
     PodQuery { namespace: key(forward).namespace, labels, container: CONTAINER }
+}
+
+/// Name of the proxy's container in a pod.
+pub fn container(pod: &Pod) -> &'static str {
+    let labels = pod.metadata.labels.as_ref();
+    let role = labels.and_then(|labels| labels.get(PROXY_LABEL)).map(String::as_str);
+    if role == Some("gateway") { GATEWAY_CONTAINER } else { CONTAINER }
 }
 
 /// Whether a pod has a container of this name, started before the others or beside them.

@@ -1,10 +1,16 @@
 //! Reports as text for people.
 
+mod config;
+mod conns;
 mod describe;
 mod status;
 mod text;
+mod top;
+mod trace;
 
-pub use self::{describe::describe, status::status, text::printable};
+pub use self::{
+    config::config, conns::conns, describe::describe, status::status, text::printable, top::top, trace::trace,
+};
 
 use anstyle::{AnsiColor, Style};
 

@@ -1,6 +1,8 @@
 //! `kubectl-portlane` against a real API server: an installation that is well or broken, forwards that are not ready, and
 //! users without rights.
 
+mod live;
+
 use std::{fs, path::Path, process::Command};
 
 use harness::{

@@ -29,12 +29,14 @@ pub(super) fn pods(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-fn has_ended(pod: &Pod) -> bool {
+/// Whether all containers of a pod have ended for good.
+pub(crate) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn item(pod: &Pod, container: &str) -> Check {
+/// The state of the proxy in a pod.
+pub(crate) fn item(pod: &Pod, container: &str) -> Check {
     let name = format!("pod {}", pod.metadata.name.as_deref().unwrap_or_default());
     if pod.metadata.deletion_timestamp.is_some() {
         return Check::warning(name, "is terminating");

@@ -51,22 +51,44 @@ pub(super) fn wrapped(text: &str, margin: usize, width: Option<usize>) -> String
     lines.join(&format!("\n{}", " ".repeat(margin)))
 }
 
+/// A column of a table: its title, and its rank. Where a terminal is too narrow, columns of a high rank are left out
+/// first; those of rank 0 stay.
+pub(super) type Column<'a> = (&'a str, u8);
+
+/// Spaces between two columns.
+const GAP: usize = 2;
+
 /// Rows in aligned columns, each behind its mark. A column without any text is left out.
 pub(super) fn table(head: &[&str], rows: &[(String, Vec<String>)], indent: usize) -> String {
+    let head: Vec<Column<'_>> = head.iter().map(|title| (*title, 0)).collect();
+    fitted(&head, rows, indent, None)
+}
+
+/// The same, no wider than `width`: columns are left out by their rank, and lines that are too long all the same are cut.
+pub(super) fn fitted(
+    head: &[Column<'_>],
+    rows: &[(String, Vec<String>)],
+    indent: usize,
+    width: Option<usize>,
+) -> String {
     let cell = |row: &[String], at: usize| row.get(at).map(String::as_str).unwrap_or_default().to_owned();
     let widest = |at: usize| rows.iter().map(|(_, row)| cell(row, at).chars().count()).max().unwrap_or(0);
-    let columns: Vec<(usize, usize)> = head
-        .iter()
-        .enumerate()
-        .map(|(at, title)| (at, widest(at), title.chars().count()))
-        .filter(|(_, widest, _)| *widest > 0)
-        .map(|(at, widest, title)| (at, widest.max(title)))
-        .collect();
+    let sized = head.iter().enumerate().map(|(at, (title, rank))| (at, widest(at), title.chars().count(), *rank));
+    let used = sized.filter(|(_, widest, ..)| *widest > 0);
+    let mut columns: Vec<(usize, usize, u8)> =
+        used.map(|(at, widest, title, rank)| (at, widest.max(title), rank)).collect();
+    let room = width.map(|width| width.saturating_sub(indent + 2));
+    while room.is_some_and(|room| columns.iter().map(|(_, width, _)| width + GAP).sum::<usize>() > room + GAP) {
+        let ranked = columns.iter().enumerate().filter(|(_, (.., rank))| *rank > 0);
+        let Some((least, _)) = ranked.max_by_key(|(_, (.., rank))| *rank) else { break };
+        columns.remove(least);
+    }
     let line = |mark: &str, text: &dyn Fn(usize) -> String| {
-        let cells: Vec<String> = columns.iter().map(|(at, width)| padded(&text(*at), *width)).collect();
-        format!("{}{mark} {}", " ".repeat(indent), cells.join("  ")).trim_end().to_owned() + "\n"
+        let cells: Vec<String> = columns.iter().map(|(at, width, _)| padded(&text(*at), *width)).collect();
+        let cells: String = cells.join(&" ".repeat(GAP)).chars().take(room.unwrap_or(usize::MAX)).collect();
+        format!("{}{mark} {cells}", " ".repeat(indent)).trim_end().to_owned() + "\n"
     };
-    let title = |at: usize| head.get(at).copied().unwrap_or_default().to_owned();
+    let title = |at: usize| head.get(at).map(|(title, _)| *title).unwrap_or_default().to_owned();
     let mut text = line(" ", &title);
     for (mark, row) in rows {
         text.push_str(&line(mark, &|at| cell(row, at)));
@@ -99,5 +121,16 @@ mod tests {
         let row = |cells: [&str; 3]| ("*".to_owned(), cells.map(str::to_owned).to_vec());
         let text = table(&["A", "NONE", "B"], &[row(["long", "", "x"]), row(["b", "", "y"])], 1);
         assert_eq!(text, "   A     B\n * long  x\n * b     y\n");
+    }
+
+    #[test]
+    fn a_narrow_terminal_leaves_out_columns_by_rank_and_cuts_the_rest() {
+        let rows = [(" ".to_owned(), ["listener", "client", "pod"].map(str::to_owned).to_vec())];
+        let head = [("A", 0), ("B", 1), ("C", 2)];
+        let lines = |width| fitted(&head, &rows, 0, Some(width)).lines().next_back().unwrap_or_default().to_owned();
+        assert_eq!(lines(23), "  listener  client  pod");
+        assert_eq!(lines(22), "  listener  client");
+        assert_eq!(lines(12), "  listener");
+        assert_eq!(lines(6), "  list");
     }
 }

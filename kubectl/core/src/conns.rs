@@ -1,0 +1,156 @@
+//! `kubectl portlane conns`: live sessions, filtered and sorted.
+
+use std::{cmp::Ordering, net::SocketAddr, str::FromStr};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::live::{Reading, Session, notes};
+
+/// What the list begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// The sessions with most bytes in both directions.
+    Bytes,
+    /// The oldest sessions.
+    Age,
+    /// The lowest client addresses.
+    Client,
+    /// The first listeners by name.
+    Forward,
+    /// The first pods by name.
+    Pod,
+    /// The lowest endpoint addresses.
+    Endpoint,
+}
+
+impl Sort {
+    fn order(self, a: &Session, b: &Session) -> Ordering {
+        let order = match self {
+            Self::Bytes => b.bytes().cmp(&a.bytes()),
+            Self::Age => b.seconds.cmp(&a.seconds),
+            Self::Client => address(&a.client).cmp(&address(&b.client)),
+            Self::Forward => a.listener.cmp(&b.listener),
+            Self::Pod => a.pod.cmp(&b.pod),
+            Self::Endpoint => a.endpoint.as_deref().map(address).cmp(&b.endpoint.as_deref().map(address)),
+        };
+        let rest = |session: &Session| (session.listener.clone(), session.pod.clone(), session.client.clone());
+        order.then_with(|| rest(a).cmp(&rest(b)))
+    }
+}
+
+/// An address as a number, so that 10.0.0.9 is before 10.0.0.10.
+fn address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+/// A network of clients. A single address is a network of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clients(IpNet);
+
+/// A text is neither a network nor an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a network or an address: 10.0.0.0/8, 2001:db8::/32 or 10.0.0.7")]
+pub struct ClientsError;
+
+impl FromStr for Clients {
+    type Err = ClientsError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let network = text.parse::<IpNet>().ok();
+        network.or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into())).map(Self).ok_or(ClientsError)
+    }
+}
+
+impl Clients {
+    fn has(self, session: &Session) -> bool {
+        address(&session.client).is_some_and(|client| self.0.contains(&client.ip().to_canonical()))
+    }
+}
+
+/// Which sessions are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Query {
+    /// Their order.
+    pub sort: Sort,
+    /// Only those of these clients.
+    pub client: Option<Clients>,
+    /// Most sessions to show.
+    pub limit: usize,
+}
+
+/// Live sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Number of live sessions of what was asked for.
+    pub total: u64,
+    /// Number of read sessions that match the filter. Absent without a filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matching: Option<usize>,
+    /// More sessions were read, and match, than are shown.
+    pub is_cut: bool,
+    /// The sessions to show.
+    pub sessions: Vec<Session>,
+    /// What could not be read, or not completely.
+    pub notes: Vec<String>,
+}
+
+/// The report on the sessions that were read. `more` are further notes.
+pub fn report(reading: &[Reading], query: Query, more: Option<String>) -> Report {
+    let lists = || reading.iter().filter_map(|(_, read)| read.as_ref().ok());
+    let matches = |session: &&Session| query.client.is_none_or(|client| client.has(session));
+    let mut sessions: Vec<Session> = lists().flat_map(|list| &list.items).filter(matches).cloned().collect();
+    sessions.sort_by(|a, b| query.sort.order(a, b));
+    let matching = query.client.map(|_| sessions.len());
+    let is_cut = sessions.len() > query.limit;
+    sessions.truncate(query.limit);
+    let notes = notes(reading).into_iter().chain(more).collect();
+    Report { total: lists().fold(0, |sum, list| sum.saturating_add(list.total)), matching, is_cut, sessions, notes }
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::ObjectKey;
+
+    use super::*;
+    use crate::live::{Of, SessionList};
+
+    fn session(client: &str, bytes_up: u64, seconds: u64) -> Session {
+        Session { client: client.to_owned(), bytes_up, seconds, ..Session::default() }
+    }
+
+    fn shown(query: Query) -> (u64, Option<usize>, Vec<String>) {
+        let items = vec![
+            session("10.0.0.10:1", 5, 3),
+            session("10.0.0.9:1", 7, 1),
+            session("[::ffff:10.1.0.1]:1", 6, 2),
+            session("nonsense", 0, 0),
+        ];
+        let list = SessionList { total: 4, items, unanswered: Vec::new() };
+        let of = Of::Forward(ObjectKey::new("shop", "db"));
+        let report = report(&[(of, Ok(list))], query, None);
+        assert_eq!(report.notes, Vec::<String>::new());
+        (report.total, report.matching, report.sessions.into_iter().map(|session| session.client).collect())
+    }
+
+    #[test]
+    fn sessions_are_in_the_requested_order() {
+        let first = |sort| shown(Query { sort, client: None, limit: 1 }).2.join("");
+        assert_eq!(first(Sort::Bytes), "10.0.0.9:1");
+        assert_eq!(first(Sort::Age), "10.0.0.10:1");
+        let clients = shown(Query { sort: Sort::Client, client: None, limit: 9 }).2;
+        assert_eq!(clients, ["nonsense", "10.0.0.9:1", "10.0.0.10:1", "[::ffff:10.1.0.1]:1"], "by number, not by text");
+    }
+
+    #[test]
+    fn a_filter_counts_what_it_matches_and_the_limit_does_not_change_the_count() {
+        let client = |text: &str| Some(text.parse().expect("a network"));
+        let query = |text, limit| Query { sort: Sort::Client, client: client(text), limit };
+        assert_eq!(shown(query("10.0.0.0/24", 1)), (4, Some(2), vec!["10.0.0.9:1".to_owned()]));
+        assert_eq!(shown(query("10.1.0.1", 9)).1, Some(1), "an IPv4 address in IPv6 counts as IPv4");
+        for bad in ["", "10.0.0.0/33", "shop", "10.0.0.1:80"] {
+            assert_eq!(bad.parse::<Clients>(), Err(ClientsError), "{bad}");
+        }
+    }
+}

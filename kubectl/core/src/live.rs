@@ -1,0 +1,258 @@
+//! The live API of the operator: requests, refusals, and the sessions of a response.
+
+use std::net::SocketAddr;
+
+use operator_core::ObjectKey;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{Fetched, Place, Unknown};
+
+pub use operator_core::live_api::{GROUP, VERSION, api::MAX_LIMIT};
+
+/// Whose sessions are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The sessions of this forward, in all proxies.
+    Forward(ObjectKey),
+    /// All sessions of the proxy of this pod.
+    Pod(ObjectKey),
+}
+
+impl Of {
+    fn plural_and_key(&self) -> (&'static str, &ObjectKey) {
+        match self {
+            Self::Forward(key) => ("portforwards", key),
+            Self::Pod(key) => ("pods", key),
+        }
+    }
+
+    /// The object, as messages name it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Forward(key) => format!("PortForward {key}"),
+            Self::Pod(key) => format!("pod {key}"),
+        }
+    }
+}
+
+/// A request to the live API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Path and query.
+    pub path: String,
+    resource: String,
+    key: ObjectKey,
+}
+
+impl Request {
+    /// Asks for live sessions, and lists `limit` of them.
+    pub fn sessions(of: &Of, limit: usize) -> Self {
+        let (plural, key) = of.plural_and_key();
+        let request = Self::new(plural, key, "sessions");
+        Self { path: format!("{}?limit={limit}", request.path), ..request }
+    }
+
+    /// Asks for the configuration of the proxy of a pod.
+    pub fn config(pod: &ObjectKey) -> Self {
+        Self::new("pods", pod, "config")
+    }
+
+    fn new(plural: &str, key: &ObjectKey, what: &str) -> Self {
+        let (namespace, name) = (escaped(&key.namespace), escaped(&key.name));
+        let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}/{name}/{what}");
+        // As `kubectl create role --resource` spells it.
+        Self { path, resource: format!("{plural}.{GROUP}/{what}"), key: key.clone() }
+    }
+
+    /// Why the API server answered with this status code. `reason` and `message` are those of the `Status` object.
+    pub fn refused(&self, code: u16, reason: &str, message: &str) -> Unknown {
+        match code {
+            403 => Unknown::Forbidden { verb: "get", resource: self.resource.clone(), place: self.place() },
+            // The operator answers with the reason NotFound. An API server without the group answers with plain text.
+            404 if reason != "NotFound" => Unknown::NotInstalled,
+            503 => Unknown::NoLeader { message: message.to_owned() },
+            _ => self.failed(message),
+        }
+    }
+
+    /// The request has failed for another reason.
+    pub fn failed(&self, message: &str) -> Unknown {
+        let resource = format!("{} of {}", self.resource, self.key.name);
+        Unknown::Failed { verb: "get", resource, place: self.place(), message: message.to_owned() }
+    }
+
+    fn place(&self) -> Place {
+        Place::Namespace(self.key.namespace.clone())
+    }
+}
+
+/// A part of a path.
+fn escaped(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let escape = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(escape).collect()
+}
+
+/// Live sessions of several proxies. Fields that an older operator does not write have their defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionList {
+    /// Number of sessions, also of those that are not listed.
+    pub total: u64,
+    /// The listed sessions.
+    pub items: Vec<Session>,
+    /// Pods whose proxies have not answered, as `NAMESPACE/NAME`.
+    pub unanswered: Vec<String>,
+}
+
+/// A live session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Session {
+    /// The proxy's pod, as `NAMESPACE/NAME`.
+    pub pod: String,
+    /// The listener, as `NAMESPACE/FORWARD/LISTENER`.
+    pub listener: String,
+    /// TCP or UDP.
+    pub protocol: String,
+    /// Address and port of the client.
+    pub client: String,
+    /// Backend, once chosen.
+    pub backend: Option<String>,
+    /// Address and port of the endpoint, once chosen.
+    pub endpoint: Option<String>,
+    /// Server name that a TLS client asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+    /// Age in seconds.
+    pub seconds: u64,
+}
+
+impl Session {
+    /// Whether the client came from the proxy's own pod, as connections through the API server's port-forward do.
+    pub fn is_from_inside(&self) -> bool {
+        let client = self.client.parse::<SocketAddr>();
+        client.is_ok_and(|client| client.ip().to_canonical().is_loopback())
+    }
+
+    /// Bytes in both directions.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_up.saturating_add(self.bytes_down)
+    }
+}
+
+/// Sessions that were read, and whose they are.
+pub type Reading = (Of, Fetched<SessionList>);
+
+/// Fails if the whole API cannot be used: then no other request is worth a line of its own.
+pub fn usable(reading: &[Reading]) -> Fetched<()> {
+    let is_general = |why: &&Unknown| matches!(why, Unknown::NotInstalled | Unknown::NoLeader { .. });
+    let general = reading.iter().filter_map(|(_, read)| read.as_ref().err()).find(is_general);
+    general.map_or(Ok(()), |why| Err(why.clone()))
+}
+
+/// Most pods that a note names.
+const NAMED: usize = 5;
+
+/// What a reader must know of sessions that were read: requests that failed, lists that are cut, proxies that did not
+/// answer. Each note is there once.
+pub fn notes(reading: &[Reading]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (of, read) in reading {
+        match read {
+            Err(why) => notes.push(why.to_string()),
+            Ok(list) => {
+                if (list.items.len() as u64) < list.total {
+                    let (name, listed) = (of.name(), list.items.len());
+                    notes.push(format!("{name} has {} sessions, and the live API listed {listed}", list.total));
+                }
+                notes.extend(unanswered(&list.unanswered));
+            }
+        }
+    }
+    notes.sort();
+    notes.dedup();
+    notes
+}
+
+/// The proxies that have not answered, if any.
+pub fn unanswered(pods: &[String]) -> Option<String> {
+    let named = pods.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match pods.len() {
+        0 => None,
+        1 => Some(format!("the proxy of pod {named} has not answered")),
+        all if all > NAMED => Some(format!("the proxies of {all} pods have not answered: {named}, …")),
+        _ => Some(format!("the proxies of pods {named} have not answered")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn db() -> Request {
+        Request::sessions(&Of::Forward(ObjectKey::new("shop", "db")), 7)
+    }
+
+    #[test]
+    fn a_request_has_the_path_of_the_api() {
+        let path = "/apis/live.portlane.dev/v1alpha1/namespaces/shop/portforwards/db/sessions?limit=7";
+        assert_eq!(db().path, path);
+        let pod = Request::config(&ObjectKey::new("shop", "../x"));
+        assert_eq!(pod.path, "/apis/live.portlane.dev/v1alpha1/namespaces/shop/pods/..%2Fx/config");
+    }
+
+    #[test]
+    fn a_refusal_names_the_right_the_chart_value_or_the_leader() {
+        for (code, reason, message, expected) in [
+            (
+                403,
+                "Forbidden",
+                "no",
+                "cannot get portforwards.live.portlane.dev/sessions in namespace shop: ask for `get` on \
+                 `portforwards.live.portlane.dev/sessions`",
+            ),
+            (
+                404,
+                "Failed to parse error data",
+                "404 page not found",
+                "the live API is not installed: set liveApi.enabled in the chart",
+            ),
+            (
+                404,
+                "NotFound",
+                "no such forward",
+                "cannot get portforwards.live.portlane.dev/sessions of db in namespace shop: no such forward",
+            ),
+            (
+                503,
+                "ServiceUnavailable",
+                "service unavailable",
+                "the live API has no leader of the operator to answer (service unavailable): kubectl portlane status \
+                 shows more",
+            ),
+        ] {
+            assert_eq!(db().refused(code, reason, message).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_note_names_cut_lists_and_silent_proxies_once() {
+        let of = |name: &str| Of::Forward(ObjectKey::new("shop", name));
+        let list = SessionList { total: 9, unanswered: vec!["shop/p1".to_owned()], ..SessionList::default() };
+        let forbidden = || Err(db().refused(403, "", ""));
+        let silent = SessionList { total: 0, ..list.clone() };
+        let reading = [(of("a"), Ok(list)), (of("b"), Ok(silent)), (of("c"), forbidden()), (of("d"), forbidden())];
+        let notes = notes(&reading);
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert!(notes.contains(&"PortForward shop/a has 9 sessions, and the live API listed 0".to_owned()));
+        assert!(notes.contains(&"the proxy of pod shop/p1 has not answered".to_owned()));
+        assert_eq!(usable(&reading), Ok(()));
+        let missing = [(of("a"), Err(Unknown::NotInstalled))];
+        assert_eq!(usable(&missing), Err(Unknown::NotInstalled));
+    }
+}

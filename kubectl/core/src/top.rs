@@ -1,0 +1,248 @@
+//! `kubectl portlane top`: sessions, new sessions a second, bytes a second, and health, by forward and by pod.
+//!
+//! Rates are differences of two readings of live sessions. A session that began and ended between two readings is in
+//! neither, so rates are lower bounds; the metrics `portlane_connections_opened_total` and `portlane_bytes_total` of
+//! proxies count everything.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use crds::PortForward;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Serialize;
+
+use crate::{
+    access::{Fetched, Listed, items, note},
+    check::Outcome,
+    describe::pods,
+    live::{Of, Reading, Session, notes},
+    placement::{container, key},
+    rows,
+};
+
+/// One reading of everything that is shown.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Time since any fixed moment.
+    pub at: Duration,
+    /// The forwards.
+    pub forwards: Listed<PortForward>,
+    /// The pods with a proxy.
+    pub pods: Fetched<Listed<Pod>>,
+    /// The sessions of the forwards.
+    pub sessions: Vec<Reading>,
+}
+
+/// What is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// All forwards together.
+    pub total: Load,
+    /// The forwards, those with most sessions first.
+    pub forwards: Vec<Row>,
+    /// The pods, those with most sessions first.
+    pub pods: Vec<Row>,
+    /// What could not be read, or not completely.
+    pub notes: Vec<String>,
+}
+
+/// A forward or a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// The object, as `NAMESPACE/NAME`.
+    pub name: String,
+    /// Whether the object needs attention.
+    pub outcome: Outcome,
+    /// Health in a few words.
+    pub health: String,
+    /// Its load.
+    #[serde(flatten)]
+    pub load: Load,
+}
+
+/// Sessions and their rates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// Live sessions.
+    pub sessions: u64,
+    /// New sessions a second. Absent before the second reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_per_second: Option<u64>,
+    /// Bytes a second in both directions. Absent before the second reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// New sessions and bytes between two readings.
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    sessions: u64,
+    new: u64,
+    bytes: u64,
+}
+
+impl Change {
+    fn add(&mut self, other: Self) {
+        self.sessions = self.sessions.saturating_add(other.sessions);
+        self.new = self.new.saturating_add(other.new);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+/// The report on a reading. The rates need the reading before.
+pub fn report(before: Option<&Sample>, now: &Sample) -> Report {
+    let interval = before.map(|before| now.at.saturating_sub(before.at));
+    let changes = Changes::between(before, now);
+    let load = |sessions: u64, change: Change| Load {
+        sessions,
+        new_per_second: interval.map(|interval| per_second(change.new, interval)),
+        bytes_per_second: interval.map(|interval| per_second(change.bytes, interval)),
+    };
+    let totals: HashMap<String, u64> =
+        now.sessions.iter().filter_map(|(of, read)| Some((forward_name(of)?, read.as_ref().ok()?.total))).collect();
+    let forward = |forward: &PortForward| {
+        let (name, row) = (key(forward).to_string(), rows::forward(forward));
+        let sessions = totals.get(&name).copied().unwrap_or(0);
+        let change = changes.forwards.get(&name).copied().unwrap_or_default();
+        let health = if row.reason.is_empty() { row.message } else { row.reason };
+        Row { name, outcome: row.outcome, health, load: load(sessions, change) }
+    };
+    let mut forwards: Vec<Row> = now.forwards.items.iter().map(forward).collect();
+    forwards.sort_by(order);
+    let mut pods: Vec<Row> = pod_health(now, &changes)
+        .into_iter()
+        .map(|(name, (outcome, health))| {
+            let change = changes.pods.get(&name).copied().unwrap_or_default();
+            Row { name, outcome, health, load: load(change.sessions, change) }
+        })
+        .collect();
+    pods.sort_by(order);
+    let all = changes.forwards.values().fold(Change::default(), |mut sum, change| {
+        sum.add(*change);
+        sum
+    });
+    let cut = now.forwards.is_cut.then(|| format!("only the first {} forwards were read", now.forwards.items.len()));
+    let notes = notes(&now.sessions).into_iter().chain(cut).chain(note(&now.pods, "pods with a proxy")).collect();
+    let sessions = totals.values().fold(0, |sum: u64, total| sum.saturating_add(*total));
+    Report { total: load(sessions, all), forwards, pods, notes }
+}
+
+/// More sessions first, then by name.
+fn order(a: &Row, b: &Row) -> std::cmp::Ordering {
+    b.load.sessions.cmp(&a.load.sessions).then_with(|| a.name.cmp(&b.name))
+}
+
+fn forward_name(of: &Of) -> Option<String> {
+    match of {
+        Of::Forward(key) => Some(key.to_string()),
+        Of::Pod(_) => None,
+    }
+}
+
+/// A rate, rounded.
+fn per_second(amount: u64, interval: Duration) -> u64 {
+    let millis = interval.as_millis().max(1);
+    let rate = (u128::from(amount) * 1000 + millis / 2) / millis;
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+/// Changes between two readings, by forward and by pod.
+#[derive(Debug, Default)]
+struct Changes {
+    forwards: BTreeMap<String, Change>,
+    pods: BTreeMap<String, Change>,
+}
+
+/// What a session is recognised by.
+type Identity<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+fn identity(session: &Session) -> Identity<'_> {
+    (&session.pod, &session.listener, &session.client, &session.protocol)
+}
+
+impl Changes {
+    fn between(before: Option<&Sample>, now: &Sample) -> Self {
+        let known: HashMap<Identity<'_>, &Session> =
+            before.into_iter().flat_map(listed).map(|(_, it)| (identity(it), it)).collect();
+        let interval = before.map_or(Duration::ZERO, |before| now.at.saturating_sub(before.at));
+        let mut changes = Self::default();
+        for (of, session) in listed(now) {
+            let change = change(known.get(&identity(session)).copied(), session, interval);
+            if let Some(name) = forward_name(of) {
+                changes.forwards.entry(name).or_default().add(change);
+            }
+            changes.pods.entry(session.pod.clone()).or_default().add(change);
+        }
+        changes
+    }
+}
+
+/// The sessions of a reading.
+fn listed(sample: &Sample) -> impl Iterator<Item = (&Of, &Session)> {
+    let lists = sample.sessions.iter().filter_map(|(of, read)| Some((of, read.as_ref().ok()?)));
+    lists.flat_map(|(of, list)| list.items.iter().map(move |session| (of, session)))
+}
+
+/// What a session adds. A session that the reading before does not have is new if it is as young as the time between;
+/// older ones were beyond what the API lists.
+fn change(before: Option<&Session>, now: &Session, interval: Duration) -> Change {
+    // A client may reuse its port: the younger session is another one.
+    let same = before.filter(|before| before.seconds <= now.seconds && before.bytes() <= now.bytes());
+    match same {
+        Some(before) => Change { sessions: 1, new: 0, bytes: now.bytes() - before.bytes() },
+        None if now.seconds <= interval.as_secs() => Change { sessions: 1, new: 1, bytes: now.bytes() },
+        None => Change { sessions: 1, new: 0, bytes: 0 },
+    }
+}
+
+/// Health of each pod that has a proxy, or whose proxy has sessions.
+fn pod_health(sample: &Sample, changes: &Changes) -> BTreeMap<String, (Outcome, String)> {
+    let check = |pod: &Pod| {
+        let metadata = &pod.metadata;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let check = pods::item(pod, container(pod));
+        (format!("{}/{}", text(&metadata.namespace), text(&metadata.name)), (check.outcome, check.detail))
+    };
+    let alive = items(&sample.pods).iter().filter(|pod| !pods::has_ended(pod));
+    let mut health: BTreeMap<String, (Outcome, String)> = alive.map(check).collect();
+    // Pods of a gateway in another namespace are in no list.
+    for name in changes.pods.keys() {
+        health.entry(name.clone()).or_insert_with(|| (Outcome::Ok, "-".to_owned()));
+    }
+    health
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(seconds: u64, bytes_up: u64) -> Session {
+        Session { bytes_up, seconds, ..Session::default() }
+    }
+
+    #[test]
+    fn a_session_counts_its_new_bytes_and_a_reused_port_is_a_new_session() {
+        let interval = Duration::from_secs(2);
+        let counted = |before: Option<Session>, now: Session| {
+            let change = change(before.as_ref(), &now, interval);
+            (change.new, change.bytes)
+        };
+        assert_eq!(counted(Some(session(5, 100)), session(7, 130)), (0, 30));
+        assert_eq!(counted(Some(session(5, 100)), session(1, 130)), (1, 130), "the client reused its port");
+        assert_eq!(counted(None, session(2, 10)), (1, 10));
+        assert_eq!(counted(None, session(60, 10)), (0, 0), "an old session that was not listed before");
+    }
+
+    #[test]
+    fn a_rate_is_rounded_and_survives_readings_at_the_same_time() {
+        assert_eq!(per_second(3, Duration::from_secs(2)), 2);
+        assert_eq!(per_second(2, Duration::from_secs(4)), 1);
+        assert_eq!(per_second(5, Duration::ZERO), 5000);
+        assert_eq!(per_second(u64::MAX, Duration::ZERO), u64::MAX);
+    }
+}

@@ -1,0 +1,46 @@
+//! Numbers for people.
+
+/// Bytes in the largest unit that has a whole number: `512B`, `1.5KiB`, `12MiB`.
+pub fn bytes(count: u64) -> String {
+    let (mut whole, mut tenth, mut unit) = (count, 0, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if whole < 1024 {
+            break;
+        }
+        (tenth, whole, unit) = (whole % 1024 * 10 / 1024, whole / 1024, larger);
+    }
+    if whole < 10 && unit != "B" { format!("{whole}.{tenth}{unit}") } else { format!("{whole}{unit}") }
+}
+
+/// A number with its noun: `1 session`, `2 sessions`.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_two_digits_at_least_and_one_unit() {
+        for (number, expected) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0KiB"),
+            (1536, "1.5KiB"),
+            (10 << 10, "10KiB"),
+            (12 << 20, "12MiB"),
+            (u64::MAX, "15EiB"),
+        ] {
+            assert_eq!(bytes(number), expected);
+        }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(
+            [count(0, "proxy pod"), count(1, "session"), count(2, "session")].join(", "),
+            "0 proxy pods, 1 session, 2 sessions"
+        );
+    }
+}

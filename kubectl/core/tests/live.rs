@@ -1,0 +1,184 @@
+//! Golden files of the verbs that read the live API: `tests/live/NAME.yaml` is what the API answers, `NAME.80.txt` and
+//! `NAME.160.txt` are what a person sees on terminals of these widths.
+//!
+//! `UPDATE=1 cargo test -p portlane-kubectl-core --test live` rewrites the outputs; review the diff. The first document
+//! of a scene has the verb and its options. Each further document is a response, or the `code` of a refusal.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kubectl_core::{
+    access::{Fetched, Listed},
+    config,
+    conns::{self, Sort},
+    live::{Of, Reading, Request},
+    logs::Record,
+    render::{self, Look},
+    top,
+    trace::{self, Probe, Target},
+};
+use operator_core::ObjectKey;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+struct Scene {
+    head: Value,
+    responses: Vec<Value>,
+}
+
+impl Scene {
+    fn read(text: &str) -> Self {
+        let mut documents = serde_yaml::Deserializer::from_str(text).map(|it| Value::deserialize(it).expect("YAML"));
+        let head = documents.next().expect("a first document");
+        Self { head, responses: documents.collect() }
+    }
+
+    fn text(&self, look: Look) -> String {
+        match self.head["verb"].as_str() {
+            Some("config") => render::config(&self.config(), look),
+            Some("conns") => render::conns(&self.conns(), look),
+            Some("trace") => render::trace(&self.trace(), look),
+            Some("top") => render::top(&self.top(), look, None),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn top(&self) -> top::Report {
+        let objects = |name: &str| self.head[name].clone();
+        let sample = |name: &str, seconds: u64| {
+            let lists = self.responses.iter().flat_map(|it| it[name].as_array()).flatten();
+            top::Sample {
+                at: Duration::from_secs(seconds),
+                forwards: Listed::from(serde_json::from_value::<Vec<_>>(objects("forwards")).expect("forwards")),
+                pods: Ok(Listed::from(serde_json::from_value::<Vec<_>>(objects("pods")).expect("pods"))),
+                sessions: lists.map(reading).collect(),
+            }
+        };
+        top::report(Some(&sample("before", 10)), &sample("now", 12))
+    }
+
+    fn trace(&self) -> trace::Report {
+        let facts = self.responses.first().expect("what the cluster has");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let from = ObjectKey::new(text(&self.head["from"]["namespace"]), text(&self.head["from"]["name"]));
+        let policies: BTreeMap<String, Vec<NetworkPolicy>> = object(&facts["policies"]);
+        let service = || (Ok(Some(object(&facts["service"]))), list(&facts["slices"]));
+        trace::report(&trace::Facts {
+            forward: object(&facts["forward"]),
+            listener: text(&self.head["listener"]),
+            from: (from, Ok(Some(object(&facts["client"])))),
+            service: facts["service"].is_object().then(service),
+            proxies: list(&facts["proxies"]),
+            policies: policies.into_iter().map(|(namespace, found)| (namespace, Ok(Listed::from(found)))).collect(),
+            probe: probe(&facts["probe"]),
+        })
+    }
+
+    fn config(&self) -> config::Report {
+        let (namespace, name) = self.head["pod"].as_str().and_then(|pod| pod.split_once('/')).expect("a pod");
+        let response = self.responses.first().cloned().expect("a response");
+        let config = serde_json::from_value(response).expect("a ProxyConfig");
+        config::report(&ObjectKey::new(namespace, name), config)
+    }
+
+    fn conns(&self) -> conns::Report {
+        let limit = self.head["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok()).expect("a limit");
+        let client = self.head["client"].as_str().map(|client| client.parse().expect("a network"));
+        let sort = match self.head["sort"].as_str() {
+            Some("Bytes") => Sort::Bytes,
+            other => panic!("{other:?}"),
+        };
+        let reading: Vec<Reading> = self.responses.iter().map(reading).collect();
+        conns::report(&reading, conns::Query { sort, client, limit }, None)
+    }
+}
+
+fn object<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).expect("an object of the kind")
+}
+
+fn list<T: DeserializeOwned>(value: &Value) -> Fetched<Listed<T>> {
+    Ok(Listed::from(object::<Vec<T>>(value)))
+}
+
+/// What became of the connection into the pod `app-1`.
+fn probe(value: &Value) -> Probe {
+    let pod = ObjectKey::new("shop", "app-1");
+    let target = Target { pod: pod.clone(), port: 5432 };
+    if let Some(why) = value["skipped"].as_str() {
+        return Probe::Skipped(why.to_owned());
+    }
+    if let Some(line) = value["ended"].as_str() {
+        return Probe::Ended { target, record: Record::parse(&pod.name, line, &ObjectKey::new("shop", "db")) };
+    }
+    Probe::Open { target, has_bytes: false, session: Ok(Some(Box::new(object(&value["open"])))) }
+}
+
+/// What was read of a forward or a pod: `of` is `KIND/NAMESPACE/NAME`.
+fn reading(response: &Value) -> Reading {
+    let of: Vec<&str> = response["of"].as_str().expect("an object").split('/').collect();
+    let of = match of.as_slice() {
+        ["portforwards", namespace, name] => Of::Forward(ObjectKey::new(*namespace, *name)),
+        ["pods", namespace, name] => Of::Pod(ObjectKey::new(*namespace, *name)),
+        other => panic!("{other:?}"),
+    };
+    let code = response["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    let read = match code {
+        Some(code) => Err(Request::sessions(&of, 1).refused(code, "", "refused")),
+        None => Ok(serde_json::from_value(response.clone()).expect("a SessionList")),
+    };
+    (of, read)
+}
+
+fn scenes() -> Vec<(String, Scene)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live");
+    let files = fs::read_dir(folder).expect("scenes").map(|entry| entry.expect("entry").path());
+    let scene = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).expect("a scene");
+        (path.with_extension("").display().to_string(), Scene::read(&text))
+    };
+    let scenes: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).map(scene).collect();
+    assert!(!scenes.is_empty(), "no scenes");
+    scenes
+}
+
+#[test]
+fn outputs_are_those_of_the_golden_files() {
+    for (name, scene) in scenes() {
+        for width in [80, 160] {
+            let look = Look { width: Some(width), is_wide: width > 80, is_coloured: false };
+            let (path, text) = (format!("{name}.{width}.txt"), scene.text(look));
+            if std::env::var_os("UPDATE").is_some() {
+                fs::write(&path, &text).expect("write");
+            }
+            let expected = fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(text, expected, "{path} differs; UPDATE=1 rewrites it");
+        }
+    }
+}
+
+#[test]
+fn a_view_is_no_higher_than_the_terminal() {
+    let (_, scene) = scenes().into_iter().find(|(name, _)| name.ends_with("/top")).expect("the scene exists");
+    let look = Look { width: Some(80), is_wide: false, is_coloured: false };
+    let all = render::top(&scene.top(), look, None);
+    let high = all.lines().count();
+    assert_eq!(render::top(&scene.top(), look, Some(high)), all);
+    let cut = render::top(&scene.top(), look, Some(5));
+    assert_eq!(
+        (cut.lines().count(), cut.lines().next_back()),
+        (5, Some(format!("… {} more lines", high - 4).as_str()))
+    );
+}
+
+#[test]
+fn no_table_is_wider_than_a_narrow_terminal() {
+    let is_table = |scene: &Scene| scene.head["verb"] == "conns" || scene.head["verb"] == "top";
+    for (name, scene) in scenes().into_iter().filter(|(_, scene)| is_table(scene)) {
+        let text = scene.text(Look { width: Some(20), is_wide: true, is_coloured: false });
+        let mut tables = text.lines().take_while(|line| !line.starts_with("Not everything"));
+        assert!(tables.all(|line| line.chars().count() <= 20), "{name}:\n{text}");
+    }
+}

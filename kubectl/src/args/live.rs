@@ -1,0 +1,137 @@
+//! Arguments of the verbs that read live sessions.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use kubectl_core::conns::{self, Clients};
+
+use super::{Output, age};
+
+#[derive(Args, Debug)]
+pub(crate) struct Conns {
+    /// Forward, or `pod/NAME`. Absent: all forwards.
+    #[arg(value_name = "FORWARD|pod/NAME")]
+    pub(crate) of: Option<String>,
+    /// Look at the forwards of all namespaces.
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "of"])]
+    pub(crate) all_namespaces: bool,
+    /// What the list begins with.
+    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
+    pub(crate) sort: Sort,
+    /// Only sessions of clients in this network, or of this address.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) client: Option<Clients>,
+    /// Most sessions to show.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Show the list every two seconds until the program is ended.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Config {
+    /// Name of the pod.
+    pub(crate) pod: String,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Look at the forwards of all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Print the table once, after two seconds, as where the output is no terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drain {
+    /// Forward, or `pod/NAME`.
+    #[arg(value_name = "FORWARD|pod/NAME")]
+    pub(crate) of: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Longest time to wait for the end of sessions, such as 90s, 10m or 2h.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
+    pub(crate) timeout: i64,
+}
+
+impl Drain {
+    /// Longest time to wait for the end of sessions.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.unsigned_abs())
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Trace {
+    /// Name of the forward.
+    pub(crate) forward: String,
+    /// Pod from which a client would connect. Absent namespace: that of the forward.
+    #[arg(long, value_name = "[NAMESPACE/]POD")]
+    pub(crate) from: String,
+    /// Name of the listener. Absent: the first one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: Option<String>,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// Orders of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// Most bytes in both directions.
+    Bytes,
+    /// Oldest.
+    Age,
+    /// Address of the client.
+    Client,
+    /// Listener by name.
+    Forward,
+    /// Pod by name.
+    Pod,
+    /// Address of the endpoint.
+    Endpoint,
+}
+
+impl From<Sort> for conns::Sort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Bytes => Self::Bytes,
+            Sort::Age => Self::Age,
+            Sort::Client => Self::Client,
+            Sort::Forward => Self::Forward,
+            Sort::Pod => Self::Pod,
+            Sort::Endpoint => Self::Endpoint,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::args::Cli;
+
+    #[test]
+    fn the_clients_are_a_network() {
+        let with = |client: &str| Cli::try_parse_from(["kubectl-portlane", "conns", "db", "--client", client]);
+        with("10.0.0.0/8").expect("a network");
+        with("10.0.0.7").expect("an address");
+        let error = with("shop").expect_err("no network").to_string();
+        assert!(error.contains("must be a network or an address"), "{error}");
+        Cli::try_parse_from(["kubectl-portlane", "conns", "db", "-A"]).expect_err("one or the other");
+    }
+}

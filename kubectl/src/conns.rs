@@ -1,0 +1,54 @@
+//! `kubectl portlane conns`: reads live sessions and prints them, once or again and again.
+
+use kubectl_core::{
+    conns::{Query, Report, report},
+    live::Of,
+    placement::key,
+    render,
+};
+
+use crate::{
+    args,
+    cluster::Cluster,
+    error::Error,
+    live::{self, REFRESH},
+    output,
+};
+
+/// Prints the sessions. Returns whether everything could be read.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, Error> {
+    let first = Box::pin(read(cluster, args)).await?;
+    let is_complete = first.notes.is_empty();
+    if !args.watch {
+        output::print(&first, args.output, render::conns)?;
+        return Ok(is_complete);
+    }
+    let mut latest = Ok(first);
+    loop {
+        match &latest {
+            Ok(report) if !output::reprint(report, args.output, render::conns)? => return Ok(is_complete),
+            Ok(_) => {}
+            // The leader may change, and the API server may restart.
+            Err(error) => eprintln!("{}", render::printable(&Error::with_causes(error))),
+        }
+        tokio::time::sleep(REFRESH).await;
+        latest = Box::pin(read(cluster, args)).await;
+    }
+}
+
+async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
+    let (targets, note) = match &args.of {
+        Some(name) => (vec![live::named(cluster, name).await?], None),
+        None => {
+            let forwards = live::forwards(cluster, args.all_namespaces).await?;
+            let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
+            (forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect(), note)
+        }
+    };
+    let reading = live::sessions(cluster, targets).await?;
+    if let (Some(_), [(_, Err(why))]) = (&args.of, reading.as_slice()) {
+        return Err(why.clone().into());
+    }
+    let query = Query { sort: args.sort.into(), client: args.client, limit: args.limit };
+    Ok(report(&reading, query, note))
+}

@@ -1,0 +1,173 @@
+//! `kubectl portlane drain FORWARD|pod/NAME`: suspends a forward or evicts a pod, and follows its sessions to their end.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
+
+use crds::PortForward;
+use http::{Request, header::CONTENT_TYPE};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use kubectl_core::{
+    access::{Fetched, Place},
+    drain::{self, Progress},
+    live::{self as api, Of, SessionList},
+    render::printable,
+};
+use operator_core::ObjectKey;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    args,
+    cluster::{Asked, Cluster},
+    error::Error,
+    live::{self, REFRESH},
+    output::write,
+};
+
+/// Name under which the API server records who changed a field.
+const MANAGER: &str = "kubectl-portlane";
+/// Time until an eviction that a `PodDisruptionBudget` refuses is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Drains a forward or a pod.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Drain) -> Result<(), Error> {
+    match live::named(cluster, &args.of).await? {
+        Of::Forward(key) => Box::pin(drain_forward(cluster, args, &key)).await,
+        Of::Pod(key) => Box::pin(drain_pod(cluster, args, &key)).await,
+    }
+}
+
+async fn drain_forward(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Result<(), Error> {
+    let of = Of::Forward(key.clone());
+    let forward = read_forward(cluster, key).await?;
+    // Read first: without the live API there is no progress to follow, and nothing should change.
+    let total = sessions(cluster, &of).await?.total;
+    if forward.spec.suspend != Some(true) {
+        confirm(&drain::forward_plan(&forward, total), args.yes)?;
+        suspend(cluster, key).await?;
+    }
+    follow(&format!("PortForward {key}"), args, async || match read_forward(cluster, key).await {
+        Ok(forward) => drain::forward(&forward, &sessions(cluster, &of).await),
+        Err(error) => Progress::Waiting(error.with_causes()),
+    })
+    .await
+}
+
+async fn drain_pod(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Result<(), Error> {
+    let of = Of::Pod(key.clone());
+    let no_pod = || Error::NoPod { pod: key.to_string() };
+    let pod = cluster.get::<Pod>(&key.namespace, &key.name).await?.ok_or_else(no_pod)?;
+    let uid = pod.metadata.uid.as_deref();
+    let no_proxy = || Error::NoProxy { pod: key.to_string() };
+    if drain::pod_plan(&pod, 0).is_none() {
+        return Err(no_proxy());
+    }
+    let total = sessions(cluster, &of).await?.total;
+    let started = Instant::now();
+    if pod.metadata.deletion_timestamp.is_none() {
+        confirm(&drain::pod_plan(&pod, total).ok_or_else(no_proxy)?, args.yes)?;
+        while let Some(refusal) = evict(cluster, key, uid).await? {
+            tell(&format!("the eviction is refused for now, and is tried again: {refusal}"));
+            if started.elapsed() >= args.timeout() {
+                return Err(Error::Late { what: format!("pod {key}"), left: refusal, seconds: args.timeout });
+            }
+            sleep(RETRY).await;
+        }
+    }
+    follow(&format!("pod {key}"), args, async || {
+        let found = cluster.get::<Pod>(&key.namespace, &key.name).await;
+        drain::pod(uid, &found, &sessions(cluster, &of).await)
+    })
+    .await
+}
+
+/// The forward, which existed a moment ago.
+async fn read_forward(cluster: &Cluster, key: &ObjectKey) -> Result<PortForward, Error> {
+    let gone = || Error::NoForward { namespace: key.namespace.clone(), name: key.name.clone(), nearest: None };
+    cluster.get::<PortForward>(&key.namespace, &key.name).await?.ok_or_else(gone)
+}
+
+/// The number of sessions, without a list.
+async fn sessions(cluster: &Cluster, of: &Of) -> Fetched<SessionList> {
+    live::read(cluster, &api::Request::sessions(of, 0)).await
+}
+
+async fn suspend(cluster: &Cluster, key: &ObjectKey) -> Result<(), Error> {
+    let forwards = Api::<PortForward>::namespaced(cluster.client(), &key.namespace);
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({"spec": {"suspend": true}}));
+    let asked = Asked::new("patch", "portforwards.portlane.dev", Place::Namespace(key.namespace.clone()));
+    cluster.answer(asked, forwards.patch(&key.name, &params, &patch)).await?;
+    Ok(())
+}
+
+/// Evicts a pod if it still has this uid. Returns the message of a refusal that may end: that of a
+/// `PodDisruptionBudget`.
+async fn evict(cluster: &Cluster, pod: &ObjectKey, uid: Option<&str>) -> Result<Option<String>, Error> {
+    let ObjectKey { namespace, name } = pod;
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"namespace": namespace, "name": name},
+        "deleteOptions": {"preconditions": {"uid": uid}},
+    });
+    let request = Request::post(format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(eviction.to_string().into_bytes());
+    let evicted = async {
+        match cluster.client().request::<Value>(request.map_err(kube::Error::HttpError)?).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(Some(status.message)),
+            answer => answer.map(|_| None),
+        }
+    };
+    let asked = Asked::new("create", "pods/eviction", Place::Namespace(namespace.clone()));
+    Ok(cluster.answer(asked, evicted).await?)
+}
+
+/// Prints what is left, whenever it changes, until nothing is.
+async fn follow(what: &str, args: &args::Drain, look: impl AsyncFn() -> Progress) -> Result<(), Error> {
+    let started = Instant::now();
+    let mut last = String::new();
+    loop {
+        let left = match look().await {
+            Progress::Done(end) => {
+                write(&format!("{}\n", printable(&format!("{what}: {end}"))))?;
+                return Ok(());
+            }
+            Progress::Waiting(left) => left,
+        };
+        if left != last {
+            write(&format!("{}\n", printable(&format!("{what}: {left}"))))?;
+            last.clone_from(&left);
+        }
+        if started.elapsed() >= args.timeout() {
+            return Err(Error::Late { what: what.to_owned(), left, seconds: args.timeout });
+        }
+        sleep(REFRESH).await;
+    }
+}
+
+/// Asks the user, unless the arguments have the answer.
+fn confirm(plan: &str, yes: bool) -> Result<(), Error> {
+    if yes {
+        tell(plan);
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Error::Unasked { plan: plan.to_owned() });
+    }
+    eprint!("{} Continue? [y/N] ", printable(plan));
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Error::Declined) }
+}
+
+/// Reports what is no result.
+fn tell(text: &str) {
+    eprintln!("{}", printable(text));
+}

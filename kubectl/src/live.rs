@@ -1,0 +1,73 @@
+//! Requests to the live API.
+
+use std::time::Duration;
+
+use crds::PortForward;
+use futures_util::{StreamExt, stream};
+use kube::api::ListParams;
+use kubectl_core::{
+    access::{Fetched, Listed, Place, Unknown},
+    live::{MAX_LIMIT, Of, Reading, Request, SessionList},
+    placement::key,
+};
+use operator_core::ObjectKey;
+use serde::de::DeserializeOwned;
+use tokio::time::{sleep, timeout};
+
+use crate::{cluster::Cluster, describe::find, error::Error};
+
+/// Time between two looks at live sessions.
+pub(crate) const REFRESH: Duration = Duration::from_secs(2);
+/// Most forwards whose sessions are read at a time.
+const FORWARDS: usize = 100;
+/// Requests at the same time: the operator works on four, and other people ask too.
+const READ: usize = 2;
+/// Time until a request is repeated that the operator has refused because of others.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Whose sessions an argument names: `pod/NAME`, or a forward that exists.
+pub(crate) async fn named(cluster: &Cluster, name: &str) -> Result<Of, Error> {
+    if let Some(pod) = name.strip_prefix("pod/") {
+        return Ok(Of::Pod(ObjectKey::new(cluster.namespace.clone(), pod)));
+    }
+    Ok(Of::Forward(key(&find(cluster, name).await?)))
+}
+
+/// The forwards of a place.
+pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<Listed<PortForward>, Error> {
+    let place = if everywhere { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
+    let mut listed = cluster.list::<PortForward>(&place, ListParams::default()).await?;
+    listed.is_cut |= listed.items.len() > FORWARDS;
+    listed.items.truncate(FORWARDS);
+    Ok(listed)
+}
+
+/// The sessions of these objects, in their order. Fails if the API cannot be used at all.
+pub(crate) async fn sessions(cluster: &Cluster, targets: Vec<Of>) -> Result<Vec<Reading>, Unknown> {
+    let ask = |of: Of| async move {
+        let list = read::<SessionList>(cluster, &Request::sessions(&of, MAX_LIMIT)).await;
+        (of, list)
+    };
+    let reading: Vec<Reading> = stream::iter(targets).map(ask).buffered(READ).collect().await;
+    kubectl_core::live::usable(&reading)?;
+    Ok(reading)
+}
+
+/// The response to a request. The operator works on few requests at a time, and refuses others for a moment.
+pub(crate) async fn read<T: DeserializeOwned>(cluster: &Cluster, request: &Request) -> Fetched<T> {
+    let response = async {
+        loop {
+            let attempt = http::Request::get(&request.path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+            match cluster.client().request_text(attempt).await {
+                Err(kube::Error::Api(status)) if status.code == 429 => sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
+    };
+    match timeout(cluster.deadline(), response).await {
+        Ok(Ok(text)) => serde_json::from_str(&text).map_err(|error| request.failed(&error.to_string())),
+        Ok(Err(kube::Error::Api(status))) => Err(request.refused(status.code, &status.reason, &status.message)),
+        Ok(Err(error)) => Err(request.failed(&error.to_string())),
+        Err(_) => Err(request.failed(&format!("no answer within {} s", cluster.deadline().as_secs()))),
+    }
+}

@@ -1,0 +1,100 @@
+//! `kubectl portlane top`: a table of sessions and rates that follows the cluster.
+
+mod screen;
+
+use std::{
+    io::{self, IsTerminal},
+    time::Instant,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kubectl_core::{
+    access::Place,
+    live::Of,
+    placement::key,
+    render::{self, Look},
+    top::{Report, Sample, report},
+};
+use operator_core::names::PROXY_LABEL;
+use tokio::sync::watch;
+
+use crate::{
+    args::{self, Output},
+    cluster::Cluster,
+    error::Error,
+    live::{self, REFRESH},
+    output,
+};
+
+use self::screen::{Key, Screen};
+
+/// Shows the table until the user quits, or prints it once. Returns whether everything could be read.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Top) -> Result<bool, Error> {
+    let start = Instant::now();
+    let first = Box::pin(sample(cluster, args, start)).await?;
+    let is_text = matches!(args.output, Output::Text | Output::Wide);
+    if args.once || !is_text || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        tokio::time::sleep(REFRESH).await;
+        let report = report(Some(&first), &Box::pin(sample(cluster, args, start)).await?);
+        output::print(&report, args.output, |report, look| render::top(report, look, None))?;
+        return Ok(report.notes.is_empty());
+    }
+    let (out, latest) = watch::channel(report(None, &first));
+    tokio::select! {
+        () = follow(cluster, args, start, first, out) => {}
+        shown = show(latest) => shown?,
+    }
+    Ok(true)
+}
+
+/// One reading of everything.
+async fn sample(cluster: &Cluster, args: &args::Top, start: Instant) -> Result<Sample, Error> {
+    let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
+    let forwards = live::forwards(cluster, args.all_namespaces).await?;
+    let targets = forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect();
+    let (pods, sessions) = tokio::join!(
+        cluster.list::<Pod>(&place, ListParams::default().labels(PROXY_LABEL)),
+        live::sessions(cluster, targets),
+    );
+    Ok(Sample { at: start.elapsed(), forwards, pods, sessions: sessions? })
+}
+
+/// Sends reports until nobody reads them. A reading that fails becomes a note below the last numbers.
+async fn follow(cluster: &Cluster, args: &args::Top, start: Instant, first: Sample, out: watch::Sender<Report>) {
+    let mut before = first;
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let next = match Box::pin(sample(cluster, args, start)).await {
+            Ok(now) => {
+                let next = report(Some(&before), &now);
+                before = now;
+                next
+            }
+            Err(error) => {
+                let notes = vec![error.with_causes()];
+                Report { notes, ..out.borrow().clone() }
+            }
+        };
+        if out.send(next).is_err() {
+            return;
+        }
+    }
+}
+
+/// Draws reports until the user quits.
+async fn show(mut latest: watch::Receiver<Report>) -> Result<(), Error> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut screen = Screen::open()?;
+    let look = output::look(false);
+    loop {
+        let (width, height) = Screen::size()?;
+        let text = render::top(&latest.borrow_and_update(), Look { width: Some(width), ..look }, Some(height));
+        screen.draw(&text)?;
+        tokio::select! {
+            changed = latest.changed() => if changed.is_err() { return Ok(()) },
+            key = screen.key() => if key == Key::Quit { return Ok(()) },
+            _ = terminate.recv() => return Ok(()),
+        }
+    }
+}

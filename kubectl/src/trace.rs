@@ -1,0 +1,206 @@
+//! `kubectl portlane trace FORWARD --from POD`: reads what stands between a pod and a backend, connects to a proxy by the
+//! API server's port-forward, and prints the way.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crds::{Listener, PortForward};
+use futures_util::{AsyncReadExt as _, FutureExt};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+};
+use kube::api::{ListParams, LogParams};
+use kubectl_core::{
+    access::{Fetched, Place, items},
+    live::{MAX_LIMIT, Of, Request, Session, SessionList},
+    logs::Record,
+    placement::{self, gateway, key},
+    render,
+    status::Verdict,
+    trace::{self, Facts, Probe, Target},
+};
+use operator_core::ObjectKey;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    pin,
+    time::timeout,
+};
+
+use crate::{
+    args,
+    cluster::{Asked, Cluster},
+    describe::find,
+    error::Error,
+    live, output,
+};
+
+/// Time for the proxy to connect to a backend.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Time for a message of the container runtime, or a record of the access log, after the end of a connection.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+/// Age of the oldest log line that may be about the connection, in seconds.
+const SINCE: i64 = 10;
+/// Most lines of a log that are read.
+const LINES: i64 = 1000;
+/// Most bytes of a log that are read.
+const BYTES: u64 = 1 << 20;
+
+/// Prints the way. Returns whether the connection gets through.
+pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict, Error> {
+    let forward = find(cluster, &args.forward).await?;
+    let Some(listener) = trace::listener(&forward, args.listener.as_deref()).cloned() else {
+        let names = forward.spec.listeners.iter().map(|listener| listener.name.clone()).collect();
+        return Err(Error::NoListener { forward: key(&forward).to_string(), names });
+    };
+    let facts = Box::pin(read(cluster, forward, &listener, client(cluster, &args.from))).await;
+    let report = trace::report(&facts);
+    output::print(&report, args.output, render::trace)?;
+    Ok(match report.stops {
+        Some(_) => Verdict::Failed,
+        None if report.is_complete() => Verdict::Ok,
+        None => Verdict::Incomplete,
+    })
+}
+
+/// The pod that `--from` names: `POD`, `pod/POD` or `NAMESPACE/POD`.
+fn client(cluster: &Cluster, from: &str) -> ObjectKey {
+    let from = from.strip_prefix("pod/").unwrap_or(from);
+    match from.split_once('/') {
+        Some((namespace, name)) => ObjectKey::new(namespace, name),
+        None => ObjectKey::new(cluster.namespace.clone(), from),
+    }
+}
+
+async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from: ObjectKey) -> Facts {
+    let query = placement::pods(&forward);
+    let proxies_in = Place::Namespace(query.namespace.clone());
+    let service = async {
+        let gateway = gateway(&forward)?;
+        let place = Place::Namespace(gateway.namespace.clone());
+        let params = ListParams::default().labels(&format!("kubernetes.io/service-name={}", gateway.name));
+        Some(tokio::join!(
+            cluster.get::<Service>(&gateway.namespace, &gateway.name),
+            cluster.list::<EndpointSlice>(&place, params)
+        ))
+    };
+    let policies = async {
+        let mut policies = BTreeMap::new();
+        for namespace in trace::namespaces(&forward, &from) {
+            if policies.contains_key(&namespace) {
+                continue;
+            }
+            let place = Place::Namespace(namespace.clone());
+            policies.insert(namespace, cluster.list::<NetworkPolicy>(&place, ListParams::default()).await);
+        }
+        policies
+    };
+    let (pod, service, proxies, policies) = tokio::join!(
+        cluster.get::<Pod>(&from.namespace, &from.name),
+        service,
+        cluster.list::<Pod>(&proxies_in, ListParams::default().labels(&query.labels)),
+        policies,
+    );
+    let probe = match &proxies {
+        Err(why) => Probe::Failed(why.clone()),
+        Ok(_) => match trace::target(&forward, listener, &from, items(&proxies)) {
+            Ok(target) => Box::pin(probe(cluster, &forward, listener, target)).await,
+            Err(why) => Probe::Skipped(why),
+        },
+    };
+    Facts { forward, listener: listener.name.clone(), from: (from, pod), service, proxies, policies, probe }
+}
+
+/// Connects to a proxy, and watches for a moment what becomes of the connection.
+async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
+    let Target { pod: ObjectKey { namespace, name }, port } = &target;
+    let asked = Asked::new("get", "pods/portforward", Place::Namespace(namespace.clone()));
+    let pods = cluster.pods(namespace);
+    let mut forwarder = match cluster.answer(asked, pods.portforward(name, &[*port])).await {
+        Ok(forwarder) => forwarder,
+        Err(why) => return Probe::Failed(why),
+    };
+    let (Some(mut stream), Some(error)) = (forwarder.take_stream(*port), forwarder.take_error(*port)) else {
+        return Probe::Skipped("the client of this program has no stream".to_owned());
+    };
+    // A fused future may be polled after its end.
+    let error = error.fuse();
+    pin!(error);
+    let first = tokio::select! {
+        biased;
+        Some(message) = &mut error => First::Refused(message),
+        first = first_byte(&mut stream) => first,
+    };
+    let first = match first {
+        // The message of a refusal may come after the end of the stream.
+        First::End => match timeout(AFTERWARDS, &mut error).await {
+            Ok(Some(message)) => First::Refused(message),
+            _ => First::End,
+        },
+        first => first,
+    };
+    match first {
+        First::Refused(message) => Probe::Refused { target, message },
+        First::End => {
+            let record = record(cluster, forward, listener, &target).await;
+            Probe::Ended { target, record }
+        }
+        First::Byte | First::Silence => {
+            let session = session(cluster, forward, listener, &target).await;
+            Probe::Open { target, has_bytes: matches!(first, First::Byte), session }
+        }
+    }
+}
+
+/// What came first.
+enum First {
+    Byte,
+    End,
+    Silence,
+    Refused(String),
+}
+
+async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> First {
+    match timeout(PATIENCE, stream.read(&mut [0; 1])).await {
+        Ok(Ok(0) | Err(_)) => First::End,
+        Ok(Ok(_)) => First::Byte,
+        Err(_) => First::Silence,
+    }
+}
+
+/// The youngest session of the listener in this pod whose client came from inside.
+async fn session(
+    cluster: &Cluster,
+    forward: &PortForward,
+    listener: &Listener,
+    target: &Target,
+) -> Fetched<Option<Box<Session>>> {
+    let request = Request::sessions(&Of::Forward(key(forward)), MAX_LIMIT);
+    let list = live::read::<SessionList>(cluster, &request).await?;
+    let (pod, id) = (target.pod.to_string(), format!("{}/{}", key(forward), listener.name));
+    let is_own = |it: &Session| it.pod == pod && it.listener == id && it.is_from_inside();
+    Ok(list.items.into_iter().filter(is_own).min_by_key(|session| session.seconds).map(Box::new))
+}
+
+/// The last record of the access log about a session of the listener whose client came from inside. Absent as well if the
+/// log cannot be read: the record is an explanation more, and nothing depends on it.
+async fn record(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: &Target) -> Option<Record> {
+    // Proxies write records from a queue.
+    tokio::time::sleep(AFTERWARDS).await;
+    let ObjectKey { namespace, name } = &target.pod;
+    let params = LogParams {
+        container: Some(placement::pods(forward).container.to_owned()),
+        since_seconds: Some(SINCE),
+        tail_lines: Some(LINES),
+        ..LogParams::default()
+    };
+    let pods = cluster.pods(namespace);
+    let log = cluster.answer(Asked::log(namespace), pods.log_stream(name, &params)).await.ok()?;
+    let mut bytes = Vec::new();
+    let log = log.take(BYTES);
+    pin!(log);
+    timeout(cluster.deadline(), log.read_to_end(&mut bytes)).await.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let records = text.lines().filter_map(|line| Record::parse(name, line, &key(forward)));
+    records.filter(|record| record.is_from_inside(&listener.name)).next_back()
+}

@@ -1,0 +1,139 @@
+//! `conns`, `config`, `top` and `drain` against an operator that serves the live API.
+
+use std::net::TcpListener;
+
+use crds::PortForward;
+use harness::{
+    ControlPlane, Scene, connect, free_port,
+    programs::KubernetesVersion,
+    round_trip,
+    scene::{forward, own_address, until_ready},
+    until,
+};
+use serde_json::{Value, json};
+
+use super::{Output, run};
+
+/// What the chart registers.
+const API: &str = "apiVersion: v1
+kind: Service
+metadata: {name: portlane-metrics}
+spec: {ports: [{name: https, port: 443}]}
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1alpha1.live.portlane.dev}
+spec:
+  group: live.portlane.dev
+  version: v1alpha1
+  groupPriorityMinimum: 100
+  versionPriority: 10
+  service: {name: portlane-metrics, namespace: NAMESPACE, port: 443}
+";
+
+/// What a verb prints of the namespace of the scene.
+fn verb(scene: &Scene<'_>, words: &[&str]) -> Output {
+    let namespace = &scene.namespace;
+    run(namespace.cluster().kubeconfig(), &[words, &["-n", namespace.name()]].concat())
+}
+
+fn document(scene: &Scene<'_>, words: &[&str]) -> Value {
+    let Output { text, errors, .. } = verb(scene, &[words, &["-o", "json"]].concat());
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"))
+}
+
+/// On a server of its own: an aggregated API that does not answer disturbs every other test.
+#[test]
+fn sessions_are_listed_followed_and_drained_through_the_live_api() {
+    let server = ControlPlane::start(KubernetesVersion::Newest);
+    if !crate::server::without_kubelets(&server) {
+        return;
+    }
+    server.install_crds();
+    let (address, own) = (format!("{}:{}", own_address(), free_port()), own_address().to_string());
+    let options = ["--custom-metrics-address", &address, "--pod-ips", &own, "--apis", "live"];
+    let scene = Scene::ready_gateway_with(server.namespace("kubectl-live"), &options);
+    let Output { text, errors, code } = verb(&scene, &["conns", "web"]);
+    assert_eq!((text.as_str(), code), ("", Some(3)), "{errors}");
+    assert_eq!(errors, "error: the live API is not installed: set liveApi.enabled in the chart\n");
+
+    let namespace = &scene.namespace;
+    namespace.apply(&API.replace("NAMESPACE", namespace.name()));
+    until("the live API answers", || verb(&scene, &["conns", "web"]).code == Some(0));
+    conns_lists_sessions(&scene);
+    config_shows_a_difference(&scene);
+    top_counts(&scene);
+    drain_ends_with_the_last_session(&scene);
+}
+
+fn conns_lists_sessions(scene: &Scene<'_>) {
+    let mut session = connect(scene.port).expect("it listens");
+    assert_eq!(round_trip(&mut session, b"bytes").expect("echo"), b"bytes");
+    let client = session.local_addr().expect("an address").to_string();
+    until("the session has its bytes", || document(scene, &["conns", "web"])["sessions"][0]["bytesDown"] == 5);
+    let Output { text, code, .. } = verb(scene, &["conns"]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in ["LISTENER", &client, "5B", "1 session"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let of_pod = document(scene, &["conns", "pod/p1", "--client", "127.0.0.0/8"]);
+    assert_eq!((&of_pod["total"], &of_pod["matching"]), (&json!(1), &json!(1)), "{of_pod}");
+    let of_others = document(scene, &["conns", "web", "--client", "192.0.2.0/24"]);
+    assert_eq!((&of_others["total"], &of_others["matching"]), (&json!(1), &json!(0)), "{of_others}");
+
+    let Output { errors, code, .. } = verb(scene, &["conns", "pod/nothing"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("runs no proxy"), "{errors}");
+}
+
+fn config_shows_a_difference(scene: &Scene<'_>) {
+    let namespace = &scene.namespace;
+    until("all is in force", || document(scene, &["config", "p1"])["config"]["inForce"] == true);
+    let Output { text, .. } = verb(scene, &["config", "p1"]);
+    let line = format!("✓ {}/web/tcp", namespace.name());
+    assert!(text.contains("✓ proxy") && text.contains(&line), "{text}");
+
+    let holder = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let taken = holder.local_addr().expect("an address").port();
+    namespace.apply(&forward("taken", taken, "{service: {name: web, port: 80}}"));
+    until_ready(namespace, "taken", "False", "Rejected");
+    let Output { text, code, .. } = verb(scene, &["config", "p1"]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in [format!("× {}/taken/tcp", namespace.name()), "AddressInUse".to_owned(), "nothing serves".to_owned()] {
+        assert!(text.contains(&part), "{part} is not in\n{text}");
+    }
+    namespace.kubectl(&["delete", "portforward", "taken"]).ok();
+}
+
+fn top_counts(scene: &Scene<'_>) {
+    let _session = connect(scene.port).expect("it listens");
+    until("the session counts", || document(scene, &["top"])["total"]["sessions"] == 1);
+    let Output { text, code, .. } = verb(scene, &["top", "--once"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1 session,") && text.contains("FORWARD") && text.contains("POD"), "{text}");
+    assert!(!text.contains('\u{1b}'), "a pipe has no colours: {text}");
+}
+
+fn drain_ends_with_the_last_session(scene: &Scene<'_>) {
+    let namespace = &scene.namespace;
+    let Output { errors, code, .. } = verb(scene, &["drain", "web"]);
+    assert_eq!(code, Some(2), "nobody can be asked: {errors}");
+    assert!(errors.contains("closes its ports") && errors.contains("Add --yes"), "{errors}");
+
+    let session = connect(scene.port).expect("it listens");
+    until("the session counts", || document(scene, &["conns", "web"])["total"] == 1);
+    let Output { text, errors, code } = verb(scene, &["drain", "web", "--yes", "--timeout", "3s"]);
+    assert_eq!(code, Some(1), "{text}{errors}");
+    assert!(errors.contains("is not drained after 3 s"), "{errors}");
+    let suspended = namespace.get::<PortForward>("web").and_then(|forward| forward.spec.suspend);
+    assert_eq!(suspended, Some(true));
+
+    drop(session);
+    let Output { text, errors, code } = verb(scene, &["drain", "web", "--timeout", "1m"]);
+    assert_eq!(code, Some(0), "a suspended forward needs no answer: {text}{errors}");
+    assert!(text.contains("no session is left"), "{text}");
+
+    let Output { errors, code, .. } = verb(scene, &["drain", "pod/nothing", "--yes"]);
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("/nothing does not exist"), "{errors}");
+}
