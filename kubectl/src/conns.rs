@@ -37,13 +37,12 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, E
 }
 
 async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
-    let (targets, note) = match &args.of {
-        Some(name) => (vec![live::named(cluster, name).await?], None),
-        None => {
-            let forwards = live::forwards(cluster, args.all_namespaces).await?;
-            let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
-            (forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect(), note)
-        }
+    let (targets, note) = if let Some(name) = &args.of {
+        (vec![live::named(cluster, name).await?], None)
+    } else {
+        let forwards = live::forwards(cluster, args.all_namespaces).await?;
+        let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
+        (forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect(), note)
     };
     let reading = live::sessions(cluster, targets).await?;
     if let (Some(_), [(_, Err(why))]) = (&args.of, reading.as_slice()) {

@@ -201,6 +201,6 @@ async fn record(cluster: &Cluster, forward: &PortForward, listener: &Listener, t
     pin!(log);
     timeout(cluster.deadline(), log.read_to_end(&mut bytes)).await.ok()?.ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let records = text.lines().filter_map(|line| Record::parse(name, line, &key(forward)));
-    records.filter(|record| record.is_from_inside(&listener.name)).next_back()
+    let mut records = text.lines().filter_map(|line| Record::parse(name, line, &key(forward)));
+    records.rfind(|record| record.is_from_inside(&listener.name))
 }

@@ -29,6 +29,9 @@ use crate::{
     placement::{self, gateway, key},
 };
 
+/// The Service of a gateway, if it exists, with its endpoints.
+pub type Address = (Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
+
 /// What was read of the cluster.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -39,7 +42,7 @@ pub struct Facts {
     /// The pod from which a client would connect; `None` if it does not exist.
     pub from: (ObjectKey, Fetched<Option<Pod>>),
     /// The Service of the gateway with its endpoints, unless the forward runs in sidecars.
-    pub service: Option<(Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>)>,
+    pub service: Option<Address>,
     /// The pods that should run the forward.
     pub proxies: Fetched<Listed<Pod>>,
     /// The policies of the namespaces of the client and of the proxies.
@@ -179,12 +182,13 @@ pub fn report(facts: &Facts) -> Report {
     let reached = backend.as_ref().is_some_and(|step| step.check.outcome == Outcome::Ok);
     steps.push(connection);
     steps.extend(backend);
-    let stops = steps.iter().find(|step| step.check.outcome == Outcome::Failed).map(|step| step.check.name.clone());
+    let stopped_at =
+        steps.iter().find(|step| step.check.outcome == Outcome::Failed).map(|step| step.check.name.clone());
     Report {
         listener: format!("{}/{}", key(&facts.forward), facts.listener),
         from: facts.from.0.to_string(),
         steps,
-        stops,
+        stops: stopped_at,
         reached,
     }
 }

@@ -47,7 +47,7 @@ impl Scene {
     fn top(&self) -> top::Report {
         let objects = |name: &str| self.head[name].clone();
         let sample = |name: &str, seconds: u64| {
-            let lists = self.responses.iter().flat_map(|it| it[name].as_array()).flatten();
+            let lists = self.responses.iter().filter_map(|it| it[name].as_array()).flatten();
             top::Sample {
                 at: Duration::from_secs(seconds),
                 forwards: Listed::from(serde_json::from_value::<Vec<_>>(objects("forwards")).expect("forwards")),
@@ -98,6 +98,7 @@ fn object<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).expect("an object of the kind")
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the form that the core takes")]
 fn list<T: DeserializeOwned>(value: &Value) -> Fetched<Listed<T>> {
     Ok(Listed::from(object::<Vec<T>>(value)))
 }

@@ -363,7 +363,8 @@ mod tests {
             client.read_to_string(&mut answer).await.expect("read");
             answer
         };
-        let near = relay(&mut inner, &mut pod, &mut Replay::default(), || (), pending());
+        let mut replay = Replay::default();
+        let near = relay(&mut inner, &mut pod, &mut replay, || (), pending());
         let (outcome, answer) = tokio::join!(near, far);
         assert_eq!((outcome, answer.as_str()), (Outcome::Ended(End::Closed), "answer"));
     }
