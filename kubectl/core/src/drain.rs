@@ -106,6 +106,7 @@ mod tests {
         serde_yaml::from_str(&text).expect("a forward")
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "the form that the core takes")]
     fn sessions(total: u64, unanswered: &[&str]) -> Fetched<SessionList> {
         let unanswered = unanswered.iter().map(|pod| (*pod).to_owned()).collect();
         Ok(SessionList { total, items: Vec::new(), unanswered })
