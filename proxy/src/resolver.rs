@@ -18,7 +18,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -37,7 +37,7 @@ use crate::{
         search::{Outcome, Search},
     },
     deadline::within,
-    files::Files,
+    files::{Files, RESERVE},
 };
 
 /// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
@@ -45,6 +45,13 @@ use crate::{
 const LOOKUPS: usize = 32;
 /// Most file descriptors of a lookup: a socket for each server and address family.
 const SOCKETS: usize = 2 * MOST_SERVERS;
+/// Most lookups of the process at a time that use the reserve of file descriptors, because no others are free. Such a lookup
+/// has one socket for each address family.
+const RESERVED: usize = 16;
+/// Most of them of one namespace.
+const RESERVED_EACH: usize = 4;
+// Health and control have the rest. Without a bound, silent name servers would leave nothing to a probe of liveness.
+const _: () = assert!(2 * RESERVED <= RESERVE / 2);
 /// Longest time for the first answer about one full name of a lookup on demand. Its caller waits for 10 s: after silence
 /// about a search domain, the name as written still has its turn.
 const CANDIDATE: Duration = Duration::from_secs(3);
@@ -90,15 +97,36 @@ struct LookupSlots {
     both: Semaphore,
     /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
     retry: Semaphore,
+    /// Lookups that use the reserve of file descriptors.
+    reserved: Semaphore,
+    /// As `reserved`, of the process.
+    all_reserved: Arc<Semaphore>,
 }
 
-/// The slots of each namespace.
-#[derive(Default)]
-struct Shares(HashMap<String, Arc<LookupSlots>>);
+impl LookupSlots {
+    /// Waits for a turn to use the reserve of file descriptors.
+    async fn reserve(&self) -> Option<[SemaphorePermit<'_>; 2]> {
+        Some([self.reserved.acquire().await.ok()?, self.all_reserved.acquire().await.ok()?])
+    }
+}
+
+/// The slots of each namespace, and the turns of the process at the reserve of file descriptors.
+struct Shares(HashMap<String, Arc<LookupSlots>>, Arc<Semaphore>);
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self(HashMap::new(), Arc::new(Semaphore::new(RESERVED)))
+    }
+}
 
 impl Shares {
     fn of(&mut self, namespace: &str) -> Arc<LookupSlots> {
-        let slots = || LookupSlots { both: Semaphore::new(LOOKUPS), retry: Semaphore::new(LOOKUPS) };
+        let slots = || LookupSlots {
+            both: Semaphore::new(LOOKUPS),
+            retry: Semaphore::new(LOOKUPS),
+            reserved: Semaphore::new(RESERVED_EACH),
+            all_reserved: self.1.clone(),
+        };
         self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(slots())).clone()
     }
 
@@ -196,7 +224,10 @@ async fn in_time<F: Future<Output = Answer>>(limit: Duration, asked: Pin<&mut F>
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        future::{pending, ready},
+        task::{Context, Poll, Waker},
+    };
 
     use super::*;
 
@@ -238,5 +269,26 @@ mod tests {
         drop(busy);
         shares.forget_unused();
         assert_eq!(shares.0.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn lookups_without_room_take_no_more_than_half_of_the_reserve_and_no_namespace_takes_all_of_it() {
+        let mut shares = Shares::default();
+        let namespaces: Vec<_> = (0..RESERVED).map(|number| shares.of(&number.to_string())).collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut turns = Vec::new();
+        for slots in &namespaces {
+            let before = turns.len();
+            for _ in 0..LOOKUPS {
+                if let Poll::Ready(Some(turn)) = pin!(slots.reserve()).poll(&mut cx) {
+                    turns.push(turn);
+                }
+            }
+            assert!(turns.len() - before <= RESERVED_EACH);
+        }
+        assert_eq!(turns.len(), RESERVED);
+        drop(turns.pop());
+        assert!(pin!(namespaces[0].reserve()).poll(&mut cx).is_pending(), "four of its own");
+        assert!(pin!(namespaces[RESERVED - 1].reserve()).poll(&mut cx).is_ready());
     }
 }

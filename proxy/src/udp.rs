@@ -222,7 +222,7 @@ impl UdpListener {
     fn forward(self: &Rc<Self>, worker: &Rc<Worker>, meta: &RecvMeta, bytes: &[u8], stride: usize, now: u64) {
         let key = FlowKey { client: meta.addr, local: meta.dst_ip };
         let count = |bytes: &[u8]| bytes.len().div_ceil(stride).max(1);
-        let mut rest = bytes;
+        let (mut rest, mut charged) = (bytes, None);
         for _ in 0..2 {
             let flow = match self.flow(worker, key, now) {
                 Ok(flow) => flow,
@@ -237,7 +237,16 @@ impl UdpListener {
                 // endpoint.
                 Err(NotSent { from, why: SendError::Unreachable(error) }) => {
                     rest = &rest[from..];
-                    flow.failed(worker, &error);
+                    // Where no other endpoint is healthy, both tries are those of one flow: the datagram fails once.
+                    if charged.replace(flow.endpoint()) == Some(flow.endpoint()) {
+                        flow.blame();
+                    } else {
+                        flow.failed(worker, &error);
+                    }
+                }
+                Err(NotSent { from, why: SendError::Closed }) => {
+                    rest = &rest[from..];
+                    self.end_flow(worker, &flow, EndReason::BackendReset);
                 }
             }
         }

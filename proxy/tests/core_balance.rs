@@ -90,6 +90,16 @@ fn another_healthy_endpoint_is_a_different_one_that_gets_sessions() {
 }
 
 #[test]
+fn a_standby_is_no_other_healthy_endpoint_before_a_pick_finds_it() {
+    let targets = Targets::new(vec![entry("primary", 1, 0, &["10.0.0.1:1"]), entry("standby", 1, 1, &["10.0.0.2:1"])]);
+    let (primary, standby) = (address("10.0.0.1:1"), address("10.0.0.2:1"));
+    assert!(!targets.has_healthy_other(primary, 0), "a flow that leaves the primary would come back to it");
+    assert!(targets.has_healthy_other(standby, 0));
+    targets.entries[0].endpoints[0].set_checked(Checked::Down);
+    assert!(targets.has_healthy_other(primary, 0) && !targets.has_healthy_other(standby, 0));
+}
+
+#[test]
 fn endpoints_with_equally_many_sessions_take_turns() {
     let idle = Targets::new(vec![entry("e", 1, 0, &["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"])]);
     let shares = shares(&idle, Policy::LeastConnections, 40);

@@ -161,7 +161,8 @@ impl Targets {
         self.planned(now, |plan| plan.health)
     }
 
-    /// Whether another endpoint is healthy at `now` (seconds of the process clock).
+    /// Whether a pick at `now` (seconds of the process clock) would find another endpoint that is healthy. Standbys behind a
+    /// healthy priority and entries of weight 0 do not count: no pick finds them.
     #[must_use]
     pub fn has_healthy_other(&self, address: SocketAddr, now: u64) -> bool {
         self.planned(now, |plan| plan.healthy.iter().flatten().any(|other| *other != address))

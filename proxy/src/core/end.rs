@@ -23,7 +23,7 @@ pub enum EndReason {
     Finished,
     /// The client reset the connection.
     ClientReset,
-    /// The backend reset the connection.
+    /// The backend reset the connection, or the system closed the socket to it.
     BackendReset,
     /// No data for `idleSeconds`.
     Idle,

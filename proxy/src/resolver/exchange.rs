@@ -1,8 +1,9 @@
 //! Asks one name server one question.
 //!
 //! Each question has a socket of its own, so that answers do not mix and the system picks a port that nobody can guess.
-//! A UDP socket is connected to its server: a server that does not run fails at once instead of after the timeout, and
-//! datagrams of others do not arrive. The caller bounds the time.
+//! A UDP socket is connected to its server and reports every ICMP error, as with glibc: a server that does not run or that
+//! no route leads to fails at once instead of after the timeout, and datagrams of others do not arrive. The caller bounds
+//! the time.
 
 use std::{
     fs, io,
@@ -16,10 +17,13 @@ use tokio::{
     task::yield_now,
 };
 
-use crate::core::dns::{
-    answer::Answer,
-    exchange::{Judgement, Question, Via},
-    resolv_conf::{Flag, ResolvConf, Server},
+use crate::{
+    core::dns::{
+        answer::Answer,
+        exchange::{Judgement, Question, Via},
+        resolv_conf::{Flag, ResolvConf, Server},
+    },
+    sys,
 };
 
 /// Port of name servers.
@@ -72,6 +76,7 @@ impl NameServer {
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
         let socket = UdpSocket::bind(any).await?;
+        sys::report_errors(&socket);
         socket.connect(self.address).await?;
         let id = random_id()?;
         socket.send(&question.encode(id)).await?;

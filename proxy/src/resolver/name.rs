@@ -107,8 +107,9 @@ impl Round<'_> {
         }
         let slots = if matches!(due, Due::Family(_)) { &self.slots.retry } else { &self.slots.both };
         let Ok(_slot) = slots.acquire().await else { return false };
-        // Without room, the lookup uses the few descriptors of the reserve.
+        // Without room, the lookup uses the few descriptors of the reserve, when it has its turn.
         let files = self.files.take(SOCKETS);
+        let _turn = if files.is_none() { self.slots.reserve().await } else { None };
         let may_overlap = files.is_some();
         let resolution = match (due, known.fqdn().map(str::to_owned)) {
             (Due::Family(family), Some(fqdn)) => {

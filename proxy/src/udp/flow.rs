@@ -82,7 +82,20 @@ pub(super) struct NotSent {
     pub(super) why: SendError,
 }
 
+/// What a read from the endpoint found.
+enum Reply {
+    /// A reply, which was sent to the client or dropped.
+    Carried,
+    /// No reply.
+    Missing,
+    /// The system has closed the socket.
+    Closed,
+}
+
 fn classify(error: io::Error) -> SendError {
+    if upstream::is_closed(&error) {
+        return SendError::Closed;
+    }
     if net::is_of_the_endpoint(&error) {
         return SendError::Unreachable(error);
     }
@@ -98,6 +111,8 @@ pub(super) enum SendError {
     Dropped(Dropped),
     /// An earlier datagram was answered with an ICMP error, or this host has no route to the endpoint any more.
     Unreachable(io::Error),
+    /// The system has closed the socket. That says nothing about the endpoint.
+    Closed,
 }
 
 impl Flow {
@@ -166,10 +181,11 @@ impl Flow {
             };
             let mut moved = false;
             for _ in 0..REPLIES_AT_ONCE {
-                if !self.carry_reply(worker, socket, interest) {
-                    break;
+                match self.carry_reply(worker, socket, interest) {
+                    Reply::Carried => moved = true,
+                    Reply::Missing => break,
+                    Reply::Closed => return socket.end_flow(worker, self, EndReason::BackendReset),
                 }
-                moved = true;
             }
             if interest.is_error() {
                 sys::drop_errors(&self.upstream);
@@ -183,29 +199,30 @@ impl Flow {
         }
     }
 
-    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener, interest: Interest) -> bool {
+    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener, interest: Interest) -> Reply {
         let mut scratch = worker.scratch.borrow_mut();
         let upstream = SockRef::from(&self.upstream);
         match self.upstream.try_io(interest, || (&*upstream).read(&mut scratch)) {
             Ok(length) => {
                 if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
                     drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
-                    return true;
+                    return Reply::Carried;
                 }
                 match socket.reply(self, &scratch[..length]) {
                     Ok(()) => self.down.set(self.down.get() + length as u64),
                     Err(reason) => drop_datagrams(&self.listener, reason, 1),
                 }
-                true
+                Reply::Carried
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Reply::Missing,
+            Err(error) if upstream::is_closed(&error) => Reply::Closed,
             Err(error) => {
                 // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
                 // datagrams, say nothing about the endpoint.
                 if net::is_of_the_endpoint(&error) && !self.unreachable.get() {
                     self.failed(worker, &error);
                 }
-                false
+                Reply::Missing
             }
         }
     }
@@ -269,9 +286,14 @@ impl Flow {
         self.unreachable.set(false);
     }
 
+    /// Marks the endpoint as unreachable.
+    pub(super) fn blame(&self) {
+        self.unreachable.set(true);
+    }
+
     /// Marks the endpoint as unreachable and counts the failure.
     pub(super) fn failed(&self, worker: &Worker, error: &io::Error) {
-        self.unreachable.set(true);
+        self.blame();
         upstream::charge(worker, &self.listener, &self.backend, &self.endpoint, error);
     }
 

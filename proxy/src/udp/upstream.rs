@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use rustix::io::Errno;
 use tokio::net::UdpSocket;
 
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
 
 /// Endpoints that are tried for one datagram. Each try costs a few system calls, and those that fail are ejected soon.
 const MOST_TRIES: usize = 4;
+/// Errors of a connected socket that the system has disconnected: `ss -K` does, and network plugins do when a backend of
+/// a Service is gone. The socket sends and receives nothing any more. No ICMP error has these numbers.
+const CLOSED: [Errno; 3] = [Errno::CONNABORTED, Errno::DESTADDRREQ, Errno::NOTCONN];
 
 /// A connected socket with the endpoint that it leads to.
 pub(super) struct Upstream {
@@ -82,6 +86,11 @@ fn is_without_route(error: &io::Error) -> bool {
     net::is_of_the_endpoint(error) || net::is_absent(error)
 }
 
+/// Whether an error says that the system has closed the socket of a flow. The endpoint may be as good as before.
+pub(super) fn is_closed(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| CLOSED.iter().any(|errno| errno.raw_os_error() == number))
+}
+
 /// Counts a failure of an endpoint, and logs its ejection.
 pub(super) fn charge(worker: &Worker, listener: &Shared, backend: &str, endpoint: &Endpoint, error: &io::Error) {
     let outlier = listener.spec.load().outlier;
@@ -98,8 +107,6 @@ pub(super) fn charge(worker: &Worker, listener: &Shared, backend: &str, endpoint
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
-
     use super::*;
 
     #[test]
@@ -111,5 +118,13 @@ mod tests {
         for error in [Errno::MFILE, Errno::AGAIN, Errno::NOBUFS] {
             assert!(!is_charged(error), "{error}");
         }
+    }
+
+    #[test]
+    fn a_socket_without_a_peer_is_closed_and_one_whose_peer_refuses_is_not() {
+        let alone = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let error = alone.send(b"x").expect_err("no destination");
+        assert!(is_closed(&error), "{error}");
+        assert!(!is_closed(&io::Error::from(Errno::CONNREFUSED)));
     }
 }

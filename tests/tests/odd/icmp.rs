@@ -1,10 +1,13 @@
 //! Networks that answer datagrams with ICMP errors.
 
-use std::net::UdpSocket;
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
 
 use harness::{Listener, Machine, forward, until};
 
-use crate::{LISTEN, QUICK, SERVE};
+use crate::{LISTEN, QUICK, SERVE, failing, forward_to};
 
 /// Addresses of a machine, and the error that it answers there, in the words of nftables. The error itself comes back to
 /// the same address.
@@ -41,4 +44,15 @@ fn an_endpoint_that_icmp_reports_as_unreachable_is_ejected_whatever_the_code() {
             program.events().iter().any(|line| line["event"] == "ejected" && is_it(&line.to_string()))
         });
     }
+}
+
+#[test]
+fn a_name_server_that_icmp_reports_as_unreachable_is_not_waited_for() {
+    // The question may take 20 s.
+    let machine = Machine::start(b"", b"nameserver 192.0.2.51\noptions timeout:20 attempts:1\n");
+    machine.filter(&REFUSALS);
+    let began = Instant::now();
+    let _program = machine.run(&forward_to(0, "a.test", ""));
+    until("the name fails", || failing(&machine) > 0.0);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }

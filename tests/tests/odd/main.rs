@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod closed;
 mod edits;
 mod families;
 mod faults;

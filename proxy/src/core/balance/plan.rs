@@ -22,7 +22,7 @@ pub(super) struct Plan {
     pub(super) levels: Vec<Level>,
     /// Health of the endpoints that may get sessions.
     pub(super) health: BackendHealth,
-    /// Two healthy endpoints with different addresses, as far as there are any.
+    /// Two healthy endpoints of the levels with different addresses, as far as there are any.
     pub(super) healthy: [Option<SocketAddr>; 2],
 }
 
@@ -77,7 +77,9 @@ impl Plan {
             .collect();
         let ends = open.iter().flat_map(|open| &open.entry.endpoints).map(|endpoint| endpoint.ejected_until());
         let until = ends.filter(|until| *until > now).min().unwrap_or(u64::MAX);
-        Self { changes, until, levels: levels(entries, &open), health: health(&open), healthy: healthy(&open) }
+        let levels = levels(entries, &open);
+        let healthy = healthy(entries, &levels, now);
+        Self { changes, until, levels, health: health(&open), healthy }
     }
 
     /// Whether the plan is still right at `now` after this number of changes.
@@ -119,10 +121,12 @@ fn health(open: &[Open<'_>]) -> BackendHealth {
     }
 }
 
-fn healthy(open: &[Open<'_>]) -> [Option<SocketAddr>; 2] {
-    let endpoints = open.iter().flat_map(|open| open.entry.endpoints.iter().zip(&open.fitness));
-    let mut all =
-        endpoints.filter(|(_, fitness)| **fitness != Fitness::Unhealthy).map(|(endpoint, _)| endpoint.address);
+fn healthy(entries: &[Entry], levels: &[Level], now: u64) -> [Option<SocketAddr>; 2] {
+    let endpoints = levels.iter().flat_map(|level| &level.groups).flat_map(|group| {
+        let entry = entries.get(group.entry);
+        group.members.iter().filter_map(move |at| entry?.endpoints.get(*at))
+    });
+    let mut all = endpoints.filter(|endpoint| endpoint.is_healthy(now)).map(|endpoint| endpoint.address);
     let first = all.next();
     [first, all.find(|address| Some(*address) != first)]
 }

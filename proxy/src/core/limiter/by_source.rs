@@ -28,8 +28,6 @@ type Rank = (usize, Reverse<Age>, IpAddr);
 
 /// Orders before every rank with the same number of flows.
 const LOWEST: (Reverse<Age>, IpAddr) = (Reverse((true, u64::MAX)), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-/// Most sources that are asked for an idle flow, each with fewer flows than the one before: other workers wait meanwhile.
-const MOST_ASKED: usize = 64;
 
 #[derive(Debug)]
 struct Filed {
@@ -108,10 +106,11 @@ impl BySource {
     }
 
     /// The place of a flow that is idle at `now`, of the source with the most flows that has one and no fewer than
-    /// `least` flows. `work` is the number of flows that may be filed again to find out.
-    pub(super) fn idle(&mut self, least: usize, now: u64, work: &mut usize) -> Option<usize> {
+    /// `least` flows. `work` is the number of flows that may be filed again to find out, `more` the number of sources that
+    /// may be asked after the first one, each with fewer flows than the one before.
+    pub(super) fn idle(&mut self, least: usize, now: u64, work: &mut usize, more: &mut usize) -> Option<usize> {
         let mut below = usize::MAX;
-        for _ in 0..MOST_ASKED {
+        loop {
             // Of sources with equally many flows, the others were used more recently.
             let (count, _, source) = self.heaviest(below, work)?;
             if count < least {
@@ -124,8 +123,8 @@ impl BySource {
                 }
             }
             below = count;
+            *more = more.checked_sub(1)?;
         }
-        None
     }
 
     /// The place of the first flow of the source with the most flows, and whether that flow is idle at `now` or carries
@@ -242,7 +241,7 @@ mod tests {
         assert_eq!(flows.first_of_heaviest(20, &mut work), Some((places[2], true)));
         assert!(flows.take(places[2]).is_some());
         assert_eq!(flows.first_of_heaviest(20, &mut work), Some((places[1], true)), "one datagram and its answer");
-        assert_eq!(flows.idle(0, 1000, &mut work), Some(places[0]), "the other one is in use");
+        assert_eq!(flows.idle(0, 1000, &mut work, &mut 0), Some(places[0]), "the other one is in use");
         assert!(flows.take(places[1]).is_some());
         assert_eq!(flows.first_of_heaviest(20, &mut work), Some((places[0], false)));
         assert_eq!(flows.first_of_heaviest(1000, &mut work), Some((places[0], true)));
@@ -254,8 +253,8 @@ mod tests {
         let marks: Vec<Arc<Mark>> = (0..10).map(|_| Arc::default()).collect();
         let places: Vec<usize> = (0..10).map(|at| flows.file(marks[at].clone(), key(1, at), 0)).collect();
         marks.iter().take(9).for_each(|mark| mark.touch(5000));
-        assert_eq!(flows.idle(0, 5000, &mut 4), None);
-        assert_eq!(flows.idle(0, 5000, &mut 5), Some(places[9]), "the search continues");
+        assert_eq!(flows.idle(0, 5000, &mut 4, &mut 0), None);
+        assert_eq!(flows.idle(0, 5000, &mut 5, &mut 0), Some(places[9]), "the search continues");
     }
 
     proptest! {
@@ -293,7 +292,7 @@ mod tests {
                         prop_assert_eq!(flows.first_of_heaviest(now, &mut work), first);
                     }
                     _ => {
-                        let found = flows.idle(0, now, &mut work);
+                        let found = flows.idle(0, now, &mut work, &mut 64);
                         if let Some(at) = found {
                             let flow = plain.iter().position(|flow| flow.at == at).expect("a flow");
                             let flow = plain.remove(flow);

@@ -14,6 +14,10 @@ use super::{
 };
 use crate::core::flows::FlowKey;
 
+/// Most sources that a search for an idle flow asks, beside the first one of each namespace: other workers wait meanwhile,
+/// and a client with many addresses could make each datagram ask thousands.
+const MOST_ASKED: usize = 64;
+
 type Groups = HashMap<Arc<str>, BySource>;
 
 /// The flows of all namespaces.
@@ -112,13 +116,16 @@ fn take_idle(groups: &mut Groups, newcomer: Option<Newcomer<'_>>, now: u64, work
     let own = newcomer.and_then(|it| groups.get(it.namespace)).map_or(0, BySource::len);
     // The first one has an idle flow, as a rule: then nothing is asked of the others.
     let first = largest(groups, newcomer, |_, flows| flows.len() >= own)?;
-    if let Some(victim) = take_idle_of(groups, &first, newcomer, now, work) {
+    let mut more = MOST_ASKED;
+    if let Some(victim) = take_idle_of(groups, &first, newcomer, now, (&mut *work, &mut more)) {
         return Some(victim);
     }
     let next = largest(groups, newcomer, |name, flows| {
-        flows.len() >= own && idle_of(flows, name, newcomer, now, work).is_some()
+        flows.len() >= own && idle_of(flows, name, newcomer, now, (&mut *work, &mut more)).is_some()
     })?;
-    take_idle_of(groups, &next, newcomer, now, work)
+    // It has one, and the same sources are asked again.
+    more = MOST_ASKED;
+    take_idle_of(groups, &next, newcomer, now, (work, &mut more))
 }
 
 fn take_idle_of(
@@ -126,24 +133,25 @@ fn take_idle_of(
     namespace: &str,
     newcomer: Option<Newcomer<'_>>,
     now: u64,
-    work: &mut usize,
+    bounds: (&mut usize, &mut usize),
 ) -> Option<Victim> {
     let flows = groups.get_mut(namespace)?;
-    let at = idle_of(flows, namespace, newcomer, now, work)?;
+    let at = idle_of(flows, namespace, newcomer, now, bounds)?;
     flows.take(at)
 }
 
-/// The place of an idle flow of a namespace; of a source with fewer flows than that of the newcomer, none.
+/// The place of an idle flow of a namespace; of a source with fewer flows than that of the newcomer, none. `work` and `more`
+/// as for [`BySource::idle`].
 fn idle_of(
     flows: &mut BySource,
     namespace: &str,
     newcomer: Option<Newcomer<'_>>,
     now: u64,
-    work: &mut usize,
+    (work, more): (&mut usize, &mut usize),
 ) -> Option<usize> {
     let own = newcomer.filter(|it| it.namespace == namespace);
     let least = own.map_or(0, |it| flows.count(it.source));
-    flows.idle(least, now, work)
+    flows.idle(least, now, work, more)
 }
 
 /// The namespace with the most flows of those that `is_evictable` admits; of equals, that of the newcomer. Asks only of
@@ -277,5 +285,22 @@ mod tests {
         let _second = register_from(&registry, "a", [192, 0, 2, 1], 4500);
         assert!(!registry.is_light(from(1)), "its third flow beside the four of the flood");
         assert!(registry.evict(Some(from(1)), 0, 4600).is_some_and(|it| Arc::ptr_eq(&it.mark, &own.mark)));
+    }
+
+    #[test]
+    fn a_search_for_an_idle_flow_asks_a_bounded_number_of_sources_of_all_namespaces_together() {
+        let registry = Arc::new(FlowRegistry::default());
+        let mut flows = Vec::new();
+        // Sources of 1 to 40 flows in each namespace. All are in use but the one of the smallest source of `a`, which the
+        // search reaches last.
+        for namespace in ["a", "b"] {
+            for last in 1..=40 {
+                let at = if (namespace, last) == ("a", 1) { 0 } else { 5000 };
+                flows.extend((0..last).map(|_| register_from(&registry, namespace, [192, 0, 2, last], at)));
+            }
+        }
+        assert!(registry.evict(None, 0, 5500).is_none());
+        flows.retain(|flow| &*flow.namespace == "a");
+        assert!(registry.evict(None, 0, 5500).is_some());
     }
 }
