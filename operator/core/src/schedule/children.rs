@@ -16,6 +16,7 @@ use crate::{
     desired::{
         ca::Trusted,
         gateway::{Desired, Fleets, selector_text},
+        revision,
     },
     hash::hash,
     schedule::{Effect, StatusWrite, View},
@@ -277,13 +278,14 @@ impl Gateways {
         self.last = Some(key.clone());
         entry.attempts.begin(self.attempts, cause, entry.wanted.clone(), entry.seen.clone(), now);
         let image = match &entry.turn {
-            Turn::Current(image) | Turn::Own(image) => image,
-            Turn::Kept => &self.fleets.image,
+            Turn::Current(image) | Turn::Own(image) => image.clone(),
+            // A Deployment that is deleted meanwhile is made anew.
+            Turn::Kept => revision::image(gateway, &self.fleets.image),
         };
         Some(Desired {
             key: key.clone(),
             gateway: gateway.clone(),
-            fleets: Fleets { image: image.clone(), ..self.fleets.clone() },
+            fleets: Fleets { image, ..self.fleets.clone() },
             keeps_pods: entry.turn == Turn::Kept,
             trusted: trusted.clone(),
             ports: entry.ports.clone(),

@@ -112,8 +112,11 @@ impl Queue {
         if is_open || target.is_reached(state) || state.image.is_empty() {
             return current();
         }
-        // A fleet that is older than the marks has what its gateway asks for.
-        let asks = !state.revision.gateway.is_empty() && state.revision.gateway != target.revision.gateway;
+        // A fleet that is older than the marks has what its gateway asks for, except for the pin, which came with them.
+        let asks = match state.revision.gateway.as_str() {
+            "" => target.is_pinned && state.image != target.image,
+            known => known != target.revision.gateway,
+        };
         match (asks, target.is_pinned) {
             (true, true) => current(),
             (true, false) => Turn::Own(state.image.clone()),

@@ -12,7 +12,7 @@ use operator_core::{
         Effect,
         children::{Applied, Gateways, Marks},
     },
-    world::objects::{FleetState, Object, Progress},
+    world::objects::{FleetState, Object, Progress, Revision},
 };
 use serde_json::{Value, json};
 
@@ -256,6 +256,36 @@ fn pinned_fleets_keep_their_image_until_their_gateway_asks_for_another() {
     yard.ready("b");
     assert_eq!((yard.rolled.as_slice(), yard.image("b")), (["b".to_owned()].as_slice(), "proxy:2"));
     assert_eq!((yard.outdated("b").0, yard.counts()), (pair("", ""), vec![("current", 1), ("pinned", 1)]));
+}
+
+#[test]
+fn a_fleet_that_is_older_than_the_marks_gets_the_image_that_its_gateway_pins() {
+    let mut yard = Yard::of(&["a", "b"]);
+    for name in ["a", "b"] {
+        let state = yard.scene.cache.deployments[&key(name)].clone();
+        yard.see(Object::Deployment(key(name), FleetState { revision: Revision::default(), ..state }));
+    }
+    yard.see(named("a", &json!({"proxyImage": {"tag": "2"}})));
+    yard.see(named("b", &json!({"proxyImage": {"tag": "1"}})));
+    yard.upgrade("proxy:3", Rollout::Pinned);
+    assert_eq!((yard.rolled.as_slice(), yard.image("a")), (["a".to_owned()].as_slice(), "proxy:2"));
+    assert_eq!(yard.image("b"), "proxy:1", "b has the image of its pin");
+}
+
+#[test]
+fn a_pinned_fleet_whose_deployment_is_deleted_while_it_waits_is_made_with_the_image_of_its_pin() {
+    let mut yard = Yard::of(&["a"]);
+    yard.see(named("a", &json!({"proxyImage": {"tag": "0"}})));
+    yard.tick();
+    yard.ready("a");
+    let other = Fleets { pull_policy: "Always".to_owned(), ..fleets("proxy:2", Rollout::Pinned) };
+    yard.gateways = Gateways::new(other);
+    yard.tick();
+    let kept = yard.effects.iter().filter_map(|effect| {
+        let Effect::ApplyChildren(desired) = effect else { return None };
+        desired.keeps_pods.then_some(desired.fleets.image.as_str())
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), ["proxy:0"]);
 }
 
 #[test]
