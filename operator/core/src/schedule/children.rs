@@ -226,8 +226,9 @@ impl Gateways {
     }
 
     fn fleet<'a>(&'a self, key: &'a ObjectKey, cache: &'a Cache) -> Option<Fleet<'a>> {
-        let target = self.entries.get(key)?.target.as_ref()?;
-        Some(Fleet { key, target, state: cache.deployments.get(key) })
+        let entry = self.entries.get(key)?;
+        let (target, state) = (entry.target.as_ref()?, cache.deployments.get(key));
+        Some(Fleet { key, target, state, fails: entry.fails })
     }
 
     /// Gives a fleet its place in the queue; returns the event of a fleet whose rollout has stopped.

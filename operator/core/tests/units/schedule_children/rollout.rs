@@ -25,6 +25,8 @@ struct Yard {
     now: u64,
     /// The fleets whose pods were replaced, in order.
     rolled: Vec<String>,
+    /// The fleet whose Deployment the API server refuses.
+    refused: Option<&'static str>,
     effects: Vec<Effect>,
 }
 
@@ -43,7 +45,8 @@ impl Yard {
     /// Gateways whose fleets run `proxy:1`.
     fn of(names: &[&str]) -> Self {
         let gateways = Gateways::new(fleets("proxy:1", Rollout::OneByOne));
-        let mut yard = Self { scene: Scene::new(), gateways, now: 0, rolled: Vec::new(), effects: Vec::new() };
+        let (rolled, effects) = (Vec::new(), Vec::new());
+        let mut yard = Self { scene: Scene::new(), gateways, now: 0, rolled, refused: None, effects };
         names.iter().for_each(|name| yard.see(named(name, &json!({}))));
         yard.tick();
         assert_eq!(yard.rolled, names, "new fleets wait for none");
@@ -84,6 +87,12 @@ impl Yard {
     }
 
     fn apply(&mut self, desired: &Desired) {
+        if self.refused == Some(desired.key.name.as_str()) {
+            let result = Err("denied by a policy".to_owned());
+            let applied = Applied { key: desired.key.clone(), attempt: desired.attempt, result };
+            self.gateways.applied(applied, ms(self.now));
+            return;
+        }
         let old = self.scene.cache.deployments.get(&desired.key).cloned();
         let made = revision(&desired.gateway, &desired.fleets);
         let state = match old {
@@ -202,6 +211,18 @@ fn a_rollout_stops_at_a_fleet_that_does_not_become_ready_and_says_so_once() {
     yard.ready("b");
     assert_eq!(yard.image("c"), "proxy:2");
     assert_eq!(yard.outdated("b").0, pair("True", "Pinned"));
+}
+
+#[test]
+fn a_fleet_whose_deployment_is_refused_is_a_rollout_that_has_stopped() {
+    let mut yard = Yard::of(&["a", "b"]);
+    yard.refused = Some("a");
+    yard.upgrade("proxy:2", Rollout::OneByOne);
+    for _ in 0..10 {
+        yard.tick();
+    }
+    assert!(yard.outdated("b").1.contains("after the fleet of ns/a, which has stopped"), "{}", yard.outdated("b").1);
+    assert_eq!(yard.counts(), [("queued", 1), ("stopped", 1)]);
 }
 
 #[test]
