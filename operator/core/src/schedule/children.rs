@@ -213,13 +213,14 @@ impl Gateways {
         let mut members = Vec::new();
         for key in gateways {
             let Some(gateway) = cache.gateway(key) else { continue };
+            if !is_applied(key, &gateway, cache, &self.fleets) {
+                continue;
+            }
             let entry = self.entries.entry(key.clone()).or_default();
             if entry.changed || entry.target.is_none() {
                 entry.target = Some(Target::of(&gateway, &self.fleets));
             }
-            if is_applied(key, &gateway, cache, &self.fleets) {
-                members.push(key);
-            }
+            members.push(key);
         }
         let fleets = members.into_iter().filter_map(|key| self.fleet(key, cache));
         Queue::of(self.fleets.rollout, fleets)
