@@ -46,7 +46,8 @@ pub struct Serving {
     pub trusted: watch::Receiver<Trusted>,
 }
 
-/// What is wrong with the Secret. A certificate that was in use stays in use until another one can be used.
+/// What is wrong with the Secret. A certificate that API servers accept stays in use until the Secret has another one
+/// that they accept.
 #[derive(Debug, thiserror::Error)]
 enum ServingError {
     #[error("cannot read Secret {name}, which should hold the certificate of webhook and metrics API")]
@@ -143,8 +144,10 @@ impl Keeper {
         let facts = facts.map_err(unusable)?;
         let id = hash(&format!("{chain}\n{key}\n{ca}"));
         let flaw = flaw(&facts, &self.hosts, now()).or_else(|| untrusted(&certified, &ca, &self.hosts));
+        let is_flawed = flaw.is_some();
         let flawed = flaw.map(|flaw| ServingError::Flawed { name: name(), flaw });
-        self.handover.offer(Offer { id, bundle: ca.into_owned(), end: facts.end, key: Arc::new(certified) }, now());
+        let (bundle, key) = (ca.into_owned(), Arc::new(certified));
+        self.handover.offer(Offer { id, bundle, end: facts.end, is_flawed, key }, now());
         flawed.map_or(Ok(()), Err)
     }
 

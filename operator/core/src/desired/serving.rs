@@ -97,6 +97,8 @@ pub struct Offer<T> {
     pub bundle: String,
     /// End of the validity, seconds since 1970.
     pub end: u64,
+    /// API servers refuse the certificate, see [`Flaw`].
+    pub is_flawed: bool,
     /// The certificate with its key.
     pub key: T,
 }
@@ -118,14 +120,19 @@ impl<T> Default for Handover<T> {
 }
 
 impl<T> Handover<T> {
-    /// Takes the certificate that is stored now.
+    /// Takes the certificate that is stored now. One that API servers refuse never replaces one that they accept, such
+    /// as while a client writes the Secret key by key.
     pub fn offer(&mut self, offer: Offer<T>, now: u64) {
-        let Some(used) = &self.used else {
+        let Some(used) = &mut self.used else {
             self.used = Some(offer);
             return;
         };
+        let is_accepted = !used.is_flawed && used.end > now;
         if used.id == offer.id {
+            used.is_flawed = offer.is_flawed;
             self.next = None;
+        } else if offer.is_flawed && is_accepted {
+            // The certificate in use stays, and so does a next one that had no flaw.
         } else if used.end <= now || certificates(&used.bundle) == certificates(&offer.bundle) {
             (self.used, self.next) = (Some(offer), None);
         } else if self.next.as_ref().is_none_or(|(next, _)| next.id != offer.id) {
@@ -145,12 +152,17 @@ impl<T> Handover<T> {
         self.used.as_ref()
     }
 
-    /// The CA certificates that API servers should trust now, PEM, each once.
+    /// The CA certificates that API servers should trust now, PEM, each once. Empty while the certificate in use has no
+    /// CA certificates: another client keeps `caBundle` then, and the CA certificates of another certificate would
+    /// replace the right ones.
     #[must_use]
     pub fn bundle(&self, now: u64) -> String {
         let before = self.before.as_ref().filter(|(_, until)| *until > now).map(|(bundle, _)| bundle);
         let next = self.next.as_ref().map(|(next, _)| &next.bundle);
         let used = self.used.as_ref().map(|used| &used.bundle);
+        if used.is_some_and(|bundle| certificates(bundle).is_empty()) {
+            return String::new();
+        }
         let mut all: Vec<String> = Vec::new();
         for certificate in used.into_iter().chain(next).chain(before).flat_map(|bundle| certificates(bundle)) {
             if !all.contains(&certificate) {
@@ -212,7 +224,7 @@ mod tests {
     }
 
     fn offer(id: u64, ca: &str, end: u64) -> Offer<u64> {
-        Offer { id, bundle: if ca.is_empty() { String::new() } else { pem(ca) }, end, key: id }
+        Offer { id, bundle: if ca.is_empty() { String::new() } else { pem(ca) }, end, is_flawed: false, key: id }
     }
 
     fn used(handover: &mut Handover<u64>, now: u64) -> Option<u64> {
@@ -246,6 +258,36 @@ mod tests {
         handover.offer(offer(4, "C", 900), 300);
         handover.offer(offer(3, "B", 900), 310);
         assert_eq!((used(&mut handover, 400), handover.bundle(400)), (Some(3), pem("B")), "it was put back");
+    }
+
+    #[test]
+    fn a_certificate_that_api_servers_refuse_never_replaces_one_that_they_accept() {
+        let flawed = |id: u64, ca: &str| Offer { is_flawed: true, ..offer(id, ca, 900) };
+        let mut handover = Handover::default();
+        handover.offer(flawed(1, "A"), 0);
+        assert_eq!(used(&mut handover, 0), Some(1), "the first one: no other would be better");
+        handover.offer(offer(2, "A", 500), 10);
+        handover.offer(flawed(3, "A"), 20);
+        assert_eq!((used(&mut handover, 20), handover.bundle(20)), (Some(2), pem("A")), "half of the Secret is new");
+        handover.offer(flawed(4, "B"), 100);
+        assert_eq!((used(&mut handover, 100 + SETTLE), handover.bundle(100)), (Some(2), pem("A")));
+        handover.offer(flawed(3, "A"), 500);
+        assert_eq!(used(&mut handover, 500), Some(3), "the accepted one has expired");
+        handover.offer(offer(3, "A", 900), 510);
+        handover.offer(flawed(4, "A"), 520);
+        assert_eq!(used(&mut handover, 520), Some(3), "the same one, whose flaw has passed");
+    }
+
+    #[test]
+    fn a_certificate_without_ca_certificates_leaves_the_bundle_to_others_while_it_is_in_use() {
+        let mut handover = Handover::default();
+        handover.offer(offer(1, "", 1000), 0);
+        handover.offer(offer(2, "B", 1000), 10);
+        assert_eq!((used(&mut handover, 10), handover.bundle(10)), (Some(1), String::new()));
+        assert_eq!((used(&mut handover, 10 + SETTLE), handover.bundle(10 + SETTLE)), (Some(2), pem("B")));
+        handover.offer(offer(3, "", 1000), 200);
+        assert_eq!((used(&mut handover, 200), handover.bundle(200)), (Some(2), pem("B")));
+        assert_eq!((used(&mut handover, 200 + SETTLE), handover.bundle(200 + SETTLE)), (Some(3), String::new()));
     }
 
     #[test]

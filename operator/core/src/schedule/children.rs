@@ -16,6 +16,7 @@ use crate::{
     desired::{
         ca::Trusted,
         gateway::{Desired, Fleets, selector_text},
+        revision,
     },
     hash::hash,
     schedule::{Effect, StatusWrite, View},
@@ -212,21 +213,23 @@ impl Gateways {
         let mut members = Vec::new();
         for key in gateways {
             let Some(gateway) = cache.gateway(key) else { continue };
+            if !is_applied(key, &gateway, cache, &self.fleets) {
+                continue;
+            }
             let entry = self.entries.entry(key.clone()).or_default();
             if entry.changed || entry.target.is_none() {
                 entry.target = Some(Target::of(&gateway, &self.fleets));
             }
-            if is_applied(key, &gateway, cache, &self.fleets) {
-                members.push(key);
-            }
+            members.push(key);
         }
         let fleets = members.into_iter().filter_map(|key| self.fleet(key, cache));
         Queue::of(self.fleets.rollout, fleets)
     }
 
     fn fleet<'a>(&'a self, key: &'a ObjectKey, cache: &'a Cache) -> Option<Fleet<'a>> {
-        let target = self.entries.get(key)?.target.as_ref()?;
-        Some(Fleet { key, target, state: cache.deployments.get(key) })
+        let entry = self.entries.get(key)?;
+        let (target, state) = (entry.target.as_ref()?, cache.deployments.get(key));
+        Some(Fleet { key, target, state, fails: entry.fails })
     }
 
     /// Gives a fleet its place in the queue; returns the event of a fleet whose rollout has stopped.
@@ -277,13 +280,14 @@ impl Gateways {
         self.last = Some(key.clone());
         entry.attempts.begin(self.attempts, cause, entry.wanted.clone(), entry.seen.clone(), now);
         let image = match &entry.turn {
-            Turn::Current(image) | Turn::Own(image) => image,
-            Turn::Kept => &self.fleets.image,
+            Turn::Current(image) | Turn::Own(image) => image.clone(),
+            // A Deployment that is deleted meanwhile is made anew.
+            Turn::Kept => revision::image(gateway, &self.fleets.image),
         };
         Some(Desired {
             key: key.clone(),
             gateway: gateway.clone(),
-            fleets: Fleets { image: image.clone(), ..self.fleets.clone() },
+            fleets: Fleets { image, ..self.fleets.clone() },
             keeps_pods: entry.turn == Turn::Kept,
             trusted: trusted.clone(),
             ports: entry.ports.clone(),

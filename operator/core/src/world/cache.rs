@@ -280,7 +280,9 @@ impl Cache {
 
     fn take_gateway(&mut self, key: ObjectKey, read: Result<ForwardGateway, Unreadable>) -> Touched {
         let mut touched = Touched::gateway(Some(key.clone()));
-        self.world.foreign_gateways.remove(&key);
+        if self.world.foreign_gateways.remove(&key).is_some() {
+            touched.changes.gateways.insert(key.clone());
+        }
         match read {
             Ok(gateway) => {
                 self.unreadable_gateways.remove(&key);

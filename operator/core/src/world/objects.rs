@@ -190,11 +190,11 @@ pub enum Progress {
     /// Every pod is new and ready.
     #[default]
     Complete,
-    /// Every pod is new, but some are not ready.
+    /// Every pod is new, but some are missing or not ready: the fleet may be scaling up.
     Unready,
     /// New pods are replacing old ones.
     Running,
-    /// The Deployment has exceeded its progress deadline: its new pods do not become ready.
+    /// New pods should replace old ones and do not: the Deployment has exceeded its progress deadline, or is paused.
     Stopped,
 }
 

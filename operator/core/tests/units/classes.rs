@@ -15,7 +15,7 @@ use operator_core::{
 };
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, side, web};
+use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, side, unreadable_gateway, web};
 
 /// A manifest with this controller class; none if empty.
 fn of_class(mut manifest: Value, class: &str) -> Value {
@@ -84,6 +84,17 @@ fn an_object_that_is_created_again_in_another_class_is_gone() {
     let left = scene.see(gateway(&json!({"controllerClass": "blue"}))).touched;
     assert_eq!(left.gateways, keys(&["edge"]));
     assert!(scene.cache.gateways().is_empty());
+}
+
+#[test]
+fn a_gateway_that_is_created_again_and_cannot_be_read_leaves_its_class_too() {
+    let mut scene = seen_by("");
+    scene.see(gateway(&json!({"controllerClass": "blue"})));
+    scene.see(forward(web("web", 80, 1)));
+    assert!(accepted(&scene, "web").1.contains("has the controller class 'blue'"));
+    scene.see(unreadable_gateway());
+    let (_, message) = accepted(&scene, "web");
+    assert!(!message.contains("blue"), "{message}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn a_rollout_is_complete_once_every_pod_is_new_and_ready() {
     assert_eq!(at(2, 3, 3, 2), Progress::Unready);
     assert_eq!(at(2, 4, 3, 4), Progress::Running, "an old pod is left");
     assert_eq!(at(2, 3, 2, 3), Progress::Running);
+    assert_eq!(at(2, 2, 2, 2), Progress::Unready, "no old pod is left: the fleet is scaling up");
     assert_eq!(at(1, 3, 3, 3), Progress::Running, "the controller has not seen the change yet");
     assert_eq!(rollout(&json!({})), Progress::Running);
 }
@@ -47,6 +48,16 @@ fn a_rollout_beyond_its_progress_deadline_has_stopped() {
     };
     assert_eq!((of(2, "False"), of(2, "True")), (Progress::Stopped, Progress::Running));
     assert_eq!(of(1, "False"), Progress::Running, "of the generation before");
+}
+
+#[test]
+fn a_rollout_of_a_paused_deployment_has_stopped() {
+    let of = |updated: i32| {
+        let spec = json!({"replicas": 3, "paused": true, "selector": {}, "template": {}});
+        let status = json!({"replicas": 3, "updatedReplicas": updated, "readyReplicas": 3});
+        fleet(json!({"metadata": {"name": "edge"}, "spec": spec, "status": status})).rollout
+    };
+    assert_eq!((of(0), of(3)), (Progress::Stopped, Progress::Complete), "a paused fleet with new pods holds up none");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use harness::{Namespace, Operator, presented, programs::KubernetesVersion, until};
+use harness::{Namespace, Operator, free_port, presented, programs::KubernetesVersion, until};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::json;
 
-use super::injection::Webhook;
+use super::{injection::Webhook, own_address};
 
 const SECRET: &str = "webhook-certificate";
 /// The name by which the API server calls the webhook here.
@@ -81,4 +82,21 @@ fn a_certificate_of_ones_own_serves_the_webhook_and_its_flaws_are_reported() {
     until("a missing Secret is reported", || checked("missing") > 0.0);
     ca.issue(&namespace, HOST, 2092);
     until("the webhook is trusted again", || ca.is_trusted(operator.webhook));
+}
+
+#[test]
+fn the_aggregated_apis_have_an_endpoint_also_if_the_secret_has_no_ca_certificate() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("serving-without-ca");
+    Ca::new().issue(&namespace, HOST, 2090);
+    let patch = "--patch=[{\"op\": \"remove\", \"path\": \"/data/ca.crt\"}]";
+    namespace.kubectl(&["patch", "secret", SECRET, "--type=json", patch]).ok();
+    namespace
+        .apply("{apiVersion: v1, kind: Service, metadata: {name: portlane-metrics}, spec: {ports: [{port: 443}]}}");
+    let (address, own) = (format!("127.0.0.1:{}", free_port()), own_address().to_string());
+    let options = ["--serving-secret", SECRET, "--custom-metrics-address", &address, "--pod-ips", &own];
+    let _operator = Operator::with(&namespace, &options);
+    until("the Service of the APIs leads to the operator", || {
+        namespace.get::<EndpointSlice>("portlane-metrics").is_some()
+    });
 }

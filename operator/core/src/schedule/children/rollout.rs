@@ -3,7 +3,7 @@
 //! Everything is derived from the gateways and their Deployments as the watches show them. Nothing is remembered, so an
 //! operator that starts in the middle of a rollout continues that rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::ForwardGateway;
 
@@ -60,6 +60,8 @@ pub(super) struct Fleet<'a> {
     pub(super) target: &'a Target,
     /// The Deployment; absent for a new fleet.
     pub(super) state: Option<&'a FleetState>,
+    /// The status reports that applying its children fails.
+    pub(super) fails: bool,
 }
 
 /// The order of a rollout at this moment.
@@ -70,7 +72,7 @@ pub(super) struct Queue {
     next: Option<ObjectKey>,
     /// The fleet that the others wait for.
     first: Option<ObjectKey>,
-    /// The new pods of that fleet do not become ready.
+    /// The new pods of that fleet do not become ready, or its Deployment cannot be written.
     is_stopped: bool,
 }
 
@@ -86,7 +88,8 @@ impl Queue {
         }
         let (mut unfinished, mut stopped): (Option<&ObjectKey>, Option<&ObjectKey>) = (None, None);
         let (mut torn, mut outdated): (Option<&ObjectKey>, Option<&ObjectKey>) = (None, None);
-        for Fleet { key, target, state } in fleets {
+        let mut failing = BTreeSet::new();
+        for Fleet { key, target, state, fails } in fleets {
             let Some(state) = state else { continue };
             let first = match (target.is_reached(state), state.rollout) {
                 (true, Progress::Complete) => continue,
@@ -96,24 +99,31 @@ impl Queue {
                 (false, Progress::Complete | Progress::Unready) => &mut outdated,
             };
             first.get_or_insert(key);
+            if fails {
+                failing.insert(key);
+            }
         }
-        queue.is_stopped = stopped.is_some();
         let waits_for = stopped.or(unfinished);
         queue.next = torn.or(outdated).filter(|_| waits_for.is_none()).cloned();
         queue.first = waits_for.cloned().or_else(|| queue.next.clone());
+        // A Deployment that cannot be written has no progress deadline.
+        queue.is_stopped = stopped.is_some() || queue.next.as_ref().is_some_and(|next| failing.contains(next));
         queue
     }
 
     /// What a fleet may do now.
-    pub(super) fn turn(&self, Fleet { key, target, state }: &Fleet<'_>) -> Turn {
+    pub(super) fn turn(&self, Fleet { key, target, state, .. }: &Fleet<'_>) -> Turn {
         let current = || Turn::Current(target.image.clone());
         let Some(state) = state else { return current() };
         let is_open = self.rollout == Rollout::AllAtOnce || self.next.as_ref() == Some(*key);
         if is_open || target.is_reached(state) || state.image.is_empty() {
             return current();
         }
-        // A fleet that is older than the marks has what its gateway asks for.
-        let asks = !state.revision.gateway.is_empty() && state.revision.gateway != target.revision.gateway;
+        // A fleet that is older than the marks has what its gateway asks for, except for the pin, which came with them.
+        let asks = match state.revision.gateway.as_str() {
+            "" => target.is_pinned && state.image != target.image,
+            known => known != target.revision.gateway,
+        };
         match (asks, target.is_pinned) {
             (true, true) => current(),
             (true, false) => Turn::Own(state.image.clone()),
@@ -123,7 +133,7 @@ impl Queue {
 
     /// Why a fleet does not run what is new of the installation, for its status. `installation` is the image of the
     /// installation.
-    pub(super) fn behind(&self, Fleet { key, target, state }: &Fleet<'_>, installation: &str) -> Option<Behind> {
+    pub(super) fn behind(&self, Fleet { key, target, state, .. }: &Fleet<'_>, installation: &str) -> Option<Behind> {
         let state = (*state)?;
         if target.is_reached(state) {
             if state.rollout == Progress::Stopped {
@@ -153,6 +163,7 @@ pub(super) fn state_of(fleet: &Fleet<'_>, behind: Option<&Behind>) -> &'static s
         Some(Behind::Pinned(_) | Behind::Kept(_)) => "pinned",
         None => match fleet.state {
             Some(state) if fleet.target.is_reached(state) && state.rollout == Progress::Complete => "current",
+            Some(state) if fleet.fails && !fleet.target.is_reached(state) => "stopped",
             _ => "rolling",
         },
     }

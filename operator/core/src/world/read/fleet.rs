@@ -48,9 +48,10 @@ fn rollout(generation: Option<i64>, spec: &DeploymentSpec, status: Option<&Deplo
     }
     let wanted = spec.replicas.unwrap_or(1);
     let (replicas, updated) = (status.replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0));
-    if updated < wanted || replicas > updated {
-        Progress::Running
-    } else if status.ready_replicas.unwrap_or(0) < updated {
+    if replicas > updated {
+        // The controller replaces no pod of a paused Deployment, and keeps no deadline.
+        if spec.paused == Some(true) { Progress::Stopped } else { Progress::Running }
+    } else if updated < wanted || status.ready_replicas.unwrap_or(0) < updated {
         Progress::Unready
     } else {
         Progress::Complete

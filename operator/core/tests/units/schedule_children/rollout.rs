@@ -12,7 +12,7 @@ use operator_core::{
         Effect,
         children::{Applied, Gateways, Marks},
     },
-    world::objects::{FleetState, Object, Progress},
+    world::objects::{FleetState, Object, Progress, Revision},
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,8 @@ struct Yard {
     now: u64,
     /// The fleets whose pods were replaced, in order.
     rolled: Vec<String>,
+    /// The fleet whose Deployment the API server refuses.
+    refused: Option<&'static str>,
     effects: Vec<Effect>,
 }
 
@@ -43,7 +45,8 @@ impl Yard {
     /// Gateways whose fleets run `proxy:1`.
     fn of(names: &[&str]) -> Self {
         let gateways = Gateways::new(fleets("proxy:1", Rollout::OneByOne));
-        let mut yard = Self { scene: Scene::new(), gateways, now: 0, rolled: Vec::new(), effects: Vec::new() };
+        let (rolled, effects) = (Vec::new(), Vec::new());
+        let mut yard = Self { scene: Scene::new(), gateways, now: 0, rolled, refused: None, effects };
         names.iter().for_each(|name| yard.see(named(name, &json!({}))));
         yard.tick();
         assert_eq!(yard.rolled, names, "new fleets wait for none");
@@ -84,6 +87,12 @@ impl Yard {
     }
 
     fn apply(&mut self, desired: &Desired) {
+        if self.refused == Some(desired.key.name.as_str()) {
+            let result = Err("denied by a policy".to_owned());
+            let applied = Applied { key: desired.key.clone(), attempt: desired.attempt, result };
+            self.gateways.applied(applied, ms(self.now));
+            return;
+        }
         let old = self.scene.cache.deployments.get(&desired.key).cloned();
         let made = revision(&desired.gateway, &desired.fleets);
         let state = match old {
@@ -205,6 +214,18 @@ fn a_rollout_stops_at_a_fleet_that_does_not_become_ready_and_says_so_once() {
 }
 
 #[test]
+fn a_fleet_whose_deployment_is_refused_is_a_rollout_that_has_stopped() {
+    let mut yard = Yard::of(&["a", "b"]);
+    yard.refused = Some("a");
+    yard.upgrade("proxy:2", Rollout::OneByOne);
+    for _ in 0..10 {
+        yard.tick();
+    }
+    assert!(yard.outdated("b").1.contains("after the fleet of ns/a, which has stopped"), "{}", yard.outdated("b").1);
+    assert_eq!(yard.counts(), [("queued", 1), ("stopped", 1)]);
+}
+
+#[test]
 fn an_image_that_is_taken_back_heals_the_fleet_that_it_hit_first() {
     let mut yard = Yard::of(&["a", "b", "c"]);
     yard.upgrade("proxy:2", Rollout::OneByOne);
@@ -256,6 +277,36 @@ fn pinned_fleets_keep_their_image_until_their_gateway_asks_for_another() {
     yard.ready("b");
     assert_eq!((yard.rolled.as_slice(), yard.image("b")), (["b".to_owned()].as_slice(), "proxy:2"));
     assert_eq!((yard.outdated("b").0, yard.counts()), (pair("", ""), vec![("current", 1), ("pinned", 1)]));
+}
+
+#[test]
+fn a_fleet_that_is_older_than_the_marks_gets_the_image_that_its_gateway_pins() {
+    let mut yard = Yard::of(&["a", "b"]);
+    for name in ["a", "b"] {
+        let state = yard.scene.cache.deployments[&key(name)].clone();
+        yard.see(Object::Deployment(key(name), FleetState { revision: Revision::default(), ..state }));
+    }
+    yard.see(named("a", &json!({"proxyImage": {"tag": "2"}})));
+    yard.see(named("b", &json!({"proxyImage": {"tag": "1"}})));
+    yard.upgrade("proxy:3", Rollout::Pinned);
+    assert_eq!((yard.rolled.as_slice(), yard.image("a")), (["a".to_owned()].as_slice(), "proxy:2"));
+    assert_eq!(yard.image("b"), "proxy:1", "b has the image of its pin");
+}
+
+#[test]
+fn a_pinned_fleet_whose_deployment_is_deleted_while_it_waits_is_made_with_the_image_of_its_pin() {
+    let mut yard = Yard::of(&["a"]);
+    yard.see(named("a", &json!({"proxyImage": {"tag": "0"}})));
+    yard.tick();
+    yard.ready("a");
+    let other = Fleets { pull_policy: "Always".to_owned(), ..fleets("proxy:2", Rollout::Pinned) };
+    yard.gateways = Gateways::new(other);
+    yard.tick();
+    let kept = yard.effects.iter().filter_map(|effect| {
+        let Effect::ApplyChildren(desired) = effect else { return None };
+        desired.keeps_pods.then_some(desired.fleets.image.as_str())
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), ["proxy:0"]);
 }
 
 #[test]
