@@ -12,7 +12,7 @@ mod status;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use kubectl_core::{render::printable, status::Verdict};
+use kubectl_core::status::Verdict;
 
 use self::{
     args::{Cli, Command},
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match start(&Cli::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {}", printable(&error.with_causes()));
+            output::tell(&format!("error: {}", error.with_causes()));
             ExitCode::from(error.code())
         }
     }

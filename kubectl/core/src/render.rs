@@ -4,7 +4,11 @@ mod describe;
 mod status;
 mod text;
 
-pub use self::{describe::describe, status::status, text::printable};
+pub use self::{
+    describe::describe,
+    status::status,
+    text::{printable, printable_json},
+};
 
 use anstyle::{AnsiColor, Style};
 
