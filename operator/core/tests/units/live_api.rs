@@ -124,7 +124,11 @@ fn sessions_beyond_the_limit_count_and_are_not_listed() {
     assert_eq!(gathered.room(), 0, "the others are asked for their totals");
     gathered.take(&key("p3"), live(u64::MAX, Vec::new()));
     let list = document(gathered);
-    assert_eq!((list["items"].as_array().map(Vec::len), &list["total"]), (Some(3), &json!(i64::MAX)), "clients read it as a number with a sign");
+    assert_eq!(
+        (list["items"].as_array().map(Vec::len), &list["total"]),
+        (Some(3), &json!(i64::MAX)),
+        "clients read it as a number with a sign"
+    );
     assert_eq!(Gathered::new(of_web(MAX_LIMIT), keys(&[])).room(), MAX_LIVE, "no proxy lists more");
 }
 
