@@ -119,7 +119,7 @@ mod tests {
         let text = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{e0041} größe\n";
         let json = serde_json::to_string_pretty(&[text]).expect("JSON");
         let shown = printable_json(&json);
-        assert!(!shown.contains(|it| it != '\n' && is_hidden(it)), "{shown}");
+        assert!(!shown.contains(|it: char| it != '\n' && is_hidden(it)), "{shown}");
         assert!(shown.contains("\\u009b2J\\u007f\\u202e\\udb40\\udc41 größe"), "{shown}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).expect("JSON"), [text]);
     }
