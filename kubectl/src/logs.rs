@@ -9,7 +9,6 @@ use kubectl_core::{
     access::{Fetched, Place},
     logs::Record,
     placement::{carries, key, pods},
-    render::printable,
 };
 use operator_core::ObjectKey;
 use tokio::{sync::mpsc, time::timeout};
@@ -19,7 +18,7 @@ use crate::{
     cluster::{Asked, Cluster},
     describe::find,
     error::Error,
-    output::write,
+    output::{tell, write},
 };
 
 /// Most pods whose logs are read.
@@ -30,6 +29,8 @@ const OPENED: usize = 8;
 const LINE: usize = 64 << 10;
 /// Records that may wait for the output.
 const WAITING: usize = 256;
+/// Most bytes of records that are put in order. A pod may log lines of any kind.
+const ORDERED: usize = 256 << 20;
 
 /// Prints the records. Returns whether every log could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Error> {
@@ -75,7 +76,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
     is_complete &= problems.is_empty();
     // A log that is not followed ends; a server that stays silent has gone.
     let patience = (!args.follow).then(|| cluster.deadline());
-    print(streams, &key, patience, args.output).await?;
+    is_complete &= print(streams, &key, patience, args.output).await?;
     Ok(is_complete)
 }
 
@@ -90,65 +91,110 @@ async fn open(
     cluster.answer(Asked::log(namespace), api.log_stream(pod, params)).await.map(Box::pin)
 }
 
-/// Prints the records of all streams: those of logs that end by their time, others as they come.
+/// A record as it is printed.
+struct Line {
+    time: String,
+    text: String,
+}
+
+impl Line {
+    fn new(record: &Record, format: LogOutput) -> Self {
+        let text = match format {
+            LogOutput::Text => record.to_text(),
+            LogOutput::Json => record.to_json(),
+        };
+        Self { time: record.time().to_owned(), text: text + "\n" }
+    }
+
+    fn bytes(&self) -> usize {
+        self.time.len() + self.text.len() + size_of::<Self>()
+    }
+}
+
+/// Prints the records of all streams: those of logs that end by their time, others as they come. Returns whether each
+/// log was read to its end.
 async fn print<S: AsyncBufRead + Unpin>(
     streams: Vec<(String, S)>,
     key: &ObjectKey,
     patience: Option<Duration>,
     format: LogOutput,
-) -> Result<(), Error> {
-    let (out, mut records) = mpsc::channel::<Record>(WAITING);
-    let read = |(pod, stream): (String, S)| read(pod, stream, key, patience, out.clone());
+) -> Result<bool, Error> {
+    let (out, mut lines) = mpsc::channel::<Line>(WAITING);
+    let read = |(pod, stream): (String, S)| read(pod, stream, (key, format), patience, out.clone());
     let reading = join_all(streams.into_iter().map(read));
     drop(out);
     let printing = async move {
-        let mut ordered = Vec::new();
-        while let Some(record) = records.recv().await {
-            if patience.is_some() {
-                ordered.push(record);
-            } else if !write(&line(&record, format))? {
-                return Ok(());
+        if patience.is_some() {
+            let (ordered, is_whole) = in_order(&mut lines, ORDERED).await;
+            if !is_whole {
+                tell(&format!(
+                    "only the first {} MiB of records were read: use --since or a lower --tail",
+                    ORDERED >> 20
+                ));
+            }
+            for line in ordered {
+                if !write(&line.text)? {
+                    break;
+                }
+            }
+            return Ok(is_whole);
+        }
+        while let Some(line) = lines.recv().await {
+            if !write(&line.text)? {
+                break;
             }
         }
-        ordered.sort_by(|a, b| a.time().cmp(b.time()));
-        let text: String = ordered.iter().map(|record| line(record, format)).collect();
-        write(&text).map(drop)
+        Ok::<bool, io::Error>(true)
     };
-    let (_, printed) = tokio::join!(reading, printing);
-    printed.map_err(Error::System)
+    let (read, printed) = tokio::join!(reading, printing);
+    let is_whole = printed.map_err(Error::System)?;
+    Ok(is_whole && read.into_iter().all(|is_read| is_read))
 }
 
-fn line(record: &Record, format: LogOutput) -> String {
-    match format {
-        LogOutput::Text => record.to_text() + "\n",
-        LogOutput::Json => record.to_json() + "\n",
+/// The records in the order of their time, and whether they are all: no more are read than `most` bytes.
+async fn in_order(lines: &mut mpsc::Receiver<Line>, most: usize) -> (Vec<Line>, bool) {
+    let (mut ordered, mut bytes, mut is_whole) = (Vec::new(), 0_usize, true);
+    while let Some(line) = lines.recv().await {
+        bytes = bytes.saturating_add(line.bytes());
+        if bytes > most {
+            is_whole = false;
+            // Ends the reading of all logs.
+            lines.close();
+            break;
+        }
+        ordered.push(line);
     }
+    ordered.sort_by(|a: &Line, b: &Line| a.time.cmp(&b.time));
+    (ordered, is_whole)
 }
 
-/// Sends the records of a log until the log ends or nobody reads them.
+/// Sends the records of a log until the log ends or nobody reads them. Returns false if the log has broken off.
 async fn read(
     pod: String,
     mut stream: impl AsyncBufRead + Unpin,
-    key: &ObjectKey,
+    (key, format): (&ObjectKey, LogOutput),
     patience: Option<Duration>,
-    out: mpsc::Sender<Record>,
-) {
+    out: mpsc::Sender<Line>,
+) -> bool {
     let mut line = Vec::new();
     loop {
         let next = tokio::select! {
             next = within(patience, next_line(&mut stream, &mut line)) => next,
-            () = out.closed() => return,
+            () = out.closed() => return true,
         };
         match next {
             Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return tell(&format!("the log of pod {pod} has ended: {error}")),
+            Ok(false) => return true,
+            Err(error) => {
+                tell(&format!("the log of pod {pod} has ended: {error}"));
+                return false;
+            }
         }
         let record = Record::parse(&pod, &String::from_utf8_lossy(&line), key);
         if let Some(record) = record
-            && out.send(record).await.is_err()
+            && out.send(Line::new(&record, format)).await.is_err()
         {
-            return;
+            return true;
         }
     }
 }
@@ -178,11 +224,6 @@ async fn next_line(stream: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>)
     }
 }
 
-/// Reports a problem that does not end the command.
-fn tell(text: &str) {
-    eprintln!("{}", printable(text));
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::io::Cursor;
@@ -198,5 +239,53 @@ mod tests {
             lengths.push(line.len());
         }
         assert_eq!(lengths, [3, 0, LINE, 4]);
+    }
+
+    fn line(time: &str) -> Line {
+        Line { time: time.to_owned(), text: "x".repeat(1000) }
+    }
+
+    #[tokio::test]
+    async fn records_are_put_in_order_within_a_bound_of_bytes() {
+        let times = |lines: &[Line]| lines.iter().map(|line| line.time.clone()).collect::<Vec<_>>();
+        let (out, mut lines) = mpsc::channel(4);
+        for time in ["3", "1", "2"] {
+            out.send(line(time)).await.expect("room");
+        }
+        let (ordered, is_whole) = in_order(&mut lines, 2 * line("1").bytes()).await;
+        assert_eq!((times(&ordered), is_whole), (vec!["1".to_owned(), "3".to_owned()], false));
+        assert!(out.is_closed(), "the logs are read no further");
+
+        let (out, mut lines) = mpsc::channel(4);
+        out.send(line("2")).await.expect("room");
+        out.send(line("1")).await.expect("room");
+        drop(out);
+        let (ordered, is_whole) = in_order(&mut lines, ORDERED).await;
+        assert_eq!((times(&ordered), is_whole), (vec!["1".to_owned(), "2".to_owned()], true));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_breaks_off_is_not_complete() {
+        let key = ObjectKey::new("shop", "db");
+        for (patience, is_whole) in [(Some(Duration::from_millis(1)), false), (None, true)] {
+            // A log that stays silent breaks off; an empty one ends.
+            let silent = futures_util::io::BufReader::new(Silent(patience.is_some()));
+            let streams = vec![("shop-1".to_owned(), silent)];
+            let printed = print(streams, &key, patience, LogOutput::Text).await.expect("printed");
+            assert_eq!(printed, is_whole);
+        }
+    }
+
+    /// A log that stays silent, or ends at once.
+    struct Silent(bool);
+
+    impl futures_util::AsyncRead for Silent {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut [u8],
+        ) -> std::task::Poll<io::Result<usize>> {
+            if self.0 { std::task::Poll::Pending } else { std::task::Poll::Ready(Ok(0)) }
+        }
     }
 }

@@ -19,7 +19,7 @@ mod trace;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use kubectl_core::{render::printable, status::Verdict};
+use kubectl_core::status::Verdict;
 
 use self::{
     args::{Cli, Command},
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     match start(&Cli::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {}", printable(&error.with_causes()));
+            output::tell(&format!("error: {}", error.with_causes()));
             ExitCode::from(error.code())
         }
     }

@@ -1,9 +1,9 @@
-//! Writes to standard output.
+//! Writes to standard output and standard error.
 
 use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use kubectl_core::render::Look;
+use kubectl_core::render::{Look, printable, printable_json};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub(crate) fn reprint<R: Serialize>(report: &R, output: Output, text: fn(&R, Loo
 fn document<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<String, Error> {
     Ok(match output {
         Output::Text | Output::Wide => text(report, look(output == Output::Wide)),
-        Output::Json => serde_json::to_string_pretty(report)? + "\n",
+        Output::Json => printable_json(&serde_json::to_string_pretty(report)?) + "\n",
         Output::Yaml => serde_yaml::to_string(report)?,
     })
 }
@@ -53,4 +53,9 @@ pub(crate) fn write(text: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Reports a problem on standard error. A reader that has closed the pipe is not an error, and `eprintln!` would panic.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }

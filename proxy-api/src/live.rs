@@ -96,10 +96,20 @@ pub struct LiveSession {
 }
 
 impl LiveSession {
-    /// Bytes of the texts of this session.
+    /// Bytes of the texts of this session in JSON.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let names = [&self.backend, &self.server_name];
-        self.listener.weight() + names.into_iter().flatten().map(String::len).sum::<usize>()
+        let names = [&self.backend, &self.server_name].into_iter().flatten();
+        written(&self.listener.to_string()) + names.map(|name| written(name)).sum::<usize>()
     }
+}
+
+/// Bytes of a text in JSON, where a control character has six.
+fn written(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    });
+    bytes.sum()
 }

@@ -18,7 +18,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use proxy_api::{Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -301,12 +301,15 @@ fn json(body: Result<String, serde_json::Error>) -> Response<Full<Bytes>> {
 
 fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // A browser must not take texts of clients for a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body.to_owned())));
+    let mut response = typed("text/plain; charset=utf-8", body.to_owned());
     *response.status_mut() = status;
     response
 }
@@ -375,6 +378,12 @@ mod tests {
             let answer = ask(role, request);
             assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
         }
+    }
+
+    #[test]
+    fn a_browser_takes_no_answer_for_a_page() {
+        let answer = ask(Role::Admin, "GET /nothing").to_ascii_lowercase();
+        assert!(answer.contains("content-type: text/plain") && answer.contains("options: nosniff"), "{answer}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ use crate::{
     process::Process,
     resolver::News,
     settings::Settings,
-    threads::{Command, Workers},
+    threads::{Command, Workers, inspect},
 };
 
 /// Pause between two signs of life of the control thread.
@@ -212,7 +212,8 @@ impl Supervisor {
                 self.process.log.notice(Level::Error, "refused", "configuration", message);
             }
             Control::Inspect(selection, reply) => {
-                let _ = reply.send(self.inspect(selection).await);
+                // Apart from the control thread's loop, which must not wait for a worker that hangs.
+                tokio::spawn(inspect(self.workers.handles.clone(), selection, reply));
             }
             Control::Current(reply) => {
                 let _ = reply.send(self.configuration.clone());
@@ -281,21 +282,6 @@ impl Supervisor {
         let found = self.no_ports.observe(count, self.process.flows.usage().0 > 0, now);
         self.metrics.control.no_ports.fetch_add(found.new, Relaxed);
         notices::write(&self.process.log, found.to_log.map(no_ports::about));
-    }
-
-    async fn inspect(&self, selection: Selection) -> LiveSessions {
-        let mut live = LiveSessions::default();
-        for worker in &self.workers.handles {
-            let (reply, answer) = oneshot::channel();
-            let limit = selection.limit.saturating_sub(live.sessions.len());
-            let selection = Selection { limit, ..selection.clone() };
-            if worker.tell(Command::Inspect { selection, reply }).await {
-                let of_worker = answer.await.unwrap_or_default();
-                live.total += of_worker.total;
-                live.sessions.extend(of_worker.sessions);
-            }
-        }
-        live
     }
 
     /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or

@@ -1,6 +1,7 @@
 //! The worker threads. Each executes commands, accepts connections and sweeps its sessions.
 
 mod accept;
+mod gather;
 mod sweep;
 
 use std::{
@@ -23,6 +24,7 @@ use tokio::{
     task::LocalSet,
 };
 
+pub use self::gather::inspect;
 use crate::{
     core::hand_over,
     lives::Guard,
@@ -180,6 +182,8 @@ impl Thread {
                 Command::Close(id) => self.close(id),
                 Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
                 Command::End(endings) => sweep::end(&self, &endings).await,
+                // The asker may have left while this thread was busy.
+                Command::Inspect { reply, .. } if reply.is_closed() => {}
                 Command::Inspect { selection, reply } => {
                     let _ = reply.send(sweep::inspect(&self, &selection));
                 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use operator_core::ObjectKey;
 use serde_json::Value;
 
-use crate::render::printable;
+use crate::render::{printable, printable_json};
 
 /// A record of the log of a proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ impl Record {
         if let Value::Object(fields) = &mut fields {
             fields.insert("pod".to_owned(), Value::from(self.pod.clone()));
         }
-        fields.to_string()
+        printable_json(&fields.to_string())
     }
 
     /// The record as a line for people.

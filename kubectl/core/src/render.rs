@@ -9,7 +9,13 @@ mod top;
 mod trace;
 
 pub use self::{
-    config::config, conns::conns, describe::describe, status::status, text::printable, top::top, trace::trace,
+    config::config,
+    conns::conns,
+    describe::describe,
+    status::status,
+    text::{printable, printable_json},
+    top::top,
+    trace::trace,
 };
 
 use anstyle::{AnsiColor, Style};

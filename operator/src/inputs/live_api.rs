@@ -39,8 +39,9 @@ use crate::{
 
 /// Requests in work at the same time, until their clients have read the answers.
 const REQUESTS: usize = 4;
-/// Proxies that are asked at the same time, over all requests.
-const INQUIRIES: usize = 16;
+/// Proxies that one request asks at the same time. Requests share none of these turns: a forward whose proxies stay
+/// silent must not delay the requests for others.
+const INQUIRIES: usize = 8;
 /// Timeout of a proxy's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Timeout of the answers of all proxies to one request. The server closes the connection after 20 s.
@@ -78,7 +79,6 @@ pub struct LiveProxy {
 pub struct LiveApi {
     questions: mpsc::Sender<Question>,
     requests: Arc<Semaphore>,
-    inquiries: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -86,8 +86,7 @@ impl LiveApi {
     /// An API that asks this driver.
     #[must_use]
     pub fn new(questions: mpsc::Sender<Question>, metrics: Arc<Metrics>) -> Self {
-        let (requests, inquiries) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(INQUIRIES)));
-        Self { questions, requests, inquiries, metrics }
+        Self { questions, requests: Arc::new(Semaphore::new(REQUESTS)), metrics }
     }
 
     /// Answers a GET.
@@ -106,8 +105,10 @@ impl LiveApi {
     /// A place among the requests in work.
     fn place(&self) -> Result<OwnedSemaphorePermit, Answer> {
         let why = "too many requests of this API are in work; try again";
-        let busy = |_| status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why);
-        self.requests.clone().try_acquire_owned().map_err(busy)
+        self.requests.clone().try_acquire_owned().map_err(|_| {
+            count(&self.metrics.inquiries, "result", "busy");
+            status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why)
+        })
     }
 
     async fn sessions(&self, of: Of, limit: usize) -> Result<Answer, Answer> {
@@ -138,10 +139,11 @@ impl LiveApi {
         let origin = selection.origin.clone();
         let mut gathered = Gathered::new(selection, proxies.iter().map(|proxy| proxy.pod.clone()).collect());
         let room = Arc::new(AtomicUsize::new(gathered.room()));
+        let inquiries = Arc::new(Semaphore::new(INQUIRIES));
         let mut connected = proxies.into_iter().filter_map(|proxy| Some((proxy.pod, proxy.asks?)));
         let mut asking = JoinSet::new();
         for (pod, asks) in connected.by_ref().take(MAX_PROXIES) {
-            let (inquiries, origin, room) = (self.inquiries.clone(), origin.clone(), room.clone());
+            let (inquiries, origin, room) = (inquiries.clone(), origin.clone(), room.clone());
             asking.spawn(async move {
                 // The turn ends once the answer is in the list, so that few answers are in memory.
                 let turn = inquiries.acquire_owned().await;

@@ -221,15 +221,20 @@ async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), 
 
 impl<A: Answers> Server<A> {
     async fn response(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Response<Pieces> {
-        let answer = self.answer(request, source).await;
+        let answered = self.answer(request, source).await;
+        let is_refused = answered.is_err();
+        let answer = answered.unwrap_or_else(|refusal| refusal);
         let is_busy = answer.status == StatusCode::TOO_MANY_REQUESTS;
-        if is_busy {
+        // Not if only the API is busy: its requests could use up the new connections that the door admits of an API
+        // server, and then those of the other APIs find no place.
+        let is_turned_away = is_busy && is_refused;
+        if is_turned_away {
             guest.closed(Closed::Busy);
         }
         let (kind, body) = answer.content.into_body();
         let mut response = Response::new(body);
         *response.status_mut() = answer.status;
-        if is_busy || self.ending.has_begun() || answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        if is_turned_away || self.ending.has_begun() || answer.status == StatusCode::SERVICE_UNAVAILABLE {
             // A new connection may reach a replica that can answer.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -240,20 +245,22 @@ impl<A: Answers> Server<A> {
         response
     }
 
-    async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Answer {
+    /// The answer of the API, or the refusal of this server.
+    async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Result<Answer, Answer> {
+        let refusal = |status, why| Err(Answer::plain(status, why));
         let (head, body) = request.into_parts();
         let Ok(_in_work) = self.requests.take(source, 1) else {
             body::skip(body).await;
-            return Answer::plain(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
+            return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
         match self.room.collect(source, body).await {
-            Err(BodyError::Late) => Answer::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
-            Err(BodyError::TooLarge) => Answer::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-            Err(BodyError::Incomplete) => Answer::plain(StatusCode::BAD_REQUEST, "the body is incomplete"),
-            Err(BodyError::Busy) => Answer::plain(StatusCode::TOO_MANY_REQUESTS, "too many large bodies are in work"),
+            Err(BodyError::Late) => refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Err(BodyError::TooLarge) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(BodyError::Incomplete) => refusal(StatusCode::BAD_REQUEST, "the body is incomplete"),
+            Err(BodyError::Busy) => refusal(StatusCode::TOO_MANY_REQUESTS, "too many large bodies are in work"),
             Ok((body, _room)) => {
                 let query = head.uri.query().unwrap_or_default().to_owned();
-                self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await
+                Ok(self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await)
             }
         }
     }

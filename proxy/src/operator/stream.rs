@@ -19,6 +19,9 @@ use crate::{
 const LOAD: Duration = Duration::from_secs(5);
 /// How often a draining proxy checks whether it has ended.
 const LOOK_FOR_END: Duration = Duration::from_millis(20);
+/// Longest wait for the workers' sessions. The operator has up to four inquiries open for 3 s each: a worker that hangs
+/// must not hold up the changes behind them.
+const INSPECT: Duration = Duration::from_millis(600);
 /// Longest wait for the operator to receive the last message.
 pub const GOODBYE: Duration = Duration::from_secs(1);
 /// Longer than any stream lives.
@@ -193,7 +196,9 @@ impl Stream<'_> {
 
     async fn inspect(&self, Inquiry { id, mut selection }: Inquiry) -> Result<(), End> {
         selection.limit = selection.limit.min(MAX_LIVE);
-        let live = self.proxy.inspect(selection).await?;
+        // Without an answer, the operator names this proxy as one that has not answered.
+        let Ok(live) = timeout(INSPECT, self.proxy.inspect(selection)).await else { return Ok(()) };
+        let live = live?;
         self.send(FromProxy { inspected: Some(Inspected { id, live }), ..FromProxy::default() }).await
     }
 

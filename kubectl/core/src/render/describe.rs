@@ -2,7 +2,13 @@
 
 use crate::describe::{EventLine, Report};
 
-use super::{INDENT, Look, checks, notes, printable, text::table};
+use super::{
+    INDENT, Look, checks, notes, printable,
+    text::{clipped, table},
+};
+
+/// Most characters of a cell of an event. Anyone who may write Events may write one of a megabyte.
+const CELL: usize = 1024;
 
 /// The report as text.
 pub fn describe(report: &Report, look: Look) -> String {
@@ -20,7 +26,7 @@ pub fn describe(report: &Report, look: Look) -> String {
                 ..=1 => event.reason.clone(),
                 count => format!("{} (x{count})", event.reason),
             };
-            let cells = [&event.age, &event.type_, &reason, &event.message].map(|cell| printable(cell));
+            let cells = [&event.age, &event.type_, &reason, &event.message].map(|cell| printable(&clipped(cell, CELL)));
             (" ".to_owned(), cells.to_vec())
         };
         let rows: Vec<(String, Vec<String>)> = report.events.iter().map(row).collect();

@@ -10,8 +10,10 @@ use crate::world::ObjectKey;
 
 /// Most proxies that one request asks. Further ones are named as unanswered.
 pub const MAX_PROXIES: usize = 500;
-/// Most bytes of the texts of listed sessions. Further sessions count, and are not listed.
+/// Most bytes of the texts of listed sessions in JSON. Further sessions count, and are not listed.
 pub const MAX_TEXTS: usize = 4 << 20;
+/// Highest number in a response: clients read numbers as integers of 64 bits with a sign.
+const HIGHEST: u64 = i64::MAX.unsigned_abs();
 
 /// The answers of proxies to one request.
 #[derive(Debug)]
@@ -49,8 +51,11 @@ impl Gathered {
         }
         let mut sessions = live.sessions;
         sessions.retain(|session| self.selection.has(&session.listener));
-        self.total = self.total.saturating_add(live.total.max(sessions.len() as u64));
-        for session in sessions {
+        self.total = self.total.saturating_add(live.total.max(sessions.len() as u64)).min(HIGHEST);
+        for mut session in sessions {
+            for number in [&mut session.bytes_up, &mut session.bytes_down, &mut session.seconds] {
+                *number = HIGHEST.min(*number);
+            }
             let texts = self.texts.saturating_add(session.weight());
             self.is_full |= self.sessions.len() >= self.selection.limit || texts > MAX_TEXTS;
             if self.is_full {

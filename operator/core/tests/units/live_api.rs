@@ -124,7 +124,11 @@ fn sessions_beyond_the_limit_count_and_are_not_listed() {
     assert_eq!(gathered.room(), 0, "the others are asked for their totals");
     gathered.take(&key("p3"), live(u64::MAX, Vec::new()));
     let list = document(gathered);
-    assert_eq!((list["items"].as_array().map(Vec::len), &list["total"]), (Some(3), &json!(u64::MAX)));
+    assert_eq!(
+        (list["items"].as_array().map(Vec::len), &list["total"]),
+        (Some(3), &json!(i64::MAX)),
+        "clients read it as a number with a sign"
+    );
     assert_eq!(Gathered::new(of_web(MAX_LIMIT), keys(&[])).room(), MAX_LIVE, "no proxy lists more");
 }
 
@@ -156,6 +160,21 @@ fn the_texts_of_a_list_are_bounded() {
     let listed = list["items"].as_array().map_or(0, Vec::len);
     assert!(listed > 3000 && listed < 5000, "{listed} sessions");
     assert_eq!(list["total"], 5000);
+}
+
+#[test]
+fn a_list_of_escaped_texts_is_no_longer_and_its_numbers_have_a_sign() {
+    let name = || Some("\u{1}".repeat(MAX_NAME_BYTES));
+    let numbers = LiveSession { bytes_up: u64::MAX, bytes_down: u64::MAX, seconds: u64::MAX, ..session("web") };
+    let long = LiveSession { backend: name(), server_name: name(), ..numbers };
+    let mut gathered = Gathered::new(of_web(MAX_LIMIT), keys(&["p1", "p2"]));
+    gathered.take(&key("p1"), live(1000, vec![long.clone(); MAX_LIVE]));
+    gathered.take(&key("p2"), live(1000, vec![long; MAX_LIVE]));
+    let text = gathered.document().expect("JSON");
+    assert!(text.len() < 2 * MAX_TEXTS, "{} bytes", text.len());
+    let list: Value = serde_json::from_str(&text).expect("JSON");
+    let numbers = ["bytesUp", "bytesDown", "seconds"].map(|name| list["items"][0][name].as_i64());
+    assert_eq!(numbers, [Some(i64::MAX); 3]);
 }
 
 /// The names of the pods that are asked for the sessions of a forward.

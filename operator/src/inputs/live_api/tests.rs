@@ -91,6 +91,24 @@ async fn few_proxies_are_asked_at_once_and_too_many_are_not_asked() {
 }
 
 #[tokio::test]
+async fn a_request_whose_proxies_stay_silent_delays_no_other() {
+    let (api, mut asked) = api();
+    let first = request(&api, "");
+    let (silent, _never_read) = mpsc::channel(64);
+    has_proxies(&mut asked, (0..64).map(|at| (format!("p{at:02}"), Some(silent.clone()))).collect()).await;
+    while silent.capacity() > 64 - INQUIRIES {
+        yield_now().await;
+    }
+    let second = request(&api, "");
+    let (asks, mut all) = mpsc::channel(1);
+    has_proxies(&mut asked, vec![("one".into(), Some(asks))]).await;
+    let ask = timeout(PATIENCE / 3, all.recv()).await.expect("before the silent ones have had their time");
+    ask.expect("an ask").reply.send(live(1)).expect("the request waits");
+    assert_eq!(value(second.await.expect("an answer")).1["total"], 1);
+    first.abort();
+}
+
+#[tokio::test]
 async fn a_request_beyond_those_in_work_is_to_be_repeated() {
     let (api, mut asked) = api();
     let waiting: Vec<_> = (0..REQUESTS).map(|_| request(&api, "")).collect();
@@ -100,6 +118,7 @@ async fn a_request_beyond_those_in_work_is_to_be_repeated() {
     }
     let (status, refusal) = value(api.answer(OF_FORWARD, "").await);
     assert_eq!((status, &refusal["kind"], &refusal["code"]), (429, &json!("Status"), &json!(429)));
+    assert_eq!(counted(&api, "busy"), 1);
     let (discovery, _) = value(api.answer("/apis/live.portlane.dev", "").await);
     assert_eq!(discovery, 200, "discovery needs no place");
 

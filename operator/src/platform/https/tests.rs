@@ -129,6 +129,32 @@ async fn a_request_beyond_those_in_work_is_to_be_repeated_and_ends_none_of_them(
     assert_eq!(*closed.lock().expect("not poisoned"), ["busy"]);
 }
 
+/// Answers that its API is busy.
+struct Busy;
+
+impl Answers for Busy {
+    async fn answer(&self, _: Method, _: String, _: String, _: Bytes) -> Answer {
+        Answer::json(StatusCode::TOO_MANY_REQUESTS, json!({}))
+    }
+}
+
+#[tokio::test]
+async fn a_connection_stays_open_while_only_its_api_is_busy() {
+    let (leaf, root) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
+    let (_, tls) = watch::channel(Some(Arc::new(tls)));
+    let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Any, rates: None };
+    tokio::spawn(serve(listener, tls, Arc::new(Busy), Door::new(bounds, |_| {}), Ending::new(watch::channel(false).1)));
+    let mut client = connect(address, &root).await;
+    for _ in 0..2 {
+        let answer = ask(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: 1"), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+}
+
 async fn ask(client: &mut tokio_rustls::client::TlsStream<TcpStream>) -> String {
     client.write_all(b"GET /path HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
     let mut answer = Vec::new();

@@ -1,0 +1,98 @@
+//! The live sessions of all workers in one list.
+
+use proxy_api::{LiveSessions, Selection};
+use tokio::sync::oneshot;
+
+use super::{Command, WorkerHandle};
+
+/// Sends the selected sessions of all workers, unless the asker leaves before that.
+pub async fn inspect(workers: Vec<WorkerHandle>, selection: Selection, mut reply: oneshot::Sender<LiveSessions>) {
+    tokio::select! {
+        live = of_all(&workers, &selection) => drop(reply.send(live)),
+        () = reply.closed() => {}
+    }
+}
+
+async fn of_all(workers: &[WorkerHandle], selection: &Selection) -> LiveSessions {
+    let mut live = LiveSessions::default();
+    for worker in workers {
+        let (reply, answer) = oneshot::channel();
+        let limit = selection.limit.saturating_sub(live.sessions.len());
+        let selection = Selection { limit, ..selection.clone() };
+        if worker.tell(Command::Inspect { selection, reply }).await {
+            let of_worker = answer.await.unwrap_or_default();
+            live.total += of_worker.total;
+            live.sessions.extend(of_worker.sessions);
+        }
+    }
+    live
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use proxy_api::Report;
+    use tokio::{
+        sync::{mpsc, watch},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        lives::Lives,
+        log::{Level, Log, LogFormat},
+        metrics::Metrics,
+        process::Process,
+        settings::Settings,
+        supervisor::{Control, Supervisor},
+        threads::Workers,
+    };
+
+    /// Longest wait for anything.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A worker that takes commands and does nothing, and its queue.
+    fn hung() -> (WorkerHandle, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(8);
+        (WorkerHandle { commands, load: Arc::default() }, queue)
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_worker_that_hangs_once_the_asker_has_left() {
+        let (worker, mut queue) = hung();
+        let (reply, answer) = oneshot::channel();
+        let waiting = tokio::spawn(inspect(vec![worker], Selection::default(), reply));
+        let asked = timeout(PATIENCE, queue.recv()).await.expect("in time");
+        drop(answer);
+        timeout(PATIENCE, waiting).await.expect("in time").expect("no panic");
+        assert!(matches!(asked, Some(Command::Inspect { reply, .. }) if reply.is_closed()));
+    }
+
+    #[tokio::test]
+    async fn the_control_thread_goes_on_while_a_worker_hangs() {
+        let (worker, _queue) = hung();
+        let workers = Workers { handles: vec![worker], threads: Vec::new() };
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
+        let process = Process::new(&Settings::default(), None, lives, log);
+        let (control, requests) = mpsc::channel(2);
+        let (answers, answered) = mpsc::channel(1);
+        let (reporter, _report) = watch::channel(Report::default());
+        let metrics = Metrics::new(process.clone());
+        let supervisor = Supervisor::new(process, workers, metrics, answers, reporter, &Settings::default());
+        let ask = async {
+            let (reply, _live) = oneshot::channel();
+            control.send(Control::Inspect(Selection::default(), reply)).await.expect("a control thread");
+            let (reply, current) = oneshot::channel();
+            control.send(Control::Current(reply)).await.expect("a control thread");
+            timeout(PATIENCE, current).await.expect("in time").expect("an answer")
+        };
+        tokio::select! {
+            () = Box::pin(supervisor.run(requests, answered)) => panic!("the control thread has ended"),
+            _ = ask => {}
+        }
+    }
+}
