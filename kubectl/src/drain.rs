@@ -27,7 +27,7 @@ use crate::{
     cluster::{Asked, Cluster},
     error::Error,
     live::{self, REFRESH},
-    output::write,
+    output::{tell, write},
 };
 
 /// Name under which the API server records who changed a field.
@@ -165,9 +165,4 @@ fn confirm(plan: &str, yes: bool) -> Result<(), Error> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Error::Declined) }
-}
-
-/// Reports what is no result.
-fn tell(text: &str) {
-    eprintln!("{}", printable(text));
 }

@@ -10,16 +10,13 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kubectl_core::{
-    forward::{
-        endpoints::{Endpoint, PodId, Unresolved, has_ended, id},
-        failure::Refusal,
-        mapping::Remote,
-        pool::{Pool, SessionId},
-        tally::Tally,
-        target::Target,
-    },
-    render::printable,
+use kubectl_core::forward::{
+    endpoints::{Endpoint, PodId, Unresolved, has_ended, id},
+    failure::Refusal,
+    mapping::Remote,
+    pool::{Pool, SessionId},
+    tally::Tally,
+    target::Target,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,7 +26,7 @@ use tokio::{
 };
 
 use super::attach::serve;
-use crate::{cluster::Cluster, error::Error};
+use crate::{cluster::Cluster, error::Error, output};
 
 /// Most tries to find a port that is free for both address families.
 const TRIES: usize = 16;
@@ -57,7 +54,7 @@ impl Shared {
 
     /// Reports to the person.
     pub(super) fn tell(&self, text: &str) {
-        eprintln!("{}: {}", self.target, printable(text));
+        output::tell(&format!("{}: {text}", self.target));
     }
 
     /// Counts a connection that was refused or broke, and reports it if there was no such report a moment ago.

@@ -18,6 +18,7 @@ fn sidecar(image: &str) -> PodInfo {
     PodInfo { sidecar_image: Some(image.to_owned()), ..app_pod("p") }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the form that the comparison takes")]
 fn counted(by_namespace: &[(&str, usize)], gone: &[&str]) -> Option<Counted> {
     let by_namespace: BTreeMap<String, usize> =
         by_namespace.iter().map(|(namespace, count)| ((*namespace).to_owned(), *count)).collect();

@@ -199,6 +199,7 @@ mod tests {
 
     const HERE: [u8; 4] = [127, 0, 0, 1];
 
+    #[allow(clippy::unnecessary_wraps, reason = "the form that the registry takes")]
     fn newcomer(namespace: &str) -> Option<Newcomer<'_>> {
         Some(Newcomer { namespace, source: HERE.into() })
     }

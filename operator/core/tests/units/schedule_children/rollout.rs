@@ -47,10 +47,14 @@ impl Yard {
         let gateways = Gateways::new(fleets("proxy:1", Rollout::OneByOne));
         let (rolled, effects) = (Vec::new(), Vec::new());
         let mut yard = Self { scene: Scene::new(), gateways, now: 0, rolled, refused: None, effects };
-        names.iter().for_each(|name| yard.see(named(name, &json!({}))));
+        for name in names {
+            yard.see(named(name, &json!({})));
+        }
         yard.tick();
         assert_eq!(yard.rolled, names, "new fleets wait for none");
-        names.iter().for_each(|name| yard.becomes(name, Progress::Complete));
+        for name in names {
+            yard.becomes(name, Progress::Complete);
+        }
         yard.tick();
         yard.rolled.clear();
         yard
