@@ -149,7 +149,7 @@ fn inquiries_and_their_answers_are_read_by_older_and_newer_peers() {
     assert_eq!(least.inquiry, Some(Inquiry::default()), "an inquiry about all sessions that lists none");
 
     let newer = r#"{"inspected": {"id": 7, "since": 1, "live": {"total": 9, "cut": true, "sessions": [
-        {"listener": "shop/db/pg", "protocol": "TCP", "client": "192.0.2.1:1", "zone": "a"}]}}}"#;
+        {"listener": "shop/shop-db/pg", "protocol": "TCP", "client": "192.0.2.1:1", "zone": "a"}]}}}"#;
     let read: FromProxy = serde_json::from_str(newer).expect("decodes");
     let inspected = read.inspected.expect("an answer");
     assert_eq!((inspected.id, inspected.live.total), (7, 9));

@@ -152,7 +152,7 @@ fn a_family_has_only_its_own_addresses() {
     let six = record(ASKED, 28, 60, &[0x20; 16]);
     assert_eq!(said(std::slice::from_ref(&six)), Answer::OtherRecords);
     let mut message = message(USUAL, &[a(1), six], b"");
-    message[20] = 28;
+    message[21] = 28;
     let ips = vec![IpAddr::from([0x20; 16])];
     let answer = Answer::Addresses { ips, ttl: Duration::from_secs(60) };
     assert_eq!(question(Family::Six).judge(ID, &message, Via::Udp), Judgement::Definite(answer));

@@ -27,6 +27,8 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
         r"^([ -\[\]-~]|\\[rnt0\\]|\\x[0-9a-fA-F]{2}){1,256}$" => {
             r"be 1 to 256 bytes: printable ASCII with the escapes \r, \n, \t, \0, \\ and \xHH"
         }
+        "^sha256:[0-9a-f]{64}$" => "be sha256: and 64 hexadecimal digits in lower case",
+        "^[A-Za-z0-9_][A-Za-z0-9._-]*$" => "have only letters, digits, '_', '.' and '-', and not begin with '.' or '-'",
         "^[!-~]+$" => "have only printable ASCII characters and no spaces",
         _ => return None,
     })
