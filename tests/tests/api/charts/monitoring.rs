@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{checkout, values::Case};
 
-/// Stand-ins for the CRDs of the Prometheus Operator, with the fields that the chart sets.
-const KINDS: &str = include_str!("monitoring-kinds.yaml");
+/// Stand-ins for the CRDs of the Prometheus Operator and of cert-manager, with the fields that the chart sets.
+const KINDS: &str = include_str!("kinds.yaml");
 
 pub(super) const MONITORING: &[Case] = &[
     (
@@ -67,15 +67,17 @@ pub(super) const MONITORING: &[Case] = &[
     ),
 ];
 
-/// Makes an API server know the kinds of the Prometheus Operator.
+/// Makes an API server know the kinds of the Prometheus Operator and of cert-manager.
 #[track_caller]
 pub(super) fn add_kinds(server: &ControlPlane) {
     if !crate::server::without_kubelets(server) {
         return;
     }
     server.kubectl_with(&["apply", "--server-side", "-f", "-"], KINDS).ok();
-    for kind in ["servicemonitors", "podmonitors", "prometheusrules"] {
-        let crd = format!("crd/{kind}.monitoring.coreos.com");
+    let monitoring =
+        ["servicemonitors", "podmonitors", "prometheusrules"].map(|it| format!("{it}.monitoring.coreos.com"));
+    for kind in monitoring.into_iter().chain(["certificates.cert-manager.io".to_owned()]) {
+        let crd = format!("crd/{kind}");
         server.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &crd]).ok();
     }
 }
@@ -93,7 +95,8 @@ pub(super) fn shorten_monitoring(object: &mut Value) {
         for (name, text) in object["data"].as_object_mut().into_iter().flatten() {
             let Some(name) = name.strip_prefix("portlane-") else { continue };
             let file = format!("charts/portlane/monitoring/{name}");
-            assert_eq!(text.as_str(), fs::read_to_string(checkout(&file)).ok().as_deref(), "{file}");
+            let plain = fs::read_to_string(checkout(&file)).expect("a dashboard");
+            assert!(text.as_str().map(str::trim_end) == Some(plain.trim_end()), "{file} is not what the chart has");
             *text = Value::from(format!("that of {file}"));
         }
     }
