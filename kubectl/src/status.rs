@@ -15,7 +15,7 @@ use kubectl_core::{
     render,
     status::{Facts, Verdict, report},
 };
-use operator_core::{metrics_api, names::PROXY_LABEL};
+use operator_core::{live_api, metrics_api, names::PROXY_LABEL};
 
 use crate::{args, cluster::Cluster, error::Error, output};
 
@@ -75,15 +75,18 @@ async fn facts(cluster: &Cluster, operator: Operator, deployment: Deployment) ->
             None => None,
         }
     };
-    let metrics = async {
-        let name = format!("{}.{}", metrics_api::api::VERSION, metrics_api::api::GROUP);
-        if operator.serves_metrics { Some(cluster.get_global::<APIService>(&name).await) } else { None }
+    let registered = async |is_served: bool, version: &str, group: &str| {
+        let name = format!("{version}.{group}");
+        if is_served { Some(cluster.get_global::<APIService>(&name).await) } else { None }
     };
-    let (lease, webhook, endpoints, metrics) = tokio::join!(
+    let metrics = registered(operator.serves_metrics, metrics_api::api::VERSION, metrics_api::api::GROUP);
+    let live = registered(operator.serves_live, live_api::VERSION, live_api::GROUP);
+    let (lease, webhook, endpoints, metrics, live) = tokio::join!(
         cluster.get::<Lease>(&operator.namespace, &operator.lease),
         webhook,
         cluster.list::<EndpointSlice>(&place, endpoints),
         metrics,
+        live,
     );
-    OperatorFacts { operator, deployment, lease, webhook, endpoints, metrics }
+    OperatorFacts { operator, deployment, lease, webhook, endpoints, metrics, live }
 }

@@ -41,6 +41,8 @@ pub struct OperatorFacts {
     pub endpoints: Fetched<Listed<EndpointSlice>>,
     /// The registration of the metrics API, if the operator serves one; the inner `None` if it does not exist.
     pub metrics: Option<Fetched<Option<APIService>>>,
+    /// The registration of the live API, likewise.
+    pub live: Option<Fetched<Option<APIService>>>,
 }
 
 /// Compares the schemas that an API server publishes with those of this program, which has version `program`. `None`:
@@ -105,7 +107,9 @@ pub fn checks(facts: &OperatorFacts, program: &str, now: Timestamp) -> Vec<Check
         || Check::ok("webhook", "not installed: no pod gets a sidecar by itself (injection.enabled is false)"),
         |webhook| webhook_check(operator, webhook),
     ));
-    checks.extend(facts.metrics.as_ref().map(metrics));
+    let readers = [("metrics API", "HPAs", &facts.metrics), ("live API", "people", &facts.live)];
+    let registered = readers.into_iter().filter_map(|(name, readers, api)| Some((name, readers, api.as_ref()?)));
+    checks.extend(registered.map(|(name, readers, api)| aggregated(name, readers, api)));
     checks
 }
 
@@ -215,22 +219,25 @@ fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookCo
     Check::ok(NAME, format!("{title} has a CA bundle in each entry"))
 }
 
-fn metrics(service: &Fetched<Option<APIService>>) -> Check {
-    const NAME: &str = "metrics API";
-    const LOOK: &str = "kubectl describe apiservice v1beta2.custom.metrics.k8s.io";
+/// The check of an aggregated API that these readers read.
+fn aggregated(name: &str, readers: &str, service: &Fetched<Option<APIService>>) -> Check {
+    const LIST: &str = "kubectl get apiservices";
     let service = match service {
-        Err(why) => return Check::unknown(NAME, why),
-        Ok(None) => return Check::failed(NAME, "it is not registered, so HPAs cannot read it").hint(LOOK),
+        Err(why) => return Check::unknown(name, why),
+        Ok(None) => {
+            return Check::failed(name, format!("it is not registered, so {readers} cannot read it")).hint(LIST);
+        }
         Ok(Some(service)) => service,
     };
+    let look = format!("kubectl describe apiservice {}", service.metadata.name.as_deref().unwrap_or_default());
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     match conditions.iter().find(|condition| condition.type_ == "Available") {
-        Some(condition) if condition.status == "True" => Check::ok(NAME, "HPAs can read it"),
+        Some(condition) if condition.status == "True" => Check::ok(name, format!("{readers} can read it")),
         Some(condition) => {
             let message = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or("no reason is given");
-            Check::failed(NAME, format!("the API server cannot reach it: {message}")).hint(LOOK)
+            Check::failed(name, format!("the API server cannot reach it: {message}")).hint(look)
         }
-        None => Check::failed(NAME, "the API server has not tried to reach it yet").hint(LOOK),
+        None => Check::failed(name, "the API server has not tried to reach it yet").hint(look),
     }
 }
 

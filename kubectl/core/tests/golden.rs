@@ -92,6 +92,9 @@ impl Scene {
                 metrics: operator
                     .serves_metrics
                     .then(|| self.get("APIService", "apiservices.apiregistration.k8s.io", Place::Cluster)),
+                live: operator
+                    .serves_live
+                    .then(|| self.get("APIService", "apiservices.apiregistration.k8s.io", Place::Cluster)),
                 operator,
             })
         };

@@ -47,7 +47,7 @@ impl<'a> Installed<'a> {
         let templates =
             ["serviceaccount", "service", "deployment", "webhook"].map(|name| format!("templates/{name}.yaml"));
         let templates: Vec<&str> = templates.iter().flat_map(|template| ["--show-only", template.as_str()]).collect();
-        let values = ["--kube-version", "1.34.0", "--set", only_here.as_str()];
+        let values = ["--kube-version", "1.34.0", "--set", only_here.as_str(), "--set", "liveApi.enabled=false"];
         let manifests = cluster.helm(&[&chart[..], &values[..], &templates[..]].concat()).ok();
         cluster.kubectl_with(&["apply", "-f", "-"], &manifests).ok();
         let available = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}).to_string();

@@ -22,6 +22,8 @@ pub struct Operator {
     pub webhook: Option<String>,
     /// Whether the operator serves the metrics API.
     pub serves_metrics: bool,
+    /// Whether the operator serves the live API.
+    pub serves_live: bool,
     /// Image that new proxies run.
     pub proxy_image: Option<String>,
 }
@@ -42,7 +44,8 @@ impl Operator {
             lease: value(container, LEASE).unwrap_or("portlane-operator").to_owned(),
             service: service.unwrap_or(&name).to_owned(),
             webhook: value(container, "PORTLANE_WEBHOOK").map(str::to_owned),
-            serves_metrics: has(container, "PORTLANE_CUSTOM_METRICS_ADDRESS"),
+            serves_metrics: serves(container, "custom-metrics"),
+            serves_live: serves(container, "live"),
             proxy_image: value(container, "PORTLANE_PROXY_IMAGE").map(str::to_owned),
             name,
         })
@@ -56,6 +59,12 @@ impl Operator {
 
 fn has(container: &Container, name: &str) -> bool {
     container.env.iter().flatten().any(|variable| variable.name == name)
+}
+
+/// Whether the operator serves an aggregated API. Without a list it serves all of them.
+fn serves(container: &Container, api: &str) -> bool {
+    let apis = value(container, "PORTLANE_APIS");
+    has(container, "PORTLANE_CUSTOM_METRICS_ADDRESS") && apis.is_none_or(|apis| apis.split(',').any(|it| it == api))
 }
 
 fn value<'a>(container: &'a Container, name: &str) -> Option<&'a str> {

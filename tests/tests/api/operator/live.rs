@@ -84,7 +84,8 @@ fn people_see_live_sessions_and_what_a_proxy_runs_as_far_as_the_cluster_permits(
 
 fn sessions_are_listed(scene: &Scene<'_>, other: &Namespace<'_>) {
     let (namespace, port) = (&scene.namespace, free_port());
-    namespace.apply(&gateway("{replicas: 1, allowedForwards: {namespaces: {from: All}}}"));
+    let allowed = format!("{{namespaces: {{from: All}}, addressCIDRs: ['{}/32']}}", own_address());
+    namespace.apply(&gateway(&format!("{{replicas: 1, allowedForwards: {allowed}}}")));
     other.apply(&service("web", scene.backend.port));
     let theirs = forward("theirs", port, "{service: {name: web, port: 80}}");
     let elsewhere = format!("gateway: {{name: edge, namespace: {}}}", namespace.name());
