@@ -79,7 +79,9 @@ fn combinations<'a>(rows: &'a [Row], types: &[&str]) -> Vec<Vec<&'a Row>> {
     let is_written = |main: &Vec<&Row>| {
         let is_accepted = main.first().is_some_and(|row| row.status == "True");
         let programmed = main.last().map(|row| row.reason.as_str()).unwrap_or_default();
-        !is_accepted || !NOT_ACCEPTED.contains(&programmed)
+        // Both conditions of a suspended forward say so.
+        let suspended = main.iter().filter(|row| row.reason == "Suspended").count();
+        suspended != 1 && (!is_accepted || !NOT_ACCEPTED.contains(&programmed))
     };
     all.retain(is_written);
     all
