@@ -50,6 +50,7 @@ fn charts_are_signed_pushed_pulled_verified_and_rendered() {
     let _registry = Server::start(folder.path(), &serve, listens(port));
     make_key(folder.path());
     let (secret, public, packages, pulled) = (path("secret.gpg"), path("public.gpg"), path("packages"), path("pulled"));
+    fs::create_dir(&pulled).expect("a folder for what is pulled");
     let helm = |arguments: &[&str]| helm(folder.path(), arguments);
 
     let sign = ["package", "--sign", "--key", SIGNER, "--keyring", &secret, "--destination", &packages];
