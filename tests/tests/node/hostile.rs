@@ -37,7 +37,11 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     let closed = siege.closed();
     eprintln!("{toll:?}\nclosed by the doors: {closed:?}");
     eprintln!("datagrams dropped by the proxies: {:?}; at the server: {}", siege.dropped(), siege.received());
-    assert!(quick.refused.is_empty(), "{} refused under attack: {:?}", quick.refused.len(), quick.refused);
+    let is_datagram = |why: &&String| why.starts_with(Operation::Datagram.name());
+    let (lost, refused): (Vec<_>, Vec<_>) = quick.refused.iter().partition(is_datagram);
+    assert!(refused.is_empty(), "{} refused under attack: {refused:?}", refused.len());
+    // Datagrams may be lost. A client that the flood starves has no answer at all.
+    assert!(lost.len() * 10 <= quick.count(Operation::Datagram), "too many datagrams without an answer: {lost:?}");
     assert!(all_went_on(&quick), "sessions and admissions go on all the time: {quick:?}");
     assert!(siege.restarts().is_empty(), "no container was restarted: {:?}", siege.restarts());
     assert!(toll.until_stopped, "the attack lasted as long as the operations");
