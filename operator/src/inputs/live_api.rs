@@ -4,8 +4,9 @@
 //! inquiries and few large answers at the same time.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -39,6 +40,8 @@ use crate::{
 
 /// Requests in work at the same time, until their clients have read the answers.
 const REQUESTS: usize = 4;
+/// As many of them may be about one namespace, so that nobody who may see its sessions keeps out all others.
+const REQUESTS_OF_NAMESPACE: usize = 2;
 /// Proxies that one request asks at the same time. Requests share none of these turns: a forward whose proxies stay
 /// silent must not delay the requests for others.
 const INQUIRIES: usize = 8;
@@ -79,6 +82,8 @@ pub struct LiveProxy {
 pub struct LiveApi {
     questions: mpsc::Sender<Question>,
     requests: Arc<Semaphore>,
+    /// By namespace, while it has requests in work.
+    of_namespaces: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -86,7 +91,8 @@ impl LiveApi {
     /// An API that asks this driver.
     #[must_use]
     pub fn new(questions: mpsc::Sender<Question>, metrics: Arc<Metrics>) -> Self {
-        Self { questions, requests: Arc::new(Semaphore::new(REQUESTS)), metrics }
+        let requests = Arc::new(Semaphore::new(REQUESTS));
+        Self { questions, requests, of_namespaces: Mutex::default(), metrics }
     }
 
     /// Answers a GET.
@@ -102,17 +108,30 @@ impl LiveApi {
         answer.unwrap_or_else(|refusal| refusal)
     }
 
-    /// A place among the requests in work.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Answer> {
-        let why = "too many requests of this API are in work; try again";
-        self.requests.clone().try_acquire_owned().map_err(|_| {
+    /// Places among the requests in work, and among those about this namespace.
+    fn places(&self, namespace: &str) -> Result<Vec<OwnedSemaphorePermit>, Answer> {
+        let of_namespace = {
+            let mut all = self.of_namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, requests| requests.strong_count() > 0);
+            all.get(namespace).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let requests = Arc::new(Semaphore::new(REQUESTS_OF_NAMESPACE));
+                all.insert(namespace.to_owned(), Arc::downgrade(&requests));
+                requests
+            })
+        };
+        // The place of the namespace goes back at once if there is no other.
+        let both =
+            of_namespace.try_acquire_owned().and_then(|its| Ok(vec![its, self.requests.clone().try_acquire_owned()?]));
+        both.map_err(|_| {
             count(&self.metrics.inquiries, "result", "busy");
+            let why = "too many requests of this API are in work; try again";
             status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why)
         })
     }
 
     async fn sessions(&self, of: Of, limit: usize) -> Result<Answer, Answer> {
-        let place = self.place()?;
+        let (Of::Forward(ObjectKey { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
+        let places = self.places(namespace)?;
         let (reply, answer) = oneshot::channel();
         let (origin, unknown) = match &of {
             Of::Forward(key) => (Some(Origin::from(key)), format!("PortForward {key} does not exist")),
@@ -120,17 +139,17 @@ impl LiveApi {
         };
         let question = Question::Live(LiveQuestion::Proxies { of, reply });
         let Some(proxies) = ask(&self.questions, question, answer).await? else { return Err(not_found(&unknown)) };
-        Ok(written(self.gather(Selection { origin, limit }, proxies).await.document(), place))
+        Ok(written(self.gather(Selection { origin, limit }, proxies).await.document(), places))
     }
 
     async fn config(&self, pod: ObjectKey) -> Result<Answer, Answer> {
-        let place = self.place()?;
+        let places = self.places(&pod.namespace)?;
         let (reply, answer) = oneshot::channel();
         let question = Question::Live(LiveQuestion::Config { pod: pod.clone(), reply });
         let Some(configured) = ask(&self.questions, question, answer).await? else {
             return Err(not_found(&no_proxy(&pod)));
         };
-        Ok(written(configured.document(), place))
+        Ok(written(configured.document(), places))
     }
 
     /// Asks proxies for their sessions, and waits for their answers for a limited time.
@@ -184,9 +203,9 @@ fn no_proxy(pod: &ObjectKey) -> String {
     format!("pod {pod} does not exist, or runs no proxy that the operator knows")
 }
 
-fn written(json: Result<String, serde_json::Error>, place: OwnedSemaphorePermit) -> Answer {
+fn written(json: Result<String, serde_json::Error>, places: Vec<OwnedSemaphorePermit>) -> Answer {
     match json {
-        Ok(json) => Answer { status: StatusCode::OK, content: Content::Written { json, place } },
+        Ok(json) => Answer { status: StatusCode::OK, content: Content::Written { json, places } },
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &error.to_string()),
     }
 }

@@ -111,14 +111,21 @@ async fn a_request_whose_proxies_stay_silent_delays_no_other() {
 #[tokio::test]
 async fn a_request_beyond_those_in_work_is_to_be_repeated() {
     let (api, mut asked) = api();
-    let waiting: Vec<_> = (0..REQUESTS).map(|_| request(&api, "")).collect();
+    let mut waiting: Vec<_> = (0..REQUESTS_OF_NAMESPACE).map(|_| request(&api, "")).collect();
     let mut replies = Vec::new();
-    for _ in 0..REQUESTS {
+    for _ in 0..REQUESTS_OF_NAMESPACE {
         replies.push(asked.recv().await.expect("a question"));
     }
+    assert_eq!(value(api.answer(OF_FORWARD, "").await).0, 429, "a namespace has half of the places");
+    for namespace in ["a", "b"] {
+        let (own, path) = (api.clone(), OF_FORWARD.replace("/ns/", &format!("/{namespace}/")));
+        waiting.push(tokio::spawn(async move { own.answer(&path, "").await }));
+        replies.push(asked.recv().await.expect("the others have the other half"));
+    }
+    assert_eq!((waiting.len(), counted(&api, "busy")), (REQUESTS, 1));
     let (status, refusal) = value(api.answer(OF_FORWARD, "").await);
     assert_eq!((status, &refusal["kind"], &refusal["code"]), (429, &json!("Status"), &json!(429)));
-    assert_eq!(counted(&api, "busy"), 1);
+    assert_eq!(counted(&api, "busy"), 2);
     let (discovery, _) = value(api.answer("/apis/live.portlane.dev", "").await);
     assert_eq!(discovery, 200, "discovery needs no place");
 

@@ -34,8 +34,8 @@ pub enum Content {
     Written {
         /// The JSON.
         json: String,
-        /// The place of the request, which lasts until the client has read the body.
-        place: OwnedSemaphorePermit,
+        /// The places of the request, which last until the client has read the body.
+        places: Vec<OwnedSemaphorePermit>,
     },
 }
 
@@ -58,11 +58,11 @@ impl Content {
     pub(super) fn into_body(self) -> (&'static str, Pieces) {
         let json = "application/json";
         match self {
-            Self::Json(value) => (json, Pieces { left: value.to_string().into(), _place: None }),
+            Self::Json(value) => (json, Pieces { left: value.to_string().into(), _places: Vec::new() }),
             Self::Plain(text) => {
-                ("text/plain; charset=utf-8", Pieces { left: format!("{text}\n").into(), _place: None })
+                ("text/plain; charset=utf-8", Pieces { left: format!("{text}\n").into(), _places: Vec::new() })
             }
-            Self::Written { json: text, place } => (json, Pieces { left: text.into(), _place: Some(place) }),
+            Self::Written { json: text, places } => (json, Pieces { left: text.into(), _places: places }),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Content {
 /// A body that leaves piece by piece: what its client has not read is not copied into the buffer of the connection.
 pub(super) struct Pieces {
     left: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+    _places: Vec<OwnedSemaphorePermit>,
 }
 
 impl Body for Pieces {
@@ -108,7 +108,7 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let place = places.clone().try_acquire_owned().expect("a place");
         let json = "x".repeat(PIECE + 1);
-        let (kind, mut body) = Content::Written { json: json.clone(), place }.into_body();
+        let (kind, mut body) = Content::Written { json: json.clone(), places: vec![place] }.into_body();
         assert_eq!((kind, body.size_hint().exact()), ("application/json", Some(json.len() as u64)));
         let mut pieces = Vec::new();
         while let Some(frame) = body.frame().await {

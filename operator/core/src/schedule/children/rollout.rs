@@ -80,7 +80,7 @@ impl Queue {
     /// The queue of these fleets, which are in the order of their names.
     ///
     /// The turn comes to the first outdated fleet, once every fleet that is not outdated has new and ready pods. A fleet
-    /// whose rollout has not ended comes first: if an image is taken back, the fleet that it hit is healed at once.
+    /// whose rollout has not ended comes first: if an image is taken back, the fleet that it hit gets it next.
     pub(super) fn of<'a>(rollout: Rollout, fleets: impl Iterator<Item = Fleet<'a>>) -> Self {
         let mut queue = Self { rollout, ..Self::default() };
         if rollout != Rollout::OneByOne {
