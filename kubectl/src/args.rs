@@ -43,8 +43,8 @@ pub(crate) struct Connection {
     /// Namespace to look at. Absent: the namespace of the context.
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// Longest wait for the answer to one request, in seconds.
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    /// Longest wait for the answer to one request, in seconds. The live API itself waits up to 12 s for silent proxies.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     request_timeout: u64,
 }
 

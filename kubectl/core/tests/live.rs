@@ -5,7 +5,9 @@
 //! of a scene has the verb and its options. Each further document is a response, or the `code` of a refusal.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+mod golden_files;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kubectl_core::{
@@ -133,30 +135,15 @@ fn reading(response: &Value) -> Reading {
 }
 
 fn scenes() -> Vec<(String, Scene)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live");
-    let files = fs::read_dir(folder).expect("scenes").map(|entry| entry.expect("entry").path());
-    let scene = |path: std::path::PathBuf| {
-        let text = fs::read_to_string(&path).expect("a scene");
-        (path.with_extension("").display().to_string(), Scene::read(&text))
-    };
-    let scenes: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).map(scene).collect();
+    let scenes = golden_files::scenes("live");
     assert!(!scenes.is_empty(), "no scenes");
-    scenes
+    scenes.into_iter().map(|(name, text)| (name, Scene::read(&text))).collect()
 }
 
 #[test]
 fn outputs_are_those_of_the_golden_files() {
     for (name, scene) in scenes() {
-        for width in [80, 160] {
-            let look = Look { width: Some(width), is_wide: width > 80, is_coloured: false };
-            let (path, text) = (format!("{name}.{width}.txt"), scene.text(look));
-            if std::env::var_os("UPDATE").is_some() {
-                fs::write(&path, &text).expect("write");
-            }
-            let expected = fs::read_to_string(&path).unwrap_or_default();
-            assert_eq!(text, expected, "{path} differs; UPDATE=1 rewrites it");
-        }
+        golden_files::compare(&name, |look| scene.text(look));
     }
 }
 

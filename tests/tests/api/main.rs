@@ -20,6 +20,7 @@ mod bounds;
 mod charts;
 mod harness_itself;
 mod kubectl;
+mod live_api;
 mod objects;
 mod operator;
 mod person;

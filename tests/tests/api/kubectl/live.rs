@@ -13,23 +13,7 @@ use harness::{
 use serde_json::{Value, json};
 
 use super::{Output, run};
-
-/// What the chart registers.
-const API: &str = "apiVersion: v1
-kind: Service
-metadata: {name: portlane-metrics}
-spec: {ports: [{name: https, port: 443}]}
----
-apiVersion: apiregistration.k8s.io/v1
-kind: APIService
-metadata: {name: v1alpha1.live.portlane.dev}
-spec:
-  group: live.portlane.dev
-  version: v1alpha1
-  groupPriorityMinimum: 100
-  versionPriority: 10
-  service: {name: portlane-metrics, namespace: NAMESPACE, port: 443}
-";
+use crate::live_api;
 
 /// What a verb prints of the namespace of the scene.
 fn verb(scene: &Scene<'_>, words: &[&str]) -> Output {
@@ -58,7 +42,7 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     assert_eq!(errors, "error: the live API is not installed: set liveApi.enabled in the chart\n");
 
     let namespace = &scene.namespace;
-    namespace.apply(&API.replace("NAMESPACE", namespace.name()));
+    live_api::register(namespace);
     until("the live API answers", || verb(&scene, &["conns", "web"]).code == Some(0));
     conns_lists_sessions(&scene);
     config_shows_a_difference(&scene);

@@ -13,24 +13,10 @@ use super::{
     lying_proxies::{hello, open},
     own_address, service, until_ready,
 };
+use crate::live_api;
 
-/// What the chart registers, and a person who may see the sessions of forwards.
-const API: &str = "apiVersion: v1
-kind: Service
-metadata: {name: portlane-metrics}
-spec: {ports: [{name: https, port: 443}]}
----
-apiVersion: apiregistration.k8s.io/v1
-kind: APIService
-metadata: {name: v1alpha1.live.portlane.dev}
-spec:
-  group: live.portlane.dev
-  version: v1alpha1
-  groupPriorityMinimum: 100
-  versionPriority: 10
-  service: {name: portlane-metrics, namespace: NAMESPACE, port: 443}
----
-apiVersion: rbac.authorization.k8s.io/v1
+/// A person who may see the sessions of forwards.
+const VIEWER: &str = "apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: viewer}
 rules: [{apiGroups: [live.portlane.dev], resources: [portforwards/sessions], verbs: [get]}]
@@ -71,7 +57,8 @@ fn people_see_live_sessions_and_what_a_proxy_runs_as_far_as_the_cluster_permits(
         ["--custom-metrics-address", &address, "--pod-ips", &own, "--apis", "live", "--watch-namespaces", other.name()];
     let scene = Scene::ready_gateway_with(server.namespace("live"), &options);
     let namespace = &scene.namespace;
-    namespace.apply(&API.replace("NAMESPACE", namespace.name()));
+    live_api::register(namespace);
+    namespace.apply(VIEWER);
     let discovery = ["get", "--raw", "/apis/live.portlane.dev/v1alpha1"];
     until("the API server aggregates the API", || namespace.kubectl(&discovery).success);
     assert!(namespace.kubectl(&discovery).ok().contains("portforwards/sessions"));
@@ -174,8 +161,12 @@ fn a_silent_proxy_is_named(namespace: &Namespace<'_>, operator: &Operator) {
     until("the operator knows the pod and its stream", || {
         namespace.kubectl(&["get", "--raw", &path(namespace, "pods/p2/config")]).stdout.contains("\"connected\":true")
     });
-    let list = get(namespace, "portforwards/web/sessions");
-    assert_eq!(list["unanswered"], json!([format!("{}/p2", namespace.name())]));
+    let mut list = Value::Null;
+    // The stream may be open before the pod counts for the forwards of its gateway.
+    until("the silent proxy is named", || {
+        list = get(namespace, "portforwards/web/sessions");
+        list["unanswered"] == json!([format!("{}/p2", namespace.name())])
+    });
     assert_eq!((&list["total"], items(&list).len()), (&json!(0), 0), "the sessions of the test have ended");
     assert!(operator.metric("portlane_operator_inquiries_total{result=\"timeout\"}") >= 1.0);
     drop(silent);
