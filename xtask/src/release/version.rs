@@ -73,12 +73,23 @@ fn set_in_lock(text: &str, old: &str, new: &str) -> String {
 
 /// What is before and after a version in a file of this path.
 fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
-    if path == "CHANGELOG.md" || path.starts_with("docs/adr/") || path.starts_with("xtask/") {
-        return Vec::new(); // what was true of a version stays true of that version; and the tests of this module
+    // What was true of a version stays true of that version. The page about releases speaks of the next one. The tests
+    // of this module speak of many.
+    if ["CHANGELOG.md", "docs/release.md"].contains(&path)
+        || path.starts_with("docs/adr/")
+        || path.starts_with("xtask/")
+    {
+        return Vec::new();
     }
     let mut found: Vec<_> = IMAGES.map(|image| (image, "")).to_vec();
     if path.starts_with("charts/") && path.ends_with("/Chart.yaml") {
         found.extend([("\nversion: ", "\n"), ("\nappVersion: ", "\n")]);
+    }
+    if path.starts_with("deploy/argocd/") {
+        found.push(("targetRevision: v", "\n"));
+    }
+    if path == "docs/gitops.md" {
+        found.push(("tag: v", "}"));
     }
     if path == "images/Dockerfile" {
         found.push(("image.version=\"", "\""));
@@ -115,6 +126,18 @@ mod tests {
         assert_eq!(stated("charts/a/Chart.yaml", "name: x\nversion: 0.1.0\nappVersion: 0.2.0\n"), ["0.1.0", "0.2.0"]);
         assert_eq!(stated("images/Dockerfile", "org.opencontainers.image.version=\"0.3.0\" \\"), ["0.3.0"]);
         assert!(stated("CHANGELOG.md", "portlane/echo:0.0.1").is_empty());
+    }
+
+    #[test]
+    fn every_file_of_the_checkout_states_the_version_of_the_workspace() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let files = super::super::source::tracked(&root).expect("a checkout");
+        let stated: Vec<_> =
+            files.iter().flat_map(|(path, text)| stated(path, text).into_iter().map(move |it| (path, it))).collect();
+        assert!(stated.len() > 10, "{stated:?}");
+        for (path, version) in stated {
+            assert_eq!(version, env!("CARGO_PKG_VERSION"), "{path}");
+        }
     }
 
     #[test]
