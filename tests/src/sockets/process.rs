@@ -39,7 +39,7 @@ pub fn binary(name: &str) -> PathBuf {
             "-p",
             "portlane-echo",
             "-p",
-            "portlane-kubectl",
+            "kubectl-portlane",
             "-p",
             "portlane-tests",
             "--bins",

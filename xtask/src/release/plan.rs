@@ -22,8 +22,9 @@ pub(crate) struct Program {
 }
 
 /// The programs that users download.
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program { package: "portlane", has_c: false, on_laptops: true },
+    Program { package: "kubectl-portlane", has_c: true, on_laptops: true },
     Program { package: "portlane-proxy", has_c: true, on_laptops: false },
     Program { package: "portlane-operator", has_c: true, on_laptops: false },
 ];
@@ -182,6 +183,10 @@ mod tests {
                 "portlane linux-arm64",
                 "portlane macos-amd64",
                 "portlane macos-arm64",
+                "kubectl-portlane linux-amd64",
+                "kubectl-portlane linux-arm64",
+                "kubectl-portlane macos-amd64",
+                "kubectl-portlane macos-arm64",
                 "portlane-proxy linux-amd64",
                 "portlane-proxy linux-arm64",
                 "portlane-operator linux-amd64",
@@ -199,6 +204,7 @@ mod tests {
         assert_eq!(
             what,
             [
+                "kubectl-portlane for linux-arm64",
                 "portlane-proxy for linux-arm64",
                 "portlane-operator for linux-arm64",
                 "image proxy for linux/arm64",
@@ -218,7 +224,7 @@ mod tests {
             Ok(())
         });
         assert_eq!(installed, [Target::Linux(Platform::Amd64), Target::Linux(Platform::Arm64)]);
-        assert_eq!(plan.gaps.len(), 2, "{:?}", gaps(&plan));
+        assert_eq!(plan.gaps.len(), 4, "{:?}", gaps(&plan));
         assert!(plan.gaps.iter().all(|gap| gap.why.contains("Apple")));
     }
 
@@ -228,7 +234,7 @@ mod tests {
             Target::Linux(Platform::Arm64) => Err("no network".to_owned()),
             _ => Ok(()),
         });
-        assert_eq!(plan.gaps.len(), 6);
+        assert_eq!(plan.gaps.len(), 7);
         assert!(plan.gaps.iter().all(|gap| gap.why == "no network" && gap.what.contains("arm64")));
     }
 
