@@ -53,7 +53,8 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     match listener.limiter.admit(source, worker.process.clock.millis()) {
         Admission::Admitted(slot) => Ok(slot),
         Admission::Refused(refusal) => Err(refusal.into()),
-        Admission::Queued(waiting) => wait(session, client, &spec, waiting).await,
+        // Boxed, as the header: few sessions wait.
+        Admission::Queued(waiting) => Box::pin(wait(session, client, &spec, waiting)).await,
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    io,
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::Interest,
+    io::{Interest, Ready},
     net::TcpStream,
     time::{Instant, Sleep, sleep, sleep_until},
 };
@@ -29,8 +30,7 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
         Pair { up: Direction::default(), down: Direction::default(), worker, limit: &session.listener.limiter.bytes };
     let Pair { up, down, .. } = &mut pair;
     let reason = {
-        let mut client_error = pin!(client.stream.ready(Interest::ERROR));
-        let mut server_error = pin!(server.stream.ready(Interest::ERROR));
+        let (mut client_error, mut server_error) = (None, None);
         let mut stall = Stall::default();
         poll_fn(|cx| {
             let is_silent = match session.poll_ended(cx) {
@@ -53,8 +53,8 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
             if progress {
                 session.active_at.set(worker.process.clock.millis());
             }
-            watch_for_errors(cx, up, client, client_error.as_mut());
-            watch_for_errors(cx, down, server, server_error.as_mut());
+            watch_for_errors(cx, up, client, &mut client_error);
+            watch_for_errors(cx, down, server, &mut server_error);
             let over = decide(cx, worker, session, (up, client), (down, server), |cx| {
                 stall.poll(cx, worker, session, progress)
             });
@@ -70,9 +70,10 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
         })
         .await
     };
+    // A session has room for its largest step as long as it lives, so this step, which few need, has room of its own.
     let left = match reason {
-        EndReason::ClientReset => deliver(session, &server.stream).await,
-        EndReason::BackendReset => deliver(session, &client.stream).await,
+        EndReason::ClientReset => Box::pin(deliver(session, &server.stream)).await,
+        EndReason::BackendReset => Box::pin(deliver(session, &client.stream)).await,
         EndReason::Idle => {
             let in_flight = is_in_flight(&pair.up, client, server) || is_in_flight(&pair.down, server, client);
             Some(EndReason::of_silence(session.half_closed.get(), in_flight))
@@ -141,13 +142,19 @@ fn is_in_flight(direction: &Direction, from: &End, to: &End) -> bool {
     direction.is_holding() || has_unread(from) || sys::unacknowledged(&to.stream) > 0
 }
 
+/// The wait for the error state of an end. Most sessions need none, so it has no room in them.
+type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>>;
+
 /// Watches an end that is not being read, where only the error state reveals that it is gone. What a broken end has sent
 /// before is read without waiting for bandwidth, and counts against the limit later.
-fn watch_for_errors<F: Future>(cx: &mut Context<'_>, direction: &mut Direction, end: &End, mut error: Pin<&mut F>) {
+fn watch_for_errors<'a>(cx: &mut Context<'_>, direction: &mut Direction, end: &'a End, watch: &mut ErrorWatch<'a>) {
     let unread = direction.blocked || direction.phase != Phase::Open || direction.is_waiting();
-    if unread && !end.broken.get() && error.as_mut().poll(cx).is_ready() {
-        end.broken.set(true);
-        cx.waker().wake_by_ref();
+    if unread && !end.broken.get() {
+        let error = watch.get_or_insert_with(|| Box::pin(end.stream.ready(Interest::ERROR)));
+        if error.as_mut().poll(cx).is_ready() {
+            end.broken.set(true);
+            cx.waker().wake_by_ref();
+        }
     }
     if end.broken.get() && direction.hurry() {
         cx.waker().wake_by_ref();

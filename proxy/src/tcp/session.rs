@@ -31,7 +31,8 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     tokio::task::spawn_local(async move {
         let Served::ByName(names) = &*served else { return };
         let worker = waits.0.clone();
-        match greeting::greet(&worker, &stream.stream, peer, names).await {
+        // Boxed, because the session has room for its largest step as long as it lives.
+        match Box::pin(greeting::greet(&worker, &stream.stream, peer, names)).await {
             Err(why) => {
                 unrouted::refuse(&worker, names, why, peer, None);
                 // Reset clients that do not speak TLS; close a plain connect probe cleanly.
@@ -103,16 +104,19 @@ impl Drop for Live {
 }
 
 /// Runs a session; `held` is what it takes of the process and of its worker.
-async fn run(mut live: Live, client: End, held: (Permits, LoadGuard)) {
-    let (worker, session) = (live.worker.clone(), live.session.clone());
-    live.reason = match serve(&worker, &session, &client).await {
-        Ok(reason) | Err(reason) => reason,
-    };
-    // Close sessions that ended by themselves; reset those that were cut.
-    client.clean.set(live.reason.is_clean());
-    drop(client);
-    drop(live);
-    drop(held);
+#[allow(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice, as long as the session lives")]
+fn run(mut live: Live, client: End, held: (Permits, LoadGuard)) -> impl Future<Output = ()> {
+    async move {
+        let (worker, session) = (live.worker.clone(), live.session.clone());
+        live.reason = match serve(&worker, &session, &client).await {
+            Ok(reason) | Err(reason) => reason,
+        };
+        // Close sessions that ended by themselves; reset those that were cut.
+        client.clean.set(live.reason.is_clean());
+        drop(client);
+        drop(live);
+        drop(held);
+    }
 }
 
 /// Admits, connects and relays; the slot is released at the end. A client that waits, for its header or in the queue,

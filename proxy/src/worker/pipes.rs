@@ -22,12 +22,16 @@ const PIPE_BYTES: usize = 1 << 20;
 /// Seconds without another attempt after the system has refused a pipe.
 const RETRY_AFTER: u64 = 10;
 
-/// A pipe, with its place in the budget and its two file descriptors.
+/// A pipe, with its place in the budget and its two file descriptors. Boxed, because every session has room for two.
 #[derive(Debug)]
-pub struct PooledPipe {
+pub struct PooledPipe(Box<(Pipe, [Permit; 2])>);
+
+impl PooledPipe {
     /// The pipe.
-    pub pipe: Pipe,
-    _permits: [Permit; 2],
+    #[must_use]
+    pub fn pipe(&self) -> &Pipe {
+        &self.0.0
+    }
 }
 
 /// Why there is no pipe.
@@ -99,7 +103,7 @@ impl Pipes {
         let place = self.room.take(1).ok_or(NoPipe::PipeLimit)?;
         let files = self.files.take(2).ok_or(NoPipe::FileLimit)?;
         match (self.make)(PIPE_BYTES) {
-            Ok(pipe) if pipe.size >= PIPE_BYTES => Ok(PooledPipe { pipe, _permits: [place, files] }),
+            Ok(pipe) if pipe.size >= PIPE_BYTES => Ok(PooledPipe(Box::new((pipe, [place, files])))),
             // The budget of the user is exhausted, perhaps by other processes, or the system has no pipes.
             Ok(_) | Err(_) => {
                 self.resume_at.store(now.saturating_add(RETRY_AFTER), Relaxed);

@@ -41,13 +41,13 @@ impl Direction {
             self.release(worker);
             return Poll::Pending;
         }
-        let size = self.pipe.as_ref().map_or(0, |(pooled, _)| pooled.pipe.size);
+        let size = self.pipe.as_ref().map_or(0, |(pooled, _)| pooled.pipe().size);
         let Poll::Ready(most) = self.throttle.poll(cx, limit, &worker.process.clock, size) else {
             self.release(worker);
             return Poll::Pending;
         };
         let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
-        let spliced = from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, &pooled.pipe, most));
+        let spliced = from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, pooled.pipe(), most));
         limit.give(most - spliced.as_ref().map_or(0, |moved| *moved).min(most));
         match spliced {
             Ok(0) => {
@@ -77,7 +77,7 @@ impl Direction {
     pub(super) fn poll_splice_out(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
         ready!(self.poll_sink(cx, to));
         let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
-        match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(&pooled.pipe, &to.stream, *left)) {
+        match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(pooled.pipe(), &to.stream, *left)) {
             Ok(moved) => {
                 *left -= moved;
                 if *left == 0 && !self.streaming {
