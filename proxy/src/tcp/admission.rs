@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{AcceptHeader, Listener};
+use proxy_api::{AcceptHeader, Listener, ProxyProtocol};
 use tokio::{io::Interest, net::TcpStream};
 
 use crate::{
@@ -35,10 +35,11 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
         return Err(EndReason::Loop);
     }
     let spec = listener.spec.load_full();
-    tokio::select! {
-        biased;
-        reason = session.asked_to_end() => return Err(reason),
-        result = introduce(worker, session, client, &spec) => result?,
+    // With hostnames, the header was already read before the server name.
+    let header = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty());
+    if let Some(protocol) = header {
+        // Boxed, because a session has room for its largest step as long as it lives.
+        Box::pin(introduce(worker, session, client, (&spec, protocol))).await?;
     }
     // The spec may have changed while the header was read.
     let spec = listener.spec.load_full();
@@ -53,7 +54,7 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     match listener.limiter.admit(source, worker.process.clock.millis()) {
         Admission::Admitted(slot) => Ok(slot),
         Admission::Refused(refusal) => Err(refusal.into()),
-        // Boxed, as the header: few sessions wait.
+        // Boxed, as the header.
         Admission::Queued(waiting) => Box::pin(wait(session, client, &spec, waiting)).await,
     }
 }
@@ -64,10 +65,13 @@ fn peer(session: &Session, client: &TcpStream) -> IpAddr {
     if session.name.is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }
 }
 
-/// Reads the client's address from a PROXY header, if the listener accepts one.
-async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec: &Listener) -> Result<(), EndReason> {
-    // With hostnames, the header was already read before the server name.
-    let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) else { return Ok(()) };
+/// Reads the client's address from a PROXY header, if the listener accepts one from this peer.
+async fn introduce(
+    worker: &Worker,
+    session: &Session,
+    client: &TcpStream,
+    (spec, protocol): (&Listener, &ProxyProtocol),
+) -> Result<(), EndReason> {
     match (protocol.accept, protocol.trusts(session.client.get().ip())) {
         (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => return Ok(()),
         (AcceptHeader::Required, false) => return Err(EndReason::UntrustedPeer),
@@ -77,10 +81,10 @@ async fn introduce(worker: &Worker, session: &Session, client: &TcpStream, spec:
     let source = session.client.get().ip();
     let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
     let named = {
-        // Boxed, because a session has room for its largest step as long as it lives.
-        let mut header = Box::pin(read_header(client));
+        let mut header = pin!(read_header(client));
         tokio::select! {
             biased;
+            reason = session.asked_to_end() => return Err(reason),
             () = place.taken_back() => return Err(EndReason::HandshakeLimit),
             read = within(limit, header.as_mut()) => read.ok_or(EndReason::HandshakeTimeout)??,
         }

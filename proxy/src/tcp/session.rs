@@ -5,7 +5,12 @@ use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Durati
 use proxy_api::AccessLogMode;
 use tokio::net::TcpStream;
 
-use super::{admission, connect, direction::End, greeting, relay, unrouted};
+use super::{
+    admission,
+    connect::{self, Connected},
+    direction::End,
+    greeting, relay, unrouted,
+};
 use crate::{
     core::end::EndReason,
     log::Event,
@@ -31,8 +36,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     tokio::task::spawn_local(async move {
         let Served::ByName(names) = &*served else { return };
         let worker = waits.0.clone();
-        // Boxed, because the session has room for its largest step as long as it lives.
-        match Box::pin(greeting::greet(&worker, &stream.stream, peer, names)).await {
+        match greeting::greet(&worker, &stream.stream, peer, names).await {
             Err(why) => {
                 unrouted::refuse(&worker, names, why, peer, None);
                 // Reset clients that do not speak TLS; close a plain connect probe cleanly.
@@ -50,8 +54,8 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
                 session.destination.set(greeted.destination);
                 session.recheck.set(true);
                 let live = Live::begin(&worker, session);
-                drop((waits, served, route));
-                run(live, stream, held).await;
+                // A task of its own does not keep the room that the greeting took.
+                tokio::task::spawn_local(run(live, stream, held));
             }
         }
     });
@@ -126,12 +130,11 @@ async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndRe
     session.offset.set(offset(session, &client.stream));
     let _slot = admission::admit(worker, session, &client.stream).await?;
     // Connecting has the largest state by far. In place, it would be part of the size of every session to its end.
-    let connected = Box::pin(connect::connect(worker, session, &client.stream)).await?;
+    let Connected { stream, counted: _counted } = Box::pin(connect::connect(worker, session, &client.stream)).await?;
     opened(worker, session);
-    let server = End::new(connected.stream);
+    let server = End::new(stream);
     let reason = relay::run(worker, session, client, &server).await;
     server.clean.set(reason.is_clean());
-    drop(connected.counted);
     Ok(reason)
 }
 

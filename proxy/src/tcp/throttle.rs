@@ -16,9 +16,9 @@ use crate::{
 /// Longest sleep in milliseconds before checking whether the limit has changed.
 const LOOK: u64 = 1000;
 
-/// One direction's share of its forward's bandwidth.
+/// One direction's share of its forward's bandwidth. Boxed, because most sessions never wait.
 #[derive(Debug, Default)]
-pub struct Throttle(Option<Promise>);
+pub struct Throttle(Option<Box<Promise>>);
 
 /// Bytes reserved for this direction, usable when due.
 #[derive(Debug)]
@@ -58,7 +58,8 @@ impl Throttle {
             match bucket.allow(most, now) {
                 Allowance::Bytes(bytes) => return Poll::Ready(bytes),
                 Allowance::Later { bytes, millis, term } => {
-                    self.0 = Some(Promise { bytes, due: now.saturating_add(millis), term, timer: timer(millis) });
+                    let due = now.saturating_add(millis);
+                    self.0 = Some(Box::new(Promise { bytes, due, term, timer: timer(millis) }));
                 }
             }
         }
