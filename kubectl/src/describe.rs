@@ -60,6 +60,15 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool
     Ok(report.notes.is_empty() && report.steps.iter().all(|step| step.items.iter().all(is_known)))
 }
 
+/// Fails if the cluster does not have the kinds of Portlane: a list of a kind that does not exist is empty.
+pub(crate) async fn has_kinds(cluster: &Cluster) -> Result<(), Error> {
+    match cluster.published().await {
+        Ok(None) => Err(Error::NoKinds),
+        // A user who may not read the schemas sees the error about the object.
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
 /// A Service and its endpoints.
 async fn read_service(cluster: &Cluster, key: ObjectKey) -> ServiceRead {
     let place = Place::Namespace(key.namespace.clone());
@@ -69,7 +78,8 @@ async fn read_service(cluster: &Cluster, key: ObjectKey) -> ServiceRead {
     (key, service, slices)
 }
 
-/// The forward of this name. If it does not exist, the error has the nearest name that does.
+/// The forward of this name. If it does not exist, the error has the nearest name that does, or says that the cluster
+/// has no forwards at all.
 pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<PortForward, Error> {
     let namespace = cluster.namespace.clone();
     if let Some(forward) = cluster.get::<PortForward>(&namespace, name).await? {
@@ -78,5 +88,8 @@ pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<PortForward, E
     let others = cluster.list::<PortForward>(&Place::Namespace(namespace.clone()), ListParams::default()).await;
     let names = items(&others).iter().filter_map(|forward| forward.metadata.name.as_deref());
     let nearest = nearest(name, names).map(str::to_owned);
+    if items(&others).is_empty() {
+        has_kinds(cluster).await?;
+    }
     Err(Error::NoForward { namespace, name: name.to_owned(), nearest })
 }

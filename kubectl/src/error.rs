@@ -40,6 +40,9 @@ pub(crate) enum Error {
     /// The forward cannot be read.
     #[error(transparent)]
     Unknown(#[from] Unknown),
+    /// The cluster does not have the kinds of Portlane.
+    #[error("{}; {}", kubectl_core::installation::MISSING, kubectl_core::installation::INSTALL)]
+    NoKinds,
     /// The forward does not exist.
     #[error("PortForward {namespace}/{name} does not exist{}", .nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
     NoForward {

@@ -14,7 +14,11 @@ use operator_core::ObjectKey;
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
-use crate::{cluster::Cluster, describe::find, error::Error};
+use crate::{
+    cluster::Cluster,
+    describe::{find, has_kinds},
+    error::Error,
+};
 
 /// Time between two looks at live sessions.
 pub(crate) const REFRESH: Duration = Duration::from_secs(2);
@@ -37,6 +41,9 @@ pub(crate) async fn named(cluster: &Cluster, name: &str) -> Result<Of, Error> {
 pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<Listed<PortForward>, Error> {
     let place = if everywhere { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
     let mut listed = cluster.list::<PortForward>(&place, ListParams::default()).await?;
+    if listed.items.is_empty() {
+        has_kinds(cluster).await?;
+    }
     listed.is_cut |= listed.items.len() > FORWARDS;
     listed.items.truncate(FORWARDS);
     Ok(listed)

@@ -21,6 +21,7 @@ use crate::{
     access::{Fetched, Listed, items, note},
     check::{Check, Outcome, worst},
     placement::{gateway, key},
+    remedy,
     rows::{condition, health, port},
     time::{age, seconds},
 };
@@ -102,7 +103,7 @@ pub fn report(facts: &Facts) -> Report {
     let status = facts.forward.status.clone().unwrap_or_default();
     let mut steps = vec![object(&facts.forward, &status), claims(facts, &status)];
     steps.push(Step {
-        check: from_condition("backends", condition(&status.conditions, "ResolvedRefs")),
+        check: step_of(&facts.forward, "backends", condition(&status.conditions, "ResolvedRefs")),
         items: backends::backends(facts),
     });
     steps.push(endpoints(facts, &status));
@@ -131,7 +132,11 @@ fn ready(forward: &PortForward, status: &PortForwardStatus, steps: &[Step]) -> C
         steps.iter().find(|step| step.check.outcome >= least).map(|step| format!("see {} below", step.check.name))
     };
     match check.outcome {
-        Outcome::Ok => check,
+        // `Ready` is about the configuration: a dead backend leaves it true.
+        Outcome::Ok => match severe(Outcome::Failed) {
+            Some(hint) => Check { outcome: Outcome::Warning, ..check }.hint(hint),
+            None => check,
+        },
         _ => match severe(Outcome::Failed).or_else(|| severe(Outcome::Warning)) {
             Some(hint) => check.hint(hint),
             None => check,
@@ -150,6 +155,16 @@ fn from_condition(name: &str, condition: Option<&Condition>) -> Check {
         _ => Outcome::Warning,
     };
     Check::new(name, outcome, format!("{}: {}", condition.reason, condition.message))
+}
+
+/// A condition of the forward as a step, with the next step of its reason.
+fn step_of(forward: &PortForward, name: &str, found: Option<&Condition>) -> Check {
+    let check = from_condition(name, found);
+    let next = found.filter(|_| check.outcome != Outcome::Ok).and_then(|it| remedy::of_forward(forward, &it.reason));
+    match next {
+        Some(next) => check.hint(next),
+        None => check,
+    }
 }
 
 /// The object: whether an operator has read it, and the spec is valid.
@@ -183,7 +198,7 @@ fn claims(facts: &Facts, status: &PortForwardStatus) -> Step {
     let check = if is_about_spec {
         Check::new(NAME, Outcome::Warning, "nothing is claimed: see object")
     } else {
-        from_condition(NAME, accepted)
+        step_of(&facts.forward, NAME, accepted)
     };
     let mut items: Vec<Check> = facts.gateway.iter().map(|gateway| gateway_item(&facts.forward, gateway)).collect();
     let is_refused = check.outcome == Outcome::Failed;
@@ -212,7 +227,12 @@ fn gateway_item(forward: &PortForward, found: &Fetched<Option<ForwardGateway>>) 
         }
         Ok(Some(gateway)) => {
             let conditions = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            from_condition(&name, condition(conditions, "Ready"))
+            let ready = condition(conditions, "Ready");
+            let check = from_condition(&name, ready);
+            match ready.filter(|_| check.outcome != Outcome::Ok) {
+                Some(ready) => check.hint(remedy::of_gateway(gateway, &ready.reason, &ready.message)),
+                None => check,
+            }
         }
     }
 }
@@ -220,6 +240,7 @@ fn gateway_item(forward: &PortForward, found: &Fetched<Option<ForwardGateway>>) 
 /// The endpoints: those of each Service, and what proxies found out about their health.
 fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
     const NAME: &str = "endpoints";
+    let key = key(&facts.forward);
     let mut items = backends::endpoints(facts);
     items.extend(status.listeners.iter().filter_map(|listener| {
         let found = listener.backends?;
@@ -229,7 +250,14 @@ fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
             BackendHealth::None => Outcome::Failed,
         };
         let word = health(found);
-        Some(Check::new(format!("listener {}", listener.name), outcome, format!("healthy as proxies see them: {word}")))
+        let check =
+            Check::new(format!("listener {}", listener.name), outcome, format!("healthy as proxies see them: {word}"));
+        let hint = format!(
+            "does the server listen, and does every NetworkPolicy admit the proxies? Failed sessions: kubectl portlane \
+             logs -n {} {}",
+            key.namespace, key.name
+        );
+        Some(if found == BackendHealth::None { check.hint(hint) } else { check })
     }));
     let outcome = worst(items.iter().map(|item| item.outcome));
     let detail = match outcome {
@@ -244,9 +272,15 @@ fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
 
 /// The proxies: what they have reported, and the state of their pods.
 fn proxies(facts: &Facts, status: &PortForwardStatus) -> Step {
-    let mut check = from_condition("proxies", condition(&status.conditions, "Programmed"));
-    let mut items = Vec::new();
+    let mut check = step_of(&facts.forward, "proxies", condition(&status.conditions, "Programmed"));
+    let (mut items, pods) = (Vec::new(), pods::pods(facts));
     if let Some(plane) = &status.data_plane {
+        // Proxies that leave do not undo `Programmed`.
+        if check.outcome == Outcome::Ok && plane.acked < plane.total {
+            check.outcome = Outcome::Warning;
+            // A pod that has failed explains the difference by itself.
+            check.hint = pods.iter().all(|pod| pod.outcome != Outcome::Failed).then(|| remedy::cut_off(&facts.forward));
+        }
         check.detail = format!("{} of {} run this generation; {}", plane.acked, plane.total, check.detail);
         let rejected = plane.rejected.iter();
         items.extend(rejected.map(|it| {
@@ -258,12 +292,14 @@ fn proxies(facts: &Facts, status: &PortForwardStatus) -> Step {
             items.push(Check::failed("more pods", format!("reject {more} more listeners")));
         }
     }
-    items.extend(pods::pods(facts));
+    items.extend(pods);
     for type_ in ["Injected", "ScalingActive"] {
         // These never affect `Ready`.
         items.extend(condition(&status.conditions, type_).map(|found| {
             let check = from_condition(type_, Some(found));
-            Check { outcome: check.outcome.min(Outcome::Warning), ..check }
+            // True also stands for pods that are missing, or whose app fails.
+            let is_well = check.outcome == Outcome::Ok && found.reason == type_;
+            Check { outcome: if is_well { Outcome::Ok } else { Outcome::Warning }, ..check }
         }));
     }
     let limit = condition(&status.conditions, "LimitReached");

@@ -23,6 +23,11 @@ pub use self::operator::Operator;
 
 /// Label selector of the Deployments among which operators are looked for.
 pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
+/// What is wrong with a cluster that serves no kind of Portlane.
+pub const MISSING: &str = "the cluster has no PortForwards: the CRDs are missing";
+/// The next step for a cluster without the CRDs, or with those of another release.
+pub const INSTALL: &str =
+    "install the chart portlane-crds: helm upgrade --install portlane-crds charts/portlane-crds --namespace portlane";
 /// Most seconds by which a Lease may be overdue: the time of a request, and rounding.
 const LATE: i64 = 5;
 
@@ -49,10 +54,9 @@ pub struct OperatorFacts {
 /// the API server serves no kind of Portlane.
 pub fn crds(program: &str, published: &Fetched<Option<Value>>) -> Check {
     const NAME: &str = "CRDs";
-    const INSTALL: &str = "install the chart portlane-crds: helm upgrade --install portlane-crds charts/portlane-crds --namespace portlane";
     let published = match published {
         Err(why) => return Check::unknown(NAME, why),
-        Ok(None) => return Check::failed(NAME, "the cluster has no PortForwards: the CRDs are missing").hint(INSTALL),
+        Ok(None) => return Check::failed(NAME, MISSING).hint(INSTALL),
         Ok(Some(published)) => published,
     };
     let own = match crds::crds() {
@@ -100,12 +104,13 @@ pub fn found(operators: &Fetched<Listed<Deployment>>, place: &str) -> Option<Che
 /// All checks of one operator, at this time by the clock of the API server.
 pub fn checks(facts: &OperatorFacts, program: &str, now: Timestamp) -> Vec<Check> {
     let operator = &facts.operator;
+    let answers = !facts.endpoints.as_ref().is_ok_and(|listed| ready(&listed.items).0 == 0);
     let mut checks = vec![deployment(operator, &facts.deployment), version(operator, program)];
     checks.push(leader(operator, &facts.lease, now));
     checks.push(endpoints(operator, &facts.endpoints));
     checks.push(facts.webhook.as_ref().map_or_else(
         || Check::ok("webhook", "not installed: no pod gets a sidecar by itself (injection.enabled is false)"),
-        |webhook| webhook_check(operator, webhook),
+        |webhook| webhook_check(operator, webhook, answers),
     ));
     let readers = [("metrics API", "HPAs", &facts.metrics), ("live API", "people", &facts.live)];
     let registered = readers.into_iter().filter_map(|(name, readers, api)| Some((name, readers, api.as_ref()?)));
@@ -193,7 +198,8 @@ pub fn ready(slices: &[EndpointSlice]) -> (usize, usize) {
     (ready, endpoints().count())
 }
 
-fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookConfiguration>>) -> Check {
+/// The check of the webhook. `answers`: the Service has a ready endpoint, or nobody knows.
+fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookConfiguration>>, answers: bool) -> Check {
     const NAME: &str = "webhook";
     let title = format!("MutatingWebhookConfiguration {}", operator.webhook.as_deref().unwrap_or_default());
     let entries = match webhook {
@@ -215,6 +221,16 @@ fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookCo
             "the leader writes it: {}",
             operator.kubectl(&format!("logs deployment/{}", operator.name))
         ));
+    }
+    if !answers {
+        let ignores = entries.iter().all(|entry| entry.failure_policy.as_deref() == Some("Ignore"));
+        let effect = if ignores {
+            "start without a sidecar (failurePolicy: Ignore)"
+        } else {
+            "are refused (failurePolicy: Fail)"
+        };
+        return Check::failed(NAME, format!("no operator answers it: new pods that want a sidecar {effect}"))
+            .hint("correct the Service above; then create pods without a sidecar again: kubectl rollout restart");
     }
     Check::ok(NAME, format!("{title} has a CA bundle in each entry"))
 }

@@ -23,6 +23,7 @@ pub mod live;
 pub mod logs;
 pub mod nearest;
 pub mod placement;
+pub mod remedy;
 pub mod render;
 pub mod rows;
 pub mod status;

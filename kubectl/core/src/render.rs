@@ -69,13 +69,15 @@ fn checks(checks: &[Check], indent: usize, look: Look) -> String {
         let line = format!("{}{mark} {name}  {detail}", " ".repeat(indent));
         text.push_str(line.trim_end());
         text.push('\n');
-        if let Some(hint) = &check.hint {
-            // Not wrapped: a person copies the command in it.
-            let hint = look.paint(Style::new().dimmed(), &format!("> {}", printable(hint)));
-            text.push_str(&format!("{}{hint}\n", " ".repeat(margin)));
-        }
+        text.extend(check.hint.as_ref().map(|next| hint(next, margin, look)));
     }
     text
+}
+
+/// The next step in a line of its own. Not wrapped: a person copies the command in it.
+fn hint(next: &str, margin: usize, look: Look) -> String {
+    let next = look.paint(Style::new().dimmed(), &format!("> {}", printable(next)));
+    format!("{}{next}\n", " ".repeat(margin))
 }
 
 /// What could not be read.

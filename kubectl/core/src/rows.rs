@@ -1,9 +1,13 @@
 //! Forwards and gateways in one line each.
 
-use crds::{BackendHealth, Condition, ForwardGateway, ListenerStatus, PortForward};
+use crds::{BackendHealth, Condition, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
 use serde::Serialize;
 
-use crate::{check::Outcome, placement::key};
+use crate::{check::Outcome, placement::key, remedy};
+
+/// The next step for an object on which no operator has reported.
+const UNREPORTED: &str =
+    "see the checks above: an operator must run, watch this namespace (watchNamespaces) and serve this class";
 
 /// A forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,8 +23,11 @@ pub struct ForwardRow {
     pub ready: String,
     /// Reason of the condition `Ready`.
     pub reason: String,
-    /// Message of the condition `Ready`.
+    /// Message of the condition `Ready`. Of a forward that is ready and deserves attention: why.
     pub message: String,
+    /// The next step, if there is something to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Proxies that run this generation, out of all that should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxies: Option<Proxies>,
@@ -72,6 +79,9 @@ pub struct GatewayRow {
     pub reason: String,
     /// Message of the condition `Ready`.
     pub message: String,
+    /// The next step, if there is something to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Pods of the fleet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
@@ -127,27 +137,47 @@ fn words(ready: Option<&Condition>, is_current: bool) -> [String; 3] {
     }
 }
 
+/// What deserves attention although `Ready` is true: `Ready` is about the configuration alone.
+fn concerns(status: &PortForwardStatus) -> Vec<String> {
+    let dead = status.listeners.iter().filter(|listener| listener.backends == Some(BackendHealth::None));
+    let dead: Vec<&str> = dead.map(|listener| listener.name.as_str()).collect();
+    let mut concerns: Vec<String> = Vec::new();
+    concerns.extend((!dead.is_empty()).then(|| format!("no backend of listener {} is healthy", dead.join(", "))));
+    let limit = condition(&status.conditions, "LimitReached").filter(|limit| limit.status == "True");
+    concerns.extend(limit.map(|limit| limit.message.clone()));
+    // Also true for pods that are missing, or whose app fails.
+    let injected = condition(&status.conditions, "Injected").filter(|injected| injected.reason != "Injected");
+    concerns.extend(injected.map(|injected| injected.message.clone()));
+    let behind = status.data_plane.as_ref().filter(|plane| plane.acked < plane.total && concerns.is_empty());
+    concerns.extend(behind.map(|plane| format!("{} of {} proxies run this generation", plane.acked, plane.total)));
+    concerns
+}
+
 /// The row of a forward.
 pub fn forward(forward: &PortForward) -> ForwardRow {
     let status = forward.status.clone().unwrap_or_default();
     let ready = condition(&status.conditions, "Ready");
     let is_current = status.observed_generation == forward.metadata.generation;
-    let [ready_status, reason, message] = words(ready, is_current);
+    let [ready_status, reason, mut message] = words(ready, is_current);
     let listener = |listener: &ListenerStatus| ListenerRow {
         name: listener.name.clone(),
         port: port(listener),
         backends: listener.backends.map(health),
     };
-    let is_without_backends = status.listeners.iter().any(|listener| listener.backends == Some(BackendHealth::None));
-    let least = if is_without_backends { Outcome::Warning } else { Outcome::Ok };
-    let key = key(forward);
+    let (key, is_reported, mut outcome) = (key(forward), ready.is_some(), outcome(ready, is_current));
+    if let (Outcome::Ok, concerns @ [_, ..]) = (outcome, concerns(&status).as_slice()) {
+        (outcome, message) = (Outcome::Warning, concerns.join("; "));
+    }
+    let describe = || format!("kubectl portlane describe -n {} {}", key.namespace, key.name);
+    let hint = (outcome != Outcome::Ok).then(|| if is_reported { describe() } else { UNREPORTED.to_owned() });
     ForwardRow {
         namespace: key.namespace,
         name: key.name,
-        outcome: outcome(ready, is_current).max(least),
+        outcome,
         ready: ready_status,
         reason,
         message,
+        hint,
         proxies: status.data_plane.as_ref().map(|plane| Proxies { acked: plane.acked, total: plane.total }),
         listeners: status.listeners.iter().map(listener).collect(),
         to: status.to.clone().unwrap_or_default(),
@@ -161,14 +191,20 @@ pub fn gateway(gateway: &ForwardGateway) -> GatewayRow {
     let status = gateway.status.clone().unwrap_or_default();
     let ready = condition(&status.conditions, "Ready");
     let is_current = status.observed_generation == gateway.metadata.generation;
+    let outcome = outcome(ready, is_current);
+    let hint = (outcome != Outcome::Ok).then(|| match ready {
+        Some(ready) => remedy::of_gateway(gateway, &ready.reason, &ready.message),
+        None => UNREPORTED.to_owned(),
+    });
     let [ready_status, reason, message] = words(ready, is_current);
     GatewayRow {
         namespace: gateway.metadata.namespace.clone().unwrap_or_default(),
         name: gateway.metadata.name.clone().unwrap_or_default(),
-        outcome: outcome(ready, is_current),
+        outcome,
         ready: ready_status,
         reason,
         message,
+        hint,
         replicas: status.replicas,
         forwards: status.attached_forwards,
         addresses: status.addresses.iter().map(|address| address.value.clone()).collect(),

@@ -3,7 +3,9 @@
 //!
 //! `UPDATE=1 cargo test -p portlane-kubectl-core --test golden` rewrites the outputs; review the diff. The first document of a
 //! scene has the time, the resources that the user may not read (`forbidden`), and the forward to describe, if the scene
-//! is about one (`describe`). `crds: missing` is a cluster without the kinds of Portlane.
+//! is about one (`describe`). `crds: missing` is a cluster without the kinds of Portlane. `with: healthy` adds the objects
+//! of the scene `healthy` whose kinds the scene does not have itself. `names` are words of the output: the cause, and the
+//! next step.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod golden_files;
@@ -34,6 +36,16 @@ impl Scene {
         let mut objects = serde_yaml::Deserializer::from_str(text).map(|it| Value::deserialize(it).expect("YAML"));
         let head = objects.next().expect("a first document");
         Self { head, objects: objects.collect() }
+    }
+
+    /// The scene with what it takes from the healthy one.
+    fn with(mut self, healthy: &Self) -> Self {
+        if self.head["with"] == "healthy" {
+            let own: Vec<Value> = self.objects.iter().map(|object| object["kind"].clone()).collect();
+            let others = healthy.objects.iter().filter(|object| !own.contains(&object["kind"]));
+            self.objects.extend(others.cloned());
+        }
+        self
     }
 
     fn now(&self) -> k8s_openapi::jiff::Timestamp {
@@ -147,7 +159,42 @@ impl Scene {
 fn scenes() -> Vec<(String, Scene)> {
     let scenes = golden_files::scenes("scenes");
     assert!(scenes.len() >= 4, "only {} scenes", scenes.len());
-    scenes.into_iter().map(|(name, text)| (name, Scene::read(&text))).collect()
+    let (_, healthy) = scenes.iter().find(|(name, _)| name.ends_with("/healthy")).expect("the scene exists");
+    let healthy = Scene::read(healthy);
+    scenes.iter().map(|(name, text)| (name.clone(), Scene::read(text).with(&healthy))).collect()
+}
+
+/// The broken installations that the plugin must explain, and the scenes in which it does.
+const BROKEN: [(&str, &[&str]); 12] = [
+    ("no CRDs", &["without-crds"]),
+    ("webhook down", &["webhook-down"]),
+    ("a port taken", &["forwards", "describe-port-taken"]),
+    ("a missing Service", &["forwards", "describe-missing-service"]),
+    ("a forbidden address", &["forwards", "describe-forbidden-address"]),
+    ("an old sidecar", &["old-sidecar"]),
+    ("a full limit", &["forwards", "describe-full-limit"]),
+    ("a dead backend", &["forwards", "describe-dead-backend"]),
+    ("a proxy that cannot reach the operator", &["forwards", "describe-cut-off"]),
+    ("a quota", &["forwards", "describe-quota"]),
+    ("no rights", &["without-rights", "describe-without-rights"]),
+    ("an operator that is down", &["operator-down", "describe-operator-down"]),
+];
+
+#[test]
+fn every_broken_installation_has_its_cause_and_the_next_step_named() {
+    let look = Look { width: None, is_wide: true, is_coloured: false };
+    let scenes = scenes();
+    for (broken, expected) in BROKEN {
+        for scene in expected {
+            let found = scenes.iter().find(|(path, _)| path.ends_with(&format!("/{scene}")));
+            let (_, found) = found.unwrap_or_else(|| panic!("{broken}: no scene {scene}"));
+            let names = found.head["names"].as_array().unwrap_or_else(|| panic!("{scene} names nothing"));
+            let text = found.text(look);
+            for name in names.iter().filter_map(Value::as_str) {
+                assert!(text.contains(name), "{broken}: {name} is not in\n{text}");
+            }
+        }
+    }
 }
 
 #[test]

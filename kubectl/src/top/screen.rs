@@ -58,19 +58,23 @@ impl Screen {
 
     /// Shows a text in place of the one before. No line is wrapped.
     pub(super) fn draw(&mut self, text: &str) -> io::Result<()> {
-        let mut out = self.out.lock();
-        queue!(out, BeginSynchronizedUpdate, Clear(ClearType::All))?;
-        for (row, line) in (0..).zip(text.lines()) {
-            queue!(out, MoveTo(0, row), Print(line))?;
-        }
-        queue!(out, EndSynchronizedUpdate)?;
-        out.flush()
+        paint(&mut self.out.lock(), text)
     }
 
     /// Waits for what the user does. A terminal that has gone counts as the wish to quit.
     pub(super) async fn key(&mut self) -> Key {
         self.keys.recv().await.unwrap_or(Key::Quit)
     }
+}
+
+/// Writes a frame: all of it becomes visible at once, in place of what was there.
+fn paint(out: &mut impl Write, text: &str) -> io::Result<()> {
+    queue!(out, BeginSynchronizedUpdate, Clear(ClearType::All))?;
+    for (row, line) in (0..).zip(text.lines()) {
+        queue!(out, MoveTo(0, row), Print(line))?;
+    }
+    queue!(out, EndSynchronizedUpdate)?;
+    out.flush()
 }
 
 impl Drop for Screen {
@@ -113,8 +117,58 @@ fn meaning(event: &Event) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use crossterm::event::KeyEvent;
+    use kubectl_core::{
+        check::Outcome,
+        render::{self, Look},
+        top::{Load, Report, Row},
+    };
 
     use super::*;
+
+    /// Begin and end of a frame, and what clears the terminal.
+    const BEGIN: &str = "\u{1b}[?2026h";
+    const END: &str = "\u{1b}[?2026l";
+    const CLEAR: &str = "\u{1b}[2J";
+
+    /// The rows that a terminal shows after a frame.
+    fn rows(frame: &str) -> Vec<String> {
+        let body = frame.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).expect("one synchronized update");
+        let mut body = body.strip_prefix(CLEAR).expect("the frame clears the terminal first");
+        let mut rows = Vec::new();
+        while let Some(rest) = body.strip_prefix("\u{1b}[") {
+            let (place, rest) = rest.split_once('H').expect("a place");
+            assert_eq!(place, format!("{};1", rows.len() + 1), "each line begins at the left, below the last one");
+            let end = rest.find('\u{1b}').unwrap_or(rest.len());
+            let (line, more) = rest.split_at(end);
+            rows.push(line.to_owned());
+            body = more;
+        }
+        assert_eq!(body, "");
+        rows
+    }
+
+    #[test]
+    fn a_frame_shows_every_line_of_the_view_within_the_terminal() {
+        let load = Load { sessions: 3, new_per_second: Some(1), bytes_per_second: Some(2048) };
+        let row = |name: &str, outcome| Row { name: name.to_owned(), outcome, health: "Ready".to_owned(), load };
+        let report = Report {
+            total: load,
+            forwards: vec![row("shop/db", Outcome::Ok), row("shop/orders-database-replica", Outcome::Failed)],
+            pods: vec![row("shop/edge-5f7c-abcde", Outcome::Ok)],
+            notes: Vec::new(),
+        };
+        for (width, height) in [(20, 5), (20, 24), (80, 24), (160, 48)] {
+            let look = Look { width: Some(width), is_wide: false, is_coloured: false };
+            let text = render::top(&report, look, Some(height));
+            let mut frame = Vec::new();
+            paint(&mut frame, &text).expect("a frame");
+            let shown = rows(&String::from_utf8(frame).expect("text"));
+            assert_eq!(shown, text.lines().collect::<Vec<_>>(), "{width} by {height}");
+            assert!(shown.len() <= height, "{width} by {height}: {shown:?}");
+            assert!(shown.iter().all(|line| line.chars().count() <= width), "{width} by {height}: {shown:?}");
+            assert!(shown.first().is_some_and(|line| line.starts_with("3 sessions")), "{shown:?}");
+        }
+    }
 
     #[test]
     fn q_escape_and_control_c_quit() {

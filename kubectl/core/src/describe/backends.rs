@@ -66,6 +66,7 @@ fn service_item(name: String, port: u16, found: &Fetched<Option<Service>>) -> Ch
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let has = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
     Check::failed(name, format!("the Service has no port {port}: its ports are {has}"))
+        .hint("name a port of the Service, or add the port to the Service")
 }
 
 /// One item for each Service that exists.

@@ -7,7 +7,7 @@ use crate::{
 };
 
 use super::{
-    INDENT, Look, checks, notes, printable,
+    INDENT, Look, checks, hint, notes, printable,
     text::{table, wrapped},
 };
 
@@ -28,14 +28,15 @@ pub fn status(report: &Report, look: Look) -> String {
     text
 }
 
-/// A row of a table, and the message that explains it.
+/// A row of a table, the message that explains it, and the next step.
 struct Line {
     outcome: Outcome,
     cells: Vec<String>,
     message: String,
+    hint: Option<String>,
 }
 
-/// A table with the messages of the rows that need attention below it.
+/// A table with the messages and next steps of the rows that need attention below it.
 fn section(title: &str, heads: &[&[&str]; 2], lines: &[Line], look: Look) -> String {
     if lines.is_empty() {
         return String::new();
@@ -49,6 +50,7 @@ fn section(title: &str, heads: &[&[&str]; 2], lines: &[Line], look: Look) -> Str
         let message = format!("{name}: {}", printable(&line.message));
         let message = wrapped(&message, INDENT + 2, look.width);
         text.push_str(&format!("{}{} {message}\n", " ".repeat(INDENT), look.mark(line.outcome)));
+        text.extend(line.hint.as_ref().map(|next| hint(next, INDENT + 2, look)));
     }
     text
 }
@@ -61,7 +63,7 @@ fn gateway(row: &GatewayRow, look: Look) -> Line {
     if look.is_wide {
         cells.push(row.addresses.join(","));
     }
-    line(row.outcome, &cells, &row.message)
+    line(row.outcome, &cells, &row.message, row.hint.as_deref())
 }
 
 fn forward(row: &ForwardRow, look: Look) -> Line {
@@ -72,19 +74,12 @@ fn forward(row: &ForwardRow, look: Look) -> Line {
     if look.is_wide {
         cells.extend([row.to.clone(), row.placement.clone(), row.addresses.join(",")]);
     }
-    let without = row.listeners.iter().filter(|listener| listener.backends == Some("None"));
-    let without: Vec<&str> = without.map(|listener| listener.name.as_str()).collect();
-    // A forward that is ready and has no healthy backend is explained by its listeners.
-    let message = if row.ready == "True" && !without.is_empty() {
-        format!("no backend of listener {} is healthy", without.join(", "))
-    } else {
-        row.message.clone()
-    };
-    line(row.outcome, &cells, &message)
+    line(row.outcome, &cells, &row.message, row.hint.as_deref())
 }
 
-fn line(outcome: Outcome, cells: &[String], message: &str) -> Line {
-    Line { outcome, cells: cells.iter().map(|cell| printable(cell)).collect(), message: message.to_owned() }
+fn line(outcome: Outcome, cells: &[String], message: &str, hint: Option<&str>) -> Line {
+    let cells = cells.iter().map(|cell| printable(cell)).collect();
+    Line { outcome, cells, message: message.to_owned(), hint: hint.map(str::to_owned) }
 }
 
 fn shown(text: &str) -> String {

@@ -10,7 +10,8 @@ use crate::{
     installation::ready,
     live::Session,
     logs::Record,
-    placement::{self, gateway},
+    placement::gateway,
+    remedy,
     rows::condition,
 };
 
@@ -156,20 +157,24 @@ fn open(session: &Session, has_bytes: bool) -> Check {
 
 /// A connection that the proxy ended.
 fn ended(facts: &Facts, record: Option<&Record>) -> Check {
-    let look = format!("kubectl portlane describe {}", placement::key(&facts.forward).name);
+    let next = |reason: &str| remedy::of_session(&facts.forward, reason);
     let Some(record) = record else {
         let proxies = items(&facts.proxies).len();
         let detail = format!("the proxy ended the connection at once; no access log of {proxies} pods says why");
-        return Check::failed(BACKEND, detail).hint(look);
+        return Check::failed(BACKEND, detail).hint(next(""));
     };
     match (record.field("reason"), record.field("endpoint")) {
         ("Finished", endpoint) if !endpoint.is_empty() => {
             Check::ok(BACKEND, format!("{endpoint} took the connection and ended it"))
         }
         (reason, "") => {
-            Check::failed(BACKEND, format!("{reason}: the proxy reached no endpoint{}", cause(record))).hint(look)
+            let what = if remedy::is_refusal(reason) { "refused the client" } else { "reached no endpoint" };
+            let detail = format!("{reason}: the proxy {what}{}", cause(record));
+            Check::failed(BACKEND, detail).hint(next(reason))
         }
-        (reason, endpoint) => Check::failed(BACKEND, format!("{reason} at {endpoint}{}", cause(record))).hint(look),
+        (reason, endpoint) => {
+            Check::failed(BACKEND, format!("{reason} at {endpoint}{}", cause(record))).hint(next(reason))
+        }
     }
 }
 

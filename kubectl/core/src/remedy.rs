@@ -1,0 +1,137 @@
+//! The next step for a reason: of a condition, or of the end of a session.
+//!
+//! Messages of the operator name the remedy wherever the operator knows one. Here are the steps that need kubectl or the
+//! names of the objects around.
+
+use crds::{ForwardGateway, PortForward};
+
+use crate::placement::{gateway, key, pods};
+
+/// The next step for a forward whose condition has this reason; `None` where the message of the condition, or an item
+/// below it, names the step.
+pub fn of_forward(forward: &PortForward, reason: &str) -> Option<String> {
+    let fleet = gateway(forward);
+    match (reason, fleet) {
+        ("AddressNotAllowed", Some(gateway)) => Some(format!(
+            "name the network in spec.allowedForwards.addressCIDRs of ForwardGateway {gateway}, or use another backend"
+        )),
+        ("NoProxies", Some(gateway)) => Some(refused_pods(&gateway.namespace)),
+        ("ReportTimeout", _) => Some(cut_off(forward)),
+        ("BackendLoop", _) => Some("name the real server as the backend".to_owned()),
+        ("Unsupported", _) => Some("install CRDs and operator of the same release: kubectl portlane status".to_owned()),
+        _ => None,
+    }
+}
+
+/// The next step for a proxy that does not report: its log says why it does not reach the operator.
+pub fn cut_off(forward: &PortForward) -> String {
+    let query = pods(forward);
+    format!(
+        "read why a proxy does not reach the operator: kubectl -n {} logs -l '{}' -c {} --prefix --tail 20",
+        query.namespace, query.labels, query.container
+    )
+}
+
+/// The next step for a gateway that is not ready for this reason. `message` is that of the condition.
+pub fn of_gateway(gateway: &ForwardGateway, reason: &str, message: &str) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (namespace, name) = (text(&gateway.metadata.namespace), text(&gateway.metadata.name));
+    match reason {
+        "NoProxies" => refused_pods(&namespace),
+        "ChildrenFailed" if message.contains("exceeded quota") => {
+            format!(
+                "raise the quota, or lower what the gateway asks for: kubectl -n {namespace} describe resourcequota"
+            )
+        }
+        _ => format!("kubectl -n {namespace} describe forwardgateway {name}"),
+    }
+}
+
+/// The next step where pods are missing: a quota or a policy may refuse them, which only Events say.
+fn refused_pods(namespace: &str) -> String {
+    format!(
+        "see whether the API server refuses the pods: kubectl -n {namespace} get events --field-selector \
+         reason=FailedCreate"
+    )
+}
+
+/// The next step for a client whose session ended with this reason of the access log.
+pub fn of_session(forward: &PortForward, reason: &str) -> String {
+    let key = key(forward);
+    match reason {
+        "AccessDenied" => "admit the address of the client in spec.access".to_owned(),
+        "ConnectionLimit" | "SourceLimit" | "RateLimit" | "QueueFull" | "QueueTimeout" => format!(
+            "raise spec.limits, or see who holds the sessions: kubectl portlane conns -n {} {}",
+            key.namespace, key.name
+        ),
+        "TenantLimit" => {
+            "raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, \
+                          or add replicas"
+                .to_owned()
+        }
+        "UntrustedPeer" | "BadHeader" => {
+            "send a PROXY header from a network of proxyProtocol.trustedCIDRs, or do not require the header".to_owned()
+        }
+        // In the namespace of the user, as for every other command of the plugin.
+        _ => format!("kubectl portlane describe {}", key.name),
+    }
+}
+
+/// Whether a proxy ends a session for this reason before it tries a backend.
+pub fn is_refusal(reason: &str) -> bool {
+    let reasons = [
+        "AccessDenied",
+        "ConnectionLimit",
+        "SourceLimit",
+        "RateLimit",
+        "QueueFull",
+        "QueueTimeout",
+        "TenantLimit",
+        "UntrustedPeer",
+        "BadHeader",
+        "HandshakeTimeout",
+        "HandshakeLimit",
+        "Loop",
+    ];
+    reasons.contains(&reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(placement: &str) -> PortForward {
+        let text = format!(
+            "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db, namespace: shop}}, \
+             spec: {{placement: {placement}, listeners: []}}}}"
+        );
+        serde_yaml::from_str(&text).expect("a forward")
+    }
+
+    #[test]
+    fn a_step_names_the_objects_of_the_forward() {
+        let db = forward("{gateway: {name: edge, namespace: net}}");
+        let step = |reason: &str| of_forward(&db, reason).unwrap_or_default();
+        assert!(step("AddressNotAllowed").contains("ForwardGateway net/edge"), "{}", step("AddressNotAllowed"));
+        assert!(step("NoProxies").contains("kubectl -n net get events"), "{}", step("NoProxies"));
+        let logs = "kubectl -n net logs -l 'portlane.dev/gateway=edge' -c proxy";
+        assert!(step("ReportTimeout").contains(logs), "{}", step("ReportTimeout"));
+        assert_eq!(of_forward(&db, "PortConflict"), None, "the message names the holder and the remedy");
+    }
+
+    #[test]
+    fn a_sidecar_has_no_gateway_to_change() {
+        let db = forward("{sidecar: {selector: {matchLabels: {app: shop}}}}");
+        assert_eq!(of_forward(&db, "AddressNotAllowed"), None);
+        assert!(cut_off(&db).contains("kubectl -n shop logs -l 'app=shop' -c portlane-proxy"), "{}", cut_off(&db));
+    }
+
+    #[test]
+    fn a_refused_session_leads_to_the_setting_that_refused_it() {
+        let db = forward("{gateway: {name: edge}}");
+        assert!(of_session(&db, "ConnectionLimit").starts_with("raise spec.limits"));
+        assert!(of_session(&db, "AccessDenied").contains("spec.access"));
+        assert_eq!(of_session(&db, "NoBackend"), "kubectl portlane describe db");
+        assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
+    }
+}
