@@ -39,6 +39,7 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     let mut shell = Shell::start(&node, &namespace);
     argo.check_out(shell.folder());
     let (install, uninstall) = page();
+    a_project_that_forbids_cluster_resources_names_the_kind_and_applies_nothing(&argo, &node);
     follow(&mut shell, install);
     let set = shell.folder().join("deploy/argocd/clusters.yaml").display().to_string();
     node.kubectl(&["apply", "--dry-run=server", "-f", &set]).ok();
@@ -57,6 +58,19 @@ fn page() -> (&'static str, &'static str) {
     let (_, below) = PAGE.split_once("\n## Argo CD\n").expect("a section for Argo CD");
     let (section, _) = below.split_once("\n## Flux\n").expect("a section for Flux");
     section.split_once("\n### Uninstall\n").expect("a section on the removal")
+}
+
+/// A project that permits no cluster resources, and the Application of the CRDs in it.
+fn a_project_that_forbids_cluster_resources_names_the_kind_and_applies_nothing(argo: &Argo<'_>, node: &Node) {
+    let crds = argo.read("deploy/argocd/applications/crds.yaml").replace("name: portlane-crds", "name: teams-crds");
+    let project = "{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: teams, namespace: argocd}, \
+         spec: {sourceRepos: ['*'], destinations: [{server: '*', namespace: '*'}]}}";
+    let manifests = format!("{project}\n---\n{}", crds.replace("project: portlane", "project: teams"));
+    node.kubectl_with(&["apply", "-f", "-"], &manifests).ok();
+    let refused = "CustomResourceDefinition is not permitted in project teams";
+    argo.until("teams-crds", "is refused", |it| it["status"].to_string().contains(refused));
+    node.kubectl(&["get", "crd", "portforwards.portlane.dev"]).refused();
+    node.kubectl(&["delete", "application/teams-crds", "appproject/teams", "--namespace=argocd"]).ok();
 }
 
 fn follow(shell: &mut Shell, text: &str) {
