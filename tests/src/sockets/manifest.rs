@@ -13,6 +13,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A TCP listener without backends.
     #[must_use]
     pub fn tcp(name: &str, port: u16) -> Self {

@@ -184,7 +184,12 @@ impl Trial<'_> {
                 None
             });
             for change in 1..=CHANGES {
-                program.edit_and_wait(manifests[change % 2], "swapped", "f/");
+                let seen = program.events().len();
+                program.edit(manifests[change % 2]);
+                // The next change would otherwise be within this one, if a listener has not followed yet.
+                for listener in self.listeners {
+                    program.wait_after(seen, "swapped", &format!("f/{}", listener.name()));
+                }
             }
             ends.store(true, Relaxed);
             load.join().expect("the load does not panic")
