@@ -75,10 +75,11 @@ fn selector(selector: &Selector) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn forward(placement: &str) -> PortForward {
+    /// The forward shop/db with this placement.
+    pub(crate) fn forward(placement: &str) -> PortForward {
         let text = format!(
             "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db, namespace: shop}}, \
              spec: {{placement: {placement}, listeners: []}}}}"

@@ -99,14 +99,7 @@ pub fn is_refusal(reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn forward(placement: &str) -> PortForward {
-        let text = format!(
-            "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db, namespace: shop}}, \
-             spec: {{placement: {placement}, listeners: []}}}}"
-        );
-        serde_yaml::from_str(&text).expect("a forward")
-    }
+    use crate::placement::tests::forward;
 
     #[test]
     fn a_step_names_the_objects_of_the_forward() {
