@@ -41,7 +41,7 @@ impl Shell {
         fs::create_dir(&bin).expect("folder");
         symlink(node.kubectl_program(), bin.join("kubectl")).expect("link");
         symlink(helm_command().get_program(), bin.join("helm")).expect("link");
-        for program in ["portlane", "portlane-echo"] {
+        for program in ["portlane", "portlane-echo", "kubectl-portlane"] {
             symlink(binary(program), bin.join(program)).expect("link");
         }
         let kubeconfig = folder.path().join("kubeconfig");
