@@ -4,11 +4,11 @@ mod live;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 
 pub(crate) use self::live::{Config, Conns, Drain, Top, Trace};
-use crate::forward::Forward;
+use crate::{forward::Forward, run::ClusterRun};
 
 /// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
 #[derive(Debug, Parser)]
@@ -48,6 +48,19 @@ pub(crate) struct Connection {
     request_timeout: u64,
 }
 
+impl Cli {
+    /// The arguments of this process; ends it with a message if they make no sense, each or together.
+    pub(crate) fn read() -> Self {
+        let cli = Self::parse();
+        if let Command::Run(args) = &cli.command
+            && let Some(flaw) = args.run.flaw()
+        {
+            Self::command().error(ErrorKind::ValueValidation, flaw).exit();
+        }
+        cli
+    }
+}
+
 impl Connection {
     /// Longest wait for the answer to one request.
     pub(crate) fn deadline(&self) -> Duration {
@@ -78,6 +91,13 @@ pub(crate) enum Command {
   kubectl portlane forward pod/db-0 5432         one pod, ready or not
   kubectl portlane forward pf/db 15432:          the only listener of a PortForward")]
     Forward(Forward),
+    /// Run `PortForward`s from manifests on this machine, and reach their Services through the API server.
+    #[command(after_help = "Examples:
+  kubectl portlane run -f forwards/ --context staging    the Services of another cluster
+  kubectl portlane run -f db.yaml --port-offset 10000    avoid ports in use on this machine
+  kubectl portlane run -f db.yaml --resolve pg.shop=127.0.0.1:5432
+                                                         all Services of the cluster but one")]
+    Run(Box<ClusterRun>),
     /// List the live sessions of a forward, of a pod, or of all forwards.
     #[command(after_help = "Examples:
   kubectl portlane conns                            of all forwards of this namespace
@@ -192,8 +212,6 @@ fn age(text: &str) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -220,5 +238,17 @@ mod tests {
             (Some("shop"), Some("kind"))
         );
         Cli::try_parse_from(["kubectl-portlane", "status", "-A", "-n", "shop"]).expect_err("one or the other");
+    }
+
+    #[test]
+    fn the_namespace_of_manifests_is_that_of_the_connection() {
+        let namespace = |words: &[&str]| {
+            let cli = Cli::try_parse_from([&["kubectl-portlane"][..], words].concat()).expect("valid");
+            assert!(matches!(cli.command, Command::Run(_)));
+            cli.connection.namespace
+        };
+        assert_eq!(namespace(&["run", "-f", "a.yaml"]), None, "that of the context");
+        assert_eq!(namespace(&["run", "-f", "a.yaml", "-n", "shop"]).as_deref(), Some("shop"));
+        assert_eq!(namespace(&["-n", "shop", "--context", "kind", "run", "a.yaml"]).as_deref(), Some("shop"));
     }
 }

@@ -124,6 +124,9 @@ pub(crate) enum Error {
         /// The time that the user allows.
         seconds: i64,
     },
+    /// Manifests cannot be run.
+    #[error(transparent)]
+    Run(#[from] portlane::Error),
     /// The report does not serialise.
     #[error("cannot serialise the report as JSON")]
     Json(#[from] serde_json::Error),

@@ -12,13 +12,14 @@ mod forward;
 mod live;
 mod logs;
 mod output;
+mod run;
 mod status;
 mod top;
 mod trace;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use kubectl_core::status::Verdict;
 
 use self::{
@@ -33,7 +34,7 @@ const FAILED: u8 = 1;
 const INCOMPLETE: u8 = 3;
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
+    match start(&Cli::read()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::tell(&format!("error: {}", error.with_causes()));
@@ -50,10 +51,14 @@ fn start(cli: &Cli) -> Result<u8, Error> {
         return Ok(0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(run(cli)))
+    if let Command::Run(args) = &cli.command {
+        run::run(&runtime, &cli.connection, args)?;
+        return Ok(0);
+    }
+    runtime.block_on(Box::pin(report(cli)))
 }
 
-async fn run(cli: &Cli) -> Result<u8, Error> {
+async fn report(cli: &Cli) -> Result<u8, Error> {
     let cluster = Cluster::connect(&cli.connection).await?;
     let is_complete = match &cli.command {
         Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, args)).await?)),
@@ -74,7 +79,8 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
             Box::pin(drain::run(&cluster, args)).await?;
             true
         }
-        Command::Completion { .. } => true,
+        // `start` has handled them.
+        Command::Run(_) | Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })
 }
