@@ -43,7 +43,7 @@ impl Cli {
         match &self.command {
             Command::Run(run) => run.flaw(),
             Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),
-            Command::Validate(input) => flaw(input, &[], false),
+            Command::Validate(input) => input.flaw(),
             Command::Completions { .. } => None,
         }
     }
@@ -113,7 +113,7 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
 
 /// Which manifests to read.
 #[derive(Args, Debug)]
-pub(crate) struct Input {
+pub struct Input {
     /// File, folder or -, as with -f; or a forward without a manifest: `[BIND:]PORT:HOST:PORT[/udp]`, where BIND is 127.0.0.1
     /// (if absent) or *.
     #[arg(
@@ -146,8 +146,15 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
+    #[must_use]
+    pub fn flaw(&self) -> Option<String> {
+        flaw(self, &[], false)
+    }
+
     /// Namespace of objects without metadata.namespace, where there is no cluster.
-    pub(crate) fn namespace(&self) -> &str {
+    #[must_use]
+    pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }
 

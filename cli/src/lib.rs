@@ -1,7 +1,7 @@
 //! `portlane`: runs, validates and translates `PortForward` manifests without a cluster.
 //!
-//! A library for two programs: `portlane` itself, and the plugin of kubectl, which runs the same manifests with the
-//! Services of a cluster ([`run_with`]).
+//! A library for two programs: `portlane` itself, and the plugin of kubectl, which validates the same manifests
+//! ([`validate`]), and runs them with the Services of a cluster ([`run_with`]).
 
 mod admission;
 mod args;
@@ -27,7 +27,7 @@ use proxy::log::printable;
 
 use self::args::{Cli, Command};
 pub use self::{
-    args::Run,
+    args::{Input, Run},
     error::Error,
     run::run_with,
     services::{Found, Services},
@@ -45,12 +45,20 @@ pub fn start() -> ExitCode {
             check::print(&script).map(|()| true).map_err(Error::from)
         }
     };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", printable(&error.with_causes()));
-            ExitCode::FAILURE
-        }
-    }
+    if is_success(result) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Does what `portlane validate` does with these arguments, in the same words. Returns true if the manifests were read
+/// and have no problem.
+#[must_use]
+pub fn validate(input: &Input) -> bool {
+    is_success(check::validate(input))
+}
+
+/// Whether a command has found no problem. Prints why it failed, if it did.
+fn is_success(result: Result<bool, Error>) -> bool {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {}", printable(&error.with_causes()));
+        false
+    })
 }

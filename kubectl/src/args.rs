@@ -20,7 +20,7 @@ use crate::{forward::Forward, run::ClusterRun};
     after_help = "Exit codes:
   0  everything that was asked for is shown, and nothing has failed
   1  status: a check has failed, or a gateway or a forward is not ready; drain: sessions are left;
-     trace: a step fails
+     trace: a step fails; validate: a manifest is refused or cannot be read
   2  wrong arguments, no such forward, or the API server cannot be used
   3  something could not be read, usually because a right is missing; nothing else has failed"
 )]
@@ -52,9 +52,12 @@ impl Cli {
     /// The arguments of this process; ends it with a message if they make no sense, each or together.
     pub(crate) fn read() -> Self {
         let cli = Self::parse();
-        if let Command::Run(args) = &cli.command
-            && let Some(flaw) = args.run.flaw()
-        {
+        let flaw = match &cli.command {
+            Command::Run(args) => args.run.flaw(),
+            Command::Validate(input) => input.flaw(),
+            _ => None,
+        };
+        if let Some(flaw) = flaw {
             Self::command().error(ErrorKind::ValueValidation, flaw).exit();
         }
         cli
@@ -98,6 +101,12 @@ pub(crate) enum Command {
   kubectl portlane run -f db.yaml --resolve pg.shop=127.0.0.1:5432
                                                          all Services of the cluster but one")]
     Run(Box<ClusterRun>),
+    /// Validate manifests as an API server would, and check them for conflicts, without a cluster. Exits with 1 if a
+    /// manifest is refused.
+    #[command(after_help = "Examples:
+  kubectl portlane validate forwards/
+  helm template shop | kubectl portlane validate -")]
+    Validate(portlane::Input),
     /// List the live sessions of a forward, of a pod, or of all forwards.
     #[command(after_help = "Examples:
   kubectl portlane conns                            of all forwards of this namespace
@@ -238,6 +247,19 @@ mod tests {
             (Some("shop"), Some("kind"))
         );
         Cli::try_parse_from(["kubectl-portlane", "status", "-A", "-n", "shop"]).expect_err("one or the other");
+    }
+
+    #[test]
+    fn validate_takes_files_and_the_namespace_wherever_it_stands() {
+        for words in [["validate", "a.yaml", "-n", "shop"], ["-n", "shop", "validate", "a.yaml"]] {
+            let cli = Cli::try_parse_from([&["kubectl-portlane"][..], words].concat()).expect("valid");
+            let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
+            assert_eq!((input.namespace(), input.flaw()), ("shop", None));
+        }
+        let cli = Cli::try_parse_from(["kubectl-portlane", "validate"]).expect("valid");
+        let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
+        assert_eq!(input.namespace(), "default", "there is no cluster with a context");
+        assert!(input.flaw().is_some_and(|flaw| flaw.contains("name files")));
     }
 
     #[test]

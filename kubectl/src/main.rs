@@ -28,7 +28,7 @@ use self::{
     error::Error,
 };
 
-/// Exit code: a check or a step has failed, or a gateway or a forward is not ready.
+/// Exit code: a check or a step has failed, a gateway or a forward is not ready, or a manifest is refused.
 const FAILED: u8 = 1;
 /// Exit code: something could not be read.
 const INCOMPLETE: u8 = 3;
@@ -49,6 +49,9 @@ fn start(cli: &Cli) -> Result<u8, Error> {
         clap_complete::generate(*shell, &mut Cli::command(), "kubectl-portlane", &mut script);
         output::write(&String::from_utf8_lossy(&script))?;
         return Ok(0);
+    }
+    if let Command::Validate(input) = &cli.command {
+        return Ok(if portlane::validate(input) { 0 } else { FAILED });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Command::Run(args) = &cli.command {
@@ -80,7 +83,7 @@ async fn report(cli: &Cli) -> Result<u8, Error> {
             true
         }
         // `start` has handled them.
-        Command::Run(_) | Command::Completion { .. } => true,
+        Command::Run(_) | Command::Validate(_) | Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })
 }
