@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 
-pub(crate) use self::live::{Config, Conns, Drain, Top, Trace};
+pub(crate) use self::live::{Config, Conns, Drain, Top, Trace, Ui};
 use crate::{forward::Forward, run::ClusterRun};
 
 /// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
@@ -123,6 +123,12 @@ pub(crate) enum Command {
   kubectl portlane top
   kubectl portlane top -A --once")]
     Top(Top),
+    /// Serve a page on loopback that follows forwards: state, sessions, throughput, events.
+    #[command(after_help = "Examples:
+  kubectl portlane ui --open       the forwards of this namespace, in a browser
+  kubectl portlane ui db           one forward
+  kubectl portlane ui -A --port 9999")]
+    Ui(Ui),
     /// Close the ports of a forward, or evict a pod, and follow the sessions to their end.
     #[command(after_help = "Examples:
   kubectl portlane drain db                     sets spec.suspend

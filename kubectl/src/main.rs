@@ -16,6 +16,7 @@ mod run;
 mod status;
 mod top;
 mod trace;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -78,6 +79,10 @@ async fn report(cli: &Cli) -> Result<u8, Error> {
             true
         }
         Command::Top(args) => Box::pin(top::run(&cluster, args)).await?,
+        Command::Ui(args) => {
+            Box::pin(ui::run(&cluster, args)).await?;
+            true
+        }
         Command::Drain(args) => {
             Box::pin(drain::run(&cluster, args)).await?;
             true

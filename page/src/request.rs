@@ -14,6 +14,22 @@ pub fn is_own(host: &str, bound: IpAddr) -> bool {
     }
 }
 
+/// Whether every host that a request names is this machine, and there is one.
+#[must_use]
+pub fn are_own<'a>(hosts: impl IntoIterator<Item = &'a str>, bound: IpAddr) -> bool {
+    let mut hosts = hosts.into_iter().peekable();
+    hosts.peek().is_some() && hosts.all(|host| is_own(host, bound))
+}
+
+/// The path below `/TOKEN`, without its first slash, if the path begins with this token. The time of the comparison does
+/// not depend on where a wrong token differs.
+#[must_use]
+pub fn below<'a>(path: &'a str, token: &str) -> Option<&'a str> {
+    let (first, rest) = path.strip_prefix('/')?.split_once('/')?;
+    let differ = first.bytes().zip(token.bytes()).fold(0, |all, (one, other)| all | (one ^ other));
+    (first.len() == token.len() && differ == 0).then_some(rest)
+}
+
 /// Whether a browser sent the request for a web page that is not of this server. A browser sends `Origin` with a GET
 /// request of another page that wants to read the answer, and `Sec-Fetch-Site` with every request; other clients send
 /// neither.
@@ -61,6 +77,22 @@ mod tests {
             "::1",
         ] {
             assert!(!is_own(foreign, bound), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_names_no_host_or_two_of_which_one_is_foreign_is_not_for_this_machine() {
+        let bound = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(are_own(["localhost", "127.0.0.1:1"], bound));
+        assert!(!are_own([], bound) && !are_own(["localhost", "evil.example"], bound));
+    }
+
+    #[test]
+    fn only_paths_below_the_whole_token_are_served() {
+        assert_eq!(below("/abc/", "abc"), Some(""));
+        assert_eq!(below("/abc/page.js", "abc"), Some("page.js"));
+        for foreign in ["", "/", "/abc", "/ab/", "/abd/", "/abcd/", "//abc/", "abc/", "/x/abc/"] {
+            assert_eq!(below(foreign, "abc"), None, "{foreign}");
         }
     }
 

@@ -20,7 +20,7 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
-use portlane_page::request::{is_of_another_page, is_own};
+use portlane_page::request::{are_own, is_of_another_page};
 use proxy_api::{Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -220,8 +220,7 @@ fn known(role: Role) -> &'static str {
 fn names_this_machine(request: &Request<Incoming>, bound: IpAddr) -> bool {
     let named = request.uri().authority().map(hyper::http::uri::Authority::as_str);
     let headers = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-    let mut hosts = named.into_iter().chain(headers).peekable();
-    hosts.peek().is_some() && hosts.all(|host| is_own(host, bound))
+    are_own(named.into_iter().chain(headers), bound)
 }
 
 /// Fails if a thread has died or hangs at `now` (seconds of the process clock).

@@ -9,7 +9,7 @@ mod notices;
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::{Event, Pod};
-use operator_core::ObjectKey;
+use operator_core::{ObjectKey, names::PROXY_LABEL};
 use serde::Serialize;
 
 use crate::{
@@ -273,6 +273,8 @@ impl Page {
 pub fn proxies(pods: &Fetched<Listed<Pod>>) -> Vec<ObjectKey> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let alive = items(pods).iter().filter(|pod| !has_ended(pod) && pod.metadata.deletion_timestamp.is_none());
+    // Pods that a sidecar forward selects may be older than it, and have no proxy.
+    let alive = alive.filter(|pod| pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(PROXY_LABEL)));
     let mut keys: Vec<ObjectKey> =
         alive.map(|pod| ObjectKey::new(text(&pod.metadata.namespace), text(&pod.metadata.name))).collect();
     keys.sort();
