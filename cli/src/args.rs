@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
     builder::{OsStringValueParser, TypedValueParser},
-    error::ErrorKind,
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 use clap_complete::Shell;
 
@@ -13,6 +13,9 @@ use crate::{
     forward::{self, Forward, Operand},
     options::{self, Map},
 };
+
+/// Options of kubectl that name a cluster.
+const CLUSTER: [&str; 2] = ["--context", "--kubeconfig"];
 
 /// Run, validate and translate `PortForward` manifests without a cluster.
 #[derive(Debug, Parser)]
@@ -25,7 +28,10 @@ pub(crate) struct Cli {
 impl Cli {
     /// The arguments of this process; ends it with a message if they make no sense, each or together.
     pub(crate) fn read() -> Self {
-        let cli = Self::parse();
+        let cli = Self::try_parse().unwrap_or_else(|error| match cluster_hint(&error) {
+            Some(hint) => Self::command().error(ErrorKind::UnknownArgument, hint).exit(),
+            None => error.exit(),
+        });
         if let Some(flaw) = cli.flaw() {
             Self::command().error(ErrorKind::ValueValidation, flaw).exit();
         }
@@ -34,25 +40,41 @@ impl Cli {
 
     /// What arguments that are valid one by one do wrong together.
     fn flaw(&self) -> Option<String> {
-        let (input, maps, prints) = match &self.command {
-            Command::Run(run) => (&run.input, run.laptop.map.as_slice(), run.print),
-            Command::Translate(args) => (&args.input, args.laptop.map.as_slice(), false),
-            Command::Validate(input) => (input, <&[Map]>::default(), false),
-            Command::Completions { .. } => return None,
-        };
-        let (paths, forwards) = (input.paths(), input.forwards());
-        if paths.is_empty() && forwards.is_empty() {
-            return Some("nothing to read: name files, forwards or -f".to_owned());
+        match &self.command {
+            Command::Run(run) => run.flaw(),
+            Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),
+            Command::Validate(input) => input.flaw(),
+            Command::Completions { .. } => None,
         }
-        if prints && !paths.is_empty() && !forwards.is_empty() {
-            return Some("--print is about forwards on the command line: leave out the files".to_owned());
-        }
-        if let Some(port) = twice(forwards.into_iter().map(Forward::socket)) {
-            return Some(format!("port {port} is given twice"));
-        }
-        let name = |map: &Map| format!("{}/{}", map.forward, map.listener);
-        twice(maps.iter().map(name)).map(|name| format!("--map {name} is given twice"))
     }
+}
+
+/// What arguments that are valid one by one do wrong together.
+fn flaw(input: &Input, maps: &[Map], prints: bool) -> Option<String> {
+    let (paths, forwards) = (input.paths(), input.forwards());
+    if paths.is_empty() && forwards.is_empty() {
+        return Some("nothing to read: name files, forwards or -f".to_owned());
+    }
+    if prints && !paths.is_empty() && !forwards.is_empty() {
+        return Some("--print is about forwards on the command line: leave out the files".to_owned());
+    }
+    if let Some(port) = twice(forwards.into_iter().map(Forward::socket)) {
+        return Some(format!("port {port} is given twice"));
+    }
+    let name = |map: &Map| format!("{}/{}", map.forward, map.listener);
+    twice(maps.iter().map(name)).map(|name| format!("--map {name} is given twice"))
+}
+
+/// What to use instead of an option that names a cluster.
+fn cluster_hint(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_of_a_cluster = error.kind() == ErrorKind::UnknownArgument && CLUSTER.contains(&argument.as_str());
+    is_of_a_cluster.then(|| {
+        format!(
+            "{argument}: portlane uses no cluster; `kubectl portlane run {argument} ...` runs the same manifests and \
+             reaches their Services through the API server"
+        )
+    })
 }
 
 /// The first of the words that was there before.
@@ -91,7 +113,7 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
 
 /// Which manifests to read.
 #[derive(Args, Debug)]
-pub(crate) struct Input {
+pub struct Input {
     /// File, folder or -, as with -f; or a forward without a manifest: `[BIND:]PORT:HOST:PORT[/udp]`, where BIND is 127.0.0.1
     /// (if absent) or *.
     #[arg(
@@ -114,15 +136,28 @@ pub(crate) struct Input {
     /// Read the subfolders of folders too.
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
-    /// Namespace of objects without metadata.namespace.
-    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = options::namespace)]
-    pub(crate) namespace: String,
+    /// Namespace of objects without metadata.namespace. Absent: default; with a cluster, the namespace of the context.
+    // The plugin of kubectl has the same option for all of its commands. A default would hide that of the context.
+    #[arg(short, long, value_name = "NAME", value_parser = options::namespace)]
+    namespace: Option<String>,
     /// Use only this forward. Can be given several times.
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     pub(crate) only: Vec<String>,
 }
 
 impl Input {
+    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
+    #[must_use]
+    pub fn flaw(&self) -> Option<String> {
+        flaw(self, &[], false)
+    }
+
+    /// Namespace of objects without metadata.namespace, where there is no cluster.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
     /// The paths to read, however they are given.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let path = |operand: &Operand| match operand {
@@ -156,8 +191,9 @@ pub(crate) struct Laptop {
     pub(crate) map: Vec<Map>,
 }
 
+/// Arguments of `run`.
 #[derive(Args, Debug)]
-pub(crate) struct Run {
+pub struct Run {
     #[command(flatten)]
     pub(crate) input: Input,
     #[command(flatten)]
@@ -199,6 +235,18 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
+    #[must_use]
+    pub fn flaw(&self) -> Option<String> {
+        flaw(&self.input, &self.laptop.map, self.print)
+    }
+
+    /// Whether manifests are printed, and nothing runs.
+    #[must_use]
+    pub fn only_prints(&self) -> bool {
+        self.print
+    }
+
     /// The access log of all forwards, if it is not for each of them to say.
     pub(crate) fn access_log(&self) -> Option<crds::AccessLogMode> {
         let mode = self.access_log.or(self.quiet.then_some(AccessLog::Off))?;
@@ -280,6 +328,19 @@ mod tests {
             };
             assert!(is_as_expected, "{words:?}: {flaw:?}");
         }
+    }
+
+    #[test]
+    fn an_option_that_names_a_cluster_leads_to_the_plugin() {
+        let hint = |words: &[&str]| {
+            let words = [&["portlane", "run", "-f", "a.yaml"][..], words].concat();
+            cluster_hint(&Cli::try_parse_from(words).expect_err("unknown"))
+        };
+        for words in [&["--context", "kind"][..], &["--context=kind"][..], &["--kubeconfig", "x"][..]] {
+            assert!(hint(words).is_some_and(|hint| hint.contains("kubectl portlane run --")), "{words:?}");
+        }
+        assert_eq!(hint(&["--nosuch"]), None);
+        assert_eq!(hint(&["--port-offset", "x"]), None, "the value is wrong");
     }
 
     #[test]

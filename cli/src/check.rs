@@ -28,10 +28,10 @@ fn read(input: &Input) -> Result<(Store, Sources), Error> {
     let mut store = Store::default();
     let forwards = forward::as_file(&input.forwards());
     for (file, change) in sources.streams().into_iter().chain(sources.look()).chain(forwards) {
-        store.take(&admission, &file, change, &input.namespace);
+        store.take(&admission, &file, change, input.namespace());
     }
     for file in sources.absent() {
-        store.take(&admission, &file, FileChange::missing(&file), &input.namespace);
+        store.take(&admission, &file, FileChange::missing(&file), input.namespace());
     }
     Ok((store, sources))
 }

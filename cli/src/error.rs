@@ -6,7 +6,7 @@ use crate::store::LeftOut;
 
 /// Failure of a command, as opposed to problems in the manifests.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// A path on the command line cannot be read.
     #[error("cannot read {0}")]
     Files(String, #[source] io::Error),
@@ -25,6 +25,7 @@ pub(crate) enum Error {
         verb: &'static str,
         /// Kinds that would be something.
         wanted: &'static str,
+        /// Where they were looked for.
         paths: String,
         /// What the paths have instead.
         left_out: Option<String>,

@@ -1,48 +1,7 @@
-//! `portlane`: runs, validates and translates `PortForward` manifests without a cluster.
-
-mod admission;
-mod args;
-mod check;
-mod error;
-mod forward;
-mod manifest;
-mod misspelt;
-mod options;
-mod run;
-mod spelling;
-mod store;
-mod table;
-mod terminal;
-mod verdicts;
-mod world;
+//! `portlane`: see the library of the same name.
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-use proxy::log::printable;
-
-use self::{
-    args::{Cli, Command},
-    error::Error,
-};
-
 fn main() -> ExitCode {
-    let result = match Cli::read().command {
-        Command::Run(args) => run::run(&args).map(|()| true),
-        Command::Validate(input) => check::validate(&input),
-        Command::Translate(args) => check::translate_to_stdout(&args),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "portlane", &mut script);
-            check::print(&script).map(|()| true).map_err(Error::from)
-        }
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", printable(&error.with_causes()));
-            ExitCode::FAILURE
-        }
-    }
+    portlane::start()
 }

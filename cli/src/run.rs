@@ -1,6 +1,8 @@
 //! `portlane run`: manifests from files instead of an API server, and a proxy in this process instead of a fleet.
 
-use std::{collections::BTreeSet, io, num::NonZeroUsize, path::Path, time::Duration};
+mod settings;
+
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
 use crds::{ListenerStatus, Protocol};
 use operator_core::{Changes, Group, ObjectKey, Outcome, Translation, Translator, Update, World, accepted_headers};
@@ -8,19 +10,26 @@ use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},
     log::{Event, Level, LogFormat, Notice},
-    settings::Settings,
 };
 use proxy_api::{Configuration, Transport, Version};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    pin,
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    task::LocalSet,
+    time::{interval, sleep},
+};
 
+use self::settings::settings;
 use crate::{
     admission::Admission,
-    args::{Log, Run},
+    args::Run,
     check,
     error::Error,
     forward::{self, Forward},
     manifest::{FileChange, Problem, Sources},
     misspelt,
+    services::{self, Found, Nowhere, Services},
     store::{LeftOut, Store},
     table,
     terminal::{self, Keyboard},
@@ -30,8 +39,28 @@ use crate::{
 /// What the first screen says below the table.
 const KEYBOARD_HINT: &str = "press Enter to show the table again";
 
-/// Runs until a signal or the admin address asks for the end, then drains.
+/// Longest time at the start until it is known where the Services are. Later answers change what already runs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs without a cluster until a signal or the admin address asks for the end, then drains.
 pub(crate) fn run(args: &Run) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    run_with(args, args.input.namespace(), Nowhere, &runtime, &LocalSet::new())
+}
+
+/// Runs until a signal or the admin address asks for the end, then drains. Objects without a namespace are in `namespace`,
+/// whatever the arguments say. Services that the arguments do not resolve are those of `services`, whose tasks run in
+/// `tasks`. Standard output has the log.
+///
+/// # Errors
+/// The manifests cannot be read or have nothing to run, or the proxy cannot start or has died.
+pub fn run_with<S: Services>(
+    args: &Run,
+    namespace: &str,
+    services: S,
+    runtime: &Runtime,
+    tasks: &LocalSet,
+) -> Result<(), Error> {
     if args.print {
         return print(args);
     }
@@ -40,11 +69,12 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
     let admission = Admission::new()?;
     let settings = settings(args);
     let proxy = Proxy::start(&settings, Box::new(io::stdout()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut runner = Runner {
         args,
+        namespace,
         admission,
         sources,
+        services,
         store: Store::default(),
         number: 0,
         reported: BTreeSet::new(),
@@ -53,7 +83,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Error> {
         format: settings.log_format,
         proxy,
     };
-    let served = runtime.block_on(runner.serve());
+    let served = tasks.block_on(runtime, Box::pin(runner.serve()));
     // Writes the last records, which tell why nothing runs.
     let finished = runner.proxy.finish();
     served?;
@@ -69,27 +99,13 @@ fn print(args: &Run) -> Result<(), Error> {
     check::print(manifests.join("---\n").as_bytes()).map_err(Error::from)
 }
 
-fn settings(args: &Run) -> Settings {
-    let usual = Settings::default();
-    Settings {
-        workers: args.workers.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or(usual.workers),
-        held_bytes: args.held_bytes,
-        max_sessions: args.max_sessions,
-        max_flows: args.max_flows,
-        log_format: if args.log == Log::Json { LogFormat::Json } else { LogFormat::text() },
-        log_level: if args.quiet { Level::Warn } else { usual.log_level },
-        quiet_start: args.log == Log::Text,
-        health: args.health_address,
-        admin: args.admin_address,
-        drain_seconds: args.drain_seconds,
-        ..usual
-    }
-}
-
-struct Runner<'a> {
+struct Runner<'a, S> {
     args: &'a Run,
+    /// Namespace of objects without metadata.namespace.
+    namespace: &'a str,
     admission: Admission,
     sources: Sources,
+    services: S,
     store: Store,
     number: u64,
     /// Reported problems that still hold.
@@ -100,7 +116,7 @@ struct Runner<'a> {
     proxy: Proxy,
 }
 
-impl Runner<'_> {
+impl<S: Services> Runner<'_, S> {
     async fn serve(&mut self) -> Result<(), Error> {
         // A pipe may take long to end; until then, SIGTERM and SIGINT end the process. SIGHUP never does.
         let mut hangup = signal(SignalKind::hangup())?;
@@ -111,8 +127,14 @@ impl Runner<'_> {
         let keyboard = self.keyboard();
         first.extend(self.sources.look());
         first.extend(forward::as_file(&self.args.input.forwards()));
-        self.start(first, keyboard.is_some()).await?;
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let read = self.take(first);
+        tokio::select! {
+            () = self.settle() => {}
+            _ = term.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+        self.start(&read, keyboard.is_some()).await?;
+        let mut look = interval(LOOK_EVERY);
         let life = self.proxy.alive("manifest reader");
         loop {
             life.beat();
@@ -125,6 +147,10 @@ impl Runner<'_> {
                     self.sources.read_again();
                 }
                 Some(()) = again.recv() => self.show(),
+                () = self.services.changed() => match self.refresh(&BTreeSet::new()).await {
+                    Err(Error::Ended(_)) => break,
+                    result => drop(result?),
+                },
                 _ = look.tick() => {
                     if keyboard.as_ref().is_some_and(Keyboard::was_pressed) {
                         self.show();
@@ -136,7 +162,8 @@ impl Runner<'_> {
                     if changes.is_empty() {
                         continue;
                     }
-                    match self.update(changes).await {
+                    let read = self.take(changes);
+                    match self.refresh(&read).await {
                         // The admin address was asked to drain.
                         Err(Error::Ended(_)) => break,
                         result => drop(result?),
@@ -155,8 +182,26 @@ impl Runner<'_> {
         is_shown.then(Keyboard::find).flatten()
     }
 
-    async fn start(&mut self, changes: Vec<(String, FileChange)>, has_keyboard: bool) -> Result<(), Error> {
-        let (translation, left_out) = self.update(changes).await?;
+    /// Waits until it is known where the Services are, for a short while.
+    async fn settle(&mut self) {
+        let patience = sleep(PATIENCE);
+        pin!(patience);
+        loop {
+            let objects = self.store.objects(&self.args.input.only, &self.sources.absent());
+            let needed = services::needed(&world::laptop(objects.world, &self.args.laptop));
+            if self.services.find(&needed).values().all(|found| *found != Found::Attaching) {
+                return;
+            }
+            tokio::select! {
+                () = self.services.changed() => {}
+                () = &mut patience => return,
+            }
+        }
+    }
+
+    /// Starts what the manifests have. `read`: as in `refresh`.
+    async fn start(&mut self, read: &BTreeSet<String>, has_keyboard: bool) -> Result<(), Error> {
+        let (translation, left_out) = self.refresh(read).await?;
         let world = self.store.objects(&[], &BTreeSet::new()).world;
         let log = self.proxy.log();
         for option in misspelt::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
@@ -197,8 +242,8 @@ impl Runner<'_> {
         }
     }
 
-    /// Applies changes of files and logs the problems found in them.
-    async fn update(&mut self, changes: Vec<(String, FileChange)>) -> Result<(Translation, LeftOut), Error> {
+    /// Takes changes of files into the store. Returns the files that could be read.
+    fn take(&mut self, changes: Vec<(String, FileChange)>) -> BTreeSet<String> {
         let mut read = BTreeSet::new();
         for (file, change) in changes {
             // A folder that can be listed again is as good as a file that can be read again.
@@ -210,8 +255,13 @@ impl Runner<'_> {
             if is_read {
                 read.insert(file.clone());
             }
-            self.store.take(&self.admission, &file, change, &self.args.input.namespace);
+            self.store.take(&self.admission, &file, change, self.namespace);
         }
+        read
+    }
+
+    /// Applies what the store and the Services have now, and logs the problems. `read`: the files that were read just now.
+    async fn refresh(&mut self, read: &BTreeSet<String>) -> Result<(Translation, LeftOut), Error> {
         let mut objects = self.store.objects(&self.args.input.only, &self.sources.absent());
         objects.left_out.extend(self.sources.skipped());
         self.record_status(&mut objects.world);
@@ -219,6 +269,8 @@ impl Runner<'_> {
         if let Some(mode) = self.args.access_log() {
             world::log_sessions(&mut objects.world, mode);
         }
+        let found = self.services.find(&services::needed(&objects.world));
+        services::reach(&mut objects.world, &found);
         let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
         objects.world.reserved = reserved.collect();
@@ -228,7 +280,7 @@ impl Runner<'_> {
         self.publish(&update).await?;
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
-        self.report(&problems, &warnings, &read);
+        self.report(&problems, &warnings, read);
         Ok((translation, objects.left_out))
     }
 
@@ -298,7 +350,7 @@ impl Runner<'_> {
             tokio::select! {
                 _ = term.recv() => self.proxy.stop_waiting(),
                 _ = interrupt.recv() => self.proxy.stop_waiting(),
-                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                () = sleep(Duration::from_millis(20)) => {}
             }
         }
     }

@@ -17,7 +17,8 @@ use crate::args;
 /// A laptop, configured by the options of the command line.
 pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
     let ports = options.map.iter().map(|map| ((map.forward.clone(), map.listener.clone()), map.port));
-    world.site = Site::Laptop(Laptop { port_offset: options.port_offset, ports: ports.collect() });
+    let ports = ports.collect();
+    world.site = Site::Laptop(Laptop { port_offset: options.port_offset, ports, ..Laptop::default() });
     world.services = options.resolve.iter().map(|item| (item.service.clone(), item.place.clone())).collect();
     open_to_unknown_namespaces(&mut world);
     world

@@ -4,11 +4,11 @@ mod live;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 
-pub(crate) use self::live::{Config, Conns, Drain, Top, Trace};
-use crate::forward::Forward;
+pub(crate) use self::live::{Config, Conns, Drain, Top, Trace, Ui};
+use crate::{forward::Forward, run::ClusterRun};
 
 /// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ use crate::forward::Forward;
     after_help = "Exit codes:
   0  everything that was asked for is shown, and nothing has failed
   1  status: a check has failed, or a gateway or a forward is not ready; drain: sessions are left;
-     trace: a step fails
+     trace: a step fails; validate: a manifest is refused or cannot be read
   2  wrong arguments, no such forward, or the API server cannot be used
   3  something could not be read, usually because a right is missing; nothing else has failed"
 )]
@@ -46,6 +46,22 @@ pub(crate) struct Connection {
     /// Longest wait for the answer to one request, in seconds. The live API itself waits up to 12 s for silent proxies.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     request_timeout: u64,
+}
+
+impl Cli {
+    /// The arguments of this process; ends it with a message if they make no sense, each or together.
+    pub(crate) fn read() -> Self {
+        let cli = Self::parse();
+        let flaw = match &cli.command {
+            Command::Run(args) => args.run.flaw(),
+            Command::Validate(input) => input.flaw(),
+            _ => None,
+        };
+        if let Some(flaw) = flaw {
+            Self::command().error(ErrorKind::ValueValidation, flaw).exit();
+        }
+        cli
+    }
 }
 
 impl Connection {
@@ -78,6 +94,19 @@ pub(crate) enum Command {
   kubectl portlane forward pod/db-0 5432         one pod, ready or not
   kubectl portlane forward pf/db 15432:          the only listener of a PortForward")]
     Forward(Forward),
+    /// Run `PortForward`s from manifests on this machine, and reach their Services through the API server.
+    #[command(after_help = "Examples:
+  kubectl portlane run -f forwards/ --context staging    the Services of another cluster
+  kubectl portlane run -f db.yaml --port-offset 10000    avoid ports in use on this machine
+  kubectl portlane run -f db.yaml --resolve pg.shop=127.0.0.1:5432
+                                                         all Services of the cluster but one")]
+    Run(Box<ClusterRun>),
+    /// Validate manifests as an API server would, and check them for conflicts, without a cluster. Exits with 1 if a
+    /// manifest is refused.
+    #[command(after_help = "Examples:
+  kubectl portlane validate forwards/
+  helm template shop | kubectl portlane validate -")]
+    Validate(portlane::Input),
     /// List the live sessions of a forward, of a pod, or of all forwards.
     #[command(after_help = "Examples:
   kubectl portlane conns                            of all forwards of this namespace
@@ -94,6 +123,12 @@ pub(crate) enum Command {
   kubectl portlane top
   kubectl portlane top -A --once")]
     Top(Top),
+    /// Serve a page on loopback that follows forwards: state, sessions, throughput, events.
+    #[command(after_help = "Examples:
+  kubectl portlane ui --open       the forwards of this namespace, in a browser
+  kubectl portlane ui db           one forward
+  kubectl portlane ui -A --port 9999")]
+    Ui(Ui),
     /// Close the ports of a forward, or evict a pod, and follow the sessions to their end.
     #[command(after_help = "Examples:
   kubectl portlane drain db                     sets spec.suspend
@@ -192,8 +227,6 @@ fn age(text: &str) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -220,5 +253,30 @@ mod tests {
             (Some("shop"), Some("kind"))
         );
         Cli::try_parse_from(["kubectl-portlane", "status", "-A", "-n", "shop"]).expect_err("one or the other");
+    }
+
+    #[test]
+    fn validate_takes_files_and_the_namespace_wherever_it_stands() {
+        for words in [["validate", "a.yaml", "-n", "shop"], ["-n", "shop", "validate", "a.yaml"]] {
+            let cli = Cli::try_parse_from([&["kubectl-portlane"][..], words].concat()).expect("valid");
+            let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
+            assert_eq!((input.namespace(), input.flaw()), ("shop", None));
+        }
+        let cli = Cli::try_parse_from(["kubectl-portlane", "validate"]).expect("valid");
+        let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
+        assert_eq!(input.namespace(), "default", "there is no cluster with a context");
+        assert!(input.flaw().is_some_and(|flaw| flaw.contains("name files")));
+    }
+
+    #[test]
+    fn the_namespace_of_manifests_is_that_of_the_connection() {
+        let namespace = |words: &[&str]| {
+            let cli = Cli::try_parse_from([&["kubectl-portlane"][..], words].concat()).expect("valid");
+            assert!(matches!(cli.command, Command::Run(_)));
+            cli.connection.namespace
+        };
+        assert_eq!(namespace(&["run", "-f", "a.yaml"]), None, "that of the context");
+        assert_eq!(namespace(&["run", "-f", "a.yaml", "-n", "shop"]).as_deref(), Some("shop"));
+        assert_eq!(namespace(&["-n", "shop", "--context", "kind", "run", "a.yaml"]).as_deref(), Some("shop"));
     }
 }

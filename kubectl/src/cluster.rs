@@ -129,6 +129,11 @@ impl Cluster {
         Ok(listed)
     }
 
+    /// Address of the API server.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Longest wait for the answer to one request.
     pub(crate) fn deadline(&self) -> Duration {
         self.deadline

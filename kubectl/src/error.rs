@@ -85,6 +85,15 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    /// The page cannot be served at the port.
+    #[error("cannot listen on 127.0.0.1:{port}: choose another --port, or 0 for a free one")]
+    Page {
+        /// The port.
+        port: u16,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The forward has no such listener.
     #[error("PortForward {forward} has no such listener: its listeners are {}", .names.join(", "))]
     NoListener {
@@ -124,6 +133,9 @@ pub(crate) enum Error {
         /// The time that the user allows.
         seconds: i64,
     },
+    /// Manifests cannot be run.
+    #[error(transparent)]
+    Run(#[from] portlane::Error),
     /// The report does not serialise.
     #[error("cannot serialise the report as JSON")]
     Json(#[from] serde_json::Error),

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown},
+    config::ProxyConfig,
     live::{MAX_LIMIT, Of, Reading, Request, SessionList},
     placement::key,
 };
@@ -51,13 +52,37 @@ pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<List
 
 /// The sessions of these objects, in their order. Fails if the API cannot be used at all.
 pub(crate) async fn sessions(cluster: &Cluster, targets: Vec<Of>) -> Result<Vec<Reading>, Unknown> {
+    let reading = ask(cluster, targets).await;
+    kubectl_core::live::usable(&reading)?;
+    Ok(reading)
+}
+
+/// The sessions of these objects, for a reader who shows the rest as well: where the API cannot be used at all, only the
+/// first object is asked about.
+pub(crate) async fn readings(cluster: &Cluster, mut targets: Vec<Of>) -> Vec<Reading> {
+    let rest = targets.split_off(targets.len().min(1));
+    let mut reading = ask(cluster, targets).await;
+    if kubectl_core::live::usable(&reading).is_ok() {
+        reading.extend(ask(cluster, rest).await);
+    }
+    reading
+}
+
+async fn ask(cluster: &Cluster, targets: Vec<Of>) -> Vec<Reading> {
     let ask = |of: Of| async move {
         let list = read::<SessionList>(cluster, &Request::sessions(&of, MAX_LIMIT)).await;
         (of, list)
     };
-    let reading: Vec<Reading> = stream::iter(targets).map(ask).buffered(READ).collect().await;
-    kubectl_core::live::usable(&reading)?;
-    Ok(reading)
+    stream::iter(targets).map(ask).buffered(READ).collect().await
+}
+
+/// The configurations of the proxies of these pods.
+pub(crate) async fn configs(cluster: &Cluster, pods: Vec<ObjectKey>) -> Vec<(ObjectKey, Fetched<ProxyConfig>)> {
+    let ask = |pod: ObjectKey| async move {
+        let config = read::<ProxyConfig>(cluster, &Request::config(&pod)).await;
+        (pod, config)
+    };
+    stream::iter(pods).map(ask).buffered(READ).collect().await
 }
 
 /// The response to a request. The operator works on few requests at a time, and refuses others for a moment.

@@ -12,13 +12,15 @@ mod forward;
 mod live;
 mod logs;
 mod output;
+mod run;
 mod status;
 mod top;
 mod trace;
+mod ui;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use kubectl_core::status::Verdict;
 
 use self::{
@@ -27,13 +29,13 @@ use self::{
     error::Error,
 };
 
-/// Exit code: a check or a step has failed, or a gateway or a forward is not ready.
+/// Exit code: a check or a step has failed, a gateway or a forward is not ready, or a manifest is refused.
 const FAILED: u8 = 1;
 /// Exit code: something could not be read.
 const INCOMPLETE: u8 = 3;
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
+    match start(&Cli::read()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::tell(&format!("error: {}", error.with_causes()));
@@ -49,11 +51,18 @@ fn start(cli: &Cli) -> Result<u8, Error> {
         output::write(&String::from_utf8_lossy(&script))?;
         return Ok(0);
     }
+    if let Command::Validate(input) = &cli.command {
+        return Ok(if portlane::validate(input) { 0 } else { FAILED });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(run(cli)))
+    if let Command::Run(args) = &cli.command {
+        run::run(&runtime, &cli.connection, args)?;
+        return Ok(0);
+    }
+    runtime.block_on(Box::pin(report(cli)))
 }
 
-async fn run(cli: &Cli) -> Result<u8, Error> {
+async fn report(cli: &Cli) -> Result<u8, Error> {
     let cluster = Cluster::connect(&cli.connection).await?;
     let is_complete = match &cli.command {
         Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, args)).await?)),
@@ -70,11 +79,16 @@ async fn run(cli: &Cli) -> Result<u8, Error> {
             true
         }
         Command::Top(args) => Box::pin(top::run(&cluster, args)).await?,
+        Command::Ui(args) => {
+            Box::pin(ui::run(&cluster, args)).await?;
+            true
+        }
         Command::Drain(args) => {
             Box::pin(drain::run(&cluster, args)).await?;
             true
         }
-        Command::Completion { .. } => true,
+        // `start` has handled them.
+        Command::Run(_) | Command::Validate(_) | Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })
 }

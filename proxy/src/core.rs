@@ -16,7 +16,6 @@ pub mod foreign_ports;
 pub mod hand_over;
 pub mod heartbeat;
 pub mod holder;
-pub mod host;
 pub mod lacking;
 pub mod limiter;
 pub mod load;

@@ -20,6 +20,7 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
+use portlane_page::request::{are_own, is_of_another_page};
 use proxy_api::{Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,7 +30,7 @@ use self::{
     scrape::Scraped,
     serve::Guest,
 };
-use crate::{core::host, listen, metrics::Metrics, process::Process, supervisor::Control};
+use crate::{listen, metrics::Metrics, process::Process, supervisor::Control};
 
 /// Most sessions that /conns lists.
 const SESSIONS: usize = 10_000;
@@ -137,7 +138,7 @@ fn refused(guest: &Guest, request: &Request<Incoming>) -> Option<Response<Full<B
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
     // A web page open on this machine must not be able to end sessions, nor to take the places of those that follow.
     let does_something = request.method() == Method::POST || is_to_follow(guest.role, request);
-    if guest.role != Role::Health && does_something && host::is_of_another_page(headers.contains_key(ORIGIN), site) {
+    if guest.role != Role::Health && does_something && is_of_another_page(headers.contains_key(ORIGIN), site) {
         return Some(text(StatusCode::FORBIDDEN, "requests from web pages are refused\n"));
     }
     None
@@ -219,8 +220,7 @@ fn known(role: Role) -> &'static str {
 fn names_this_machine(request: &Request<Incoming>, bound: IpAddr) -> bool {
     let named = request.uri().authority().map(hyper::http::uri::Authority::as_str);
     let headers = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-    let mut hosts = named.into_iter().chain(headers).peekable();
-    hosts.peek().is_some() && hosts.all(|host| host::is_own(host, bound))
+    are_own(named.into_iter().chain(headers), bound)
 }
 
 /// Fails if a thread has died or hangs at `now` (seconds of the process clock).

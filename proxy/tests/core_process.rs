@@ -1,8 +1,8 @@
-//! What bounds a process: memory, threads that hang, whom an admin request names.
+//! What bounds a process: memory, and threads that hang.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     num::NonZeroUsize,
     time::Duration,
 };
@@ -13,7 +13,6 @@ use proxy::core::{
     },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
-    host::{is_of_another_page, is_own},
     no_ports::{self, Found, NoPorts},
 };
 use proxy_api::doors::{Admission, Evict, Places};
@@ -176,43 +175,6 @@ fn who_is_silent_for_too_long_hangs() {
     assert_eq!(hung(101, beats(100 - LONGEST_SILENCE)), ["worker-0"]);
     assert_eq!(hung(102, beats(100 - LONGEST_SILENCE)), ["worker-0", "worker-1"]);
     assert!(hung(5, beats(100)).is_empty(), "a beat while the caller looked at the clock");
-}
-
-#[test]
-fn an_admin_request_names_loopback_or_the_address_of_the_door() {
-    let bound = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
-    let six = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
-    for own in ["localhost", "LOCALHOST:9181", "localhost.", "127.0.0.1", "127.0.0.7:9181", "[::1]:9181", "[::1]"] {
-        assert!(is_own(own, bound), "{own}");
-    }
-    assert!(is_own("[::ffff:127.0.0.1]:1", bound) && is_own("[fd00::1]:9181", six));
-    for foreign in [
-        "",
-        "evil.example",
-        "evil.example:9181",
-        "localhost.evil.example",
-        "evil@localhost",
-        "localhost:9181@evil.example",
-        "192.0.2.1",
-        "[fd00::1]:9181",
-        "0.0.0.0:9181",
-        "[::1]evil",
-        "[::1",
-        "::1",
-    ] {
-        assert!(!is_own(foreign, bound), "{foreign}");
-    }
-}
-
-#[test]
-fn a_browser_says_which_page_it_asks_for() {
-    for (has_origin, site) in [(false, None), (false, Some("same-origin")), (false, Some("none"))] {
-        assert!(!is_of_another_page(has_origin, site), "{has_origin} {site:?}");
-    }
-    for (has_origin, site) in [(true, None), (true, Some("same-origin")), (false, Some("cross-site"))] {
-        assert!(is_of_another_page(has_origin, site), "{has_origin} {site:?}");
-    }
-    assert!(is_of_another_page(false, Some("same-site")), "another port of this machine");
 }
 
 #[test]

@@ -323,7 +323,7 @@ fn events(events: &[Event], now: Timestamp) -> Vec<EventLine> {
 }
 
 /// Time of the last occurrence of an event.
-fn last(event: &Event) -> Option<Timestamp> {
+pub(crate) fn last(event: &Event) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
     let stamp = event.last_timestamp.as_ref().map(|time| time.0);
     let micro = event.event_time.as_ref().map(|time| time.0);

@@ -1,6 +1,7 @@
-//! `kubectl portlane forward`: what decides between a connection on this machine and a port of a pod.
+//! `kubectl portlane forward` and `run`: what decides between a connection on this machine and a port of a pod.
 //!
 //! ```text
+//! manifests ──▶ backends        the Services that `run` attaches
 //! words ──▶ target, mapping     what is forwarded, and from which local port
 //! objects ──▶ endpoints         the pods behind the target, and the port in each
 //! endpoints, failures ──▶ pool  the pod of a connection, when to retry, when to give up
@@ -9,6 +10,7 @@
 //!
 //! Times are durations since the start of the program.
 
+pub mod backends;
 pub mod endpoints;
 pub mod failure;
 pub mod listener;

@@ -6,7 +6,8 @@
 //!                                    └──▶ trace::report ────▶ render::trace ───┤
 //! documents of the live API ─────────┬──▶ conns::report ────▶ render::conns ───┤
 //!                                    └──▶ config::report ───▶ render::config ──┤
-//! two readings of sessions ──────────────▶ top::report ──────▶ render::top ─────┘
+//! two readings of sessions ──────────┬───▶ top::report ──────▶ render::top ─────┘
+//!                                    └───▶ page::Page ───────▶ JSON of the page
 //! ```
 //!
 //! The crate has no client, no clock and no environment: the time is an argument.
@@ -22,6 +23,7 @@ pub mod installation;
 pub mod live;
 pub mod logs;
 pub mod nearest;
+pub mod page;
 pub mod placement;
 pub mod remedy;
 pub mod render;

@@ -161,14 +161,18 @@ struct Changes {
 /// What a session is recognised by.
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-fn identity(session: &Session) -> Identity<'_> {
+/// The sessions of a reading, by what they are recognised by.
+pub(crate) fn known(sample: Option<&Sample>) -> HashMap<Identity<'_>, &Session> {
+    sample.into_iter().flat_map(listed).map(|(_, session)| (identity(session), session)).collect()
+}
+
+pub(crate) fn identity(session: &Session) -> Identity<'_> {
     (&session.pod, &session.listener, &session.client, &session.protocol)
 }
 
 impl Changes {
     fn between(before: Option<&Sample>, now: &Sample) -> Self {
-        let known: HashMap<Identity<'_>, &Session> =
-            before.into_iter().flat_map(listed).map(|(_, it)| (identity(it), it)).collect();
+        let known = known(before);
         let interval = before.map_or(Duration::ZERO, |before| now.at.saturating_sub(before.at));
         let mut changes = Self::default();
         for (of, session) in listed(now) {
@@ -183,21 +187,42 @@ impl Changes {
 }
 
 /// The sessions of a reading.
-fn listed(sample: &Sample) -> impl Iterator<Item = (&Of, &Session)> {
+pub(crate) fn listed(sample: &Sample) -> impl Iterator<Item = (&Of, &Session)> {
     let lists = sample.sessions.iter().filter_map(|(of, read)| Some((of, read.as_ref().ok()?)));
     lists.flat_map(|(of, list)| list.items.iter().map(move |session| (of, session)))
 }
 
+/// What a session adds to counters between two readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// The session began between the readings.
+    pub(crate) is_new: bool,
+    /// Bytes from the client.
+    pub(crate) up: u64,
+    /// Bytes to the client.
+    pub(crate) down: u64,
+}
+
 /// What a session adds. A session that the reading before does not have is new if it is as young as the time between;
 /// older ones were beyond what the API lists.
-fn change(before: Option<&Session>, now: &Session, interval: Duration) -> Change {
+pub(crate) fn moved(before: Option<&Session>, now: &Session, interval: Duration) -> Moved {
     // A client may reuse its port: the younger session is another one.
-    let same = before.filter(|before| before.seconds <= now.seconds && before.bytes() <= now.bytes());
+    let same = before.filter(|before| {
+        before.seconds <= now.seconds && before.bytes_up <= now.bytes_up && before.bytes_down <= now.bytes_down
+    });
     match same {
-        Some(before) => Change { sessions: 1, new: 0, bytes: now.bytes() - before.bytes() },
-        None if now.seconds <= interval.as_secs() => Change { sessions: 1, new: 1, bytes: now.bytes() },
-        None => Change { sessions: 1, new: 0, bytes: 0 },
+        Some(before) => {
+            let (up, down) = (now.bytes_up - before.bytes_up, now.bytes_down - before.bytes_down);
+            Moved { is_new: false, up, down }
+        }
+        None if now.seconds <= interval.as_secs() => Moved { is_new: true, up: now.bytes_up, down: now.bytes_down },
+        None => Moved::default(),
     }
+}
+
+fn change(before: Option<&Session>, now: &Session, interval: Duration) -> Change {
+    let moved = moved(before, now, interval);
+    Change { sessions: 1, new: moved.is_new.into(), bytes: moved.up.saturating_add(moved.down) }
 }
 
 /// Health of each pod that has a proxy, or whose proxy has sessions.

@@ -55,6 +55,21 @@ pub(crate) struct Top {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Ui {
+    /// Name of the forward. Absent: all forwards.
+    pub(crate) forward: Option<String>,
+    /// Look at the forwards of all namespaces.
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "forward"])]
+    pub(crate) all_namespaces: bool,
+    /// Port of 127.0.0.1 to serve the page at. 0: any free port.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) port: u16,
+    /// Open the page in a browser.
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Drain {
     /// Forward, or `pod/NAME`.
     #[arg(value_name = "FORWARD|pod/NAME")]
@@ -124,6 +139,15 @@ mod tests {
     use clap::Parser;
 
     use crate::args::Cli;
+
+    #[test]
+    fn a_page_is_of_one_forward_or_of_a_place() {
+        let parsed = |words: &[&str]| Cli::try_parse_from([&["kubectl-portlane", "ui"][..], words].concat()).is_ok();
+        for words in [&[][..], &["db", "-n", "shop"], &["-A", "--port", "9999", "--open"]] {
+            assert!(parsed(words), "{words:?}");
+        }
+        assert!(!parsed(&["db", "-A"]) && !parsed(&["-A", "-n", "shop"]));
+    }
 
     #[test]
     fn the_clients_are_a_network() {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use kubectl_core::forward::{mapping::Mapping, target::Target};
 
+use super::Limits;
+
 #[derive(Args, Debug)]
 pub(crate) struct Forward {
     /// What to forward: svc/NAME, pod/NAME, deploy/NAME, or pf/NAME, the listeners of a `PortForward`.
@@ -23,13 +25,8 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// Most sessions at the same time.
-    pub(crate) fn max_sessions(&self) -> usize {
-        self.max_sessions.into()
-    }
-
-    /// Longest time from the start of a connection until a ready pod has it.
-    pub(crate) fn wait(&self) -> Duration {
-        Duration::from_secs(self.wait)
+    /// Bounds of the sessions.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { wait: Duration::from_secs(self.wait), max_sessions: self.max_sessions.into() }
     }
 }

@@ -16,7 +16,6 @@ use kubectl_core::forward::{
     mapping::Remote,
     pool::{Pool, SessionId},
     tally::Tally,
-    target::Target,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +24,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::attach::serve;
+use super::{Limits, attach::serve};
 use crate::{cluster::Cluster, error::Error, output};
 
 /// Most tries to find a port that is free for both address families.
@@ -33,20 +32,27 @@ const TRIES: usize = 16;
 /// Pause after a failed `accept(2)`, which usually means that the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What all local ports share.
+/// What all local ports of a target share.
 pub(super) struct Shared {
-    pub(super) target: Target,
+    /// The target, in words.
+    pub(super) label: String,
     /// Longest time from the start of a connection until a pod has it.
     pub(super) wait: Duration,
     pub(super) started: Instant,
     /// Most sessions at the same time.
-    pub(super) most: usize,
-    /// Sessions at present.
-    pub(super) live: Cell<usize>,
+    most: usize,
+    /// Sessions at present; of all targets that share the limit.
+    live: Rc<Cell<usize>>,
     pub(super) tally: RefCell<Tally>,
 }
 
 impl Shared {
+    /// What the ports of a target share. `live`: shared with other targets if the limit is.
+    pub(super) fn new(label: String, limits: &Limits, live: Rc<Cell<usize>>) -> Self {
+        let Limits { wait, max_sessions: most } = *limits;
+        Self { label, wait, started: Instant::now(), most, live, tally: RefCell::default() }
+    }
+
     /// Time since the start, as the pure part has it.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
@@ -54,7 +60,7 @@ impl Shared {
 
     /// Reports to the person.
     pub(super) fn tell(&self, text: &str) {
-        output::tell(&format!("{}: {text}", self.target));
+        output::tell(&format!("{}: {text}", self.label));
     }
 
     /// Counts a connection that was refused or broke, and reports it if there was no such report a moment ago.
@@ -230,6 +236,11 @@ impl Listeners {
             Err(_) => None,
         };
         Ok(Self { v4, v6, port })
+    }
+
+    /// The number of the port.
+    pub(super) fn number(&self) -> u16 {
+        self.port
     }
 
     /// The addresses in words.

@@ -45,4 +45,4 @@ pub use self::world::changes::Changes;
 pub use self::world::crash_loop::CrashLoop;
 pub use self::world::proxy_id::ProxyId;
 pub use self::world::subject::Subject;
-pub use self::world::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};
+pub use self::world::{Grant, Laptop, ObjectKey, Pod, Service, ServiceBackend, ServicePort, Site, World};

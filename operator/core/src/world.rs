@@ -145,6 +145,15 @@ impl Site {
     pub fn is_laptop(&self) -> bool {
         matches!(self, Self::Laptop(_))
     }
+
+    /// Why a backend cannot be reached from the laptop, if that is known.
+    #[must_use]
+    pub fn unreachable(&self, backend: &ServiceBackend) -> Option<&str> {
+        match self {
+            Self::Cluster => None,
+            Self::Laptop(laptop) => laptop.unreachable.get(backend).map(String::as_str),
+        }
+    }
 }
 
 /// How listener ports are mapped on a laptop, where other programs may use some of them.
@@ -154,6 +163,21 @@ pub struct Laptop {
     pub port_offset: u16,
     /// Ports by (forward name, listener name), to which the offset does not apply.
     pub ports: BTreeMap<(String, String), u16>,
+    /// Backends that cannot be reached from this machine, each with a sentence that names the Service and the reason.
+    pub unreachable: BTreeMap<ServiceBackend, String>,
+}
+
+/// A port of a Service as a backend of a listener uses it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceBackend {
+    /// The Service.
+    pub service: ObjectKey,
+    /// Port number of the Service; the first one of a range.
+    pub port: u16,
+    /// Transport of the listener.
+    pub transport: Transport,
+    /// The listener has a range of ports, each of which leads to another port of the pods.
+    pub is_range: bool,
 }
 
 /// A Service as a destination of forwards.

@@ -13,6 +13,7 @@ mod ipv6;
 mod operator;
 mod outage;
 mod port_forward;
+mod run_services;
 mod scaling;
 mod shared;
 mod sidecar;

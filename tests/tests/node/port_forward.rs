@@ -25,7 +25,7 @@ const DELETIONS: usize = 4;
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Two pods that greet with their names, behind a Service with a named target port.
-const ECHO: &str = "apiVersion: apps/v1
+pub(crate) const ECHO: &str = "apiVersion: apps/v1
 kind: Deployment
 metadata: {name: echo}
 spec:
@@ -93,7 +93,7 @@ impl Drop for Forwarder {
 }
 
 /// A session through the forwarder, and the pod that serves it.
-fn open(port: u16) -> io::Result<(std::net::TcpStream, String)> {
+pub(crate) fn open(port: u16) -> io::Result<(std::net::TcpStream, String)> {
     let mut session = connect(port)?;
     let pod = greeting(&mut session)?.trim_end_matches(": ").to_owned();
     Ok((session, pod))
@@ -148,9 +148,38 @@ impl Client {
 }
 
 /// Names of the pods at present.
-fn pods(namespace: &Namespace<'_>) -> BTreeSet<String> {
+pub(crate) fn pods(namespace: &Namespace<'_>) -> BTreeSet<String> {
     let names = namespace.kubectl(&["get", "pods", "-l", "app=echo", "-o", "name"]).ok();
     names.lines().map(|name| name.trim_start_matches("pod/").to_owned()).collect()
+}
+
+/// Deletes pods one after the other, but never `spared`, while a client connects to a port of this machine again and
+/// again. Connections go to the replacements, and only those that a pod has already accepted break.
+pub(crate) fn replace_pods(namespace: &Namespace<'_>, port: u16, spared: &str, deletions: usize) {
+    let client = Client::start(port);
+    let (mut known, mut deleted) = (pods(namespace), BTreeSet::from([spared.to_owned()]));
+    let started = Instant::now();
+    for _ in 0..deletions {
+        let present = pods(namespace);
+        let victim = present.difference(&deleted).next().expect("a pod beside the one that is spared").clone();
+        known.extend(present.iter().cloned());
+        namespace.kubectl(&["delete", "pod", &victim, "--wait=false"]).ok();
+        deleted.insert(victim);
+        until("the replacement of a deleted pod serves connections", || client.has_seen_another(&known));
+        known.extend(client.seen.lock().expect("no panic").pods.iter().cloned());
+    }
+    let seen = client.stop();
+    eprintln!(
+        "{deletions} pods replaced in {:?}: {} connections, the longest took {:?}, broken: {:?}",
+        started.elapsed(),
+        seen.connections,
+        seen.longest,
+        seen.broken
+    );
+    assert!(seen.connections > 10 * deletions, "there was no load");
+    assert!(seen.longest <= WAIT, "a connection took {:?}", seen.longest);
+    // A connection that a pod has already accepted ends with the pod.
+    assert!(seen.broken.len() <= deletions, "{:?}", seen.broken);
 }
 
 #[test]
@@ -165,30 +194,7 @@ fn a_service_is_reached_while_its_pods_are_replaced() {
     let (mut survivor, spared) = open(forwarder.port).expect("a session");
     until("both pods have a session", || open(forwarder.port).is_ok_and(|(_, pod)| pod != spared));
 
-    let client = Client::start(forwarder.port);
-    let (mut known, mut deleted) = (pods(&namespace), BTreeSet::from([spared.clone()]));
-    let started = Instant::now();
-    for _ in 0..DELETIONS {
-        let present = pods(&namespace);
-        let victim = present.difference(&deleted).next().expect("a pod beside the one that is spared").clone();
-        known.extend(present.iter().cloned());
-        namespace.kubectl(&["delete", "pod", &victim, "--wait=false"]).ok();
-        deleted.insert(victim);
-        until("the replacement of a deleted pod serves connections", || client.has_seen_another(&known));
-        known.extend(client.seen.lock().expect("no panic").pods.iter().cloned());
-    }
-    let seen = client.stop();
-    eprintln!(
-        "{DELETIONS} pods replaced in {:?}: {} connections, the longest took {:?}, broken: {:?}",
-        started.elapsed(),
-        seen.connections,
-        seen.longest,
-        seen.broken
-    );
-    assert!(seen.connections > 10 * DELETIONS, "there was no load");
-    assert!(seen.longest <= WAIT, "a connection took {:?}", seen.longest);
-    // A connection that a pod has already accepted ends with the pod.
-    assert!(seen.broken.len() <= DELETIONS, "{:?}", seen.broken);
+    replace_pods(&namespace, forwarder.port, &spared, DELETIONS);
     assert_eq!(round_trip(&mut survivor, b"still here").expect("the session of a living pod"), b"still here");
 
     // The session of a deleted pod ends.

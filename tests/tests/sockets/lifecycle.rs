@@ -64,13 +64,15 @@ fn a_second_signal_ends_the_drain_now() {
 }
 
 fn portlane(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(binary("portlane"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
+    let mut command = Command::new(binary("portlane"));
+    command.args(arguments);
+    fed(command, input)
+}
+
+/// What a program does with this standard input.
+fn fed(mut command: Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     // The program may reject its arguments without reading.
     let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
     child.wait_with_output().expect("ends")
@@ -91,6 +93,30 @@ fn validate_prints_file_line_object_field_and_reason_and_exits_with_one() {
     let printed = text(&bad.stdout);
     let line = "<stdin>:8: PortForward default/a: spec.listeners[0].port: must be at most 65535, but is 70000";
     assert!(printed.contains(line), "{printed}");
+}
+
+#[test]
+fn the_plugin_of_kubectl_validates_without_a_cluster_in_the_same_words() {
+    let plugin = |arguments: &[&str], input: &str| {
+        let mut command = Command::new(binary("kubectl-portlane"));
+        command.env("KUBECONFIG", "/nosuch").args(arguments);
+        fed(command, input)
+    };
+    let good = forward("a", "", &[Listener::tcp("l", 1000).to(1)]);
+    let bad = good.replace("port: 1000", "port: 70000");
+    for (arguments, input, code) in [
+        (&["validate", "-"][..], good.as_str(), 0),
+        (&["validate", "-f", "-", "-n", "shop"][..], bad.as_str(), 1),
+        (&["validate", "nosuch.yaml"][..], "", 1),
+        (&["validate"][..], "", 2),
+    ] {
+        let (own, other) = (portlane(arguments, input), plugin(arguments, input));
+        assert_eq!(own.status.code(), Some(code), "{arguments:?}: {}", text(&own.stderr));
+        assert_eq!((own.status.code(), text(&own.stdout)), (other.status.code(), text(&other.stdout)), "{arguments:?}");
+        if code < 2 {
+            assert_eq!(text(&own.stderr), text(&other.stderr), "{arguments:?}");
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
         validate::{Destination, Placement, ValidBackend, ValidForward, ValidListener, canonical, host_port},
         verdict::{Condition, Reason},
     },
-    world::{Grant, ObjectKey, Service, World},
+    world::{Grant, ObjectKey, Service, ServiceBackend, World},
 };
 
 use self::sets::Contacts;
@@ -178,6 +178,13 @@ impl<'a> Scope<'a> {
         let (world, laptop) = (self.world, self.world.site.is_laptop());
         let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let is_range = listener.further > 0;
+        let transport = listener.transport;
+        if laptop
+            && let Some(why) =
+                world.site.unreachable(&ServiceBackend { service: key.clone(), port, transport, is_range })
+        {
+            return not_found(why.to_owned());
+        }
         match world.services.get(key) {
             Some(Service::External { host, port: other }) => {
                 return Ok(Target::Address { host: host.clone(), port: other.unwrap_or(port) });
@@ -198,10 +205,9 @@ impl<'a> Scope<'a> {
             None => return not_found(format!("Service {key} does not exist")),
         }
         let range = is_range.then_some(0);
-        let mut name =
-            SetName { service: key.clone(), port, transport: listener.transport, range, checked: None, host: None };
+        let mut name = SetName { service: key.clone(), port, transport, range, checked: None, host: None };
         let Some(mut set) = name.endpoints(world) else {
-            return not_found(format!("Service {key} has no port {port}/{}", listener.transport));
+            return not_found(format!("Service {key} has no port {port}/{transport}"));
         };
         resolved.problems.extend(self.podless(key, &set, contacts));
         if let Some(gateway) = self.host {

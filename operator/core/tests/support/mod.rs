@@ -83,7 +83,8 @@ fn fill(world: &mut World, document: WorldDocument) {
             let (forward, listener) = name.split_once('/').expect("forward/listener");
             ((forward.to_owned(), listener.to_owned()), *port)
         });
-        world.site = Site::Laptop(Laptop { port_offset: laptop.port_offset, ports: ports.collect() });
+        world.site =
+            Site::Laptop(Laptop { port_offset: laptop.port_offset, ports: ports.collect(), ..Laptop::default() });
     }
     world.services = document.services.into_iter().map(|(name, service)| (key(&name), service)).collect();
     world.podless = document.podless.into_iter().map(|(name, ips)| (key(&name), ips)).collect();

@@ -1,10 +1,15 @@
 //! `conns`, `config`, `top` and `drain` against an operator that serves the live API.
 
-use std::net::TcpListener;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use crds::PortForward;
 use harness::{
-    ControlPlane, Scene, connect, free_port,
+    ControlPlane, Scene, binary, connect, free_port, http_get,
     programs::KubernetesVersion,
     round_trip,
     scene::{forward, own_address, until_ready},
@@ -47,6 +52,7 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     conns_lists_sessions(&scene);
     config_shows_a_difference(&scene);
     top_counts(&scene);
+    ui_follows_sessions(&scene);
     drain_ends_with_the_last_session(&scene);
 }
 
@@ -68,6 +74,49 @@ fn conns_lists_sessions(scene: &Scene<'_>) {
     let Output { errors, code, .. } = verb(scene, &["conns", "pod/nothing"]);
     assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("runs no proxy"), "{errors}");
+}
+
+/// A plugin that runs until the end of the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ui_follows_sessions(scene: &Scene<'_>) {
+    let mut session = connect(scene.port).expect("it listens");
+    round_trip(&mut session, b"bytes").expect("echo");
+    let client = session.local_addr().expect("an address").to_string();
+    let namespace = &scene.namespace;
+    let mut command = Command::new(binary("kubectl-portlane"));
+    command.env("KUBECONFIG", namespace.cluster().kubeconfig()).args(["ui", "web", "-n", namespace.name()]);
+    let mut plugin = Running(command.stdout(Stdio::piped()).spawn().expect("the plugin runs"));
+    let mut line = String::new();
+    BufReader::new(plugin.0.stdout.take().expect("piped")).read_line(&mut line).expect("an address");
+    let place = line.trim().strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split_once('/'));
+    let (port, path) = place.unwrap_or_else(|| panic!("{line}"));
+    let port: u16 = port.parse().expect("a port");
+    let get = |path: &str| http_get(port, path).expect("an answer");
+    assert_eq!(get("/").0, 404, "without the token");
+    let (status, page) = get(&format!("/{path}"));
+    assert!(status == 200 && page.contains("page.js"), "{page}");
+
+    let mut events = connect(port).expect("it listens");
+    events.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    write!(events, "GET /{path}events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+    let lines = BufReader::new(events).lines().map(|line| line.expect("the stream continues"));
+    let mut states = lines.filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let name = format!("{}/web", namespace.name());
+    let state = states.find(|it| it["totals"]["live"] == 1).expect("a state with the session");
+    let forward = &state["forwards"][0];
+    assert_eq!((&forward["name"], &state["cluster"]["notes"]), (&json!(name), &json!([])), "{state}");
+    let listener = &forward["listeners"][0];
+    assert!(listener["state"] == "Bound" && listener["counts"]["live"] == 1, "{state}");
+    let (_, sessions) = get(&format!("/{path}conns"));
+    assert!(sessions.contains(&client), "{client} is not in {sessions}");
 }
 
 fn config_shows_a_difference(scene: &Scene<'_>) {

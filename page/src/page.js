@@ -1,4 +1,5 @@
-// The admin page: follows /events and draws what it says. Texts from outside reach the document as text nodes only.
+// The page: follows its events and draws what they say. Texts from outside reach the document as text nodes only.
+// A state of a cluster has `cluster`, and no values for what only a proxy counts.
 "use strict";
 {
   const WINDOW_MILLIS = 300_000; // of the chart
@@ -53,6 +54,7 @@
 
   let last = null; // the state before
   let state = null;
+  const server = () => (state?.cluster ? "The program" : "The proxy");
   const samples = []; // {at, up, down}, in bytes a second
 
   const key = (forward, listener) => `${forward.name}/${listener.name}`;
@@ -73,7 +75,8 @@
 
   function showSummary() {
     const { totals, listeners, version } = state;
-    say($("version"), version.epoch ? `configuration ${version.number} of ${version.epoch}` : "no configuration yet");
+    say($("version"), state.cluster ? state.cluster.place
+      : version.epoch ? `configuration ${version.number} of ${version.epoch}` : "no configuration yet");
     const parts = [[listeners.failed, "failed"], [listeners.draining, "draining"]].filter(([n]) => n > 0);
     const sub = parts.map(([n, word]) => `${count.format(n)} ${word}`).join(", ");
     $("sum-listeners").replaceChildren(`${count.format(listeners.bound)} of ${count.format(listeners.all)} bound`);
@@ -81,13 +84,24 @@
     say($("sum-live"), count.format(totals.live));
     $("sum-new").replaceChildren(`${rate.format(perSecond(last?.totals, totals, "opened"))}/s`,
       make("small", { class: "soft" }, `${count.format(totals.opened)} in all`));
-    $("sum-refused").replaceChildren(`${rate.format(perSecond(last?.totals, totals, "refused"))}/s`,
+    if (totals.refused === null) $("sum-refused").replaceChildren("–", make("small", { class: "soft" }, "counted by the proxies"));
+    else $("sum-refused").replaceChildren(`${rate.format(perSecond(last?.totals, totals, "refused"))}/s`,
       make("small", { class: "soft" }, `${count.format(totals.refused)} in all`));
     document.title = listeners.failed ? `(${listeners.failed} failed) Portlane` : "Portlane";
   }
 
+  let noted = ""; // the notes in the document
+  function showNotes() {
+    const notes = state.cluster?.notes ?? [];
+    $("json").hidden = Boolean(state.cluster);
+    $("notes").hidden = notes.length === 0;
+    if (noted === JSON.stringify(notes)) return;
+    noted = JSON.stringify(notes);
+    $("notes-list").replaceChildren(...notes.map((note) => make("li", {}, note)));
+  }
+
   function showChart() {
-    if (last) {
+    if (last && samples.at(-1)?.at !== state.at) {
       const [up, down] = ["up", "down"].map((name) => perSecond(last.totals, state.totals, name));
       samples.push({ at: state.at, up, down });
     }
@@ -165,7 +179,10 @@
       STATES[listener.state] ?? "warn");
     const [healthy, all] = endpointsOf(listener);
     if (!ran) mark(backends, "–", "");
-    else if (all === 0) mark(backends, "no endpoint", "bad");
+    // A cluster reports the health of all together.
+    else if (listener.backends.some((it) => it.healthy === null)) {
+      mark(backends, listener.health ? `${listener.health.toLowerCase()} healthy` : "not reported", HEALTH[listener.health] ?? "soft");
+    } else if (all === 0) mark(backends, "no endpoint", "bad");
     else mark(backends, `${healthy} of ${all} healthy`, HEALTH[listener.health] ?? "good");
     const { counts } = listener;
     say(live, count.format(counts.live));
@@ -177,8 +194,8 @@
   // Built again only if its content differs, so that a selection in it survives.
   function showDetail(row) {
     if (row.detail.hidden) return;
-    const { failure, reached, backends, counts, closed, dropped, refusedAddresses } = row.listener;
-    const shown = JSON.stringify([failure, reached, backends, counts, closed, dropped, refusedAddresses]);
+    const { failure, note, reached, backends, counts, closed, dropped, refusedAddresses } = row.listener;
+    const shown = JSON.stringify([failure, note, reached, backends, counts, closed, dropped, refusedAddresses]);
     if (shown === row.shown) return;
     row.shown = shown;
     const line = (text, look = "") => make("p", { class: look }, text);
@@ -187,13 +204,14 @@
       const serving = failure.serving ? " The previous version keeps serving." : "";
       nodes.push(line(`${failure.message}.`.replace(/\.\.$/, ".") + serving, "bad"));
     }
+    if (note) nodes.push(line(note, "warn"));
     if (reached) nodes.push(line("The share of the namespace is used up: sessions are refused.", "warn"));
     nodes.push(make("h3", {}, "Backends"));
     nodes.push(backends.length ? make("ul", {}, ...backends.map(backendItem)) : line("none"));
-    nodes.push(make("h3", {}, "Since the listener exists"));
+    nodes.push(make("h3", {}, state.cluster ? "Since the page is followed" : "Since the listener exists"));
     nodes.push(line(`${count.format(counts.opened)} sessions opened, ${bytes(counts.up)} up, ${bytes(counts.down)} down`));
     for (const [what, of] of [["Closed", closed], ["Datagrams dropped", dropped], ["Addresses not used", refusedAddresses]]) {
-      if (Object.keys(of).length) nodes.push(line(`${what}: ${list(of)}`));
+      if (of && Object.keys(of).length) nodes.push(line(`${what}: ${list(of)}`));
     }
     row.panel.replaceChildren(...nodes);
   }
@@ -205,11 +223,13 @@
       const look = { Healthy: "good", Unknown: "warn" }[endpoint.health] ?? "bad";
       const words = { Healthy: "healthy", Unknown: "not checked yet", Ejected: "ejected", CheckFailed: "check fails" };
       const live = endpoint.live ? `, ${count.format(endpoint.live)} live` : "";
+      if (endpoint.health === null) return make("li", {}, `${endpoint.address}${live}`);
       return make("li", {}, make("span", { class: look }, `${endpoint.address} ${words[endpoint.health] ?? endpoint.health}${live}`));
     });
     const rest = backend.endpoints - backend.listed.length;
     if (rest > 0) endpoints.push(make("li", { class: "soft" }, `and ${count.format(rest)} more`));
-    if (!backend.endpoints) endpoints.push(make("li", {}, make("span", { class: "bad" }, "no endpoint")));
+    if (backend.endpoints === null) endpoints.push(make("li", { class: "soft" }, "endpoints are known to the proxies"));
+    else if (!backend.endpoints) endpoints.push(make("li", {}, make("span", { class: "bad" }, "no endpoint")));
     return make("li", {}, make("strong", {}, backend.name), ` ${parts.join(", ")}`, make("ul", {}, ...endpoints));
   }
 
@@ -244,9 +264,9 @@
     $("forwards").hidden = found === 0;
     const { all, omitted } = state.listeners;
     const notes = [];
-    if (all === 0) notes.push("No forward runs.");
+    if (all === 0) notes.push(state.cluster ? "No PortForward is shown." : "No forward runs.");
     else if (wanted) notes.push(`${count.format(found)} of ${count.format(all)} listeners match.`);
-    if (omitted) notes.push(`${count.format(omitted)} listeners are not shown: see /listeners.`);
+    if (omitted) notes.push(`${count.format(omitted)} listeners are not shown${state.cluster ? "." : ": see /listeners."}`);
     say($("forwards-note"), notes.join(" "));
     $("forwards-note").hidden = notes.length === 0;
   }
@@ -254,7 +274,7 @@
   // ---- Live sessions, read while their section is open ----
 
   const COLUMNS = [
-    ["Listener", (it) => it.listener, String],
+    ["Listener", (it) => (it.pod ? `${it.listener} in ${it.pod}` : it.listener), String],
     ["Client", (it) => it.client, String],
     ["Backend", (it) => it.backend ?? "", (text) => text || "–"],
     ["Endpoint", (it) => it.endpoint ?? "", (text) => text || "–"],
@@ -274,7 +294,7 @@
       const [a, b] = [value(one), value(other)];
       return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
     };
-    const text = (it) => [it.listener, it.client, it.backend, it.endpoint, it.serverName].join(" ").toLowerCase();
+    const text = (it) => [it.listener, it.pod, it.client, it.backend, it.endpoint, it.serverName].join(" ").toLowerCase();
     const rows = sessions.filter((it) => !wanted || text(it).includes(wanted));
     rows.sort((one, other) => (sort.down ? order(other, one) : order(one, other)));
     [...$("sessions").tHead.rows[0].cells].forEach((cell, at) => {
@@ -362,9 +382,13 @@
     stream?.close();
     stream = new EventSource("events");
     stream.addEventListener("state", ({ data }) => {
-      [last, state] = [state, JSON.parse(data)];
+      const next = JSON.parse(data);
+      // A cluster that cannot be read is the state before with other notes.
+      if (next.at !== state?.at) last = state;
+      state = next;
       [heard, lostAt] = [Date.now(), 0];
       tell("live", "Live");
+      showNotes();
       showSummary();
       showChart();
       showForwards();
@@ -374,15 +398,17 @@
       lostAt ||= Date.now();
       // The browser itself opens a stream again that has ended, but none that was refused.
       if (stream.readyState === EventSource.CLOSED) {
-        lose("The proxy refuses another page: too many follow it, or it is shutting down.");
+        lose(`${server()} refuses another page: too many follow it, or it is shutting down.`);
         setTimeout(() => document.hidden || follow(), RETRY_MILLIS);
       }
     });
   }
   setInterval(() => {
     if (!stream || stream.readyState === EventSource.CLOSED) return;
-    if (lostAt && Date.now() - lostAt > GRACE_MILLIS) lose("The connection to the proxy is lost.");
-    else if (!lostAt && heard && Date.now() - heard > SILENCE_MILLIS) lose("The proxy has sent nothing for a while.");
+    if (lostAt && Date.now() - lostAt > GRACE_MILLIS) lose(`The connection to ${server().toLowerCase()} is lost.`);
+    else if (!lostAt && heard && Date.now() - heard > (state?.cluster?.patienceMillis ?? SILENCE_MILLIS)) {
+      lose(`${server()} has sent nothing for a while.`);
+    }
   }, 1000);
   let leave = null;
   document.addEventListener("visibilitychange", () => {

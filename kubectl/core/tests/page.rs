@@ -1,0 +1,185 @@
+//! What the page of `kubectl portlane ui` gets: `tests/page/shop.yaml` is what a cluster has at two readings, and
+//! `shop.json` is the state after the second. `UPDATE=1 cargo test -p portlane-kubectl-core --test page` rewrites it;
+//! review the diff.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
+
+use kubectl_core::{
+    access::{Fetched, Listed, Place, Unknown},
+    live::{Of, Request, Session},
+    page::{LISTENERS, Notice, Page, Reading, State},
+    top::Sample,
+};
+use operator_core::ObjectKey;
+use proxy::core::page::{Health, Listed as ProxyEndpoint, Seen, Totals};
+use proxy_api::{BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, Revision};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// What the page reads of the state of a proxy if it is there: counts that only proxies have.
+const OPTIONAL: [&str; 6] = ["version", "closed", "dropped", "refusedAddresses", "reached", "failures"];
+
+#[derive(Serialize)]
+struct Golden {
+    state: State,
+    notices: Vec<Notice>,
+    sessions: Vec<Session>,
+}
+
+fn scene() -> Value {
+    serde_yaml::from_str(include_str!("page/shop.yaml")).expect("YAML")
+}
+
+fn objects<T: DeserializeOwned>(scene: &Value, name: &str) -> Listed<T> {
+    Listed::from(serde_json::from_value::<Vec<T>>(scene[name].clone()).expect("objects"))
+}
+
+/// A response of the live API, or the code of its refusal.
+fn response<T: DeserializeOwned>(response: &Value, request: impl Fn(&Of) -> Request) -> (Of, Fetched<T>) {
+    let of: Vec<&str> = response["of"].as_str().expect("an object").split('/').collect();
+    let of = match of.as_slice() {
+        ["portforwards", namespace, name] => Of::Forward(ObjectKey::new(*namespace, *name)),
+        ["pods", namespace, name] => Of::Pod(ObjectKey::new(*namespace, *name)),
+        other => panic!("{other:?}"),
+    };
+    let code = response["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    let read = match code {
+        Some(code) => Err(request(&of).refused(code, "", "refused")),
+        None => Ok(serde_json::from_value(response.clone()).expect("a response")),
+    };
+    (of, read)
+}
+
+fn reading(scene: &Value, sessions: &str, seconds: u64) -> Reading {
+    let list = |name: &str| scene[name].as_array().expect("a list").clone();
+    let config = |found: &Value| match response(found, |of| Request::sessions(of, 1)) {
+        (Of::Pod(pod), Ok(config)) => (pod, Ok(config)),
+        (Of::Pod(pod), Err(_)) => (pod.clone(), Err(Request::config(&pod).refused(403, "", "refused"))),
+        (Of::Forward(_), _) => panic!("a pod"),
+    };
+    Reading {
+        at: seconds * 1000,
+        sample: Sample {
+            at: Duration::from_secs(seconds),
+            forwards: objects(scene, "forwards"),
+            pods: Ok(objects(scene, "pods")),
+            sessions: list(sessions).iter().map(|it| response(it, |of| Request::sessions(of, 1))).collect(),
+        },
+        configs: list("configs").iter().map(config).collect(),
+        events: Ok(objects(scene, "events")),
+    }
+}
+
+fn page() -> Page {
+    Page::new("namespace shop".to_owned(), Duration::from_secs(20))
+}
+
+#[test]
+fn the_state_is_that_of_the_golden_file() {
+    let (scene, mut page) = (scene(), page());
+    page.take(reading(&scene, "before", 10));
+    let state = page.take(reading(&scene, "now", 12));
+    let golden = Golden { state, notices: page.notices(), sessions: page.sessions() };
+    let text = serde_json::to_string_pretty(&golden).expect("JSON") + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/shop.json");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).expect("write");
+    }
+    assert_eq!(text, fs::read_to_string(&path).expect("a golden file"), "UPDATE=1 rewrites it");
+}
+
+#[test]
+fn counters_begin_with_the_first_reading_and_only_grow() {
+    let (scene, mut page) = (scene(), page());
+    let first = page.take(reading(&scene, "now", 10)).totals;
+    assert_eq!((first.live, first.opened, first.up), (2, 0, 0), "what was before is not counted");
+    page.take(reading(&scene, "before", 12));
+    let last = page.take(reading(&scene, "now", 14)).totals;
+    assert!(last.live == 2 && last.up >= first.up && last.opened >= first.opened, "{last:?}");
+}
+
+#[test]
+fn a_reading_that_fails_leaves_the_state_and_names_the_missing_right() {
+    let (scene, mut page) = (scene(), page());
+    let why = || {
+        let resource = "portforwards.portlane.dev".to_owned();
+        Unknown::Forbidden { verb: "list", resource, place: Place::Namespace("shop".to_owned()) }.to_string()
+    };
+    let empty = page.fail(5, why());
+    assert_eq!((empty.at, empty.forwards.len(), empty.cluster.notes), (5, 0, vec![why()]));
+    let good = page.take(reading(&scene, "now", 10));
+    let failed = page.fail(99, why());
+    assert_eq!((failed.at, failed.cluster.notes), (good.at, vec![why()]));
+    assert_eq!(failed.forwards, good.forwards);
+}
+
+#[test]
+fn of_many_listeners_those_in_trouble_are_shown() {
+    let (mut scene, mut page) = (scene(), page());
+    let listener =
+        |at: usize| serde_json::json!({"name": format!("l{at}"), "protocol": "TCP", "port": at, "backends": []});
+    let many: Vec<Value> = (1..=LISTENERS + 7).map(listener).collect();
+    let held = |it: &Value| serde_json::json!({"name": it["name"], "protocol": "TCP", "port": it["port"]});
+    scene["forwards"][1]["status"]["listeners"] = many.iter().map(held).collect();
+    scene["forwards"][1]["status"]["dataPlane"] =
+        serde_json::json!({"acked": 2, "total": 2, "summary": "2/2", "rejectedCount": 0});
+    scene["forwards"][1]["spec"]["listeners"] = many.into();
+    let state = page.take(reading(&scene, "now", 10));
+    let shown: usize = state.forwards.iter().map(|forward| forward.listeners.len()).sum();
+    assert_eq!((state.listeners.all, state.listeners.omitted, shown), (LISTENERS + 9, 9, LISTENERS));
+    assert_eq!(state.forwards.last().map(|forward| forward.name.as_str()), Some("shop/web"), "it has failed");
+}
+
+/// The paths of all fields; items of lists have one path.
+fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map.iter().filter(|(name, _)| !OPTIONAL.contains(&name.as_str())) {
+                let path = format!("{path}.{name}");
+                fields(value, &path, found);
+                found.insert(path);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| fields(item, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
+    let id: ListenerId = "shop/db/pg".parse().expect("an id");
+    let failure = Failure { reason: FailureReason::AddressInUse, message: "taken".to_owned(), serving: None };
+    let listener = ListenerReport {
+        revision: Revision::default(),
+        state: ListenerState::Failed,
+        failure: Some(failure),
+        backends: BackendHealth::All,
+        reached: None,
+    };
+    let report = Report { listeners: BTreeMap::from([(id.clone(), listener)]), ..Report::default() };
+    let address = "192.0.2.1:1".parse().expect("an address");
+    let backend = proxy::core::page::Backend {
+        name: String::new(),
+        weight: 1,
+        priority: 0,
+        sessions: 0,
+        failures: 0,
+        endpoints: 1,
+        healthy: 1,
+        listed: vec![ProxyEndpoint { address, health: Health::Healthy, live: 0 }],
+    };
+    let seen = BTreeMap::from([(id, Seen { backends: vec![backend], ..Seen::default() })]);
+    let of_proxy = serde_json::json!(proxy::core::page::state(&report, seen, Totals::default(), 1));
+    let of_cluster = serde_json::json!(page().take(reading(&scene(), "now", 10)));
+    let (mut read, mut has) = (BTreeSet::new(), BTreeSet::new());
+    fields(&of_proxy, "", &mut read);
+    fields(&of_cluster, "", &mut has);
+    let missing: Vec<&String> = read.difference(&has).collect();
+    assert!(read.len() > 20 && missing.is_empty(), "{missing:?}");
+}
