@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn validate_takes_files_and_the_namespace_wherever_it_stands() {
         for words in [["validate", "a.yaml", "-n", "shop"], ["-n", "shop", "validate", "a.yaml"]] {
-            let cli = Cli::try_parse_from([&["kubectl-portlane"][..], words].concat()).expect("valid");
+            let cli = Cli::try_parse_from([&["kubectl-portlane"][..], &words].concat()).expect("valid");
             let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
             assert_eq!((input.namespace(), input.flaw()), ("shop", None));
         }

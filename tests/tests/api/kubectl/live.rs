@@ -101,8 +101,8 @@ fn ui_follows_sessions(scene: &Scene<'_>) {
     let port: u16 = port.parse().expect("a port");
     let get = |path: &str| http_get(port, path).expect("an answer");
     assert_eq!(get("/").0, 404, "without the token");
-    let (status, page) = get(&format!("/{path}"));
-    assert!(status == 200 && page.contains("page.js"), "{page}");
+    let (code, page) = get(&format!("/{path}"));
+    assert!(code == 200 && page.contains("page.js"), "{page}");
 
     let mut events = connect(port).expect("it listens");
     events.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
