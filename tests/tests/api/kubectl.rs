@@ -50,9 +50,7 @@ impl<'a> Installed<'a> {
         let values = ["--kube-version", "1.34.0", "--set", only_here.as_str(), "--set", "liveApi.enabled=false"];
         let manifests = cluster.helm(&[&chart[..], &values[..], &templates[..]].concat()).ok();
         cluster.kubectl_with(&["apply", "-f", "-"], &manifests).ok();
-        let available = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}).to_string();
-        let patch = ["patch", "deployment", "portlane-operator", "--subresource=status", "--type=merge", "-p"];
-        namespace.kubectl(&[&patch[..], &[available.as_str()]].concat()).ok();
+        set_available(namespace, 2);
         set_ready(namespace, true);
         Self { cluster, manifests }
     }
@@ -64,6 +62,19 @@ impl Drop for Installed<'_> {
         self.cluster.kubectl_with(&delete, &self.manifests);
     }
 }
+
+/// Writes the number of replicas of the operator that are available.
+fn set_available(namespace: &Namespace<'_>, replicas: i32) {
+    let status = json!({"replicas": 2, "readyReplicas": replicas, "availableReplicas": replicas});
+    let status = json!({"status": status}).to_string();
+    let patch = ["patch", "deployment", "portlane-operator", "--subresource=status", "--type=merge", "-p"];
+    namespace.kubectl(&[&patch[..], &[status.as_str()]].concat()).ok();
+}
+
+/// A pod whose sidecar runs another image than the operator gives to new pods.
+const OLD_SIDECAR: &str = "{apiVersion: v1, kind: Pod, metadata: {name: old, labels: {portlane.dev/proxy: sidecar}}, spec: \
+    {serviceAccountName: edge, automountServiceAccountToken: false, containers: [{name: app, image: none}, {name: \
+    portlane-proxy, image: 'example.com/proxy:0.0.9'}]}}";
 
 /// Writes the endpoint of the operator's Service.
 fn set_ready(namespace: &Namespace<'_>, ready: bool) {
@@ -111,13 +122,37 @@ fn status_is_well_and_then_names_what_is_broken() {
     let yaml: Value = serde_yaml::from_str(&status(namespace, &["-o", "yaml"]).text).expect("YAML");
     assert_eq!(yaml["forwards"], report["forwards"]);
 
+    a_broken_installation_names_its_cause(namespace);
+
     server.kubectl(&["delete", "mutatingwebhookconfiguration", &webhook]).ok();
-    set_ready(namespace, false);
     let Output { text, code, .. } = status(namespace, &[]);
     assert_eq!(code, Some(1), "{text}");
     for part in ["× webhook", "helm upgrade portlane charts/portlane", "× Service", "2 checks have failed"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+}
+
+/// An old sidecar, an operator that is down, and a webhook that nobody answers, one after the other.
+fn a_broken_installation_names_its_cause(namespace: &Namespace<'_>) {
+    let names = |outcome: i32, parts: &[&str]| {
+        let Output { text, code, .. } = status(namespace, &[]);
+        assert_eq!(code, Some(outcome), "{text}");
+        for part in parts {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    };
+    namespace.apply(OLD_SIDECAR);
+    let old = format!("1 of 1 run another image than the operator gives to new pods: {}/old", namespace.name());
+    names(0, &["! sidecars", &old, "kubectl rollout restart"]);
+    namespace.kubectl(&["delete", "pod", "old"]).ok();
+
+    set_available(namespace, 0);
+    let look = format!("kubectl --namespace {} describe deployment portlane-operator", namespace.name());
+    names(1, &["× operator", "has 0 of 2 replicas available", &look]);
+    set_available(namespace, 2);
+
+    set_ready(namespace, false);
+    names(1, &["× Service", "get endpointslices", "× webhook", "no operator answers it", "rollout restart"]);
 }
 
 #[test]
@@ -199,6 +234,20 @@ fn a_cluster_without_the_crds_fails_with_the_chart_to_install() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("× CRDs") && text.contains("install the chart portlane-crds"), "{text}");
     assert!(text.contains("× operator") && text.contains("install the chart portlane,"), "{text}");
+    for words in [
+        &["describe", "db"][..],
+        &["trace", "db", "--from", "app"],
+        &["logs", "db"],
+        &["conns"],
+        &["top", "--once"],
+        &["drain", "db", "--yes"],
+        &["forward", "pf/db"],
+    ] {
+        let Output { errors, code, .. } = run(server.kubeconfig(), words);
+        assert_eq!(code, Some(2), "{words:?}: {errors}");
+        let is_named = errors.contains("the CRDs are missing; install the chart portlane-crds");
+        assert!(is_named, "{words:?}: {errors}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod argocd;
+mod broken;
 mod dual_stack;
 mod fleet;
 mod harness_itself;

@@ -54,6 +54,7 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     top_counts(&scene);
     ui_follows_sessions(&scene);
     drain_ends_with_the_last_session(&scene);
+    drain_evicts_a_pod_once_its_budget_permits(&scene);
 }
 
 fn conns_lists_sessions(scene: &Scene<'_>) {
@@ -169,4 +170,30 @@ fn drain_ends_with_the_last_session(scene: &Scene<'_>) {
     let Output { errors, code, .. } = verb(scene, &["drain", "pod/nothing", "--yes"]);
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("/nothing does not exist"), "{errors}");
+}
+
+/// No controller computes the operator's `PodDisruptionBudget`, so the API server refuses the eviction until the test
+/// says that a disruption is allowed.
+fn drain_evicts_a_pod_once_its_budget_permits(scene: &Scene<'_>) {
+    let namespace = &scene.namespace;
+    let exists = |object: &str| namespace.kubectl(&["get", object]).success;
+    until("the operator has created the budget", || exists("poddisruptionbudget/edge"));
+    let Output { errors, code, .. } = verb(scene, &["drain", "pod/p1"]);
+    assert_eq!(code, Some(2), "nobody can be asked: {errors}");
+    assert!(errors.contains("Evicting pod") && errors.contains("Add --yes"), "{errors}");
+
+    let Output { text, errors, code } = verb(scene, &["drain", "pod/p1", "--yes", "--timeout", "1s"]);
+    assert_eq!(code, Some(1), "{text}{errors}");
+    for part in ["the eviction is refused for now", "disruption budget", "is not drained after 1 s"] {
+        assert!(errors.contains(part), "{part} is not in {errors}");
+    }
+    assert!(exists("pod/p1"), "a refused eviction deletes nothing");
+
+    let status = json!({"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1});
+    let status = json!({"status": status}).to_string();
+    let patch = ["patch", "poddisruptionbudget", "edge", "--subresource=status", "--type=merge", "-p"];
+    namespace.kubectl(&[&patch[..], &[status.as_str()]].concat()).ok();
+    let Output { text, errors, code } = verb(scene, &["drain", "pod/p1", "--yes", "--timeout", "1m"]);
+    assert_eq!(code, Some(0), "{text}{errors}");
+    assert!(text.contains("the pod is gone") && !exists("pod/p1"), "{text}{errors}");
 }
