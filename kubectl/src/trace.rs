@@ -13,6 +13,7 @@ use k8s_openapi::api::{
 use kube::api::{ListParams, LogParams};
 use kubectl_core::{
     access::{Fetched, Place, items},
+    forward::failure::Failure,
     live::{MAX_LIMIT, Of, Request, Session, SessionList},
     logs::Record,
     placement::{self, gateway, key},
@@ -140,8 +141,8 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
         first => first,
     };
     match first {
-        First::Refused(message) => Probe::Refused { target, message },
-        First::End => {
+        First::Refused(message) if !Failure::is_reset(&message) => Probe::Refused { target, message },
+        First::End | First::Refused(_) => {
             let record = record(cluster, forward, listener, &target).await;
             Probe::Ended { target, record }
         }

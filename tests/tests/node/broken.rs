@@ -130,13 +130,13 @@ fn forwards_are_broken(namespace: &Namespace<'_>) {
     names(
         namespace,
         &trace,
-        &["stops at: backend", "NoBackend", "Connection refused", "kubectl portlane describe dead"],
+        &["stops at: backend", "NoBackend at", "(connection refused)", "kubectl portlane describe dead"],
     );
     namespace.kubectl(&["delete", "portforward", "taken", "missing", "forbidden", "dead"]).ok();
 }
 
 fn a_limit_is_full(namespace: &Namespace<'_>) {
-    let limits = ", limits: {maxConnections: 1}";
+    let limits = ", limits: {maxConnections: 1, onLimit: Reject}";
     namespace.apply(&tcp("full", "edge", 84, "{service: {name: web, port: 80}}", limits));
     wait_for(namespace, "portforward/full");
     namespace.apply(&pod("holder", "app: holder", "holder", "hold, 'edge:84'"));

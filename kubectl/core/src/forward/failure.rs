@@ -62,10 +62,14 @@ impl Failure {
     /// read from the connection, so that another attempt could repeat what it did.
     pub fn of_runtime(message: &str) -> Option<Self> {
         let lower = message.to_lowercase();
-        // A peer that resets an established connection is reported as a failed read or write.
-        let is_established = lower.contains("reset by peer") || lower.contains("broken pipe");
         let is_before = NEVER_CONNECTED.iter().any(|part| lower.contains(part));
-        (is_before && !is_established).then(|| Self::Refused(message.trim().to_owned()))
+        (is_before && !Self::is_reset(message)).then(|| Self::Refused(message.trim().to_owned()))
+    }
+
+    /// Whether a container runtime reports that the pod took the connection and reset it: a failed read or write.
+    pub fn is_reset(message: &str) -> bool {
+        let lower = message.to_lowercase();
+        lower.contains("reset by peer") || lower.contains("broken pipe")
     }
 
     /// Whether no other attempt can succeed.
@@ -182,6 +186,7 @@ mod tests {
             "something else",
         ] {
             assert_eq!(Failure::of_runtime(text), None, "{text}");
+            assert_eq!(Failure::is_reset(text), text != "something else", "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The steps of a connection except for the network between: client, address, listener, connection, backend.
 
-use crds::Bind;
+use crds::{Bind, OnLimit};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
@@ -135,7 +135,7 @@ pub(super) fn probe(facts: &Facts) -> (Step, Option<Step>) {
         Probe::Ended { target, record } => (connected(target), Some(alone(ended(facts, record.as_ref())))),
         Probe::Open { target, has_bytes, session } => {
             let check = match session {
-                Ok(Some(session)) => open(session, *has_bytes),
+                Ok(Some(session)) => open(facts, session, *has_bytes),
                 _ if *has_bytes => Check::ok(BACKEND, "the backend has sent bytes"),
                 Ok(None) => Check::warning(BACKEND, "the connection stays open, and the live API does not list it"),
                 Err(why) => Check::unknown(BACKEND, why),
@@ -145,13 +145,19 @@ pub(super) fn probe(facts: &Facts) -> (Step, Option<Step>) {
     }
 }
 
-fn open(session: &Session, has_bytes: bool) -> Check {
+fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
     let backend = session.backend.as_deref().unwrap_or_default();
+    let limits = facts.forward.spec.limits.as_ref();
+    let may_queue = limits.is_some_and(|it| it.max_connections.is_some() && it.on_limit != Some(OnLimit::Reject));
+    let next = if may_queue {
+        "is spec.limits.maxConnections reached? then it waits for its turn; otherwise: do the endpoints answer?"
+    } else {
+        "do the endpoints answer? NetworkPolicies and firewalls may drop connections silently"
+    };
     match &session.endpoint {
         Some(endpoint) => Check::ok(BACKEND, format!("the proxy is connected to {endpoint} ({backend})")),
         None if has_bytes => Check::ok(BACKEND, "the backend has sent bytes"),
-        None => Check::failed(BACKEND, "the proxy has connected to no endpoint yet")
-            .hint("do the endpoints answer? NetworkPolicies and firewalls may drop connections silently"),
+        None => Check::failed(BACKEND, "the proxy has connected to no endpoint yet").hint(next),
     }
 }
 
