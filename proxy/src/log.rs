@@ -17,7 +17,7 @@ use std::{
 };
 
 use anstream::{AutoStream, ColorChoice};
-use proxy_api::{ListenerId, Transport};
+use proxy_api::{ListenerId, SessionId, Transport};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -89,6 +89,8 @@ pub struct Notice {
 /// One record of the access log.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
+    /// Identity of the session.
+    pub session: SessionId,
     /// `opened`, `open` (still live) or `closed`.
     pub phase: &'static str,
     /// The session's listener.
@@ -243,6 +245,7 @@ fn session_json(time: &str, record: &SessionRecord) -> Value {
         "time": time,
         "level": "info",
         "event": format!("session_{}", record.phase),
+        "session": record.session,
         "kind": record.listener.origin.kind.as_str(),
         "namespace": record.listener.origin.namespace,
         "forward": record.listener.origin.name,

@@ -108,6 +108,7 @@ fn session(record: &SessionRecord) -> String {
     if let Some(cause) = &record.cause {
         let _ = write!(text, " ({cause})");
     }
+    let _ = write!(text, ", session {}", record.session);
     text
 }
 
@@ -115,7 +116,7 @@ fn session(record: &SessionRecord) -> String {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use proxy_api::Transport;
+    use proxy_api::{SessionId, Transport};
 
     use super::*;
     use crate::{core::end::EndReason, log::Notice};
@@ -126,6 +127,7 @@ mod tests {
 
     fn closed() -> Event {
         Event::Session(Box::new(SessionRecord {
+            session: SessionId(0xab),
             phase: "closed",
             listener: Arc::new("ns/f/l".parse().expect("an id")),
             transport: Transport::Tcp,
@@ -159,7 +161,7 @@ mod tests {
             written(&mut grid, &closed()),
             format!(
                 "00:00:00  closed     ns/f/l                       192.0.2.1:5 -> 192.0.2.2:6 for db.example.com, \
-                 1 B up, 2 B down, 1.500 s, {reason}\n"
+                 1 B up, 2 B down, 1.500 s, {reason}, session 00000000000000ab\n"
             )
         );
     }
