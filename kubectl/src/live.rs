@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown},
-    live::{MAX_LIMIT, Of, Reading, Request, SessionList},
+    live::{MAX_LIMIT, Of, Reading, Request, SessionId, SessionList},
     placement::key,
 };
 use operator_core::ObjectKey;
@@ -42,10 +42,19 @@ pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<List
     Ok(listed)
 }
 
-/// The sessions of these objects, in their order. Fails if the API cannot be used at all.
-pub(crate) async fn sessions(cluster: &Cluster, targets: Vec<Of>) -> Result<Vec<Reading>, Unknown> {
+/// The sessions of these objects, in their order, or of them the one with this id. Fails if the API cannot be used at all.
+pub(crate) async fn sessions(
+    cluster: &Cluster,
+    targets: Vec<Of>,
+    only: Option<SessionId>,
+) -> Result<Vec<Reading>, Unknown> {
     let ask = |of: Of| async move {
-        let list = read::<SessionList>(cluster, &Request::sessions(&of, MAX_LIMIT)).await;
+        let all = Request::sessions(&of, MAX_LIMIT);
+        let request = match only {
+            Some(session) => all.only(session),
+            None => all,
+        };
+        let list = read::<SessionList>(cluster, &request).await;
         (of, list)
     };
     let reading: Vec<Reading> = stream::iter(targets).map(ask).buffered(READ).collect().await;
