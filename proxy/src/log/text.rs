@@ -30,7 +30,8 @@ impl Grid {
         match event {
             Event::Lines(text) => buffer.push_str(text),
             Event::Notice(notice) => {
-                self.line(buffer, time, notice.level, [notice.event, &notice.subject, &notice.message]);
+                let subject = notice.subject.to_string();
+                self.line(buffer, time, notice.level, [notice.event, &subject, &notice.message]);
             }
             Event::Session(record) => {
                 let (listener, message) = (record.listener.to_string(), session(record));
@@ -122,7 +123,7 @@ mod tests {
     use crate::{core::end::EndReason, log::Notice};
 
     fn notice(level: Level, subject: &str, message: &str) -> Event {
-        Event::Notice(Notice { level, event: "event", subject: subject.to_owned(), message: message.to_owned() })
+        Event::Notice(Notice { level, event: "event", subject: subject.into(), message: message.to_owned() })
     }
 
     fn closed() -> Event {
